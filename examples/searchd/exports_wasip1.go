@@ -1,0 +1,29 @@
+package main
+
+import "gothreads/guest"
+
+func init() {
+	guest.Handle("search", library.answer)
+}
+
+// documents is the number of files in the index now. It grows while the folder is walked for the first time.
+//
+//go:wasmexport documents
+func documents() int64 {
+	return int64(library.documents())
+}
+
+// generation grows by one each time a file in the index is added, changed or removed. While it stays the same,
+// so do the answers.
+//
+//go:wasmexport generation
+func generation() int64 {
+	return library.changes()
+}
+
+// occurrences is the number of files that contain a word. Case does not matter.
+//
+//go:wasmexport occurrences
+func occurrences(word string) int64 {
+	return int64(library.occurrences(word))
+}

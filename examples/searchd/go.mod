@@ -1,0 +1,3 @@
+module searchd
+
+go 1.25

@@ -1,0 +1,5 @@
+"""Go, compiled to WebAssembly, on many threads."""
+
+from gothreads.opening import open
+
+__all__ = ["open"]

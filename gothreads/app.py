@@ -1,0 +1,441 @@
+"""One running module, whatever its execution model: its life, its calls, its end.
+
+    open_module ─▶ STARTING ─▶ RUNNING ─▶ ENDING ─▶ EXITED | FAILED | CLOSED
+
+The first cause of an end wins: it is what every call in flight, waiting or new gets. Ending runs in the background, on a
+thread of its own (the sweep), so it may begin anywhere: in a call, in a host function, in close(). `_left` is set when no
+thread is in the module's code any more; only then is anything freed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import Any, Self
+
+from gothreads.callback_m import CallbackMStatistics
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, MisuseError
+from gothreads.exports import Export, Exports, Function
+from gothreads.host import ffi, stack
+from gothreads.host.streams import Input, Output, Readable, Writable
+from gothreads.host.wasi import ExitRequested, Streams, WasiSettings
+from gothreads.loading import LoadedModule
+from gothreads.mpool import MPoolStatistics
+from gothreads.slot import Memory
+from gothreads.workers import Workers
+
+log = logging.getLogger("gothreads")
+
+#: How long close() waits for threads that are in a Python function which does not return, in seconds.
+CLOSE_SECONDS = 5.0
+
+
+class State(Enum):
+    """Where an app is in its life."""
+
+    STARTING = "starting"  # packages are being initialised; calls wait
+    RUNNING = "running"    # calls are taken
+    ENDING = "ending"      # threads are leaving; calls get the cause
+    EXITED = "exited"      # main returned, or os.Exit, or a panic: `exit` is the code
+    FAILED = "failed"      # a trap, or a host function that raised
+    CLOSED = "closed"      # close()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a module may use. `memory` and `stack` (of WebAssembly, a thread) in bytes; `threads`: Ms at a time."""
+
+    memory: int = 1 << 32
+    threads: int = 512
+    stack: int = 6 << 20
+
+    def __post_init__(self) -> None:
+        if not 1 << 16 <= self.memory <= 1 << 32:
+            raise MisuseError(f"the limit on memory must be between 64 KiB and 4 GiB, not {self.memory:,} bytes")
+        if self.threads < 4:
+            raise MisuseError(f"Go needs at least 4 threads, the limit is {self.threads}")
+        if not 1 << 18 <= self.stack <= 1 << 30:
+            raise MisuseError(f"the limit on stack must be between 256 KiB and 1 GiB, not {self.stack:,} bytes")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a module. See `gothreads.open`."""
+
+    wasi: WasiSettings
+    procs: int
+    callers: int
+    callers_timeout: float | None
+    limits: Limits
+    stdin: Readable | bytes | None = None
+    stdout: Writable | None = None
+    stderr: Writable | None = None
+
+
+@dataclass(frozen=True)
+class GoStatistics:
+    """From Go's runtime. `heap` in bytes."""
+
+    goroutines: int
+    ms: int
+    collections: int
+    heap: int
+
+
+@dataclass(frozen=True)
+class AppStatistics:
+    """`memory` and `memory_limit` in bytes, `uptime` and `compile_seconds` in seconds (None: compiled by an earlier run)."""
+
+    model: str
+    state: str
+    uptime: float
+    calls: int
+    memory: int
+    memory_limit: int
+    compile_seconds: float | None
+    callers: CallbackMStatistics | None = None
+    threads: MPoolStatistics | None = None
+    go: GoStatistics | None = None
+
+
+class _Inside(threading.local):
+    """How many calls deep in WebAssembly the thread is; Go's own threads always are."""
+
+    depth = 0
+
+
+inside = _Inside()
+_apps: weakref.WeakSet[App] = weakref.WeakSet()
+
+
+class App(ABC):
+    """A running module. Use `gothreads.open`. All methods may be called from any thread unless they say otherwise."""
+
+    model: str
+
+    def __init__(self, loaded: LoadedModule, options: Options) -> None:
+        self.loaded, self.options = loaded, options
+        self._streams = Streams(Input(options.stdin), Output(1, options.stdout), Output(2, options.stderr))
+        self._workers = Workers(options.callers, options.limits.stack)
+        self._begun = time.monotonic()
+        self._lock = threading.Lock()
+        # Guarded by _lock; _cause and _state are also read without it: they change from None, and forward, once.
+        self._cause: GothreadsError | None = None
+        self._state = State.STARTING
+        self._final = State.CLOSED
+        self._close_wanted = self._freed = False
+        self._ready = threading.Event()  # initialised, or ended
+        self._left = threading.Event()   # no thread is in the module's code
+        self._done = threading.Event()   # and everything is freed
+        self.compile_seconds: float | None = None
+        #: The functions that the module exports: `app.exports.add(2, 3)`.
+        self.exports = Exports({e.name: Function(e, self._call_export) for e in loaded.exports})
+
+    # What a model is.
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Start the module. `_initialized` is called when its packages are initialised."""
+
+    @abstractmethod
+    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+        """Call an export on this thread. Raises ffi.Trapped."""
+
+    @abstractmethod
+    def _request(self, handler: str, payload: bytes) -> bytes:
+        """Call a handler on this thread. Raises ffi.Trapped."""
+
+    @abstractmethod
+    def _handlers(self) -> list[str]:
+        """The names of the handlers. Raises ffi.Trapped."""
+
+    @abstractmethod
+    def _stop_running(self) -> None:
+        """Make all threads leave the module's code; called once, from any thread; returns at once."""
+
+    @abstractmethod
+    def _sweep_once(self) -> bool:
+        """Push those that are still in. True when all have left."""
+
+    @abstractmethod
+    def _free(self) -> None:
+        """Free everything. Called once, after all have left."""
+
+    @abstractmethod
+    def statistics(self) -> AppStatistics:
+        """What the app is doing, now."""
+
+    @property
+    @abstractmethod
+    def memory(self) -> Memory:
+        """The module's memory."""
+
+    def start(self) -> Self:
+        """Start the module; returns when its packages are initialised, or it has ended. Called once, by `gothreads.open`."""
+        _apps.add(self)
+        try:
+            self._start()
+            self._ready.wait()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    # Calls.
+
+    def submit(self, export: str, *args: Any) -> Future[Any]:
+        """Call an export on a thread of the app's; the result is the future's. Arguments are checked now."""
+        target = self.exports[export]
+        converted = target._export.convert(args)
+        return self._workers.submit(lambda: self._guarded(lambda: self._call(target._export, converted)))
+
+    def map(self, export: str, *iterables: Iterable[Any]) -> Iterator[Any]:
+        """Like the built-in map, with the calls running at the same time. Results come in order."""
+        futures = [self.submit(export, *args) for args in zip(*iterables, strict=False)]
+
+        def results() -> Iterator[Any]:
+            try:
+                for future in futures:
+                    yield future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
+        return results()
+
+    async def call_async(self, export: str, *args: Any) -> Any:
+        """Call an export without blocking the event loop."""
+        return await asyncio.wrap_future(self.submit(export, *args))
+
+    def request(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> bytes:
+        """Call a handler that the module has registered by name: bytes in, bytes out.
+
+        HandlerError when it returns an error, UnknownExport when there is no handler of that name.
+        """
+        data = _payload(payload)
+        return bytes(self._here_or_on_a_worker(lambda: self._request(handler, data)))
+
+    def submit_request(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> Future[bytes]:
+        """Like request, on a thread of the app's."""
+        data = _payload(payload)
+        return self._workers.submit(lambda: self._guarded(lambda: self._request(handler, data)))
+
+    async def request_async(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> bytes:
+        """Like request, without blocking the event loop."""
+        return await asyncio.wrap_future(self.submit_request(handler, payload))
+
+    def handlers(self) -> list[str]:
+        """The names of the handlers that are registered now."""
+        if self.loaded.metadata is None:
+            return []
+        return list(self._here_or_on_a_worker(self._handlers))
+
+    def _call_export(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+        return self._here_or_on_a_worker(lambda: self._call(export, converted))
+
+    def _here_or_on_a_worker(self, call: Callable[[], Any]) -> Any:
+        # A thread with a small stack, or one that already is in WebAssembly, has no room for as much as Go may use.
+        if inside.depth or not stack.fits(self.options.limits.stack):
+            return self._workers.run(lambda: self._guarded(call))
+        return self._guarded(call)
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        """Run a call; turn its trap into the app's end, and every end into its first cause."""
+        if self._state is not State.RUNNING:
+            self._wait_until_running()
+        inside.depth += 1
+        try:
+            return call()
+        except ffi.Trapped as trapped:
+            self._trapped(trapped)
+            raise self._error() from None
+        except GothreadsError:
+            if self._cause is not None:
+                raise self._error() from None
+            raise
+        finally:
+            inside.depth -= 1
+
+    def _wait_until_running(self) -> None:
+        self._ready.wait()
+        if self._cause is not None:
+            raise self._error()
+
+    # Life and end.
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def exit(self) -> int | None:
+        """The exit code, when the module has ended by itself."""
+        return self._cause.code if isinstance(self._cause, GuestError) else None
+
+    @property
+    def error(self) -> GothreadsError | None:
+        """Why the app ended; None while it runs."""
+        return None if self._cause is None else self._error()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the module has ended by itself or is closed; returns the exit code (0 when it was closed).
+
+        TimeoutError after so many seconds; the error when it ended by a trap or because of a host function.
+        """
+        if not self._left.wait(timeout):
+            raise TimeoutError(f"the module still runs after {timeout:g} s")
+        if isinstance(self._cause, GuestExit):
+            return self._cause.code
+        if isinstance(self._cause, GuestError):
+            raise self._error()
+        return 0
+
+    def close(self) -> None:
+        """End the app, free everything. Calls in flight get AppClosed. May be called twice, and from anywhere.
+
+        From inside one of the app's own calls it returns at once, and the rest happens behind it.
+        """
+        with self._lock:
+            self._close_wanted = True
+        self._end(AppClosed(f"{self.loaded.name}: the app was closed"), State.CLOSED)
+        if inside.depth:
+            return
+        self._free_if_wanted()
+        if not self._done.wait(CLOSE_SECONDS):
+            log.warning("%s: threads are still in Python functions that the module called; they end when these return", self.loaded.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<gothreads.App {self.loaded.name} {self.model} {self._state.value}>"
+
+    def _initialized(self) -> None:
+        """The module's packages are initialised."""
+        with self._lock:
+            if self._state is State.STARTING:
+                self._state = State.RUNNING
+        self._ready.set()
+
+    def _trapped(self, trapped: ffi.Trapped) -> None:
+        """A thread did not come back from the module's code: if this is the first, it is the end."""
+        trap = trapped.trap
+        if self._cause is None:
+            if trap.exit_code is not None:
+                self._exited(trap.exit_code)
+            else:
+                self._end(GuestTrap(f"{self.loaded.name}: the module trapped: {trap.message}", 134, self._streams.stderr.tail, trap.frames), State.FAILED)
+
+    def _exited(self, code: int) -> None:
+        tail = self._streams.stderr.tail
+        name = self.loaded.name
+        if code == 2 and (reason := _panic(tail)):
+            self._end(GuestPanic(f"{name}: the module has ended: {reason}", code, tail), State.EXITED)
+        else:
+            how = "main returned" if code == 0 else f"exit code {code}"
+            self._end(GuestExit(f"{name}: the module has ended: {how}", code, tail if code else ""), State.EXITED)
+
+    def _host_function_failed(self, error: BaseException) -> str:
+        """What a host function raised: an exit is none of its faults, the rest ends the module. The trap's message."""
+        if isinstance(error, ExitRequested):
+            self._exited(error.code)
+            return str(error)
+        if self._cause is None:
+            cause = HostFunctionError(f"{self.loaded.name}: a Python function that the module called raised {type(error).__name__}: {error}", 134,
+                                      self._streams.stderr.tail)
+            cause.__cause__ = error
+            self._end(cause, State.FAILED)
+        return f"{type(error).__name__}: {error}"
+
+    def _error(self) -> GothreadsError:
+        """The first cause, as an exception of the caller's own."""
+        cause = self._cause
+        assert cause is not None
+        own = type(cause)(*cause.args)
+        own.__cause__ = cause.__cause__
+        return own
+
+    def _end(self, cause: GothreadsError, final: State) -> None:
+        with self._lock:
+            if self._cause is not None:
+                return
+            self._cause, self._final, self._state = cause, final, State.ENDING
+        self._ready.set()
+        self._stop_running()
+        self._streams.stdin.stop()
+        threading.Thread(target=self._sweep, name="gothreads-sweep", daemon=True).start()
+
+    def _sweep(self) -> None:
+        """Until all have left: push. Polling, since a thread may park just after it was looked at."""
+        pause = 0.0005
+        while not self._sweep_once():
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+        self._workers.close()
+        self._streams.stdout.flush()
+        self._streams.stderr.flush()
+        with self._lock:
+            self._state = self._final
+        self._left.set()
+        self._free_if_wanted()
+
+    def _free_if_wanted(self) -> None:
+        with self._lock:
+            if not self._close_wanted or not self._left.is_set() or self._freed:
+                return
+            self._freed = True
+        self._streams.stdin.close()
+        self._free()
+        self._done.set()
+
+    def _forked(self) -> None:
+        """In the child of a fork: the threads are not here."""
+        self._lock = threading.Lock()
+        self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process. Open it in the child")
+        self._state = State.CLOSED
+        self._freed = True
+        for event in ("_ready", "_left", "_done"):
+            setattr(self, event, threading.Event())
+            getattr(self, event).set()
+
+
+def _payload(payload: bytes | bytearray | memoryview | str) -> bytes:
+    if isinstance(payload, str):
+        return payload.encode()
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    raise MisuseError(f"a payload must be bytes or str, not {type(payload).__name__}")
+
+
+def _panic(stderr: str) -> str | None:
+    """The line that says what a panic was."""
+    return next((line.strip() for line in stderr.splitlines() if line.startswith(("panic: ", "fatal error: "))), None)
+
+
+def _close_all() -> None:
+    for app in list(_apps):
+        app.close()
+
+
+def _after_fork() -> None:
+    for app in list(_apps):
+        app._forked()
+
+
+# Daemon threads that are still in WebAssembly when the interpreter goes away may crash it.
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

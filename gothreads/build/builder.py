@@ -1,0 +1,211 @@
+"""Building a Go program into a module.
+
+    go list ─▶ overlay ─▶ go build ─▶ rewrite (threaded) ─▶ custom section ─▶ strip ─▶ file
+
+`go build` decides what is stale; what it linked is kept, so that an unchanged program is not linked again, and the
+rewritten module is found by the hash of what was linked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gothreads.version
+from gothreads.build.overlay import fingerprint, write_overlay
+from gothreads.build.signatures import read_signatures
+from gothreads.build.toolchain import Toolchain, find_go
+from gothreads.errors import BuildError, CompileError, MisuseError
+from gothreads.files import cache_folder, locked, write_atomically
+from gothreads.wasm.binary import Module, parse
+from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
+from gothreads.wasm.rewrite import rewrite
+
+#: Imports the guest package into every program, so that bytes and strings can be handed over.
+_GUEST_FILE = "zz_gothreads_guest.go"
+_GUEST_SOURCE = "package main\n\nimport _ \"gothreads/guest\"\n"
+_PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
+
+#: Told of progress: packages compiled so far, packages in all.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build. `package` is a folder, an import path, or a .go file; `flags` go to go build."""
+
+    package: str
+    model: str = "threaded"
+    buildmode: str | None = None
+    go: str | None = None
+    strip: bool = False
+    preemption: bool = True
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise MisuseError(f"there is no model {self.model!r} to build for; there are: {', '.join(MODELS)}")
+        if self.buildmode not in (None, *BUILD_MODES):
+            raise MisuseError(f"there is no build mode {self.buildmode!r}; there are: {', '.join(BUILD_MODES)}")
+        for flag in self.flags:
+            if re.match(r"--?(o|overlay|buildmode)\b", flag):
+                raise MisuseError(f"gothreads sets {flag.split('=')[0]} itself; use its own options")
+
+    @property
+    def mode(self) -> str:
+        """exe runs main; c-shared does not. Stock Go calls exports only in the latter."""
+        return self.buildmode or ("exe" if self.model == "threaded" else "c-shared")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A module, in gothreads' cache. `cached`: nothing had to be compiled or rewritten."""
+
+    path: Path
+    toolchain: Toolchain
+    metadata: Metadata
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Program:
+    """What go list says: the main package's folder, the Go files of all packages that are not Go's own, how many packages."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    packages: int
+
+
+def build(request: Request, progress: Progress | None = None) -> Built:
+    """Build a module, or find it built. CompileError with Go's own output; ToolchainError; BuildError."""
+    begin = time.monotonic()
+    toolchain = find_go(request.go)
+    cache = cache_folder()
+    work, target = _place(request.package)
+    environment = _environment(request, toolchain)
+    program = _list(toolchain, write_overlay(toolchain, cache, threaded=False), work, target, environment)
+    guest = {program.folder / _GUEST_FILE: _GUEST_SOURCE}
+    overlay = write_overlay(toolchain, cache, threaded=request.model == "threaded", extra=guest)
+    targets = [target] if not target.endswith(".go") else [target, str(program.folder / _GUEST_FILE)]
+    identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags, toolchain.version, str(toolchain.goroot))
+    folder = cache / "linked" / identity
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        linked = folder / "linked.wasm"
+        before = linked.stat().st_mtime_ns if linked.exists() else None
+        _go_build(toolchain, overlay, request, work, targets, linked, environment, program.packages, progress)
+        content = linked.read_bytes()
+        compiled = linked.stat().st_mtime_ns != before
+    metadata = Metadata(gothreads.version.__version__, toolchain.version, request.model, request.mode, _uses_guest(program.files),
+                        tuple(read_signatures(toolchain.go, program.files, cache)), {"preemption": request.preemption, "strip": request.strip})
+    path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
+    found = path.exists()
+    if not found:
+        write_atomically(path, finish(parse(content), metadata, strip=request.strip).encode())
+    return Built(path, toolchain, metadata, found and not compiled, time.monotonic() - begin)
+
+
+def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
+    """From what Go linked to what is run."""
+    module = rewrite(linked) if metadata.model == "threaded" else linked
+    dropped = ("name", "producers", SECTION) if strip else (SECTION,)
+    customs = [(title, body) for title, body in module.customs if title not in dropped and not (strip and title.startswith(".debug"))]
+    return replace(module, customs=[*customs, (SECTION, metadata.encode())])
+
+
+def _place(package: str) -> tuple[Path, str]:
+    """The folder to run go in, and what to call the package there."""
+    path = Path(package)
+    if path.is_dir():
+        return path.resolve(), "."
+    if path.suffix == ".go":
+        if not path.is_file():
+            raise BuildError(f"there is no file {package}")
+        return path.parent.resolve(), path.name
+    if package.startswith((".", "/")):
+        raise BuildError(f"there is no folder {package}")
+    return Path.cwd(), package
+
+
+def _environment(request: Request, toolchain: Toolchain) -> dict[str, str]:
+    environment = dict(os.environ) | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    # Of Go's experiments the user's own stay.
+    experiments = [e for e in environment.get("GOEXPERIMENT", "").split(",") if e]
+    if request.model == "threaded" and request.preemption:
+        experiments.append("preemptibleloops")
+    environment["GOEXPERIMENT"] = ",".join(dict.fromkeys(experiments))
+    environment.pop("GOROOT", None)
+    return environment
+
+
+def _list(toolchain: Toolchain, overlay: Path, work: Path, target: str, environment: Mapping[str, str]) -> _Program:
+    command = [str(toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay), "-json=Dir,Name,GoFiles,Standard,ImportPath,DepOnly,Error", target]
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+    packages = list(_json_values(done.stdout))
+    mains = [p for p in packages if not p.get("DepOnly")]
+    if done.returncode or len(mains) != 1:
+        if len(mains) > 1:
+            raise BuildError(f"{target} is {len(mains)} packages; build one at a time")
+        raise CompileError(f"{target}: go list failed", done.stderr)
+    main = mains[0]
+    if main.get("Name") not in ("main", "", None) and "Error" not in main:
+        raise BuildError(f"{main['ImportPath']} is package {main['Name']}, not a program (package main)")
+    if not main.get("Dir"):
+        raise CompileError(f"{target}: there is no such package", (main.get("Error") or {}).get("Err", "") + "\n")
+    files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir") for name in p.get("GoFiles") or ()]
+    return _Program(Path(main["Dir"]), tuple(files), len(packages))
+
+
+def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path, targets: Sequence[str], output: Path,
+              environment: Mapping[str, str], packages: int, progress: Progress | None) -> None:
+    command = [str(toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}", *request.flags, "-o", str(output), *targets]
+    said: list[str] = []
+    compiled = 0
+    with subprocess.Popen(command, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if _PACKAGE_LINE.fullmatch(line.rstrip("\n")):  # what -v prints
+                    compiled += 1
+                    if progress is not None:
+                        progress(compiled, packages)
+                else:
+                    said.append(line)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise CompileError(f"{' '.join(targets)}: go build failed", "".join(said))
+
+
+def _uses_guest(files: Sequence[Path]) -> bool:
+    return any(b'"gothreads/guest"' in file.read_bytes() for file in files if file.name != _GUEST_FILE)
+
+
+def _json_values(text: str) -> list[dict[str, Any]]:
+    """Go's -json prints one object after the other."""
+    decoder, values, at = json.JSONDecoder(), [], 0
+    while at < len(text):
+        value, at = decoder.raw_decode(text, at)
+        values.append(value)
+        while at < len(text) and text[at].isspace():
+            at += 1
+    return values
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())
+    return digest.hexdigest()[:32]
+
+

@@ -1,0 +1,86 @@
+"""What has to change in Go's own files so that GOOS=wasip1 has threads: data, one place each, with the reason.
+
+An edit names a file of GOROOT/src, the text that it expects there (`count` times, exactly), and what replaces it.
+The same edits fit Go 1.25, 1.26 and 1.27. What needs more than a line is in `goroot/runtime/*_gothreads.*`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One replacement in one file. `file` is relative to GOROOT/src."""
+
+    file: str
+    expect: str
+    replace: str
+    why: str
+    count: int = 1
+
+
+#: Files of GOROOT/src that are left out: ours take their place.
+LEFT_OUT = {
+    "runtime/lock_wasip1.go": "locks for one thread, which assume that nobody else can hold them",
+    "runtime/netpoll_wasip1.go": "holds a lock while it blocks, and cannot be woken",
+}
+
+RUNTIME_EDITS: tuple[Edit, ...] = (
+    # Locks: the futex-based ones of other systems, on WebAssembly's wait and notify.
+    Edit("runtime/lock_futex.go", "//go:build dragonfly || freebsd || linux", "//go:build dragonfly || freebsd || linux || wasip1",
+         "notes on futexes"),
+    Edit("runtime/lock_spinbit.go", "//go:build !wasm", "//go:build !js", "mutexes on futexes"),
+    Edit("runtime/runtime2.go", "_ [(1 - goarch.IsWasm) * (2048", "_ [1 * (2048",
+         "spin-bit mutexes keep flags in the low 11 bits of an M's address"),
+    # What os_wasm.go stubs out, threads_gothreads.go defines.
+    Edit("runtime/os_wasm.go", "func getCPUCount() int32 {\n\treturn 1\n}\n", "", "the host knows"),
+    Edit("runtime/os_wasm.go", "type mOS struct{}\n", "", "needs a semaphore"),
+    Edit("runtime/os_wasm.go", "func minit() {\n}\n", "", "every M needs a procid"),
+    Edit("runtime/os_wasm.go", '//\n//go:nowritebarrier\nfunc newosproc(mp *m) {\n\tthrow("newosproc: not implemented")\n}\n', "",
+         "threads come from the host"),
+    Edit("runtime/os_wasm.go", "\nfunc osyield()\n", "", "a host call"),
+    Edit("runtime/sys_wasm.s", "TEXT runtime·osyield(SB), NOSPLIT, $0-0\n\tUNDEF\n", "", "a host call"),
+    Edit("runtime/os_wasip1.go", "func usleep(usec uint32) {", "func stockUsleep(usec uint32) {",
+         "sleeping is a futex wait, which the host can end; poll_oneoff is not"),
+    Edit("runtime/os_wasip1.go", "func walltime1() (", "//go:nosplit\nfunc walltime1() (", "called where the stack must not grow"),
+    Edit("runtime/os_wasip1.go", "func nanotime1() int64 {", "//go:nosplit\nfunc nanotime1() int64 {",
+         "called where the stack must not grow"),
+    Edit("runtime/os_wasip1.go", "\treturn int64(time)\n}", "\treturn int64(time) + clockOffset()\n}",
+         "each instance's host clock starts at its own zero"),
+    # The scheduler.
+    Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = true", "retakes Ps, forces GCs and preemption"),
+    Edit("runtime/proc.go", 'if GOARCH == "wasm" { // no threads on wasm yet', 'if GOOS == "js" { // no threads on js',
+         "template thread"),
+    Edit("runtime/proc.go", 'if GOARCH == "wasm" { // no threads yet on wasm', 'if GOOS == "js" { // no threads on js',
+         "a goroutine that exits while locked to its thread ends the thread"),
+    Edit("runtime/proc.go", 'if GOARCH == "wasm" {\n\t\treturn // no threads on wasm yet', 'if GOOS == "js" {\n\t\treturn // no threads on js',
+         "LockOSThread, UnlockOSThread", count=2),
+    Edit("runtime/proc.go", '(iscgo || GOOS == "windows") && !cgoHasExtraM', '(iscgo || GOARCH == "wasm") && !cgoHasExtraM',
+         "extra Ms for callers", count=2),
+    Edit("runtime/proc.go", "\tmp, last := getExtraM()\n", "\tmp, last := takenM()\n",
+         "needm runs on the M's own g0 stack, so the M is taken before it"),
+    Edit("runtime/proc.go", 'if (islibrary || isarchive) && GOARCH != "wasm" {', "if islibrary || isarchive || hasCallers {",
+         "a module that waits for callers is not deadlocked"),
+    Edit("runtime/proc.go", "\tneedUnlock = false\n\tunlockOSThread()\n\n\tif isarchive || islibrary {",
+         "\tneedUnlock = false\n\tunlockOSThread()\n\n\tinitialized()\n\n\tif isarchive || islibrary {",
+         "callers may come from now on"),
+    Edit("runtime/proc.go", 'pause(sys.GetCallerSP() - 16) // should not return\n\t\t\tpanic("unreachable")\n', "return\n",
+         "a library's first thread goes on as a scheduler thread, as in native libraries"),
+    Edit("runtime/debug.go", 'if GOARCH == "wasm" && n > 1 {', 'if GOOS == "js" && n > 1 {', "GOMAXPROCS above 1"),
+    Edit("runtime/cgocall.go", "\tif !mp.isextra {\n", '\tif GOARCH == "wasm" || !mp.isextra {\n',
+         "an extra M's g0 stack is in linear memory, from malg: its bounds are known"),
+    Edit("runtime/mgcmark.go", "\tif gp.sched.ctxt != nil {\n",
+         "\tif gp.syscallsp != 0 {\n\t\t// gothreads: outgoing arguments of a host call, which no stack map covers.\n"
+         "\t\tscanConservative(gp.syscallsp, min(16*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
+         "\tif gp.sched.ctxt != nil {\n",
+         "pointers that only a blocking host call still holds stay alive"),
+)
+
+#: For `go test` of std itself: without it Go's tests skip all that is parallel.
+TESTENV_EDITS: tuple[Edit, ...] = (
+    Edit("internal/testenv/testenv.go",
+         'case "js", "wasip1":\n\t\treturn false\n\t}\n\treturn true\n}\n\n// MustHaveParallelism',
+         'case "js":\n\t\treturn false\n\t}\n\treturn true\n}\n\n// MustHaveParallelism',
+         "HasParallelism"),
+)

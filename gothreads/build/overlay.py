@@ -1,0 +1,82 @@
+"""The overlay: edited copies of a few of Go's own files, handed to `go build -overlay`. GOROOT is not touched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, Edit
+from gothreads.files import write_atomically
+from gothreads.build.toolchain import SUPPORTED, Toolchain
+from gothreads.errors import ToolchainError
+
+#: Go files that are added to GOROOT: folders below are folders of GOROOT/src.
+ADDED = Path(__file__).parent / "goroot"
+GUEST = "gothreads/guest"
+
+
+def edited(toolchain: Toolchain, edits: Iterable[Edit]) -> dict[str, str]:
+    """GOROOT/src-relative name -> edited text. ToolchainError when an expected text is not there."""
+    texts: dict[str, str] = {}
+    for edit in edits:
+        path = toolchain.goroot / "src" / edit.file
+        if edit.file not in texts:
+            try:
+                texts[edit.file] = path.read_text()
+            except OSError as error:
+                raise ToolchainError(f"cannot read {path} of {toolchain.version}: {error.strerror}") from error
+        found = texts[edit.file].count(edit.expect)
+        if found != edit.count:
+            raise ToolchainError(
+                f"{toolchain.version}: {edit.file} does not have the text that gothreads edits ({edit.why}): expected "
+                f"{edit.count} times, found {found}: {edit.expect.strip()[:80]!r}. Supported: Go {', '.join(SUPPORTED)}, unmodified")
+        texts[edit.file] = texts[edit.file].replace(edit.expect, edit.replace)
+    return texts
+
+
+def added(folder: str) -> dict[str, Path]:
+    """The files that gothreads adds to one folder of GOROOT/src."""
+    return {f"{folder}/{path.name}": path for path in sorted((ADDED / folder).iterdir()) if path.suffix in (".go", ".s")}
+
+
+def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, extra: Mapping[Path, str] | None = None) -> Path:
+    """Write an overlay file and what it refers to below `cache`, and return its path.
+
+    The guest package goes into every build; the threads only into threaded ones. `extra` are further files to
+    overlay: absolute path -> text. File names come from their content, so that processes may share the folder
+    and Go's build cache sees the same file again.
+    """
+    source = toolchain.goroot / "src"
+    replace = {str(source / name): str(path) for name, path in added(GUEST).items()}
+    texts: dict[Path, str] = dict(extra or {})
+    if threaded:
+        texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS).items()}
+        replace |= {str(source / name): str(path) for name, path in added("runtime").items()}
+        replace |= {str(source / name): "" for name in LEFT_OUT}
+    for target, text in texts.items():
+        copy = cache / "overlay" / f"{_digest(text)}-{target.name}"
+        if not copy.exists():
+            write_atomically(copy, text.encode())
+        replace[str(target)] = str(copy)
+    content = json.dumps({"Replace": dict(sorted(replace.items()))}, indent=1)
+    overlay = cache / "overlay" / f"{_digest(content)}.json"
+    if not overlay.exists():
+        write_atomically(overlay, content.encode())
+    return overlay
+
+
+def fingerprint() -> str:
+    """Changes whenever what gothreads puts into a module changes."""
+    digest = hashlib.sha256()
+    for folder, _, names in sorted(os.walk(ADDED)):
+        for name in sorted(names):
+            digest.update(name.encode() + b"\0" + (Path(folder) / name).read_bytes())
+    digest.update(repr((RUNTIME_EDITS, sorted(LEFT_OUT))).encode())
+    return digest.hexdigest()[:16]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,76 @@
+"""Reads the signatures of exported functions from Go source, with Go's own parser.
+
+The parser is in a small Go program, signatures_go. It is compiled for the machine at hand on first use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gothreads.errors import BuildError
+from gothreads.signature import Signature
+
+_SOURCE = Path(__file__).parent / "signatures_go"
+_DIRECTIVE = b"//go:wasmexport"
+
+
+def read_signatures(go: Path, files: Sequence[Path], cache: Path) -> list[Signature]:
+    """The signatures of the functions that a program exports, in the order of the exports' names.
+
+    go: the go command.
+    files: the Go source files of the program's packages, as the build selects them.
+    cache: a folder, made when missing, where the compiled reader stays. Threads and processes may share it.
+
+    A file that does not parse is skipped: the compiler reports it. Raises BuildError when a file cannot be
+    read, or when the reader cannot be compiled or run.
+    """
+    try:
+        folders = {file.parent for file in files if _DIRECTIVE in file.read_bytes()}
+        if not folders:
+            return []
+        # The other files of a package may declare the types that its exported functions use.
+        sources = [str(file) for file in files if file.parent in folders]
+        return [Signature.from_json(value) for value in json.loads(_run([_reader(go, cache), *sources]))]
+    except OSError as error:
+        raise BuildError(f"cannot read the signatures of the exported functions: {error}") from error
+
+
+def _reader(go: Path, cache: Path) -> Path:
+    """The compiled signatures_go, from the cache if it is there."""
+    env = _native()
+    identity = hashlib.sha256(_run([go, "version"], env).encode())
+    for source in sorted(path for path in _SOURCE.iterdir() if path.suffix in (".go", ".mod")):
+        identity.update(source.read_bytes())
+    suffix = ".exe" if sys.platform == "win32" else ""
+    reader = cache.absolute() / f"signatures-{identity.hexdigest()[:16]}{suffix}"
+    if not reader.exists():
+        reader.parent.mkdir(parents=True, exist_ok=True)
+        # Others may build it at the same time: each in its own folder, and the last to finish wins.
+        with tempfile.TemporaryDirectory(dir=reader.parent, prefix="signatures-") as folder:
+            built = Path(folder) / reader.name
+            # Without VCS stamps: git may refuse the folder this package is installed in, and fail the build.
+            _run([go, "build", "-C", _SOURCE, "-trimpath", "-buildvcs=false", "-o", built, "."], env)
+            built.replace(reader)
+    return reader
+
+
+def _native() -> dict[str, str]:
+    """The environment in which go builds for this machine, whatever the user's settings build for."""
+    env = {key: value for key, value in os.environ.items() if key not in ("GOOS", "GOARCH", "GOEXPERIMENT")}
+    # GOENV=off: what `go env -w` saved would otherwise fill in for the variables that are unset or empty here.
+    return env | {"GOENV": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0"}
+
+
+def _run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> str:
+    """What the command prints. BuildError, with what it says on stderr, when it fails."""
+    done = subprocess.run(command, env=env, check=False, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        raise BuildError(f"{command[0]} failed:\n{done.stderr.strip()}")
+    return done.stdout

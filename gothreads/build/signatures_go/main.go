@@ -1,0 +1,179 @@
+// Signatures prints, as JSON, the Go signatures of the functions a program exports to its host.
+//
+//	signatures FILE.go...
+//
+// WebAssembly knows four number types and no names; what a caller wants to know (that an i32 is a bool, what
+// the parameters are called, what the function is for) is only in the source.
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"log"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+type parameter struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+}
+
+type signature struct {
+	Name     string      `json:"name"` // of the export
+	Go       string      `json:"go"`   // the declaration on one line, without its body
+	Function string      `json:"function"`
+	Package  string      `json:"package"`
+	Doc      string      `json:"doc"`
+	Params   []parameter `json:"params"`
+	Result   *string     `json:"result"` // nil: the function returns nothing
+	Position string      `json:"position"`
+}
+
+// A packageID tells packages apart. One folder may hold two: p and p_test.
+type packageID struct{ dir, name string }
+
+// typeDecls are the types a package declares, by name.
+type typeDecls map[string]ast.Expr
+
+func main() {
+	fset := token.NewFileSet()
+	var files []*ast.File
+	packages := map[packageID]typeDecls{}
+	for _, path := range os.Args[1:] {
+		file, err := parser.ParseFile(fset, path, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			continue // the compiler reports it, better
+		}
+		files = append(files, file)
+		id := packageOf(fset, file)
+		if packages[id] == nil {
+			packages[id] = typeDecls{}
+		}
+		packages[id].collect(file)
+	}
+
+	signatures := []signature{} // not nil, which would be null in JSON
+	for _, file := range files {
+		signatures = append(signatures, exports(fset, file, packages[packageOf(fset, file)])...)
+	}
+	slices.SortStableFunc(signatures, func(a, b signature) int { return cmp.Compare(a.Name, b.Name) })
+	if err := json.NewEncoder(os.Stdout).Encode(signatures); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func packageOf(fset *token.FileSet, file *ast.File) packageID {
+	return packageID{filepath.Dir(fset.File(file.Package).Name()), file.Name.Name}
+}
+
+// exports lists the exported functions of a file.
+func exports(fset *token.FileSet, file *ast.File, decls typeDecls) []signature {
+	var list []signature
+	comments := file.Comments
+	for _, decl := range file.Decls {
+		// Like the compiler, take the directive from anywhere between the previous declaration and this
+		// one: a blank line may separate it from the function, and then it is not in the doc comment.
+		export := ""
+		for ; len(comments) > 0 && comments[0].Pos() < decl.End(); comments = comments[1:] {
+			if comments[0].Pos() < decl.Pos() {
+				export = cmp.Or(exportName(comments[0]), export)
+			}
+		}
+		if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil && export != "" {
+			position := fset.PositionFor(fn.Pos(), false) // as in the file, whatever //line says
+			list = append(list, signature{
+				Name:     export,
+				Go:       "func " + fn.Name.Name + strings.TrimPrefix(types.ExprString(fn.Type), "func"),
+				Function: fn.Name.Name,
+				Package:  file.Name.Name,
+				Doc:      fn.Doc.Text(),
+				Params:   decls.parameters(fn.Type.Params),
+				Result:   decls.result(fn.Type.Results),
+				Position: fmt.Sprintf("%s:%d", filepath.Base(position.Filename), position.Line),
+			})
+		}
+	}
+	return list
+}
+
+// exportName returns the NAME of the last //go:wasmexport NAME in a comment, or "".
+func exportName(group *ast.CommentGroup) string {
+	name := ""
+	for _, comment := range group.List {
+		text, ok := strings.CutPrefix(comment.Text, "//go:wasmexport ")
+		if fields := strings.Fields(text); ok && len(fields) == 1 { // the compiler refuses others
+			name = fields[0]
+		}
+	}
+	return name
+}
+
+// collect adds the types that a file declares.
+func (decls typeDecls) collect(file *ast.File) {
+	for _, decl := range file.Decls {
+		if group, ok := decl.(*ast.GenDecl); ok && group.Tok == token.TYPE {
+			for _, spec := range group.Specs {
+				decl := spec.(*ast.TypeSpec)
+				decls[decl.Name.Name] = decl.Type
+			}
+		}
+	}
+}
+
+func (decls typeDecls) parameters(fields *ast.FieldList) []parameter {
+	list := []parameter{}
+	for _, field := range fields.List {
+		// A field without names is one parameter.
+		for i := range max(1, len(field.Names)) {
+			name := fmt.Sprintf("arg%d", len(list))
+			if len(field.Names) > 0 && field.Names[i].Name != "_" {
+				name = field.Names[i].Name
+			}
+			list = append(list, parameter{name, decls.resolve(field.Type)})
+		}
+	}
+	return list
+}
+
+func (decls typeDecls) result(fields *ast.FieldList) *string {
+	if fields.NumFields() == 0 {
+		return nil
+	}
+	result := decls.resolve(fields.List[0].Type) // Go exports no function with more
+	return &result
+}
+
+// resolve follows names to the type that decides how a value crosses to the host; "?" when that is unknown.
+func (decls typeDecls) resolve(expr ast.Expr) string {
+	for range len(decls) + 1 { // a longer chain of names is a cycle: type A B; type B A
+		expr = ast.Unparen(expr)
+		if _, ok := expr.(*ast.StarExpr); ok {
+			return "pointer"
+		}
+		name := types.ExprString(expr)
+		declared, ok := decls[name] // looked up first, for a package may redeclare even int32
+		if !ok {
+			return predeclared(name)
+		}
+		expr = declared
+	}
+	return "?"
+}
+
+func predeclared(name string) string {
+	switch name {
+	case "bool", "int32", "uint32", "int64", "uint64", "float32", "float64", "uintptr", "unsafe.Pointer", "string":
+		return name
+	case "rune":
+		return "int32"
+	}
+	return "?" // another package's, or none that Go exports
+}

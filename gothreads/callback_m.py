@@ -1,0 +1,197 @@
+"""The M/G cache: what lets a thread that Go did not start call into Go.
+
+As cgo does it (runtime/cgocall.go, cgocallback), but an M is bound to an instance instead of to a thread: WebAssembly does
+not know threads. A CallbackM is an instance that has taken one of Go's extra Ms (attach, which is needm) and keeps it,
+with its goroutine, from call to call. Any thread takes one from the cache, calls, puts it back. Between calls it rests
+in a system call (enter and leave in the wrapped exports), so neither the collector nor the scheduler waits for it.
+
+Last in, first out: what ran last is warm, and what lies at the bottom is not needed and is trimmed (detach, which is
+dropm, gives the M back to Go).
+
+Invariants:
+ 1. A CallbackM is in `_idle` or with exactly one thread, never both.
+ 2. `_total` counts those in `_idle`, those with threads, and those being made; it never exceeds the limit.
+ 3. Attach is followed by an enter before the next attach begins (one lock): only an enter refills Go's list of extra
+    Ms, and an attach on an empty list waits.
+
+The race of putting back and waiting, without a lock on the fast path:
+  a waiter   W1 counts itself in `_waiting`   W2 looks into `_idle`   W3 sleeps
+  a return   R1 appends to `_idle`            R2 reads `_waiting`     R3 wakes one
+If R2 reads before W1 counts, R1 came before W2 looks, and W2 finds it. Else R3 needs the lock that the waiter holds
+from W1 until it sleeps: the wake-up comes after, and is not lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gothreads.errors import CallersBusy, GothreadsError, HandlerError, InternalError, unknown
+from gothreads.exports import Export
+from gothreads.host import ffi
+from gothreads.host.instance import Instance, Instances
+from gothreads.slot import Slot
+from gothreads.shared_memory import SharedMemory
+from gothreads.wasm import layout
+
+#: A CallbackM that has not been used for so long is given back, in seconds.
+IDLE_SECONDS = 30.0
+
+
+class CallbackM:
+    """One caller: an instance with an M and a G. Used by one thread at a time."""
+
+    def __init__(self, instance: Instance, memory: SharedMemory) -> None:
+        self.instance, self._memory = instance, memory
+        self._functions: dict[str, ffi.Function] = {}
+        self.slot = Slot(self.function, memory)
+        self.calls = 0
+        self.last_used = 0.0
+
+    def attach(self) -> None:
+        """Take an extra M (needm) and come to rest. One thread in the app at a time."""
+        attach = self.instance.function("gt_attach", 1)
+        attach.values[0].i32 = layout.BOOTSTRAP_STACK
+        attach()
+
+    def detach(self) -> None:
+        """Give the M back (dropm). The instance is of no more use."""
+        self.slot.close()
+        self.instance.function("gt_detach", 0)()
+
+    def function(self, name: str, count: int) -> ffi.Function:
+        """An export, looked up once."""
+        found = self._functions.get(name)
+        if found is None:
+            found = self._functions[name] = self.instance.function(name, count)
+        return found
+
+
+@dataclass(frozen=True)
+class CallbackMStatistics:
+    """`total` = `idle` + `in_use` (and those being made). `waiting`: threads that wait for one. The rest count since the start."""
+
+    limit: int
+    total: int
+    idle: int
+    in_use: int
+    waiting: int
+    calls: int
+    attached: int
+    detached: int
+
+
+class CallbackMCache:
+    """At most `limit` callers. `timeout` is how long to wait for one, in seconds; None: for ever."""
+
+    def __init__(self, instances: Instances, memory: SharedMemory, limit: int, timeout: float | None, ended: Callable[[], bool]) -> None:
+        self._instances, self._memory, self._limit, self._timeout, self._ended = instances, memory, limit, timeout, ended
+        self._idle: deque[CallbackM] = deque()
+        self._attaching = threading.Lock()
+        self._condition = threading.Condition()
+        # Guarded by _condition.
+        self._total = self._waiting = self._attached = self._detached = self._old_calls = 0
+        self._members: set[CallbackM] = set()
+
+    def acquire(self) -> CallbackM:
+        """Take a caller, making or waiting for one. CallersBusy after the timeout; ffi.Trapped when the app ends meanwhile."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._make_or_wait()
+
+    def release(self, caller: CallbackM) -> None:
+        """Put a caller back. It must be at rest, or the app ended."""
+        caller.calls += 1
+        caller.last_used = now = time.monotonic()
+        self._idle.append(caller)
+        if self._waiting:
+            with self._condition:
+                self._condition.notify()
+        elif now - self._idle[0].last_used > IDLE_SECONDS:
+            self.trim(IDLE_SECONDS)
+
+    def trim(self, seconds: float = 0.0) -> int:
+        """Detach callers that have not been used for so many seconds; returns how many."""
+        trimmed = 0
+        while not self._ended():
+            try:
+                oldest = self._idle.popleft()
+            except IndexError:
+                break
+            if time.monotonic() - oldest.last_used < seconds:
+                self._idle.appendleft(oldest)
+                break
+            try:
+                oldest.detach()
+            except ffi.Trapped:
+                self._idle.append(oldest)  # the app is ending, and frees it
+                break
+            self._instances.close(oldest.instance)
+            with self._condition:
+                self._total -= 1
+                self._detached += 1
+                self._old_calls += oldest.calls
+                self._members.discard(oldest)
+                self._condition.notify()
+            trimmed += 1
+        return trimmed
+
+    @property
+    def in_use(self) -> int:
+        """Callers with threads, or being made: these may be in the module's code."""
+        with self._condition:
+            return self._total - len(self._idle)
+
+    def wake_all(self) -> None:
+        """Let waiting threads see that the app has ended."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def statistics(self) -> CallbackMStatistics:
+        with self._condition:
+            idle = len(self._idle)
+            calls = self._old_calls + sum(caller.calls for caller in self._members)
+            return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._waiting, calls, self._attached, self._detached)
+
+    def _make_or_wait(self) -> CallbackM:
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        with self._condition:
+            self._waiting += 1
+            try:
+                while True:
+                    if self._ended():
+                        raise ffi.Trapped(ffi.Trap("the app has ended"))
+                    try:
+                        return self._idle.pop()
+                    except IndexError:
+                        pass
+                    if self._total < self._limit:
+                        self._total += 1
+                        break
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise CallersBusy(f"all {self._limit} callers are in use, and none came free within {self._timeout:g} s. "
+                                          "Raise `callers`, or call less at once")
+                    self._condition.wait(left)
+            finally:
+                self._waiting -= 1
+        try:
+            return self._attach()
+        except BaseException:
+            with self._condition:
+                self._total -= 1
+                self._condition.notify()
+            raise
+
+    def _attach(self) -> CallbackM:
+        with self._attaching:
+            caller = CallbackM(self._instances.new(), self._memory)
+            caller.attach()
+        with self._condition:
+            self._attached += 1
+            self._members.add(caller)
+        return caller

@@ -1,0 +1,151 @@
+"""Every error that gothreads raises, in one tree, by who is to blame.
+
+    GothreadsError
+    ├── BuildError              the module could not be built
+    │   ├── ToolchainError          no Go, or none that is supported
+    │   └── CompileError            Go's compiler said no; its own words are in `output`
+    ├── ModuleError             the file is not a module that can be opened
+    ├── GuestError              the module failed: once it has, all of it has ended
+    │   ├── GuestExit               os.Exit, or main returned; `code` tells
+    │   │   └── GuestPanic              a panic or a fatal error of Go's runtime
+    │   ├── GuestTrap               a WebAssembly trap; `frames` tell where
+    │   └── HostFunctionError       a Python function that the module called raised
+    ├── HandlerError            a handler returned an error; the module goes on
+    ├── MisuseError             the caller's mistake; nothing has run
+    │   ├── UnknownExport
+    │   ├── ArgumentError           also a TypeError or ValueError would be said of a Python function
+    │   ├── AppClosed               close() came first
+    │   ├── AppForked               the app belongs to the parent process
+    │   └── CallersBusy             no caller slot came free in time
+    └── InternalError           a bug in gothreads: please report it
+
+All can be pickled: their arguments are plain values and are the ones that the constructor takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class GothreadsError(Exception):
+    """The base of all errors of gothreads. `str()` is one message: what, why, and how to mend it."""
+
+
+class BuildError(GothreadsError):
+    """The module could not be built."""
+
+
+class ToolchainError(BuildError):
+    """There is no Go here, or none that gothreads supports."""
+
+
+class CompileError(BuildError):
+    """Go's own tools refused the program. `output` is what they printed."""
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message, output)
+        self.message, self.output = message, output
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ModuleError(GothreadsError):
+    """The file is not a module that gothreads can open."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of the WebAssembly stack at a trap, innermost first. `offset` is in bytes, into the module."""
+
+    function: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.function} (+{self.offset:#x})"
+
+
+class GuestError(GothreadsError):
+    """The module failed, and with it every call in flight: all get this one error.
+
+    `code` is the exit code that a process would have had, `stderr` what the module wrote to its standard error
+    last (text, the last few KB).
+    """
+
+    def __init__(self, message: str, code: int = 2, stderr: str = "", frames: Sequence[Frame] = ()) -> None:
+        super().__init__(message, code, stderr, tuple(frames))
+        self.message, self.code, self.stderr, self.frames = message, code, stderr, tuple(frames)
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.stderr.strip():
+            parts.append("the module's last words on stderr:\n" + _indent(self.stderr.rstrip()))
+        if self.frames:
+            parts.append("WebAssembly frames:\n" + _indent("\n".join(map(str, self.frames[:20]))))
+        return "\n".join(parts)
+
+
+class GuestExit(GuestError):
+    """The module ended by os.Exit, or because main returned (code 0)."""
+
+
+class GuestPanic(GuestExit):
+    """An unrecovered panic, or a fatal error of Go's runtime: exit code 2."""
+
+
+class GuestTrap(GuestError):
+    """A WebAssembly trap (unreachable, out of bounds, stack exhausted)."""
+
+
+class HostFunctionError(GuestError):
+    """A Python function that the module called raised; the exception is `__cause__`."""
+
+
+class HandlerError(GothreadsError):
+    """A handler in the module returned an error: its text. The module goes on."""
+
+
+class MisuseError(GothreadsError):
+    """The caller's mistake: nothing has run in the module."""
+
+
+class UnknownExport(MisuseError, AttributeError, KeyError):
+    """There is no such export or handler. `known` are those there are. hasattr and getattr's default work with it."""
+
+    def __init__(self, message: str, known: Sequence[str] = ()) -> None:
+        super().__init__(message, tuple(known))
+        self.message, self.known = message, tuple(known)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ArgumentError(MisuseError, TypeError, ValueError):
+    """A wrong argument; says what was expected."""
+
+
+class AppClosed(MisuseError):
+    """The app was closed before, or during, the call."""
+
+
+class AppForked(MisuseError):
+    """The app was opened before a fork: threads do not survive one."""
+
+
+class CallersBusy(MisuseError):
+    """All callers were in use and none came free in time."""
+
+
+class InternalError(GothreadsError):
+    """A bug in gothreads."""
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
+    """The error for a name that the module does not have, with the names that it has."""
+    there = ", ".join(known) if known else "none"
+    return UnknownExport(f"the module has no {kind} {name!r}; it has: {there}", known)
+
+
+def _indent(text: str) -> str:
+    return "\n".join("    " + line for line in text.splitlines())

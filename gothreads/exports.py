@@ -1,0 +1,242 @@
+"""Exported functions as Python sees them: signatures, and the conversion and checking of arguments and results.
+
+Go's rules for //go:wasmexport: bool, 32- and 64-bit integers and floats, uintptr, pointers (32 bits to the host), strings
+(as pointer and length); at most one result, never a string. A wrong argument raises before anything runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from gothreads.errors import ArgumentError, unknown
+from gothreads.signature import Parameter, Signature
+from gothreads.wasm.binary import VALUE_TYPES, FuncType
+
+#: Go type -> the field of wasmtime's value union, and the WebAssembly types it takes.
+FIELDS: Mapping[str, tuple[str, str]] = {
+    "bool": ("i32", "i32"), "int32": ("i32", "i32"), "uint32": ("i32", "i32"), "int64": ("i64", "i64"), "uint64": ("i64", "i64"),
+    "float32": ("f32", "f32"), "float64": ("f64", "f64"), "uintptr": ("i32", "i32"), "unsafe.Pointer": ("i32", "i32"),
+    "pointer": ("i32", "i32"), "string": ("i32", "i32 i32"),
+}
+_RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1),
+           "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
+_BITS = {"i32": 32, "i64": 64}
+PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
+_FLOAT32_MAX = 3.4028234663852886e38
+_FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: what rounds to infinity
+
+
+def _number(go_type: str, value: Any) -> int:
+    low, high = _RANGES[go_type]
+    if isinstance(value, bool):
+        raise TypeError("got a bool")
+    number = operator.index(value)
+    if not low <= number <= high:
+        raise ValueError(f"{number} is outside {low} … {high}")
+    bits = _BITS[FIELDS[go_type][0]]
+    return number - (1 << bits) if number >> (bits - 1) > 0 else number
+
+
+def _bool(value: Any) -> int:
+    if not isinstance(value, bool):
+        raise TypeError(f"got {value!r}, not True or False")
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool | str | bytes):
+        raise TypeError(f"got {value!r}")
+    return float(value)
+
+
+def _float32(value: Any) -> float:
+    number = _float(value)
+    if math.isfinite(number) and abs(number) >= _FLOAT32_LIMIT:
+        raise ValueError(f"{number:g} is outside ±{_FLOAT32_MAX:g}")
+    return number
+
+
+def _string(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"got {type(value).__name__}")
+
+
+def _converter(go_type: str) -> Callable[[Any], Any]:
+    match go_type:
+        case "bool":
+            return _bool
+        case "float64":
+            return _float
+        case "float32":
+            return _float32
+        case "string":
+            return _string
+        case _:
+            return lambda value: _number(go_type, value)
+
+
+def _result_reader(go_type: str | None) -> Callable[[Any], Any] | None:
+    match go_type:
+        case None:
+            return None
+        case "bool":
+            return lambda value: value.i32 != 0
+        case "uint32" | "uintptr" | "unsafe.Pointer" | "pointer":
+            return lambda value: value.i32 & 0xFFFFFFFF
+        case "uint64":
+            return lambda value: value.i64 & 0xFFFFFFFFFFFFFFFF
+        case _:
+            return operator.attrgetter(FIELDS[go_type][0])
+
+
+class Export:
+    """One exported function's signature, made ready for calls."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.name = signature.name
+        self._converters = [(parameter, FIELDS[parameter.type][0], _converter(parameter.type)) for parameter in signature.params]
+        self.has_strings = any(parameter.type == "string" for parameter in signature.params)
+        self.count = max(sum(2 if p.type == "string" else 1 for p in signature.params), 0 if signature.result is None else 1)
+        self._read = _result_reader(signature.result)
+
+    def convert(self, args: tuple[Any, ...]) -> list[tuple[str, Any]]:
+        """(field of the value union, raw value) for each argument; ("string", bytes) for strings. ArgumentError."""
+        if len(args) != len(self._converters):
+            takes = f"{len(self._converters)} argument{'s' * (len(self._converters) != 1)}"
+            raise ArgumentError(f"{self.name} takes {takes}, {len(args)} given: {self.signature.go}")
+        converted = []
+        for (parameter, field, convert), value in zip(self._converters, args, strict=True):
+            try:
+                raw = convert(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ArgumentError(f"{self.name}: argument {parameter.name!r} must be {describe(parameter.type)}: {error}") from None
+            converted.append(("string" if isinstance(raw, bytes) else field, raw))
+        return converted
+
+    def result(self, value: Any) -> Any:
+        """The result from the first of the call's values."""
+        return None if self._read is None else self._read(value)
+
+    def python_signature(self) -> inspect.Signature:
+        taken: set[str] = set()
+        parameters = []
+        for index, parameter in enumerate(self.signature.params):
+            name = parameter.name if parameter.name.isidentifier() and parameter.name not in taken else f"arg{index}_"
+            taken.add(name)
+            parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY, annotation=python_type(parameter.type)))
+        result = python_type(self.signature.result) if self.signature.result else "None"
+        return inspect.Signature(parameters, return_annotation=result)
+
+
+def python_type(go_type: str) -> str:
+    return PYTHON_TYPES.get(go_type, "int")
+
+
+def describe(go_type: str) -> str:
+    """What an argument of a Go type may be."""
+    if go_type in _RANGES:
+        low, high = _RANGES[go_type]
+        return f"an int from {low} to {high} (Go: {go_type})"
+    return f"{PYTHON_TYPES[go_type]} (Go: {go_type})"
+
+
+def parse_text(export: Export, texts: tuple[str, ...]) -> tuple[Any, ...]:
+    """Arguments from the command line. ArgumentError when a text is not of its parameter's type."""
+    if len(texts) != len(export.signature.params):
+        return texts  # convert says what is wrong
+    return tuple(_parse(export.name, parameter, text) for parameter, text in zip(export.signature.params, texts, strict=True))
+
+
+def _parse(name: str, parameter: Parameter, text: str) -> Any:
+    try:
+        match parameter.type:
+            case "bool":
+                return {"true": True, "false": False}[text.lower()]
+            case "float32" | "float64":
+                return float(text)
+            case "string":
+                return text
+            case _:
+                return int(text, 0)
+    except (ValueError, KeyError):
+        expected = "true or false (Go: bool)" if parameter.type == "bool" else describe(parameter.type)
+        raise ArgumentError(f"{name}: argument {parameter.name!r} must be {expected}: got {text!r}") from None
+
+
+def from_wasm(name: str, kind: FuncType) -> Signature:
+    """The signature of an export of which only the WebAssembly types are known."""
+    types = {"i32": "int32", "i64": "int64", "f32": "float32", "f64": "float64"}
+    params = tuple(Parameter(f"arg{i}", types[VALUE_TYPES[t]]) for i, t in enumerate(kind.params))
+    result = types[VALUE_TYPES[kind.results[0]]] if kind.results else None
+    go = f"func {name}({', '.join(f'{p.name} {p.type}' for p in params)}){f' {result}' if result else ''}"
+    return Signature(name=name, go=go, function=name, package="", doc="", params=params, result=result, position="")
+
+
+def matches(signature: Signature, kind: FuncType) -> bool:
+    """Whether what the source says fits what the module has."""
+    if any(p.type not in FIELDS for p in signature.params) or signature.result not in (None, *FIELDS):
+        return False
+    params = " ".join(FIELDS[p.type][1] for p in signature.params).split()
+    results = [FIELDS[signature.result][0]] if signature.result else []
+    return [VALUE_TYPES.get(t) for t in kind.params] == params and [VALUE_TYPES.get(t) for t in kind.results] == results
+
+
+class Function:
+    """An export, to be called: `app.exports.add(2, 3)`."""
+
+    def __init__(self, export: Export, call: Callable[[Export, list[tuple[str, Any]]], Any]) -> None:
+        self._export, self._call = export, call
+        self.__name__ = self.__qualname__ = export.name
+        self.__doc__ = f"{export.signature.go}\n\n{export.signature.doc}".rstrip()
+        self.__signature__ = export.python_signature()
+        #: What the Go source says of it.
+        self.signature = export.signature
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(self._export, self._export.convert(args))
+
+    def __repr__(self) -> str:
+        return f"<export {self._export.signature}>"
+
+
+class Exports:
+    """The functions that a module exports: attributes, or `exports["name"]`. Iterating gives the names."""
+
+    def __init__(self, functions: Mapping[str, Function]) -> None:
+        self._functions = dict(functions)
+
+    def __getattr__(self, name: str) -> Function:
+        if name.startswith("__") or name == "_functions":
+            raise AttributeError(name)
+        try:
+            function = self._functions[name]
+        except KeyError:
+            raise unknown("export", name, sorted(self._functions)) from None
+        self.__dict__[name] = function  # the next look-up does not come here
+        return function
+
+    def __getitem__(self, name: str) -> Function:
+        try:
+            return self._functions[name]
+        except KeyError:
+            raise unknown("export", name, sorted(self._functions)) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._functions
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._functions]

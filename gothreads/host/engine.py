@@ -1,0 +1,88 @@
+"""Engine settings, and compiled modules on disk.
+
+Each app has an engine of its own: the epoch, which stops running code, is an engine's, and must not stop other apps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import wasmtime
+from wasmtime import _bindings
+
+from gothreads.files import cache_folder, write_atomically
+from gothreads.errors import GothreadsError, ModuleError
+
+log = logging.getLogger("gothreads")
+
+#: The machines for which wasmtime compiles to machine code. Elsewhere it interprets (Pulley), which has no threads.
+MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
+#: What wasmtime needs of a host thread's stack beyond the part that WebAssembly may use.
+STACK_MARGIN = 2 << 20
+
+
+def needs_fence() -> bool:
+    """Whether the processor may reorder stores, so that Go's publication barrier must be a real one. x86 does not."""
+    return platform.machine() not in ("x86_64", "AMD64")
+
+
+def new_engine(stack: int) -> wasmtime.Engine:
+    """An engine for one app. `stack` is what WebAssembly may use of a thread's stack, in bytes."""
+    if platform.machine() not in MACHINES:
+        raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. Use x86-64 or ARM64")
+    config = wasmtime.Config()
+    config.wasm_threads = True
+    config.shared_memory = True
+    config.epoch_interruption = True
+    # Only the C API can set it, and it may not be smaller than the other.
+    _bindings.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
+    config.max_wasm_stack = stack
+    return wasmtime.Engine(config)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled module. `seconds` is what compiling took; None when it came from the cache."""
+
+    module: wasmtime.Module
+    seconds: float | None
+
+
+def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:
+    """Compile, or load what an earlier run compiled. A miss is said in the log."""
+    # Everything that changes the machine code, or what wasmtime accepts: it checks the rest itself when loading.
+    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs stack={stack}"
+    key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
+    path = cache_folder() / "compiled" / f"{key}.cwasm"
+    if (loaded := _load(engine, path)) is not None:
+        return Compiled(loaded, None)
+    begin = time.monotonic()
+    log.info("compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6)
+    try:
+        module = wasmtime.Module(engine, wasm)
+    except wasmtime.WasmtimeError as error:
+        raise ModuleError(f"not a valid WebAssembly module: {str(error).splitlines()[-1].strip()}") from None
+    seconds = time.monotonic() - begin
+    log.info("compiled in %.1f s", seconds)
+    try:
+        write_atomically(path, bytes(module.serialize()))
+    except GothreadsError as error:  # a full disk is no reason not to run
+        log.warning("the compiled module is not kept: %s", error)
+    return Compiled(module, seconds)
+
+
+def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
+    if not path.exists():
+        return None
+    try:
+        return wasmtime.Module.deserialize_file(engine, str(path))
+    except wasmtime.WasmtimeError as error:
+        log.info("the compiled module in the cache does not fit here, and is made again: %s", str(error).splitlines()[0])
+        return None

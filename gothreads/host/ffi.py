@@ -1,0 +1,153 @@
+"""wasmtime's unchecked calls in both directions, through ctypes.
+
+wasmtime-py's own calls look types up each time and keep the exception of a host function in a global of the process,
+so that it can surface in another thread (wasmtime-py#254). Here a call is one foreign call with a buffer that is made
+once, and what went wrong stays with the call. Everything else (engines, modules, linkers, stores) is wasmtime-py's.
+
+Thread rules: a `Function` belongs to a store, and a store to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import wasmtime
+from wasmtime import _bindings, _ffi
+
+from gothreads.errors import Frame, InternalError
+
+Value = _bindings.wasmtime_val_raw
+VALUE_SIZE = ctypes.sizeof(Value)
+
+_dll = _ffi.dll
+_call_unchecked = _dll.wasmtime_func_call_unchecked
+# The same function with untyped pointers: ctypes then converts nothing. A prototype of our own leaves wasmtime-py's alone.
+_call = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)(
+    ctypes.cast(_call_unchecked, ctypes.c_void_p).value or 0)
+_Callback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_define = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p,
+                           ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
+    ctypes.cast(_dll.wasmtime_linker_define_func_unchecked, ctypes.c_void_p).value or 0)
+_export_get = _dll.wasmtime_instance_export_get
+
+
+@dataclass(frozen=True)
+class Trap:
+    """Why a call did not return. `exit_code` is set when it was WASI's proc_exit."""
+
+    message: str
+    frames: tuple[Frame, ...] = ()
+    exit_code: int | None = None
+
+
+class Trapped(Exception):
+    """A call did not return. Internal: the app turns it into an error of the tree."""
+
+    def __init__(self, trap: Trap) -> None:
+        super().__init__(trap.message)
+        self.trap = trap
+
+
+class Function:
+    """One exported function of one instance, with the buffer for its arguments and result.
+
+    Set `values`, call, read `values[0]`. Raises Trapped.
+    """
+
+    __slots__ = ("_arguments", "_func", "_trap", "values")
+
+    def __init__(self, store: wasmtime.Store, func: Any, count: int) -> None:
+        """`count` is the larger of the numbers of parameters and results."""
+        self.values = (Value * max(count, 1))()
+        self._func = func
+        self._trap = ctypes.c_void_p()
+        context = ctypes.cast(store._context(), ctypes.c_void_p).value
+        self._arguments = (context, ctypes.addressof(func), ctypes.addressof(self.values), max(count, 1), ctypes.addressof(self._trap))
+
+    def __call__(self) -> None:
+        error = _call(*self._arguments)
+        if error or self._trap.value:
+            trap, self._trap.value = self._trap.value, None
+            raise Trapped(_describe(error, trap))
+
+
+def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, count: int) -> Function:
+    """Look an exported function up by name."""
+    extern = _ffi.wasmtime_extern_t()
+    encoded = name.encode()
+    if not _export_get(store._context(), ctypes.byref(instance._instance), encoded, len(encoded), ctypes.byref(extern)):
+        raise InternalError(f"the module has no export {name}")
+    func = _ffi.wasmtime_func_t()
+    ctypes.memmove(ctypes.byref(func), ctypes.byref(extern.of.func), ctypes.sizeof(func))
+    return Function(store, func, count)
+
+
+#: A host function gets the address of its values (16 bytes each; the result goes into the first).
+HostFunction = Callable[[int], None]
+
+
+class HostFunctions:
+    """Defines host functions in a linker, and keeps them alive as long as the linker is used.
+
+    `failed` is told what a host function raised, in its thread; its answer is the message of the trap that ends the call.
+    """
+
+    def __init__(self, linker: wasmtime.Linker, failed: Callable[[BaseException], str]) -> None:
+        self._linker, self._failed = linker, failed
+        self._kept: list[Any] = []
+
+    def define(self, module: str, name: str, kind: wasmtime.FuncType, implementation: HostFunction) -> None:
+        failed = self._failed
+
+        def run(_environment: int, _caller: int, values: int, _count: int) -> int:
+            try:
+                implementation(values)
+                return 0
+            except BaseException as error:  # nothing may cross into wasmtime
+                return _new_trap(failed(error))
+
+        callback = _Callback(run)
+        self._kept.append(callback)
+        error = _define(ctypes.cast(self._linker.ptr(), ctypes.c_void_p).value, module.encode(), len(module.encode()), name.encode(),
+                        len(name.encode()), ctypes.cast(kind.ptr(), ctypes.c_void_p).value, ctypes.cast(callback, ctypes.c_void_p).value, None, None)
+        if error:
+            raise InternalError(f"cannot define {module}.{name}: {_describe(error, None).message}")
+
+    def clear(self) -> None:
+        """Let go of the functions. No instance may call them any more."""
+        self._kept.clear()
+
+
+def _new_trap(message: str) -> int:
+    encoded = message.encode(errors="replace")
+    pointer = _ffi.wasmtime_trap_new(ctypes.create_string_buffer(encoded), len(encoded))
+    return ctypes.cast(pointer, ctypes.c_void_p).value or 0
+
+
+def _describe(error: int | None, trap: int | None) -> Trap:
+    """Take over what wasmtime returned, and free it."""
+    if error:
+        pointer = ctypes.cast(error, ctypes.POINTER(_ffi.wasmtime_error_t))
+        raised = wasmtime.WasmtimeError._from_ptr(pointer)
+        try:
+            if isinstance(raised, wasmtime.ExitTrap):
+                return Trap(f"exit {raised.code}", exit_code=raised.code)
+            return Trap(str(raised))
+        finally:
+            raised.close()
+    taken = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(_ffi.wasm_trap_t)))
+    try:
+        frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", frame.module_offset) for frame in taken.frames)
+        message = taken.message.strip().splitlines()[-1] if taken.message.strip() else "trap"
+        return Trap(message.removeprefix("wasm trap: "), frames)
+    finally:
+        taken.close()
+
+
+def signed32(value: int) -> int:
+    """The same 32 bits as the signed number that ctypes wants."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value

@@ -1,0 +1,118 @@
+"""One instance of the module: a store, an instance, and the place in memory that says where its thread is parked.
+
+An instance is used by one thread at a time. To WebAssembly a thread's identity means nothing: what the instance holds
+(Go's registers) stays with it when another thread takes it over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import wasmtime
+
+from gothreads.errors import GothreadsError
+from gothreads.host import ffi
+from gothreads.host.engine import needs_fence
+from gothreads.shared_memory import SharedMemory
+from gothreads.wasm import layout
+
+#: How often a host clock is read against ours; the tightest reading counts.
+_CLOCK_READINGS = 4
+
+
+class Instance:
+    """Made by Instances. `parked` is the address of its parked word."""
+
+    def __init__(self, store: wasmtime.Store, instance: wasmtime.Instance, parked: int) -> None:
+        self.store, self._instance, self.parked = store, instance, parked
+
+    def function(self, name: str, count: int) -> ffi.Function:
+        """An exported function; `count` as for ffi.Function."""
+        return ffi.function(self.store, self._instance, name, count)
+
+
+class Instances:
+    """Makes instances of one module over one memory. May be used from any thread."""
+
+    def __init__(self, engine: wasmtime.Engine, pre: wasmtime.InstancePre, memory: SharedMemory,
+                 wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool]) -> None:
+        self._engine, self._pre, self._memory, self._wasi, self._stopping = engine, pre, memory, wasi, stopping
+        self._lock = threading.Lock()
+        # Guarded by _lock. Words that were used before, then those never used.
+        self._free: list[int] = []
+        self._next = layout.PARKED
+        self._open: set[Instance] = set()
+
+    def new(self) -> Instance:
+        """GothreadsError when the memory has no place for another thread. Raises ffi.Trapped once the app stops."""
+        store = wasmtime.Store(self._engine)
+        # The next move of the epoch traps. It moves once, after `stopping` has become true: so a store whose deadline was set
+        # before is trapped, and one whose deadline is set after is seen here.
+        store.set_epoch_deadline(1)
+        if self._stopping():
+            store.close()
+            raise ffi.Trapped(ffi.Trap("the app is stopping"))
+        store.set_wasi(self._wasi())
+        parked = self._take_word()
+        try:
+            instance = Instance(store, self._pre.instantiate(store), parked)
+            setup = instance.function("gt_setup", 3)
+            setup.values[0].i32, setup.values[1].i64, setup.values[2].i32 = parked, self._clock_offset(instance), needs_fence()
+            setup()
+        except BaseException:
+            self._give_word(parked)
+            store.close()
+            raise
+        with self._lock:
+            self._open.add(instance)
+        return instance
+
+    def close(self, instance: Instance) -> None:
+        """Free an instance that no thread is in."""
+        with self._lock:
+            self._open.discard(instance)
+        instance.store.close()
+        self._give_word(instance.parked)
+
+    def close_all(self) -> None:
+        """Free those that are left. No thread may be in any."""
+        with self._lock:
+            left, self._open = self._open, set()
+        for instance in left:
+            instance.store.close()
+
+    def parked_addresses(self) -> set[int]:
+        """The futexes that threads wait on now."""
+        with self._lock:
+            end = self._next
+        return {address for word in range(layout.PARKED, end, layout.PARKED_SIZE) if (address := self._memory.load_u32(word))}
+
+    def _take_word(self) -> int:
+        with self._lock:
+            if self._free:
+                word = self._free.pop()
+            elif self._next < layout.BOOTSTRAP_STACK_END:
+                word = self._next
+                self._next += layout.PARKED_SIZE
+            else:
+                raise GothreadsError(f"no more than {layout.MAX_THREADS:,} threads and callers can be in one module")
+        self._memory.store_u32(word, 0)
+        return word
+
+    def _give_word(self, word: int) -> None:
+        with self._lock:
+            self._free.append(word)
+
+    def _clock_offset(self, instance: Instance) -> int:
+        """Nanoseconds from this store's monotonic clock, which began when the store was made, to the host's."""
+        read = instance.function("gt_read_clock", 1)
+        readings = []
+        with self._lock:  # they share a word of memory
+            for _ in range(_CLOCK_READINGS):
+                before = time.monotonic_ns()
+                read()
+                after = time.monotonic_ns()
+                readings.append((after - before, (before + after) // 2 - read.values[0].i64))
+        return min(readings)[1]

@@ -1,0 +1,59 @@
+"""How much stack a host thread has. WebAssembly that is promised more than there is kills the process when it recurses."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+
+from gothreads.host.engine import STACK_MARGIN
+
+#: What a caller's thread must have beyond WebAssembly's part: for the Python frames above the call, and the host functions
+#: below it. With the default limit an ordinary thread (8 MiB, a main thread's a little less) is large enough.
+CALLER_MARGIN = 1 << 20
+
+_local = threading.local()
+_size_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def big_stack(wasm: int) -> Iterator[None]:
+    """Threads started inside have room for WebAssembly that uses `wasm` bytes of stack.
+
+    Python's setting is the process's: a thread that somebody else starts at this moment gets the large stack too, which
+    costs address space only.
+    """
+    with _size_lock:
+        before = threading.stack_size(wasm + 2 * STACK_MARGIN)
+        try:
+            yield
+        finally:
+            threading.stack_size(before)
+
+
+def fits(wasm: int) -> bool:
+    """Whether the calling thread may run WebAssembly that uses `wasm` bytes of stack. Asked of the system once a thread."""
+    try:
+        size: int = _local.size
+    except AttributeError:
+        size = _local.size = _stack_size()
+    return size >= wasm + CALLER_MARGIN
+
+
+def _stack_size() -> int:
+    """Of the calling thread, in bytes; 0 when it cannot be told."""
+    library = ctypes.CDLL(None)
+    library.pthread_self.restype = ctypes.c_void_p
+    me = ctypes.c_void_p(library.pthread_self())
+    if sys.platform == "darwin":
+        library.pthread_get_stacksize_np.restype = ctypes.c_size_t
+        return int(library.pthread_get_stacksize_np(me))
+    attributes = ctypes.create_string_buffer(256)  # pthread_attr_t: 56 bytes on x86-64, 64 on ARM64
+    if library.pthread_getattr_np(me, attributes):
+        return 0
+    address, size = ctypes.c_void_p(), ctypes.c_size_t()
+    failed = library.pthread_attr_getstack(attributes, ctypes.byref(address), ctypes.byref(size))
+    library.pthread_attr_destroy(attributes)
+    return 0 if failed else size.value

@@ -1,0 +1,148 @@
+"""The one memory that all instances of an app share.
+
+A WebAssembly shared memory never moves and never shrinks, so its base address is good until `close`; its size grows
+while others look. Every access is checked against the size at that moment. What is in it belongs to Go and may change
+at any time: copy first, then check what was copied.
+
+Addresses and lengths are in bytes, numbers are little-endian, as WebAssembly's are. All methods may be called from any
+thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from typing import Any
+
+import wasmtime
+from wasmtime import _ffi
+
+from gothreads.errors import AppClosed, MisuseError, ModuleError
+from gothreads.wasm.binary import PAGE
+
+_u32, _u64 = struct.Struct("<I"), struct.Struct("<Q")
+
+
+class MemoryAccessError(MisuseError, IndexError):
+    """An address outside the memory."""
+
+
+class _Handle(wasmtime.SharedMemory):
+    """wasmtime-py passes a pointer to a pointer here, and linking fails (wasmtime-py#318)."""
+
+    def _as_extern(self) -> Any:
+        union = _ffi.wasmtime_extern_union(sharedmemory=self.ptr())
+        return _ffi.wasmtime_extern_t(_ffi.WASMTIME_EXTERN_SHAREDMEMORY, union)
+
+
+class SharedMemory:
+    """A memory of `minimum` pages (of 64 KiB) that may grow to `maximum`: the only limit on what Go may use."""
+
+    def __init__(self, engine: wasmtime.Engine, minimum: int, maximum: int) -> None:
+        if maximum < minimum:
+            raise ModuleError(f"the module needs {minimum * PAGE:,} bytes of memory to start, the limit is {maximum * PAGE:,}. Raise the limit on memory")
+        try:
+            self.handle: wasmtime.SharedMemory = _Handle(engine, wasmtime.MemoryType(wasmtime.Limits(minimum, maximum), shared=True))
+        except wasmtime.WasmtimeError as error:
+            raise ModuleError(f"cannot reserve memory for the module: {error}") from None
+        self._base = ctypes.addressof(self.handle.data_ptr().contents)
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        """In bytes, now."""
+        self._check_open()
+        return int(self.handle.data_len())
+
+    @property
+    def pages(self) -> int:
+        """The size in pages of 64 KiB."""
+        return self.size // PAGE
+
+    def grow(self, pages: int) -> int:
+        """Grow by so many pages; returns the size before, in pages. Go manages its memory itself and does not use these."""
+        self._check_open()
+        try:
+            return int(self.handle.grow(pages))
+        except wasmtime.WasmtimeError as error:
+            raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: {error}") from None
+
+    def address(self, offset: int, length: int) -> int:
+        """The host address of `length` bytes at `offset`; MemoryAccessError when they are not all in the memory."""
+        size = self.size
+        if offset < 0 or length < 0 or offset + length > size:
+            raise MemoryAccessError(f"{length:,} bytes at address {offset:#x} are outside the memory of {size:,} bytes")
+        return self._base + offset
+
+    def read(self, offset: int, length: int) -> bytes:
+        """A copy."""
+        return ctypes.string_at(self.address(offset, length), length)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        data = bytes(data) if not isinstance(data, bytes) else data
+        ctypes.memmove(self.address(offset, len(data)), data, len(data))
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """The bytes themselves, writable. Good until the app is closed: after that, using it is undefined."""
+        return memoryview((ctypes.c_ubyte * length).from_address(self.address(offset, length))).cast("B")
+
+    def read_u8(self, offset: int) -> int:
+        return self.read(offset, 1)[0]
+
+    def write_u8(self, offset: int, value: int) -> None:
+        self.write(offset, value.to_bytes(1, "little"))
+
+    def read_u32(self, offset: int) -> int:
+        return int(_u32.unpack(self.read(offset, 4))[0])
+
+    def read_u64(self, offset: int) -> int:
+        return int(_u64.unpack(self.read(offset, 8))[0])
+
+    def read_i32(self, offset: int) -> int:
+        return int.from_bytes(self.read(offset, 4), "little", signed=True)
+
+    def read_i64(self, offset: int) -> int:
+        return int.from_bytes(self.read(offset, 8), "little", signed=True)
+
+    def read_f64(self, offset: int) -> float:
+        return float(struct.unpack("<d", self.read(offset, 8))[0])
+
+    def write_u32(self, offset: int, value: int) -> None:
+        self.write(offset, _u32.pack(value))
+
+    def write_u64(self, offset: int, value: int) -> None:
+        self.write(offset, _u64.pack(value))
+
+    def write_i32(self, offset: int, value: int) -> None:
+        self.write(offset, value.to_bytes(4, "little", signed=True))
+
+    def write_i64(self, offset: int, value: int) -> None:
+        self.write(offset, value.to_bytes(8, "little", signed=True))
+
+    def write_f64(self, offset: int, value: float) -> None:
+        self.write(offset, struct.pack("<d", value))
+
+    def load_u32(self, offset: int) -> int:
+        """An aligned load, which is atomic on the machines that wasmtime compiles for."""
+        self._check_aligned(offset)
+        return int(ctypes.c_uint32.from_address(self.address(offset, 4)).value)
+
+    def store_u32(self, offset: int, value: int) -> None:
+        """An aligned store, which is atomic on the machines that wasmtime compiles for."""
+        self._check_aligned(offset)
+        ctypes.c_uint32.from_address(self.address(offset, 4)).value = value
+
+    def close(self) -> None:
+        """Free the memory. No instance may be left that uses it."""
+        if not self._closed:
+            self._closed = True
+            self.handle.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise AppClosed("the memory is gone: the app was closed")
+
+    @staticmethod
+    def _check_aligned(offset: int) -> None:
+        if offset % 4:
+            raise MemoryAccessError(f"address {offset:#x} is not a multiple of 4")

@@ -1,0 +1,105 @@
+"""Bytes between the host and Go: the host's side of gothreads/guest (slot_wasip1.go), which has the rules of ownership."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+from gothreads.errors import ArgumentError, HandlerError, InternalError, ModuleError, unknown
+from gothreads.host import ffi
+
+#: Replies above this size are let go of at once, not at the slot's next use. Bytes.
+KEEP = 64 << 10
+#: The most that one request or reply may be, in bytes: WebAssembly's 32-bit lengths, less room for names.
+LARGEST = (1 << 31) - (1 << 16)
+
+_OK, _ERROR, _UNKNOWN = range(3)
+_header = struct.Struct("<III")
+
+
+class Memory(Protocol):
+    """What slots need of a memory: SharedMemory has it, and so has a single-threaded module's."""
+
+    def read(self, offset: int, length: int) -> bytes: ...
+    def write(self, offset: int, data: bytes) -> None: ...
+
+
+class Slot:
+    """One caller's slot, opened at its first use. Used by one thread at a time.
+
+    `function(name, count)` looks up an export of the caller's instance. All methods raise ffi.Trapped.
+    """
+
+    def __init__(self, function: Callable[[str, int], ffi.Function], memory: Memory) -> None:
+        self._function, self._memory = function, memory
+        self._slot: int | None = None
+
+    def put(self, data: bytes) -> int:
+        """Copy bytes to where Go can see them; returns the address. Good for one exported call, or one request."""
+        if len(data) > LARGEST:
+            raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
+        buffer = self._function("gothreads_buffer", 2)
+        buffer.values[0].i32, buffer.values[1].i32 = self._opened(), len(data)
+        buffer()
+        address = buffer.values[0].i32 & 0xFFFFFFFF
+        self._memory.write(address, data)
+        return address
+
+    def request(self, handler: str, payload: bytes) -> bytes:
+        """Call a handler. HandlerError with its error's text; UnknownExport when there is none of that name."""
+        name = handler.encode()
+        self.put(name + payload)
+        request = self._function("gothreads_request", 2)
+        request.values[0].i32, request.values[1].i32 = self._opened(), len(name)
+        request()
+        status, reply = self._reply()
+        match status:
+            case 0:
+                return reply
+            case 1:
+                raise HandlerError(reply.decode(errors="replace"))
+            case 2:
+                raise unknown("handler", handler, reply.decode(errors="replace").split("\n") if reply else [])
+            case _:
+                raise InternalError(f"the module answered a request with status {status}")
+
+    def handlers(self) -> list[str]:
+        """The names of the handlers that are registered now."""
+        handlers = self._function("gothreads_handlers", 1)
+        handlers.values[0].i32 = self._opened()
+        handlers()
+        names = self._reply()[1].decode(errors="replace")
+        return names.split("\n") if names else []
+
+    def release(self) -> None:
+        """Let go of the blocks that the slot holds."""
+        release = self._function("gothreads_release", 1)
+        release.values[0].i32 = self._opened()
+        release()
+
+    def close(self) -> None:
+        """Give the slot back."""
+        if self._slot is not None:
+            close = self._function("gothreads_slot_close", 1)
+            close.values[0].i32 = self._slot
+            close()
+            self._slot = None
+
+    def _opened(self) -> int:
+        if self._slot is None:
+            try:
+                open_ = self._function("gothreads_slot_open", 1)
+            except InternalError:
+                raise ModuleError("the module has no gothreads/guest in it, which strings and requests need. Build it with: gothreads build") from None
+            open_()
+            self._slot = open_.values[0].i32
+        return self._slot
+
+    def _reply(self) -> tuple[int, bytes]:
+        # Copy first, then believe: the module could change what is in its memory at any time.
+        status, address, length = _header.unpack(self._memory.read((self._opened()) & 0xFFFFFFFF, _header.size))
+        reply = self._memory.read(address, length) if length else b""
+        if length > KEEP:
+            self.release()
+        return status, reply

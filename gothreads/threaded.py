@@ -1,0 +1,196 @@
+"""The threaded model (case 1 of golang/go#42372): the module runs on, on threads of its own, and any thread calls it."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Any
+
+import wasmtime
+
+from gothreads.app import App, AppStatistics, GoStatistics, Options, State, inside
+from gothreads.callback_m import CallbackM, CallbackMCache
+from gothreads.errors import AppClosed, GothreadsError, InternalError, ModuleError
+from gothreads.exports import Export
+from gothreads.host import ffi
+from gothreads.host.engine import compile_module, new_engine
+from gothreads.host.instance import Instances
+from gothreads.host.wasi import WASI, Proxy, StdioCalls, answer, define_wasi, type_of, wasi_imports
+from gothreads.loading import LoadedModule
+from gothreads.mpool import MPool
+from gothreads.shared_memory import SharedMemory
+from gothreads.wasm import layout
+from gothreads.wasm.binary import PAGE, Kind, Limits
+
+_HOST = "gothreads"
+
+
+class ThreadedApp(App):
+    """See App. Everything here is made in `_start`'s order and freed in the opposite one."""
+
+    model = "threaded"
+
+    def __init__(self, loaded: LoadedModule, options: Options) -> None:
+        super().__init__(loaded, options)
+        outline = loaded.outline
+        self._check_imports()
+        self._engine = new_engine(options.limits.stack)
+        compiled = compile_module(self._engine, loaded.wasm, options.limits.stack)
+        self._module, self.compile_seconds = compiled.module, compiled.seconds
+        self._memory = SharedMemory(self._engine, loaded.memory.minimum, options.limits.memory // PAGE)
+        imports = wasi_imports(outline)
+        shared = Limits(loaded.memory.minimum, loaded.memory.maximum, shared=True)
+        self._proxy = Proxy(self._engine, self._memory, shared, imports, options.wasi)
+        self._linker = wasmtime.Linker(self._engine)
+        self._linker.allow_shadowing = True
+        self._linker.define_wasi()
+        with wasmtime.Store(self._engine) as store:
+            self._linker.define(store, "env", "memory", self._memory.handle)
+        self._functions = ffi.HostFunctions(self._linker, self._host_function_failed)
+        define_wasi(self._functions, imports, StdioCalls(self._memory, self._streams), self._proxy)
+        self._define_host()
+        self._pre = self._linker.instantiate_pre(self._module)
+        self._instances = Instances(self._engine, self._pre, self._memory, options.wasi.local, self._is_ending)
+        self._pool = MPool(self._instances, options.limits.threads, options.limits.stack, self._trapped)
+        self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending)
+
+    @property
+    def memory(self) -> SharedMemory:
+        return self._memory
+
+    def trim(self) -> int:
+        """Give back the callers that are not in use now; returns how many."""
+        return int(self._here_or_on_a_worker(self._cache.trim))
+
+    def statistics(self) -> AppStatistics:
+        callers = self._cache.statistics()
+        size = 0 if self._freed else self._memory.size
+        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, callers.calls, size, self.options.limits.memory,
+                             self.compile_seconds, callers, self._pool.statistics(), self._go_statistics())
+
+    def _is_ending(self) -> bool:
+        return self._cause is not None
+
+    def _check_imports(self) -> None:
+        missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
+                   if i.module not in (WASI, _HOST) and not (i.kind is Kind.MEMORY and i.module == "env")]
+        if missing:
+            raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
+
+    def _define_host(self) -> None:
+        """What the overlay's Go imports from module `gothreads`."""
+        kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == _HOST}
+
+        def thread_spawn(values: int) -> None:
+            g0 = ctypes.c_uint32.from_address(values).value
+            answer(values, 0 if self._pool.spawn(g0) else -1)
+
+        def stopped(_values: int) -> None:
+            raise AppClosed("stopped")  # the app is ending: the first cause is known
+
+        own = {
+            "ncpu": lambda values: answer(values, self.options.procs),
+            "thread_spawn": thread_spawn,
+            "initialized": lambda _values: self._initialized(),
+            "has_callers": lambda values: answer(values, int(self.loaded.has_callers)),
+            "stopped": stopped,
+        }
+        for name, kind in kinds.items():
+            if name not in own:
+                raise ModuleError(f"{self.loaded.name}: the module wants {_HOST}.{name}, which this gothreads does not have. Rebuild it: gothreads build")
+            self._functions.define(_HOST, name, type_of(kind), own[name])
+
+    def _start(self) -> None:
+        if self.loaded.entry is None:
+            raise ModuleError(f"{self.loaded.name}: the module has neither _start nor _initialize")
+        first = self._instances.new()
+        first.function("gt_init_memory", 0)()
+        self._instances.close(first)
+        self._pool.start(self.loaded.entry)
+
+    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+        caller = self._cache.acquire()
+        try:
+            return call_export(caller.function(export.name, export.count), export, converted, caller)
+        finally:
+            self._cache.release(caller)
+
+    def _request(self, handler: str, payload: bytes) -> bytes:
+        caller = self._cache.acquire()
+        try:
+            return caller.slot.request(handler, payload)
+        finally:
+            self._cache.release(caller)
+
+    def _handlers(self) -> list[str]:
+        caller = self._cache.acquire()
+        try:
+            return caller.slot.handlers()
+        finally:
+            self._cache.release(caller)
+
+    def _go_statistics(self) -> GoStatistics | None:
+        """Needs a caller; None when none is free at once, or the app is not running."""
+        if self._state is not State.RUNNING or (self._cache.in_use >= self.options.callers):
+            return None
+
+        def count() -> GoStatistics:
+            caller = self._cache.acquire()
+            try:
+                counts = caller.function("gothreads_counts", 1)
+                with self._lock:  # they share a place in memory
+                    counts.values[0].i32 = layout.COUNTS
+                    counts()
+                    return GoStatistics(*(self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(4)))
+            finally:
+                self._cache.release(caller)
+        try:
+            found: GoStatistics = self._here_or_on_a_worker(count)
+            return found
+        except GothreadsError:
+            return None
+
+    def _stop_running(self) -> None:
+        self._memory.store_u32(layout.STOP_FLAG, 1)
+        self._engine.increment_epoch()
+        self._pool.close()
+        self._cache.wake_all()
+
+    def _sweep_once(self) -> bool:
+        if not self._pool.active and not self._cache.in_use:
+            return True
+        for address in self._instances.parked_addresses():
+            self._proxy.notify(address)
+        self._cache.wake_all()
+        return False
+
+    def _free(self) -> None:
+        self._instances.close_all()
+        self._pre.close()
+        self._linker.close()
+        self._functions.clear()
+        self._proxy.close()
+        self._module.close()
+        self._memory.close()
+        self._engine.close()
+
+
+def call_export(function: ffi.Function, export: Export, converted: list[tuple[str, Any]], caller: Any) -> Any:
+    """Put converted arguments into place, call, and take the result. `caller.slot` is used for strings."""
+    values = function.values
+    if export.has_strings:
+        address = caller.slot.put(b"".join(raw for field, raw in converted if field == "string"))
+        place = 0
+        for field, raw in converted:
+            if field == "string":
+                values[place].i32, values[place + 1].i32 = ffi.signed32(address), len(raw)
+                address += len(raw)
+                place += 2
+            else:
+                setattr(values[place], field, raw)
+                place += 1
+    else:
+        for place, (field, raw) in enumerate(converted):
+            setattr(values[place], field, raw)
+    function()
+    return export.result(values[0])

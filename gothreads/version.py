@@ -1,0 +1,3 @@
+"""The version of gothreads."""
+
+__version__ = "0.1.0"

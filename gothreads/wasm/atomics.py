@@ -1,0 +1,90 @@
+"""Real atomic instructions for internal/runtime/atomic.
+
+All its functions are kept out of line on wasm and have bodies that assume one thread. Here is a body for each;
+sync/atomic's functions jump to them. What is built only on these (methods, loops around Cas) needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gothreads.wasm import code
+
+PACKAGE = "internal_runtime_atomic."
+
+#: Functions of the package that are correct as they are: they call the others.
+BUILT_ON_OTHERS = frozenset({"storePointer", "casPointer", "Xchg8", "And32", "Or32", "And64", "Or64", "Anduintptr", "Oruintptr"})
+
+# Opcodes of the threads proposal, by width in bytes.
+_LOAD = {1: 0x12, 4: 0x10, 8: 0x11}
+_STORE = {1: 0x19, 4: 0x17, 8: 0x18}
+_ADD = {4: 0x1E, 8: 0x1F}
+_AND = {1: 0x2E, 4: 0x2C, 8: 0x2D}
+_OR = {1: 0x35, 4: 0x33, 8: 0x34}
+_EXCHANGE = {1: 0x43, 4: 0x41, 8: 0x42}
+_COMPARE_EXCHANGE = {4: 0x48, 8: 0x49}
+
+# The first argument is always the pointer, at 8(SP); a value follows at 16(SP).
+_POINTER = code.argument(8, 4)
+
+
+def _load(width: int) -> bytes:
+    """func(ptr *T) T"""
+    return code.body(code.result(16, width, _POINTER + code.atomic(_LOAD[width], width)) + code.RETURN)
+
+
+def _store(width: int) -> bytes:
+    """func(ptr *T, val T)"""
+    return code.body(_POINTER + code.argument(16, width) + code.atomic(_STORE[width], width) + code.RETURN)
+
+
+def _modify(opcodes: dict[int, int], width: int) -> bytes:
+    """func(ptr *T, val T)"""
+    return code.body(_POINTER + code.argument(16, width) + code.atomic(opcodes[width], width) + code.DROP + code.RETURN)
+
+
+def _modify_get_old(opcodes: dict[int, int], width: int) -> bytes:
+    """func(ptr *T, val T) (old T)"""
+    value = _POINTER + code.argument(16, width) + code.atomic(opcodes[width], width)
+    return code.body(code.result(24, width, value) + code.RETURN)
+
+
+def _add_get_new(width: int) -> bytes:
+    """func(ptr *T, delta T) (new T)"""
+    add = code.I32_ADD if width == 4 else code.I64_ADD
+    value = _POINTER + code.argument(16, width) + code.atomic(_ADD[width], width) + code.argument(16, width) + add
+    return code.body(code.result(24, width, value) + code.RETURN)
+
+
+def _compare_and_swap(width: int) -> bytes:
+    """func(ptr *T, old, new T) (swapped bool)"""
+    equal = code.I32_EQ if width == 4 else code.I64_EQ
+    old, new = code.argument(16, width), code.argument(16 + width, width)
+    value = _POINTER + old + new + code.atomic(_COMPARE_EXCHANGE[width], width) + old + equal
+    return code.body(code.result(16 + 8 * (width // 4), 1, value) + code.RETURN)
+
+
+def _bodies() -> Iterator[tuple[str, bytes]]:
+    yield from ((name, _load(1)) for name in ("Load8",))
+    yield from ((name, _load(4)) for name in ("Load", "LoadAcq", "Loadint32"))
+    yield from ((name, _load(8)) for name in ("Loadp", "Load64", "LoadAcq64", "LoadAcquintptr", "Loaduintptr", "Loaduint", "Loadint64"))
+    yield from ((name, _store(1)) for name in ("Store8",))
+    yield from ((name, _store(4)) for name in ("Store", "StoreRel", "Storeint32"))
+    yield from ((name, _store(8)) for name in ("Store64", "StoreRel64", "StoreReluintptr", "Storeuintptr", "Storeint64", "StorepNoWB"))
+    yield from ((name, _modify(_AND, width)) for name, width in (("And8", 1), ("And", 4)))
+    yield from ((name, _modify(_OR, width)) for name, width in (("Or8", 1), ("Or", 4)))
+    yield from ((name, _add_get_new(4)) for name in ("Xadd", "Xaddint32"))
+    yield from ((name, _add_get_new(8)) for name in ("Xadd64", "Xadduintptr", "Xaddint64"))
+    yield from ((name, _modify_get_old(_EXCHANGE, 1)) for name in ("Xchg8", "goXchg8"))
+    yield from ((name, _modify_get_old(_EXCHANGE, 4)) for name in ("Xchg", "Xchgint32"))
+    yield from ((name, _modify_get_old(_EXCHANGE, 8)) for name in ("Xchg64", "Xchgint64", "Xchguintptr"))
+    yield from ((name, _modify_get_old(_AND, 4)) for name in ("And32",))
+    yield from ((name, _modify_get_old(_AND, 8)) for name in ("And64", "Anduintptr"))
+    yield from ((name, _modify_get_old(_OR, 4)) for name in ("Or32",))
+    yield from ((name, _modify_get_old(_OR, 8)) for name in ("Or64", "Oruintptr"))
+    yield from ((name, _compare_and_swap(4)) for name in ("Cas", "Casint32", "CasRel"))
+    yield from ((name, _compare_and_swap(8)) for name in ("Cas64", "Casint64", "Casp1", "Casuintptr"))
+
+
+#: Function name, without the package -> body.
+BODIES: dict[str, bytes] = dict(_bodies())

@@ -1,0 +1,58 @@
+"""The custom section `gothreads`: what a module says of itself. JSON; from an untrusted file, so checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gothreads.errors import ModuleError
+from gothreads.signature import Signature
+
+SECTION = "gothreads"
+#: Counts up when modules and hosts of different counts cannot work together.
+ABI = 1
+MODELS = ("threaded", "single")
+BUILD_MODES = ("exe", "c-shared")
+_LARGEST = 16 << 20
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """`handlers`: the program itself uses gothreads/guest. `options`: what the build was told, such as preemption."""
+
+    version: str
+    go: str
+    model: str
+    buildmode: str
+    handlers: bool
+    exports: tuple[Signature, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    abi: int = ABI
+
+    def encode(self) -> bytes:
+        return json.dumps({"abi": self.abi, "version": self.version, "go": self.go, "model": self.model, "buildmode": self.buildmode,
+                           "handlers": self.handlers, "options": dict(self.options), "exports": [e.to_json() for e in self.exports]}).encode()
+
+
+def decode(content: bytes) -> Metadata:
+    """ModuleError when the section is malformed, or from a gothreads that does not fit this one."""
+    try:
+        if len(content) > _LARGEST:
+            raise ValueError("it is too large")
+        fields = json.loads(content)
+        if not isinstance(fields, dict):
+            raise ValueError("it is not an object")
+        if fields.get("abi") != ABI:
+            raise ModuleError(f"the module was built by gothreads {str(fields.get('version'))[:40]} (module format {str(fields.get('abi'))[:20]}), which "
+                              f"this gothreads (format {ABI}) cannot run. Rebuild it: gothreads build")
+        for key, kind in (("version", str), ("go", str), ("model", str), ("buildmode", str), ("handlers", bool), ("options", dict), ("exports", list)):
+            if not isinstance(fields.get(key), kind):
+                raise ValueError(f"{key!r} is missing, or not a {kind.__name__}")
+        if fields["model"] not in MODELS or fields["buildmode"] not in BUILD_MODES:
+            raise ValueError("the model or the build mode is not known")
+        return Metadata(fields["version"], fields["go"], fields["model"], fields["buildmode"], fields["handlers"],
+                        tuple(Signature.from_json(e) for e in fields["exports"]), fields["options"])
+    except (ValueError, RecursionError) as error:
+        raise ModuleError(f"the module's section 'gothreads' is malformed: {error}") from None

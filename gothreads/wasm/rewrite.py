@@ -1,0 +1,255 @@
+"""From a module as Go linked it (with gothreads' overlay) to one that many instances run at once over one memory.
+
+Input and output are whole modules. The steps, in order:
+
+    memory       imported, shared; still exported for WASI
+    data         passive segments, copied in once by gt_init_memory: later instances must not copy them again
+    globals      three more registers per instance: parked (an address), clock (an offset), fence (a flag)
+    stubs        bodies for what Go has no words for: atomics, futexes, thread exit
+    imports      host calls that may block give up their P meanwhile
+    exports      //go:wasmexport functions enter and leave Go as cgo callbacks do
+    threads      entry points for the host: gt_setup, gt_thread_start, gt_attach, gt_detach, gt_read_clock
+
+Functions are only added at the end, so the indices that Go's linker gave stay good (its PCs contain them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gothreads.errors import ModuleError
+from gothreads.wasm import atomics, code, layout
+from gothreads.wasm.binary import (
+    MAX_PAGES,
+    DataSegment,
+    Export,
+    FuncType,
+    Import,
+    Kind,
+    Limits,
+    Module,
+    Reader,
+    function_names,
+    name,
+    signed,
+    uleb,
+    vector,
+)
+
+#: Exports of the runtime part of the overlay: called by the functions added here, and hidden from the host.
+INTERNAL = frozenset({"gt_take", "gt_attach", "gt_enter", "gt_leave", "gt_g0", "gt_detach", "gt_import_enter"})
+#: How Go's linker numbers functions in PCs (cmd/link/internal/wasm: funcValueOffset).
+FIRST_FUNCTION_PC = 0x1000
+#: Gaps of fewer bytes between data segments are filled: fewer segments, little waste.
+DATA_GAP = 256
+
+#: WASI calls that may wait for a disk, a pipe or a peer. Those that only look something up do not give up their P.
+BLOCKING_CALLS = frozenset({
+    "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times",
+    "fd_pread", "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync", "fd_write",
+    "path_create_directory", "path_filestat_get", "path_filestat_set_times", "path_link", "path_open", "path_readlink",
+    "path_remove_directory", "path_rename", "path_symlink", "path_unlink_file",
+    "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
+})
+#: Packages whose host calls are made by ordinary goroutines. The runtime's own run where there may be no P to give.
+BLOCKING_PACKAGES = frozenset({"syscall", "internal_syscall_unix", "internal_poll", "os", "net"})
+
+
+def rewrite(module: Module) -> Module:
+    """The threaded module. ModuleError when the input was not built with gothreads' overlay."""
+    return _Rewrite(module).run()
+
+
+class _Rewrite:
+    def __init__(self, module: Module) -> None:
+        self.module = replace(module, types=list(module.types), imports=list(module.imports), functions=list(module.functions),
+                              globals=list(module.globals), exports=list(module.exports), bodies=list(module.bodies))
+        self.names = function_names(module)
+        self.imported = len(module.imported_functions)
+        self.host = {(i.module, i.name): index for index, i in enumerate(module.imported_functions)}
+        self.exported = {e.name: e.index for e in module.exports if e.kind is Kind.FUNC}
+        self.added: list[tuple[int, str]] = []
+        if not self.names:
+            raise ModuleError("the module has no function names: link it without -s (gothreads build --strip removes them afterwards)")
+        if "gt_attach" not in self.exported:
+            raise ModuleError("the module was built without gothreads' changes to Go's runtime. Build it with: gothreads build")
+
+    def run(self) -> Module:
+        self.share_memory()
+        self.make_data_passive()
+        self.add_registers()
+        self.fill_stubs()
+        self.release_p_in_blocking_imports()
+        self.wrap_exports()
+        self.add_thread_entries()
+        self.add_names()
+        return self.module
+
+    # What the steps are made of.
+
+    def function(self, title: str) -> int:
+        """The index of a function of Go's, by its name in the name section."""
+        try:
+            return self.names[title]
+        except KeyError:
+            raise ModuleError(f"the module has no function {title}: is it of a Go version that gothreads supports?") from None
+
+    def type_index(self, wanted: FuncType) -> int:
+        if wanted not in self.module.types:
+            self.module.types.append(wanted)
+        return self.module.types.index(wanted)
+
+    def set_body(self, title: str, body: bytes) -> None:
+        self.module.bodies[self.function(title) - self.imported] = body
+
+    def add_function(self, title: str, kind: FuncType, body: bytes) -> int:
+        self.module.functions.append(self.type_index(kind))
+        self.module.bodies.append(body)
+        index = self.imported + len(self.module.bodies) - 1
+        self.added.append((index, title))
+        return index
+
+    def add_entry(self, title: str, kind: FuncType, body: bytes) -> None:
+        self.module.exports.append(Export(title, Kind.FUNC, self.add_function(title, kind, body)))
+
+    # The steps.
+
+    def share_memory(self) -> None:
+        memory = self.module.memories[0]
+        shared = Limits(memory.minimum, MAX_PAGES, shared=True)
+        self.module.memories = []
+        self.module.imports.append(Import("env", "memory", Kind.MEMORY, shared.encode()))
+
+    def make_data_passive(self) -> None:
+        """Sort, coalesce, and copy in from a function. Go writes tens of thousands of segments, not in address order."""
+        merged: list[tuple[int, bytearray]] = []
+        for segment in sorted(self.module.data, key=lambda d: d.offset or 0):
+            if segment.offset is None or segment.offset < layout.GO_DATA:
+                raise ModuleError("the module's data are not where Go's linker puts them")
+            if merged:
+                start, content = merged[-1]
+                gap = segment.offset - start - len(content)
+                if gap < 0:
+                    raise ModuleError("the module's data overlap")
+                if gap < DATA_GAP:
+                    content += bytes(gap) + segment.content
+                    continue
+            merged.append((segment.offset, bytearray(segment.content)))
+        self.module.data = [DataSegment(None, bytes(content)) for _, content in merged]
+        self.module.data_count = True
+        copy = b"".join(
+            code.i32_const(signed(start, 32)) + code.i32_const(0) + code.i32_const(len(content)) + code.memory_init(index) + code.data_drop(index)
+            for index, (start, content) in enumerate(merged))
+        self.add_entry("gt_init_memory", code.VOID, code.body(copy))
+
+    def add_registers(self) -> None:
+        first = len(self.module.globals)
+        self.parked, self.clock, self.fence = first, first + 1, first + 2
+        self.module.globals += [code.I32 + b"\1" + code.i32_const(layout.PARKED) + code.END,
+                                code.I64 + b"\1" + code.i64_const(0) + code.END,
+                                code.I32 + b"\1" + code.i32_const(1) + code.END]
+        setup = b"".join(code.local_get(i) + code.global_set(register) for i, register in enumerate((self.parked, self.clock, self.fence)))
+        self.add_entry("gt_setup", FuncType(code.I32 + code.I64 + code.I32, b""), code.body(setup))
+
+    def fill_stubs(self) -> None:
+        for title in list(self.names):
+            function = title.removeprefix(atomics.PACKAGE)
+            if function == title or "." in function:  # another package, or a method
+                continue
+            if function in atomics.BODIES:
+                self.set_body(title, atomics.BODIES[function])
+            elif function not in atomics.BUILT_ON_OTHERS:
+                raise ModuleError(f"internal/runtime/atomic.{function} is not known: is this Go version supported?")
+        # func futexWait(addr *uint32, val uint32, ns int64) int32. The order is the invariant: the address is noted before
+        # the flag is looked at; the host sets the flag before it reads the addresses, and reads them again until all have left.
+        stopped = self.host[("gothreads", "stopped")]
+        check = code.i32_const(layout.STOP_FLAG) + code.atomic(0x10, 4) + code.IF + code.call(stopped) + code.UNREACHABLE + code.END
+        note = code.global_get(self.parked) + code.argument(8, 4) + code.atomic(0x17, 4)
+        forget = code.global_get(self.parked) + code.i32_const(0) + code.atomic(0x17, 4)
+        wait = code.result(32, 4, code.argument(8, 4) + code.argument(16, 4) + code.argument(24, 8) + code.WAIT32)
+        self.set_body("runtime.futexWait", code.body(note + check + wait + forget + check + code.RETURN))
+        # func futexWake(addr *uint32, cnt uint32) uint32
+        self.set_body("runtime.futexWake", code.body(code.result(24, 4, code.argument(8, 4) + code.argument(16, 4) + code.NOTIFY) + code.RETURN))
+        # func clockOffset() int64
+        self.set_body("runtime.clockOffset", code.body(code.result(8, 8, code.global_get(self.clock)) + code.RETURN))
+        # func publicationBarrier(): stores before it are seen before stores after it. x86 keeps stores in order without.
+        self.set_body("runtime.publicationBarrier", code.body(code.global_get(self.fence) + code.IF + code.FENCE + code.END + code.RETURN))
+        # func exitThread(wait *atomic.Uint32): once *wait is 0 the stack may be freed, so nothing touches it any more;
+        # PAUSE ends the loop that runs Go code.
+        free = code.argument(8, 4) + code.i32_const(0) + code.atomic(0x17, 4)
+        self.set_body("runtime.exitThread", code.body(free + code.i32_const(1) + code.global_set(code.PAUSE) + code.i32_const(1)))
+
+    def release_p_in_blocking_imports(self) -> None:
+        """A host call's wrapper F has no frame: it loads its arguments from the stack, calls, stores, pops.
+
+        It becomes: importEnter; the old body; F's return address back; a tail call of exitsyscall, whose own return
+        then goes to F's caller, unwound or not. So F needs no point to resume at.
+        """
+        for title, index in list(self.names.items()):
+            package, _, function = title.rpartition(".")
+            if package not in BLOCKING_PACKAGES or function not in BLOCKING_CALLS or ("wasi_snapshot_preview1", function) not in self.host:
+                continue
+            old = self.add_function(f"{title}.call", code.GO_FUNC, self.module.bodies[index - self.imported])
+            pc = (FIRST_FUNCTION_PC + index - self.imported) << 16
+            push = code.move_sp(-8)
+            self.set_body(title, code.body(
+                push + code.result(0, 8, code.i64_const(pc)) + code.call_go(self.function("runtime.gtImportEnter")) + code.call_go(old)
+                + push + code.i32_const(0) + code.call(self.function("runtime.exitsyscall"))))
+
+    def wrap_exports(self) -> None:
+        exports, self.module.exports = self.module.exports, []
+        for export in exports:
+            if export.kind is not Kind.FUNC or export.name in ("_start", "_initialize") or export.name.startswith("gt_"):
+                if export.name not in INTERNAL:
+                    self.module.exports.append(export)
+                continue
+            kind = self.module.function_type(export.index)
+            arguments, entered = len(kind.params), len(kind.params)
+            self.add_entry(export.name, kind, code.body(
+                code.call(self.exported["gt_enter"]) + code.local_set(entered)
+                + b"".join(code.local_get(i) for i in range(arguments)) + code.call(export.index)
+                + code.local_get(entered) + code.IF + code.call(self.exported["gt_leave"]) + code.END, code.I32))
+
+    def add_thread_entries(self) -> None:
+        def stack_hi(g: bytes) -> bytes:
+            return g + code.i64_load(8) + code.WRAP  # g.stack.hi
+
+        def at(g: bytes, below: int) -> bytes:
+            """SP := g.stack.hi - below"""
+            return stack_hi(g) + code.i32_const(below) + code.I32_SUB + code.global_set(code.SP)
+
+        current = code.global_get(code.G) + code.WRAP
+        take_g = code.EXTEND_U + code.global_set(code.G)
+        # An M of Go's: mstart on its g0, until the M exits.
+        self.add_entry("gt_thread_start", FuncType(code.I32, b""), code.body(
+            code.local_get(0) + take_g + at(code.local_get(0), 24) + code.result(0, 8, code.i64_const(0))
+            + code.call_go(self.function("runtime.mstart")) + code.call(self.function("wasm_pc_f_loop"))))
+        # An extra M, for a caller: taken on the bootstrap stack, attached on its own g0, then at rest on its goroutine, from
+        # below the frame that leave records. The first enter refills Go's list of extra Ms: without it the next take waits for ever.
+        self.add_entry("gt_attach", FuncType(code.I32, b""), code.body(
+            code.local_get(0) + code.global_set(code.SP)
+            + code.call(self.exported["gt_take"]) + take_g + at(current, 64)
+            + code.call(self.exported["gt_attach"]) + take_g + at(current, 40)
+            + code.call(self.exported["gt_enter"]) + code.DROP + code.call(self.exported["gt_leave"])))
+        self.add_entry("gt_detach", code.VOID, code.body(
+            code.call(self.exported["gt_g0"]) + take_g + at(current, 64) + code.call(self.exported["gt_detach"])))
+        # The monotonic clock of this instance's store, without the offset.
+        scratch = code.i32_const(layout.CLOCK_SCRATCH)
+        self.add_entry("gt_read_clock", FuncType(b"", code.I64), code.body(
+            code.i32_const(1) + code.i64_const(0) + scratch + code.call(self.host[("wasi_snapshot_preview1", "clock_time_get")]) + code.DROP
+            + scratch + code.i64_load(0)))
+
+    def add_names(self) -> None:
+        """Names for the added functions, so that stack traces are readable."""
+        content = self.module.custom("name") or b""
+        reader = Reader(content, "name")
+        parts = []
+        while reader.at < reader.end:
+            kind, size = reader.byte(), reader.u32()
+            part = reader.bytes(size)
+            if kind == 1:
+                inner = Reader(part, "name")
+                count = inner.u32()
+                part = uleb(count + len(self.added)) + inner.rest() + b"".join(uleb(index) + name(title) for index, title in self.added)
+            parts.append(bytes([kind]) + vector(part))
+        self.module.customs = [(title, b"".join(parts) if title == "name" else body) for title, body in self.module.customs]

