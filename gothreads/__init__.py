@@ -1,5 +1,73 @@
-"""Go, compiled to WebAssembly, on many threads."""
+"""Ordinary Go, compiled to WebAssembly, on many threads.
 
+    import gothreads
+
+    with gothreads.open("app.wasm") as app:
+        app.exports.add(2, 3)                 # from any thread
+        app.request("search", b"...")         # a handler that Go registered
+"""
+
+from gothreads.app import App, AppStatistics, GoStatistics, Limits, State
+from gothreads.errors import (
+    AppClosed,
+    AppForked,
+    ArgumentError,
+    BuildError,
+    CallersBusy,
+    CompileError,
+    Frame,
+    GothreadsError,
+    GuestError,
+    GuestExit,
+    GuestPanic,
+    GuestTrap,
+    HandlerError,
+    HostFunctionError,
+    InternalError,
+    MemoryAccessError,
+    MisuseError,
+    ModuleError,
+    NotCallable,
+    ToolchainError,
+    UnknownExport,
+)
+from gothreads.host.wasi import Mount
 from gothreads.opening import open
+from gothreads.shared_memory import SharedMemory
+from gothreads.signature import Parameter, Signature
+from gothreads.version import __version__
 
-__all__ = ["open"]
+__all__ = [
+    "App",
+    "AppClosed",
+    "AppForked",
+    "AppStatistics",
+    "ArgumentError",
+    "BuildError",
+    "CallersBusy",
+    "CompileError",
+    "Frame",
+    "GoStatistics",
+    "GothreadsError",
+    "GuestError",
+    "GuestExit",
+    "GuestPanic",
+    "GuestTrap",
+    "HandlerError",
+    "HostFunctionError",
+    "InternalError",
+    "Limits",
+    "MemoryAccessError",
+    "MisuseError",
+    "ModuleError",
+    "Mount",
+    "NotCallable",
+    "Parameter",
+    "SharedMemory",
+    "Signature",
+    "State",
+    "ToolchainError",
+    "UnknownExport",
+    "__version__",
+    "open",
+]

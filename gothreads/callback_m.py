@@ -29,12 +29,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gothreads.errors import CallersBusy, GothreadsError, HandlerError, InternalError, unknown
-from gothreads.exports import Export
+from gothreads.errors import CallersBusy
 from gothreads.host import ffi
 from gothreads.host.instance import Instance, Instances
-from gothreads.slot import Slot
 from gothreads.shared_memory import SharedMemory
+from gothreads.slot import Slot
 from gothreads.wasm import layout
 
 #: A CallbackM that has not been used for so long is given back, in seconds.

@@ -13,7 +13,9 @@
     ├── HandlerError            a handler returned an error; the module goes on
     ├── MisuseError             the caller's mistake; nothing has run
     │   ├── UnknownExport
-    │   ├── ArgumentError           also a TypeError or ValueError would be said of a Python function
+    │   ├── ArgumentError           also a TypeError and a ValueError
+    │   ├── MemoryAccessError       an address outside the memory; also an IndexError
+    │   ├── NotCallable             the module, as it was built, takes no calls
     │   ├── AppClosed               close() came first
     │   ├── AppForked               the app belongs to the parent process
     │   └── CallersBusy             no caller slot came free in time
@@ -121,8 +123,16 @@ class UnknownExport(MisuseError, AttributeError, KeyError):
         return self.message
 
 
+class MemoryAccessError(MisuseError, IndexError):
+    """An address outside the module's memory."""
+
+
 class ArgumentError(MisuseError, TypeError, ValueError):
     """A wrong argument; says what was expected."""
+
+
+class NotCallable(MisuseError):
+    """The module takes no calls, as it was built."""
 
 
 class AppClosed(MisuseError):

@@ -12,67 +12,45 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from abc import ABC, abstractmethod
 from typing import Any
 
 import wasmtime
 from wasmtime import _ffi
 
-from gothreads.errors import AppClosed, MisuseError, ModuleError
+from gothreads.errors import AppClosed, MemoryAccessError, ModuleError
 from gothreads.wasm.binary import PAGE
 
 _u32, _u64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
-class MemoryAccessError(MisuseError, IndexError):
-    """An address outside the memory."""
+class BoundedMemory(ABC):
+    """Checked access to a memory. Addresses and lengths are in bytes, numbers are little-endian."""
 
+    _closed = False
 
-class _Handle(wasmtime.SharedMemory):
-    """wasmtime-py passes a pointer to a pointer here, and linking fails (wasmtime-py#318)."""
-
-    def _as_extern(self) -> Any:
-        union = _ffi.wasmtime_extern_union(sharedmemory=self.ptr())
-        return _ffi.wasmtime_extern_t(_ffi.WASMTIME_EXTERN_SHAREDMEMORY, union)
-
-
-class SharedMemory:
-    """A memory of `minimum` pages (of 64 KiB) that may grow to `maximum`: the only limit on what Go may use."""
-
-    def __init__(self, engine: wasmtime.Engine, minimum: int, maximum: int) -> None:
-        if maximum < minimum:
-            raise ModuleError(f"the module needs {minimum * PAGE:,} bytes of memory to start, the limit is {maximum * PAGE:,}. Raise the limit on memory")
-        try:
-            self.handle: wasmtime.SharedMemory = _Handle(engine, wasmtime.MemoryType(wasmtime.Limits(minimum, maximum), shared=True))
-        except wasmtime.WasmtimeError as error:
-            raise ModuleError(f"cannot reserve memory for the module: {error}") from None
-        self._base = ctypes.addressof(self.handle.data_ptr().contents)
-        self._closed = False
+    @abstractmethod
+    def _bounds(self) -> tuple[int, int]:
+        """The host address and the size, now. Not called after close."""
 
     @property
     def size(self) -> int:
         """In bytes, now."""
         self._check_open()
-        return int(self.handle.data_len())
+        return self._bounds()[1]
 
     @property
     def pages(self) -> int:
         """The size in pages of 64 KiB."""
         return self.size // PAGE
 
-    def grow(self, pages: int) -> int:
-        """Grow by so many pages; returns the size before, in pages. Go manages its memory itself and does not use these."""
-        self._check_open()
-        try:
-            return int(self.handle.grow(pages))
-        except wasmtime.WasmtimeError as error:
-            raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: {error}") from None
-
     def address(self, offset: int, length: int) -> int:
         """The host address of `length` bytes at `offset`; MemoryAccessError when they are not all in the memory."""
-        size = self.size
+        self._check_open()
+        base, size = self._bounds()
         if offset < 0 or length < 0 or offset + length > size:
             raise MemoryAccessError(f"{length:,} bytes at address {offset:#x} are outside the memory of {size:,} bytes")
-        return self._base + offset
+        return base + offset
 
     def read(self, offset: int, length: int) -> bytes:
         """A copy."""
@@ -133,10 +111,8 @@ class SharedMemory:
         ctypes.c_uint32.from_address(self.address(offset, 4)).value = value
 
     def close(self) -> None:
-        """Free the memory. No instance may be left that uses it."""
-        if not self._closed:
-            self._closed = True
-            self.handle.close()
+        """Make every later access an error."""
+        self._closed = True
 
     def _check_open(self) -> None:
         if self._closed:
@@ -146,3 +122,41 @@ class SharedMemory:
     def _check_aligned(offset: int) -> None:
         if offset % 4:
             raise MemoryAccessError(f"address {offset:#x} is not a multiple of 4")
+
+
+class _Handle(wasmtime.SharedMemory):
+    """wasmtime-py passes a pointer to a pointer here, and linking fails (wasmtime-py#318)."""
+
+    def _as_extern(self) -> Any:
+        union = _ffi.wasmtime_extern_union(sharedmemory=self.ptr())
+        return _ffi.wasmtime_extern_t(_ffi.WASMTIME_EXTERN_SHAREDMEMORY, union)
+
+
+class SharedMemory(BoundedMemory):
+    """A memory of `minimum` pages (of 64 KiB) that may grow to `maximum`: the only limit on what Go may use."""
+
+    def __init__(self, engine: wasmtime.Engine, minimum: int, maximum: int) -> None:
+        if maximum < minimum:
+            raise ModuleError(f"the module needs {minimum * PAGE:,} bytes of memory to start, the limit is {maximum * PAGE:,}. Raise the limit on memory")
+        try:
+            self.handle: wasmtime.SharedMemory = _Handle(engine, wasmtime.MemoryType(wasmtime.Limits(minimum, maximum), shared=True))
+        except wasmtime.WasmtimeError as error:
+            raise ModuleError(f"cannot reserve memory for the module: {error}") from None
+        self._base = ctypes.addressof(self.handle.data_ptr().contents)
+
+    def _bounds(self) -> tuple[int, int]:
+        return self._base, int(self.handle.data_len())
+
+    def grow(self, pages: int) -> int:
+        """Grow by so many pages; returns the size before, in pages. Go manages its memory itself and does not use these."""
+        self._check_open()
+        try:
+            return int(self.handle.grow(pages))
+        except wasmtime.WasmtimeError as error:
+            raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: {error}") from None
+
+    def close(self) -> None:
+        """Free the memory. No instance may be left that uses it."""
+        if not self._closed:
+            super().close()
+            self.handle.close()

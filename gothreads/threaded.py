@@ -8,9 +8,9 @@ from typing import Any
 
 import wasmtime
 
-from gothreads.app import App, AppStatistics, GoStatistics, Options, State, inside
-from gothreads.callback_m import CallbackM, CallbackMCache
-from gothreads.errors import AppClosed, GothreadsError, InternalError, ModuleError
+from gothreads.app import App, AppStatistics, GoStatistics, Options, State
+from gothreads.callback_m import CallbackMCache
+from gothreads.errors import AppClosed, GothreadsError, ModuleError
 from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine

@@ -101,17 +101,15 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
         linked = folder / "linked.wasm"
-        before = linked.stat().st_mtime_ns if linked.exists() else None
-        _go_build(toolchain, overlay, request, work, targets, linked, environment, program.packages, progress)
+        compiled = _go_build(toolchain, overlay, request, work, targets, linked, environment, program.packages, progress)
         content = linked.read_bytes()
-        compiled = linked.stat().st_mtime_ns != before
     metadata = Metadata(gothreads.version.__version__, toolchain.version, request.model, request.mode, _uses_guest(program.files),
                         tuple(read_signatures(toolchain.go, program.files, cache)), {"preemption": request.preemption, "strip": request.strip})
     path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
     found = path.exists()
     if not found:
         write_atomically(path, finish(parse(content), metadata, strip=request.strip).encode())
-    return Built(path, toolchain, metadata, found and not compiled, time.monotonic() - begin)
+    return Built(path, toolchain, metadata, found and compiled == 0, time.monotonic() - begin)
 
 
 def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
@@ -166,7 +164,8 @@ def _list(toolchain: Toolchain, overlay: Path, work: Path, target: str, environm
 
 
 def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path, targets: Sequence[str], output: Path,
-              environment: Mapping[str, str], packages: int, progress: Progress | None) -> None:
+              environment: Mapping[str, str], packages: int, progress: Progress | None) -> int:
+    """Returns how many packages had to be compiled."""
     command = [str(toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}", *request.flags, "-o", str(output), *targets]
     said: list[str] = []
     compiled = 0
@@ -185,6 +184,7 @@ def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path,
             raise
     if process.returncode:
         raise CompileError(f"{' '.join(targets)}: go build failed", "".join(said))
+    return compiled
 
 
 def _uses_guest(files: Sequence[Path]) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, Edit
-from gothreads.files import write_atomically
 from gothreads.build.toolchain import SUPPORTED, Toolchain
 from gothreads.errors import ToolchainError
+from gothreads.files import write_atomically
 
 #: Go files that are added to GOROOT: folders below are folders of GOROOT/src.
 ADDED = Path(__file__).parent / "goroot"

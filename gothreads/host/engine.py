@@ -15,10 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import wasmtime
-from wasmtime import _bindings
+from wasmtime import _ffi
 
-from gothreads.files import cache_folder, write_atomically
 from gothreads.errors import GothreadsError, ModuleError
+from gothreads.files import cache_folder, write_atomically
 
 log = logging.getLogger("gothreads")
 
@@ -42,7 +42,7 @@ def new_engine(stack: int) -> wasmtime.Engine:
     config.shared_memory = True
     config.epoch_interruption = True
     # Only the C API can set it, and it may not be smaller than the other.
-    _bindings.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
+    _ffi.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
     config.max_wasm_stack = stack
     return wasmtime.Engine(config)
 

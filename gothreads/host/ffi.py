@@ -138,7 +138,7 @@ def _describe(error: int | None, trap: int | None) -> Trap:
             return Trap(str(raised))
         finally:
             raised.close()
-    taken = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(_ffi.wasm_trap_t)))
+    taken = wasmtime.Trap._from_ptr(ctypes.cast(trap or 0, ctypes.POINTER(_ffi.wasm_trap_t)))
     try:
         frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", frame.module_offset) for frame in taken.frames)
         message = taken.message.strip().splitlines()[-1] if taken.message.strip() else "trap"

@@ -21,10 +21,11 @@ from pathlib import Path
 
 import wasmtime
 
-from gothreads.errors import InternalError, MisuseError
+from gothreads.errors import InternalError, MemoryAccessError, MisuseError
 from gothreads.host import ffi
 from gothreads.host.streams import EBADF, EINVAL, Input, Output, wasi_errno
-from gothreads.shared_memory import MemoryAccessError, SharedMemory
+from gothreads.shared_memory import SharedMemory
+from gothreads.slot import Memory
 from gothreads.wasm import code
 from gothreads.wasm.binary import Export, FuncType, Import, Kind, Limits, Module, uleb
 
@@ -119,7 +120,7 @@ def wasi_imports(module: Module) -> dict[str, FuncType]:
 class StdioCalls:
     """fd_read and fd_write for descriptors 0, 1 and 2, over any memory that can be read and written."""
 
-    def __init__(self, memory: SharedMemory, streams: Streams) -> None:
+    def __init__(self, memory: Memory, streams: Streams) -> None:
         self._memory, self._streams = memory, streams
 
     def read(self, iovecs: int, count: int, done: int) -> int:
@@ -128,9 +129,9 @@ class StdioCalls:
             data = self._streams.stdin.read(min(sum(size for _, size in vectors), LARGEST_TRANSFER)) if vectors else b""
             rest = memoryview(data)
             for address, size in vectors:
-                self._memory.write(address, rest[:size])
+                self._memory.write(address, bytes(rest[:size]))
                 rest = rest[size:]
-            self._memory.write_u32(done, len(data))
+            self._memory.write(done, len(data).to_bytes(4, "little"))
         except MemoryAccessError:
             return EINVAL
         except (OSError, ValueError) as error:
@@ -143,7 +144,7 @@ class StdioCalls:
         try:
             data = b"".join(self._memory.read(address, size) for address, size in self._vectors(iovecs, count))
             (self._streams.stdout if descriptor == 1 else self._streams.stderr).write(data)
-            self._memory.write_u32(done, len(data))
+            self._memory.write(done, len(data).to_bytes(4, "little"))
         except MemoryAccessError:
             return EINVAL
         except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ section and the offset in the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeVar
@@ -196,7 +196,7 @@ class Reader:
         self.at += 1
         return self.content[self.at - 1]
 
-    def bytes(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
         if count > self.end - self.at:
             raise self.fail(f"{count} bytes are announced, {self.end - self.at} are there (is the file truncated?)")
         self.at += count
@@ -233,7 +233,7 @@ class Reader:
         return value
 
     def name(self) -> str:
-        raw = self.bytes(self.u32())
+        raw = self.take(self.u32())
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -243,7 +243,7 @@ class Reader:
         return [item(self) for _ in range(self.u32())]
 
     def rest(self) -> bytes:
-        return self.bytes(self.end - self.at)
+        return self.take(self.end - self.at)
 
 
 def parse(content: bytes, *, outline: bool = False) -> Module:
@@ -271,7 +271,7 @@ def parse(content: bytes, *, outline: bool = False) -> Module:
         file.where = section.name.lower()
         size = file.u32()
         begin = file.at
-        reader = Reader(file.bytes(size), section.name.lower(), begin)
+        reader = Reader(file.take(size), section.name.lower(), begin)
         if section is not Section.CUSTOM:
             place = ORDER.index(section)
             if place <= last:
@@ -309,7 +309,7 @@ def _section(module: Module, section: Section, reader: Reader) -> None:
         case Section.EXPORT:
             module.exports = reader.vector(_export)
         case Section.CODE:
-            module.bodies = reader.vector(lambda r: r.bytes(r.u32()))
+            module.bodies = reader.vector(lambda r: r.take(r.u32()))
         case Section.DATA:
             module.data = reader.vector(_data)
         case Section.DATA_COUNT:
@@ -322,7 +322,7 @@ def _section(module: Module, section: Section, reader: Reader) -> None:
 def _func_type(reader: Reader) -> FuncType:
     if reader.byte() != 0x60:
         raise reader.fail("only function types are supported (no garbage-collected types)")
-    return FuncType(reader.bytes(reader.u32()), reader.bytes(reader.u32()))
+    return FuncType(reader.take(reader.u32()), reader.take(reader.u32()))
 
 
 def _import(reader: Reader) -> Import:
@@ -338,7 +338,7 @@ def _import(reader: Reader) -> Import:
         case Kind.MEMORY:
             _limits(reader)
         case Kind.GLOBAL:
-            reader.bytes(2)
+            reader.take(2)
         case Kind.TAG:
             reader.byte()
             reader.u32()
@@ -369,16 +369,16 @@ def _globals(reader: Reader, count: int) -> list[bytes]:
     found = []
     for _ in range(count):
         begin = reader.at
-        reader.bytes(2)
+        reader.take(2)
         while (opcode := reader.byte()) != 0x0B:
             match opcode:
                 case 0x41 | 0x42:  # i32.const, i64.const
                     while reader.byte() >= 0x80:
                         pass
                 case 0x43:
-                    reader.bytes(4)
+                    reader.take(4)
                 case 0x44:
-                    reader.bytes(8)
+                    reader.take(8)
                 case 0x23 | 0xD2:  # global.get, ref.func
                     reader.u32()
                 case 0xD0:
@@ -394,13 +394,13 @@ def _globals(reader: Reader, count: int) -> list[bytes]:
 def _data(reader: Reader) -> DataSegment:
     flags = reader.u32()
     if flags == 1:
-        return DataSegment(None, reader.bytes(reader.u32()))
+        return DataSegment(None, reader.take(reader.u32()))
     if flags != 0 or reader.byte() != 0x41:
         raise reader.fail("only data at constant addresses of memory 0 is supported")
     offset = reader.s32() & 0xFFFFFFFF
     if reader.byte() != 0x0B:
         raise reader.fail("only data at constant addresses of memory 0 is supported")
-    return DataSegment(offset, reader.bytes(reader.u32()))
+    return DataSegment(offset, reader.take(reader.u32()))
 
 
 def function_names(module: Module) -> dict[str, int]:
@@ -413,7 +413,7 @@ def function_names(module: Module) -> dict[str, int]:
         kind, size = reader.byte(), reader.u32()
         if kind == 1:
             return {title: index for index, title in reader.vector(lambda r: (r.u32(), r.name()))}
-        reader.bytes(size)
+        reader.take(size)
     return {}
 
 

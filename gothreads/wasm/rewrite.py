@@ -246,7 +246,7 @@ class _Rewrite:
         parts = []
         while reader.at < reader.end:
             kind, size = reader.byte(), reader.u32()
-            part = reader.bytes(size)
+            part = reader.take(size)
             if kind == 1:
                 inner = Reader(part, "name")
                 count = inner.u32()

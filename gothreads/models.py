@@ -1,0 +1,253 @@
+"""Other execution models behind the same interface.
+
+single (case 2 of golang/go#42372): stock Go. One instance, one thread at a time: each call drives Go's scheduler, and when
+it returns everything freezes until the next. Calls queue for a lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from typing import Any
+
+import wasmtime
+
+from gothreads.app import App, AppStatistics, Options, inside
+from gothreads.errors import ModuleError, NotCallable
+from gothreads.exports import Export
+from gothreads.host import ffi
+from gothreads.host.engine import compile_module, new_engine
+from gothreads.host.stack import big_stack
+from gothreads.host.wasi import WASI, ExitRequested, StdioCalls, answer, type_of, wasi_imports, words
+from gothreads.loading import LoadedModule
+from gothreads.shared_memory import BoundedMemory
+from gothreads.slot import Slot
+from gothreads.threaded import call_export
+
+_CLOCK_EVENT = 0
+_SUBSCRIPTION, _EVENT = 48, 32
+
+
+class StoreMemory(BoundedMemory):
+    """A memory that belongs to a store: it may move when it grows, so only whoever holds the app's lock may look at it."""
+
+    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
+        self._store, self._memory = store, memory
+
+    def _bounds(self) -> tuple[int, int]:
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents), self._memory.data_len(self._store)
+
+
+class SingleApp(App):
+    """See App. `_turn` is held by whoever is in the module."""
+
+    model = "single"
+
+    def __init__(self, loaded: LoadedModule, options: Options) -> None:
+        super().__init__(loaded, options)
+        self._turn = threading.Lock()
+        self._in = 0  # threads that hold or are about to take `_turn`; guarded by _lock
+        self._calls = 0
+        self._wake = threading.Event()
+        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if i.module != WASI]
+        if missing:
+            raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
+        self._engine = new_engine(options.limits.stack)
+        compiled = compile_module(self._engine, loaded.wasm, options.limits.stack)
+        self._module, self.compile_seconds = compiled.module, compiled.seconds
+        self._linker = wasmtime.Linker(self._engine)
+        self._linker.allow_shadowing = True
+        self._linker.define_wasi()
+        self._functions = ffi.HostFunctions(self._linker, self._host_function_failed)
+        self._store = wasmtime.Store(self._engine)
+        self._store.set_wasi(options.wasi.files())
+        self._store.set_limits(memory_size=options.limits.memory)
+        self._store.set_epoch_deadline(1)
+        self._define_own()
+        try:
+            self._instance = self._linker.instantiate(self._store, self._module)
+        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+            raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
+        memory = self._instance.exports(self._store)["memory"]
+        assert isinstance(memory, wasmtime.Memory)
+        self._memory = StoreMemory(self._store, memory)
+        self._found: dict[str, ffi.Function] = {}
+        self.slot = Slot(self._function, self._memory)
+
+    @property
+    def memory(self) -> StoreMemory:
+        return self._memory
+
+    def statistics(self) -> AppStatistics:
+        size = 0
+        if not self._freed and self._turn.acquire(blocking=False):
+            try:
+                size = self._memory.size
+            finally:
+                self._turn.release()
+        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
+
+    def _define_own(self) -> None:
+        """Standard streams, exit, and waiting that close() can end."""
+        memory = _LateMemory(self)
+        stdio = StdioCalls(memory, self._streams)
+        kinds = wasi_imports(self.loaded.outline)
+        original: dict[str, Any] = {name: self._linker.get(self._store, WASI, name) for name in ("fd_read", "fd_write", "poll_oneoff") if name in kinds}
+
+        def pass_on(name: str, values: int) -> None:
+            function = original[name]
+            answer(values, function(self._store, *words(values, len(kinds[name].params))))
+
+        def fd_read(values: int) -> None:
+            descriptor, iovecs, count, done = words(values, 4)
+            if descriptor:
+                pass_on("fd_read", values)
+            else:
+                answer(values, stdio.read(iovecs, count, done))
+
+        def fd_write(values: int) -> None:
+            descriptor, iovecs, count, done = words(values, 4)
+            if descriptor in (1, 2):
+                answer(values, stdio.write(descriptor, iovecs, count, done))
+            else:
+                pass_on("fd_write", values)
+
+        def proc_exit(values: int) -> None:
+            raise ExitRequested(ctypes.c_int32.from_address(values).value)
+
+        def poll_oneoff(values: int) -> None:
+            subscriptions, events, count, done = words(values, 4)
+            raw = memory.read(subscriptions, _SUBSCRIPTION * count)
+            clocks = []
+            for at in range(0, len(raw), _SUBSCRIPTION):
+                if raw[at + 8] != _CLOCK_EVENT or raw[at + 40] & 1:  # a descriptor, or an absolute time
+                    pass_on("poll_oneoff", values)
+                    return
+                clocks.append((int.from_bytes(raw[at + 24:at + 32], "little"), raw[at:at + 8]))
+            timeout, userdata = min(clocks, default=(0, bytes(8)))
+            self._wake.wait(timeout / 1e9)
+            memory.write(events, userdata + bytes(_EVENT - 8))
+            memory.write(done, (1).to_bytes(4, "little"))
+            answer(values, 0)
+
+        own = {"fd_read": fd_read, "fd_write": fd_write, "proc_exit": proc_exit, "poll_oneoff": poll_oneoff}
+        for name, implementation in own.items():
+            if name in kinds:
+                self._functions.define(WASI, name, type_of(kinds[name]), implementation)
+
+    def _function(self, name: str, count: int) -> ffi.Function:
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = ffi.function(self._store, self._instance, name, count)
+        return found
+
+    def _start(self) -> None:
+        if self.loaded.entry == "_start":
+            # main runs to its end on a thread of its own; stock Go takes no calls meanwhile, nor after.
+            with big_stack(self.options.limits.stack):
+                threading.Thread(target=self._run_main, name="gothreads-main", daemon=True).start()
+            self._initialized()
+            return
+        if self.loaded.entry is not None:
+            self._initialize(self.loaded.entry)
+        self._initialized()
+
+    def _initialize(self, entry: str) -> None:
+        def initialize() -> None:
+            inside.depth += 1
+            try:
+                with _Turn(self):
+                    self._function(entry, 0)()
+            except ffi.Trapped as trapped:
+                self._trapped(trapped)
+            finally:
+                inside.depth -= 1
+        self._workers.run(initialize)
+
+    def _run_main(self) -> None:
+        inside.depth += 1
+        try:
+            with _Turn(self):
+                self._function("_start", 0)()
+            self._exited(0)
+        except ffi.Trapped as trapped:
+            self._trapped(trapped)
+
+    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+        self._check_callable()
+        with _Turn(self):
+            self._calls += 1
+            return call_export(self._function(export.name, export.count), export, converted, self)
+
+    def _request(self, handler: str, payload: bytes) -> bytes:
+        self._check_callable()
+        with _Turn(self):
+            self._calls += 1
+            return self.slot.request(handler, payload)
+
+    def _handlers(self) -> list[str]:
+        if self.loaded.entry == "_start":
+            return []
+        with _Turn(self):
+            return self.slot.handlers()
+
+    def _check_callable(self) -> None:
+        if self.loaded.entry == "_start":
+            raise NotCallable(f"{self.loaded.name}: stock Go takes no calls while main runs. Build the module threaded, or with --buildmode c-shared")
+
+    def _stop_running(self) -> None:
+        self._engine.increment_epoch()
+        self._wake.set()
+
+    def _sweep_once(self) -> bool:
+        with self._lock:
+            return self._in == 0
+
+    def _free(self) -> None:
+        self._found.clear()
+        self._memory.close()
+        self._store.close()
+        self._linker.close()
+        self._functions.clear()
+        self._module.close()
+        self._engine.close()
+
+
+class _Turn:
+    """One thread at a time is in the module; those that come after its end are turned away."""
+
+    def __init__(self, app: SingleApp) -> None:
+        self._app = app
+
+    def __enter__(self) -> None:
+        app = self._app
+        with app._lock:
+            app._in += 1
+        app._turn.acquire()
+        if app._cause is not None:
+            self._leave()
+            raise ffi.Trapped(ffi.Trap("the app has ended"))
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        app = self._app
+        app._turn.release()
+        with app._lock:
+            app._in -= 1
+
+
+class _LateMemory:
+    """The app's memory, for host functions that are defined before there is an instance."""
+
+    def __init__(self, app: SingleApp) -> None:
+        self._app = app
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._app._memory.read(offset, length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._app._memory.write(offset, data)
+
