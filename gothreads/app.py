@@ -240,6 +240,12 @@ class App(ABC):
             return []
         return list(self._here_or_on_a_worker(self._handlers))
 
+    async def handlers_async(self) -> list[str]:
+        """Like handlers, without blocking the event loop."""
+        if self.loaded.metadata is None:
+            return []
+        return list(await asyncio.wrap_future(self._workers.submit(lambda: self._guarded(self._handlers))))
+
     def _call_export(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
         return self._here_or_on_a_worker(lambda: self._call(export, converted))
 

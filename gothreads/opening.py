@@ -48,8 +48,8 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
                        stdin=stdin, stdout=stdout, stderr=stderr)
 
 
-def find(path: PathLike, *, model: str | None = None, progress: Progress | None = None) -> LoadedModule:
-    """The module behind a path: a file, or a package, which is built. An import path is a package too."""
+def find(path: PathLike, *, model: str | None = None, buildmode: str | None = None, progress: Progress | None = None) -> LoadedModule:
+    """The module behind a path: a file, or a package, which is built (for that model and build mode). An import path is a package too."""
     place = Path(path)
     if place.is_file() and place.suffix != ".go":
         loaded = load(place)
@@ -58,7 +58,7 @@ def find(path: PathLike, *, model: str | None = None, progress: Progress | None 
         return loaded
     if not place.exists() and place.suffix == ".wasm":
         raise ModuleError(f"there is no file {place}")
-    built = build(Request(str(path), model=model or "threaded"), progress)
+    built = build(Request(str(path), model=model or "threaded", buildmode=buildmode), progress)
     return replace(load(built.path), name=place.resolve().name)
 
 

@@ -1,0 +1,151 @@
+"""HTTP in front of an app.
+
+    GET  /                        a page to try it from
+    GET  /healthz                 200 while the module runs, else 503 and why
+    GET  /api/exports             what there is to call
+    POST /api/call/{export}       {"args": […]} → {"result": …}
+    POST /api/request/{handler}   the body is the payload, the reply is the body
+
+Errors are {"error": text, …}: 400 a malformed body, 404 an unknown name (with those there are), 413 too large, 422 wrong
+arguments or an error that the handler returned, 503 all callers busy or the module has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.templating import Jinja2Templates
+
+from gothreads.app import App, State
+from gothreads.errors import ArgumentError, CallersBusy, GothreadsError, HandlerError, UnknownExport
+from gothreads.version import __version__
+
+#: The most that a request's body may be, in bytes.
+LARGEST_BODY = 64 << 20
+
+_templates = Jinja2Templates(Path(__file__).parent)
+
+
+def web_app(app: App) -> Starlette:
+    """The ASGI application for an app. It does not close the app."""
+    faces = _Faces(app)
+    return Starlette(
+        routes=[
+            Route("/", faces.index),
+            Route("/healthz", faces.health),
+            Route("/api/exports", faces.exports),
+            Route("/api/call/{export}", faces.call, methods=["POST"]),
+            Route("/api/request/{handler:path}", faces.request, methods=["POST"]),
+        ],
+        exception_handlers={GothreadsError: _gothreads_error, HTTPException: _http_error})
+
+
+class _Faces:
+    """The routes."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def index(self, request: Request) -> Response:
+        return _templates.TemplateResponse(request, "index.html", {
+            "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value, "version": __version__,
+            "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
+            "handlers": await self._handlers()})
+
+    async def health(self, _request: Request) -> Response:
+        running = self._app.state is State.RUNNING
+        error = self._app.error
+        return JSONResponse({"state": self._app.state.value} | ({"error": str(error)} if error else {}), 200 if running else 503)
+
+    async def exports(self, _request: Request) -> Response:
+        exports = []
+        for name in self._app.exports:
+            function = self._app.exports[name]
+            exports.append(function.signature.to_json() | {"python": str(function.signature)})
+        return JSONResponse({"exports": exports, "handlers": await self._handlers()})
+
+    async def call(self, request: Request) -> Response:
+        _check_origin(request)
+        name = request.path_params["export"]
+        self._app.exports[name]  # a name that is not there is said before anything about the body
+        result = await self._app.call_async(name, *_arguments(await _body(request)))
+        return JSONResponse({"result": _finite(result)})
+
+    async def request(self, request: Request) -> Response:
+        _check_origin(request)
+        reply = await self._app.request_async(request.path_params["handler"], await _body(request))
+        return Response(reply, media_type="application/json" if _is_json(reply) else "application/octet-stream")
+
+    async def _handlers(self) -> list[str]:
+        try:
+            return await self._app.handlers_async()
+        except GothreadsError:
+            return []
+
+
+def _arguments(body: bytes) -> list[Any]:
+    if not body.strip():
+        return []
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f'the body is not JSON: {error}; expected {{"args": [...]}}') from None
+    if not isinstance(value, dict) or not isinstance(value.get("args", []), list) or value.keys() - {"args"}:
+        raise HTTPException(400, 'the body must be {"args": [...]}')
+    args: list[Any] = value.get("args", [])
+    return args
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > LARGEST_BODY:
+                raise HTTPException(413, f"the body is larger than {LARGEST_BODY:,} bytes")
+            parts.append(part)
+    except ClientDisconnect:
+        raise HTTPException(400, "the client went away") from None
+    return b"".join(parts)
+
+
+def _check_origin(request: Request) -> None:
+    """A page of another site must not make a browser call this one."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+        raise HTTPException(403, f"requests from pages of {origin} are not allowed")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no numbers for these."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_json(reply: bytes) -> bool:
+    return reply[:1] in (b"{", b"[") and reply.rstrip()[-1:] in (b"}", b"]")
+
+
+def _gothreads_error(_request: Request, error: Exception) -> Response:
+    body: dict[str, Any] = {"error": error.message if hasattr(error, "message") else str(error)}
+    match error:
+        case UnknownExport():
+            return JSONResponse(body | {"known": list(error.known)}, 404)
+        case ArgumentError() | HandlerError():
+            return JSONResponse(body, 422)
+        case CallersBusy():
+            return JSONResponse(body, 503, {"Retry-After": "1"})
+        case _:  # the module has ended
+            return JSONResponse(body, 503)
+
+
+def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, dict(error.headers or {}))

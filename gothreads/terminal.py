@@ -1,0 +1,65 @@
+"""All that the commands print: for people to stderr, data to stdout."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any, TextIO
+
+
+class Terminal:
+    """Where a command writes. `progress` fits gothreads.build.builder.Progress."""
+
+    def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+        self.stdout, self.stderr = stdout or sys.stdout, stderr or sys.stderr
+        self._begun: float | None = None
+        self._line = 0
+
+    def data(self, value: Any) -> None:
+        """JSON, for programs."""
+        print(json.dumps(value, indent=2, ensure_ascii=False), file=self.stdout)
+
+    def out(self, text: str) -> None:
+        print(text, file=self.stdout)
+
+    def say(self, text: str) -> None:
+        self.clear()
+        print(f"gothreads: {text}", file=self.stderr, flush=True)
+
+    def raw(self, text: str) -> None:
+        """Somebody else's words, as they are."""
+        self.clear()
+        self.stderr.write(text)
+        self.stderr.flush()
+
+    def progress(self, done: int, total: int) -> None:
+        """Packages compiled. On a terminal a line that changes, else one line when it takes long."""
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = now
+        text = f"gothreads: compiling Go packages: {done} (of up to {total}), {now - self._begun:.0f} s"
+        if self.stderr.isatty():
+            self.stderr.write("\r" + text.ljust(self._line))
+            self._line = len(text)
+        elif done == 20:
+            self.stderr.write("gothreads: compiling Go's standard library for this target (the first time only)\n")
+        self.stderr.flush()
+
+    def clear(self) -> None:
+        """End the progress line."""
+        if self._line:
+            self.stderr.write("\r" + " " * self._line + "\r")
+            self._line = 0
+
+
+class Handler(logging.Handler):
+    """Shows the library's log as the command's own words."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.INFO)
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._terminal.say(record.getMessage())
