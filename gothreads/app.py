@@ -27,7 +27,7 @@ from typing import Any, Self
 from gothreads.callback_m import CallbackMStatistics
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, MisuseError
 from gothreads.exports import Export, Exports, Function
-from gothreads.host import ffi, stack
+from gothreads.host import ffi, signals, stack
 from gothreads.host.streams import Input, Output, Readable, Writable
 from gothreads.host.wasi import ExitRequested, Streams, WasiSettings
 from gothreads.loading import LoadedModule
@@ -109,6 +109,20 @@ class AppStatistics:
     go: GoStatistics | None = None
 
 
+class _Process:
+    """What fork changes. wasmtime's own threads, which WASI needs, do not survive one."""
+
+    used = False    # an app has run in this process
+    forked = False  # ... in a parent of it
+
+
+def check_not_forked() -> None:
+    """AppForked in a child of a process that has run an app."""
+    if _Process.forked:
+        raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process otherwise "
+                        "(multiprocessing: the 'spawn' start method)")
+
+
 class _Inside(threading.local):
     """How many calls deep in WebAssembly the thread is; Go's own threads always are."""
 
@@ -183,6 +197,7 @@ class App(ABC):
 
     def start(self) -> Self:
         """Start the module; returns when its packages are initialised, or it has ended. Called once, by `gothreads.open`."""
+        _Process.used = True
         _apps.add(self)
         try:
             self._start()
@@ -259,6 +274,7 @@ class App(ABC):
         """Run a call; turn its trap into the app's end, and every end into its first cause."""
         if self._state is not State.RUNNING:
             self._wait_until_running()
+        signals.check()
         inside.depth += 1
         try:
             return call()
@@ -410,7 +426,7 @@ class App(ABC):
     def _forked(self) -> None:
         """In the child of a fork: the threads are not here."""
         self._lock = threading.Lock()
-        self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process. Open it in the child")
+        self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
         self._state = State.CLOSED
         self._freed = True
         for event in ("_ready", "_left", "_done"):
@@ -437,6 +453,7 @@ def _close_all() -> None:
 
 
 def _after_fork() -> None:
+    _Process.forked = _Process.used
     for app in list(_apps):
         app._forked()
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import re
@@ -15,14 +16,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from gothreads.app import App, Limits
 from gothreads.build.builder import Request, build
-from gothreads.errors import CompileError, GothreadsError, GuestError, GuestExit, MisuseError, unknown
+from gothreads.errors import CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, unknown
 from gothreads.exports import parse_text
 from gothreads.files import write_atomically
 from gothreads.host.wasi import Mount
@@ -35,6 +37,8 @@ from gothreads.wasm.metadata import BUILD_MODES, MODELS
 #: What a shell says of a process that ended by SIGINT.
 INTERRUPTED = 130
 
+T = TypeVar("T")
+
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -44,38 +48,41 @@ class _Stop(BaseException):
 
 def run() -> NoReturn:
     """The console script."""
-    # Kept from Python's shutdown: whoever reads our output may be gone.
     code = main()
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # main has said so; kept from Python's shutdown, which would say it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if code == INTERRUPTED:  # a module may still be compiled, on a thread that nothing can stop
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:
     """Run a command. What the module itself prints goes to the process's own descriptors."""
     terminal = Terminal(stdout, stderr)
-    parser = _parser()
-    argv = list(sys.argv[1:] if argv is None else argv)
-    argv, rest = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
     try:
-        arguments = parser.parse_args(argv)
+        with contextlib.redirect_stdout(terminal.stdout), contextlib.redirect_stderr(terminal.stderr):
+            arguments = _arguments(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as error:  # argparse has said why
         return int(error.code or 0)
-    arguments.rest = rest
     handler = Handler(terminal)
     logger = logging.getLogger("gothreads")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         command: Callable[[argparse.Namespace, Terminal], int] = arguments.command
-        return command(arguments, terminal)
+        code = command(arguments, terminal)
+        terminal.stdout.flush()
+        return code
     except CompileError as error:
         terminal.raw(error.output)
         terminal.say(str(error))
         return 1
     except GuestExit as error:
+        if error.code == 0:
+            terminal.say(main_returned(error))
         return error.code or 1  # what a process of its own would say is on stderr already
     except GuestError as error:
         terminal.say(str(error))
@@ -84,27 +91,52 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
         terminal.say(str(error))
         return 1
     except KeyboardInterrupt:
-        terminal.clear()
         return INTERRUPTED
     except _Stop:
         return 128 + signal.SIGTERM
     except BrokenPipeError:
+        return 1
+    except OSError as error:
+        terminal.say(f"cannot write the output: {error.strerror}")
         return 1
     finally:
         terminal.clear()
         logger.removeHandler(handler)
 
 
+def main_returned(error: GuestExit) -> str:
+    """What to say of a module that was to be called, and has ended without an error."""
+    return f"{error.message}, so it takes no calls. End main with select {{}}, or build with --buildmode c-shared, which does not run it"
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    """The command line, taken apart. SystemExit when it is wrong."""
+    argv, rest = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
+    # argparse leaves over the module's arguments that come after an option of ours.
+    arguments, left = _parser().parse_known_args(argv)
+    takes_args = hasattr(arguments, "args")
+    wrong = next((text for text in left if not takes_args or (text.startswith("-") and not re.match(r"-[\d.]", text))), None)
+    if wrong is not None:
+        hint = "; what is for the module goes after --" if takes_args or arguments.command is _serve else ""
+        arguments.parser.error(f"unrecognized argument: {wrong}{hint}")
+    if rest and arguments.command is _inspect:
+        arguments.parser.error(f"unrecognized argument: {rest[0]}")
+    arguments.rest = rest
+    if takes_args:
+        arguments.args = [*arguments.args, *left, *rest]
+    return arguments
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gothreads", description="Ordinary Go, compiled to WebAssembly, on many threads.",
+    parser = argparse.ArgumentParser(prog="gothreads", allow_abbrev=False, description="Ordinary Go, compiled to WebAssembly, on many threads.",
                                      epilog="gothreads COMMAND --help has examples.")
     parser.add_argument("--version", action="version", version=f"gothreads {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, help_: str, examples: str, command: Callable[[argparse.Namespace, Terminal], int]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog="examples:\n" + examples,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
-        sub.set_defaults(command=command)
+                                  formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        sub.set_defaults(command=command, parser=sub)
         return sub
 
     sub = add("build", "build a Go package into a module",
@@ -123,16 +155,17 @@ def _parser() -> argparse.ArgumentParser:
               "  gothreads run app.wasm ARG…\n"
               "  gothreads run ./app --procs 4 --mount ./data:/data:ro -- -v /data", _run)
     sub.add_argument("module", metavar="FILE|PACKAGE")
-    sub.add_argument("args", nargs="*", metavar="ARG", help="for the module; after -- when they begin with a dash")
+    sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the module; after -- when they begin with a dash")
     _add_build_options(sub)
     _add_run_options(sub)
 
     sub = add("call", "call one export, or one handler",
               "  gothreads call app.wasm add 2 3\n"
-              "  gothreads call ./app search '{\"query\": \"go\"}'     a handler: the payload, or - for standard input", _call)
+              "  gothreads call ./app search '{\"query\": \"go\"}'     a handler: the payload, or - for standard input\n"
+              "  gothreads call app.wasm upper < FILE", _call)
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("export", metavar="EXPORT|HANDLER")
-    sub.add_argument("args", nargs="*", metavar="ARG", help="after -- when one begins with a dash")
+    sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the export, or the handler's payload; after -- when one begins with a dash")
     sub.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_build_options(sub)
     _add_run_options(sub)
@@ -147,8 +180,8 @@ def _parser() -> argparse.ArgumentParser:
               "  curl -d '{\"args\": [2, 3]}' localhost:8080/api/call/add", _serve)
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no authentication)")
-    sub.add_argument("--port", type=int, default=8080, help="port to listen on; 0: any (default: %(default)s)")
-    sub.add_argument("--callers", type=int, default=CALLERS, help="calls in the module at the same time (default: %(default)s)")
+    sub.add_argument("--port", type=_port, default=8080, help="port to listen on; 0: any (default: %(default)s)")
+    sub.add_argument("--callers", type=_count, metavar="N", default=CALLERS, help="calls in the module at the same time (default: %(default)s)")
     _add_build_options(sub)
     _add_run_options(sub)
     return parser
@@ -160,7 +193,7 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--procs", type=int, metavar="N", help="GOMAXPROCS (default: the number of processors)")
+    parser.add_argument("--procs", type=_count, metavar="N", help="GOMAXPROCS (default: the number of processors)")
     parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable for the module; without =VALUE, this process's own")
     parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]", help="a folder that the module may use")
     parser.add_argument("--no-mount-args", action="store_true", help="do not make arguments that name folders readable to the module")
@@ -184,7 +217,6 @@ def _build(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    arguments.args += arguments.rest
     app = _open(arguments, terminal, callers=CALLERS, model=arguments.model)
     return _until_end(app, terminal)
 
@@ -208,25 +240,25 @@ def _raise_stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    arguments.args += arguments.rest
     texts, arguments.args = tuple(arguments.args), []
     with _open(arguments, terminal, callers=2, model=arguments.model) as app:
         name = arguments.export
         if name in app.exports:
             target = app.exports[name]
-            result = target(*parse_text(target._export, texts))
+            parsed = parse_text(target._export, texts)
+            result = _aside(lambda: target(*parsed))
             if arguments.json:
                 terminal.data(result)
             elif result is not None:
                 terminal.out(str(result).lower() if isinstance(result, bool) else str(result))
             return 0
-        handlers = app.handlers()
+        handlers = _aside(app.handlers)
         if name not in handlers:
             raise unknown("export or handler", name, [*app.exports, *handlers])
         if len(texts) > 1:
             raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
-        payload = sys.stdin.buffer.read() if texts in ((), ("-",)) else texts[0].encode()
-        reply = app.request(name, payload)
+        payload = _payload(texts[0] if texts else None)
+        reply = _aside(lambda: app.request(name, payload))
         if arguments.json:
             terminal.data(reply.decode(errors="replace"))
         elif hasattr(terminal.stdout, "buffer"):
@@ -237,7 +269,28 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return 0
 
 
+def _payload(text: str | None) -> bytes:
+    if text is None and sys.stdin.isatty():
+        return b""
+    return sys.stdin.buffer.read() if text in (None, "-") else os.fsencode(text or "")
+
+
+def _aside(work: Callable[[], T]) -> T:
+    """Run on a thread of its own: Python sees Ctrl-C only while its first thread is not in the module's code."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+    threading.Thread(target=run, name="gothreads-command", daemon=True).start()
+    return future.result()
+
+
 def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    if Path(arguments.module).is_dir():
+        raise ModuleError(f"{arguments.module} is a folder; build it, and look at the module: gothreads build {arguments.module} -o app.wasm")
     loaded = load(Path(arguments.module))
     about = describe(loaded)
     if arguments.json:
@@ -294,8 +347,8 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
         mounts += _argument_mounts(arguments.args, mounts, terminal)
     env.setdefault("PWD", os.getcwd())
     limits = Limits(memory=parse_size(arguments.memory)) if arguments.memory else Limits()
-    return open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers, callers_timeout=callers_timeout,
-                       limits=limits)
+    return _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,
+                                      callers_timeout=callers_timeout, limits=limits))
 
 
 def _environment(settings: Sequence[str]) -> dict[str, str]:
@@ -329,6 +382,11 @@ def parse_mount(text: str) -> Mount:
     mode = parts.pop() if read_only else "rw"
     if len(parts) != 2 or not all(parts):
         raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro")
+    if not Path(parts[0]).is_dir():
+        problem = "is not a folder" if Path(parts[0]).exists() else "does not exist"
+        raise MisuseError(f"--mount {text}: {parts[0]} {problem}")
+    if not parts[1].startswith("/"):
+        raise MisuseError(f"--mount {text}: the place in the module must begin with /: {parts[0]}:/{parts[1]}")
     return Mount(Path(parts[0]), parts[1], mode == "ro")
 
 
@@ -336,7 +394,7 @@ def parse_size(text: str) -> int:
     """Bytes, from 65536, 512M, 1.5G."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     if match is None:
-        raise MisuseError(f"{text!r} is not a size; expected a number of bytes, or one such as 512M or 1.5G")
+        raise MisuseError(f"--memory {text}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
     return int(float(match[1]) * _SIZES[match[2]])
 
 
@@ -345,3 +403,15 @@ def _package_name(package: str) -> str:
     if path.suffix == ".go":
         return path.stem
     return path.resolve().name if path.is_dir() else package.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; expected a number from 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

@@ -48,7 +48,10 @@ def load(path: Path) -> LoadedModule:
 
 def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     """What a module is. ModuleError when it is none that gothreads can open."""
-    outline = parse(wasm, outline=True)
+    try:
+        outline = parse(wasm, outline=True)
+    except ModuleError as error:
+        raise ModuleError(f"{error}. Build it again: gothreads build PACKAGE -o FILE") from None
     section = outline.custom(metadata.SECTION)
     about = metadata.decode(section) if section is not None else None
     memory = outline.memory

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gothreads.app import App, Limits, Options
+from gothreads.app import App, Limits, Options, check_not_forked
 from gothreads.build.builder import Progress, Request, build
 from gothreads.errors import MisuseError, ModuleError
 from gothreads.host.streams import Readable, Writable
@@ -67,6 +67,7 @@ def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[
                 callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
                 stdout: Writable | None = None, stderr: Writable | None = None) -> App:
     """Like open, for a module that was looked at before."""
+    check_not_forked()
     if procs is not None and not 1 <= procs <= MOST_PROCS:
         raise MisuseError(f"procs must be between 1 and {MOST_PROCS}, not {procs}")
     if callers < 1:

@@ -95,7 +95,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     program = _list(toolchain, write_overlay(toolchain, cache, threaded=False), work, target, environment)
     guest = {program.folder / _GUEST_FILE: _GUEST_SOURCE}
     overlay = write_overlay(toolchain, cache, threaded=request.model == "threaded", extra=guest)
-    targets = [target] if not target.endswith(".go") else [target, str(program.folder / _GUEST_FILE)]
+    targets = [target] if not target.endswith(".go") else [target, _GUEST_FILE]
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags, toolchain.version, str(toolchain.goroot))
     folder = cache / "linked" / identity
     folder.mkdir(parents=True, exist_ok=True)

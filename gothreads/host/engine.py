@@ -19,6 +19,7 @@ from wasmtime import _ffi
 
 from gothreads.errors import GothreadsError, ModuleError
 from gothreads.files import cache_folder, write_atomically
+from gothreads.host import signals
 
 log = logging.getLogger("gothreads")
 
@@ -44,7 +45,9 @@ def new_engine(stack: int) -> wasmtime.Engine:
     # Only the C API can set it, and it may not be smaller than the other.
     _ffi.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
     config.max_wasm_stack = stack
-    return wasmtime.Engine(config)
+    engine = wasmtime.Engine(config)
+    signals.note()
+    return engine
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def _describe(error: int | None, trap: int | None) -> Trap:
     try:
         frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", frame.module_offset) for frame in taken.frames)
         message = taken.message.strip().splitlines()[-1] if taken.message.strip() else "trap"
-        return Trap(message.removeprefix("wasm trap: "), frames)
+        return Trap(message.strip().removeprefix("wasm trap: "), frames)
     finally:
         taken.close()
 

@@ -70,8 +70,11 @@ class Instances:
         return instance
 
     def close(self, instance: Instance) -> None:
-        """Free an instance that no thread is in."""
+        """Free an instance that no thread is in, unless close_all has."""
         with self._lock:
+            # Whoever takes it out of _open frees it: a thread that gives its instance up may meet the app's end.
+            if instance not in self._open:
+                return
             self._open.discard(instance)
         instance.store.close()
         self._give_word(instance.parked)

@@ -157,9 +157,13 @@ class Module:
         return self.memories[0] if self.memories else None
 
     def function_type(self, index: int) -> FuncType:
+        """ModuleError when there is no such function, or it has no such type."""
         imported = self.imported_functions
-        type_index = imported[index].type_index if index < len(imported) else self.functions[index - len(imported)]
-        return self.types[type_index]
+        try:
+            type_index = imported[index].type_index if index < len(imported) else self.functions[index - len(imported)]
+            return self.types[type_index]
+        except IndexError:
+            raise ModuleError(f"not a valid WebAssembly module: function {index} is not there, or has no type") from None
 
     def custom(self, wanted: str) -> bytes | None:
         return next((content for title, content in self.customs if title == wanted), None)

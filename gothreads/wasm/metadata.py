@@ -45,11 +45,13 @@ def decode(content: bytes) -> Metadata:
         if not isinstance(fields, dict):
             raise ValueError("it is not an object")
         if fields.get("abi") != ABI:
-            raise ModuleError(f"the module was built by gothreads {str(fields.get('version'))[:40]} (module format {str(fields.get('abi'))[:20]}), which "
+            raise ModuleError(f"the module was built by gothreads {fields.get('version')!r:.40} (module format {fields.get('abi')!r:.20}), which "
                               f"this gothreads (format {ABI}) cannot run. Rebuild it: gothreads build")
         for key, kind in (("version", str), ("go", str), ("model", str), ("buildmode", str), ("handlers", bool), ("options", dict), ("exports", list)):
             if not isinstance(fields.get(key), kind):
                 raise ValueError(f"{key!r} is missing, or not a {kind.__name__}")
+        if not (fields["version"] + fields["go"]).isprintable():  # they are shown to people
+            raise ValueError("the version of gothreads or Go is not printable")
         if fields["model"] not in MODELS or fields["buildmode"] not in BUILD_MODES:
             raise ValueError("the model or the build mode is not known")
         return Metadata(fields["version"], fields["go"], fields["model"], fields["buildmode"], fields["handlers"],
