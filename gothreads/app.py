@@ -358,6 +358,8 @@ class App(ABC):
         if self._cause is None:
             if trap.exit_code is not None:
                 self._exited(trap.exit_code)
+            elif "unreachable" in trap.message and _panic(self._streams.stderr.tail):
+                self._exited(2)  # in a library, Go's panics end with abort instead of exit
             else:
                 self._end(GuestTrap(f"{self.loaded.name}: the module trapped: {trap.message}", 134, self._streams.stderr.tail, trap.frames), State.FAILED)
 

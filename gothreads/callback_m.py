@@ -11,8 +11,9 @@ dropm, gives the M back to Go).
 Invariants:
  1. A CallbackM is in `_idle` or with exactly one thread, never both.
  2. `_total` counts those in `_idle`, those with threads, and those being made; it never exceeds the limit.
- 3. Attach is followed by an enter before the next attach begins (one lock): only an enter refills Go's list of extra
-    Ms, and an attach on an empty list waits.
+ 3. One thread at a time attaches or detaches (`_attaching`). Attach is followed by an enter before the next begins: only an
+    enter refills Go's list of extra Ms, and an attach on an empty list waits. And detach runs on the g0 stack of the M that
+    it gives back: an attach that took this M at once would run on the same stack.
 
 The race of putting back and waiting, without a lock on the fast path:
   a waiter   W1 counts itself in `_waiting`   W2 looks into `_idle`   W3 sleeps
@@ -57,8 +58,7 @@ class CallbackM:
         attach()
 
     def detach(self) -> None:
-        """Give the M back (dropm). The instance is of no more use."""
-        self.slot.close()
+        """Give the M back (dropm), after `slot.close`. The instance is of no more use. One thread in the app at a time."""
         self.instance.function("gt_detach", 0)()
 
     def function(self, name: str, count: int) -> ffi.Function:
@@ -110,7 +110,7 @@ class CallbackMCache:
         if self._waiting:
             with self._condition:
                 self._condition.notify()
-        elif now - self._idle[0].last_used > IDLE_SECONDS:
+        elif self._has_idle_since(now - IDLE_SECONDS):
             self.trim(IDLE_SECONDS)
 
     def trim(self, seconds: float = 0.0) -> int:
@@ -125,10 +125,14 @@ class CallbackMCache:
                 self._idle.appendleft(oldest)
                 break
             try:
-                oldest.detach()
+                oldest.slot.close()
+                with self._attaching:
+                    oldest.detach()
             except ffi.Trapped:
-                self._idle.append(oldest)  # the app is ending, and frees it
-                break
+                self._idle.append(oldest)  # the app ends, and frees it
+                if self._ended():
+                    break
+                raise
             self._instances.close(oldest.instance)
             with self._condition:
                 self._total -= 1
@@ -138,6 +142,12 @@ class CallbackMCache:
                 self._condition.notify()
             trimmed += 1
         return trimmed
+
+    def _has_idle_since(self, moment: float) -> bool:
+        try:
+            return self._idle[0].last_used < moment
+        except IndexError:  # another thread took the last one
+            return False
 
     @property
     def in_use(self) -> int:

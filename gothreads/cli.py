@@ -1,7 +1,10 @@
 """The command `gothreads`: one function from arguments to an exit code.
 
-    build    a Go package into a module       run     a module's main
-    inspect  what a module is                 call    one export, or one handler
+    init     begin a program, or tell editors of the guest package
+    build    a Go package into a module
+    run      a module's main
+    call     one export, or one handler
+    inspect  what a module is
     serve    a module over HTTP
 """
 
@@ -24,6 +27,8 @@ from typing import Any, NoReturn, TextIO, TypeVar
 
 from gothreads.app import App, Limits
 from gothreads.build.builder import Request, build
+from gothreads.build.guest import init
+from gothreads.build.toolchain import find_go
 from gothreads.errors import CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, unknown
 from gothreads.exports import parse_text
 from gothreads.files import write_atomically
@@ -117,7 +122,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     takes_args = hasattr(arguments, "args")
     wrong = next((text for text in left if not takes_args or (text.startswith("-") and not re.match(r"-[\d.]", text))), None)
     if wrong is not None:
-        hint = "; what is for the module goes after --" if takes_args or arguments.command is _serve else ""
+        kinds = {_run: "the module", _call: "the module", _serve: "the module", _build: "go build"}
+        hint = f"; what is for {kinds[arguments.command]} goes after --" if arguments.command in kinds else ""
         arguments.parser.error(f"unrecognized argument: {wrong}{hint}")
     if rest and arguments.command is _inspect:
         arguments.parser.error(f"unrecognized argument: {rest[0]}")
@@ -150,6 +156,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--strip", action="store_true", help="leave out names; stack traces of traps then have numbers")
     sub.add_argument("--no-preemption", action="store_true", help="no checks in loops: tight loops are faster, but hold up garbage collection")
     sub.add_argument("--json", action="store_true", help="say what was built as JSON")
+
+    sub = add("init", "make the package gothreads/guest known to editors and go vet",
+              "  gothreads init            in a program's folder\n"
+              "  gothreads init newapp     a new program, to begin with", _init)
+    sub.add_argument("folder", nargs="?", default=".", metavar="FOLDER")
+    sub.add_argument("--go", metavar="PATH", help="the go command to use")
 
     sub = add("run", "run a module's main; the exit code is the module's",
               "  gothreads run app.wasm ARG…\n"
@@ -213,6 +225,13 @@ def _build(arguments: argparse.Namespace, terminal: Terminal) -> int:
     else:
         how = "unchanged, " if built.cached else ""
         terminal.say(f"{output}: {len(content) / 1e6:.1f} MB, {built.metadata.model}, {built.toolchain}, {how}{built.seconds:.1f} s")
+    return 0
+
+
+def _init(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    folder = Path(arguments.folder)
+    written = init(folder, find_go(arguments.go))
+    terminal.say(f"{folder}: wrote {', '.join(written)}. Try: gothreads serve {folder}")
     return 0
 
 
@@ -346,6 +365,9 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
     if not arguments.no_mount_args:
         mounts += _argument_mounts(arguments.args, mounts, terminal)
     env.setdefault("PWD", os.getcwd())
+    for text in (*arguments.args, *env.values()):
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise MisuseError(f"{text!r} is not UTF-8, which is all that a module's arguments and environment may be")
     limits = Limits(memory=parse_size(arguments.memory)) if arguments.memory else Limits()
     return _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,
                                       callers_timeout=callers_timeout, limits=limits))
@@ -392,7 +414,7 @@ def parse_mount(text: str) -> Mount:
 
 def parse_size(text: str) -> int:
     """Bytes, from 65536, 512M, 1.5G."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     if match is None:
         raise MisuseError(f"--memory {text}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
     return int(float(match[1]) * _SIZES[match[2]])

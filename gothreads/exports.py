@@ -130,6 +130,8 @@ class Export:
         parameters = []
         for index, parameter in enumerate(self.signature.params):
             name = parameter.name if parameter.name.isidentifier() and parameter.name not in taken else f"arg{index}_"
+            while name in taken:
+                name += "_"
             taken.add(name)
             parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY, annotation=python_type(parameter.type)))
         result = python_type(self.signature.result) if self.signature.result else "None"
@@ -182,7 +184,7 @@ def from_wasm(name: str, kind: FuncType) -> Signature:
 
 def matches(signature: Signature, kind: FuncType) -> bool:
     """Whether what the source says fits what the module has."""
-    if any(p.type not in FIELDS for p in signature.params) or signature.result not in (None, *FIELDS):
+    if any(p.type not in FIELDS for p in signature.params) or signature.result not in (None, *(FIELDS.keys() - {"string"})):
         return False
     params = " ".join(FIELDS[p.type][1] for p in signature.params).split()
     results = [FIELDS[signature.result][0]] if signature.result else []

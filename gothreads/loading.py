@@ -60,7 +60,8 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     functions = {e.name: e.index for e in outline.exports if e.kind is Kind.FUNC}
     threaded = "gt_attach" in functions and memory.shared
     if about is not None and (about.model == "threaded") != threaded:
-        raise ModuleError("the module says that it is threaded, but has no threads (was it changed after the build?). Rebuild it: gothreads build")
+        has = "has threads" if threaded else "has no threads"
+        raise ModuleError(f"the module says that it is {about.model}, but {has} (was it changed after the build?). Rebuild it: gothreads build")
     if about is None:
         if threaded:
             raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: gothreads build --strip")

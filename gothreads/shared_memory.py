@@ -18,8 +18,8 @@ from typing import Any
 import wasmtime
 from wasmtime import _ffi
 
-from gothreads.errors import AppClosed, MemoryAccessError, ModuleError
-from gothreads.wasm.binary import PAGE
+from gothreads.errors import AppClosed, ArgumentError, MemoryAccessError, ModuleError
+from gothreads.wasm.binary import MAX_PAGES, PAGE
 
 _u32, _u64 = struct.Struct("<I"), struct.Struct("<Q")
 
@@ -62,13 +62,14 @@ class BoundedMemory(ABC):
 
     def view(self, offset: int, length: int) -> memoryview:
         """The bytes themselves, writable. Good until the app is closed: after that, using it is undefined."""
-        return memoryview((ctypes.c_ubyte * length).from_address(self.address(offset, length))).cast("B")
+        address = self.address(offset, length)
+        return memoryview((ctypes.c_ubyte * length).from_address(address)).cast("B")
 
     def read_u8(self, offset: int) -> int:
         return self.read(offset, 1)[0]
 
     def write_u8(self, offset: int, value: int) -> None:
-        self.write(offset, value.to_bytes(1, "little"))
+        self._write_int(offset, value, 1, signed=False)
 
     def read_u32(self, offset: int) -> int:
         return int(_u32.unpack(self.read(offset, 4))[0])
@@ -86,16 +87,16 @@ class BoundedMemory(ABC):
         return float(struct.unpack("<d", self.read(offset, 8))[0])
 
     def write_u32(self, offset: int, value: int) -> None:
-        self.write(offset, _u32.pack(value))
+        self._write_int(offset, value, 4, signed=False)
 
     def write_u64(self, offset: int, value: int) -> None:
-        self.write(offset, _u64.pack(value))
+        self._write_int(offset, value, 8, signed=False)
 
     def write_i32(self, offset: int, value: int) -> None:
-        self.write(offset, value.to_bytes(4, "little", signed=True))
+        self._write_int(offset, value, 4, signed=True)
 
     def write_i64(self, offset: int, value: int) -> None:
-        self.write(offset, value.to_bytes(8, "little", signed=True))
+        self._write_int(offset, value, 8, signed=True)
 
     def write_f64(self, offset: int, value: float) -> None:
         self.write(offset, struct.pack("<d", value))
@@ -108,11 +109,20 @@ class BoundedMemory(ABC):
     def store_u32(self, offset: int, value: int) -> None:
         """An aligned store, which is atomic on the machines that wasmtime compiles for."""
         self._check_aligned(offset)
-        ctypes.c_uint32.from_address(self.address(offset, 4)).value = value
+        address = self.address(offset, 4)
+        if not 0 <= value < 1 << 32:
+            raise ArgumentError(f"{value} does not fit in 4 bytes, unsigned")
+        ctypes.c_uint32.from_address(address).value = value
 
     def close(self) -> None:
         """Make every later access an error."""
         self._closed = True
+
+    def _write_int(self, offset: int, value: int, length: int, *, signed: bool) -> None:
+        try:
+            self.write(offset, value.to_bytes(length, "little", signed=signed))
+        except OverflowError:
+            raise ArgumentError(f"{value} does not fit in {length} bytes, {'signed' if signed else 'unsigned'}") from None
 
     def _check_open(self) -> None:
         if self._closed:
@@ -150,6 +160,8 @@ class SharedMemory(BoundedMemory):
     def grow(self, pages: int) -> int:
         """Grow by so many pages; returns the size before, in pages. Go manages its memory itself and does not use these."""
         self._check_open()
+        if pages > MAX_PAGES:  # wasmtime-py would cut it to 64 bits
+            raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: WebAssembly has no more than {MAX_PAGES:,}")
         try:
             return int(self.handle.grow(pages))
         except wasmtime.WasmtimeError as error:

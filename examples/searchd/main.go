@@ -31,7 +31,7 @@ func main() {
 		fail("it takes one folder")
 	}
 	if _, err := fs.ReadDir(library.files, "."); err != nil {
-		fail(fmt.Sprintf("cannot read the folder %q: %v", folder(), err))
+		fail(fmt.Sprintf("cannot read the folder %q, is it there, and mounted? %v", folder(), err))
 	}
 	start := time.Now()
 	c := newCrawler(library)

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import gothreads.version
+from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.signatures import read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError
 from gothreads.files import cache_folder, locked, write_atomically
+from gothreads.signature import Signature
 from gothreads.wasm.binary import Module, parse
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
 from gothreads.wasm.rewrite import rewrite
@@ -92,9 +94,9 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     cache = cache_folder()
     work, target = _place(request.package)
     environment = _environment(request, toolchain)
-    program = _list(toolchain, write_overlay(toolchain, cache, threaded=False), work, target, environment)
-    guest = {program.folder / _GUEST_FILE: _GUEST_SOURCE}
-    overlay = write_overlay(toolchain, cache, threaded=request.model == "threaded", extra=guest)
+    guest = guest_folder(work)
+    program = _list(toolchain, write_overlay(toolchain, cache, threaded=False, guest=guest), work, target, environment)
+    overlay = write_overlay(toolchain, cache, threaded=request.model == "threaded", guest=guest, extra={program.folder / _GUEST_FILE: _GUEST_SOURCE})
     targets = [target] if not target.endswith(".go") else [target, _GUEST_FILE]
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags, toolchain.version, str(toolchain.goroot))
     folder = cache / "linked" / identity
@@ -104,7 +106,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
         compiled = _go_build(toolchain, overlay, request, work, targets, linked, environment, program.packages, progress)
         content = linked.read_bytes()
     metadata = Metadata(gothreads.version.__version__, toolchain.version, request.model, request.mode, _uses_guest(program.files),
-                        tuple(read_signatures(toolchain.go, program.files, cache)), {"preemption": request.preemption, "strip": request.strip})
+                        _signatures(toolchain, program.files, cache), {"preemption": request.preemption, "strip": request.strip})
     path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
     found = path.exists()
     if not found:
@@ -183,8 +185,13 @@ def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path,
             process.kill()
             raise
     if process.returncode:
-        raise CompileError(f"{' '.join(targets)}: go build failed", "".join(said))
+        raise CompileError(f"{request.package}: go build failed", "".join(said))
     return compiled
+
+
+def _signatures(toolchain: Toolchain, files: Sequence[Path], cache: Path) -> tuple[Signature, ...]:
+    """Of the program's own exports; a copy of the guest package has some too."""
+    return tuple(s for s in read_signatures(toolchain.go, files, cache) if not s.name.startswith("gothreads_"))
 
 
 def _uses_guest(files: Sequence[Path]) -> bool:

@@ -42,15 +42,17 @@ def added(folder: str) -> dict[str, Path]:
     return {f"{folder}/{path.name}": path for path in sorted((ADDED / folder).iterdir()) if path.suffix in (".go", ".s")}
 
 
-def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, extra: Mapping[Path, str] | None = None) -> Path:
+def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, guest: Path | None = None, extra: Mapping[Path, str] | None = None) -> Path:
     """Write an overlay file and what it refers to below `cache`, and return its path.
 
-    The guest package goes into every build; the threads only into threaded ones. `extra` are further files to
-    overlay: absolute path -> text. File names come from their content, so that processes may share the folder
+    The guest package goes into every build: into `guest`, the folder where the program's go.mod says that it is, else into
+    GOROOT, where every program finds it. The threads go only into threaded ones. `extra` are further files to overlay:
+    absolute path -> text. File names come from their content, so that processes may share the folder
     and Go's build cache sees the same file again.
     """
     source = toolchain.goroot / "src"
-    replace = {str(source / name): str(path) for name, path in added(GUEST).items()}
+    guest = guest or source / GUEST
+    replace = {str(guest / path.name): str(path) for path in added(GUEST).values()}
     texts: dict[Path, str] = dict(extra or {})
     if threaded:
         texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS).items()}

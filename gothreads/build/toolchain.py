@@ -80,5 +80,5 @@ def _inspect(go: str, found: str) -> Toolchain | str:
         return Toolchain(Path(go).absolute(), Path(answer["GOROOT"]), answer["GOVERSION"].split()[0], found)
     except OSError as error:
         return f"{go} (from {found}) cannot be run: {error.strerror}"
-    except (subprocess.SubprocessError, ValueError, KeyError):
+    except (subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError):  # it is no Go, or a very old one
         return f"{go} (from {found}) does not answer `go env`"

@@ -6,14 +6,17 @@
     POST /api/call/{export}       {"args": […]} → {"result": …}
     POST /api/request/{handler}   the body is the payload, the reply is the body
 
-Errors are {"error": text, …}: 400 a malformed body, 404 an unknown name (with those there are), 413 too large, 422 wrong
-arguments or an error that the handler returned, 503 all callers busy or the module has ended.
+Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are),
+405 the wrong method, 413 too large, 422 wrong arguments or an error that the handler returned, 503 all callers busy or the
+module has ended.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ from gothreads.version import __version__
 
 #: The most that a request's body may be, in bytes.
 LARGEST_BODY = 64 << 20
+#: How long a list of handlers may take, in seconds; when all callers are busy the last known is shown.
+HANDLERS_SECONDS = 1.0
 
 _templates = Jinja2Templates(Path(__file__).parent)
 
@@ -42,7 +47,7 @@ def web_app(app: App) -> Starlette:
             Route("/", faces.index),
             Route("/healthz", faces.health),
             Route("/api/exports", faces.exports),
-            Route("/api/call/{export}", faces.call, methods=["POST"]),
+            Route("/api/call/{export:path}", faces.call, methods=["POST"]),
             Route("/api/request/{handler:path}", faces.request, methods=["POST"]),
         ],
         exception_handlers={GothreadsError: _gothreads_error, HTTPException: _http_error})
@@ -53,6 +58,7 @@ class _Faces:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._last_handlers: list[str] = []
 
     async def index(self, request: Request) -> Response:
         return _templates.TemplateResponse(request, "index.html", {
@@ -76,19 +82,30 @@ class _Faces:
         _check_origin(request)
         name = request.path_params["export"]
         self._app.exports[name]  # a name that is not there is said before anything about the body
-        result = await self._app.call_async(name, *_arguments(await _body(request)))
+        result = await self._begun_in_time(self._app.submit(name, *_arguments(await _body(request))))
         return JSONResponse({"result": _finite(result)})
 
     async def request(self, request: Request) -> Response:
         _check_origin(request)
-        reply = await self._app.request_async(request.path_params["handler"], await _body(request))
+        reply = await self._begun_in_time(self._app.submit_request(request.path_params["handler"], await _body(request)))
         return Response(reply, media_type="application/json" if _is_json(reply) else "application/octet-stream")
+
+    async def _begun_in_time(self, future: Future[Any]) -> Any:
+        """The result of a call that has found a caller within the app's `callers_timeout`; else CallersBusy."""
+        result = asyncio.wrap_future(future)
+        done, _ = await asyncio.wait({result}, timeout=self._app.options.callers_timeout)
+        if not done and future.cancel():  # it had not begun
+            raise CallersBusy(f"all {self._app.options.callers} callers were busy for {self._app.options.callers_timeout:g} s. "
+                              "Try again, or serve with more --callers")
+        return await result
 
     async def _handlers(self) -> list[str]:
         try:
-            return await self._app.handlers_async()
-        except GothreadsError:
-            return []
+            async with asyncio.timeout(HANDLERS_SECONDS):
+                self._last_handlers = await self._app.handlers_async()
+        except (GothreadsError, TimeoutError):
+            pass
+        return self._last_handlers
 
 
 def _arguments(body: bytes) -> list[Any]:
@@ -146,6 +163,12 @@ def _gothreads_error(_request: Request, error: Exception) -> Response:
             return JSONResponse(body, 503)
 
 
-def _http_error(_request: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, dict(error.headers or {}))
+    text = error.detail
+    match error.status_code, error.headers:
+        case 404, _:
+            text = f"there is no {request.url.path}; there are: {', '.join(r.path for r in request.app.routes)}"
+        case 405, {"Allow": allowed} | {"allow": allowed}:
+            text = f"{request.url.path} does not take {request.method}, but {allowed}"
+    return JSONResponse({"error": text}, error.status_code, dict(error.headers or {}))

@@ -73,6 +73,8 @@ class _Rewrite:
             raise ModuleError("the module has no function names: link it without -s (gothreads build --strip removes them afterwards)")
         if "gt_attach" not in self.exported:
             raise ModuleError("the module was built without gothreads' changes to Go's runtime. Build it with: gothreads build")
+        if not module.memories:
+            raise ModuleError("the module has no memory of its own: it has threads already")
 
     def run(self) -> Module:
         self.share_memory()

@@ -97,11 +97,12 @@ def test_an_outline_has_the_same_types_imports_exports_and_customs(linked: bytes
 @given(st.data(), st.booleans())
 def test_a_truncated_go_module_is_an_error_with_section_and_offset(linked: bytes, data: st.DataObject, outline: bool) -> None:
     cut = data.draw(st.integers(len(HEADER), len(linked) - 1).filter(lambda n: n not in boundaries(linked)))
-    with pytest.raises(ModuleError, match=r"(type|import|function|table|memory|global|export|element|code|data|custom) section, offset 0x[0-9a-f]+: .*truncated") as raised:
+    with pytest.raises(ModuleError, match=r"truncated") as raised:
         parse(linked[:cut], outline=outline)
-    told = re.search(r"offset (0x[0-9a-f]+)", str(raised.value))
+    told = re.search(r"(\w+) section, offset (0x[0-9a-f]+): ", str(raised.value))
     assert told is not None
-    assert int(told[1], 16) <= cut
+    assert told[1].upper() in Section.__members__
+    assert int(told[2], 16) <= cut
     assert "\n" not in str(raised.value)
 
 
@@ -169,9 +170,11 @@ def parsed_or_refused(content: bytes, *, outline: bool) -> None:
         for index in [e.index for e in module.exports if e.kind is Kind.FUNC]:
             module.function_type(index)
     except ModuleError as error:
-        assert "\n" not in str(error)
+        said = str(error)
     else:
         assert parse(module.encode(), outline=outline) == module
+        return
+    assert "\n" not in said
 
 
 def test_an_export_of_a_function_that_is_not_there_is_a_module_error() -> None:

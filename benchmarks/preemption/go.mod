@@ -1,0 +1,3 @@
+module preemption
+
+go 1.25

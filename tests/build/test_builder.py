@@ -1,0 +1,233 @@
+"""Building real programs with the real Go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import gothreads
+from gothreads.build.builder import Request, build
+from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
+from gothreads.wasm.binary import Kind, function_names, parse
+from gothreads.wasm.metadata import SECTION, decode
+from tests.conftest import MODULES
+
+CALLS = str(MODULES / "calls")
+Program = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Programs in temporary folders are not kept in the user's cache."""
+    os.environ["GOTHREADS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """program(main_go, **{"lib/lib.go": …}) is a folder with a module `example` of these files."""
+    def program(main: str, **files: str) -> Path:
+        for name, text in {"go.mod": "module example\n\ngo 1.25\n", "main.go": main, **files}.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+    return program
+
+
+EMPTY = "package main\n\nfunc main() {}\n"
+
+
+def test_a_second_build_is_cached_and_takes_less_than_a_second() -> None:
+    build(Request(CALLS))
+    again = build(Request(CALLS))
+    assert again.cached
+    assert again.seconds < 1
+    assert again.path.is_file()
+
+
+def test_a_change_of_the_source_is_built(program: Program) -> None:
+    folder = program(EMPTY)
+    first = build(Request(str(folder)))
+    assert build(Request(str(folder))).cached
+    (folder / "main.go").write_text("package main\n\nfunc main() { println(1) }\n")
+    changed = build(Request(str(folder)))
+    assert not changed.cached
+    assert changed.path != first.path
+    assert first.path.exists()
+
+
+def test_progress_counts_the_packages_that_are_compiled(program: Program) -> None:
+    folder = program('package main\n\nimport "example/lib"\n\nfunc main() { lib.F() }\n', **{"lib/lib.go": "package lib\n\nfunc F() { println(\"%s\") }\n" % os.urandom(8).hex()})
+    told: list[tuple[int, int]] = []
+    build(Request(str(folder)), lambda done, packages: told.append((done, packages)))
+    assert [done for done, _ in told] == list(range(1, len(told) + 1))
+    assert told
+    assert all(done <= packages for done, packages in told)
+
+
+def test_a_program_of_two_packages_has_the_exports_and_words_of_both(program: Program) -> None:
+    folder = program(
+        'package main\n\nimport "example/lib"\n\n// twice is in main.\n//\n//go:wasmexport twice\nfunc twice(n int32) int32 { return 2 * lib.Count(n) }\n\nfunc main() {}\n',
+        **{"lib/lib.go": "// Package lib has an export too.\npackage lib\n\n// Count counts.\n// It takes a while.\n//\n//go:wasmexport count\nfunc Count(n int32) int32 "
+                         "{ return n + 1 }\n"})
+    built = build(Request(str(folder), model="single"))
+    assert [(e.name, e.package, e.go, e.doc) for e in built.metadata.exports] == [
+        ("count", "lib", "func Count(n int32) int32", "Count counts.\nIt takes a while.\n"),
+        ("twice", "main", "func twice(n int32) int32", "twice is in main.\n")]
+    with gothreads.open(built.path) as app:
+        assert app.exports.twice(20) == 42
+        assert app.exports.count(1) == 2
+        assert app.exports.twice.__doc__ == "func twice(n int32) int32\n\ntwice is in main."
+
+
+def test_the_module_says_what_it_is() -> None:
+    built = build(Request(CALLS))
+    section = parse(built.path.read_bytes(), outline=True).custom(SECTION)
+    assert section is not None
+    assert decode(section) == built.metadata
+    assert (built.metadata.version, built.metadata.go) == (gothreads.__version__, built.toolchain.version)
+    assert (built.metadata.model, built.metadata.buildmode, built.metadata.handlers) == ("threaded", "exe", True)
+    assert built.metadata.options == {"preemption": True, "strip": False}
+    length = next(e for e in built.metadata.exports if e.name == "length")
+    assert (length.go, length.doc, length.result) == ("func length(s string) int64", "length is in bytes.\n", "int64")
+
+
+def test_a_program_without_handlers_says_so(program: Program) -> None:
+    assert not build(Request(str(program(EMPTY)), model="single")).metadata.handlers
+
+
+def test_a_single_module_is_stock_go_without_threads() -> None:
+    built = build(Request(CALLS, model="single"))
+    module = parse(built.path.read_bytes(), outline=True)
+    assert (built.metadata.model, built.metadata.buildmode) == ("single", "c-shared")
+    assert module.memory is not None
+    assert not module.memory.shared
+    assert not [e.name for e in module.exports if e.name.startswith("gt_")]
+
+
+def test_stripping_removes_names_and_the_module_still_runs(calls: Path) -> None:
+    stripped = build(Request(CALLS, strip=True)).path
+    module = parse(stripped.read_bytes(), outline=True)
+    assert function_names(module) == {}
+    assert not [title for title, _ in module.customs if title in ("name", "producers") or title.startswith(".debug")]
+    assert stripped.stat().st_size < calls.stat().st_size - 100_000
+    with gothreads.open(stripped) as app:
+        assert app.exports.add(2, 3) == 5
+        assert app.exports.ask(21) == 42
+
+
+def test_a_library_does_not_have_a_start(program: Program) -> None:
+    module = parse(build(Request(str(program(EMPTY)), buildmode="c-shared")).path.read_bytes(), outline=True)
+    assert {"_initialize"} == {e.name for e in module.exports if e.kind is Kind.FUNC and e.name.startswith("_")}
+
+
+def test_a_go_file_is_a_package(tmp_path: Path) -> None:
+    (tmp_path / "one.go").write_text("package main\n\n//go:wasmexport three\nfunc three() int32 { return 3 }\n\nfunc main() {}\n")
+    (tmp_path / "other.go").write_text("this is not Go\n")
+    with gothreads.open(tmp_path / "one.go", model="single") as app:
+        assert app.exports.three() == 3
+
+
+def test_a_compile_error_is_what_go_prints(program: Program) -> None:
+    folder = program("package main\n\nfunc main() {\n\tvar x int = \"text\"\n}\n")
+    with pytest.raises(CompileError) as raised:
+        build(Request(str(folder)))
+    assert str(raised.value) == f"{folder}: go build failed"
+    assert raised.value.output == ("# example\n./main.go:4:6: declared and not used: x\n"
+                                   "./main.go:4:14: cannot use \"text\" (untyped string constant) as int value in variable declaration\n")
+    assert not isinstance(raised.value, ToolchainError)
+
+
+@pytest.mark.parametrize(("source", "said"), [
+    ("package main\n\nfunc main() {\n", "main.go:3:15: syntax error"),
+    ("this is not Go\n", "main.go:1:1: expected 'package'"),
+    ('package main\n\nimport "example/none"\n\nfunc main() { none.F() }\n', "main.go:3:8: package example/none is not in std"),
+    ('package main\n\nimport "nobody.example/none"\n\nfunc main() { none.F() }\n', "main.go:3:8: no required module provides package nobody.example/none"),
+    ("package main\n", "function main is undeclared in the main package"),
+], ids=["syntax", "not Go", "no such package", "no such module", "no main"])
+def test_a_program_that_go_refuses_is_a_compile_error_with_the_place(program: Program, source: str, said: str) -> None:
+    folder = program(source)
+    with pytest.raises(CompileError) as raised:
+        build(Request(str(folder)))
+    assert said in raised.value.output
+    assert "zz_gothreads" not in raised.value.output
+
+
+def test_a_package_that_is_no_program_is_refused(program: Program) -> None:
+    folder = program(EMPTY, **{"lib/lib.go": "package lib\n"})
+    with pytest.raises(BuildError, match=r"example/lib is package lib, not a program \(package main\)"):
+        build(Request(str(folder / "lib")))
+
+
+def test_a_folder_without_go_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module example\n\ngo 1.25\n")
+    with pytest.raises(CompileError) as raised:
+        build(Request(str(tmp_path)))
+    assert "no Go files in" in raised.value.output
+
+
+def test_a_module_for_a_later_go_is_refused_in_gos_words(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module example\n\ngo 1.99\n")
+    (tmp_path / "main.go").write_text(EMPTY)
+    with pytest.raises(CompileError) as raised:
+        build(Request(str(tmp_path)))
+    assert "go.mod requires go >= 1.99" in raised.value.output
+
+
+@pytest.mark.parametrize(("package", "said"), [("./none", "there is no folder ./none"), ("/none/at/all", "there is no folder /none/at/all"),
+                                               ("none.go", "there is no file none.go")])
+def test_a_place_that_is_not_there_is_named(package: str, said: str) -> None:
+    with pytest.raises(BuildError, match=said):
+        build(Request(package))
+
+
+def test_an_import_path_that_is_not_there_is_an_error(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(program(EMPTY))
+    with pytest.raises(BuildError):
+        build(Request("example/none"))
+
+
+def test_an_import_path_is_a_package(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(program("package main\n", **{"cmd/app/main.go": EMPTY}))
+    assert build(Request("example/cmd/app", model="single")).path.is_file()
+
+
+@pytest.mark.parametrize("flag", ["-o", "-o=x.wasm", "--o=x", "-overlay=x", "--overlay", "-buildmode=exe"])
+def test_flags_that_gothreads_sets_itself_are_refused(flag: str) -> None:
+    with pytest.raises(MisuseError, match="gothreads sets -.* itself"):
+        Request(CALLS, flags=(flag,))
+
+
+def test_an_unknown_model_or_build_mode_is_refused_with_those_there_are() -> None:
+    with pytest.raises(MisuseError, match="no model 'many' to build for; there are: threaded, single"):
+        Request(CALLS, model="many")
+    with pytest.raises(MisuseError, match="no build mode 'plugin'; there are: exe, c-shared"):
+        Request(CALLS, buildmode="plugin")
+
+
+def test_build_flags_go_to_go_and_their_tags_count_for_the_signatures(program: Program) -> None:
+    folder = program(EMPTY, **{"extra.go": "//go:build extra\n\npackage main\n\n// more is there with a tag.\n//\n//go:wasmexport more\nfunc more(up bool) {}\n"})
+    assert build(Request(str(folder), model="single")).metadata.exports == ()
+    (more,) = build(Request(str(folder), model="single", flags=("-tags", "extra"))).metadata.exports
+    assert (more.name, more.doc) == ("more", "more is there with a tag.\n")
+
+
+def test_the_users_settings_for_go_do_not_get_in_the_way(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"GOOS": "linux", "GOARCH": "amd64", "GOROOT": "/none", "GOTOOLCHAIN": "go1.99.0", "CGO_ENABLED": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert build(Request(str(program(EMPTY)), model="single")).path.is_file()
+
+
+def test_the_program_is_not_written_to(program: Program) -> None:
+    folder = program(EMPTY)
+    build(Request(str(folder), model="single"))
+    assert sorted(path.name for path in folder.rglob("*")) == ["go.mod", "main.go"]
+
+
+def test_requests_are_values() -> None:
+    assert replace(Request(CALLS), strip=True) == Request(CALLS, strip=True)
+    assert (Request(CALLS).mode, Request(CALLS, model="single").mode, Request(CALLS, buildmode="c-shared").mode) == ("exe", "c-shared", "c-shared")

@@ -1,0 +1,142 @@
+"""The overlay against real Go installations: the edits fit each supported version, and a miss says where."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, TESTENV_EDITS, Edit
+from gothreads.build.overlay import ADDED, edited, fingerprint, write_overlay
+from gothreads.build.toolchain import Toolchain, find_go
+from gothreads.errors import ToolchainError
+
+#: Where further Go versions may be; each is skipped when it is not.
+OTHERS = ("/tmp/go-1.25.5/go/bin/go", "/tmp/go-1.26.6/go/bin/go")
+
+
+@pytest.fixture(params=["", *OTHERS], ids=["found", *(path.split("/")[2] for path in OTHERS)])
+def toolchain(request: pytest.FixtureRequest) -> Toolchain:
+    if request.param and not Path(request.param).exists():
+        pytest.skip(f"needs {request.param}")
+    return find_go(request.param or None)
+
+
+@pytest.fixture
+def found() -> Toolchain:
+    return find_go()
+
+
+def replaced(overlay: Path) -> dict[str, str]:
+    content: dict[str, dict[str, str]] = json.loads(overlay.read_text())
+    return content["Replace"]
+
+
+def test_the_edits_fit_and_change_every_file_they_name(toolchain: Toolchain) -> None:
+    edits = (*RUNTIME_EDITS, *TESTENV_EDITS)
+    texts = edited(toolchain, edits)
+    assert texts.keys() == {edit.file for edit in edits}
+    for file, text in texts.items():
+        assert text != (toolchain.goroot / "src" / file).read_text(), file
+
+
+def test_what_is_left_out_is_there(toolchain: Toolchain) -> None:
+    for file in LEFT_OUT:
+        assert (toolchain.goroot / "src" / file).is_file()
+
+
+def test_the_edited_runtime_compiles(toolchain: Toolchain, tmp_path: Path) -> None:
+    overlay = write_overlay(toolchain, tmp_path, threaded=True)
+    environment = os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "GOEXPERIMENT": "preemptibleloops"}
+    done = subprocess.run([toolchain.go, "build", "-overlay", overlay, "runtime", "gothreads/guest"], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_edit_has_a_reason() -> None:
+    for edit in (*RUNTIME_EDITS, *TESTENV_EDITS):
+        assert edit.why
+        assert edit.expect != edit.replace
+    assert all(LEFT_OUT.values())
+
+
+def test_a_text_that_is_missing_names_version_file_text_and_supported_versions(found: Toolchain) -> None:
+    with pytest.raises(ToolchainError) as raised:
+        edited(found, [Edit("runtime/proc.go", "\tno such text", "", "for a test")])
+    said = str(raised.value)
+    assert said.startswith(f"{found.version}: runtime/proc.go does not have the text that gothreads edits (for a test): expected 1 times, found 0: 'no such")
+    assert "Supported: Go 1.25, 1.26, 1.27" in said
+    assert "\n" not in said
+
+
+def test_a_text_that_is_there_too_often_is_an_error(found: Toolchain) -> None:
+    with pytest.raises(ToolchainError, match=r"expected 1 times, found \d+"):
+        edited(found, [Edit("runtime/proc.go", "func ", "", "for a test")])
+
+
+def test_a_file_that_is_missing_is_named_with_the_version(found: Toolchain) -> None:
+    with pytest.raises(ToolchainError, match=rf"cannot read .*runtime/none\.go of {re.escape(found.version)}: No such file"):
+        edited(found, [Edit("runtime/none.go", "x", "", "for a test")])
+
+
+def test_edits_of_one_file_build_on_each_other(found: Toolchain) -> None:
+    first = Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = one", "for a test")
+    texts = edited(found, [first, Edit("runtime/proc.go", "haveSysmon = one", "haveSysmon = two", "for a test")])
+    assert "const haveSysmon = two\n" in texts["runtime/proc.go"]
+
+
+def test_the_overlay_is_the_same_file_each_time(found: Toolchain, tmp_path: Path) -> None:
+    extra = {tmp_path / "b.go": "package b\n", tmp_path / "a.go": "package a\n"}
+    overlay = write_overlay(found, tmp_path, threaded=True, extra=extra)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert write_overlay(found, tmp_path, threaded=True, extra=dict(reversed(extra.items()))) == overlay
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert list(replaced(overlay)) == sorted(replaced(overlay))
+
+
+def test_the_overlay_refers_to_files_that_are_there(found: Toolchain, tmp_path: Path) -> None:
+    for threaded in (True, False):
+        for target, source in replaced(write_overlay(found, tmp_path, threaded=threaded)).items():
+            assert Path(target).is_absolute()
+            if source:
+                assert Path(source).is_file()
+            else:
+                assert target.removeprefix(f"{found.goroot}/src/") in LEFT_OUT
+
+
+def test_only_threaded_overlays_touch_the_runtime(found: Toolchain, tmp_path: Path) -> None:
+    runtime, guest = str(found.goroot / "src" / "runtime"), str(found.goroot / "src" / "gothreads" / "guest")
+    single = replaced(write_overlay(found, tmp_path, threaded=False))
+    threaded = replaced(write_overlay(found, tmp_path, threaded=True))
+    assert {os.path.dirname(target) for target in single} == {guest}
+    assert single.items() <= threaded.items()
+    assert {os.path.dirname(target) for target in threaded} == {guest, runtime}
+
+
+def test_further_files_are_overlaid_with_their_text(found: Toolchain, tmp_path: Path) -> None:
+    overlay = write_overlay(found, tmp_path, threaded=False, extra={Path("/elsewhere/x.go"): "package x\n"})
+    assert Path(replaced(overlay)["/elsewhere/x.go"]).read_text() == "package x\n"
+
+
+def test_gos_own_folder_is_not_written_to(found: Toolchain, tmp_path: Path) -> None:
+    runtime = found.goroot / "src" / "runtime"
+    before = {path: path.stat().st_mtime_ns for path in runtime.iterdir()}
+    write_overlay(found, tmp_path, threaded=True)
+    assert {path: path.stat().st_mtime_ns for path in runtime.iterdir()} == before
+
+
+def test_go_files_are_as_gofmt_writes_them(found: Toolchain) -> None:
+    gofmt = found.goroot / "bin" / "gofmt"
+    if not gofmt.exists():
+        pytest.skip("this Go has no gofmt")
+    done = subprocess.run([gofmt, "-l", *ADDED.rglob("*.go")], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+
+
+def test_the_fingerprint_is_stable() -> None:
+    assert fingerprint() == fingerprint()
+    assert re.fullmatch("[0-9a-f]{16}", fingerprint())

@@ -1,0 +1,423 @@
+"""The command line: exit codes, data on standard output, words on standard error; and real processes, with their signals."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gothreads.build.builder import Request, build
+from gothreads.cli import main, parse_mount, parse_size
+from gothreads.errors import MisuseError
+from tests.conftest import MODULES
+
+SENTENCE = re.compile(r"gothreads: [^\n]+\n")
+
+
+def command(*argv: object) -> tuple[int, str, str]:
+    """main, in this process: exit code, standard output, standard error without what the compiler says of itself."""
+    out, err = io.StringIO(), io.StringIO()
+    code = main([str(a) for a in argv], out, err)
+    return code, out.getvalue(), re.sub(r"gothreads: compil[^\n]*\n", "", err.getvalue())
+
+
+def process(*argv: object, **options: object) -> subprocess.Popen[bytes]:
+    """The real command."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen([sys.executable, "-c", "from gothreads.cli import run; run()", *map(str, argv)], **streams)  # type: ignore[call-overload, no-any-return]
+
+
+def finished(*argv: object, stdin: bytes = b"", **options: object) -> tuple[int, str, str]:
+    """The real command, run to its end."""
+    with process(*argv, stdin=subprocess.PIPE, **options) as running:
+        out, err = running.communicate(stdin, timeout=60)
+    return running.returncode, out.decode(), re.sub(r"gothreads: compil[^\n]*\n", "", err.decode())
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that says what it finds in a folder, and writes there; and one whose main returns at once."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "go.mod").write_text("module reader\n\ngo 1.25\n")
+    (folder / "main.go").write_text("""package main
+
+import (
+	"fmt"
+	"os"
+)
+
+//go:wasmexport add
+func add(a, b int32) int32 { return a + b }
+
+func main() {
+	for _, name := range os.Args[1:] {
+		entries, err := os.ReadDir(name)
+		if err != nil {
+			fmt.Println("cannot read", name)
+			continue
+		}
+		for _, e := range entries {
+			content, _ := os.ReadFile(name + "/" + e.Name())
+			fmt.Printf("%s: %s\\n", e.Name(), content)
+		}
+		if os.WriteFile(name+"/written", []byte("by Go"), 0o644) != nil {
+			fmt.Println("cannot write")
+		}
+	}
+}
+""")
+    return build(Request(str(folder))).path
+
+
+@pytest.fixture
+def bad(tmp_path: Path, calls: Path, calls_single: Path) -> dict[str, Path]:
+    """Files that are no modules, or not the right ones."""
+    whole = calls.read_bytes()
+    files = {
+        "empty": b"",
+        "text": b"#!/bin/sh\n",
+        "truncated": whole[:len(whole) // 2],
+        "header": whole[:6],
+        "version": b"\0asm\2\0\0\0",
+        "component": b"\0asm\x0d\0\1\0",
+        "not_go": b"\0asm\1\0\0\0" + b"\x05\x03\x01\x00\x01",
+        "single_as_threaded": calls_single.read_bytes().replace(b'"model": "single"', b'"model": "threaded"').replace(b'"model":"single"', b'"model":"thread"'),
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.wasm").write_bytes(content)
+    return {name: tmp_path / f"{name}.wasm" for name in files}
+
+
+# What commands print.
+
+@pytest.mark.parametrize("name", ["empty", "text", "truncated", "header", "version", "component", "not_go"])
+@pytest.mark.parametrize("verb", ["inspect", "run", "call", "serve"])
+def test_a_bad_file_gets_one_line_that_says_how_to_mend_it(bad: dict[str, Path], verb: str, name: str) -> None:
+    rest = {"call": ["add", 1, 2], "serve": ["--port", 0]}.get(verb, [])
+    code, out, err = command(verb, bad[name], *rest)
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert str(bad[name]) in err
+    assert "gothreads build" in err
+
+
+def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Path) -> None:
+    code, out, err = command("run", "--model", "threaded", calls_single)
+    assert (code, out) == (1, "")
+    assert err == (f"gothreads: {calls_single} was built for the model single, not threaded. "
+                   f"Rebuild it: gothreads build PACKAGE --model threaded -o {calls_single}\n")
+
+
+@pytest.mark.parametrize(("argv", "said"), [
+    (["inspect", "nowhere.wasm"], "cannot read nowhere.wasm: No such file or directory"),
+    (["inspect", "."], ". is a folder; build it, and look at the module: gothreads build . -o app.wasm"),
+    (["run", "nowhere.wasm"], "there is no file nowhere.wasm"),
+    (["run", "./nowhere"], "there is no folder ./nowhere"),
+    (["build", "./nowhere.go"], "there is no file ./nowhere.go"),
+    (["build", "--go", "/nowhere/go"], "Install one: pip install 'gothreads[go]', or name it: --go /path/to/go"),
+    (["run", "CALLS", "--mount", "nowhere:/x"], "--mount nowhere:/x: nowhere does not exist"),
+    (["run", "CALLS", "--mount", "CALLS:/x"], "is not a folder"),
+    (["run", "CALLS", "--mount", "/tmp"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
+    (["run", "CALLS", "--mount", ".:data"], "--mount .:data: the place in the module must begin with /: .:/data"),
+    (["run", "CALLS", "--memory", "lots"], "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
+    (["run", "CALLS", "--memory", "5G"], "the limit on memory must be between 64 KiB and 4 GiB"),
+    (["run", "CALLS", "--memory", "1M"], "Raise the limit on memory"),
+    (["run", "CALLS", "--env", "=x"], "--env =x: expected NAME=VALUE or NAME"),
+    (["run", "CALLS", "--procs", "2000"], "procs must be between 1 and 1024, not 2000"),
+    (["run", "CALLS", "caf\udce9"], "is not UTF-8"),
+    (["call", "CALLS", "add", "2"], "add takes 2 arguments, 1 given: func add(a, b int32) int32"),
+    (["call", "CALLS", "add", "2", "x"], "add: argument 'b' must be an int from -2147483648 to 2147483647 (Go: int32): got 'x'"),
+    (["call", "CALLS", "add", "2", "3000000000"], "3000000000 is outside"),
+    (["call", "CALLS", "bools", "yes"], "bools: argument 'v' must be true or false (Go: bool): got 'yes'"),
+    (["call", "CALLS", "ad", "2"], "the module has no export or handler 'ad'; it has: add, ask,"),
+    (["call", "CALLS", "echo", "a", "b"], "the handler echo takes one payload, 2 given"),
+    (["call", "CALLS", "fail", "hi"], "no: hi"),
+])
+def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], said: str) -> None:
+    code, out, err = command(*(a.replace("CALLS", str(calls)) for a in argv))
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert said in err
+
+
+@pytest.mark.parametrize(("argv", "said"), [
+    ([], "the following arguments are required: COMMAND"),
+    (["nonsense"], "invalid choice: 'nonsense'"),
+    (["run"], "required: FILE|PACKAGE\n"),
+    (["run", "x.wasm", "-v"], "unrecognized argument: -v; what is for the module goes after --"),
+    (["run", "x.wasm", "--procs", "0"], "'0' is not a whole number of at least 1"),
+    (["serve", "x.wasm", "DIR"], "unrecognized argument: DIR; what is for the module goes after --"),
+    (["serve", "x.wasm", "--port", "99999"], "'99999' is not a port; expected a number from 0 to 65535"),
+    (["serve", "x.wasm", "--callers", "none"], "'none' is not a whole number of at least 1"),
+    (["build", ".", "-tags"], "unrecognized argument: -tags; what is for go build goes after --"),
+    (["inspect", "x.wasm", "--", "y"], "unrecognized argument: y"),
+])
+def test_a_wrong_command_line_shows_the_usage_and_exits_2(argv: list[str], said: str) -> None:
+    code, out, err = command(*argv)
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: gothreads")
+    assert said in err
+
+
+@pytest.mark.parametrize("verb", ["build", "run", "call", "inspect", "serve"])
+def test_help_has_examples(verb: str) -> None:
+    code, out, err = command(verb, "--help")
+    assert (code, err) == (0, "")
+    assert f"examples:\n  gothreads {verb} " in out
+
+
+def test_version() -> None:
+    assert command("--version")[:2] == (0, "gothreads 0.1.0\n")
+
+
+# build
+
+def test_build_says_what_it_built(tmp_path: Path) -> None:
+    target = tmp_path / "made" / "app.wasm"
+    code, out, err = command("build", MODULES / "calls", "-o", target)
+    assert (code, out) == (0, "")
+    assert re.search(rf"gothreads: {target}: [\d.]+ MB, threaded, go1\.\d+\.\d+ \(.*\), (unchanged, )?[\d.]+ s\n$", err)
+    assert target.read_bytes().startswith(b"\0asm")
+
+
+def test_build_json_is_json_on_standard_output(tmp_path: Path) -> None:
+    code, out, err = command("build", MODULES / "calls", "-o", tmp_path / "app.wasm", "--json")
+    told = json.loads(out)
+    assert (code, err) == (0, "")
+    assert told["model"] == "threaded"
+    assert told["bytes"] == (tmp_path / "app.wasm").stat().st_size
+    assert "add" in told["exports"]
+
+
+def test_a_go_file_by_itself_can_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one.go").write_text("package main\n\nfunc main() { println(42) }\n")
+    monkeypatch.chdir(tmp_path)
+    assert command("build", "one.go")[0] == 0
+    assert (tmp_path / "one.wasm").exists()
+
+
+def test_what_go_says_of_a_program_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module broken\n")
+    (tmp_path / "main.go").write_text("package main\n\nfunc main() { x }\n")
+    code, out, err = command("build", tmp_path)
+    assert (code, out) == (1, "")
+    assert "main.go:3:15: undefined: x\n" in err
+    assert err.endswith(f"gothreads: {tmp_path}: go build failed\n")
+
+
+def test_build_does_not_leave_anything_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    code, out, err = command("build", MODULES / "calls", "-o", tmp_path / "taken")
+    assert (code, out, err) == (1, "", f"gothreads: cannot write {tmp_path / 'taken'}: Is a directory\n")
+    assert [f.name for f in tmp_path.iterdir()] == ["taken"]
+
+
+# inspect
+
+def test_inspect_tells_exports_with_their_go_signatures(calls: Path) -> None:
+    code, out, err = command("inspect", calls)
+    assert (code, err) == (0, "")
+    assert re.match(rf"{calls}: [\d.]+ MB, threaded, exe, built by gothreads [\d.]+ with go1\.", out)
+    assert "  func add(a, b int32) int32\n" in out
+    assert "  func ask(n int64) int64\n      ask blocks until main has answered.\n" in out
+
+
+def test_inspect_json(calls: Path) -> None:
+    code, out, err = command("inspect", "--json", calls)
+    about = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (about["model"], about["buildmode"], about["handlers"]) == ("threaded", "exe", True)
+    add = next(e for e in about["exports"] if e["name"] == "add")
+    assert add["params"] == [{"name": "a", "type": "int32"}, {"name": "b", "type": "int32"}]
+    assert "fd_write" in about["imports"]["wasi_snapshot_preview1"]
+
+
+# call
+
+@pytest.mark.parametrize(("argv", "out"), [
+    (["add", "2", "3"], "5\n"),
+    (["add", "-2", "3"], "1\n"),
+    (["add", "--", "-2", "3"], "1\n"),
+    (["add", "--procs", "2", "-2", "3"], "1\n"),
+    (["--json", "add", "2", "3"], "5\n"),
+    (["bools", "true"], "false\n"),
+    (["uint64s", "0xffffffffffffffff"], "18446744073709551615\n"),
+    (["float64s", "-1e300"], "-1e+300\n"),
+    (["length", "h\u00e9"], "3\n"),
+    (["procs", "--procs", "3"], "3\n"),
+    (["sleep", "0"], ""),
+    (["echo", "hello"], "hello"),
+    (["upper", "hello", "--json"], '"HELLO"\n'),
+])
+def test_call_prints_the_result(calls: Path, argv: list[str], out: str) -> None:
+    assert command("call", calls, *argv) == (0, out, "")
+
+
+def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Path) -> None:
+    code, out, err = command("call", reader, "add", 2, 3)
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert "main returned, so it takes no calls. End main with select {}" in err
+
+
+def test_call_ends_with_the_modules_code(calls: Path) -> None:
+    assert command("call", calls, "exits", 5)[0] == 5
+
+
+def test_a_handlers_payload_comes_from_standard_input(calls: Path) -> None:
+    every = bytes(range(256)) * 1000
+    with process("call", calls, "echo", "-", stdin=subprocess.PIPE) as running:
+        assert running.communicate(every, timeout=60) == (every, b"")
+    assert finished("call", calls, "upper", stdin=b"piped") == (0, "PIPED", "")
+
+
+# run
+
+def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None:
+    assert finished("run", calls, "--env", "NAME=value", "env", "a", "--", "-b", "--", "c") == (0, "[a -b -- c] value\n", "")
+    assert finished("run", calls, "--env", "NAME", "env", env=os.environ | {"NAME": "mine"}) == (0, "[] mine\n", "")
+    assert finished("run", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] \n", "")
+
+
+def test_run_ends_with_the_modules_exit_code(calls: Path) -> None:
+    assert finished("run", calls, "exit") == (7, "", "going\n")
+
+
+def test_standard_input_is_piped_through(calls: Path, tmp_path: Path) -> None:
+    text = "".join(f"line {n}\n" for n in range(20_000))
+    (tmp_path / "text").write_text(text)
+    with (tmp_path / "text").open("rb") as file, process("run", calls, "cat", stdin=file) as running:
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out.decode(), err) == (0, text, b"")
+
+
+def test_a_panic_exits_2_with_gos_own_words(calls: Path) -> None:
+    code, out, err = finished("call", calls, "panics")
+    assert (code, out) == (2, "")
+    assert err.startswith("panic: assignment to entry in nil map\n\ngoroutine ")
+    assert "main.panics()" in err
+    assert "Traceback" not in err
+
+
+def test_the_limit_on_memory_is_gos_out_of_memory(calls: Path) -> None:
+    code, _, err = finished("call", calls, "--memory", "64M", "fill", 200)
+    assert code == 2
+    assert "fatal error: out of memory" in err
+    assert finished("call", calls, "--memory", "256M", "fill", 20)[:2] == (0, "20\n")
+
+
+def test_nothing_is_reachable_without_a_mount(reader: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("secret")
+    assert finished("run", reader, "--no-mount-args", tmp_path) == (0, f"cannot read {tmp_path}\n", "")
+    assert finished("run", reader, "/", "/etc/..") == (0, "cannot read /\ncannot read /etc/..\n", "")
+
+
+def test_a_mounted_folder_is_read_and_written(reader: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("content")
+    assert finished("run", reader, "--mount", f"{tmp_path}:/data", "/data") == (0, "a: content\n", "")
+    assert (tmp_path / "written").read_text() == "by Go"
+
+
+def test_a_folder_mounted_ro_is_only_read(reader: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("content")
+    assert finished("run", reader, "--mount", f"{tmp_path}:/data:ro", "/data") == (0, "a: content\ncannot write\n", "")
+    assert [f.name for f in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_that_is_an_argument_can_be_read_and_that_is_said(reader: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("content")
+    code, out, err = finished("run", reader, tmp_path)
+    assert (code, out) == (0, "a: content\ncannot write\n")
+    assert err == f"gothreads: the module may read {tmp_path} (--no-mount-args: it may not)\n"
+
+
+def test_output_that_nobody_reads_is_no_traceback(calls: Path) -> None:
+    with process("inspect", calls) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    with Path("/dev/full").open("wb") as full, process("inspect", calls, stdout=full) as running:
+        assert running.stderr is not None
+        assert running.stderr.read() == b"gothreads: cannot write the output: No space left on device\n"
+    assert running.returncode == 1
+
+
+# Signals. A module shows that it runs by echoing what it reads, or by what it writes.
+
+@pytest.fixture
+def echoing(calls: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`run` of a module that is known to run."""
+    with process("run", calls, "cat", stdin=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        running.stdin.write(b"x")
+        running.stdin.flush()
+        assert running.stdout.read(1) == b"x"
+        yield running
+        running.kill()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_run_within_a_second(echoing: subprocess.Popen[bytes], number: signal.Signals, code: int) -> None:
+    begin = time.monotonic()
+    echoing.send_signal(number)
+    assert echoing.wait(10) == code
+    assert time.monotonic() - begin < 1
+    assert echoing.stderr is not None
+    assert echoing.stderr.read() == b""
+
+
+def test_ctrl_c_ends_a_call_that_computes_within_a_second(calls: Path) -> None:
+    # write never ends, and its first byte says that it has begun.
+    with process("call", calls, "write", "x", 2**31 - 1) as running:
+        assert running.stdout is not None
+        assert running.stdout.read(1) == b"x"
+        begin = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=10)
+    assert (running.returncode, err) == (130, b"")
+    assert time.monotonic() - begin < 1
+    assert set(out) <= {ord("x")}
+
+
+def test_ctrl_c_ends_a_build(tmp_path: Path) -> None:
+    # go is a program that says that it has begun, and hangs when it is to build.
+    fake, begun = tmp_path / "go", tmp_path / "begun"
+    os.mkfifo(begun)
+    fake.write_text(f"#!/bin/sh\n[ $1 = env ] && exec go \"$@\"\necho > {begun}\nexec sleep 60\n")
+    fake.chmod(0o755)
+    with process("build", MODULES / "calls", "--go", fake, "-o", tmp_path / "app.wasm") as running:
+        begun.read_text()
+        begin = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        assert running.communicate(timeout=10) == (b"", b"")
+    assert running.returncode == 130
+    assert time.monotonic() - begin < 1
+
+
+# Texts.
+
+@pytest.mark.parametrize(("text", "size"), [("65536", 65536), ("512M", 512 << 20), ("1.5g", 3 << 29), ("64 KiB", 65536), ("1GB", 1 << 30)])
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1e9", "12Q", "0x10", "1 2", "\u0661"])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(MisuseError, match="--memory"):
+        parse_size(text)
+
+
+def test_mounts(tmp_path: Path) -> None:
+    assert (parse_mount(f"{tmp_path}:/a").read_only, parse_mount(f"{tmp_path}:/a:ro").read_only, parse_mount(f"{tmp_path}:/a:rw").read_only) == (
+        False, True, False)

@@ -1,0 +1,93 @@
+"""The tree of errors: one base, all of it picklable, each message whole."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+
+import pytest
+
+from gothreads import errors
+from gothreads.errors import Frame, GothreadsError, GuestError, UnknownExport, unknown
+
+CLASSES = sorted((c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, BaseException)), key=lambda c: c.__name__)
+
+
+def examples(kind: type[GothreadsError]) -> list[GothreadsError]:
+    found = [kind("what happened")]
+    if issubclass(kind, GuestError):
+        found.append(kind("what happened", 7, "last words\n", [Frame("main.f", 0x20)]))
+    if issubclass(kind, errors.CompileError):
+        found.append(kind("no", "./main.go:3:1: syntax error\n"))
+    if issubclass(kind, UnknownExport):
+        found.append(kind("no such export", ["add", "sub"]))
+    return found
+
+
+def test_every_error_is_in_the_one_tree_and_in_its_picture() -> None:
+    assert CLASSES
+    for kind in CLASSES:
+        assert issubclass(kind, GothreadsError), kind
+        assert issubclass(kind, Exception), kind
+        assert kind.__name__ in (errors.__doc__ or ""), f"{kind.__name__} is not in the module's tree"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_an_error_that_was_pickled_or_copied_says_and_holds_the_same(kind: type[GothreadsError]) -> None:
+    for error in examples(kind):
+        again = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)]
+        for other in [*again, copy.copy(error), copy.deepcopy(error)]:
+            assert type(other) is kind
+            assert str(other) == str(error)
+            assert other.args == error.args
+            assert vars(other) == vars(error)
+
+
+def test_an_unknown_export_is_what_getattr_and_look_ups_expect() -> None:
+    error = unknown("export", "sbu", ["add", "sub"])
+    assert isinstance(error, AttributeError)
+    assert isinstance(error, KeyError)
+    assert str(error) == "the module has no export 'sbu'; it has: add, sub"
+    assert error.known == ("add", "sub")
+    assert str(unknown("handler", "x", [])) == "the module has no handler 'x'; it has: none"
+
+
+@pytest.mark.parametrize(("kind", "builtins"), [
+    (errors.ArgumentError, (TypeError, ValueError)),
+    (errors.MemoryAccessError, (IndexError,)),
+])
+def test_misuse_is_also_what_python_would_raise(kind: type[GothreadsError], builtins: tuple[type[Exception], ...]) -> None:
+    assert issubclass(kind, errors.MisuseError)
+    assert issubclass(kind, builtins)
+
+
+def test_a_guest_error_says_the_last_words_and_the_frames() -> None:
+    frames = [Frame("main.boom", 0x1A2B), Frame("main.main", 0x10)]
+    error = GuestError("the module trapped: unreachable", 134, "line one\nline two\n", frames)
+    assert str(error) == (
+        "the module trapped: unreachable\n"
+        "the module's last words on stderr:\n"
+        "    line one\n"
+        "    line two\n"
+        "WebAssembly frames:\n"
+        "    main.boom (+0x1a2b)\n"
+        "    main.main (+0x10)")
+    assert (error.code, error.stderr, error.frames) == (134, "line one\nline two\n", tuple(frames))
+
+
+def test_a_guest_error_without_words_or_frames_is_its_message() -> None:
+    assert str(GuestError("main returned", 0, " \n")) == "main returned"
+
+
+def test_a_guest_error_with_many_frames_shows_the_innermost() -> None:
+    said = str(GuestError("overflow", frames=[Frame(f"main.f{i}", i) for i in range(10_000)]))
+    assert "main.f0 " in said
+    assert "main.f19 " in said
+    assert "main.f20 " not in said
+
+
+def test_a_compile_error_says_its_message_and_holds_the_output() -> None:
+    error = errors.CompileError("app: go build failed", "./main.go:1:1: no\n")
+    assert str(error) == "app: go build failed"
+    assert error.output == "./main.go:1:1: no\n"

@@ -1,0 +1,107 @@
+"""Caches that several processes share: files are whole or not there, and the folder is where the user said."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from gothreads.errors import GothreadsError
+from gothreads.files import cache_folder, locked, write_atomically
+from tests.conftest import together
+
+
+def test_a_file_is_written_whole_and_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folders" / "file"
+    write_atomically(path, b"one")
+    write_atomically(path, bytearray(b"two"))
+    assert path.read_bytes() == b"two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "ours", b"")
+    (tmp_path / "any").touch()
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "any").stat().st_mode)
+
+
+def test_a_path_below_a_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    with pytest.raises(GothreadsError, match=r"cannot write .*file/below/name: Not a directory"):
+        write_atomically(tmp_path / "file" / "below" / "name", b"x")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"kept"
+
+
+def test_a_write_that_cannot_be_finished_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()  # in the way of the rename
+    with pytest.raises(GothreadsError, match=r"cannot write .*folder: Is a directory"):
+        write_atomically(tmp_path / "folder", b"x")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_name_that_is_too_long_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(GothreadsError, match="File name too long"):
+        write_atomically(tmp_path / ("n" * 300), b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_readers_see_one_of_the_contents_while_many_write(tmp_path: Path) -> None:
+    path, contents = tmp_path / "file", [bytes([65 + i]) * 50_000 for i in range(4)]
+    write_atomically(path, contents[0])
+
+    def write(content: bytes) -> None:
+        for _ in range(50):
+            write_atomically(path, content)
+            assert path.read_bytes() in contents
+    together(*(lambda content=content: write(content) for content in contents))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_is_held_by_one_thread_at_a_time(tmp_path: Path) -> None:
+    inside: list[int] = []
+    most = 0
+
+    def hold() -> None:
+        nonlocal most
+        for _ in range(100):
+            with locked(tmp_path / "lock"):
+                inside.append(1)
+                most = max(most, len(inside))
+                inside.pop()
+    together(hold, hold, hold)
+    assert most == 1
+
+
+def test_the_cache_is_where_GOTHREADS_CACHE_says_and_for_this_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path / "a" / "b"))
+    assert cache_folder() == tmp_path / "a" / "b"
+    assert stat.S_IMODE(cache_folder().stat().st_mode) == 0o700
+
+
+def test_a_relative_cache_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOTHREADS_CACHE", "here")
+    assert cache_folder() == tmp_path / "here"
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_the_cache_is_else_in_XDG_CACHE_HOME_or_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: str | None) -> None:
+    for variable in ("GOTHREADS_CACHE", "XDG_CACHE_HOME"):
+        if empty is None:
+            monkeypatch.delenv(variable, raising=False)
+        else:
+            monkeypatch.setenv(variable, empty)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "gothreads"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "gothreads"
+
+
+def test_a_cache_that_cannot_be_made_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GOTHREADS_CACHE", os.fspath(tmp_path / "file" / "cache"))
+    with pytest.raises(GothreadsError, match=r"cannot make the cache folder .*Set GOTHREADS_CACHE"):
+        cache_folder()

@@ -1,0 +1,167 @@
+"""The rewrite of a module that Go linked with the overlay: what changes, and that nothing else does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from gothreads.errors import ModuleError
+from gothreads.host.engine import new_engine
+from gothreads.shared_memory import SharedMemory
+from gothreads.wasm import code
+from gothreads.wasm.atomics import BODIES, PACKAGE
+from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, Import, Kind, Limits, Module, Reader, function_names, parse
+from gothreads.wasm.rewrite import INTERNAL, rewrite
+
+ENTRIES = {"gt_init_memory", "gt_setup", "gt_thread_start", "gt_attach", "gt_detach", "gt_read_clock"}
+STUBS = {"runtime.futexWait", "runtime.futexWake", "runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread"}
+
+
+@pytest.fixture(scope="session")
+def rewritten(linked: bytes) -> Module:
+    return rewrite(parse(linked))
+
+
+def functions(module: Module) -> dict[str, Export]:
+    return {e.name: e for e in module.exports if e.kind is Kind.FUNC}
+
+
+def names(module: Module) -> list[tuple[int, str]]:
+    """The function names as the name section lists them."""
+    content = module.custom("name")
+    assert content is not None
+    reader = Reader(content, "name")
+    found = []
+    while reader.at < reader.end:
+        kind, part = reader.byte(), Reader(reader.take(reader.u32()), "name")
+        if kind == 1:
+            found = part.vector(lambda r: (r.u32(), r.name()))
+            assert part.at == part.end
+    return found
+
+
+def test_the_rewritten_module_is_valid_with_threads_and_without_them_is_not(rewritten: Module) -> None:
+    wasmtime.Module.validate(new_engine(1 << 20), rewritten.encode())
+    config = wasmtime.Config()
+    config.wasm_threads = False
+    with pytest.raises(wasmtime.WasmtimeError, match="threads"):
+        wasmtime.Module.validate(wasmtime.Engine(config), rewritten.encode())
+
+
+def test_the_input_is_left_as_it_was(linked: bytes, module: Module) -> None:
+    rewrite(module)
+    assert module == parse(linked)
+
+
+def test_memory_is_imported_and_shared_and_still_exported(module: Module, rewritten: Module) -> None:
+    assert rewritten.memories == []
+    shared = Limits(module.memories[0].minimum, MAX_PAGES, shared=True)
+    assert rewritten.imports == [*module.imports, Import("env", "memory", Kind.MEMORY, shared.encode())]
+    assert rewritten.memory == shared
+    assert Export("memory", Kind.MEMORY, 0) in rewritten.exports
+
+
+def test_user_exports_keep_their_names_and_types_and_internal_ones_are_hidden(module: Module, rewritten: Module) -> None:
+    before, after = functions(module), functions(rewritten)
+    assert before.keys() >= INTERNAL | {"add", "_start"}
+    assert after.keys() == before.keys() - INTERNAL | ENTRIES
+    assert len(rewritten.exports) == len({e.name for e in rewritten.exports})
+    for name in after.keys() - ENTRIES:
+        assert rewritten.function_type(after[name].index) == module.function_type(before[name].index), name
+    assert after["_start"] == before["_start"]
+    assert after["add"].index != before["add"].index, "add enters and leaves Go"
+
+
+def test_data_are_few_and_are_copied_in_where_active_segments_would_be(module: Module, rewritten: Module) -> None:
+    assert len(module.data) > 1000
+    assert len(rewritten.data) < 20
+    assert all(segment.offset is None for segment in rewritten.data)
+    assert rewritten.data_count
+    pages = module.memories[0].minimum
+
+    store = wasmtime.Store()
+    active = Module(memories=[Limits(pages)], exports=[Export("memory", Kind.MEMORY, 0)], data=module.data)
+    memory = wasmtime.Instance(store, wasmtime.Module(store.engine, active.encode()), []).exports(store)["memory"]
+    assert isinstance(memory, wasmtime.Memory)
+    expected = bytes(memory.read(store, 0, pages * PAGE))
+
+    index = functions(rewritten)["gt_init_memory"].index - len(rewritten.imported_functions)
+    assert rewritten.memory is not None
+    passive = Module(types=[code.VOID], imports=[Import("env", "memory", Kind.MEMORY, rewritten.memory.encode())], functions=[0],
+                     exports=[Export("gt_init_memory", Kind.FUNC, 0)], bodies=[rewritten.bodies[index]], data=rewritten.data, data_count=True)
+    engine = new_engine(1 << 20)
+    shared, store = SharedMemory(engine, pages, MAX_PAGES), wasmtime.Store(engine)
+    store.set_epoch_deadline(1)
+    instance = wasmtime.Instance(store, wasmtime.Module(engine, passive.encode()), [shared.handle])
+    assert shared.read(0, shared.size) == bytes(shared.size), "instantiating copies nothing"
+    fill = instance.exports(store)["gt_init_memory"]
+    assert isinstance(fill, wasmtime.Func)
+    fill(store)
+    assert shared.read(0, shared.size) == expected
+
+
+def test_functions_keep_their_indices_and_only_known_ones_change(module: Module, rewritten: Module) -> None:
+    assert rewritten.imported_functions == module.imported_functions
+    assert rewritten.types[:len(module.types)] == module.types
+    assert rewritten.functions[:len(module.functions)] == module.functions
+    assert rewritten.globals[:len(module.globals)] == module.globals
+    assert rewritten.raw == module.raw
+    imported = len(module.imported_functions)
+    by_index = {index: name for name, index in function_names(module).items()}
+    changed = {by_index[imported + i] for i, body in enumerate(module.bodies) if rewritten.bodies[i] != body}
+    assert STUBS | {"syscall.fd_write", f"{PACKAGE}Cas"} <= changed
+    others = changed - STUBS - {PACKAGE + name for name in BODIES}
+    assert {name.partition(".")[0] for name in others} <= {"syscall", "internal_syscall_unix", "internal_poll", "os", "net"}
+
+
+def test_the_name_section_has_the_added_names_in_order(module: Module, rewritten: Module) -> None:
+    before, after = names(module), names(rewritten)
+    assert after[:len(before)] == before
+    added = after[len(before):]
+    first = len(rewritten.imported_functions) + len(module.bodies)
+    assert [index for index, _ in added] == list(range(first, first + len(added)))
+    assert len(added) == len(rewritten.bodies) - len(module.bodies)
+    assert {name for _, name in added} >= ENTRIES | {"syscall.fd_write.call", "add"}
+    for name in ENTRIES:
+        assert functions(rewritten)[name].index == function_names(rewritten)[name]
+
+
+def test_a_module_without_the_overlay_is_refused_with_what_to_do(calls_single: Path) -> None:
+    with pytest.raises(ModuleError, match=r"without gothreads' changes.*gothreads build"):
+        rewrite(parse(calls_single.read_bytes()))
+
+
+def test_a_module_without_names_is_refused_with_what_to_do(module: Module) -> None:
+    with pytest.raises(ModuleError, match=r"no function names.*without -s.*--strip"):
+        rewrite(replace(module, customs=[c for c in module.customs if c[0] != "name"]))
+
+
+def test_a_module_that_was_rewritten_already_is_refused(rewritten: Module) -> None:
+    with pytest.raises(ModuleError):
+        rewrite(rewritten)
+
+
+@pytest.mark.parametrize("old", ["runtime.futexWait", "runtime.mstart", "wasm_pc_f_loop", f"{PACKAGE}Cas64"])
+def test_a_function_that_the_rewrite_does_not_find_or_know_is_named(module: Module, old: str) -> None:
+    new = old[:-1] + "~"
+    customs = [(title, body.replace(bytes([len(old)]) + old.encode(), bytes([len(old)]) + new.encode())) for title, body in module.customs]
+    with pytest.raises(ModuleError, match=r"Cas6~ is not known" if "Cas" in old else f"no function {old}.*Go version"):
+        rewrite(replace(module, customs=customs))
+
+
+@pytest.mark.parametrize(("data", "said"), [
+    ([DataSegment(20000, b"abc"), DataSegment(20002, b"x")], "overlap"),
+    ([DataSegment(100, b"abc")], "not where Go's linker puts them"),
+    ([DataSegment(None, b"abc")], "not where Go's linker puts them"),
+])
+def test_data_that_gos_linker_does_not_write_are_refused(module: Module, data: list[DataSegment], said: str) -> None:
+    with pytest.raises(ModuleError, match=said):
+        rewrite(replace(module, data=data))
+
+
+def test_data_near_each_other_are_merged_and_far_ones_are_not(module: Module) -> None:
+    data = [DataSegment(1 << 31, b"high"), DataSegment(20000, b"a"), DataSegment(20010, b"b"), DataSegment(90000, b"c")]
+    assert [segment.content for segment in rewrite(replace(module, data=data)).data] == [b"a" + bytes(9) + b"b", b"c", b"high"]
