@@ -213,7 +213,7 @@ class App(ABC):
         """Call an export on a thread of the app's; the result is the future's. Arguments are checked now."""
         target = self.exports[export]
         converted = target._export.convert(args)
-        return self._workers.submit(lambda: self._guarded(lambda: self._call(target._export, converted)))
+        return self._submit(lambda: self._call(target._export, converted))
 
     def map(self, export: str, *iterables: Iterable[Any]) -> Iterator[Any]:
         """Like the built-in map, with the calls running at the same time. Results come in order."""
@@ -243,7 +243,7 @@ class App(ABC):
     def submit_request(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> Future[bytes]:
         """Like request, on a thread of the app's."""
         data = _payload(payload)
-        return self._workers.submit(lambda: self._guarded(lambda: self._request(handler, data)))
+        return self._submit(lambda: self._request(handler, data))
 
     async def request_async(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> bytes:
         """Like request, without blocking the event loop."""
@@ -259,7 +259,7 @@ class App(ABC):
         """Like handlers, without blocking the event loop."""
         if self.loaded.metadata is None:
             return []
-        return list(await asyncio.wrap_future(self._workers.submit(lambda: self._guarded(self._handlers))))
+        return list(await asyncio.wrap_future(self._submit(self._handlers)))
 
     def _call_export(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
         return self._here_or_on_a_worker(lambda: self._call(export, converted))
@@ -267,8 +267,15 @@ class App(ABC):
     def _here_or_on_a_worker(self, call: Callable[[], Any]) -> Any:
         # A thread with a small stack, or one that already is in WebAssembly, has no room for as much as Go may use.
         if inside.depth or not stack.fits(self.options.limits.stack):
-            return self._workers.run(lambda: self._guarded(call))
+            return self._submit(call).result()
         return self._guarded(call)
+
+    def _submit(self, call: Callable[[], Any]) -> Future[Any]:
+        """Run a call on a worker; after the end, raises its cause."""
+        try:
+            return self._workers.submit(lambda: self._guarded(call))
+        except AppClosed:
+            raise self._error() from None
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         """Run a call; turn its trap into the app's end, and every end into its first cause."""

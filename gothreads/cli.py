@@ -40,7 +40,9 @@ from gothreads.version import __version__
 from gothreads.wasm.metadata import BUILD_MODES, MODELS
 
 #: What a shell says of a process that ended by SIGINT.
-INTERRUPTED = 130
+INTERRUPTED = 128 + signal.SIGINT
+#: And by SIGTERM.
+STOPPED = 128 + signal.SIGTERM
 
 T = TypeVar("T")
 
@@ -58,7 +60,7 @@ def run() -> NoReturn:
         sys.stdout.flush()
     except OSError:  # main has said so; kept from Python's shutdown, which would say it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if code == INTERRUPTED:  # a module may still be compiled, on a thread that nothing can stop
+    if code in (INTERRUPTED, STOPPED):  # a module may still be compiled, on a thread that nothing can stop
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
@@ -76,6 +78,7 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     logger = logging.getLogger("gothreads")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    previous = signal.signal(signal.SIGTERM, _raise_stop) if threading.current_thread() is threading.main_thread() else None
     try:
         command: Callable[[argparse.Namespace, Terminal], int] = arguments.command
         code = command(arguments, terminal)
@@ -98,13 +101,15 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     except KeyboardInterrupt:
         return INTERRUPTED
     except _Stop:
-        return 128 + signal.SIGTERM
+        return STOPPED
     except BrokenPipeError:
         return 1
     except OSError as error:
         terminal.say(f"cannot write the output: {error.strerror}")
         return 1
     finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
         terminal.clear()
         logger.removeHandler(handler)
 
@@ -237,21 +242,8 @@ def _init(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     app = _open(arguments, terminal, callers=CALLERS, model=arguments.model)
-    return _until_end(app, terminal)
-
-
-def _until_end(app: App, terminal: Terminal) -> int:
-    """Wait for the module's end, or a signal."""
-    previous = signal.signal(signal.SIGTERM, _raise_stop) if threading.current_thread() is threading.main_thread() else None
-    try:
-        code = app.wait()
-        if isinstance(app.error, GuestExit):
-            return code
-        return 0
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
-        app.close()
+    with app:
+        return app.wait()
 
 
 def _raise_stop(_number: int, _frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -19,7 +20,9 @@ import wasmtime
 from wasmtime import _ffi
 
 from gothreads.errors import AppClosed, ArgumentError, MemoryAccessError, ModuleError
-from gothreads.wasm.binary import MAX_PAGES, PAGE
+from gothreads.host import ffi
+from gothreads.wasm import code
+from gothreads.wasm.binary import MAX_PAGES, PAGE, Export, FuncType, Import, Kind, Limits, Module
 
 _u32, _u64 = struct.Struct("<I"), struct.Struct("<Q")
 
@@ -153,6 +156,8 @@ class SharedMemory(BoundedMemory):
         except wasmtime.WasmtimeError as error:
             raise ModuleError(f"cannot reserve memory for the module: {error}") from None
         self._base = ctypes.addressof(self.handle.data_ptr().contents)
+        self._notifying = threading.Lock()
+        self._notifier = _Notifier(engine, self.handle, minimum)  # guarded by _notifying
 
     def _bounds(self) -> tuple[int, int]:
         return self._base, int(self.handle.data_len())
@@ -167,8 +172,38 @@ class SharedMemory(BoundedMemory):
         except wasmtime.WasmtimeError as error:
             raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: {error}") from None
 
+    def notify(self, offset: int, count: int = (1 << 32) - 1) -> int:
+        """Wake at most `count` threads that wait on the futex at an aligned address (memory.atomic.notify); returns how many."""
+        self._check_aligned(offset)
+        self.address(offset, 4)
+        with self._notifying:
+            return self._notifier(offset, count)
+
     def close(self) -> None:
         """Free the memory. No instance may be left that uses it."""
         if not self._closed:
             super().close()
+            self._notifier.close()
             self.handle.close()
+
+
+class _Notifier:
+    """The instruction memory.atomic.notify, which wasmtime's C API does not offer: a module of one function."""
+
+    def __init__(self, engine: wasmtime.Engine, memory: wasmtime.SharedMemory, minimum: int) -> None:
+        body = code.body(code.local_get(0) + code.local_get(1) + code.NOTIFY)
+        module = Module(types=[FuncType(code.I32 * 2, code.I32)], functions=[0], bodies=[body], exports=[Export("notify", Kind.FUNC, 0)],
+                        imports=[Import("env", "memory", Kind.MEMORY, Limits(minimum, MAX_PAGES, shared=True).encode())])
+        compiled = wasmtime.Module(engine, module.encode())
+        self._store = wasmtime.Store(engine)
+        self._store.set_epoch_deadline(1 << 40)  # works on when the app's own code is stopped
+        self._notify = ffi.function(self._store, wasmtime.Instance(self._store, compiled, [memory]), "notify", 2)
+        compiled.close()
+
+    def __call__(self, offset: int, count: int) -> int:
+        self._notify.values[0].i32, self._notify.values[1].i32 = ffi.signed32(offset), ffi.signed32(count)
+        self._notify()
+        return int(self._notify.values[0].i32)
+
+    def close(self) -> None:
+        self._store.close()

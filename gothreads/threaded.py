@@ -160,7 +160,7 @@ class ThreadedApp(App):
         if not self._pool.active and not self._cache.in_use:
             return True
         for address in self._instances.parked_addresses():
-            self._proxy.notify(address)
+            self._memory.notify(address)
         self._cache.wake_all()
         return False
 

@@ -40,7 +40,7 @@ def calls_single() -> Path:
 @pytest.fixture
 def app(calls: Path) -> Iterator[gothreads.App]:
     """A running `calls` of the test's own."""
-    with gothreads.open(calls, stderr=open(os.devnull, "wb")) as running:  # noqa: SIM115
+    with gothreads.open(calls, stderr=open(os.devnull, "wb")) as running:
         yield running
 
 

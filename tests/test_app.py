@@ -41,7 +41,7 @@ def test_an_export_knows_its_signature_and_doc_comment(app: gothreads.App) -> No
 def test_an_export_that_blocks_is_answered_by_main_from_fifty_threads_at_once(app: gothreads.App) -> None:
     def ask(n: int) -> list[int]:
         return [app.exports.ask(n + i) for i in range(20)]
-    results = together(*(lambda n=n: ask(n) for n in range(50)))  # type: ignore[misc]
+    results = together(*(lambda n=n: ask(n) for n in range(50)))
     assert results == [[2 * (n + i) for i in range(20)] for n in range(50)]
 
 
@@ -83,13 +83,13 @@ def test_a_handlers_error_is_an_exception_with_its_text_and_the_module_goes_on(a
 
 
 def test_an_unknown_handler_is_an_error_that_lists_those_there_are(app: gothreads.App) -> None:
-    with pytest.raises(gothreads.UnknownExport, match="'nope'; it has: echo, fail") as caught:
+    with pytest.raises(gothreads.UnknownExport, match=r"'nope'; it has: echo, fail") as caught:
         app.request("nope")
     assert "upper" in caught.value.known
 
 
 def test_wrong_arguments_raise_before_anything_runs(app: gothreads.App) -> None:
-    with pytest.raises(gothreads.ArgumentError, match="takes 2 arguments, 1 given"):
+    with pytest.raises(gothreads.ArgumentError, match=r"takes 2 arguments, 1 given"):
         app.exports.add(1)
     with pytest.raises(gothreads.ArgumentError, match="'b' must be an int from -2147483648 to 2147483647"):
         app.submit("add", 1, 1 << 31)
@@ -158,7 +158,7 @@ def test_a_goroutine_that_ends_locked_to_its_thread_gives_the_thread_back(app: g
 def test_standard_output_goes_to_a_file_object_and_writes_stay_whole(calls: Path) -> None:
     out = io.BytesIO()
     with gothreads.open(calls, stdout=out) as app:
-        together(*(lambda c=c: app.exports.write(c * 99 + "\n", 50) for c in "abcdefgh"))  # type: ignore[misc]
+        together(*(lambda c=c: app.exports.write(c * 99 + "\n", 50) for c in "abcdefgh"))
     lines = out.getvalue().decode().splitlines()
     assert sorted(lines) == sorted(c * 99 for c in "abcdefgh" for _ in range(50))
 
@@ -199,12 +199,12 @@ def test_a_package_folder_opens_without_a_build_step(tmp_path: Path) -> None:
 def test_calls_work_with_any_number_of_processors(calls: Path, procs: int) -> None:
     with gothreads.open(calls, procs=procs) as app:
         assert app.exports.procs() == procs
-        assert together(*(lambda n=n: app.exports.ask(n) for n in range(10))) == [2 * n for n in range(10)]  # type: ignore[misc]
+        assert together(*(lambda n=n: app.exports.ask(n) for n in range(10))) == [2 * n for n in range(10)]
 
 
 def test_a_library_goes_on_without_main(tmp_path: Path) -> None:
     with gothreads.open(built("calls", buildmode="c-shared")) as app:
-        assert together(*(lambda: app.exports.count() for _ in range(10)))  # type: ignore[arg-type]
+        assert together(*(lambda: app.exports.count() for _ in range(10)))
         with concurrent.futures.ThreadPoolExecutor() as pool:
             assert sum(pool.map(app.exports.fib, [10] * 8)) == 8 * 55
 

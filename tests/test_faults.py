@@ -68,7 +68,7 @@ def test_memory_beyond_the_limit_is_gos_out_of_memory(calls: Path, capfd: pytest
 
 def test_too_many_threads_is_an_error_of_gos_with_the_limit_named(calls: Path) -> None:
     with gothreads.open(calls, limits=gothreads.Limits(threads=4), stderr=open(os.devnull, "wb")) as app, \
-            pytest.raises(gothreads.GuestPanic, match="no thread left"):  # noqa: SIM115
+            pytest.raises(gothreads.GuestPanic, match="no thread left"):
         app.exports.locked(30)
 
 
@@ -120,7 +120,7 @@ def test_close_ends_everything_at_once(app: gothreads.App) -> None:
 
 
 def test_after_an_end_the_same_module_opens_again_and_others_are_untouched(calls: Path) -> None:
-    with gothreads.open(calls) as other, gothreads.open(calls, stderr=open(os.devnull, "wb")) as app:  # noqa: SIM115
+    with gothreads.open(calls) as other, gothreads.open(calls, stderr=open(os.devnull, "wb")) as app:
         other.exports.count()
         with pytest.raises(gothreads.GuestPanic):
             app.exports.panics()
@@ -140,7 +140,7 @@ def test_a_module_that_ends_before_main_is_an_error_of_open(tmp_path: Path) -> N
 def test_a_program_without_exports_whose_goroutines_all_wait_is_deadlocked_as_in_go(tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module stuck\n\ngo 1.25\n")
     (tmp_path / "main.go").write_text("package main\n\nfunc main() { <-make(chan int) }\n")
-    with gothreads.open(tmp_path, stderr=open(os.devnull, "wb")) as app:  # noqa: SIM115
+    with gothreads.open(tmp_path, stderr=open(os.devnull, "wb")) as app:
         assert app.wait(10) == 2
         assert "all goroutines are asleep - deadlock!" in str(app.error)
 

@@ -33,14 +33,14 @@ def test_strings_and_requests_work_as_in_the_threaded_model(calls_single: Path) 
 
 
 def test_an_export_that_waits_for_others_is_gos_deadlock(calls_single: Path) -> None:
-    with gothreads.open(calls_single, stderr=open(os.devnull, "wb")) as app:  # noqa: SIM115
+    with gothreads.open(calls_single, stderr=open(os.devnull, "wb")) as app:
         with pytest.raises(gothreads.GuestPanic, match="deadlock"):
             app.exports.ask(1)
         assert app.exit == 2
 
 
 def test_a_panic_and_an_exit_end_the_module(calls_single: Path) -> None:
-    with gothreads.open(calls_single, stderr=open(os.devnull, "wb")) as app:  # noqa: SIM115
+    with gothreads.open(calls_single, stderr=open(os.devnull, "wb")) as app:
         with pytest.raises(gothreads.GuestPanic, match="nil map"):
             app.exports.panics()
         with pytest.raises(gothreads.GuestPanic):
@@ -81,7 +81,7 @@ def test_a_program_runs_main_and_takes_no_calls(tmp_path: Path) -> None:
 
 def test_memory_is_limited(calls_single: Path) -> None:
     with gothreads.open(calls_single, limits=gothreads.Limits(memory=32 << 20), stderr=open(os.devnull, "wb")) as app, \
-            pytest.raises(gothreads.GuestPanic, match="out of memory"):  # noqa: SIM115
+            pytest.raises(gothreads.GuestPanic, match="out of memory"):
         app.exports.fill(200)
 
 

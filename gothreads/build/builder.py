@@ -95,7 +95,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     work, target = _place(request.package)
     environment = _environment(request, toolchain)
     guest = guest_folder(work)
-    program = _list(toolchain, write_overlay(toolchain, cache, threaded=False, guest=guest), work, target, environment)
+    program = _list(toolchain, write_overlay(toolchain, cache, threaded=False, guest=guest), request, work, target, environment)
     overlay = write_overlay(toolchain, cache, threaded=request.model == "threaded", guest=guest, extra={program.folder / _GUEST_FILE: _GUEST_SOURCE})
     targets = [target] if not target.endswith(".go") else [target, _GUEST_FILE]
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags, toolchain.version, str(toolchain.goroot))
@@ -147,8 +147,10 @@ def _environment(request: Request, toolchain: Toolchain) -> dict[str, str]:
     return environment
 
 
-def _list(toolchain: Toolchain, overlay: Path, work: Path, target: str, environment: Mapping[str, str]) -> _Program:
-    command = [str(toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay), "-json=Dir,Name,GoFiles,Standard,ImportPath,DepOnly,Error", target]
+def _list(toolchain: Toolchain, overlay: Path, request: Request, work: Path, target: str, environment: Mapping[str, str]) -> _Program:
+    # The user's flags too: -tags and -mod decide which files there are.
+    command = [str(toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay), "-json=Dir,Name,GoFiles,Standard,ImportPath,DepOnly,Error",
+               *request.flags, target]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
     packages = list(_json_values(done.stdout))
     mains = [p for p in packages if not p.get("DepOnly")]
@@ -159,8 +161,8 @@ def _list(toolchain: Toolchain, overlay: Path, work: Path, target: str, environm
     main = mains[0]
     if main.get("Name") not in ("main", "", None) and "Error" not in main:
         raise BuildError(f"{main['ImportPath']} is package {main['Name']}, not a program (package main)")
-    if not main.get("Dir"):
-        raise CompileError(f"{target}: there is no such package", (main.get("Error") or {}).get("Err", "") + "\n")
+    if not main.get("Dir") or ("Error" in main and not main.get("GoFiles")):
+        raise CompileError(f"{request.package}: there is no such package", (main.get("Error") or {}).get("Err", "") + "\n")
     files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir") for name in p.get("GoFiles") or ()]
     return _Program(Path(main["Dir"]), tuple(files), len(packages))
 

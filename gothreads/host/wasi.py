@@ -162,7 +162,7 @@ class StdioCalls:
 
 
 class Proxy:
-    """The proxy module, in two stores: one for files, under a lock, and one that can always notify (for stopping)."""
+    """The proxy module in its store, under a lock."""
 
     def __init__(self, engine: wasmtime.Engine, memory: SharedMemory, limits: Limits, imports: Mapping[str, FuncType], settings: WasiSettings) -> None:
         self._imports = {name: kind for name, kind in imports.items() if name not in LOCAL}
@@ -170,13 +170,13 @@ class Proxy:
         self._linker = wasmtime.Linker(engine)
         self._linker.define_wasi()
         self._lock = threading.Lock()
-        self._files = self._store(engine, settings.files())
+        self._files = wasmtime.Store(engine)
+        self._files.set_wasi(settings.files())
+        self._files.set_epoch_deadline(1 << 40)  # works on when the app's own code is stopped
         self._linker.define(self._files, "env", "memory", memory.handle)
         instance = self._linker.instantiate(self._files, self._module)
         self._calls = {name: (ffi.function(self._files, instance, name, len(kind.params)), ffi.VALUE_SIZE * len(kind.params))
                        for name, kind in self._imports.items()}
-        self._notifier = self._store(engine, wasmtime.WasiConfig())
-        self._notify = ffi.function(self._notifier, self._linker.instantiate(self._notifier, self._module), "notify", 1)
 
     def call(self, name: str, values: int) -> None:
         """Pass a call on: the values are those of the caller, and get the result."""
@@ -187,22 +187,10 @@ class Proxy:
             function()
             ctypes.memmove(values, own, ffi.VALUE_SIZE)
 
-    def notify(self, address: int) -> None:
-        """Wake all threads that wait on the futex at that address. One thread at a time."""
-        self._notify.values[0].i32 = ffi.signed32(address)
-        self._notify()
-
     def close(self) -> None:
         self._calls.clear()
-        for owned in (self._files, self._notifier, self._linker, self._module):
+        for owned in (self._files, self._linker, self._module):
             owned.close()
-
-    @staticmethod
-    def _store(engine: wasmtime.Engine, config: wasmtime.WasiConfig) -> wasmtime.Store:
-        store = wasmtime.Store(engine)
-        store.set_wasi(config)
-        store.set_epoch_deadline(1 << 40)  # goes on when the app's own code is stopped
-        return store
 
 
 def _proxy_module(imports: Mapping[str, FuncType], limits: Limits) -> bytes:
@@ -217,12 +205,6 @@ def _proxy_module(imports: Mapping[str, FuncType], limits: Limits) -> bytes:
         module.functions.append(module.types.index(kind))
         module.bodies.append(code.body(b"".join(code.local_get(i) for i in range(len(kind.params))) + code.call(index)))
         module.exports.append(Export(name, Kind.FUNC, len(imports) + index))
-    notify = FuncType(code.I32, code.I32)
-    if notify not in module.types:
-        module.types.append(notify)
-    module.functions.append(module.types.index(notify))
-    module.bodies.append(code.body(code.local_get(0) + code.i32_const(-1) + code.NOTIFY))
-    module.exports.append(Export("notify", Kind.FUNC, 2 * len(imports)))
     return module.encode()
 
 

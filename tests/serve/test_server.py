@@ -1,0 +1,183 @@
+"""`gothreads serve` as a process of its own, asked over real HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import wait_until
+
+STOPS = [signal.SIGTERM, signal.SIGINT]
+
+
+class Server:
+    """A server that is known to listen. `client` keeps connections alive, as browsers do."""
+
+    def __init__(self, *argv: object) -> None:
+        command = [sys.executable, "-c", "from gothreads.cli import run; run()", "serve", *map(str, argv), "--port", "0"]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        said = ""
+        while (found := re.search(r"serving \S+ on (http://127\.0\.0\.1:\d+) \(Ctrl-C ends\)", said)) is None:
+            line = self.process.stderr.readline()
+            assert line, said
+            said += line
+        self.client = httpx.Client(base_url=found[1], timeout=30, limits=httpx.Limits(max_connections=100))
+        self._threads = ThreadPoolExecutor(40)
+
+    def call(self, export: str, *args: Any) -> httpx.Response:
+        return self.client.post(f"/api/call/{export}", json={"args": args})
+
+    def begin(self, export: str, *args: Any) -> Future[httpx.Response]:
+        """A call on a connection of its own, which the server has begun when this returns.
+
+        Its connection is accepted before the call is sent, and another call has its answer after: the server's one event
+        loop has then seen the first.
+        """
+        connection = socket.create_connection((self.client.base_url.host, self.client.base_url.port or 80))
+        replies = connection.makefile("rb")
+        connection.sendall(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        while replies.readline() not in (b"\r\n", b""):
+            pass
+        content = json.dumps({"args": args}).encode()
+        head = f"POST /api/call/{export} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode() + content)
+        assert self.call("count").status_code == 200
+
+        def answer() -> httpx.Response:
+            with connection, replies:
+                top, _, body = replies.read().partition(b"\r\n\r\n")
+            return httpx.Response(int(top.split()[1]), content=body)
+        return self._threads.submit(answer)
+
+    def end(self, seconds: float = 15) -> tuple[int, str]:
+        """Wait for its end; the exit code, and what it said on standard error."""
+        out, err = self.process.communicate(timeout=seconds)
+        assert out == ""
+        return self.process.returncode, err
+
+
+@pytest.fixture
+def server(calls: Path) -> Iterator[Server]:
+    with running(calls) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def running(*argv: object) -> Iterator[Server]:
+    started = Server(*argv)
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.client.close()
+        started._threads.shutdown()
+        started.process.communicate()
+
+
+def test_many_clients_call_at_the_same_time(server: Server) -> None:
+    with ThreadPoolExecutor(20) as clients:
+        replies = list(clients.map(lambda n: server.call("ask", n).json(), range(400)))
+    assert replies == [{"result": 2 * n} for n in range(400)]
+    assert sorted(r.json()["result"] for r in (server.call("count") for _ in range(3))) == [1, 2, 3]
+    assert server.client.post("/api/request/upper", content=b"abc").content == b"ABC"
+    assert "<form" in server.client.get("/").text
+
+
+def test_a_slow_call_does_not_hold_up_others(server: Server) -> None:
+    slow = server.begin("hang")
+    assert server.call("add", 2, 3).json() == {"result": 5}
+    assert not slow.done()
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_drains_the_requests_in_flight_then_the_server_exits_0(server: Server, number: signal.Signals) -> None:
+    slow = [server.begin("sleep", 600) for _ in range(3)]
+    server.process.send_signal(number)
+    assert [(r.result(10).status_code, r.result().json()) for r in slow] == [(200, {"result": None})] * 3
+    assert server.end() == (0, "")
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_an_idle_server_ends_at_once(server: Server, number: signal.Signals) -> None:
+    assert server.client.get("/healthz").status_code == 200  # and the connection stays open
+    begin = time.monotonic()
+    server.process.send_signal(number)
+    assert server.end() == (0, "")
+    assert time.monotonic() - begin < 2
+
+
+def test_while_it_drains_it_takes_no_new_connections(server: Server) -> None:
+    slow = server.begin("sleep", 1500)
+    server.process.send_signal(signal.SIGTERM)
+
+    def refused() -> bool:
+        try:
+            socket.create_connection((server.client.base_url.host, server.client.base_url.port or 80)).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+    wait_until(refused)
+    assert not slow.done()
+    assert slow.result(10).status_code == 200
+
+
+def test_a_second_signal_does_not_wait_for_calls_that_hang(server: Server) -> None:
+    stuck = server.begin("hang")
+    server.process.send_signal(signal.SIGINT)
+    server.process.send_signal(signal.SIGTERM)
+    reply = stuck.result(10)
+    assert (reply.status_code, reply.json()) == (503, {"error": reply.json()["error"]})
+    assert "the app was closed" in reply.json()["error"]
+    assert server.end() == (0, "")
+
+
+@pytest.mark.parametrize(("export", "args", "code", "said"), [
+    ("exits", [7], 7, "the module has ended: exit code 7"),
+    ("exits", [0], 0, "the module has ended: main returned"),
+    ("panics", [], 2, "the module has ended: panic: assignment to entry in nil map"),
+    ("deep", [10**8], 134, "the module trapped: "),
+])
+def test_when_the_module_ends_calls_get_503_and_the_server_exits_with_its_code(server: Server, export: str, args: list[int], code: int, said: str) -> None:
+    stuck = [server.begin("hang") for _ in range(3)]
+    for reply in (server.call(export, *args), *(s.result(15) for s in stuck)):
+        assert reply.status_code == 503
+        assert said in reply.json()["error"]
+    got, err = server.end()
+    assert got == code
+    assert re.search(rf"gothreads: \S+: {re.escape(said)}", err.splitlines()[-1])
+    assert "Traceback" not in err
+
+
+def test_a_port_in_use_is_one_line(calls: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run([sys.executable, "-c", "from gothreads.cli import run; run()", "serve", str(calls), "--port", str(port)],
+                              capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"gothreads: cannot listen on 127.0.0.1:{port}: Address already in use. Choose another with --port (0: any)\n"
+
+
+def test_a_module_that_fails_to_start_is_not_served(calls: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", "from gothreads.cli import run; run()", "serve", str(calls), "--port", "0", "--memory", "1M"],
+                          capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+
+
+def test_callers_are_a_limit_and_others_wait(calls: Path) -> None:
+    with running(calls, "--callers", 1) as server:
+        assert [r.result(10).status_code for r in [server.begin("sleep", 20) for _ in range(5)]] == [200] * 5
