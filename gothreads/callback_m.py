@@ -100,7 +100,14 @@ class CallbackMCache:
         try:
             return self._idle.pop()
         except IndexError:
-            return self._make_or_wait()
+            return self._make_or_wait(self._timeout)
+
+    def acquire_at_once(self) -> CallbackM:
+        """Like acquire, but CallersBusy when all are in use now."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._make_or_wait(0.0)
 
     def release(self, caller: CallbackM) -> None:
         """Put a caller back. It must be at rest, or the app ended."""
@@ -166,8 +173,8 @@ class CallbackMCache:
             calls = self._old_calls + sum(caller.calls for caller in self._members)
             return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._waiting, calls, self._attached, self._detached)
 
-    def _make_or_wait(self) -> CallbackM:
-        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+    def _make_or_wait(self, timeout: float | None) -> CallbackM:
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             self._waiting += 1
             try:
@@ -183,7 +190,7 @@ class CallbackMCache:
                         break
                     left = None if deadline is None else deadline - time.monotonic()
                     if left is not None and left <= 0:
-                        raise CallersBusy(f"all {self._limit} callers are in use, and none came free within {self._timeout:g} s. "
+                        raise CallersBusy(f"all {self._limit} callers are in use, and none came free within {timeout:g} s. "
                                           "Raise `callers`, or call less at once")
                     self._condition.wait(left)
             finally:

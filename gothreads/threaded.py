@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 from typing import Any
 
@@ -34,6 +35,7 @@ class ThreadedApp(App):
         super().__init__(loaded, options)
         outline = loaded.outline
         self._check_imports()
+        self._counting = threading.Lock()
         self._engine = new_engine(options.limits.stack)
         compiled = compile_module(self._engine, loaded.wasm, options.limits.stack)
         self._module, self.compile_seconds = compiled.module, compiled.seconds
@@ -131,14 +133,14 @@ class ThreadedApp(App):
 
     def _go_statistics(self) -> GoStatistics | None:
         """Needs a caller; None when none is free at once, or the app is not running."""
-        if self._state is not State.RUNNING or (self._cache.in_use >= self.options.callers):
+        if self._state is not State.RUNNING:
             return None
 
         def count() -> GoStatistics:
-            caller = self._cache.acquire()
+            caller = self._cache.acquire_at_once()
             try:
                 counts = caller.function("gothreads_counts", 1)
-                with self._lock:  # they share a place in memory
+                with self._counting:  # they share a place in memory
                     counts.values[0].i32 = layout.COUNTS
                     counts()
                     return GoStatistics(*(self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(4)))

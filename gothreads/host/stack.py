@@ -23,14 +23,17 @@ def big_stack(wasm: int) -> Iterator[None]:
     """Threads started inside have room for WebAssembly that uses `wasm` bytes of stack.
 
     Python's setting is the process's: a thread that somebody else starts at this moment gets the large stack too, which
-    costs address space only.
+    costs address space only. What somebody else sets meanwhile stays.
     """
     with _size_lock:
-        before = threading.stack_size(wasm + 2 * STACK_MARGIN)
+        size = wasm + 2 * STACK_MARGIN
+        before = threading.stack_size(size)
         try:
             yield
         finally:
-            threading.stack_size(before)
+            changed = threading.stack_size(before)
+            if changed != size:
+                threading.stack_size(changed)
 
 
 def fits(wasm: int) -> bool:
