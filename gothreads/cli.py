@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -46,6 +46,8 @@ STOPPED = 128 + signal.SIGTERM
 
 T = TypeVar("T")
 
+#: How long a signal may go unseen, in seconds.
+_SLICE_SECONDS = 0.2
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -243,7 +245,7 @@ def _init(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     app = _open(arguments, terminal, callers=CALLERS, model=arguments.model)
     with app:
-        return app.wait()
+        return _aside(app.wait)
 
 
 def _raise_stop(_number: int, _frame: FrameType | None) -> None:
@@ -287,7 +289,10 @@ def _payload(text: str | None) -> bytes:
 
 
 def _aside(work: Callable[[], T]) -> T:
-    """Run on a thread of its own: Python sees Ctrl-C only while its first thread is not in the module's code."""
+    """Run on a thread of its own: Python sees Ctrl-C only while its first thread is not in the module's code.
+
+    Nor does it see a signal that comes after its last look and before the first thread begins to wait: so the wait is in slices.
+    """
     future: Future[T] = Future()
 
     def run() -> None:
@@ -296,6 +301,8 @@ def _aside(work: Callable[[], T]) -> T:
         except BaseException as error:
             future.set_exception(error)
     threading.Thread(target=run, name="gothreads-command", daemon=True).start()
+    while not future.done():
+        wait((future,), _SLICE_SECONDS)
     return future.result()
 
 
