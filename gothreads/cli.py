@@ -32,6 +32,7 @@ from gothreads.build.toolchain import find_go
 from gothreads.errors import CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, unknown
 from gothreads.exports import parse_text
 from gothreads.files import write_atomically
+from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, load_linked, machine_environment, machine_mounts, test
 from gothreads.host.wasi import Mount
 from gothreads.loading import LoadedModule, load
 from gothreads.opening import CALLERS, find, open_loaded
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     handler = Handler(terminal)
     logger = logging.getLogger("gothreads")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if getattr(arguments, "quiet", False) else logging.INFO)
     previous = signal.signal(signal.SIGTERM, _raise_stop) if threading.current_thread() is threading.main_thread() else None
     try:
         command: Callable[[argparse.Namespace, Terminal], int] = arguments.command
@@ -123,6 +124,8 @@ def main_returned(error: GuestExit) -> str:
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
     """The command line, taken apart. SystemExit when it is wrong."""
+    if argv[:1] in (["test"], ["go-exec"]):  # what follows is for others to take apart
+        return _passed_on(argv[0], argv[1:])
     argv, rest = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
     # argparse leaves over the module's arguments that come after an option of ours.
     arguments, left = _parser().parse_known_args(argv)
@@ -145,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:
                                      epilog="gothreads COMMAND --help has examples.")
     parser.add_argument("--version", action="version", version=f"gothreads {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands.add_parser("test", help="go test, on threads", add_help=False)
+    commands.add_parser("go-exec", help="run what Go has linked, as -exec of go test", add_help=False)
 
     def add(name: str, help_: str, examples: str, command: Callable[[argparse.Namespace, Terminal], int]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog="examples:\n" + examples,
@@ -304,6 +309,21 @@ def _aside(work: Callable[[], T]) -> T:
     while not future.done():
         wait((future,), _SLICE_SECONDS)
     return future.result()
+
+
+def _passed_on(name: str, argv: list[str]) -> argparse.Namespace:
+    """Commands whose arguments are mostly not ours."""
+    if (argv[:1] in (["-h"], ["--help"])) or (name == "go-exec" and not argv):
+        print(TEST_HELP if name == "test" else EXEC_HELP)
+        raise SystemExit(0 if argv else 2)
+    run = test if name == "test" else _go_exec
+    return argparse.Namespace(command=lambda _arguments, _terminal: run(argv), quiet=name == "go-exec")
+
+
+def _go_exec(argv: Sequence[str]) -> int:
+    """`gothreads go-exec`: what go test runs its programs with."""
+    with open_loaded(load_linked(Path(argv[0])), args=argv[1:], env=machine_environment(), mounts=machine_mounts(), limits=EXEC_LIMITS) as app:
+        return _aside(app.wait)
 
 
 def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:

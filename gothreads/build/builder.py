@@ -93,7 +93,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     toolchain = find_go(request.go)
     cache = cache_folder()
     work, target = _place(request.package)
-    environment = _environment(request, toolchain)
+    environment = go_environment(request.model, request.preemption)
     guest = guest_folder(work)
     program = _list(toolchain, write_overlay(toolchain, cache, threaded=False, guest=guest), request, work, target, environment)
     overlay = write_overlay(toolchain, cache, threaded=request.model == "threaded", guest=guest, extra={program.folder / _GUEST_FILE: _GUEST_SOURCE})
@@ -136,11 +136,11 @@ def _place(package: str) -> tuple[Path, str]:
     return Path.cwd(), package
 
 
-def _environment(request: Request, toolchain: Toolchain) -> dict[str, str]:
+def go_environment(model: str, preemption: bool) -> dict[str, str]:
+    """The environment for Go's tools: this one, for WebAssembly. Of Go's experiments the user's own stay."""
     environment = dict(os.environ) | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-    # Of Go's experiments the user's own stay.
     experiments = [e for e in environment.get("GOEXPERIMENT", "").split(",") if e]
-    if request.model == "threaded" and request.preemption:
+    if model == "threaded" and preemption:
         experiments.append("preemptibleloops")
     environment["GOEXPERIMENT"] = ",".join(dict.fromkeys(experiments))
     environment.pop("GOROOT", None)

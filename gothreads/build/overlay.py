@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, Edit
+from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, TESTENV_EDITS, Edit
 from gothreads.build.toolchain import SUPPORTED, Toolchain
 from gothreads.errors import ToolchainError
 from gothreads.files import write_atomically
@@ -42,11 +42,13 @@ def added(folder: str) -> dict[str, Path]:
     return {f"{folder}/{path.name}": path for path in sorted((ADDED / folder).iterdir()) if path.suffix in (".go", ".s")}
 
 
-def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, guest: Path | None = None, extra: Mapping[Path, str] | None = None) -> Path:
+def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing: bool = False, guest: Path | None = None,
+                  extra: Mapping[Path, str] | None = None) -> Path:
     """Write an overlay file and what it refers to below `cache`, and return its path.
 
     The guest package goes into every build: into `guest`, the folder where the program's go.mod says that it is, else into
-    GOROOT, where every program finds it. The threads go only into threaded ones. `extra` are further files to overlay:
+    GOROOT, where every program finds it. The threads go only into threaded ones. `testing`: Go's own tests are told that there
+    is parallelism. `extra` are further files to overlay:
     absolute path -> text. File names come from their content, so that processes may share the folder
     and Go's build cache sees the same file again.
     """
@@ -55,7 +57,7 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, guest: P
     replace = {str(guest / path.name): str(path) for path in added(GUEST).values()}
     texts: dict[Path, str] = dict(extra or {})
     if threaded:
-        texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS).items()}
+        texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS + (TESTENV_EDITS if testing else ())).items()}
         replace |= {str(source / name): str(path) for name, path in added("runtime").items()}
         replace |= {str(source / name): "" for name in LEFT_OUT}
     for target, text in texts.items():

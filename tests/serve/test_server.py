@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ import httpx
 import pytest
 
 from tests.conftest import wait_until
+from tests.test_cli import GOTHREADS
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
 
@@ -27,7 +27,7 @@ class Server:
     """A server that is known to listen. `client` keeps connections alive, as browsers do."""
 
     def __init__(self, *argv: object) -> None:
-        command = [sys.executable, "-c", "from gothreads.cli import run; run()", "serve", *map(str, argv), "--port", "0"]
+        command = [*GOTHREADS, "serve", *map(str, argv), "--port", "0"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         said = ""
@@ -165,14 +165,14 @@ def test_when_the_module_ends_calls_get_503_and_the_server_exits_with_its_code(s
 def test_a_port_in_use_is_one_line(calls: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = subprocess.run([sys.executable, "-c", "from gothreads.cli import run; run()", "serve", str(calls), "--port", str(port)],
+        done = subprocess.run([*GOTHREADS, "serve", str(calls), "--port", str(port)],
                               capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"gothreads: cannot listen on 127.0.0.1:{port}: Address already in use. Choose another with --port (0: any)\n"
 
 
 def test_a_module_that_fails_to_start_is_not_served(calls: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", "from gothreads.cli import run; run()", "serve", str(calls), "--port", "0", "--memory", "1M"],
+    done = subprocess.run([*GOTHREADS, "serve", str(calls), "--port", "0", "--memory", "1M"],
                           capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1

@@ -1,0 +1,5 @@
+"""python -m gothreads"""
+
+from gothreads.cli import run
+
+run()
