@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -27,7 +28,7 @@ from typing import Any, Self
 from gothreads.callback_m import CallbackMStatistics
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, MisuseError
 from gothreads.exports import Export, Exports, Function
-from gothreads.host import ffi, signals, stack
+from gothreads.host import ffi, interrupt, signals, stack
 from gothreads.host.streams import Input, Output, Readable, Writable
 from gothreads.host.wasi import ExitRequested, Streams, WasiSettings
 from gothreads.loading import LoadedModule
@@ -123,13 +124,6 @@ def check_not_forked() -> None:
                         "(multiprocessing: the 'spawn' start method)")
 
 
-class _Inside(threading.local):
-    """How many calls deep in WebAssembly the thread is; Go's own threads always are."""
-
-    depth = 0
-
-
-inside = _Inside()
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
 
 
@@ -143,7 +137,7 @@ class App(ABC):
         self._streams = Streams(Input(options.stdin), Output(1, options.stdout), Output(2, options.stderr))
         self._workers = Workers(options.callers, options.limits.stack)
         self._begun = time.monotonic()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call close() in the middle of close()
         # Guarded by _lock; _cause and _state are also read without it: they change from None, and forward, once.
         self._cause: GothreadsError | None = None
         self._state = State.STARTING
@@ -198,6 +192,7 @@ class App(ABC):
     def start(self) -> Self:
         """Start the module; returns when its packages are initialised, or it has ended. Called once, by `gothreads.open`."""
         _Process.used = True
+        interrupt.watch()
         _apps.add(self)
         try:
             self._start()
@@ -266,12 +261,14 @@ class App(ABC):
 
     def _here_or_on_a_worker(self, call: Callable[[], Any]) -> Any:
         # A thread with a small stack, or one that already is in WebAssembly, has no room for as much as Go may use.
-        if inside.depth or not stack.fits(self.options.limits.stack):
+        if not stack.fits(self.options.limits.stack):
             return self._submit(call).result()
         return self._guarded(call)
 
     def _submit(self, call: Callable[[], Any]) -> Future[Any]:
         """Run a call on a worker; after the end, raises its cause."""
+        if self._cause is not None:
+            raise self._error()
         try:
             return self._workers.submit(lambda: self._guarded(call))
         except AppClosed:
@@ -282,18 +279,26 @@ class App(ABC):
         if self._state is not State.RUNNING:
             self._wait_until_running()
         signals.check()
-        inside.depth += 1
+        if not interrupt.on_main_thread():
+            return self._inside(call)
+        with interrupt.Postponed(lambda: self._end(AppClosed(f"{self.loaded.name}: the app was ended by Ctrl-C"), State.CLOSED)):
+            return self._inside(call)
+
+    def _inside(self, call: Callable[[], Any]) -> Any:
+        stack.inside.depth += 1
         try:
             return call()
         except ffi.Trapped as trapped:
             self._trapped(trapped)
-            raise self._error() from None
+            error = self._error()
+            raise error from error.__cause__
         except GothreadsError:
-            if self._cause is not None:
-                raise self._error() from None
-            raise
+            if self._cause is None:
+                raise
+            error = self._error()
+            raise error from error.__cause__
         finally:
-            inside.depth -= 1
+            stack.inside.depth -= 1
 
     def _wait_until_running(self) -> None:
         self._ready.wait()
@@ -337,11 +342,11 @@ class App(ABC):
         with self._lock:
             self._close_wanted = True
         self._end(AppClosed(f"{self.loaded.name}: the app was closed"), State.CLOSED)
-        if inside.depth:
+        if stack.inside.depth:
             return
         self._free_if_wanted()
         if not self._done.wait(CLOSE_SECONDS):
-            log.warning("%s: threads are still in Python functions that the module called; they end when these return", self.loaded.name)
+            log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
 
     def __enter__(self) -> Self:
         return self
@@ -368,7 +373,13 @@ class App(ABC):
             elif "unreachable" in trap.message and _panic(self._streams.stderr.tail):
                 self._exited(2)  # in a library, Go's panics end with abort instead of exit
             else:
-                self._end(GuestTrap(f"{self.loaded.name}: the module trapped: {trap.message}", 134, self._streams.stderr.tail, trap.frames), State.FAILED)
+                message = f"{self.loaded.name}: the module trapped: {self._explain(trap.message)}"
+                self._end(GuestTrap(message, 134, self._streams.stderr.tail, trap.frames), State.FAILED)
+
+    def _explain(self, trap: str) -> str:
+        if "stack exhausted" in trap:
+            return f"{trap} (each thread has {self.options.limits.stack >> 20} MiB for it: Limits(stack=...))"
+        return trap
 
     def _exited(self, code: int) -> None:
         tail = self._streams.stderr.tail
@@ -376,7 +387,7 @@ class App(ABC):
         if code == 2 and (reason := _panic(tail)):
             self._end(GuestPanic(f"{name}: the module has ended: {reason}", code, tail), State.EXITED)
         else:
-            how = "main returned" if code == 0 else f"exit code {code}"
+            how = "main returned, or os.Exit(0)" if code == 0 else f"exit code {code}"
             self._end(GuestExit(f"{name}: the module has ended: {how}", code, tail if code else ""), State.EXITED)
 
     def _host_function_failed(self, error: BaseException) -> str:
@@ -385,11 +396,11 @@ class App(ABC):
             self._exited(error.code)
             return str(error)
         if self._cause is None:
-            cause = HostFunctionError(f"{self.loaded.name}: a Python function that the module called raised {type(error).__name__}: {error}", 134,
+            cause = HostFunctionError(f"{self.loaded.name}: a Python function that the module called raised {_words(error)}", 134,
                                       self._streams.stderr.tail)
             cause.__cause__ = error
             self._end(cause, State.FAILED)
-        return f"{type(error).__name__}: {error}"
+        return _words(error)
 
     def _error(self) -> GothreadsError:
         """The first cause, as an exception of the caller's own."""
@@ -407,7 +418,11 @@ class App(ABC):
         self._ready.set()
         self._stop_running()
         self._streams.stdin.stop()
-        threading.Thread(target=self._sweep, name="gothreads-sweep", daemon=True).start()
+        try:
+            threading.Thread(target=self._sweep, name="gothreads-sweep", daemon=True).start()
+        except RuntimeError:  # Python is ending, or the system has no thread left
+            if not stack.inside.depth:
+                self._sweep()
 
     def _sweep(self) -> None:
         """Until all have left: push. Polling, since a thread may park just after it was looked at."""
@@ -434,13 +449,21 @@ class App(ABC):
 
     def _forked(self) -> None:
         """In the child of a fork: the threads are not here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
         self._state = State.CLOSED
         self._freed = True
         for event in ("_ready", "_left", "_done"):
             setattr(self, event, threading.Event())
             getattr(self, event).set()
+
+
+def _words(error: BaseException) -> str:
+    """An exception in words, even one that cannot say them."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def _payload(payload: bytes | bytearray | memoryview | str) -> bytes:
@@ -458,7 +481,8 @@ def _panic(stderr: str) -> str | None:
 
 def _close_all() -> None:
     for app in list(_apps):
-        app.close()
+        with contextlib.suppress(Exception):  # the others must be closed all the same
+            app.close()
 
 
 def _after_fork() -> None:

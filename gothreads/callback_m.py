@@ -97,17 +97,19 @@ class CallbackMCache:
 
     def acquire(self) -> CallbackM:
         """Take a caller, making or waiting for one. CallersBusy after the timeout; ffi.Trapped when the app ends meanwhile."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._make_or_wait(self._timeout)
+        return self.acquire_idle() or self._make_or_wait(self._timeout)
 
-    def acquire_at_once(self) -> CallbackM:
-        """Like acquire, but CallersBusy when all are in use now."""
+    def acquire_idle(self) -> CallbackM | None:
+        """Take a caller if one is idle. ffi.Trapped when the app has ended."""
         try:
-            return self._idle.pop()
+            caller = self._idle.pop()
         except IndexError:
-            return self._make_or_wait(0.0)
+            return None
+        # Looked at after it was taken: not ended now means that it counts as in use before anybody looks whether all have left.
+        if self._ended():
+            self._idle.append(caller)
+            raise ffi.Trapped(ffi.Trap("the app has ended"))
+        return caller
 
     def release(self, caller: CallbackM) -> None:
         """Put a caller back. It must be at rest, or the app ended."""
@@ -128,7 +130,7 @@ class CallbackMCache:
                 oldest = self._idle.popleft()
             except IndexError:
                 break
-            if time.monotonic() - oldest.last_used < seconds:
+            if time.monotonic() - oldest.last_used < seconds or self._ended():
                 self._idle.appendleft(oldest)
                 break
             try:
@@ -181,10 +183,8 @@ class CallbackMCache:
                 while True:
                     if self._ended():
                         raise ffi.Trapped(ffi.Trap("the app has ended"))
-                    try:
-                        return self._idle.pop()
-                    except IndexError:
-                        pass
+                    if (caller := self.acquire_idle()) is not None:
+                        return caller
                     if self._total < self._limit:
                         self._total += 1
                         break

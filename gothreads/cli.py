@@ -33,6 +33,7 @@ from gothreads.errors import CompileError, GothreadsError, GuestError, GuestExit
 from gothreads.exports import parse_text
 from gothreads.files import write_atomically
 from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, load_linked, machine_environment, machine_mounts, test
+from gothreads.host.streams import Writable
 from gothreads.host.wasi import Mount
 from gothreads.loading import LoadedModule, load
 from gothreads.opening import CALLERS, find, open_loaded
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
         return code
     except CompileError as error:
         terminal.raw(error.output)
-        terminal.say(str(error))
+        terminal.say(error.message)
         return 1
     except GuestExit as error:
         if error.code == 0:
@@ -169,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-preemption", action="store_true", help="no checks in loops: tight loops are faster, but hold up garbage collection")
     sub.add_argument("--json", action="store_true", help="say what was built as JSON")
 
-    sub = add("init", "make the package gothreads/guest known to editors and go vet",
+    sub = add("init", "begin a program, or make the package gothreads/guest known to editors and go vet",
               "  gothreads init            in a program's folder\n"
               "  gothreads init newapp     a new program, to begin with", _init)
     sub.add_argument("folder", nargs="?", default=".", metavar="FOLDER")
@@ -250,6 +251,9 @@ def _init(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     app = _open(arguments, terminal, callers=CALLERS, model=arguments.model)
     with app:
+        if app.loaded.entry == "_initialize":
+            raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing to run. "
+                              "Build it with --buildmode exe, or call its exports: gothreads call")
         return _aside(app.wait)
 
 
@@ -259,7 +263,9 @@ def _raise_stop(_number: int, _frame: FrameType | None) -> None:
 
 def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
     texts, arguments.args = tuple(arguments.args), []
-    with _open(arguments, terminal, callers=2, model=arguments.model) as app:
+    # Standard output is for the result: what main prints goes to standard error.
+    with open(2, "wb", buffering=0, closefd=False) as errors, \
+            _open(arguments, terminal, callers=2, model=arguments.model, stdout=errors) as app:
         name = arguments.export
         if name in app.exports:
             target = app.exports[name]
@@ -339,7 +345,7 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
     terminal.out(f"memory: {about['memory']['minimum'] / 1e6:.1f} MB to start")
     terminal.out("exports:" if loaded.exports else "exports: none")
     for export in loaded.exports:
-        terminal.out(f"  {export.signature.go}")
+        terminal.out(f"  {export.signature.declaration}")
         for line in export.signature.doc.strip().splitlines():
             terminal.out(f"      {line}")
     terminal.out("imports: " + ", ".join(f"{module} ({len(names)})" for module, names in sorted(about["imports"].items())))
@@ -373,7 +379,8 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
                  arguments.host, arguments.port, terminal)
 
 
-def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None) -> App:
+def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
+          stdout: Writable | None = None) -> App:
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run main of a package in stock Go, it must be built as a program.
@@ -389,7 +396,7 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
             raise MisuseError(f"{text!r} is not UTF-8, which is all that a module's arguments and environment may be")
     limits = Limits(memory=parse_size(arguments.memory)) if arguments.memory else Limits()
     return _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,
-                                      callers_timeout=callers_timeout, limits=limits))
+                                      callers_timeout=callers_timeout, limits=limits, stdout=stdout))
 
 
 def _environment(settings: Sequence[str]) -> dict[str, str]:

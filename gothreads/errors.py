@@ -29,6 +29,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: How many lines of a compiler's output are part of the message.
+_SHOWN = 20
+
 
 class GothreadsError(Exception):
     """The base of all errors of gothreads. `str()` is one message: what, why, and how to mend it."""
@@ -50,7 +53,9 @@ class CompileError(BuildError):
         self.message, self.output = message, output
 
     def __str__(self) -> str:
-        return self.message
+        lines = self.output.rstrip().splitlines()
+        shown = lines[:_SHOWN] + ([f"… and {len(lines) - _SHOWN} lines more, in the exception's `output`"] if len(lines) > _SHOWN else [])
+        return "\n".join([self.message, *shown])
 
 
 class ModuleError(GothreadsError):
@@ -59,13 +64,13 @@ class ModuleError(GothreadsError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of the WebAssembly stack at a trap, innermost first. `offset` is in bytes, into the module."""
+    """One frame of the WebAssembly stack at a trap, innermost first. `offset` is in bytes, into the module; -1: not known."""
 
     function: str
     offset: int
 
     def __str__(self) -> str:
-        return f"{self.function} (+{self.offset:#x})"
+        return self.function if self.offset < 0 else f"{self.function} (+{self.offset:#x})"
 
 
 class GuestError(GothreadsError):

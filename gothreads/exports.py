@@ -111,7 +111,7 @@ class Export:
         """(field of the value union, raw value) for each argument; ("string", bytes) for strings. ArgumentError."""
         if len(args) != len(self._converters):
             takes = f"{len(self._converters)} argument{'s' * (len(self._converters) != 1)}"
-            raise ArgumentError(f"{self.name} takes {takes}, {len(args)} given: {self.signature.go}")
+            raise ArgumentError(f"{self.name} takes {takes}, {len(args)} given: {self.signature.declaration}")
         converted = []
         for (parameter, field, convert), value in zip(self._converters, args, strict=True):
             try:
@@ -197,12 +197,14 @@ class Function:
     def __init__(self, export: Export, call: Callable[[Export, list[tuple[str, Any]]], Any]) -> None:
         self._export, self._call = export, call
         self.__name__ = self.__qualname__ = export.name
-        self.__doc__ = f"{export.signature.go}\n\n{export.signature.doc}".rstrip()
+        self.__doc__ = f"{export.signature.declaration}\n\n{export.signature.doc}".rstrip()
         self.__signature__ = export.python_signature()
         #: What the Go source says of it.
         self.signature = export.signature
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        if named:
+            raise ArgumentError(f"{self.__name__} takes its arguments in order, not by name ({', '.join(named)}): {self.signature.declaration}")
         return self._call(self._export, self._export.convert(args))
 
     def __repr__(self) -> str:
@@ -241,4 +243,7 @@ class Exports:
         return name in self._functions
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._functions]
+        return sorted({*super().__dir__(), *self._functions})
+
+    def __repr__(self) -> str:
+        return f"<exports: {', '.join(self._functions)}>"

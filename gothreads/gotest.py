@@ -51,7 +51,7 @@ example:
 """
 
 #: Tests of Go's own recurse deeper, and use more threads, than a service does.
-EXEC_LIMITS = Limits(stack=32 << 20, threads=2000)
+EXEC_LIMITS = Limits(stack=32 << 20, threads=2200)
 
 
 _NAMES = "-s=false"

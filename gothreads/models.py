@@ -13,12 +13,12 @@ from typing import Any
 
 import wasmtime
 
-from gothreads.app import App, AppStatistics, Options, inside
+from gothreads.app import App, AppStatistics, Options
 from gothreads.errors import ModuleError, NotCallable
 from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
-from gothreads.host.stack import big_stack
+from gothreads.host.stack import big_stack, inside
 from gothreads.host.wasi import WASI, ExitRequested, StdioCalls, answer, type_of, wasi_imports, words
 from gothreads.loading import LoadedModule
 from gothreads.shared_memory import BoundedMemory
@@ -33,6 +33,7 @@ class StoreMemory(BoundedMemory):
     """A memory that belongs to a store: it may move when it grows, so only whoever holds the app's lock may look at it."""
 
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
+        super().__init__()
         self._store, self._memory = store, memory
 
     def _bounds(self) -> tuple[int, int]:
@@ -81,11 +82,17 @@ class SingleApp(App):
 
     def statistics(self) -> AppStatistics:
         size = 0
-        if not self._freed and self._turn.acquire(blocking=False):
-            try:
-                size = self._memory.size
-            finally:
-                self._turn.release()
+        with self._lock:
+            self._in += 1  # what is freed waits for those that are in
+        try:
+            if not self._freed and self._turn.acquire(blocking=False):
+                try:
+                    size = self._memory.size
+                finally:
+                    self._turn.release()
+        finally:
+            with self._lock:
+                self._in -= 1
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
 
     def _define_own(self) -> None:

@@ -9,6 +9,7 @@ so that "no active threads" means that nobody is in the module's code.
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from gothreads.host import ffi
 from gothreads.host.instance import Instance, Instances
-from gothreads.host.stack import big_stack
+from gothreads.host.stack import big_stack, inside
 
 #: How long an idle thread waits for another M before it ends, in seconds.
 IDLE_SECONDS = 10.0
@@ -72,8 +73,12 @@ class MPool:
             self._active += 1
             self._started += 1
             self._peak = max(self._peak, self._active)
-        with big_stack(self._stack):
-            threading.Thread(target=self._run_entry, args=(entry,), name="gothreads-m0", daemon=True).start()
+        try:
+            with big_stack(self._stack):
+                threading.Thread(target=self._run_entry, args=(entry,), name="gothreads-m0", daemon=True).start()
+        except BaseException:
+            self._left()
+            raise
 
     @property
     def active(self) -> int:
@@ -97,29 +102,24 @@ class MPool:
         self._guarded(lambda: self._instances.new().function(entry, 0)())
 
     def _run(self, g0: int) -> None:
-        instance: Instance | None = None
-        try:
-            while True:
-                def run_m(g0: int = g0) -> None:
-                    nonlocal instance
-                    if instance is None:
-                        instance = self._instances.new()
-                    start = instance.function("gt_thread_start", 1)
-                    start.values[0].i32 = ffi.signed32(g0)
-                    start()
-                if not self._guarded(run_m):
-                    return  # the app is ending: it frees the instance when all have left
-                next_g0 = self._next_job()
-                if next_g0 is None:
-                    break
-                g0 = next_g0
-            if instance is not None:
-                self._instances.close(instance)
-        finally:
-            del instance
+        mine: list[Instance] = []  # made by the first M, used by the next ones too
+
+        def run_m(g0: int) -> None:
+            if not mine:
+                mine.append(self._instances.new())
+            start = mine[0].function("gt_thread_start", 1)
+            start.values[0].i32 = ffi.signed32(g0)
+            start()
+        job: int | None = g0
+        while job is not None:
+            if not self._guarded(functools.partial(run_m, job)):
+                return  # the app is ending: it frees the instance when all have left
+            job = self._next_job()
+        self._instances.close(mine[0])
 
     def _guarded(self, run: Callable[[], None]) -> bool:
         """Run the module's code; True when the M has exited and the thread can take another."""
+        inside.depth += 1
         try:
             run()
             return True
@@ -130,6 +130,7 @@ class MPool:
             self._failed(ffi.Trapped(ffi.Trap(f"cannot run a thread: {error}")))
             return False
         finally:
+            inside.depth -= 1
             self._left()
 
     def _left(self) -> None:

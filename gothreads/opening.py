@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ from gothreads.loading import LoadedModule, load
 from gothreads.models import SingleApp
 from gothreads.threaded import ThreadedApp
 
+log = logging.getLogger("gothreads")
+
 #: How many threads may be in calls at the same time, unless told otherwise.
 CALLERS = 64
 
@@ -29,7 +32,7 @@ MOST_PROCS = 1024
 def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
          mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
          callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
-         stdout: Writable | None = None, stderr: Writable | None = None, model: str | None = None) -> App:
+         stdout: Writable | None = None, stderr: Writable | None = None, model: str | None = None, go: PathLike | None = None) -> App:
     """Run a module, and return when its packages are initialised.
 
     path: a module's file, or a Go package's folder (or .go file), which is built, and kept in a cache.
@@ -40,15 +43,28 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
         get CallersBusy.
     stdin, stdout, stderr: file objects (of text or bytes); stdin may be bytes. Inherited unless given.
     model: "threaded" or "single", for a package that is built; a file is of the model it was built for.
+    go: the go command to build with.
+
+    A program that is interrupted by Ctrl-C while its main thread is in a call of the module's ends the app, and gets the
+    KeyboardInterrupt.
 
     Raises BuildError, ModuleError, MisuseError before anything runs; GuestError when the module fails to start.
     """
-    loaded = find(path, model=model)
+    loaded = find(path, model=model, go=go, progress=_say_once())
     return open_loaded(loaded, args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
                        stdin=stdin, stdout=stdout, stderr=stderr)
 
 
-def find(path: PathLike, *, model: str | None = None, buildmode: str | None = None, progress: Progress | None = None) -> LoadedModule:
+def _say_once() -> Progress:
+    """Progress of a build for the log: one line, when Go's standard library has to be compiled."""
+    def progress(done: int, total: int) -> None:
+        if done == 20:
+            log.warning("compiling Go's standard library for WebAssembly: up to %d packages, the first time only", total)
+    return progress
+
+
+def find(path: PathLike, *, model: str | None = None, buildmode: str | None = None, go: PathLike | None = None,
+         progress: Progress | None = None) -> LoadedModule:
     """The module behind a path: a file, or a package, which is built (for that model and build mode). An import path is a package too."""
     place = Path(path)
     if place.is_file() and place.suffix != ".go":
@@ -58,7 +74,9 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
         return loaded
     if not place.exists() and place.suffix == ".wasm":
         raise ModuleError(f"there is no file {place}")
-    built = build(Request(str(path), model=model or "threaded", buildmode=buildmode), progress)
+    if not place.exists() and "/" not in str(path) and "." not in str(path):
+        raise ModuleError(f"there is no file or folder {place}")
+    built = build(Request(str(path), model=model or "threaded", buildmode=buildmode, go=None if go is None else os.fspath(go)), progress)
     return replace(load(built.path), name=place.resolve().name)
 
 
@@ -68,11 +86,12 @@ def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[
                 stdout: Writable | None = None, stderr: Writable | None = None) -> App:
     """Like open, for a module that was looked at before."""
     check_not_forked()
+    _check_types(args, env, procs, callers, limits, stdin)
     if procs is not None and not 1 <= procs <= MOST_PROCS:
         raise MisuseError(f"procs must be between 1 and {MOST_PROCS}, not {procs}")
     if callers < 1:
         raise MisuseError(f"callers must be at least 1, not {callers}")
-    folders = [Mount(Path(host), guest) for guest, host in mounts.items()] if isinstance(mounts, Mapping) else list(mounts)
+    folders = _mounts(mounts)
     settings = WasiSettings([loaded.name, *args], dict(env or {}), folders)
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr)
     app = (ThreadedApp if loaded.model == "threaded" else SingleApp)(loaded, options)
@@ -82,6 +101,31 @@ def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[
         app.close()
         raise error
     return app
+
+
+def _check_types(args: object, env: object, procs: object, callers: object, limits: object, stdin: object) -> None:
+    """What a type checker would have said."""
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence) or not all(isinstance(a, str) for a in args):
+        raise MisuseError(f"args must be a list of str, not {args!r}")
+    if env is not None and not (isinstance(env, Mapping) and all(isinstance(n, str) and n and "=" not in n and isinstance(v, str) for n, v in env.items())):
+        raise MisuseError(f"env must be a dict of str to str, with names that have no '=', not {env!r}")
+    for name, value in (("procs", procs), ("callers", callers)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise MisuseError(f"{name} must be an int, not {value!r}")
+    if limits is not None and not isinstance(limits, Limits):
+        raise MisuseError(f"limits must be gothreads.Limits(...), not {limits!r}")
+    if stdin is not None and not isinstance(stdin, bytes) and not hasattr(stdin, "read"):
+        raise MisuseError(f"stdin must be bytes or a file object, not {stdin!r}")
+
+
+def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
+    folders = [Mount(Path(host), guest) for guest, host in mounts.items()] if isinstance(mounts, Mapping) else list(mounts)
+    for mount in folders:
+        if not isinstance(mount, Mount):
+            raise MisuseError(f'mounts must be a dict such as {{"/data": "./data"}}, or a list of gothreads.Mount, not {mounts!r}')
+        if not mount.guest.startswith("/"):
+            raise MisuseError(f"a mount's name in the module must begin with a slash, not {mount.guest!r}")
+    return folders
 
 
 def available_processors() -> int:

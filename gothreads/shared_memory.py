@@ -28,9 +28,14 @@ _u32, _u64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
 class BoundedMemory(ABC):
-    """Checked access to a memory. Addresses and lengths are in bytes, numbers are little-endian."""
+    """Checked access to a memory. Addresses and lengths are in bytes, numbers are little-endian.
 
-    _closed = False
+    Every access holds `_use`, and so does `close`: nobody is in the memory when it is freed.
+    """
+
+    def __init__(self) -> None:
+        self._use = threading.RLock()
+        self._closed = False
 
     @abstractmethod
     def _bounds(self) -> tuple[int, int]:
@@ -39,8 +44,9 @@ class BoundedMemory(ABC):
     @property
     def size(self) -> int:
         """In bytes, now."""
-        self._check_open()
-        return self._bounds()[1]
+        with self._use:
+            self._check_open()
+            return self._bounds()[1]
 
     @property
     def pages(self) -> int:
@@ -48,20 +54,27 @@ class BoundedMemory(ABC):
         return self.size // PAGE
 
     def address(self, offset: int, length: int) -> int:
-        """The host address of `length` bytes at `offset`; MemoryAccessError when they are not all in the memory."""
-        self._check_open()
-        base, size = self._bounds()
+        """The host address of `length` bytes at `offset`; MemoryAccessError when they are not all in the memory.
+
+        Good until the app is closed, as is `view`.
+        """
+        with self._use:
+            self._check_open()
+            base, size = self._bounds()
         if offset < 0 or length < 0 or offset + length > size:
             raise MemoryAccessError(f"{length:,} bytes at address {offset:#x} are outside the memory of {size:,} bytes")
         return base + offset
 
     def read(self, offset: int, length: int) -> bytes:
         """A copy."""
-        return ctypes.string_at(self.address(offset, length), length)
+        with self._use:
+            address = self.address(offset, length)
+            return bytes((ctypes.c_char * length).from_address(address))
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         data = bytes(data) if not isinstance(data, bytes) else data
-        ctypes.memmove(self.address(offset, len(data)), data, len(data))
+        with self._use:
+            ctypes.memmove(self.address(offset, len(data)), data, len(data))
 
     def view(self, offset: int, length: int) -> memoryview:
         """The bytes themselves, writable. Good until the app is closed: after that, using it is undefined."""
@@ -107,19 +120,21 @@ class BoundedMemory(ABC):
     def load_u32(self, offset: int) -> int:
         """An aligned load, which is atomic on the machines that wasmtime compiles for."""
         self._check_aligned(offset)
-        return int(ctypes.c_uint32.from_address(self.address(offset, 4)).value)
+        with self._use:
+            return int(ctypes.c_uint32.from_address(self.address(offset, 4)).value)
 
     def store_u32(self, offset: int, value: int) -> None:
         """An aligned store, which is atomic on the machines that wasmtime compiles for."""
         self._check_aligned(offset)
-        address = self.address(offset, 4)
         if not 0 <= value < 1 << 32:
             raise ArgumentError(f"{value} does not fit in 4 bytes, unsigned")
-        ctypes.c_uint32.from_address(address).value = value
+        with self._use:
+            ctypes.c_uint32.from_address(self.address(offset, 4)).value = value
 
     def close(self) -> None:
         """Make every later access an error."""
-        self._closed = True
+        with self._use:
+            self._closed = True
 
     def _write_int(self, offset: int, value: int, length: int, *, signed: bool) -> None:
         try:
@@ -149,6 +164,7 @@ class SharedMemory(BoundedMemory):
     """A memory of `minimum` pages (of 64 KiB) that may grow to `maximum`: the only limit on what Go may use."""
 
     def __init__(self, engine: wasmtime.Engine, minimum: int, maximum: int) -> None:
+        super().__init__()
         if maximum < minimum:
             raise ModuleError(f"the module needs {minimum * PAGE:,} bytes of memory to start, the limit is {maximum * PAGE:,}. Raise the limit on memory")
         try:
@@ -156,8 +172,7 @@ class SharedMemory(BoundedMemory):
         except wasmtime.WasmtimeError as error:
             raise ModuleError(f"cannot reserve memory for the module: {error}") from None
         self._base = ctypes.addressof(self.handle.data_ptr().contents)
-        self._notifying = threading.Lock()
-        self._notifier = _Notifier(engine, self.handle, minimum)  # guarded by _notifying
+        self._notifier = _Notifier(engine, self.handle, minimum)  # guarded by _use
 
     def _bounds(self) -> tuple[int, int]:
         return self._base, int(self.handle.data_len())
@@ -168,7 +183,9 @@ class SharedMemory(BoundedMemory):
         if pages > MAX_PAGES:  # wasmtime-py would cut it to 64 bits
             raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: WebAssembly has no more than {MAX_PAGES:,}")
         try:
-            return int(self.handle.grow(pages))
+            with self._use:
+                self._check_open()
+                return int(self.handle.grow(pages))
         except wasmtime.WasmtimeError as error:
             raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: {error}") from None
 
@@ -176,15 +193,17 @@ class SharedMemory(BoundedMemory):
         """Wake at most `count` threads that wait on the futex at an aligned address (memory.atomic.notify); returns how many."""
         self._check_aligned(offset)
         self.address(offset, 4)
-        with self._notifying:
+        with self._use:
+            self._check_open()
             return self._notifier(offset, count)
 
     def close(self) -> None:
         """Free the memory. No instance may be left that uses it."""
-        if not self._closed:
-            super().close()
-            self._notifier.close()
-            self.handle.close()
+        with self._use:
+            if not self._closed:
+                super().close()
+                self._notifier.close()
+                self.handle.close()
 
 
 class _Notifier:

@@ -64,6 +64,11 @@ class Signature:
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.params))}) -> {self.result}"
 
+    @property
+    def declaration(self) -> str:
+        """`go`, with the export's name instead of the function's: what it is called by."""
+        return self.go.replace(f"func {self.function}(", f"func {self.name}(", 1)
+
     def to_json(self) -> dict[str, object]:
         """The signature as from_json() takes it, made of what json.dumps() takes."""
         return asdict(self) | {"params": [parameter.to_json() for parameter in self.params]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Protocol
 
 from gothreads.errors import ArgumentError, HandlerError, InternalError, ModuleError, unknown
@@ -14,7 +15,14 @@ KEEP = 64 << 10
 #: The most that one request or reply may be, in bytes: WebAssembly's 32-bit lengths, less room for names.
 LARGEST = (1 << 31) - (1 << 16)
 
-_OK, _ERROR, _UNKNOWN = range(3)
+class Status(IntEnum):
+    """The guest's word for how a request went."""
+
+    OK = 0
+    ERROR = 1
+    UNKNOWN = 2
+
+
 _header = struct.Struct("<III")
 
 
@@ -55,11 +63,11 @@ class Slot:
         request()
         status, reply = self._reply()
         match status:
-            case 0:
+            case Status.OK:
                 return reply
-            case 1:
+            case Status.ERROR:
                 raise HandlerError(reply.decode(errors="replace"))
-            case 2:
+            case Status.UNKNOWN:
                 raise unknown("handler", handler, reply.decode(errors="replace").split("\n") if reply else [])
             case _:
                 raise InternalError(f"the module answered a request with status {status}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import time
@@ -11,9 +12,9 @@ import wasmtime
 
 from gothreads.app import App, AppStatistics, GoStatistics, Options, State
 from gothreads.callback_m import CallbackMCache
-from gothreads.errors import AppClosed, GothreadsError, ModuleError
+from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError
 from gothreads.exports import Export
-from gothreads.host import ffi
+from gothreads.host import ffi, stack
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.instance import Instances
 from gothreads.host.wasi import WASI, Proxy, StdioCalls, answer, define_wasi, type_of, wasi_imports
@@ -35,6 +36,8 @@ class ThreadedApp(App):
         super().__init__(loaded, options)
         outline = loaded.outline
         self._check_imports()
+        if options.callers + options.limits.threads > layout.MAX_THREADS:
+            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {layout.MAX_THREADS:,} together")
         self._counting = threading.Lock()
         self._engine = new_engine(options.limits.stack)
         compiled = compile_module(self._engine, loaded.wasm, options.limits.stack)
@@ -66,7 +69,10 @@ class ThreadedApp(App):
 
     def statistics(self) -> AppStatistics:
         callers = self._cache.statistics()
-        size = 0 if self._freed else self._memory.size
+        try:
+            size = self._memory.size
+        except AppClosed:
+            size = 0
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, callers.calls, size, self.options.limits.memory,
                              self.compile_seconds, callers, self._pool.statistics(), self._go_statistics())
 
@@ -132,12 +138,14 @@ class ThreadedApp(App):
             self._cache.release(caller)
 
     def _go_statistics(self) -> GoStatistics | None:
-        """Needs a caller; None when none is free at once, or the app is not running."""
-        if self._state is not State.RUNNING:
+        """Needs an idle caller, and this thread; None when that is not to be had at once, or the app is not running."""
+        if self._state is not State.RUNNING or not stack.fits(self.options.limits.stack):
             return None
 
-        def count() -> GoStatistics:
-            caller = self._cache.acquire_at_once()
+        def count() -> GoStatistics | None:
+            caller = self._cache.acquire_idle()
+            if caller is None:
+                return None
             try:
                 counts = caller.function("gothreads_counts", 1)
                 with self._counting:  # they share a place in memory
@@ -147,7 +155,7 @@ class ThreadedApp(App):
             finally:
                 self._cache.release(caller)
         try:
-            found: GoStatistics = self._here_or_on_a_worker(count)
+            found: GoStatistics | None = self._guarded(count)
             return found
         except GothreadsError:
             return None
@@ -162,7 +170,8 @@ class ThreadedApp(App):
         if not self._pool.active and not self._cache.in_use:
             return True
         for address in self._instances.parked_addresses():
-            self._memory.notify(address)
+            with contextlib.suppress(MemoryAccessError):  # it is the module's memory: what is there may be anything
+                self._memory.notify(address)
         self._cache.wake_all()
         return False
 

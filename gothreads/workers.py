@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from gothreads.errors import AppClosed
+from gothreads.errors import AppClosed, CallersBusy
 from gothreads.host.stack import big_stack
 
 _Job = tuple["Future[Any]", Callable[[], Any]]
@@ -42,8 +42,14 @@ class Workers:
                 return future
             self._threads += 1
             number = self._threads
-        with big_stack(self._stack):
-            threading.Thread(target=self._run, name=f"gothreads-call{number}", daemon=True).start()
+        try:
+            with big_stack(self._stack):
+                threading.Thread(target=self._run, name=f"gothreads-call{number}", daemon=True).start()
+        except RuntimeError:  # the system has no thread left: the job is for those there are
+            with self._lock:
+                self._threads -= 1
+                if self._threads == 0:
+                    future.set_exception(CallersBusy("the system has no thread left for the call"))
         return future
 
     def run(self, job: Callable[[], Any]) -> Any:

@@ -89,5 +89,6 @@ def test_a_guest_error_with_many_frames_shows_the_innermost() -> None:
 
 def test_a_compile_error_says_its_message_and_holds_the_output() -> None:
     error = errors.CompileError("app: go build failed", "./main.go:1:1: no\n")
-    assert str(error) == "app: go build failed"
+    assert str(error) == "app: go build failed\n./main.go:1:1: no"
+    assert error.message == "app: go build failed"
     assert error.output == "./main.go:1:1: no\n"

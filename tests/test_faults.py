@@ -219,3 +219,25 @@ def test_faulthandler_enabled_late_does_not_kill_python(calls: Path) -> None:
     """)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == "3"
+
+
+@pytest.mark.parametrize("export", ["hang", "spin"])
+def test_ctrl_c_ends_a_call_that_blocks_the_main_thread(calls: Path, export: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(f"""
+        import gothreads, signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with gothreads.open({str(calls)!r}) as app:
+            try:
+                print("up", flush=True)
+                app.exports.{export}()
+            except KeyboardInterrupt:
+                print("interrupted", app.state, flush=True)
+    """)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=20)
+    assert "interrupted" in out, errors
+    assert process.returncode == 0
+    assert time.monotonic() - begin < 2.0

@@ -73,10 +73,12 @@ def test_a_program_runs_main_and_takes_no_calls(tmp_path: Path) -> None:
     with gothreads.open(module, args=["env", "x"], env={"NAME": "n"}, stdout=out) as app:
         assert app.wait(10) == 0
     assert out.getvalue() == b"[x] n\n"
-    with gothreads.open(module, args=["cat"], stdin=b"line\n", stdout=io.BytesIO()) as app:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as source, gothreads.open(module, args=["cat"], stdin=source, stdout=io.BytesIO()) as app:
         with raises_within(gothreads.NotCallable, 1):
             app.exports.add(1, 2)
-        app.wait(10)
+        os.close(write)
+        assert app.wait(10) == 0
 
 
 def test_memory_is_limited(calls_single: Path) -> None:

@@ -157,7 +157,8 @@ def _list(toolchain: Toolchain, overlay: Path, request: Request, work: Path, tar
     if done.returncode or len(mains) != 1:
         if len(mains) > 1:
             raise BuildError(f"{target} is {len(mains)} packages; build one at a time")
-        raise CompileError(f"{target}: go list failed", done.stderr)
+        hint = f" (a new program: gothreads init {target})" if "go.mod file not found" in done.stderr else ""
+        raise CompileError(f"go list failed{hint}", done.stderr)
     main = mains[0]
     if main.get("Name") not in ("main", "", None) and "Error" not in main:
         raise BuildError(f"{main['ImportPath']} is package {main['Name']}, not a program (package main)")

