@@ -81,18 +81,18 @@ class SingleApp(App):
         return self._memory
 
     def statistics(self) -> AppStatistics:
-        size = 0
-        with self._lock:
-            self._in += 1  # what is freed waits for those that are in
-        try:
-            if not self._freed and self._turn.acquire(blocking=False):
-                try:
+        size = 0  # while somebody is in the module, or it has ended
+        if self._turn.acquire(blocking=False):
+            try:
+                with self._lock:
+                    running = self._cause is None
+                    self._in += running  # what is freed waits for those that came before the end
+                if running:
                     size = self._memory.size
-                finally:
-                    self._turn.release()
-        finally:
-            with self._lock:
-                self._in -= 1
+                    with self._lock:
+                        self._in -= 1
+            finally:
+                self._turn.release()
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
 
     def _define_own(self) -> None:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gothreads.errors import GothreadsError
 from gothreads.host import ffi
 from gothreads.host.instance import Instance, Instances
 from gothreads.host.stack import big_stack, inside
@@ -76,9 +77,9 @@ class MPool:
         try:
             with big_stack(self._stack):
                 threading.Thread(target=self._run_entry, args=(entry,), name="gothreads-m0", daemon=True).start()
-        except BaseException:
+        except RuntimeError as error:
             self._left()
-            raise
+            raise GothreadsError(f"cannot start a thread for the module: {error}") from None
 
     @property
     def active(self) -> int:

@@ -46,11 +46,17 @@ class Workers:
             with big_stack(self._stack):
                 threading.Thread(target=self._run, name=f"gothreads-call{number}", daemon=True).start()
         except RuntimeError:  # the system has no thread left: the job is for those there are
-            with self._lock:
-                self._threads -= 1
-                if self._threads == 0:
-                    future.set_exception(CallersBusy("the system has no thread left for the call"))
+            self._not_started()
         return future
+
+    def _not_started(self) -> None:
+        with self._lock:
+            self._threads -= 1
+            while self._threads == 0 and not self._jobs.empty():
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    self._pending -= 1
+                    job[0].set_exception(CallersBusy("the system has no thread left for the call"))
 
     def run(self, job: Callable[[], Any]) -> Any:
         """Run on a thread of the pool, and wait."""

@@ -69,9 +69,8 @@ class Input:
         self._source = io.BytesIO(source) if isinstance(source, bytes) else source
         self._lock = threading.Lock()
         self._rest = b""  # what the source gave beyond what was asked for; guarded by _lock
-        self._stopped = self._stop = -1
-        if source is None:
-            self._stopped, self._stop = os.pipe()
+        self._stopped = self._stop = -1  # a pipe, made by the first read that may wait
+        self._stopping = False
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; none at the end, or when the app stops."""
@@ -80,6 +79,11 @@ class Input:
                 data = self._rest or self._read_source(size)
                 data, self._rest = data[:size], data[size:]
                 return data
+            # The pipe is there before the flag is looked at, and stop sets the flag before it looks for the pipe: one sees the other.
+            if self._stop < 0:
+                self._stopped, self._stop = os.pipe()
+            if self._stopping:
+                return b""
             descriptor = sys.__stdin__.fileno() if sys.__stdin__ is not None else 0
             poll = select.poll()
             poll.register(descriptor, select.POLLIN)
@@ -94,6 +98,7 @@ class Input:
 
     def stop(self) -> None:
         """Wake a read that waits."""
+        self._stopping = True
         if self._stop >= 0:
             os.write(self._stop, b"x")
 
@@ -103,9 +108,6 @@ class Input:
             if descriptor >= 0:
                 os.close(descriptor)
         self._stopped = self._stop = -1
-
-    def __del__(self) -> None:
-        self.close()
 
 
 def _is_text(target: object) -> bool:
