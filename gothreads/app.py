@@ -147,10 +147,22 @@ class App(ABC):
         self._left = threading.Event()   # no thread is in the module's code
         self._done = threading.Event()   # and everything is freed
         self.compile_seconds: float | None = None
+        # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
+        self._owned = contextlib.ExitStack()
+        try:
+            self._make()
+        except BaseException:
+            self._owned.close()
+            raise
+        self.loaded = loaded.without_code()
         #: The functions that the module exports: `app.exports.add(2, 3)`.
         self.exports = Exports({e.name: Function(e, self._call_export) for e in loaded.exports})
 
     # What a model is.
+
+    @abstractmethod
+    def _make(self) -> None:
+        """Make everything that is needed to start, each with its end in `_owned`. Called once, by the constructor."""
 
     @abstractmethod
     def _start(self) -> None:
@@ -175,10 +187,6 @@ class App(ABC):
     @abstractmethod
     def _sweep_once(self) -> bool:
         """Push those that are still in. True when all have left."""
-
-    @abstractmethod
-    def _free(self) -> None:
-        """Free everything. Called once, after all have left."""
 
     @abstractmethod
     def statistics(self) -> AppStatistics:
@@ -444,7 +452,7 @@ class App(ABC):
                 return
             self._freed = True
         self._streams.stdin.close()
-        self._free()
+        self._owned.close()
         self._done.set()
 
     def _forked(self) -> None:

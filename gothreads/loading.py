@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gothreads.errors import ModuleError
@@ -27,6 +27,10 @@ class LoadedModule:
     entry: str | None
     exports: tuple[Export, ...]
     memory: Limits
+
+    def without_code(self) -> LoadedModule:
+        """The same, without the megabytes that only compiling needs."""
+        return replace(self, wasm=b"", outline=replace(self.outline, raw={}, customs=[]))
 
     @property
     def has_callers(self) -> bool:

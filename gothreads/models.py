@@ -13,14 +13,13 @@ from typing import Any
 
 import wasmtime
 
-from gothreads.app import App, AppStatistics, Options
+from gothreads.app import App, AppStatistics
 from gothreads.errors import ModuleError, NotCallable
 from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.stack import big_stack, inside
 from gothreads.host.wasi import WASI, ExitRequested, StdioCalls, answer, type_of, wasi_imports, words
-from gothreads.loading import LoadedModule
 from gothreads.shared_memory import BoundedMemory
 from gothreads.slot import Slot
 from gothreads.threaded import call_export
@@ -45,8 +44,8 @@ class SingleApp(App):
 
     model = "single"
 
-    def __init__(self, loaded: LoadedModule, options: Options) -> None:
-        super().__init__(loaded, options)
+    def _make(self) -> None:
+        loaded, options, owned = self.loaded, self.options, self._owned
         self._turn = threading.Lock()
         self._in = 0  # threads that hold or are about to take `_turn`; guarded by _lock
         self._calls = 0
@@ -55,25 +54,32 @@ class SingleApp(App):
         if missing:
             raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
         self._engine = new_engine(options.limits.stack)
+        owned.callback(self._engine.close)
         compiled = compile_module(self._engine, loaded.wasm, options.limits.stack)
-        self._module, self.compile_seconds = compiled.module, compiled.seconds
+        self.compile_seconds = compiled.seconds
+        owned.callback(compiled.module.close)
         self._linker = wasmtime.Linker(self._engine)
+        owned.callback(self._linker.close)
         self._linker.allow_shadowing = True
         self._linker.define_wasi()
         self._functions = ffi.HostFunctions(self._linker, self._host_function_failed)
+        owned.callback(self._functions.clear)
         self._store = wasmtime.Store(self._engine)
+        owned.callback(self._store.close)
         self._store.set_wasi(options.wasi.files())
         self._store.set_limits(memory_size=options.limits.memory)
         self._store.set_epoch_deadline(1)
         self._define_own()
         try:
-            self._instance = self._linker.instantiate(self._store, self._module)
+            self._instance = self._linker.instantiate(self._store, compiled.module)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
             raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
         memory = self._instance.exports(self._store)["memory"]
         assert isinstance(memory, wasmtime.Memory)
         self._memory = StoreMemory(self._store, memory)
+        owned.callback(self._memory.close)
         self._found: dict[str, ffi.Function] = {}
+        owned.callback(self._found.clear)
         self.slot = Slot(self._function, self._memory)
 
     @property
@@ -210,15 +216,6 @@ class SingleApp(App):
     def _sweep_once(self) -> bool:
         with self._lock:
             return self._in == 0
-
-    def _free(self) -> None:
-        self._found.clear()
-        self._memory.close()
-        self._store.close()
-        self._linker.close()
-        self._functions.clear()
-        self._module.close()
-        self._engine.close()
 
 
 class _Turn:

@@ -10,7 +10,7 @@ from typing import Any
 
 import wasmtime
 
-from gothreads.app import App, AppStatistics, GoStatistics, Options, State
+from gothreads.app import App, AppStatistics, GoStatistics, State
 from gothreads.callback_m import CallbackMCache
 from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError
 from gothreads.exports import Export
@@ -18,7 +18,6 @@ from gothreads.host import ffi, stack
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.instance import Instances
 from gothreads.host.wasi import WASI, Proxy, StdioCalls, answer, define_wasi, type_of, wasi_imports
-from gothreads.loading import LoadedModule
 from gothreads.mpool import MPool
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm import layout
@@ -28,34 +27,39 @@ _HOST = "gothreads"
 
 
 class ThreadedApp(App):
-    """See App. Everything here is made in `_start`'s order and freed in the opposite one."""
+    """See App."""
 
     model = "threaded"
 
-    def __init__(self, loaded: LoadedModule, options: Options) -> None:
-        super().__init__(loaded, options)
-        outline = loaded.outline
-        self._check_imports()
-        if options.callers + options.limits.threads > layout.MAX_THREADS:
-            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {layout.MAX_THREADS:,} together")
+    def _make(self) -> None:
+        loaded, options, owned = self.loaded, self.options, self._owned
         self._counting = threading.Lock()
+        self._check()
         self._engine = new_engine(options.limits.stack)
+        owned.callback(self._engine.close)
         compiled = compile_module(self._engine, loaded.wasm, options.limits.stack)
-        self._module, self.compile_seconds = compiled.module, compiled.seconds
+        self.compile_seconds = compiled.seconds
+        owned.callback(compiled.module.close)
         self._memory = SharedMemory(self._engine, loaded.memory.minimum, options.limits.memory // PAGE)
-        imports = wasi_imports(outline)
+        owned.callback(self._memory.close)
+        imports = wasi_imports(loaded.outline)
         shared = Limits(loaded.memory.minimum, loaded.memory.maximum, shared=True)
-        self._proxy = Proxy(self._engine, self._memory, shared, imports, options.wasi)
-        self._linker = wasmtime.Linker(self._engine)
-        self._linker.allow_shadowing = True
-        self._linker.define_wasi()
+        proxy = Proxy(self._engine, self._memory, shared, imports, options.wasi)
+        owned.callback(proxy.close)
+        linker = wasmtime.Linker(self._engine)
+        owned.callback(linker.close)
+        linker.allow_shadowing = True
+        linker.define_wasi()
         with wasmtime.Store(self._engine) as store:
-            self._linker.define(store, "env", "memory", self._memory.handle)
-        self._functions = ffi.HostFunctions(self._linker, self._host_function_failed)
-        define_wasi(self._functions, imports, StdioCalls(self._memory, self._streams), self._proxy)
-        self._define_host()
-        self._pre = self._linker.instantiate_pre(self._module)
-        self._instances = Instances(self._engine, self._pre, self._memory, options.wasi.local, self._is_ending)
+            linker.define(store, "env", "memory", self._memory.handle)
+        functions = ffi.HostFunctions(linker, self._host_function_failed)
+        owned.callback(functions.clear)
+        define_wasi(functions, imports, StdioCalls(self._memory, self._streams), proxy)
+        self._define_host(functions)
+        pre = linker.instantiate_pre(compiled.module)
+        owned.callback(pre.close)
+        self._instances = Instances(self._engine, pre, self._memory, options.wasi.local, self._is_ending)
+        owned.callback(self._instances.close_all)
         self._pool = MPool(self._instances, options.limits.threads, options.limits.stack, self._trapped)
         self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending)
 
@@ -79,13 +83,17 @@ class ThreadedApp(App):
     def _is_ending(self) -> bool:
         return self._cause is not None
 
-    def _check_imports(self) -> None:
+    def _check(self) -> None:
+        """What can be said before anything is made."""
+        options = self.options
+        if options.callers + options.limits.threads > layout.MAX_THREADS:
+            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {layout.MAX_THREADS:,} together")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
                    if i.module not in (WASI, _HOST) and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
             raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
 
-    def _define_host(self) -> None:
+    def _define_host(self, functions: ffi.HostFunctions) -> None:
         """What the overlay's Go imports from module `gothreads`."""
         kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == _HOST}
 
@@ -106,7 +114,7 @@ class ThreadedApp(App):
         for name, kind in kinds.items():
             if name not in own:
                 raise ModuleError(f"{self.loaded.name}: the module wants {_HOST}.{name}, which this gothreads does not have. Rebuild it: gothreads build")
-            self._functions.define(_HOST, name, type_of(kind), own[name])
+            functions.define(_HOST, name, type_of(kind), own[name])
 
     def _start(self) -> None:
         if self.loaded.entry is None:
@@ -174,16 +182,6 @@ class ThreadedApp(App):
                 self._memory.notify(address)
         self._cache.wake_all()
         return False
-
-    def _free(self) -> None:
-        self._instances.close_all()
-        self._pre.close()
-        self._linker.close()
-        self._functions.clear()
-        self._proxy.close()
-        self._module.close()
-        self._memory.close()
-        self._engine.close()
 
 
 def call_export(function: ffi.Function, export: Export, converted: list[tuple[str, Any]], caller: Any) -> Any:
