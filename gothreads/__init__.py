@@ -7,7 +7,7 @@
         app.request("search", b"...")         # a handler that Go registered
 """
 
-from gothreads.app import App, AppStatistics, GoStatistics, Limits, State
+from gothreads.app import App
 from gothreads.errors import (
     AppClosed,
     AppForked,
@@ -35,6 +35,7 @@ from gothreads.host.wasi import Mount
 from gothreads.opening import open
 from gothreads.shared_memory import SharedMemory
 from gothreads.signature import Parameter, Signature
+from gothreads.state import AppStatistics, GoStatistics, Limits, State
 from gothreads.version import __version__
 
 __all__ = [

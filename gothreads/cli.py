@@ -25,7 +25,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
-from gothreads.app import App, Limits
+from gothreads.app import App
+from gothreads.arguments import Command, build_parser, parse_mount, parse_size
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
@@ -37,9 +38,8 @@ from gothreads.host.streams import Writable
 from gothreads.host.wasi import Mount
 from gothreads.loading import LoadedModule, load
 from gothreads.opening import CALLERS, find, open_loaded
+from gothreads.state import Limits
 from gothreads.terminal import Handler, Terminal
-from gothreads.version import __version__
-from gothreads.wasm.metadata import BUILD_MODES, MODELS
 
 #: What a shell says of a process that ended by SIGINT.
 INTERRUPTED = 128 + signal.SIGINT
@@ -50,7 +50,6 @@ T = TypeVar("T")
 
 #: How long a signal may go unseen, in seconds.
 _SLICE_SECONDS = 0.2
-_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 class _Stop(BaseException):
@@ -129,7 +128,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         return _passed_on(argv[0], argv[1:])
     argv, rest = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
     # argparse leaves over the module's arguments that come after an option of ours.
-    arguments, left = _parser().parse_known_args(argv)
+    arguments, left = build_parser(_COMMANDS).parse_known_args(argv)
     takes_args = hasattr(arguments, "args")
     wrong = next((text for text in left if not takes_args or (text.startswith("-") and not re.match(r"-[\d.]", text))), None)
     if wrong is not None:
@@ -142,87 +141,6 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     if takes_args:
         arguments.args = [*arguments.args, *left, *rest]
     return arguments
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gothreads", allow_abbrev=False, description="Ordinary Go, compiled to WebAssembly, on many threads.",
-                                     epilog="gothreads COMMAND --help has examples.")
-    parser.add_argument("--version", action="version", version=f"gothreads {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    commands.add_parser("test", help="go test, on threads", add_help=False)
-    commands.add_parser("go-exec", help="run what Go has linked, as -exec of go test", add_help=False)
-
-    def add(name: str, help_: str, examples: str, command: Callable[[argparse.Namespace, Terminal], int]) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog="examples:\n" + examples,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-        sub.set_defaults(command=command, parser=sub)
-        return sub
-
-    sub = add("build", "build a Go package into a module",
-              "  gothreads build ./app -o app.wasm\n"
-              "  gothreads build ./app --model single        stock Go, to compare with\n"
-              "  gothreads build ./app -- -tags debug        flags for go build", _build)
-    sub.add_argument("package", nargs="?", default=".", metavar="PACKAGE", help="a folder, an import path, or a .go file (default: this folder)")
-    sub.add_argument("-o", dest="output", metavar="FILE", help="the module (default: the package's name with .wasm)")
-    _add_build_options(sub)
-    sub.add_argument("--buildmode", choices=BUILD_MODES, help="exe: main runs (default for threaded). c-shared: it does not (default for single)")
-    sub.add_argument("--strip", action="store_true", help="leave out names; stack traces of traps then have numbers")
-    sub.add_argument("--no-preemption", action="store_true", help="no checks in loops: tight loops are faster, but hold up garbage collection")
-    sub.add_argument("--json", action="store_true", help="say what was built as JSON")
-
-    sub = add("init", "begin a program, or make the package gothreads/guest known to editors and go vet",
-              "  gothreads init            in a program's folder\n"
-              "  gothreads init newapp     a new program, to begin with", _init)
-    sub.add_argument("folder", nargs="?", default=".", metavar="FOLDER")
-    sub.add_argument("--go", metavar="PATH", help="the go command to use")
-
-    sub = add("run", "run a module's main; the exit code is the module's",
-              "  gothreads run app.wasm ARG…\n"
-              "  gothreads run ./app --procs 4 --mount ./data:/data:ro -- -v /data", _run)
-    sub.add_argument("module", metavar="FILE|PACKAGE")
-    sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the module; after -- when they begin with a dash")
-    _add_build_options(sub)
-    _add_run_options(sub)
-
-    sub = add("call", "call one export, or one handler",
-              "  gothreads call app.wasm add 2 3\n"
-              "  gothreads call ./app search '{\"query\": \"go\"}'     a handler: the payload, or - for standard input\n"
-              "  gothreads call app.wasm upper < FILE", _call)
-    sub.add_argument("module", metavar="FILE|PACKAGE")
-    sub.add_argument("export", metavar="EXPORT|HANDLER")
-    sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the export, or the handler's payload; after -- when one begins with a dash")
-    sub.add_argument("--json", action="store_true", help="print the result as JSON")
-    _add_build_options(sub)
-    _add_run_options(sub)
-
-    sub = add("inspect", "tell what a module is and exports", "  gothreads inspect app.wasm\n  gothreads inspect app.wasm --json", _inspect)
-    sub.add_argument("module", metavar="FILE")
-    sub.add_argument("--json", action="store_true", help="print as JSON")
-
-    sub = add("serve", "run a module and serve its exports over HTTP",
-              "  gothreads serve app.wasm\n"
-              "  gothreads serve examples/searchd --port 8000 -- DIR\n"
-              "  curl -d '{\"args\": [2, 3]}' localhost:8080/api/call/add", _serve)
-    sub.add_argument("module", metavar="FILE|PACKAGE")
-    sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no authentication)")
-    sub.add_argument("--port", type=_port, default=8080, help="port to listen on; 0: any (default: %(default)s)")
-    sub.add_argument("--callers", type=_count, metavar="N", default=CALLERS, help="calls in the module at the same time (default: %(default)s)")
-    _add_build_options(sub)
-    _add_run_options(sub)
-    return parser
-
-
-def _add_build_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=MODELS, help="what to build a package for (default: threaded)")
-    parser.add_argument("--go", metavar="PATH", help="the go command to build with")
-
-
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--procs", type=_count, metavar="N", help="GOMAXPROCS (default: the number of processors)")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable for the module; without =VALUE, this process's own")
-    parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]", help="a folder that the module may use")
-    parser.add_argument("--no-mount-args", action="store_true", help="do not make arguments that name folders readable to the module")
-    parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 4G)")
 
 
 def _build(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -423,29 +341,6 @@ def _argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Ter
     return found
 
 
-def parse_mount(text: str) -> Mount:
-    """HOST:GUEST[:ro]"""
-    parts = text.split(":")
-    read_only = len(parts) > 2 and parts[-1] in ("ro", "rw")
-    mode = parts.pop() if read_only else "rw"
-    if len(parts) != 2 or not all(parts):
-        raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro")
-    if not Path(parts[0]).is_dir():
-        problem = "is not a folder" if Path(parts[0]).exists() else "does not exist"
-        raise MisuseError(f"--mount {text}: {parts[0]} {problem}")
-    if not parts[1].startswith("/"):
-        raise MisuseError(f"--mount {text}: the place in the module must begin with /: {parts[0]}:/{parts[1]}")
-    return Mount(Path(parts[0]), parts[1], mode == "ro")
-
-
-def parse_size(text: str) -> int:
-    """Bytes, from 65536, 512M, 1.5G."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None:
-        raise MisuseError(f"--memory {text}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
-    return int(float(match[1]) * _SIZES[match[2]])
-
-
 def _package_name(package: str) -> str:
     path = Path(package)
     if path.suffix == ".go":
@@ -453,13 +348,4 @@ def _package_name(package: str) -> str:
     return path.resolve().name if path.is_dir() else package.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; expected a number from 0 to 65535")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+_COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "serve": _serve}

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gothreads.app import Limits
 from gothreads.build.builder import finish, go_environment
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import write_overlay
@@ -24,9 +23,10 @@ from gothreads.errors import MisuseError, ModuleError
 from gothreads.files import cache_folder
 from gothreads.host.wasi import Mount
 from gothreads.loading import LoadedModule, inspect_module
+from gothreads.state import Limits
 from gothreads.version import __version__
-from gothreads.wasm.binary import parse
 from gothreads.wasm.metadata import MODELS, SECTION, Metadata
+from gothreads.wasm.parsing import parse
 
 TEST_HELP = """usage: gothreads test [--model threaded|single] [--no-preemption] [--go PATH] [PACKAGES] [GO TEST FLAGS]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from gothreads.errors import ModuleError
 from gothreads.exports import Export, from_wasm, matches
 from gothreads.wasm import metadata
-from gothreads.wasm.binary import VALUE_TYPES, Kind, Limits, Module, parse
+from gothreads.wasm.binary import VALUE_TYPES, Kind, Limits, Module
+from gothreads.wasm.parsing import parse
 
 #: Exports that are not the program's own.
 _PLUMBING = ("gt_", "gothreads_")

@@ -13,7 +13,7 @@ from typing import Any
 
 import wasmtime
 
-from gothreads.app import App, AppStatistics
+from gothreads.app import App
 from gothreads.errors import ModuleError, NotCallable
 from gothreads.exports import Export
 from gothreads.host import ffi
@@ -22,6 +22,7 @@ from gothreads.host.stack import big_stack, inside
 from gothreads.host.wasi import WASI, ExitRequested, StdioCalls, answer, type_of, wasi_imports, words
 from gothreads.shared_memory import BoundedMemory
 from gothreads.slot import Slot
+from gothreads.state import AppStatistics
 from gothreads.threaded import call_export
 
 _CLOCK_EVENT = 0

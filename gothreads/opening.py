@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gothreads.app import App, Limits, Options, check_not_forked
+from gothreads.app import App, check_not_forked
 from gothreads.build.builder import Progress, Request, build
 from gothreads.errors import MisuseError, ModuleError
 from gothreads.host.streams import Readable, Writable
 from gothreads.host.wasi import Mount, WasiSettings
 from gothreads.loading import LoadedModule, load
 from gothreads.models import SingleApp
+from gothreads.state import Limits, Options
 from gothreads.threaded import ThreadedApp
 
 log = logging.getLogger("gothreads")

@@ -10,7 +10,7 @@ from typing import Any
 
 import wasmtime
 
-from gothreads.app import App, AppStatistics, GoStatistics, State
+from gothreads.app import App
 from gothreads.callback_m import CallbackMCache
 from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError
 from gothreads.exports import Export
@@ -20,6 +20,7 @@ from gothreads.host.instance import Instances
 from gothreads.host.wasi import WASI, Proxy, StdioCalls, answer, define_wasi, type_of, wasi_imports
 from gothreads.mpool import MPool
 from gothreads.shared_memory import SharedMemory
+from gothreads.state import AppStatistics, GoStatistics, State
 from gothreads.wasm import layout
 from gothreads.wasm.binary import PAGE, Kind, Limits
 

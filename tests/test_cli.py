@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from gothreads.arguments import parse_mount, parse_size
 from gothreads.build.builder import Request, build
-from gothreads.cli import main, parse_mount, parse_size
+from gothreads.cli import main
 from gothreads.errors import MisuseError
 from tests.conftest import MODULES
 

@@ -27,8 +27,9 @@ from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError
 from gothreads.files import cache_folder, locked, write_atomically
 from gothreads.signature import Signature
-from gothreads.wasm.binary import Module, parse
+from gothreads.wasm.binary import Module
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
+from gothreads.wasm.parsing import parse
 from gothreads.wasm.rewrite import rewrite
 
 #: Imports the guest package into every program, so that bytes and strings can be handed over.

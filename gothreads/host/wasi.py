@@ -27,7 +27,8 @@ from gothreads.host.streams import EBADF, EINVAL, Input, Output, wasi_errno
 from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Memory
 from gothreads.wasm import code
-from gothreads.wasm.binary import Export, FuncType, Import, Kind, Limits, Module, uleb
+from gothreads.wasm.binary import Export, FuncType, Import, Kind, Limits, Module
+from gothreads.wasm.leb import uleb
 
 WASI = "wasi_snapshot_preview1"
 LOCAL = frozenset({"args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_time_get", "clock_res_get", "random_get", "sched_yield"})

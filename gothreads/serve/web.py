@@ -27,8 +27,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
-from gothreads.app import App, State
+from gothreads.app import App
 from gothreads.errors import ArgumentError, CallersBusy, GothreadsError, HandlerError, UnknownExport
+from gothreads.state import State
 from gothreads.version import __version__
 
 #: The most that a request's body may be, in bytes.

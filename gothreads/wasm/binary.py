@@ -1,25 +1,22 @@
 """The WebAssembly binary format, as far as gothreads reads and writes it: sections in, sections out.
 
 Source: WebAssembly core specification 3.0, chapter 5, and the threads proposal for shared memories. What is not
-needed (tables, elements, the instructions of functions) stays bytes. Every error is a ModuleError that names the
-section and the offset in the file.
+needed (tables, elements, the instructions of functions) stays bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TypeVar
 
 from gothreads.errors import ModuleError
+from gothreads.wasm.leb import Reader, name, signed, sleb, uleb, vector
 
 MAGIC = b"\0asm"
 VERSION = b"\1\0\0\0"
 PAGE = 65536
 MAX_PAGES = 65536
 
-T = TypeVar("T")
 
 
 class Section(IntEnum):
@@ -153,7 +150,7 @@ class Module:
         """Memory 0, imported or not."""
         for imported in self.imports:
             if imported.kind is Kind.MEMORY:
-                return _limits(Reader(imported.description, "import"))
+                return read_limits(Reader(imported.description, "import"))
         return self.memories[0] if self.memories else None
 
     def function_type(self, index: int) -> FuncType:
@@ -184,275 +181,9 @@ class Module:
         return b"".join(parts)
 
 
-class Reader:
-    """A cursor over bytes. `base` is where they begin in the file, for error messages."""
-
-    def __init__(self, content: bytes, where: str, base: int = 0) -> None:
-        self.content, self.where, self.base = content, where, base
-        self.at, self.end = 0, len(content)
-
-    def fail(self, problem: str) -> ModuleError:
-        return ModuleError(f"not a valid WebAssembly module: {self.where} section, offset {self.base + self.at:#x}: {problem}")
-
-    def byte(self) -> int:
-        if self.at >= self.end:
-            raise self.fail("it ends early (is the file truncated?)")
-        self.at += 1
-        return self.content[self.at - 1]
-
-    def take(self, count: int) -> bytes:
-        if count > self.end - self.at:
-            raise self.fail(f"{count} bytes are announced, {self.end - self.at} are there (is the file truncated?)")
-        self.at += count
-        return self.content[self.at - count:self.at]
-
-    def u32(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift >= 35:
-                raise self.fail("a number is longer than 32 bits")
-        if value >> 32:
-            raise self.fail("a number is longer than 32 bits")
-        return value
-
-    def s32(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift >= 35:
-                raise self.fail("a number is longer than 32 bits")
-        if byte & 0x40:
-            value -= 1 << shift
-        if not -(1 << 31) <= value < 1 << 31:
-            raise self.fail("a number is longer than 32 bits")
-        return value
-
-    def name(self) -> str:
-        raw = self.take(self.u32())
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            raise self.fail("a name is not UTF-8") from None
-
-    def vector(self, item: Callable[[Reader], T]) -> list[T]:
-        return [item(self) for _ in range(self.u32())]
-
-    def rest(self) -> bytes:
-        return self.take(self.end - self.at)
-
-
-def parse(content: bytes, *, outline: bool = False) -> Module:
-    """Take a module apart. ModuleError when it is not one, or uses what gothreads cannot read.
-
-    The outline has types, imports, exports and custom sections; code and data stay in `raw`, which is much faster.
-    """
-    if not content:
-        raise ModuleError("the file is empty")
-    if content[:4] != MAGIC:
-        raise ModuleError("not a WebAssembly module (it does not begin with \\0asm)")
-    if content[4:8] != VERSION:
-        kind = "a WebAssembly component, not a core module" if content[6:8] == b"\1\0" else "of an unknown version"
-        raise ModuleError(f"not a core WebAssembly module, but {kind}" if len(content) >= 8 else "the file is truncated")
-    module = Module()
-    file = Reader(content, "header")
-    file.at = 8
-    last = -1
-    while file.at < file.end:
-        number = file.byte()
-        try:
-            section = Section(number)
-        except ValueError:
-            raise file.fail(f"there is no section {number}") from None
-        file.where = section.name.lower()
-        size = file.u32()
-        begin = file.at
-        reader = Reader(file.take(size), section.name.lower(), begin)
-        if section is not Section.CUSTOM:
-            place = ORDER.index(section)
-            if place <= last:
-                raise reader.fail("the section is out of order")
-            last = place
-        if outline and section in (Section.CODE, Section.DATA, Section.ELEMENT):
-            module.raw[section] = reader.rest()
-        else:
-            _section(module, section, reader)
-        if reader.at != reader.end:
-            raise reader.fail("bytes are left over at the end of the section")
-    bodies = Reader(module.raw[Section.CODE], "code").u32() if module.raw.get(Section.CODE) else len(module.bodies)
-    if bodies != len(module.functions):
-        raise ModuleError(f"not a valid WebAssembly module: {len(module.functions)} functions are declared, {bodies} have a body "
-                          "(is the file truncated?)")
-    return module
-
-
-def _section(module: Module, section: Section, reader: Reader) -> None:
-    match section:
-        case Section.CUSTOM:
-            module.customs.append((reader.name(), reader.rest()))
-        case Section.TYPE:
-            module.types = reader.vector(_func_type)
-        case Section.IMPORT:
-            module.imports = reader.vector(_import)
-        case Section.FUNCTION:
-            module.functions = reader.vector(Reader.u32)
-        case Section.MEMORY:
-            module.memories = reader.vector(_limits)
-        case Section.GLOBAL:
-            # Constant expressions have no length of their own; only how many globals there are matters.
-            count = reader.u32()
-            module.globals = _globals(reader, count)
-        case Section.EXPORT:
-            module.exports = reader.vector(_export)
-        case Section.CODE:
-            module.bodies = reader.vector(lambda r: r.take(r.u32()))
-        case Section.DATA:
-            module.data = reader.vector(_data)
-        case Section.DATA_COUNT:
-            reader.u32()
-            module.data_count = True
-        case _:
-            module.raw[section] = reader.rest()
-
-
-def _func_type(reader: Reader) -> FuncType:
-    if reader.byte() != 0x60:
-        raise reader.fail("only function types are supported (no garbage-collected types)")
-    return FuncType(reader.take(reader.u32()), reader.take(reader.u32()))
-
-
-def _import(reader: Reader) -> Import:
-    module, title = reader.name(), reader.name()
-    kind = _kind(reader)
-    begin = reader.at
-    match kind:
-        case Kind.FUNC:
-            reader.u32()
-        case Kind.TABLE:
-            reader.byte()
-            _limits(reader)
-        case Kind.MEMORY:
-            _limits(reader)
-        case Kind.GLOBAL:
-            reader.take(2)
-        case Kind.TAG:
-            reader.byte()
-            reader.u32()
-    return Import(module, title, kind, reader.content[begin:reader.at])
-
-
-def _export(reader: Reader) -> Export:
-    return Export(reader.name(), _kind(reader), reader.u32())
-
-
-def _kind(reader: Reader) -> Kind:
-    number = reader.byte()
-    try:
-        return Kind(number)
-    except ValueError:
-        raise reader.fail(f"there is no kind {number}") from None
-
-
-def _limits(reader: Reader) -> Limits:
+def read_limits(reader: Reader) -> Limits:
     flags = reader.byte()
     if flags > 3:
         raise reader.fail("64-bit memories are not supported")
     minimum = reader.u32()
     return Limits(minimum, reader.u32() if flags & 1 else None, bool(flags & 2))
-
-
-def _globals(reader: Reader, count: int) -> list[bytes]:
-    found = []
-    for _ in range(count):
-        begin = reader.at
-        reader.take(2)
-        while (opcode := reader.byte()) != 0x0B:
-            match opcode:
-                case 0x41 | 0x42:  # i32.const, i64.const
-                    while reader.byte() >= 0x80:
-                        pass
-                case 0x43:
-                    reader.take(4)
-                case 0x44:
-                    reader.take(8)
-                case 0x23 | 0xD2:  # global.get, ref.func
-                    reader.u32()
-                case 0xD0:
-                    reader.byte()
-                case 0x6A | 0x6B | 0x6C | 0x7C | 0x7D | 0x7E:
-                    pass
-                case _:
-                    raise reader.fail(f"instruction {opcode:#x} in the value of a global is not supported")
-        found.append(reader.content[begin:reader.at])
-    return found
-
-
-def _data(reader: Reader) -> DataSegment:
-    flags = reader.u32()
-    if flags == 1:
-        return DataSegment(None, reader.take(reader.u32()))
-    if flags != 0 or reader.byte() != 0x41:
-        raise reader.fail("only data at constant addresses of memory 0 is supported")
-    offset = reader.s32() & 0xFFFFFFFF
-    if reader.byte() != 0x0B:
-        raise reader.fail("only data at constant addresses of memory 0 is supported")
-    return DataSegment(offset, reader.take(reader.u32()))
-
-
-def function_names(module: Module) -> dict[str, int]:
-    """Name -> function index, from the name section; empty when there is none."""
-    content = module.custom("name")
-    if content is None:
-        return {}
-    reader = Reader(content, "name")
-    while reader.at < reader.end:
-        kind, size = reader.byte(), reader.u32()
-        if kind == 1:
-            return {title: index for index, title in reader.vector(lambda r: (r.u32(), r.name()))}
-        reader.take(size)
-    return {}
-
-
-def signed(value: int, bits: int) -> int:
-    """The same bits, read as a signed number."""
-    return value - (1 << bits) if value >> (bits - 1) else value
-
-
-def uleb(value: int) -> bytes:
-    out = bytearray()
-    while True:
-        byte = value & 0x7F
-        value >>= 7
-        if not value:
-            out.append(byte)
-            return bytes(out)
-        out.append(byte | 0x80)
-
-
-def sleb(value: int) -> bytes:
-    out = bytearray()
-    while True:
-        byte = value & 0x7F
-        value >>= 7
-        if value == (-1 if byte & 0x40 else 0):
-            out.append(byte)
-            return bytes(out)
-        out.append(byte | 0x80)
-
-
-def vector(content: bytes) -> bytes:
-    return uleb(len(content)) + content
-
-
-def name(text: str) -> bytes:
-    return vector(text.encode())
-
-

@@ -8,7 +8,8 @@ The registers are globals.
 
 from __future__ import annotations
 
-from gothreads.wasm.binary import FuncType, sleb, uleb
+from gothreads.wasm.binary import FuncType
+from gothreads.wasm.leb import sleb, uleb
 
 SP, CTXT, G, RET0, RET1, RET2, RET3, PAUSE = range(8)
 

@@ -19,22 +19,9 @@ from dataclasses import replace
 
 from gothreads.errors import ModuleError
 from gothreads.wasm import atomics, code, layout
-from gothreads.wasm.binary import (
-    MAX_PAGES,
-    DataSegment,
-    Export,
-    FuncType,
-    Import,
-    Kind,
-    Limits,
-    Module,
-    Reader,
-    function_names,
-    name,
-    signed,
-    uleb,
-    vector,
-)
+from gothreads.wasm.binary import MAX_PAGES, DataSegment, Export, FuncType, Import, Kind, Limits, Module
+from gothreads.wasm.leb import Reader, name, signed, uleb, vector
+from gothreads.wasm.parsing import function_names
 
 #: Exports of the runtime part of the overlay: called by the functions added here, and hidden from the host.
 INTERNAL = frozenset({"gt_take", "gt_attach", "gt_enter", "gt_leave", "gt_g0", "gt_detach", "gt_import_enter"})

@@ -12,8 +12,9 @@ import pytest
 import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
-from gothreads.wasm.binary import Kind, function_names, parse
+from gothreads.wasm.binary import Kind
 from gothreads.wasm.metadata import SECTION, decode
+from gothreads.wasm.parsing import function_names, parse
 from tests.conftest import MODULES
 
 CALLS = str(MODULES / "calls")

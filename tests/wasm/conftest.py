@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.wasm.binary import Module, parse
+from gothreads.wasm.binary import Module
+from gothreads.wasm.parsing import parse
 from tests.conftest import built
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from gothreads.build.toolchain import find_go
 from gothreads.wasm import code
 from gothreads.wasm.atomics import BODIES, BUILT_ON_OTHERS
-from gothreads.wasm.binary import Export, Kind, Limits, Module, uleb
+from gothreads.wasm.binary import Export, Kind, Limits, Module
+from gothreads.wasm.leb import uleb
 
 FRAME = 1024          # where SP points: the return address, then the arguments
 TARGET = 2048         # what the pointer points at

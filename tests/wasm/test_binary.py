@@ -10,24 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gothreads.errors import ModuleError
-from gothreads.wasm.binary import (
-    MAGIC,
-    ORDER,
-    VERSION,
-    DataSegment,
-    FuncType,
-    Kind,
-    Limits,
-    Module,
-    Reader,
-    Section,
-    function_names,
-    parse,
-    signed,
-    sleb,
-    uleb,
-    vector,
-)
+from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, FuncType, Kind, Limits, Module, Section
+from gothreads.wasm.leb import Reader, signed, sleb, uleb, vector
+from gothreads.wasm.parsing import function_names, parse
 
 HEADER = MAGIC + VERSION
 #: One of every section that the format has a place for.

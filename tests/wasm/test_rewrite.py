@@ -13,7 +13,9 @@ from gothreads.host.engine import new_engine
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm import code
 from gothreads.wasm.atomics import BODIES, PACKAGE
-from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, Import, Kind, Limits, Module, Reader, function_names, parse
+from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, Import, Kind, Limits, Module
+from gothreads.wasm.leb import Reader
+from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.rewrite import INTERNAL, rewrite
 
 ENTRIES = {"gt_init_memory", "gt_setup", "gt_thread_start", "gt_attach", "gt_detach", "gt_read_clock"}

@@ -1,0 +1,137 @@
+"""The command line's options, and the forms of their values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gothreads.errors import MisuseError
+from gothreads.host.wasi import Mount
+from gothreads.opening import CALLERS
+from gothreads.terminal import Terminal
+from gothreads.version import __version__
+from gothreads.wasm.metadata import BUILD_MODES, MODELS
+
+#: Runs a command; returns the exit code.
+Command = Callable[[argparse.Namespace, Terminal], int]
+
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """The parser for the commands. What runs one is in `command` of what it parses, its own parser in `parser`."""
+    parser = argparse.ArgumentParser(prog="gothreads", allow_abbrev=False, description="Ordinary Go, compiled to WebAssembly, on many threads.",
+                                     epilog="gothreads COMMAND --help has examples.")
+    parser.add_argument("--version", action="version", version=f"gothreads {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands.add_parser("test", help="go test, on threads", add_help=False)
+    commands.add_parser("go-exec", help="run what Go has linked, as -exec of go test", add_help=False)
+
+    def add(name: str, help_: str, examples: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog="examples:\n" + examples,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        sub.set_defaults(command=functions[name], parser=sub)
+        return sub
+
+    sub = add("build", "build a Go package into a module",
+              "  gothreads build ./app -o app.wasm\n"
+              "  gothreads build ./app --model single        stock Go, to compare with\n"
+              "  gothreads build ./app -- -tags debug        flags for go build")
+    sub.add_argument("package", nargs="?", default=".", metavar="PACKAGE", help="a folder, an import path, or a .go file (default: this folder)")
+    sub.add_argument("-o", dest="output", metavar="FILE", help="the module (default: the package's name with .wasm)")
+    _add_build_options(sub)
+    sub.add_argument("--buildmode", choices=BUILD_MODES, help="exe: main runs (default for threaded). c-shared: it does not (default for single)")
+    sub.add_argument("--strip", action="store_true", help="leave out names; stack traces of traps then have numbers")
+    sub.add_argument("--no-preemption", action="store_true", help="no checks in loops: tight loops are faster, but hold up garbage collection")
+    sub.add_argument("--json", action="store_true", help="say what was built as JSON")
+
+    sub = add("init", "begin a program, or make the package gothreads/guest known to editors and go vet",
+              "  gothreads init            in a program's folder\n"
+              "  gothreads init newapp     a new program, to begin with")
+    sub.add_argument("folder", nargs="?", default=".", metavar="FOLDER")
+    sub.add_argument("--go", metavar="PATH", help="the go command to use")
+
+    sub = add("run", "run a module's main; the exit code is the module's",
+              "  gothreads run app.wasm ARG…\n"
+              "  gothreads run ./app --procs 4 --mount ./data:/data:ro -- -v /data")
+    sub.add_argument("module", metavar="FILE|PACKAGE")
+    sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the module; after -- when they begin with a dash")
+    _add_build_options(sub)
+    _add_run_options(sub)
+
+    sub = add("call", "call one export, or one handler",
+              "  gothreads call app.wasm add 2 3\n"
+              "  gothreads call ./app search '{\"query\": \"go\"}'     a handler: the payload, or - for standard input\n"
+              "  gothreads call app.wasm upper < FILE")
+    sub.add_argument("module", metavar="FILE|PACKAGE")
+    sub.add_argument("export", metavar="EXPORT|HANDLER")
+    sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the export, or the handler's payload; after -- when one begins with a dash")
+    sub.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_build_options(sub)
+    _add_run_options(sub)
+
+    sub = add("inspect", "tell what a module is and exports", "  gothreads inspect app.wasm\n  gothreads inspect app.wasm --json")
+    sub.add_argument("module", metavar="FILE")
+    sub.add_argument("--json", action="store_true", help="print as JSON")
+
+    sub = add("serve", "run a module and serve its exports over HTTP",
+              "  gothreads serve app.wasm\n"
+              "  gothreads serve examples/searchd --port 8000 -- DIR\n"
+              "  curl -d '{\"args\": [2, 3]}' localhost:8080/api/call/add")
+    sub.add_argument("module", metavar="FILE|PACKAGE")
+    sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no authentication)")
+    sub.add_argument("--port", type=_port, default=8080, help="port to listen on; 0: any (default: %(default)s)")
+    sub.add_argument("--callers", type=_count, metavar="N", default=CALLERS, help="calls in the module at the same time (default: %(default)s)")
+    _add_build_options(sub)
+    _add_run_options(sub)
+    return parser
+
+
+def _add_build_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", choices=MODELS, help="what to build a package for (default: threaded)")
+    parser.add_argument("--go", metavar="PATH", help="the go command to build with")
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--procs", type=_count, metavar="N", help="GOMAXPROCS (default: the number of processors)")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable for the module; without =VALUE, this process's own")
+    parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]", help="a folder that the module may use")
+    parser.add_argument("--no-mount-args", action="store_true", help="do not make arguments that name folders readable to the module")
+    parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 4G)")
+
+
+def parse_mount(text: str) -> Mount:
+    """HOST:GUEST[:ro]"""
+    parts = text.split(":")
+    read_only = len(parts) > 2 and parts[-1] in ("ro", "rw")
+    mode = parts.pop() if read_only else "rw"
+    if len(parts) != 2 or not all(parts):
+        raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro")
+    if not Path(parts[0]).is_dir():
+        problem = "is not a folder" if Path(parts[0]).exists() else "does not exist"
+        raise MisuseError(f"--mount {text}: {parts[0]} {problem}")
+    if not parts[1].startswith("/"):
+        raise MisuseError(f"--mount {text}: the place in the module must begin with /: {parts[0]}:/{parts[1]}")
+    return Mount(Path(parts[0]), parts[1], mode == "ro")
+
+
+def parse_size(text: str) -> int:
+    """Bytes, from 65536, 512M, 1.5G."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    if match is None:
+        raise MisuseError(f"--memory {text}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
+    return int(float(match[1]) * _SIZES[match[2]])
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; expected a number from 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

@@ -1,0 +1,80 @@
+"""What an app is told and tells: limits, options, states, statistics. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gothreads.callback_m import CallbackMStatistics
+from gothreads.errors import MisuseError
+from gothreads.host.streams import Readable, Writable
+from gothreads.host.wasi import WasiSettings
+from gothreads.mpool import MPoolStatistics
+
+
+class State(Enum):
+    """Where an app is in its life."""
+
+    STARTING = "starting"  # packages are being initialised; calls wait
+    RUNNING = "running"    # calls are taken
+    ENDING = "ending"      # threads are leaving; calls get the cause
+    EXITED = "exited"      # main returned, or os.Exit, or a panic: `exit` is the code
+    FAILED = "failed"      # a trap, or a host function that raised
+    CLOSED = "closed"      # close()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a module may use. `memory` and `stack` (of WebAssembly, a thread) in bytes; `threads`: Ms at a time."""
+
+    memory: int = 1 << 32
+    threads: int = 512
+    stack: int = 6 << 20
+
+    def __post_init__(self) -> None:
+        if not 1 << 16 <= self.memory <= 1 << 32:
+            raise MisuseError(f"the limit on memory must be between 64 KiB and 4 GiB, not {self.memory:,} bytes")
+        if self.threads < 4:
+            raise MisuseError(f"Go needs at least 4 threads, the limit is {self.threads}")
+        if not 1 << 18 <= self.stack <= 1 << 30:
+            raise MisuseError(f"the limit on stack must be between 256 KiB and 1 GiB, not {self.stack:,} bytes")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a module. See `gothreads.open`."""
+
+    wasi: WasiSettings
+    procs: int
+    callers: int
+    callers_timeout: float | None
+    limits: Limits
+    stdin: Readable | bytes | None = None
+    stdout: Writable | None = None
+    stderr: Writable | None = None
+
+
+@dataclass(frozen=True)
+class GoStatistics:
+    """From Go's runtime. `heap` in bytes."""
+
+    goroutines: int
+    ms: int
+    collections: int
+    heap: int
+
+
+@dataclass(frozen=True)
+class AppStatistics:
+    """`memory` and `memory_limit` in bytes, `uptime` and `compile_seconds` in seconds (None: compiled by an earlier run)."""
+
+    model: str
+    state: str
+    uptime: float
+    calls: int
+    memory: int
+    memory_limit: int
+    compile_seconds: float | None
+    callers: CallbackMStatistics | None = None
+    threads: MPoolStatistics | None = None
+    go: GoStatistics | None = None

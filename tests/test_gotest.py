@@ -1,0 +1,111 @@
+"""`gothreads test`: Go's own go test, on threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gothreads
+from gothreads.cli import main
+from gothreads.gotest import command, options
+
+TESTS = """package sums
+
+import (
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+)
+
+func TestParallel(t *testing.T) {
+	if n := runtime.GOMAXPROCS(0); n != 2 {
+		t.Fatal("procs", n)
+	}
+	var wg sync.WaitGroup
+	results := make(chan int, 100)
+	for i := range 100 {
+		wg.Add(1)
+		go func() { defer wg.Done(); results <- i }()
+	}
+	wg.Wait()
+	if len(results) != 100 {
+		t.Fatal(len(results))
+	}
+}
+
+func TestFiles(t *testing.T) {
+	if data, err := os.ReadFile("data.txt"); err != nil || string(data) != "here" {
+		t.Fatal(string(data), err)
+	}
+	if err := os.WriteFile(t.TempDir()+"/x", []byte("y"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv("GIVEN") != "on" {
+		t.Fatal("the environment is not there")
+	}
+}
+
+func TestFails(t *testing.T) {
+	if len(os.Args) > 0 && os.Getenv("FAIL") != "" {
+		t.Fatal("as asked")
+	}
+}
+"""
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "gothreads", "test", *arguments], cwd=folder, capture_output=True, text=True, timeout=110,
+                          env=os.environ | {"GOMAXPROCS": "2", "GIVEN": "on", "PYTHONPATH": str(Path(gothreads.__file__).parent.parent)} | environment)
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> Path:
+    (tmp_path / "go.mod").write_text("module sums\n\ngo 1.25\n")
+    (tmp_path / "sums_test.go").write_text(TESTS)
+    (tmp_path / "data.txt").write_text("here")
+    return tmp_path
+
+
+def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) -> None:
+    passed = run(sums, "-v", "-count=1")
+    assert passed.returncode == 0, passed.stdout + passed.stderr
+    assert passed.stdout.count("--- PASS") == 3
+    failed = run(sums, "-run", "Fails", "-ldflags", "-w", FAIL="1")
+    assert failed.returncode == 1
+    assert "as asked" in failed.stdout
+    assert "--- FAIL: TestFails" in failed.stdout
+
+
+def test_stock_go_is_the_baseline(sums: Path) -> None:
+    done = run(sums, "--model", "single", "-run", "Files", "-v")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run(sums, "--model=single", "-run", "Parallel").returncode == 1  # one proc, as stock Go has
+
+
+def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:
+    chosen = options(["--model", "single", "./...", "-run", "X", "--go=/go", "-args", "--model", "y"])
+    assert (chosen.model, chosen.go, chosen.rest) == ("single", "/go", ("./...", "-run", "X", "-args", "--model", "y"))
+    with pytest.raises(gothreads.MisuseError, match="no model 'x'"):
+        options(["--model=x"])
+    with pytest.raises(gothreads.MisuseError, match="sets -exec itself"):
+        options(["-exec", "x"])
+    with pytest.raises(gothreads.MisuseError, match="--model needs a value"):
+        options(["--model"])
+
+
+def test_names_are_kept_in_front_of_the_users_own_linker_flags() -> None:
+    assert "-ldflags=-s=false" in command(options(["."]))[0]
+    assert "-ldflags=-s=false -w" in command(options(["-ldflags=-w", "."]))[0]
+    assert "-s=false -w" in command(options(["-ldflags", "-w", "."]))[0]
+
+
+def test_help_and_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--help"]) == 0
+    assert "gothreads test -run TestServer" in capsys.readouterr().out
+    assert main(["go-exec", str(tmp_path / "nothing")]) == 1
+    assert "cannot read" in capsys.readouterr().err
