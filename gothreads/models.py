@@ -19,12 +19,14 @@ from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.stack import big_stack, inside
-from gothreads.host.wasi import WASI, ExitRequested, StdioCalls, answer, type_of, wasi_imports, words
+from gothreads.host.wasi import WASI, ExitRequested, Proxy, StdioCalls, answer, type_of, wasi_imports, words
 from gothreads.shared_memory import BoundedMemory
 from gothreads.slot import Slot
 from gothreads.state import AppStatistics
 from gothreads.threaded import call_export
 
+#: Calls that are ours for standard streams and clocks, and wasmtime's for the rest.
+_PASSED_ON = ("fd_read", "fd_write", "poll_oneoff")
 _CLOCK_EVENT = 0
 _SUBSCRIPTION, _EVENT = 48, 32
 
@@ -79,6 +81,8 @@ class SingleApp(App):
         assert isinstance(memory, wasmtime.Memory)
         self._memory = StoreMemory(self._store, memory)
         owned.callback(self._memory.close)
+        passed_on = {name: kind for name, kind in wasi_imports(loaded.outline).items() if name in _PASSED_ON}
+        self._proxy = Proxy(self._store, memory, loaded.memory, passed_on)
         self._found: dict[str, ffi.Function] = {}
         owned.callback(self._found.clear)
         self.slot = Slot(self._function, self._memory)
@@ -107,16 +111,10 @@ class SingleApp(App):
         memory = _LateMemory(self)
         stdio = StdioCalls(memory, self._streams)
         kinds = wasi_imports(self.loaded.outline)
-        original: dict[str, Any] = {name: self._linker.get(self._store, WASI, name) for name in ("fd_read", "fd_write", "poll_oneoff") if name in kinds}
-
-        def pass_on(name: str, values: int) -> None:
-            function = original[name]
-            answer(values, function(self._store, *words(values, len(kinds[name].params))))
-
         def fd_read(values: int) -> None:
             descriptor, iovecs, count, done = words(values, 4)
             if descriptor:
-                pass_on("fd_read", values)
+                self._proxy.call("fd_read", values)
             else:
                 answer(values, stdio.read(iovecs, count, done))
 
@@ -125,7 +123,7 @@ class SingleApp(App):
             if descriptor in (1, 2):
                 answer(values, stdio.write(descriptor, iovecs, count, done))
             else:
-                pass_on("fd_write", values)
+                self._proxy.call("fd_write", values)
 
         def proc_exit(values: int) -> None:
             raise ExitRequested(ctypes.c_int32.from_address(values).value)
@@ -136,7 +134,7 @@ class SingleApp(App):
             clocks = []
             for at in range(0, len(raw), _SUBSCRIPTION):
                 if raw[at + 8] != _CLOCK_EVENT or raw[at + 40] & 1:  # a descriptor, or an absolute time
-                    pass_on("poll_oneoff", values)
+                    self._proxy.call("poll_oneoff", values)
                     return
                 clocks.append((int.from_bytes(raw[at + 24:at + 32], "little"), raw[at:at + 8]))
             timeout, userdata = min(clocks, default=(0, bytes(8)))

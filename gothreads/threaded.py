@@ -17,7 +17,7 @@ from gothreads.exports import Export
 from gothreads.host import ffi, stack
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.instance import Instances
-from gothreads.host.wasi import WASI, Proxy, StdioCalls, answer, define_wasi, type_of, wasi_imports
+from gothreads.host.wasi import WASI, Proxy, StdioCalls, answer, define_wasi, files_store, shared_calls, type_of, wasi_imports
 from gothreads.mpool import MPool
 from gothreads.shared_memory import SharedMemory
 from gothreads.state import AppStatistics, GoStatistics, State
@@ -45,8 +45,9 @@ class ThreadedApp(App):
         owned.callback(self._memory.close)
         imports = wasi_imports(loaded.outline)
         shared = Limits(loaded.memory.minimum, loaded.memory.maximum, shared=True)
-        proxy = Proxy(self._engine, self._memory, shared, imports, options.wasi)
-        owned.callback(proxy.close)
+        files = files_store(self._engine, options.wasi)
+        owned.callback(files.close)
+        proxy = Proxy(files, self._memory.handle, shared, shared_calls(imports))
         linker = wasmtime.Linker(self._engine)
         owned.callback(linker.close)
         linker.allow_shadowing = True

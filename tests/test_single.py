@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import gothreads
+from gothreads.build.builder import Request, build
 from tests.conftest import built, raises_within, together, wait_until
 
 
@@ -85,6 +86,29 @@ def test_memory_is_limited(calls_single: Path) -> None:
     with gothreads.open(calls_single, limits=gothreads.Limits(memory=32 << 20), stderr=open(os.devnull, "wb")) as app, \
             pytest.raises(gothreads.GuestPanic, match="out of memory"):
         app.exports.fill(200)
+
+
+def test_files_are_read_and_written(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module files\n\ngo 1.25\n")
+    (tmp_path / "main.go").write_text("""package main
+
+import "os"
+
+//go:wasmexport swap
+func swap() bool {
+	data, err := os.ReadFile("/data/in")
+	return err == nil && os.WriteFile("/data/out", append(data, '!'), 0o600) == nil
+}
+
+func main() {}
+""")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "in").write_text("text")
+    for model in ("single", "threaded"):
+        with gothreads.open(build(Request(str(tmp_path), model=model, buildmode="c-shared")).path, mounts={"/data": tmp_path / "data"}) as app:
+            assert app.exports.swap() is True
+        assert (tmp_path / "data" / "out").read_text() == "text!"
+        (tmp_path / "data" / "out").unlink()
 
 
 def test_stdin_bytes_are_read_to_the_end() -> None:

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import wasmtime
+from wasmtime._exportable import AsExtern
 
 from gothreads.errors import InternalError, MemoryAccessError, MisuseError
 from gothreads.host import ffi
 from gothreads.host.streams import EBADF, EINVAL, Input, Output, wasi_errno
-from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Memory
 from gothreads.wasm import code
 from gothreads.wasm.binary import Export, FuncType, Import, Kind, Limits, Module
@@ -118,6 +118,11 @@ def wasi_imports(module: Module) -> dict[str, FuncType]:
     return {i.name: module.types[i.type_index] for i in module.imported_functions if i.module == WASI}
 
 
+def shared_calls(imports: Mapping[str, FuncType]) -> dict[str, FuncType]:
+    """Those that are not each store's own."""
+    return {name: kind for name, kind in imports.items() if name not in LOCAL}
+
+
 class StdioCalls:
     """fd_read and fd_write for descriptors 0, 1 and 2, over any memory that can be read and written."""
 
@@ -162,22 +167,25 @@ class StdioCalls:
         return [pair for pair in pairs if pair[1]]
 
 
-class Proxy:
-    """The proxy module in its store, under a lock."""
+def files_store(engine: wasmtime.Engine, settings: WasiSettings) -> wasmtime.Store:
+    """A store with a descriptor table, for the proxy of many instances."""
+    store = wasmtime.Store(engine)
+    store.set_wasi(settings.files())
+    store.set_epoch_deadline(1 << 40)  # works on when the app's own code is stopped
+    return store
 
-    def __init__(self, engine: wasmtime.Engine, memory: SharedMemory, limits: Limits, imports: Mapping[str, FuncType], settings: WasiSettings) -> None:
-        self._imports = {name: kind for name, kind in imports.items() if name not in LOCAL}
-        self._module = wasmtime.Module(engine, _proxy_module(self._imports, limits))
-        self._linker = wasmtime.Linker(engine)
-        self._linker.define_wasi()
+
+class Proxy:
+    """The proxy module in a store, under a lock. wasmtime's WASI looks the memory up in the instance that calls it: this one."""
+
+    def __init__(self, store: wasmtime.Store, memory: AsExtern, limits: Limits, imports: Mapping[str, FuncType]) -> None:
+        """`imports` are the calls to pass on; `memory` is of these limits."""
         self._lock = threading.Lock()
-        self._files = wasmtime.Store(engine)
-        self._files.set_wasi(settings.files())
-        self._files.set_epoch_deadline(1 << 40)  # works on when the app's own code is stopped
-        self._linker.define(self._files, "env", "memory", memory.handle)
-        instance = self._linker.instantiate(self._files, self._module)
-        self._calls = {name: (ffi.function(self._files, instance, name, len(kind.params)), ffi.VALUE_SIZE * len(kind.params))
-                       for name, kind in self._imports.items()}
+        with wasmtime.Module(store.engine, _proxy_module(imports, limits)) as module, wasmtime.Linker(store.engine) as linker:
+            linker.define_wasi()
+            linker.define(store, "env", "memory", memory)
+            instance = linker.instantiate(store, module)
+        self._calls = {name: (ffi.function(store, instance, name, len(kind.params)), ffi.VALUE_SIZE * len(kind.params)) for name, kind in imports.items()}
 
     def call(self, name: str, values: int) -> None:
         """Pass a call on: the values are those of the caller, and get the result."""
@@ -187,11 +195,6 @@ class Proxy:
             ctypes.memmove(own, values, size)
             function()
             ctypes.memmove(values, own, ffi.VALUE_SIZE)
-
-    def close(self) -> None:
-        self._calls.clear()
-        for owned in (self._files, self._linker, self._module):
-            owned.close()
 
 
 def _proxy_module(imports: Mapping[str, FuncType], limits: Limits) -> bytes:
