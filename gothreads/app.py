@@ -35,6 +35,8 @@ from gothreads.workers import Workers
 
 log = logging.getLogger("gothreads")
 
+#: How long a signal may go unseen in a wait, in seconds.
+_SLICE = 0.2
 #: How long close() waits for threads that are in a Python function which does not return, in seconds.
 CLOSE_SECONDS = 5.0
 
@@ -263,8 +265,11 @@ class App(ABC):
 
         TimeoutError after so many seconds; the error when it ended by a trap or because of a host function.
         """
-        if not self._left.wait(timeout):
-            raise TimeoutError(f"the module still runs after {timeout:g} s")
+        # In slices: Python can miss a signal that comes just before a wait without end begins.
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._left.wait(_SLICE if deadline is None else max(0.0, min(_SLICE, deadline - time.monotonic()))):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"the module still runs after {timeout:g} s")
         if isinstance(self._cause, GuestExit):
             return self._cause.code
         if isinstance(self._cause, GuestError):

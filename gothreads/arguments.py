@@ -99,7 +99,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable for the module; without =VALUE, this process's own")
     parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]", help="a folder that the module may use")
     parser.add_argument("--no-mount-args", action="store_true", help="do not make arguments that name folders readable to the module")
-    parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 4G)")
+    parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 3.75G, the most there can be)")
 
 
 def parse_mount(text: str) -> Mount:

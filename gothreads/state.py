@@ -10,6 +10,7 @@ from gothreads.errors import MisuseError
 from gothreads.host.streams import Readable, Writable
 from gothreads.host.wasi import WasiSettings
 from gothreads.mpool import MPoolStatistics
+from gothreads.wasm.layout import MOST_MEMORY
 
 
 class State(Enum):
@@ -27,13 +28,13 @@ class State(Enum):
 class Limits:
     """What a module may use. `memory` and `stack` (of WebAssembly, a thread) in bytes; `threads`: Ms at a time."""
 
-    memory: int = 1 << 32
+    memory: int = MOST_MEMORY
     threads: int = 512
     stack: int = 6 << 20
 
     def __post_init__(self) -> None:
-        if not 1 << 16 <= self.memory <= 1 << 32:
-            raise MisuseError(f"the limit on memory must be between 64 KiB and 4 GiB, not {self.memory:,} bytes")
+        if not 1 << 16 <= self.memory <= MOST_MEMORY:
+            raise MisuseError(f"the limit on memory must be between 64 KiB and 3.75 GiB, not {self.memory:,} bytes")
         if self.threads < 4:
             raise MisuseError(f"Go needs at least 4 threads, the limit is {self.threads}")
         if not 1 << 18 <= self.stack <= 1 << 30:

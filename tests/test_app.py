@@ -54,6 +54,13 @@ def test_sums_are_exact_while_garbage_is_collected_all_the_time(app: gothreads.A
     assert app.exports.collections() > before
 
 
+@pytest.mark.parametrize("preemption", [True, False])
+def test_functions_with_large_frames_grow_their_stacks_when_they_are_preempted(preemption: bool) -> None:
+    """A poisoned stack guard must not let a large frame pass Go's check (in 32 bits it wrapped around)."""
+    with gothreads.open(built("calls", preemption=preemption), procs=2) as app:
+        assert app.exports.frames(40) == 80
+
+
 def test_strings_that_go_keeps_stay_as_they_were(app: gothreads.App) -> None:
     words = [f"word {i}" * (i % 7 + 1) for i in range(200)]
     kept = [(app.exports.remember(word), word) for word in words]

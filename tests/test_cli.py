@@ -134,7 +134,7 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["run", "CALLS", "--mount", "/tmp"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
     (["run", "CALLS", "--mount", ".:data"], "--mount .:data: the place in the module must begin with /: .:/data"),
     (["run", "CALLS", "--memory", "lots"], "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
-    (["run", "CALLS", "--memory", "5G"], "the limit on memory must be between 64 KiB and 4 GiB"),
+    (["run", "CALLS", "--memory", "5G"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
     (["run", "CALLS", "--memory", "1M"], "Raise the limit on memory"),
     (["run", "CALLS", "--env", "=x"], "--env =x: expected NAME=VALUE or NAME"),
     (["run", "CALLS", "--procs", "2000"], "procs must be between 1 and 1024, not 2000"),

@@ -82,9 +82,11 @@ def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) 
 
 
 def test_stock_go_is_the_baseline(sums: Path) -> None:
-    done = run(sums, "--model", "single", "-run", "Files", "-v")
+    done = run(sums, "--model", "single", "-run", "Files", "-v", GOMAXPROCS="")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert run(sums, "--model=single", "-run", "Parallel").returncode == 1  # one proc, as stock Go has
+    alone = run(sums, "--model=single", "-run", "Parallel", GOMAXPROCS="")
+    assert alone.returncode == 1
+    assert "procs 1" in alone.stdout
 
 
 def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:

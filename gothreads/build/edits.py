@@ -48,6 +48,11 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "called where the stack must not grow"),
     Edit("runtime/os_wasip1.go", "\treturn int64(time)\n}", "\treturn int64(time) + clockOffset()\n}",
          "each instance's host clock starts at its own zero"),
+    # Stack guards. A function with a large frame compares SP with the guard plus the frame's size, in 32 bits. A poisoned guard
+    # at the very top wraps around there: the check passes, and the frame is laid below the stack. So the poison is lower, above
+    # any address that a stack can have (layout.MOST_MEMORY), with room above it for any frame.
+    *(Edit("runtime/stack.go", f"{name} = uintptrMask & -{value}\n", f"{name} = 0xf0001000 - {value}\n", "a poisoned guard must not wrap in 32 bits")
+      for name, value in (("stackPreempt", 1314), ("stackFork", 1234), ("stackForceMove", 275), ("stackPoisonMin", 4096))),
     # The scheduler.
     Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = true", "retakes Ps, forces GCs and preemption"),
     Edit("runtime/proc.go", 'if GOARCH == "wasm" { // no threads on wasm yet', 'if GOOS == "js" { // no threads on js',

@@ -20,5 +20,8 @@ BOOTSTRAP_STACK_END = 9216
 BOOTSTRAP_STACK = 12288 - 64
 GO_DATA = 12288
 
+#: The most memory a module may have, in bytes. Above lie the values that Go poisons stack guards with (see build/edits.py).
+MOST_MEMORY = 0xF0000000
+
 #: How many instances can be in one memory at a time.
 MAX_THREADS = (BOOTSTRAP_STACK_END - PARKED) // PARKED_SIZE

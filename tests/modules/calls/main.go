@@ -148,6 +148,57 @@ func deep(n int64) int64 {
 	return deep(n-1) + int64(pad[n%64])
 }
 
+//go:noinline
+func large(n int) int {
+	var frame [6000]byte
+	frame[n] = 1
+	return deeper(n) + int(frame[n])
+}
+
+//go:noinline
+func larger(n int) int {
+	var frame [100_000]byte
+	frame[n] = 1
+	return deeper(n) + int(frame[n])
+}
+
+//go:noinline
+func deeper(n int) int {
+	var frame [500]byte
+	frame[n%500] = 1
+	return int(frame[n%500])
+}
+
+// frames calls functions with large frames from new goroutines, whose stacks are small, just after a garbage collection
+// has asked them to stop. Built without preemption in loops, their own first check is that of the large frame.
+//
+//go:wasmexport frames
+func frames(times int32) int64 {
+	var total int64
+	for n := range int(times) {
+		var spinning atomic.Bool
+		done := make(chan int)
+		go func() {
+			spinning.Store(true)
+			x := 0
+			for i := range 3_000_000 {
+				x += i * i
+			}
+			if n%2 == 0 {
+				done <- large(x & 1)
+			} else {
+				done <- larger(x & 1)
+			}
+		}()
+		for !spinning.Load() {
+			runtime.Gosched()
+		}
+		runtime.GC()
+		total += int64(<-done)
+	}
+	return total
+}
+
 var collecting atomic.Bool
 
 // collect runs the garbage collector all the time.
