@@ -12,6 +12,9 @@ from gothreads.host.wasi import WasiSettings
 from gothreads.mpool import MPoolStatistics
 from gothreads.wasm.layout import MOST_MEMORY
 
+#: Threads that Go may need beyond one for each proc: the monitor, main while it initialises, Ms that wait or wake others.
+SPARE_THREADS = 6
+
 
 class State(Enum):
     """Where an app is in its life."""
@@ -35,8 +38,8 @@ class Limits:
     def __post_init__(self) -> None:
         if not 1 << 16 <= self.memory <= MOST_MEMORY:
             raise MisuseError(f"the limit on memory must be between 64 KiB and 3.75 GiB, not {self.memory:,} bytes")
-        if self.threads < 4:
-            raise MisuseError(f"Go needs at least 4 threads, the limit is {self.threads}")
+        if self.threads < SPARE_THREADS + 1:
+            raise MisuseError(f"Go needs at least {SPARE_THREADS + 1} threads, the limit is {self.threads}")
         if not 1 << 18 <= self.stack <= 1 << 30:
             raise MisuseError(f"the limit on stack must be between 256 KiB and 1 GiB, not {self.stack:,} bytes")
 

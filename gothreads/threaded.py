@@ -20,7 +20,7 @@ from gothreads.host.instance import Instances
 from gothreads.host.wasi import WASI, Proxy, StdioCalls, answer, define_wasi, files_store, shared_calls, type_of, wasi_imports
 from gothreads.mpool import MPool
 from gothreads.shared_memory import SharedMemory
-from gothreads.state import AppStatistics, GoStatistics, State
+from gothreads.state import SPARE_THREADS, AppStatistics, GoStatistics, State
 from gothreads.wasm import layout
 from gothreads.wasm.binary import PAGE, Kind, Limits
 
@@ -90,6 +90,8 @@ class ThreadedApp(App):
         options = self.options
         if options.callers + options.limits.threads > layout.MAX_THREADS:
             raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {layout.MAX_THREADS:,} together")
+        if options.limits.threads < options.procs + SPARE_THREADS:
+            raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
                    if i.module not in (WASI, _HOST) and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:

@@ -67,7 +67,7 @@ def test_memory_beyond_the_limit_is_gos_out_of_memory(calls: Path, capfd: pytest
 
 
 def test_too_many_threads_is_an_error_of_gos_with_the_limit_named(calls: Path) -> None:
-    with gothreads.open(calls, limits=gothreads.Limits(threads=4), stderr=open(os.devnull, "wb")) as app, \
+    with gothreads.open(calls, procs=2, limits=gothreads.Limits(threads=8), stderr=open(os.devnull, "wb")) as app, \
             pytest.raises(gothreads.GuestPanic, match="no thread left"):
         app.exports.locked(30)
 
@@ -189,7 +189,8 @@ def test_a_child_of_fork_is_told_that_the_app_is_the_parents(calls: Path) -> Non
 
 def test_ctrl_c_interrupts_a_wait_and_the_app_closes(calls: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(f"""
-        import gothreads
+        import gothreads, signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         with gothreads.open({str(calls)!r}) as app:
             print("up", flush=True)
             app.wait()
