@@ -240,9 +240,7 @@ def define_wasi(functions: ffi.HostFunctions, imports: Mapping[str, FuncType], s
             closed.add(descriptor)
 
     own = {"proc_exit": proc_exit, "fd_read": fd_read, "fd_write": fd_write, "fd_close": fd_close}
-    for name, kind in imports.items():
-        if name in LOCAL:
-            continue
+    for name, kind in shared_calls(imports).items():
         if name not in own and not kind.results:
             raise InternalError(f"WASI's {name} is not known")
         functions.define(WASI, name, type_of(kind), own.get(name) or (lambda values, name=name: proxy.call(name, values)))  # type: ignore[misc]

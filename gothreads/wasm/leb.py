@@ -32,32 +32,26 @@ class Reader:
         self.at += count
         return self.content[self.at - count:self.at]
 
-    def u32(self) -> int:
-        value = shift = 0
+    def _leb(self) -> tuple[int, int]:
+        """The bits of a number of at most five bytes, and how many there are: a multiple of seven."""
+        value = bits = 0
         while True:
             byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
+            value |= (byte & 0x7F) << bits
+            bits += 7
             if byte < 0x80:
-                break
-            if shift >= 35:
+                return value, bits
+            if bits >= 35:
                 raise self.fail("a number is longer than 32 bits")
+
+    def u32(self) -> int:
+        value, _ = self._leb()
         if value >> 32:
             raise self.fail("a number is longer than 32 bits")
         return value
 
     def s32(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift >= 35:
-                raise self.fail("a number is longer than 32 bits")
-        if byte & 0x40:
-            value -= 1 << shift
+        value = signed(*self._leb())
         if not -(1 << 31) <= value < 1 << 31:
             raise self.fail("a number is longer than 32 bits")
         return value
