@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gothreads
+from benchmarks.command import run
 from gothreads.build.builder import Request, build
 
 PROGRAM = Path(__file__).parent / "preemption"
@@ -39,21 +38,12 @@ def measure(rounds: int) -> dict[str, Any]:
     return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    found = measure(arguments.rounds)
-    if arguments.json:
-        json.dump(found, sys.stdout, indent=2)
-        return 0
+def show(found: dict[str, Any], _rounds: int) -> None:
     print(f"{'':32} {'with':>10} {'without':>10}   with against without")
     for name, figures in found.items():
         ratio = f"   {figures['ratio']:.2f}" if "ratio" in figures else ""
         print(f"{name:32} {figures['with']:8.1f}ms {figures['without']:8.1f}ms{ratio}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, measure, show))

@@ -8,8 +8,6 @@ the median of the rounds' ratios.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import threading
@@ -17,6 +15,7 @@ import time
 from pathlib import Path
 
 import gothreads
+from benchmarks.command import run
 
 CALLS = Path(__file__).parent.parent / "tests" / "modules" / "calls"
 FIB = 34
@@ -53,20 +52,11 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
                     "ratio": statistics.median(two / one for one, two in pairs)} for model, pairs in taken.items()}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    found = measure(arguments.rounds)
-    if arguments.json:
-        json.dump(found, sys.stdout, indent=2)
-        return 0
-    print(f"{'model':10} {'one':>9} {'two':>9}   two against one (fib({FIB}), medians of {arguments.rounds} rounds)")
+def show(found: dict[str, dict[str, float]], rounds: int) -> None:
+    print(f"{'model':10} {'one':>9} {'two':>9}   two against one (fib({FIB}), medians of {rounds} rounds)")
     for model, figures in found.items():
         print(f"{model:10} {figures['one'] * 1e3:7.1f}ms {figures['two'] * 1e3:7.1f}ms   {figures['ratio']:.2f}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, measure, show))

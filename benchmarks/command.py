@@ -1,0 +1,23 @@
+"""The command line that benchmarks share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def run(doc: str | None, measure: Callable[[int], dict[str, Any]], show: Callable[[dict[str, Any], int], None]) -> int:
+    """Measure so many rounds, and show the figures, or give them as JSON. The exit code."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = measure(arguments.rounds)
+    if arguments.json:
+        json.dump(found, sys.stdout, indent=2)
+    else:
+        show(found, arguments.rounds)
+    return 0
