@@ -28,13 +28,16 @@ from gothreads.errors import (
     MisuseError,
     ModuleError,
     NotCallable,
+    Stalled,
     ToolchainError,
     UnknownExport,
 )
 from gothreads.host.wasi import Mount
+from gothreads.inspector import Goroutine
 from gothreads.opening import open
 from gothreads.shared_memory import SharedMemory
 from gothreads.signature import Parameter, Signature
+from gothreads.stall import Stall
 from gothreads.state import AppStatistics, GoStatistics, Limits, State
 from gothreads.version import __version__
 
@@ -49,6 +52,7 @@ __all__ = [
     "CompileError",
     "Frame",
     "GoStatistics",
+    "Goroutine",
     "GothreadsError",
     "GuestError",
     "GuestExit",
@@ -66,6 +70,8 @@ __all__ = [
     "Parameter",
     "SharedMemory",
     "Signature",
+    "Stall",
+    "Stalled",
     "State",
     "ToolchainError",
     "UnknownExport",

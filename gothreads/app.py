@@ -28,6 +28,7 @@ from gothreads.exports import Export, Exports, Function
 from gothreads.host import ffi, interrupt, signals, stack
 from gothreads.host.streams import Input, Output
 from gothreads.host.wasi import ExitRequested, Streams
+from gothreads.inspector import Goroutine
 from gothreads.loading import LoadedModule
 from gothreads.slot import Memory
 from gothreads.state import AppStatistics, Options, State
@@ -110,6 +111,10 @@ class App(ABC):
     @abstractmethod
     def _handlers(self) -> list[str]:
         """The names of the handlers. Raises ffi.Trapped."""
+
+    @abstractmethod
+    def _goroutines(self) -> list[Goroutine]:
+        """All goroutines."""
 
     @abstractmethod
     def _stop_running(self) -> None:
@@ -243,6 +248,10 @@ class App(ABC):
         self._ready.wait()
         if self._cause is not None:
             raise self._error()
+
+    def goroutines(self) -> list[Goroutine]:
+        """All goroutines of the module with their stacks, as Go prints them; also when every caller is blocked."""
+        return self._goroutines()
 
     # Life and end.
 

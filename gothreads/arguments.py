@@ -55,11 +55,13 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     sub = add("run", "run a module's main; the exit code is the module's",
               "  gothreads run app.wasm ARG…\n"
-              "  gothreads run ./app --procs 4 --mount ./data:/data:ro -- -v /data")
+              "  gothreads run ./app --procs 4 --mount ./data:/data:ro -- -v /data\n"
+              "  gothreads run ./app --stall-timeout 10 --on-stall exit")
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the module; after -- when they begin with a dash")
     _add_build_options(sub)
     _add_run_options(sub)
+    _add_stall_options(sub)
 
     sub = add("call", "call one export, or one handler",
               "  gothreads call app.wasm add 2 3\n"
@@ -86,6 +88,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("--callers", type=_count, metavar="N", default=CALLERS, help="calls in the module at the same time (default: %(default)s)")
     _add_build_options(sub)
     _add_run_options(sub)
+    _add_stall_options(sub)
     return parser
 
 
@@ -100,6 +103,12 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]", help="a folder that the module may use")
     parser.add_argument("--no-mount-args", action="store_true", help="do not make arguments that name folders readable to the module")
     parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 3.75G, the most there can be)")
+
+
+def _add_stall_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--stall-timeout", type=_seconds, metavar="S",
+                        help="say so, with all stacks, when everything in the module has waited for each other for so many seconds")
+    parser.add_argument("--on-stall", choices=("report", "exit"), default="report", help="and then go on, or exit with code 2 (default: %(default)s)")
 
 
 def parse_mount(text: str) -> Mount:
@@ -129,6 +138,16 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; expected a number from 0 to 65535")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
 
 
 def _count(text: str) -> int:

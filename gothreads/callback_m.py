@@ -49,13 +49,16 @@ class CallbackM:
         self._functions: dict[str, ffi.Function] = {}
         self.slot = Slot(self.function, memory)
         self.calls = 0
-        self.last_used = 0.0
+        self.goroutine = 0  # where its g is
+        #: When it was taken, or put back, in seconds of the monotonic clock.
+        self.since = 0.0
 
     def attach(self) -> None:
         """Take an extra M (needm) and come to rest. One thread in the app at a time."""
         attach = self.instance.function("gt_attach", 1)
         attach.values[0].i32 = layout.BOOTSTRAP_STACK
         attach()
+        self.goroutine = attach.values[0].i32
 
     def detach(self) -> None:
         """Give the M back (dropm), after `slot.close`. The instance is of no more use. One thread in the app at a time."""
@@ -84,12 +87,16 @@ class CallbackMStatistics:
 
 
 class CallbackMCache:
-    """At most `limit` callers. `timeout` is how long to wait for one, in seconds; None: for ever."""
+    """At most `limit` callers. `timeout` is how long to wait for one, in seconds; None: for ever.
 
-    def __init__(self, instances: Instances, memory: SharedMemory, limit: int, timeout: float | None, ended: Callable[[], bool]) -> None:
+    All caches of one app share `attaching`.
+    """
+
+    def __init__(self, instances: Instances, memory: SharedMemory, limit: int, timeout: float | None, ended: Callable[[], bool],
+                 attaching: threading.Lock) -> None:
         self._instances, self._memory, self._limit, self._timeout, self._ended = instances, memory, limit, timeout, ended
         self._idle: deque[CallbackM] = deque()
-        self._attaching = threading.Lock()
+        self._attaching = attaching
         self._condition = threading.Condition()
         # Guarded by _condition.
         self._total = self._waiting = self._attached = self._detached = self._old_calls = 0
@@ -109,12 +116,13 @@ class CallbackMCache:
         if self._ended():
             self._idle.append(caller)
             raise ffi.Trapped(ffi.Trap("the app has ended"))
+        caller.since = time.monotonic()
         return caller
 
     def release(self, caller: CallbackM) -> None:
         """Put a caller back. It must be at rest, or the app ended."""
         caller.calls += 1
-        caller.last_used = now = time.monotonic()
+        caller.since = now = time.monotonic()
         self._idle.append(caller)
         if self._waiting:
             with self._condition:
@@ -130,7 +138,7 @@ class CallbackMCache:
                 oldest = self._idle.popleft()
             except IndexError:
                 break
-            if time.monotonic() - oldest.last_used < seconds or self._ended():
+            if time.monotonic() - oldest.since < seconds or self._ended():
                 self._idle.appendleft(oldest)
                 break
             try:
@@ -154,7 +162,7 @@ class CallbackMCache:
 
     def _has_idle_since(self, moment: float) -> bool:
         try:
-            return self._idle[0].last_used < moment
+            return self._idle[0].since < moment
         except IndexError:  # another thread took the last one
             return False
 
@@ -163,6 +171,12 @@ class CallbackMCache:
         """Callers with threads, or being made: these may be in the module's code."""
         with self._condition:
             return self._total - len(self._idle)
+
+    def in_flight(self) -> dict[CallbackM, float]:
+        """The callers that threads have now, and since when, in seconds of the monotonic clock."""
+        with self._condition:
+            idle = set(self._idle)
+            return {caller: caller.since for caller in self._members if caller not in idle}
 
     def wake_all(self) -> None:
         """Let waiting threads see that the app has ended."""
@@ -207,6 +221,7 @@ class CallbackMCache:
         with self._attaching:
             caller = CallbackM(self._instances.new(), self._memory)
             caller.attach()
+        caller.since = time.monotonic()
         with self._condition:
             self._attached += 1
             self._members.add(caller)

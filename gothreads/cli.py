@@ -246,7 +246,8 @@ def _passed_on(name: str, argv: list[str]) -> argparse.Namespace:
 
 def _go_exec(argv: Sequence[str]) -> int:
     """`gothreads go-exec`: what go test runs its programs with."""
-    with open_loaded(load_linked(Path(argv[0])), args=argv[1:], env=machine_environment(), mounts=machine_mounts(), limits=EXEC_LIMITS) as app:
+    with open_loaded(load_linked(Path(argv[0])), args=argv[1:], env=machine_environment(), mounts=machine_mounts(), limits=EXEC_LIMITS, callers=1,
+                     no_calls=True) as app:
         return _aside(app.wait)
 
 
@@ -314,7 +315,9 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
             raise MisuseError(f"{text!r} is not UTF-8, which is all that a module's arguments and environment may be")
     limits = Limits(memory=parse_size(arguments.memory)) if arguments.memory else Limits()
     return _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,
-                                      callers_timeout=callers_timeout, limits=limits, stdout=stdout))
+                                      callers_timeout=callers_timeout, limits=limits, stdout=stdout,
+                                      stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
+                                      no_calls=arguments.command is _run))
 
 
 def _environment(settings: Sequence[str]) -> dict[str, str]:

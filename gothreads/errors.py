@@ -9,6 +9,7 @@
     │   ├── GuestExit               os.Exit, or main returned; `code` tells
     │   │   └── GuestPanic              a panic or a fatal error of Go's runtime
     │   ├── GuestTrap               a WebAssembly trap; `frames` tell where
+    │   ├── Stalled                 all calls waited for ever, and on_stall was "exit"
     │   └── HostFunctionError       a Python function that the module called raised
     ├── HandlerError            a handler returned an error; the module goes on
     ├── MisuseError             the caller's mistake; nothing has run
@@ -103,6 +104,10 @@ class GuestPanic(GuestExit):
 
 class GuestTrap(GuestError):
     """A WebAssembly trap (unreachable, out of bounds, stack exhausted)."""
+
+
+class Stalled(GuestError):
+    """All calls waited for ever, and the app was told to end then. The message has the stacks."""
 
 
 class HostFunctionError(GuestError):

@@ -20,6 +20,7 @@ from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.stack import big_stack, inside
 from gothreads.host.wasi import WASI, ExitRequested, Proxy, StdioCalls, answer, type_of, wasi_imports, words
+from gothreads.inspector import Goroutine, parse_goroutines
 from gothreads.shared_memory import BoundedMemory
 from gothreads.slot import Slot
 from gothreads.state import AppStatistics
@@ -203,6 +204,13 @@ class SingleApp(App):
             return []
         with _Turn(self):
             return self.slot.handlers()
+
+    def _goroutines(self) -> list[Goroutine]:
+        def stacks() -> str:
+            self._check_callable()
+            with _Turn(self):
+                return self.slot.stacks()
+        return parse_goroutines(self._here_or_on_a_worker(stacks))
 
     def _check_callable(self) -> None:
         if self.loaded.entry == "_start":

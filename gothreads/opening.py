@@ -15,7 +15,7 @@ from gothreads.host.streams import Readable, Writable
 from gothreads.host.wasi import Mount, WasiSettings
 from gothreads.loading import LoadedModule, load
 from gothreads.models import SingleApp
-from gothreads.state import Limits, Options
+from gothreads.state import Limits, OnStall, Options
 from gothreads.threaded import ThreadedApp
 
 log = logging.getLogger("gothreads")
@@ -33,7 +33,8 @@ MOST_PROCS = 1024
 def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
          mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
          callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
-         stdout: Writable | None = None, stderr: Writable | None = None, model: str | None = None, go: PathLike | None = None) -> App:
+         stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None, on_stall: OnStall = "report",
+         model: str | None = None, go: PathLike | None = None) -> App:
     """Run a module, and return when its packages are initialised.
 
     path: a module's file, or a Go package's folder (or .go file), which is built, and kept in a cache.
@@ -43,6 +44,9 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
     callers: how many threads may be in calls at the same time; more wait, `callers_timeout` seconds (None: for ever), then
         get CallersBusy.
     stdin, stdout, stderr: file objects (of text or bytes); stdin may be bytes. Inherited unless given.
+    stall_timeout: when all calls in the module have waited for so many seconds, and nothing is left that could end that (no
+        goroutine that can run, no timer, no host call), do what `on_stall` says, once: "report" logs it with all stacks,
+        "exit" ends the app (Stalled), a function is called with the `gothreads.Stall`. (Stock Go ends the program by itself.)
     model: "threaded" or "single", for a package that is built; a file is of the model it was built for.
     go: the go command to build with.
 
@@ -53,7 +57,7 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
     """
     loaded = find(path, model=model, go=go, progress=_say_once())
     return open_loaded(loaded, args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
-                       stdin=stdin, stdout=stdout, stderr=stderr)
+                       stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall)
 
 
 def _say_once() -> Progress:
@@ -84,17 +88,23 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
 def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
                 mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
                 callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
-                stdout: Writable | None = None, stderr: Writable | None = None) -> App:
-    """Like open, for a module that was looked at before."""
+                stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None,
+                on_stall: OnStall = "report", no_calls: bool = False) -> App:
+    """Like open, for a module that was looked at before. `no_calls`: exports will not be called, so that a stall does not take a call."""
     check_not_forked()
     _check_types(args, env, procs, callers, limits, stdin)
+    if stall_timeout is not None and (isinstance(stall_timeout, bool) or not isinstance(stall_timeout, int | float) or not stall_timeout > 0):
+        raise MisuseError(f"stall_timeout must be a number of seconds above 0, not {stall_timeout!r}")
+    if on_stall not in ("report", "exit") and not callable(on_stall):
+        raise MisuseError(f'on_stall must be "report", "exit", or a function, not {on_stall!r}')
     if procs is not None and not 1 <= procs <= MOST_PROCS:
         raise MisuseError(f"procs must be between 1 and {MOST_PROCS}, not {procs}")
     if callers < 1:
         raise MisuseError(f"callers must be at least 1, not {callers}")
     folders = _mounts(mounts)
     settings = WasiSettings([loaded.name, *args], dict(env or {}), folders)
-    options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr)
+    options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
+                      stall_timeout, on_stall, no_calls)
     app = (ThreadedApp if loaded.model == "threaded" else SingleApp)(loaded, options)
     app.start()
     if app.error is not None and app.exit != 0:

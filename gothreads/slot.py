@@ -80,6 +80,13 @@ class Slot:
         names = self._reply()[1].decode(errors="replace")
         return names.split("\n") if names else []
 
+    def stacks(self) -> str:
+        """Go's traceback of all goroutines."""
+        stacks = self._function("gothreads_stacks", 1)
+        stacks.values[0].i32 = self._opened()
+        stacks()
+        return self._reply()[1].decode(errors="replace")
+
     def release(self) -> None:
         """Let go of the blocks that the slot holds."""
         release = self._function("gothreads_release", 1)

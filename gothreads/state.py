@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, Literal
 
 from gothreads.callback_m import CallbackMStatistics
 from gothreads.errors import MisuseError
@@ -14,6 +16,9 @@ from gothreads.wasm.layout import MOST_MEMORY
 
 #: Threads that Go may need beyond one for each proc: the monitor, main while it initialises, Ms that wait or wake others.
 SPARE_THREADS = 6
+
+#: What to do when all calls wait for ever: log it, end the app, or a function that is called with the gothreads.Stall.
+OnStall = Literal["report", "exit"] | Callable[[Any], None]
 
 
 class State(Enum):
@@ -56,16 +61,30 @@ class Options:
     stdin: Readable | bytes | None = None
     stdout: Writable | None = None
     stderr: Writable | None = None
+    stall_timeout: float | None = None
+    on_stall: OnStall = "report"
+    no_calls: bool = False  # nobody will call exports: main is all there is
 
 
 @dataclass(frozen=True)
 class GoStatistics:
-    """From Go's runtime. `heap` in bytes."""
+    """From Go's runtime.
+
+    `goroutines` = `running` + `runnable` + `waiting` (for each other, a lock, a timer) + `syscalls` (in a host call): the
+    program's own, calls among them. `timers` are set; `ms`: threads in Go's eyes; `collections` of garbage so far; `heap` in bytes.
+    `blocked_calls`: for each call whose goroutine waits, how long it has been in the module, in seconds, longest first.
+    """
 
     goroutines: int
+    running: int
+    runnable: int
+    waiting: int
+    syscalls: int
+    timers: int
     ms: int
     collections: int
     heap: int
+    blocked_calls: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import threading
 import time
 from typing import Any
@@ -12,19 +13,25 @@ import wasmtime
 
 from gothreads.app import App
 from gothreads.callback_m import CallbackMCache
-from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError
+from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled
 from gothreads.exports import Export
-from gothreads.host import ffi, stack
+from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.instance import Instances
 from gothreads.host.wasi import WASI, Proxy, StdioCalls, answer, define_wasi, files_store, shared_calls, type_of, wasi_imports
+from gothreads.inspector import Goroutine, Inspector
 from gothreads.mpool import MPool
 from gothreads.shared_memory import SharedMemory
-from gothreads.state import SPARE_THREADS, AppStatistics, GoStatistics, State
+from gothreads.stall import Stall, StallWatch
+from gothreads.state import SPARE_THREADS, AppStatistics, State
 from gothreads.wasm import layout
 from gothreads.wasm.binary import PAGE, Kind, Limits
 
+log = logging.getLogger("gothreads")
+
 _HOST = "gothreads"
+#: How long statistics wait for Go's part, in seconds.
+_ANSWER_SECONDS = 1.0
 
 
 class ThreadedApp(App):
@@ -34,7 +41,6 @@ class ThreadedApp(App):
 
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
-        self._counting = threading.Lock()
         self._check()
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
@@ -63,7 +69,9 @@ class ThreadedApp(App):
         self._instances = Instances(self._engine, pre, self._memory, options.wasi.local, self._is_ending)
         owned.callback(self._instances.close_all)
         self._pool = MPool(self._instances, options.limits.threads, options.limits.stack, self._trapped)
-        self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending)
+        attaching = threading.Lock()
+        self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, attaching)
+        self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, attaching, self._cache.in_flight, self._guarded)
 
     @property
     def memory(self) -> SharedMemory:
@@ -74,13 +82,17 @@ class ThreadedApp(App):
         return int(self._here_or_on_a_worker(self._cache.trim))
 
     def statistics(self) -> AppStatistics:
+        go = self._inspector.statistics(_ANSWER_SECONDS) if self._state is State.RUNNING else None
         callers = self._cache.statistics()
         try:
             size = self._memory.size
         except AppClosed:
             size = 0
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, callers.calls, size, self.options.limits.memory,
-                             self.compile_seconds, callers, self._pool.statistics(), self._go_statistics())
+                             self.compile_seconds, callers, self._pool.statistics(), go)
+
+    def _goroutines(self) -> list[Goroutine]:
+        return self._inspector.goroutines()
 
     def _is_ending(self) -> bool:
         return self._cause is not None
@@ -88,8 +100,9 @@ class ThreadedApp(App):
     def _check(self) -> None:
         """What can be said before anything is made."""
         options = self.options
-        if options.callers + options.limits.threads > layout.MAX_THREADS:
-            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {layout.MAX_THREADS:,} together")
+        most = layout.MAX_THREADS - 1  # one caller is the inspector's
+        if options.callers + options.limits.threads > most:
+            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
@@ -127,6 +140,18 @@ class ThreadedApp(App):
         first.function("gt_init_memory", 0)()
         self._instances.close(first)
         self._pool.start(self.loaded.entry)
+        if self.options.stall_timeout is not None:
+            StallWatch(self._inspector, self.options.stall_timeout, self._cache.in_flight, lambda: self._state is State.RUNNING, self._left,
+                       self._stalled, self.options.no_calls).start()
+
+    def _stalled(self, stall: Stall) -> None:
+        match self.options.on_stall:
+            case "report":
+                log.warning("%s: %s", self.loaded.name, stall)
+            case "exit":
+                self._end(Stalled(f"{self.loaded.name}: {stall}"), State.FAILED)
+            case told:
+                told(stall)
 
     def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
         caller = self._cache.acquire()
@@ -149,37 +174,15 @@ class ThreadedApp(App):
         finally:
             self._cache.release(caller)
 
-    def _go_statistics(self) -> GoStatistics | None:
-        """Needs an idle caller, and this thread; None when that is not to be had at once, or the app is not running."""
-        if self._state is not State.RUNNING or not stack.fits(self.options.limits.stack):
-            return None
-
-        def count() -> GoStatistics | None:
-            caller = self._cache.acquire_idle()
-            if caller is None:
-                return None
-            try:
-                counts = caller.function("gothreads_counts", 1)
-                with self._counting:  # they share a place in memory
-                    counts.values[0].i32 = layout.COUNTS
-                    counts()
-                    return GoStatistics(*(self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(4)))
-            finally:
-                self._cache.release(caller)
-        try:
-            found: GoStatistics | None = self._guarded(count)
-            return found
-        except GothreadsError:
-            return None
-
     def _stop_running(self) -> None:
         self._memory.store_u32(layout.STOP_FLAG, 1)
         self._engine.increment_epoch()
         self._pool.close()
         self._cache.wake_all()
+        self._inspector.close()
 
     def _sweep_once(self) -> bool:
-        if not self._pool.active and not self._cache.in_use:
+        if not self._pool.active and not self._cache.in_use and not self._inspector.in_use:
             return True
         for address in self._instances.parked_addresses():
             with contextlib.suppress(MemoryAccessError):  # it is the module's memory: what is there may be anything

@@ -7,9 +7,9 @@ from gothreads import errors
 
 PUBLIC = [
     "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "BuildError", "CallersBusy", "CompileError", "Frame", "GoStatistics",
-    "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap", "HandlerError", "HostFunctionError", "InternalError", "Limits",
-    "MemoryAccessError", "MisuseError", "ModuleError", "Mount", "NotCallable", "Parameter", "SharedMemory", "Signature", "State", "ToolchainError",
-    "UnknownExport", "__version__", "open",
+    "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap", "HandlerError", "HostFunctionError", "InternalError", "Limits",
+    "MemoryAccessError", "MisuseError", "ModuleError", "Mount", "NotCallable", "Parameter", "SharedMemory", "Signature", "Stall", "Stalled", "State",
+    "ToolchainError", "UnknownExport", "__version__", "open",
 ]
 
 

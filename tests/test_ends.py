@@ -133,9 +133,22 @@ def test_statistics_never_wait_for_a_caller(calls: Path) -> None:
         blocked = app.submit("hang")
         while app.statistics().callers.in_use < 1:  # type: ignore[union-attr]
             pass
-        assert app.statistics().go is None
+        assert app.statistics().go is not None  # asked through a caller of its own
         app.close()
         assert isinstance(blocked.exception(5), gothreads.AppClosed)
+
+
+def test_statistics_do_not_wait_for_go_that_does_not_answer() -> None:
+    with gothreads.open(built("calls", preemption=False), procs=1) as app:
+        app.submit("spin")
+        while app.statistics().callers.in_use < 1:  # type: ignore[union-attr]
+            pass
+        time.sleep(0.1)
+        begin = time.monotonic()
+        assert app.statistics().go is None
+        assert 0.5 < time.monotonic() - begin < 3.0
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 1.0
 
 
 def test_in_a_child_of_fork_nothing_waits_for_threads_that_are_not_there(calls: Path) -> None:

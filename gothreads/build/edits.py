@@ -18,6 +18,7 @@ class Edit:
     replace: str
     why: str
     count: int = 1
+    since: str = "1.25"  # the first Go that has the text
 
 
 #: Files of GOROOT/src that are left out: ours take their place.
@@ -75,6 +76,16 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "callers may come from now on"),
     Edit("runtime/proc.go", 'pause(sys.GetCallerSP() - 16) // should not return\n\t\t\tpanic("unreachable")\n', "return\n",
          "a library's first thread goes on as a scheduler thread, as in native libraries"),
+    # Preemption of loops: preempt_gothreads.go has the rules.
+    Edit("runtime/proc.go", "func goschedguarded() {\n\tmcall(goschedguarded_m)\n}",
+         "func goschedguarded() {\n\tgetg().m.loopCheckPC = sys.GetCallerPC()\n\tmcall(goschedguarded_m)\n\tgetg().asyncSafePoint = false\n}",
+         "the stack map at a loop's check is not complete: what is stopped there must be scanned conservatively, and not be moved"),
+    Edit("runtime/proc.go", "\tif !canPreemptM(gp.m) {\n\t\tgogo(&gp.sched) // never return\n\t}\n",
+         "\tif !canPreemptM(gp.m) || !loopSafePoint(gp.m.loopCheckPC) {\n\t\tgogo(&gp.sched) // never return\n\t}\n\tgp.asyncSafePoint = true\n",
+         "where Go's own asynchronous preemption would not stop, a loop's check does not either"),
+    Edit("runtime/mgcmark.go", "isAsyncPreempt := frame.fn.valid() && frame.fn.funcID == abi.FuncID_asyncPreempt\n",
+         "isAsyncPreempt := frame.fn.valid() && (frame.fn.funcID == abi.FuncID_asyncPreempt || isLoopCheck(frame.fn))\n",
+         "a loop's check is scanned as an asynchronous preemption"),
     Edit("runtime/debug.go", 'if GOARCH == "wasm" && n > 1 {', 'if GOOS == "js" && n > 1 {', "GOMAXPROCS above 1"),
     Edit("runtime/cgocall.go", "\tif !mp.isextra {\n", '\tif GOARCH == "wasm" || !mp.isextra {\n',
          "an extra M's g0 stack is in linear memory, from malg: its bounds are known"),
@@ -85,10 +96,26 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "pointers that only a blocking host call still holds stay alive"),
 )
 
-#: For `go test` of std itself: without it Go's tests skip all that is parallel.
-TESTENV_EDITS: tuple[Edit, ...] = (
+def _unskipped(file: str, condition: str, reason: str, why: str, count: int = 1) -> Edit:
+    """A test that Go skips on wasm for a reason that no longer holds: skipped on js only."""
+    skip = f' {{\n\t\tt.Skip("{reason}")'
+    return Edit(file, condition + skip, condition.replace('GOARCH == "wasm"', 'GOOS == "js"') + skip, why, count)
+
+
+#: For `go test`: what Go's own tests believe of wasip1. Without it they skip all that is parallel, and pass.
+TEST_EDITS: tuple[Edit, ...] = (
     Edit("internal/testenv/testenv.go",
          'case "js", "wasip1":\n\t\treturn false\n\t}\n\treturn true\n}\n\n// MustHaveParallelism',
          'case "js":\n\t\treturn false\n\t}\n\treturn true\n}\n\n// MustHaveParallelism',
          "HasParallelism"),
+    _unskipped("runtime/proc_test.go", 'if runtime.GOARCH == "wasm"', "no preemption on wasm yet", "there is", count=7),
+    _unskipped("runtime/proc_test.go", 'if runtime.GOARCH == "wasm"', "no threads on wasm yet", "there are"),
+    _unskipped("runtime/gc_test.go", 'if runtime.GOARCH == "wasm"', "no sysmon on wasm yet", "there is"),
+    _unskipped("runtime/rwmutex_test.go", 'if GOARCH == "wasm"', "wasm has no threads yet", "there are"),
+    Edit("runtime/metrics_test.go", 'if runtime.GOOS == "wasip1" {\n\t\t// Since wasip1 busy-waits',
+         'if runtime.GOOS == "js" {\n\t\t// Since wasip1 busy-waits', "an idle scheduler sleeps"),
+    Edit("runtime/metrics_test.go", 'if runtime.GOARCH == "wasm" {\n\t\t\t\t\tt.Skip("GOMAXPROCS >1',
+         'if runtime.GOOS == "js" {\n\t\t\t\t\tt.Skip("GOMAXPROCS >1', "GOMAXPROCS above 1"),
+    Edit("runtime/profbuf_test.go", '\tcase "wasip1":\n\t\twaitStatus = "runnable"\n', "", "a reader sleeps on a futex, as elsewhere", since="1.26"),
+    Edit("internal/trace/testtrace/platforms.go", 'case "js", "wasip1":', 'case "js":', "system calls are system calls", since="1.26"),
 )

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, TESTENV_EDITS, Edit
+from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, TEST_EDITS, Edit
 from gothreads.build.toolchain import SUPPORTED, Toolchain
 from gothreads.errors import ToolchainError
 from gothreads.files import write_atomically
@@ -22,6 +22,8 @@ def edited(toolchain: Toolchain, edits: Iterable[Edit]) -> dict[str, str]:
     """GOROOT/src-relative name -> edited text. ToolchainError when an expected text is not there."""
     texts: dict[str, str] = {}
     for edit in edits:
+        if SUPPORTED.index(toolchain.minor) < SUPPORTED.index(edit.since):
+            continue
         path = toolchain.goroot / "src" / edit.file
         if edit.file not in texts:
             try:
@@ -57,7 +59,7 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
     replace = {str(guest / path.name): str(path) for path in added(GUEST).values()}
     texts: dict[Path, str] = dict(extra or {})
     if threaded:
-        texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS + (TESTENV_EDITS if testing else ())).items()}
+        texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS + (TEST_EDITS if testing else ())).items()}
         replace |= {str(source / name): str(path) for name, path in added("runtime").items()}
         replace |= {str(source / name): "" for name in LEFT_OUT}
     for target, text in texts.items():

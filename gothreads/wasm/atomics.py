@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gothreads.wasm import code
+from gothreads.wasm import code, layout
 
 PACKAGE = "internal_runtime_atomic."
 
@@ -23,45 +23,82 @@ _AND = {1: 0x2E, 4: 0x2C, 8: 0x2D}
 _OR = {1: 0x35, 4: 0x33, 8: 0x34}
 _EXCHANGE = {1: 0x43, 4: 0x41, 8: 0x42}
 _COMPARE_EXCHANGE = {4: 0x48, 8: 0x49}
+# What they do, in plain instructions. Exchanging is dropping the old value, which is below the new one: so it is not here.
+_PLAIN = {0x1E: code.I32_ADD, 0x1F: code.I64_ADD, 0x2C: code.I32_AND, 0x2D: code.I64_AND, 0x33: code.I32_OR, 0x34: code.I64_OR}
 
 # The first argument is always the pointer, at 8(SP); a value follows at 16(SP).
 _POINTER = code.argument(8, 4)
 
 
+def _body(width: int, aligned: bytes, plain: bytes) -> bytes:
+    """A function whose two codes do the same.
+
+    The instructions trap where an address is not a multiple of the width. Go's compiler aligns, but code with unsafe may not, and
+    works on other 64-bit machines: there a word of its own guards plain instructions. An address is always one or always the
+    other, so the two do not meet.
+    """
+    if width == 1:
+        return code.body(aligned + code.RETURN)
+    lock = code.i32_const(layout.UNALIGNED_LOCK)
+    take = code.LOOP + lock + code.i32_const(0) + code.i32_const(1) + code.atomic(_COMPARE_EXCHANGE[4], 4) + code.br_if(0) + code.END
+    give = lock + code.i32_const(0) + code.atomic(_STORE[4], 4)
+    return code.body(_POINTER + code.i32_const(width - 1) + code.I32_AND + code.IF + take + plain + give + code.ELSE + aligned + code.END + code.RETURN)
+
+
+def _plain_load(width: int) -> bytes:
+    return _POINTER + {4: code.i32_load, 8: code.i64_load}[width](0)
+
+
+def _plain_store(width: int, value: bytes) -> bytes:
+    return _POINTER + value + {4: code.i32_store, 8: code.i64_store}[width](0)
+
+
 def _load(width: int) -> bytes:
     """func(ptr *T) T"""
-    return code.body(code.result(16, width, _POINTER + code.atomic(_LOAD[width], width)) + code.RETURN)
+    return _body(width, code.result(16, width, _POINTER + code.atomic(_LOAD[width], width)), code.result(16, width, _plain_load(width)) if width > 1 else b"")
 
 
 def _store(width: int) -> bytes:
     """func(ptr *T, val T)"""
-    return code.body(_POINTER + code.argument(16, width) + code.atomic(_STORE[width], width) + code.RETURN)
+    value = code.argument(16, width)
+    return _body(width, _POINTER + value + code.atomic(_STORE[width], width), _plain_store(width, value) if width > 1 else b"")
+
+
+def _plain_modify(opcodes: dict[int, int], width: int) -> bytes:
+    value = code.argument(16, width)
+    if width == 1:
+        return b""
+    return _plain_store(width, value if opcodes is _EXCHANGE else _plain_load(width) + value + _PLAIN[opcodes[width]])
 
 
 def _modify(opcodes: dict[int, int], width: int) -> bytes:
     """func(ptr *T, val T)"""
-    return code.body(_POINTER + code.argument(16, width) + code.atomic(opcodes[width], width) + code.DROP + code.RETURN)
+    aligned = _POINTER + code.argument(16, width) + code.atomic(opcodes[width], width) + code.DROP
+    return _body(width, aligned, _plain_modify(opcodes, width))
 
 
 def _modify_get_old(opcodes: dict[int, int], width: int) -> bytes:
     """func(ptr *T, val T) (old T)"""
-    value = _POINTER + code.argument(16, width) + code.atomic(opcodes[width], width)
-    return code.body(code.result(24, width, value) + code.RETURN)
+    aligned = code.result(24, width, _POINTER + code.argument(16, width) + code.atomic(opcodes[width], width))
+    plain = code.result(24, width, _plain_load(width)) + _plain_modify(opcodes, width) if width > 1 else b""
+    return _body(width, aligned, plain)
 
 
 def _add_get_new(width: int) -> bytes:
     """func(ptr *T, delta T) (new T)"""
-    add = code.I32_ADD if width == 4 else code.I64_ADD
-    value = _POINTER + code.argument(16, width) + code.atomic(_ADD[width], width) + code.argument(16, width) + add
-    return code.body(code.result(24, width, value) + code.RETURN)
+    value = _POINTER + code.argument(16, width) + code.atomic(_ADD[width], width) + code.argument(16, width) + _PLAIN[_ADD[width]]
+    return _body(width, code.result(24, width, value), _plain_modify(_ADD, width) + code.result(24, width, _plain_load(width)))
 
 
 def _compare_and_swap(width: int) -> bytes:
     """func(ptr *T, old, new T) (swapped bool)"""
     equal = code.I32_EQ if width == 4 else code.I64_EQ
     old, new = code.argument(16, width), code.argument(16 + width, width)
+    swapped = 16 + 8 * (width // 4)
     value = _POINTER + old + new + code.atomic(_COMPARE_EXCHANGE[width], width) + old + equal
-    return code.body(code.result(16 + 8 * (width // 4), 1, value) + code.RETURN)
+    plain = (code.result(swapped, 1, _plain_load(width) + old + equal)
+             + code.argument(swapped, 1) + code.IF + _plain_store(width, new) + code.END)
+    return _body(width, code.result(swapped, 1, value), plain)
 
 
 def _bodies() -> Iterator[tuple[str, bytes]]:

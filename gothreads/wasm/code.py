@@ -20,8 +20,9 @@ GO_FUNC = FuncType(I32, I32)
 END = b"\x0b"
 UNREACHABLE = b"\x00"
 DROP = b"\x1a"
-IF = b"\x04\x40"
-I32_ADD, I32_SUB, I32_EQ, I64_ADD, I64_EQ = b"\x6a", b"\x6b", b"\x46", b"\x7c", b"\x51"
+LOOP, IF, ELSE = b"\x03\x40", b"\x04\x40", b"\x05"
+I32_ADD, I32_SUB, I32_EQ, I32_AND, I32_OR = b"\x6a", b"\x6b", b"\x46", b"\x71", b"\x72"
+I64_ADD, I64_EQ, I64_AND, I64_OR = b"\x7c", b"\x51", b"\x83", b"\x84"
 WRAP, EXTEND_U = b"\xa7", b"\xad"
 FENCE = b"\xfe\x03\x00"
 NOTIFY, WAIT32 = b"\xfe\x00\x02\x00", b"\xfe\x01\x02\x00"
@@ -49,6 +50,10 @@ def global_get(index: int) -> bytes:
 
 def global_set(index: int) -> bytes:
     return b"\x24" + uleb(index)
+
+
+def br_if(label: int) -> bytes:
+    return b"\x0d" + uleb(label)
 
 
 def call(function: int) -> bytes:

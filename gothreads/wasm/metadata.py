@@ -12,7 +12,7 @@ from gothreads.signature import Signature
 
 SECTION = "gothreads"
 #: Counts up when modules and hosts of different counts cannot work together.
-ABI = 1
+ABI = 2
 MODELS = ("threaded", "single")
 BUILD_MODES = ("exe", "c-shared")
 _LARGEST = 16 << 20

@@ -215,11 +215,12 @@ class _Rewrite:
             + code.call_go(self.function("runtime.mstart")) + code.call(self.function("wasm_pc_f_loop"))))
         # An extra M, for a caller: taken on the bootstrap stack, attached on its own g0, then at rest on its goroutine, from
         # below the frame that leave records. The first enter refills Go's list of extra Ms: without it the next take waits for ever.
-        self.add_entry("gt_attach", FuncType(code.I32, b""), code.body(
+        # It returns the goroutine.
+        self.add_entry("gt_attach", FuncType(code.I32, code.I32), code.body(
             code.local_get(0) + code.global_set(code.SP)
             + code.call(self.exported["gt_take"]) + take_g + at(current, 64)
             + code.call(self.exported["gt_attach"]) + take_g + at(current, 40)
-            + code.call(self.exported["gt_enter"]) + code.DROP + code.call(self.exported["gt_leave"])))
+            + code.call(self.exported["gt_enter"]) + code.DROP + code.call(self.exported["gt_leave"]) + current))
         self.add_entry("gt_detach", code.VOID, code.body(
             code.call(self.exported["gt_g0"]) + take_g + at(current, 64) + code.call(self.exported["gt_detach"])))
         # The monotonic clock of this instance's store, without the offset.

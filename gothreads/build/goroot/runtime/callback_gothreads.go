@@ -121,14 +121,3 @@ func gtImportEnter() {
 //go:wasmexport gt_import_enter
 //go:nosplit
 func gtKeepImportEnter() { gtImportEnter() }
-
-// counts writes what statistics need: goroutines, Ms, garbage collections, heap bytes in use.
-//
-//go:wasmexport gothreads_counts
-func gothreadsCounts(p unsafe.Pointer) {
-	out := (*[4]uint64)(p)
-	out[0] = uint64(NumGoroutine())
-	out[1] = uint64(mcount())
-	out[2] = uint64(memstats.numgc)
-	out[3] = gcController.heapLive.Load()
-}

@@ -10,7 +10,8 @@ import (
 // gothreads replaces it in the linked module by the WebAssembly instructions that Go has no words for.
 
 type mOS struct {
-	waitsema uint32 // semaphore for parking on locks
+	waitsema    uint32  // semaphore for parking on locks
+	loopCheckPC uintptr // where the loop's check that runs now returns to
 }
 
 //go:wasmimport gothreads ncpu

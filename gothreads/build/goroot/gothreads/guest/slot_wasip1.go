@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"runtime"
 	"strings"
 	"sync"
 	"unsafe"
@@ -77,6 +78,22 @@ func request(p unsafe.Pointer, nameLength uint32) {
 //go:wasmexport gothreads_handlers
 func handlerNames(p unsafe.Pointer) {
 	(*slot)(p).reply([]byte(strings.Join(names(), "\n")), statusOK)
+}
+
+// The most of a traceback that stacks replies with.
+const mostStacks = 64 << 20
+
+// stacks replies with the traceback of all goroutines.
+//
+//go:wasmexport gothreads_stacks
+func stacks(p unsafe.Pointer) {
+	out := make([]byte, 64<<10)
+	n := runtime.Stack(out, true)
+	for n == len(out) && n < mostStacks {
+		out = make([]byte, 2*len(out))
+		n = runtime.Stack(out, true)
+	}
+	(*slot)(p).reply(out[:n], statusOK)
 }
 
 // release lets go of both blocks of a slot that the host will not use for a while.

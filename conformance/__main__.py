@@ -1,0 +1,105 @@
+"""Go's own tests of its standard library, on threads and stock, side by side.
+
+    python -m conformance                        all of std, and what Go's release process runs besides: about an hour and a half
+    python -m conformance sync/... encoding/json
+    python -m conformance --smoke --threaded-only --go /path/to/go1.25/bin/go
+    python -m conformance --repeat 50            the packages that a scheduler breaks first, fifty times over
+
+Interrupted, it goes on where it was. The table is conformance/results/<version>.md; the figures beside it are .json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from conformance.plan import REPEATED, SMOKE, Run, packages, variants
+from conformance.record import Record, perform
+from conformance.table import Row, regressions, write
+from gothreads.build.overlay import fingerprint
+from gothreads.build.toolchain import Toolchain, find_go
+from gothreads.errors import GothreadsError
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("packages", nargs="*", help="packages or patterns, as go list takes them (default: all of std, and the variants)")
+    parser.add_argument("--smoke", action="store_true", help=f"only {', '.join(SMOKE)}")
+    parser.add_argument("--repeat", type=int, metavar="N", help=f"{', '.join(REPEATED)} (or the packages given), threaded, N times each")
+    parser.add_argument("--threaded-only", action="store_true", help="no stock runs to compare with")
+    parser.add_argument("--again", action="store_true", help="also what has been run before")
+    parser.add_argument("--go", metavar="PATH", help="the go command to use")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where results go (default: %(default)s)")
+    arguments = parser.parse_args()
+    console = Console(stderr=True, highlight=False)
+    try:
+        toolchain = find_go(arguments.go)
+        return _conform(arguments, toolchain, console)
+    except GothreadsError as error:
+        console.print(str(error), markup=False)
+        return 1
+    except subprocess.CalledProcessError as error:
+        console.print(error.stderr or str(error), markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from here")
+        return 130
+
+
+def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Console) -> int:
+    named = arguments.packages or (SMOKE if arguments.smoke else REPEATED if arguments.repeat else ("std",))
+    runs = [Run(package) for package in packages(toolchain, named)]
+    if not (arguments.packages or arguments.smoke or arguments.repeat):
+        runs += variants()
+    models = ("threaded",) if arguments.threaded_only or arguments.repeat else ("single", "threaded")
+    count = arguments.repeat or 1
+    # What a record depends on, but for the host's own code: --again after changing that.
+    key = f"{toolchain.version} {fingerprint()} wasmtime {importlib.metadata.version('wasmtime')} x{count}"
+    records = arguments.out / "records" / toolchain.version
+    rows = [Row(run) for run in runs]
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(runs) * len(models))
+        for row in rows:
+            for model in models:
+                path = records / f"{row.run.slug}-{model}{f'-x{count}' if count > 1 else ''}.json"
+                record = None if arguments.again else Record.load(path)
+                if record is None or record.key != key:
+                    what = f"{row.run.name} {model}"
+                    progress.update(task, description=what)
+                    shown = [0.0]
+
+                    def running(test: str, what: str = what, shown: list[float] = shown) -> None:
+                        if time.monotonic() - shown[0] > 0.2:
+                            shown[0] = time.monotonic()
+                            progress.update(task, description=f"{what} {test}")
+                    record = perform(row.run, model, arguments.go, key, count, running)
+                    record.save(path)
+                    console.print(f"{record.verdict:10} {what}: {record.count('pass')} passed, {record.count('fail')} failed, "
+                                  f"{record.count('skip')} skipped, {record.seconds:.0f} s", markup=False, soft_wrap=True)
+                setattr(row, model, record)
+                progress.advance(task)
+    whole = not (arguments.packages or arguments.smoke or arguments.repeat)
+    if whole:
+        write(rows, toolchain, arguments.out)
+    failed = regressions(rows)
+    for row in failed:
+        assert row.threaded is not None
+        for test, lines in row.threaded.output.items():
+            console.print(f"\n{row.run.name} {test}\n" + "\n".join(lines), markup=False, soft_wrap=True)
+    console.print(f"{len(rows)} runs, {len(failed)} that pass stock and fail threaded" if "single" in models
+                  else f"{len(rows)} runs, {len(failed)} fail")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

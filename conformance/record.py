@@ -1,0 +1,105 @@
+"""One run and what came of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conformance.plan import Run
+from gothreads.files import write_atomically
+from gothreads.gotest import TestOptions, command
+
+#: A line that t.Skip, t.Error and t.Log write.
+_SAID = re.compile(r"\s+[\w./-]+\.go:\d+: (.*)")
+_KEPT_LINES, _KEPT_LETTERS = 60, 300
+
+#: Told what runs now: the test's name.
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Record:
+    """`verdict` and the values of `tests` are go test's: pass, fail, skip; a package whose tests did not compile is build-fail."""
+
+    package: str
+    variant: str
+    model: str
+    key: str
+    verdict: str = "fail"
+    seconds: float = 0.0
+    tests: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)  # of the skipped
+    output: dict[str, list[str]] = field(default_factory=dict)  # of the failed: the last lines; under "", the package's
+
+    def count(self, verdict: str) -> int:
+        return sum(1 for v in self.tests.values() if v == verdict)
+
+    @classmethod
+    def load(cls, path: Path) -> Record | None:
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):  # none, or cut short
+            return None
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(asdict(self), indent=1).encode())
+
+
+def perform(run: Run, model: str, go: str | None, key: str, count: int, progress: Progress) -> Record:
+    """Run it: go test, on threads or stock."""
+    # vet reads files itself, and finds an overlaid folder incomplete.
+    rest = ("-json", "-vet=off", f"-count={count}", "-timeout=20m", *run.flags, run.package, *run.binary_flags)
+    arguments, environment = command(TestOptions(model, True, go, rest))
+    environment |= run.environment
+    record = Record(run.package, run.variant, model, key)
+    output: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_KEPT_LINES))
+    begin = time.monotonic()
+    with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                _take(record, _event(line), output, progress)
+        except BaseException:
+            process.terminate()
+            raise
+    record.seconds = round(time.monotonic() - begin, 1)
+    if record.verdict in ("fail", "build-fail"):
+        record.output |= {"": list(output[""])}
+    return record
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    return event if isinstance(event, dict) else {"Action": "output", "Output": line}
+
+
+def _take(record: Record, event: dict[str, Any], output: dict[str, deque[str]], progress: Progress) -> None:
+    action, test = event.get("Action"), event.get("Test", "")
+    if action in ("output", "build-output"):
+        output[test].append(event.get("Output", "").rstrip("\n")[:_KEPT_LETTERS])
+    elif action == "run":
+        progress(test)
+    elif action == "build-fail":
+        record.verdict = "build-fail"
+    elif action in ("pass", "fail", "skip"):
+        if test:
+            # Repeated tests: the worst of them counts.
+            record.tests[test] = "fail" if "fail" in (action, record.tests.get(test)) else action
+            if action == "skip":
+                record.reasons[test] = next((found[1] for line in reversed(output[test]) if (found := _SAID.match(line))), "")
+            elif action == "fail":
+                record.output[test] = list(output[test])
+            output.pop(test, None)
+        elif record.verdict != "build-fail":
+            record.verdict = action

@@ -1,0 +1,141 @@
+"""Looking into a running module: how many goroutines do what, which callers wait, the stacks.
+
+It must work when nothing else does, so it has a caller and a thread of its own: all others may be blocked. What is asked of
+Go still needs a P for a moment; a module built without preemption whose loops hold all Ps answers late.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gothreads.callback_m import CallbackM, CallbackMCache
+from gothreads.errors import GothreadsError
+from gothreads.host import ffi
+from gothreads.host.instance import Instances
+from gothreads.shared_memory import SharedMemory
+from gothreads.state import GoStatistics
+from gothreads.wasm import layout
+from gothreads.workers import Workers
+
+T = TypeVar("T")
+
+_HEADER = re.compile(r"goroutine (\d+) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[(.*)\]:$")
+#: What the stack of a caller at rest is.
+_AT_REST = "runtime.goexit"
+_INSPECTOR = "gothreads/guest.stacks"
+
+
+@dataclass(frozen=True)
+class Goroutine:
+    """`state` is Go's word for what it does or waits for, such as "chan receive, 2 minutes"; `stack` the rest of its traceback."""
+
+    id: int
+    state: str
+    stack: str
+
+    def __str__(self) -> str:
+        return f"goroutine {self.id} [{self.state}]:\n{self.stack}"
+
+
+def parse_goroutines(text: str) -> list[Goroutine]:
+    """From Go's traceback of all goroutines. Left out: callers at rest, and the one that took the traceback."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        header, _, stack = block.partition("\n")
+        match = _HEADER.match(header)
+        if match is not None and not stack.startswith((_AT_REST, _INSPECTOR)):
+            found.append(Goroutine(int(match[1]), match[2], stack.rstrip()))
+    return found
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What all goroutines do at one moment, the world stopped. `calls`: caller -> since when; `blocked`: those that wait."""
+
+    calls: dict[CallbackM, float]
+    blocked: frozenset[CallbackM]
+    busy: bool  # something runs, or could, or will when a timer fires or a host call returns
+
+    @property
+    def still(self) -> bool:
+        """Nothing will happen any more unless somebody calls."""
+        return not self.busy and len(self.blocked) == len(self.calls)
+
+
+class Inspector:
+    """`in_flight` tells the callers that threads have; `guarded` runs something in the app, as calls are run."""
+
+    def __init__(self, instances: Instances, memory: SharedMemory, stack: int, ended: Callable[[], bool], attaching: threading.Lock,
+                 in_flight: Callable[[], dict[CallbackM, float]], guarded: Callable[[Callable[[], Any]], Any]) -> None:
+        self._memory, self._in_flight, self._guarded = memory, in_flight, guarded
+        self._cache = CallbackMCache(instances, memory, 1, None, ended, attaching)
+        self._worker = Workers(1, stack)
+
+    @property
+    def in_use(self) -> int:
+        """1 while it may be in the module's code."""
+        return self._cache.in_use
+
+    def statistics(self, timeout: float) -> GoStatistics | None:
+        """None when Go does not answer in time, or the app ends."""
+        def look(caller: CallbackM) -> GoStatistics:
+            calls, now = self._in_flight(), time.monotonic()
+            blocked = sorted((now - calls[c] for c in self._blocked(caller, calls)), reverse=True)
+            goroutines, running, runnable, waiting, syscalls, timers, ms, collections, heap = self._counts(caller, exact=False)
+            return GoStatistics(goroutines, running, runnable, waiting, syscalls, timers, ms, collections, heap, tuple(blocked))
+        try:
+            return self._ask(look, timeout)
+        except (GothreadsError, TimeoutError):
+            return None
+
+    def moment(self, timeout: float) -> Moment:
+        """What goes on, exactly. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        def look(caller: CallbackM) -> Moment:
+            calls = self._in_flight()
+            _, running, runnable, _, syscalls, timers, *_ = self._counts(caller, exact=True)
+            return Moment(calls, frozenset(self._blocked(caller, calls)), bool(running or runnable or syscalls or timers))
+        return self._ask(look, timeout)
+
+    def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
+        """All goroutines with their stacks. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        return parse_goroutines(self._ask(lambda caller: caller.slot.stacks(), timeout))
+
+    def close(self) -> None:
+        self._worker.close()
+        self._cache.wake_all()
+
+    def _ask(self, look: Callable[[CallbackM], T], timeout: float | None) -> T:
+        def work() -> T:
+            caller = self._cache.acquire()
+            try:
+                return look(caller)
+            finally:
+                self._cache.release(caller)
+        future: Future[T] = self._worker.submit(lambda: self._guarded(work))
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    def _counts(self, caller: CallbackM, *, exact: bool) -> list[int]:
+        counts = caller.function("gothreads_counts", 2)
+        counts.values[0].i32, counts.values[1].i32 = layout.COUNTS, exact
+        counts()
+        return [self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(layout.COUNTED)]
+
+    def _blocked(self, caller: CallbackM, calls: dict[CallbackM, float]) -> list[CallbackM]:
+        blocked = caller.function("gothreads_blocked", 1)
+        found = []
+        for other in calls:
+            blocked.values[0].i32 = ffi.signed32(other.goroutine & 0xFFFFFFFF)
+            blocked()
+            if blocked.values[0].i32:
+                found.append(other)
+        return found
