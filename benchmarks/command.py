@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 
-def run(doc: str | None, measure: Callable[[int], dict[str, Any]], show: Callable[[dict[str, Any], int], None]) -> int:
+def run(doc: str | None, measure: Callable[[int], dict[str, Any]], show: Callable[[dict[str, Any], int], None], rounds: int = 7) -> int:
     """Measure so many rounds, and show the figures, or give them as JSON. The exit code."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     found = measure(arguments.rounds)

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from conformance.plan import REPEATED, SMOKE, Run, packages, variants
+from conformance.plan import REPEATED, SMOKE, packages, plain, variants
 from conformance.record import Record, perform
 from conformance.table import Row, regressions, write
 from gothreads.build.overlay import fingerprint
@@ -57,7 +57,7 @@ def main() -> int:
 
 def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Console) -> int:
     named = arguments.packages or (SMOKE if arguments.smoke else REPEATED if arguments.repeat else ("std",))
-    runs = [Run(package) for package in packages(toolchain, named)]
+    runs = [plain(toolchain, package) for package in packages(toolchain, named)]
     if not (arguments.packages or arguments.smoke or arguments.repeat):
         runs += variants()
     models = ("threaded",) if arguments.threaded_only or arguments.repeat else ("single", "threaded")
@@ -73,7 +73,8 @@ def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Conso
             for model in models:
                 path = records / f"{row.run.slug}-{model}{f'-x{count}' if count > 1 else ''}.json"
                 record = None if arguments.again else Record.load(path)
-                if record is None or record.key != key:
+                wanted = f"{key} without {row.run.left_out[0]}" if row.run.left_out else key
+                if record is None or record.key != wanted:
                     what = f"{row.run.name} {model}"
                     progress.update(task, description=what)
                     shown = [0.0]
@@ -82,7 +83,7 @@ def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Conso
                         if time.monotonic() - shown[0] > 0.2:
                             shown[0] = time.monotonic()
                             progress.update(task, description=f"{what} {test}")
-                    record = perform(row.run, model, arguments.go, key, count, running)
+                    record = perform(row.run, model, arguments.go, wanted, count, running)
                     record.save(path)
                     console.print(f"{record.verdict:10} {what}: {record.count('pass')} passed, {record.count('fail')} failed, "
                                   f"{record.count('skip')} skipped, {record.seconds:.0f} s", markup=False, soft_wrap=True)

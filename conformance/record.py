@@ -56,7 +56,8 @@ class Record:
 def perform(run: Run, model: str, go: str | None, key: str, count: int, progress: Progress) -> Record:
     """Run it: go test, on threads or stock."""
     # vet reads files itself, and finds an overlaid folder incomplete.
-    rest = ("-json", "-vet=off", f"-count={count}", "-timeout=20m", *run.flags, run.package, *run.binary_flags)
+    left_out = () if run.left_out is None else (f"-skip={run.left_out[0]}",)
+    rest = ("-json", "-vet=off", f"-count={count}", "-timeout=20m", *run.flags, *left_out, run.package, *run.binary_flags)
     arguments, environment = command(TestOptions(model, True, go, rest))
     environment |= run.environment
     record = Record(run.package, run.variant, model, key)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import gothreads
+from gothreads.build.toolchain import find_go
 from gothreads.cli import main
 from gothreads.gotest import command, options
 
@@ -50,6 +54,22 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+func TestSlow(t *testing.T) {
+	if os.Getenv("SLOW") != "" {
+		for { // a loop without calls
+		}
+	}
+}
+
+func BenchmarkSum(b *testing.B) {
+	b.RunParallel(func(pb *testing.PB) {
+		n := 0
+		for pb.Next() {
+			n++
+		}
+	})
+}
+
 func TestFails(t *testing.T) {
 	if len(os.Args) > 0 && os.Getenv("FAIL") != "" {
 		t.Fatal("as asked")
@@ -74,11 +94,43 @@ def sums(tmp_path: Path) -> Path:
 def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) -> None:
     passed = run(sums, "-v", "-count=1")
     assert passed.returncode == 0, passed.stdout + passed.stderr
-    assert passed.stdout.count("--- PASS") == 3
+    assert passed.stdout.count("--- PASS") == 4
     failed = run(sums, "-run", "Fails", "-ldflags", "-w", FAIL="1")
     assert failed.returncode == 1
     assert "as asked" in failed.stdout
     assert "--- FAIL: TestFails" in failed.stdout
+
+
+def test_json_cpu_and_count_are_gos_own(sums: Path) -> None:
+    done = run(sums, "-json", "-cpu", "1,2,4", "-count=2", "-run", "Files")
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sum(e["Action"] == "pass" and "Test" in e for e in events) == 6
+    assert events[-1]["Action"] == "pass"
+
+
+def test_benchmarks_run_on_all_procs(sums: Path) -> None:
+    done = run(sums, "-run", "^$", "-bench", "Sum", "-benchtime", "1000x", "-benchmem")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^BenchmarkSum-2\s+1000\s+[\d.]+ ns/op\s+\d+ B/op", done.stdout, re.MULTILINE)
+
+
+def test_a_timeout_panics_with_the_stacks(sums: Path) -> None:
+    begin = time.monotonic()
+    done = run(sums, "-timeout", "2s", "-run", "Slow", SLOW="1")
+    assert done.returncode == 1
+    assert "panic: test timed out after 2s" in done.stdout
+    assert "TestSlow" in done.stdout
+    assert time.monotonic() - begin < 60
+
+
+def test_go_exec_alone_runs_stock_go(sums: Path) -> None:
+    go_exec = f"{sys.executable} -m gothreads go-exec"
+    environment = os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "GIVEN": "on"}
+    done = subprocess.run([find_go().go, "test", "-exec", go_exec, "-run", "Files", "-v", "."], cwd=sums, capture_output=True, text=True, timeout=110,
+                          env=environment | {"PYTHONPATH": str(Path(gothreads.__file__).parent.parent)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--- PASS: TestFiles" in done.stdout
 
 
 def test_stock_go_is_the_baseline(sums: Path) -> None:

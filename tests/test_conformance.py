@@ -1,0 +1,83 @@
+"""The conformance runner: Go's own tests, really run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conformance.plan import Run, packages, variants
+from conformance.record import Record
+from conformance.table import Row, reason, regressions, write
+from gothreads.build.toolchain import find_go
+
+ROOT = Path(__file__).parent.parent
+
+
+def conform(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "conformance", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=110)
+
+
+def test_packages_are_run_on_both_and_not_again(tmp_path: Path) -> None:
+    first = conform("container/ring", "--out", str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    assert "container/ring single: " in first.stderr
+    assert "container/ring threaded: " in first.stderr
+    assert "1 runs, 0 that pass stock and fail threaded" in first.stderr
+    [path] = tmp_path.rglob("container-ring-threaded.json")
+    record = Record.load(path)
+    assert record is not None
+    assert (record.verdict, record.count("fail")) == ("pass", 0)
+    assert record.count("pass") >= 5
+    again = conform("container/ring", "--out", str(tmp_path))
+    assert again.returncode == 0
+    assert "container/ring single: " not in again.stderr
+    wrong = conform("no/such/package", "--out", str(tmp_path))
+    assert wrong.returncode == 1
+    assert "no/such/package" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def record(model: str, verdict: str, **tests: str) -> Record:
+    return Record("p", "", model, "k", verdict, 1.0, tests, {t: "skipping in short mode" for t, v in tests.items() if v == "skip"})
+
+
+@pytest.mark.parametrize(("single", "threaded", "bad"), [
+    (record("single", "pass", A="pass"), record("threaded", "pass", A="pass"), False),
+    (record("single", "pass", A="pass"), record("threaded", "fail", A="fail"), True),
+    (record("single", "pass", A="pass"), record("threaded", "build-fail"), True),
+    (record("single", "fail", A="fail"), record("threaded", "fail", A="fail"), False),
+    (record("single", "fail", A="fail", B="pass"), record("threaded", "fail", A="fail", B="fail"), True),
+    (record("single", "fail", A="fail", B="pass"), record("threaded", "fail", A="fail"), True),
+    (None, record("threaded", "fail"), True),
+    (None, record("threaded", "skip"), False),
+])
+def test_what_counts_as_a_regression(single: Record | None, threaded: Record, bad: bool) -> None:
+    assert bool(regressions([Row(Run("p"), single, threaded)])) is bad
+
+
+def test_the_table_lists_every_run_and_every_reason(tmp_path: Path) -> None:
+    row = Row(Run("p"), record("single", "pass", A="pass", B="skip"), record("threaded", "pass", A="pass", B="pass", C="skip"))
+    write([row], find_go(), tmp_path)
+    [text] = [path.read_text() for path in tmp_path.glob("*.md")]
+    assert "| p | pass | pass | 2 | 1 | 1 | 1 too slow for -short, or wasm |" in text
+    assert "Pass stock and fail threaded: **0**" in text
+    [figures] = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert figures["runs"][0]["threaded"]["skipped"] == {"C": "skipping in short mode"}
+
+
+def test_reasons_and_what_is_run() -> None:
+    assert reason("skipping test: no external network on wasip1") == "need the Internet"
+    assert reason("something new") == "something new"
+    assert reason("") == "no reason given by the test"
+    found = packages(find_go(), ["sync/..."])
+    assert found == ["sync", "sync/atomic"]
+    assert len({run.slug for run in variants()}) == len(variants())
+
+
+def test_a_cut_record_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"package": "p", ')
+    assert Record.load(tmp_path / "x.json") is None
