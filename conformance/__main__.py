@@ -11,6 +11,7 @@ Interrupted, it goes on where it was. The table is conformance/results/<version>
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from conformance.plan import REPEATED, SMOKE, packages, plain, variants
+from conformance import programs
+from conformance.plan import REPEATED, SMOKE, Run, packages, plain, variants
 from conformance.record import Record, perform
 from conformance.table import Row, regressions, write
+from gothreads.build.edits import TEST_EDITS
 from gothreads.build.overlay import fingerprint
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import GothreadsError
@@ -58,12 +61,11 @@ def main() -> int:
 def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Console) -> int:
     named = arguments.packages or (SMOKE if arguments.smoke else REPEATED if arguments.repeat else ("std",))
     runs = [plain(toolchain, package) for package in packages(toolchain, named)]
-    if not (arguments.packages or arguments.smoke or arguments.repeat):
+    whole = not (arguments.packages or arguments.smoke or arguments.repeat)
+    if whole:
         runs += variants()
     models = ("threaded",) if arguments.threaded_only or arguments.repeat else ("single", "threaded")
     count = arguments.repeat or 1
-    # What a record depends on, but for the host's own code: --again after changing that.
-    key = f"{toolchain.version} {fingerprint()} wasmtime {importlib.metadata.version('wasmtime')} x{count}"
     records = arguments.out / "records" / toolchain.version
     rows = [Row(run) for run in runs]
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
@@ -73,8 +75,8 @@ def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Conso
             for model in models:
                 path = records / f"{row.run.slug}-{model}{f'-x{count}' if count > 1 else ''}.json"
                 record = None if arguments.again else Record.load(path)
-                wanted = f"{key} without {row.run.left_out[0]}" if row.run.left_out else key
-                if record is None or record.key != wanted:
+                key = _key(toolchain, row.run, model, count)
+                if record is None or record.key != key:
                     what = f"{row.run.name} {model}"
                     progress.update(task, description=what)
                     shown = [0.0]
@@ -83,23 +85,40 @@ def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Conso
                         if time.monotonic() - shown[0] > 0.2:
                             shown[0] = time.monotonic()
                             progress.update(task, description=f"{what} {test}")
-                    record = perform(row.run, model, arguments.go, wanted, count, running)
+                    record = perform(row.run, model, arguments.go, key, count, running)
                     record.save(path)
                     console.print(f"{record.verdict:10} {what}: {record.count('pass')} passed, {record.count('fail')} failed, "
                                   f"{record.count('skip')} skipped, {record.seconds:.0f} s", markup=False, soft_wrap=True)
                 setattr(row, model, record)
                 progress.advance(task)
-    whole = not (arguments.packages or arguments.smoke or arguments.repeat)
+        key = _key(toolchain, Run("programs"), "threaded", 1)
+        ran = programs.load(records / "programs.json", key) if whole and not arguments.again else None
+        if whole and ran is None:
+            ran = programs.perform(toolchain, records, lambda what: progress.update(task, description=what))
+            programs.save(records / "programs.json", key, ran)
     if whole:
-        write(rows, toolchain, arguments.out)
+        write(rows, ran or [], toolchain, arguments.out)
     failed = regressions(rows)
+    differ = [program for program in ran or () if not program.ok]
+    for program in differ:
+        console.print(f"{program.name}: native {program.done['native']}, threaded {program.done['threaded']}", markup=False, soft_wrap=True)
     for row in failed:
         assert row.threaded is not None
         for test, lines in row.threaded.output.items():
             console.print(f"\n{row.run.name} {test}\n" + "\n".join(lines), markup=False, soft_wrap=True)
     console.print(f"{len(rows)} runs, {len(failed)} that pass stock and fail threaded" if "single" in models
                   else f"{len(rows)} runs, {len(failed)} fail")
-    return 1 if failed else 0
+    return 1 if failed or differ else 0
+
+
+def _key(toolchain: Toolchain, run: Run, model: str, count: int) -> str:
+    """What a record depends on, but for the host's own code: --again after changing that."""
+    ours = "" if model == "single" else f" {fingerprint()} {_digest(repr(TEST_EDITS))}"
+    return f"{toolchain.version} wasmtime {importlib.metadata.version('wasmtime')} {_digest(repr(run))} x{count}{ours}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

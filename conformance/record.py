@@ -19,6 +19,8 @@ from gothreads.gotest import TestOptions, command
 #: A line that t.Skip, t.Error and t.Log write.
 _SAID = re.compile(r"\s+[\w./-]+\.go:\d+: (.*)")
 _KEPT_LINES, _KEPT_LETTERS = 60, 300
+#: A test that has begun and has not ended.
+RUNNING = "running"
 
 #: Told what runs now: the test's name.
 Progress = Callable[[str], None]
@@ -72,9 +74,20 @@ def perform(run: Run, model: str, go: str | None, key: str, count: int, progress
             process.terminate()
             raise
     record.seconds = round(time.monotonic() - begin, 1)
-    if record.verdict in ("fail", "build-fail"):
-        record.output |= {"": list(output[""])}
+    _close(record, output, process.returncode)
     return record
+
+
+def _close(record: Record, output: dict[str, deque[str]], code: int) -> None:
+    """What broke off has failed: a test that began and did not end, a package whose go test says so by its exit code only."""
+    unfinished = [test for test, verdict in record.tests.items() if verdict == RUNNING]
+    for test in unfinished:
+        record.tests[test] = "fail"
+        record.output[test] = list(output[test])
+    if (unfinished or code) and record.verdict != "build-fail":
+        record.verdict = "fail"
+    if record.verdict in ("fail", "build-fail"):
+        record.output[""] = list(output[""])
 
 
 def _event(line: str) -> dict[str, Any]:
@@ -90,6 +103,7 @@ def _take(record: Record, event: dict[str, Any], output: dict[str, deque[str]], 
     if action in ("output", "build-output"):
         output[test].append(event.get("Output", "").rstrip("\n")[:_KEPT_LETTERS])
     elif action == "run":
+        record.tests.setdefault(test, RUNNING)
         progress(test)
     elif action == "build-fail":
         record.verdict = "build-fail"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.plan import Run
+from conformance.programs import Program, markdown
 from conformance.record import Record
 from gothreads.build.toolchain import Toolchain
 from gothreads.files import write_atomically
@@ -62,13 +63,14 @@ def reason(said: str) -> str:
     return next((why for pattern, why in REASONS if re.search(pattern, said)), said or "no reason given by the test")
 
 
-def write(rows: Sequence[Row], toolchain: Toolchain, folder: Path) -> None:
+def write(rows: Sequence[Row], programs: list[Program], toolchain: Toolchain, folder: Path) -> None:
     """Both forms of the table."""
     folder.mkdir(parents=True, exist_ok=True)
     version = toolchain.version
-    figures = {"go": version, "wasmtime": importlib.metadata.version("wasmtime"), "runs": [_figures(row) for row in rows]}
+    figures = {"go": version, "wasmtime": importlib.metadata.version("wasmtime"), "runs": [_figures(row) for row in rows],
+               "programs": {program.name: program.done for program in programs}}
     write_atomically(folder / f"{version}.json", (json.dumps(figures, indent=1) + "\n").encode())
-    write_atomically(folder / f"{version}.md", _markdown(rows, figures).encode())
+    write_atomically(folder / f"{version}.md", "\n".join([*_markdown(rows, figures), *markdown(programs), ""]).encode())
 
 
 def _figures(row: Row) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def _figures(row: Row) -> dict[str, Any]:
     return figures
 
 
-def _markdown(rows: Sequence[Row], figures: dict[str, Any]) -> str:
+def _markdown(rows: Sequence[Row], figures: dict[str, Any]) -> list[str]:
     lines = [f"# Go's own tests: {figures['go']}, wasmtime {figures['wasmtime']}", "",
              "Written by `python -m conformance`. Tests count with their subtests; *more* are those that stock skips, or does not get to, and",
              "that pass threaded. Why each test was skipped is in the .json beside this; here the reasons are put in a few words.", "",
@@ -92,7 +94,7 @@ def _markdown(rows: Sequence[Row], figures: dict[str, Any]) -> str:
             continue
         lines.append(f"| {row.run.name} | {_verdict(row.single)} | {_verdict(threaded)} | {threaded.count('pass')} | {_more(row)} "
                      f"| {threaded.count('skip')} | {_why(threaded)}{_left_out(row.run)} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _summary(rows: Sequence[Row]) -> str:

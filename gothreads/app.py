@@ -211,10 +211,13 @@ class App(ABC):
 
     def _submit(self, call: Callable[[], Any]) -> Future[Any]:
         """Run a call on a worker; after the end, raises its cause."""
+        return self._submit_to(self._workers, call)
+
+    def _submit_to(self, workers: Workers, call: Callable[[], Any]) -> Future[Any]:
         if self._cause is not None:
             raise self._error()
         try:
-            return self._workers.submit(lambda: self._guarded(call))
+            return workers.submit(lambda: self._guarded(call))
         except AppClosed:
             raise self._error() from None
 
@@ -381,13 +384,17 @@ class App(ABC):
         while not self._sweep_once():
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
-        self._workers.close()
+        self._close_workers()
         self._streams.stdout.flush()
         self._streams.stderr.flush()
         with self._lock:
             self._state = self._final
         self._left.set()
         self._free_if_wanted()
+
+    def _close_workers(self) -> None:
+        """End the threads that calls are handed to."""
+        self._workers.close()
 
     def _free_if_wanted(self) -> None:
         with self._lock:

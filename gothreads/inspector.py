@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from gothreads.callback_m import CallbackM, CallbackMCache
 from gothreads.errors import GothreadsError
@@ -54,26 +54,28 @@ def parse_goroutines(text: str) -> list[Goroutine]:
     return found
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What all goroutines do at one moment, the world stopped. `calls`: caller -> since when; `blocked`: those that wait."""
+class Counts(NamedTuple):
+    """What Go's side counts, in its order (inspect_gothreads.go)."""
 
-    calls: dict[CallbackM, float]
-    blocked: frozenset[CallbackM]
-    busy: bool  # something runs, or could, or will when a timer fires or a host call returns
-
-    @property
-    def still(self) -> bool:
-        """Nothing will happen any more unless somebody calls."""
-        return not self.busy and len(self.blocked) == len(self.calls)
+    goroutines: int
+    running: int
+    runnable: int
+    waiting: int
+    syscalls: int
+    timers: int
+    ms: int
+    collections: int
+    heap: int
+    blocked: int  # callers whose goroutines wait
+    busy: int     # what goes on, or will when a timer fires or a host call returns; the runtime's own, such as a collection, too
 
 
 class Inspector:
-    """`in_flight` tells the callers that threads have; `guarded` runs something in the app, as calls are run."""
+    """`in_flight` tells the callers that threads have; `submit` runs something in the app on a worker, as calls are run."""
 
     def __init__(self, instances: Instances, memory: SharedMemory, stack: int, ended: Callable[[], bool], attaching: threading.Lock,
-                 in_flight: Callable[[], dict[CallbackM, float]], guarded: Callable[[Callable[[], Any]], Any]) -> None:
-        self._memory, self._in_flight, self._guarded = memory, in_flight, guarded
+                 in_flight: Callable[[], dict[CallbackM, float]], submit: Callable[[Workers, Callable[[], Any]], Future[Any]]) -> None:
+        self._memory, self._in_flight, self._submit = memory, in_flight, submit
         self._cache = CallbackMCache(instances, memory, 1, None, ended, attaching)
         self._worker = Workers(1, stack)
 
@@ -87,28 +89,29 @@ class Inspector:
         def look(caller: CallbackM) -> GoStatistics:
             calls, now = self._in_flight(), time.monotonic()
             blocked = sorted((now - calls[c] for c in self._blocked(caller, calls)), reverse=True)
-            goroutines, running, runnable, waiting, syscalls, timers, ms, collections, heap = self._counts(caller, exact=False)
-            return GoStatistics(goroutines, running, runnable, waiting, syscalls, timers, ms, collections, heap, tuple(blocked))
+            counts = self._counts(caller, exact=False)
+            return GoStatistics(counts.goroutines, counts.running, counts.runnable, counts.waiting, counts.syscalls, counts.timers, counts.ms,
+                                counts.collections, counts.heap, tuple(blocked))
         try:
             return self._ask(look, timeout)
         except (GothreadsError, TimeoutError):
             return None
 
-    def moment(self, timeout: float) -> Moment:
-        """What goes on, exactly. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
-        def look(caller: CallbackM) -> Moment:
-            calls = self._in_flight()
-            _, running, runnable, _, syscalls, timers, *_ = self._counts(caller, exact=True)
-            return Moment(calls, frozenset(self._blocked(caller, calls)), bool(running or runnable or syscalls or timers))
-        return self._ask(look, timeout)
+    def counts(self, timeout: float) -> Counts:
+        """What all goroutines do at one moment, the world stopped. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        return self._ask(lambda caller: self._counts(caller, exact=True), timeout)
 
     def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
         """All goroutines with their stacks. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
         return parse_goroutines(self._ask(lambda caller: caller.slot.stacks(), timeout))
 
-    def close(self) -> None:
-        self._worker.close()
+    def wake_all(self) -> None:
+        """Let a waiting thread see that the app has ended."""
         self._cache.wake_all()
+
+    def close(self) -> None:
+        """When all have left."""
+        self._worker.close()
 
     def _ask(self, look: Callable[[CallbackM], T], timeout: float | None) -> T:
         def work() -> T:
@@ -117,18 +120,18 @@ class Inspector:
                 return look(caller)
             finally:
                 self._cache.release(caller)
-        future: Future[T] = self._worker.submit(lambda: self._guarded(work))
+        future: Future[T] = self._submit(self._worker, work)
         try:
             return future.result(timeout)
         except TimeoutError:
             future.cancel()
             raise
 
-    def _counts(self, caller: CallbackM, *, exact: bool) -> list[int]:
+    def _counts(self, caller: CallbackM, *, exact: bool) -> Counts:
         counts = caller.function("gothreads_counts", 2)
         counts.values[0].i32, counts.values[1].i32 = layout.COUNTS, exact
         counts()
-        return [self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(layout.COUNTED)]
+        return Counts(*(self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(len(Counts._fields))))
 
     def _blocked(self, caller: CallbackM, calls: dict[CallbackM, float]) -> list[CallbackM]:
         blocked = caller.function("gothreads_blocked", 1)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gothreads.callback_m import CallbackM
+from gothreads.callback_m import CallbackM, CallbackMCache
 from gothreads.errors import GothreadsError
 from gothreads.inspector import Goroutine, Inspector
 
@@ -44,11 +44,16 @@ class Stall:
 
 
 class StallWatch:
-    """A thread that looks. `report` is called with each stall, once. `idle_too`: no calls can come, so none need be in."""
+    """A thread that looks. `report` is called with each stall, once. `idle_too`: no calls can come, so none need be in.
 
-    def __init__(self, inspector: Inspector, seconds: float, in_flight: Callable[[], dict[CallbackM, float]], running: Callable[[], bool],
-                 ended: threading.Event, report: Callable[[Stall], None], idle_too: bool) -> None:
-        self._inspector, self._seconds, self._in_flight, self._running = inspector, seconds, in_flight, running
+    A stall is two looks, a pause apart, at the same calls, all in for so long, that both find the world stopped with every caller's
+    goroutine waiting and nothing busy. The callers are counted before and after each look: one that was taken and has not yet
+    entered Go is seen there.
+    """
+
+    def __init__(self, inspector: Inspector, seconds: float, callers: CallbackMCache, running: Callable[[], bool], ended: threading.Event,
+                 report: Callable[[Stall], None], idle_too: bool) -> None:
+        self._inspector, self._seconds, self._callers, self._running = inspector, seconds, callers, running
         self._ended, self._report, self._idle_too = ended, report, idle_too
 
     def start(self) -> None:
@@ -56,30 +61,31 @@ class StallWatch:
 
     def _watch(self) -> None:
         pause = min(max(self._seconds / 4, 0.02), 1.0)
+        seen: dict[CallbackM, float] | None = None  # the calls at the last look
         reported: dict[CallbackM, float] | None = None
-        seen: dict[CallbackM, float] = {}  # the calls at the last look, and since when they are the same
-        since = time.monotonic()
+        since, still = 0.0, 0
         while not self._ended.wait(pause):
-            calls, now = self._in_flight(), time.monotonic()
+            calls, now = self._callers.in_flight(), time.monotonic()
             if calls != seen or not self._running():
-                seen, since = calls, now
-                continue
-            if calls == reported or now - since < self._seconds or not (calls or self._idle_too):
-                continue
-            try:
-                moment = self._inspector.moment(_ANSWER_SECONDS)
-                if not moment.still or moment.calls != calls:
-                    since = now
-                    continue
-                stall = Stall(tuple(sorted((now - begun for begun in calls.values()), reverse=True)),
-                              tuple(self._inspector.goroutines(_ANSWER_SECONDS)))
-            except TimeoutError:
-                since = now
-                continue
-            except GothreadsError:  # the app ends
-                return
-            reported = calls
-            try:
-                self._report(stall)
-            except Exception:
-                log.exception("on_stall raised")
+                seen, since, still = calls, now, 0
+            elif calls != reported and now - since >= self._seconds and (calls or self._idle_too):
+                try:
+                    still = still + 1 if self._is_still(calls) else 0
+                    if still == 2:
+                        reported = calls
+                        self._tell(Stall(tuple(sorted((now - begun for begun in calls.values()), reverse=True)),
+                                         tuple(self._inspector.goroutines(_ANSWER_SECONDS))))
+                except TimeoutError:
+                    still = 0
+                except GothreadsError:  # the app ends
+                    return
+
+    def _is_still(self, calls: dict[CallbackM, float]) -> bool:
+        counts = self._inspector.counts(_ANSWER_SECONDS)
+        return counts.busy == 0 and counts.blocked == len(calls) == self._callers.in_use and self._callers.in_flight() == calls
+
+    def _tell(self, stall: Stall) -> None:
+        try:
+            self._report(stall)
+        except Exception:
+            log.exception("on_stall raised")

@@ -71,7 +71,7 @@ class ThreadedApp(App):
         self._pool = MPool(self._instances, options.limits.threads, options.limits.stack, self._trapped)
         attaching = threading.Lock()
         self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, attaching)
-        self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, attaching, self._cache.in_flight, self._guarded)
+        self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, attaching, self._cache.in_flight, self._submit_to)
 
     @property
     def memory(self) -> SharedMemory:
@@ -141,7 +141,7 @@ class ThreadedApp(App):
         self._instances.close(first)
         self._pool.start(self.loaded.entry)
         if self.options.stall_timeout is not None:
-            StallWatch(self._inspector, self.options.stall_timeout, self._cache.in_flight, lambda: self._state is State.RUNNING, self._left,
+            StallWatch(self._inspector, self.options.stall_timeout, self._cache, lambda: self._state is State.RUNNING, self._left,
                        self._stalled, self.options.no_calls).start()
 
     def _stalled(self, stall: Stall) -> None:
@@ -179,6 +179,10 @@ class ThreadedApp(App):
         self._engine.increment_epoch()
         self._pool.close()
         self._cache.wake_all()
+        self._inspector.wake_all()
+
+    def _close_workers(self) -> None:
+        super()._close_workers()
         self._inspector.close()
 
     def _sweep_once(self) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance.plan import Run, packages, variants
+from conformance.programs import Program, load, save
 from conformance.record import Record
 from conformance.table import Row, reason, regressions, write
 from gothreads.build.toolchain import find_go
@@ -61,10 +62,17 @@ def test_what_counts_as_a_regression(single: Record | None, threaded: Record, ba
 
 def test_the_table_lists_every_run_and_every_reason(tmp_path: Path) -> None:
     row = Row(Run("p"), record("single", "pass", A="pass", B="skip"), record("threaded", "pass", A="pass", B="pass", C="skip"))
-    write([row], find_go(), tmp_path)
+    abort = Program("Abort", {"native": (2, ["SIGTRAP"]), "single": (134, []), "threaded": (134, [])})
+    panics = Program("Panics", {"native": (2, ["panic: x"]), "single": (2, ["panic: x"]), "threaded": (2, ["panic: x"])})
+    hangs = Program("Hangs", {"native": (0, []), "single": (0, []), "threaded": ("timeout", [])})
+    assert (abort.ok, panics.ok, hangs.ok) == (True, True, False)
+    write([row], [abort, panics, hangs], find_go(), tmp_path)
     [text] = [path.read_text() for path in tmp_path.glob("*.md")]
     assert "| p | pass | pass | 2 | 1 | 1 | 1 too slow for -short, or wasm |" in text
     assert "Pass stock and fail threaded: **0**" in text
+    assert "| Abort | 2 | differs, 134 | differs, 134 (a breakpoint" in text
+    assert "| Panics | 2 | same | same | panic: x |" in text
+    assert "| Hangs | 0 | same | **differs, timeout** |" in text
     [figures] = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
     assert figures["runs"][0]["threaded"]["skipped"] == {"C": "skipping in short mode"}
 
@@ -81,3 +89,7 @@ def test_reasons_and_what_is_run() -> None:
 def test_a_cut_record_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"package": "p", ')
     assert Record.load(tmp_path / "x.json") is None
+    assert load(tmp_path / "x.json", "k") is None
+    save(tmp_path / "y.json", "k", [Program("P", {"native": (0, ["OK"])})])
+    assert load(tmp_path / "y.json", "other") is None
+    assert load(tmp_path / "y.json", "k") == [Program("P", {"native": (0, ["OK"])})]

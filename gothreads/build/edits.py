@@ -90,7 +90,8 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("runtime/cgocall.go", "\tif !mp.isextra {\n", '\tif GOARCH == "wasm" || !mp.isextra {\n',
          "an extra M's g0 stack is in linear memory, from malg: its bounds are known"),
     Edit("runtime/mgcmark.go", "\tif gp.sched.ctxt != nil {\n",
-         "\tif gp.syscallsp != 0 {\n\t\t// gothreads: outgoing arguments of a host call, which no stack map covers.\n"
+         "\tif gp.syscallsp != 0 && !useCheckmark {\n\t\t// gothreads: outgoing arguments of a host call, which no stack map covers.\n"
+         "\t\t// What is dead there was not yet when it was marked: checking would find it.\n"
          "\t\tscanConservative(gp.syscallsp, min(16*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
          "\tif gp.sched.ctxt != nil {\n",
          "pointers that only a blocking host call still holds stay alive"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,16 +14,25 @@ from gothreads.build.toolchain import SUPPORTED, Toolchain
 from gothreads.errors import ToolchainError
 from gothreads.files import write_atomically
 
+log = logging.getLogger("gothreads")
+
 #: Go files that are added to GOROOT: folders below are folders of GOROOT/src.
 ADDED = Path(__file__).parent / "goroot"
 GUEST = "gothreads/guest"
+#: What rewrites modules.
+WASM = Path(__file__).parent.parent / "wasm"
 
 
 def edited(toolchain: Toolchain, edits: Iterable[Edit]) -> dict[str, str]:
-    """GOROOT/src-relative name -> edited text. ToolchainError when an expected text is not there."""
+    """GOROOT/src-relative name -> edited text. ToolchainError when an expected text is not there.
+
+    Files of tests may be missing, as some distributions of Go leave them out, or be others.
+    """
     texts: dict[str, str] = {}
     for edit in edits:
         if SUPPORTED.index(toolchain.minor) < SUPPORTED.index(edit.since):
+            continue
+        if edit.file.endswith("_test.go") and not (toolchain.goroot / "src" / edit.file).exists():
             continue
         path = toolchain.goroot / "src" / edit.file
         if edit.file not in texts:
@@ -31,6 +41,9 @@ def edited(toolchain: Toolchain, edits: Iterable[Edit]) -> dict[str, str]:
             except OSError as error:
                 raise ToolchainError(f"cannot read {path} of {toolchain.version}: {error.strerror}") from error
         found = texts[edit.file].count(edit.expect)
+        if found != edit.count and edit.file.endswith("_test.go"):
+            log.warning("%s: %s is not as expected, and some of its tests stay skipped (%s)", toolchain.version, edit.file, edit.why)
+            continue
         if found != edit.count:
             raise ToolchainError(
                 f"{toolchain.version}: {edit.file} does not have the text that gothreads edits ({edit.why}): expected "
@@ -80,6 +93,8 @@ def fingerprint() -> str:
     for folder, _, names in sorted(os.walk(ADDED)):
         for name in sorted(names):
             digest.update(name.encode() + b"\0" + (Path(folder) / name).read_bytes())
+    for path in sorted(WASM.glob("*.py")):
+        digest.update(path.read_bytes())
     digest.update(repr((RUNTIME_EDITS, sorted(LEFT_OUT))).encode())
     return digest.hexdigest()[:16]
 

@@ -4,7 +4,7 @@
     8      stop flag          u32   not 0: every thread is to leave
     12     unaligned lock     u32   1 while a thread does what is atomic elsewhere at an address that is not aligned
     16     clock scratch      i64   where a host clock is read to; one thread at a time
-    32     counts             9×u64 statistics; one thread at a time
+    32     counts             11×u64 statistics; one thread at a time
     256    parked addresses   u32 per thread: the address of the futex it waits on, or 0
     9216   bootstrap stack, from the top down; one thread at a time
     12288  Go's data
@@ -16,7 +16,6 @@ STOP_FLAG = 8
 UNALIGNED_LOCK = 12
 CLOCK_SCRATCH = 16
 COUNTS = 32
-COUNTED = 9
 PARKED = 256
 PARKED_SIZE = 4
 BOOTSTRAP_STACK_END = 9216

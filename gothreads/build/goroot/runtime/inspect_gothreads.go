@@ -9,14 +9,16 @@ import (
 // What the host asks about a running module. It does so through a caller that is kept for this, so that an answer comes when
 // all others are blocked.
 
-// counts is what the host reads: gothreads.state.GoStatistics, in this order.
+// counts is what the host reads: gothreads.inspector.Counts, in this order.
 type counts struct {
-	goroutines, running, runnable, waiting, syscalls uint64
+	goroutines, running, runnable, waiting, syscalls uint64 // the program's own, but for this one and callers at rest
 	timers, ms, collections, heap                    uint64
+	blocked                                          uint64 // callers whose goroutines wait
+	busy                                             uint64 // something goes on, of the runtime's own too
 }
 
-// gothreadsCounts counts the goroutines that are the program's own, but for this one and callers at rest. If exact, the world
-// is stopped meanwhile, so that no goroutine is missed on its way from one state to another; those that ran are runnable then.
+// gothreadsCounts counts. If exact, the world is stopped meanwhile, so that no goroutine is missed on its way from one state to
+// another; those that ran are runnable then.
 //
 //go:wasmexport gothreads_counts
 func gothreadsCounts(p unsafe.Pointer, exact uint32) {
@@ -38,10 +40,17 @@ func count(c *counts) {
 	*c = counts{}
 	me := getg()
 	forEachGRace(func(gp *g) {
-		if gp == me || isSystemGoroutine(gp, false) {
+		if gp == me {
 			return
 		}
-		switch readgstatus(gp) &^ _Gscan {
+		status := readgstatus(gp) &^ _Gscan
+		if status == _Grunning || status == _Grunnable || status == _Gpreempted {
+			c.busy++
+		}
+		if isSystemGoroutine(gp, false) {
+			return
+		}
+		switch status {
 		case _Grunning:
 			c.running++
 		case _Grunnable:
@@ -49,9 +58,13 @@ func count(c *counts) {
 		case _Gsyscall:
 			if mp := gp.m; mp == nil || !mp.incgo {
 				c.syscalls++
+				c.busy++
 			}
 		case _Gwaiting, _Gpreempted:
 			c.waiting++
+			if mp := gp.lockedm.ptr(); mp != nil && mp.isextra {
+				c.blocked++
+			}
 		}
 	})
 	lock(&allpLock)
@@ -59,6 +72,10 @@ func count(c *counts) {
 		c.timers += uint64(max(0, int32(pp.timers.len.Load())-pp.timers.zombies.Load()))
 	}
 	unlock(&allpLock)
+	c.busy += c.timers
+	if gcphase != _GCoff {
+		c.busy++
+	}
 }
 
 // gothreadsBlocked says whether a caller's goroutine waits for another.

@@ -1,0 +1,136 @@
+"""The programs that the runtime's own tests build and run: panics, deadlocks, fatal errors, stack overflow.
+
+Those tests need a compiler and other processes, which there are none of inside WebAssembly. But the programs can be built
+outside, for all three: native, stock and threaded; and must say the same and end with the same exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gothreads.build.builder import go_environment
+from gothreads.build.overlay import write_overlay
+from gothreads.build.toolchain import Toolchain
+from gothreads.errors import CompileError
+from gothreads.files import cache_folder, write_atomically
+
+FOLDER = "src/runtime/testdata/testprog"
+_SECONDS = 60
+
+#: What differs from native Go for a reason.
+DIFFERENT = {
+    "Abort": "a breakpoint ends WebAssembly with a trap", "Breakpoint": "a breakpoint ends WebAssembly with a trap",
+    "BadTraceback": "shows memory", "CheckAVX": "for amd64", "FramePointerAdjust": "for amd64 and arm64", "SignalBogus": "signals",
+    "LockOSThreadVgetrandom": "for Linux", "GoNil": "WebAssembly checks the nil before, and the panic is recovered, in stock too",
+    "DetectFinalizerAndCleanupLeaks": "main's end and a finalizer race, native too",
+    "concurrentMapIterateWrite": "found by chance, native too", "concurrentMapReadWrite": "found by chance, native too",
+    "concurrentMapWrites": "found by chance, native too",
+}
+
+
+@dataclass
+class Program:
+    """What one program did: kind -> exit code and the first lines, without what differs from run to run."""
+
+    name: str
+    done: dict[str, tuple[int | str, list[str]]] = field(default_factory=dict)
+
+    def same(self, kind: str) -> bool:
+        return self.done[kind] == self.done["native"]
+
+    @property
+    def ok(self) -> bool:
+        return self.same("threaded") or self.name in DIFFERENT
+
+
+def load(path: Path, key: str) -> list[Program] | None:
+    """What an earlier run has saved under the same key."""
+    try:
+        content = json.loads(path.read_text())
+        return [Program(name, {kind: (code, said) for kind, (code, said) in done.items()}) for name, done in content["programs"].items()] \
+            if content["key"] == key else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or cut short
+        return None
+
+
+def save(path: Path, key: str, programs: list[Program]) -> None:
+    write_atomically(path, json.dumps({"key": key, "programs": {p.name: p.done for p in programs}}, indent=1).encode())
+
+
+def names(toolchain: Toolchain) -> list[str]:
+    """The programs' names, from the tests that run them."""
+    tests = "".join(path.read_text() for path in sorted((toolchain.goroot / "src/runtime").glob("*_test.go")))
+    return sorted(set(re.findall(r'runTestProg\(t, "testprog", "(\w+)"', tests)))
+
+
+def perform(toolchain: Toolchain, folder: Path, progress: Callable[[str], None]) -> list[Program]:
+    """Build and run all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    progress("building Go's crash programs")
+    go_exec = [sys.executable, "-m", "gothreads", "go-exec"]
+    commands = {kind: [*([] if kind == "native" else go_exec), str(_build(toolchain, folder, kind))] for kind in ("native", "single", "threaded")}
+    programs = []
+    for name in names(toolchain):
+        progress(name)
+        program = Program(name, {kind: _run([*command, name]) for kind, command in commands.items()})
+        if program.done["native"] != (0, [f"unknown function: {name}"]):  # it is for another system
+            programs.append(program)
+    return programs
+
+
+def _build(toolchain: Toolchain, folder: Path, kind: str) -> Path:
+    source = toolchain.goroot / FOLDER
+    replace = {str(source / "signal_bogus.go"): ""} if kind != "native" else {}  # does not compile for wasip1
+    if kind == "threaded":
+        replace |= json.loads(write_overlay(toolchain, cache_folder(), threaded=True, testing=True).read_text())["Replace"]
+    overlay, output = folder / f"programs-{kind}.overlay", (folder / f"programs-{kind}").absolute()
+    overlay.write_text(json.dumps({"Replace": replace}))
+    environment = go_environment(kind, True)
+    if kind == "native":
+        environment = {name: value for name, value in environment.items() if name not in ("GOOS", "GOARCH", "GOEXPERIMENT")}
+    done = subprocess.run([str(toolchain.go), "build", "-overlay", str(overlay.absolute()), "-o", str(output), "."], cwd=source, env=environment,
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise CompileError("Go's crash programs do not build", done.stderr)
+    return output
+
+
+def _run(command: list[str]) -> tuple[int | str, list[str]]:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, errors="replace")
+    except subprocess.TimeoutExpired:
+        return "timeout", []
+    return done.returncode, _first_lines(done.stdout + done.stderr)
+
+
+def _first_lines(text: str) -> list[str]:
+    """Up to the stacks, with addresses, numbers and names of temporary files taken out."""
+    lines = []
+    for line in text.splitlines():
+        if line.startswith(("goroutine ", "runtime stack:", "gothreads: ")):
+            break
+        if line.strip():
+            lines.append(re.sub(r"0x[0-9a-f]+|/tmp/\w+|\b\d{3,}\b", "…", line))
+    return lines[:12]
+
+
+def markdown(programs: list[Program]) -> list[str]:
+    """The table's lines."""
+    lines = ["", "## The programs that the runtime's tests run", "",
+             "Panics, deadlocks and fatal errors, built outside: what they say before the stacks, and the exit code, against native Go.", "",
+             f"{sum(p.same('threaded') for p in programs)} of {len(programs)} are the same on threads as native, "
+             f"{sum(p.same('single') for p in programs)} in stock Go on WebAssembly.", "",
+             "| program | native | stock | threaded | says |", "|---|---|---|---|---|"]
+    for program in programs:
+        code, said = program.done["native"]
+        words = [str(code)] + ["same" if program.same(kind) else f"differs, {program.done[kind][0]}" for kind in ("single", "threaded")]
+        if not program.same("threaded"):
+            words[2] = f"{words[2]} ({DIFFERENT[program.name]})" if program.name in DIFFERENT else f"**{words[2]}**"
+        lines.append(f"| {program.name} | {' | '.join(words)} | {said[-1][:80].replace('|', ' ') if said else ''} |")
+    return lines
