@@ -47,15 +47,22 @@ class Row:
 
 
 def regressions(rows: Iterable[Row]) -> list[Row]:
-    """Runs that fail threaded, or have a test that does, where stock passes or was not run."""
+    """Runs with a test that passes stock, and fails threaded, or is skipped, or is not there; without a stock run, those that fail."""
     return [row for row in rows if row.threaded is not None and _regressed(row.single, row.threaded)]
 
 
 def _regressed(single: Record | None, threaded: Record) -> bool:
-    if single is None or single.verdict in ("pass", "skip"):
+    if single is None:
         return threaded.verdict not in ("pass", "skip")
-    # Stock fails too: what counts is each test, and a run that broke off has not passed those that it did not get to.
-    return any(verdict == "pass" and threaded.tests.get(test, "fail") == "fail" for test, verdict in single.tests.items())
+    return (single.verdict == "pass" and threaded.verdict != "pass") or bool(lost(single, threaded))
+
+
+def lost(single: Record, threaded: Record) -> list[str]:
+    """The tests that pass stock and do not threaded. Names may have addresses in them."""
+    def plain(test: str) -> str:
+        return re.sub(r"0x[0-9a-f]+", "0x…", test)
+    passed = {plain(test) for test, verdict in threaded.tests.items() if verdict == "pass"}
+    return [test for test, verdict in single.tests.items() if verdict == "pass" and plain(test) not in passed]
 
 
 def reason(said: str) -> str:

@@ -113,7 +113,7 @@ class App(ABC):
         """The names of the handlers. Raises ffi.Trapped."""
 
     @abstractmethod
-    def _goroutines(self) -> list[Goroutine]:
+    def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         """All goroutines."""
 
     @abstractmethod
@@ -126,7 +126,7 @@ class App(ABC):
 
     @abstractmethod
     def statistics(self) -> AppStatistics:
-        """What the app is doing, now."""
+        """What the app is doing, now. Go's part is None when Go does not answer within a second; usually it takes a fraction of a millisecond."""
 
     @property
     @abstractmethod
@@ -252,9 +252,12 @@ class App(ABC):
         if self._cause is not None:
             raise self._error()
 
-    def goroutines(self) -> list[Goroutine]:
-        """All goroutines of the module with their stacks, as Go prints them; also when every caller is blocked."""
-        return self._goroutines()
+    def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
+        """All goroutines of the module with their stacks, as Go prints them; also when every caller is blocked.
+
+        TimeoutError when Go does not answer within so many seconds: a loop that cannot be preempted holds all of its processors.
+        """
+        return self._goroutines(timeout)
 
     # Life and end.
 

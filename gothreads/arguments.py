@@ -108,7 +108,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def _add_stall_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stall-timeout", type=_seconds, metavar="S",
                         help="say so, with all stacks, when everything in the module has waited for each other for so many seconds")
-    parser.add_argument("--on-stall", choices=("report", "exit"), default="report", help="and then go on, or exit with code 2 (default: %(default)s)")
+    parser.add_argument("--on-stall", choices=("report", "exit"), default="report", help="after saying so, go on, or exit with code 2 (default: %(default)s)")
 
 
 def parse_mount(text: str) -> Mount:

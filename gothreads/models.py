@@ -205,12 +205,12 @@ class SingleApp(App):
         with _Turn(self):
             return self.slot.handlers()
 
-    def _goroutines(self) -> list[Goroutine]:
+    def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         def stacks() -> str:
             self._check_callable()
             with _Turn(self):
                 return self.slot.stacks()
-        return parse_goroutines(self._here_or_on_a_worker(stacks))
+        return parse_goroutines(self._submit(stacks).result(timeout))
 
     def _check_callable(self) -> None:
         if self.loaded.entry == "_start":

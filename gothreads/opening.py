@@ -45,7 +45,7 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
         get CallersBusy.
     stdin, stdout, stderr: file objects (of text or bytes); stdin may be bytes. Inherited unless given.
     stall_timeout: when all calls in the module have waited for so many seconds, and nothing is left that could end that (no
-        goroutine that can run, no timer, no host call), do what `on_stall` says, once: "report" logs it with all stacks,
+        goroutine that can run, no timer, such as a ticker's, no host call), do what `on_stall` says, once: "report" logs it with all stacks,
         "exit" ends the app (Stalled), a function is called with the `gothreads.Stall`. (Stock Go ends the program by itself.)
     model: "threaded" or "single", for a package that is built; a file is of the model it was built for.
     go: the go command to build with.
@@ -101,6 +101,8 @@ def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[
         raise MisuseError(f"procs must be between 1 and {MOST_PROCS}, not {procs}")
     if callers < 1:
         raise MisuseError(f"callers must be at least 1, not {callers}")
+    if on_stall != "report" and stall_timeout is None:
+        raise MisuseError("on_stall needs stall_timeout (--stall-timeout S): how long nothing must go on")
     folders = _mounts(mounts)
     settings = WasiSettings([loaded.name, *args], dict(env or {}), folders)
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,

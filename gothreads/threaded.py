@@ -91,8 +91,8 @@ class ThreadedApp(App):
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, callers.calls, size, self.options.limits.memory,
                              self.compile_seconds, callers, self._pool.statistics(), go)
 
-    def _goroutines(self) -> list[Goroutine]:
-        return self._inspector.goroutines()
+    def _goroutines(self, timeout: float | None) -> list[Goroutine]:
+        return self._inspector.goroutines(timeout)
 
     def _is_ending(self) -> bool:
         return self._cause is not None

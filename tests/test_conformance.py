@@ -11,7 +11,7 @@ import pytest
 
 from conformance.plan import Run, packages, variants
 from conformance.programs import Program, load, save
-from conformance.record import Record
+from conformance.record import Record, perform
 from conformance.table import Row, reason, regressions, write
 from gothreads.build.toolchain import find_go
 
@@ -53,6 +53,10 @@ def record(model: str, verdict: str, **tests: str) -> Record:
     (record("single", "fail", A="fail"), record("threaded", "fail", A="fail"), False),
     (record("single", "fail", A="fail", B="pass"), record("threaded", "fail", A="fail", B="fail"), True),
     (record("single", "fail", A="fail", B="pass"), record("threaded", "fail", A="fail"), True),
+    (record("single", "pass", A="pass", B="pass"), record("threaded", "pass", A="pass"), True),
+    (record("single", "pass", A="pass", B="pass"), record("threaded", "pass", A="pass", B="skip"), True),
+    (record("single", "pass", A="pass"), record("threaded", "skip", A="skip"), True),
+    (record("single", "pass", **{"A/0x12": "pass"}), record("threaded", "pass", **{"A/0x34": "pass"}), False),
     (None, record("threaded", "fail"), True),
     (None, record("threaded", "skip"), False),
 ])
@@ -93,3 +97,65 @@ def test_a_cut_record_is_no_record(tmp_path: Path) -> None:
     save(tmp_path / "y.json", "k", [Program("P", {"native": (0, ["OK"])})])
     assert load(tmp_path / "y.json", "other") is None
     assert load(tmp_path / "y.json", "k") == [Program("P", {"native": (0, ["OK"])})]
+
+
+BAD = """package bad
+
+import (
+	"os"
+	"testing"
+	"unsafe"
+)
+
+func TestFine(t *testing.T) {}
+
+func TestSkipped(t *testing.T) { t.Skip("not today") }
+
+func TestSaysNo(t *testing.T) { t.Error("no") }
+
+func TestPanics(t *testing.T) {
+	if os.Getenv("BAD") == "panic" {
+		panic("as asked")
+	}
+}
+
+func TestTraps(t *testing.T) {
+	if os.Getenv("BAD") == "trap" {
+		var p uintptr = 1 << 33
+		*(*int)(unsafe.Pointer(p - 8)) = 1
+	}
+}
+
+func TestExits(t *testing.T) {
+	if os.Getenv("BAD") == "exit" {
+		os.Exit(3)
+	}
+}
+"""
+
+
+@pytest.mark.parametrize(("how", "failed", "said"), [
+    ("", {"TestSaysNo"}, "no"),
+    ("panic", {"TestSaysNo", "TestPanics"}, "panic: as asked"),
+    ("trap", {"TestSaysNo", "TestTraps"}, "the module trapped"),
+    ("exit", {"TestSaysNo", "TestExits"}, ""),
+])
+def test_what_goes_wrong_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, failed: set[str], said: str) -> None:
+    (tmp_path / "go.mod").write_text("module bad\n\ngo 1.25\n")
+    (tmp_path / "bad_test.go").write_text(BAD)
+    monkeypatch.chdir(tmp_path)
+    found = perform(Run(".", environment={"BAD": how}), "threaded", None, "k", 1, lambda test: None)
+    assert found.verdict == "fail"
+    assert {test for test, verdict in found.tests.items() if verdict == "fail"} == failed
+    assert found.tests["TestFine"] == "pass"
+    assert found.reasons == {"TestSkipped": "not today"}
+    assert said in "\n".join(line for lines in found.output.values() for line in lines)
+
+
+def test_a_package_that_does_not_compile_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "go.mod").write_text("module bad\n\ngo 1.25\n")
+    (tmp_path / "bad_test.go").write_text("package bad\n\nfunc broken() { undefined() }\n")
+    monkeypatch.chdir(tmp_path)
+    found = perform(Run("."), "threaded", None, "k", 1, lambda test: None)
+    assert (found.verdict, found.tests) == ("build-fail", {})
+    assert any("undefined: undefined" in line for line in found.output[""])

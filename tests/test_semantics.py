@@ -29,8 +29,8 @@ def app(semantics: Path) -> Iterator[gothreads.App]:
 
 
 @pytest.mark.parametrize("check", [
-    "monotonic", "large frames", "range loops", "aligned atomics", "unaligned atomics", "pool", "finalizers", "cleanups", "weak", "gomaxprocs",
-    "goroutines", "locked threads", "stack growth",
+    "monotonic", "timers in order", "large frames", "range loops", "aligned atomics", "unaligned atomics", "pool", "finalizers", "cleanups", "weak",
+    "gomaxprocs", "goroutines", "locked threads", "stack growth",
 ])
 def test_inside(app: gothreads.App, check: str) -> None:
     app.request(check)
@@ -42,9 +42,8 @@ def test_inside_without_preemption(check: str) -> None:
         app.request(check)
 
 
-def test_timers_fire_in_order_and_not_early(app: gothreads.App) -> None:
-    median = int(app.request("timers in order"))  # microseconds late
-    assert median < 20_000
+def test_timers_fire_in_time_and_not_early(app: gothreads.App) -> None:
+    assert int(app.request("timers")) < 50_000  # microseconds
 
 
 def test_timers_fire_while_nobody_calls(semantics: Path) -> None:

@@ -34,8 +34,8 @@ def _body(width: int, aligned: bytes, plain: bytes) -> bytes:
     """A function whose two codes do the same.
 
     The instructions trap where an address is not a multiple of the width. Go's compiler aligns, but code with unsafe may not, and
-    works on other 64-bit machines: there a word of its own guards plain instructions. An address is always one or always the
-    other, so the two do not meet.
+    works on other 64-bit machines: there a word of its own guards plain instructions. For accesses of one width an address is
+    always one or always the other, so the two do not meet; accesses of 4 and of 8 bytes to the same unaligned word would.
     """
     if width == 1:
         return code.body(aligned + code.RETURN)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"reflect"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
@@ -27,7 +26,7 @@ import (
 
 func init() {
 	checks := map[string]func() (string, error){
-		"monotonic": monotonic, "timers in order": timersInOrder, "large frames": largeFrames, "range loops": rangeLoops,
+		"monotonic": monotonic, "timers": timers, "timers in order": timersInOrder, "large frames": largeFrames, "range loops": rangeLoops,
 		"aligned atomics": func() (string, error) { return atomics(0) }, "unaligned atomics": func() (string, error) { return atomics(4) },
 		"pool": pool, "finalizers": finalizers, "cleanups": cleanups, "weak": weakPointers, "gomaxprocs": gomaxprocs,
 		"goroutines": goroutines, "stacks of all": stacksOfAll, "locked threads": lockedThreads, "stack growth": stackGrowth,
@@ -109,39 +108,37 @@ func monotonic() (string, error) {
 	return fmt.Sprint(switches.Load()), err
 }
 
-func timersInOrder() (string, error) {
+// timers says how late the median of sixty timers is, in microseconds. The value that a timer sends is when it was due, so the
+// clock is read after it is received.
+func timers() (string, error) {
 	const n = 60
 	begin := time.Now()
-	due := make([]time.Duration, n)
-	cases := make([]reflect.SelectCase, n)
-	for i := range n {
-		due[i] = time.Duration(1+rand.IntN(150)) * time.Millisecond
-		cases[i] = reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(time.NewTimer(due[i]).C)}
-	}
-	type firing struct{ due, at time.Duration }
-	var fired []firing
-	for range n {
-		i, value, _ := reflect.Select(cases)
-		fired = append(fired, firing{due[i], value.Interface().(time.Time).Sub(begin)})
-		cases[i].Chan = reflect.ValueOf((chan time.Time)(nil))
-	}
-	for _, f := range fired {
-		if f.at < f.due {
-			return "", fmt.Errorf("a timer of %v fired after %v", f.due, f.at)
-		}
-	}
-	slices.SortFunc(fired, func(a, b firing) int { return int(a.at - b.at) })
-	for i := 1; i < n; i++ {
-		if fired[i].due < fired[i-1].due-time.Millisecond {
-			return "", fmt.Errorf("a timer of %v fired after one of %v", fired[i].due, fired[i-1].due)
-		}
-	}
 	late := make([]time.Duration, n)
-	for i, f := range fired {
-		late[i] = f.at - f.due
-	}
+	err := together(n, func(i int) error {
+		due := time.Duration(1+rand.IntN(150)) * time.Millisecond
+		timer := time.NewTimer(due - time.Since(begin))
+		<-timer.C
+		late[i] = time.Since(begin) - due
+		if late[i] < 0 {
+			return fmt.Errorf("a timer of %v fired %v early", due, -late[i])
+		}
+		return nil
+	})
 	slices.Sort(late)
-	return fmt.Sprint(late[n/2].Microseconds()), nil
+	return fmt.Sprint(late[n/2].Microseconds()), err
+}
+
+func timersInOrder() (string, error) {
+	fired := make(chan int, 5)
+	for i := range 5 {
+		time.AfterFunc(time.Duration(5-i)*100*time.Millisecond, func() { fired <- 5 - i })
+	}
+	for want := 1; want <= 5; want++ {
+		if got := <-fired; got != want {
+			return "", fmt.Errorf("the timer of %d00 ms fired instead of that of %d00 ms", got, want)
+		}
+	}
+	return "", nil
 }
 
 //go:noinline

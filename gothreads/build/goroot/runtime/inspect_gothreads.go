@@ -62,6 +62,12 @@ func count(c *counts) {
 			}
 		case _Gwaiting, _Gpreempted:
 			c.waiting++
+			switch gp.waitreason {
+			// For the collector, or for the world, which may be stopped for this very count.
+			case waitReasonSemacquire, waitReasonWaitForGCCycle, waitReasonGCAssistWait, waitReasonGCAssistMarking,
+				waitReasonStoppingTheWorld, waitReasonGarbageCollection:
+				c.busy++
+			}
 			if mp := gp.lockedm.ptr(); mp != nil && mp.isextra {
 				c.blocked++
 			}
