@@ -29,8 +29,8 @@ def app(semantics: Path) -> Iterator[gothreads.App]:
 
 
 @pytest.mark.parametrize("check", [
-    "monotonic", "timers in order", "large frames", "range loops", "aligned atomics", "unaligned atomics", "pool", "finalizers", "cleanups", "weak",
-    "gomaxprocs", "goroutines", "locked threads", "stack growth",
+    "monotonic", "timers in order", "large frames", "range loops", "reflect loops", "aligned atomics", "unaligned atomics", "pool", "finalizers",
+    "cleanups", "weak", "gomaxprocs", "goroutines", "locked threads", "stack growth",
 ])
 def test_inside(app: gothreads.App, check: str) -> None:
     app.request(check)

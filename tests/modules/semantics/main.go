@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
@@ -26,7 +27,7 @@ import (
 
 func init() {
 	checks := map[string]func() (string, error){
-		"monotonic": monotonic, "timers": timers, "timers in order": timersInOrder, "large frames": largeFrames, "range loops": rangeLoops,
+		"monotonic": monotonic, "timers": timers, "timers in order": timersInOrder, "large frames": largeFrames, "range loops": rangeLoops, "reflect loops": reflectLoops,
 		"aligned atomics": func() (string, error) { return atomics(0) }, "unaligned atomics": func() (string, error) { return atomics(4) },
 		"pool": pool, "finalizers": finalizers, "cleanups": cleanups, "weak": weakPointers, "gomaxprocs": gomaxprocs,
 		"goroutines": goroutines, "stacks of all": stacksOfAll, "locked threads": lockedThreads, "stack growth": stackGrowth,
@@ -188,6 +189,25 @@ func rangeLoops() (string, error) {
 		}
 		return nil
 	})
+}
+
+// A loop whose check lies in what was inlined from package reflect is stopped like any other.
+func reflectLoops() (string, error) {
+	v, rounds := reflect.ValueOf(7), make(chan int, 1)
+	go func() {
+		n := 0
+		for n < 3_000_000_000 && v.Kind() != reflect.Pointer {
+			n++
+		}
+		rounds <- n
+	}()
+	time.Sleep(20 * time.Millisecond)
+	begin := time.Now()
+	runtime.GC()
+	if took := time.Since(begin); took > time.Second {
+		return "", fmt.Errorf("a collection took %v", took)
+	}
+	return "", nil
 }
 
 func atomics(offset uintptr) (said string, err error) {
