@@ -16,6 +16,7 @@ import importlib.metadata
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from conformance import programs
 from conformance.plan import REPEATED, SMOKE, Run, packages, plain, variants
 from conformance.record import Record, perform
-from conformance.table import Row, regressions, write
+from conformance.table import Row, lost, regressions, write
 from gothreads.build.edits import TEST_EDITS
 from gothreads.build.overlay import fingerprint
 from gothreads.build.toolchain import Toolchain, find_go
@@ -64,50 +65,75 @@ def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Conso
     whole = not (arguments.packages or arguments.smoke or arguments.repeat)
     if whole:
         runs += variants()
-    models = ("threaded",) if arguments.threaded_only or arguments.repeat else ("single", "threaded")
-    count = arguments.repeat or 1
-    records = arguments.out / "records" / toolchain.version
     rows = [Row(run) for run in runs]
+    ran: list[programs.Program] = []
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(runs) * len(models))
-        for row in rows:
-            for model in models:
-                path = records / f"{row.run.slug}-{model}{f'-x{count}' if count > 1 else ''}.json"
-                record = None if arguments.again else Record.load(path)
-                key = _key(toolchain, row.run, model, count)
-                if record is None or record.key != key:
-                    what = f"{row.run.name} {model}"
-                    progress.update(task, description=what)
-                    shown = [0.0]
+        task = progress.add_task("", total=len(runs))
 
-                    def running(test: str, what: str = what, shown: list[float] = shown) -> None:
-                        if time.monotonic() - shown[0] > 0.2:
-                            shown[0] = time.monotonic()
-                            progress.update(task, description=f"{what} {test}")
-                    record = perform(row.run, model, arguments.go, key, count, running)
-                    record.save(path)
-                    console.print(f"{record.verdict:10} {what}: {record.count('pass')} passed, {record.count('fail')} failed, "
-                                  f"{record.count('skip')} skipped, {record.seconds:.0f} s", markup=False, soft_wrap=True)
-                setattr(row, model, record)
-                progress.advance(task)
-        key = _key(toolchain, Run("programs"), "threaded", 1)
-        ran = programs.load(records / "programs.json", key) if whole and not arguments.again else None
-        if whole and ran is None:
-            ran = programs.perform(toolchain, records, lambda what: progress.update(task, description=what))
-            programs.save(records / "programs.json", key, ran)
+        def running(what: str) -> None:
+            progress.update(task, description=what)
+        for row in rows:
+            row.single = _record(arguments, toolchain, row.run, "single", console, running)
+            row.threaded = _record(arguments, toolchain, row.run, "threaded", console, running)
+            progress.advance(task)
+        if whole:
+            ran = _programs(arguments, toolchain, running)
     if whole:
-        write(rows, ran or [], toolchain, arguments.out)
-    failed = regressions(rows)
-    differ = [program for program in ran or () if not program.ok]
-    for program in differ:
-        console.print(f"{program.name}: native {program.done['native']}, threaded {program.done['threaded']}", markup=False, soft_wrap=True)
+        write(rows, ran, toolchain, arguments.out)
+    return _conclude(rows, ran, console)
+
+
+def _record(arguments: argparse.Namespace, toolchain: Toolchain, run: Run, model: str, console: Console, running: Callable[[str], None]) -> Record | None:
+    """What an earlier run has left, else a new one; none of stock Go when it is not wanted."""
+    count = arguments.repeat or 1
+    path = arguments.out / "records" / toolchain.version / f"{run.slug}-{model}{f'-x{count}' if count > 1 else ''}.json"
+    key = _key(toolchain, run, model, count)
+    record = Record.load(path)
+    wanted = model == "threaded" or not (arguments.threaded_only or arguments.repeat)
+    if record is not None and record.key == key and not (wanted and arguments.again):
+        return record
+    if not wanted:
+        return None
+    what = f"{run.name} {model}"
+    running(what)
+    shown = [0.0]
+
+    def test(name: str) -> None:
+        if time.monotonic() - shown[0] > 0.2:
+            shown[0] = time.monotonic()
+            running(f"{what} {name}")
+    record = perform(run, model, arguments.go, key, count, test)
+    record.save(path)
+    console.print(f"{record.verdict:10} {what}: {record.count('pass')} passed, {record.count('fail')} failed, "
+                  f"{record.count('skip')} skipped, {record.seconds:.0f} s", markup=False, soft_wrap=True)
+    return record
+
+
+def _programs(arguments: argparse.Namespace, toolchain: Toolchain, running: Callable[[str], None]) -> list[programs.Program]:
+    folder = arguments.out / "records" / toolchain.version
+    key = _key(toolchain, Run("programs"), "threaded", 1)
+    ran = None if arguments.again else programs.load(folder / "programs.json", key)
+    if ran is None:
+        ran = programs.perform(toolchain, folder, running)
+        programs.save(folder / "programs.json", key, ran)
+    return ran
+
+
+def _conclude(rows: list[Row], ran: list[programs.Program], console: Console) -> int:
+    """Say what is wrong; the exit code."""
+    failed, differ = regressions(rows), [program for program in ran if not program.ok]
     for row in failed:
         assert row.threaded is not None
+        missing = lost(row.single, row.threaded) if row.single is not None else []
+        console.print(f"\n{row.run.name}: {row.threaded.verdict}; pass stock and not threaded: {', '.join(missing) or 'none'}", markup=False, soft_wrap=True)
         for test, lines in row.threaded.output.items():
             console.print(f"\n{row.run.name} {test}\n" + "\n".join(lines), markup=False, soft_wrap=True)
-    console.print(f"{len(rows)} runs, {len(failed)} that pass stock and fail threaded" if "single" in models
-                  else f"{len(rows)} runs, {len(failed)} fail")
+    for program in differ:
+        console.print(f"{program.name}: native {program.done['native']}, threaded {program.done['threaded']}", markup=False, soft_wrap=True)
+    compared = any(row.single is not None for row in rows)
+    console.print(f"{len(rows)} runs, {len(failed)} {'that pass stock and fail threaded' if compared else 'that fail'}"
+                  + (f"; {len(ran)} programs, {len(differ)} that differ from native" if ran else ""))
     return 1 if failed or differ else 0
 
 
