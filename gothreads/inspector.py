@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from gothreads.callback_m import CallbackM, CallbackMCache
@@ -29,6 +29,8 @@ _HEADER = re.compile(r"goroutine (\d+) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[(.*)\]:$"
 #: What the stack of a caller at rest is.
 _AT_REST = "runtime.goexit"
 _INSPECTOR = "gothreads/guest.stacks"
+#: How many words Go's side writes at layout.COUNTS.
+_WORDS = 11
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,9 @@ def parse_goroutines(text: str) -> list[Goroutine]:
 
 
 class Counts(NamedTuple):
-    """What Go's side counts, in its order (inspect_gothreads.go)."""
+    """What Go's side counts (inspect_gothreads.go), whose words are those of `go` and then the others, in order."""
 
-    goroutines: int
-    running: int
-    runnable: int
-    waiting: int
-    syscalls: int
-    timers: int
-    ms: int
-    collections: int
-    heap: int
+    go: GoStatistics
     blocked: int  # callers whose goroutines wait
     busy: int     # what goes on, or will when a timer fires or a host call returns; the runtime's own, such as a collection, too
 
@@ -89,9 +83,7 @@ class Inspector:
         def look(caller: CallbackM) -> GoStatistics:
             calls, now = self._in_flight(), time.monotonic()
             blocked = sorted((now - calls[c] for c in self._blocked(caller, calls)), reverse=True)
-            counts = self._counts(caller, exact=False)
-            return GoStatistics(counts.goroutines, counts.running, counts.runnable, counts.waiting, counts.syscalls, counts.timers, counts.ms,
-                                counts.collections, counts.heap, tuple(blocked))
+            return replace(self._counts(caller, exact=False).go, blocked_calls=tuple(blocked))
         try:
             return self._ask(look, timeout)
         except (GothreadsError, TimeoutError):
@@ -131,7 +123,8 @@ class Inspector:
         counts = caller.function("gothreads_counts", 2)
         counts.values[0].i32, counts.values[1].i32 = layout.COUNTS, exact
         counts()
-        return Counts(*(self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(len(Counts._fields))))
+        *go, blocked, busy = (self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(_WORDS))
+        return Counts(GoStatistics(*go), blocked, busy)
 
     def _blocked(self, caller: CallbackM, calls: dict[CallbackM, float]) -> list[CallbackM]:
         blocked = caller.function("gothreads_blocked", 1)

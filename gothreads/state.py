@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
@@ -84,7 +84,7 @@ class GoStatistics:
     ms: int
     collections: int
     heap: int
-    blocked_calls: tuple[float, ...]
+    blocked_calls: tuple[float, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
