@@ -22,6 +22,8 @@ from gothreads.files import cache_folder, write_atomically
 
 FOLDER = "src/runtime/testdata/testprog"
 _SECONDS = 60
+#: The collector's list of a span's slots, which are where the allocator happened to put them.
+_SLOT = re.compile(r"0x[0-9a-f]+ (alloc|free ) +(un)?marked")
 
 #: What differs from native Go for a reason.
 DIFFERENT = {
@@ -115,7 +117,7 @@ def _first_lines(text: str) -> list[str]:
     for line in text.splitlines():
         if line.startswith(("goroutine ", "runtime stack:", "gothreads: ")):
             break
-        if line.strip():
+        if line.strip() and not _SLOT.match(line):
             lines.append(re.sub(r"0x[0-9a-f]+|/tmp/\w+|\b\d{3,}\b", "…", line))
     return lines[:12]
 
