@@ -9,13 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 
-def run(doc: str | None, measure: Callable[[int], dict[str, Any]], show: Callable[[dict[str, Any], int], None], rounds: int = 7) -> int:
-    """Measure so many rounds, and show the figures, or give them as JSON. The exit code."""
+def run(doc: str | None, measure: Callable[..., dict[str, Any]], show: Callable[[dict[str, Any], int], None], rounds: int = 7, **numbers: int) -> int:
+    """Measure so many rounds, and show the figures, or give them as JSON. The exit code.
+
+    `numbers`: further options that measure takes by name, and their defaults.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds)
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(arguments.rounds)
+    found = measure(arguments.rounds, **{name: getattr(arguments, name) for name in numbers})
     if arguments.json:
         json.dump(found, sys.stdout, indent=2)
     else:

@@ -26,8 +26,9 @@ from typing import Any, Self
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, MisuseError
 from gothreads.exports import Export, Exports, Function
 from gothreads.host import ffi, interrupt, signals, stack
-from gothreads.host.streams import Input, Output
-from gothreads.host.wasi import ExitRequested, Streams
+from gothreads.host.streams import Input, Output, Streams
+from gothreads.host.wasi_calls import ExitRequested
+from gothreads.host.world import World
 from gothreads.inspector import Goroutine
 from gothreads.loading import LoadedModule
 from gothreads.slot import Memory
@@ -81,6 +82,8 @@ class App(ABC):
         self.compile_seconds: float | None = None
         # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
         self._owned = contextlib.ExitStack()
+        self._world = World(self._streams, options.wasi, options.listen, options.allow_net)
+        self._owned.callback(self._world.close)
         try:
             self._make()
         except BaseException:
@@ -145,6 +148,11 @@ class App(ABC):
             self.close()
             raise
         return self
+
+    @property
+    def listening(self) -> list[str]:
+        """The addresses of the listeners that the module was handed, in order, with the ports that they got."""
+        return list(self._world.listening)
 
     # Calls.
 
@@ -375,6 +383,7 @@ class App(ABC):
         self._ready.set()
         self._stop_running()
         self._streams.stdin.stop()
+        self._world.stop()
         try:
             threading.Thread(target=self._sweep, name="gothreads-sweep", daemon=True).start()
         except RuntimeError:  # Python is ending, or the system has no thread left
@@ -387,6 +396,7 @@ class App(ABC):
         while not self._sweep_once():
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
+        self._world.table.close_all()  # as a process's are closed when it ends
         self._close_workers()
         self._streams.stdout.flush()
         self._streams.stderr.flush()

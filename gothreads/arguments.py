@@ -56,12 +56,13 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub = add("run", "run a module's main; the exit code is the module's",
               "  gothreads run app.wasm ARG…\n"
               "  gothreads run ./app --procs 4 --mount ./data:/data:ro -- -v /data\n"
+              "  gothreads run ./app --listen 127.0.0.1:8080 --allow-net api.example.org:443\n"
               "  gothreads run ./app --stall-timeout 10 --on-stall exit")
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the module; after -- when they begin with a dash")
     _add_build_options(sub)
     _add_run_options(sub)
-    _add_stall_options(sub)
+    _add_service_options(sub)
 
     sub = add("call", "call one export, or one handler",
               "  gothreads call app.wasm add 2 3\n"
@@ -88,7 +89,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("--callers", type=_count, metavar="N", default=CALLERS, help="calls in the module at the same time (default: %(default)s)")
     _add_build_options(sub)
     _add_run_options(sub)
-    _add_stall_options(sub)
+    _add_service_options(sub)
     return parser
 
 
@@ -102,10 +103,15 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable for the module; without =VALUE, this process's own")
     parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]", help="a folder that the module may use")
     parser.add_argument("--no-mount-args", action="store_true", help="do not make arguments that name folders readable to the module")
+    parser.add_argument("--allow-net", action="append", default=[], metavar="HOST:PORT",
+                        help="what the module may dial, and listen on (guest.Dial, guest.Listen): each part may be *; or unix:PATH. Where other machines "
+                        "can connect, it listens only on an address named here, such as 0.0.0.0:8080 (default: nothing)")
     parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 3.75G, the most there can be)")
 
 
-def _add_stall_options(parser: argparse.ArgumentParser) -> None:
+def _add_service_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--listen", action="append", default=[], metavar="HOST:PORT",
+                        help="listen there and hand the module the socket (guest.Listener); port 0: any; or unix:PATH")
     parser.add_argument("--stall-timeout", type=_seconds, metavar="S",
                         help="say so, with all stacks, when everything in the module has waited for each other for so many seconds")
     parser.add_argument("--on-stall", choices=("report", "exit"), default="report", help="after saying so, go on, or exit with code 2 (default: %(default)s)")

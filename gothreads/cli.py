@@ -314,10 +314,13 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise MisuseError(f"{text!r} is not UTF-8, which is all that a module's arguments and environment may be")
     limits = Limits(memory=parse_size(arguments.memory)) if arguments.memory else Limits()
-    return _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,
-                                      callers_timeout=callers_timeout, limits=limits, stdout=stdout,
-                                      stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
-                                      no_calls=arguments.command is _run))
+    app = _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,
+                                     callers_timeout=callers_timeout, limits=limits, stdout=stdout,
+                                     stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
+                                     listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, no_calls=arguments.command is _run))
+    for address in app.listening:
+        terminal.say(f"listening on {address}")
+    return app
 
 
 def _environment(settings: Sequence[str]) -> dict[str, str]:

@@ -19,17 +19,11 @@ from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.stack import big_stack, inside
-from gothreads.host.wasi import WASI, ExitRequested, Proxy, StdioCalls, answer, type_of, wasi_imports, words
 from gothreads.inspector import Goroutine, parse_goroutines
 from gothreads.shared_memory import BoundedMemory
 from gothreads.slot import Slot
 from gothreads.state import AppStatistics
 from gothreads.threaded import call_export
-
-#: Calls that are ours for standard streams and clocks, and wasmtime's for the rest.
-_PASSED_ON = ("fd_read", "fd_write", "poll_oneoff")
-_CLOCK_EVENT = 0
-_SUBSCRIPTION, _EVENT = 48, 32
 
 
 class StoreMemory(BoundedMemory):
@@ -53,8 +47,7 @@ class SingleApp(App):
         self._turn = threading.Lock()
         self._in = 0  # threads that hold or are about to take `_turn`; guarded by _lock
         self._calls = 0
-        self._wake = threading.Event()
-        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if i.module != WASI]
+        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not self._world.has(i.module, i.name)]
         if missing:
             raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
         self._engine = new_engine(options.limits.stack)
@@ -70,10 +63,10 @@ class SingleApp(App):
         owned.callback(self._functions.clear)
         self._store = wasmtime.Store(self._engine)
         owned.callback(self._store.close)
-        self._store.set_wasi(options.wasi.files())
+        self._store.set_wasi(options.wasi.local())
         self._store.set_limits(memory_size=options.limits.memory)
         self._store.set_epoch_deadline(1)
-        self._define_own()
+        self._world.define(self._functions, loaded.outline)
         try:
             self._instance = self._linker.instantiate(self._store, compiled.module)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
@@ -82,8 +75,7 @@ class SingleApp(App):
         assert isinstance(memory, wasmtime.Memory)
         self._memory = StoreMemory(self._store, memory)
         owned.callback(self._memory.close)
-        passed_on = {name: kind for name, kind in wasi_imports(loaded.outline).items() if name in _PASSED_ON}
-        self._proxy = Proxy(self._store, memory, loaded.memory, passed_on)
+        self._world.use(self._memory)
         self._found: dict[str, ffi.Function] = {}
         owned.callback(self._found.clear)
         self.slot = Slot(self._function, self._memory)
@@ -106,48 +98,6 @@ class SingleApp(App):
             finally:
                 self._turn.release()
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
-
-    def _define_own(self) -> None:
-        """Standard streams, exit, and waiting that close() can end."""
-        memory = _LateMemory(self)
-        stdio = StdioCalls(memory, self._streams)
-        kinds = wasi_imports(self.loaded.outline)
-        def fd_read(values: int) -> None:
-            descriptor, iovecs, count, done = words(values, 4)
-            if descriptor:
-                self._proxy.call("fd_read", values)
-            else:
-                answer(values, stdio.read(iovecs, count, done))
-
-        def fd_write(values: int) -> None:
-            descriptor, iovecs, count, done = words(values, 4)
-            if descriptor in (1, 2):
-                answer(values, stdio.write(descriptor, iovecs, count, done))
-            else:
-                self._proxy.call("fd_write", values)
-
-        def proc_exit(values: int) -> None:
-            raise ExitRequested(ctypes.c_int32.from_address(values).value)
-
-        def poll_oneoff(values: int) -> None:
-            subscriptions, events, count, done = words(values, 4)
-            raw = memory.read(subscriptions, _SUBSCRIPTION * count)
-            clocks = []
-            for at in range(0, len(raw), _SUBSCRIPTION):
-                if raw[at + 8] != _CLOCK_EVENT or raw[at + 40] & 1:  # a descriptor, or an absolute time
-                    self._proxy.call("poll_oneoff", values)
-                    return
-                clocks.append((int.from_bytes(raw[at + 24:at + 32], "little"), raw[at:at + 8]))
-            timeout, userdata = min(clocks, default=(0, bytes(8)))
-            self._wake.wait(timeout / 1e9)
-            memory.write(events, userdata + bytes(_EVENT - 8))
-            memory.write(done, (1).to_bytes(4, "little"))
-            answer(values, 0)
-
-        own = {"fd_read": fd_read, "fd_write": fd_write, "proc_exit": proc_exit, "poll_oneoff": poll_oneoff}
-        for name, implementation in own.items():
-            if name in kinds:
-                self._functions.define(WASI, name, type_of(kinds[name]), implementation)
 
     def _function(self, name: str, count: int) -> ffi.Function:
         found = self._found.get(name)
@@ -218,7 +168,6 @@ class SingleApp(App):
 
     def _stop_running(self) -> None:
         self._engine.increment_epoch()
-        self._wake.set()
 
     def _sweep_once(self) -> bool:
         with self._lock:
@@ -248,17 +197,3 @@ class _Turn:
         app._turn.release()
         with app._lock:
             app._in -= 1
-
-
-class _LateMemory:
-    """The app's memory, for host functions that are defined before there is an instance."""
-
-    def __init__(self, app: SingleApp) -> None:
-        self._app = app
-
-    def read(self, offset: int, length: int) -> bytes:
-        return self._app._memory.read(offset, length)
-
-    def write(self, offset: int, data: bytes) -> None:
-        self._app._memory.write(offset, data)
-

@@ -11,6 +11,7 @@ from pathlib import Path
 from gothreads.app import App, check_not_forked
 from gothreads.build.builder import Progress, Request, build
 from gothreads.errors import MisuseError, ModuleError
+from gothreads.host.sockets import Rule
 from gothreads.host.streams import Readable, Writable
 from gothreads.host.wasi import Mount, WasiSettings
 from gothreads.loading import LoadedModule, load
@@ -34,7 +35,7 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
          mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
          callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
          stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None, on_stall: OnStall = "report",
-         model: str | None = None, go: PathLike | None = None) -> App:
+         listen: Sequence[str] = (), allow_net: Sequence[str] = (), model: str | None = None, go: PathLike | None = None) -> App:
     """Run a module, and return when its packages are initialised.
 
     path: a module's file, or a Go package's folder (or .go file), which is built, and kept in a cache.
@@ -45,8 +46,12 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
         get CallersBusy.
     stdin, stdout, stderr: file objects (of text or bytes); stdin may be bytes. Inherited unless given.
     stall_timeout: when all calls in the module have waited for so many seconds, and nothing is left that could end that (no
-        goroutine that can run, no timer, such as a ticker's, no host call), do what `on_stall` says, once: "report" logs it with all stacks,
-        "exit" ends the app (Stalled), a function is called with the `gothreads.Stall`. (Stock Go ends the program by itself.)
+        goroutine that can run, no timer, such as a ticker's, no host call, nobody who waits for a peer), do what `on_stall` says, once:
+        "report" logs it with all stacks, "exit" ends the app (Stalled), a function is called with the `gothreads.Stall`. (Stock Go ends the program by itself.)
+    listen: addresses to listen on, such as "127.0.0.1:8080" (port 0: any; see `App.listening`) or "unix:/path". The module is handed
+        the sockets: guest.Listener().
+    allow_net: what the module itself may dial, and listen on: "HOST:PORT" (each may be "*") or "unix:/path". Nothing else. Where other
+        machines can connect, it listens only on an address that is named, such as "0.0.0.0:8080".
     model: "threaded" or "single", for a package that is built; a file is of the model it was built for.
     go: the go command to build with.
 
@@ -57,7 +62,8 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
     """
     loaded = find(path, model=model, go=go, progress=_say_once())
     return open_loaded(loaded, args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
-                       stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall)
+                       stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall,
+                       listen=listen, allow_net=allow_net)
 
 
 def _say_once() -> Progress:
@@ -89,7 +95,7 @@ def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[
                 mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
                 callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
                 stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None,
-                on_stall: OnStall = "report", no_calls: bool = False) -> App:
+                on_stall: OnStall = "report", listen: Sequence[str] = (), allow_net: Sequence[str] = (), no_calls: bool = False) -> App:
     """Like open, for a module that was looked at before. `no_calls`: exports will not be called, so that a stall does not take a call."""
     check_not_forked()
     _check_types(args, env, procs, callers, limits, stdin)
@@ -103,10 +109,15 @@ def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[
         raise MisuseError(f"callers must be at least 1, not {callers}")
     if on_stall != "report" and stall_timeout is None:
         raise MisuseError("on_stall needs stall_timeout (--stall-timeout S): how long nothing must go on")
+    for name, value in (("listen", listen), ("allow_net", allow_net)):
+        if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
+            raise MisuseError(f"{name} must be a list of addresses, not {value!r}")
+    rules = tuple(Rule.parse(text) for text in allow_net)
+    handed = {"LISTEN_FDS": str(len(listen))} if listen else {}  # as systemd tells a program
     folders = _mounts(mounts)
-    settings = WasiSettings([loaded.name, *args], dict(env or {}), folders)
+    settings = WasiSettings([loaded.name, *args], dict(env or {}) | handed, folders)
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
-                      stall_timeout, on_stall, no_calls)
+                      stall_timeout, on_stall, no_calls, tuple(listen), rules)
     app = (ThreadedApp if loaded.model == "threaded" else SingleApp)(loaded, options)
     app.start()
     if app.error is not None and app.exit != 0:

@@ -24,7 +24,16 @@ from gothreads.host import ffi
 from gothreads.wasm import code
 from gothreads.wasm.binary import MAX_PAGES, PAGE, Export, FuncType, Import, Kind, Limits, Module
 
+_view = ctypes.pythonapi.PyMemoryView_FromMemory
+_view.restype, _view.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
+_PyBUF_WRITE = 0x200
 _u32, _u64 = struct.Struct("<I"), struct.Struct("<Q")
+
+
+def buffer(address: int, length: int) -> memoryview:
+    """Bytes of this process, writable. (An array type of ctypes for each length would never be freed.)"""
+    view: memoryview = _view(address, length, _PyBUF_WRITE)
+    return view
 
 
 class BoundedMemory(ABC):
@@ -69,7 +78,7 @@ class BoundedMemory(ABC):
         """A copy."""
         with self._use:
             address = self.address(offset, length)
-            return bytes((ctypes.c_char * length).from_address(address))
+            return ctypes.string_at(address, length)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         data = bytes(data) if not isinstance(data, bytes) else data
@@ -79,7 +88,7 @@ class BoundedMemory(ABC):
     def view(self, offset: int, length: int) -> memoryview:
         """The bytes themselves, writable. Good until the app is closed: after that, using it is undefined."""
         address = self.address(offset, length)
-        return memoryview((ctypes.c_ubyte * length).from_address(address)).cast("B")
+        return buffer(address, length)
 
     def read_u8(self, offset: int) -> int:
         return self.read(offset, 1)[0]
@@ -172,10 +181,17 @@ class SharedMemory(BoundedMemory):
         except wasmtime.WasmtimeError as error:
             raise ModuleError(f"cannot reserve memory for the module: {error}") from None
         self._base = ctypes.addressof(self.handle.data_ptr().contents)
+        self._known = 0  # a size that it has had: it never shrinks
         self._notifier = _Notifier(engine, self.handle, minimum)  # guarded by _use
 
     def _bounds(self) -> tuple[int, int]:
-        return self._base, int(self.handle.data_len())
+        self._known = int(self.handle.data_len())
+        return self._base, self._known
+
+    def address(self, offset: int, length: int) -> int:
+        if offset >= 0 and length >= 0 and offset + length <= self._known and not self._closed:
+            return self._base + offset
+        return super().address(offset, length)
 
     def grow(self, pages: int) -> int:
         """Grow by so many pages; returns the size before, in pages. Go manages its memory itself and does not use these."""

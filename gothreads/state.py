@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from gothreads.callback_m import CallbackMStatistics
 from gothreads.errors import MisuseError
+from gothreads.host.sockets import Rule
 from gothreads.host.streams import Readable, Writable
 from gothreads.host.wasi import WasiSettings
 from gothreads.mpool import MPoolStatistics
@@ -64,6 +65,8 @@ class Options:
     stall_timeout: float | None = None
     on_stall: OnStall = "report"
     no_calls: bool = False  # nobody will call exports: main is all there is
+    listen: tuple[str, ...] = ()
+    allow_net: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import ctypes
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import wasmtime
@@ -18,18 +19,19 @@ from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.instance import Instances
-from gothreads.host.wasi import WASI, Proxy, StdioCalls, answer, define_wasi, files_store, shared_calls, type_of, wasi_imports
+from gothreads.host.poller import Poller
+from gothreads.host.wasi import answer, type_of, with_errno
+from gothreads.host.world import HOST
 from gothreads.inspector import Goroutine, Inspector
 from gothreads.mpool import MPool
 from gothreads.shared_memory import SharedMemory
 from gothreads.stall import Stall, StallWatch
 from gothreads.state import SPARE_THREADS, AppStatistics, State
 from gothreads.wasm import layout
-from gothreads.wasm.binary import PAGE, Kind, Limits
+from gothreads.wasm.binary import PAGE, Kind
 
 log = logging.getLogger("gothreads")
 
-_HOST = "gothreads"
 #: How long statistics wait for Go's part, in seconds.
 _ANSWER_SECONDS = 1.0
 
@@ -49,11 +51,9 @@ class ThreadedApp(App):
         owned.callback(compiled.module.close)
         self._memory = SharedMemory(self._engine, loaded.memory.minimum, options.limits.memory // PAGE)
         owned.callback(self._memory.close)
-        imports = wasi_imports(loaded.outline)
-        shared = Limits(loaded.memory.minimum, loaded.memory.maximum, shared=True)
-        files = files_store(self._engine, options.wasi)
-        owned.callback(files.close)
-        proxy = Proxy(files, self._memory.handle, shared, shared_calls(imports))
+        self._world.use(self._memory)
+        self._poller = Poller(self._memory, self._world.table)
+        owned.callback(self._poller.close)
         linker = wasmtime.Linker(self._engine)
         owned.callback(linker.close)
         linker.allow_shadowing = True
@@ -62,7 +62,7 @@ class ThreadedApp(App):
             linker.define(store, "env", "memory", self._memory.handle)
         functions = ffi.HostFunctions(linker, self._host_function_failed)
         owned.callback(functions.clear)
-        define_wasi(functions, imports, StdioCalls(self._memory, self._streams), proxy)
+        self._world.define(functions, loaded.outline)
         self._define_host(functions)
         pre = linker.instantiate_pre(compiled.module)
         owned.callback(pre.close)
@@ -106,13 +106,13 @@ class ThreadedApp(App):
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
-                   if i.module not in (WASI, _HOST) and not (i.kind is Kind.MEMORY and i.module == "env")]
+                   if i.module != HOST and not self._world.has(i.module, i.name) and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
             raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
 
     def _define_host(self, functions: ffi.HostFunctions) -> None:
         """What the overlay's Go imports from module `gothreads`."""
-        kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == _HOST}
+        kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == HOST}
 
         def thread_spawn(values: int) -> None:
             g0 = ctypes.c_uint32.from_address(values).value
@@ -121,17 +121,21 @@ class ThreadedApp(App):
         def stopped(_values: int) -> None:
             raise AppClosed("stopped")  # the app is ending: the first cause is known
 
-        own = {
+        own: dict[str, ffi.HostFunction] = {
             "ncpu": lambda values: answer(values, self.options.procs),
             "thread_spawn": thread_spawn,
             "initialized": lambda _values: self._initialized(),
             "has_callers": lambda values: answer(values, int(self.loaded.has_callers)),
             "stopped": stopped,
         }
+        polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
+        own |= {name: with_errno(call, kinds[name]) for name, call in polling.items() if name in kinds}
         for name, kind in kinds.items():
+            if self._world.has(HOST, name):
+                continue
             if name not in own:
-                raise ModuleError(f"{self.loaded.name}: the module wants {_HOST}.{name}, which this gothreads does not have. Rebuild it: gothreads build")
-            functions.define(_HOST, name, type_of(kind), own[name])
+                raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{name}, which this gothreads does not have. Rebuild it: gothreads build")
+            functions.define(HOST, name, type_of(kind), own[name])
 
     def _start(self) -> None:
         if self.loaded.entry is None:

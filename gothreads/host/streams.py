@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import errno
 import io
 import os
 import select
 import sys
 import threading
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 #: How much of standard error is kept for error messages, in bytes.
@@ -36,6 +36,11 @@ class Output:
         self._lock = threading.Lock()
         self._tail = bytearray()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(target) else None
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is this process's own."""
+        return self._target is None
 
     def write(self, data: bytes) -> None:
         """Write all of it. OSError as the target raises it."""
@@ -68,32 +73,60 @@ class Input:
     def __init__(self, source: Readable | bytes | None) -> None:
         self._source = io.BytesIO(source) if isinstance(source, bytes) else source
         self._lock = threading.Lock()
-        self._rest = b""  # what the source gave beyond what was asked for; guarded by _lock
+        # Guarded by _lock.
+        self._begun = False
+        self._rest = b""       # what the source gave beyond what was asked for
+        self._descriptor = -1  # what can be waited for; -1: only the source's own read is there
         self._stopped = self._stop = -1  # a pipe, made by the first read that may wait
         self._stopping = False
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is this process's own."""
+        return self._source is None
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; none at the end, or when the app stops."""
         with self._lock:
-            if self._source is not None:
-                data = self._rest or self._read_source(size)
-                data, self._rest = data[:size], data[size:]
+            if not self._begun:
+                self._begin()
+            if not self._rest and self._descriptor < 0:
+                self._rest = self._read_source(size)
+            if self._rest or self._descriptor < 0:
+                data, self._rest = self._rest[:size], self._rest[size:]
                 return data
             # The pipe is there before the flag is looked at, and stop sets the flag before it looks for the pipe: one sees the other.
             if self._stop < 0:
                 self._stopped, self._stop = os.pipe()
             if self._stopping:
                 return b""
-            descriptor = sys.__stdin__.fileno() if sys.__stdin__ is not None else 0
             poll = select.poll()
-            poll.register(descriptor, select.POLLIN)
+            poll.register(self._descriptor, select.POLLIN)
             poll.register(self._stopped, select.POLLIN)
             ready = {fd for fd, _ in poll.poll()}
-            return b"" if self._stopped in ready else os.read(descriptor, size)
+            return b"" if self._stopped in ready else os.read(self._descriptor, size)
+
+    def _begin(self) -> None:
+        """Find the descriptor to wait for, so that the app's end can end the wait; and take what Python has read ahead of it."""
+        self._begun = True
+        if self._source is None:
+            self._descriptor = sys.__stdin__.fileno() if sys.__stdin__ is not None else 0
+        elif isinstance(self._source, io.FileIO):
+            self._descriptor = self._source.fileno()
+        elif isinstance(self._source, io.BufferedReader) and isinstance(self._source.raw, io.FileIO):
+            descriptor = self._source.fileno()
+            blocking = os.get_blocking(descriptor)
+            os.set_blocking(descriptor, False)  # for what is in the buffer, and no more
+            try:
+                ahead = self._source.peek()
+                self._rest = self._source.read1(len(ahead)) if ahead else b""
+            finally:
+                os.set_blocking(descriptor, blocking)
+            self._descriptor = descriptor
 
     def _read_source(self, size: int) -> bytes:
         assert self._source is not None
-        data = self._source.read1(size) if isinstance(self._source, io.BufferedReader) else self._source.read(size)
+        data = self._source.read(size)
         return data.encode() if isinstance(data, str) else bytes(data or b"")
 
     def stop(self) -> None:
@@ -110,15 +143,14 @@ class Input:
         self._stopped = self._stop = -1
 
 
+@dataclass
+class Streams:
+    """The module's standard streams."""
+
+    stdin: Input
+    stdout: Output
+    stderr: Output
+
+
 def _is_text(target: object) -> bool:
     return isinstance(target, io.TextIOBase) or (target is not None and isinstance(getattr(target, "encoding", None), str))
-
-
-# WASI's numbers (wasi_snapshot_preview1, type errno).
-_ERRNO = {errno.EAGAIN: 6, errno.EBADF: 8, errno.EFBIG: 22, errno.EINTR: 27, errno.EINVAL: 28, errno.EIO: 29, errno.ENOSPC: 51, errno.EPIPE: 64}
-EIO, EBADF, EINVAL = 29, 8, 28
-
-
-def wasi_errno(error: BaseException) -> int:
-    """WASI's number for what a file object raised."""
-    return _ERRNO.get(error.errno or 0, EIO) if isinstance(error, OSError) else EBADF if isinstance(error, ValueError) else EIO

@@ -19,9 +19,11 @@ GO_FUNC = FuncType(I32, I32)
 
 END = b"\x0b"
 UNREACHABLE = b"\x00"
+LEAVE = b"\x0f"  # WebAssembly's return, with what is on its stack
 DROP = b"\x1a"
 LOOP, IF, ELSE = b"\x03\x40", b"\x04\x40", b"\x05"
 I32_ADD, I32_SUB, I32_EQ, I32_AND, I32_OR = b"\x6a", b"\x6b", b"\x46", b"\x71", b"\x72"
+I32_GE_U = b"\x4f"
 I64_ADD, I64_EQ, I64_AND, I64_OR = b"\x7c", b"\x51", b"\x83", b"\x84"
 WRAP, EXTEND_U = b"\xa7", b"\xad"
 FENCE = b"\xfe\x03\x00"

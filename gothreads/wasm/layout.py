@@ -27,3 +27,6 @@ MOST_MEMORY = 0xF0000000
 
 #: How many instances can be in one memory at a time.
 MAX_THREADS = (BOOTSTRAP_STACK_END - PARKED) // PARKED_SIZE
+
+#: Descriptors from here on are sockets, which never wait: the rewrite lets their calls keep their P.
+FIRST_SOCKET = 1 << 16

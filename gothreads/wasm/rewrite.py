@@ -30,16 +30,18 @@ FIRST_FUNCTION_PC = 0x1000
 #: Gaps of fewer bytes between data segments are filled: fewer segments, little waste.
 DATA_GAP = 256
 
-#: WASI calls that may wait for a disk, a pipe or a peer. Those that only look something up do not give up their P.
+#: Host calls that may wait for a disk, a pipe or a peer. Those that only look something up do not give up their P.
 BLOCKING_CALLS = frozenset({
     "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times",
     "fd_pread", "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync", "fd_write",
     "path_create_directory", "path_filestat_get", "path_filestat_set_times", "path_link", "path_open", "path_readlink",
     "path_remove_directory", "path_rename", "path_symlink", "path_unlink_file",
     "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
+    # Of gothreads' own: they look names up.
+    "sock_dial", "sock_listen",
 })
 #: Packages whose host calls are made by ordinary goroutines. The runtime's own run where there may be no P to give.
-BLOCKING_PACKAGES = frozenset({"syscall", "internal_syscall_unix", "internal_poll", "os", "net"})
+BLOCKING_PACKAGES = frozenset({"syscall", "internal_syscall_unix", "internal_poll", "os", "net", "gothreads_guest"})
 
 
 def rewrite(module: Module) -> Module:
@@ -173,16 +175,24 @@ class _Rewrite:
 
         It becomes: importEnter; the old body; F's return address back; a tail call of exitsyscall, whose own return
         then goes to F's caller, unwound or not. So F needs no point to resume at.
+
+        Before that: a socket's calls do not wait (they are EAGAIN then, and Go polls), and one that gave up its P while it waits
+        for the interpreter's lock would only bring more threads to wait for that. So for sockets it is the old body, and no more.
         """
+        imported = {function for _, function in self.host}
         for title, index in list(self.names.items()):
             package, _, function = title.rpartition(".")
-            if package not in BLOCKING_PACKAGES or function not in BLOCKING_CALLS or ("wasi_snapshot_preview1", function) not in self.host:
+            if package not in BLOCKING_PACKAGES or function not in BLOCKING_CALLS or function not in imported:
                 continue
             old = self.add_function(f"{title}.call", code.GO_FUNC, self.module.bodies[index - self.imported])
             pc = (FIRST_FUNCTION_PC + index - self.imported) << 16
             push = code.move_sp(-8)
+            socket = b""
+            if function.startswith("fd_") or function in ("sock_recv", "sock_send", "sock_shutdown"):
+                socket = (code.argument(8, 4) + code.i32_const(layout.FIRST_SOCKET) + code.I32_GE_U + code.IF
+                          + code.i32_const(0) + code.call(old) + code.LEAVE + code.END)
             self.set_body(title, code.body(
-                push + code.result(0, 8, code.i64_const(pc)) + code.call_go(self.function("runtime.gtImportEnter")) + code.call_go(old)
+                socket + push + code.result(0, 8, code.i64_const(pc)) + code.call_go(self.function("runtime.gtImportEnter")) + code.call_go(old)
                 + push + code.i32_const(0) + code.call(self.function("runtime.exitsyscall"))))
 
     def wrap_exports(self) -> None:

@@ -63,8 +63,8 @@ func count(c *counts) {
 		case _Gwaiting, _Gpreempted:
 			c.waiting++
 			switch gp.waitreason {
-			// For the collector, or for the world, which may be stopped for this very count.
-			case waitReasonSemacquire, waitReasonWaitForGCCycle, waitReasonGCAssistWait, waitReasonGCAssistMarking,
+			// For the collector, or for the world, which may be stopped for this very count; or for a peer.
+			case waitReasonIOWait, waitReasonSemacquire, waitReasonWaitForGCCycle, waitReasonGCAssistWait, waitReasonGCAssistMarking,
 				waitReasonStoppingTheWorld, waitReasonGarbageCollection:
 				c.busy++
 			}

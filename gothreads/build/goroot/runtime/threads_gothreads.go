@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"internal/runtime/atomic"
 	"unsafe"
 )
 
@@ -74,6 +75,23 @@ func futexWake(addr *uint32, cnt uint32) uint32 { return *addr }
 //go:nosplit
 //go:noinline
 func clockOffset() int64 { return int64(sleepWord) }
+
+// latestTime is the latest that any thread has been told. A thread that has seen another's time, in whatever way, is told
+// none before it, however their clocks differ.
+var latestTime atomic.Int64
+
+//go:nosplit
+func notBefore(now int64) int64 {
+	for {
+		latest := latestTime.Load()
+		if now <= latest {
+			return latest
+		}
+		if latestTime.CompareAndSwap(latest, now) {
+			return now
+		}
+	}
+}
 
 //go:nosplit
 func futexsleep(addr *uint32, val uint32, ns int64) { futexWait(addr, val, ns) }

@@ -1,0 +1,46 @@
+// Httpd is an ordinary net/http server. Where its listener comes from is all that depends on the platform: listen_wasip1.go
+// and listen_other.go.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+const (
+	headerTimeout = 10 * time.Second // for a client to say what it wants
+	grace         = 30 * time.Second // for requests in flight, when it quits
+)
+
+func main() {
+	flag.Parse()
+	listener, err := listen()
+	if err == nil {
+		err = serve(listener)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "httpd: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// serve answers until somebody asks it to quit, and then finishes the requests in flight.
+func serve(listener net.Listener) error {
+	site := newSite()
+	server := &http.Server{Handler: site, ReadHeaderTimeout: headerTimeout}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-site.quitting:
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		return server.Shutdown(ctx)
+	}
+}

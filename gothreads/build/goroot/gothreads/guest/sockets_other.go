@@ -1,0 +1,37 @@
+//go:build !wasip1
+
+package guest
+
+import (
+	"context"
+	"net"
+	"os"
+	"strconv"
+)
+
+// Where a program is built for the machine itself, its net package is what it listens and dials with.
+
+// Listeners returns the listening sockets that whoever started the program handed over, as systemd does.
+func Listeners() ([]net.Listener, error) {
+	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	listeners := make([]net.Listener, n)
+	for i := range listeners {
+		file := os.NewFile(uintptr(3+i), "listener")
+		l, err := net.FileListener(file)
+		file.Close()
+		if err != nil {
+			return nil, err
+		}
+		listeners[i] = l
+	}
+	return listeners, nil
+}
+
+// Listen is net.Listen.
+func Listen(network, address string) (net.Listener, error) { return net.Listen(network, address) }
+
+// DialContext is what http.Transport's DialContext wants.
+func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}

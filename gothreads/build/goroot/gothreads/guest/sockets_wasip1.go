@@ -1,0 +1,216 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Sockets are the host's (gothreads/host/sockets.py). Each has a number in WASI's descriptor table, and from there on is
+// Go's own: package net reads, writes and polls it. Errors are WASI's numbers.
+
+//go:wasmimport gothreads sock_listen
+func sock_listen(network, address string, fd *int32) int32
+
+// sock_dial begins to connect to one of the name's addresses, by its place.
+//
+//go:wasmimport gothreads sock_dial
+func sock_dial(network, address string, attempt int32, fd *int32) int32
+
+//go:wasmimport gothreads sock_connected
+func sock_connected(fd int32) int32
+
+//go:wasmimport gothreads sock_address
+func sock_address(fd, peer int32, buffer *byte, size int32, length *int32) int32
+
+// firstListener is the number of the first socket that the host hands over, as systemd has it.
+const firstListener = 3
+
+var errNotAllowed = errors.New("the host does not allow it (--allow-net)")
+
+// Listeners returns the listening sockets that the host handed over (gothreads run --listen 127.0.0.1:8080), in the
+// order in which they were named. To be called once.
+func Listeners() ([]net.Listener, error) {
+	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	listeners := make([]net.Listener, n)
+	for i := range listeners {
+		l, err := newListener(firstListener + int32(i))
+		if err != nil {
+			return nil, err
+		}
+		listeners[i] = l
+	}
+	return listeners, nil
+}
+
+// Listen listens on an address of the host's, as net.Listen does, where the host allows it (--allow-net): network is
+// "tcp", "tcp4", "tcp6" or "unix".
+func Listen(network, address string) (net.Listener, error) {
+	var fd int32
+	if errno := sock_listen(network, address, &fd); errno != 0 {
+		return nil, opError("listen", network, address, errno)
+	}
+	return newListener(fd)
+}
+
+// DialContext is Dial with an end: what http.Transport's DialContext wants.
+func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var first error
+	for attempt := int32(0); ; attempt++ {
+		if err := ctx.Err(); err != nil {
+			return nil, &net.OpError{Op: "dial", Net: network, Addr: name{network, address}, Err: err}
+		}
+		var fd int32
+		errno := sock_dial(network, address, attempt, &fd)
+		if syscall.Errno(errno) == syscall.ERANGE && first != nil {
+			return nil, first
+		}
+		var c net.Conn
+		err := opError("dial", network, address, errno)
+		if errno == 0 {
+			c, err = connect(ctx, fd, network, address)
+		}
+		if err == nil {
+			return c, nil
+		}
+		if first == nil {
+			first = err
+		}
+		if errno != 0 && !retryable(syscall.Errno(errno)) {
+			return nil, first
+		}
+	}
+}
+
+// retryable: another of the name's addresses may do.
+func retryable(errno syscall.Errno) bool {
+	return errno != syscall.ENOENT && errno != syscall.EACCES && errno != syscall.EINVAL && errno != syscall.ERANGE && errno != syscall.EAFNOSUPPORT
+}
+
+// connect waits until the socket is connected, or cannot be.
+func connect(ctx context.Context, fd int32, network, address string) (net.Conn, error) {
+	file := os.NewFile(uintptr(fd), address)
+	defer file.Close() // net.FileConn holds on to the descriptor
+	if deadline, ok := ctx.Deadline(); ok {
+		file.SetWriteDeadline(deadline)
+	}
+	stop := context.AfterFunc(ctx, func() { file.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: name{network, address}, Err: err}
+	}
+	errno := int32(0)
+	err = raw.Write(func(fd uintptr) bool {
+		errno = sock_connected(int32(fd))
+		return syscall.Errno(errno) != syscall.EAGAIN
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: name{network, address}, Err: err}
+	}
+	if errno != 0 {
+		return nil, opError("dial", network, address, errno)
+	}
+	c, err := net.FileConn(file)
+	if err != nil {
+		return nil, err
+	}
+	return withAddresses(c, fd), nil
+}
+
+func opError(op, network, address string, errno int32) error {
+	var err error
+	switch syscall.Errno(errno) {
+	case 0:
+		return nil
+	case syscall.EACCES:
+		err = errNotAllowed
+	case syscall.ENOENT:
+		if network != "unix" {
+			host, _, _ := net.SplitHostPort(address)
+			err = &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+			break
+		}
+		fallthrough
+	default:
+		err = os.NewSyscallError(op, syscall.Errno(errno))
+	}
+	return &net.OpError{Op: op, Net: network, Addr: name{network, address}, Err: err}
+}
+
+func newListener(fd int32) (net.Listener, error) {
+	file := os.NewFile(uintptr(fd), "listener")
+	defer file.Close()
+	l, err := net.FileListener(file)
+	if err != nil {
+		return nil, err
+	}
+	return &listener{l, addressOf(fd, 0)}, nil
+}
+
+// Package net does not know a socket's addresses on WASI: these add them.
+
+type listener struct {
+	net.Listener
+	address net.Addr
+}
+
+func (l *listener) Addr() net.Addr { return l.address }
+
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	fd := int32(-1)
+	if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
+		raw.Control(func(n uintptr) { fd = int32(n) })
+	}
+	return withAddresses(c, fd), nil
+}
+
+type conn struct {
+	*net.TCPConn
+	local, remote net.Addr
+}
+
+func (c *conn) LocalAddr() net.Addr  { return c.local }
+func (c *conn) RemoteAddr() net.Addr { return c.remote }
+
+func withAddresses(c net.Conn, fd int32) net.Conn {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return c
+	}
+	return &conn{tcp, addressOf(fd, 0), addressOf(fd, 1)}
+}
+
+// name is an address as the program gave it.
+type name struct{ network, address string }
+
+func (n name) Network() string { return n.network }
+func (n name) String() string  { return n.address }
+
+func addressOf(fd, peer int32) net.Addr {
+	var buffer [256]byte
+	var length int32
+	if sock_address(fd, peer, &buffer[0], int32(len(buffer)), &length) != 0 {
+		return name{"tcp", "unknown"} // it has gone since
+	}
+	network, text, _ := strings.Cut(string(buffer[:length]), " ")
+	if network == "unix" {
+		return &net.UnixAddr{Name: text, Net: network}
+	}
+	host, port, _ := net.SplitHostPort(text)
+	number, _ := strconv.Atoi(port)
+	host, zone, _ := strings.Cut(host, "%")
+	return &net.TCPAddr{IP: net.ParseIP(host), Port: number, Zone: zone}
+}

@@ -1,0 +1,165 @@
+"""Opening what is beneath a folder, and nothing else: the sandbox for files.
+
+Names come from the module. They, and the links that they lead through, may say anything; while they are looked up, others
+may swap folders for links. So the whole lookup is the kernel's: openat2 with RESOLVE_BENEATH (openat2(2), Linux 5.6). Where
+that is not there, or not allowed, each part of the name is opened in turn, and no link is followed that was not read first.
+
+Functions take the folder's descriptor, raise OSError, and may be called from any thread. EPERM: the name leads outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Iterator
+
+_OPENAT2 = 437  # the same number on all of Linux's architectures
+_NO_MAGIC_LINKS, _BENEATH = 0x02, 0x08
+_MOST_LINKS = 40  # as Linux
+_HOW = struct.Struct("<QQQ")  # struct open_how: flags, mode, resolve
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+#: A descriptor that only names a place, where the system has that.
+PLACE = getattr(os, "O_PATH", os.O_RDONLY)
+
+
+def open_beneath(folder: int, path: bytes, flags: int, mode: int = 0o666) -> int:
+    """As os.open, for a path that stays beneath a folder; O_NOFOLLOW in `flags` is about its last part. Close-on-exec."""
+    if b"\0" in path:
+        raise OSError(errno.EINVAL, "a NUL in a name")
+    return _open(folder, path, flags | os.O_CLOEXEC, mode)
+
+
+def stat_beneath(folder: int, path: bytes, *, follow: bool) -> os.stat_result:
+    """As os.stat."""
+    descriptor = open_beneath(folder, path, PLACE if follow else PLACE | os.O_NOFOLLOW)
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def parent(folder: int, path: bytes, *, special: int = errno.EINVAL) -> Iterator[tuple[int, bytes]]:
+    """The folder that a path's last part is in, and that part (with the slash after it, if any), for calls that follow no link.
+
+    `special` is the error for a last part that is "." or "..".
+    """
+    if b"\0" in path:
+        raise OSError(errno.EINVAL, "a NUL in a name")
+    if path.startswith(b"/"):
+        raise OSError(errno.EPERM, "outside of the folder")
+    stripped = path.rstrip(b"/")
+    above, _, name = stripped.rpartition(b"/")
+    if not name:
+        raise OSError(errno.ENOENT, "an empty name")
+    if name in (b".", b".."):
+        raise OSError(special, "not a name")
+    if stripped != path:
+        name += b"/"
+    if not above:
+        yield folder, name
+        return
+    descriptor = open_beneath(folder, above, PLACE | os.O_DIRECTORY)
+    try:
+        yield descriptor, name
+    finally:
+        os.close(descriptor)
+
+
+def followed(folder: int, path: bytes) -> bytes:
+    """The path with a link at its end replaced by what it says, until there is none: for calls that cannot follow safely."""
+    for _ in range(_MOST_LINKS):
+        with parent(folder, path) as (above, name):
+            try:
+                target = os.readlink(name.rstrip(b"/"), dir_fd=above)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # not a link
+                    return path
+                raise
+        if target.startswith(b"/"):
+            raise OSError(errno.EPERM, "outside of the folder")
+        path = path.rstrip(b"/").rpartition(b"/")[0] + b"/" + target if b"/" in path.rstrip(b"/") else target
+    raise OSError(errno.ELOOP, "too many links")
+
+
+def _open_natively(folder: int, path: bytes, flags: int, mode: int) -> int:
+    how = _HOW.pack(flags, mode if flags & os.O_CREAT else 0, _BENEATH | _NO_MAGIC_LINKS)
+    for _ in range(1000):
+        descriptor: int = _syscall(_OPENAT2, folder, path, how, len(how))
+        if descriptor >= 0:
+            return descriptor
+        number = ctypes.get_errno()
+        if number not in (errno.EAGAIN, errno.EINTR):  # EAGAIN: something was renamed during the lookup
+            break
+    raise OSError(errno.EPERM if number == errno.EXDEV else number, os.strerror(number))
+
+
+def _open_in_steps(folder: int, path: bytes, flags: int, mode: int) -> int:
+    """Part by part. `open_folders` are those that the name has led through: ".." goes back to them, never to what the system says."""
+    if path.startswith(b"/"):
+        raise OSError(errno.EPERM, "outside of the folder")
+    if not path:
+        raise OSError(errno.ENOENT, "an empty name")
+    follow_last = not flags & os.O_NOFOLLOW and not (flags & os.O_CREAT and flags & os.O_EXCL)
+    if path.endswith((b"/", b"/.", b"/..")) or path in (b".", b".."):
+        if flags & os.O_CREAT:
+            raise OSError(errno.EISDIR, "a name that ends with a slash")
+        flags, follow_last = flags | os.O_DIRECTORY, True
+    left = _parts(path)
+    open_folders = [os.dup(folder)]
+    links = 0
+    try:
+        while left:
+            part = left.pop(0)
+            if part == b"..":
+                if len(open_folders) == 1:
+                    raise OSError(errno.EPERM, "outside of the folder")
+                os.close(open_folders.pop())
+                continue
+            here, last = open_folders[-1], not left
+            if not last or follow_last:
+                target = _link(here, part)
+                if target is not None:
+                    links += 1
+                    if links > _MOST_LINKS:
+                        raise OSError(errno.ELOOP, "too many links")
+                    if target.startswith(b"/"):
+                        raise OSError(errno.EPERM, "outside of the folder")
+                    left = _parts(target) + left
+                    continue
+            if last:
+                return os.open(part, flags | os.O_NOFOLLOW, mode, dir_fd=here)
+            open_folders.append(os.open(part, PLACE | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here))
+        return os.open(b".", flags, mode, dir_fd=open_folders[-1])
+    finally:
+        for descriptor in open_folders:
+            os.close(descriptor)
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
+
+
+def _link(folder: int, name: bytes) -> bytes | None:
+    """What a link says; None when it is not one, or not there."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None
+
+
+def _native_works() -> bool:
+    here = os.open("/", PLACE | os.O_DIRECTORY)
+    try:
+        os.close(_open_natively(here, b".", PLACE, 0))
+        return True
+    except OSError:  # an older kernel, or a filter of system calls
+        return False
+    finally:
+        os.close(here)
+
+
+_open = _open_natively if os.uname().sysname == "Linux" and _native_works() else _open_in_steps

@@ -1,0 +1,288 @@
+"""The module's descriptor table: one for all its threads, as a process has.
+
+Invariant: a descriptor of the host's is closed when nothing refers to its `Descriptor` any more: not the table, and no thread
+that is in a call on it. So a thread that is about to read never reads what another has just opened under the same number, in
+this table or in the host's. (Python counts references; nobody else need to.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import heapq
+import os
+import select
+import socket
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+
+from gothreads.host.streams import Input, Output
+from gothreads.host.waiting import Stop
+from gothreads.shared_memory import buffer
+from gothreads.wasm import layout
+
+
+class FileType(IntEnum):
+    """WASI's filetype."""
+
+    UNKNOWN = 0
+    BLOCK_DEVICE = 1
+    CHARACTER_DEVICE = 2
+    DIRECTORY = 3
+    REGULAR_FILE = 4
+    SOCKET_STREAM = 6
+    SYMBOLIC_LINK = 7
+
+
+#: WASI's fdflags.
+APPEND, DSYNC, NONBLOCK, RSYNC, SYNC = 1, 2, 4, 8, 16
+
+_FILE_TYPES = {stat.S_IFBLK: FileType.BLOCK_DEVICE, stat.S_IFCHR: FileType.CHARACTER_DEVICE, stat.S_IFDIR: FileType.DIRECTORY,
+               stat.S_IFREG: FileType.REGULAR_FILE, stat.S_IFSOCK: FileType.SOCKET_STREAM, stat.S_IFLNK: FileType.SYMBOLIC_LINK}
+
+
+def file_type(mode: int) -> FileType:
+    """WASI's word for st_mode; UNKNOWN for a FIFO, which WASI has no word for."""
+    return _FILE_TYPES.get(stat.S_IFMT(mode), FileType.UNKNOWN)
+
+
+#: Bytes of the module's memory: where they are in this process, and how many.
+Span = tuple[int, int]
+
+
+class Descriptor:
+    """A descriptor of the host's, which it owns: a file, a folder, a FIFO, a terminal. All methods raise OSError.
+
+    On the host's side whatever may wait is non-blocking; a read that has to wait does so in `Stop.wait`, which ends with the app.
+    """
+
+    def __init__(self, fd: int, stop: Stop, *, flags: int = 0, readable: bool = True, writable: bool = True, read_only: bool = False,
+                 preopen: bytes | None = None) -> None:
+        self.type = file_type(os.fstat(fd).st_mode)
+        self.fd, self.flags, self.readable, self.writable, self.read_only, self.preopen = fd, flags, readable, writable, read_only, preopen
+        self._stop = stop
+        self.listing: list[tuple[bytes, int, FileType]] = []  # of a folder, as it was when it was first asked for
+        self.lock = threading.Lock()  # for the listing
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether NONBLOCK means something."""
+        return self.type not in (FileType.REGULAR_FILE, FileType.DIRECTORY, FileType.BLOCK_DEVICE)
+
+    def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
+        if not self.readable:
+            raise OSError(errno.EBADF, "not open for reading")
+        buffers = [buffer(*span) for span in spans]
+        return self._retried(select.POLLIN, lambda: os.readv(self.fd, buffers) if offset is None else os.preadv(self.fd, buffers, offset))
+
+    def write(self, spans: Sequence[Span], offset: int | None = None) -> int:
+        if not self.writable:
+            raise OSError(errno.EBADF, "not open for writing")
+        buffers = [buffer(*span) for span in spans]
+        return self._retried(select.POLLOUT, lambda: os.writev(self.fd, buffers) if offset is None else os.pwritev(self.fd, buffers, offset))
+
+    def stat(self) -> os.stat_result:
+        return os.fstat(self.fd)
+
+    def set_flags(self, flags: int) -> None:
+        """APPEND and NONBLOCK. ENOTSUP for NONBLOCK where nothing waits: Go then does not try to poll it."""
+        if flags & NONBLOCK and not self.may_wait:
+            raise OSError(errno.ENOTSUP, "it never waits")
+        if (flags ^ self.flags) & APPEND:
+            own = fcntl.fcntl(self.fd, fcntl.F_GETFL)
+            fcntl.fcntl(self.fd, fcntl.F_SETFL, own | os.O_APPEND if flags & APPEND else own & ~os.O_APPEND)
+        self.flags = flags
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:  # not when it could not be made
+            with contextlib.suppress(OSError):
+                os.close(self.fd)
+
+    def _retried(self, events: int, call: Callable[[], int]) -> int:
+        while True:
+            try:
+                return call()
+            except BlockingIOError:
+                if self.flags & NONBLOCK:
+                    raise
+                self._stop.wait({self.fd: events})
+
+
+# A socket's own calls, non-blocking: they take less time than giving up the interpreter's lock and getting it back, so they keep it.
+_recv = ctypes.PyDLL(None, use_errno=True).recv
+_send = ctypes.PyDLL(None, use_errno=True).send
+_recv.restype = _send.restype = ctypes.c_ssize_t
+_recv.argtypes = _send.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_AT_ONCE = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+
+
+class Connection(Descriptor):
+    """A socket: a listener, or a stream."""
+
+    def __init__(self, connection: socket.socket, stop: Stop, *, listens: bool = False) -> None:
+        self.socket, self.listens = connection, listens
+        connection.setblocking(False)
+        super().__init__(connection.fileno(), stop, flags=NONBLOCK)
+
+    def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
+        return self._at_once(_recv, select.POLLIN, spans, offset)
+
+    def write(self, spans: Sequence[Span], offset: int | None = None) -> int:
+        return self._at_once(_send, select.POLLOUT, spans, offset)
+
+    def _at_once(self, call: Callable[[int, int, int, int], int], events: int, spans: Sequence[Span], offset: int | None) -> int:
+        """The first span only, as is allowed: Go gives one."""
+        if offset is not None:
+            raise OSError(errno.ESPIPE, "a socket")
+        address, size = spans[0] if spans else (0, 0)
+        while True:
+            done = call(self.fd, address, size, _AT_ONCE)
+            if done >= 0:
+                return done
+            number = ctypes.get_errno()
+            if number != errno.EINTR and (number != errno.EAGAIN or self.flags & NONBLOCK):
+                raise OSError(number, "")
+            if number == errno.EAGAIN:
+                self._stop.wait({self.fd: events})
+
+    def accept(self) -> socket.socket:
+        while True:
+            try:
+                return self.socket.accept()[0]
+            except BlockingIOError:
+                if self.flags & NONBLOCK:
+                    raise
+                self._stop.wait({self.fd: select.POLLIN})
+
+    def __del__(self) -> None:
+        self.socket.close()
+
+
+class StandardStream(Descriptor):
+    """Descriptor 0, 1 or 2."""
+
+    def __init__(self, stream: Input | Output, fd: int | None) -> None:
+        """`fd` is the host's, when it is inherited."""
+        self._stream, self.inherited = stream, fd
+        try:
+            self.type = FileType.CHARACTER_DEVICE if fd is None else file_type(os.fstat(fd).st_mode)
+        except OSError:  # closed by whoever has started this process
+            self.type = FileType.CHARACTER_DEVICE
+        self.fd, self.flags, self.preopen, self.read_only = -1, 0, None, False
+        self.readable, self.writable = isinstance(stream, Input), isinstance(stream, Output)
+        self.listing, self.lock = [], threading.Lock()
+
+    @property
+    def may_wait(self) -> bool:
+        return False
+
+    def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
+        if offset is not None:
+            raise OSError(errno.ESPIPE, "a stream")
+        if not isinstance(self._stream, Input):
+            raise OSError(errno.EBADF, "not open for reading")
+        data = rest = self._stream.read(sum(size for _, size in spans)) if spans else b""
+        for address, size in spans:
+            ctypes.memmove(address, rest[:size], min(size, len(rest)))
+            rest = rest[size:]
+        return len(data)
+
+    def write(self, spans: Sequence[Span], offset: int | None = None) -> int:
+        if offset is not None:
+            raise OSError(errno.ESPIPE, "a stream")
+        if not isinstance(self._stream, Output):
+            raise OSError(errno.EBADF, "not open for writing")
+        data = b"".join(ctypes.string_at(address, size) for address, size in spans)
+        self._stream.write(data)
+        return len(data)
+
+    def stat(self) -> os.stat_result:
+        if self.inherited is not None:
+            return os.fstat(self.inherited)
+        return os.stat_result((stat.S_IFCHR, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+
+
+class _Numbers:
+    """Hands out the lowest number from `first` on that is free."""
+
+    def __init__(self, first: int) -> None:
+        self._free: list[int] = []
+        self._next = first
+
+    def take(self) -> int:
+        if self._free:
+            return heapq.heappop(self._free)
+        self._next += 1
+        return self._next - 1
+
+    def give(self, number: int) -> None:
+        heapq.heappush(self._free, number)
+
+
+class Table:
+    """Numbers to descriptors. May be used from any thread."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+        self._lock = threading.Lock()
+        # Guarded by _lock; _open is read without it.
+        self._open: dict[int, Descriptor] = {}
+        self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
+        #: Told of a descriptor that was taken out, in the thread that did it.
+        self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None
+
+    def add(self, descriptor: Descriptor, *, handed: bool = False) -> int:
+        """The lowest number that is free, as POSIX has it; for sockets, other than those that are handed over, among theirs."""
+        with self._lock:
+            number = (self._sockets if isinstance(descriptor, Connection) and not handed else self._numbers).take()
+            self._open[number] = descriptor
+            return number
+
+    def get(self, number: int) -> Descriptor:
+        """Stays open as long as the caller refers to it. EBADF."""
+        try:
+            return self._open[number]
+        except KeyError:
+            raise OSError(errno.EBADF, "not open") from None
+
+    def is_open(self, number: int, descriptor: Descriptor) -> bool:
+        """Whether it still has that number."""
+        with self._lock:
+            return self._open.get(number) is descriptor
+
+    def remove(self, number: int) -> None:
+        """EBADF when it is not open."""
+        with self._lock:
+            descriptor = self._open.pop(number, None)
+            if descriptor is None:
+                raise OSError(errno.EBADF, "not open")
+            self._give(number)
+        self.on_remove(descriptor)
+
+    def move(self, source: int, target: int) -> None:
+        """As dup2 and close."""
+        with self._lock:
+            if source not in self._open or target not in self._open:
+                raise OSError(errno.EBADF, "not open")
+            if source == target:
+                return
+            before, self._open[target] = self._open[target], self._open.pop(source)
+            self._give(source)
+        self.on_remove(before)
+
+    def close_all(self) -> None:
+        """No thread may use any."""
+        with self._lock:
+            left, self._open = self._open, {}
+        for descriptor in left.values():
+            self.on_remove(descriptor)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _give(self, number: int) -> None:
+        (self._sockets if number >= layout.FIRST_SOCKET else self._numbers).give(number)

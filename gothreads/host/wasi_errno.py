@@ -1,0 +1,23 @@
+"""WASI preview 1's error numbers (type errno): for each, the name that POSIX has."""
+
+from __future__ import annotations
+
+import errno
+
+# In the order of the specification: the place is the number.
+_NAMES = """
+    SUCCESS 2BIG ACCES ADDRINUSE ADDRNOTAVAIL AFNOSUPPORT AGAIN ALREADY BADF BADMSG BUSY CANCELED CHILD CONNABORTED CONNREFUSED CONNRESET
+    DEADLK DESTADDRREQ DOM DQUOT EXIST FAULT FBIG HOSTUNREACH IDRM ILSEQ INPROGRESS INTR INVAL IO ISCONN ISDIR LOOP MFILE MLINK MSGSIZE
+    MULTIHOP NAMETOOLONG NETDOWN NETRESET NETUNREACH NFILE NOBUFS NODEV NOENT NOEXEC NOLCK NOLINK NOMEM NOMSG NOPROTOOPT NOSPC NOSYS
+    NOTCONN NOTDIR NOTEMPTY NOTRECOVERABLE NOTSOCK NOTSUP NOTTY NXIO OVERFLOW OWNERDEAD PERM PIPE PROTO PROTONOSUPPORT PROTOTYPE RANGE  ROFS
+    SPIPE SRCH STALE TIMEDOUT TXTBSY XDEV NOTCAPABLE
+"""
+_NUMBERS = {getattr(errno, f"E{name}"): number for number, name in enumerate(_NAMES.split()) if hasattr(errno, f"E{name}")}
+_EIO = _NUMBERS[errno.EIO]
+
+
+def wasi_errno(error: BaseException) -> int:
+    """WASI's number for what a system call, or a file object of Python's, raised."""
+    if isinstance(error, OSError):
+        return _NUMBERS.get(error.errno or 0, _EIO)
+    return _NUMBERS[errno.EBADF] if isinstance(error, ValueError) else _EIO  # a file object that was closed says ValueError

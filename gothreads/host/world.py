@@ -1,0 +1,75 @@
+"""What a module has of the world outside: its descriptor table with streams, mounts and sockets, and the calls over it.
+
+One for each app, whatever its model. `memory` is set before the module runs; `stop` ends what waits; `close` comes when no
+thread is in the module any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gothreads.errors import GothreadsError
+from gothreads.host import ffi
+from gothreads.host.descriptors import Connection, Table
+from gothreads.host.sockets import Rule, SocketCalls, address_of, listen
+from gothreads.host.streams import Streams
+from gothreads.host.waiting import Stop
+from gothreads.host.wasi import WASI, WasiSettings, define_wasi, type_of, with_errno
+from gothreads.host.wasi_calls import WasiCalls
+from gothreads.shared_memory import BoundedMemory
+from gothreads.wasm.binary import Module
+
+#: The module that the overlay's Go, and gothreads/guest, import from.
+HOST = "gothreads"
+_SOCKET_CALLS = ("sock_listen", "sock_dial", "sock_connected", "sock_address")
+
+
+class World:
+    """MisuseError, GothreadsError when a mount or a listener cannot be had."""
+
+    def __init__(self, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule]) -> None:
+        self.stopped = Stop()
+        self.table = Table(self.stopped)
+        self._wasi = WasiCalls(self.table, streams)
+        self._sockets = SocketCalls(self.table, rules)
+        #: The addresses of the listeners that the module was handed, with the ports that they got.
+        self.listening: list[str] = []
+        try:
+            for address in listeners:  # before the mounts: from descriptor 3 on, as systemd has it
+                made = listen(address)
+                self.table.add(Connection(made, self.stopped, listens=True), handed=True)
+                self.listening.append(address_of(made))
+            settings.mount(self.table)
+        except GothreadsError:
+            self.close()
+            raise
+
+    def use(self, memory: BoundedMemory) -> None:
+        """The module's memory."""
+        self._wasi.memory = self._sockets.memory = memory
+
+    def define(self, functions: ffi.HostFunctions, module: Module) -> None:
+        """Define what the module imports of it."""
+        kinds = {(i.module, i.name): module.types[i.type_index] for i in module.imported_functions}
+        define_wasi(functions, {name: kind for (of, name), kind in kinds.items() if of == WASI}, self._wasi)
+        for name in _SOCKET_CALLS:
+            kind = kinds.get((HOST, name))
+            if kind is not None:
+                functions.define(HOST, name, type_of(kind), with_errno(getattr(self._sockets, name), kind))
+
+    @staticmethod
+    def has(module: str, name: str) -> bool:
+        """Whether it has the function that a module imports."""
+        return module == WASI or (module == HOST and name in _SOCKET_CALLS)
+
+    def stop(self) -> None:
+        """Wake whoever waits in a call. From any thread, returns at once."""
+        self.stopped.set()
+        self._wasi.stop()
+
+    def close(self) -> None:
+        """Free all. No thread may be in a call."""
+        self.table.close_all()
+        self._wasi.close()
+        self._sockets.close()
+        self.stopped.close()
