@@ -64,7 +64,7 @@ def split(text: str, wrong: str) -> tuple[str, str]:
 def listen(address: str) -> socket.socket:
     """A listening socket to hand over. MisuseError for a wrong address, GothreadsError when it cannot be had."""
     try:
-        if address.startswith(_UNIX):
+        if address.startswith(_UNIX) and address != _UNIX:
             return _listen_unix(os.path.abspath(address.removeprefix(_UNIX)))
         host, port = split(address, f"{address!r} is not an address to listen on: it must be HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8080, or unix:PATH")
         number = _port(port, address)
@@ -96,7 +96,7 @@ class SocketCalls:
 
     def __init__(self, table: Table, rules: Sequence[Rule]) -> None:
         self._table, self._rules = table, tuple(rules)
-        self._unlink: list[str] = []  # Unix sockets that the module has made
+        self._unlink: list[str] = []  # the paths of Unix sockets
 
     def sock_listen(self, network: int, network_length: int, address: int, length: int, result: int) -> None:
         kind, text = self._text(network, network_length), self._text(address, length)
@@ -104,7 +104,7 @@ class SocketCalls:
             path = os.path.abspath(text)
             self._check(any(rule.host == _UNIX and rule.port in ("*", path) for rule in self._rules))
             made = _listen_unix(path)
-            self._unlink.append(path)
+            self.remove_later(made)
         else:
             host, port = _host_port(text)
             if not host:  # Go's word for all of this machine's addresses: those that were allowed
@@ -164,6 +164,11 @@ class SocketCalls:
         text = f"{network} {address_of(own.socket, peer=bool(peer))}".encode(errors="surrogateescape")[:size]
         self.memory.write(buffer, text)
         self.memory.write_u32(done, len(text))
+
+    def remove_later(self, listener: socket.socket) -> None:
+        """A Unix socket's path goes when the app does."""
+        if listener.family == socket.AF_UNIX:
+            self._unlink.append(listener.getsockname())
 
     def close(self) -> None:
         for path in self._unlink:

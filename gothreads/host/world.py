@@ -38,6 +38,7 @@ class World:
             for address in listeners:  # before the mounts: from descriptor 3 on, as systemd has it
                 made = listen(address)
                 self.table.add(Connection(made, self.stopped, listens=True), handed=True)
+                self._sockets.remove_later(made)
                 self.listening.append(address_of(made))
             settings.mount(self.table)
         except GothreadsError:
