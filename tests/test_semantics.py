@@ -14,7 +14,7 @@ import pytest
 
 import gothreads
 from gothreads.build.toolchain import find_go
-from tests.conftest import built, wait_until
+from tests.conftest import built, together, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,18 @@ def test_inside(app: gothreads.App, check: str) -> None:
 def test_inside_without_preemption(check: str) -> None:
     with gothreads.open(built("semantics", preemption=False), procs=4) as app:
         app.request(check)
+
+
+def test_the_clocks_of_all_threads_agree_with_the_hosts_to_a_microsecond(app: gothreads.App) -> None:
+    wrong: list[int] = []
+
+    def read() -> None:
+        for _ in range(500):
+            before = time.monotonic_ns()
+            seen = app.exports.clock()
+            wrong.append(max(before - seen, seen - time.monotonic_ns()))
+    together(*[read] * 16)
+    assert max(wrong) <= 1000
 
 
 def test_timers_fire_in_time_and_not_early(app: gothreads.App) -> None:

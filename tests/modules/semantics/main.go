@@ -25,6 +25,16 @@ import (
 	"gothreads/guest"
 )
 
+// nanotime is the runtime's monotonic clock.
+//
+//go:linkname nanotime runtime.nanotime
+func nanotime() int64
+
+// clock reads it for the host, on the M that the caller has.
+//
+//go:wasmexport clock
+func clock() int64 { return nanotime() }
+
 func init() {
 	checks := map[string]func() (string, error){
 		"monotonic": monotonic, "timers": timers, "timers in order": timersInOrder, "large frames": largeFrames, "range loops": rangeLoops, "reflect loops": reflectLoops,
