@@ -27,6 +27,7 @@ from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, G
 from gothreads.exports import Export, Exports, Function
 from gothreads.host import ffi, interrupt, signals, stack
 from gothreads.host.streams import Input, Output, Streams
+from gothreads.host.waiting import Stop
 from gothreads.host.wasi_calls import ExitRequested
 from gothreads.host.world import World
 from gothreads.inspector import Goroutine
@@ -67,7 +68,8 @@ class App(ABC):
 
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
         self.loaded, self.options = loaded, options
-        self._streams = Streams(Input(options.stdin), Output(1, options.stdout), Output(2, options.stderr))
+        stop = Stop()
+        self._streams = Streams(Input(options.stdin, stop), Output(1, options.stdout, stop), Output(2, options.stderr, stop))
         self._workers = Workers(options.callers, options.limits.stack)
         self._begun = time.monotonic()
         self._lock = threading.RLock()  # a signal handler may call close() in the middle of close()
@@ -82,7 +84,7 @@ class App(ABC):
         self.compile_seconds: float | None = None
         # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
         self._owned = contextlib.ExitStack()
-        self._world = World(self._streams, options.wasi, options.listen, options.allow_net)
+        self._world = World(stop, self._streams, options.wasi, options.listen, options.allow_net)
         self._owned.callback(self._world.close)
         try:
             self._make()
@@ -382,7 +384,6 @@ class App(ABC):
             self._cause, self._final, self._state = cause, final, State.ENDING
         self._ready.set()
         self._stop_running()
-        self._streams.stdin.stop()
         self._world.stop()
         try:
             threading.Thread(target=self._sweep, name="gothreads-sweep", daemon=True).start()
@@ -414,7 +415,6 @@ class App(ABC):
             if not self._close_wanted or not self._left.is_set() or self._freed:
                 return
             self._freed = True
-        self._streams.stdin.close()
         self._owned.close()
         self._done.set()
 

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import os
 import re
+import resource
 import signal
 import sys
 import threading
@@ -298,6 +299,13 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
                  arguments.host, arguments.port, terminal)
 
 
+def _raise_file_limit() -> None:
+    """As Go's own programs do at their start: the soft limit on open files is for programs that use select(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
           stdout: Writable | None = None) -> App:
     if arguments.go:
@@ -314,6 +322,7 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise MisuseError(f"{text!r} is not UTF-8, which is all that a module's arguments and environment may be")
     limits = Limits(memory=parse_size(arguments.memory)) if arguments.memory else Limits()
+    _raise_file_limit()
     app = _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,
                                      callers_timeout=callers_timeout, limits=limits, stdout=stdout,
                                      stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),

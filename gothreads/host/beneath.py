@@ -76,8 +76,8 @@ def followed(folder: int, path: bytes) -> bytes:
             try:
                 target = os.readlink(name.rstrip(b"/"), dir_fd=above)
             except OSError as error:
-                if error.errno == errno.EINVAL:  # not a link
-                    return path
+                if error.errno == errno.EINVAL:  # not a link, nor may it be one by the time of the call: a slash would follow it
+                    return path.rstrip(b"/")
                 raise
         if target.startswith(b"/"):
             raise OSError(errno.EPERM, "outside of the folder")

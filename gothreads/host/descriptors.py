@@ -13,6 +13,7 @@ import errno
 import fcntl
 import heapq
 import os
+import resource
 import select
 import socket
 import stat
@@ -40,6 +41,7 @@ class FileType(IntEnum):
 
 #: WASI's fdflags.
 APPEND, DSYNC, NONBLOCK, RSYNC, SYNC = 1, 2, 4, 8, 16
+ALL_FLAGS = 31
 
 _FILE_TYPES = {stat.S_IFBLK: FileType.BLOCK_DEVICE, stat.S_IFCHR: FileType.CHARACTER_DEVICE, stat.S_IFDIR: FileType.DIRECTORY,
                stat.S_IFREG: FileType.REGULAR_FILE, stat.S_IFSOCK: FileType.SOCKET_STREAM, stat.S_IFLNK: FileType.SYMBOLIC_LINK}
@@ -63,10 +65,11 @@ class Descriptor:
     def __init__(self, fd: int, stop: Stop, *, flags: int = 0, readable: bool = True, writable: bool = True, read_only: bool = False,
                  preopen: bytes | None = None) -> None:
         self.type = file_type(os.fstat(fd).st_mode)
-        self.fd, self.flags, self.readable, self.writable, self.read_only, self.preopen = fd, flags, readable, writable, read_only, preopen
+        self.flags, self.readable, self.writable, self.read_only, self.preopen = flags, readable, writable, read_only, preopen
         self._stop = stop
         self.listing: list[tuple[bytes, int, FileType]] = []  # of a folder, as it was when it was first asked for
         self.lock = threading.Lock()  # for the listing
+        self.fd = fd  # last: from here on it is this object's to close
 
     @property
     def may_wait(self) -> bool:
@@ -90,6 +93,8 @@ class Descriptor:
 
     def set_flags(self, flags: int) -> None:
         """APPEND and NONBLOCK. ENOTSUP for NONBLOCK where nothing waits: Go then does not try to poll it."""
+        if flags & ~ALL_FLAGS:
+            raise OSError(errno.EINVAL, "flags")
         if flags & NONBLOCK and not self.may_wait:
             raise OSError(errno.ENOTSUP, "it never waits")
         if (flags ^ self.flags) & APPEND:
@@ -121,10 +126,11 @@ _AT_ONCE = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class Connection(Descriptor):
-    """A socket: a listener, or a stream."""
+    """A socket: a listener, or a stream. `local` and `peer`: the names of a Unix socket's ends, as those who asked for it gave them."""
 
-    def __init__(self, connection: socket.socket, stop: Stop, *, listens: bool = False) -> None:
-        self.socket, self.listens = connection, listens
+    def __init__(self, connection: socket.socket, stop: Stop, *, local: str = "", peer: str = "") -> None:
+        self.socket, self.local, self.peer = connection, local, peer
+        self.closed: Callable[[], None] = lambda: None  # called when it has been closed
         connection.setblocking(False)
         super().__init__(connection.fileno(), stop, flags=NONBLOCK)
 
@@ -149,10 +155,10 @@ class Connection(Descriptor):
             if number == errno.EAGAIN:
                 self._stop.wait({self.fd: events})
 
-    def accept(self) -> socket.socket:
+    def accept(self) -> Connection:
         while True:
             try:
-                return self.socket.accept()[0]
+                return Connection(prepared(self.socket.accept()[0]), self._stop, local=self.local)
             except BlockingIOError:
                 if self.flags & NONBLOCK:
                     raise
@@ -160,6 +166,16 @@ class Connection(Descriptor):
 
     def __del__(self) -> None:
         self.socket.close()
+        self.closed()
+
+
+def prepared(connection: socket.socket) -> socket.socket:
+    """As Go's net package has its TCP connections: small writes are sent at once, and a dead peer is noticed."""
+    if connection.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return connection
 
 
 class StandardStream(Descriptor):
@@ -196,14 +212,19 @@ class StandardStream(Descriptor):
             raise OSError(errno.ESPIPE, "a stream")
         if not isinstance(self._stream, Output):
             raise OSError(errno.EBADF, "not open for writing")
-        data = b"".join(ctypes.string_at(address, size) for address, size in spans)
-        self._stream.write(data)
-        return len(data)
+        return self._stream.write([buffer(*span) for span in spans])
 
     def stat(self) -> os.stat_result:
         if self.inherited is not None:
             return os.fstat(self.inherited)
         return os.stat_result((stat.S_IFCHR, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+
+
+def _most_descriptors() -> int:
+    """How many an app may have: most of what this process may, and never so many that files' numbers get to those of sockets."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    own = layout.FIRST_SOCKET if soft == resource.RLIM_INFINITY else soft
+    return min(own - max(32, own // 8), layout.FIRST_SOCKET - 1)
 
 
 class _Numbers:
@@ -231,13 +252,19 @@ class Table:
         self._lock = threading.Lock()
         # Guarded by _lock; _open is read without it.
         self._open: dict[int, Descriptor] = {}
+        self._most = _most_descriptors()
         self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
         #: Told of a descriptor that was taken out, in the thread that did it.
         self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None
 
     def add(self, descriptor: Descriptor, *, handed: bool = False) -> int:
-        """The lowest number that is free, as POSIX has it; for sockets, other than those that are handed over, among theirs."""
+        """The lowest number that is free, as POSIX has it; for sockets, other than those that are handed over, among theirs.
+
+        EMFILE: the host keeps some for itself.
+        """
         with self._lock:
+            if len(self._open) >= self._most:
+                raise OSError(errno.EMFILE, "too many descriptors")
             number = (self._sockets if isinstance(descriptor, Connection) and not handed else self._numbers).take()
             self._open[number] = descriptor
             return number

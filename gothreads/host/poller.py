@@ -27,10 +27,12 @@ log = logging.getLogger("gothreads")
 #: Of a ring, in Go: the addresses of head, tail, wake and the events, and how many events it holds.
 _RING = struct.Struct("<IIIII")
 _EVENT = struct.Struct("<III")
-_READ, _WRITE, _ERROR = 1, 2, 4
+_READ, _WRITE = 1, 2
 #: While Go does not take events out of a full ring: how often to look again, in seconds.
 _FULL_SECONDS = 0.001
 _MOST_EVENTS = 256
+#: How many of Go's pollDescs one descriptor may have. Go has one, or two where a file becomes a connection.
+_MOST_TOLD = 16
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
@@ -75,6 +77,8 @@ class Poller:
                 watched = self._watched[descriptor.fd] = _Watched(descriptor, {})
             else:
                 epoll.modify(descriptor.fd, _EVENTS)  # what is ready is said again, for the one that is new
+            if poll_desc not in watched.told and len(watched.told) >= _MOST_TOLD:
+                raise OSError(errno.ENOSPC, "polled too often")
             watched.told[poll_desc] = sequence
             if not self._table.is_open(number, descriptor):  # it was taken out meanwhile, and _forget has been here before us
                 self._unwatch(descriptor.fd)
@@ -101,10 +105,15 @@ class Poller:
 
     def _started(self) -> select.epoll:
         if self._epoll is None:
-            self._epoll = select.epoll()
-            self._epoll.register(self._table.stop.descriptor, select.EPOLLIN)
-            self._thread = threading.Thread(target=self._run, args=(self._epoll,), name="gothreads-poller", daemon=True)
-            self._thread.start()
+            epoll = select.epoll()
+            try:
+                epoll.register(self._table.stop.descriptor, select.EPOLLIN)
+                thread = threading.Thread(target=self._run, args=(epoll,), name="gothreads-poller", daemon=True)
+                thread.start()
+            except BaseException as error:
+                epoll.close()
+                raise OSError(errno.EAGAIN, "no thread is left") from error
+            self._epoll, self._thread = epoll, thread
         return self._epoll
 
     def _run(self, epoll: select.epoll) -> None:
@@ -140,10 +149,10 @@ class Poller:
 
 
 def _mode(mask: int) -> int:
-    """As Go's netpoll_epoll.go: what hung up can be read and written, and says so then."""
+    """As Go's netpoll_epoll.go: what hung up, or has failed, can be read and written, and says so then."""
     mode = 0
     if mask & (select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
         mode |= _READ
     if mask & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
         mode |= _WRITE
-    return mode | _ERROR if mask == select.EPOLLERR else mode
+    return mode

@@ -1,11 +1,16 @@
 """The module's way to the network: addresses that it may use, listeners that it is handed, and the calls behind guest.Listen and guest.Dial.
 
 Nothing is allowed that was not said. A rule is HOST:PORT or unix:PATH; HOST may be a name, an address, or "*", PORT may be "*".
-Listening where others than this machine can connect needs a rule that names that very address ("0.0.0.0:80"): "*" is loopback then.
+A name is looked up only when a rule names it, or says "*": asking for a name tells others something too. (And "localhost", which
+tells nobody.) Listening where others than this machine can connect needs a rule that names that very address ("0.0.0.0:80").
+
+Paths of Unix sockets are fixed when the rule is made: what is looked up afterwards follows no link, since the module may be able to
+make links.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -13,16 +18,20 @@ import queue
 import socket
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gothreads.errors import AppClosed, GothreadsError, MisuseError
-from gothreads.host.descriptors import Connection, Table
-from gothreads.host.wasi_calls import prepared
+from gothreads.host.beneath import PLACE
+from gothreads.host.descriptors import Connection, Descriptor, Table, prepared
+from gothreads.host.waiting import Stop
+from gothreads.host.wasi_errno import NotAllowed
 from gothreads.shared_memory import BoundedMemory
 
 _UNIX = "unix:"
+_LOCALHOST = "localhost"
+_EVERYWHERE = ("0.0.0.0", "::")
 _BACKLOG = 4096  # the system cuts it to what it has
 #: How often a lookup, which cannot be interrupted, looks whether the app has ended. Seconds.
 _LOOKUP_SLICE = 0.05
@@ -30,23 +39,28 @@ _LOOKUP_SLICE = 0.05
 
 @dataclass(frozen=True)
 class Rule:
-    """What --allow-net says."""
+    """What --allow-net says. `path`: where a Unix socket really is, without links."""
 
     host: str
     port: str
+    path: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Rule:
         """MisuseError when it is not one."""
-        if text.startswith(_UNIX) and len(text) > len(_UNIX):
-            return cls(_UNIX, os.path.abspath(text.removeprefix(_UNIX)))
+        if text.startswith(_UNIX) and text != _UNIX:
+            path = os.path.abspath(text.removeprefix(_UNIX))
+            return cls(_UNIX, path, _real(path))
         host, port = split(text, f"{text!r} is not an address that can be allowed: it must be HOST:PORT (each may be *) or unix:PATH")
         if port != "*":
             _port(port, text)
         return cls(host.lower(), port)
 
+    def is_for(self, port: int) -> bool:
+        return self.host != _UNIX and self.port in ("*", str(port))
+
     def allows(self, host: str, port: int) -> bool:
-        return self.host in ("*", host.lower()) and self.port in ("*", str(port))
+        return self.is_for(port) and self.host in ("*", host.lower())
 
 
 def split(text: str, wrong: str) -> tuple[str, str]:
@@ -61,28 +75,30 @@ def split(text: str, wrong: str) -> tuple[str, str]:
     return host, port
 
 
-def listen(address: str) -> socket.socket:
+def listen(address: str, stop: Stop) -> Connection:
     """A listening socket to hand over. MisuseError for a wrong address, GothreadsError when it cannot be had."""
     try:
         if address.startswith(_UNIX) and address != _UNIX:
-            return _listen_unix(os.path.abspath(address.removeprefix(_UNIX)))
+            path = os.path.abspath(address.removeprefix(_UNIX))
+            listener = Connection(_listen_unix(_real(path)), stop, local=path)
+            _remove_with(listener, _real(path))
+            return listener
         host, port = split(address, f"{address!r} is not an address to listen on: it must be HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8080, or unix:PATH")
         number = _port(port, address)
         families = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return _listen_tcp(families[0][0], families[0][4])
-    except socket.gaierror as error:
-        raise GothreadsError(f"cannot listen on {address}: {error.strerror}") from None
-    except OSError as error:
-        hint = ". Another process has it; choose another port, or 0 for any" if error.errno == errno.EADDRINUSE else ""
-        raise GothreadsError(f"cannot listen on {address}: {error.strerror}{hint}") from None
+        return Connection(_listen_tcp(families[0][0], families[0][4]), stop)
+    except (OSError, UnicodeError) as error:
+        hint = ""
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            hint = ". Another process has it" + ("" if address.startswith(_UNIX) else "; choose another port, or 0 for any")
+        raise GothreadsError(f"cannot listen on {address}: {getattr(error, 'strerror', None) or error}{hint}") from None
 
 
-def address_of(connection: socket.socket, *, peer: bool = False) -> str:
-    """As Go writes it: 127.0.0.1:80, [::1]:80, or a path."""
-    name = connection.getpeername() if peer else connection.getsockname()
-    if connection.family == socket.AF_UNIX:
-        return os.fsdecode(name)
-    host, port = name[0], name[1]
+def address_of(connection: Connection, *, peer: bool = False) -> str:
+    """As Go writes it: 127.0.0.1:80, [::1]:80, or a Unix socket's path."""
+    if connection.socket.family == socket.AF_UNIX:
+        return connection.peer if peer else connection.local
+    host, port, *_ = connection.socket.getpeername() if peer else connection.socket.getsockname()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -96,54 +112,50 @@ class SocketCalls:
 
     def __init__(self, table: Table, rules: Sequence[Rule]) -> None:
         self._table, self._rules = table, tuple(rules)
-        self._unlink: list[str] = []  # the paths of Unix sockets
 
     def sock_listen(self, network: int, network_length: int, address: int, length: int, result: int) -> None:
         kind, text = self._text(network, network_length), self._text(address, length)
         if kind == "unix":
-            path = os.path.abspath(text)
-            self._check(any(rule.host == _UNIX and rule.port in ("*", path) for rule in self._rules))
-            made = _listen_unix(path)
-            self.remove_later(made)
+            rule = self._unix_rule(text)
+            listener = Connection(_listen_unix(rule.path), self._table.stop, local=text)
+            _remove_with(listener, rule.path)
         else:
             host, port = _host_port(text)
             if not host:  # Go's word for all of this machine's addresses: those that were allowed
-                everywhere = [rule.host for rule in self._rules if rule.host in ("0.0.0.0", "::") and rule.port in ("*", str(port))]
-                host = everywhere[0] if everywhere else "127.0.0.1"
-            family, sockaddr = self._look_up(kind, host, port)[0]
-            self._check(any(self._may_listen(rule, host, str(sockaddr[0]), port) for rule in self._rules))
-            made = _listen_tcp(family, sockaddr)
-        self._add(Connection(made, self._table.stop, listens=True), result)
+                host = next((rule.host for rule in self._rules if rule.host in _EVERYWHERE and rule.is_for(port)), "127.0.0.1")
+            if not _is_address(host) and host.lower() != _LOCALHOST:
+                self._check(any(rule.host == host.lower() and rule.is_for(port) for rule in self._rules))
+            found = self._look_up(kind, host, port)
+            allowed = [(family, sockaddr) for family, sockaddr in found
+                       if any(rule.is_for(port) and self._may_listen(rule, host, str(sockaddr[0])) for rule in self._rules)]
+            self._check(bool(allowed))
+            family, sockaddr = min(allowed, key=lambda one: one[0] != socket.AF_INET)  # as Go prefers
+            listener = Connection(_listen_tcp(family, sockaddr, only_v6=kind == "tcp6"), self._table.stop)
+        self._add(listener, result)
 
     def sock_dial(self, network: int, network_length: int, address: int, length: int, attempt: int, result: int) -> None:
         """Begin to connect to one of the addresses that a name has, by its place. ERANGE: there are no more. ENOENT: there is no such name."""
         kind, text = self._text(network, network_length), self._text(address, length)
-        addresses: list[tuple[int, tuple[object, ...] | str]]
         if kind == "unix":
-            path = os.path.abspath(text)
-            self._check(any(rule.host == _UNIX and rule.port in ("*", path) for rule in self._rules))
-            addresses = [(socket.AF_UNIX, path)]
-        else:
-            host, port = _host_port(text)
-            by_name = any(rule.allows(host, port) for rule in self._rules)
-            # A rule may name the address that a name stands for. Whether a name exists is nobody's business who may use no address.
-            self._check(by_name or any(rule.port in ("*", str(port)) for rule in self._rules))
-            addresses = [(family, sockaddr) for family, sockaddr in self._look_up(kind, host or "127.0.0.1", port)]
-            self._check(by_name or all(any(rule.allows(str(sockaddr[0]), port) for rule in self._rules) for _, sockaddr in addresses))
+            rule = self._unix_rule(text)
+            if attempt:
+                raise OSError(errno.ERANGE, "no more addresses")
+            with _place(rule.path) as (place, mode):
+                if not stat.S_ISSOCK(mode):
+                    raise OSError(errno.ECONNREFUSED, "not a socket")
+                made = _connecting(socket.AF_UNIX, place)
+            self._add(Connection(made, self._table.stop, peer=text), result)
+            return
+        host, port = _host_port(text)
+        host = host or "127.0.0.1"
+        by_name = any(rule.allows(host, port) for rule in self._rules)
+        self._check(by_name or _is_address(host) or (host.lower() == _LOCALHOST and any(rule.is_for(port) for rule in self._rules)))
+        addresses = [one for one in self._look_up(kind, host, port) if by_name or any(rule.allows(str(one[1][0]), port) for rule in self._rules)]
+        self._check(bool(addresses))
         if attempt >= len(addresses):
             raise OSError(errno.ERANGE, "no more addresses")
-        family, sockaddr = addresses[attempt]
-        made = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            made.setblocking(False)
-            prepared(made)
-            number = made.connect_ex(sockaddr)
-            if number not in (0, errno.EINPROGRESS):
-                raise OSError(number, os.strerror(number))
-            self._add(Connection(made, self._table.stop), result)
-        except BaseException:
-            made.close()
-            raise
+        # Its owner from here on is the table: another thread may be in a call on it at once.
+        self._add(Connection(_connecting(*addresses[attempt]), self._table.stop), result)
 
     def sock_connected(self, fd: int) -> None:
         """EAGAIN while it is not known yet; else what connecting has come to."""
@@ -161,25 +173,17 @@ class SocketCalls:
         """The network and the address, with a space between them."""
         own = _connection(self._table.get(fd))  # not only its socket: it closes that when nobody has it any more
         network = "unix" if own.socket.family == socket.AF_UNIX else "tcp"
-        text = f"{network} {address_of(own.socket, peer=bool(peer))}".encode(errors="surrogateescape")[:size]
+        text = f"{network} {address_of(own, peer=bool(peer))}".encode(errors="surrogateescape")[:size]
         self.memory.write(buffer, text)
         self.memory.write_u32(done, len(text))
-
-    def remove_later(self, listener: socket.socket) -> None:
-        """A Unix socket's path goes when the app does."""
-        if listener.family == socket.AF_UNIX:
-            self._unlink.append(listener.getsockname())
-
-    def close(self) -> None:
-        for path in self._unlink:
-            _unlink_socket(path)
 
     def _add(self, connection: Connection, result: int) -> None:
         number = self._table.add(connection)
         try:
             self.memory.write_u32(result, number)
         except BaseException:
-            self._table.remove(number)
+            with contextlib.suppress(OSError):  # another thread may have closed it
+                self._table.remove(number)
             raise
 
     def _text(self, address: int, length: int) -> str:
@@ -190,20 +194,23 @@ class SocketCalls:
             raise OSError(errno.EINVAL, "a NUL in an address")
         return text
 
+    def _unix_rule(self, text: str) -> Rule:
+        path = os.path.abspath(text)
+        for rule in self._rules:
+            if rule.host == _UNIX and path in (rule.port, rule.path):
+                return rule
+        raise NotAllowed("not allowed")
+
     @staticmethod
     def _check(allowed: bool) -> None:
         if not allowed:
-            raise OSError(errno.EACCES, "not allowed")
+            raise NotAllowed("not allowed")
 
     @staticmethod
-    def _may_listen(rule: Rule, host: str, address: str, port: int) -> bool:
-        if rule.port not in ("*", str(port)):
-            return False
-        if rule.host in (host.lower(), address):
-            return True
-        return rule.host == "*" and ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    def _may_listen(rule: Rule, host: str, address: str) -> bool:
+        return rule.host in (host.lower(), address) or (rule.host == "*" and ipaddress.ip_address(address.partition("%")[0]).is_loopback)
 
-    def _look_up(self, kind: str, host: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
+    def _look_up(self, kind: str, host: str, port: int) -> list[tuple[int, Any]]:
         family = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}.get(kind)
         if family is None:
             raise OSError(errno.EAFNOSUPPORT, kind)
@@ -224,7 +231,10 @@ class SocketCalls:
                 answers.put(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
             except BaseException as error:
                 answers.put(error)
-        threading.Thread(target=ask, name="gothreads-lookup", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name="gothreads-lookup", daemon=True).start()
+        except RuntimeError:
+            raise OSError(errno.EAGAIN, "no thread is left") from None
         while not self._table.stop.is_set:
             try:
                 answer = answers.get(timeout=_LOOKUP_SLICE)
@@ -236,10 +246,18 @@ class SocketCalls:
         raise AppClosed("stopped")
 
 
-def _connection(descriptor: object) -> Connection:
+def _connection(descriptor: Descriptor) -> Connection:
     if not isinstance(descriptor, Connection):
         raise OSError(errno.ENOTSOCK, "not a socket")
     return descriptor
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+        return True
+    except ValueError:
+        return False
 
 
 def _host_port(text: str) -> tuple[str, int]:
@@ -257,12 +275,26 @@ def _port(text: str, of: str) -> int:
     return int(text)
 
 
-def _listen_tcp(family: int, sockaddr: tuple[object, ...]) -> socket.socket:
+def _connecting(family: int, sockaddr: Any) -> socket.socket:
+    """A socket that is on its way."""
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        number = prepared(made).connect_ex(sockaddr)
+        if number not in (0, errno.EINPROGRESS):
+            raise OSError(number, os.strerror(number))
+        return made
+    except BaseException:
+        made.close()
+        raise
+
+
+def _listen_tcp(family: int, sockaddr: Any, *, only_v6: bool = False) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(sockaddr[0] != "::"))
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only_v6 or sockaddr[0] != "::"))
         made.bind(sockaddr)
         made.listen(_BACKLOG)
         return made
@@ -274,9 +306,9 @@ def _listen_tcp(family: int, sockaddr: tuple[object, ...]) -> socket.socket:
 def _listen_unix(path: str) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_dead_socket(path):
-            _unlink_socket(path)
-        made.bind(path)
+        with _folder_of(path) as (folder, name):
+            _remove_if_dead(folder, name)
+            made.bind(f"/proc/self/fd/{folder}/{name}")
         made.listen(_BACKLOG)
         return made
     except BaseException:
@@ -284,20 +316,61 @@ def _listen_unix(path: str) -> socket.socket:
         raise
 
 
-def _is_dead_socket(path: str) -> bool:
-    """What a process that was killed has left: nobody listens."""
+def _remove_with(listener: Connection, path: str) -> None:
+    """Remove a Unix socket's path when it is closed, as Go does."""
     try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(path) == errno.ECONNREFUSED
-    except OSError:
-        return False
+        made = os.lstat(path)
+    except OSError:  # somebody has been faster
+        return
+
+    def remove() -> None:
+        with contextlib.suppress(OSError), _folder_of(path) as (folder, name):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):  # and not another's, who has taken its place
+                os.unlink(name, dir_fd=folder)
+    listener.closed = remove
 
 
-def _unlink_socket(path: str) -> None:
+def _remove_if_dead(folder: int, name: str) -> None:
+    """Of what a process that was killed has left, nobody listens."""
     try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
+        if stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.setblocking(False)  # one who listens and does not accept is alive
+                if probe.connect_ex(f"/proc/self/fd/{folder}/{name}") == errno.ECONNREFUSED:
+                    os.unlink(name, dir_fd=folder)
     except OSError:
-        pass
+        pass  # then bind says what is wrong
+
+
+# Paths without links.
+
+def _real(path: str) -> str:
+    """The path with the links in its folders resolved."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+@contextlib.contextmanager
+def _folder_of(path: str) -> Iterator[tuple[int, str]]:
+    """The folder that a path without links is in, and its name there. OSError when there is a link after all."""
+    folder = os.open("/", PLACE | os.O_DIRECTORY)
+    try:
+        *above, name = path.strip("/").split("/")
+        for part in above:
+            inner = os.open(part, PLACE | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder, name
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _place(path: str) -> Iterator[tuple[str, int]]:
+    """A path, for as long as the context lasts, to what lies at a path without links; and its mode."""
+    with _folder_of(path) as (folder, name):
+        place = os.open(name, PLACE | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        yield f"/proc/self/fd/{place}", os.fstat(place).st_mode
+    finally:
+        os.close(place)

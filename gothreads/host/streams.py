@@ -11,13 +11,19 @@ import contextlib
 import io
 import os
 import select
+import stat
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gothreads.host.waiting import Stop
+
 #: How much of standard error is kept for error messages, in bytes.
 TAIL = 64 << 10
+#: How much one read gives at the most, in bytes, whatever the module asks for.
+_MOST_AT_ONCE = 1 << 20
 
 
 class Readable(Protocol):
@@ -31,30 +37,35 @@ class Writable(Protocol):
 class Output:
     """Standard output or error. `target` is None to inherit the descriptor, or an object with `write`."""
 
-    def __init__(self, descriptor: int, target: Writable | None) -> None:
-        self._descriptor, self._target = descriptor, target
+    def __init__(self, descriptor: int, target: Writable | None, stop: Stop) -> None:
+        self._descriptor, self._target, self._stop = descriptor, target, stop
         self._lock = threading.Lock()
         self._tail = bytearray()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(target) else None
+        self._may_wait = target is None and _may_wait(descriptor)
 
     @property
     def inherited(self) -> bool:
         """Whether it is this process's own."""
         return self._target is None
 
-    def write(self, data: bytes) -> None:
-        """Write all of it. OSError as the target raises it."""
+    def write(self, parts: Sequence[bytes | memoryview]) -> int:
+        """Write all of it; how much that was. OSError as the target raises it; AppClosed when the app ends first."""
         with self._lock:
+            data = b"".join(parts)  # here: the module could ask for many such copies at the same time
             self._tail += data[-TAIL:]
             del self._tail[:-TAIL]
             if self._target is None:
                 view = memoryview(data)
                 while view:
-                    view = view[os.write(self._descriptor, view):]
+                    if self._may_wait:
+                        self._stop.wait({self._descriptor: select.POLLOUT})
+                    view = view[os.write(self._descriptor, view[:select.PIPE_BUF] if self._may_wait else view):]
             elif self._decoder is not None:
                 self._target.write(self._decoder.decode(data))
             else:
                 self._target.write(data)
+            return len(data)
 
     @property
     def tail(self) -> str:
@@ -70,15 +81,14 @@ class Output:
 class Input:
     """Standard input. `source` is None to inherit the descriptor, bytes, or an object with `read`."""
 
-    def __init__(self, source: Readable | bytes | None) -> None:
+    def __init__(self, source: Readable | bytes | None, stop: Stop) -> None:
         self._source = io.BytesIO(source) if isinstance(source, bytes) else source
+        self._stop = stop
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._begun = False
         self._rest = b""       # what the source gave beyond what was asked for
         self._descriptor = -1  # what can be waited for; -1: only the source's own read is there
-        self._stopped = self._stop = -1  # a pipe, made by the first read that may wait
-        self._stopping = False
 
     @property
     def inherited(self) -> bool:
@@ -86,7 +96,8 @@ class Input:
         return self._source is None
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end, or when the app stops."""
+        """At most `size` bytes; none at the end. AppClosed when the app ends first."""
+        size = min(size, _MOST_AT_ONCE)
         with self._lock:
             if not self._begun:
                 self._begin()
@@ -95,16 +106,10 @@ class Input:
             if self._rest or self._descriptor < 0:
                 data, self._rest = self._rest[:size], self._rest[size:]
                 return data
-            # The pipe is there before the flag is looked at, and stop sets the flag before it looks for the pipe: one sees the other.
-            if self._stop < 0:
-                self._stopped, self._stop = os.pipe()
-            if self._stopping:
-                return b""
-            poll = select.poll()
-            poll.register(self._descriptor, select.POLLIN)
-            poll.register(self._stopped, select.POLLIN)
-            ready = {fd for fd, _ in poll.poll()}
-            return b"" if self._stopped in ready else os.read(self._descriptor, size)
+            while True:
+                self._stop.wait({self._descriptor: select.POLLIN})
+                with contextlib.suppress(BlockingIOError):  # another process was faster
+                    return os.read(self._descriptor, size)
 
     def _begin(self) -> None:
         """Find the descriptor to wait for, so that the app's end can end the wait; and take what Python has read ahead of it."""
@@ -129,19 +134,6 @@ class Input:
         data = self._source.read(size)
         return data.encode() if isinstance(data, str) else bytes(data or b"")
 
-    def stop(self) -> None:
-        """Wake a read that waits."""
-        self._stopping = True
-        if self._stop >= 0:
-            os.write(self._stop, b"x")
-
-    def close(self) -> None:
-        """Free the descriptors. No read may be under way."""
-        for descriptor in (self._stopped, self._stop):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._stopped = self._stop = -1
-
 
 @dataclass
 class Streams:
@@ -150,6 +142,13 @@ class Streams:
     stdin: Input
     stdout: Output
     stderr: Output
+
+
+def _may_wait(descriptor: int) -> bool:
+    try:
+        return not stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:  # closed: writing will say so
+        return False
 
 
 def _is_text(target: object) -> bool:

@@ -27,7 +27,7 @@ from gothreads.wasm.binary import FuncType, Module
 
 WASI = "wasi_snapshot_preview1"
 LOCAL = frozenset({"args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_time_get", "clock_res_get", "random_get", "sched_yield"})
-_EFAULT = wasi_errno(OSError(errno.EFAULT, ""))
+_EFAULT, _EINVAL, _ENOMEM = (wasi_errno(OSError(number, "")) for number in (errno.EFAULT, errno.EINVAL, errno.ENOMEM))
 _I32 = 0x7F
 
 
@@ -102,6 +102,10 @@ def with_errno(implementation: Callable[..., None], kind: FuncType) -> ffi.HostF
             word(values).value = wasi_errno(error)
         except MemoryAccessError:
             word(values).value = _EFAULT
+        except (OverflowError, struct.error):  # a number that this system's calls do not take
+            word(values).value = _EINVAL
+        except MemoryError:
+            word(values).value = _ENOMEM
     return run
 
 

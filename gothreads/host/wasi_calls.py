@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from gothreads.errors import MemoryAccessError
 from gothreads.host.beneath import PLACE, followed, open_beneath, parent, stat_beneath
-from gothreads.host.descriptors import APPEND, DSYNC, NONBLOCK, RSYNC, SYNC, Connection, Descriptor, FileType, Span, StandardStream, Table, file_type
+from gothreads.host.descriptors import ALL_FLAGS, APPEND, DSYNC, NONBLOCK, RSYNC, SYNC, Connection, Descriptor, FileType, Span, StandardStream, Table, file_type
 from gothreads.host.ffi import signed32
 from gothreads.host.streams import Input, Output, Streams
 from gothreads.shared_memory import BoundedMemory
@@ -29,6 +29,8 @@ from gothreads.shared_memory import BoundedMemory
 LARGEST_TRANSFER = 1 << 30
 _MOST_VECTORS = 1024
 _MOST_SUBSCRIPTIONS = 1 << 16
+#: How often to ask whether anybody reads a FIFO that cannot be waited for. Seconds.
+_ASK_SECONDS = 0.01
 
 # Bits of WASI's.
 _FOLLOW = 1
@@ -224,6 +226,9 @@ class WasiCalls:
     def path_link(self, fd: int, lookup: int, path: int, length: int, to_fd: int, to_path: int, to_length: int) -> None:
         source = self._table.get(fd)
         name = self._name(path, length)
+        if name.endswith(b"/"):  # a call on the name would follow a link before a slash
+            os.close(open_beneath(_folder(source).fd, name, PLACE | os.O_DIRECTORY))
+            raise OSError(errno.EPERM, "a folder")
         if lookup & _FOLLOW:
             name = followed(_folder(source).fd, name)
         self._check_writable(source)  # a link would let it be changed elsewhere
@@ -238,8 +243,11 @@ class WasiCalls:
             os.symlink(says, name, dir_fd=folder)
 
     def path_readlink(self, fd: int, path: int, length: int, buffer: int, size: int, done: int) -> None:
-        descriptor = self._table.get(fd)
-        with parent(_folder(descriptor).fd, self._name(path, length)) as (folder, name):
+        descriptor, link = self._table.get(fd), self._name(path, length)
+        if link.endswith(b"/"):
+            os.close(open_beneath(_folder(descriptor).fd, link, PLACE | os.O_DIRECTORY))
+            raise OSError(errno.EINVAL, "a folder")
+        with parent(_folder(descriptor).fd, link) as (folder, name):
             target = os.readlink(name, dir_fd=folder)
         self.memory.write(buffer, target[:size])
         self._put(done, min(size, len(target)))
@@ -268,7 +276,9 @@ class WasiCalls:
 
     def sock_accept(self, fd: int, flags: int, result: int) -> None:
         listener = self._table.get(fd)
-        accepted = Connection(prepared(_socket(listener).accept()), self._table.stop)
+        if flags & ~ALL_FLAGS:
+            raise OSError(errno.EINVAL, "flags")
+        accepted = _socket(listener).accept()
         accepted.flags = flags | NONBLOCK
         number = self._table.add(accepted)
         try:
@@ -367,7 +377,8 @@ class WasiCalls:
             raise OSError(errno.EINVAL, "too many vectors")
         # Copied first: the module could change them at any time.
         pairs = [pair for pair in _vector.iter_unpack(self.memory.read(vectors, _vector.size * count)) if pair[1]]
-        if sum(size for _, size in pairs) > LARGEST_TRANSFER:
+        total = sum(size for _, size in pairs)
+        if total > LARGEST_TRANSFER or (len(pairs) > 1 and total > self.memory.size):  # they may lie over each other
             raise OSError(errno.EINVAL, "more than a gigabyte in one call")
         return [(self.memory.address(address, size), size) for address, size in pairs]
 
@@ -389,7 +400,8 @@ class WasiCalls:
             raise OSError(errno.EROFS, "mounted read-only")
 
     def _open(self, folder: Descriptor, name: bytes, flags: int, readable: bool, writable: bool, fdflags: int) -> Descriptor:
-        fd = -1 if fdflags & NONBLOCK else self._open_fifo(folder.fd, name, flags)
+        at_once = fdflags & NONBLOCK or flags & (os.O_EXCL | os.O_DIRECTORY)
+        fd = -1 if at_once else self._open_fifo(folder.fd, name, flags)
         if fd < 0:
             fd = open_beneath(folder.fd, name, flags)
         try:
@@ -408,9 +420,31 @@ class WasiCalls:
         except OSError:
             return -1
         try:
-            return self._opening.open(place, flags) if stat.S_ISFIFO(os.fstat(place).st_mode) else -1
+            if not stat.S_ISFIFO(os.fstat(place).st_mode):
+                return -1
+            return self._opening.open(place, flags) if self._opening.can_end(place) else self._open_foreign_fifo(place, flags)
         finally:
             os.close(place)
+
+
+    def _open_foreign_fifo(self, place: int, flags: int) -> int:
+        """One whose other end is not ours to open: ask, or wait for what comes through it."""
+        stop = self._table.stop
+        while True:
+            try:
+                fd = os.open(f"/proc/self/fd/{place}", flags & os.O_ACCMODE | os.O_NONBLOCK | os.O_CLOEXEC)
+                break
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # nobody reads
+                    raise
+            stop.sleep(_ASK_SECONDS)
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            try:
+                stop.wait({fd: select.POLLIN})
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
 
 
 class _BlockingOpens:
@@ -440,6 +474,11 @@ class _BlockingOpens:
             with self._lock:
                 self._under_way.remove(place)
 
+    @staticmethod
+    def can_end(place: int) -> bool:
+        """Whether this process may open both ends."""
+        return os.access(f"/proc/self/fd/{place}", os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
     def stop(self) -> None:
         with self._lock:
             self._ended = True
@@ -453,15 +492,6 @@ class _BlockingOpens:
     def _take_both_ends(self, place: int) -> None:
         with contextlib.suppress(OSError):
             self._ends.append(os.open(f"/proc/self/fd/{place}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
-
-
-def prepared(connection: socket.socket) -> socket.socket:
-    """As Go's net package has its TCP connections: small writes are sent at once, and a dead peer is noticed."""
-    if connection.family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return connection
 
 
 def _list(fd: int) -> list[tuple[bytes, int, FileType]]:

@@ -13,11 +13,18 @@ _NAMES = """
     SPIPE SRCH STALE TIMEDOUT TXTBSY XDEV NOTCAPABLE
 """
 _NUMBERS = {getattr(errno, f"E{name}"): number for number, name in enumerate(_NAMES.split()) if hasattr(errno, f"E{name}")}
+_NOT_CAPABLE = _NAMES.split().index("NOTCAPABLE")
 _EIO = _NUMBERS[errno.EIO]
+
+
+class NotAllowed(OSError):
+    """The host has not allowed it: WASI's ENOTCAPABLE, which POSIX does not have."""
 
 
 def wasi_errno(error: BaseException) -> int:
     """WASI's number for what a system call, or a file object of Python's, raised."""
+    if isinstance(error, NotAllowed):
+        return _NOT_CAPABLE
     if isinstance(error, OSError):
         return _NUMBERS.get(error.errno or 0, _EIO)
     return _NUMBERS[errno.EBADF] if isinstance(error, ValueError) else _EIO  # a file object that was closed says ValueError

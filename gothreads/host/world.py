@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gothreads.errors import GothreadsError
 from gothreads.host import ffi
-from gothreads.host.descriptors import Connection, Table
+from gothreads.host.descriptors import Table
 from gothreads.host.sockets import Rule, SocketCalls, address_of, listen
 from gothreads.host.streams import Streams
 from gothreads.host.waiting import Stop
@@ -27,8 +26,8 @@ _SOCKET_CALLS = ("sock_listen", "sock_dial", "sock_connected", "sock_address")
 class World:
     """MisuseError, GothreadsError when a mount or a listener cannot be had."""
 
-    def __init__(self, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule]) -> None:
-        self.stopped = Stop()
+    def __init__(self, stop: Stop, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule]) -> None:
+        self.stopped = stop
         self.table = Table(self.stopped)
         self._wasi = WasiCalls(self.table, streams)
         self._sockets = SocketCalls(self.table, rules)
@@ -36,12 +35,11 @@ class World:
         self.listening: list[str] = []
         try:
             for address in listeners:  # before the mounts: from descriptor 3 on, as systemd has it
-                made = listen(address)
-                self.table.add(Connection(made, self.stopped, listens=True), handed=True)
-                self._sockets.remove_later(made)
-                self.listening.append(address_of(made))
+                made = listen(address, self.stopped)
+                self.table.add(made, handed=True)
+                self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
             settings.mount(self.table)
-        except GothreadsError:
+        except BaseException:
             self.close()
             raise
 
@@ -72,5 +70,4 @@ class World:
         """Free all. No thread may be in a call."""
         self.table.close_all()
         self._wasi.close()
-        self._sockets.close()
         self.stopped.close()

@@ -20,7 +20,6 @@ type pollEvent struct {
 const (
 	pollModeRead  = 1
 	pollModeWrite = 2
-	pollModeError = 4
 )
 
 var (
@@ -92,7 +91,6 @@ func netpoll(ns int64) (gList, int32) {
 		if uint32(pd.fdseq.Load()) != event.seq {
 			continue // it was closed since, and may be another's
 		}
-		pd.setEventErr(event.mode&pollModeError != 0, uintptr(event.seq))
 		mode := int32(0)
 		if event.mode&pollModeRead != 0 {
 			mode += 'r'

@@ -2,7 +2,7 @@ package guest
 
 import (
 	"context"
-	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"strconv"
@@ -31,7 +31,11 @@ func sock_address(fd, peer int32, buffer *byte, size int32, length *int32) int32
 // firstListener is the number of the first socket that the host hands over, as systemd has it.
 const firstListener = 3
 
-var errNotAllowed = errors.New("the host does not allow it (--allow-net)")
+// notAllowed is what the host says of an address that no rule names.
+type notAllowed struct{}
+
+func (notAllowed) Error() string        { return "the host does not allow it (--allow-net)" }
+func (notAllowed) Is(target error) bool { return target == fs.ErrPermission }
 
 // Listeners returns the listening sockets that the host handed over (gothreads run --listen 127.0.0.1:8080), in the
 // order in which they were named. To be called once.
@@ -65,13 +69,15 @@ func DialContext(ctx context.Context, network, address string) (net.Conn, error)
 		if err := ctx.Err(); err != nil {
 			return nil, &net.OpError{Op: "dial", Net: network, Addr: name{network, address}, Err: err}
 		}
-		var fd int32
-		errno := sock_dial(network, address, attempt, &fd)
+		fd, errno, err := begin(ctx, network, address, attempt)
+		if err != nil {
+			return nil, &net.OpError{Op: "dial", Net: network, Addr: name{network, address}, Err: err}
+		}
 		if syscall.Errno(errno) == syscall.ERANGE && first != nil {
 			return nil, first
 		}
 		var c net.Conn
-		err := opError("dial", network, address, errno)
+		err = opError("dial", network, address, errno)
 		if errno == 0 {
 			c, err = connect(ctx, fd, network, address)
 		}
@@ -87,9 +93,31 @@ func DialContext(ctx context.Context, network, address string) (net.Conn, error)
 	}
 }
 
+// begin is sock_dial, which may look a name up for longer than ctx allows.
+func begin(ctx context.Context, network, address string, attempt int32) (fd, errno int32, err error) {
+	type begun struct{ fd, errno int32 }
+	done := make(chan begun, 1)
+	go func() {
+		var b begun
+		b.errno = sock_dial(network, address, attempt, &b.fd)
+		done <- b
+	}()
+	select {
+	case b := <-done:
+		return b.fd, b.errno, nil
+	case <-ctx.Done():
+		go func() {
+			if b := <-done; b.errno == 0 {
+				syscall.Close(int(b.fd))
+			}
+		}()
+		return 0, 0, ctx.Err()
+	}
+}
+
 // retryable: another of the name's addresses may do.
 func retryable(errno syscall.Errno) bool {
-	return errno != syscall.ENOENT && errno != syscall.EACCES && errno != syscall.EINVAL && errno != syscall.ERANGE && errno != syscall.EAFNOSUPPORT
+	return errno != syscall.ENOENT && errno != syscall.ENOTCAPABLE && errno != syscall.EINVAL && errno != syscall.ERANGE && errno != syscall.EAFNOSUPPORT
 }
 
 // connect waits until the socket is connected, or cannot be.
@@ -131,8 +159,8 @@ func opError(op, network, address string, errno int32) error {
 	switch syscall.Errno(errno) {
 	case 0:
 		return nil
-	case syscall.EACCES:
-		err = errNotAllowed
+	case syscall.ENOTCAPABLE:
+		err = notAllowed{}
 	case syscall.ENOENT:
 		if network != "unix" {
 			host, _, _ := net.SplitHostPort(address)
@@ -153,20 +181,20 @@ func newListener(fd int32) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &listener{l, addressOf(fd, 0)}, nil
+	return &listener{l.(*net.TCPListener), addressOf(fd, 0)}, nil
 }
 
 // Package net does not know a socket's addresses on WASI: these add them.
 
 type listener struct {
-	net.Listener
+	*net.TCPListener
 	address net.Addr
 }
 
 func (l *listener) Addr() net.Addr { return l.address }
 
 func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
+	c, err := l.TCPListener.Accept()
 	if err != nil {
 		return nil, err
 	}
