@@ -1,0 +1,160 @@
+// Hostile tries what Go's own packages would never ask of a host. Each argument is one attempt; what the host answers, an
+// error number of WASI's or what was got, is printed.
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+//go:wasmimport gothreads sock_listen
+func sockListen(network, address string, fd uint32) int32
+
+//go:wasmimport gothreads sock_dial
+func sockDial(network, address string, attempt int32, fd uint32) int32
+
+//go:wasmimport gothreads poll_open
+func pollOpen(fd int32, pd uint32, seq uint32) int32
+
+//go:wasmimport wasi_snapshot_preview1 fd_read
+func fdRead(fd uint32, vectors unsafe.Pointer, count uint32, done *uint32) uint32
+
+//go:wasmimport wasi_snapshot_preview1 fd_write
+func fdWrite(fd uint32, vectors unsafe.Pointer, count uint32, done *uint32) uint32
+
+//go:wasmimport wasi_snapshot_preview1 fd_fdstat_set_flags
+func setFlags(fd, flags uint32) uint32
+
+//go:wasmimport wasi_snapshot_preview1 fd_allocate
+func allocate(fd uint32, offset, length uint64) uint32
+
+//go:wasmimport wasi_snapshot_preview1 path_readlink
+func readlink(fd uint32, path string, buffer unsafe.Pointer, size uint32, done *uint32) uint32
+
+//go:wasmimport wasi_snapshot_preview1 path_filestat_set_times
+func setTimes(fd, lookup uint32, path string, accessed, modified uint64, flags uint32) uint32
+
+type vector struct{ address, size uint32 }
+
+func addressOf(p unsafe.Pointer) uint32 { return uint32(uintptr(p)) }
+
+const wild = 0xFFFFFFF0 // no memory is there
+
+func main() {
+	argument := func(i int) string { return os.Args[2+i] }
+	var fd int32
+	out := addressOf(unsafe.Pointer(&fd))
+	switch os.Args[1] {
+	case "listen":
+		fmt.Println(sockListen("tcp", argument(0), out))
+	case "dial":
+		fmt.Println(sockDial("tcp", argument(0), 0, out))
+	case "dial a link":
+		os.Remove("/m/allowed.sock")
+		os.Symlink(argument(1), "/m/allowed.sock")
+		fmt.Println(sockDial("unix", argument(0), 0, out))
+	case "swap a listener's folder":
+		os.Mkdir("/m/d", 0o777)
+		fmt.Println(sockListen("unix", argument(0), out))
+		os.Rename("/m/d", "/m/e")
+		os.Symlink(argument(1), "/m/d")
+	case "read another's":
+		readAnothers(argument(0))
+	case "vectors":
+		block := make([]byte, 1<<20)
+		vectors := make([]vector, 1024) // a gigabyte, of one megabyte
+		for i := range vectors {
+			vectors[i] = vector{addressOf(unsafe.Pointer(&block[0])), 1 << 20}
+		}
+		var done uint32
+		fmt.Println(fdWrite(1, unsafe.Pointer(&vectors[0]), 1024, &done))
+	case "poll":
+		fmt.Println(sockListen("tcp", "127.0.0.1:0", out))
+		opened := 0
+		for opened < 100_000 && pollOpen(fd, uint32(opened), 1) == 0 {
+			opened++
+		}
+		fmt.Println(opened < 100)
+	case "links":
+		for _, path := range []string{"etc/", "etc/passwd", "no such thing"} {
+			os.Remove("/m/link")
+			os.Symlink(argument(0)+path, "/m/link")
+			var buffer [64]byte
+			var size uint32
+			fmt.Println(readlink(3, "link/", unsafe.Pointer(&buffer), 64, &size))
+		}
+	case "numbers":
+		fmt.Println(setFlags(0, 0x10000), setFlags(3, 1<<31), allocate(3, 1<<63, 1<<63))
+	case "times":
+		swapTimes(argument(0))
+	case "descriptors":
+		var files []*os.File
+		for {
+			file, err := os.Open("/m/file")
+			if err != nil {
+				fmt.Println(err)
+				break
+			}
+			files = append(files, file)
+		}
+		files[0].Close()
+		_, err := os.ReadFile("/m/file")
+		fmt.Println(err)
+	}
+}
+
+// readAnothers dials with a place for the answer that is not there, so that the host closes the socket at once, and reads
+// from its number meanwhile: by then the host may have something else there.
+func readAnothers(address string) {
+	var stop atomic.Bool
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			var buffer [64]byte
+			v := vector{addressOf(unsafe.Pointer(&buffer)), 64}
+			var size uint32
+			for !stop.Load() {
+				if fdRead(1<<16, unsafe.Pointer(&v), 1, &size) == 0 && size > 0 {
+					fmt.Printf("%q\n", buffer[:size])
+				}
+			}
+		})
+	}
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+		sockDial("tcp", address, 0, wild)
+	}
+	stop.Store(true)
+	readers.Wait()
+}
+
+// swapTimes sets the times of what a link to a folder leads to, while that folder is exchanged for a link to outside.
+func swapTimes(outside string) {
+	os.Mkdir("/m/d", 0o777)
+	os.Symlink(outside, "/m/other")
+	os.Symlink("d/", "/m/link")
+	var stop atomic.Bool
+	var setters sync.WaitGroup
+	for range 2 {
+		setters.Go(func() {
+			for !stop.Load() {
+				for _, path := range []string{"link", "link/", "d/", "d"} {
+					setTimes(3, 1, path, 1e9, 1e9, 5)
+					setTimes(3, 0, path, 1e9, 1e9, 5)
+				}
+			}
+		})
+	}
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+		syscall.Rename("/m/d", "/m/kept")
+		syscall.Rename("/m/other", "/m/d")
+		syscall.Rename("/m/d", "/m/other")
+		syscall.Rename("/m/kept", "/m/d")
+	}
+	stop.Store(true)
+	setters.Wait()
+}

@@ -1,0 +1,143 @@
+"""What a module asks that no Go package would: it gets an error, and the host is none the worse (tests/modules/hostile)."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+import gothreads
+from gothreads import Limits
+from tests.conftest import built
+
+INVALID, REFUSED, NOT_CAPABLE = 28, 14, 76  # WASI's numbers
+
+
+def attempt(*args: str, folder: Path | None = None, allow_net: list[str] | None = None, limits: Limits | None = None) -> list[str]:
+    """What the module has printed; it ends by itself, with 0."""
+    said = io.BytesIO()
+    with gothreads.open(built("hostile"), args=args, mounts={"/m": folder} if folder else {}, allow_net=allow_net or [], stdout=said, procs=4,
+                        limits=limits) as app:
+        assert app.wait(60) == 0
+    return said.getvalue().decode().splitlines()
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Path:
+    (tmp_path / "inside").mkdir()
+    return tmp_path / "inside"
+
+
+@pytest.fixture(scope="module")
+def asked() -> list[str]:
+    """The names that this process asks the system for."""
+    names: list[str] = []
+    sys.addaudithook(lambda event, args: names.append(str(args[0])) if event == "socket.getaddrinfo" else None)
+    return names
+
+
+@pytest.mark.parametrize("how", ["listen", "dial"])
+@pytest.mark.parametrize("rules", [[], ["api.example.org:443"], ["1.2.3.4:443"]])
+def test_a_name_that_no_rule_names_is_not_even_looked_up(asked: list[str], how: str, rules: list[str]) -> None:
+    asked.clear()
+    assert attempt(how, "what-i-know.attacker.example:443", allow_net=rules) == [str(NOT_CAPABLE)]
+    assert not [name for name in asked if "attacker" in name]
+
+
+def listening(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(os.fspath(path))
+    made.listen()
+    return made
+
+
+def test_a_link_in_place_of_a_socket_is_not_followed(inside: Path) -> None:
+    with listening(inside / "allowed.sock"), listening(inside.parent / "secret.sock") as secret:
+        allowed = os.fspath(inside / "allowed.sock")
+        assert attempt("dial a link", allowed, "../secret.sock", folder=inside, allow_net=[f"unix:{allowed}"]) == [str(REFUSED)]
+        secret.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            secret.accept()
+
+
+def test_no_sockets_but_its_own_are_removed(inside: Path) -> None:
+    (inside.parent / "run").mkdir()
+    with listening(inside.parent / "run" / "x.sock"):
+        own = os.fspath(inside / "d" / "x.sock")
+        assert attempt("swap a listener's folder", own, "../run", folder=inside, allow_net=[f"unix:{own}"]) == ["0"]
+        assert (inside.parent / "run" / "x.sock").exists()
+
+
+def test_a_number_that_is_closed_is_never_read_as_somebody_elses() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stop, taken = threading.Event(), []
+
+        def host() -> None:
+            while not stop.is_set():
+                mine, other = socket.socketpair()
+                with mine, other:
+                    other.sendall(b"secret")
+                    mine.setblocking(False)
+                    try:
+                        taken.extend([got] if (got := mine.recv(100)) != b"secret" else [])
+                    except OSError as error:
+                        taken.append(str(error).encode())
+        thread = threading.Thread(target=host)
+        thread.start()
+        try:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            assert attempt("read another's", address, allow_net=[address]) == []
+        finally:
+            stop.set()
+            thread.join()
+    assert taken == []
+
+
+def test_vectors_that_lie_over_each_other_do_not_take_the_hosts_memory() -> None:
+    before = psutil.Process().memory_info().rss
+    assert attempt("vectors", limits=Limits(memory=64 << 20)) == [str(INVALID)]
+    assert psutil.Process().memory_info().rss - before < 200 << 20
+
+
+def test_one_descriptor_is_polled_but_for_a_few() -> None:
+    assert attempt("poll", allow_net=["*:*"]) == ["0", "true"]
+
+
+def test_a_link_does_not_tell_what_is_outside(inside: Path) -> None:
+    assert len(set(attempt("links", "../" * 20, folder=inside))) == 1
+
+
+def test_wrong_numbers_are_errors(inside: Path) -> None:
+    assert attempt("numbers", folder=inside) == [f"{INVALID} {INVALID} 8"]
+
+
+def test_times_outside_are_never_set(inside: Path) -> None:
+    (inside.parent / "outside").mkdir()
+    before = (inside.parent / "outside").stat().st_mtime_ns
+    attempt("times", "../outside", folder=inside)
+    assert (inside.parent / "outside").stat().st_mtime_ns == before
+
+
+def test_a_module_that_opens_all_it_can_leaves_the_host_some(inside: Path) -> None:
+    """In a process of its own, with a limit that is soon reached."""
+    (inside / "file").touch()
+    program = """
+        import resource, sys, gothreads
+        resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
+        with gothreads.open(sys.argv[1], args=["descriptors"], mounts={"/m": sys.argv[2]}) as app:
+            code = app.wait(30)
+            [open("/dev/null") for _ in range(16)]
+            sys.exit(code)
+    """
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 400
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), os.fspath(built("hostile")), os.fspath(inside)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["open /m/file: Too many open files", "<nil>"]), done.stderr
