@@ -54,8 +54,6 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     # any address that a stack can have (layout.MOST_MEMORY), with room above it for any frame.
     *(Edit("runtime/stack.go", f"{name} = uintptrMask & -{value}\n", f"{name} = 0xf0001000 - {value}\n", "a poisoned guard must not wrap in 32 bits")
       for name, value in (("stackPreempt", 1314), ("stackFork", 1234), ("stackForceMove", 275), ("stackPoisonMin", 4096))),
-    # Sockets: net.FileConn and net.FileListener make theirs of a file's.
-    Edit("internal/poll/fd_wasip1.go", "\t\tisFile:        fd.isFile,\n", "", "a socket that is closed says net.ErrClosed, not os.ErrClosed"),
     # The scheduler.
     Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = true", "retakes Ps, forces GCs and preemption"),
     Edit("runtime/proc.go", 'if GOARCH == "wasm" { // no threads on wasm yet', 'if GOOS == "js" { // no threads on js',

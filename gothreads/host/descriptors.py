@@ -20,6 +20,7 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import Any
 
 from gothreads.host.streams import Input, Output
 from gothreads.host.waiting import Stop
@@ -130,6 +131,7 @@ class Connection(Descriptor):
 
     def __init__(self, connection: socket.socket, stop: Stop, *, local: str = "", peer: str = "") -> None:
         self.socket, self.local, self.peer = connection, local, peer
+        self.peer_name: Any = None  # of one that was accepted: it may have gone since
         self.closed: Callable[[], None] = lambda: None  # called when it has been closed
         connection.setblocking(False)
         super().__init__(connection.fileno(), stop, flags=NONBLOCK)
@@ -158,7 +160,10 @@ class Connection(Descriptor):
     def accept(self) -> Connection:
         while True:
             try:
-                return Connection(prepared(self.socket.accept()[0]), self._stop, local=self.local)
+                made, name = self.socket.accept()
+                accepted = Connection(prepared(made), self._stop, local=self.local)
+                accepted.peer_name = name
+                return accepted
             except BlockingIOError:
                 if self.flags & NONBLOCK:
                     raise

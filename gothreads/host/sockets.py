@@ -60,7 +60,8 @@ class Rule:
         return self.host != _UNIX and self.port in ("*", str(port))
 
     def allows(self, host: str, port: int) -> bool:
-        return self.is_for(port) and self.host in ("*", host.lower())
+        """To dial it. (What allows listening everywhere does not: to a dialler, 0.0.0.0 is this machine.)"""
+        return self.host not in _EVERYWHERE and self.is_for(port) and self.host in ("*", host.lower())
 
 
 def split(text: str, wrong: str) -> tuple[str, str]:
@@ -98,7 +99,7 @@ def address_of(connection: Connection, *, peer: bool = False) -> str:
     """As Go writes it: 127.0.0.1:80, [::1]:80, or a Unix socket's path."""
     if connection.socket.family == socket.AF_UNIX:
         return connection.peer if peer else connection.local
-    host, port, *_ = connection.socket.getpeername() if peer else connection.socket.getsockname()
+    host, port, *_ = (connection.peer_name or connection.socket.getpeername()) if peer else connection.socket.getsockname()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -122,7 +123,8 @@ class SocketCalls:
         else:
             host, port = _host_port(text)
             if not host:  # Go's word for all of this machine's addresses: those that were allowed
-                host = next((rule.host for rule in self._rules if rule.host in _EVERYWHERE and rule.is_for(port)), "127.0.0.1")
+                everywhere = {"tcp4": _EVERYWHERE[:1], "tcp6": _EVERYWHERE[1:]}.get(kind, _EVERYWHERE)
+                host = next((rule.host for rule in self._rules if rule.host in everywhere and rule.is_for(port)), _here(kind))
             if not _is_address(host) and host.lower() != _LOCALHOST:
                 self._check(any(rule.host == host.lower() and rule.is_for(port) for rule in self._rules))
             found = self._look_up(kind, host, port)
@@ -147,7 +149,7 @@ class SocketCalls:
             self._add(Connection(made, self._table.stop, peer=text), result)
             return
         host, port = _host_port(text)
-        host = host or "127.0.0.1"
+        host = host or _here(kind)
         by_name = any(rule.allows(host, port) for rule in self._rules)
         self._check(by_name or _is_address(host) or (host.lower() == _LOCALHOST and any(rule.is_for(port) for rule in self._rules)))
         addresses = [one for one in self._look_up(kind, host, port) if by_name or any(rule.allows(str(one[1][0]), port) for rule in self._rules)]
@@ -269,6 +271,10 @@ def _host_port(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _here(kind: str) -> str:
+    return "::1" if kind == "tcp6" else "127.0.0.1"
+
+
 def _port(text: str, of: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise MisuseError(f"{of!r}: a port is a number from 0 to 65535, not {text!r}")
@@ -308,7 +314,12 @@ def _listen_unix(path: str) -> socket.socket:
     try:
         with _folder_of(path) as (folder, name):
             _remove_if_dead(folder, name)
-            made.bind(f"/proc/self/fd/{folder}/{name}")
+            try:
+                made.bind(f"/proc/self/fd/{folder}/{name}")
+            except OSError as error:
+                if error.errno is None:  # as Python has it
+                    raise OSError(errno.ENAMETOOLONG, str(error)) from None
+                raise
         made.listen(_BACKLOG)
         return made
     except BaseException:

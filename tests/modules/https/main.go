@@ -19,13 +19,14 @@ import (
 	"gothreads/guest"
 )
 
-func main() {
+func init() {
 	guest.Handle("once", func(payload []byte) ([]byte, error) {
 		said, err := exchange(string(payload))
 		return []byte(said), err
 	})
-	select {}
 }
+
+func main() { select {} }
 
 // exchange sends a text there and back, and says over which protocols.
 func exchange(text string) (string, error) {

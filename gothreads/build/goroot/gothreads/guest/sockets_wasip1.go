@@ -5,10 +5,12 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // Sockets are the host's (gothreads/host/sockets.py). Each has a number in WASI's descriptor table, and from there on is
@@ -117,16 +119,17 @@ func begin(ctx context.Context, network, address string, attempt int32) (fd, err
 
 // retryable: another of the name's addresses may do.
 func retryable(errno syscall.Errno) bool {
-	return errno != syscall.ENOENT && errno != syscall.ENOTCAPABLE && errno != syscall.EINVAL && errno != syscall.ERANGE && errno != syscall.EAFNOSUPPORT
+	switch errno {
+	case syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.ENETDOWN, syscall.ETIMEDOUT:
+		return true
+	}
+	return false
 }
 
 // connect waits until the socket is connected, or cannot be.
 func connect(ctx context.Context, fd int32, network, address string) (net.Conn, error) {
-	file := os.NewFile(uintptr(fd), address)
+	file := fileOf(fd)
 	defer file.Close() // net.FileConn holds on to the descriptor
-	if deadline, ok := ctx.Deadline(); ok {
-		file.SetWriteDeadline(deadline)
-	}
 	stop := context.AfterFunc(ctx, func() { file.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	raw, err := file.SyscallConn()
@@ -174,8 +177,18 @@ func opError(op, network, address string, errno int32) error {
 	return &net.OpError{Op: op, Net: network, Addr: name{network, address}, Err: err}
 }
 
+// fileOf is for net.FileConn and net.FileListener, which go on with what they find in it. That it is a file must not be
+// among that: a socket that was closed says net.ErrClosed.
+func fileOf(fd int32) *os.File {
+	file := os.NewFile(uintptr(fd), "socket")
+	if isFile := reflect.ValueOf(file.PollFD()).Elem().FieldByName("isFile"); isFile.IsValid() {
+		*(*bool)(unsafe.Pointer(isFile.UnsafeAddr())) = false
+	}
+	return file
+}
+
 func newListener(fd int32) (net.Listener, error) {
-	file := os.NewFile(uintptr(fd), "listener")
+	file := fileOf(fd)
 	defer file.Close()
 	l, err := net.FileListener(file)
 	if err != nil {
