@@ -17,6 +17,7 @@ import pytest
 
 import gothreads
 from gothreads import Limits
+from gothreads.host import beneath
 from tests.conftest import built
 
 INVALID, REFUSED, NOT_CAPABLE = 28, 14, 76  # WASI's numbers
@@ -120,7 +121,9 @@ def test_wrong_numbers_are_errors(inside: Path) -> None:
     assert attempt("numbers", folder=inside) == [f"{INVALID} {INVALID} 8"]
 
 
-def test_times_outside_are_never_set(inside: Path) -> None:
+@pytest.mark.parametrize("lookup", ["_open_natively", "_open_in_steps"])
+def test_times_outside_are_never_set(inside: Path, lookup: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beneath, "_open", getattr(beneath, lookup))
     (inside.parent / "outside").mkdir()
     before = (inside.parent / "outside").stat().st_mtime_ns
     attempt("times", "../outside", folder=inside)

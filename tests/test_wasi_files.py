@@ -22,6 +22,7 @@ import pytest
 
 import gothreads
 from gothreads import Mount
+from gothreads.host import beneath
 from tests.conftest import built, together
 
 SECRET = "the secret"
@@ -406,8 +407,14 @@ def test_the_working_folder(tmp_path: Path) -> None:
         go("readdir", "/")
 
 
+@pytest.fixture(params=["_open_natively", "_open_in_steps"])
+def lookup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel, and as it is done where the kernel cannot."""
+    monkeypatch.setattr(beneath, "_open", getattr(beneath, request.param))
+
+
 @pytest.fixture
-def hostile(tmp_path: Path) -> Iterator[Go]:
+def hostile(tmp_path: Path, lookup: None) -> Iterator[Go]:
     """A mount with ways out of it, which must lead nowhere; beside it is what must not be seen or changed."""
     mount, outside = tmp_path / "mount", tmp_path / "outside"
     (mount / "inside").mkdir(parents=True)
@@ -503,7 +510,7 @@ EXCHANGE = "import ctypes,sys\nc=ctypes.CDLL(None)\na,b=(p.encode() for p in sys
 
 
 @pytest.mark.parametrize("what", ["link", "folder"])
-def test_what_is_exchanged_for_a_link_to_outside_all_the_time_never_leads_there(alone: Go, tmp_path: Path, what: str) -> None:
+def test_what_is_exchanged_for_a_link_to_outside_all_the_time_never_leads_there(alone: Go, tmp_path: Path, lookup: None, what: str) -> None:
     outside, inside = tmp_path / "outside", alone.host / "d"
     for folder, content in ((outside, SECRET), (inside, "inside")):
         folder.mkdir()
