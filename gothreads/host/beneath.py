@@ -81,7 +81,8 @@ def followed(folder: int, path: bytes) -> bytes:
                 raise
         if target.startswith(b"/"):
             raise OSError(errno.EPERM, "outside of the folder")
-        path = path.rstrip(b"/").rpartition(b"/")[0] + b"/" + target if b"/" in path.rstrip(b"/") else target
+        above_it, slash, _ = path.rstrip(b"/").rpartition(b"/")
+        path = above_it + slash + target
     raise OSError(errno.ELOOP, "too many links")
 
 

@@ -174,6 +174,13 @@ class Connection(Descriptor):
         self.closed()
 
 
+def socket_of(descriptor: Descriptor) -> Connection:
+    """The descriptor, when it is a socket; else ENOTSOCK."""
+    if not isinstance(descriptor, Connection):
+        raise OSError(errno.ENOTSOCK, "not a socket")
+    return descriptor
+
+
 def prepared(connection: socket.socket) -> socket.socket:
     """As Go's net package has its TCP connections: small writes are sent at once, and a dead peer is noticed."""
     if connection.family in (socket.AF_INET, socket.AF_INET6):
@@ -312,9 +319,6 @@ class Table:
             left, self._open = self._open, {}
         for descriptor in left.values():
             self.on_remove(descriptor)
-
-    def __len__(self) -> int:
-        return len(self._open)
 
     def _give(self, number: int) -> None:
         (self._sockets if number >= layout.FIRST_SOCKET else self._numbers).give(number)

@@ -24,8 +24,9 @@ from typing import Any
 
 from gothreads.errors import AppClosed, GothreadsError, MisuseError
 from gothreads.host.beneath import PLACE
-from gothreads.host.descriptors import Connection, Descriptor, Table, prepared
+from gothreads.host.descriptors import Connection, Table, prepared, socket_of
 from gothreads.host.waiting import Stop
+from gothreads.host.wasi_calls import hand_out
 from gothreads.host.wasi_errno import NotAllowed
 from gothreads.shared_memory import BoundedMemory
 
@@ -133,7 +134,7 @@ class SocketCalls:
             self._check(bool(allowed))
             family, sockaddr = min(allowed, key=lambda one: one[0] != socket.AF_INET)  # as Go prefers
             listener = Connection(_listen_tcp(family, sockaddr, only_v6=kind == "tcp6"), self._table.stop)
-        self._add(listener, result)
+        hand_out(self._table, self.memory, listener, result)
 
     def sock_dial(self, network: int, network_length: int, address: int, length: int, attempt: int, result: int) -> None:
         """Begin to connect to one of the addresses that a name has, by its place. ERANGE: there are no more. ENOENT: there is no such name."""
@@ -146,7 +147,7 @@ class SocketCalls:
                 if not stat.S_ISSOCK(mode):
                     raise OSError(errno.ECONNREFUSED, "not a socket")
                 made = _connecting(socket.AF_UNIX, place)
-            self._add(Connection(made, self._table.stop, peer=text), result)
+            hand_out(self._table, self.memory, Connection(made, self._table.stop, peer=text), result)
             return
         host, port = _host_port(text)
         host = host or _here(kind)
@@ -156,12 +157,11 @@ class SocketCalls:
         self._check(bool(addresses))
         if attempt >= len(addresses):
             raise OSError(errno.ERANGE, "no more addresses")
-        # Its owner from here on is the table: another thread may be in a call on it at once.
-        self._add(Connection(_connecting(*addresses[attempt]), self._table.stop), result)
+        hand_out(self._table, self.memory, Connection(_connecting(*addresses[attempt]), self._table.stop), result)
 
     def sock_connected(self, fd: int) -> None:
         """EAGAIN while it is not known yet; else what connecting has come to."""
-        connection = _connection(self._table.get(fd))
+        connection = socket_of(self._table.get(fd))
         own = connection.socket
         number = own.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
@@ -173,20 +173,11 @@ class SocketCalls:
 
     def sock_address(self, fd: int, peer: int, buffer: int, size: int, done: int) -> None:
         """The network and the address, with a space between them."""
-        own = _connection(self._table.get(fd))  # not only its socket: it closes that when nobody has it any more
+        own = socket_of(self._table.get(fd))  # not only its socket: it closes that when nobody has it any more
         network = "unix" if own.socket.family == socket.AF_UNIX else "tcp"
         text = f"{network} {address_of(own, peer=bool(peer))}".encode(errors="surrogateescape")[:size]
         self.memory.write(buffer, text)
         self.memory.write_u32(done, len(text))
-
-    def _add(self, connection: Connection, result: int) -> None:
-        number = self._table.add(connection)
-        try:
-            self.memory.write_u32(result, number)
-        except BaseException:
-            with contextlib.suppress(OSError):  # another thread may have closed it
-                self._table.remove(number)
-            raise
 
     def _text(self, address: int, length: int) -> str:
         if length > 4096:
@@ -246,12 +237,6 @@ class SocketCalls:
                 raise OSError(errno.ENOENT, host) from None
             return answer
         raise AppClosed("stopped")
-
-
-def _connection(descriptor: Descriptor) -> Connection:
-    if not isinstance(descriptor, Connection):
-        raise OSError(errno.ENOTSOCK, "not a socket")
-    return descriptor
 
 
 def _is_address(host: str) -> bool:

@@ -23,7 +23,7 @@ from gothreads.host import ffi
 from gothreads.host.descriptors import Descriptor, Table
 from gothreads.host.wasi_calls import WasiCalls
 from gothreads.host.wasi_errno import wasi_errno
-from gothreads.wasm.binary import FuncType, Module
+from gothreads.wasm.binary import FuncType
 
 WASI = "wasi_snapshot_preview1"
 LOCAL = frozenset({"args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_time_get", "clock_res_get", "random_get", "sched_yield"})
@@ -82,11 +82,6 @@ def type_of(kind: FuncType) -> wasmtime.FuncType:
 def answer(values: int, result: int) -> None:
     """The result of a host function."""
     ctypes.c_int32.from_address(values).value = result
-
-
-def wasi_imports(module: Module) -> dict[str, FuncType]:
-    """The WASI functions that a module imports."""
-    return {i.name: module.types[i.type_index] for i in module.imported_functions if i.module == WASI}
 
 
 def with_errno(implementation: Callable[..., None], kind: FuncType) -> ffi.HostFunction:

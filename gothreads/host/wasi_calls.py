@@ -18,11 +18,25 @@ import threading
 import time
 from collections.abc import Iterator
 
-from gothreads.errors import MemoryAccessError
 from gothreads.host.beneath import PLACE, followed, open_beneath, parent, stat_beneath
-from gothreads.host.descriptors import ALL_FLAGS, APPEND, DSYNC, NONBLOCK, RSYNC, SYNC, Connection, Descriptor, FileType, Span, StandardStream, Table, file_type
+from gothreads.host.descriptors import (
+    ALL_FLAGS,
+    APPEND,
+    DSYNC,
+    NONBLOCK,
+    RSYNC,
+    SYNC,
+    Descriptor,
+    FileType,
+    Span,
+    StandardStream,
+    Table,
+    file_type,
+    socket_of,
+)
 from gothreads.host.ffi import signed32
 from gothreads.host.streams import Input, Output, Streams
+from gothreads.host.wasi_errno import wasi_errno
 from gothreads.shared_memory import BoundedMemory
 
 #: The most that one read or write moves, in bytes: the guest's lengths are only believed so far.
@@ -200,12 +214,7 @@ class WasiCalls:
         if writes or oflags & (_CREATE | _TRUNCATE):
             self._check_writable(folder)
         opened = self._open(folder, name, flags, reads or not writes, writes, fdflags)
-        number = self._table.add(opened)
-        try:
-            self._put(result, number)
-        except MemoryAccessError:
-            self._table.remove(number)
-            raise
+        hand_out(self._table, self.memory, opened, result)
 
     def path_create_directory(self, fd: int, path: int, length: int) -> None:
         with self._changing(fd, path, length, special=errno.EEXIST) as (folder, name):
@@ -226,9 +235,7 @@ class WasiCalls:
     def path_link(self, fd: int, lookup: int, path: int, length: int, to_fd: int, to_path: int, to_length: int) -> None:
         source = self._table.get(fd)
         name = self._name(path, length)
-        if name.endswith(b"/"):  # a call on the name would follow a link before a slash
-            os.close(open_beneath(_folder(source).fd, name, PLACE | os.O_DIRECTORY))
-            raise OSError(errno.EPERM, "a folder")
+        _refuse_slash(_folder(source).fd, name, errno.EPERM)
         if lookup & _FOLLOW:
             name = followed(_folder(source).fd, name)
         self._check_writable(source)  # a link would let it be changed elsewhere
@@ -244,9 +251,7 @@ class WasiCalls:
 
     def path_readlink(self, fd: int, path: int, length: int, buffer: int, size: int, done: int) -> None:
         descriptor, link = self._table.get(fd), self._name(path, length)
-        if link.endswith(b"/"):
-            os.close(open_beneath(_folder(descriptor).fd, link, PLACE | os.O_DIRECTORY))
-            raise OSError(errno.EINVAL, "a folder")
+        _refuse_slash(_folder(descriptor).fd, link, errno.EINVAL)
         with parent(_folder(descriptor).fd, link) as (folder, name):
             target = os.readlink(name, dir_fd=folder)
         self.memory.write(buffer, target[:size])
@@ -278,31 +283,26 @@ class WasiCalls:
         listener = self._table.get(fd)
         if flags & ~ALL_FLAGS:
             raise OSError(errno.EINVAL, "flags")
-        accepted = _socket(listener).accept()
+        accepted = socket_of(listener).accept()
         accepted.flags = flags | NONBLOCK
-        number = self._table.add(accepted)
-        try:
-            self._put(result, number)
-        except MemoryAccessError:
-            self._table.remove(number)
-            raise
+        hand_out(self._table, self.memory, accepted, result)
 
     def sock_recv(self, fd: int, vectors: int, count: int, flags: int, done: int, out_flags: int) -> None:
         if flags:
             raise OSError(errno.ENOTSUP, "flags of sock_recv")
         descriptor = self._table.get(fd)
-        self._put(done, _socket(descriptor).read(self._spans(vectors, count)))
+        self._put(done, socket_of(descriptor).read(self._spans(vectors, count)))
         self.memory.write(out_flags, b"\0\0")
 
     def sock_send(self, fd: int, vectors: int, count: int, _flags: int, done: int) -> None:
         descriptor = self._table.get(fd)
-        self._put(done, _socket(descriptor).write(self._spans(vectors, count)))
+        self._put(done, socket_of(descriptor).write(self._spans(vectors, count)))
 
     def sock_shutdown(self, fd: int, how: int) -> None:
         if how not in (1, 2, 3):
             raise OSError(errno.EINVAL, "how")
         descriptor = self._table.get(fd)
-        _socket(descriptor).socket.shutdown((socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR)[how - 1])
+        socket_of(descriptor).socket.shutdown((socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR)[how - 1])
 
     # The process.
 
@@ -346,8 +346,8 @@ class WasiCalls:
         for userdata, kind, number in wanted:
             try:
                 descriptor = self._table.get(number)
-            except OSError:
-                found.append(_event.pack(userdata, 8, kind, 0, 0))
+            except OSError as error:
+                found.append(_event.pack(userdata, wasi_errno(error), kind, 0, 0))
                 continue
             host = descriptor.inherited if isinstance(descriptor, StandardStream) and descriptor.inherited == 0 else descriptor.fd
             if host < 0 or not (descriptor.may_wait or host == 0):
@@ -405,7 +405,7 @@ class WasiCalls:
         if fd < 0:
             fd = open_beneath(folder.fd, name, flags)
         try:
-            return Descriptor(fd, self._table.stop, flags=fdflags & (APPEND | DSYNC | NONBLOCK | RSYNC | SYNC), readable=readable, writable=writable,
+            return Descriptor(fd, self._table.stop, flags=fdflags & ALL_FLAGS, readable=readable, writable=writable,
                               read_only=folder.read_only)
         except BaseException:
             os.close(fd)
@@ -425,7 +425,6 @@ class WasiCalls:
             return self._opening.open(place, flags) if self._opening.can_end(place) else self._open_foreign_fifo(place, flags)
         finally:
             os.close(place)
-
 
     def _open_foreign_fifo(self, place: int, flags: int) -> int:
         """One whose other end is not ours to open: ask, or wait for what comes through it."""
@@ -494,6 +493,24 @@ class _BlockingOpens:
             self._ends.append(os.open(f"/proc/self/fd/{place}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
+def hand_out(table: Table, memory: BoundedMemory, descriptor: Descriptor, result: int) -> None:
+    """Give a descriptor its number, and tell the module. It is the table's from here on: another thread may be in a call on it at once."""
+    number = table.add(descriptor)
+    try:
+        memory.write_u32(result, number)
+    except BaseException:
+        with contextlib.suppress(OSError):  # another thread may have closed it
+            table.remove(number)
+        raise
+
+
+def _refuse_slash(folder: int, name: bytes, number: int) -> None:
+    """For calls on a name that would follow a link before a slash: what ends with one is a folder, or an error of the lookup's."""
+    if name.endswith(b"/"):
+        os.close(open_beneath(folder, name, PLACE | os.O_DIRECTORY))
+        raise OSError(number, "a folder")
+
+
 def _list(fd: int) -> list[tuple[bytes, int, FileType]]:
     own = os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)  # a position of its own
     try:
@@ -518,12 +535,6 @@ def _file(descriptor: Descriptor) -> Descriptor:
 def _folder(descriptor: Descriptor) -> Descriptor:
     if descriptor.type is not FileType.DIRECTORY or isinstance(descriptor, StandardStream):
         raise OSError(errno.ENOTDIR, "not a folder")
-    return descriptor
-
-
-def _socket(descriptor: Descriptor) -> Connection:
-    if not isinstance(descriptor, Connection):
-        raise OSError(errno.ENOTSOCK, "not a socket")
     return descriptor
 
 
