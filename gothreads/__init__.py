@@ -8,6 +8,7 @@
 """
 
 from gothreads.app import App
+from gothreads.context import Context
 from gothreads.errors import (
     AppClosed,
     AppForked,
@@ -28,11 +29,13 @@ from gothreads.errors import (
     MisuseError,
     ModuleError,
     NotCallable,
+    QueueFull,
     Stalled,
     ToolchainError,
     UnknownExport,
 )
 from gothreads.host.wasi import Mount
+from gothreads.hosting import Host
 from gothreads.inspector import Goroutine
 from gothreads.opening import open
 from gothreads.shared_memory import SharedMemory
@@ -50,6 +53,7 @@ __all__ = [
     "BuildError",
     "CallersBusy",
     "CompileError",
+    "Context",
     "Frame",
     "GoStatistics",
     "Goroutine",
@@ -59,6 +63,7 @@ __all__ = [
     "GuestPanic",
     "GuestTrap",
     "HandlerError",
+    "Host",
     "HostFunctionError",
     "InternalError",
     "Limits",
@@ -68,6 +73,7 @@ __all__ = [
     "Mount",
     "NotCallable",
     "Parameter",
+    "QueueFull",
     "SharedMemory",
     "Signature",
     "Stall",

@@ -1,92 +1,52 @@
-"""One running module, whatever its execution model: its life, its calls, its end.
-
-    open_module ─▶ STARTING ─▶ RUNNING ─▶ ENDING ─▶ EXITED | FAILED | CLOSED
-
-The first cause of an end wins: it is what every call in flight, waiting or new gets. Ending runs in the background, on a
-thread of its own (the sweep), so it may begin anywhere: in a call, in a host function, in close(). `_left` is set when no
-thread is in the module's code any more; only then is anything freed.
-"""
+"""One running module, whatever its execution model: calls, events, and what is asked about it. Its life and end: life.py."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import logging
-import os
-import threading
-import time
-import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, MisuseError
+from gothreads.context import Context
+from gothreads.errors import AppClosed, ArgumentError, GothreadsError, GuestError, MisuseError, NotCallable, QueueFull
 from gothreads.exports import Export, Exports, Function
 from gothreads.host import ffi, interrupt, signals, stack
-from gothreads.host.streams import Input, Output, Streams
-from gothreads.host.waiting import Stop
-from gothreads.host.wasi_calls import ExitRequested
+from gothreads.host.functions import HostImports
+from gothreads.host.queues import FRAME, Queue, framed
+from gothreads.host.streams import Streams
 from gothreads.host.world import World
 from gothreads.inspector import Goroutine
+from gothreads.life import Life
 from gothreads.loading import LoadedModule
-from gothreads.slot import Memory
+from gothreads.messages import WhenFull
+from gothreads.slot import LARGEST, Memory
 from gothreads.state import AppStatistics, Options, State
 from gothreads.workers import Workers
 
 log = logging.getLogger("gothreads")
 
-#: How long a signal may go unseen in a wait, in seconds.
-_SLICE = 0.2
-#: How long close() waits for threads that are in a Python function which does not return, in seconds.
-CLOSE_SECONDS = 5.0
+#: How long close() waits for the module's own hook, in seconds.
+HOOK_SECONDS = 5.0
 
 
-class _Process:
-    """What fork changes. wasmtime's own threads, which WASI needs, do not survive one."""
-
-    used = False    # an app has run in this process
-    forked = False  # ... in a parent of it
-
-
-def check_not_forked() -> None:
-    """AppForked in a child of a process that has run an app."""
-    if _Process.forked:
-        raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process otherwise "
-                        "(multiprocessing: the 'spawn' start method)")
-
-
-_apps: weakref.WeakSet[App] = weakref.WeakSet()
-
-
-class App(ABC):
+class App(Life):
     """A running module. Use `gothreads.open`. All methods may be called from any thread unless they say otherwise."""
 
     model: str
 
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
-        self.loaded, self.options = loaded, options
-        stop = Stop()
-        self._streams = Streams(Input(options.stdin, stop), Output(1, options.stdout, stop), Output(2, options.stderr, stop))
+        super().__init__(loaded, options)
         self._workers = Workers(options.callers, options.limits.stack)
-        self._begun = time.monotonic()
-        self._lock = threading.RLock()  # a signal handler may call close() in the middle of close()
-        # Guarded by _lock; _cause and _state are also read without it: they change from None, and forward, once.
-        self._cause: GothreadsError | None = None
-        self._state = State.STARTING
-        self._final = State.CLOSED
-        self._close_wanted = self._freed = False
-        self._ready = threading.Event()  # initialised, or ended
-        self._left = threading.Event()   # no thread is in the module's code
-        self._done = threading.Event()   # and everything is freed
+        self._nested = Workers(None, options.limits.stack)
+        self._for_handlers = Workers(options.callers, options.limits.stack)
+        self._hooks: frozenset[str] = frozenset()  # `start` and `stop`, as there are; known when packages are initialised
         self.compile_seconds: float | None = None
-        # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
-        self._owned = contextlib.ExitStack()
-        self._world = World(stop, self._streams, options.wasi, options.listen, options.allow_net)
-        self._owned.callback(self._world.close)
         try:
+            declared = loaded.metadata.imports if loaded.metadata else ()
+            self._host = HostImports(loaded.name, loaded.outline, declared, options.host, self._provides)
             self._make()
         except BaseException:
             self._owned.close()
@@ -100,10 +60,6 @@ class App(ABC):
     @abstractmethod
     def _make(self) -> None:
         """Make everything that is needed to start, each with its end in `_owned`. Called once, by the constructor."""
-
-    @abstractmethod
-    def _start(self) -> None:
-        """Start the module. `_initialized` is called when its packages are initialised."""
 
     @abstractmethod
     def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
@@ -122,12 +78,21 @@ class App(ABC):
         """All goroutines."""
 
     @abstractmethod
-    def _stop_running(self) -> None:
-        """Make all threads leave the module's code; called once, from any thread; returns at once."""
+    def _hook(self, name: str) -> None:
+        """Call the module's hook of that name, which it has. Raises ffi.Trapped."""
+
+    @staticmethod
+    def _provides(module: str, name: str) -> bool:
+        """Whether the module's import comes from gothreads itself."""
+        return World.has(module, name)
+
+    def _registered(self) -> list[str]:
+        """The names of the handlers, not asked for by anybody. TimeoutError when Go does not answer. Raises ffi.Trapped."""
+        return self._handlers()
 
     @abstractmethod
-    def _sweep_once(self) -> bool:
-        """Push those that are still in. True when all have left."""
+    def _wait_idle(self, timeout: float | None) -> None:
+        """See wait_idle."""
 
     @abstractmethod
     def statistics(self) -> AppStatistics:
@@ -138,23 +103,21 @@ class App(ABC):
     def memory(self) -> Memory:
         """The module's memory."""
 
-    def start(self) -> Self:
-        """Start the module; returns when its packages are initialised, or it has ended. Called once, by `gothreads.open`."""
-        _Process.used = True
-        interrupt.watch()
-        _apps.add(self)
-        try:
-            self._start()
-            self._ready.wait()
-        except BaseException:
-            self.close()
-            raise
-        return self
+    def _new_world(self, streams: Streams) -> World:
+        """The world of one memory. To be closed by who asks, once nobody is in it."""
+        world = World(self._stop, streams, self.options.wasi, self.options.listen, self.options.allow_net, self._messages, Context(self))
+        self._worlds.append(world)
+        return world
+
+    def _close_world(self, world: World) -> None:
+        """No thread may be in it."""
+        self._worlds.remove(world)
+        world.close()
 
     @property
     def listening(self) -> list[str]:
         """The addresses of the listeners that the module was handed, in order, with the ports that they got."""
-        return list(self._world.listening)
+        return [address for world in self._worlds for address in world.listening]
 
     # Calls.
 
@@ -198,6 +161,72 @@ class App(ABC):
         """Like request, without blocking the event loop."""
         return await asyncio.wrap_future(self.submit_request(handler, payload))
 
+    # Events.
+
+    def signal(self, name: str, payload: bytes | bytearray | memoryview | str = b"", *, full: WhenFull = "wait", timeout: float | None = None) -> bool:
+        """Send an event, which Go receives from the channel guest.Events(name). Returns at once when there is room in the queue.
+
+        full: what to do when `event_queue` events of that name (or 64 MiB) have not been taken yet: "wait" (`timeout` seconds at the most, then
+        QueueFull), "drop" it (the answer is False), or "raise" QueueFull. Events of one sender stay in order. A module that has
+        not asked for the name yet finds them when it does. Raises the cause when the app has ended. A signal handler of Python's may call it.
+        """
+        if full not in ("wait", "drop", "raise"):
+            raise MisuseError(f'full must be "wait", "drop" or "raise", not {full!r}')
+        if self._cause is not None:
+            raise self._error()
+        data = _payload(payload)
+        stack.inside.signalling += 1
+        try:
+            sent = self._queue(name, data).put(framed(data), wait=full == "wait", timeout=timeout)
+        except OSError as error:
+            raise QueueFull(f"{self.loaded.name}: {error.strerror}") from None
+        finally:
+            stack.inside.signalling -= 1
+        if not sent:
+            if self._cause is not None:
+                raise self._error()
+            if full != "drop":
+                raise QueueFull(f"{self.loaded.name}: no room for an event {name!r}: the module does not take them so fast")
+        return sent
+
+    def _queue(self, name: str, payload: bytes) -> Queue:
+        if not isinstance(name, str) or not name:
+            raise MisuseError(f"an event's name must be a str, and not empty, not {name!r}")
+        if len(payload) > LARGEST:
+            raise ArgumentError(f"{len(payload):,} bytes are too many for one event: at most {LARGEST:,}")
+        return self._messages.events(name)
+
+    @property
+    def events(self) -> list[str]:
+        """The names of the events that the module has asked for, so far."""
+        return self._messages.names
+
+    async def signal_async(self, name: str, payload: bytes | bytearray | memoryview | str = b"") -> None:
+        """Like signal, without blocking the event loop while there is no room. An event whose sender is cancelled meanwhile is not sent."""
+        data, loop = _payload(payload), asyncio.get_running_loop()
+        while not self.signal(name, data, full="drop"):
+            room = asyncio.Event()
+
+            def tell(room: asyncio.Event = room) -> None:
+                with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                    loop.call_soon_threadsafe(room.set)
+            queue = self._queue(name, data)
+            queue.when_room(len(data) + FRAME, tell)
+            try:
+                await room.wait()
+            finally:
+                queue.no_matter(tell)
+
+    def wait_idle(self, timeout: float | None = None) -> None:
+        """Return when every goroutine waits: for a call, an event, a reply, a peer, a timer; and all events have been received.
+
+        In stock Go, which stands still between calls, it runs the module until then. TimeoutError after so many seconds.
+        """
+        try:
+            self._wait_idle(timeout)
+        except TimeoutError:
+            raise TimeoutError(f"{self.loaded.name}: not every goroutine waits after {timeout:g} s") from None
+
     def handlers(self) -> list[str]:
         """The names of the handlers that are registered now."""
         if self.loaded.metadata is None:
@@ -214,13 +243,31 @@ class App(ABC):
         return self._here_or_on_a_worker(lambda: self._call(export, converted))
 
     def _here_or_on_a_worker(self, call: Callable[[], Any]) -> Any:
-        # A thread with a small stack, or one that already is in WebAssembly, has no room for as much as Go may use.
+        if stack.inside.depth:
+            if stack.inside.starting is self and self._state is State.STARTING:
+                raise self._too_early()
+            return self._call_back(call)
+        # A thread with a small stack has no room for as much as Go may use.
         if not stack.fits(self.options.limits.stack):
             return self._submit(call).result()
-        return self._guarded(call)
+        if stack.inside.lend is None:
+            return self._guarded(call)
+        with stack.inside.lend():
+            return self._guarded(call)
+
+    def _call_back(self, call: Callable[[], Any]) -> Any:
+        """Run a call that a Python function makes which the module has called: on another thread, since nobody knows how much stack this one
+        has left. What it needs it gets at once: those that have it may be waiting for this call.
+        """
+        return self._submit_to(self._nested, _as_nested(call)).result()
+
+    def _too_early(self) -> NotCallable:
+        return NotCallable(f"{self.loaded.name}: a Python function that is called while Go's packages are initialised cannot call exports yet")
 
     def _submit(self, call: Callable[[], Any]) -> Future[Any]:
         """Run a call on a worker; after the end, raises its cause."""
+        if stack.nested.get():  # a handler's: all other workers may be in calls that wait for it
+            return self._submit_to(self._for_handlers, _as_nested(call))
         return self._submit_to(self._workers, call)
 
     def _submit_to(self, workers: Workers, call: Callable[[], Any]) -> Future[Any]:
@@ -238,7 +285,7 @@ class App(ABC):
         signals.check()
         if not interrupt.on_main_thread():
             return self._inside(call)
-        with interrupt.Postponed(lambda: self._end(AppClosed(f"{self.loaded.name}: the app was ended by Ctrl-C"), State.CLOSED)):
+        with interrupt.Postponed(lambda: self._end(AppClosed(f"{self.loaded.name}: the app was ended by Ctrl-C"))):
             return self._inside(call)
 
     def _inside(self, call: Callable[[], Any]) -> Any:
@@ -269,172 +316,48 @@ class App(ABC):
         """
         return self._goroutines(timeout)
 
-    # Life and end.
+    # Hooks.
 
-    @property
-    def state(self) -> State:
-        return self._state
+    def _started(self) -> None:
+        self._here_or_on_a_worker(self._start_hook)
 
-    @property
-    def exit(self) -> int | None:
-        """The exit code, when the module has ended by itself."""
-        return self._cause.code if isinstance(self._cause, GuestError) else None
+    def _start_hook(self) -> None:
+        names = set(self.loaded.hooks)
+        if self.loaded.has_handlers:
+            try:
+                names |= {"start", "stop"}.intersection(self._registered())
+            except TimeoutError:
+                log.warning("%s: the module does not answer, so its handlers `start` and `stop`, if it has them, are not called", self.loaded.name)
+        if "start" in names:
+            self._hook("start")
+        self._hooks = frozenset(names)  # only what has started is told to stop
 
-    @property
-    def error(self) -> GothreadsError | None:
-        """Why the app ended; None while it runs."""
-        return None if self._cause is None else self._error()
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until the module has ended by itself or is closed; returns the exit code (0 when it was closed).
-
-        TimeoutError after so many seconds; the error when it ended by a trap or because of a host function.
-        """
-        # In slices: Python can miss a signal that comes just before a wait without end begins.
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._left.wait(_SLICE if deadline is None else max(0.0, min(_SLICE, deadline - time.monotonic()))):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"the module still runs after {timeout:g} s")
-        if isinstance(self._cause, GuestExit):
-            return self._cause.code
-        if isinstance(self._cause, GuestError):
-            raise self._error()
-        return 0
-
-    def close(self) -> None:
-        """End the app, free everything. Calls in flight get AppClosed. May be called twice, and from anywhere.
-
-        From inside one of the app's own calls it returns at once, and the rest happens behind it.
-        """
-        with self._lock:
-            self._close_wanted = True
-        self._end(AppClosed(f"{self.loaded.name}: the app was closed"), State.CLOSED)
-        if stack.inside.depth:
+    def _before_close(self) -> None:
+        if "stop" not in self._hooks:
             return
-        self._free_if_wanted()
-        if not self._done.wait(CLOSE_SECONDS):
-            log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<gothreads.App {self.loaded.name} {self.model} {self._state.value}>"
-
-    def _initialized(self) -> None:
-        """The module's packages are initialised."""
-        with self._lock:
-            if self._state is State.STARTING:
-                self._state = State.RUNNING
-        self._ready.set()
-
-    def _trapped(self, trapped: ffi.Trapped) -> None:
-        """A thread did not come back from the module's code: if this is the first, it is the end."""
-        trap = trapped.trap
-        if self._cause is None:
-            if trap.exit_code is not None:
-                self._exited(trap.exit_code)
-            elif "unreachable" in trap.message and _panic(self._streams.stderr.tail):
-                self._exited(2)  # in a library, Go's panics end with abort instead of exit
-            else:
-                message = f"{self.loaded.name}: the module trapped: {self._explain(trap.message)}"
-                self._end(GuestTrap(message, 134, self._streams.stderr.tail, trap.frames), State.FAILED)
-
-    def _explain(self, trap: str) -> str:
-        if "stack exhausted" in trap:
-            return f"{trap} (each thread has {self.options.limits.stack >> 20} MiB for it: Limits(stack=...))"
-        return trap
-
-    def _exited(self, code: int) -> None:
-        tail = self._streams.stderr.tail
-        name = self.loaded.name
-        if code == 2 and (reason := _panic(tail)):
-            self._end(GuestPanic(f"{name}: the module has ended: {reason}", code, tail), State.EXITED)
-        else:
-            how = "main returned, or os.Exit(0)" if code == 0 else f"exit code {code}"
-            self._end(GuestExit(f"{name}: the module has ended: {how}", code, tail if code else ""), State.EXITED)
-
-    def _host_function_failed(self, error: BaseException) -> str:
-        """What a host function raised: an exit is none of its faults, the rest ends the module. The trap's message."""
-        if isinstance(error, ExitRequested):
-            self._exited(error.code)
-            return str(error)
-        if self._cause is None:
-            cause = HostFunctionError(f"{self.loaded.name}: a Python function that the module called raised {_words(error)}", 134,
-                                      self._streams.stderr.tail)
-            cause.__cause__ = error
-            self._end(cause, State.FAILED)
-        return _words(error)
-
-    def _error(self) -> GothreadsError:
-        """The first cause, as an exception of the caller's own."""
-        cause = self._cause
-        assert cause is not None
-        own = type(cause)(*cause.args)
-        own.__cause__ = cause.__cause__
-        return own
-
-    def _end(self, cause: GothreadsError, final: State) -> None:
-        with self._lock:
-            if self._cause is not None:
-                return
-            self._cause, self._final, self._state = cause, final, State.ENDING
-        self._ready.set()
-        self._stop_running()
-        self._world.stop()
         try:
-            threading.Thread(target=self._sweep, name="gothreads-sweep", daemon=True).start()
-        except RuntimeError:  # Python is ending, or the system has no thread left
-            if not stack.inside.depth:
-                self._sweep()
-
-    def _sweep(self) -> None:
-        """Until all have left: push. Polling, since a thread may park just after it was looked at."""
-        pause = 0.0005
-        while not self._sweep_once():
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.05)
-        self._world.table.close_all()  # as a process's are closed when it ends
-        self._close_workers()
-        self._streams.stdout.flush()
-        self._streams.stderr.flush()
-        with self._lock:
-            self._state = self._final
-        self._left.set()
-        self._free_if_wanted()
+            self._submit(lambda: self._hook("stop")).result(HOOK_SECONDS)
+        except GuestError:
+            pass  # it ended by itself
+        except TimeoutError:
+            log.warning("%s: the module's stop has not returned after %g s, and is ended", self.loaded.name, HOOK_SECONDS)
+        except (GothreadsError, RuntimeError) as error:  # RuntimeError: Python is ending
+            log.warning("%s: the module's stop failed: %s", self.loaded.name, error)
 
     def _close_workers(self) -> None:
         """End the threads that calls are handed to."""
         self._workers.close()
-
-    def _free_if_wanted(self) -> None:
-        with self._lock:
-            if not self._close_wanted or not self._left.is_set() or self._freed:
-                return
-            self._freed = True
-        self._owned.close()
-        self._done.set()
-
-    def _forked(self) -> None:
-        """In the child of a fork: the threads are not here."""
-        self._lock = threading.RLock()
-        self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
-        self._state = State.CLOSED
-        self._freed = True
-        for event in ("_ready", "_left", "_done"):
-            setattr(self, event, threading.Event())
-            getattr(self, event).set()
+        self._nested.close()
+        self._for_handlers.close()
+        self._messages.handlers.close()
 
 
-def _words(error: BaseException) -> str:
-    """An exception in words, even one that cannot say them."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__
+def _as_nested(call: Callable[[], Any]) -> Callable[[], Any]:
+    """For threads that run nothing else."""
+    def nested() -> Any:
+        stack.nested.set(True)
+        return call()
+    return nested
 
 
 def _payload(payload: bytes | bytearray | memoryview | str) -> bytes:
@@ -443,26 +366,3 @@ def _payload(payload: bytes | bytearray | memoryview | str) -> bytes:
     if isinstance(payload, bytes | bytearray | memoryview):
         return bytes(payload)
     raise MisuseError(f"a payload must be bytes or str, not {type(payload).__name__}")
-
-
-def _panic(stderr: str) -> str | None:
-    """The line that says what a panic was."""
-    return next((line.strip() for line in stderr.splitlines() if line.startswith(("panic: ", "fatal error: "))), None)
-
-
-def _close_all() -> None:
-    for app in list(_apps):
-        with contextlib.suppress(Exception):  # the others must be closed all the same
-            app.close()
-
-
-def _after_fork() -> None:
-    _Process.forked = _Process.used
-    for app in list(_apps):
-        app._forked()
-
-
-# Daemon threads that are still in WebAssembly when the interpreter goes away may crash it.
-atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gothreads.errors import MisuseError
 from gothreads.host.wasi import Mount
-from gothreads.opening import CALLERS
+from gothreads.opening import CALLERS, RUN_MODELS
 from gothreads.terminal import Terminal
 from gothreads.version import __version__
 from gothreads.wasm.metadata import BUILD_MODES, MODELS
@@ -67,12 +67,14 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub = add("call", "call one export, or one handler",
               "  gothreads call app.wasm add 2 3\n"
               "  gothreads call ./app search '{\"query\": \"go\"}'     a handler: the payload, or - for standard input\n"
-              "  gothreads call app.wasm upper < FILE")
+              "  gothreads call app.wasm upper < FILE\n"
+              "  gothreads call --bytes strings.wasm upper hello   not Go's: a text is an address and a length, and so is what comes back")
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("export", metavar="EXPORT|HANDLER")
     sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the export, or the handler's payload; after -- when one begins with a dash")
     sub.add_argument("--json", action="store_true", help="print the result as JSON")
-    _add_build_options(sub)
+    sub.add_argument("--bytes", action="store_true", help="print the bytes that the result, an i64, stands for: address << 32 | length (not of Go's modules)")
+    _add_model_options(sub)
     _add_run_options(sub)
 
     sub = add("inspect", "tell what a module is and exports", "  gothreads inspect app.wasm\n  gothreads inspect app.wasm --json")
@@ -82,12 +84,14 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub = add("serve", "run a module and serve its exports over HTTP",
               "  gothreads serve app.wasm\n"
               "  gothreads serve examples/searchd --port 8000 -- DIR\n"
+              "  gothreads serve ./app --model pool --instances 4\n"
+              "  gothreads serve ./app --python host.py         with the Python functions that it calls\n"
               "  curl -d '{\"args\": [2, 3]}' localhost:8080/api/call/add")
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no authentication)")
     sub.add_argument("--port", type=_port, default=8080, help="port to listen on; 0: any (default: %(default)s)")
     sub.add_argument("--callers", type=_count, metavar="N", default=CALLERS, help="calls in the module at the same time (default: %(default)s)")
-    _add_build_options(sub)
+    _add_model_options(sub)
     _add_run_options(sub)
     _add_service_options(sub)
     return parser
@@ -95,6 +99,16 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 def _add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=MODELS, help="what to build a package for (default: threaded)")
+    _add_go(parser)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", choices=RUN_MODELS, help="how to run it: docs/models.md (default: as it was built; a package: threaded)")
+    parser.add_argument("--instances", type=_count, metavar="N", help="of a pool (default: the number of processors)")
+    _add_go(parser)
+
+
+def _add_go(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--go", metavar="PATH", help="the go command to build with")
 
 
@@ -106,6 +120,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-net", action="append", default=[], metavar="HOST:PORT",
                         help="what the module may dial, and listen on (guest.Dial, guest.Listen): each part may be *; or unix:PATH. Where other machines "
                         "can connect, it listens only on an address named here, such as 0.0.0.0:8080 (default: nothing)")
+    parser.add_argument("--python", metavar="FILE",
+                        help="a Python file with `host = gothreads.Host()`: the functions and handlers that the module may call")
     parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 3.75G, the most there can be)")
 
 

@@ -10,7 +10,8 @@ dropm, gives the M back to Go).
 
 Invariants:
  1. A CallbackM is in `_idle` or with exactly one thread, never both.
- 2. `_total` counts those in `_idle`, those with threads, and those being made; it never exceeds the limit.
+ 2. `_total` counts those in `_idle`, those with threads, and those being made; it exceeds the limit by nested calls
+    only: a caller that comes back while it does is given up.
  3. One thread at a time attaches or detaches (`_attaching`). Attach is followed by an enter before the next begins: only an
     enter refills Go's list of extra Ms, and an attach on an empty list waits. And detach runs on the g0 stack of the M that
     it gives back: an attach that took this M at once would run on the same stack.
@@ -87,14 +88,15 @@ class CallbackMStatistics:
 
 
 class CallbackMCache:
-    """At most `limit` callers. `timeout` is how long to wait for one, in seconds; None: for ever.
+    """At most `limit` callers; with those of nested calls `most`. `timeout` is how long to wait for one, in seconds; None: for ever.
 
     All caches of one app share `attaching`.
     """
 
     def __init__(self, instances: Instances, memory: SharedMemory, limit: int, timeout: float | None, ended: Callable[[], bool],
-                 attaching: threading.Lock) -> None:
+                 attaching: threading.Lock, most: int = 0) -> None:
         self._instances, self._memory, self._limit, self._timeout, self._ended = instances, memory, limit, timeout, ended
+        self._most = max(limit, most)
         self._idle: deque[CallbackM] = deque()
         self._attaching = attaching
         self._condition = threading.Condition()
@@ -102,9 +104,12 @@ class CallbackMCache:
         self._total = self._waiting = self._attached = self._detached = self._old_calls = 0
         self._members: set[CallbackM] = set()
 
-    def acquire(self) -> CallbackM:
-        """Take a caller, making or waiting for one. CallersBusy after the timeout; ffi.Trapped when the app ends meanwhile."""
-        return self.acquire_idle() or self._make_or_wait(self._timeout)
+    def acquire(self, nested: bool = False) -> CallbackM:
+        """Take a caller, making or waiting for one. CallersBusy after the timeout; ffi.Trapped when the app ends meanwhile.
+
+        nested: for a call from inside another. It does not wait: those that it would wait for may be waiting for it.
+        """
+        return self.acquire_idle() or self._make_or_wait(self._timeout, nested)
 
     def acquire_idle(self) -> CallbackM | None:
         """Take a caller if one is idle. ffi.Trapped when the app has ended."""
@@ -123,6 +128,8 @@ class CallbackMCache:
         """Put a caller back. It must be at rest, or the app ended."""
         caller.calls += 1
         caller.since = now = time.monotonic()
+        if self._total > self._limit and self._give_up(caller):
+            return
         self._idle.append(caller)
         if self._waiting:
             with self._condition:
@@ -141,24 +148,33 @@ class CallbackMCache:
             if time.monotonic() - oldest.since < seconds or self._ended():
                 self._idle.appendleft(oldest)
                 break
-            try:
-                oldest.slot.close()
-                with self._attaching:
-                    oldest.detach()
-            except ffi.Trapped:
+            if not self._give_up(oldest):
                 self._idle.append(oldest)  # the app ends, and frees it
-                if self._ended():
-                    break
-                raise
-            self._instances.close(oldest.instance)
-            with self._condition:
-                self._total -= 1
-                self._detached += 1
-                self._old_calls += oldest.calls
-                self._members.discard(oldest)
-                self._condition.notify()
+                break
             trimmed += 1
         return trimmed
+
+    def _give_up(self, caller: CallbackM) -> bool:
+        """Detach a caller that nobody has. False when the app has ended, and frees it."""
+        if self._ended():
+            return False
+        try:
+            caller.slot.close()
+            with self._attaching:
+                caller.detach()
+        except ffi.Trapped:
+            if self._ended():
+                return False
+            self._idle.append(caller)
+            raise
+        self._instances.close(caller.instance)
+        with self._condition:
+            self._total -= 1
+            self._detached += 1
+            self._old_calls += caller.calls
+            self._members.discard(caller)
+            self._condition.notify()
+        return True
 
     def _has_idle_since(self, moment: float) -> bool:
         try:
@@ -189,7 +205,7 @@ class CallbackMCache:
             calls = self._old_calls + sum(caller.calls for caller in self._members)
             return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._waiting, calls, self._attached, self._detached)
 
-    def _make_or_wait(self, timeout: float | None) -> CallbackM:
+    def _make_or_wait(self, timeout: float | None, nested: bool) -> CallbackM:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             self._waiting += 1
@@ -199,9 +215,12 @@ class CallbackMCache:
                         raise ffi.Trapped(ffi.Trap("the app has ended"))
                     if (caller := self.acquire_idle()) is not None:
                         return caller
-                    if self._total < self._limit:
+                    if self._total < (self._most if nested else self._limit):
                         self._total += 1
                         break
+                    if nested:
+                        raise CallersBusy(f"calls are nested too deep: {self._total:,} callers are in use, and there can be no more. "
+                                          "Do an export and a Python function call each other without end?")
                     left = None if deadline is None else deadline - time.monotonic()
                     if left is not None and left <= 0:
                         raise CallersBusy(f"all {self._limit} callers are in use, and none came free within {timeout:g} s. "

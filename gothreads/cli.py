@@ -32,15 +32,17 @@ from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
 from gothreads.errors import CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, unknown
-from gothreads.exports import parse_text
 from gothreads.files import write_atomically
 from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, load_linked, machine_environment, machine_mounts, test
 from gothreads.host.streams import Writable
 from gothreads.host.wasi import Mount
+from gothreads.hosting import load_host
+from gothreads.life import close_all
 from gothreads.loading import LoadedModule, load
 from gothreads.opening import CALLERS, find, open_loaded
 from gothreads.state import Limits
 from gothreads.terminal import Handler, Terminal
+from gothreads.wasm.binary import PAGE
 
 #: What a shell says of a process that ended by SIGINT.
 INTERRUPTED = 128 + signal.SIGINT
@@ -65,6 +67,7 @@ def run() -> NoReturn:
     except OSError:  # main has said so; kept from Python's shutdown, which would say it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if code in (INTERRUPTED, STOPPED):  # a module may still be compiled, on a thread that nothing can stop
+        close_all()  # one that was open, but not yet the command's
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
@@ -170,7 +173,9 @@ def _init(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     app = _open(arguments, terminal, callers=CALLERS, model=arguments.model)
     with app:
-        if app.loaded.entry == "_initialize":
+        if app.loaded.entry != "_start":
+            if app.loaded.foreign:
+                raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its exports: gothreads call")
             raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing to run. "
                               "Build it with --buildmode exe, or call its exports: gothreads call")
         return _aside(app.wait)
@@ -188,7 +193,10 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
         name = arguments.export
         if name in app.exports:
             target = app.exports[name]
-            parsed = parse_text(target._export, texts)
+            parsed = target._export.parse(texts)
+            if arguments.bytes:
+                _write_bytes(_aside(lambda: target.bytes(*parsed)), arguments, terminal)
+                return 0
             result = _aside(lambda: target(*parsed))
             if arguments.json:
                 terminal.data(result)
@@ -202,14 +210,18 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
             raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
         payload = _payload(texts[0] if texts else None)
         reply = _aside(lambda: app.request(name, payload))
-        if arguments.json:
-            terminal.data(reply.decode(errors="replace"))
-        elif hasattr(terminal.stdout, "buffer"):
-            terminal.stdout.flush()
-            terminal.stdout.buffer.write(reply)
-        else:
-            terminal.stdout.write(reply.decode(errors="replace"))
+        _write_bytes(reply, arguments, terminal)
         return 0
+
+
+def _write_bytes(content: bytes, arguments: argparse.Namespace, terminal: Terminal) -> None:
+    if arguments.json:
+        terminal.data(content.decode(errors="replace"))
+    elif hasattr(terminal.stdout, "buffer"):
+        terminal.stdout.flush()
+        terminal.stdout.buffer.write(content)
+    else:
+        terminal.stdout.write(content.decode(errors="replace"))
 
 
 def _payload(text: str | None) -> bytes:
@@ -262,13 +274,15 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return 0
     built = f"built by gothreads {about['gothreads']} with {about['go']}" if loaded.metadata else "not built by gothreads"
     terminal.out(f"{arguments.module}: {about['bytes'] / 1e6:.1f} MB, {about['model']}, {about['buildmode']}, {built}")
-    terminal.out(f"memory: {about['memory']['minimum'] / 1e6:.1f} MB to start")
+    terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB to start" if loaded.memory else "memory: none")
     terminal.out("exports:" if loaded.exports else "exports: none")
     for export in loaded.exports:
         terminal.out(f"  {export.signature.declaration}")
         for line in export.signature.doc.strip().splitlines():
             terminal.out(f"      {line}")
-    terminal.out("imports: " + ", ".join(f"{module} ({len(names)})" for module, names in sorted(about["imports"].items())))
+    for declared in about["host"]:
+        terminal.out(f"wants from Python: {declared['module']}.{declared['name']}: {declared['go']}")
+    terminal.out("imports: " + (", ".join(f"{module} ({len(names)})" for module, names in sorted(about["imports"].items())) or "none"))
     return 0
 
 
@@ -280,12 +294,12 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
     about = loaded.metadata
     return {
         "bytes": len(loaded.wasm), "model": loaded.model, "entry": loaded.entry,
-        "buildmode": about.buildmode if about else ("c-shared" if loaded.entry == "_initialize" else "exe"),
+        "buildmode": about.buildmode if about else ("exe" if loaded.entry == "_start" else "c-shared"), "foreign": loaded.foreign,
         "gothreads": about.version if about else None, "go": about.go if about else None, "options": dict(about.options) if about else {},
         "handlers": bool(about and about.handlers),
-        "memory": {key: None if value is None else value * 65536 for key, value in
-                   (("minimum", loaded.memory.minimum), ("maximum", loaded.memory.maximum))},
+        "memory": loaded.memory and {"minimum": loaded.memory.minimum * PAGE, "maximum": loaded.memory.maximum and loaded.memory.maximum * PAGE},
         "exports": [asdict(export.signature) for export in loaded.exports], "imports": imports,
+        "host": [asdict(s) for s in about.imports if s.name in imports.get(s.module, ())] if about else [],
     }
 
 
@@ -322,11 +336,13 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise MisuseError(f"{text!r} is not UTF-8, which is all that a module's arguments and environment may be")
     limits = Limits(memory=parse_size(arguments.memory)) if arguments.memory else Limits()
+    host = load_host(arguments.python) if arguments.python else None
     _raise_file_limit()
     app = _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,
                                      callers_timeout=callers_timeout, limits=limits, stdout=stdout,
                                      stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
-                                     listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, no_calls=arguments.command is _run))
+                                     listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, model=model, host=host,
+                                     instances=getattr(arguments, "instances", None), no_calls=arguments.command is _run))
     for address in app.listening:
         terminal.say(f"listening on {address}")
     return app

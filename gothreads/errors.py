@@ -19,7 +19,8 @@
     │   ├── NotCallable             the module, as it was built, takes no calls
     │   ├── AppClosed               close() came first
     │   ├── AppForked               the app belongs to the parent process
-    │   └── CallersBusy             no caller slot came free in time
+    │   ├── CallersBusy             no caller slot came free in time
+    │   └── QueueFull               no room for an event
     └── InternalError           a bug in gothreads: please report it
 
 All can be pickled: their arguments are plain values and are the ones that the constructor takes.
@@ -155,6 +156,10 @@ class AppForked(MisuseError):
 
 class CallersBusy(MisuseError):
     """All callers were in use and none came free in time."""
+
+
+class QueueFull(MisuseError):
+    """There was no room for an event."""
 
 
 class InternalError(GothreadsError):

@@ -6,14 +6,17 @@ Go's rules for //go:wasmexport: bool, 32- and 64-bit integers and floats, uintpt
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gothreads.errors import ArgumentError, unknown
+from gothreads.errors import ArgumentError, NotCallable, unknown
+from gothreads.host import ffi
 from gothreads.signature import Parameter, Signature
+from gothreads.slot import Slot
 from gothreads.wasm.binary import VALUE_TYPES, FuncType
 
 #: Go type -> the field of wasmtime's value union, and the WebAssembly types it takes.
@@ -68,7 +71,8 @@ def _string(value: Any) -> bytes:
     raise TypeError(f"got {type(value).__name__}")
 
 
-def _converter(go_type: str) -> Callable[[Any], Any]:
+def converter(go_type: str) -> Callable[[Any], Any]:
+    """From a Python value to the raw one of FIELDS (bytes for a string). It raises TypeError, ValueError or OverflowError."""
     match go_type:
         case "bool":
             return _bool
@@ -102,7 +106,7 @@ class Export:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.name = signature.name
-        self._converters = [(parameter, FIELDS[parameter.type][0], _converter(parameter.type)) for parameter in signature.params]
+        self._converters = [(parameter, FIELDS[parameter.type][0], converter(parameter.type)) for parameter in signature.params]
         self.has_strings = any(parameter.type == "string" for parameter in signature.params)
         self.count = max(sum(2 if p.type == "string" else 1 for p in signature.params), 0 if signature.result is None else 1)
         self._read = _result_reader(signature.result)
@@ -120,6 +124,39 @@ class Export:
                 raise ArgumentError(f"{self.name}: argument {parameter.name!r} must be {describe(parameter.type)}: {error}") from None
             converted.append(("string" if isinstance(raw, bytes) else field, raw))
         return converted
+
+    def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
+        """Arguments from the command line. ArgumentError when a text is not of its parameter's type."""
+        if len(texts) != len(self._converters):
+            return texts  # convert says what is wrong
+        return tuple(self.parse_one(place, text) for place, text in enumerate(texts))
+
+    def parse_one(self, place: int, text: str) -> Any:
+        return _parse(self.name, self.signature.params[place], text)
+
+    def packed(self) -> Export:
+        """The same export, answering with the bytes that its result stands for. NotCallable when that is none."""
+        raise NotCallable(f"{self.name} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
+
+    def call(self, function: ffi.Function, converted: list[tuple[str, Any]], slot: Slot) -> Any:
+        """Put converted arguments into place (strings into the slot), call, and take the result. Raises ffi.Trapped."""
+        values = function.values
+        if self.has_strings:
+            address = slot.put(b"".join(raw for field, raw in converted if field == "string"))
+            place = 0
+            for field, raw in converted:
+                if field == "string":
+                    values[place].i32, values[place + 1].i32 = ffi.signed32(address), len(raw)
+                    address += len(raw)
+                    place += 2
+                else:
+                    setattr(values[place], field, raw)
+                    place += 1
+        else:
+            for place, (field, raw) in enumerate(converted):
+                setattr(values[place], field, raw)
+        function()
+        return self.result(values[0])
 
     def result(self, value: Any) -> Any:
         """The result from the first of the call's values."""
@@ -148,13 +185,6 @@ def describe(go_type: str) -> str:
         low, high = _RANGES[go_type]
         return f"an int from {low} to {high} (Go: {go_type})"
     return f"{PYTHON_TYPES[go_type]} (Go: {go_type})"
-
-
-def parse_text(export: Export, texts: tuple[str, ...]) -> tuple[Any, ...]:
-    """Arguments from the command line. ArgumentError when a text is not of its parameter's type."""
-    if len(texts) != len(export.signature.params):
-        return texts  # convert says what is wrong
-    return tuple(_parse(export.name, parameter, text) for parameter, text in zip(export.signature.params, texts, strict=True))
 
 
 def _parse(name: str, parameter: Parameter, text: str) -> Any:
@@ -206,6 +236,15 @@ class Function:
         if named:
             raise ArgumentError(f"{self.__name__} takes its arguments in order, not by name ({', '.join(named)}): {self.signature.declaration}")
         return self._call(self._export, self._export.convert(args))
+
+    def bytes(self, *args: Any) -> builtins.bytes:
+        """Call an export of a module that is not Go's which answers with bytes, as address << 32 | length: a copy, and the module's are freed.
+
+        NotCallable when it does not, or the module exports no malloc and free.
+        """
+        packed = self._export.packed()
+        result: builtins.bytes = self._call(packed, packed.convert(args))
+        return result
 
     def __repr__(self) -> str:
         return f"<export {self._export.signature}>"

@@ -89,13 +89,17 @@ class Inspector:
         except (GothreadsError, TimeoutError):
             return None
 
-    def counts(self, timeout: float) -> Counts:
+    def counts(self, timeout: float | None) -> Counts:
         """What all goroutines do at one moment, the world stopped. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
         return self._ask(lambda caller: self._counts(caller, exact=True), timeout)
 
     def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
         """All goroutines with their stacks. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
         return parse_goroutines(self._ask(lambda caller: caller.slot.stacks(), timeout))
+
+    def handlers(self, timeout: float | None) -> list[str]:
+        """The names of the handlers that are registered now. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        return self._ask(lambda caller: caller.slot.handlers(), timeout)
 
     def wake_all(self) -> None:
         """Let a waiting thread see that the app has ended."""

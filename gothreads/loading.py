@@ -7,18 +7,27 @@ from pathlib import Path
 
 from gothreads.errors import ModuleError
 from gothreads.exports import Export, from_wasm, matches
+from gothreads.foreign import Allocator, ForeignExport
 from gothreads.wasm import metadata
-from gothreads.wasm.binary import VALUE_TYPES, Kind, Limits, Module
+from gothreads.wasm.binary import VALUE_TYPES, FuncType, Kind, Limits, Module, read_limits
+from gothreads.wasm.leb import Reader
 from gothreads.wasm.parsing import parse
 
 #: Exports that are not the program's own.
 _PLUMBING = ("gt_", "gothreads_")
 _ENTRIES = ("_start", "_initialize")
+#: What a module with wasi-threads asks for a thread by, and what that runs (https://github.com/WebAssembly/wasi-threads).
+THREAD_SPAWN = ("wasi", "thread-spawn")
+THREAD_START = "wasi_thread_start"
+_I32 = b"\x7f"
 
 
 @dataclass(frozen=True)
 class LoadedModule:
-    """`entry` is what starts it. `go` is None when the module was not built by gothreads build."""
+    """`entry` is what starts it. `foreign`: it was not built from Go. `memory` is None when it has none, as only those may.
+
+    A foreign module of the model threaded has wasi-threads.
+    """
 
     name: str
     wasm: bytes
@@ -27,16 +36,30 @@ class LoadedModule:
     model: str
     entry: str | None
     exports: tuple[Export, ...]
-    memory: Limits
+    memory: Limits | None
+    foreign: bool = False
 
     def without_code(self) -> LoadedModule:
         """The same, without the megabytes that only compiling needs."""
         return replace(self, wasm=b"", outline=replace(self.outline, raw={}, customs=[]))
 
+    def hook(self, name: str) -> Export | None:
+        """The export of that name, if it takes nothing: `start` and `stop` are called by the host."""
+        return next((export for export in self.exports if export.name == name and not export.signature.params), None)
+
+    @property
+    def has_handlers(self) -> bool:
+        return bool(self.metadata and self.metadata.handlers)
+
+    @property
+    def hooks(self) -> list[str]:
+        """Which of them are exports. A main on one thread takes no calls."""
+        return [] if (self.model == "single" or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop") if self.hook(name)]
+
     @property
     def has_callers(self) -> bool:
         """Whether a host can ever call into it: if not, goroutines that all wait are a deadlock."""
-        return bool(self.exports) or bool(self.metadata and self.metadata.handlers) or self.entry == "_initialize"
+        return bool(self.exports) or self.has_handlers or self.entry == "_initialize"
 
 
 def load(path: Path) -> LoadedModule:
@@ -60,22 +83,54 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     section = outline.custom(metadata.SECTION)
     about = metadata.decode(section) if section is not None else None
     memory = outline.memory
-    if memory is None:
-        raise ModuleError("the module has no memory: was it built from Go?")
     functions = {e.name: e.index for e in outline.exports if e.kind is Kind.FUNC}
-    threaded = "gt_attach" in functions and memory.shared
+    threaded = "gt_attach" in functions and memory is not None and memory.shared
     if about is not None and (about.model == "threaded") != threaded:
         has = "has threads" if threaded else "has no threads"
         raise ModuleError(f"the module says that it is {about.model}, but {has} (was it changed after the build?). Rebuild it: gothreads build")
-    if about is None:
-        if threaded:
-            raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: gothreads build --strip")
-        if outline.custom("go:buildid") is None and "_initialize" not in functions and "_start" not in functions:
-            raise ModuleError("the module was not built from Go for WASI. Build a Go package: gothreads build ./app -o app.wasm")
-    if memory.shared and not threaded:
-        raise ModuleError("the module has a shared memory, but not gothreads' threads. Rebuild it: gothreads build ./app -o app.wasm")
+    if about is None and threaded:
+        raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: gothreads build --strip")
+    foreign = about is None and outline.custom("go:buildid") is None
+    if foreign:
+        _check_foreign(outline, functions)
+        threaded = memory is not None and memory.shared
+    elif memory is None or (memory.shared and not threaded):
+        has = "no memory" if memory is None else "a shared memory, but not gothreads' threads"
+        raise ModuleError(f"the module has {has}. Rebuild it: gothreads build ./app -o app.wasm")
     entry = next((entry for entry in _ENTRIES if entry in functions), None)
-    return LoadedModule(name, wasm, outline, about, "threaded" if threaded else "single", entry, _exports(outline, about, functions), memory)
+    exports = _foreign_exports(outline, functions) if foreign else _exports(outline, about, functions)
+    return LoadedModule(name, wasm, outline, about, "threaded" if threaded else "single", entry, exports, memory, foreign)
+
+
+def _check_foreign(outline: Module, functions: dict[str, int]) -> None:
+    """Whether a module that was not built from Go can be run: what it imports must be there."""
+    if not functions:
+        raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm")
+    memories = [read_limits(Reader(i.description, "import")) for i in outline.imports if i.kind is Kind.MEMORY]
+    others = [f"{i.module}.{i.name} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
+    if others:
+        raise ModuleError(f"the module imports {', '.join(others)}, which nobody provides: only functions, and a memory for threads, are. "
+                          "Link it as a whole, not as a part of another module")
+    if any(not memory.shared for memory in memories):
+        raise ModuleError("the module imports a memory that is not shared, which nobody provides. Link it with a memory of its own (without "
+                          "--import-memory); or, if it is to have threads, with --shared-memory")
+    if any(memory.shared for memory in outline.memories):
+        raise ModuleError("the module has a shared memory of its own, so its threads could not share it. Link it with --import-memory")
+    if len(memories) > 1 or (memories and outline.memories):
+        raise ModuleError("the module has threads and more than one memory, which gothreads cannot run")
+    spawn = next((outline.types[i.type_index] for i in outline.imported_functions if (i.module, i.name) == THREAD_SPAWN), None)
+    if spawn is None:
+        return
+    start = outline.function_type(functions[THREAD_START]) if THREAD_START in functions else None
+    if not memories or spawn != FuncType(_I32, _I32) or start != FuncType(_I32 * 2, b""):
+        raise ModuleError(f"the module imports {'.'.join(THREAD_SPAWN)}, but is not as wasi-threads has it: it must import a shared memory, and export "
+                          f"{THREAD_START}(i32, i32). Build it for wasm32-wasi-threads")
+
+
+def _foreign_exports(outline: Module, functions: dict[str, int]) -> tuple[Export, ...]:
+    allocator = Allocator.of(outline, functions)
+    kinds = {name: outline.function_type(index) for name, index in sorted(functions.items()) if name not in (*_ENTRIES, THREAD_START)}
+    return tuple(ForeignExport(name, kind, allocator) for name, kind in kinds.items() if _is_plain(kind))
 
 
 def _exports(outline: Module, about: metadata.Metadata | None, functions: dict[str, int]) -> tuple[Export, ...]:
@@ -89,6 +144,11 @@ def _exports(outline: Module, about: metadata.Metadata | None, functions: dict[s
         signature = signatures.get(name)
         if signature is not None and matches(signature, kind):
             found.append(Export(signature))
-        elif all(VALUE_TYPES.get(t) in ("i32", "i64", "f32", "f64") for t in kind.params + kind.results) and len(kind.results) <= 1:
+        elif _is_plain(kind):
             found.append(Export(from_wasm(name, kind)))
     return tuple(found)
+
+
+def _is_plain(kind: FuncType) -> bool:
+    """Whether the host can call it: numbers, and one result at the most."""
+    return all(VALUE_TYPES.get(t) in ("i32", "i64", "f32", "f64") for t in kind.params + kind.results) and len(kind.results) <= 1

@@ -1,109 +1,68 @@
-"""Other execution models behind the same interface.
+"""Execution models on stock Go, behind the same interface.
 
-single (case 2 of golang/go#42372): stock Go. One instance, one thread at a time: each call drives Go's scheduler, and when
+single (case 2 of golang/go#42372): one isolate, one thread at a time: each call drives Go's scheduler, and when
 it returns everything freezes until the next. Calls queue for a lock.
+idle: the same, but what a call has begun runs on until nothing can run.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import os
+import select
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-import wasmtime
-
+from gothreads import endings
 from gothreads.app import App
-from gothreads.errors import ModuleError, NotCallable
+from gothreads.errors import GothreadsError, NotCallable
 from gothreads.exports import Export
 from gothreads.host import ffi
-from gothreads.host.engine import compile_module, new_engine
+from gothreads.host.engine import new_engine
+from gothreads.host.idle import Waits
 from gothreads.host.stack import big_stack, inside
 from gothreads.inspector import Goroutine, parse_goroutines
-from gothreads.shared_memory import BoundedMemory
-from gothreads.slot import Slot
+from gothreads.isolate import Isolate, Isolates, StoreMemory
 from gothreads.state import AppStatistics
-from gothreads.threaded import call_export
+from gothreads.turns import Turns
 
-
-class StoreMemory(BoundedMemory):
-    """A memory that belongs to a store: it may move when it grows, so only whoever holds the app's lock may look at it."""
-
-    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
-        super().__init__()
-        self._store, self._memory = store, memory
-
-    def _bounds(self) -> tuple[int, int]:
-        return ctypes.addressof(self._memory.data_ptr(self._store).contents), self._memory.data_len(self._store)
+T = TypeVar("T")
 
 
 class SingleApp(App):
-    """See App. `_turn` is held by whoever is in the module."""
+    """See App."""
 
     model = "single"
 
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
-        self._turn = threading.Lock()
-        self._in = 0  # threads that hold or are about to take `_turn`; guarded by _lock
+        self._turns = Turns(lambda: self._cause is not None, self._instance_ended)
         self._calls = 0
-        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not self._world.has(i.module, i.name)]
-        if missing:
-            raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
-        compiled = compile_module(self._engine, loaded.wasm, options.limits.stack)
-        self.compile_seconds = compiled.seconds
-        owned.callback(compiled.module.close)
-        self._linker = wasmtime.Linker(self._engine)
-        owned.callback(self._linker.close)
-        self._linker.allow_shadowing = True
-        self._linker.define_wasi()
-        self._functions = ffi.HostFunctions(self._linker, self._host_function_failed)
-        owned.callback(self._functions.clear)
-        self._store = wasmtime.Store(self._engine)
-        owned.callback(self._store.close)
-        self._store.set_wasi(options.wasi.local())
-        self._store.set_limits(memory_size=options.limits.memory)
-        self._store.set_epoch_deadline(1)
-        self._world.define(self._functions, loaded.outline)
-        try:
-            self._instance = self._linker.instantiate(self._store, compiled.module)
-        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
-            raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
-        memory = self._instance.exports(self._store)["memory"]
-        assert isinstance(memory, wasmtime.Memory)
-        self._memory = StoreMemory(self._store, memory)
-        owned.callback(self._memory.close)
-        self._world.use(self._memory)
-        self._found: dict[str, ffi.Function] = {}
-        owned.callback(self._found.clear)
-        self.slot = Slot(self._function, self._memory)
+        isolates = Isolates(self._engine, loaded, options, self._host)
+        owned.callback(isolates.close)
+        self.compile_seconds = isolates.compile_seconds
+        self._world = self._new_world(self._streams)
+        owned.callback(self._world.close)
+        self._isolate = isolates.new(self._world, self._host_function_failed)
+        owned.callback(self._isolate.close)
 
     @property
     def memory(self) -> StoreMemory:
-        return self._memory
+        return self._isolate.memory
 
     def statistics(self) -> AppStatistics:
         size = 0  # while somebody is in the module, or it has ended
-        if self._turn.acquire(blocking=False):
-            try:
-                with self._lock:
-                    running = self._cause is None
-                    self._in += running  # what is freed waits for those that came before the end
-                if running:
-                    size = self._memory.size
-                    with self._lock:
-                        self._in -= 1
-            finally:
-                self._turn.release()
+        with contextlib.suppress(ffi.Trapped):
+            if self._turns.acquire(wait=False):
+                try:
+                    size = self.memory.size
+                finally:
+                    self._turns.release()
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
-
-    def _function(self, name: str, count: int) -> ffi.Function:
-        found = self._found.get(name)
-        if found is None:
-            found = self._found[name] = ffi.function(self._store, self._instance, name, count)
-        return found
 
     def _start(self) -> None:
         if self.loaded.entry == "_start":
@@ -119,81 +78,129 @@ class SingleApp(App):
     def _initialize(self, entry: str) -> None:
         def initialize() -> None:
             inside.depth += 1
+            inside.starting = self
             try:
-                with _Turn(self):
-                    self._function(entry, 0)()
+                with self._turns:
+                    self._isolate.function(entry, 0)()
             except ffi.Trapped as trapped:
                 self._trapped(trapped)
             finally:
+                inside.starting = None
                 inside.depth -= 1
         self._workers.run(initialize)
 
     def _run_main(self) -> None:
         inside.depth += 1
         try:
-            with _Turn(self):
-                self._function("_start", 0)()
-            self._exited(0)
+            with self._turns:
+                self._isolate.function("_start", 0)()
+            self._end(endings.of_exit(self.loaded.name, 0, ""))
         except ffi.Trapped as trapped:
             self._trapped(trapped)
 
-    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+    def _call_back(self, call: Callable[[], Any]) -> Any:
+        # Into the same instance, as a call of the goroutine that called Python: Go's own rule. Its stack is checked as one.
+        return self._guarded(call) if self._turns.mine else super()._call_back(call)
+
+    def _instance_ended(self) -> None:
+        self._isolate.context.ended = True
+
+    def _run(self, work: Callable[[Isolate], T]) -> T:
+        """Do something in the module, when it is this thread's turn."""
         self._check_callable()
-        with _Turn(self):
+        with self._turns:
+            return work(self._isolate)
+
+    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+        def call(isolate: Isolate) -> Any:
             self._calls += 1
-            return call_export(self._function(export.name, export.count), export, converted, self)
+            return isolate.call(export, converted)
+        return self._run(call)
 
     def _request(self, handler: str, payload: bytes) -> bytes:
-        self._check_callable()
-        with _Turn(self):
+        def request(isolate: Isolate) -> bytes:
             self._calls += 1
-            return self.slot.request(handler, payload)
+            return isolate.slot.request(handler, payload)
+        return self._run(request)
 
     def _handlers(self) -> list[str]:
-        if self.loaded.entry == "_start":
-            return []
-        with _Turn(self):
-            return self.slot.handlers()
+        return [] if self.loaded.entry == "_start" else self._run(lambda isolate: isolate.slot.handlers())
+
+    def _hook(self, name: str) -> None:
+        self._run(lambda isolate: isolate.hook(name))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         def stacks() -> str:
-            self._check_callable()
-            with _Turn(self):
-                return self.slot.stacks()
-        return parse_goroutines(self._submit(stacks).result(timeout))
+            return self._run(lambda isolate: isolate.slot.stacks())
+        return parse_goroutines(self._guarded(stacks) if self._turns.mine else self._submit(stacks).result(timeout))
+
+    def _wait_idle(self, timeout: float | None) -> None:
+        self._submit(lambda: self._run(Isolate.run_until_idle)).result(timeout)
 
     def _check_callable(self) -> None:
         if self.loaded.entry == "_start":
-            raise NotCallable(f"{self.loaded.name}: stock Go takes no calls while main runs. Build the module threaded, or with --buildmode c-shared")
+            how = "Link it as a library (in C: -mexec-model=reactor)" if self.loaded.foreign else "Build the module threaded, or with --buildmode c-shared"
+            raise NotCallable(f"{self.loaded.name}: on one thread the module takes no calls while main runs. {how}")
 
     def _stop_running(self) -> None:
         self._engine.increment_epoch()
 
     def _sweep_once(self) -> bool:
-        with self._lock:
-            return self._in == 0
+        return not self._turns.taken
 
 
-class _Turn:
-    """One thread at a time is in the module; those that come after its end are turned away."""
+class IdleApp(SingleApp):
+    """See App. After each call the module runs on until every goroutine waits; and again when what they wait for comes: an event, a reply,
+    a peer's bytes, a timer.
 
-    def __init__(self, app: SingleApp) -> None:
-        self._app = app
+    That is what Go does in a browser (syscall/js), where the event loop drives it. Still one thread: while the module runs, calls queue.
+    """
 
-    def __enter__(self) -> None:
-        app = self._app
-        with app._lock:
-            app._in += 1
-        app._turn.acquire()
-        if app._cause is not None:
-            self._leave()
-            raise ffi.Trapped(ffi.Trap("the app has ended"))
+    model = "idle"
 
-    def __exit__(self, *_: object) -> None:
-        self._leave()
+    def _make(self) -> None:
+        super()._make()
+        self._isolate.check_idle()
+        self._driver = threading.Thread(target=self._drive, name="gothreads-idle", daemon=True)
+        self._ran = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable when the module may wait for something else than the driver does
+        self._owned.callback(os.close, self._ran)
 
-    def _leave(self) -> None:
-        app = self._app
-        app._turn.release()
-        with app._lock:
-            app._in -= 1
+    def _start(self) -> None:
+        super()._start()
+        with big_stack(self.options.limits.stack):
+            self._driver.start()
+
+    def _run(self, work: Callable[[Isolate], T]) -> T:
+        if self._turns.mine:  # the goroutine that has called Python waits for it
+            return super()._run(work)
+        self._check_callable()
+        with self._turns:
+            try:
+                result = work(self._isolate)
+            except GothreadsError:  # a handler's error: what it has begun runs on
+                self._run_on()
+                raise
+            self._run_on()
+            return result
+
+    def _run_on(self) -> None:
+        self._isolate.run_until_idle()
+        os.eventfd_write(self._ran, 1)
+
+    def _drive(self) -> None:
+        with contextlib.suppress(GothreadsError):  # the app's end, which all are told
+            while True:
+                self._guarded(lambda: self._run(lambda _isolate: None))
+                while self._wait() == [(self._ran, select.POLLIN)]:
+                    pass
+
+    def _wait(self) -> list[tuple[int, int]]:
+        """For what the module waits for, or another thread's call, after which that may be something else."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._ran)
+        idle = self._world.calls.idle
+        waits = idle.waits if idle is not None else Waits()
+        return self._stop.wait({**waits.wanted, self._ran: select.POLLIN}, None if waits.until is None else waits.until - time.monotonic())
+
+    def _sweep_once(self) -> bool:
+        return super()._sweep_once() and not self._driver.is_alive()

@@ -1,7 +1,7 @@
-"""The pool of host threads that run Go's Ms.
+"""The pool of host threads that run a module's own threads: Go's Ms, or those of wasi-threads.
 
-Go asks for a thread (newosproc) with the g0 of a new M; the pool gives it one, with an instance of its own, and takes the
-thread and the instance back when the M exits. The threads are daemons: the app ends them before Python ends.
+The module asks for a thread, with a job (of an M: its g0); the pool gives it one, and takes it back when the job is done. What
+a thread needs for its jobs, such as an instance, is its runner's. The threads are daemons: the app ends them before Python ends.
 
 Invariant: a thread counts as active from before `spawn` returns until it has left WebAssembly for good or has become idle,
 so that "no active threads" means that nobody is in the module's code.
@@ -14,19 +14,23 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from gothreads.errors import GothreadsError
 from gothreads.host import ffi
 from gothreads.host.instance import Instance, Instances
 from gothreads.host.stack import big_stack, inside
 
-#: How long an idle thread waits for another M before it ends, in seconds.
+Job = TypeVar("Job")
+Job_contra = TypeVar("Job_contra", contravariant=True)
+
+#: How long an idle thread waits for another job before it ends, in seconds.
 IDLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class MPoolStatistics:
-    """`running`: threads that run an M now. `idle`: threads that wait for one. `started`: Ms so far. `peak`: most at a time."""
+    """`running`: threads that run a job (an M) now. `idle`: threads that wait for one. `started`: jobs so far. `peak`: most at a time."""
 
     limit: int
     running: int
@@ -35,19 +39,48 @@ class MPoolStatistics:
     peak: int
 
 
-class MPool:
-    """`failed` is told, in the thread, when an M did not return but trapped. May be used from any thread."""
+class Runner(Protocol[Job_contra]):
+    """What one thread of the pool runs jobs with."""
 
-    def __init__(self, instances: Instances, limit: int, stack: int, failed: Callable[[ffi.Trapped], None]) -> None:
-        self._instances, self._limit, self._stack, self._failed = instances, limit, stack, failed
+    def run(self, job: Job_contra) -> None:
+        """Raises ffi.Trapped: then the app ends, and nothing more is asked of the runner, not even to close."""
+
+    def close(self) -> None:
+        """The thread ends, or has no more jobs."""
+
+
+class MRunner:
+    """Runs Go's Ms: a job is an M's g0. The instance is made by the first, and used by the next ones too."""
+
+    def __init__(self, instances: Instances) -> None:
+        self._instances = instances
+        self._instance: Instance | None = None
+
+    def run(self, job: int) -> None:
+        if self._instance is None:
+            self._instance = self._instances.new()
+        start = self._instance.function("gt_thread_start", 1)
+        start.values[0].i32 = ffi.signed32(job)
+        start()
+
+    def close(self) -> None:
+        if self._instance is not None:
+            self._instances.close(self._instance)
+
+
+class MPool(Generic[Job]):
+    """At most `limit` threads at a time. `failed` is told, in the thread, when a job did not return but trapped. May be used from any thread."""
+
+    def __init__(self, runner: Callable[[], Runner[Job]], limit: int, stack: int, failed: Callable[[ffi.Trapped], None]) -> None:
+        self._runner, self._limit, self._stack, self._failed = runner, limit, stack, failed
         self._condition = threading.Condition()
         # Guarded by _condition.
         self._active = self._started = self._peak = self._idle = 0
         self._closed = False
-        self._jobs: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
-    def spawn(self, g0: int) -> bool:
-        """Run an M on a thread. False when the limit is reached, or the system has no thread left."""
+    def spawn(self, job: Job) -> bool:
+        """Run a job on a thread. False when the limit is reached, or the system has no thread left."""
         with self._condition:
             if self._closed or self._active >= self._limit:
                 return False
@@ -55,28 +88,28 @@ class MPool:
             self._started += 1
             self._peak = max(self._peak, self._active)
             if self._idle:
-                # Counted down here, not by the thread: one idle thread must not be promised to two Ms.
+                # Counted down here, not by the thread: one idle thread must not be promised to two jobs.
                 self._idle -= 1
-                self._jobs.put(g0)
+                self._jobs.put(job)
                 return True
             number = self._started
         try:
             with big_stack(self._stack):
-                threading.Thread(target=self._run, args=(g0,), name=f"gothreads-m{number}", daemon=True).start()
+                threading.Thread(target=self._run, args=(job,), name=f"gothreads-m{number}", daemon=True).start()
         except RuntimeError:
             self._left()
             return False
         return True
 
-    def start(self, entry: str) -> None:
-        """Run the module's own first thread: `entry` is _start or _initialize."""
+    def start(self, first: Callable[[], None]) -> None:
+        """Run the module's own first thread, which is not a job. Raises ffi.Trapped as a runner does."""
         with self._condition:
             self._active += 1
             self._started += 1
             self._peak = max(self._peak, self._active)
         try:
             with big_stack(self._stack):
-                threading.Thread(target=self._run_entry, args=(entry,), name="gothreads-m0", daemon=True).start()
+                threading.Thread(target=self._guarded, args=(first,), name="gothreads-m0", daemon=True).start()
         except RuntimeError as error:
             self._left()
             raise GothreadsError(f"cannot start a thread for the module: {error}") from None
@@ -92,34 +125,23 @@ class MPool:
             return MPoolStatistics(self._limit, self._active, self._idle, self._started, self._peak)
 
     def close(self) -> None:
-        """Start no more Ms, and end the idle threads."""
+        """Take no more jobs, and end the idle threads."""
         with self._condition:
             self._closed = True
             idle, self._idle = self._idle, 0
         for _ in range(idle):
             self._jobs.put(None)
 
-    def _run_entry(self, entry: str) -> None:
-        self._guarded(lambda: self._instances.new().function(entry, 0)())
-
-    def _run(self, g0: int) -> None:
-        mine: list[Instance] = []  # made by the first M, used by the next ones too
-
-        def run_m(g0: int) -> None:
-            if not mine:
-                mine.append(self._instances.new())
-            start = mine[0].function("gt_thread_start", 1)
-            start.values[0].i32 = ffi.signed32(g0)
-            start()
-        job: int | None = g0
+    def _run(self, job: Job | None) -> None:
+        runner = self._runner()
         while job is not None:
-            if not self._guarded(functools.partial(run_m, job)):
-                return  # the app is ending: it frees the instance when all have left
+            if not self._guarded(functools.partial(runner.run, job)):
+                return  # the app is ending: it frees what the runner has when all have left
             job = self._next_job()
-        self._instances.close(mine[0])
+        runner.close()
 
     def _guarded(self, run: Callable[[], None]) -> bool:
-        """Run the module's code; True when the M has exited and the thread can take another."""
+        """Run the module's code; True when it has returned, and the thread can take another job."""
         inside.depth += 1
         try:
             run()
@@ -138,8 +160,8 @@ class MPool:
         with self._condition:
             self._active -= 1
 
-    def _next_job(self) -> int | None:
-        """The next M's g0, or None when the thread is to end."""
+    def _next_job(self) -> Job | None:
+        """None when the thread is to end."""
         with self._condition:
             if self._closed:
                 return None

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gothreads.app import App, check_not_forked
+from gothreads.app import App
 from gothreads.build.builder import Progress, Request, build
 from gothreads.errors import MisuseError, ModuleError
+from gothreads.handlers import Handler
 from gothreads.host.sockets import Rule
 from gothreads.host.streams import Readable, Writable
 from gothreads.host.wasi import Mount, WasiSettings
+from gothreads.hosting import Functions, Host, given_functions, given_handlers
+from gothreads.life import check_not_forked
 from gothreads.loading import LoadedModule, load
-from gothreads.models import SingleApp
+from gothreads.models import IdleApp, SingleApp
+from gothreads.pool import PoolApp
 from gothreads.state import Limits, OnStall, Options
 from gothreads.threaded import ThreadedApp
+from gothreads.wasi_threads import WasiThreadsApp
 
 log = logging.getLogger("gothreads")
 
 #: How many threads may be in calls at the same time, unless told otherwise.
 CALLERS = 64
+#: How many events of each name may wait, unless told otherwise.
+EVENT_QUEUE = 1024
+#: How a module is run -> what it must have been built for.
+RUN_MODELS = {"threaded": "threaded", "single": "single", "idle": "single", "pool": "single"}
+_APPS: dict[str, type[App]] = {"threaded": ThreadedApp, "single": SingleApp, "idle": IdleApp, "pool": PoolApp}
 
 PathLike = str | os.PathLike[str]
 
@@ -35,10 +46,13 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
          mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
          callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
          stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None, on_stall: OnStall = "report",
-         listen: Sequence[str] = (), allow_net: Sequence[str] = (), model: str | None = None, go: PathLike | None = None) -> App:
+         listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
+         handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE, loop: asyncio.AbstractEventLoop | None = None,
+         instances: int | None = None, model: str | None = None, go: PathLike | None = None) -> App:
     """Run a module, and return when its packages are initialised.
 
-    path: a module's file, or a Go package's folder (or .go file), which is built, and kept in a cache.
+    path: a module's file, or a Go package's folder (or .go file), which is built, and kept in a cache. A file need not be Go's: with plain
+        exports it is run as "single" or "pool", with wasi-threads as "threaded".
     args, env: what Go sees as os.Args[1:] and its environment. Nothing is inherited.
     mounts: folders the module may use, as {"/in/the/module": "on/this/machine"}, or `gothreads.Mount`s. No others.
     procs: GOMAXPROCS; as many as there are processors unless told otherwise.
@@ -52,7 +66,18 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
         the sockets: guest.Listener().
     allow_net: what the module itself may dial, and listen on: "HOST:PORT" (each may be "*") or "unix:/path". Nothing else. Where other
         machines can connect, it listens only on an address that is named, such as "0.0.0.0:8080".
-    model: "threaded" or "single", for a package that is built; a file is of the model it was built for.
+    host: the Python functions that the module imports, as {"env": {"log": function}} for Go's //go:wasmimport env log, or a `gothreads.Host`.
+        They get and return ints, floats, bools and str (or bytes, where the annotation says so), as Go declares them; a parameter annotated
+        `gothreads.Context` gets the app and its memory. Each runs on the thread that calls it, several at the same time; what one raises ends
+        the app (HostFunctionError). They may call the app's exports. What does not fit is said here, before anything runs.
+    handlers: what the module calls by name, with guest.Call and guest.Notify: functions of the payload (bytes) that return bytes, str, None,
+        or a Future; or coroutine functions. What they raise is an error in Go. Plain functions run on the app's threads, as many as `callers`;
+        coroutines on `loop`, or a loop of the app's own.
+    event_queue: how many events of each name may wait for the module; see `App.signal`.
+    model: how the module is run (docs/models.md): "threaded" (it runs on, on threads); "single" (stock Go: one call at a time, and it stands
+        still between); "idle" (the same, but what a call begins runs until every goroutine waits); "pool" (as "single", in `instances`
+        isolated instances; as many as there are processors unless told otherwise). A package is built for it; a file that was built for
+        "single" can be "idle" or "pool" too.
     go: the go command to build with.
 
     A program that is interrupted by Ctrl-C while its main thread is in a call of the module's ends the app, and gets the
@@ -63,7 +88,8 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
     loaded = find(path, model=model, go=go, progress=_say_once())
     return open_loaded(loaded, args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
                        stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall,
-                       listen=listen, allow_net=allow_net)
+                       listen=listen, allow_net=allow_net, host=host, handlers=handlers, event_queue=event_queue, loop=loop,
+                       instances=instances, model=model)
 
 
 def _say_once() -> Progress:
@@ -78,8 +104,14 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
          progress: Progress | None = None) -> LoadedModule:
     """The module behind a path: a file, or a package, which is built (for that model and build mode). An import path is a package too."""
     place = Path(path)
+    if model is not None and model not in RUN_MODELS:
+        raise MisuseError(f"there is no model {model!r}; there are: {', '.join(RUN_MODELS)}")
+    model = RUN_MODELS[model] if model else None
     if place.is_file() and place.suffix != ".go":
         loaded = load(place)
+        if loaded.foreign and model not in (None, loaded.model):
+            how = "wasi-threads, so it is run as threaded" if loaded.model == "threaded" else "no threads, so it is run as single or pool"
+            raise ModuleError(f"{place} has {how}")
         if model is not None and loaded.model != model:
             raise ModuleError(f"{place} was built for the model {loaded.model}, not {model}. Rebuild it: gothreads build PACKAGE --model {model} -o {place}")
         return loaded
@@ -95,30 +127,36 @@ def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[
                 mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
                 callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
                 stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None,
-                on_stall: OnStall = "report", listen: Sequence[str] = (), allow_net: Sequence[str] = (), no_calls: bool = False) -> App:
+                on_stall: OnStall = "report", listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
+                handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE,
+                loop: asyncio.AbstractEventLoop | None = None, instances: int | None = None, model: str | None = None, no_calls: bool = False) -> App:
     """Like open, for a module that was looked at before. `no_calls`: exports will not be called, so that a stall does not take a call."""
     check_not_forked()
-    _check_types(args, env, procs, callers, limits, stdin)
+    _check_types(args, env, procs, callers, event_queue, instances, limits, stdin)
     if stall_timeout is not None and (isinstance(stall_timeout, bool) or not isinstance(stall_timeout, int | float) or not stall_timeout > 0):
         raise MisuseError(f"stall_timeout must be a number of seconds above 0, not {stall_timeout!r}")
     if on_stall not in ("report", "exit") and not callable(on_stall):
         raise MisuseError(f'on_stall must be "report", "exit", or a function, not {on_stall!r}')
     if procs is not None and not 1 <= procs <= MOST_PROCS:
         raise MisuseError(f"procs must be between 1 and {MOST_PROCS}, not {procs}")
-    if callers < 1:
-        raise MisuseError(f"callers must be at least 1, not {callers}")
+    for name, value in (("callers", callers), ("event_queue", event_queue), ("instances", instances)):
+        if value is not None and value < 1:
+            raise MisuseError(f"{name} must be at least 1, not {value}")
+    if instances is not None and model != "pool":
+        raise MisuseError('instances are for the model "pool"')
     if on_stall != "report" and stall_timeout is None:
         raise MisuseError("on_stall needs stall_timeout (--stall-timeout S): how long nothing must go on")
-    for name, value in (("listen", listen), ("allow_net", allow_net)):
-        if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
-            raise MisuseError(f"{name} must be a list of addresses, not {value!r}")
+    for name, addresses in (("listen", listen), ("allow_net", allow_net)):
+        if isinstance(addresses, str) or not isinstance(addresses, Sequence) or not all(isinstance(text, str) for text in addresses):
+            raise MisuseError(f"{name} must be a list of addresses, not {addresses!r}")
     rules = tuple(Rule.parse(text) for text in allow_net)
     handed = {"LISTEN_FDS": str(len(listen))} if listen else {}  # as systemd tells a program
     folders = _mounts(mounts)
     settings = WasiSettings([loaded.name, *args], dict(env or {}) | handed, folders)
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
-                      stall_timeout, on_stall, no_calls, tuple(listen), rules)
-    app = (ThreadedApp if loaded.model == "threaded" else SingleApp)(loaded, options)
+                      stall_timeout, on_stall, no_calls, tuple(listen), rules, given_handlers(host, handlers), event_queue, loop,
+                      instances or available_processors(), given_functions(host))
+    app = (WasiThreadsApp if loaded.foreign and loaded.model == "threaded" else _APPS[model or loaded.model])(loaded, options)
     app.start()
     if app.error is not None and app.exit != 0:
         error = app.error
@@ -127,13 +165,14 @@ def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[
     return app
 
 
-def _check_types(args: object, env: object, procs: object, callers: object, limits: object, stdin: object) -> None:
+def _check_types(args: object, env: object, procs: object, callers: object, event_queue: object, instances: object, limits: object,
+                 stdin: object) -> None:
     """What a type checker would have said."""
     if isinstance(args, str | bytes) or not isinstance(args, Sequence) or not all(isinstance(a, str) for a in args):
         raise MisuseError(f"args must be a list of str, not {args!r}")
     if env is not None and not (isinstance(env, Mapping) and all(isinstance(n, str) and n and "=" not in n and isinstance(v, str) for n, v in env.items())):
         raise MisuseError(f"env must be a dict of str to str, with names that have no '=', not {env!r}")
-    for name, value in (("procs", procs), ("callers", callers)):
+    for name, value in (("procs", procs), ("callers", callers), ("event_queue", event_queue), ("instances", instances)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise MisuseError(f"{name} must be an int, not {value!r}")
     if limits is not None and not isinstance(limits, Limits):

@@ -1,10 +1,11 @@
-"""The Go signature of an exported function."""
+"""The Go signature of a function that a module exports or imports."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 _NUMBERS = ("int32", "uint32", "int64", "uint64", "float32", "float64")
 # How a value crosses between host and guest. "pointer" is any *T; "?" is a type the source reader cannot resolve.
@@ -16,7 +17,7 @@ _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of an exported function. Immutable: any thread may read it.
+    """A parameter of an exported or imported function. Immutable: any thread may read it.
 
     name: a Go identifier; arg0, arg1… where the source names none.
     type: one of TYPES.
@@ -43,7 +44,7 @@ class Parameter:
 class Signature:
     """The Go signature of an exported function. Immutable: any thread may read it.
 
-    name: the export's name, any text without spaces.
+    name: the export's (or import's) name, any text without spaces.
     go: the declaration on one line, as in "func add(a, b int32) int32".
     function, package: Go identifiers.
     doc: the doc comment without its markers, "" or ending in a newline.
@@ -74,25 +75,36 @@ class Signature:
         return asdict(self) | {"params": [parameter.to_json() for parameter in self.params]}
 
     @classmethod
-    def from_json(cls, value: object) -> Signature:
+    def from_json(cls, value: object) -> Self:
         """The signature of a JSON object from any source, trusted or not. ValueError when it is malformed.
 
         Keys that are not known are ignored: a later version may add some.
         """
-        fields = _object(value, "a signature")
-        name = _text(fields, "name")
-        if not name or name.split() != [name]:
-            raise ValueError(f"'name' must be a name without spaces, not {name[:80]!r}")
-        return cls(
-            name=name,
-            go=_text(fields, "go"),
-            function=_identifier(fields, "function"),
-            package=_identifier(fields, "package"),
-            doc=_text(fields, "doc"),
-            params=tuple(map(Parameter.from_json, _list(fields, "params"))),
-            result=None if _get(fields, "result") is None else _type(fields, "result"),
-            position=_text(fields, "position"),
-        )
+        return cls(**cls._fields(_object(value, "a signature")))
+
+    @classmethod
+    def _fields(cls, fields: Mapping[str, object]) -> dict[str, Any]:
+        return {
+            "name": _name(fields, "name"),
+            "go": _text(fields, "go"),
+            "function": _identifier(fields, "function"),
+            "package": _identifier(fields, "package"),
+            "doc": _text(fields, "doc"),
+            "params": tuple(map(Parameter.from_json, _list(fields, "params"))),
+            "result": None if _get(fields, "result") is None else _type(fields, "result"),
+            "position": _text(fields, "position"),
+        }
+
+
+@dataclass(frozen=True)
+class ImportSignature(Signature):
+    """The Go signature of a function that a module imports from its host. `name` is the import's, in the wasm module `module`."""
+
+    module: str
+
+    @classmethod
+    def _fields(cls, fields: Mapping[str, object]) -> dict[str, Any]:
+        return super()._fields(fields) | {"module": _name(fields, "module")}
 
 
 def _wrong(what: str, expected: str, value: object) -> ValueError:
@@ -126,6 +138,13 @@ def _text(fields: Mapping[str, object], key: str) -> str:
     if any("\ud800" <= letter <= "\udfff" for letter in value):
         # JSON can spell half of a surrogate pair, which nobody could print.
         raise ValueError(f"{key!r} must be valid Unicode")
+    return value
+
+
+def _name(fields: Mapping[str, object], key: str) -> str:
+    value = _text(fields, key)
+    if not value or value.split() != [value]:
+        raise ValueError(f"{key!r} must be a name without spaces, not {value[:80]!r}")
     return value
 
 

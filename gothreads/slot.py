@@ -40,25 +40,25 @@ class Slot:
     """
 
     def __init__(self, function: Callable[[str, int], ffi.Function], memory: Memory) -> None:
-        self._function, self._memory = function, memory
+        self.function, self.memory = function, memory
         self._slot: int | None = None
 
     def put(self, data: bytes) -> int:
         """Copy bytes to where Go can see them; returns the address. Good for one exported call, or one request."""
         if len(data) > LARGEST:
             raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
-        buffer = self._function("gothreads_buffer", 2)
+        buffer = self.function("gothreads_buffer", 2)
         buffer.values[0].i32, buffer.values[1].i32 = self._opened(), len(data)
         buffer()
         address = buffer.values[0].i32 & 0xFFFFFFFF
-        self._memory.write(address, data)
+        self.memory.write(address, data)
         return address
 
     def request(self, handler: str, payload: bytes) -> bytes:
         """Call a handler. HandlerError with its error's text; UnknownExport when there is none of that name."""
         name = handler.encode()
         self.put(name + payload)
-        request = self._function("gothreads_request", 2)
+        request = self.function("gothreads_request", 2)
         request.values[0].i32, request.values[1].i32 = self._opened(), len(name)
         request()
         status, reply = self._reply()
@@ -74,7 +74,7 @@ class Slot:
 
     def handlers(self) -> list[str]:
         """The names of the handlers that are registered now."""
-        handlers = self._function("gothreads_handlers", 1)
+        handlers = self.function("gothreads_handlers", 1)
         handlers.values[0].i32 = self._opened()
         handlers()
         names = self._reply()[1].decode(errors="replace")
@@ -82,21 +82,21 @@ class Slot:
 
     def stacks(self) -> str:
         """Go's traceback of all goroutines."""
-        stacks = self._function("gothreads_stacks", 1)
+        stacks = self.function("gothreads_stacks", 1)
         stacks.values[0].i32 = self._opened()
         stacks()
         return self._reply()[1].decode(errors="replace")
 
     def release(self) -> None:
         """Let go of the blocks that the slot holds."""
-        release = self._function("gothreads_release", 1)
+        release = self.function("gothreads_release", 1)
         release.values[0].i32 = self._opened()
         release()
 
     def close(self) -> None:
         """Give the slot back."""
         if self._slot is not None:
-            close = self._function("gothreads_slot_close", 1)
+            close = self.function("gothreads_slot_close", 1)
             close.values[0].i32 = self._slot
             close()
             self._slot = None
@@ -104,7 +104,7 @@ class Slot:
     def _opened(self) -> int:
         if self._slot is None:
             try:
-                open_ = self._function("gothreads_slot_open", 1)
+                open_ = self.function("gothreads_slot_open", 1)
             except InternalError:
                 raise ModuleError("the module has no gothreads/guest in it, which strings and requests need. Build it with: gothreads build") from None
             open_()
@@ -113,8 +113,8 @@ class Slot:
 
     def _reply(self) -> tuple[int, bytes]:
         # Copy first, then believe: the module could change what is in its memory at any time.
-        status, address, length = _header.unpack(self._memory.read((self._opened()) & 0xFFFFFFFF, _header.size))
-        reply = self._memory.read(address, length) if length else b""
+        status, address, length = _header.unpack(self.memory.read((self._opened()) & 0xFFFFFFFF, _header.size))
+        reply = self.memory.read(address, length) if length else b""
         if length > KEEP:
             self.release()
         return status, reply

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
 from gothreads.callback_m import CallbackMStatistics
 from gothreads.errors import MisuseError
+from gothreads.handlers import Handler
 from gothreads.host.sockets import Rule
 from gothreads.host.streams import Readable, Writable
 from gothreads.host.wasi import WasiSettings
@@ -67,6 +69,11 @@ class Options:
     no_calls: bool = False  # nobody will call exports: main is all there is
     listen: tuple[str, ...] = ()
     allow_net: tuple[Rule, ...] = ()
+    handlers: Mapping[str, Handler] = field(default_factory=dict)
+    event_queue: int = 1024
+    loop: asyncio.AbstractEventLoop | None = None
+    instances: int = 1  # of a pool
+    host: Mapping[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)  # by module and name
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,18 @@ class GoStatistics:
 
 
 @dataclass(frozen=True)
+class PoolStatistics:
+    """`total` = `idle` + `in_use` instances. `waiting`: threads that wait for one. `replaced`: those whose module ended, so far."""
+
+    limit: int
+    total: int
+    idle: int
+    in_use: int
+    waiting: int
+    replaced: int
+
+
+@dataclass(frozen=True)
 class AppStatistics:
     """`memory` and `memory_limit` in bytes, `uptime` and `compile_seconds` in seconds (None: compiled by an earlier run)."""
 
@@ -104,3 +123,4 @@ class AppStatistics:
     callers: CallbackMStatistics | None = None
     threads: MPoolStatistics | None = None
     go: GoStatistics | None = None
+    pool: PoolStatistics | None = None

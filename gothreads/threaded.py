@@ -18,22 +18,26 @@ from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleEr
 from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
-from gothreads.host.instance import Instances
+from gothreads.host.instance import GoInstances
 from gothreads.host.poller import Poller
+from gothreads.host.stack import inside, nested
 from gothreads.host.wasi import answer, type_of, with_errno
-from gothreads.host.world import HOST
+from gothreads.host.world import World
 from gothreads.inspector import Goroutine, Inspector
-from gothreads.mpool import MPool
+from gothreads.mpool import MPool, MRunner
 from gothreads.shared_memory import SharedMemory
 from gothreads.stall import Stall, StallWatch
 from gothreads.state import SPARE_THREADS, AppStatistics, State
 from gothreads.wasm import layout
 from gothreads.wasm.binary import PAGE, Kind
+from gothreads.wasm.rewrite import HOST
 
 log = logging.getLogger("gothreads")
 
 #: How long statistics wait for Go's part, in seconds.
 _ANSWER_SECONDS = 1.0
+#: And how long `open` waits to be told the handlers.
+_REGISTERED_SECONDS = 5.0
 
 
 class ThreadedApp(App):
@@ -44,11 +48,14 @@ class ThreadedApp(App):
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
         self._check()
+        self._world = self._new_world(self._streams)
+        owned.callback(self._world.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
         compiled = compile_module(self._engine, loaded.wasm, options.limits.stack)
         self.compile_seconds = compiled.seconds
         owned.callback(compiled.module.close)
+        assert loaded.memory is not None
         self._memory = SharedMemory(self._engine, loaded.memory.minimum, options.limits.memory // PAGE)
         owned.callback(self._memory.close)
         self._world.use(self._memory)
@@ -63,14 +70,19 @@ class ThreadedApp(App):
         functions = ffi.HostFunctions(linker, self._host_function_failed)
         owned.callback(functions.clear)
         self._world.define(functions, loaded.outline)
+        self._host.define(functions, self._world.context)
         self._define_host(functions)
-        pre = linker.instantiate_pre(compiled.module)
+        try:
+            pre = linker.instantiate_pre(compiled.module)
+        except wasmtime.WasmtimeError as error:  # one name with two types
+            raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
         owned.callback(pre.close)
-        self._instances = Instances(self._engine, pre, self._memory, options.wasi.local, self._is_ending)
+        self._instances = GoInstances(self._engine, pre, self._memory, options.wasi.local, self._is_ending)
         owned.callback(self._instances.close_all)
-        self._pool = MPool(self._instances, options.limits.threads, options.limits.stack, self._trapped)
+        self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
         attaching = threading.Lock()
-        self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, attaching)
+        self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, attaching,
+                                     layout.MAX_THREADS - 1 - options.limits.threads)
         self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, attaching, self._cache.in_flight, self._submit_to)
 
     @property
@@ -106,7 +118,8 @@ class ThreadedApp(App):
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
-                   if i.module != HOST and not self._world.has(i.module, i.name) and not (i.kind is Kind.MEMORY and i.module == "env")]
+                   if i.module != HOST and not World.has(i.module, i.name) and not self._host.has(i.module, i.name)
+                   and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
             raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
 
@@ -131,52 +144,87 @@ class ThreadedApp(App):
         polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
         own |= {name: with_errno(call, kinds[name]) for name, call in polling.items() if name in kinds}
         for name, kind in kinds.items():
-            if self._world.has(HOST, name):
+            if World.has(HOST, name):
                 continue
             if name not in own:
                 raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{name}, which this gothreads does not have. Rebuild it: gothreads build")
             functions.define(HOST, name, type_of(kind), own[name])
 
     def _start(self) -> None:
-        if self.loaded.entry is None:
+        if (entry := self.loaded.entry) is None:
             raise ModuleError(f"{self.loaded.name}: the module has neither _start nor _initialize")
         first = self._instances.new()
         first.function("gt_init_memory", 0)()
         self._instances.close(first)
-        self._pool.start(self.loaded.entry)
+
+        def run() -> None:
+            inside.starting = self
+            self._instances.new().function(entry, 0)()
+        self._pool.start(run)
         if self.options.stall_timeout is not None:
-            StallWatch(self._inspector, self.options.stall_timeout, self._cache, lambda: self._state is State.RUNNING, self._left,
-                       self._stalled, self.options.no_calls).start()
+            StallWatch(self._inspector, self.options.stall_timeout, self._cache, lambda: self._state is State.RUNNING and not self._messages.outstanding,
+                       self._left, self._stalled, self.options.no_calls).start()
 
     def _stalled(self, stall: Stall) -> None:
         match self.options.on_stall:
             case "report":
                 log.warning("%s: %s", self.loaded.name, stall)
             case "exit":
-                self._end(Stalled(f"{self.loaded.name}: {stall}"), State.FAILED)
+                self._end(Stalled(f"{self.loaded.name}: {stall}"))
             case told:
                 told(stall)
 
+    def _wait_idle(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._wait_until_running()
+        pause, idle = 0.0005, 0
+        while idle < 2:  # what is handed from one queue to the next may be seen in neither, once
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            idle = idle + 1 if self._is_idle(left) else 0
+            if not idle:
+                time.sleep(pause)  # nothing tells when a goroutine begins to wait
+                pause = min(pause * 1.5, 0.02)
+
+    def _is_idle(self, timeout: float | None) -> bool:
+        calls = self._cache.in_flight()
+        if self._messages.unread:
+            return False
+        counts = self._inspector.counts(timeout)
+        go = counts.go
+        return (go.running + go.runnable + go.syscalls == 0 and counts.blocked == len(calls) == self._cache.in_use
+                and self._cache.in_flight() == calls and not self._messages.unread)
+
     def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
-        caller = self._cache.acquire()
+        caller = self._cache.acquire(nested.get())
         try:
-            return call_export(caller.function(export.name, export.count), export, converted, caller)
+            return export.call(caller.function(export.name, export.count), converted, caller.slot)
         finally:
             self._cache.release(caller)
 
     def _request(self, handler: str, payload: bytes) -> bytes:
-        caller = self._cache.acquire()
+        caller = self._cache.acquire(nested.get())
         try:
             return caller.slot.request(handler, payload)
         finally:
             self._cache.release(caller)
 
     def _handlers(self) -> list[str]:
-        caller = self._cache.acquire()
+        caller = self._cache.acquire(nested.get())
         try:
             return caller.slot.handlers()
         finally:
             self._cache.release(caller)
+
+    def _hook(self, name: str) -> None:
+        if (export := self.loaded.hook(name)) is not None:
+            self._call(export, [])
+        else:
+            self._request(name, b"")
+
+    def _registered(self) -> list[str]:
+        return self._inspector.handlers(_REGISTERED_SECONDS)
 
     def _stop_running(self) -> None:
         self._memory.store_u32(layout.STOP_FLAG, 1)
@@ -192,29 +240,8 @@ class ThreadedApp(App):
     def _sweep_once(self) -> bool:
         if not self._pool.active and not self._cache.in_use and not self._inspector.in_use:
             return True
-        for address in self._instances.parked_addresses():
+        for address in self._instances.notes.addresses():
             with contextlib.suppress(MemoryAccessError):  # it is the module's memory: what is there may be anything
                 self._memory.notify(address)
         self._cache.wake_all()
         return False
-
-
-def call_export(function: ffi.Function, export: Export, converted: list[tuple[str, Any]], caller: Any) -> Any:
-    """Put converted arguments into place, call, and take the result. `caller.slot` is used for strings."""
-    values = function.values
-    if export.has_strings:
-        address = caller.slot.put(b"".join(raw for field, raw in converted if field == "string"))
-        place = 0
-        for field, raw in converted:
-            if field == "string":
-                values[place].i32, values[place + 1].i32 = ffi.signed32(address), len(raw)
-                address += len(raw)
-                place += 2
-            else:
-                setattr(values[place], field, raw)
-                place += 1
-    else:
-        for place, (field, raw) in enumerate(converted):
-            setattr(values[place], field, raw)
-    function()
-    return export.result(values[0])

@@ -7,9 +7,10 @@ would keep Python from ending.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,14 +20,21 @@ from gothreads.host.stack import big_stack
 _Job = tuple["Future[Any]", Callable[[], Any]]
 
 
-class Workers:
-    """At most `limit` threads, started when needed. May be used from any thread."""
+#: How long a thread of a pool without limit waits for a job before it ends, in seconds.
+IDLE_SECONDS = 10.0
 
-    def __init__(self, limit: int, stack: int) -> None:
+
+class Workers:
+    """At most `limit` threads, started when needed. May be used from any thread.
+
+    Without a limit no job waits for another: each gets a thread at once, or is CallersBusy when the system has none left.
+    """
+
+    def __init__(self, limit: int | None, stack: int) -> None:
         self._limit, self._stack = limit, stack
         self._lock = threading.Lock()
         # Guarded by _lock. Jobs that are queued or run; while there are more than threads, another thread is of use.
-        self._threads = self._pending = 0
+        self._threads = self._pending = self._lent = 0
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
 
@@ -38,20 +46,50 @@ class Workers:
             # Under the lock, so that a job is never put behind the end of the queue.
             self._jobs.put((future, job))
             self._pending += 1
-            if self._pending <= self._threads or self._threads >= self._limit:
+            if not self._take_thread():
                 return future
-            self._threads += 1
-            number = self._threads
-        try:
-            with big_stack(self._stack):
-                threading.Thread(target=self._run, name=f"gothreads-call{number}", daemon=True).start()
-        except RuntimeError:  # the system has no thread left: the job is for those there are
-            self._not_started()
+        if not self._started():
+            self._not_started(future)
         return future
 
-    def _not_started(self) -> None:
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """The calling thread is one of these, and waits for what may need another: so long it does not count."""
         with self._lock:
-            self._threads -= 1
+            self._lent += 1
+            another = not self._closed and self._take_thread()
+        if another:
+            self._started()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lent -= 1
+
+    def _take_thread(self) -> bool:
+        """Count one more thread, if it is of use and there may be one. Holding the lock."""
+        if self._pending <= self._threads or (self._limit is not None and self._threads - self._lent >= self._limit):
+            return False
+        self._threads += 1
+        return True
+
+    def _started(self) -> bool:
+        """Start a thread that is counted. False: the system has none left, and the jobs are for those there are, if they may wait for them."""
+        try:
+            with big_stack(self._stack):
+                threading.Thread(target=self._run, name="gothreads-call", daemon=True).start()
+            return True
+        except RuntimeError:
+            with self._lock:
+                self._threads -= 1
+            return False
+
+    def _not_started(self, future: Future[Any]) -> None:
+        with self._lock:
+            if self._limit is None:
+                if future.cancel():
+                    raise CallersBusy("the system has no thread left for the call")
+                return
             while self._threads == 0 and not self._jobs.empty():
                 job = self._jobs.get_nowait()
                 if job is not None:
@@ -69,11 +107,19 @@ class Workers:
             for _ in range(self._threads):
                 self._jobs.put(None)
 
-    def _run(self) -> None:
+    def _next(self) -> _Job | None:
+        """The next job; None when the thread is to end."""
         while True:
-            job = self._jobs.get()
-            if job is None:
-                return
+            try:
+                return self._jobs.get(timeout=IDLE_SECONDS if self._limit is None else None)
+            except queue.Empty:
+                with self._lock:  # a job that is put later finds one thread fewer
+                    if self._jobs.empty():
+                        self._threads -= 1
+                        return None
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
             future, work = job
             if future.set_running_or_notify_cancel():
                 result = error = None
@@ -83,11 +129,15 @@ class Workers:
                     error = raised
                 with self._lock:
                     self._pending -= 1
+                    surplus = self._limit is not None and not self._closed and self._threads - self._lent > self._limit
+                    self._threads -= surplus
                 if error is None:
                     future.set_result(result)
                 else:
                     future.set_exception(error)
                 del result, error
+                if surplus:  # it was started while others were lent
+                    return
             else:
                 with self._lock:
                     self._pending -= 1

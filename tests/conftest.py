@@ -3,26 +3,63 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
+import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 import gothreads
 from gothreads.build.builder import Request, build
+from gothreads.files import cache_folder, locked, write_atomically
+from gothreads.host import interrupt
 
 MODULES = Path(__file__).parent / "modules"
+NATIVE = Path(__file__).parent / "modules_native"
+_WASI_THREADS = ("cc", "-target", "wasm32-freestanding", "-mcpu=generic+atomics+bulk_memory", "-O2", "-nostdlib", "-Wl,--no-entry", "-Wl,--import-memory",
+                 "-Wl,--shared-memory", "-Wl,--max-memory=67108864", "-Wall", "-Wextra", "-Werror", "-o")
+#: How Zig builds the sources of tests/modules_native; the output's name follows. (Zig's own std.Thread does not link for WASI in 0.17, and
+#: its libc has no pthreads for it: threads are C, with a header of ours.)
+_ZIG = {"strings.c": ("cc", "-target", "wasm32-wasi", "-O2", "-mexec-model=reactor", "-o"),
+        "strings.zig": ("build-exe", "-target", "wasm32-freestanding", "-OReleaseSmall", "-fno-entry", "-rdynamic", "-femit-bin="),
+        "threads.c": _WASI_THREADS, "program.c": _WASI_THREADS}
 
 
+@functools.cache  # asking Go whether all is up to date takes as long as many a test
 def built(name: str, model: str = "threaded", **options: object) -> Path:
     """A module of tests/modules (or of examples), built."""
     folder = MODULES / name
     if not folder.exists():
         folder = Path(__file__).parent.parent / "examples" / name
     return build(Request(str(folder), model=model, **options)).path  # type: ignore[arg-type]
+
+
+def native(source: str) -> Path:
+    """A module of tests/modules_native, built by Zig (of which it has the C compiler) when its sources have changed."""
+    *flags, output = _ZIG[source]
+    wanted = [version("ziglang"), *flags, *((NATIVE / name).read_text() for name in ("wasi_threads.h", source))]
+    folder = cache_folder() / "tests"
+    path = folder / f"{source.replace('.', '_')}-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]}.wasm"
+    folder.mkdir(exist_ok=True)
+    with locked(folder / "lock"):
+        if not path.exists():
+            made = folder / "made.wasm"
+            to = [output + str(made)] if output.endswith("=") else [output, str(made)]
+            environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
+            subprocess.run([sys.executable, "-m", "ziglang", *flags, str(NATIVE / source), *to], env=environment, check=True)
+            write_atomically(path, made.read_bytes())
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +79,32 @@ def app(calls: Path) -> Iterator[gothreads.App]:
     """A running `calls` of the test's own."""
     with gothreads.open(calls, stderr=open(os.devnull, "wb")) as running:
         yield running
+
+
+MODELS = ["threaded", "single", "idle", "pool"]
+
+
+def opened(name: str, model: str = "threaded", **options: Any) -> gothreads.App:
+    """A module of tests/modules in one of the models."""
+    return gothreads.open(built(name, model="threaded" if model == "threaded" else "single"), model=model, **options)
+
+
+@pytest.fixture
+def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No threads, no descriptors, and nothing that was logged (caplog.clear() for what should be)."""
+    interrupt.watch()  # has a thread and a pipe, for good
+    gc.collect()
+    process = psutil.Process()
+    before = process.num_fds()
+    yield
+    wait_until(lambda: not gothreads_threads())
+    gc.collect()
+    assert process.num_fds() <= before
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def gothreads_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("gothreads-") and t.name != "gothreads-interrupt"]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -72,6 +135,16 @@ def together(*jobs: Callable[[], object]) -> list[object]:
     if failed:
         raise failed[0]
     return results
+
+
+def one_in_one_waiting(app: gothreads.App, inside: Callable[[], Future[Any]], waiting: Callable[[], Future[Any]]) -> list[Future[Any]]:
+    """Two calls of an app that takes one at a time: the first, which does not come back, is in the module when the second begins to wait."""
+    turns = app._turns  # type: ignore[attr-defined]
+    futures = [inside()]
+    wait_until(lambda: turns._owner)
+    futures.append(waiting())
+    wait_until(lambda: turns.taken == 2)
+    return futures
 
 
 @contextlib.contextmanager

@@ -285,6 +285,43 @@ def test_a_handlers_payload_comes_from_standard_input(calls: Path) -> None:
     assert finished("call", calls, "upper", stdin=b"piped") == (0, "PIPED", "")
 
 
+HOST = """import gothreads
+
+host = gothreads.Host()
+
+
+@host.handler()
+def up(payload: bytes, context: gothreads.Context) -> str:
+    return payload.decode().upper() + f" of {context.app.model}"
+"""
+
+
+@pytest.mark.parametrize("model", ["threaded", "single", "idle", "pool"])
+def test_python_functions_come_from_a_file_and_any_model_is_chosen(tmp_path: Path, model: str) -> None:
+    (tmp_path / "host.py").write_text(HOST)
+    assert command("call", MODULES / "talk", "--model", model, "--python", tmp_path / "host.py", "call", "up abc") == (0, f"ABC of {model}", "")
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (None, "there is no Python file "),
+    ("1 / 0\n", "host.py, line 1: ZeroDivisionError: division by zero"),
+    ("import gothreads\nhost = (\n", "host.py, line 2: SyntaxError: "),
+    ("import gothreads\n", "host.py has no `host = gothreads.Host()`"),
+    ("import gothreads\nhost = gothreads.Host()\n\n@host.handler\ndef f(p): ...\n", "host.py, line 4: MisuseError: write @host.handler(), with"),
+])
+def test_a_python_file_that_is_none_is_said_in_one_line(calls: Path, tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "host.py").write_text(text)
+    code, out, err = command("call", calls, "--python", tmp_path / "host.py", "add", 1, 2)
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert said in err
+
+
+def test_an_unknown_handler_of_the_hosts_is_gos_error() -> None:
+    assert command("call", MODULES / "talk", "call", "up abc") == (1, "", "gothreads: handler up: the host has no such handler\n")
+
+
 # run
 
 def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None:

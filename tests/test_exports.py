@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import gothreads
 from gothreads.errors import ArgumentError, UnknownExport
-from gothreads.exports import FIELDS, Export, Exports, Function, from_wasm, matches, parse_text
+from gothreads.exports import FIELDS, Export, Exports, Function, from_wasm, matches
 from gothreads.signature import Parameter, Signature
 from gothreads.wasm.binary import FuncType
 
@@ -165,7 +165,7 @@ def test_a_string_takes_two_places_of_the_call() -> None:
     ("float32", "-inf", -math.inf), ("string", "", ""), ("string", "12", "12"), ("unsafe.Pointer", "0b11", 3)])
 def test_text_of_the_command_line_becomes_a_value(go_type: str, text: str, value: object) -> None:
     export = Export(signature(go_type))
-    (parsed,) = parse_text(export, (text,))
+    (parsed,) = export.parse((text,))
     assert (parsed, type(parsed)) == (value, type(value))
     export.convert((parsed,))
 
@@ -174,13 +174,13 @@ def test_text_of_the_command_line_becomes_a_value(go_type: str, text: str, value
                                                ("int64", "9" * 5000)])
 def test_text_of_another_kind_is_refused(go_type: str, text: str) -> None:
     with pytest.raises(ArgumentError, match=rf"f: argument 'p0' must be .*\(Go: {go_type}\): got '"):
-        parse_text(Export(signature(go_type)), (text,))
+        Export(signature(go_type)).parse((text,))
 
 
 def test_too_many_texts_are_refused_as_too_many_arguments() -> None:
     export = Export(signature("int32"))
     with pytest.raises(ArgumentError, match="1 argument, 2 given"):
-        export.convert(parse_text(export, ("1", "2")))
+        export.convert(export.parse(("1", "2")))
 
 
 def test_the_python_signature_has_names_and_types() -> None:

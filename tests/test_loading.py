@@ -66,6 +66,7 @@ def with_fields(module: Module, **fields: object) -> bytes:
 def test_a_threaded_module_is_known_by_its_section(calls: Path) -> None:
     loaded = load(calls)
     assert (loaded.model, loaded.entry, loaded.has_callers) == ("threaded", "_start", True)
+    assert loaded.memory is not None
     assert loaded.memory.shared
     names = [export.name for export in loaded.exports]
     assert names == sorted(names)
@@ -86,19 +87,28 @@ def test_a_single_module_is_known_by_its_section(calls_single: Path) -> None:
     (b"package main\n", "not a WebAssembly module"),
     (MAGIC, "truncated"),
     (MAGIC + b"\x0d\0\1\0", "component"),
-    (MAGIC + VERSION, "built from Go"),
+    (MAGIC + VERSION, "exports no function"),
 ])
 def test_what_is_no_module_is_refused(refused: Refused, content: bytes, said: str) -> None:
     assert said in refused(content)
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("(module)", "has no memory"),
-    ('(module (memory 1) (func (export "f")))', "not built from Go for WASI. Build a Go package: gothreads build ./app -o app.wasm"),
-    ('(module (memory 1 2 shared) (func (export "_start")))', "shared memory, but not gothreads' threads. Rebuild it: gothreads build"),
+    ("(module)", "exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm"),
+    ('(module (memory 1 2 shared) (func (export "_start")))', "shared memory of its own, so its threads could not share it. Link it with --import-memory"),
+    ('(module (import "env" "memory" (memory 1)) (func (export "f")))', "imports a memory that is not shared, which nobody provides. Link it with a memory"),
+    ('(module (import "env" "m" (memory 1 2 shared)) (memory 1) (func (export "f")))', "threads and more than one memory"),
+    ('(module (import "env" "m" (memory 1 2 shared)) (import "env" "n" (memory 1 2 shared)) (func (export "f")))', "threads and more than one memory"),
+    ('(module (import "env" "t" (table 1 funcref)) (import "a" "g" (global i32)) (func (export "f")))',
+     "imports env.t (a table), a.g (a global), which nobody provides: only functions, and a memory for threads, are"),
+    ('(module (import "wasi" "thread-spawn" (func (param i32) (result i32))) (memory 1) (func (export "f")))', "must import a shared memory, and export"),
+    ('(module (import "wasi" "thread-spawn" (func (param i64) (result i32))) (import "env" "m" (memory 1 2 shared)) '
+     '(func (export "wasi_thread_start") (param i32 i32)))', "not as wasi-threads has it"),
+    ('(module (import "wasi" "thread-spawn" (func (param i32) (result i32))) (import "env" "m" (memory 1 2 shared)) '
+     '(func (export "wasi_thread_start") (param i32)))', "Build it for wasm32-wasi-threads"),
     ('(module (import "env" "memory" (memory 1 2 shared)) (func (export "gt_attach")))', "no section 'gothreads' (was it stripped by another tool?)"),
 ])
-def test_a_module_that_is_not_of_go_is_refused(refused: Refused, text: str, said: str) -> None:
+def test_a_module_that_nothing_can_be_done_with_is_refused(refused: Refused, text: str, said: str) -> None:
     assert said in refused(wat(text))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import gothreads
 from gothreads.build.builder import Request, build
-from tests.conftest import built, raises_within, together, wait_until
+from tests.conftest import built, one_in_one_waiting, raises_within, together
 
 
 def test_calls_from_many_threads_are_taken_one_at_a_time(calls_single: Path) -> None:
@@ -33,11 +34,20 @@ def test_strings_and_requests_work_as_in_the_threaded_model(calls_single: Path) 
         assert app.handlers()[0] == "echo"
 
 
-def test_an_export_that_waits_for_others_is_gos_deadlock(calls_single: Path) -> None:
-    with gothreads.open(calls_single, stderr=open(os.devnull, "wb")) as app:
+@pytest.mark.parametrize("model", ["single", "idle"])
+def test_an_export_that_waits_for_others_is_gos_deadlock(calls_single: Path, model: str) -> None:
+    with gothreads.open(calls_single, model=model, stderr=open(os.devnull, "wb")) as app:
         with pytest.raises(gothreads.GuestPanic, match="deadlock"):
             app.exports.ask(1)
         assert app.exit == 2
+
+
+def test_a_deadlock_in_a_pool_ends_that_call_only(calls_single: Path) -> None:
+    with gothreads.open(calls_single, model="pool", instances=1, stderr=open(os.devnull, "wb")) as app:
+        with pytest.raises(gothreads.GuestPanic, match="deadlock"):
+            app.exports.ask(1)
+        assert app.exports.add(1, 2) == 3
+        assert app.statistics().pool.replaced == 1  # type: ignore[union-attr]
 
 
 def test_a_panic_and_an_exit_end_the_module(calls_single: Path) -> None:
@@ -53,8 +63,7 @@ def test_a_panic_and_an_exit_end_the_module(calls_single: Path) -> None:
 @pytest.mark.parametrize(("export", "args"), [("spin", ()), ("sleep", (3_600_000,))])
 def test_close_ends_a_call_that_runs_or_sleeps_and_those_that_wait(calls_single: Path, export: str, args: tuple[int, ...]) -> None:
     app = gothreads.open(calls_single)
-    futures = [app.submit(export, *args), app.submit("add", 1, 1)]
-    wait_until(lambda: app._in == 2)  # type: ignore[attr-defined]
+    futures = one_in_one_waiting(app, partial(app.submit, export, *args), partial(app.submit, "add", 1, 1))
     begin = time.monotonic()
     app.close()
     assert time.monotonic() - begin < 0.5

@@ -22,15 +22,14 @@ from typing import Any
 import gothreads.version
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import fingerprint, write_overlay
-from gothreads.build.signatures import read_signatures
+from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError
 from gothreads.files import cache_folder, locked, write_atomically
-from gothreads.signature import Signature
 from gothreads.wasm.binary import Module
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import parse
-from gothreads.wasm.rewrite import rewrite
+from gothreads.wasm.rewrite import HOST, rewrite
 
 #: Imports the guest package into every program, so that bytes and strings can be handed over.
 _GUEST_FILE = "zz_gothreads_guest.go"
@@ -106,8 +105,9 @@ def build(request: Request, progress: Progress | None = None) -> Built:
         linked = folder / "linked.wasm"
         compiled = _go_build(toolchain, overlay, request, work, targets, linked, environment, program.packages, progress)
         content = linked.read_bytes()
+    own = _signatures(toolchain, program.files, cache)
     metadata = Metadata(gothreads.version.__version__, toolchain.version, request.model, request.mode, _uses_guest(program.files),
-                        _signatures(toolchain, program.files, cache), {"preemption": request.preemption, "strip": request.strip})
+                        own.exports, {"preemption": request.preemption, "strip": request.strip}, own.imports)
     path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
     found = path.exists()
     if not found:
@@ -193,9 +193,11 @@ def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path,
     return compiled
 
 
-def _signatures(toolchain: Toolchain, files: Sequence[Path], cache: Path) -> tuple[Signature, ...]:
-    """Of the program's own exports; a copy of the guest package has some too."""
-    return tuple(s for s in read_signatures(toolchain.go, files, cache) if not s.name.startswith("gothreads_"))
+def _signatures(toolchain: Toolchain, files: Sequence[Path], cache: Path) -> Signatures:
+    """Of the program's own exports and imports; a copy of the guest package has some too."""
+    found = read_signatures(toolchain.go, files, cache)
+    return Signatures(tuple(s for s in found.exports if not s.name.startswith("gothreads_")),
+                      tuple(s for s in found.imports if s.module != HOST))
 
 
 def _uses_guest(files: Sequence[Path]) -> bool:

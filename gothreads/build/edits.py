@@ -92,7 +92,7 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("runtime/mgcmark.go", "\tif gp.sched.ctxt != nil {\n",
          "\tif gp.syscallsp != 0 && !useCheckmark {\n\t\t// gothreads: outgoing arguments of a host call, which no stack map covers.\n"
          "\t\t// What is dead there was not yet when it was marked: checking would find it.\n"
-         "\t\tscanConservative(gp.syscallsp, min(16*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
+         "\t\tscanConservative(gp.syscallsp, min(64*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
          "\tif gp.sched.ctxt != nil {\n",
          "pointers that only a blocking host call still holds stay alive"),
 )

@@ -1,4 +1,4 @@
-"""Reads the signatures of exported functions from Go source, with Go's own parser.
+"""Reads the signatures of exported and imported functions from Go source, with Go's own parser.
 
 The parser is in a small Go program, signatures_go. It is compiled for the machine at hand on first use.
 """
@@ -12,17 +12,26 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gothreads.errors import BuildError
-from gothreads.signature import Signature
+from gothreads.signature import ImportSignature, Signature
 
 _SOURCE = Path(__file__).parent / "signatures_go"
-_DIRECTIVE = b"//go:wasmexport"
+_DIRECTIVES = (b"//go:wasmexport", b"//go:wasmimport")
 
 
-def read_signatures(go: Path, files: Sequence[Path], cache: Path) -> list[Signature]:
-    """The signatures of the functions that a program exports, in the order of the exports' names.
+@dataclass(frozen=True)
+class Signatures:
+    """In the order of the names; imports by module first."""
+
+    exports: tuple[Signature, ...] = ()
+    imports: tuple[ImportSignature, ...] = ()
+
+
+def read_signatures(go: Path, files: Sequence[Path], cache: Path) -> Signatures:
+    """The signatures of the functions that a program exports to its host, and imports from it.
 
     go: the go command.
     files: the Go source files of the program's packages, as the build selects them.
@@ -32,14 +41,15 @@ def read_signatures(go: Path, files: Sequence[Path], cache: Path) -> list[Signat
     read, or when the reader cannot be compiled or run.
     """
     try:
-        folders = {file.parent for file in files if _DIRECTIVE in file.read_bytes()}
+        folders = {file.parent for file in files if any(directive in file.read_bytes() for directive in _DIRECTIVES)}
         if not folders:
-            return []
-        # The other files of a package may declare the types that its exported functions use.
+            return Signatures()
+        # The other files of a package may declare the types that these functions use.
         sources = [str(file) for file in files if file.parent in folders]
-        return [Signature.from_json(value) for value in json.loads(_run([_reader(go, cache), *sources]))]
+        found = json.loads(_run([_reader(go, cache), *sources]))
+        return Signatures(tuple(map(Signature.from_json, found["exports"])), tuple(map(ImportSignature.from_json, found["imports"])))
     except OSError as error:
-        raise BuildError(f"cannot read the signatures of the exported functions: {error}") from error
+        raise BuildError(f"cannot read the signatures of exported and imported functions: {error}") from error
 
 
 def _reader(go: Path, cache: Path) -> Path:

@@ -63,6 +63,9 @@ class Descriptor:
     On the host's side whatever may wait is non-blocking; a read that has to wait does so in `Stop.wait`, which ends with the app.
     """
 
+    #: Whether it never waits but says EAGAIN, and Go polls it: a socket, or what is like one. It has a number among theirs.
+    polled = False
+
     def __init__(self, fd: int, stop: Stop, *, flags: int = 0, readable: bool = True, writable: bool = True, read_only: bool = False,
                  preopen: bytes | None = None) -> None:
         self.type = file_type(os.fstat(fd).st_mode)
@@ -128,6 +131,8 @@ _AT_ONCE = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 class Connection(Descriptor):
     """A socket: a listener, or a stream. `local` and `peer`: the names of a Unix socket's ends, as those who asked for it gave them."""
+
+    polled = True
 
     def __init__(self, connection: socket.socket, stop: Stop, *, local: str = "", peer: str = "") -> None:
         self.socket, self.local, self.peer = connection, local, peer
@@ -277,7 +282,7 @@ class Table:
         with self._lock:
             if len(self._open) >= self._most:
                 raise OSError(errno.EMFILE, "too many descriptors")
-            number = (self._sockets if isinstance(descriptor, Connection) and not handed else self._numbers).take()
+            number = (self._sockets if descriptor.polled and not handed else self._numbers).take()
             self._open[number] = descriptor
             return number
 

@@ -41,6 +41,7 @@ def new_engine(stack: int) -> wasmtime.Engine:
     config = wasmtime.Config()
     config.wasm_threads = True
     config.shared_memory = True
+    config.wasm_multi_memory = True  # wasm/waits.py
     config.epoch_interruption = True
     # Only the C API can set it, and it may not be smaller than the other.
     _ffi.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
@@ -61,7 +62,7 @@ class Compiled:
 def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:
     """Compile, or load what an earlier run compiled. A miss is said in the log."""
     # Everything that changes the machine code, or what wasmtime accepts: it checks the rest itself when loading.
-    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs stack={stack}"
+    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs memories stack={stack}"
     key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
     path = cache_folder() / "compiled" / f"{key}.cwasm"
     if (loaded := _load(engine, path)) is not None:

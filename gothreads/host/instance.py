@@ -1,4 +1,4 @@
-"""One instance of the module: a store, an instance, and the place in memory that says where its thread is parked.
+"""One of a module's many instances over one memory: a store, an instance, and a note of where its thread is parked.
 
 An instance is used by one thread at a time. To WebAssembly a thread's identity means nothing: what the instance holds
 (Go's registers) stays with it when another thread takes it over.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import wasmtime
@@ -22,28 +23,66 @@ from gothreads.wasm import layout
 _LEAST_READINGS, _MOST_READINGS, _TIGHT_NS = 4, 32, 2000
 
 
-class Instance:
-    """Made by Instances. `parked` is the address of its parked word."""
+class Notes:
+    """Words of a memory from `first` to `end`, `size` bytes apart: where each instance's thread notes the address that it waits at; 0: none.
 
-    def __init__(self, store: wasmtime.Store, instance: wasmtime.Instance, parked: int) -> None:
-        self.store, self._instance, self.parked = store, instance, parked
+    What wakes one by one those that nothing else can. May be used from any thread.
+    """
+
+    def __init__(self, memory: SharedMemory, first: int, end: int, size: int) -> None:
+        self._memory, self._first, self._end, self._size = memory, first, end, size
+        self._lock = threading.Lock()
+        # Guarded by _lock. Words that were used before, then those never used.
+        self._free: list[int] = []
+        self._next = first
+
+    def take(self) -> int:
+        """The address of a word. GothreadsError when there is none left."""
+        with self._lock:
+            if self._free:
+                word = self._free.pop()
+            elif self._next + self._size <= self._end:
+                word = self._next
+                self._next += self._size
+            else:
+                raise GothreadsError(f"no more than {(self._end - self._first) // self._size:,} threads and callers can be in one module")
+        self._memory.store_u32(word, 0)
+        return word
+
+    def give(self, word: int) -> None:
+        with self._lock:
+            self._free.append(word)
+
+    def addresses(self) -> set[int]:
+        """Those that threads wait at now: multiples of 4 (the bits below are the notes' own)."""
+        with self._lock:
+            end = self._next
+        return {noted & ~3 for word in range(self._first, end, self._size) if (noted := self._memory.load_u32(word))}
+
+
+class Instance:
+    """Made by Instances. `note` is the address of its note."""
+
+    def __init__(self, store: wasmtime.Store, instance: wasmtime.Instance, note: int) -> None:
+        self.store, self._instance, self.note = store, instance, note
 
     def function(self, name: str, count: int) -> ffi.Function:
         """An exported function; `count` as for ffi.Function."""
         return ffi.function(self.store, self._instance, name, count)
 
 
-class Instances:
+class Instances(ABC):
     """Makes instances of one module over one memory. May be used from any thread."""
 
-    def __init__(self, engine: wasmtime.Engine, pre: wasmtime.InstancePre, memory: SharedMemory,
+    def __init__(self, engine: wasmtime.Engine, pre: wasmtime.InstancePre, notes: Notes,
                  wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool]) -> None:
-        self._engine, self._pre, self._memory, self._wasi, self._stopping = engine, pre, memory, wasi, stopping
+        self._engine, self._pre, self._notes, self._wasi, self._stopping = engine, pre, notes, wasi, stopping
         self._lock = threading.Lock()
-        # Guarded by _lock. Words that were used before, then those never used.
-        self._free: list[int] = []
-        self._next = layout.PARKED
-        self._open: set[Instance] = set()
+        self._open: set[Instance] = set()  # guarded by _lock
+
+    @abstractmethod
+    def _prepare(self, instance: Instance) -> None:
+        """Make a new instance ready: it has not run yet. Raises ffi.Trapped."""
 
     def new(self) -> Instance:
         """GothreadsError when the memory has no place for another thread. Raises ffi.Trapped once the app stops."""
@@ -55,14 +94,12 @@ class Instances:
             store.close()
             raise ffi.Trapped(ffi.Trap("the app is stopping"))
         store.set_wasi(self._wasi())
-        parked = self._take_word()
+        note = self._notes.take()
         try:
-            instance = Instance(store, self._pre.instantiate(store), parked)
-            setup = instance.function("gt_setup", 3)
-            setup.values[0].i32, setup.values[1].i64, setup.values[2].i32 = parked, self._clock_offset(instance), needs_fence()
-            setup()
+            instance = Instance(store, self._pre.instantiate(store), note)
+            self._prepare(instance)
         except BaseException:
-            self._give_word(parked)
+            self._notes.give(note)
             store.close()
             raise
         with self._lock:
@@ -77,7 +114,7 @@ class Instances:
                 return
             self._open.discard(instance)
         instance.store.close()
-        self._give_word(instance.parked)
+        self._notes.give(instance.note)
 
     def close_all(self) -> None:
         """Free those that are left. No thread may be in any."""
@@ -86,33 +123,26 @@ class Instances:
         for instance in left:
             instance.store.close()
 
-    def parked_addresses(self) -> set[int]:
-        """The futexes that threads wait on now."""
-        with self._lock:
-            end = self._next
-        return {address for word in range(layout.PARKED, end, layout.PARKED_SIZE) if (address := self._memory.load_u32(word))}
 
-    def _take_word(self) -> int:
-        with self._lock:
-            if self._free:
-                word = self._free.pop()
-            elif self._next < layout.BOOTSTRAP_STACK_END:
-                word = self._next
-                self._next += layout.PARKED_SIZE
-            else:
-                raise GothreadsError(f"no more than {layout.MAX_THREADS:,} threads and callers can be in one module")
-        self._memory.store_u32(word, 0)
-        return word
+class GoInstances(Instances):
+    """Of a module that gothreads has built. The notes lie in its own memory."""
 
-    def _give_word(self, word: int) -> None:
-        with self._lock:
-            self._free.append(word)
+    def __init__(self, engine: wasmtime.Engine, pre: wasmtime.InstancePre, memory: SharedMemory,
+                 wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool]) -> None:
+        self.notes = Notes(memory, layout.PARKED, layout.BOOTSTRAP_STACK_END, layout.PARKED_SIZE)
+        super().__init__(engine, pre, self.notes, wasi, stopping)
+        self._reading_clock = threading.Lock()
+
+    def _prepare(self, instance: Instance) -> None:
+        setup = instance.function("gt_setup", 3)
+        setup.values[0].i32, setup.values[1].i64, setup.values[2].i32 = instance.note, self._clock_offset(instance), needs_fence()
+        setup()
 
     def _clock_offset(self, instance: Instance) -> int:
         """Nanoseconds from this store's monotonic clock, which began when the store was made, to the host's."""
         read = instance.function("gt_read_clock", 1)
         best = (1 << 62, 0)
-        with self._lock:  # they share a word of memory
+        with self._reading_clock:  # they share a word of memory
             for reading in range(_MOST_READINGS):
                 before = time.monotonic_ns()
                 read()

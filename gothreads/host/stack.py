@@ -6,7 +6,8 @@ import contextlib
 import ctypes
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from gothreads.host.engine import STACK_MARGIN
 
@@ -15,12 +16,21 @@ from gothreads.host.engine import STACK_MARGIN
 CALLER_MARGIN = 1 << 20
 
 class _Inside(threading.local):
-    """How many calls deep in WebAssembly the thread is; Go's own threads always are."""
+    """How many calls deep in WebAssembly the thread is; Go's own threads always are.
+
+    starting: the app whose module's packages it initialises, or has initialised. signalling: how deep in App.signal it is, where it may
+    hold locks that the module's threads wait for. lend: for a thread of a bounded pool, around what may need another of it.
+    """
 
     depth = 0
+    starting: object = None
+    signalling = 0
+    lend: Callable[[], contextlib.AbstractContextManager[None]] | None = None
 
 
 inside = _Inside()
+#: What runs is a call from inside another, or a handler, for which another may wait. A coroutine has it on any loop, and what it begins there.
+nested: ContextVar[bool] = ContextVar("nested", default=False)
 _local = threading.local()
 _size_lock = threading.Lock()
 

@@ -24,8 +24,8 @@ from gothreads.host.descriptors import Descriptor, Table
 from gothreads.host.wasi_calls import WasiCalls
 from gothreads.host.wasi_errno import wasi_errno
 from gothreads.wasm.binary import FuncType
+from gothreads.wasm.rewrite import WASI
 
-WASI = "wasi_snapshot_preview1"
 LOCAL = frozenset({"args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_time_get", "clock_res_get", "random_get", "sched_yield"})
 _EFAULT, _EINVAL, _ENOMEM = (wasi_errno(OSError(number, "")) for number in (errno.EFAULT, errno.EINVAL, errno.ENOMEM))
 _I32 = 0x7F
@@ -104,12 +104,15 @@ def with_errno(implementation: Callable[..., None], kind: FuncType) -> ffi.HostF
     return run
 
 
-def define_wasi(functions: ffi.HostFunctions, imports: Mapping[str, FuncType], calls: WasiCalls) -> None:
-    """Define, over wasmtime's own WASI, what must be one for all instances."""
+def define_wasi(functions: ffi.HostFunctions, imports: Mapping[str, FuncType], calls: WasiCalls, *, own_clock: bool) -> None:
+    """Define, over wasmtime's own WASI, what must be one for all instances.
+
+    `own_clock`: the clock too, whose monotonic time begins anew in each store otherwise. (Go's runtime knows, and needs a fast one.)
+    """
     for name, kind in imports.items():
-        if name in LOCAL:
+        if name in LOCAL and not (own_clock and name == "clock_time_get"):
             continue
-        implementation = getattr(calls, name, None) if name.startswith(("fd_", "path_", "sock_", "poll_", "proc_")) else None
+        implementation = getattr(calls, name, None) if name.startswith(("fd_", "path_", "sock_", "poll_", "proc_", "clock_")) else None
         if implementation is None:
             raise ModuleError(f"the module imports {WASI}.{name}, which is not in WASI preview 1")
         functions.define(WASI, name, type_of(kind), with_errno(implementation, kind))

@@ -35,6 +35,7 @@ from gothreads.host.descriptors import (
     socket_of,
 )
 from gothreads.host.ffi import signed32
+from gothreads.host.idle import Idle
 from gothreads.host.streams import Input, Output, Streams
 from gothreads.host.wasi_errno import wasi_errno
 from gothreads.shared_memory import BoundedMemory
@@ -55,6 +56,8 @@ _ACCESS_TIME, _ACCESS_NOW, _MODIFIED_TIME, _MODIFIED_NOW = 1, 2, 4, 8
 _CLOCK, _CAN_READ, _CAN_WRITE = 0, 1, 2
 _ABSOLUTE = 1
 _MONOTONIC = 1
+#: By WASI's number: real time, monotonic, the processor time of the process and of the thread. Nanoseconds.
+_CLOCKS = (time.time_ns, time.monotonic_ns, time.process_time_ns, time.thread_time_ns)
 
 _fdstat = struct.Struct("<BxHxxxxQQ")
 _filestat = struct.Struct("<QQBxxxxxxxQQQQQ")
@@ -306,6 +309,11 @@ class WasiCalls:
 
     # The process.
 
+    def clock_time_get(self, clock: int, _precision: int, result: int) -> None:
+        if clock >= len(_CLOCKS):
+            raise OSError(errno.EINVAL, "which clock")
+        self.memory.write_u64(result, _CLOCKS[clock]())
+
     def proc_exit(self, code: int) -> None:
         raise ExitRequested(signed32(code))
 
@@ -342,12 +350,16 @@ class WasiCalls:
         found: list[bytes] = []
         hosts: dict[int, int] = {}
         waiting: list[tuple[int, int, int]] = []
-        used = []  # so that they stay open
+        idle: list[tuple[int, Idle]] = []
+        used: list[Descriptor] = []  # so that they stay open
         for userdata, kind, number in wanted:
             try:
                 descriptor = self._table.get(number)
             except OSError as error:
                 found.append(_event.pack(userdata, wasi_errno(error), kind, 0, 0))
+                continue
+            if isinstance(descriptor, Idle):
+                idle.append((userdata, descriptor))
                 continue
             host = descriptor.inherited if isinstance(descriptor, StandardStream) and descriptor.inherited == 0 else descriptor.fd
             if host < 0 or not (descriptor.may_wait or host == 0):
@@ -356,11 +368,15 @@ class WasiCalls:
             used.append(descriptor)
             hosts[host] = hosts.get(host, 0) | (select.POLLIN if kind == _CAN_READ else select.POLLOUT)
             waiting.append((userdata, kind, host))
-        ready = dict(self._table.stop.wait(hosts, 0 if found else seconds))
+        ready = dict(self._table.stop.wait(hosts, 0 if found or idle else seconds))
         for userdata, kind, host in waiting:
             event = ready.get(host, 0)
             if event & ((select.POLLIN if kind == _CAN_READ else select.POLLOUT) | select.POLLHUP | select.POLLERR | select.POLLNVAL):
                 found.append(_event.pack(userdata, 0, kind, 1, 1 if event & select.POLLHUP else 0))
+        if not found and seconds != 0:
+            for userdata, one in idle:
+                one.reach(seconds, hosts, used)
+                found.append(_event.pack(userdata, 0, _CAN_READ, 1, 0))
         return found
 
     # What they are made of.

@@ -8,29 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gothreads.context import Context
 from gothreads.host import ffi
 from gothreads.host.descriptors import Table
 from gothreads.host.sockets import Rule, SocketCalls, address_of, listen
 from gothreads.host.streams import Streams
 from gothreads.host.waiting import Stop
-from gothreads.host.wasi import WASI, WasiSettings, define_wasi, type_of, with_errno
+from gothreads.host.wasi import WasiSettings, define_wasi, type_of, with_errno
 from gothreads.host.wasi_calls import WasiCalls
+from gothreads.messages import Messages
 from gothreads.shared_memory import BoundedMemory
 from gothreads.wasm.binary import Module
+from gothreads.wasm.rewrite import HOST, WASI
 
-#: The module that the overlay's Go, and gothreads/guest, import from.
-HOST = "gothreads"
 _SOCKET_CALLS = ("sock_listen", "sock_dial", "sock_connected", "sock_address")
+_MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_events", "idle_open")
 
 
 class World:
     """MisuseError, GothreadsError when a mount or a listener cannot be had."""
 
-    def __init__(self, stop: Stop, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule]) -> None:
+    def __init__(self, stop: Stop, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule], messages: Messages,
+                 context: Context) -> None:
         self.stopped = stop
         self.table = Table(self.stopped)
         self._wasi = WasiCalls(self.table, streams)
         self._sockets = SocketCalls(self.table, rules)
+        self.messages, self.calls, self.context = messages, messages.new_calls(self.table, context), context
         #: The addresses of the listeners that the module was handed, with the ports that they got.
         self.listening: list[str] = []
         try:
@@ -45,21 +49,22 @@ class World:
 
     def use(self, memory: BoundedMemory) -> None:
         """The module's memory."""
-        self._wasi.memory = self._sockets.memory = memory
+        self._wasi.memory = self._sockets.memory = self.context.memory = memory
 
-    def define(self, functions: ffi.HostFunctions, module: Module) -> None:
-        """Define what the module imports of it."""
+    def define(self, functions: ffi.HostFunctions, module: Module, *, own_clock: bool = False) -> None:
+        """Define what the module imports of it. `own_clock` as for define_wasi."""
         kinds = {(i.module, i.name): module.types[i.type_index] for i in module.imported_functions}
-        define_wasi(functions, {name: kind for (of, name), kind in kinds.items() if of == WASI}, self._wasi)
-        for name in _SOCKET_CALLS:
-            kind = kinds.get((HOST, name))
-            if kind is not None:
-                functions.define(HOST, name, type_of(kind), with_errno(getattr(self._sockets, name), kind))
+        define_wasi(functions, {name: kind for (of, name), kind in kinds.items() if of == WASI}, self._wasi, own_clock=own_clock)
+        for calls, names in ((self._sockets, _SOCKET_CALLS), (self.calls, _MESSAGE_CALLS)):
+            for name in names:
+                kind = kinds.get((HOST, name))
+                if kind is not None:
+                    functions.define(HOST, name, type_of(kind), with_errno(getattr(calls, name), kind))
 
     @staticmethod
     def has(module: str, name: str) -> bool:
         """Whether it has the function that a module imports."""
-        return module == WASI or (module == HOST and name in _SOCKET_CALLS)
+        return module == WASI or (module == HOST and name in _SOCKET_CALLS + _MESSAGE_CALLS)
 
     def stop(self) -> None:
         """Wake whoever waits in a call. From any thread, returns at once."""
@@ -70,4 +75,4 @@ class World:
         """Free all. No thread may be in a call."""
         self.table.close_all()
         self._wasi.close()
-        self.stopped.close()
+        self.messages.forget(self.calls)

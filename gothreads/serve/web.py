@@ -5,10 +5,11 @@
     GET  /api/exports             what there is to call
     POST /api/call/{export}       {"args": […]} → {"result": …}
     POST /api/request/{handler}   the body is the payload, the reply is the body
+    POST /api/signal/{event}      the body is the payload; 202: it is in the queue
 
 Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are),
-405 the wrong method, 413 too large, 422 wrong arguments or an error that the handler returned, 503 all callers busy or the
-module has ended.
+405 the wrong method, 413 too large, 422 wrong arguments or an error that the handler returned, 503 all callers busy, no room
+for an event, or the module has ended.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from gothreads.app import App
-from gothreads.errors import ArgumentError, CallersBusy, GothreadsError, HandlerError, UnknownExport
+from gothreads.errors import ArgumentError, CallersBusy, GothreadsError, HandlerError, QueueFull, UnknownExport, unknown
 from gothreads.state import State
 from gothreads.version import __version__
 
@@ -50,6 +51,7 @@ def web_app(app: App) -> Starlette:
             Route("/api/exports", faces.exports),
             Route("/api/call/{export:path}", faces.call, methods=["POST"]),
             Route("/api/request/{handler:path}", faces.request, methods=["POST"]),
+            Route("/api/signal/{event:path}", faces.signal, methods=["POST"]),
         ],
         exception_handlers={GothreadsError: _gothreads_error, HTTPException: _http_error})
 
@@ -65,7 +67,7 @@ class _Faces:
         return _templates.TemplateResponse(request, "index.html", {
             "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value, "version": __version__,
             "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
-            "handlers": await self._handlers()})
+            "handlers": await self._handlers(), "events": self._app.events})
 
     async def health(self, _request: Request) -> Response:
         running = self._app.state is State.RUNNING
@@ -77,7 +79,7 @@ class _Faces:
         for name in self._app.exports:
             function = self._app.exports[name]
             exports.append(function.signature.to_json() | {"python": str(function.signature)})
-        return JSONResponse({"exports": exports, "handlers": await self._handlers()})
+        return JSONResponse({"exports": exports, "handlers": await self._handlers(), "events": self._app.events})
 
     async def call(self, request: Request) -> Response:
         _check_origin(request)
@@ -90,6 +92,14 @@ class _Faces:
         _check_origin(request)
         reply = await self._begun_in_time(self._app.submit_request(request.path_params["handler"], await _body(request)))
         return Response(reply, media_type="application/json" if _is_json(reply) else "application/octet-stream")
+
+    async def signal(self, request: Request) -> Response:
+        _check_origin(request)
+        name = request.path_params["event"]
+        if name not in self._app.events:  # others would wait for ever, and take up memory
+            raise unknown("event", name, self._app.events)
+        self._app.signal(name, await _body(request), full="raise")
+        return JSONResponse({"queued": True}, 202)
 
     async def _begun_in_time(self, future: Future[Any]) -> Any:
         """The result of a call that has found a caller within the app's `callers_timeout`; else CallersBusy."""
@@ -158,7 +168,7 @@ def _gothreads_error(_request: Request, error: Exception) -> Response:
             return JSONResponse(body | {"known": list(error.known)}, 404)
         case ArgumentError() | HandlerError():
             return JSONResponse(body, 422)
-        case CallersBusy():
+        case CallersBusy() | QueueFull():
             return JSONResponse(body, 503, {"Retry-After": "1"})
         case _:  # the module has ended
             return JSONResponse(body, 503)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gothreads.errors import ModuleError
-from gothreads.signature import Signature
+from gothreads.signature import ImportSignature, Signature
 
 SECTION = "gothreads"
 #: Counts up when modules and hosts of different counts cannot work together.
-ABI = 2
+ABI = 3
 MODELS = ("threaded", "single")
 BUILD_MODES = ("exe", "c-shared")
 _LARGEST = 16 << 20
@@ -20,7 +20,10 @@ _LARGEST = 16 << 20
 
 @dataclass(frozen=True)
 class Metadata:
-    """`handlers`: the program itself uses gothreads/guest. `options`: what the build was told, such as preemption."""
+    """`handlers`: the program itself uses gothreads/guest. `options`: what the build was told, such as preemption.
+
+    `imports`: what the source declares; the linker has dropped those that nothing calls.
+    """
 
     version: str
     go: str
@@ -29,11 +32,13 @@ class Metadata:
     handlers: bool
     exports: tuple[Signature, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    imports: tuple[ImportSignature, ...] = ()
     abi: int = ABI
 
     def encode(self) -> bytes:
         return json.dumps({"abi": self.abi, "version": self.version, "go": self.go, "model": self.model, "buildmode": self.buildmode,
-                           "handlers": self.handlers, "options": dict(self.options), "exports": [e.to_json() for e in self.exports]}).encode()
+                           "handlers": self.handlers, "options": dict(self.options), "exports": [e.to_json() for e in self.exports],
+                           "imports": [i.to_json() for i in self.imports]}).encode()
 
 
 def decode(content: bytes) -> Metadata:
@@ -47,7 +52,8 @@ def decode(content: bytes) -> Metadata:
         if fields.get("abi") != ABI:
             raise ModuleError(f"the module was built by gothreads {fields.get('version')!r:.40} (module format {fields.get('abi')!r:.20}), which "
                               f"this gothreads (format {ABI}) cannot run. Rebuild it: gothreads build")
-        for key, kind in (("version", str), ("go", str), ("model", str), ("buildmode", str), ("handlers", bool), ("options", dict), ("exports", list)):
+        for key, kind in (("version", str), ("go", str), ("model", str), ("buildmode", str), ("handlers", bool), ("options", dict), ("exports", list),
+                          ("imports", list)):
             if not isinstance(fields.get(key), kind):
                 raise ValueError(f"{key!r} is missing, or not a {kind.__name__}")
         if not (fields["version"] + fields["go"]).isprintable():  # they are shown to people
@@ -55,6 +61,6 @@ def decode(content: bytes) -> Metadata:
         if fields["model"] not in MODELS or fields["buildmode"] not in BUILD_MODES:
             raise ValueError("the model or the build mode is not known")
         return Metadata(fields["version"], fields["go"], fields["model"], fields["buildmode"], fields["handlers"],
-                        tuple(Signature.from_json(e) for e in fields["exports"]), fields["options"])
+                        tuple(map(Signature.from_json, fields["exports"])), fields["options"], tuple(map(ImportSignature.from_json, fields["imports"])))
     except (ValueError, RecursionError) as error:
         raise ModuleError(f"the module's section 'gothreads' is malformed: {error}") from None

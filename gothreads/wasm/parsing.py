@@ -10,7 +10,7 @@ from gothreads.wasm.leb import Reader
 def parse(content: bytes, *, outline: bool = False) -> Module:
     """Take a module apart. ModuleError when it is not one, or uses what gothreads cannot read.
 
-    The outline has types, imports, exports and custom sections; code and data stay in `raw`, which is much faster.
+    The outline has types, imports, exports and custom sections; globals, code and data stay in `raw`, which is much faster.
     """
     if not content:
         raise ModuleError("the file is empty")
@@ -38,7 +38,7 @@ def parse(content: bytes, *, outline: bool = False) -> Module:
             if place <= last:
                 raise reader.fail("the section is out of order")
             last = place
-        if outline and section in (Section.CODE, Section.DATA, Section.ELEMENT):
+        if outline and section in (Section.GLOBAL, Section.CODE, Section.DATA, Section.ELEMENT):
             module.raw[section] = reader.rest()
         else:
             _section(module, section, reader)

@@ -15,6 +15,7 @@ Functions are only added at the end, so the indices that Go's linker gave stay g
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from gothreads.errors import ModuleError
@@ -30,18 +31,32 @@ FIRST_FUNCTION_PC = 0x1000
 #: Gaps of fewer bytes between data segments are filled: fewer segments, little waste.
 DATA_GAP = 256
 
-#: Host calls that may wait for a disk, a pipe or a peer. Those that only look something up do not give up their P.
+#: The modules that are imported from and are not the program's own: gothreads' and WASI's.
+HOST, WASI = "gothreads", "wasi_snapshot_preview1"
+#: Their calls that may wait for a disk, a pipe or a peer. Those that only look something up do not give up their P.
 BLOCKING_CALLS = frozenset({
     "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times",
     "fd_pread", "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync", "fd_write",
     "path_create_directory", "path_filestat_get", "path_filestat_set_times", "path_link", "path_open", "path_readlink",
     "path_remove_directory", "path_rename", "path_symlink", "path_unlink_file",
-    "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
+    "poll_oneoff", "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
     # Of gothreads' own: they look names up.
     "sock_dial", "sock_listen",
 })
-#: Packages whose host calls are made by ordinary goroutines. The runtime's own run where there may be no P to give.
-BLOCKING_PACKAGES = frozenset({"syscall", "internal_syscall_unix", "internal_poll", "os", "net", "gothreads_guest"})
+#: How many parameters such a call may have: what the collector looks through for their pointers has so many words (build/edits.py).
+MOST_PARAMETERS = 64
+
+_LEB = rb"[\x80-\xff]*[\0-\x7f]"
+#: What Go makes of a //go:wasmimport (cmd/internal/obj/wasm: genWasmImportWrapper), the same in 1.25 to 1.27: it loads its arguments from
+#: the stack, calls, stores the result, pops the return address.
+_IMPORT_WRAPPER = re.compile(
+    rb"(?:\x01\x01\x7f|\x02\x01\x7f\x01[\x7c-\x7e])"                       # locals: SP, and the result
+    rb"\x23\0\x21\x01"                                                     # SP into its local
+    rb"(?:\x20\x01(?:\x28\x02|\x29\x03|\x2a\x02|\x2b\x03|\x2d\0)" + _LEB + rb")*"  # load each argument
+    rb"\x10(" + _LEB + rb")"                                               # call the import
+    rb"\x23\0\x21\x01"
+    rb"(?:\xad?\x21\x02\x20\x01\x20\x02(?:\x3e\x02|\x37\x03|\x38\x02|\x39\x03|\x3c\0)" + _LEB + rb")?"  # store the result
+    rb"\x20\x01\x41\x08\x6a\x22\x01\x24\0\x41\0\x0f\0\x0b", re.DOTALL)             # SP += 8, return 0
 
 
 def rewrite(module: Module) -> Module:
@@ -153,7 +168,7 @@ class _Rewrite:
                 raise ModuleError(f"internal/runtime/atomic.{function} is not known: is this Go version supported?")
         # func futexWait(addr *uint32, val uint32, ns int64) int32. The order is the invariant: the address is noted before
         # the flag is looked at; the host sets the flag before it reads the addresses, and reads them again until all have left.
-        stopped = self.host[("gothreads", "stopped")]
+        stopped = self.host[(HOST, "stopped")]
         check = code.i32_const(layout.STOP_FLAG) + code.atomic(0x10, 4) + code.IF + code.call(stopped) + code.UNREACHABLE + code.END
         note = code.global_get(self.parked) + code.argument(8, 4) + code.atomic(0x17, 4)
         forget = code.global_get(self.parked) + code.i32_const(0) + code.atomic(0x17, 4)
@@ -178,22 +193,43 @@ class _Rewrite:
 
         Before that: a socket's calls do not wait (they are EAGAIN then, and Go polls), and one that gave up its P while it waits
         for the interpreter's lock would only bring more threads to wait for that. So for sockets it is the old body, and no more.
+
+        What the program itself imports may block too. (The runtime's own calls run where there may be no P to give.)
         """
-        imported = {function for _, function in self.host}
-        for title, index in list(self.names.items()):
-            package, _, function = title.rpartition(".")
-            if package not in BLOCKING_PACKAGES or function not in BLOCKING_CALLS or function not in imported:
+        wrappers = self.import_wrappers()
+        titles = {index: title for title, index in self.names.items()}
+        for number, imported in enumerate(self.module.imported_functions):
+            own = imported.module not in (HOST, WASI)
+            if number not in wrappers:
+                if own:
+                    raise ModuleError(f"the Go function that imports {imported.module}.{imported.name} is not as gothreads knows such functions: "
+                                      "is it one for JavaScript hosts, has it a parameter of a SIMD type, or is this Go version not supported?")
                 continue
-            old = self.add_function(f"{title}.call", code.GO_FUNC, self.module.bodies[index - self.imported])
-            pc = (FIRST_FUNCTION_PC + index - self.imported) << 16
+            index = wrappers[number]
+            title = titles.get(index, f"import {number}")
+            parameters = len(self.module.types[imported.type_index].params)
+            if title.startswith("runtime.") or not (own or imported.name in BLOCKING_CALLS) or parameters > MOST_PARAMETERS:
+                continue
+            body = index - self.imported
+            old = self.add_function(f"{title}.call", code.GO_FUNC, self.module.bodies[body])
+            pc = (FIRST_FUNCTION_PC + body) << 16
             push = code.move_sp(-8)
             socket = b""
-            if function.startswith("fd_") or function in ("sock_recv", "sock_send", "sock_shutdown"):
+            if not own and (imported.name.startswith("fd_") or imported.name in ("sock_recv", "sock_send", "sock_shutdown")):
                 socket = (code.argument(8, 4) + code.i32_const(layout.FIRST_SOCKET) + code.I32_GE_U + code.IF
                           + code.i32_const(0) + code.call(old) + code.LEAVE + code.END)
-            self.set_body(title, code.body(
+            self.module.bodies[body] = code.body(
                 socket + push + code.result(0, 8, code.i64_const(pc)) + code.call_go(self.function("runtime.gtImportEnter")) + code.call_go(old)
-                + push + code.i32_const(0) + code.call(self.function("runtime.exitsyscall"))))
+                + push + code.i32_const(0) + code.call(self.function("runtime.exitsyscall")))
+
+    def import_wrappers(self) -> dict[int, int]:
+        """For each imported function, the Go function that does nothing but call it: Go's linker makes an import for each of these."""
+        found = {}
+        for place, body in enumerate(self.module.bodies):
+            match = _IMPORT_WRAPPER.fullmatch(body)
+            if match is not None and (called := Reader(match[1], "code").u32()) < self.imported:
+                found[called] = self.imported + place
+        return found
 
     def wrap_exports(self) -> None:
         exports, self.module.exports = self.module.exports, []
@@ -236,7 +272,7 @@ class _Rewrite:
         # The monotonic clock of this instance's store, without the offset.
         scratch = code.i32_const(layout.CLOCK_SCRATCH)
         self.add_entry("gt_read_clock", FuncType(b"", code.I64), code.body(
-            code.i32_const(1) + code.i64_const(0) + scratch + code.call(self.host[("wasi_snapshot_preview1", "clock_time_get")]) + code.DROP
+            code.i32_const(1) + code.i64_const(0) + scratch + code.call(self.host[(WASI, "clock_time_get")]) + code.DROP
             + scratch + code.i64_load(0)))
 
     def add_names(self) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.signatures import read_signatures
+from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.errors import BuildError
-from gothreads.signature import Parameter, Signature
+from gothreads.signature import ImportSignature, Parameter, Signature
 
 Read = Callable[..., list[Signature]]
 
@@ -41,7 +41,7 @@ def read(go: Path, cache: Path, tmp_path: Path) -> Read:
         files = [tmp_path / f"f{number}.go" for number in range(len(sources))]
         for file, source in zip(files, sources, strict=True):
             file.write_text(source, encoding="utf-8")
-        return read_signatures(go, files, cache)
+        return list(read_signatures(go, files, cache).exports)
 
     return read
 
@@ -142,7 +142,7 @@ def test_same_type_name_in_two_folders(go: Path, cache: Path, tmp_path: Path) ->
         (tmp_path / folder / "export.go").write_text(f"package p\n//go:wasmexport {folder}\nfunc f(t T) {{}}\n")
         (tmp_path / folder / "type.go").write_text(f"package p\ntype T {underlying}\n")
         files += [tmp_path / folder / "type.go", tmp_path / folder / "export.go"]
-    assert [str(signature) for signature in read_signatures(go, files, cache)] == [
+    assert [str(signature) for signature in read_signatures(go, files, cache).exports] == [
         "a(t: int32) -> None",
         "b(t: string) -> None",
     ]
@@ -216,8 +216,8 @@ def test_without_the_directive_nothing_is_built(tmp_path: Path) -> None:
     file = tmp_path / "main.go"
     file.write_text("package main\nfunc main() {}\n")
     cache = tmp_path / "cache"
-    assert read_signatures(tmp_path / "no-go-here", [file], cache) == []
-    assert read_signatures(tmp_path / "no-go-here", [], cache) == []
+    assert read_signatures(tmp_path / "no-go-here", [file], cache) == Signatures()
+    assert read_signatures(tmp_path / "no-go-here", [], cache) == Signatures()
     assert not cache.exists()
 
 
@@ -239,7 +239,7 @@ def test_user_settings_do_not_reach_the_reader(go: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("GOENV", str(saved))
     file = tmp_path / "main.go"
     file.write_text("package main\n//go:wasmexport f\nfunc f() {}\n")
-    assert [s.name for s in read_signatures(go, [file], tmp_path / "cache")] == ["f"]
+    assert [s.name for s in read_signatures(go, [file], tmp_path / "cache").exports] == ["f"]
 
 
 def test_reader_is_built_once_and_by_many_threads_safely(
@@ -251,7 +251,7 @@ def test_reader_is_built_once_and_by_many_threads_safely(
     cache = Path("made/here")  # relative: is taken from the working folder, not from go's
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: read_signatures(go, [file], cache), range(4)))
-    assert [[s.name for s in signatures] for signatures in results] == [["f"]] * 4
+    assert [[s.name for s in signatures.exports] for signatures in results] == [["f"]] * 4
     [reader] = cache.iterdir()
     built = reader.stat()
     assert read_signatures(go, [file], cache) == results[0]
@@ -270,6 +270,55 @@ def test_failures_are_build_errors(go: Path, cache: Path, tmp_path: Path) -> Non
     failing.chmod(0o755)
     with pytest.raises(BuildError, match="failing-go failed:\nit cannot"):
         read_signatures(failing, [file], cache)
+
+
+def imports_of(go: Path, cache: Path, folder: Path, source: str) -> list[ImportSignature]:
+    file = folder / "f0.go"
+    file.write_text(source, encoding="utf-8")
+    return list(read_signatures(go, [file], cache).imports)
+
+
+def test_an_import_has_its_module(go: Path, cache: Path, tmp_path: Path) -> None:
+    source = """package main
+
+type level int32
+
+// log writes a line.
+//
+//go:wasmimport env write-line
+//go:noescape
+func log(at level, text string) bool
+//go:wasmimport a f
+func f(*byte, uintptr)
+"""
+    assert imports_of(go, cache, tmp_path, source) == [
+        ImportSignature("f", "func f(*byte, uintptr)", "f", "main", "", (Parameter("arg0", "pointer"), Parameter("arg1", "uintptr")), None, "f0.go:11", "a"),
+        ImportSignature("write-line", "func log(at level, text string) bool", "log", "main", "log writes a line.\n",
+                        (Parameter("at", "int32"), Parameter("text", "string")), "bool", "f0.go:9", "env"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "package main\n//go:wasmimport env\nfunc f()\n",
+        "package main\n//go:wasmimport env f g\nfunc f()\n",
+        "package main\n//go:wasmimport env f\nfunc f() {}\n",
+        "package main\n//go:wasmimport env f\nvar v int32\nfunc f()\n",
+        "package main\n// //go:wasmimport env f\nfunc f()\n",
+        "package main\nfunc f()\n",
+    ],
+)
+def test_not_an_import(go: Path, cache: Path, tmp_path: Path, source: str) -> None:
+    assert imports_of(go, cache, tmp_path, source) == []
+
+
+def test_exports_and_imports_of_one_file_are_told_apart(go: Path, cache: Path, tmp_path: Path) -> None:
+    file = tmp_path / "main.go"
+    file.write_text("package main\n//go:wasmexport f\nfunc f() { g() }\n//go:wasmimport env f\nfunc g()\n")
+    found = read_signatures(go, [file], cache)
+    assert [(s.name, s.function) for s in found.exports] == [("f", "f")]
+    assert [(s.module, s.name, s.function) for s in found.imports] == [("env", "f", "g")]
 
 
 ADD = Signature(
@@ -332,6 +381,16 @@ def test_missing_key(key: str) -> None:
 def test_malformed_signature(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Signature.from_json({**ADD.to_json(), **changes})
+    with pytest.raises(ValueError, match=message):
+        ImportSignature.from_json({**ADD.to_json(), "module": "env", **changes})
+
+
+def test_an_import_round_trip_and_its_module_is_checked() -> None:
+    fields = {**ADD.to_json(), "module": "env"}
+    assert ImportSignature.from_json(json.loads(json.dumps(fields))).to_json() == fields
+    for module in ("", "a b", 3, None):
+        with pytest.raises(ValueError, match="'module' must be a"):
+            ImportSignature.from_json({**fields, "module": module})
 
 
 @pytest.mark.parametrize("value", [None, [], "add", 1])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import gothreads
 from gothreads.serve import web
 from gothreads.serve.web import web_app
-from tests.conftest import wait_until
+from tests.conftest import built, wait_until
 
 Talk = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
 
@@ -227,3 +227,25 @@ def test_busy_callers_give_503_and_the_page_is_still_shown(calls: Path, monkeypa
             busy.close()
             assert {r.status_code for r in await asyncio.gather(*hanging)} == {503}
         talk(busy, conversation)
+
+
+def test_events_are_sent_to_a_module_that_asked_for_them() -> None:
+    with gothreads.open(built("talk"), event_queue=2) as app:
+        wait_until(lambda: app.events == ["number", "text"])
+        assert ask(app, "GET", "/api/exports").json()["events"] == ["number", "text"]
+        sent = ask(app, "POST", "/api/signal/text", content="hello")
+        assert (sent.status_code, sent.json()) == (202, {"queued": True})
+        app.wait_idle(10)
+        assert app.request("kept") == b"hello"
+        unknown = ask(app, "POST", "/api/signal/nobody", content="x")
+        assert (unknown.status_code, unknown.json()["known"]) == (404, ["number", "text"])
+        assert "POST /api/signal/text" in ask(app, "GET", "/").text
+
+
+def test_an_event_for_which_there_is_no_room_is_told_to_come_later() -> None:
+    with gothreads.open(built("talk", model="single"), event_queue=2) as app:  # which takes events in calls only
+        app.wait_idle(10)  # the goroutines that packages began have asked
+        replies = [ask(app, "POST", "/api/signal/text", content="x") for _ in range(3)]
+        assert [reply.status_code for reply in replies] == [202, 202, 503]
+        assert replies[2].headers["Retry-After"] == "1"
+        assert "no room" in replies[2].json()["error"]

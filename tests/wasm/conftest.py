@@ -1,4 +1,4 @@
-"""What Go's linker made of `calls` (with the overlay), before gothreads rewrites it."""
+"""What Go's linker made of programs (with the overlay), before gothreads rewrites it: `calls`, unless it says otherwise."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ from gothreads.wasm.parsing import parse
 from tests.conftest import built
 
 
-@pytest.fixture(scope="session")
-def linked(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def _linked(name: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     cache: Path = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GOTHREADS_CACHE", str(cache))
-        built("calls")
+        built(name)
     (file,) = cache.glob("linked/*/linked.wasm")
     return file.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def linked(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return _linked("calls", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def linked_hostcalls(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Of a program that imports functions of its own."""
+    return _linked("hostcalls", tmp_path_factory)
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gothreads.errors import ModuleError
-from gothreads.signature import Parameter, Signature
+from gothreads.signature import ImportSignature, Parameter, Signature
 from gothreads.wasm.metadata import ABI, Metadata, decode
 
 ADD = Signature("add", "func add(a, b int32) int32", "add", "main", "adds\n", (Parameter("a", "int32"), Parameter("b", "int32")), "int32", "main.go:3")
-GOOD = Metadata("0.1.0", "go1.27.3", "threaded", "exe", True, (ADD,), {"preemption": True})
+LOG = ImportSignature("log", "func log(text string)", "log", "main", "", (Parameter("text", "string"),), None, "main.go:9", "env")
+GOOD = Metadata("0.1.0", "go1.27.3", "threaded", "exe", True, (ADD,), {"preemption": True}, (LOG,))
 FIELDS: dict[str, Any] = json.loads(GOOD.encode())
 
 anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inner: st.lists(inner, max_size=3)
@@ -58,6 +59,12 @@ def test_a_field_of_any_value_is_understood_or_refused_in_one_line(key: str, val
 @given(st.sampled_from(sorted(ADD.to_json())), anything)
 def test_an_export_with_a_field_of_any_value_is_understood_or_refused_in_one_line(key: str, value: object) -> None:
     understood_or_refused(json.dumps(FIELDS | {"exports": [ADD.to_json() | {key: value}]}).encode())
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from(sorted(LOG.to_json())), anything)
+def test_an_import_with_a_field_of_any_value_is_understood_or_refused_in_one_line(key: str, value: object) -> None:
+    understood_or_refused(json.dumps(FIELDS | {"imports": [LOG.to_json() | {key: value}]}).encode())
 
 
 @pytest.mark.parametrize("key", sorted(FIELDS.keys() - {"abi"}))

@@ -13,10 +13,10 @@ from gothreads.host.engine import new_engine
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm import code
 from gothreads.wasm.atomics import BODIES, PACKAGE
-from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, Import, Kind, Limits, Module
-from gothreads.wasm.leb import Reader
+from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, FuncType, Import, Kind, Limits, Module
+from gothreads.wasm.leb import Reader, uleb
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.rewrite import INTERNAL, rewrite
+from gothreads.wasm.rewrite import INTERNAL, MOST_PARAMETERS, rewrite
 
 ENTRIES = {"gt_init_memory", "gt_setup", "gt_thread_start", "gt_attach", "gt_detach", "gt_read_clock"}
 STUBS = {"runtime.futexWait", "runtime.futexWake", "runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread"}
@@ -129,6 +129,38 @@ def test_the_name_section_has_the_added_names_in_order(module: Module, rewritten
     assert {name for _, name in added} >= ENTRIES | {"syscall.fd_write.call", "add"}
     for name in ENTRIES:
         assert functions(rewritten)[name].index == function_names(rewritten)[name]
+
+
+def test_what_the_program_imports_gives_up_its_p_whatever_its_types(linked_hostcalls: bytes) -> None:
+    module = parse(linked_hostcalls)
+    own = {f"{i.module}.{i.name}" for i in module.imported_functions if i.module in ("env", "elsewhere")}
+    assert len(own) == 18
+    assert "env.unused" not in own, "Go's linker drops what nothing calls"
+    added = {name for _, name in names(rewrite(module))} - {name for _, name in names(module)}
+    calls = {name for name in added if name.endswith(".call") and name.startswith(("main.", "hostcalls_other."))}
+    assert len(calls) == len(own) + 1
+    assert {"main.hostAll.call", "main.hostWide.call", "main.hostTick.call", "hostcalls_other.Twice.call"} <= calls
+    assert "main.fdSync.call" in calls, "WASI's calls that may block do too, whoever imports them"
+
+
+def test_the_runtimes_own_calls_keep_their_p(rewritten: Module) -> None:
+    assert not [name for _, name in names(rewritten) if name.startswith("runtime.") and name.endswith(".call")]
+
+
+def test_an_import_whose_go_function_is_not_as_known_is_refused_by_name(linked_hostcalls: bytes) -> None:
+    module = parse(linked_hostcalls)
+    index = function_names(module)["main.hostLog"] - len(module.imported_functions)
+    module.bodies[index] = module.bodies[index][:-1] + b"\x01\x0b"  # a nop before the end
+    with pytest.raises(ModuleError, match=r"the Go function that imports env\.log is not as gothreads knows such functions"):
+        rewrite(module)
+
+
+def test_an_import_with_more_parameters_than_the_collector_looks_through_keeps_its_p(linked_hostcalls: bytes) -> None:
+    module = parse(linked_hostcalls)
+    place = next(n for n, i in enumerate(module.imports) if i.name == "wide")
+    module.types.append(FuncType(code.I32 * (MOST_PARAMETERS + 1), code.I64))
+    module.imports[place] = replace(module.imports[place], description=uleb(len(module.types) - 1))
+    assert "main.hostWide.call" not in {name for _, name in names(rewrite(module))}
 
 
 def test_a_module_without_the_overlay_is_refused_with_what_to_do(calls_single: Path) -> None:

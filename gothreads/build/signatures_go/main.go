@@ -1,4 +1,4 @@
-// Signatures prints, as JSON, the Go signatures of the functions a program exports to its host.
+// Signatures prints, as JSON, the Go signatures of the functions a program exports to its host, and imports from it.
 //
 //	signatures FILE.go...
 //
@@ -27,8 +27,9 @@ type parameter struct {
 }
 
 type signature struct {
-	Name     string      `json:"name"` // of the export
-	Go       string      `json:"go"`   // the declaration on one line, without its body
+	Module   string      `json:"module,omitempty"` // of the import
+	Name     string      `json:"name"`             // of the export or import
+	Go       string      `json:"go"`               // the declaration on one line, without its body
 	Function string      `json:"function"`
 	Package  string      `json:"package"`
 	Doc      string      `json:"doc"`
@@ -60,12 +61,14 @@ func main() {
 		packages[id].collect(file)
 	}
 
-	signatures := []signature{} // not nil, which would be null in JSON
+	all := signatures{[]signature{}, []signature{}} // not nil, which would be null in JSON
 	for _, file := range files {
-		signatures = append(signatures, exports(fset, file, packages[packageOf(fset, file)])...)
+		all.add(fset, file, packages[packageOf(fset, file)])
 	}
-	slices.SortStableFunc(signatures, func(a, b signature) int { return cmp.Compare(a.Name, b.Name) })
-	if err := json.NewEncoder(os.Stdout).Encode(signatures); err != nil {
+	for _, list := range [][]signature{all.Exports, all.Imports} {
+		slices.SortStableFunc(list, func(a, b signature) int { return cmp.Or(cmp.Compare(a.Module, b.Module), cmp.Compare(a.Name, b.Name)) })
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(all); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -74,46 +77,58 @@ func packageOf(fset *token.FileSet, file *ast.File) packageID {
 	return packageID{filepath.Dir(fset.File(file.Package).Name()), file.Name.Name}
 }
 
-// exports lists the exported functions of a file.
-func exports(fset *token.FileSet, file *ast.File, decls typeDecls) []signature {
-	var list []signature
-	comments := file.Comments
-	for _, decl := range file.Decls {
-		// Like the compiler, take the directive from anywhere between the previous declaration and this
-		// one: a blank line may separate it from the function, and then it is not in the doc comment.
-		export := ""
-		for ; len(comments) > 0 && comments[0].Pos() < decl.End(); comments = comments[1:] {
-			if comments[0].Pos() < decl.Pos() {
-				export = cmp.Or(exportName(comments[0]), export)
-			}
-		}
-		if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv == nil && export != "" {
-			position := fset.PositionFor(fn.Pos(), false) // as in the file, whatever //line says
-			list = append(list, signature{
-				Name:     export,
-				Go:       "func " + fn.Name.Name + strings.TrimPrefix(types.ExprString(fn.Type), "func"),
-				Function: fn.Name.Name,
-				Package:  file.Name.Name,
-				Doc:      fn.Doc.Text(),
-				Params:   decls.parameters(fn.Type.Params),
-				Result:   decls.result(fn.Type.Results),
-				Position: fmt.Sprintf("%s:%d", filepath.Base(position.Filename), position.Line),
-			})
-		}
-	}
-	return list
+type signatures struct {
+	Exports []signature `json:"exports"`
+	Imports []signature `json:"imports"`
 }
 
-// exportName returns the NAME of the last //go:wasmexport NAME in a comment, or "".
-func exportName(group *ast.CommentGroup) string {
-	name := ""
-	for _, comment := range group.List {
-		text, ok := strings.CutPrefix(comment.Text, "//go:wasmexport ")
-		if fields := strings.Fields(text); ok && len(fields) == 1 { // the compiler refuses others
-			name = fields[0]
+// add adds the exported and imported functions of a file.
+func (all *signatures) add(fset *token.FileSet, file *ast.File, decls typeDecls) {
+	comments := file.Comments
+	for _, decl := range file.Decls {
+		// Like the compiler, take directives from anywhere between the previous declaration and this
+		// one: a blank line may separate them from the function, and then they are not in the doc comment.
+		var exported, imported []string
+		for ; len(comments) > 0 && comments[0].Pos() < decl.End(); comments = comments[1:] {
+			if comments[0].Pos() < decl.Pos() {
+				exported = directive(comments[0], "//go:wasmexport ", 1, exported)
+				imported = directive(comments[0], "//go:wasmimport ", 2, imported)
+			}
+		}
+		fn, ok := decl.(*ast.FuncDecl)
+		if !ok || fn.Recv != nil {
+			continue
+		}
+		position := fset.PositionFor(fn.Pos(), false) // as in the file, whatever //line says
+		found := signature{
+			Go:       "func " + fn.Name.Name + strings.TrimPrefix(types.ExprString(fn.Type), "func"),
+			Function: fn.Name.Name,
+			Package:  file.Name.Name,
+			Doc:      fn.Doc.Text(),
+			Params:   decls.parameters(fn.Type.Params),
+			Result:   decls.result(fn.Type.Results),
+			Position: fmt.Sprintf("%s:%d", filepath.Base(position.Filename), position.Line),
+		}
+		switch {
+		case exported != nil:
+			found.Name = exported[0]
+			all.Exports = append(all.Exports, found)
+		case imported != nil && fn.Body == nil:
+			found.Module, found.Name = imported[0], imported[1]
+			all.Imports = append(all.Imports, found)
 		}
 	}
-	return name
+}
+
+// directive returns the words after the last directive of that prefix in a comment, or those that were known before.
+func directive(group *ast.CommentGroup, prefix string, count int, known []string) []string {
+	for _, comment := range group.List {
+		text, ok := strings.CutPrefix(comment.Text, prefix)
+		if words := strings.Fields(text); ok && len(words) == count { // the compiler refuses others
+			known = words
+		}
+	}
+	return known
 }
 
 // collect adds the types that a file declares.
@@ -147,7 +162,7 @@ func (decls typeDecls) result(fields *ast.FieldList) *string {
 	if fields.NumFields() == 0 {
 		return nil
 	}
-	result := decls.resolve(fields.List[0].Type) // Go exports no function with more
+	result := decls.resolve(fields.List[0].Type) // Go exports and imports no function with more
 	return &result
 }
 
@@ -175,5 +190,5 @@ func predeclared(name string) string {
 	case "rune":
 		return "int32"
 	}
-	return "?" // another package's, or none that Go exports
+	return "?" // another package's, or none that crosses
 }

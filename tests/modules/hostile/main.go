@@ -105,6 +105,8 @@ func main() {
 		files[0].Close()
 		_, err := os.ReadFile("/m/file")
 		fmt.Println(err)
+	default:
+		messages(os.Args[1])
 	}
 }
 

@@ -3,6 +3,7 @@
 package runtime
 
 import (
+	"internal/stringslite"
 	"unsafe"
 )
 
@@ -63,8 +64,12 @@ func count(c *counts) {
 		case _Gwaiting, _Gpreempted:
 			c.waiting++
 			switch gp.waitreason {
-			// For the collector, or for the world, which may be stopped for this very count; or for a peer.
-			case waitReasonIOWait, waitReasonSemacquire, waitReasonWaitForGCCycle, waitReasonGCAssistWait, waitReasonGCAssistMarking,
+			case waitReasonIOWait: // for a peer
+				if !readsQueue(gp) {
+					c.busy++
+				}
+			// For the collector, or for the world, which may be stopped for this very count.
+			case waitReasonSemacquire, waitReasonWaitForGCCycle, waitReasonGCAssistWait, waitReasonGCAssistMarking,
 				waitReasonStoppingTheWorld, waitReasonGarbageCollection:
 				c.busy++
 			}
@@ -82,6 +87,12 @@ func count(c *counts) {
 	if gcphase != _GCoff {
 		c.busy++
 	}
+}
+
+// readsQueue says whether a goroutine is one of gothreads/guest's that wait for events or replies, of which the host knows.
+func readsQueue(gp *g) bool {
+	f := findfunc(gp.startpc)
+	return f.valid() && stringslite.HasPrefix(funcname(f), "gothreads/guest.")
 }
 
 // gothreadsBlocked says whether a caller's goroutine waits for another.

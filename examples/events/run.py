@@ -1,0 +1,210 @@
+"""Plays an order desk: a Go program that is told of events, asks Python, and waits for answers that come late and out of order.
+
+    sender (a thread)  app.signal("order", …)   ─▶  main receives from guest.Events("order")
+                                                    a goroutine an order: guest.Call("price"), guest.Call("reserve")
+    price (coroutine), reserve (Future)         ◀─  … answered seconds later, in any order
+    outcome, tick                               ◀─  guest.Call("outcome"), guest.Notify("tick")
+    app.exports.revenue()                       ─▶  an export, at any time
+
+It is stopped in the middle of that, and then accounts for every order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gothreads
+
+EXAMPLES = """examples:
+  python examples/events/run.py
+  python examples/events/run.py --seconds 5 --rate 20 --slowest 1
+  python examples/events/run.py --model single      stock Go: what waits until somebody calls?
+  python examples/events/run.py --json | jq .outcomes"""
+
+PRICES = {"nuts": 3, "bolts": 5, "springs": 40, "gears": 1250, "anvils": 19900}  # cents
+WANTED = [*PRICES, "ghosts"]  # which nobody sells
+
+
+@dataclass
+class Account:
+    """What Python has seen of all orders; `closing` is what Go says when it stops. Lists only grow, from many threads."""
+
+    signalled: list[int] = field(default_factory=list)
+    outcomes: list[dict[str, Any]] = field(default_factory=list)
+    closing: list[dict[str, int]] = field(default_factory=list)
+
+    def faults(self) -> list[str]:
+        """What does not add up."""
+        settled = Counter(outcome["order"] for outcome in self.outcomes)
+        taken = sum(totals["taken"] for totals in self.closing)
+        found = [f"order {order} has {count} outcomes" for order, count in settled.items() if count > 1]
+        found += [f"order {order} was never sent" for order in settled.keys() - set(self.signalled)]
+        if not self.closing:
+            found.append("the desk has not said what it did")
+        if taken != len(settled):
+            found.append(f"the desk took {taken} orders, but {len(settled)} have an outcome")
+        if (revenue := sum(o["cents"] for o in self.outcomes)) != sum(totals["revenue"] for totals in self.closing):
+            found.append(f"accepted orders bring {revenue} cents, the desk says otherwise")
+        return found
+
+    def numbers(self) -> dict[str, int]:
+        """Orders by what has become of them. Those that were not taken were still in the queue when the desk closed."""
+        verdicts = Counter(str(outcome["verdict"]) for outcome in self.outcomes)
+        return {verdict: verdicts[verdict] for verdict in ("accepted", "refused", "withdrawn", "returned")} | {
+            "not taken": len(self.signalled) - len(self.outcomes)}
+
+
+class Play:
+    """Everything on Python's side. `slowest`: the seconds that an answer takes at the most."""
+
+    def __init__(self, model: str, rate: float, slowest: float, seed: int | None, quiet: bool) -> None:
+        self.account = Account()
+        self._model, self._rate, self._slowest, self._quiet = model, rate, slowest, quiet
+        self._random = random.Random(seed)
+        self._begun = time.monotonic()
+        self._printing = threading.Lock()
+        self._over = threading.Event()
+        self._shelves: list[tuple[float, Future[str], str]] = []  # when stock is known, for whom, what they want
+
+    def say(self, who: str, what: str) -> None:
+        """A line of the time line."""
+        if not self._quiet:
+            with self._printing:
+                print(f"{time.monotonic() - self._begun:6.2f} s  {who:7} {what}", flush=True)
+
+    # What Go calls. Each answers in its own way.
+
+    async def price(self, payload: bytes) -> str:
+        """A coroutine: thousands may wait at a time. What it raises is an error in Go; Go may cancel it."""
+        item = payload.decode()
+        await asyncio.sleep(self._delay())
+        if item not in PRICES:
+            raise LookupError(f"nobody sells {item}")
+        return str(PRICES[item])
+
+    def reserve(self, payload: bytes) -> Future[str]:
+        """A plain function that returns a Future: somebody else, here a thread, has the answer later."""
+        answer: Future[str] = Future()
+        self._shelves.append((time.monotonic() + self._delay(), answer, payload.decode()))
+        return answer
+
+    def outcome(self, payload: bytes) -> None:
+        """A plain function: its return is the answer."""
+        outcome = json.loads(payload)
+        self.account.outcomes.append(outcome)
+        euros = f"{outcome['cents'] / 100:.2f}" if outcome["verdict"] == "accepted" else outcome["why"].replace("\n", "; ")
+        self.say("Go", f"order {outcome['order']:3} is {outcome['verdict']}: {euros}")
+
+    def tick(self, payload: bytes) -> None:
+        """What Go says each second, with guest.Notify: it does not wait."""
+        t = json.loads(payload)
+        self.say("Go", f"tick: {t['taken']} taken, {t['open']} open, {t['accepted']} accepted; {t['audits']} audits in the background")
+
+    def closed(self, payload: bytes) -> None:
+        """The module's hook `stop` is at its end."""
+        self.account.closing.append(json.loads(payload))
+
+    # Threads.
+
+    def warehouse(self) -> None:
+        """Answers what `reserve` was asked, when it is time."""
+        while not self._over.wait(0.01):
+            now = time.monotonic()
+            for ready in [shelf for shelf in self._shelves if shelf[0] <= now]:
+                self._shelves.remove(ready)
+                _, answer, wanted = ready
+                if answer.set_running_or_notify_cancel():  # otherwise Go does not want to know any more
+                    item, count = wanted.split()
+                    if int(count) > 9:
+                        answer.set_exception(LookupError(f"there are not {count} {item}"))
+                    else:
+                        answer.set_result("reserved")
+
+    def customers(self, app: gothreads.App) -> None:
+        """Send orders, and now and then change their minds."""
+        order = 0
+        with contextlib.suppress(gothreads.GothreadsError):  # the end, which `run` is told too
+            while not self._over.wait(1 / self._rate):
+                order += 1
+                item, count = self._random.choice(WANTED), self._random.randint(1, 10)
+                self.say("Python", f"order {order:3}: {count} {item}")
+                if app.signal("order", json.dumps({"id": order, "item": item, "count": count})):
+                    self.account.signalled.append(order)
+                if order % 7 == 0:
+                    app.signal("withdraw", str(order - 1))
+
+    def run(self, seconds: float) -> None:
+        """The whole play."""
+        handlers = {"price": self.price, "reserve": self.reserve, "outcome": self.outcome, "tick": self.tick, "closed": self.closed}
+        env = {} if self._model == "threaded" else {"BEGIN_MAIN": "1"}
+        with gothreads.open(Path(__file__).parent, model=self._model, handlers=handlers, env=env) as app:
+            self._begun = time.monotonic()
+            self.say("", f"the desk is open ({self._model})")
+            threads = [threading.Thread(target=self.warehouse, daemon=True), threading.Thread(target=self.customers, args=(app,), daemon=True)]
+            for thread in threads:
+                thread.start()
+            try:
+                while (left := self._begun + seconds - time.monotonic()) > 0:
+                    time.sleep(min(left, 0.7))
+                    if self._model in ("single", "pool"):  # which stand still unless somebody calls
+                        self.say("Python", "lets the module run until it waits")
+                        app.wait_idle()
+                    self.say("Python", f"asks: revenue {app.exports.revenue() / 100:.2f}, {app.exports.waiting()} orders waiting")
+            except KeyboardInterrupt:
+                self.say("", "Ctrl-C")
+            finally:
+                self.say("", "closing, in the middle of it all")
+                closing = time.monotonic()
+                app.close()
+                self._over.set()
+                for thread in threads:
+                    thread.join()
+                self.say("", f"closed in {(time.monotonic() - closing) * 1e3:.0f} ms")
+
+    def _delay(self) -> float:
+        return self._random.uniform(0.1, 1) * self._slowest
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: every order is accounted for."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10, help="how long the desk is open (%(default)s)")
+    parser.add_argument("--rate", type=float, default=3, help="orders a second (%(default)s)")
+    parser.add_argument("--slowest", type=float, default=3, help="seconds that an answer takes at the most (%(default)s)")
+    parser.add_argument("--model", choices=["threaded", "single", "idle", "pool"], default="threaded", help="how the module is run (%(default)s)")
+    parser.add_argument("--seed", type=int, help="the same orders and delays each time")
+    parser.add_argument("--json", action="store_true", help="no time line; the account as JSON")
+    arguments = parser.parse_args(argv)
+    for name in ("seconds", "rate", "slowest"):
+        if getattr(arguments, name) <= 0:
+            parser.error(f"--{name} must be above 0")
+    play = Play(arguments.model, arguments.rate, arguments.slowest, arguments.seed, arguments.json)
+    try:
+        play.run(arguments.seconds)
+    except gothreads.GothreadsError as error:
+        print(f"events: {error}", file=sys.stderr)
+        return 1
+    account, faults = play.account, play.account.faults()
+    if arguments.json:
+        print(json.dumps({"signalled": len(account.signalled), "outcomes": account.numbers(), "closing": account.closing, "faults": faults}, indent=2))
+    else:
+        print(f"{len(account.signalled)} orders: {', '.join(f'{count} {what}' for what, count in account.numbers().items())}")
+    for fault in faults:
+        print(f"events: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""How a module ended, as an error: from an exit code, a trap, or what a Python function that it called raised.
+
+`name` is the module's, `stderr` what it wrote last.
+"""
+
+from __future__ import annotations
+
+from gothreads.errors import GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError
+from gothreads.host import ffi
+from gothreads.host.wasi_calls import ExitRequested
+
+
+def of_exit(name: str, code: int, stderr: str) -> GuestExit:
+    """main returned, or os.Exit, or a panic."""
+    if code == 2 and (reason := _panic(stderr)):
+        return GuestPanic(f"{name}: the module has ended: {reason}", code, stderr)
+    how = "main returned, or os.Exit(0)" if code == 0 else f"exit code {code}"
+    return GuestExit(f"{name}: the module has ended: {how}", code, stderr if code else "")
+
+
+def of_trap(name: str, trap: ffi.Trap, stderr: str, stack: int) -> GuestError:
+    """`stack` is the limit on it, in bytes."""
+    if trap.exit_code is not None:
+        return of_exit(name, trap.exit_code, stderr)
+    if "unreachable" in trap.message and _panic(stderr):
+        return of_exit(name, 2, stderr)  # in a library, Go's panics end with abort instead of exit
+    message = trap.message
+    if "stack exhausted" in message:
+        message += f" (each thread has {stack >> 20} MiB for it: Limits(stack=...))"
+    return GuestTrap(f"{name}: the module trapped: {message}", 134, stderr, trap.frames)
+
+
+def of_host_function(name: str, error: BaseException, stderr: str) -> GuestError:
+    """An exit is none of a host function's faults; all else is."""
+    if isinstance(error, ExitRequested):
+        return of_exit(name, error.code, stderr)
+    cause = HostFunctionError(f"{name}: a Python function that the module called raised {words(error)}", 134, stderr)
+    cause.__cause__ = error
+    return cause
+
+
+def words(error: BaseException) -> str:
+    """An exception in words, even one that cannot say them."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
+def _panic(stderr: str) -> str | None:
+    """The line that says what a panic was."""
+    return next((line.strip() for line in stderr.splitlines() if line.startswith(("panic: ", "fatal error: "))), None)

@@ -1,0 +1,128 @@
+"""One instance of a single-threaded module, with a memory and a world of its own: stock Go, or any other module with plain exports.
+
+What runs in it runs on the thread that calls; when the call returns, everything in it stands still. It may be used from any
+thread, by one at a time: whoever makes it sees to that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import wasmtime
+
+from gothreads.errors import InternalError, ModuleError
+from gothreads.exports import Export
+from gothreads.host import ffi
+from gothreads.host.engine import compile_module
+from gothreads.host.functions import HostImports
+from gothreads.host.world import World
+from gothreads.loading import LoadedModule
+from gothreads.shared_memory import BoundedMemory
+from gothreads.slot import Slot
+from gothreads.state import Options
+
+
+class Isolates:
+    """Makes isolates of one module. `engine` is the app's, and so is `host`."""
+
+    def __init__(self, engine: wasmtime.Engine, loaded: LoadedModule, options: Options, host: HostImports) -> None:
+        self._engine, self._loaded, self._options, self._host = engine, loaded, options, host
+        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not World.has(i.module, i.name) and not host.has(i.module, i.name)]
+        if missing:
+            raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
+        compiled = compile_module(engine, loaded.wasm, options.limits.stack)
+        self.module, self.compile_seconds = compiled.module, compiled.seconds
+
+    def new(self, world: World, failed: Callable[[BaseException], str]) -> Isolate:
+        """`failed` as for ffi.HostFunctions. ModuleError when the module cannot be instantiated."""
+        return Isolate(self._engine, self.module, self._loaded, self._options, world, self._host, failed)
+
+    def close(self) -> None:
+        self.module.close()
+
+
+class Isolate:
+    """See above. All methods that run the module raise ffi.Trapped, after which the isolate is of no more use."""
+
+    def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, loaded: LoadedModule, options: Options, world: World,
+                 host: HostImports, failed: Callable[[BaseException], str]) -> None:
+        self._loaded, self.context = loaded.without_code(), world.context
+        self._found: dict[str, ffi.Function] = {}
+        with contextlib.ExitStack() as owned:
+            owned.callback(self._found.clear)
+            linker = wasmtime.Linker(engine)
+            owned.callback(linker.close)
+            linker.allow_shadowing = True
+            linker.define_wasi()
+            functions = ffi.HostFunctions(linker, failed)
+            owned.callback(functions.clear)
+            world.define(functions, loaded.outline, own_clock=loaded.foreign)
+            host.define(functions, world.context)
+            self._store = wasmtime.Store(engine)
+            owned.callback(self._store.close)
+            self._store.set_wasi(options.wasi.local())
+            self._store.set_limits(memory_size=options.limits.memory)
+            self._store.set_epoch_deadline(1)
+            try:
+                self._instance = linker.instantiate(self._store, module)
+            except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+                raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
+            self.memory = StoreMemory(self._store, self._instance.exports(self._store).get("memory"))
+            owned.callback(self.memory.close)
+            world.use(self.memory)
+            self.slot = Slot(self.function, self.memory)
+            self._owned = owned.pop_all()
+
+    def function(self, name: str, count: int) -> ffi.Function:
+        """An export, looked up once."""
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = ffi.function(self._store, self._instance, name, count)
+        return found
+
+    def call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+        """Call an export with converted arguments."""
+        return export.call(self.function(export.name, export.count), converted, self.slot)
+
+    def hook(self, name: str) -> None:
+        """See App."""
+        if (export := self._loaded.hook(name)) is not None:
+            self.call(export, [])
+        elif self._loaded.has_handlers and name in self.slot.handlers():
+            self.slot.request(name, b"")
+
+    def check_idle(self) -> None:
+        """ModuleError when it cannot be run until it is idle."""
+        try:
+            self.function("gothreads_idle", 0)
+        except InternalError:
+            message = f"{self._loaded.name}: the module cannot be run until it is idle: it has no gothreads/guest. Build it with: gothreads build"
+            raise ModuleError(message) from None
+
+    def run_until_idle(self) -> None:
+        """Run the module's goroutines until every one waits, if only for a timer."""
+        self.check_idle()
+        self.function("gothreads_idle", 0)()
+
+    def close(self) -> None:
+        """Free it. No thread may be in it."""
+        self._owned.close()
+
+
+class StoreMemory(BoundedMemory):
+    """A memory that belongs to a store: it may move when it grows, so only whoever is in the isolate may look at it.
+
+    `memory` is what the instance exports by that name; if that is none, this one is empty.
+    """
+
+    def __init__(self, store: wasmtime.Store, memory: object) -> None:
+        super().__init__()
+        self._store, self._memory = store, memory if isinstance(memory, wasmtime.Memory) else None
+
+    def _bounds(self) -> tuple[int, int]:
+        if self._memory is None:
+            return 0, 0
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents), self._memory.data_len(self._store)

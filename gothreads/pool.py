@@ -1,0 +1,285 @@
+"""The model pool: N isolates of a single-threaded module, and a queue of those that are free. What proxy-wasm and Extism users do.
+
+Calls run at the same time, as many as there are isolates; nothing is shared between them, and which one a call gets is chance.
+An isolate whose module ends takes only its own call with it: the next to need it gets a fresh one in its place.
+
+Invariant: a member is in `_free`, or with exactly one thread, or no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gothreads import endings
+from gothreads.app import App
+from gothreads.errors import CallersBusy, GothreadsError, GuestError, MisuseError, NotCallable
+from gothreads.exports import Export
+from gothreads.host import ffi
+from gothreads.host.engine import new_engine
+from gothreads.host.stack import inside
+from gothreads.host.streams import Streams
+from gothreads.host.world import World
+from gothreads.inspector import Goroutine, parse_goroutines
+from gothreads.isolate import Isolate, Isolates
+from gothreads.shared_memory import BoundedMemory
+from gothreads.state import AppStatistics, PoolStatistics, State
+
+T = TypeVar("T")
+
+log = logging.getLogger("gothreads")
+
+
+class _Member:
+    """An isolate with a world and streams of its own; and why it ended, if a host function knows."""
+
+    def __init__(self, app: PoolApp, isolates: Isolates) -> None:
+        self._app = app
+        self.cause: GuestError | None = None
+        self.streams: Streams = app._new_streams(app._streams.stdin)
+        self.world: World = app._new_world(self.streams)
+        try:
+            self.isolate: Isolate = isolates.new(self.world, self._host_function_failed)
+        except BaseException:
+            app._close_world(self.world)
+            raise
+
+    def close(self) -> None:
+        """No thread may be in it."""
+        self.isolate.close()
+        self._app._close_world(self.world)
+
+    def _host_function_failed(self, error: BaseException) -> str:
+        if self.cause is None:
+            self.cause = endings.of_host_function(self._app.loaded.name, error, self.streams.stderr.tail)
+        return endings.words(error)
+
+    def ended(self, trapped: ffi.Trapped) -> GuestError:
+        """Why it did."""
+        app = self._app
+        return self.cause or endings.of_trap(app.loaded.name, trapped.trap, self.streams.stderr.tail, app.options.limits.stack)
+
+
+class PoolApp(App):
+    """See App. `memory` is none: each isolate has one."""
+
+    model = "pool"
+
+    def _make(self) -> None:
+        loaded, options, owned = self.loaded, self.options, self._owned
+        if options.listen:
+            raise MisuseError("listen is for modules that run on: in a pool they stand still between calls, and nobody would accept")
+        if loaded.entry == "_start":
+            raise NotCallable(f"{loaded.name}: the module's main runs to its end, so a pool of it takes no calls. Build it with --buildmode c-shared")
+        self._local = threading.local()  # `member`: the one that the thread is in
+        self._condition = threading.Condition()
+        # Guarded by _condition. `_total` counts members in `_free` and with threads, and those being made.
+        self._free: deque[_Member] = deque()
+        self._total = self._waiting = self._calls = self._replaced = 0
+        self._engine = new_engine(options.limits.stack)
+        owned.callback(self._engine.close)
+        self._isolates = Isolates(self._engine, loaded, options, self._host)
+        owned.callback(self._isolates.close)
+        self.compile_seconds = self._isolates.compile_seconds
+        owned.callback(self._close_members)
+
+    @property
+    def memory(self) -> BoundedMemory:
+        raise NotCallable(f"{self.loaded.name}: in a pool each of the {self.options.instances} instances has a memory of its own")
+
+    def statistics(self) -> AppStatistics:
+        with self._condition:
+            free = list(self._free)
+            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._waiting, self._replaced)
+            size = sum(member.isolate.memory.size for member in free) if self._state is State.RUNNING else 0
+        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory * pool.limit,
+                             self.compile_seconds, pool=pool)
+
+    def _start(self) -> None:
+        def start() -> None:
+            missing = self.options.instances
+            with self._condition:
+                self._total = missing
+            try:
+                while missing:
+                    made = self._new_member()
+                    with self._condition:
+                        self._free.append(made)
+                    missing -= 1
+            finally:
+                with self._condition:
+                    self._total -= missing
+        self._workers.run(start)
+        self._initialized()
+
+    def _new_member(self) -> _Member:
+        """A fresh isolate, initialised and started."""
+        member = _Member(self, self._isolates)
+        inside.depth += 1
+        inside.starting = self
+        try:
+            # A store that was made before the end is trapped by it; one that was made after would run on, and is seen here.
+            if self._cause is not None:
+                raise self._error()
+            if self.loaded.entry is not None:
+                member.isolate.function(self.loaded.entry, 0)()
+            member.isolate.hook("start")
+        except ffi.Trapped as trapped:
+            error = member.ended(trapped) if self._cause is None else self._error()
+            member.close()
+            raise error from error.__cause__
+        except BaseException:
+            member.close()
+            raise
+        finally:
+            inside.starting = None
+            inside.depth -= 1
+        return member
+
+    def _call_back(self, call: Callable[[], Any]) -> Any:
+        # Into the same instance: another would have other state, and all may be in use.
+        if inside.starting is self:  # an instance that takes another's place
+            raise self._too_early()
+        return self._guarded(call) if self._mine() is not None else super()._call_back(call)
+
+    def _mine(self) -> _Member | None:
+        """The member that this thread is in already, in a Python function that it has called."""
+        return getattr(self._local, "member", None)
+
+    def _run(self, work: Callable[[Isolate], T]) -> T:
+        """Do something in a free isolate, or in the one that this thread is in."""
+        mine = self._mine()
+        if mine is None:
+            return self._use(self._take(), work)
+        try:
+            return work(mine.isolate)
+        except ffi.Trapped as trapped:
+            mine.isolate.context.ended = True
+            if self._cause is not None:
+                raise
+            mine.cause = error = mine.ended(trapped)
+            raise error from error.__cause__
+
+    def _use(self, member: _Member, work: Callable[[Isolate], T]) -> T:
+        """Do something in one that was taken, and put it back, or a fresh one in its place."""
+        fit: _Member | None = member
+        try:
+            self._local.member = member
+            try:
+                return work(member.isolate)
+            finally:
+                self._local.member = None
+        except ffi.Trapped as trapped:
+            if self._cause is not None:
+                raise
+            error, fit = member.ended(trapped), None
+            fit = self._replacement(member)
+            raise error from error.__cause__
+        finally:
+            with self._condition:
+                if fit is None:
+                    self._total -= 1
+                else:
+                    self._free.append(fit)
+                self._condition.notify()
+
+    def _take(self) -> _Member:
+        deadline = None if self.options.callers_timeout is None else time.monotonic() + self.options.callers_timeout
+        with self._condition:
+            self._waiting += 1
+            try:
+                while True:
+                    if self._cause is not None:
+                        raise ffi.Trapped(ffi.Trap("the app has ended"))
+                    if self._free:
+                        self._calls += 1
+                        return self._free.pop()
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within "
+                                          f"{self.options.callers_timeout:g} s. Raise `instances`, or call less at once")
+                    self._condition.wait(left)
+            finally:
+                self._waiting -= 1
+
+    def _replacement(self, ended: _Member) -> _Member | None:
+        """For one whose module has ended. When there can be none, that is the end of the app."""
+        with self._condition:
+            self._replaced += 1
+        ended.close()
+        if self._close_wanted:
+            return None
+        try:
+            return self._new_member()
+        except Exception as error:  # the system's too: no descriptors, no memory. Or the app has ended: that stays the first cause
+            self._end(error if isinstance(error, GothreadsError) else GothreadsError(f"{self.loaded.name}: cannot make another instance: {error}"))
+            return None
+
+    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+        return self._run(lambda isolate: isolate.call(export, converted))
+
+    def _request(self, handler: str, payload: bytes) -> bytes:
+        return self._run(lambda isolate: isolate.slot.request(handler, payload))
+
+    def _handlers(self) -> list[str]:
+        return self._run(lambda isolate: isolate.slot.handlers())
+
+    def _hook(self, name: str) -> None:
+        """`start` was called when an instance was made; `stop` is for those that no call is in."""
+        def stop(isolate: Isolate) -> list[None]:
+            isolate.hook(name)
+            return []
+        if name == "stop":
+            self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, error))
+
+    def _goroutines(self, timeout: float | None) -> list[Goroutine]:
+        """Of the instances that no call is in."""
+        found: list[Goroutine] = self._submit(lambda: self._of_all_free(lambda isolate: parse_goroutines(isolate.slot.stacks()))).result(timeout)
+        return found
+
+    def _wait_idle(self, timeout: float | None) -> None:
+        """Runs the instances that no call is in until every goroutine of them waits."""
+        def run(isolate: Isolate) -> list[None]:
+            isolate.run_until_idle()
+            return []
+        self._submit(lambda: self._of_all_free(run)).result(timeout)
+
+    def _of_all_free(self, work: Callable[[Isolate], list[T]], failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
+        """What each gives. `failed` is told of one that fails; else that is the end of it."""
+        with self._condition:
+            members = list(self._free)
+            self._free.clear()
+        found: list[T] = []
+        try:
+            while members:
+                try:
+                    found += self._use(members.pop(), work)
+                except GothreadsError as error:
+                    if failed is None:
+                        raise
+                    failed(error)
+            return found
+        finally:
+            with self._condition:
+                self._free.extend(members)
+                self._condition.notify_all()
+
+    def _stop_running(self) -> None:
+        self._engine.increment_epoch()
+        with self._condition:
+            self._condition.notify_all()
+
+    def _sweep_once(self) -> bool:
+        with self._condition:
+            return self._total == len(self._free)
+
+    def _close_members(self) -> None:
+        with self._condition:  # statistics look at those that are free
+            members = list(self._free)
+            self._free.clear()
+        for member in members:
+            member.close()

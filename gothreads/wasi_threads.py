@@ -1,0 +1,288 @@
+"""The threaded model for modules that are not Go's: wasi-threads (https://github.com/WebAssembly/wasi-threads).
+
+The module asks for a thread (wasi.thread-spawn), and gets one of the pool's, with an instance of its own over the shared memory, in which
+`wasi_thread_start` runs. What the host calls runs in the main instance, one call at a time: it has the only stack that the host
+knows of, in the middle of the module's memory. The module's own threads run on meanwhile, and between calls.
+
+A trap, or proc_exit, in any thread ends all of it. So does the return of main (`_start`), as in C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import wasmtime
+
+from gothreads import endings
+from gothreads.app import App
+from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, NotCallable
+from gothreads.exports import Export
+from gothreads.host import ffi
+from gothreads.host.engine import compile_module, new_engine
+from gothreads.host.instance import Instance, Instances, Notes
+from gothreads.host.stack import inside
+from gothreads.host.wasi import answer, type_of
+from gothreads.inspector import Goroutine
+from gothreads.loading import THREAD_SPAWN, THREAD_START
+from gothreads.mpool import MPool
+from gothreads.shared_memory import SharedMemory
+from gothreads.slot import Slot
+from gothreads.state import AppStatistics
+from gothreads.turns import Turns
+from gothreads.wasm import waits
+from gothreads.wasm.binary import PAGE, Kind, Module
+from gothreads.wasm.parsing import parse
+
+#: Threads are numbered from 1 to this: the specification keeps the upper bits for errors.
+LAST_THREAD = (1 << 29) - 1
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A thread of the module's: its number, and what it asked for to be handed to it."""
+
+    number: int
+    argument: int
+
+
+class ThreadNumbers:
+    """Numbers of threads that run, none twice. May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._used: set[int] = set()
+        self._last = 0
+
+    def take(self) -> int:
+        with self._lock:
+            while True:  # there are never so many as there are numbers
+                self._last = self._last % LAST_THREAD + 1
+                if self._last not in self._used:
+                    self._used.add(self._last)
+                    return self._last
+
+    def give(self, number: int) -> None:
+        with self._lock:
+            self._used.discard(number)
+
+
+class WasiInstances(Instances):
+    """The first to be made initialises the memory (the module's start function sees to that)."""
+
+    def __init__(self, has_start: bool, engine: wasmtime.Engine, pre: wasmtime.InstancePre, notes: Notes,
+                 wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool]) -> None:
+        super().__init__(engine, pre, notes, wasi, stopping)
+        self._has_start = has_start
+
+    def _prepare(self, instance: Instance) -> None:
+        setup = instance.function(waits.SETUP, 1)
+        setup.values[0].i32 = instance.note
+        setup()
+        if self._has_start:
+            instance.function(waits.START, 0)()
+
+
+class _Runner:
+    """Each thread has an instance of its own: its globals (the stack pointer, thread-local variables) begin as they were."""
+
+    def __init__(self, instances: Instances, numbers: ThreadNumbers) -> None:
+        self._instances, self._numbers = instances, numbers
+
+    def run(self, job: Thread) -> None:
+        instance = self._instances.new()
+        start = instance.function(THREAD_START, 2)
+        start.values[0].i32, start.values[1].i32 = job.number, job.argument
+        start()
+        self._instances.close(instance)
+        self._numbers.give(job.number)
+
+    def close(self) -> None:
+        """Nothing is kept from job to job."""
+
+
+class WasiThreadsApp(App):
+    """See App, and above."""
+
+    model = "threaded"
+
+    def _make(self) -> None:
+        loaded, options, owned = self.loaded, self.options, self._owned
+        self._check()
+        self._turns = Turns(lambda: self._cause is not None, self._instance_ended)
+        self._calls = 0
+        self._numbers = ThreadNumbers()
+        self._world = self._new_world(self._streams)
+        owned.callback(self._world.close)
+        self._engine = new_engine(options.limits.stack)
+        owned.callback(self._engine.close)
+        rewritten = self._rewritten()
+        compiled = compile_module(self._engine, rewritten.encode(), options.limits.stack)
+        self.compile_seconds = compiled.seconds
+        owned.callback(compiled.module.close)
+        assert loaded.memory is not None
+        assert loaded.memory.maximum is not None, "a shared memory has one"
+        self._memory = SharedMemory(self._engine, loaded.memory.minimum, min(loaded.memory.maximum, options.limits.memory // PAGE))
+        owned.callback(self._memory.close)
+        self._world.use(self._memory)
+        self._flags = SharedMemory(self._engine, waits.NOTES_PAGES, waits.NOTES_PAGES)
+        owned.callback(self._flags.close)
+        self._notes = Notes(self._flags, waits.FIRST_NOTE, waits.NOTES_PAGES * PAGE, waits.NOTE_SIZE)
+        linker = wasmtime.Linker(self._engine)
+        owned.callback(linker.close)
+        linker.allow_shadowing = True
+        linker.define_wasi()
+        place = next(i for i in loaded.outline.imports if i.kind is Kind.MEMORY)
+        with wasmtime.Store(self._engine) as store:
+            linker.define(store, place.module, place.name, self._memory.handle)
+            linker.define(store, *waits.NOTES, self._flags.handle)
+        functions = ffi.HostFunctions(linker, self._host_function_failed)
+        owned.callback(functions.clear)
+        self._world.define(functions, loaded.outline, own_clock=True)
+        self._host.define(functions, self._world.context)
+        for imported in loaded.outline.imported_functions:
+            if (imported.module, imported.name) == THREAD_SPAWN:
+                functions.define(*THREAD_SPAWN, type_of(loaded.outline.types[imported.type_index]), self._thread_spawn)
+        try:
+            pre = linker.instantiate_pre(compiled.module)
+        except wasmtime.WasmtimeError as error:
+            raise self._no_instance(error) from None
+        owned.callback(pre.close)
+        has_start = any(e.name == waits.START for e in rewritten.exports)
+        self._instances = WasiInstances(has_start, self._engine, pre, self._notes, options.wasi.local, lambda: self._cause is not None)
+        owned.callback(self._instances.close_all)
+        self._pool = MPool(lambda: _Runner(self._instances, self._numbers), options.limits.threads, options.limits.stack, self._trapped)
+        self._found: dict[str, ffi.Function] = {}
+        owned.callback(self._found.clear)
+        self._slot = Slot(self._function, self._memory)
+
+    def _check(self) -> None:
+        """What can be said before anything is made."""
+        most = waits.MOST_NOTES - 1  # one is the main instance's
+        if self.options.limits.threads > most:
+            raise MisuseError(f"the limit on threads ({self.options.limits.threads:,}) may be {most:,} at the most")
+
+    @staticmethod
+    def _provides(module: str, name: str) -> bool:
+        return App._provides(module, name) or (module, name) == THREAD_SPAWN
+
+    def _rewritten(self) -> Module:
+        loaded = self.loaded
+        try:  # validated before: what it names must be its own
+            wasmtime.Module.validate(self._engine, loaded.wasm)
+            return waits.rewrite_waits(parse(loaded.wasm))
+        except wasmtime.WasmtimeError as error:
+            raise ModuleError(f"{loaded.name}: not a valid WebAssembly module: {str(error).splitlines()[-1].strip()}") from None
+        except ModuleError as error:
+            raise ModuleError(f"{loaded.name}: {error}") from None
+
+    def _no_instance(self, error: wasmtime.WasmtimeError | wasmtime.Trap) -> ModuleError:
+        return ModuleError(f"{self.loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}")
+
+    @property
+    def memory(self) -> SharedMemory:
+        return self._memory
+
+    def _call_back(self, call: Callable[[], Any]) -> Any:
+        # From the main instance into it again, on top of its stack; from the module's own threads as from any other.
+        return self._guarded(call) if self._turns.mine else super()._call_back(call)
+
+    def _instance_ended(self) -> None:
+        self._world.context.ended = True
+
+    def statistics(self) -> AppStatistics:
+        try:
+            size = self._memory.size
+        except AppClosed:
+            size = 0
+        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory,
+                             self.compile_seconds, threads=self._pool.statistics())
+
+    def _thread_spawn(self, values: int) -> None:
+        thread = Thread(self._numbers.take(), ctypes.c_int32.from_address(values).value)
+        if not self._pool.spawn(thread):
+            self._numbers.give(thread.number)
+            answer(values, -1)
+            return
+        answer(values, thread.number)
+
+    def _start(self) -> None:
+        if self.loaded.entry == "_start":
+            self._pool.start(self._run_main)
+        else:
+            self._workers.run(self._initialize)
+        self._initialized()
+
+    def _run_main(self) -> None:
+        self._instances.new().function("_start", 0)()
+        self._end(endings.of_exit(self.loaded.name, 0, ""))
+
+    def _initialize(self) -> None:
+        inside.depth += 1
+        inside.starting = self
+        try:
+            with self._turns:
+                self._main = self._instances.new()
+                if self.loaded.entry is not None:
+                    self._function(self.loaded.entry, 0)()
+        except ffi.Trapped as trapped:
+            self._trapped(trapped)
+        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+            raise self._no_instance(error) from None
+        finally:
+            inside.starting = None
+            inside.depth -= 1
+
+    def _function(self, name: str, count: int) -> ffi.Function:
+        """An export of the main instance, looked up once."""
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = self._main.function(name, count)
+        return found
+
+    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+        if self.loaded.entry == "_start":
+            raise NotCallable(f"{self.loaded.name}: the module is a program: it takes no calls while its main runs. Link it as a library "
+                              "(in C: -mexec-model=reactor)")
+        with self._turns:
+            self._calls += 1
+            return export.call(self._function(export.name, export.count), converted, self._slot)
+
+    def _request(self, handler: str, payload: bytes) -> bytes:
+        raise self._not_go("handlers")
+
+    def _handlers(self) -> list[str]:
+        return []
+
+    def _goroutines(self, timeout: float | None) -> list[Goroutine]:
+        raise self._not_go("goroutines")
+
+    def _wait_idle(self, timeout: float | None) -> None:
+        raise self._not_go("goroutines")
+
+    def _not_go(self, what: str) -> NotCallable:
+        return NotCallable(f"{self.loaded.name}: the module was not built from Go, so it has no {what}")
+
+    def _hook(self, name: str) -> None:
+        export = self.loaded.hook(name)
+        assert export is not None
+        self._call(export, [])
+
+    def _stop_running(self) -> None:
+        self._flags.store_u32(waits.STOP_FLAG, 1)
+        self._engine.increment_epoch()
+        self._pool.close()
+
+    def _sweep_once(self) -> bool:
+        if not self._pool.active and not self._turns.taken:
+            return True
+        for address in self._notes.addresses():
+            with contextlib.suppress(MemoryAccessError):  # it is about to trap
+                self._memory.notify(address)
+        return False

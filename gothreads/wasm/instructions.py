@@ -1,0 +1,182 @@
+"""Walking over the instructions of a function's body, so that some can be found, and replaced, reliably.
+
+Known are those of the core specification 3.0 but for garbage collection: MVP, sign extension, saturating conversions, multi-value,
+bulk memory, reference types and typed references, tail calls, SIMD (relaxed too), exceptions (also as they were before); and the
+proposals for threads, multiple memories and wide arithmetic. Any other is an error: its length is not known. What the operands
+mean is not checked, that is the compiler's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gothreads.errors import ModuleError
+
+#: Opcodes behind a prefix byte are numbered prefix << 12 | number.
+WAIT32, WAIT64 = 0xFE001, 0xFE002
+_PREFIXES = (0xFC, 0xFD, 0xFE)
+_BLOCK, _LOOP, _IF, _TRY, _TRY_TABLE = 0x02, 0x03, 0x04, 0x06, 0x1F
+_DELEGATE, _END = 0x18, 0x0B
+_OPENS = frozenset({_BLOCK, _LOOP, _IF, _TRY, _TRY_TABLE})
+_CLOSES = frozenset({_END, _DELEGATE})
+
+
+class Instruction(NamedTuple):
+    """`offset` and `end` are those of its bytes in the body; `operands` is where they begin, behind the opcode."""
+
+    offset: int
+    opcode: int
+    operands: int
+    end: int
+
+
+class MemoryArgument(NamedTuple):
+    """What an access to a memory is encoded with. The address is `offset` plus what is on the stack."""
+
+    align: int
+    memory: int
+    offset: int
+
+
+def instructions(body: bytes, base: int = 0) -> Iterator[Instruction]:
+    """All instructions of a function body, which begins with its locals and ends with the `end` of the function.
+
+    ModuleError when it is malformed, or has an instruction that is not known. `base` is where it lies, for that.
+    """
+    begin, depth = 0, 1
+    try:
+        at = _after_locals(body)
+        while depth:
+            begin = at
+            opcode = body[at]
+            at += 1
+            if opcode in _PREFIXES:
+                number, at = _leb(body, at, 5)
+                opcode = opcode << 12 | number if number < 1 << 12 else -1
+            operands = at
+            shape = _SHAPES.get(opcode)
+            if shape is None:
+                raise _fail(begin, base, f"instruction {body[begin:at].hex(' ')} is not known to gothreads")
+            for kind in shape:
+                at = _after(body, at, kind)
+            if opcode in _OPENS:
+                depth += 1
+            elif opcode in _CLOSES:
+                depth -= 1
+            if at > len(body):
+                raise IndexError
+            yield Instruction(begin, opcode, operands, at)
+    except IndexError:
+        raise _fail(len(body), base, "a function ends early") from None
+    except _Malformed as problem:
+        raise _fail(begin, base, str(problem)) from None
+    if at != len(body):
+        raise _fail(at, base, "bytes are left over at the end of a function")
+
+
+def memory_argument(body: bytes, instruction: Instruction) -> MemoryArgument:
+    """Of an instruction that has one, in a body that was walked."""
+    flags, at = _leb(body, instruction.operands, 5)
+    memory = 0
+    if flags & _HAS_MEMORY:
+        memory, at = _leb(body, at, 5)
+    return MemoryArgument(flags & ~_HAS_MEMORY, memory, _leb(body, at, 10)[0])
+
+
+class _Malformed(Exception):
+    pass
+
+
+#: A bit beside the alignment: a memory's index follows.
+_HAS_MEMORY = 1 << 6
+
+# Operands, each a letter.
+_INDEX = "i"
+_LABELS = "l"       # counted, and one more
+_MEMORY = "m"       # alignment, memory, offset
+_I32, _I64, _F32, _F64 = "w", "x", "4", "8"
+_BYTE, _VECTOR = "b", "v"  # one byte; sixteen
+_TYPE = "t"         # of a value, a block, or of what a reference refers to: a signed number, and one more behind (ref null ...) and (ref ...)
+_TYPES = "s"
+_CATCHES = "c"
+_FIXED = {_BYTE: 1, _F32: 4, _F64: 8, _VECTOR: 16}
+_LONGEST = {_INDEX: 5, _I32: 5, _I64: 10}
+_REFERENCES = (0x63, 0x64)
+
+
+def _shapes() -> dict[int, str]:
+    """Opcode -> its operands."""
+    shapes = dict.fromkeys((0x00, 0x01, 0x05, 0x0A, 0x0B, 0x0F, 0x19, 0x1A, 0x1B, 0xD1, 0xD3, 0xD4, *range(0x45, 0xC5)), "")
+    shapes |= dict.fromkeys((_BLOCK, _LOOP, _IF, _TRY, 0xD0), _TYPE)
+    shapes |= dict.fromkeys((0x07, 0x08, 0x09, 0x0C, 0x0D, 0x10, 0x12, 0x14, 0x15, _DELEGATE, *range(0x20, 0x27), 0x3F, 0x40, 0xD2, 0xD5, 0xD6), _INDEX)
+    shapes |= dict.fromkeys((0x11, 0x13), _INDEX * 2)
+    shapes |= {0x0E: _LABELS, 0x1C: _TYPES, _TRY_TABLE: _TYPE + _CATCHES, 0x41: _I32, 0x42: _I64, 0x43: _F32, 0x44: _F64}
+    shapes |= dict.fromkeys(range(0x28, 0x3F), _MEMORY)
+
+    def prefixed(prefix: int, *parts: tuple[range, str]) -> None:
+        shapes.update({prefix << 12 | number: shape for numbers, shape in parts for number in numbers})
+    prefixed(0xFC, (range(8), ""), (range(8, 18), _INDEX), (range(19, 23), ""))  # 8 to 17: memories, tables and their segments
+    prefixed(0xFC, *((range(number, number + 1), _INDEX * 2) for number in (8, 10, 12, 14)))  # init and copy
+    prefixed(0xFD, (range(0x114), ""), (range(12), _MEMORY), (range(12, 14), _VECTOR), (range(0x15, 0x23), _BYTE),
+             (range(0x54, 0x5C), _MEMORY + _BYTE), (range(0x5C, 0x5E), _MEMORY))
+    prefixed(0xFE, (range(3), _MEMORY), (range(3, 4), _BYTE), (range(0x10, 0x4F), _MEMORY))
+    return shapes
+
+
+_SHAPES = _shapes()
+
+
+def _after(body: bytes, at: int, kind: str) -> int:
+    """Where an operand ends. IndexError, or a place behind the end, when the body does before."""
+    if (longest := _LONGEST.get(kind)) is not None:
+        return _leb_end(body, at, longest)
+    if (fixed := _FIXED.get(kind)) is not None:
+        return at + fixed
+    if kind == _TYPE:
+        return _leb_end(body, at + 1 if body[at] in _REFERENCES else at, 5)
+    if kind == _MEMORY:
+        flags, at = _leb(body, at, 5)
+        if flags & _HAS_MEMORY:
+            at = _leb_end(body, at, 5)
+        return _leb_end(body, at, 10)
+    count, at = _leb(body, at, 5)
+    each = {_LABELS: _INDEX, _TYPES: _TYPE, _CATCHES: ""}[kind]
+    for _ in range(count):
+        if kind == _CATCHES:
+            clause, at = body[at], at + 1
+            if clause > 3:
+                raise _Malformed(f"there is no catch clause {clause}")
+            each = _INDEX if clause & 2 else _INDEX * 2  # a label; before that a tag, if it is not for all
+        for operand in each:
+            at = _after(body, at, operand)
+    return _after(body, at, _INDEX) if kind == _LABELS else at
+
+
+def _after_locals(body: bytes) -> int:
+    count, at = _leb(body, 0, 5)
+    for _ in range(count):
+        at = _after(body, _leb_end(body, at, 5), _TYPE)
+    return at
+
+
+def _leb_end(body: bytes, at: int, longest: int) -> int:
+    last = at + longest
+    while body[at] & 0x80:
+        at += 1
+        if at == last:
+            raise _Malformed("a number is too long")
+    return at + 1
+
+
+def _leb(body: bytes, at: int, longest: int) -> tuple[int, int]:
+    """An unsigned number, and where it ends."""
+    end = _leb_end(body, at, longest)
+    value = 0
+    for byte in reversed(body[at:end]):
+        value = value << 7 | byte & 0x7F
+    return value, end
+
+
+def _fail(at: int, base: int, problem: str) -> ModuleError:
+    return ModuleError(f"not a valid WebAssembly module, or one that gothreads cannot rewrite: code section, offset {base + at:#x}: {problem}")

@@ -1,0 +1,3 @@
+module hostcalls
+
+go 1.25

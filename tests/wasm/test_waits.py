@@ -1,0 +1,177 @@
+"""The waits of a wasi-threads module, noted: what is parked can be found and ended, and nothing else changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import wasmtime
+
+from gothreads.errors import ModuleError
+from gothreads.host.engine import new_engine
+from gothreads.shared_memory import SharedMemory
+from gothreads.wasm import waits
+from gothreads.wasm.instructions import WAIT32, WAIT64, instructions, memory_argument
+from gothreads.wasm.parsing import parse
+from gothreads.wasm.waits import FIRST_NOTE, NOTE_SIZE, rewrite_waits
+from tests.conftest import native, wait_until
+
+NOTE = FIRST_NOTE + 3 * NOTE_SIZE
+MEMORY = '(import "env" "memory" (memory 1 2 shared))'
+WAITS = f"""(module {MEMORY} (global (mut i32) (i32.const 5))
+  (func (export "wait32") (param i32 i32 i64) (result i32)
+    (i32.add (global.get 0) (memory.atomic.wait32 (local.get 0) (local.get 1) (local.get 2))))
+  (func (export "wait32_behind") (param i32 i32 i64) (result i32) (memory.atomic.wait32 offset=400 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "wait64") (param i32 i64 i64) (result i32) (memory.atomic.wait64 offset=8 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "memory_size") (result i32) memory.size))"""
+
+
+class Machine:
+    """One instance of a module that was rewritten, with its note at NOTE."""
+
+    def __init__(self, engine: wasmtime.Engine, wasm: bytes) -> None:
+        self.engine = engine
+        self.memory = SharedMemory(engine, 1, 2)
+        self.notes = SharedMemory(engine, waits.NOTES_PAGES, waits.NOTES_PAGES)
+        self.store = wasmtime.Store(engine)
+        self.store.set_epoch_deadline(1)
+        linker = wasmtime.Linker(engine)
+        linker.define(self.store, "env", "memory", self.memory.handle)
+        linker.define(self.store, *waits.NOTES, self.notes.handle)
+        module = wasmtime.Module(engine, rewrite_waits(parse(wasm)).encode())
+        self.exports = linker.instantiate(self.store, module).exports(self.store)
+        self.call("gt_setup", NOTE)
+
+    def call(self, name: str, *args: int) -> Any:
+        function = self.exports[name]
+        assert isinstance(function, wasmtime.Func)
+        return function(self.store, *args)
+
+    @contextmanager
+    def calling(self, name: str, *args: int) -> Iterator[list[Any]]:
+        """A call on a thread of its own, from when it is parked; its result, or what it raised, when it is over."""
+        result: list[Any] = []
+
+        def run() -> None:
+            try:
+                result.append(self.call(name, *args))
+            except wasmtime.Trap as trap:
+                result.append(str(trap))
+        thread = threading.Thread(target=run)
+        thread.start()
+        wait_until(lambda: self.notes.load_u32(NOTE))
+        yield result
+        thread.join(10)
+        assert result
+
+    def stop(self) -> None:
+        self.notes.store_u32(waits.STOP_FLAG, 1)
+        self.engine.increment_epoch()
+
+
+@pytest.fixture
+def engine() -> wasmtime.Engine:
+    return new_engine(6 << 20)
+
+
+@pytest.fixture
+def machine(engine: wasmtime.Engine) -> Machine:
+    return Machine(engine, bytes(wasmtime.wat2wasm(WAITS)))
+
+
+@pytest.mark.parametrize(("name", "address", "word"), [("wait32", 64, 64), ("wait32", 0, 0), ("wait32_behind", 64, 464), ("wait64", 64, 72)])
+def test_who_is_parked_is_noted_until_it_is_woken(machine: Machine, name: str, address: int, word: int) -> None:
+    with machine.calling(name, address, 0, -1) as result:
+        assert machine.notes.load_u32(NOTE) == word | waits.WAITING
+        wait_until(lambda: machine.memory.notify(word))  # the note comes before the wait
+    assert result == [5 if name == "wait32" else 0]
+    assert machine.notes.load_u32(NOTE) == 0
+
+
+@pytest.mark.parametrize(("name", "width"), [("wait32", 4), ("wait64", 8)])
+def test_who_is_parked_is_ended(machine: Machine, name: str, width: int) -> None:
+    with machine.calling(name, 64, 0, -1) as result:
+        machine.stop()
+        wait_until(lambda: result or (machine.memory.notify(64 if width == 4 else 72), False)[1])
+    assert "interrupt" in result[0]
+
+
+def test_who_parks_after_the_end_has_begun_is_ended(machine: Machine) -> None:
+    machine.notes.store_u32(waits.STOP_FLAG, 1)  # the epoch moves after that
+    with machine.calling("wait32", 64, 0, -1) as result:
+        machine.engine.increment_epoch()
+    assert "interrupt" in result[0]
+
+
+def test_results_are_those_of_the_instruction(machine: Machine) -> None:
+    assert machine.call("wait32", 64, 1, -1) - 5 == 1  # not what was expected
+    assert machine.call("wait32", 64, 0, 1000) - 5 == 2  # the time is over
+    machine.memory.write_u64(72, 1 << 40)
+    assert machine.call("wait64", 64, 1 << 41, -1) == 1
+    assert machine.call("wait64", 64, 1 << 40, 0) == 2
+    assert machine.call("memory_size") == 1
+
+
+@pytest.mark.parametrize(("name", "address", "said"), [("wait32", 66, "unaligned"), ("wait32", 65536, "out of bounds"), ("wait32_behind", -4, "out of bounds")])
+def test_traps_are_those_of_the_instruction(machine: Machine, name: str, address: int, said: str) -> None:
+    with pytest.raises(wasmtime.Trap, match=said):
+        machine.call(name, address, 0, 0)
+
+
+def opcodes(bodies: list[bytes]) -> list[int]:
+    return [i.opcode for body in bodies for i in instructions(body)]
+
+
+def test_no_wait_is_left_in_a_real_module() -> None:
+    before = parse(native("threads.c").read_bytes())
+    after = rewrite_waits(before)
+    own, added = opcodes(after.bodies[:len(before.bodies)]), opcodes(after.bodies[len(before.bodies):])
+    assert {WAIT32, WAIT64} <= set(opcodes(before.bodies))
+    assert not {WAIT32, WAIT64} & set(own)
+    assert len(own) == len(opcodes(before.bodies))
+    waits_of = {(i.opcode, memory_argument(body, i)) for body in before.bodies for i in instructions(body) if i.opcode in (WAIT32, WAIT64)}
+    assert added.count(WAIT32) + added.count(WAIT64) == len(waits_of)
+    wasmtime.Module.validate(new_engine(6 << 20), after.encode())
+    assert parse(native("threads.c").read_bytes()) == before, "what was given is as it was"
+
+
+def test_the_start_function_runs_when_the_instance_has_its_note(engine: wasmtime.Engine) -> None:
+    wasm = wasmtime.wat2wasm(f"""(module {MEMORY} (func $start (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1)))) (start $start))""")
+    machine = Machine(engine, bytes(wasm))
+    with machine.calling("gt_start"):
+        machine.stop()
+        wait_until(lambda: machine.memory.notify(64) or not machine.notes.load_u32(NOTE))
+
+
+def test_code_has_no_name_for_the_notes(engine: wasmtime.Engine) -> None:
+    """It is validated as it came."""
+    hostile = wasmtime.wat2wasm(f'(module {MEMORY} (func (export "f") (i32.atomic.store 1 (i32.const 0) (i32.const 1))))')
+    with pytest.raises(wasmtime.WasmtimeError, match="unknown memory 1"):
+        wasmtime.Module.validate(engine, bytes(hostile))
+
+
+@pytest.mark.parametrize("name", ["gt_setup", "gt_start"])
+def test_names_that_are_needed_are_refused(name: str) -> None:
+    with pytest.raises(ModuleError, match=f"exports {name}, names that gothreads needs"):
+        rewrite_waits(parse(bytes(wasmtime.wat2wasm(f'(module {MEMORY} (func (export "{name}")))'))))
+
+
+def test_the_notes_cannot_be_imported() -> None:
+    with pytest.raises(ModuleError, match=r"imports gothreads\.notes"):
+        rewrite_waits(parse(bytes(wasmtime.wat2wasm('(module (import "gothreads" "notes" (memory 1 2 shared)))'))))
+
+
+def test_instructions_that_are_not_known_are_refused() -> None:
+    module = parse(bytes(wasmtime.wat2wasm(WAITS)))
+    module.bodies[0] = b"\0\xfb\xfe\x0b"
+    with pytest.raises(ModuleError, match="instruction fb is not known"):
+        rewrite_waits(module)
+
+
+def test_debuggers_sections_go_and_names_stay() -> None:
+    module = parse(bytes(wasmtime.wat2wasm(f"(module {MEMORY} (func $named))")))
+    module.customs.append((".debug_line", b"x"))
+    assert [title for title, _ in rewrite_waits(module).customs] == ["name"]
