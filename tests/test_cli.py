@@ -18,6 +18,7 @@ import pytest
 from gothreads.arguments import parse_mount, parse_size
 from gothreads.build.builder import Request, build
 from gothreads.cli import main
+from gothreads.build.toolchain import find_go
 from gothreads.errors import MisuseError
 from tests.conftest import MODULES
 
@@ -439,7 +440,7 @@ def test_ctrl_c_ends_a_build(tmp_path: Path) -> None:
     # go is a program that says that it has begun, and hangs when it is to build.
     fake, begun = tmp_path / "go", tmp_path / "begun"
     os.mkfifo(begun)
-    fake.write_text(f"#!/bin/sh\n[ $1 = env ] && exec go \"$@\"\necho > {begun}\nexec sleep 60\n")
+    fake.write_text(f"#!/bin/sh\n[ $1 = env ] && exec {find_go().go} \"$@\"\necho > {begun}\nexec sleep 60\n")
     fake.chmod(0o755)
     with process("build", MODULES / "calls", "--go", fake, "-o", tmp_path / "app.wasm") as running:
         begun.read_text()

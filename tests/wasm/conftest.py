@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from gothreads.build.builder import Request, build
 from gothreads.wasm.binary import Module
 from gothreads.wasm.parsing import parse
-from tests.conftest import built
+from tests.conftest import MODULES
 
 
 def _linked(name: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    cache: Path = tmp_path_factory.mktemp("cache")
+    cache: Path = tmp_path_factory.mktemp("cache")  # an empty one, since what is linked is not kept for ever
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GOTHREADS_CACHE", str(cache))
-        built(name)
+        build(Request(str(MODULES / name)))
     (file,) = cache.glob("linked/*/linked.wasm")
     return file.read_bytes()
 
