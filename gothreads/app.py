@@ -8,23 +8,41 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
+from gothreads import tickets
 from gothreads.context import Context
-from gothreads.errors import AppClosed, ArgumentError, GothreadsError, GuestError, MisuseError, NotCallable, QueueFull
+from gothreads.errors import (
+    AppClosed,
+    ArgumentError,
+    CallersBusy,
+    GothreadsError,
+    GuestError,
+    LimitExceeded,
+    MisuseError,
+    NotCallable,
+    QueueFull,
+)
 from gothreads.exports import Export, Exports, Function
 from gothreads.host import ffi, interrupt, signals, stack
 from gothreads.host.functions import HostImports
 from gothreads.host.queues import FRAME, Queue, framed
 from gothreads.host.streams import Streams
+from gothreads.host.waiting import Stop
 from gothreads.host.world import World
 from gothreads.inspector import Goroutine
 from gothreads.life import Life
 from gothreads.loading import LoadedModule
 from gothreads.messages import WhenFull
-from gothreads.slot import LARGEST, Memory
+from gothreads.slot import LARGEST, Guest, Memory
 from gothreads.state import AppStatistics, Options, State
+from gothreads.tickets import OnTimeout, Ticket, Waited
 from gothreads.workers import Workers
+
+T = TypeVar("T")
+
+#: What goes to a handler, or with an event.
+Payload = bytes | bytearray | memoryview | str
 
 log = logging.getLogger("gothreads")
 
@@ -62,16 +80,17 @@ class App(Life):
         """Make everything that is needed to start, each with its end in `_owned`. Called once, by the constructor."""
 
     @abstractmethod
-    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
-        """Call an export on this thread. Raises ffi.Trapped."""
+    def _within(self, work: Callable[[Guest], T]) -> T:
+        """Do something in the module on this thread, with an instance that is this thread's meanwhile. Raises ffi.Trapped."""
 
+    @property
     @abstractmethod
-    def _request(self, handler: str, payload: bytes) -> bytes:
-        """Call a handler on this thread. Raises ffi.Trapped."""
+    def _in_use(self) -> int:
+        """How many threads are in calls of the module."""
 
-    @abstractmethod
-    def _handlers(self) -> list[str]:
-        """The names of the handlers. Raises ffi.Trapped."""
+    def _stop_call(self, guest: Guest, cause: LimitExceeded) -> None:
+        """End what a call is in. From any thread, returns at once."""
+        self._end(cause)
 
     @abstractmethod
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
@@ -103,9 +122,10 @@ class App(Life):
     def memory(self) -> Memory:
         """The module's memory."""
 
-    def _new_world(self, streams: Streams) -> World:
+    def _new_world(self, streams: Streams, stop: Stop) -> World:
         """The world of one memory. To be closed by who asks, once nobody is in it."""
-        world = World(self._stop, streams, self.options.wasi, self.options.listen, self.options.allow_net, self._messages, Context(self))
+        options = self.options
+        world = World(stop, streams, options.wasi, options.listen, options.allow_net, self._messages, Context(self), options.limits.files)
         self._worlds.append(world)
         return world
 
@@ -121,15 +141,23 @@ class App(Life):
 
     # Calls.
 
-    def submit(self, export: str, *args: Any) -> Future[Any]:
-        """Call an export on a thread of the app's; the result is the future's. Arguments are checked now."""
+    def submit(self, export: str, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Future[Any]:
+        """Call an export on a thread of the app's; the result is the future's. Arguments are checked now.
+
+        timeout: after so many seconds, waiting for a caller included, the future has CallTimeout. A call that has not begun by then never
+            does. One that has cannot be taken out of the module, and on_timeout says what becomes of it:
+        on_timeout: "continue" (it goes on, and holds its caller, until it comes back by itself) or "stop" (the module is ended: all other
+            calls get LimitExceeded; in a pool, only its instance). Cancelling a future that has a timeout gives the call up in the same way.
+        """
         target = self.exports[export]
         converted = target._export.convert(args)
-        return self._submit(lambda: self._call(target._export, converted))
+        if timeout is None and on_timeout == "continue" and self.options.callers_timeout is None:
+            return self._submit(lambda: self._call(target._export, converted))
+        return self._waited_call(target._export, converted, timeout, on_timeout).future
 
-    def map(self, export: str, *iterables: Iterable[Any]) -> Iterator[Any]:
-        """Like the built-in map, with the calls running at the same time. Results come in order."""
-        futures = [self.submit(export, *args) for args in zip(*iterables, strict=False)]
+    def map(self, export: str, *iterables: Iterable[Any], timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Iterator[Any]:
+        """Like the built-in map, with the calls running at the same time. Results come in order. `timeout` from now, as for submit."""
+        futures = [self.submit(export, *args, timeout=timeout, on_timeout=on_timeout) for args in zip(*iterables, strict=False)]
 
         def results() -> Iterator[Any]:
             try:
@@ -140,30 +168,100 @@ class App(Life):
                     future.cancel()
         return results()
 
-    async def call_async(self, export: str, *args: Any) -> Any:
-        """Call an export without blocking the event loop."""
-        return await asyncio.wrap_future(self.submit(export, *args))
+    async def call_async(self, export: str, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Any:
+        """Call an export without blocking the event loop. Being cancelled is like a timeout: see submit."""
+        target = self.exports[export]
+        return await asyncio.wrap_future(self._waited_call(target._export, target._export.convert(args), timeout, on_timeout).future)
 
-    def request(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> bytes:
+    def request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> bytes:
         """Call a handler that the module has registered by name: bytes in, bytes out.
 
-        HandlerError when it returns an error, UnknownExport when there is no handler of that name.
+        HandlerError when it returns an error, UnknownExport when there is no handler of that name; CallTimeout after `timeout` seconds.
+        on_timeout: as for submit; or "cancel": the context of a handler that has one (guest.HandleContext) is cancelled, any other goes on.
         """
-        data = _payload(payload)
-        return bytes(self._here_or_on_a_worker(lambda: self._request(handler, data)))
+        data = bytes_of(payload)
+        if timeout is None:
+            tickets.checked(timeout, on_timeout, request=True)
+            return bytes(self._here_or_on_a_worker(lambda: self._request(handler, data)))
+        return bytes(self._result(self._waited_request(handler, data, timeout, on_timeout, here=True)))
 
-    def submit_request(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> Future[bytes]:
-        """Like request, on a thread of the app's."""
-        data = _payload(payload)
-        return self._submit(lambda: self._request(handler, data))
+    def submit_request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> Future[bytes]:
+        """Like request, on a thread of the app's. Cancelling the future gives the request up, as a timeout does."""
+        return self._waited_request(handler, bytes_of(payload), timeout, on_timeout).future
 
-    async def request_async(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> bytes:
-        """Like request, without blocking the event loop."""
-        return await asyncio.wrap_future(self.submit_request(handler, payload))
+    async def request_async(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> bytes:
+        """Like request, without blocking the event loop. Being cancelled is like a timeout."""
+        return await asyncio.wrap_future(self.submit_request(handler, payload, timeout=timeout, on_timeout=on_timeout))
+
+    def _call(self, export: Export, converted: list[tuple[str, Any]], ticket: Ticket | None = None) -> Any:
+        """Call an export on this thread. Raises ffi.Trapped; GivenUp when its caller has given it up."""
+        def call(guest: Guest) -> Any:
+            return export.call(guest.function(export.name, export.count), converted, guest.slot)
+        return self._within(call if ticket is None else lambda guest: ticket.use(guest, call))
+
+    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
+        """Call a handler on this thread. Raises as _call."""
+        def request(guest: Guest) -> bytes:
+            return guest.slot.request(handler, payload)
+        return self._within(request if ticket is None else lambda guest: ticket.use(guest, request, request=True))
+
+    def _handlers(self) -> list[str]:
+        """The names of the handlers. Raises ffi.Trapped."""
+        return self._within(lambda guest: guest.slot.handlers())
+
+    def _waited_call(self, export: Export, converted: list[tuple[str, Any]], timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> Waited:
+        return self._waited(f"the call of {export.name}", lambda ticket: self._call(export, converted, ticket), timeout, on_timeout, here=here)
+
+    def _waited_request(self, handler: str, payload: bytes, timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> Waited:
+        return self._waited(f"the request to {handler}", lambda ticket: self._request(handler, payload, ticket), timeout, on_timeout, here=here, request=True)
+
+    def _waited(self, what: str, call: Callable[[Ticket], Any], timeout: float | None, on_timeout: OnTimeout, *,
+                here: bool, request: bool = False) -> Waited:
+        """Run a call on a worker, so that its caller can give it up. `here`: this thread waits for it."""
+        tickets.checked(timeout, on_timeout, request=request)
+        if self._same_instance():
+            raise MisuseError(f"{self.loaded.name}: {what} comes from inside a call into the same instance, which cannot go on before it is over: "
+                              "it can have no timeout, and no future")
+
+        def stop(guest: Guest) -> None:
+            self._stop_call(guest, LimitExceeded(f"{self.loaded.name}: the module was stopped: {what} was given up", 124))
+        ticket = Ticket(on_timeout, stop)
+        waited = Waited(ticket, f"{self.loaded.name}: {what}")
+        inside = here and stack.inside.depth > 0
+        if inside:
+            self._check_started()
+        inner = self._submit_to(self._nested, _as_nested(lambda: call(ticket))) if inside else self._submit(lambda: call(ticket))
+        busy = self.options.callers_timeout
+        deadlines = [] if timeout is None else [self._deadlines.after(timeout, lambda: waited.timed_out(timeout))]
+        if busy is not None and not inside:
+            deadlines.append(self._deadlines.after(busy, lambda: waited.fail_waiting(self._busy(busy))))
+
+        def over(done: Future[Any]) -> None:
+            for deadline in deadlines:
+                self._deadlines.cancel(deadline)
+            waited.settle(done)
+        inner.add_done_callback(over)
+        return waited
+
+    def _busy(self, seconds: float) -> CallersBusy:
+        return CallersBusy(f"{self.loaded.name}: all {self.options.callers} callers are in use, and none came free within {seconds:g} s. "
+                           "Raise `callers`, or call less at once")
+
+    def _same_instance(self) -> bool:
+        """Whether the calling thread is in the instance that its calls go into."""
+        return False
+
+    @staticmethod
+    def _result(waited: Waited) -> Any:
+        try:
+            return waited.future.result()
+        except BaseException:
+            waited.future.cancel()  # Ctrl-C: nobody waits any more
+            raise
 
     # Events.
 
-    def signal(self, name: str, payload: bytes | bytearray | memoryview | str = b"", *, full: WhenFull = "wait", timeout: float | None = None) -> bool:
+    def signal(self, name: str, payload: Payload = b"", *, full: WhenFull = "wait", timeout: float | None = None) -> bool:
         """Send an event, which Go receives from the channel guest.Events(name). Returns at once when there is room in the queue.
 
         full: what to do when `event_queue` events of that name (or 64 MiB) have not been taken yet: "wait" (`timeout` seconds at the most, then
@@ -174,7 +272,7 @@ class App(Life):
             raise MisuseError(f'full must be "wait", "drop" or "raise", not {full!r}')
         if self._cause is not None:
             raise self._error()
-        data = _payload(payload)
+        data = bytes_of(payload)
         stack.inside.signalling += 1
         try:
             sent = self._queue(name, data).put(framed(data), wait=full == "wait", timeout=timeout)
@@ -201,9 +299,9 @@ class App(Life):
         """The names of the events that the module has asked for, so far."""
         return self._messages.names
 
-    async def signal_async(self, name: str, payload: bytes | bytearray | memoryview | str = b"") -> None:
+    async def signal_async(self, name: str, payload: Payload = b"") -> None:
         """Like signal, without blocking the event loop while there is no room. An event whose sender is cancelled meanwhile is not sent."""
-        data, loop = _payload(payload), asyncio.get_running_loop()
+        data, loop = bytes_of(payload), asyncio.get_running_loop()
         while not self.signal(name, data, full="drop"):
             room = asyncio.Event()
 
@@ -239,13 +337,15 @@ class App(Life):
             return []
         return list(await asyncio.wrap_future(self._submit(self._handlers)))
 
-    def _call_export(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
-        return self._here_or_on_a_worker(lambda: self._call(export, converted))
+    def _call_export(self, export: Export, converted: list[tuple[str, Any]], timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Any:
+        if timeout is None and on_timeout == "continue":
+            return self._here_or_on_a_worker(lambda: self._call(export, converted))
+        return self._result(self._waited_call(export, converted, timeout, on_timeout, here=True))
 
     def _here_or_on_a_worker(self, call: Callable[[], Any]) -> Any:
+        self._check_takes_calls()
         if stack.inside.depth:
-            if stack.inside.starting is self and self._state is State.STARTING:
-                raise self._too_early()
+            self._check_started()
             return self._call_back(call)
         # A thread with a small stack has no room for as much as Go may use.
         if not stack.fits(self.options.limits.stack):
@@ -261,11 +361,22 @@ class App(Life):
         """
         return self._submit_to(self._nested, _as_nested(call)).result()
 
+    def _check_started(self) -> None:
+        """NotCallable when this thread initialises the module's packages: it would wait for itself."""
+        if stack.inside.starting is self and self._state is State.STARTING:
+            raise self._too_early()
+
     def _too_early(self) -> NotCallable:
         return NotCallable(f"{self.loaded.name}: a Python function that is called while Go's packages are initialised cannot call exports yet")
 
+    def _check_takes_calls(self) -> None:
+        """AppClosed while close(drain=…) waits for the calls that are in: it takes those only that they make."""
+        if self._state is State.DRAINING and not stack.inside.depth and not stack.nested.get():
+            raise AppClosed(f"{self.loaded.name}: the app is being closed, and takes no new calls")
+
     def _submit(self, call: Callable[[], Any]) -> Future[Any]:
         """Run a call on a worker; after the end, raises its cause."""
+        self._check_takes_calls()
         if stack.nested.get():  # a handler's: all other workers may be in calls that wait for it
             return self._submit_to(self._for_handlers, _as_nested(call))
         return self._submit_to(self._workers, call)
@@ -336,13 +447,16 @@ class App(Life):
         if "stop" not in self._hooks:
             return
         try:
-            self._submit(lambda: self._hook("stop")).result(HOOK_SECONDS)
+            self._submit_to(self._workers, lambda: self._hook("stop")).result(HOOK_SECONDS)
         except GuestError:
             pass  # it ended by itself
         except TimeoutError:
             log.warning("%s: the module's stop has not returned after %g s, and is ended", self.loaded.name, HOOK_SECONDS)
         except (GothreadsError, RuntimeError) as error:  # RuntimeError: Python is ending
             log.warning("%s: the module's stop failed: %s", self.loaded.name, error)
+
+    def _in_flight(self) -> int:
+        return self._in_use + self._workers.pending + self._nested.pending + self._for_handlers.pending
 
     def _close_workers(self) -> None:
         """End the threads that calls are handed to."""
@@ -360,7 +474,8 @@ def _as_nested(call: Callable[[], Any]) -> Callable[[], Any]:
     return nested
 
 
-def _payload(payload: bytes | bytearray | memoryview | str) -> bytes:
+def bytes_of(payload: Payload) -> bytes:
+    """MisuseError when it is none."""
     if isinstance(payload, str):
         return payload.encode()
     if isinstance(payload, bytes | bytearray | memoryview):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from gothreads.errors import MisuseError
 from gothreads.host.wasi import Mount
 from gothreads.opening import CALLERS, RUN_MODELS
+from gothreads.state import Limits
 from gothreads.terminal import Terminal
 from gothreads.version import __version__
 from gothreads.wasm.metadata import BUILD_MODES, MODELS
@@ -73,6 +76,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("export", metavar="EXPORT|HANDLER")
     sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the export, or the handler's payload; after -- when one begins with a dash")
     sub.add_argument("--json", action="store_true", help="print the result as JSON")
+    sub.add_argument("--timeout", type=_seconds, metavar="S", help="give up, and end the module, after so many seconds (default: never)")
     sub.add_argument("--bytes", action="store_true", help="print the bytes that the result, an i64, stands for: address << 32 | length (not of Go's modules)")
     _add_model_options(sub)
     _add_run_options(sub)
@@ -86,11 +90,16 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
               "  gothreads serve examples/searchd --port 8000 -- DIR\n"
               "  gothreads serve ./app --model pool --instances 4\n"
               "  gothreads serve ./app --python host.py         with the Python functions that it calls\n"
+              "  gothreads serve ./app --timeout 5 --limit memory=512M --limit files=100\n"
               "  curl -d '{\"args\": [2, 3]}' localhost:8080/api/call/add")
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no authentication)")
     sub.add_argument("--port", type=_port, default=8080, help="port to listen on; 0: any (default: %(default)s)")
     sub.add_argument("--callers", type=_count, metavar="N", default=CALLERS, help="calls in the module at the same time (default: %(default)s)")
+    sub.add_argument("--timeout", type=_seconds, metavar="S", help="how many seconds a call may take; after that it is answered with 504 (default: any)")
+    sub.add_argument("--on-timeout", choices=("cancel", "continue", "stop"), default="cancel",
+                     help="what becomes of it then: cancel the context of a handler that has one, and let others go on; let all go on; or stop the module, "
+                     "or of a pool the instance (default: %(default)s)")
     _add_model_options(sub)
     _add_run_options(sub)
     _add_service_options(sub)
@@ -123,6 +132,9 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--python", metavar="FILE",
                         help="a Python file with `host = gothreads.Host()`: the functions and handlers that the module may call")
     parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 3.75G, the most there can be)")
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=N",
+                        help="what else it may use: memory, stack (of a thread) or output, such as output=10M; threads; files (open at a time); "
+                        "seconds (that it runs)")
 
 
 def _add_service_options(parser: argparse.ArgumentParser) -> None:
@@ -148,12 +160,32 @@ def parse_mount(text: str) -> Mount:
     return Mount(Path(parts[0]), parts[1], mode == "ro")
 
 
-def parse_size(text: str) -> int:
-    """Bytes, from 65536, 512M, 1.5G."""
+def parse_size(text: str, option: str = "--memory ") -> int:
+    """Bytes, from 65536, 512M, 1.5G. `option` is what it was given to, for the message."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     if match is None:
-        raise MisuseError(f"--memory {text}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
+        raise MisuseError(f"{option}{text}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
     return int(float(match[1]) * _SIZES[match[2]])
+
+
+def parse_limits(memory: str | None, texts: Sequence[str]) -> Limits:
+    """From --memory SIZE and --limit NAME=N."""
+    limits: dict[str, Any] = {"memory": parse_size(memory)} if memory else {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            match name:
+                case "memory" | "stack" | "output" if equals:
+                    limits[name] = parse_size(value, f"--limit {name}=")
+                case "threads" | "files" if equals:
+                    limits[name] = _count(value)
+                case "seconds" if equals:
+                    limits[name] = _seconds(value)
+                case _:
+                    raise argparse.ArgumentTypeError(f"expected NAME=N; names are: {', '.join(field.name for field in fields(Limits))}")
+        except argparse.ArgumentTypeError as error:
+            raise MisuseError(f"--limit {text}: {error}") from None
+    return Limits(**limits)
 
 
 def _port(text: str) -> int:

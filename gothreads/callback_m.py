@@ -35,7 +35,7 @@ from gothreads.errors import CallersBusy
 from gothreads.host import ffi
 from gothreads.host.instance import Instance, Instances
 from gothreads.shared_memory import SharedMemory
-from gothreads.slot import Slot
+from gothreads.slot import Cancel, Slot
 from gothreads.wasm import layout
 
 #: A CallbackM that has not been used for so long is given back, in seconds.
@@ -45,10 +45,10 @@ IDLE_SECONDS = 30.0
 class CallbackM:
     """One caller: an instance with an M and a G. Used by one thread at a time."""
 
-    def __init__(self, instance: Instance, memory: SharedMemory) -> None:
+    def __init__(self, instance: Instance, memory: SharedMemory, cancel: Cancel | None) -> None:
         self.instance, self._memory = instance, memory
         self._functions: dict[str, ffi.Function] = {}
-        self.slot = Slot(self.function, memory)
+        self.slot = Slot(self.function, memory, cancel)
         self.calls = 0
         self.goroutine = 0  # where its g is
         #: When it was taken, or put back, in seconds of the monotonic clock.
@@ -90,13 +90,13 @@ class CallbackMStatistics:
 class CallbackMCache:
     """At most `limit` callers; with those of nested calls `most`. `timeout` is how long to wait for one, in seconds; None: for ever.
 
-    All caches of one app share `attaching`.
+    All caches of one app share `attaching`. `cancel` is for the callers' slots.
     """
 
     def __init__(self, instances: Instances, memory: SharedMemory, limit: int, timeout: float | None, ended: Callable[[], bool],
-                 attaching: threading.Lock, most: int = 0) -> None:
+                 attaching: threading.Lock, most: int = 0, cancel: Cancel | None = None) -> None:
         self._instances, self._memory, self._limit, self._timeout, self._ended = instances, memory, limit, timeout, ended
-        self._most = max(limit, most)
+        self._most, self._cancel = max(limit, most), cancel
         self._idle: deque[CallbackM] = deque()
         self._attaching = attaching
         self._condition = threading.Condition()
@@ -238,7 +238,7 @@ class CallbackMCache:
 
     def _attach(self) -> CallbackM:
         with self._attaching:
-            caller = CallbackM(self._instances.new(), self._memory)
+            caller = CallbackM(self._instances.new(), self._memory, self._cancel)
             caller.attach()
         caller.since = time.monotonic()
         with self._condition:

@@ -27,11 +27,11 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from gothreads.app import App
-from gothreads.arguments import Command, build_parser, parse_mount, parse_size
+from gothreads.arguments import Command, build_parser, parse_limits, parse_mount
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
-from gothreads.errors import CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, unknown
+from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, unknown
 from gothreads.files import write_atomically
 from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, load_linked, machine_environment, machine_mounts, test
 from gothreads.host.streams import Writable
@@ -40,12 +40,13 @@ from gothreads.hosting import load_host
 from gothreads.life import close_all
 from gothreads.loading import LoadedModule, load
 from gothreads.opening import CALLERS, find, open_loaded
-from gothreads.state import Limits
 from gothreads.terminal import Handler, Terminal
 from gothreads.wasm.binary import PAGE
 
 #: What a shell says of a process that ended by SIGINT.
 INTERRUPTED = 128 + signal.SIGINT
+#: And timeout(1), of what it has ended.
+TIMED_OUT = 124
 #: And by SIGTERM.
 STOPPED = 128 + signal.SIGTERM
 
@@ -102,6 +103,9 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     except GuestError as error:
         terminal.say(str(error))
         return error.code
+    except CallTimeout as error:
+        terminal.say(str(error))
+        return TIMED_OUT
     except GothreadsError as error:
         terminal.say(str(error))
         return 1
@@ -194,10 +198,11 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
         if name in app.exports:
             target = app.exports[name]
             parsed = target._export.parse(texts)
+            timed = {"timeout": arguments.timeout}
             if arguments.bytes:
-                _write_bytes(_aside(lambda: target.bytes(*parsed)), arguments, terminal)
+                _write_bytes(_aside(lambda: target.bytes(*parsed, **timed)), arguments, terminal)
                 return 0
-            result = _aside(lambda: target(*parsed))
+            result = _aside(lambda: target(*parsed, **timed))
             if arguments.json:
                 terminal.data(result)
             elif result is not None:
@@ -209,7 +214,7 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
         if len(texts) > 1:
             raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
         payload = _payload(texts[0] if texts else None)
-        reply = _aside(lambda: app.request(name, payload))
+        reply = _aside(lambda: app.request(name, payload, timeout=arguments.timeout))
         _write_bytes(reply, arguments, terminal)
         return 0
 
@@ -310,7 +315,7 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
         raise GothreadsError(f"serving needs {error.name}: pip install 'gothreads[serve]'") from None
     arguments.args = arguments.rest
     return serve(lambda: _open(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
-                 arguments.host, arguments.port, terminal)
+                 arguments.host, arguments.port, terminal, arguments.timeout, arguments.on_timeout)
 
 
 def _raise_file_limit() -> None:
@@ -335,7 +340,7 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
     for text in (*arguments.args, *env.values()):
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise MisuseError(f"{text!r} is not UTF-8, which is all that a module's arguments and environment may be")
-    limits = Limits(memory=parse_size(arguments.memory)) if arguments.memory else Limits()
+    limits = parse_limits(arguments.memory, arguments.limit)
     host = load_host(arguments.python) if arguments.python else None
     _raise_file_limit()
     app = _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from gothreads.errors import GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError
+from gothreads.errors import GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
 from gothreads.host import ffi
+from gothreads.host.streams import OutputExceeded
 from gothreads.host.wasi_calls import ExitRequested
 
 
@@ -31,12 +32,19 @@ def of_trap(name: str, trap: ffi.Trap, stderr: str, stack: int) -> GuestError:
 
 
 def of_host_function(name: str, error: BaseException, stderr: str) -> GuestError:
-    """An exit is none of a host function's faults; all else is."""
+    """An exit is none of a host function's faults, nor is too much output; all else is."""
     if isinstance(error, ExitRequested):
         return of_exit(name, error.code, stderr)
+    if isinstance(error, OutputExceeded):
+        return LimitExceeded(f"{name}: the module was ended: {error}", 153, stderr)
     cause = HostFunctionError(f"{name}: a Python function that the module called raised {words(error)}", 134, stderr)
     cause.__cause__ = error
     return cause
+
+
+def of_time(name: str, seconds: float, stderr: str) -> LimitExceeded:
+    """It has run for as long as it may."""
+    return LimitExceeded(f"{name}: the module was ended: it has run for {seconds:g} s, all that it was given (Limits(seconds=...))", 124, stderr)
 
 
 def words(error: BaseException) -> str:

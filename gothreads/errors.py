@@ -10,8 +10,10 @@
     │   │   └── GuestPanic              a panic or a fatal error of Go's runtime
     │   ├── GuestTrap               a WebAssembly trap; `frames` tell where
     │   ├── Stalled                 all calls waited for ever, and on_stall was "exit"
+    │   ├── LimitExceeded           it took more time, or wrote more, than it was given
     │   └── HostFunctionError       a Python function that the module called raised
     ├── HandlerError            a handler returned an error; the module goes on
+    ├── CallTimeout             a call took longer than its caller waits; also a TimeoutError
     ├── MisuseError             the caller's mistake; nothing has run
     │   ├── UnknownExport
     │   ├── ArgumentError           also a TypeError and a ValueError
@@ -111,12 +113,20 @@ class Stalled(GuestError):
     """All calls waited for ever, and the app was told to end then. The message has the stacks."""
 
 
+class LimitExceeded(GuestError):
+    """The module was ended because it took more time than it was given (code 124), or wrote more (code 153), as a shell has them."""
+
+
 class HostFunctionError(GuestError):
     """A Python function that the module called raised; the exception is `__cause__`."""
 
 
 class HandlerError(GothreadsError):
     """A handler in the module returned an error: its text. The module goes on."""
+
+
+class CallTimeout(GothreadsError, TimeoutError):
+    """A call did not come back in the time that its caller gave it. Whether it goes on was the caller's choice (`on_timeout`)."""
 
 
 class MisuseError(GothreadsError):

@@ -221,10 +221,15 @@ def matches(signature: Signature, kind: FuncType) -> bool:
     return [VALUE_TYPES.get(t) for t in kind.params] == params and [VALUE_TYPES.get(t) for t in kind.results] == results
 
 
+#: What may be given to any call beside its arguments.
+_BY_NAME = {"timeout", "on_timeout"}
+
+
 class Function:
     """An export, to be called: `app.exports.add(2, 3)`."""
 
-    def __init__(self, export: Export, call: Callable[[Export, list[tuple[str, Any]]], Any]) -> None:
+    def __init__(self, export: Export, call: Callable[..., Any]) -> None:
+        """`call` gets the export, the converted arguments, and what goes by name: timeout, on_timeout."""
         self._export, self._call = export, call
         self.__name__ = self.__qualname__ = export.name
         self.__doc__ = f"{export.signature.declaration}\n\n{export.signature.doc}".rstrip()
@@ -233,17 +238,19 @@ class Function:
         self.signature = export.signature
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        if named:
-            raise ArgumentError(f"{self.__name__} takes its arguments in order, not by name ({', '.join(named)}): {self.signature.declaration}")
-        return self._call(self._export, self._export.convert(args))
+        """`timeout` and `on_timeout` go by name: see App.submit."""
+        if named and not named.keys() <= _BY_NAME:
+            given = ", ".join(named.keys() - _BY_NAME)
+            raise ArgumentError(f"{self.__name__} takes its arguments in order, not by name ({given}): {self.signature.declaration}")
+        return self._call(self._export, self._export.convert(args), **named)
 
-    def bytes(self, *args: Any) -> builtins.bytes:
+    def bytes(self, *args: Any, **named: Any) -> builtins.bytes:
         """Call an export of a module that is not Go's which answers with bytes, as address << 32 | length: a copy, and the module's are freed.
 
         NotCallable when it does not, or the module exports no malloc and free.
         """
         packed = self._export.packed()
-        result: builtins.bytes = self._call(packed, packed.convert(args))
+        result: builtins.bytes = self._call(packed, packed.convert(args), **named)
         return result
 
     def __repr__(self) -> str:

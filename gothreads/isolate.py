@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Callable
-from typing import Any
 
 import wasmtime
 
-from gothreads.errors import InternalError, ModuleError
-from gothreads.exports import Export
+from gothreads.errors import GuestError, InternalError, ModuleError
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module
 from gothreads.host.functions import HostImports
@@ -36,19 +34,27 @@ class Isolates:
         compiled = compile_module(engine, loaded.wasm, options.limits.stack)
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
-    def new(self, world: World, failed: Callable[[BaseException], str]) -> Isolate:
-        """`failed` as for ffi.HostFunctions. ModuleError when the module cannot be instantiated."""
-        return Isolate(self._engine, self.module, self._loaded, self._options, world, self._host, failed)
+    def new(self, world: World, failed: Callable[[BaseException], str], ended: Callable[[], bool] | None = None) -> Isolate:
+        """`failed` as for ffi.HostFunctions. `ended`: whether this one has, when the engine's epoch moves; else they all have.
+
+        ModuleError when the module cannot be instantiated.
+        """
+        return Isolate(self._engine, self.module, self._loaded, self._options, world, self._host, failed, ended)
 
     def close(self) -> None:
         self.module.close()
 
 
 class Isolate:
-    """See above. All methods that run the module raise ffi.Trapped, after which the isolate is of no more use."""
+    """See above. All methods that run the module raise ffi.Trapped, after which the isolate is of no more use.
+
+    `stop` ends what runs in it, from any thread; it is set by whoever can.
+    """
+
+    stop: Callable[[GuestError], None]
 
     def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, loaded: LoadedModule, options: Options, world: World,
-                 host: HostImports, failed: Callable[[BaseException], str]) -> None:
+                 host: HostImports, failed: Callable[[BaseException], str], ended: Callable[[], bool] | None) -> None:
         self._loaded, self.context = loaded.without_code(), world.context
         self._found: dict[str, ffi.Function] = {}
         with contextlib.ExitStack() as owned:
@@ -66,6 +72,7 @@ class Isolate:
             self._store.set_wasi(options.wasi.local())
             self._store.set_limits(memory_size=options.limits.memory)
             self._store.set_epoch_deadline(1)
+            self._on_epoch = None if ended is None else ffi.run_on_until(self._store, ended)
             try:
                 self._instance = linker.instantiate(self._store, module)
             except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
@@ -73,7 +80,7 @@ class Isolate:
             self.memory = StoreMemory(self._store, self._instance.exports(self._store).get("memory"))
             owned.callback(self.memory.close)
             world.use(self.memory)
-            self.slot = Slot(self.function, self.memory)
+            self.slot = Slot(self.function, self.memory, world.calls.cancel_request)
             self._owned = owned.pop_all()
 
     def function(self, name: str, count: int) -> ffi.Function:
@@ -83,14 +90,10 @@ class Isolate:
             found = self._found[name] = ffi.function(self._store, self._instance, name, count)
         return found
 
-    def call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
-        """Call an export with converted arguments."""
-        return export.call(self.function(export.name, export.count), converted, self.slot)
-
     def hook(self, name: str) -> None:
         """See App."""
         if (export := self._loaded.hook(name)) is not None:
-            self.call(export, [])
+            export.call(self.function(export.name, export.count), [], self.slot)
         elif self._loaded.has_handlers and name in self.slot.handlers():
             self.slot.request(name, b"")
 

@@ -1,6 +1,6 @@
 """A running module's life and end, whatever its model.
 
-    open_module ─▶ STARTING ─▶ RUNNING ─▶ ENDING ─▶ EXITED | FAILED | CLOSED
+    open_module ─▶ STARTING ─▶ RUNNING ─▶ [DRAINING] ─▶ ENDING ─▶ EXITED | FAILED | CLOSED
 
 The first cause of an end wins: it is what every call in flight, waiting or new gets. Ending runs in the background, on a
 thread of its own (the sweep), so it may begin anywhere: in a call, in a host function, in close(). `_left` is set when no
@@ -21,10 +21,11 @@ from types import TracebackType
 from typing import Self
 
 from gothreads import endings
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit
+from gothreads.deadlines import Deadlines
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError
 from gothreads.handlers import Handlers
 from gothreads.host import ffi, interrupt, stack
-from gothreads.host.streams import Input, Output, Streams
+from gothreads.host.streams import Allowance, Input, Output, Streams
 from gothreads.host.waiting import Stop
 from gothreads.host.world import World
 from gothreads.loading import LoadedModule
@@ -77,7 +78,9 @@ class Life(ABC):
         self._owned = contextlib.ExitStack()
         self._stop = Stop()
         self._owned.callback(self._stop.close)
-        self._streams = self._new_streams(Input(options.stdin, self._stop))
+        self._deadlines = Deadlines()
+        self._output = Allowance(options.limits.output)
+        self._streams = self._new_streams(Input(options.stdin, self._stop), self._stop)
         handlers = Handlers(options.handlers, Workers(options.callers, options.limits.stack), options.loop)
         self._messages = Messages(self._stop, handlers, options.event_queue)
         self._owned.callback(self._messages.close)
@@ -106,6 +109,10 @@ class Life(ABC):
         """close() is to end a module that runs."""
 
     @abstractmethod
+    def _in_flight(self) -> int:
+        """How many calls are in the module, or wait for their turn: 0 when nothing of them is left."""
+
+    @abstractmethod
     def _close_workers(self) -> None:
         """End the threads that calls are handed to. All have left."""
 
@@ -119,6 +126,8 @@ class Life(ABC):
         _apps.add(self)
         try:
             self._start()
+            if (seconds := self.options.limits.seconds) is not None:
+                self._deadlines.after(seconds, lambda: self._end(endings.of_time(self.loaded.name, seconds, self._streams.stderr.tail)))
             self._ready.wait()
             with contextlib.suppress(GuestError):  # `open` looks at how it ended
                 self._started()
@@ -127,8 +136,8 @@ class Life(ABC):
             raise
         return self
 
-    def _new_streams(self, stdin: Input) -> Streams:
-        return Streams(stdin, Output(1, self.options.stdout, self._stop), Output(2, self.options.stderr, self._stop))
+    def _new_streams(self, stdin: Input, stop: Stop) -> Streams:
+        return Streams(stdin, Output(1, self.options.stdout, stop, self._output), Output(2, self.options.stderr, stop, self._output))
 
     @property
     def state(self) -> State:
@@ -160,21 +169,49 @@ class Life(ABC):
             raise self._error()
         return 0
 
-    def close(self) -> None:
+    def close(self, *, drain: float | None = None) -> None:
         """End the app, free everything. Calls in flight get AppClosed. May be called twice, and from anywhere.
+
+        drain: let calls that are in flight finish first, for so many seconds at the most; new ones get AppClosed meanwhile, but for those that
+        Python functions make which the module has called. A second close() does not wait.
 
         Before that, the module's hook `stop`, if it has one, gets a few seconds, for which a second close() does not wait. From inside one
         of the app's own calls, a coroutine on the app's own loop, or a signal handler that has interrupted one of these, it returns at
         once, without the hook, and the rest happens behind it.
         """
+        if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
+            raise MisuseError(f"drain must be a number of seconds, not below 0, not {drain!r}")
         inside = stack.inside.depth > 0 or stack.inside.signalling > 0 or self._messages.handlers.on_own_loop
         with self._lock:
             first, self._close_wanted = not self._close_wanted, True
-        if first and self._state is State.RUNNING and not inside:
+            running = self._state is State.RUNNING
+            if first and running and drain:
+                self._state = State.DRAINING
+        if first and running and drain:
+            if inside:  # it is one of those that are waited for
+                threading.Thread(target=self._drain, args=(drain,), name="gothreads-drain", daemon=True).start()
+                return
+            self._drain(drain)
+        elif first and running and not inside:
             self._before_close()
         self._end(AppClosed(f"{self.loaded.name}: the app was closed"))
         if inside:
             return
+        self._wait_freed()
+
+    def _drain(self, seconds: float) -> None:
+        """Wait for the calls that are in flight, and end the app."""
+        deadline = time.monotonic() + seconds
+        pause = 0.0005
+        while self._in_flight() and (left := deadline - time.monotonic()) > 0 and self._cause is None:
+            self._left.wait(min(pause, left))  # nothing tells when the last has gone
+            pause = min(pause * 1.5, 0.02)
+        if self._cause is None:
+            self._before_close()
+        self._end(AppClosed(f"{self.loaded.name}: the app was closed"))
+        self._free_if_wanted()
+
+    def _wait_freed(self) -> None:
         self._free_if_wanted()
         if not self._done.wait(CLOSE_SECONDS):
             log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
@@ -224,6 +261,7 @@ class Life(ABC):
         self._stop.set()
         for world in list(self._worlds):
             world.stop()
+        self._deadlines.close()
         self._messages.end()
         try:
             threading.Thread(target=self._sweep, name="gothreads-sweep", daemon=True).start()

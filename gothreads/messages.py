@@ -40,6 +40,7 @@ _LONGEST_NAME = 1024
 EVENTS_SIZE = 64 << 20
 
 _reply = struct.Struct("<QII")
+_cancel = struct.Struct("<II")
 
 
 class Messages:
@@ -86,7 +87,7 @@ class Messages:
     def unread(self) -> bool:
         """Whether there are events that the module has asked for, or replies, that it has not read."""
         with self._lock:
-            queues = [*self._events.values(), *(one.replies for one in self._calls)]
+            queues = [*self._events.values(), *(queue for one in self._calls for queue in (one.replies, one.cancels))]
         return any(queue and queue.wanted for queue in queues)
 
     def forget(self, calls: MessageCalls) -> None:
@@ -116,6 +117,7 @@ class MessageCalls:
     def __init__(self, messages: Messages, table: Table, context: Context) -> None:
         self._messages, self._table, self._context = messages, table, context
         self.replies = Queue(sys.maxsize, sys.maxsize)
+        self.cancels = Queue(MOST_CALLS, sys.maxsize)
         self._notified = itertools.count(-1, -1)  # for calls without a number of the module's
         self._lock = threading.RLock()  # a signal handler may end the app
         # Guarded by _lock.
@@ -155,6 +157,15 @@ class MessageCalls:
     def msg_replies(self, result: int) -> None:
         """The descriptor from which replies are read: number, status, length; and so many bytes."""
         hand_out(self._table, self._context.memory, QueueReader(self.replies, self._messages.stop), result)
+
+    def msg_cancels(self, result: int) -> None:
+        """The descriptor from which the requests are read that nobody waits for any more: slot, and which of its requests."""
+        hand_out(self._table, self._context.memory, QueueReader(self.cancels, self._messages.stop), result)
+
+    def cancel_request(self, slot: int, request: int) -> None:
+        """Tell the module, if it wants to know, that nobody waits for a request any more. From any thread, returns at once."""
+        if self.cancels.wanted:
+            self.cancels.put(_cancel.pack(slot, request), wait=False)
 
     def msg_events(self, name: int, length: int, result: int) -> None:
         """The descriptor from which the events of that name are read: length; and so many bytes."""

@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 from gothreads import endings
 from gothreads.app import App
 from gothreads.errors import GothreadsError, NotCallable
-from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import new_engine
 from gothreads.host.idle import Waits
 from gothreads.host.stack import big_stack, inside
 from gothreads.inspector import Goroutine, parse_goroutines
 from gothreads.isolate import Isolate, Isolates, StoreMemory
+from gothreads.slot import Guest
 from gothreads.state import AppStatistics
 from gothreads.turns import Turns
 
@@ -45,7 +45,7 @@ class SingleApp(App):
         isolates = Isolates(self._engine, loaded, options, self._host)
         owned.callback(isolates.close)
         self.compile_seconds = isolates.compile_seconds
-        self._world = self._new_world(self._streams)
+        self._world = self._new_world(self._streams, self._stop)
         owned.callback(self._world.close)
         self._isolate = isolates.new(self._world, self._host_function_failed)
         owned.callback(self._isolate.close)
@@ -111,20 +111,21 @@ class SingleApp(App):
         with self._turns:
             return work(self._isolate)
 
-    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
-        def call(isolate: Isolate) -> Any:
+    def _within(self, work: Callable[[Guest], T]) -> T:
+        def counted(isolate: Isolate) -> T:
             self._calls += 1
-            return isolate.call(export, converted)
-        return self._run(call)
+            return work(isolate)
+        return self._run(counted)
 
-    def _request(self, handler: str, payload: bytes) -> bytes:
-        def request(isolate: Isolate) -> bytes:
-            self._calls += 1
-            return isolate.slot.request(handler, payload)
-        return self._run(request)
+    @property
+    def _in_use(self) -> int:
+        return self._turns.taken
+
+    def _same_instance(self) -> bool:
+        return self._turns.mine
 
     def _handlers(self) -> list[str]:
-        return [] if self.loaded.entry == "_start" else self._run(lambda isolate: isolate.slot.handlers())
+        return [] if self.loaded.entry == "_start" else super()._handlers()
 
     def _hook(self, name: str) -> None:
         self._run(lambda isolate: isolate.hook(name))

@@ -8,6 +8,7 @@ Invariant: a member is in `_free`, or with exactly one thread, or no more.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -17,16 +18,17 @@ from typing import Any, TypeVar
 
 from gothreads import endings
 from gothreads.app import App
-from gothreads.errors import CallersBusy, GothreadsError, GuestError, MisuseError, NotCallable
-from gothreads.exports import Export
+from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable
 from gothreads.host import ffi
 from gothreads.host.engine import new_engine
 from gothreads.host.stack import inside
-from gothreads.host.streams import Streams
+from gothreads.host.streams import OutputExceeded, Streams
+from gothreads.host.waiting import Stop
 from gothreads.host.world import World
 from gothreads.inspector import Goroutine, parse_goroutines
 from gothreads.isolate import Isolate, Isolates
 from gothreads.shared_memory import BoundedMemory
+from gothreads.slot import Guest
 from gothreads.state import AppStatistics, PoolStatistics, State
 
 T = TypeVar("T")
@@ -35,25 +37,41 @@ log = logging.getLogger("gothreads")
 
 
 class _Member:
-    """An isolate with a world and streams of its own; and why it ended, if a host function knows."""
+    """An isolate with a world and streams of its own; and why it ended, if a host function knows, or somebody has stopped it."""
 
     def __init__(self, app: PoolApp, isolates: Isolates) -> None:
         self._app = app
         self.cause: GuestError | None = None
-        self.streams: Streams = app._new_streams(app._streams.stdin)
-        self.world: World = app._new_world(self.streams)
-        try:
-            self.isolate: Isolate = isolates.new(self.world, self._host_function_failed)
-        except BaseException:
-            app._close_world(self.world)
-            raise
+        with contextlib.ExitStack() as owned:
+            self._stop = Stop()
+            owned.callback(self._stop.close)
+            self.streams: Streams = app._new_streams(app._streams.stdin, self._stop)
+            self.world: World = app._new_world(self.streams, self._stop)
+            owned.callback(app._close_world, self.world)
+            self.isolate: Isolate = isolates.new(self.world, self._host_function_failed, lambda: self.stopped)
+            self.isolate.stop = self.stop
+            owned.callback(self.isolate.close)
+            self._owned = owned.pop_all()
+
+    @property
+    def stopped(self) -> bool:
+        """It is of no more use. (An instance that is made after the app's end is seen by who makes it.)"""
+        return self._stop.is_set or self._app._cause is not None
+
+    def stop(self, cause: GuestError) -> None:
+        """End what runs in it. From any thread, returns at once."""
+        if self.cause is None:
+            self.cause = cause
+        self.world.stop()
+        self._app._engine.increment_epoch()  # the others look, and run on
 
     def close(self) -> None:
         """No thread may be in it."""
-        self.isolate.close()
-        self._app._close_world(self.world)
+        self._owned.close()
 
     def _host_function_failed(self, error: BaseException) -> str:
+        if isinstance(error, OutputExceeded):  # it is the app's, and another instance would have none either
+            return self._app._host_function_failed(error)
         if self.cause is None:
             self.cause = endings.of_host_function(self._app.loaded.name, error, self.streams.stderr.tail)
         return endings.words(error)
@@ -180,6 +198,8 @@ class PoolApp(App):
             fit = self._replacement(member)
             raise error from error.__cause__
         finally:
+            if fit is not None and self._cause is None and fit.stopped:  # too late for this call
+                fit = self._replacement(fit)
             with self._condition:
                 if fit is None:
                     self._total -= 1
@@ -219,14 +239,20 @@ class PoolApp(App):
             self._end(error if isinstance(error, GothreadsError) else GothreadsError(f"{self.loaded.name}: cannot make another instance: {error}"))
             return None
 
-    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
-        return self._run(lambda isolate: isolate.call(export, converted))
+    def _within(self, work: Callable[[Guest], T]) -> T:
+        return self._run(work)
 
-    def _request(self, handler: str, payload: bytes) -> bytes:
-        return self._run(lambda isolate: isolate.slot.request(handler, payload))
+    @property
+    def _in_use(self) -> int:
+        with self._condition:
+            return self._total - len(self._free)
 
-    def _handlers(self) -> list[str]:
-        return self._run(lambda isolate: isolate.slot.handlers())
+    def _stop_call(self, guest: Guest, cause: LimitExceeded) -> None:
+        assert isinstance(guest, Isolate)
+        guest.stop(cause)
+
+    def _same_instance(self) -> bool:
+        return self._mine() is not None
 
     def _hook(self, name: str) -> None:
         """`start` was called when an instance was made; `stop` is for those that no call is in."""

@@ -33,22 +33,35 @@ class Memory(Protocol):
     def write(self, offset: int, data: bytes) -> None: ...
 
 
+class Guest(Protocol):
+    """An instance that runs the module's exports, for one thread at a time, with its slot."""
+
+    slot: Slot
+
+    def function(self, name: str, count: int) -> ffi.Function: ...
+
+
+#: Tells the module that nobody waits for a request any more: the slot's address, and which of its requests.
+Cancel = Callable[[int, int], None]
+
+
 class Slot:
-    """One caller's slot, opened at its first use. Used by one thread at a time.
+    """One caller's slot, opened at its first use. Used by one thread at a time, but for `cancel`.
 
     `function(name, count)` looks up an export of the caller's instance. All methods raise ffi.Trapped.
     """
 
-    def __init__(self, function: Callable[[str, int], ffi.Function], memory: Memory) -> None:
-        self.function, self.memory = function, memory
+    def __init__(self, function: Callable[[str, int], ffi.Function], memory: Memory, cancel: Cancel | None = None) -> None:
+        self.function, self.memory, self._cancel = function, memory, cancel
         self._slot: int | None = None
+        self.requests = 0  # begun since it was opened; Go counts them too
 
     def put(self, data: bytes) -> int:
         """Copy bytes to where Go can see them; returns the address. Good for one exported call, or one request."""
         if len(data) > LARGEST:
             raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
         buffer = self.function("gothreads_buffer", 2)
-        buffer.values[0].i32, buffer.values[1].i32 = self._opened(), len(data)
+        buffer.values[0].i32, buffer.values[1].i32 = self.opened(), len(data)
         buffer()
         address = buffer.values[0].i32 & 0xFFFFFFFF
         self.memory.write(address, data)
@@ -58,8 +71,9 @@ class Slot:
         """Call a handler. HandlerError with its error's text; UnknownExport when there is none of that name."""
         name = handler.encode()
         self.put(name + payload)
+        self.requests += 1
         request = self.function("gothreads_request", 2)
-        request.values[0].i32, request.values[1].i32 = self._opened(), len(name)
+        request.values[0].i32, request.values[1].i32 = self.opened(), len(name)
         request()
         status, reply = self._reply()
         match status:
@@ -75,7 +89,7 @@ class Slot:
     def handlers(self) -> list[str]:
         """The names of the handlers that are registered now."""
         handlers = self.function("gothreads_handlers", 1)
-        handlers.values[0].i32 = self._opened()
+        handlers.values[0].i32 = self.opened()
         handlers()
         names = self._reply()[1].decode(errors="replace")
         return names.split("\n") if names else []
@@ -83,14 +97,14 @@ class Slot:
     def stacks(self) -> str:
         """Go's traceback of all goroutines."""
         stacks = self.function("gothreads_stacks", 1)
-        stacks.values[0].i32 = self._opened()
+        stacks.values[0].i32 = self.opened()
         stacks()
         return self._reply()[1].decode(errors="replace")
 
     def release(self) -> None:
         """Let go of the blocks that the slot holds."""
         release = self.function("gothreads_release", 1)
-        release.values[0].i32 = self._opened()
+        release.values[0].i32 = self.opened()
         release()
 
     def close(self) -> None:
@@ -99,9 +113,15 @@ class Slot:
             close = self.function("gothreads_slot_close", 1)
             close.values[0].i32 = self._slot
             close()
-            self._slot = None
+            self._slot, self.requests = None, 0
 
-    def _opened(self) -> int:
+    def cancel(self, request: int) -> None:
+        """Nobody waits for that request any more. From any thread, while the request is under way."""
+        if self._cancel is not None and self._slot is not None:
+            self._cancel(self._slot & 0xFFFFFFFF, request)
+
+    def opened(self) -> int:
+        """Its address in the module, signed."""
         if self._slot is None:
             try:
                 open_ = self.function("gothreads_slot_open", 1)
@@ -113,7 +133,7 @@ class Slot:
 
     def _reply(self) -> tuple[int, bytes]:
         # Copy first, then believe: the module could change what is in its memory at any time.
-        status, address, length = _header.unpack(self.memory.read((self._opened()) & 0xFFFFFFFF, _header.size))
+        status, address, length = _header.unpack(self.memory.read(self.opened() & 0xFFFFFFFF, _header.size))
         reply = self.memory.read(address, length) if length else b""
         if length > KEEP:
             self.release()

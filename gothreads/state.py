@@ -29,6 +29,7 @@ class State(Enum):
 
     STARTING = "starting"  # packages are being initialised; calls wait
     RUNNING = "running"    # calls are taken
+    DRAINING = "draining"  # close(drain=...): the last calls finish, no more are taken
     ENDING = "ending"      # threads are leaving; calls get the cause
     EXITED = "exited"      # main returned, or os.Exit, or a panic: `exit` is the code
     FAILED = "failed"      # a trap, or a host function that raised
@@ -37,11 +38,22 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a module may use. `memory` and `stack` (of WebAssembly, a thread) in bytes; `threads`: Ms at a time."""
+    """What a module may use. What it is refused, Go sees as an error of its own; where there is none, the module is ended: LimitExceeded.
+
+    memory: in bytes; beyond it Go is out of memory. (Of a pool, each instance.)
+    threads: Ms at a time; beyond it Go's runtime ends the module ("no thread left").
+    stack: of WebAssembly, a thread, in bytes; beyond it the module traps.
+    files: open files and sockets at a time; beyond it opening fails (EMFILE). None: most of what this process may have.
+    output: bytes that it writes to its standard output and error, in all; beyond it the module is ended.
+    seconds: since it was opened; then the module is ended.
+    """
 
     memory: int = MOST_MEMORY
     threads: int = 512
     stack: int = 6 << 20
+    files: int | None = None
+    output: int | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 << 16 <= self.memory <= MOST_MEMORY:
@@ -50,6 +62,11 @@ class Limits:
             raise MisuseError(f"Go needs at least {SPARE_THREADS + 1} threads, the limit is {self.threads}")
         if not 1 << 18 <= self.stack <= 1 << 30:
             raise MisuseError(f"the limit on stack must be between 256 KiB and 1 GiB, not {self.stack:,} bytes")
+        for name, value, least in (("files", self.files, 3), ("output", self.output, 0)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise MisuseError(f"the limit on {name} must be a whole number of at least {least}, not {value!r}")
+        if self.seconds is not None and (isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float) or not self.seconds > 0):
+            raise MisuseError(f"the limit on seconds must be a number above 0, not {self.seconds!r}")
 
 
 @dataclass(frozen=True)

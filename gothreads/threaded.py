@@ -8,14 +8,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import wasmtime
 
 from gothreads.app import App
 from gothreads.callback_m import CallbackMCache
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled
-from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.instance import GoInstances
@@ -26,11 +25,14 @@ from gothreads.host.world import World
 from gothreads.inspector import Goroutine, Inspector
 from gothreads.mpool import MPool, MRunner
 from gothreads.shared_memory import SharedMemory
+from gothreads.slot import Guest
 from gothreads.stall import Stall, StallWatch
 from gothreads.state import SPARE_THREADS, AppStatistics, State
 from gothreads.wasm import layout
 from gothreads.wasm.binary import PAGE, Kind
 from gothreads.wasm.rewrite import HOST
+
+T = TypeVar("T")
 
 log = logging.getLogger("gothreads")
 
@@ -48,7 +50,7 @@ class ThreadedApp(App):
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
         self._check()
-        self._world = self._new_world(self._streams)
+        self._world = self._new_world(self._streams, self._stop)
         owned.callback(self._world.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
@@ -82,7 +84,7 @@ class ThreadedApp(App):
         self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
         attaching = threading.Lock()
         self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, attaching,
-                                     layout.MAX_THREADS - 1 - options.limits.threads)
+                                     layout.MAX_THREADS - 1 - options.limits.threads, self._world.calls.cancel_request)
         self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, attaching, self._cache.in_flight, self._submit_to)
 
     @property
@@ -196,26 +198,16 @@ class ThreadedApp(App):
         return (go.running + go.runnable + go.syscalls == 0 and counts.blocked == len(calls) == self._cache.in_use
                 and self._cache.in_flight() == calls and not self._messages.unread)
 
-    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+    def _within(self, work: Callable[[Guest], T]) -> T:
         caller = self._cache.acquire(nested.get())
         try:
-            return export.call(caller.function(export.name, export.count), converted, caller.slot)
+            return work(caller)
         finally:
             self._cache.release(caller)
 
-    def _request(self, handler: str, payload: bytes) -> bytes:
-        caller = self._cache.acquire(nested.get())
-        try:
-            return caller.slot.request(handler, payload)
-        finally:
-            self._cache.release(caller)
-
-    def _handlers(self) -> list[str]:
-        caller = self._cache.acquire(nested.get())
-        try:
-            return caller.slot.handlers()
-        finally:
-            self._cache.release(caller)
+    @property
+    def _in_use(self) -> int:
+        return self._cache.in_use
 
     def _hook(self, name: str) -> None:
         if (export := self.loaded.hook(name)) is not None:

@@ -15,14 +15,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import wasmtime
 
 from gothreads import endings
 from gothreads.app import App
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, NotCallable
-from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.instance import Instance, Instances, Notes
@@ -32,12 +31,15 @@ from gothreads.inspector import Goroutine
 from gothreads.loading import THREAD_SPAWN, THREAD_START
 from gothreads.mpool import MPool
 from gothreads.shared_memory import SharedMemory
-from gothreads.slot import Slot
+from gothreads.slot import Guest, Slot
 from gothreads.state import AppStatistics
+from gothreads.tickets import Ticket
 from gothreads.turns import Turns
 from gothreads.wasm import waits
 from gothreads.wasm.binary import PAGE, Kind, Module
 from gothreads.wasm.parsing import parse
+
+T = TypeVar("T")
 
 #: Threads are numbered from 1 to this: the specification keeps the upper bits for errors.
 LAST_THREAD = (1 << 29) - 1
@@ -107,6 +109,27 @@ class _Runner:
         """Nothing is kept from job to job."""
 
 
+class _MainInstance:
+    """What calls go into. `instance` is set when the module starts."""
+
+    instance: Instance
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self._found: dict[str, ffi.Function] = {}
+        self.slot = Slot(self.function, memory)
+
+    def function(self, name: str, count: int) -> ffi.Function:
+        """An export, looked up once."""
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = self.instance.function(name, count)
+        return found
+
+    def close(self) -> None:
+        """No thread is in it."""
+        self._found.clear()
+
+
 class WasiThreadsApp(App):
     """See App, and above."""
 
@@ -118,7 +141,7 @@ class WasiThreadsApp(App):
         self._turns = Turns(lambda: self._cause is not None, self._instance_ended)
         self._calls = 0
         self._numbers = ThreadNumbers()
-        self._world = self._new_world(self._streams)
+        self._world = self._new_world(self._streams, self._stop)
         owned.callback(self._world.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
@@ -158,9 +181,8 @@ class WasiThreadsApp(App):
         self._instances = WasiInstances(has_start, self._engine, pre, self._notes, options.wasi.local, lambda: self._cause is not None)
         owned.callback(self._instances.close_all)
         self._pool = MPool(lambda: _Runner(self._instances, self._numbers), options.limits.threads, options.limits.stack, self._trapped)
-        self._found: dict[str, ffi.Function] = {}
-        owned.callback(self._found.clear)
-        self._slot = Slot(self._function, self._memory)
+        self._main = _MainInstance(self._memory)
+        owned.callback(self._main.close)
 
     def _check(self) -> None:
         """What can be said before anything is made."""
@@ -228,9 +250,9 @@ class WasiThreadsApp(App):
         inside.starting = self
         try:
             with self._turns:
-                self._main = self._instances.new()
+                self._main.instance = self._instances.new()
                 if self.loaded.entry is not None:
-                    self._function(self.loaded.entry, 0)()
+                    self._main.function(self.loaded.entry, 0)()
         except ffi.Trapped as trapped:
             self._trapped(trapped)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
@@ -239,22 +261,22 @@ class WasiThreadsApp(App):
             inside.starting = None
             inside.depth -= 1
 
-    def _function(self, name: str, count: int) -> ffi.Function:
-        """An export of the main instance, looked up once."""
-        found = self._found.get(name)
-        if found is None:
-            found = self._found[name] = self._main.function(name, count)
-        return found
-
-    def _call(self, export: Export, converted: list[tuple[str, Any]]) -> Any:
+    def _within(self, work: Callable[[Guest], T]) -> T:
         if self.loaded.entry == "_start":
             raise NotCallable(f"{self.loaded.name}: the module is a program: it takes no calls while its main runs. Link it as a library "
                               "(in C: -mexec-model=reactor)")
         with self._turns:
             self._calls += 1
-            return export.call(self._function(export.name, export.count), converted, self._slot)
+            return work(self._main)
 
-    def _request(self, handler: str, payload: bytes) -> bytes:
+    @property
+    def _in_use(self) -> int:
+        return self._turns.taken
+
+    def _same_instance(self) -> bool:
+        return self._turns.mine
+
+    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
         raise self._not_go("handlers")
 
     def _handlers(self) -> list[str]:

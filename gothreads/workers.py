@@ -96,6 +96,12 @@ class Workers:
                     self._pending -= 1
                     job[0].set_exception(CallersBusy("the system has no thread left for the call"))
 
+    @property
+    def pending(self) -> int:
+        """Jobs that are queued, or run."""
+        with self._lock:
+            return self._pending
+
     def run(self, job: Callable[[], Any]) -> Any:
         """Run on a thread of the pool, and wait."""
         return self.submit(job).result()

@@ -90,6 +90,14 @@ def opened(name: str, model: str = "threaded", **options: Any) -> gothreads.App:
 
 
 @pytest.fixture
+def patient_host(tmp_path: Path) -> Path:
+    """A Python file with what `patient` imports."""
+    path = tmp_path / "host.py"
+    path.write_text("import gothreads\nhost = gothreads.Host()\n\n@host.function('env')\ndef call_again(n: int) -> int:\n    return n\n")
+    return path
+
+
+@pytest.fixture
 def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No threads, no descriptors, and nothing that was logged (caplog.clear() for what should be)."""
     interrupt.watch()  # has a thread and a pipe, for good

@@ -6,9 +6,9 @@ import gothreads
 from gothreads import errors
 
 PUBLIC = [
-    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "BuildError", "CallersBusy", "CompileError", "Context", "Frame", "GoStatistics",
-    "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap", "HandlerError", "Host", "HostFunctionError", "InternalError", "Limits",
-    "MemoryAccessError", "MisuseError", "ModuleError", "Mount", "NotCallable", "Parameter", "QueueFull", "SharedMemory", "Signature", "Stall", "Stalled",
+    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "BuildError", "CallTimeout", "CallersBusy", "CompileError", "Context", "Frame", "GoStatistics",
+    "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap", "HandlerError", "Host", "HostFunctionError", "InternalError", "LimitExceeded",
+    "Limits", "MemoryAccessError", "MisuseError", "ModuleError", "Mount", "NotCallable", "Parameter", "QueueFull", "SharedMemory", "Signature", "Stall", "Stalled",
     "State", "ToolchainError", "UnknownExport", "__version__", "open",
 ]
 

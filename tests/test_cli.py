@@ -17,10 +17,10 @@ import pytest
 
 from gothreads.arguments import parse_mount, parse_size
 from gothreads.build.builder import Request, build
-from gothreads.cli import main
 from gothreads.build.toolchain import find_go
+from gothreads.cli import main
 from gothreads.errors import MisuseError
-from tests.conftest import MODULES
+from tests.conftest import MODULES, built
 
 SENTENCE = re.compile(r"gothreads: [^\n]+\n")
 
@@ -356,6 +356,35 @@ def test_the_limit_on_memory_is_gos_out_of_memory(calls: Path) -> None:
     assert code == 2
     assert "fatal error: out of memory" in err
     assert finished("call", calls, "--memory", "256M", "fill", 20)[:2] == (0, "20\n")
+
+
+def test_a_call_that_takes_too_long_ends_with_124(patient_host: Path) -> None:
+    for name in ("spin", "wait"):
+        code, out, err = finished("call", built("patient"), "--python", patient_host, "--timeout", "0.1", name)
+        assert (code, out) == (124, "")
+        assert re.fullmatch(rf"gothreads: .*{name} has not come back within 0.1 s\n", err)
+    assert finished("call", built("patient"), "--python", patient_host, "--timeout", "30", "add", 1, 2) == (0, "3\n", "")
+
+
+def test_limits_are_named_on_the_command_line(patient_host: Path) -> None:
+    code, out, err = finished("call", built("patient"), "--python", patient_host, "--limit", "output=1k", "--limit", "files=50", "write", 1000)
+    assert (code, out) == (153, "")
+    assert "more than 1,024 bytes" in err
+    code, out, err = finished("run", built("patient"), "--python", patient_host, "--limit", "seconds=0.2")
+    assert (code, out) == (124, "")
+    assert "it has run for 0.2 s" in err
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("output", "expected NAME=N; names are: memory, threads, stack, files, output, seconds"), ("cpu=1", "expected NAME=N"), ("=1", "expected NAME=N"),
+    ("output=1X", "--limit output=1X: not a size"), ("threads=0", "not a whole number"),
+    ("seconds=never", "not a number of seconds"), ("files=2", "at least 3"),
+])
+def test_a_limit_that_is_none_is_said_in_one_line(calls: Path, text: str, said: str) -> None:
+    code, out, err = command("call", calls, "--limit", text, "add", 1, 2)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert SENTENCE.fullmatch(err)
 
 
 def test_nothing_is_reachable_without_a_mount(reader: Path, tmp_path: Path) -> None:

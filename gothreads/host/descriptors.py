@@ -264,12 +264,13 @@ class _Numbers:
 class Table:
     """Numbers to descriptors. May be used from any thread."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: Stop, most: int | None = None) -> None:
+        """`most` is how many there may be."""
         self.stop = stop
         self._lock = threading.Lock()
         # Guarded by _lock; _open is read without it.
         self._open: dict[int, Descriptor] = {}
-        self._most = _most_descriptors()
+        self._most = _most_descriptors() if most is None else min(most, _most_descriptors())
         self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
         #: Told of a descriptor that was taken out, in the thread that did it.
         self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None

@@ -33,6 +33,9 @@ _define = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ct
                            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
     ctypes.cast(_dll.wasmtime_linker_define_func_unchecked, ctypes.c_void_p).value or 0)
 _export_get = _dll.wasmtime_instance_export_get
+_EpochCallback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(ctypes.c_uint8))
+_on_epoch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
+    ctypes.cast(_dll.wasmtime_store_epoch_deadline_callback, ctypes.c_void_p).value or 0)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,21 @@ def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, coun
     func = _ffi.wasmtime_func_t()
     ctypes.memmove(ctypes.byref(func), ctypes.byref(extern.of.func), ctypes.sizeof(func))
     return Function(store, func, count)
+
+
+def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:
+    """When the engine's epoch moves, code in this store traps only if `ended()`, and runs on if not.
+
+    What is returned must live as long as the store. `ended` is called by whoever is in the store, and must not raise.
+    """
+    def moved(_context: int, _data: int, delta: Any, kind: Any) -> int:
+        if ended():
+            return ctypes.cast(_ffi.wasmtime_error_new(ctypes.create_string_buffer(b"interrupted")), ctypes.c_void_p).value or 0
+        delta[0], kind[0] = 1, 0  # the next move of the epoch is the new deadline; go on
+        return 0
+    callback = _EpochCallback(moved)
+    _on_epoch(ctypes.cast(store.ptr(), ctypes.c_void_p).value, ctypes.cast(callback, ctypes.c_void_p).value, None, None)
+    return callback
 
 
 #: A host function gets the address of its values (16 bytes each; the result goes into the first).

@@ -34,11 +34,36 @@ class Writable(Protocol):
     def write(self, data: Any, /) -> Any: ...
 
 
+class OutputExceeded(Exception):
+    """A module has written all that it may. It is ended."""
+
+
+class Allowance:
+    """How many bytes may still be written; None: any number. May be used from any thread."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._left = limit or 0  # guarded by _lock
+
+    def take(self, size: int) -> int:
+        """How many of so many bytes may be written."""
+        if self._limit is None:
+            return size
+        with self._lock:
+            granted = min(size, self._left)
+            self._left -= granted
+            return granted
+
+    def exceeded(self) -> OutputExceeded:
+        return OutputExceeded(f"it has written more than {self._limit:,} bytes, all that it may (Limits(output=...))")
+
+
 class Output:
     """Standard output or error. `target` is None to inherit the descriptor, or an object with `write`."""
 
-    def __init__(self, descriptor: int, target: Writable | None, stop: Stop) -> None:
-        self._descriptor, self._target, self._stop = descriptor, target, stop
+    def __init__(self, descriptor: int, target: Writable | None, stop: Stop, allowance: Allowance) -> None:
+        self._descriptor, self._target, self._stop, self._allowance = descriptor, target, stop, allowance
         self._lock = threading.Lock()
         self._tail = bytearray()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(target) else None
@@ -50,9 +75,10 @@ class Output:
         return self._target is None
 
     def write(self, parts: Sequence[bytes | memoryview]) -> int:
-        """Write all of it; how much that was. OSError as the target raises it; AppClosed when the app ends first."""
+        """Write all of it; how much that was. OSError as the target raises it; AppClosed when the app ends first; OutputExceeded."""
         with self._lock:
-            data = b"".join(parts)  # here: the module could ask for many such copies at the same time
+            wanted = b"".join(parts)  # here: the module could ask for many such copies at the same time
+            data = wanted[:self._allowance.take(len(wanted))]
             self._tail += data[-TAIL:]
             del self._tail[:-TAIL]
             if self._target is None:
@@ -65,6 +91,8 @@ class Output:
                 self._target.write(self._decoder.decode(data))
             else:
                 self._target.write(data)
+            if len(data) < len(wanted):
+                raise self._allowance.exceeded()
             return len(data)
 
     @property

@@ -6,9 +6,11 @@ thread is in the module any more.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 from gothreads.context import Context
+from gothreads.errors import MisuseError
 from gothreads.host import ffi
 from gothreads.host.descriptors import Table
 from gothreads.host.sockets import Rule, SocketCalls, address_of, listen
@@ -22,16 +24,17 @@ from gothreads.wasm.binary import Module
 from gothreads.wasm.rewrite import HOST, WASI
 
 _SOCKET_CALLS = ("sock_listen", "sock_dial", "sock_connected", "sock_address")
-_MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_events", "idle_open")
+_MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_cancels", "msg_events", "idle_open")
 
 
 class World:
     """MisuseError, GothreadsError when a mount or a listener cannot be had."""
 
     def __init__(self, stop: Stop, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule], messages: Messages,
-                 context: Context) -> None:
+                 context: Context, files: int | None) -> None:
+        """`files` is how many descriptors it may have; None: as many as this process can give it."""
         self.stopped = stop
-        self.table = Table(self.stopped)
+        self.table = Table(self.stopped, files)
         self._wasi = WasiCalls(self.table, streams)
         self._sockets = SocketCalls(self.table, rules)
         self.messages, self.calls, self.context = messages, messages.new_calls(self.table, context), context
@@ -43,8 +46,10 @@ class World:
                 self.table.add(made, handed=True)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
             settings.mount(self.table)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError) and error.errno == errno.EMFILE and files is not None:
+                raise MisuseError(f"the limit on files ({files}) leaves no room for the mounts and listeners: Limits(files=...)") from None
             raise
 
     def use(self, memory: BoundedMemory) -> None:

@@ -16,22 +16,24 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 
 from gothreads.app import App
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.serve.web import web_app
 from gothreads.terminal import Terminal
+from gothreads.tickets import OnTimeout
 
 #: How long requests in flight may take after SIGTERM or Ctrl-C, in seconds; then they get 503.
 DRAIN_SECONDS = 10
 
 
-def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal) -> int:
-    """Serve until SIGTERM, Ctrl-C, or the module's end; the exit code is 0, or the module's."""
+def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> int:
+    """Serve until SIGTERM, Ctrl-C, or the module's end; the exit code is 0, or the module's. `timeout`, `on_timeout` as for web_app."""
     with _listen(host, port) as listener, open_app() as app:
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        server = _Server(app)
+        server = _Server(app, web_app(app, timeout, on_timeout))
         # From here on a signal drains: before uvicorn has its handlers in place, and after it has taken them away.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
@@ -48,8 +50,8 @@ def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal)
 class _Server(uvicorn.Server):
     """uvicorn's server, for one app."""
 
-    def __init__(self, app: App) -> None:
-        super().__init__(uvicorn.Config(web_app(app), log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
+    def __init__(self, app: App, web: Starlette) -> None:
+        super().__init__(uvicorn.Config(web, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
         self._app = app
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -9,7 +9,8 @@
 
 Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are),
 405 the wrong method, 413 too large, 422 wrong arguments or an error that the handler returned, 503 all callers busy, no room
-for an event, or the module has ended.
+for an event, or the module has ended, 504 the call has taken longer than it may. A request whose client goes away is given up: the
+context of its handler, if it has one (guest.HandleContext), is cancelled.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from gothreads.app import App
-from gothreads.errors import ArgumentError, CallersBusy, GothreadsError, HandlerError, QueueFull, UnknownExport, unknown
+from gothreads.errors import ArgumentError, CallersBusy, CallTimeout, GothreadsError, HandlerError, QueueFull, UnknownExport, unknown
 from gothreads.state import State
+from gothreads.tickets import OnTimeout
 from gothreads.version import __version__
 
 #: The most that a request's body may be, in bytes.
@@ -41,9 +43,9 @@ HANDLERS_SECONDS = 1.0
 _templates = Jinja2Templates(Path(__file__).parent)
 
 
-def web_app(app: App) -> Starlette:
-    """The ASGI application for an app. It does not close the app."""
-    faces = _Faces(app)
+def web_app(app: App, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> Starlette:
+    """The ASGI application for an app. It does not close the app. `timeout` is that of each call; `on_timeout` as for App.request."""
+    faces = _Faces(app, timeout, on_timeout)
     return Starlette(
         routes=[
             Route("/", faces.index),
@@ -59,8 +61,8 @@ def web_app(app: App) -> Starlette:
 class _Faces:
     """The routes."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, app: App, timeout: float | None, on_timeout: OnTimeout) -> None:
+        self._app, self._timeout, self._on_timeout = app, timeout, on_timeout
         self._last_handlers: list[str] = []
 
     async def index(self, request: Request) -> Response:
@@ -85,12 +87,16 @@ class _Faces:
         _check_origin(request)
         name = request.path_params["export"]
         self._app.exports[name]  # a name that is not there is said before anything about the body
-        result = await self._begun_in_time(self._app.submit(name, *_arguments(await _body(request))))
+        arguments = _arguments(await _body(request))
+        on_timeout: OnTimeout = "stop" if self._on_timeout == "stop" else "continue"
+        result = await self._answered(request, self._app.submit(name, *arguments, timeout=self._timeout, on_timeout=on_timeout))
         return JSONResponse({"result": _finite(result)})
 
     async def request(self, request: Request) -> Response:
         _check_origin(request)
-        reply = await self._begun_in_time(self._app.submit_request(request.path_params["handler"], await _body(request)))
+        payload = await _body(request)
+        future = self._app.submit_request(request.path_params["handler"], payload, timeout=self._timeout, on_timeout=self._on_timeout)
+        reply = await self._answered(request, future)
         return Response(reply, media_type="application/json" if _is_json(reply) else "application/octet-stream")
 
     async def signal(self, request: Request) -> Response:
@@ -101,14 +107,20 @@ class _Faces:
         self._app.signal(name, await _body(request), full="raise")
         return JSONResponse({"queued": True}, 202)
 
-    async def _begun_in_time(self, future: Future[Any]) -> Any:
-        """The result of a call that has found a caller within the app's `callers_timeout`; else CallersBusy."""
-        result = asyncio.wrap_future(future)
-        done, _ = await asyncio.wait({result}, timeout=self._app.options.callers_timeout)
-        if not done and future.cancel():  # it had not begun
-            raise CallersBusy(f"all {self._app.options.callers} callers were busy for {self._app.options.callers_timeout:g} s. "
-                              "Try again, or serve with more --callers")
-        return await result
+    async def _answered(self, request: Request, future: Future[Any]) -> Any:
+        """The result of a call, which is given up when the client goes away. (A client may not stop the module, though.)"""
+        result, gone = asyncio.wrap_future(future), asyncio.ensure_future(request.receive())
+        try:
+            await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not result.done() and self._on_timeout != "stop":
+                result.cancel()
+                raise HTTPException(400, "the client went away")
+            return await result
+        except CallersBusy:
+            options = self._app.options
+            raise CallersBusy(f"all {options.callers} callers were busy for {options.callers_timeout:g} s. Try again, or serve with more --callers") from None
+        finally:
+            gone.cancel()
 
     async def _handlers(self) -> list[str]:
         try:
@@ -168,6 +180,8 @@ def _gothreads_error(_request: Request, error: Exception) -> Response:
             return JSONResponse(body | {"known": list(error.known)}, 404)
         case ArgumentError() | HandlerError():
             return JSONResponse(body, 422)
+        case CallTimeout():
+            return JSONResponse(body, 504)
         case CallersBusy() | QueueFull():
             return JSONResponse(body, 503, {"Retry-After": "1"})
         case _:  # the module has ended

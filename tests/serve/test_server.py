@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import wait_until
+from tests.conftest import built, wait_until
 from tests.test_cli import GOTHREADS
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
@@ -181,3 +181,15 @@ def test_a_module_that_fails_to_start_is_not_served(calls: Path) -> None:
 def test_callers_are_a_limit_and_others_wait(calls: Path) -> None:
     with running(calls, "--callers", 1) as server:
         assert [r.result(10).status_code for r in [server.begin("sleep", 20) for _ in range(5)]] == [200] * 5
+
+
+def test_a_client_that_goes_away_gives_its_request_up(patient_host: Path) -> None:
+    with running(built("patient"), "--python", patient_host) as server:
+        def counts() -> str:
+            """Calls that wait, that were cancelled, that are done."""
+            return server.client.post("/api/request/counts").text
+        for cancelled in (1, 2):
+            with socket.create_connection((server.client.base_url.host, server.client.base_url.port or 80)) as client:
+                client.sendall(b"POST /api/request/wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+                wait_until(lambda: counts()[0] == "1")
+            wait_until(lambda: counts() == f"0 {cancelled} 0")  # noqa: B023

@@ -18,6 +18,7 @@ import gothreads
 from gothreads.serve import web
 from gothreads.serve.web import web_app
 from tests.conftest import built, wait_until
+from tests.test_timeouts import counts, patient
 
 Talk = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
 
@@ -29,9 +30,9 @@ def shared(calls: Path) -> Iterator[gothreads.App]:
         yield running
 
 
-def talk(app: gothreads.App, conversation: Talk) -> None:
+def talk(app: gothreads.App, conversation: Talk, **options: Any) -> None:
     async def run() -> None:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(app)), base_url="http://module") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(app, **options)), base_url="http://module") as client:
             await conversation(client)
     asyncio.run(run())
 
@@ -249,3 +250,25 @@ def test_an_event_for_which_there_is_no_room_is_told_to_come_later() -> None:
         assert [reply.status_code for reply in replies] == [202, 202, 503]
         assert replies[2].headers["Retry-After"] == "1"
         assert "no room" in replies[2].json()["error"]
+
+
+def test_a_call_that_takes_too_long_gets_504_and_goes_on_or_is_cancelled() -> None:
+    with patient() as app:
+        async def conversation(client: httpx.AsyncClient) -> None:
+            for path, args in (("/api/call/sleep", {"args": [100]}), ("/api/request/wait", None)):
+                reply = await client.post(path, json=args)
+                assert reply.status_code == 504
+                assert "has not come back within 0.05 s" in reply.json()["error"]
+            assert (await client.post("/api/call/add", json={"args": [1, 2]})).json() == {"result": 3}
+        talk(app, conversation, timeout=0.05)
+        wait_until(lambda: counts(app) == (0, 1, 1))
+
+
+def test_on_timeout_stop_ends_the_module() -> None:
+    with patient() as app:
+        async def conversation(client: httpx.AsyncClient) -> None:
+            assert (await client.post("/api/call/spin")).status_code == 504
+            reply = await client.post("/api/call/add", json={"args": [1, 2]})
+            assert reply.status_code == 503
+            assert "the call of spin was given up" in reply.json()["error"]
+        talk(app, conversation, timeout=0.05, on_timeout="stop")

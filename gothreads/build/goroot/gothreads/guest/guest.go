@@ -13,6 +13,8 @@
 package guest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +24,13 @@ import (
 // A Handler answers one request. An error reaches the caller as an exception with the error's text. A panic
 // ends the whole module, as a panic in any goroutine does.
 type Handler func(payload []byte) ([]byte, error)
+
+// A ContextHandler is a Handler that is told when nobody waits for its answer any more: the caller's time is over, or
+// it has gone. Then ctx is cancelled, with ErrNobodyWaits as its cause; what the handler returns is thrown away.
+type ContextHandler func(ctx context.Context, payload []byte) ([]byte, error)
+
+// ErrNobodyWaits is the cause of a cancelled context of a ContextHandler's.
+var ErrNobodyWaits = errors.New("nobody waits for the answer any more")
 
 type status uint32
 
@@ -33,18 +42,40 @@ const (
 
 var handlers = struct {
 	sync.RWMutex
-	byName map[string]Handler
-}{byName: map[string]Handler{}}
+	byName map[string]handler
+}{byName: map[string]handler{}}
+
+// handler is one of the two.
+type handler struct {
+	plain       Handler
+	withContext ContextHandler
+}
 
 // Handle registers a handler. It panics when the name is empty, or taken, or h is nil.
 func Handle(name string, h Handler) {
-	if name == "" || h == nil {
-		panic("guest.Handle: a handler needs a name and a function")
+	if h == nil {
+		panic("guest.Handle: a handler needs a function")
+	}
+	register("guest.Handle", name, handler{plain: h})
+}
+
+// HandleContext registers a handler that has a context. It panics like Handle.
+func HandleContext(name string, h ContextHandler) {
+	if h == nil {
+		panic("guest.HandleContext: a handler needs a function")
+	}
+	watchCancels()
+	register("guest.HandleContext", name, handler{withContext: h})
+}
+
+func register(who, name string, h handler) {
+	if name == "" {
+		panic(who + ": a handler needs a name")
 	}
 	handlers.Lock()
 	defer handlers.Unlock()
 	if _, taken := handlers.byName[name]; taken {
-		panic(fmt.Sprintf("guest.Handle: %q is registered already", name))
+		panic(fmt.Sprintf("%s: %q is registered already", who, name))
 	}
 	handlers.byName[name] = h
 }
@@ -61,17 +92,31 @@ func names() []string {
 	return list
 }
 
-// answer runs the handler of that name.
-func answer(name string, payload []byte) ([]byte, status) {
+// A caller makes the context of one of its requests, and what ends that.
+type caller interface {
+	begin(request uint32) (context.Context, func())
+}
+
+// answer runs the handler of that name, for a request of a caller's.
+func answer(name string, payload []byte, c caller, request uint32) ([]byte, status) {
 	handlers.RLock()
-	h := handlers.byName[name]
+	h, found := handlers.byName[name]
 	handlers.RUnlock()
-	if h == nil {
+	if !found {
 		return []byte(strings.Join(names(), "\n")), statusUnknown
 	}
-	reply, err := h(payload)
+	reply, err := h.run(payload, c, request)
 	if err != nil {
 		return []byte(err.Error()), statusError
 	}
 	return reply, statusOK
+}
+
+func (h handler) run(payload []byte, c caller, request uint32) ([]byte, error) {
+	if h.plain != nil {
+		return h.plain(payload)
+	}
+	ctx, end := c.begin(request)
+	defer end()
+	return h.withContext(ctx, payload)
 }

@@ -1,14 +1,21 @@
 package guest
 
 import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"unsafe"
 )
 
 // A slot is where one caller and the module hand bytes to each other. The host opens one for each of its
-// callers and uses it for one call at a time, so nothing here needs a lock.
+// callers and uses it for one call at a time, so what has no lock needs none. (A handler may call the host, which may
+// call back on the same slot: then one request lies within the other.)
 //
 // Every block of memory has one owner at a time:
 //
@@ -23,13 +30,78 @@ type slot struct {
 
 	in  []byte
 	out []byte
+
+	last uint32 // requests are numbered from 1, here and by the host
+
+	mu      sync.Mutex
+	early   uint32 // the host may give a request up before it has begun here: its number
+	running map[uint32]context.CancelCauseFunc
 }
 
 // The host holds plain addresses, which the garbage collector does not see: this keeps slots alive.
 var open = struct {
 	sync.Mutex
-	slots map[*slot]struct{}
-}{slots: map[*slot]struct{}{}}
+	slots map[uint32]*slot
+}{slots: map[uint32]*slot{}}
+
+// number is the slot's address, as the host has it.
+func (s *slot) number() uint32 { return uint32(uintptr(unsafe.Pointer(s))) }
+
+func (s *slot) begin(request uint32) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.early == request {
+		cancel(ErrNobodyWaits)
+	}
+	if s.running == nil {
+		s.running = map[uint32]context.CancelCauseFunc{}
+	}
+	s.running[request] = cancel
+	return ctx, func() {
+		s.mu.Lock()
+		delete(s.running, request)
+		s.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// giveUp says that nobody waits for a request any more. If it is over, nothing comes of it: no other has its number.
+func (s *slot) giveUp(request uint32) {
+	s.mu.Lock()
+	cancel := s.running[request]
+	if cancel == nil {
+		s.early = request
+	}
+	s.mu.Unlock()
+	if cancel != nil {
+		cancel(ErrNobodyWaits)
+	}
+}
+
+//go:wasmimport gothreads msg_cancels
+func msg_cancels(fd *int32) int32
+
+// watchCancels starts what hands on which requests nobody waits for any more.
+var watchCancels = sync.OnceFunc(func() {
+	var fd int32
+	if errno := msg_cancels(&fd); errno != 0 {
+		panic(fmt.Sprintf("guest.HandleContext: %v", syscall.Errno(errno)))
+	}
+	in := bufio.NewReader(os.NewFile(uintptr(fd), "gothreads cancels"))
+	go func() {
+		var message [8]byte
+		for {
+			read(in, message[:])
+			open.Lock()
+			s := open.slots[binary.LittleEndian.Uint32(message[:])]
+			open.Unlock()
+			if s != nil {
+				s.giveUp(binary.LittleEndian.Uint32(message[4:]))
+			}
+		}
+	}()
+})
 
 func (s *slot) reply(out []byte, st status) {
 	s.out, s.status = out, st
@@ -42,7 +114,7 @@ func slotOpen() unsafe.Pointer {
 	s := new(slot)
 	open.Lock()
 	defer open.Unlock()
-	open.slots[s] = struct{}{}
+	open.slots[s.number()] = s
 	return unsafe.Pointer(s)
 }
 
@@ -50,7 +122,7 @@ func slotOpen() unsafe.Pointer {
 func slotClose(p unsafe.Pointer) {
 	open.Lock()
 	defer open.Unlock()
-	delete(open.slots, (*slot)(p))
+	delete(open.slots, (*slot)(p).number())
 }
 
 // buffer gives the host n bytes to fill. They are ordinary garbage-collected memory, so a string or slice that
@@ -70,7 +142,8 @@ func request(p unsafe.Pointer, nameLength uint32) {
 	s := (*slot)(p)
 	in := s.in
 	s.in = nil
-	s.reply(answer(string(in[:nameLength]), in[nameLength:]))
+	s.last++
+	s.reply(answer(string(in[:nameLength]), in[nameLength:], s, s.last))
 }
 
 // handlerNames replies with the names of the handlers, a line each.
