@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -243,6 +244,11 @@ class App(Life):
         inner.add_done_callback(over)
         return waited
 
+    def _asked(self, what: str, ask: Callable[[Ticket], T], timeout: float | None) -> T:
+        """Ask something of the module, on a worker, which is not asked any more after the timeout. CallTimeout then."""
+        answer: T = self._result(self._waited(what, ask, timeout, "continue", here=False))
+        return answer
+
     def _busy(self, seconds: float) -> CallersBusy:
         return CallersBusy(f"{self.loaded.name}: all {self.options.callers} callers are in use, and none came free within {seconds:g} s. "
                            "Raise `callers`, or call less at once")
@@ -273,19 +279,28 @@ class App(Life):
         if self._cause is not None:
             raise self._error()
         data = bytes_of(payload)
-        stack.inside.signalling += 1
+        frame = framed(data)
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            sent = self._queue(name, data).put(framed(data), wait=full == "wait", timeout=timeout)
+            queue = self._queue(name, data)
+            while not (sent := self._put(queue, frame)) and full == "wait":
+                if not queue.wait_for_room(len(frame), None if deadline is None else deadline - time.monotonic()):
+                    break
         except OSError as error:
             raise QueueFull(f"{self.loaded.name}: {error.strerror}") from None
-        finally:
-            stack.inside.signalling -= 1
         if not sent:
             if self._cause is not None:
                 raise self._error()
             if full != "drop":
                 raise QueueFull(f"{self.loaded.name}: no room for an event {name!r}: the module does not take them so fast")
         return sent
+
+    @staticmethod
+    def _put(queue: Queue, frame: bytes) -> bool:
+        if not interrupt.on_main_thread():
+            return queue.put(frame)
+        with interrupt.Postponed(lambda: None):  # in its middle, what is put would not be told before the next
+            return queue.put(frame)
 
     def _queue(self, name: str, payload: bytes) -> Queue:
         if not isinstance(name, str) or not name:
@@ -400,6 +415,7 @@ class App(Life):
             return self._inside(call)
 
     def _inside(self, call: Callable[[], Any]) -> Any:
+        stack.check_python_stack()
         stack.inside.depth += 1
         try:
             return call()

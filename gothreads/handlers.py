@@ -109,7 +109,11 @@ class HostCall:
             return
         self._ended()  # first: whoever gets the reply may begin the next
         if first:
-            self._reply(status, payload)
+            try:
+                self._reply(status, payload)
+            except BaseException as error:  # no memory for it, or Ctrl-C in the middle; a second reply is one that nobody waits for
+                self._reply(Status.ERROR, words(error).encode(errors="replace"))
+                raise
 
 
 class Handlers:
@@ -178,7 +182,8 @@ class Handlers:
         self._workers.close()
         if own is not None:
             own.stop()
-            own.join(2 * _END_SECONDS)
+            if threading.current_thread() is not own:
+                own.join(2 * _END_SECONDS)
 
     def _await(self, call: HostCall, awaitable: Awaitable[Any]) -> None:
         """AppClosed when there is no loop any more."""

@@ -3,21 +3,26 @@
     open_module ─▶ STARTING ─▶ RUNNING ─▶ [DRAINING] ─▶ ENDING ─▶ EXITED | FAILED | CLOSED
 
 The first cause of an end wins: it is what every call in flight, waiting or new gets. Ending runs in the background, on a
-thread of its own (the sweep), so it may begin anywhere: in a call, in a host function, in close(). `_left` is set when no
-thread is in the module's code any more; only then is anything freed.
+thread of its own (the sweep), so it may begin anywhere: in a call, in a host function, in close(), in a signal handler. `_left` is set
+when no thread is in the module's code any more; only then is anything freed.
+
+Setting the cause and starting the sweep are two steps, and an exception (Ctrl-C) may come between. So whoever comes by and finds a cause
+without a sweep starts it: close, wait, the next to end it.
 """
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from gothreads import endings
@@ -25,7 +30,7 @@ from gothreads.deadlines import Deadlines
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError
 from gothreads.handlers import Handlers
 from gothreads.host import ffi, interrupt, stack
-from gothreads.host.streams import Allowance, Input, Output, Streams
+from gothreads.host.streams import Allowance, Input, Output, Streams, Target
 from gothreads.host.waiting import Stop
 from gothreads.host.world import World
 from gothreads.loading import LoadedModule
@@ -71,6 +76,7 @@ class Life(ABC):
         self._cause: GothreadsError | None = None
         self._state = State.STARTING
         self._close_wanted = self._freed = False
+        self._sweeping = threading.Lock()  # taken by the sweep, for good
         self._ready = threading.Event()  # initialised, or ended
         self._left = threading.Event()   # no thread is in the module's code
         self._done = threading.Event()   # and everything is freed
@@ -79,7 +85,8 @@ class Life(ABC):
         self._stop = Stop()
         self._owned.callback(self._stop.close)
         self._deadlines = Deadlines()
-        self._output = Allowance(options.limits.output)
+        allowance = Allowance(options.limits.output)
+        self._targets = Target(1, options.stdout, allowance), Target(2, options.stderr, allowance)
         self._streams = self._new_streams(Input(options.stdin, self._stop), self._stop)
         handlers = Handlers(options.handlers, Workers(options.callers, options.limits.stack), options.loop)
         self._messages = Messages(self._stop, handlers, options.event_queue)
@@ -137,7 +144,8 @@ class Life(ABC):
         return self
 
     def _new_streams(self, stdin: Input, stop: Stop) -> Streams:
-        return Streams(stdin, Output(1, self.options.stdout, stop, self._output), Output(2, self.options.stderr, stop, self._output))
+        out, error = self._targets
+        return Streams(stdin, Output(out, stop), Output(error, stop))
 
     @property
     def state(self) -> State:
@@ -163,6 +171,7 @@ class Life(ABC):
         while not self._left.wait(_SLICE if deadline is None else max(0.0, min(_SLICE, deadline - time.monotonic()))):
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"the module still runs after {timeout:g} s")
+            self._see_to_the_sweep()
         if isinstance(self._cause, GuestExit):
             return self._cause.code
         if isinstance(self._cause, GuestError):
@@ -181,7 +190,7 @@ class Life(ABC):
         """
         if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
             raise MisuseError(f"drain must be a number of seconds, not below 0, not {drain!r}")
-        inside = stack.inside.depth > 0 or stack.inside.signalling > 0 or self._messages.handlers.on_own_loop
+        inside = stack.inside.depth > 0 or self._messages.handlers.on_own_loop or _interrupts_us()
         with self._lock:
             first, self._close_wanted = not self._close_wanted, True
             running = self._state is State.RUNNING
@@ -212,6 +221,7 @@ class Life(ABC):
         self._free_if_wanted()
 
     def _wait_freed(self) -> None:
+        self._see_to_the_sweep()
         self._free_if_wanted()
         if not self._done.wait(CLOSE_SECONDS):
             log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
@@ -252,25 +262,38 @@ class Life(ABC):
         return own
 
     def _end(self, cause: GothreadsError) -> None:
+        """Begin to end it, for that cause, unless it ends already. From anywhere, returns at once, and takes no lock but this one."""
         with self._lock:
-            if self._cause is not None:
-                return
-            self._cause, self._state = cause, State.ENDING
+            if self._cause is None:
+                self._cause = cause
+                self._state = State.ENDING
+        self._see_to_the_sweep()
+
+    def _see_to_the_sweep(self) -> None:
+        """If the app is to end, somebody sweeps, from now on."""
+        if self._cause is None or self._sweeping.locked() or self._freed:
+            return
+        try:
+            _thread.start_new_thread(self._sweep, ())  # threading's own would take a lock, which a signal handler may have interrupted
+        except RuntimeError:  # Python is ending, or the system has no thread left
+            if not stack.inside.depth:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Stop the module, and push until all have left. Polling, since a thread may park just after it was looked at."""
+        if not self._sweeping.acquire(blocking=False):
+            return
+        stack.inside.depth += 1  # close(), in what others want to be done at a call's end, does not wait for this thread
         self._ready.set()
         self._stop_running()
         self._stop.set()
         for world in list(self._worlds):
             world.stop()
         self._deadlines.close()
-        self._messages.end()
         try:
-            threading.Thread(target=self._sweep, name="gothreads-sweep", daemon=True).start()
-        except RuntimeError:  # Python is ending, or the system has no thread left
-            if not stack.inside.depth:
-                self._sweep()
-
-    def _sweep(self) -> None:
-        """Until all have left: push. Polling, since a thread may park just after it was looked at."""
+            self._messages.end()
+        except BaseException:  # what others want to be done when a call is cancelled
+            log.exception("%s: cancelling what the module has begun in Python", self.loaded.name)
         pause = 0.0005
         while not self._sweep_once():
             time.sleep(pause)
@@ -284,6 +307,7 @@ class Life(ABC):
             self._state = self._final(self._cause)
         self._left.set()
         self._free_if_wanted()
+        stack.inside.depth -= 1
 
     @staticmethod
     def _final(cause: GothreadsError | None) -> State:
@@ -309,9 +333,27 @@ class Life(ABC):
         self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
         self._state = State.CLOSED
         self._freed = True
+        self._sweeping = threading.Lock()
         for event in ("_ready", "_left", "_done"):
             setattr(self, event, threading.Event())
             getattr(self, event).set()
+
+
+def _interrupts_us() -> bool:
+    """Whether this is a signal handler that has interrupted gothreads' own code: that may hold locks, or wait for what close() would wait for.
+
+    Python runs them on the main thread, on top of what is there. The caller is close(), and what calls it in the ordinary way does not count.
+    """
+    if not interrupt.on_main_thread():
+        return False
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        folder, _, name = frame.f_code.co_filename.removeprefix(_OWN_FOLDER).partition("/")
+        if frame.f_code.co_filename.startswith(_OWN_FOLDER) and ((name and folder == "host") or (not name and folder not in _FACES)) \
+                and frame.f_code not in _ORDINARY:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def close_all() -> None:
@@ -319,6 +361,12 @@ def close_all() -> None:
     for app in list(_apps):
         with contextlib.suppress(Exception):  # the others must be closed all the same
             app.close()
+
+
+_OWN_FOLDER = os.path.dirname(__file__) + "/"
+#: Modules that use apps as programs do, and what calls close() besides programs.
+_FACES = frozenset({"cli.py", "gotest.py", "opening.py"})
+_ORDINARY = frozenset({Life.start.__code__, Life.__exit__.__code__, close_all.__code__})
 
 
 def _after_fork() -> None:

@@ -165,7 +165,7 @@ class MessageCalls:
     def cancel_request(self, slot: int, request: int) -> None:
         """Tell the module, if it wants to know, that nobody waits for a request any more. From any thread, returns at once."""
         if self.cancels.wanted:
-            self.cancels.put(_cancel.pack(slot, request), wait=False)
+            self.cancels.put(_cancel.pack(slot, request))
 
     def msg_events(self, name: int, length: int, result: int) -> None:
         """The descriptor from which the events of that name are read: length; and so many bytes."""

@@ -131,12 +131,14 @@ class SingleApp(App):
         self._run(lambda isolate: isolate.hook(name))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
-        def stacks() -> str:
-            return self._run(lambda isolate: isolate.slot.stacks())
-        return parse_goroutines(self._guarded(stacks) if self._turns.mine else self._submit(stacks).result(timeout))
+        def stacks(isolate: Isolate) -> str:
+            return isolate.slot.stacks()
+        if self._turns.mine:
+            return parse_goroutines(self._guarded(lambda: self._run(stacks)))
+        return parse_goroutines(self._asked("goroutines()", lambda ticket: self._run(lambda isolate: ticket.use(isolate, stacks)), timeout))
 
     def _wait_idle(self, timeout: float | None) -> None:
-        self._submit(lambda: self._run(Isolate.run_until_idle)).result(timeout)
+        self._asked("wait_idle()", lambda ticket: self._run(lambda isolate: ticket.use(isolate, Isolate.run_until_idle)), timeout)
 
     def _check_callable(self) -> None:
         if self.loaded.entry == "_start":
@@ -145,6 +147,7 @@ class SingleApp(App):
 
     def _stop_running(self) -> None:
         self._engine.increment_epoch()
+        self._turns.wake_all()
 
     def _sweep_once(self) -> bool:
         return not self._turns.taken

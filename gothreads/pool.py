@@ -264,15 +264,16 @@ class PoolApp(App):
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         """Of the instances that no call is in."""
-        found: list[Goroutine] = self._submit(lambda: self._of_all_free(lambda isolate: parse_goroutines(isolate.slot.stacks()))).result(timeout)
-        return found
+        def stacks(isolate: Isolate) -> list[Goroutine]:
+            return parse_goroutines(isolate.slot.stacks())
+        return self._asked("goroutines()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, stacks)), timeout)
 
     def _wait_idle(self, timeout: float | None) -> None:
         """Runs the instances that no call is in until every goroutine of them waits."""
         def run(isolate: Isolate) -> list[None]:
             isolate.run_until_idle()
             return []
-        self._submit(lambda: self._of_all_free(run)).result(timeout)
+        self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, run)), timeout)
 
     def _of_all_free(self, work: Callable[[Isolate], list[T]], failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
         """What each gives. `failed` is told of one that fails; else that is the end of it."""

@@ -1,12 +1,9 @@
 """Calls that their callers give up: because they took too long, or because nobody wants the result any more.
 
 A thread that is in the module cannot be taken out of it. So a call that may be given up runs on a thread of the app's, and the caller
-waits for a future. A Ticket is what the two sides know of each other:
+waits for a future. A Ticket is what the two sides know of each other.
 
-    WAITING ──use──▶ IN ──▶ OVER
-       └──give_up──▶ GIVEN_UP         (IN: what is given up goes on, is told, or is stopped: OnTimeout)
-
-Invariant: a call that was given up while it waited never enters the module; `use` raises GivenUp.
+Invariant: a call that was given up before it has entered the module never does; `use` raises GivenUp.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from enum import Enum
 from typing import Any, Literal, TypeVar
 
 from gothreads.errors import CallTimeout, MisuseError
@@ -25,17 +21,11 @@ from gothreads.slot import Guest
 OnTimeout = Literal["continue", "cancel", "stop"]
 
 T = TypeVar("T")
+G = TypeVar("G", bound=Guest)
 
 
 class GivenUp(Exception):
     """Nobody waits for this call any more, and it has not begun. Internal."""
-
-
-class _Where(Enum):
-    WAITING = 0
-    IN = 1
-    OVER = 2
-    GIVEN_UP = 3
 
 
 class Ticket:
@@ -45,30 +35,29 @@ class Ticket:
         self._on_timeout, self._stop = on_timeout, stop
         self._lock = threading.Lock()
         # Guarded by _lock.
-        self._where = _Where.WAITING
-        self._guest: Guest | None = None  # what it is in
-        self._request = 0  # which of its slot's requests it is; 0: it is the call of an export
+        self._begun = self._given_up = False
+        self._guest: Guest | None = None  # what it is in now
+        self._request = 0  # which of its slot's requests it is; 0: none
 
-    def use(self, guest: Guest, work: Callable[[Guest], T], *, request: bool = False) -> T:
+    def use(self, guest: G, work: Callable[[G], T], *, request: bool = False) -> T:
         """Make the call in an instance that is this thread's. GivenUp when nobody waits for it any more."""
         if request:
             guest.slot.opened()  # before anybody may cancel
         with self._lock:
-            if self._where is _Where.GIVEN_UP:
+            if self._given_up:
                 raise GivenUp
-            self._where, self._guest = _Where.IN, guest
+            self._begun, self._guest = True, guest
             self._request = guest.slot.requests + 1 if request else 0
         try:
             return work(guest)
         finally:
             with self._lock:
-                self._where, self._guest = _Where.OVER, None
+                self._guest = None
 
     def give_up(self) -> None:
         """Its caller does not wait any more. From any thread."""
         with self._lock:
-            if self._where is _Where.WAITING:
-                self._where = _Where.GIVEN_UP
+            self._given_up = True
             guest, request = self._guest, self._request
             # Under the lock: when the call has left, its slot may be somebody else's.
             if guest is not None and request and self._on_timeout == "cancel":
@@ -79,10 +68,8 @@ class Ticket:
     def give_up_waiting(self) -> bool:
         """Give it up if it has not entered the module; whether that is so."""
         with self._lock:
-            if self._where is not _Where.WAITING:
-                return False
-            self._where = _Where.GIVEN_UP
-            return True
+            self._given_up = self._given_up or not self._begun
+            return not self._begun
 
 
 def checked(timeout: float | None, on_timeout: OnTimeout, *, request: bool) -> OnTimeout:

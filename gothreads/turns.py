@@ -9,7 +9,8 @@ from gothreads.host import ffi
 
 
 class Turns:
-    """`ended` says whether the module has: who comes after that is turned away. `trapped` is told when a thread that is in did not come back.
+    """`ended` says whether the module has: who comes after that, or waits, is turned away. `trapped` is told when a thread that is in did
+    not come back.
 
     A thread that is in may take another turn at once: a Python function that the module calls may call the module's exports.
 
@@ -18,16 +19,16 @@ class Turns:
 
     def __init__(self, ended: Callable[[], bool], trapped: Callable[[], None]) -> None:
         self._ended, self._trapped = ended, trapped
-        self._turn = threading.RLock()
-        self._owner = 0  # written by whoever holds _turn
-        self._depth = 0  # guarded by _turn
-        self._lock = threading.Lock()
-        self._in = 0  # guarded by _lock
+        self._changed = threading.Condition()
+        # Guarded by _changed.
+        self._owner = 0
+        self._depth = 0
+        self._in = 0
 
     @property
     def taken(self) -> int:
         """Threads that are in, or wait to be."""
-        with self._lock:
+        with self._changed:
             return self._in
 
     @property
@@ -37,26 +38,38 @@ class Turns:
 
     def acquire(self, *, wait: bool = True) -> bool:
         """False when somebody is in and one does not wait. ffi.Trapped after the end."""
-        with self._lock:
+        me = threading.get_ident()
+        with self._changed:
+            if self._owner not in (0, me) and not wait:
+                return False
             self._in += 1
-        if not self._turn.acquire(blocking=wait):
-            with self._lock:
+            try:
+                while True:
+                    if self._ended():
+                        raise ffi.Trapped(ffi.Trap("the app has ended"))
+                    if self._owner in (0, me):
+                        break
+                    self._changed.wait()
+            except BaseException:
                 self._in -= 1
-            return False
-        self._owner = threading.get_ident()
-        self._depth += 1
-        if self._ended():
-            self.release()
-            raise ffi.Trapped(ffi.Trap("the app has ended"))
+                self._changed.notify()  # it may have been meant for this thread
+                raise
+            self._owner = me
+            self._depth += 1
         return True
 
     def release(self) -> None:
-        self._depth -= 1
-        if not self._depth:
-            self._owner = 0
-        self._turn.release()
-        with self._lock:
+        with self._changed:
+            self._depth -= 1
             self._in -= 1
+            if not self._depth:
+                self._owner = 0
+                self._changed.notify()
+
+    def wake_all(self) -> None:
+        """Let those who wait see that the module has ended."""
+        with self._changed:
+            self._changed.notify_all()
 
     def __enter__(self) -> None:
         self.acquire()

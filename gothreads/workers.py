@@ -8,6 +8,7 @@ would keep Python from ending.
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -17,8 +18,9 @@ from typing import Any
 from gothreads.errors import AppClosed, CallersBusy
 from gothreads.host.stack import big_stack
 
-_Job = tuple["Future[Any]", Callable[[], Any]]
+log = logging.getLogger("gothreads")
 
+_Job = tuple["Future[Any]", Callable[[], Any]]
 
 #: How long a thread of a pool without limit waits for a job before it ends, in seconds.
 IDLE_SECONDS = 10.0
@@ -28,11 +30,15 @@ class Workers:
     """At most `limit` threads, started when needed. May be used from any thread.
 
     Without a limit no job waits for another: each gets a thread at once, or is CallersBusy when the system has none left.
+
+    A thread that runs what is to be done when a future is done (add_done_callback) counts as free: most have nothing to do. If it hands over
+    another job, for which it may wait, it is lent until it is back.
     """
 
     def __init__(self, limit: int | None, stack: int) -> None:
         self._limit, self._stack = limit, stack
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may submit, or close the app
+        self._settling = threading.local()  # `lent`: whether the thread is one of these that settles a future, and whether it is lent for it
         # Guarded by _lock. Jobs that are queued or run; while there are more than threads, another thread is of use.
         self._threads = self._pending = self._lent = 0
         self._closed = False
@@ -43,6 +49,10 @@ class Workers:
         with self._lock:
             if self._closed:
                 raise AppClosed("the app is closed")
+            if getattr(self._settling, "lent", None) is False:
+                self._settling.lent = True
+                self._lent += 1
+                self._pending += 1  # it is not free, as if its job were not over
             # Under the lock, so that a job is never put behind the end of the queue.
             self._jobs.put((future, job))
             self._pending += 1
@@ -85,16 +95,20 @@ class Workers:
             return False
 
     def _not_started(self, future: Future[Any]) -> None:
+        if self._limit is None:
+            if future.cancel():
+                raise CallersBusy("the system has no thread left for the call")
+            return
+        left: list[Future[Any]] = []
         with self._lock:
-            if self._limit is None:
-                if future.cancel():
-                    raise CallersBusy("the system has no thread left for the call")
-                return
             while self._threads == 0 and not self._jobs.empty():
                 job = self._jobs.get_nowait()
                 if job is not None:
                     self._pending -= 1
-                    job[0].set_exception(CallersBusy("the system has no thread left for the call"))
+                    left.append(job[0])
+        for waiting in left:  # without the lock: this may run what somebody wants to be done then
+            if waiting.set_running_or_notify_cancel():
+                waiting.set_exception(CallersBusy("the system has no thread left for the call"))
 
     @property
     def pending(self) -> int:
@@ -135,16 +149,29 @@ class Workers:
                     error = raised
                 with self._lock:
                     self._pending -= 1
+                self._settle(future, result, error)
+                del result, error
+                with self._lock:
                     surplus = self._limit is not None and not self._closed and self._threads - self._lent > self._limit
                     self._threads -= surplus
-                if error is None:
-                    future.set_result(result)
-                else:
-                    future.set_exception(error)
-                del result, error
                 if surplus:  # it was started while others were lent
                     return
             else:
                 with self._lock:
                     self._pending -= 1
             del job, future, work
+
+    def _settle(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
+        self._settling.lent = False
+        try:
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+        except BaseException:  # what somebody wants to be done then may raise SystemExit
+            log.exception("what was to be done at the end of a call")
+        finally:
+            with self._lock:
+                self._lent -= self._settling.lent
+                self._pending -= self._settling.lent
+                self._settling.lent = None

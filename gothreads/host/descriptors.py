@@ -75,6 +75,12 @@ class Descriptor:
         self.lock = threading.Lock()  # for the listing
         self.fd = fd  # last: from here on it is this object's to close
 
+    def added(self) -> None:
+        """A table is about to have it. Holding the table's lock."""
+
+    def removed(self) -> None:
+        """The table has it no more. Threads that are in calls on it may use it yet."""
+
     @property
     def may_wait(self) -> bool:
         """Whether NONBLOCK means something."""
@@ -283,6 +289,7 @@ class Table:
         with self._lock:
             if len(self._open) >= self._most:
                 raise OSError(errno.EMFILE, "too many descriptors")
+            descriptor.added()
             number = (self._sockets if descriptor.polled and not handed else self._numbers).take()
             self._open[number] = descriptor
             return number
@@ -306,7 +313,7 @@ class Table:
             if descriptor is None:
                 raise OSError(errno.EBADF, "not open")
             self._give(number)
-        self.on_remove(descriptor)
+        self._let_go(descriptor)
 
     def move(self, source: int, target: int) -> None:
         """As dup2 and close."""
@@ -317,14 +324,18 @@ class Table:
                 return
             before, self._open[target] = self._open[target], self._open.pop(source)
             self._give(source)
-        self.on_remove(before)
+        self._let_go(before)
 
     def close_all(self) -> None:
         """No thread may use any."""
         with self._lock:
             left, self._open = self._open, {}
         for descriptor in left.values():
-            self.on_remove(descriptor)
+            self._let_go(descriptor)
+
+    def _let_go(self, descriptor: Descriptor) -> None:
+        self.on_remove(descriptor)
+        descriptor.removed()
 
     def _give(self, number: int) -> None:
         (self._sockets if number >= layout.FIRST_SOCKET else self._numbers).give(number)

@@ -21,7 +21,6 @@ from gothreads.errors import Frame, InternalError
 
 Value = _bindings.wasmtime_val_raw
 _UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's word for an offset that it does not know
-VALUE_SIZE = ctypes.sizeof(Value)
 
 _dll = _ffi.dll
 _call_unchecked = _dll.wasmtime_func_call_unchecked

@@ -159,7 +159,8 @@ class Poller:
             finally:
                 self._telling.release()
             if full:
-                threading.Thread(target=self._tell_late, name="gothreads-poller-late", daemon=True).start()
+                with contextlib.suppress(RuntimeError):  # the system has no thread left: the next to tell tells this too
+                    threading.Thread(target=self._tell_late, name="gothreads-poller-late", daemon=True).start()
                 return
 
     def _tell_late(self) -> None:
@@ -180,16 +181,22 @@ class Poller:
                 time.sleep(_FULL_SECONDS)
                 continue
             now: list[bytes] = []
-            while self._untold and len(now) + _MOST_TOLD <= room:
-                now += self._events(*self._untold.popitem()[0])
-            place = self._tail % size
-            # Each takes the memory's lock, so that they are seen in this order on any machine.
-            self._memory.write(first + place * _EVENT.size, b"".join(now[:size - place]))
-            self._memory.write(first, b"".join(now[size - place:]))
-            self._tail = (self._tail + len(now)) & 0xFFFFFFFF
-            self._memory.store_u32(tail, self._tail)
-            self._memory.store_u32(wake, 1)
-            self._memory.notify(wake, 1)
+            taken: list[tuple[int, int]] = []
+            try:
+                while self._untold and len(now) + _MOST_TOLD <= room:
+                    taken.append(self._untold.popitem()[0])  # first: one that comes again meanwhile is told again
+                    now += self._events(*taken[-1])
+                place = self._tail % size
+                # Each takes the memory's lock, so that they are seen in this order on any machine.
+                self._memory.write(first + place * _EVENT.size, b"".join(now[:size - place]))
+                self._memory.write(first, b"".join(now[size - place:]))
+                self._tail = (self._tail + len(now)) & 0xFFFFFFFF
+                self._memory.store_u32(tail, self._tail)
+                self._memory.store_u32(wake, 1)
+                self._memory.notify(wake, 1)
+            except BaseException:  # Ctrl-C, in a thread that signals: whoever tells next tells these too
+                self._untold.update(dict.fromkeys(taken))
+                raise
         return True
 
 

@@ -5,12 +5,16 @@ poller, like for a socket. So a queue works the same in stock Go and on threads,
 
 A frame belongs to the reader that has begun it: the instances of a pool read the same events, each of them whole ones.
 
-Invariant: a reader that was told EAGAIN found nothing, under the lock; whoever puts the next thing finds the queue empty, under the
-lock, and tells. On threads it tells Go's poller (poller.py); stock Go waits with poll(2), for an eventfd that is readable
+Invariant: a reader that was told EAGAIN found nothing, under the lock, and is untold then; whoever puts the next thing finds it so,
+and tells it. On threads that is Go's poller (poller.py); stock Go waits with poll(2), for an eventfd that is readable
 exactly while something is left.
 
 A signal handler of Python's may put while its thread is in the middle of a put or a read. Hence the lock that a thread may take
-twice; and what is guarded by it is right before each call in here, since that is where Python runs signal handlers.
+twice; and what is guarded by it is right before each call in here, since that is where Python runs signal handlers. Should one raise
+in the middle, the next put makes good for it: who was not told is still untold.
+
+A reader is among `readers` from before the module's table has it until the table has let go of it, and as long as it is there,
+its eventfd is open: a weak reference would be one to an object whose end has begun, and whose number may be another's.
 """
 
 from __future__ import annotations
@@ -21,7 +25,6 @@ import os
 import struct
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -51,7 +54,7 @@ class Queue:
         self._changed = threading.Condition(self.lock)
         # Guarded by lock.
         self.frames: deque[bytes] = deque()
-        self.readers: weakref.WeakSet[QueueReader] = weakref.WeakSet()
+        self.readers: set[QueueReader] = set()
         self._size = 0  # of the frames, in bytes
         self._waiting = 0
         self._waiters: list[Callable[[], None]] = []
@@ -71,20 +74,17 @@ class Queue:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def put(self, frame: bytes, *, wait: bool = True, timeout: float | None = None) -> bool:
-        """Add a frame; False when there is no room, after waiting for it, or the app has ended."""
+    def put(self, frame: bytes) -> bool:
+        """Add a frame; False when there is no room, or the app has ended. Does not wait."""
         size = len(frame)
         with self.lock:
-            if self._is_full(size) and not (wait and self._wait_for_room(size, timeout)):
+            if self._closed or self._is_full(size):
                 return False
-            if self._closed:
-                return False
-            first = not self.frames
             self.frames.append(frame)
             self._size += size
-            told = [reader.found() for reader in self.readers] if first else []
-        for tell in told:
-            tell()
+            untold = [reader for reader in self.readers if not reader.told and not reader.tell_eventfd()]
+        for reader in untold:
+            reader.tell_poller()
         return True
 
     def pop(self, room: int) -> list[bytes]:
@@ -129,19 +129,21 @@ class Queue:
     def _is_full(self, size: int) -> bool:
         return len(self.frames) >= self._capacity or (bool(self.frames) and self._size + size > self._room)
 
-    def _wait_for_room(self, size: int, timeout: float | None) -> bool:
+    def wait_for_room(self, size: int, timeout: float | None) -> bool:
+        """Wait until there is room for so many bytes, which another may take before. False after so many seconds, or when the app has ended."""
         # In slices: Python can miss a signal that comes just before a wait without end begins.
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._waiting += 1
-        try:
-            while self._is_full(size) and not self._closed:
-                left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
-                if left <= 0:
-                    return False
-                self._changed.wait(left)
-        finally:
-            self._waiting -= 1
-        return not self._closed
+        with self.lock:
+            self._waiting += 1
+            try:
+                while self._is_full(size) and not self._closed:
+                    left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
+                    if left <= 0:
+                        return False
+                    self._changed.wait(left)
+            finally:
+                self._waiting -= 1
+            return not self._closed
 
 
 class QueueReader(Descriptor):
@@ -154,11 +156,18 @@ class QueueReader(Descriptor):
         # Guarded by the queue's lock.
         self._rest = _NOTHING  # of the frame that was begun
         self._poller: Callable[[QueueReader], None] | None = None
+        self.told = False  # that something is there
         super().__init__(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), stop, flags=NONBLOCK, writable=False)
-        with queue.lock:
-            queue.readers.add(self)
-            if queue.frames:
-                os.eventfd_write(self.fd, 1)
+
+    def added(self) -> None:
+        with self._queue.lock:
+            self._queue.readers.add(self)
+            if self._queue.frames:
+                self.tell_eventfd()
+
+    def removed(self) -> None:
+        with self._queue.lock:
+            self._queue.readers.discard(self)
 
     def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
         """As many bytes as there are and the first span takes; EAGAIN when there are none."""
@@ -187,25 +196,33 @@ class QueueReader(Descriptor):
         """Tell a poller, from now on, and at once if something is there: instead of the eventfd."""
         with self._queue.lock:
             self._poller = poller
+            self.told = False
             something = bool(self._queue.frames or self._rest)
         if something:
-            poller(self)
+            self.tell_poller()
 
-    def found(self) -> Callable[[], None]:
-        """Something has come into the empty queue. Holding its lock; what is returned is to be called without."""
-        poller = self._poller
-        if poller is None:
-            os.eventfd_write(self.fd, 1)
-            return _nothing
-        return lambda: poller(self)
+    def tell_eventfd(self) -> bool:
+        """That something is there; False when it is its poller that is told. Holding the lock."""
+        if self._poller is not None:
+            return False
+        os.eventfd_write(self.fd, 1)
+        self.told = True
+        return True
+
+    def tell_poller(self) -> None:
+        """That something is there. Without the lock, since what it does takes others."""
+        assert self._poller is not None
+        try:
+            self.told = True  # before: what is read meanwhile makes it untrue again
+            self._poller(self)
+        except BaseException:
+            self.told = False
+            raise
 
     def _nothing_left(self) -> None:
+        self.told = False
         if self._poller is None:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self.fd)
             if self._queue.frames:  # put in the middle of this, by a signal handler
-                os.eventfd_write(self.fd, 1)
-
-
-def _nothing() -> None:
-    pass
+                self.tell_eventfd()

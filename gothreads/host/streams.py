@@ -59,40 +59,51 @@ class Allowance:
         return OutputExceeded(f"it has written more than {self._limit:,} bytes, all that it may (Limits(output=...))")
 
 
-class Output:
-    """Standard output or error. `target` is None to inherit the descriptor, or an object with `write`."""
+class Target:
+    """Where an app's output goes: `file` is None to inherit the descriptor, or an object with `write`. One lock, so that what is one write stays
+    together, whichever instance of the module writes.
+    """
 
-    def __init__(self, descriptor: int, target: Writable | None, stop: Stop, allowance: Allowance) -> None:
-        self._descriptor, self._target, self._stop, self._allowance = descriptor, target, stop, allowance
-        self._lock = threading.Lock()
+    def __init__(self, descriptor: int, file: Writable | None, allowance: Allowance) -> None:
+        self.descriptor, self.file, self.allowance = descriptor, file, allowance
+        self.lock = threading.Lock()
+        self.may_wait = file is None and _may_wait(descriptor)
+
+
+class Output:
+    """Standard output or error, of one memory. `stop` is its end."""
+
+    def __init__(self, target: Target, stop: Stop) -> None:
+        self._target, self._stop = target, stop
+        # Guarded by the target's lock.
         self._tail = bytearray()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(target) else None
-        self._may_wait = target is None and _may_wait(descriptor)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(target.file) else None
 
     @property
     def inherited(self) -> bool:
         """Whether it is this process's own."""
-        return self._target is None
+        return self._target.file is None
 
     def write(self, parts: Sequence[bytes | memoryview]) -> int:
         """Write all of it; how much that was. OSError as the target raises it; AppClosed when the app ends first; OutputExceeded."""
-        with self._lock:
+        target = self._target
+        with target.lock:
             wanted = b"".join(parts)  # here: the module could ask for many such copies at the same time
-            data = wanted[:self._allowance.take(len(wanted))]
+            data = wanted[:target.allowance.take(len(wanted))]
             self._tail += data[-TAIL:]
             del self._tail[:-TAIL]
-            if self._target is None:
+            if target.file is None:
                 view = memoryview(data)
                 while view:
-                    if self._may_wait:
-                        self._stop.wait({self._descriptor: select.POLLOUT})
-                    view = view[os.write(self._descriptor, view[:select.PIPE_BUF] if self._may_wait else view):]
+                    if target.may_wait:
+                        self._stop.wait({target.descriptor: select.POLLOUT})
+                    view = view[os.write(target.descriptor, view[:select.PIPE_BUF] if target.may_wait else view):]
             elif self._decoder is not None:
-                self._target.write(self._decoder.decode(data))
+                target.file.write(self._decoder.decode(data))
             else:
-                self._target.write(data)
+                target.file.write(data)
             if len(data) < len(wanted):
-                raise self._allowance.exceeded()
+                raise target.allowance.exceeded()
             return len(data)
 
     @property
@@ -101,9 +112,9 @@ class Output:
         return bytes(self._tail).decode(errors="replace")
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError, AttributeError), self._lock:
-            if self._target is not None:
-                self._target.flush()  # type: ignore[attr-defined]
+        with contextlib.suppress(OSError, ValueError, AttributeError), self._target.lock:
+            if self._target.file is not None:
+                self._target.file.flush()  # type: ignore[attr-defined]
 
 
 class Input:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -104,6 +105,15 @@ func write(n int64) {
 	line := []byte("0123456789abcde\n")
 	for range n {
 		os.Stdout.Write(line)
+	}
+}
+
+// shout writes long lines of one letter.
+//
+//go:wasmexport shout
+func shout(letter, times int32) {
+	for range times {
+		fmt.Println(strings.Repeat(string(rune('a'+letter)), 40_000))
 	}
 }
 
