@@ -190,7 +190,9 @@ class Life(ABC):
         """
         if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
             raise MisuseError(f"drain must be a number of seconds, not below 0, not {drain!r}")
-        inside = stack.inside.depth > 0 or self._messages.handlers.on_own_loop or _interrupts_us()
+        called = stack.inside.depth > 0 or self._messages.handlers.on_own_loop
+        interrupts = not called and _interrupts_us()
+        inside = called or interrupts
         with self._lock:
             first, self._close_wanted = not self._close_wanted, True
             running = self._state is State.RUNNING
@@ -203,7 +205,7 @@ class Life(ABC):
             self._drain(drain)
         elif first and running and not inside:
             self._before_close()
-        self._end(AppClosed(f"{self.loaded.name}: the app was closed"))
+        self._end(AppClosed(f"{self.loaded.name}: the app was closed"), here=not interrupts)
         if inside:
             return
         self._wait_freed()
@@ -261,13 +263,31 @@ class Life(ABC):
         own.__cause__ = cause.__cause__
         return own
 
-    def _end(self, cause: GothreadsError) -> None:
-        """Begin to end it, for that cause, unless it ends already. From anywhere, returns at once, and takes no lock but this one."""
+    def _end(self, cause: GothreadsError, *, here: bool = True) -> None:
+        """Begin to end it, for that cause, unless it ends already. From anywhere, returns at once. With `here` no code of the module's runs on
+        when it returns (but for a few instructions); without, it takes no lock that this thread may have been interrupted in.
+        """
         with self._lock:
-            if self._cause is None:
+            first = self._cause is None
+            if first:
                 self._cause = cause
                 self._state = State.ENDING
+        if first and here:
+            self._stop_all()
         self._see_to_the_sweep()
+
+    def _stop_all(self) -> None:
+        """May be done twice."""
+        self._ready.set()
+        self._stop_running()
+        self._stop.set()
+        for world in list(self._worlds):
+            world.stop()
+        self._deadlines.close()
+        try:
+            self._messages.end()
+        except BaseException:  # what others want to be done when a call is cancelled
+            log.exception("%s: cancelling what the module has begun in Python", self.loaded.name)
 
     def _see_to_the_sweep(self) -> None:
         """If the app is to end, somebody sweeps, from now on."""
@@ -284,16 +304,7 @@ class Life(ABC):
         if not self._sweeping.acquire(blocking=False):
             return
         stack.inside.depth += 1  # close(), in what others want to be done at a call's end, does not wait for this thread
-        self._ready.set()
-        self._stop_running()
-        self._stop.set()
-        for world in list(self._worlds):
-            world.stop()
-        self._deadlines.close()
-        try:
-            self._messages.end()
-        except BaseException:  # what others want to be done when a call is cancelled
-            log.exception("%s: cancelling what the module has begun in Python", self.loaded.name)
+        self._stop_all()
         pause = 0.0005
         while not self._sweep_once():
             time.sleep(pause)
@@ -365,7 +376,7 @@ def close_all() -> None:
 
 _OWN_FOLDER = os.path.dirname(__file__) + "/"
 #: Modules that use apps as programs do, and what calls close() besides programs.
-_FACES = frozenset({"cli.py", "gotest.py", "opening.py"})
+_FACES = frozenset({"__main__.py", "cli.py", "gotest.py", "opening.py"})
 _ORDINARY = frozenset({Life.start.__code__, Life.__exit__.__code__, close_all.__code__})
 
 

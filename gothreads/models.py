@@ -147,7 +147,6 @@ class SingleApp(App):
 
     def _stop_running(self) -> None:
         self._engine.increment_epoch()
-        self._turns.wake_all()
 
     def _sweep_once(self) -> bool:
         return not self._turns.taken

@@ -266,6 +266,8 @@ class PoolApp(App):
         """Of the instances that no call is in."""
         def stacks(isolate: Isolate) -> list[Goroutine]:
             return parse_goroutines(isolate.slot.stacks())
+        if self._mine() is not None:
+            return self._guarded(lambda: self._of_all_free(stacks))  # type: ignore[no-any-return]
         return self._asked("goroutines()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, stacks)), timeout)
 
     def _wait_idle(self, timeout: float | None) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from gothreads.host import ffi
 
+#: How long a thread that waits may not see the end, in seconds, while the one that is in does not come back.
+_SLICE = 0.1
+
 
 class Turns:
     """`ended` says whether the module has: who comes after that, or waits, is turned away. `trapped` is told when a thread that is in did
@@ -19,16 +22,16 @@ class Turns:
 
     def __init__(self, ended: Callable[[], bool], trapped: Callable[[], None]) -> None:
         self._ended, self._trapped = ended, trapped
-        self._changed = threading.Condition()
-        # Guarded by _changed.
-        self._owner = 0
-        self._depth = 0
-        self._in = 0
+        self._turn = threading.RLock()
+        self._owner = 0  # written by whoever holds _turn
+        self._depth = 0  # guarded by _turn
+        self._lock = threading.RLock()  # a signal handler may look at it
+        self._in = 0  # guarded by _lock
 
     @property
     def taken(self) -> int:
         """Threads that are in, or wait to be."""
-        with self._changed:
+        with self._lock:
             return self._in
 
     @property
@@ -38,38 +41,40 @@ class Turns:
 
     def acquire(self, *, wait: bool = True) -> bool:
         """False when somebody is in and one does not wait. ffi.Trapped after the end."""
-        me = threading.get_ident()
-        with self._changed:
-            if self._owner not in (0, me) and not wait:
-                return False
+        with self._lock:
             self._in += 1
-            try:
-                while True:
-                    if self._ended():
-                        raise ffi.Trapped(ffi.Trap("the app has ended"))
-                    if self._owner in (0, me):
-                        break
-                    self._changed.wait()
-            except BaseException:
-                self._in -= 1
-                self._changed.notify()  # it may have been meant for this thread
-                raise
-            self._owner = me
-            self._depth += 1
+        try:
+            while not self._turn.acquire(timeout=_SLICE if wait else 0):
+                if not wait:
+                    self._leave()
+                    return False
+                self._check()
+        except BaseException:
+            self._leave()
+            raise
+        self._owner = threading.get_ident()
+        self._depth += 1
+        try:
+            self._check()
+        except BaseException:
+            self.release()
+            raise
         return True
 
     def release(self) -> None:
-        with self._changed:
-            self._depth -= 1
-            self._in -= 1
-            if not self._depth:
-                self._owner = 0
-                self._changed.notify()
+        self._depth -= 1
+        if not self._depth:
+            self._owner = 0
+        self._turn.release()
+        self._leave()
 
-    def wake_all(self) -> None:
-        """Let those who wait see that the module has ended."""
-        with self._changed:
-            self._changed.notify_all()
+    def _leave(self) -> None:
+        with self._lock:
+            self._in -= 1
+
+    def _check(self) -> None:
+        if self._ended():
+            raise ffi.Trapped(ffi.Trap("the app has ended"))
 
     def __enter__(self) -> None:
         self.acquire()

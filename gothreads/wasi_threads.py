@@ -300,7 +300,6 @@ class WasiThreadsApp(App):
         self._flags.store_u32(waits.STOP_FLAG, 1)
         self._engine.increment_epoch()
         self._pool.close()
-        self._turns.wake_all()
 
     def _sweep_once(self) -> bool:
         if not self._pool.active and not self._turns.taken:

@@ -18,7 +18,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may end the app
         self._event = threading.Event()
 
     @property

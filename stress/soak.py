@@ -1,0 +1,164 @@
+"""Full load for a long time: memory, threads and descriptors stay as they are.
+
+    python -m stress.soak [--seconds 1800] [--clients 8] [--seed N] [--plot docs/soak.png] [--json]
+
+One threaded app takes the calls of stress.chaos, all kinds, with nothing that ends it; each second is looked at, and then the second
+quarter of the time is compared with the last. Ends with 1 when a call is answered wrong, or something has grown. --plot needs
+matplotlib: pip install '.[plots]'
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from gothreads.errors import AppClosed
+from stress.chaos import Broken, Life
+
+#: How much more there may be in the last quarter than in the second: memory, which breathes with the collector; and all else.
+MEMORY_GROWTH, GROWTH = 1.05, 1.02
+#: Threads come and go: that many more are none.
+SLACK = 4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`memory` resident, and `heap` of Go's, in bytes; `calls` so far."""
+
+    seconds: float
+    memory: int
+    heap: int
+    threads: int
+    descriptors: int
+    callers: int
+    goroutines: int
+    calls: int
+    cpu: float
+
+
+class Soak(Life):
+    """A life without an end: its books are kept as short as they can be."""
+
+    def _note(self, number: int, outcome: object) -> None:
+        with self.lock:
+            self.kinds["done"] += 1
+            if self.outcomes.pop(number, None) is None:
+                raise Broken(f"call {number} has a second outcome: {outcome!r}")
+            ran = self.ran.pop(number, 0)
+        if ran > 1 or (isinstance(outcome, int) and ran != 1):
+            raise Broken(f"call {number} ran {ran} times: {outcome!r}")
+
+    def _ran(self, number: int) -> None:
+        with self.lock:
+            if number in self.outcomes:  # those that were given up may run afterwards
+                self.ran[number] += 1
+
+    def _called_back(self, number: int) -> None:
+        pass
+
+
+def run(seconds: float, clients: int, seed: int) -> list[Sample]:
+    """Broken when a call is answered wrong."""
+    life = Soak(f"{seed}", "threaded", "close")
+    process, samples = psutil.Process(), list[Sample]()
+    with life.open() as app:
+        life.failures = []
+        threads = [threading.Thread(target=life._guarded, args=(app, place), name=f"client-{place}") for place in range(clients)]
+        for thread in threads:
+            thread.start()
+        begin = time.monotonic()
+        process.cpu_percent()
+        try:
+            while (now := time.monotonic() - begin) < seconds and not life.failures:
+                time.sleep(1)
+                go = app.statistics()
+                life.sent.clear()  # counted by the module
+                samples.append(Sample(round(now, 1), process.memory_info().rss, go.go.heap if go.go else 0, process.num_threads(), process.num_fds(),
+                                      go.callers.total if go.callers else 0, go.go.goroutines if go.go else 0, life.kinds["done"], process.cpu_percent()))
+                if len(samples) % 60 == 0:
+                    print(_line(samples), file=sys.stderr, flush=True)
+        finally:
+            app.close()
+            for thread in threads:
+                thread.join()
+    failures = [failure for failure in life.failures if not isinstance(failure, AppClosed)]
+    if failures:
+        raise Broken(f"{type(failures[0]).__name__}: {failures[0]}")
+    return samples
+
+
+def _line(samples: list[Sample]) -> str:
+    last = samples[-1]
+    return (f"{last.seconds:6.0f} s  {last.calls:11,} calls  {last.memory / 1e6:6.1f} MB resident  {last.heap / 1e6:5.1f} MB Go's heap  "
+            f"{last.threads:4} threads  {last.descriptors:3} descriptors  {last.goroutines:4} goroutines  {last.cpu:4.0f} % CPU")
+
+
+def compare(samples: list[Sample]) -> dict[str, dict[str, Any]]:
+    """For each figure its median in the second and in the last quarter, and whether it has stayed."""
+    quarter = len(samples) // 4
+    found = {}
+    for name, most in {"memory": MEMORY_GROWTH, "threads": GROWTH, "descriptors": GROWTH, "callers": GROWTH, "goroutines": 1.5, "heap": 1.5}.items():
+        before, after = (statistics.median(getattr(sample, name) for sample in part) for part in (samples[quarter:2 * quarter], samples[-quarter:]))
+        found[name] = {"second_quarter": before, "last_quarter": after, "stayed": after <= max(before * most, before + SLACK)}
+    return found
+
+
+def plot(samples: list[Sample], path: Path) -> None:
+    """Memory and threads over time."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    minutes = [sample.seconds / 60 for sample in samples]
+    figure, (upper, middle, lower) = pyplot.subplots(3, 1, sharex=True, figsize=(9, 7), layout="constrained")
+    upper.plot(minutes, [sample.memory / 1e6 for sample in samples], label="resident, of the process")
+    upper.plot(minutes, [sample.heap / 1e6 for sample in samples], label="Go's heap", linewidth=0.7)
+    upper.set(ylabel="MB", ylim=(0, None), title=f"{samples[-1].calls:,} calls in {minutes[-1]:.0f} minutes: memory, threads, calls a second")
+    middle.plot(minutes, [sample.threads for sample in samples], label="threads of the process")
+    middle.plot(minutes, [sample.descriptors for sample in samples], label="descriptors")
+    middle.set(ylim=(0, None))
+    window = 10
+    rates = [(later.calls - earlier.calls) / (later.seconds - earlier.seconds) for earlier, later in zip(samples, samples[window:], strict=False)]
+    lower.plot(minutes[window:], rates, label="calls a second")
+    lower.set(xlabel="minutes", ylim=(0, None))
+    for axes in (upper, middle, lower):
+        axes.legend(loc="lower right")
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1800)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--plot", type=Path, help="a PNG file")
+    parser.add_argument("--json", action="store_true", help="all samples as JSON")
+    arguments = parser.parse_args()
+    try:
+        samples = run(arguments.seconds, arguments.clients, arguments.seed)
+    except Broken as broken:
+        print(f"BROKEN: {broken}\n  --seed {arguments.seed}", file=sys.stderr)
+        return 1
+    found = compare(samples)
+    if arguments.plot:
+        plot(samples, arguments.plot)
+    if arguments.json:
+        print(json.dumps({"compared": found, "samples": [asdict(sample) for sample in samples]}))
+    else:
+        print(_line(samples))
+        for name, figures in found.items():
+            print(f"{name:12} {figures['second_quarter']:15,.0f} → {figures['last_quarter']:15,.0f}  {'stayed' if figures['stayed'] else 'HAS GROWN'}")
+    return 0 if all(figures["stayed"] for figures in found.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
