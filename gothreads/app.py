@@ -344,6 +344,10 @@ class App(Life):
         except (GothreadsError, RuntimeError) as error:  # RuntimeError: Python is ending
             log.warning("%s: the module's stop failed: %s", self.loaded.name, error)
 
+    def _abandon_calls(self) -> None:
+        for workers in (self._workers, self._nested, self._for_handlers):
+            workers.abandon(self._error)
+
     def _close_workers(self) -> None:
         """End the threads that calls are handed to."""
         self._workers.close()

@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections import deque
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +26,7 @@ from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, G
 from gothreads.handlers import Handlers
 from gothreads.host import ffi, interrupt, stack
 from gothreads.host.streams import Input, Output, Streams
-from gothreads.host.waiting import Stop
+from gothreads.host.waiting import Away, Stop
 from gothreads.host.world import World
 from gothreads.loading import LoadedModule
 from gothreads.messages import Messages
@@ -36,8 +37,10 @@ log = logging.getLogger("gothreads")
 
 #: How long a signal may go unseen in a wait, in seconds.
 _SLICE = 0.2
-#: How long close() waits for threads that are in a Python function which does not return, in seconds.
+#: How long close() waits for threads to leave the module, at the most, in seconds.
 CLOSE_SECONDS = 5.0
+#: How long an end waits for threads that are in Python functions which the module called, in seconds. Nobody can end these.
+PATIENCE = 0.1
 
 
 class _Process:
@@ -73,11 +76,13 @@ class Life(ABC):
         self._ready = threading.Event()  # initialised, or ended
         self._left = threading.Event()   # no thread is in the module's code
         self._done = threading.Event()   # and everything is freed
+        self._settled = threading.Event()  # ... or that takes as long as Python functions do
+        self._in_python: Away = deque()
         # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
         self._owned = contextlib.ExitStack()
         self._stop = Stop()
         self._owned.callback(self._stop.close)
-        self._streams = self._new_streams(Input(options.stdin, self._stop))
+        self._streams = self._new_streams(Input(options.stdin, self._stop, self._in_python))
         handlers = Handlers(options.handlers, Workers(options.callers, options.limits.stack), options.loop)
         self._messages = Messages(self._stop, handlers, options.event_queue)
         self._owned.callback(self._messages.close)
@@ -94,8 +99,8 @@ class Life(ABC):
         """Make all threads leave the module's code; called once, from any thread; returns at once."""
 
     @abstractmethod
-    def _sweep_once(self) -> bool:
-        """Push those that are still in. True when all have left."""
+    def _sweep_once(self) -> int:
+        """Push the threads that are still in; how many these are."""
 
     @abstractmethod
     def _started(self) -> None:
@@ -104,6 +109,10 @@ class Life(ABC):
     @abstractmethod
     def _before_close(self) -> None:
         """close() is to end a module that runs."""
+
+    @abstractmethod
+    def _abandon_calls(self) -> None:
+        """Tell all who wait for a call that was handed to another thread how the app ended. The thread may be in a Python function for long."""
 
     @abstractmethod
     def _close_workers(self) -> None:
@@ -128,7 +137,7 @@ class Life(ABC):
         return self
 
     def _new_streams(self, stdin: Input) -> Streams:
-        return Streams(stdin, Output(1, self.options.stdout, self._stop), Output(2, self.options.stderr, self._stop))
+        return Streams(stdin, Output(1, self.options.stdout, self._stop, self._in_python), Output(2, self.options.stderr, self._stop, self._in_python))
 
     @property
     def state(self) -> State:
@@ -176,7 +185,8 @@ class Life(ABC):
         if inside:
             return
         self._free_if_wanted()
-        if not self._done.wait(CLOSE_SECONDS):
+        self._settled.wait(CLOSE_SECONDS)
+        if not self._done.is_set():
             log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
 
     def __enter__(self) -> Self:
@@ -233,8 +243,15 @@ class Life(ABC):
 
     def _sweep(self) -> None:
         """Until all have left: push. Polling, since a thread may park just after it was looked at."""
-        pause = 0.0005
-        while not self._sweep_once():
+        pause, begun, abandoned, stuck = 0.0005, time.monotonic(), False, 0
+        while left := self._sweep_once():
+            if time.monotonic() - begun > PATIENCE:
+                if not abandoned:
+                    self._abandon_calls()
+                    abandoned = True
+                stuck = stuck + 1 if left <= len(self._in_python) else 0
+                if stuck == 2:  # who has been seen there once may be on the way out
+                    self._settled.set()
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
         for world in list(self._worlds):
@@ -264,6 +281,7 @@ class Life(ABC):
             self._freed = True
         self._owned.close()
         self._done.set()
+        self._settled.set()
 
     def _forked(self) -> None:
         """In the child of a fork: the threads are not here."""
@@ -271,7 +289,7 @@ class Life(ABC):
         self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
         self._state = State.CLOSED
         self._freed = True
-        for event in ("_ready", "_left", "_done"):
+        for event in ("_ready", "_left", "_done", "_settled"):
             setattr(self, event, threading.Event())
             getattr(self, event).set()
 

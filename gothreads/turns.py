@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from gothreads.host import ffi
 
+#: How long who waits for a turn may not notice that the module has ended, in seconds.
+_SLICE = 0.1
+
 
 class Turns:
     """`ended` says whether the module has: who comes after that is turned away. `trapped` is told when a thread that is in did not come back.
@@ -39,9 +42,14 @@ class Turns:
         """False when somebody is in and one does not wait. ffi.Trapped after the end."""
         with self._lock:
             self._in += 1
-        if not self._turn.acquire(blocking=wait):
+        # In slices: when the module has ended, who is in may be in a Python function that does not return.
+        while not (self._turn.acquire(timeout=_SLICE) if wait else self._turn.acquire(blocking=False)):
+            if wait and not self._ended():
+                continue
             with self._lock:
                 self._in -= 1
+            if wait:
+                raise ffi.Trapped(ffi.Trap("the app has ended"))
             return False
         self._owner = threading.get_ident()
         self._depth += 1

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from gothreads.errors import AppClosed, CallersBusy
@@ -32,6 +32,7 @@ class Workers:
 
     def __init__(self, limit: int | None, stack: int) -> None:
         self._limit, self._stack = limit, stack
+        self._open: set[Future[Any]] = set()  # guarded by _lock: what a thread will make something of; no longer when all were abandoned
         self._lock = threading.Lock()
         # Guarded by _lock. Jobs that are queued or run; while there are more than threads, another thread is of use.
         self._threads = self._pending = self._lent = 0
@@ -45,6 +46,7 @@ class Workers:
                 raise AppClosed("the app is closed")
             # Under the lock, so that a job is never put behind the end of the queue.
             self._jobs.put((future, job))
+            self._open.add(future)
             self._pending += 1
             if not self._take_thread():
                 return future
@@ -88,17 +90,29 @@ class Workers:
         with self._lock:
             if self._limit is None:
                 if future.cancel():
+                    self._open.discard(future)
                     raise CallersBusy("the system has no thread left for the call")
                 return
             while self._threads == 0 and not self._jobs.empty():
                 job = self._jobs.get_nowait()
                 if job is not None:
                     self._pending -= 1
+                    self._open.discard(job[0])
                     job[0].set_exception(CallersBusy("the system has no thread left for the call"))
 
     def run(self, job: Callable[[], Any]) -> Any:
         """Run on a thread of the pool, and wait."""
         return self.submit(job).result()
+
+    def abandon(self, error: Callable[[], BaseException]) -> None:
+        """Take no more jobs. All that are queued, or run, fail with an error of their own now; what runs, runs on, and its result is nobody's."""
+        with self._lock:
+            self._closed = True
+            abandoned = list(self._open)
+            self._open.clear()
+        for future in abandoned:
+            with contextlib.suppress(InvalidStateError):  # it was cancelled
+                future.set_exception(error())
 
     def close(self) -> None:
         """End the threads, after the jobs that are queued."""
@@ -121,7 +135,12 @@ class Workers:
     def _run(self) -> None:
         while (job := self._next()) is not None:
             future, work = job
-            if future.set_running_or_notify_cancel():
+            with self._lock:
+                begun = future in self._open and future.set_running_or_notify_cancel()
+                if not begun:
+                    self._open.discard(future)
+                    self._pending -= 1
+            if begun:
                 result = error = None
                 try:
                     result = work()
@@ -131,14 +150,15 @@ class Workers:
                     self._pending -= 1
                     surplus = self._limit is not None and not self._closed and self._threads - self._lent > self._limit
                     self._threads -= surplus
-                if error is None:
+                    wanted = future in self._open
+                    self._open.discard(future)
+                if not wanted:
+                    pass
+                elif error is None:
                     future.set_result(result)
                 else:
                     future.set_exception(error)
                 del result, error
                 if surplus:  # it was started while others were lent
                     return
-            else:
-                with self._lock:
-                    self._pending -= 1
             del job, future, work

@@ -18,10 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gothreads.host.waiting import Stop
+from gothreads.host import panics
+from gothreads.host.waiting import Away, Stop
 
 #: How much of standard error is kept for error messages, in bytes.
 TAIL = 64 << 10
+#: And of what says why it ended, before the stacks of many goroutines.
+_HEAD = 4 << 10
 #: How much one read gives at the most, in bytes, whatever the module asks for.
 _MOST_AT_ONCE = 1 << 20
 
@@ -34,13 +37,38 @@ class Writable(Protocol):
     def write(self, data: Any, /) -> Any: ...
 
 
+class Tail:
+    """The last of a text that never ends. Written by one thread at a time, read by any."""
+
+    def __init__(self) -> None:
+        self._kept = b""  # a panic's beginning, of what was dropped
+        self._last = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._last += data
+        if len(self._last) >= 2 * TAIL:
+            self._kept = self._beginning() or self._kept
+            del self._last[:-TAIL]
+
+    def _beginning(self) -> bytes:
+        """Of a panic that lies before the last of it."""
+        dropped = len(self._last) - TAIL
+        begin = panics.begins(self._last) if dropped > 0 else None
+        return b"" if begin is None or begin >= dropped else bytes(self._last[begin:min(begin + _HEAD, dropped)])
+
+    @property
+    def text(self) -> str:
+        kept, last = self._beginning() or self._kept, bytes(self._last[-TAIL:])
+        return (kept + b"\n...\n" + last if kept else last).decode(errors="replace")
+
+
 class Output:
     """Standard output or error. `target` is None to inherit the descriptor, or an object with `write`."""
 
-    def __init__(self, descriptor: int, target: Writable | None, stop: Stop) -> None:
-        self._descriptor, self._target, self._stop = descriptor, target, stop
+    def __init__(self, descriptor: int, target: Writable | None, stop: Stop, away: Away) -> None:
+        self._descriptor, self._target, self._stop, self._away = descriptor, target, stop, away
         self._lock = threading.Lock()
-        self._tail = bytearray()
+        self._tail = Tail()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(target) else None
         self._may_wait = target is None and _may_wait(descriptor)
 
@@ -51,10 +79,18 @@ class Output:
 
     def write(self, parts: Sequence[bytes | memoryview]) -> int:
         """Write all of it; how much that was. OSError as the target raises it; AppClosed when the app ends first."""
+        if self._target is None:
+            return self._write(parts)
+        self._away.append(None)
+        try:
+            return self._write(parts)
+        finally:
+            self._away.pop()
+
+    def _write(self, parts: Sequence[bytes | memoryview]) -> int:
         with self._lock:
             data = b"".join(parts)  # here: the module could ask for many such copies at the same time
-            self._tail += data[-TAIL:]
-            del self._tail[:-TAIL]
+            self._tail.add(data)
             if self._target is None:
                 view = memoryview(data)
                 while view:
@@ -69,8 +105,8 @@ class Output:
 
     @property
     def tail(self) -> str:
-        """What was written last."""
-        return bytes(self._tail).decode(errors="replace")
+        """What was written last; before that the beginning of a panic, where the stacks that follow it are longer."""
+        return self._tail.text
 
     def flush(self) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError), self._lock:
@@ -81,9 +117,9 @@ class Output:
 class Input:
     """Standard input. `source` is None to inherit the descriptor, bytes, or an object with `read`."""
 
-    def __init__(self, source: Readable | bytes | None, stop: Stop) -> None:
+    def __init__(self, source: Readable | bytes | None, stop: Stop, away: Away) -> None:
         self._source = io.BytesIO(source) if isinstance(source, bytes) else source
-        self._stop = stop
+        self._stop, self._away = stop, away
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._begun = False
@@ -97,6 +133,15 @@ class Input:
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; none at the end. AppClosed when the app ends first."""
+        if self._source is None:
+            return self._read(size)
+        self._away.append(None)
+        try:
+            return self._read(size)
+        finally:
+            self._away.pop()
+
+    def _read(self, size: int) -> bytes:
         size = min(size, _MOST_AT_ONCE)
         with self._lock:
             if not self._begun:
