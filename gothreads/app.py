@@ -474,6 +474,10 @@ class App(Life):
     def _in_flight(self) -> int:
         return self._in_use + self._workers.pending + self._nested.pending + self._for_handlers.pending
 
+    def _abandon_calls(self) -> None:
+        for workers in (self._workers, self._nested, self._for_handlers):
+            workers.abandon(self._error)
+
     def _close_workers(self) -> None:
         """End the threads that calls are handed to."""
         self._workers.close()

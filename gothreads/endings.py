@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from gothreads.errors import GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
-from gothreads.host import ffi
+from gothreads.host import ffi, panics
 from gothreads.host.streams import OutputExceeded
 from gothreads.host.wasi_calls import ExitRequested
 
 
 def of_exit(name: str, code: int, stderr: str) -> GuestExit:
     """main returned, or os.Exit, or a panic."""
-    if code == 2 and (reason := _panic(stderr)):
+    if code == 2 and (reason := panics.reason(stderr)):
         return GuestPanic(f"{name}: the module has ended: {reason}", code, stderr)
     how = "main returned, or os.Exit(0)" if code == 0 else f"exit code {code}"
     return GuestExit(f"{name}: the module has ended: {how}", code, stderr if code else "")
@@ -23,7 +23,7 @@ def of_trap(name: str, trap: ffi.Trap, stderr: str, stack: int) -> GuestError:
     """`stack` is the limit on it, in bytes."""
     if trap.exit_code is not None:
         return of_exit(name, trap.exit_code, stderr)
-    if "unreachable" in trap.message and _panic(stderr):
+    if "unreachable" in trap.message and panics.reason(stderr):
         return of_exit(name, 2, stderr)  # in a library, Go's panics end with abort instead of exit
     message = trap.message
     if "stack exhausted" in message:
@@ -53,8 +53,3 @@ def words(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:
         return type(error).__name__
-
-
-def _panic(stderr: str) -> str | None:
-    """The line that says what a panic was."""
-    return next((line.strip() for line in stderr.splitlines() if line.startswith(("panic: ", "fatal error: "))), None)

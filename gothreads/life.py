@@ -22,6 +22,7 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections import deque
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -31,7 +32,7 @@ from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, G
 from gothreads.handlers import Handlers
 from gothreads.host import ffi, interrupt, stack
 from gothreads.host.streams import Allowance, Input, Output, Streams, Target
-from gothreads.host.waiting import Stop
+from gothreads.host.waiting import Away, Stop
 from gothreads.host.world import World
 from gothreads.loading import LoadedModule
 from gothreads.messages import Messages
@@ -42,8 +43,10 @@ log = logging.getLogger("gothreads")
 
 #: How long a signal may go unseen in a wait, in seconds.
 _SLICE = 0.2
-#: How long close() waits for threads that are in a Python function which does not return, in seconds.
+#: How long close() waits for threads to leave the module, at the most, in seconds.
 CLOSE_SECONDS = 5.0
+#: How long an end waits for threads that are in Python functions which the module called, in seconds. Nobody can end these.
+PATIENCE = 0.1
 
 
 class _Process:
@@ -80,14 +83,16 @@ class Life(ABC):
         self._ready = threading.Event()  # initialised, or ended
         self._left = threading.Event()   # no thread is in the module's code
         self._done = threading.Event()   # and everything is freed
+        self._settled = threading.Event()  # ... or that takes as long as Python functions do
+        self._in_python: Away = deque()
         # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
         self._owned = contextlib.ExitStack()
         self._stop = Stop()
         self._owned.callback(self._stop.close)
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
-        self._targets = Target(1, options.stdout, allowance), Target(2, options.stderr, allowance)
-        self._streams = self._new_streams(Input(options.stdin, self._stop), self._stop)
+        self._targets = Target(1, options.stdout, allowance, self._in_python), Target(2, options.stderr, allowance, self._in_python)
+        self._streams = self._new_streams(Input(options.stdin, self._stop, self._in_python), self._stop)
         handlers = Handlers(options.handlers, Workers(options.callers, options.limits.stack), options.loop)
         self._messages = Messages(self._stop, handlers, options.event_queue)
         self._owned.callback(self._messages.close)
@@ -104,8 +109,8 @@ class Life(ABC):
         """Make all threads leave the module's code; called once, from any thread; returns at once."""
 
     @abstractmethod
-    def _sweep_once(self) -> bool:
-        """Push those that are still in. True when all have left."""
+    def _sweep_once(self) -> int:
+        """Push the threads that are still in; how many these are."""
 
     @abstractmethod
     def _started(self) -> None:
@@ -118,6 +123,10 @@ class Life(ABC):
     @abstractmethod
     def _in_flight(self) -> int:
         """How many calls are in the module, or wait for their turn: 0 when nothing of them is left."""
+
+    @abstractmethod
+    def _abandon_calls(self) -> None:
+        """Tell all who wait for a call that was handed to another thread how the app ended. The thread may be in a Python function for long."""
 
     @abstractmethod
     def _close_workers(self) -> None:
@@ -225,7 +234,8 @@ class Life(ABC):
     def _wait_freed(self) -> None:
         self._see_to_the_sweep()
         self._free_if_wanted()
-        if not self._done.wait(CLOSE_SECONDS):
+        self._settled.wait(CLOSE_SECONDS)
+        if not self._done.is_set():
             log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
 
     def __enter__(self) -> Self:
@@ -305,8 +315,15 @@ class Life(ABC):
             return
         stack.inside.depth += 1  # close(), in what others want to be done at a call's end, does not wait for this thread
         self._stop_all()
-        pause = 0.0005
-        while not self._sweep_once():
+        pause, begun, abandoned, stuck = 0.0005, time.monotonic(), False, 0
+        while left := self._sweep_once():
+            if time.monotonic() - begun > PATIENCE:
+                if not abandoned:
+                    self._abandon_calls()
+                    abandoned = True
+                stuck = stuck + 1 if left <= len(self._in_python) else 0
+                if stuck == 2:  # who has been seen there once may be on the way out
+                    self._settled.set()
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
         for world in list(self._worlds):
@@ -337,6 +354,7 @@ class Life(ABC):
             self._freed = True
         self._owned.close()
         self._done.set()
+        self._settled.set()
 
     def _forked(self) -> None:
         """In the child of a fork: the threads are not here."""
@@ -345,7 +363,7 @@ class Life(ABC):
         self._state = State.CLOSED
         self._freed = True
         self._sweeping = threading.Lock()
-        for event in ("_ready", "_left", "_done"):
+        for event in ("_ready", "_left", "_done", "_settled"):
             setattr(self, event, threading.Event())
             getattr(self, event).set()
 

@@ -148,8 +148,8 @@ class SingleApp(App):
     def _stop_running(self) -> None:
         self._engine.increment_epoch()
 
-    def _sweep_once(self) -> bool:
-        return not self._turns.taken
+    def _sweep_once(self) -> int:
+        return self._turns.taken
 
 
 class IdleApp(SingleApp):
@@ -205,5 +205,5 @@ class IdleApp(SingleApp):
         waits = idle.waits if idle is not None else Waits()
         return self._stop.wait({**waits.wanted, self._ran: select.POLLIN}, None if waits.until is None else waits.until - time.monotonic())
 
-    def _sweep_once(self) -> bool:
-        return super()._sweep_once() and not self._driver.is_alive()
+    def _sweep_once(self) -> int:
+        return super()._sweep_once() or int(self._driver.is_alive())

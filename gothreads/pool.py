@@ -302,9 +302,9 @@ class PoolApp(App):
         with self._condition:
             self._condition.notify_all()
 
-    def _sweep_once(self) -> bool:
+    def _sweep_once(self) -> int:
         with self._condition:
-            return self._total == len(self._free)
+            return self._total - len(self._free)
 
     def _close_members(self) -> None:
         with self._condition:  # statistics look at those that are free

@@ -229,11 +229,12 @@ class ThreadedApp(App):
         super()._close_workers()
         self._inspector.close()
 
-    def _sweep_once(self) -> bool:
-        if not self._pool.active and not self._cache.in_use and not self._inspector.in_use:
-            return True
+    def _sweep_once(self) -> int:
+        left = self._pool.active + self._cache.in_use + self._inspector.in_use
+        if not left:
+            return 0
         for address in self._instances.notes.addresses():
             with contextlib.suppress(MemoryAccessError):  # it is the module's memory: what is there may be anything
                 self._memory.notify(address)
         self._cache.wake_all()
-        return False
+        return left

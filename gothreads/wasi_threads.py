@@ -301,10 +301,11 @@ class WasiThreadsApp(App):
         self._engine.increment_epoch()
         self._pool.close()
 
-    def _sweep_once(self) -> bool:
-        if not self._pool.active and not self._turns.taken:
-            return True
+    def _sweep_once(self) -> int:
+        left = self._pool.active + self._turns.taken
+        if not left:
+            return 0
         for address in self._notes.addresses():
             with contextlib.suppress(MemoryAccessError):  # it is about to trap
                 self._memory.notify(address)
-        return False
+        return left

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from gothreads.errors import AppClosed, CallersBusy
@@ -39,6 +39,7 @@ class Workers:
         self._limit, self._stack = limit, stack
         self._lock = threading.RLock()  # a signal handler may submit, or close the app
         self._settling = threading.local()  # `lent`: whether the thread is one of these that settles a future, and whether it is lent for it
+        self._open: set[Future[Any]] = set()  # guarded by _lock: what a thread will make something of; no longer when all were abandoned
         # Guarded by _lock. Jobs that are queued or run; while there are more than threads, another thread is of use.
         self._threads = self._pending = self._lent = 0
         self._closed = False
@@ -55,6 +56,7 @@ class Workers:
                 self._pending += 1  # it is not free, as if its job were not over
             # Under the lock, so that a job is never put behind the end of the queue.
             self._jobs.put((future, job))
+            self._open.add(future)
             self._pending += 1
             if not self._take_thread():
                 return future
@@ -97,6 +99,8 @@ class Workers:
     def _not_started(self, future: Future[Any]) -> None:
         if self._limit is None:
             if future.cancel():
+                with self._lock:
+                    self._open.discard(future)
                 raise CallersBusy("the system has no thread left for the call")
             return
         left: list[Future[Any]] = []
@@ -105,6 +109,7 @@ class Workers:
                 job = self._jobs.get_nowait()
                 if job is not None:
                     self._pending -= 1
+                    self._open.discard(job[0])
                     left.append(job[0])
         for waiting in left:  # without the lock: this may run what somebody wants to be done then
             if waiting.set_running_or_notify_cancel():
@@ -119,6 +124,16 @@ class Workers:
     def run(self, job: Callable[[], Any]) -> Any:
         """Run on a thread of the pool, and wait."""
         return self.submit(job).result()
+
+    def abandon(self, error: Callable[[], BaseException]) -> None:
+        """Take no more jobs. All that are queued, or run, fail with an error of their own now; what runs, runs on, and its result is nobody's."""
+        with self._lock:
+            self._closed = True
+            abandoned = list(self._open)
+            self._open.clear()
+        for future in abandoned:
+            with contextlib.suppress(InvalidStateError):  # it was cancelled
+                future.set_exception(error())
 
     def close(self) -> None:
         """End the threads, after the jobs that are queued."""
@@ -141,7 +156,12 @@ class Workers:
     def _run(self) -> None:
         while (job := self._next()) is not None:
             future, work = job
-            if future.set_running_or_notify_cancel():
+            with self._lock:
+                begun = future in self._open and future.set_running_or_notify_cancel()
+                if not begun:
+                    self._open.discard(future)
+                    self._pending -= 1
+            if begun:
                 result = error = None
                 try:
                     result = work()
@@ -149,16 +169,16 @@ class Workers:
                     error = raised
                 with self._lock:
                     self._pending -= 1
-                self._settle(future, result, error)
+                    wanted = future in self._open
+                    self._open.discard(future)
+                if wanted:
+                    self._settle(future, result, error)
                 del result, error
                 with self._lock:
                     surplus = self._limit is not None and not self._closed and self._threads - self._lent > self._limit
                     self._threads -= surplus
                 if surplus:  # it was started while others were lent
                     return
-            else:
-                with self._lock:
-                    self._pending -= 1
             del job, future, work
 
     def _settle(self, future: Future[Any], result: Any, error: BaseException | None) -> None:

@@ -24,6 +24,7 @@ import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.files import cache_folder, locked, write_atomically
 from gothreads.host import interrupt
+from tests.faults import Fault, Measured, markdown
 
 MODULES = Path(__file__).parent / "modules"
 NATIVE = Path(__file__).parent / "modules_native"
@@ -34,6 +35,33 @@ _WASI_THREADS = ("cc", "-target", "wasm32-freestanding", "-mcpu=generic+atomics+
 _ZIG = {"strings.c": ("cc", "-target", "wasm32-wasi", "-O2", "-mexec-model=reactor", "-o"),
         "strings.zig": ("build-exe", "-target", "wasm32-freestanding", "-OReleaseSmall", "-fno-entry", "-rdynamic", "-femit-bin="),
         "threads.c": _WASI_THREADS, "program.c": _WASI_THREADS}
+
+
+#: What tests of faults have measured in this session.
+_MEASURED: pytest.StashKey[list[Measured]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults-table", metavar="FILE", type=Path, help="write what the tests of faults have measured there (docs/faults.md)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    measured: list[Measured] = []
+    config.stash[_MEASURED] = measured
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if (file := session.config.getoption("--faults-table")) is not None and exitstatus == 0:
+        measured: list[Measured] = session.config.stash[_MEASURED]
+        file.write_text(markdown(measured))
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str, Fault, int, float], None]:
+    """Note how long something took: the table's section, the fault, the number of callers, seconds."""
+    def note(section: str, fault: Fault, callers: int, seconds: float) -> None:
+        request.config.stash[_MEASURED].append(Measured(section, fault, callers, seconds))
+    return note
 
 
 @functools.cache  # asking Go whether all is up to date takes as long as many a test

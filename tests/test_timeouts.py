@@ -20,7 +20,7 @@ from tests.conftest import MODELS, opened, together, wait_until
 def patient(model: str = "threaded", **options: Any) -> gothreads.App:
     def call_again(n: int, context: gothreads.Context) -> int:
         return int(context.app.request("echo", str(n)))
-    return opened("patient", model, host={"env": {"call_again": call_again}}, **({"stderr": open(os.devnull, "wb")} | options))
+    return opened("patient", model, host={"env": {"call_again": call_again}}, **({"stderr": io.BytesIO()} | options))
 
 
 def counts(app: gothreads.App) -> tuple[int, int, int]:

@@ -186,29 +186,6 @@ ENDS = [(-1, gothreads.GuestTrap, "`unreachable` instruction", 134), (3, gothrea
 
 
 @pytest.mark.parametrize(("code", "kind", "said", "exit_code"), ENDS)
-def test_a_trap_or_an_exit_of_a_thread_ends_all_and_every_caller_is_told(
-        opened: Opened, code: int, kind: type[gothreads.GuestError], said: str, exit_code: int) -> None:
-    for _ in range(10):
-        with opened() as app:
-            started = start(app, reading=False)
-            app.exports.start_ender(code)
-            wait_until(lambda app=app, started=started: app.exports.there() == started + 1)  # type: ignore[misc]
-            trigger = app.exports.trigger()
-            futures = one_in_one_waiting(app, partial(app.submit, "park", 0), partial(app.submit, "plus", 1, 1))
-            memory = app.memory
-            assert isinstance(memory, gothreads.SharedMemory)
-            memory.store_u32(trigger, 1)
-            memory.notify(trigger)
-            begin = time.monotonic()
-            errors = [future.exception(5) for future in futures]
-            assert time.monotonic() - begin < 0.5
-            assert all(isinstance(error, kind) and said in str(error) for error in errors)
-            with raises_within(kind, 0.5):
-                app.exports.plus(1, 1)
-            assert app.exit == exit_code
-
-
-@pytest.mark.parametrize(("code", "kind", "said", "exit_code"), ENDS)
 def test_a_trap_or_an_exit_in_a_call_ends_all(opened: Opened, code: int, kind: type[gothreads.GuestError], said: str, exit_code: int) -> None:
     with opened() as app:
         start(app, reading=False)

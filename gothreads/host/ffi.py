@@ -10,6 +10,7 @@ Thread rules: a `Function` belongs to a store, and a store to one thread at a ti
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from gothreads.errors import Frame, InternalError
 
 Value = _bindings.wasmtime_val_raw
 _UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's word for an offset that it does not know
+#: What wasmtime puts before a trap's name, in a chain of causes with its number.
+_CAUSE = re.compile(r"^(?:\d+: )?(?:wasm trap: )?")
 
 _dll = _ffi.dll
 _call_unchecked = _dll.wasmtime_func_call_unchecked
@@ -165,7 +168,7 @@ def _describe(error: int | None, trap: int | None) -> Trap:
         frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", -1 if frame.module_offset == _UNKNOWN else frame.module_offset)
                        for frame in taken.frames)
         message = taken.message.strip().splitlines()[-1] if taken.message.strip() else "trap"
-        return Trap(message.strip().removeprefix("wasm trap: "), frames)
+        return Trap(_CAUSE.sub("", message.strip()), frames)
     finally:
         taken.close()
 

@@ -315,15 +315,24 @@ class _Fitted:
         size, unpack, copy = arguments.size, arguments.unpack, ctypes.string_at
         put = _writer(self.result, self.guessed, name)
         takers = self._takers(context)
+        away = context.app._in_python
         if all(of in _CODES and of not in ("bool", "string") for of, _ in self.takes):  # struct has said it all
             def run(values: int) -> None:
-                put(values, call(*unpack(copy(values, size))))
+                away.append(None)
+                try:
+                    put(values, call(*unpack(copy(values, size))))
+                finally:
+                    away.pop()
                 if context.ended:
                     raise _Ended
         else:
             def run(values: int) -> None:
                 raw = unpack(copy(values, size))
-                put(values, call(*[take(raw) for take in takers]))
+                away.append(None)
+                try:
+                    put(values, call(*[take(raw) for take in takers]))
+                finally:
+                    away.pop()
                 if context.ended:
                     raise _Ended
         return run

@@ -18,10 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gothreads.host.waiting import Stop
+from gothreads.host import panics
+from gothreads.host.waiting import Away, Stop
 
 #: How much of standard error is kept for error messages, in bytes.
 TAIL = 64 << 10
+#: And of what says why it ended, before the stacks of many goroutines.
+_HEAD = 4 << 10
 #: How much one read gives at the most, in bytes, whatever the module asks for.
 _MOST_AT_ONCE = 1 << 20
 
@@ -59,13 +62,38 @@ class Allowance:
         return OutputExceeded(f"it has written more than {self._limit:,} bytes, all that it may (Limits(output=...))")
 
 
+class Tail:
+    """The last of a text that never ends. Written by one thread at a time, read by any."""
+
+    def __init__(self) -> None:
+        self._kept = b""  # a panic's beginning, of what was dropped
+        self._last = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._last += data
+        if len(self._last) >= 2 * TAIL:
+            self._kept = self._beginning() or self._kept
+            del self._last[:-TAIL]
+
+    def _beginning(self) -> bytes:
+        """Of a panic that lies before the last of it."""
+        dropped = len(self._last) - TAIL
+        begin = panics.begins(self._last) if dropped > 0 else None
+        return b"" if begin is None or begin >= dropped else bytes(self._last[begin:min(begin + _HEAD, dropped)])
+
+    @property
+    def text(self) -> str:
+        kept, last = self._beginning() or self._kept, bytes(self._last[-TAIL:])
+        return (kept + b"\n...\n" + last if kept else last).decode(errors="replace")
+
+
 class Target:
     """Where an app's output goes: `file` is None to inherit the descriptor, or an object with `write`. One lock, so that what is one write stays
-    together, whichever instance of the module writes.
+    together, whichever instance of the module writes. `away` counts those that are in `file`, or wait for it.
     """
 
-    def __init__(self, descriptor: int, file: Writable | None, allowance: Allowance) -> None:
-        self.descriptor, self.file, self.allowance = descriptor, file, allowance
+    def __init__(self, descriptor: int, file: Writable | None, allowance: Allowance, away: Away) -> None:
+        self.descriptor, self.file, self.allowance, self.away = descriptor, file, allowance, away
         self.lock = threading.Lock()
         self.may_wait = file is None and _may_wait(descriptor)
 
@@ -76,7 +104,7 @@ class Output:
     def __init__(self, target: Target, stop: Stop) -> None:
         self._target, self._stop = target, stop
         # Guarded by the target's lock.
-        self._tail = bytearray()
+        self._tail = Tail()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(target.file) else None
 
     @property
@@ -87,11 +115,19 @@ class Output:
     def write(self, parts: Sequence[bytes | memoryview]) -> int:
         """Write all of it; how much that was. OSError as the target raises it; AppClosed when the app ends first; OutputExceeded."""
         target = self._target
+        if target.file is None:
+            return self._write(target, parts)
+        target.away.append(None)
+        try:
+            return self._write(target, parts)
+        finally:
+            target.away.pop()
+
+    def _write(self, target: Target, parts: Sequence[bytes | memoryview]) -> int:
         with target.lock:
             wanted = b"".join(parts)  # here: the module could ask for many such copies at the same time
             data = wanted[:target.allowance.take(len(wanted))]
-            self._tail += data[-TAIL:]
-            del self._tail[:-TAIL]
+            self._tail.add(data)
             if target.file is None:
                 view = memoryview(data)
                 while view:
@@ -108,8 +144,8 @@ class Output:
 
     @property
     def tail(self) -> str:
-        """What was written last."""
-        return bytes(self._tail).decode(errors="replace")
+        """What was written last; before that the beginning of a panic, where the stacks that follow it are longer."""
+        return self._tail.text
 
     def flush(self) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError), self._target.lock:
@@ -120,9 +156,9 @@ class Output:
 class Input:
     """Standard input. `source` is None to inherit the descriptor, bytes, or an object with `read`."""
 
-    def __init__(self, source: Readable | bytes | None, stop: Stop) -> None:
+    def __init__(self, source: Readable | bytes | None, stop: Stop, away: Away) -> None:
         self._source = io.BytesIO(source) if isinstance(source, bytes) else source
-        self._stop = stop
+        self._stop, self._away = stop, away
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._begun = False
@@ -136,6 +172,15 @@ class Input:
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; none at the end. AppClosed when the app ends first."""
+        if self._source is None:
+            return self._read(size)
+        self._away.append(None)
+        try:
+            return self._read(size)
+        finally:
+            self._away.pop()
+
+    def _read(self, size: int) -> bytes:
         size = min(size, _MOST_AT_ONCE)
         with self._lock:
             if not self._begun:

@@ -6,11 +6,15 @@ import math
 import os
 import select
 import threading
+from collections import deque
 
 from gothreads.errors import AppClosed
 
 #: The most that poll(2) can wait, about, in seconds. Whoever waits longer is told too early, and asks again.
 _LONGEST = 2_000_000.0
+
+#: An entry for each of a module's threads that is in a Python function of the program's, or waits for one that is. Adding and removing one is atomic.
+Away = deque[None]
 
 
 class Stop:
