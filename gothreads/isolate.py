@@ -16,7 +16,7 @@ import wasmtime
 from gothreads.errors import InternalError, ModuleError
 from gothreads.exports import Export
 from gothreads.host import ffi
-from gothreads.host.engine import compile_module
+from gothreads.host.engine import compile_module, new_store
 from gothreads.host.functions import HostImports
 from gothreads.host.world import World
 from gothreads.loading import LoadedModule
@@ -61,11 +61,10 @@ class Isolate:
             owned.callback(functions.clear)
             world.define(functions, loaded.outline, own_clock=loaded.foreign)
             host.define(functions, world.context)
-            self._store = wasmtime.Store(engine)
+            memories = len(loaded.outline.memories)  # none is imported
+            self._store = new_store(engine, options.limits.memory // max(memories, 1))
             owned.callback(self._store.close)
             self._store.set_wasi(options.wasi.local())
-            self._store.set_limits(memory_size=options.limits.memory)
-            self._store.set_epoch_deadline(1)
             try:
                 self._instance = linker.instantiate(self._store, module)
             except (wasmtime.WasmtimeError, wasmtime.Trap) as error:

@@ -18,7 +18,7 @@ import pytest
 import gothreads
 from gothreads import Limits
 from gothreads.host import beneath
-from tests.conftest import built
+from tests.conftest import built, wait_until
 
 INVALID, REFUSED, NOT_CAPABLE = 28, 14, 76  # WASI's numbers
 
@@ -115,6 +115,15 @@ def test_one_descriptor_is_polled_but_for_a_few() -> None:
 
 def test_a_link_does_not_tell_what_is_outside(inside: Path) -> None:
     assert len(set(attempt("links", "../" * 20, folder=inside))) == 1
+
+
+def test_what_is_written_over_all_that_lies_below_gos_data_holds_up_no_end(caplog: pytest.LogCaptureFixture) -> None:
+    said = io.BytesIO()
+    app = gothreads.open(built("hostile"), args=["scribble"], stdout=said, procs=4)
+    wait_until(lambda: said.getvalue() == b"ready\n")
+    app.close()
+    assert app.state is gothreads.State.CLOSED
+    assert caplog.records == []  # all threads have left
 
 
 def test_wrong_numbers_are_errors(inside: Path) -> None:

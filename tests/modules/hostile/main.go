@@ -92,6 +92,8 @@ func main() {
 		fmt.Println(setFlags(0, 0x10000), setFlags(3, 1<<31), allocate(3, 1<<63, 1<<63))
 	case "times":
 		swapTimes(argument(0))
+	case "scribble":
+		scribble()
 	case "descriptors":
 		var files []*os.File
 		for {
@@ -159,4 +161,18 @@ func swapTimes(outside string) {
 	}
 	stop.Store(true)
 	setters.Wait()
+}
+
+// scribble writes over all that the host may keep below Go's data, again and again.
+func scribble() {
+	for i := range 20 {
+		go func() { time.Sleep(time.Duration(i) * time.Hour) }()
+	}
+	fmt.Println("ready")
+	for n := uint32(0); ; n++ {
+		for address := uintptr(8); address < 12288; address += 4 {
+			*(*uint32)(unsafe.Pointer(address)) = n*4 + 0x10000
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
