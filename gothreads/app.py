@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from gothreads.context import Context
-from gothreads.errors import AppClosed, ArgumentError, GothreadsError, GuestError, MisuseError, NotCallable, QueueFull
+from gothreads.errors import AppClosed, ArgumentError, GothreadsError, GuestError, MisuseError, NotCallable, QueueFull, printable
 from gothreads.exports import Export, Exports, Function
 from gothreads.host import ffi, interrupt, signals, stack
 from gothreads.host.functions import HostImports
@@ -342,7 +342,7 @@ class App(Life):
         except TimeoutError:
             log.warning("%s: the module's stop has not returned after %g s, and is ended", self.loaded.name, HOOK_SECONDS)
         except (GothreadsError, RuntimeError) as error:  # RuntimeError: Python is ending
-            log.warning("%s: the module's stop failed: %s", self.loaded.name, error)
+            log.warning("%s: the module's stop failed: %s", self.loaded.name, printable(str(error), lines=False))
 
     def _close_workers(self) -> None:
         """End the threads that calls are handed to."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from gothreads import endings
 from gothreads.app import App
-from gothreads.errors import CallersBusy, GothreadsError, GuestError, MisuseError, NotCallable
+from gothreads.errors import CallersBusy, GothreadsError, GuestError, MisuseError, NotCallable, printable
 from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import new_engine
@@ -234,7 +234,7 @@ class PoolApp(App):
             isolate.hook(name)
             return []
         if name == "stop":
-            self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, error))
+            self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, printable(str(error), lines=False)))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         """Of the instances that no call is in."""

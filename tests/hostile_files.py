@@ -46,9 +46,9 @@ def reply(status: int, address: int, length: int, slot: int = 1024) -> str:
     return "".join(f"(i32.store (i32.const {slot + 4 * i}) (i32.const {word}))" for i, word in enumerate(words))
 
 
-def string(text: str) -> str:
+def string(text: str | bytes) -> str:
     """A text in WAT."""
-    return '"' + "".join(f"\\{byte:02x}" for byte in text.encode()) + '"'
+    return '"' + "".join(f"\\{byte:02x}" for byte in (text if isinstance(text, bytes) else text.encode())) + '"'
 
 
 def liar(folder: Path, model: str, fields: Mapping[str, object] | None = None, **parts: object) -> Path:

@@ -126,6 +126,14 @@ def test_what_is_written_over_all_that_lies_below_gos_data_holds_up_no_end(caplo
     assert caplog.records == []  # all threads have left
 
 
+def test_a_folder_that_is_read_through_many_descriptors_does_not_take_the_hosts_memory(inside: Path) -> None:
+    for number in range(3000):
+        (inside / str(number)).touch()
+    before = psutil.Process().memory_info().rss
+    assert attempt("listings", folder=inside, limits=Limits(memory=64 << 20)) == ["2999 5998"]  # the first name of each was read before
+    assert psutil.Process().memory_info().rss - before < 200 << 20
+
+
 def test_wrong_numbers_are_errors(inside: Path) -> None:
     assert attempt("numbers", folder=inside) == [f"{INVALID} {INVALID} 8"]
 

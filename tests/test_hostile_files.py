@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,10 @@ import pytest
 
 import gothreads
 from gothreads import AppClosed
+from gothreads.cli import main
 from gothreads.errors import ModuleError
 from tests.conftest import wait_until
-from tests.hostile_files import liar, reply
+from tests.hostile_files import liar, reply, string
 
 FOREVER = "(drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1)))"
 
@@ -95,3 +99,129 @@ def test_what_exceptions_carry_is_limited(tmp_path: Path) -> None:
         app.exports.keep(100_000)
         with pytest.raises(gothreads.GuestTrap, match="GC heap out of memory"):
             app.exports.keep(900_000)
+
+
+# What it answers.
+
+OUTSIDE, HUGE = 0x7FFF0000, -1  # an address, and a length of almost 4 GiB
+
+
+@pytest.mark.parametrize("model", ["single", "threaded"])
+@pytest.mark.parametrize(("parts", "kind", "said"), [
+    ({"slot": -4}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
+    ({"slot": OUTSIDE}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
+    ({"buffer": OUTSIDE}, gothreads.MemoryAccessError, "the module has given a place for 5 bytes that is not in its memory"),
+    ({"buffer": -1}, gothreads.MemoryAccessError, "the module has given a place for 5 bytes that is not in its memory"),
+    ({"request": reply(0, OUTSIDE, 4)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
+    ({"request": reply(0, 4 * 65536 - 3, 4)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
+    ({"request": reply(0, 0, HUGE)}, gothreads.HandlerError, "the module's answer has 4,294,967,295 bytes; at most 2,147,418,112"),
+    ({"request": reply(0, -1, 1 << 30)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
+    ({"request": reply(3, 0, 0)}, gothreads.HandlerError, "status 3, which means nothing"),
+    ({"request": reply(-1, OUTSIDE, 0)}, gothreads.HandlerError, "status 4294967295, which means nothing"),
+])
+def test_an_answer_is_checked_before_it_is_believed(tmp_path: Path, model: str, parts: dict[str, Any], kind: type[Exception], said: str) -> None:
+    with gothreads.open(liar(tmp_path, model, {"handlers": False}, **parts), procs=1) as app:
+        for _ in range(2):
+            with pytest.raises(kind, match=re.escape(said)):
+                app.request("f", "1234")
+        assert app.state is gothreads.State.RUNNING
+
+
+MANY = 20 << 20
+
+
+@pytest.mark.parametrize("model", ["single", "threaded"])
+def test_a_list_of_handlers_without_end_is_refused(tmp_path: Path, model: str) -> None:
+    names = f"(drop (memory.grow (i32.const 400))) (memory.fill (i32.const 8192) (i32.const 10) (i32.const {MANY}))"
+    module = liar(tmp_path, model, {"handlers": False}, handlers=names + reply(0, 8192, MANY), request=names + reply(2, 8192, MANY))
+    with gothreads.open(module, procs=1) as app:
+        for ask in (app.handlers, lambda: app.request("x")):
+            with pytest.raises(gothreads.HandlerError, match="it has 20,971,520 bytes of names of handlers; at most 1,048,576"):
+                ask()
+
+
+def test_what_go_says_of_itself_is_text_whatever_it_is(tmp_path: Path) -> None:
+    good = "goroutine 7 [running\x1b[31m, locked\x9b2J]:\nmain.f(\x1b]0;title\x07)\r\tfile:1"
+    texts = [good, f"goroutine {'9' * 5000} [x]:\nmain.f()", "goroutine 1 [x]", "goroutine -1 [x]:\n", "goroutine \u0661 [x]:\ny", "\n\n\n\n", "x" * 1000]
+    stacks = "\n\n".join(texts).encode() + b"\xff\xfe"
+    module = liar(tmp_path, "threaded", more=f"(data (i32.const 8192) {string(stacks)})", stacks=reply(0, 8192, len(stacks)))
+    with gothreads.open(module, procs=1) as app:
+        (found,) = app.goroutines(10)
+        assert (found.id, found.state) == (7, "running\\x1b[31m, locked\\x9b2J")
+        assert str(found).splitlines() == ["goroutine 7 [running\\x1b[31m, locked\\x9b2J]:", "main.f(\\x1b]0;title\\x07)\\r\tfile:1"]
+
+
+@pytest.mark.parametrize("counted", ["(i32.const -1)", "(i32.const 0)"])
+def test_statistics_of_nonsense_are_numbers_and_nothing_waits_for_them(tmp_path: Path, counted: str) -> None:
+    counts = f"(memory.fill (i32.const 0) {counted} (i32.const 8192))"
+    with gothreads.open(liar(tmp_path, "threaded", counts=counts), procs=1, stall_timeout=0.05) as app:
+        go = app.statistics().go
+        assert go is not None
+        assert go.heap in (0, 2**64 - 1)
+        with contextlib.suppress(TimeoutError):
+            app.wait_idle(0.2)
+        assert app.state is gothreads.State.RUNNING
+
+
+def test_a_clock_of_nonsense_is_its_own(tmp_path: Path) -> None:
+    with gothreads.open(liar(tmp_path, "threaded", clock=-(2**63)), procs=1) as app:
+        assert app.handlers() == []
+
+
+# What it says of itself, for people.
+
+EVIL = "evil\x1b]0;owned\x07\x1b[2Jname\r\u202ee\u2028gothreads: all is well"
+
+
+def test_names_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = f"{EVIL}\nplain"
+    more = f'(data (i32.const 8192) {string(names)}) (func (export {string(EVIL)}) (result i32) (i32.const 1))'
+    module = liar(tmp_path, "single", more=more, handlers=reply(0, 8192, len(names.encode())), request=reply(2, 8192, len(names.encode())))
+    for argv in (["inspect", module], ["call", module, "nothing"], ["call", module, EVIL, "x"]):
+        main(list(map(str, argv)))
+    said = capsys.readouterr()
+    for text in (said.out, said.err):
+        assert "evil\\x1b]0;owned\\x07\\x1b[2Jname\\r\\u202ee\\u2028gothreads" in text
+        assert not set(text) - {"\n"} & set(map(chr, [*range(32), *range(127, 160), 0x202E, 0x2028]))
+    with gothreads.open(module) as app:
+        for wrong in (lambda: app.exports.nothing, lambda: app.request("nothing")):
+            with pytest.raises(gothreads.UnknownExport) as raised:
+                wrong()
+            assert str(raised.value).isprintable()
+        assert repr(app.exports).isprintable()
+
+
+@pytest.mark.parametrize("field", ["name", "go", "position"])
+def test_a_signature_that_is_more_than_a_line_is_refused(tmp_path: Path, field: str) -> None:
+    signature: dict[str, Any] = {"name": "f", "go": "func f()", "function": "f", "package": "main", "doc": "", "params": [], "result": None, "position": "x.go:1"}
+    for letter in "\n\r\x1b\u2028":
+        with pytest.raises(ModuleError, match=f"'{field}' must be") as raised:
+            gothreads.open(liar(tmp_path, "single", {"exports": [signature | {field: f"a{letter}b"}]}))
+        assert str(raised.value).isprintable()
+
+
+def test_last_words_are_shown_as_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = f"{EVIL}\npanic: \x1b[31mred"
+    write = ('(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))'
+             '(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))')
+    length = len(words.encode())
+    more = f"""(data (i32.const 8192) {string(words)}) (func (export "end")
+      (i32.store (i32.const 512) (i32.const 8192)) (i32.store (i32.const 516) (i32.const {length}))
+      (drop (call $write (i32.const 2) (i32.const 512) (i32.const 1) (i32.const 520))) (call $exit (i32.const 2)))"""
+    with gothreads.open(liar(tmp_path, "single", imports=write, more=more), stderr=io.BytesIO()) as app, pytest.raises(gothreads.GuestPanic) as raised:
+        app.exports.end()
+    assert not set(str(raised.value)) & {"\x1b", "\r", "\x07", "\u202e", "\u2028"}
+    assert raised.value.stderr == words  # as it was
+
+
+def test_what_a_handler_says_of_a_call_that_nobody_waits_for_is_one_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "\r\nWARNING root: \x1b[31mforged"
+    notify = '(import "gothreads" "msg_notify" (func $notify (param i32 i32 i32 i32) (result i32)))'
+    module = liar(tmp_path, "single", imports=notify, more=f'(data (i32.const 8192) {string("f" + text)})',
+                  main=f"(drop (call $notify (i32.const 8192) (i32.const 1) (i32.const 8193) (i32.const {len(text)})))")
+
+    def fails(payload: bytes) -> None:
+        raise ValueError(payload.decode())
+    with gothreads.open(module, handlers={"f": fails}):
+        wait_until(lambda: [record for record in caplog.records if record.levelname == "WARNING"])
+    assert caplog.records[-1].getMessage() == "the handler f, which guest.Notify called, failed: ValueError: \\nWARNING root: \\x1b[31mforged"

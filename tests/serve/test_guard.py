@@ -53,7 +53,8 @@ def test_a_server_answers_to_its_names(shared: gothreads.App, hosts: Hosts, aske
 
 @pytest.mark.parametrize(("hosts", "asked"), [
     (LOCAL, "attacker.example"), (LOCAL, "attacker.example:8080"), (LOCAL, "localhost.attacker.example"), (LOCAL, "127.0.0.1.attacker.example"), (LOCAL, ""),
-    (LOCAL, ":8080"), (LOCAL, "10.0.0.7"), (LOCAL, "attacker.example@localhost"), (LOCAL, "localhost, attacker.example"), (LOCAL, "[::1"), (LOCAL, "[localhost]x"),
+    (LOCAL, ":8080"), (LOCAL, "10.0.0.7"), (LOCAL, "attacker.example@localhost"), (LOCAL, "localhost, attacker.example"), (LOCAL, "[::1"),
+    (LOCAL, "[localhost]x"),
     (EVERYWHERE, "attacker.example"), (EVERYWHERE, "1.2.3.4.attacker.example"), (EVERYWHERE, "[10.0.0.7].attacker.example"), (NAMED, "attacker.example"),
     (NAMED, "10.0.0.8"),
 ])

@@ -92,6 +92,8 @@ func main() {
 		fmt.Println(setFlags(0, 0x10000), setFlags(3, 1<<31), allocate(3, 1<<63, 1<<63))
 	case "times":
 		swapTimes(argument(0))
+	case "listings":
+		listings()
 	case "scribble":
 		scribble()
 	case "descriptors":
@@ -161,6 +163,38 @@ func swapTimes(outside string) {
 	}
 	stop.Store(true)
 	setters.Wait()
+}
+
+// listings reads a folder through many descriptors, which all stay open; then through two at once, in turns.
+func listings() {
+	var open []*os.File
+	for range 600 {
+		folder, err := os.Open("/m")
+		if err == nil {
+			_, err = folder.Readdirnames(1)
+		}
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		open = append(open, folder)
+	}
+	names := map[string]int{}
+	for more := true; more; {
+		more = false
+		for _, folder := range open[:2] {
+			some, _ := folder.Readdirnames(100)
+			more = more || len(some) > 0
+			for _, name := range some {
+				names[name]++
+			}
+		}
+	}
+	seen := 0
+	for _, times := range names {
+		seen += times
+	}
+	fmt.Println(len(names), seen)
 }
 
 // scribble writes over all that the host may keep below Go's data, again and again.
