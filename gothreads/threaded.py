@@ -152,13 +152,12 @@ class ThreadedApp(App):
     def _start(self) -> None:
         if (entry := self.loaded.entry) is None:
             raise ModuleError(f"{self.loaded.name}: the module has neither _start nor _initialize")
-        first = self._instances.new()
-        first.function("gt_init_memory", 0)()
-        self._instances.close(first)
 
-        def run() -> None:
+        def run() -> None:  # all of the module's code, on a thread that can be waited for: a file may do anything in any of it
             inside.starting = self
-            self._instances.new().function(entry, 0)()
+            first = self._instances.new()
+            first.function("gt_init_memory", 0)()
+            first.function(entry, 0)()
         self._pool.start(run)
         if self.options.stall_timeout is not None:
             StallWatch(self._inspector, self.options.stall_timeout, self._cache, lambda: self._state is State.RUNNING and not self._messages.outstanding,

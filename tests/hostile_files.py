@@ -27,17 +27,17 @@ _THREADED = """(module {imports}
   (import "env" "memory" (memory 4 65536 shared))
   (import "gothreads" "initialized" (func $initialized))
   {more} (export "memory" (memory 0))
-  (func (export "gt_init_memory"))
-  (func (export "gt_setup") (param i64 i32))
+  (func (export "gt_init_memory") {memory})
+  (func (export "gt_setup") (param i64 i32) {setup})
   (func (export "gt_read_clock") (result i64) (i64.const {clock}))
   (func (export "gt_thread_start") (param i32) {thread})
-  (func (export "gt_attach") (param i32) (result i32) (i32.const 7))
-  (func (export "gt_detach"))
+  (func (export "gt_attach") (param i32) (result i32) {attach} (i32.const 7))
+  (func (export "gt_detach") {detach})
   (func (export "_initialize") call $initialized {main})""" + _SLOT + ")"
 
 #: What the parts are that a test does not name. Addresses and lengths: a reply is (status, address, length) at `slot`.
 _HARMLESS: Mapping[str, object] = {"slot": 1024, "buffer": 4096, "pages": 4, "more": "", "imports": "", "request": "", "handlers": "", "stacks": "",
-                                   "counts": "", "thread": "", "main": "", "clock": 0}
+                                   "counts": "", "thread": "", "main": "", "clock": 0, "memory": "", "setup": "", "attach": "", "detach": ""}
 
 
 def reply(status: int, address: int, length: int, slot: int = 1024) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import gothreads
-from gothreads import AppClosed
+from gothreads import AppClosed, life
 from gothreads.cli import main
 from gothreads.errors import ModuleError
 from tests.conftest import wait_until
@@ -56,6 +57,39 @@ def test_what_goes_on_while_it_is_ended_is_ended(tmp_path: Path, imports: str, t
         wait_until(lambda: app.statistics().threads.started > 8)  # type: ignore[union-attr]
     assert app.wait(10) == 0
     assert app.state is gothreads.State.CLOSED
+
+
+@pytest.mark.parametrize("does", [FOREVER, "(loop (br 0))", "unreachable"], ids=["waits", "spins", "traps"])
+@pytest.mark.parametrize("part", ["memory", "setup", "main", "attach", "detach"])
+def test_what_never_comes_back_from_the_hosts_own_calls_is_ended(tmp_path: Path, part: str, does: str) -> None:
+    """The host calls these on threads of its own; `open` has no limit on time, but a signal gets through to it."""
+    module = liar(tmp_path, "threaded", {"handlers": False}, more='(func (export "f"))', **{part: does})
+    before = set(life._apps)
+
+    def opening() -> None:
+        with contextlib.suppress(gothreads.GothreadsError):
+            gothreads.open(module, procs=1)
+    thread = threading.Thread(target=opening, daemon=True)
+    thread.start()
+    wait_until(lambda: set(life._apps) - before)
+    (app,) = set(life._apps) - before
+    assert isinstance(app, gothreads.App)
+    if part in ("attach", "detach"):
+        thread.join(10)
+        calls = [app.submit("f") for _ in range(1 if does == "unreachable" else 10)]
+        if part == "detach":
+            for call in calls:
+                call.result(10)
+            app._submit(app._cache.trim)  # type: ignore[attr-defined]
+        wait_until(lambda: app._cache._attaching.locked() or app.error)  # type: ignore[attr-defined]
+    app.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert app.state in (gothreads.State.CLOSED, gothreads.State.FAILED)
+    if part == "attach":
+        for call in calls:
+            with pytest.raises(gothreads.GuestTrap if does == "unreachable" else AppClosed):
+                call.result(10)
 
 
 @pytest.mark.parametrize(("model", "parts", "said"), [
@@ -193,7 +227,7 @@ def test_names_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("field", ["name", "go", "position"])
 def test_a_signature_that_is_more_than_a_line_is_refused(tmp_path: Path, field: str) -> None:
-    signature: dict[str, Any] = {"name": "f", "go": "func f()", "function": "f", "package": "main", "doc": "", "params": [], "result": None, "position": "x.go:1"}
+    signature: dict[str, Any] = {"name": "f", "go": "func f()", "function": "f", "package": "main", "doc": "", "params": [], "result": None, "position": ""}
     for letter in "\n\r\x1b\u2028":
         with pytest.raises(ModuleError, match=f"'{field}' must be") as raised:
             gothreads.open(liar(tmp_path, "single", {"exports": [signature | {field: f"a{letter}b"}]}))
