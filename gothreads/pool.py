@@ -80,7 +80,7 @@ class PoolApp(App):
         # Guarded by _condition. `_total` counts members in `_free` and with threads, and those being made.
         self._free: deque[_Member] = deque()
         self._total = self._waiting = self._calls = self._replaced = 0
-        self._engine = new_engine(options.limits.stack)
+        self._engine = new_engine(options.limits.stack, threads=False)
         owned.callback(self._engine.close)
         self._isolates = Isolates(self._engine, loaded, options, self._host)
         owned.callback(self._isolates.close)

@@ -81,7 +81,7 @@ def test_what_never_comes_back_from_the_hosts_own_calls_is_ended(tmp_path: Path,
             for call in calls:
                 call.result(10)
             app._submit(app._cache.trim)  # type: ignore[attr-defined]
-        wait_until(lambda: app._cache._attaching.locked() or app.error)  # type: ignore[attr-defined]
+        wait_until(lambda: app.error if does == "unreachable" else app._cache._attaching.locked())  # type: ignore[attr-defined]
     app.close()
     thread.join(10)
     assert not thread.is_alive()
@@ -101,6 +101,13 @@ def test_what_never_comes_back_from_the_hosts_own_calls_is_ended(tmp_path: Path,
 def test_a_memory_in_which_nobody_could_be_found_is_refused(tmp_path: Path, model: str, parts: dict[str, Any], said: str) -> None:
     with pytest.raises(ModuleError, match=said):
         gothreads.open(liar(tmp_path, model, **parts))
+
+
+@pytest.mark.parametrize("model", ["single", "idle", "pool"])
+def test_where_nothing_needs_threads_the_engine_has_none(tmp_path: Path, model: str) -> None:
+    module = liar(tmp_path, "single", more='(func (export "f") (i32.atomic.store (i32.const 0) (i32.const 1)))')
+    with pytest.raises(ModuleError, match="threads support is not enabled"):
+        gothreads.open(module, model=model)
 
 
 GROWS = """(table $t 1 funcref) (func (export "grow_table") (param i32) (result i32) (table.grow $t (ref.null func) (local.get 0)))"""

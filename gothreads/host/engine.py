@@ -39,13 +39,15 @@ def needs_fence() -> bool:
     return platform.machine() not in ("x86_64", "AMD64")
 
 
-def new_engine(stack: int) -> wasmtime.Engine:
-    """An engine for one app. `stack` is what WebAssembly may use of a thread's stack, in bytes."""
+def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
+    """An engine for one app. `stack` is what WebAssembly may use of a thread's stack, in bytes.
+
+    threads: whether modules may share memories. Where none needs to, it is off: wasmtime promises less for it (docs/security.md).
+    """
     if platform.machine() not in MACHINES:
         raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. Use x86-64 or ARM64")
     config = wasmtime.Config()
-    config.wasm_threads = True
-    config.shared_memory = True
+    config.wasm_threads = config.shared_memory = threads
     config.wasm_multi_memory = True  # wasm/waits.py
     config.epoch_interruption = True
     # Only the C API can set it, and it may not be smaller than the other.
@@ -73,8 +75,8 @@ class Compiled:
 
 
 def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:
-    """Compile, or load what an earlier run compiled. A miss is said in the log. ModuleError when it is not valid."""
-    return _compiled(engine, wasm, stack, "", lambda wasm: wasm)
+    """Compile, or load what an earlier run compiled, for an engine without threads. A miss is said in the log. ModuleError when it is not valid."""
+    return _compiled(engine, wasm, stack, " alone", lambda wasm: wasm)
 
 
 def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:

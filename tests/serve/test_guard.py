@@ -8,6 +8,7 @@ import hashlib
 import io
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.conftest import wait_until
 from tests.hostile_files import liar, reply, string
 from tests.serve.test_server import running
 from tests.serve.test_web import ask, call, talk
+from tests.test_cli import GOTHREADS
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,26 @@ def test_a_real_server_is_asked_by_its_names_only(calls: Path) -> None:
         names = {"localhost": 200, "app.example.org": 200, "attacker.example": 421, "1.2.3.4": 421}
         assert {name: started.client.get("/healthz", headers={"Host": name}).status_code for name in names} == names
         assert started.call("count").json() == {"result": 1}
+
+
+def test_where_others_may_connect_it_is_said_by_what_names_and_an_address_is_enough(calls: Path) -> None:
+    command = [*GOTHREADS, "serve", str(calls), "--host", "0.0.0.0", "--port", "0", "--allow-host", "app.example.org"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = ""
+            while "authentication" not in said:
+                line = process.stderr.readline()
+                assert line, said
+                said += line
+            assert re.search(r"there is no authentication\. Requests must be for .*app\.example\.org, .*any address of this machine\n", said)
+            found = re.search(r"serving \S+ on http://0\.0\.0\.0:(\d+)", said)
+            assert found is not None
+            names = {"127.0.0.2": 200, "app.example.org": 200, "attacker.example": 421}
+            url = f"http://127.0.0.1:{found[1]}/healthz"
+            assert {name: httpx.get(url, headers={"Host": name}, timeout=30).status_code for name in names} == names
+        finally:
+            process.terminate()
 
 
 # Pages of other sites.
