@@ -23,6 +23,7 @@ from gothreads.errors import (
     MisuseError,
     NotCallable,
     QueueFull,
+    printable,
 )
 from gothreads.exports import Export, Exports, Function
 from gothreads.host import ffi, interrupt, signals, stack
@@ -469,7 +470,7 @@ class App(Life):
         except TimeoutError:
             log.warning("%s: the module's stop has not returned after %g s, and is ended", self.loaded.name, HOOK_SECONDS)
         except (GothreadsError, RuntimeError) as error:  # RuntimeError: Python is ending
-            log.warning("%s: the module's stop failed: %s", self.loaded.name, error)
+            log.warning("%s: the module's stop failed: %s", self.loaded.name, printable(str(error), lines=False))
 
     def _in_flight(self) -> int:
         return self._in_use + self._workers.pending + self._nested.pending + self._for_handlers.pending

@@ -95,6 +95,8 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no authentication)")
     sub.add_argument("--port", type=_port, default=8080, help="port to listen on; 0: any (default: %(default)s)")
+    sub.add_argument("--allow-host", action="append", default=[], metavar="NAME",
+                     help="another name that the server goes by, such as a proxy's: requests for others are refused (default: localhost, and --host)")
     sub.add_argument("--callers", type=_count, metavar="N", default=CALLERS, help="calls in the module at the same time (default: %(default)s)")
     sub.add_argument("--timeout", type=_seconds, metavar="S", help="how many seconds a call may take; after that it is answered with 504 (default: any)")
     sub.add_argument("--on-timeout", choices=("cancel", "continue", "stop"), default="cancel",

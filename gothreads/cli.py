@@ -315,7 +315,7 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
         raise GothreadsError(f"serving needs {error.name}: pip install 'gothreads[serve]'") from None
     arguments.args = arguments.rest
     return serve(lambda: _open(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
-                 arguments.host, arguments.port, terminal, arguments.timeout, arguments.on_timeout)
+                 arguments.host, arguments.port, terminal, arguments.allow_host, arguments.timeout, arguments.on_timeout)
 
 
 def _raise_file_limit() -> None:

@@ -30,11 +30,15 @@ All can be pickled: their arguments are plain values and are the ones that the c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: How many lines of a compiler's output are part of the message.
+#: How many lines of a compiler's output are part of the message; and how many letters of the names that a module has.
 _SHOWN = 20
+_SHOWN_NAMES = 2000
+#: What a terminal or a log may take for more than text: control characters, and those that turn the direction of writing round.
+_COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class GothreadsError(Exception):
@@ -89,11 +93,11 @@ class GuestError(GothreadsError):
         self.message, self.code, self.stderr, self.frames = message, code, stderr, tuple(frames)
 
     def __str__(self) -> str:
-        parts = [self.message]
+        parts = [printable(self.message)]
         if self.stderr.strip():
-            parts.append("the module's last words on stderr:\n" + _indent(self.stderr.rstrip()))
+            parts.append("the module's last words on stderr:\n" + _indent(printable(self.stderr).rstrip()))
         if self.frames:
-            parts.append("WebAssembly frames:\n" + _indent("\n".join(map(str, self.frames[:20]))))
+            parts.append("WebAssembly frames:\n" + _indent("\n".join(printable(str(frame), lines=False) for frame in self.frames[:20])))
         return "\n".join(parts)
 
 
@@ -178,8 +182,16 @@ class InternalError(GothreadsError):
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
     """The error for a name that the module does not have, with the names that it has."""
-    there = ", ".join(known) if known else "none"
+    there = ", ".join(name if name.isprintable() else repr(name) for name in known) if known else "none"
+    if len(there) > _SHOWN_NAMES:
+        there = f"{there[:_SHOWN_NAMES]}… ({len(known):,} in all)"
     return UnknownExport(f"the module has no {kind} {name!r}; it has: {there}", known)
+
+
+def printable(text: str, *, lines: bool = True) -> str:
+    """Text that may be the module's, for people: what a terminal or a log would take for a command is escaped, as in repr. `lines`: there may be several."""
+    text = text.replace("\r\n", "\n")
+    return _COMMANDS.sub(lambda found: repr(found[0])[1:-1], text if lines else text.replace("\n", "\\n"))
 
 
 def _indent(text: str) -> str:

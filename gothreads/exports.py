@@ -292,4 +292,4 @@ class Exports:
         return sorted({*super().__dir__(), *self._functions})
 
     def __repr__(self) -> str:
-        return f"<exports: {', '.join(self._functions)}>"
+        return f"<exports: {', '.join(name if name.isprintable() else repr(name) for name in self._functions)}>"

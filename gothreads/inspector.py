@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from gothreads.callback_m import CallbackM, CallbackMCache
-from gothreads.errors import GothreadsError
+from gothreads.errors import GothreadsError, printable
 from gothreads.host import ffi
 from gothreads.host.instance import Instances
 from gothreads.shared_memory import SharedMemory
@@ -25,7 +25,7 @@ from gothreads.workers import Workers
 
 T = TypeVar("T")
 
-_HEADER = re.compile(r"goroutine (\d+) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[(.*)\]:$")
+_HEADER = re.compile(r"goroutine ([0-9]{1,20}) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[(.*)\]:$")
 #: What the stack of a caller at rest is.
 _AT_REST = "runtime.goexit"
 _INSPECTOR = "gothreads/guest.stacks"
@@ -50,9 +50,9 @@ def parse_goroutines(text: str) -> list[Goroutine]:
     found = []
     for block in text.strip().split("\n\n"):
         header, _, stack = block.partition("\n")
-        match = _HEADER.match(header)
+        match = _HEADER.match(printable(header))
         if match is not None and not stack.startswith((_AT_REST, _INSPECTOR)):
-            found.append(Goroutine(int(match[1]), match[2], stack.rstrip()))
+            found.append(Goroutine(int(match[1]), match[2], printable(stack.rstrip())))
     return found
 
 

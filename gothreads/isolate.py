@@ -14,7 +14,7 @@ import wasmtime
 
 from gothreads.errors import GuestError, InternalError, ModuleError
 from gothreads.host import ffi
-from gothreads.host.engine import compile_module
+from gothreads.host.engine import compile_module, new_store
 from gothreads.host.functions import HostImports
 from gothreads.host.world import World
 from gothreads.loading import LoadedModule
@@ -67,11 +67,10 @@ class Isolate:
             owned.callback(functions.clear)
             world.define(functions, loaded.outline, own_clock=loaded.foreign)
             host.define(functions, world.context)
-            self._store = wasmtime.Store(engine)
+            memories = len(loaded.outline.memories)  # none is imported
+            self._store = new_store(engine, options.limits.memory // max(memories, 1))
             owned.callback(self._store.close)
             self._store.set_wasi(options.wasi.local())
-            self._store.set_limits(memory_size=options.limits.memory)
-            self._store.set_epoch_deadline(1)
             self._on_epoch = None if ended is None else ffi.run_on_until(self._store, ended)
             try:
                 self._instance = linker.instantiate(self._store, module)

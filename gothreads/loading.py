@@ -90,23 +90,28 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
         raise ModuleError(f"the module says that it is {about.model}, but {has} (was it changed after the build?). Rebuild it: gothreads build")
     if about is None and threaded:
         raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: gothreads build --strip")
+    imported = [read_limits(Reader(i.description, "import")) for i in outline.imports if i.kind is Kind.MEMORY]
+    if imported + outline.memories != [memory] and any(m.shared for m in imported + outline.memories):
+        # Whoever waits in one that is not the host's could not be ended.
+        raise ModuleError("the module has threads and more than one memory, which gothreads cannot run")
     foreign = about is None and outline.custom("go:buildid") is None
     if foreign:
-        _check_foreign(outline, functions)
+        _check_foreign(outline, functions, imported)
         threaded = memory is not None and memory.shared
     elif memory is None or (memory.shared and not threaded):
         has = "no memory" if memory is None else "a shared memory, but not gothreads' threads"
         raise ModuleError(f"the module has {has}. Rebuild it: gothreads build ./app -o app.wasm")
+    elif threaded and not imported:
+        raise ModuleError("the module has threads and a memory of its own, so its threads could not share it. Rebuild it: gothreads build")
     entry = next((entry for entry in _ENTRIES if entry in functions), None)
     exports = _foreign_exports(outline, functions) if foreign else _exports(outline, about, functions)
     return LoadedModule(name, wasm, outline, about, "threaded" if threaded else "single", entry, exports, memory, foreign)
 
 
-def _check_foreign(outline: Module, functions: dict[str, int]) -> None:
+def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Limits]) -> None:
     """Whether a module that was not built from Go can be run: what it imports must be there."""
     if not functions:
         raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm")
-    memories = [read_limits(Reader(i.description, "import")) for i in outline.imports if i.kind is Kind.MEMORY]
     others = [f"{i.module}.{i.name} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
     if others:
         raise ModuleError(f"the module imports {', '.join(others)}, which nobody provides: only functions, and a memory for threads, are. "
@@ -116,8 +121,6 @@ def _check_foreign(outline: Module, functions: dict[str, int]) -> None:
                           "--import-memory); or, if it is to have threads, with --shared-memory")
     if any(memory.shared for memory in outline.memories):
         raise ModuleError("the module has a shared memory of its own, so its threads could not share it. Link it with --import-memory")
-    if len(memories) > 1 or (memories and outline.memories):
-        raise ModuleError("the module has threads and more than one memory, which gothreads cannot run")
     spawn = next((outline.types[i.type_index] for i in outline.imported_functions if (i.module, i.name) == THREAD_SPAWN), None)
     if spawn is None:
         return

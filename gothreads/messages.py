@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from gothreads.context import Context
+from gothreads.errors import printable
 from gothreads.handlers import Handlers, HostCall, Status
 from gothreads.host.descriptors import Table
 from gothreads.host.idle import Idle
@@ -145,7 +146,8 @@ class MessageCalls:
         def finished(status: Status, reply: bytes) -> None:
             self._let_go(number)
             if status is not Status.OK and not self._messages.stop.is_set:
-                log.warning("the handler %s, which guest.Notify called, failed: %s", handler, reply.decode(errors="replace") or status.name.lower())
+                log.warning("the handler %s, which guest.Notify called, failed: %s", handler,
+                            printable(reply.decode(errors="replace"), lines=False) or status.name.lower())
         self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_cancel(self, number: int) -> None:

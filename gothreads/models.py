@@ -40,7 +40,7 @@ class SingleApp(App):
         loaded, options, owned = self.loaded, self.options, self._owned
         self._turns = Turns(lambda: self._cause is not None, self._instance_ended)
         self._calls = 0
-        self._engine = new_engine(options.limits.stack)
+        self._engine = new_engine(options.limits.stack, threads=False)
         owned.callback(self._engine.close)
         isolates = Isolates(self._engine, loaded, options, self._host)
         owned.callback(isolates.close)

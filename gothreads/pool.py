@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from gothreads import endings
 from gothreads.app import App
-from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable
+from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, printable
 from gothreads.host import ffi
 from gothreads.host.engine import new_engine
 from gothreads.host.stack import inside
@@ -98,7 +98,7 @@ class PoolApp(App):
         # Guarded by _condition. `_total` counts members in `_free` and with threads, and those being made.
         self._free: deque[_Member] = deque()
         self._total = self._waiting = self._calls = self._replaced = 0
-        self._engine = new_engine(options.limits.stack)
+        self._engine = new_engine(options.limits.stack, threads=False)
         owned.callback(self._engine.close)
         self._isolates = Isolates(self._engine, loaded, options, self._host)
         owned.callback(self._isolates.close)
@@ -260,7 +260,7 @@ class PoolApp(App):
             isolate.hook(name)
             return []
         if name == "stop":
-            self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, error))
+            self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, printable(str(error), lines=False)))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         """Of the instances that no call is in."""

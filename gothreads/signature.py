@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from gothreads.errors import printable
+
 _NUMBERS = ("int32", "uint32", "int64", "uint64", "float32", "float64")
 # How a value crosses between host and guest. "pointer" is any *T; "?" is a type the source reader cannot resolve.
 TYPES = frozenset(("bool", *_NUMBERS, "uintptr", "unsafe.Pointer", "string", "pointer", "?"))
@@ -86,13 +88,13 @@ class Signature:
     def _fields(cls, fields: Mapping[str, object]) -> dict[str, Any]:
         return {
             "name": _name(fields, "name"),
-            "go": _text(fields, "go"),
+            "go": _line(fields, "go"),
             "function": _identifier(fields, "function"),
             "package": _identifier(fields, "package"),
             "doc": _text(fields, "doc"),
             "params": tuple(map(Parameter.from_json, _list(fields, "params"))),
             "result": None if _get(fields, "result") is None else _type(fields, "result"),
-            "position": _text(fields, "position"),
+            "position": _line(fields, "position"),
         }
 
 
@@ -141,8 +143,15 @@ def _text(fields: Mapping[str, object], key: str) -> str:
     return value
 
 
-def _name(fields: Mapping[str, object], key: str) -> str:
+def _line(fields: Mapping[str, object], key: str) -> str:
     value = _text(fields, key)
+    if printable(value, lines=False) != value:  # it is shown to people
+        raise ValueError(f"{key!r} must be one line, without control characters, not {value[:80]!r}")
+    return value
+
+
+def _name(fields: Mapping[str, object], key: str) -> str:
+    value = _line(fields, key)
     if not value or value.split() != [value]:
         raise ValueError(f"{key!r} must be a name without spaces, not {value[:80]!r}")
     return value

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
-from gothreads.errors import ArgumentError, HandlerError, InternalError, ModuleError, unknown
+from gothreads.errors import ArgumentError, HandlerError, InternalError, MemoryAccessError, ModuleError, unknown
 from gothreads.host import ffi
 
 #: Replies above this size are let go of at once, not at the slot's next use. Bytes.
 KEEP = 64 << 10
 #: The most that one request or reply may be, in bytes: WebAssembly's 32-bit lengths, less room for names.
 LARGEST = (1 << 31) - (1 << 16)
+#: How many bytes of names of handlers are believed.
+_MOST_NAMES = 1 << 20
+
 
 class Status(IntEnum):
     """The guest's word for how a request went."""
@@ -64,7 +67,10 @@ class Slot:
         buffer.values[0].i32, buffer.values[1].i32 = self.opened(), len(data)
         buffer()
         address = buffer.values[0].i32 & 0xFFFFFFFF
-        self.memory.write(address, data)
+        try:
+            self.memory.write(address, data)
+        except MemoryAccessError as error:
+            raise MemoryAccessError(f"the module has given a place for {len(data):,} bytes that is not in its memory: {error}") from None
         return address
 
     def request(self, handler: str, payload: bytes) -> bytes:
@@ -82,17 +88,16 @@ class Slot:
             case Status.ERROR:
                 raise HandlerError(reply.decode(errors="replace"))
             case Status.UNKNOWN:
-                raise unknown("handler", handler, reply.decode(errors="replace").split("\n") if reply else [])
+                raise unknown("handler", handler, _names(reply))
             case _:
-                raise InternalError(f"the module answered a request with status {status}")
+                raise HandlerError(f"the module answered a request with status {status}, which means nothing")
 
     def handlers(self) -> list[str]:
         """The names of the handlers that are registered now."""
         handlers = self.function("gothreads_handlers", 1)
         handlers.values[0].i32 = self.opened()
         handlers()
-        names = self._reply()[1].decode(errors="replace")
-        return names.split("\n") if names else []
+        return _names(self._reply()[1])
 
     def stacks(self) -> str:
         """Go's traceback of all goroutines."""
@@ -133,8 +138,20 @@ class Slot:
 
     def _reply(self) -> tuple[int, bytes]:
         # Copy first, then believe: the module could change what is in its memory at any time.
-        status, address, length = _header.unpack(self.memory.read(self.opened() & 0xFFFFFFFF, _header.size))
-        reply = self.memory.read(address, length) if length else b""
+        try:
+            status, address, length = _header.unpack(self.memory.read(self.opened() & 0xFFFFFFFF, _header.size))
+            if length > LARGEST:
+                raise HandlerError(f"the module's answer has {length:,} bytes; at most {LARGEST:,}")
+            reply = self.memory.read(address, length) if length else b""
+        except MemoryAccessError as error:
+            raise MemoryAccessError(f"the module's answer is not in its memory: {error}") from None
         if length > KEEP:
             self.release()
         return status, reply
+
+
+def _names(reply: bytes) -> list[str]:
+    """HandlerError when there are more than anybody would register."""
+    if len(reply) > _MOST_NAMES:
+        raise HandlerError(f"the module says that it has {len(reply):,} bytes of names of handlers; at most {_MOST_NAMES:,}")
+    return reply.decode(errors="replace").split("\n") if reply else []

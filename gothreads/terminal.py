@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any, TextIO
 
+from gothreads.errors import printable
+
 
 class Terminal:
     """Where a command writes. `progress` fits gothreads.build.builder.Progress."""
@@ -22,11 +24,11 @@ class Terminal:
         print(json.dumps(value, indent=2, ensure_ascii=False), file=self.stdout)
 
     def out(self, text: str) -> None:
-        print(text, file=self.stdout)
+        print(printable(text), file=self.stdout)
 
     def say(self, text: str) -> None:
         self.clear()
-        print(f"gothreads: {text}", file=self.stderr, flush=True)
+        print(f"gothreads: {printable(text)}", file=self.stderr, flush=True)
 
     def raw(self, text: str) -> None:
         """Somebody else's words, as they are."""

@@ -16,8 +16,8 @@ from gothreads.app import App
 from gothreads.callback_m import CallbackMCache
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled
 from gothreads.host import ffi
-from gothreads.host.engine import compile_module, new_engine
-from gothreads.host.instance import GoInstances
+from gothreads.host.engine import compile_threaded, new_engine
+from gothreads.host.instance import GoInstances, Notes
 from gothreads.host.poller import Poller
 from gothreads.host.stack import inside, nested
 from gothreads.host.wasi import answer, type_of, with_errno
@@ -28,7 +28,7 @@ from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Guest
 from gothreads.stall import Stall, StallWatch
 from gothreads.state import SPARE_THREADS, AppStatistics, State
-from gothreads.wasm import layout
+from gothreads.wasm import waits
 from gothreads.wasm.binary import PAGE, Kind
 from gothreads.wasm.rewrite import HOST
 
@@ -54,13 +54,15 @@ class ThreadedApp(App):
         owned.callback(self._world.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
-        compiled = compile_module(self._engine, loaded.wasm, options.limits.stack)
+        compiled = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
         self.compile_seconds = compiled.seconds
         owned.callback(compiled.module.close)
         assert loaded.memory is not None
         self._memory = SharedMemory(self._engine, loaded.memory.minimum, options.limits.memory // PAGE)
         owned.callback(self._memory.close)
         self._world.use(self._memory)
+        self._notes = Notes(self._engine)
+        owned.callback(self._notes.close)
         self._poller = Poller(self._memory, self._world.table)
         owned.callback(self._poller.close)
         linker = wasmtime.Linker(self._engine)
@@ -69,6 +71,7 @@ class ThreadedApp(App):
         linker.define_wasi()
         with wasmtime.Store(self._engine) as store:
             linker.define(store, "env", "memory", self._memory.handle)
+            self._notes.define(linker, store)
         functions = ffi.HostFunctions(linker, self._host_function_failed)
         owned.callback(functions.clear)
         self._world.define(functions, loaded.outline)
@@ -79,12 +82,12 @@ class ThreadedApp(App):
         except wasmtime.WasmtimeError as error:  # one name with two types
             raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
         owned.callback(pre.close)
-        self._instances = GoInstances(self._engine, pre, self._memory, options.wasi.local, self._is_ending)
+        self._instances = GoInstances(self._engine, pre, self._notes, options.wasi.local, self._is_ending)
         owned.callback(self._instances.close_all)
         self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
         attaching = threading.Lock()
         self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, attaching,
-                                     layout.MAX_THREADS - 1 - options.limits.threads, self._world.calls.cancel_request)
+                                     waits.MOST_NOTES - 1 - options.limits.threads, self._world.calls.cancel_request)
         self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, attaching, self._cache.in_flight, self._submit_to)
 
     @property
@@ -114,7 +117,7 @@ class ThreadedApp(App):
     def _check(self) -> None:
         """What can be said before anything is made."""
         options = self.options
-        most = layout.MAX_THREADS - 1  # one caller is the inspector's
+        most = waits.MOST_NOTES - 1  # one caller is the inspector's
         if options.callers + options.limits.threads > most:
             raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
@@ -133,15 +136,11 @@ class ThreadedApp(App):
             g0 = ctypes.c_uint32.from_address(values).value
             answer(values, 0 if self._pool.spawn(g0) else -1)
 
-        def stopped(_values: int) -> None:
-            raise AppClosed("stopped")  # the app is ending: the first cause is known
-
         own: dict[str, ffi.HostFunction] = {
             "ncpu": lambda values: answer(values, self.options.procs),
             "thread_spawn": thread_spawn,
             "initialized": lambda _values: self._initialized(),
             "has_callers": lambda values: answer(values, int(self.loaded.has_callers)),
-            "stopped": stopped,
         }
         polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
         own |= {name: with_errno(call, kinds[name]) for name, call in polling.items() if name in kinds}
@@ -155,13 +154,12 @@ class ThreadedApp(App):
     def _start(self) -> None:
         if (entry := self.loaded.entry) is None:
             raise ModuleError(f"{self.loaded.name}: the module has neither _start nor _initialize")
-        first = self._instances.new()
-        first.function("gt_init_memory", 0)()
-        self._instances.close(first)
 
-        def run() -> None:
+        def run() -> None:  # all of the module's code, on a thread that can be waited for: a file may do anything in any of it
             inside.starting = self
-            self._instances.new().function(entry, 0)()
+            first = self._instances.new()
+            first.function("gt_init_memory", 0)()
+            first.function(entry, 0)()
         self._pool.start(run)
         if self.options.stall_timeout is not None:
             StallWatch(self._inspector, self.options.stall_timeout, self._cache, lambda: self._state is State.RUNNING and not self._messages.outstanding,
@@ -219,7 +217,7 @@ class ThreadedApp(App):
         return self._inspector.handlers(_REGISTERED_SECONDS)
 
     def _stop_running(self) -> None:
-        self._memory.store_u32(layout.STOP_FLAG, 1)
+        self._notes.stop()
         self._engine.increment_epoch()
         self._pool.close()
         self._cache.wake_all()
@@ -233,8 +231,8 @@ class ThreadedApp(App):
         left = self._pool.active + self._cache.in_use + self._inspector.in_use
         if not left:
             return 0
-        for address in self._instances.notes.addresses():
-            with contextlib.suppress(MemoryAccessError):  # it is the module's memory: what is there may be anything
+        for address in self._notes.addresses():
+            with contextlib.suppress(MemoryAccessError):  # it is about to trap
                 self._memory.notify(address)
         self._cache.wake_all()
         return left

@@ -23,7 +23,7 @@ from gothreads import endings
 from gothreads.app import App
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, NotCallable
 from gothreads.host import ffi
-from gothreads.host.engine import compile_module, new_engine
+from gothreads.host.engine import compile_threaded, new_engine
 from gothreads.host.instance import Instance, Instances, Notes
 from gothreads.host.stack import inside
 from gothreads.host.wasi import answer, type_of
@@ -36,8 +36,7 @@ from gothreads.state import AppStatistics
 from gothreads.tickets import Ticket
 from gothreads.turns import Turns
 from gothreads.wasm import waits
-from gothreads.wasm.binary import PAGE, Kind, Module
-from gothreads.wasm.parsing import parse
+from gothreads.wasm.binary import PAGE, Kind, Section
 
 T = TypeVar("T")
 
@@ -84,9 +83,6 @@ class WasiInstances(Instances):
         self._has_start = has_start
 
     def _prepare(self, instance: Instance) -> None:
-        setup = instance.function(waits.SETUP, 1)
-        setup.values[0].i32 = instance.note
-        setup()
         if self._has_start:
             instance.function(waits.START, 0)()
 
@@ -145,8 +141,7 @@ class WasiThreadsApp(App):
         owned.callback(self._world.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
-        rewritten = self._rewritten()
-        compiled = compile_module(self._engine, rewritten.encode(), options.limits.stack)
+        compiled = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
         self.compile_seconds = compiled.seconds
         owned.callback(compiled.module.close)
         assert loaded.memory is not None
@@ -154,9 +149,8 @@ class WasiThreadsApp(App):
         self._memory = SharedMemory(self._engine, loaded.memory.minimum, min(loaded.memory.maximum, options.limits.memory // PAGE))
         owned.callback(self._memory.close)
         self._world.use(self._memory)
-        self._flags = SharedMemory(self._engine, waits.NOTES_PAGES, waits.NOTES_PAGES)
-        owned.callback(self._flags.close)
-        self._notes = Notes(self._flags, waits.FIRST_NOTE, waits.NOTES_PAGES * PAGE, waits.NOTE_SIZE)
+        self._notes = Notes(self._engine)
+        owned.callback(self._notes.close)
         linker = wasmtime.Linker(self._engine)
         owned.callback(linker.close)
         linker.allow_shadowing = True
@@ -164,7 +158,7 @@ class WasiThreadsApp(App):
         place = next(i for i in loaded.outline.imports if i.kind is Kind.MEMORY)
         with wasmtime.Store(self._engine) as store:
             linker.define(store, place.module, place.name, self._memory.handle)
-            linker.define(store, *waits.NOTES, self._flags.handle)
+            self._notes.define(linker, store)
         functions = ffi.HostFunctions(linker, self._host_function_failed)
         owned.callback(functions.clear)
         self._world.define(functions, loaded.outline, own_clock=True)
@@ -177,7 +171,7 @@ class WasiThreadsApp(App):
         except wasmtime.WasmtimeError as error:
             raise self._no_instance(error) from None
         owned.callback(pre.close)
-        has_start = any(e.name == waits.START for e in rewritten.exports)
+        has_start = Section.START in loaded.outline.raw
         self._instances = WasiInstances(has_start, self._engine, pre, self._notes, options.wasi.local, lambda: self._cause is not None)
         owned.callback(self._instances.close_all)
         self._pool = MPool(lambda: _Runner(self._instances, self._numbers), options.limits.threads, options.limits.stack, self._trapped)
@@ -193,16 +187,6 @@ class WasiThreadsApp(App):
     @staticmethod
     def _provides(module: str, name: str) -> bool:
         return App._provides(module, name) or (module, name) == THREAD_SPAWN
-
-    def _rewritten(self) -> Module:
-        loaded = self.loaded
-        try:  # validated before: what it names must be its own
-            wasmtime.Module.validate(self._engine, loaded.wasm)
-            return waits.rewrite_waits(parse(loaded.wasm))
-        except wasmtime.WasmtimeError as error:
-            raise ModuleError(f"{loaded.name}: not a valid WebAssembly module: {str(error).splitlines()[-1].strip()}") from None
-        except ModuleError as error:
-            raise ModuleError(f"{loaded.name}: {error}") from None
 
     def _no_instance(self, error: wasmtime.WasmtimeError | wasmtime.Trap) -> ModuleError:
         return ModuleError(f"{self.loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}")
@@ -297,7 +281,7 @@ class WasiThreadsApp(App):
         self._call(export, [])
 
     def _stop_running(self) -> None:
-        self._flags.store_u32(waits.STOP_FLAG, 1)
+        self._notes.stop()
         self._engine.increment_epoch()
         self._pool.close()
 

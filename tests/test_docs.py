@@ -1,4 +1,4 @@
-"""Documents: the tests that docs/models.md names are there, and the README's conversation runs as it says."""
+"""Documents: the tests that they name are there, and the README's conversation runs as it says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
 NAMED = re.compile(r"`((?:\w+/)*test_\w+\.py)::(\w+)`")
 
@@ -18,15 +20,19 @@ def functions_of(file: Path) -> set[str]:
     return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
-def test_each_test_that_models_names_exists() -> None:
-    named = NAMED.findall((TESTS.parent / "docs" / "models.md").read_text())
+@pytest.fixture(params=["models.md", "security.md"])
+def text(request: pytest.FixtureRequest) -> str:
+    return (TESTS.parent / "docs" / str(request.param)).read_text()
+
+
+def test_each_test_that_is_named_exists(text: str) -> None:
+    named = NAMED.findall(text)
     assert len(named) > 20
     missing = [f"{file}::{name}" for file, name in named if not (TESTS / file).is_file() or name not in functions_of(TESTS / file)]
     assert missing == []
 
 
-def test_each_line_of_a_table_has_its_tests() -> None:
-    text = (TESTS.parent / "docs" / "models.md").read_text()
+def test_each_line_of_a_table_has_its_tests(text: str) -> None:
     referred = {int(number) for numbers in re.findall(r"^\|.*\| ([\d, ]+) \|$", text, re.MULTILINE) for number in numbers.split(",")}
     lists = {int(number): rest for number, rest in re.findall(r"^(\d+)\. ((?:.*\n(?!\d+\.|\n))*.*\n)", text, re.MULTILINE)}
     assert referred == lists.keys() == set(range(1, len(lists) + 1))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.wasm import layout
+from gothreads.wasm import waits
 from tests.conftest import built, raises_within, together, wait_until
 
 MODELS = ("threaded", "single", "idle", "pool")
@@ -345,7 +345,7 @@ def test_from_other_threads_too_as_many_as_there_are_callers() -> None:
 
 
 def test_without_end_is_an_error_that_says_so() -> None:
-    most = gothreads.Limits(threads=layout.MAX_THREADS - 101)
+    most = gothreads.Limits(threads=waits.MOST_NOTES - 101)
     with opened(limits=most, callers=2) as app, pytest.raises(
             gothreads.HostFunctionError, match=r"raised CallersBusy: calls are nested too deep: 100 callers are in use") as raised:
         app.exports.enter(1_000_000)

@@ -12,13 +12,12 @@ import textwrap
 import threading
 from pathlib import Path
 
-import psutil
 import pytest
 
 import gothreads
 from gothreads import Limits
 from gothreads.host import beneath
-from tests.conftest import built
+from tests.conftest import built, wait_until
 
 INVALID, REFUSED, NOT_CAPABLE = 28, 14, 76  # WASI's numbers
 
@@ -103,10 +102,48 @@ def test_a_number_that_is_closed_is_never_read_as_somebody_elses() -> None:
     assert taken == []
 
 
-def test_vectors_that_lie_over_each_other_do_not_take_the_hosts_memory() -> None:
-    before = psutil.Process().memory_info().rss
-    assert attempt("vectors", limits=Limits(memory=64 << 20)) == [str(INVALID)]
-    assert psutil.Process().memory_info().rss - before < 200 << 20
+def taking(attempt: str, folder: Path) -> tuple[int, list[str]]:
+    """How many bytes of memory an attempt takes of the host at most (in a process of its own), and what the module has printed."""
+    program = """
+        import io, pathlib, re, sys, gothreads
+        def most():  # of this process: what getrusage says may be its parent's
+            return int(re.search("VmHWM:[^0-9]*([0-9]+)", pathlib.Path("/proc/self/status").read_text())[1])
+        said, before = io.BytesIO(), most()
+        with gothreads.open(sys.argv[1], args=[sys.argv[2]], mounts={"/m": sys.argv[3]}, stdout=said, procs=4, limits=gothreads.Limits(memory=64 << 20)) as app:
+            assert app.wait(60) == 0
+        print(most() - before, said.getvalue()[:1000].decode())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), built("hostile"), attempt, folder], capture_output=True, text=True, check=True)
+    taken, _, said = done.stdout.partition(" ")
+    return int(taken) << 10, said.splitlines()[:-1]
+
+
+def test_vectors_that_lie_over_each_other_do_not_take_the_hosts_memory(inside: Path) -> None:
+    taken, said = taking("vectors", inside)
+    assert said == [str(INVALID)]
+    assert taken < 200 << 20
+
+
+def test_there_is_nothing_that_was_not_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_SECRET", "of the host's")
+    assert attempt("look around") == ["[]", "0", "0 of 6"]
+
+
+def test_what_changes_during_a_call_is_looked_at_once(inside: Path) -> None:
+    """Threads exchange a path, an address and vectors for others while the host is in calls that take them."""
+    (inside / "aa").mkdir()
+    (inside / "aa" / "file").write_text("inside")
+    (inside.parent / "file").write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as allowed, socket.create_server(("127.0.0.1", 0)) as other:
+        names = [f"127.0.0.1:{one.getsockname()[1]:05}" for one in (allowed, other)]
+        said = attempt("exchange", *names, folder=inside, allow_net=names[:1])
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+    *outcomes, opened, dialled = said
+    assert outcomes == []
+    assert int(opened) > 0
+    assert int(dialled) > 0
 
 
 def test_one_descriptor_is_polled_but_for_a_few() -> None:
@@ -115,6 +152,23 @@ def test_one_descriptor_is_polled_but_for_a_few() -> None:
 
 def test_a_link_does_not_tell_what_is_outside(inside: Path) -> None:
     assert len(set(attempt("links", "../" * 20, folder=inside))) == 1
+
+
+def test_what_is_written_over_all_that_lies_below_gos_data_holds_up_no_end(caplog: pytest.LogCaptureFixture) -> None:
+    said = io.BytesIO()
+    app = gothreads.open(built("hostile"), args=["scribble"], stdout=said, procs=4)
+    wait_until(lambda: said.getvalue() == b"ready\n")
+    app.close()
+    assert app.state is gothreads.State.CLOSED
+    assert caplog.records == []  # all threads have left
+
+
+def test_a_folder_that_is_read_through_many_descriptors_does_not_take_the_hosts_memory(inside: Path) -> None:
+    for number in range(3000):
+        (inside / str(number)).touch()
+    taken, said = taking("listings", inside)
+    assert said == ["2999 5998"]  # the first name of each was read before
+    assert taken < 200 << 20
 
 
 def test_wrong_numbers_are_errors(inside: Path) -> None:

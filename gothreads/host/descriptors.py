@@ -71,7 +71,7 @@ class Descriptor:
         self.type = file_type(os.fstat(fd).st_mode)
         self.flags, self.readable, self.writable, self.read_only, self.preopen = flags, readable, writable, read_only, preopen
         self._stop = stop
-        self.listing: list[tuple[bytes, int, FileType]] = []  # of a folder, as it was when it was first asked for
+        self.listing: list[tuple[bytes, int, FileType]] = []  # of a folder, as it was when its reading began; empty: not known
         self.lock = threading.Lock()  # for the listing
         self.fd = fd  # last: from here on it is this object's to close
 

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,8 @@ from wasmtime import _ffi
 from gothreads.errors import GothreadsError, ModuleError
 from gothreads.files import cache_folder, write_atomically
 from gothreads.host import signals
+from gothreads.wasm import waits
+from gothreads.wasm.parsing import parse
 
 log = logging.getLogger("gothreads")
 
@@ -27,6 +30,8 @@ log = logging.getLogger("gothreads")
 MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
 #: What wasmtime needs of a host thread's stack beyond the part that WebAssembly may use.
 STACK_MARGIN = 2 << 20
+#: What a module may have in each store besides its memory: tables, elements in each of them, and bytes for what exceptions carry.
+_MOST_TABLES, _MOST_ELEMENTS, _EXCEPTIONS = 8, 1 << 20, 64 << 20
 
 
 def needs_fence() -> bool:
@@ -34,13 +39,15 @@ def needs_fence() -> bool:
     return platform.machine() not in ("x86_64", "AMD64")
 
 
-def new_engine(stack: int) -> wasmtime.Engine:
-    """An engine for one app. `stack` is what WebAssembly may use of a thread's stack, in bytes."""
+def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
+    """An engine for one app. `stack` is what WebAssembly may use of a thread's stack, in bytes.
+
+    threads: whether modules may share memories. Where none needs to, it is off: wasmtime promises less for it (docs/security.md).
+    """
     if platform.machine() not in MACHINES:
         raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. Use x86-64 or ARM64")
     config = wasmtime.Config()
-    config.wasm_threads = True
-    config.shared_memory = True
+    config.wasm_threads = config.shared_memory = threads
     config.wasm_multi_memory = True  # wasm/waits.py
     config.epoch_interruption = True
     # Only the C API can set it, and it may not be smaller than the other.
@@ -49,6 +56,14 @@ def new_engine(stack: int) -> wasmtime.Engine:
     engine = wasmtime.Engine(config)
     signals.note()
     return engine
+
+
+def new_store(engine: wasmtime.Engine, memory: int = _EXCEPTIONS) -> wasmtime.Store:
+    """A store, which the next move of the epoch ends. `memory`: the most that a memory of its own may have, in bytes. (A shared one is no store's.)"""
+    store = wasmtime.Store(engine)
+    store.set_limits(memory_size=memory, table_elements=_MOST_ELEMENTS, tables=_MOST_TABLES)
+    store.set_epoch_deadline(1)
+    return store
 
 
 @dataclass(frozen=True)
@@ -60,9 +75,21 @@ class Compiled:
 
 
 def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:
-    """Compile, or load what an earlier run compiled. A miss is said in the log."""
+    """Compile, or load what an earlier run compiled, for an engine without threads. A miss is said in the log. ModuleError when it is not valid."""
+    return _compiled(engine, wasm, stack, " alone", lambda wasm: wasm)
+
+
+def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:
+    """The same for a module with threads, whose waits are noted (wasm/waits.py), wherever they are: the file may be anybody's."""
+    def noted(wasm: bytes) -> bytes:
+        wasmtime.Module.validate(engine, wasm)  # before: what it names must be its own
+        return waits.rewrite_waits(parse(wasm)).encode()
+    return _compiled(engine, wasm, stack, f" waits={waits.EDITION}", noted)
+
+
+def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes]) -> Compiled:
     # Everything that changes the machine code, or what wasmtime accepts: it checks the rest itself when loading.
-    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs memories stack={stack}"
+    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs memories stack={stack}{how}"
     key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
     path = cache_folder() / "compiled" / f"{key}.cwasm"
     if (loaded := _load(engine, path)) is not None:
@@ -70,7 +97,7 @@ def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled
     begin = time.monotonic()
     log.info("compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6)
     try:
-        module = wasmtime.Module(engine, wasm)
+        module = wasmtime.Module(engine, rewritten(wasm))
     except wasmtime.WasmtimeError as error:
         raise ModuleError(f"not a valid WebAssembly module (was it changed after the build? Build it again): {str(error).splitlines()[-1].strip()}") from None
     seconds = time.monotonic() - begin

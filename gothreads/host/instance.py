@@ -15,37 +15,50 @@ import wasmtime
 
 from gothreads.errors import GothreadsError
 from gothreads.host import ffi
-from gothreads.host.engine import needs_fence
+from gothreads.host.engine import needs_fence, new_store
 from gothreads.shared_memory import SharedMemory
-from gothreads.wasm import layout
+from gothreads.wasm import waits
+from gothreads.wasm.binary import PAGE
 
 #: How often a store's clock is read against ours: until the tightest reading, which counts, leaves less than a microsecond of doubt.
 _LEAST_READINGS, _MOST_READINGS, _TIGHT_NS = 4, 32, 2000
 
 
 class Notes:
-    """Words of a memory from `first` to `end`, `size` bytes apart: where each instance's thread notes the address that it waits at; 0: none.
+    """Where each instance's thread notes the address that it waits at, in a memory of the host's own (wasm/waits.py).
 
     What wakes one by one those that nothing else can. May be used from any thread.
     """
 
-    def __init__(self, memory: SharedMemory, first: int, end: int, size: int) -> None:
-        self._memory, self._first, self._end, self._size = memory, first, end, size
+    def __init__(self, engine: wasmtime.Engine) -> None:
+        self._memory = SharedMemory(engine, waits.NOTES_PAGES, waits.NOTES_PAGES)
         self._lock = threading.Lock()
         # Guarded by _lock. Words that were used before, then those never used.
         self._free: list[int] = []
-        self._next = first
+        self._next = waits.FIRST_NOTE
+
+    def define(self, linker: wasmtime.Linker, store: wasmtime.Store) -> None:
+        """Define them in a linker, for modules whose waits were rewritten."""
+        linker.define(store, *waits.NOTES, self._memory.handle)
+
+    def stop(self) -> None:
+        """From here on whoever waits, or is about to, stays where it is until the epoch ends it: once woken, if it waits already."""
+        self._memory.store_u32(waits.STOP_FLAG, 1)
+
+    def close(self) -> None:
+        """No instance may be left."""
+        self._memory.close()
 
     def take(self) -> int:
         """The address of a word. GothreadsError when there is none left."""
         with self._lock:
             if self._free:
                 word = self._free.pop()
-            elif self._next + self._size <= self._end:
+            elif self._next + waits.NOTE_SIZE <= waits.NOTES_PAGES * PAGE:
                 word = self._next
-                self._next += self._size
+                self._next += waits.NOTE_SIZE
             else:
-                raise GothreadsError(f"no more than {(self._end - self._first) // self._size:,} threads and callers can be in one module")
+                raise GothreadsError(f"no more than {waits.MOST_NOTES:,} threads and callers can be in one module")
         self._memory.store_u32(word, 0)
         return word
 
@@ -57,7 +70,7 @@ class Notes:
         """Those that threads wait at now: multiples of 4 (the bits below are the notes' own)."""
         with self._lock:
             end = self._next
-        return {noted & ~3 for word in range(self._first, end, self._size) if (noted := self._memory.load_u32(word))}
+        return {noted & ~3 for word in range(waits.FIRST_NOTE, end, waits.NOTE_SIZE) if (noted := self._memory.load_u32(word))}
 
 
 class Instance:
@@ -82,14 +95,13 @@ class Instances(ABC):
 
     @abstractmethod
     def _prepare(self, instance: Instance) -> None:
-        """Make a new instance ready: it has not run yet. Raises ffi.Trapped."""
+        """Make a new instance ready: it has its note, and has not run yet. Raises ffi.Trapped."""
 
     def new(self) -> Instance:
         """GothreadsError when the memory has no place for another thread. Raises ffi.Trapped once the app stops."""
-        store = wasmtime.Store(self._engine)
-        # The next move of the epoch traps. It moves once, after `stopping` has become true: so a store whose deadline was set
-        # before is trapped, and one whose deadline is set after is seen here.
-        store.set_epoch_deadline(1)
+        # The next move of the epoch traps. It moves once, after `stopping` has become true: so a store that was made before is
+        # trapped, and one that is made after is seen here.
+        store = new_store(self._engine)
         if self._stopping():
             store.close()
             raise ffi.Trapped(ffi.Trap("the app is stopping"))
@@ -97,6 +109,9 @@ class Instances(ABC):
         note = self._notes.take()
         try:
             instance = Instance(store, self._pre.instantiate(store), note)
+            take_note = instance.function(waits.SETUP, 1)
+            take_note.values[0].i32 = note
+            take_note()
             self._prepare(instance)
         except BaseException:
             self._notes.give(note)
@@ -125,17 +140,16 @@ class Instances(ABC):
 
 
 class GoInstances(Instances):
-    """Of a module that gothreads has built. The notes lie in its own memory."""
+    """Of a module that gothreads has built."""
 
-    def __init__(self, engine: wasmtime.Engine, pre: wasmtime.InstancePre, memory: SharedMemory,
+    def __init__(self, engine: wasmtime.Engine, pre: wasmtime.InstancePre, notes: Notes,
                  wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool]) -> None:
-        self.notes = Notes(memory, layout.PARKED, layout.BOOTSTRAP_STACK_END, layout.PARKED_SIZE)
-        super().__init__(engine, pre, self.notes, wasi, stopping)
+        super().__init__(engine, pre, notes, wasi, stopping)
         self._reading_clock = threading.Lock()
 
     def _prepare(self, instance: Instance) -> None:
-        setup = instance.function("gt_setup", 3)
-        setup.values[0].i32, setup.values[1].i64, setup.values[2].i32 = instance.note, self._clock_offset(instance), needs_fence()
+        setup = instance.function("gt_setup", 2)
+        setup.values[0].i64, setup.values[1].i32 = self._clock_offset(instance), needs_fence()
         setup()
 
     def _clock_offset(self, instance: Instance) -> int:

@@ -16,6 +16,7 @@ import stat
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 from gothreads.host.beneath import PLACE, followed, open_beneath, parent, stat_beneath
@@ -44,6 +45,8 @@ from gothreads.shared_memory import BoundedMemory
 LARGEST_TRANSFER = 1 << 30
 _MOST_VECTORS = 1024
 _MOST_SUBSCRIPTIONS = 1 << 16
+#: How many entries of folders are kept, in all of an app's listings but for the latest.
+_MOST_LISTED = 1 << 19
 #: How often to ask whether anybody reads a FIFO that cannot be waited for. Seconds.
 _ASK_SECONDS = 0.01
 
@@ -87,6 +90,7 @@ class WasiCalls:
         for fd, stream in enumerate(standard):
             table.add(StandardStream(stream, fd if stream.inherited else None))
         self._opening = _BlockingOpens()
+        self._listings = _Listings()
 
     def stop(self) -> None:
         """The app ends: wake those that wait in an open."""
@@ -188,11 +192,13 @@ class WasiCalls:
         with descriptor.lock:
             if descriptor.type is not FileType.DIRECTORY:
                 raise OSError(errno.ENOTDIR, "not a folder")
-            if cookie == 0:
-                descriptor.listing = _list(descriptor.fd)
+            listing = descriptor.listing
+            if cookie == 0 or not listing:
+                listing = _list(descriptor.fd)
+                self._listings.keep(descriptor, listing)
             chunks, room = [], size
-            for place in range(cookie, len(descriptor.listing)):
-                name, inode, kind = descriptor.listing[place]
+            for place in range(cookie, len(listing)):
+                name, inode, kind = listing[place]
                 chunk = _dirent.pack(place + 1, inode, len(name), kind) + name
                 chunks.append(chunk[:room])
                 room -= len(chunks[-1])
@@ -460,6 +466,28 @@ class WasiCalls:
                 os.close(fd)
                 raise
         return fd
+
+
+class _Listings:
+    """What folders had in them when their reading began, each in its descriptor. There may be many descriptors of one large folder: what is
+    too much is forgotten, the oldest first, and looked at anew when its reading goes on. May be used from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: weakref.WeakKeyDictionary[Descriptor, int] = weakref.WeakKeyDictionary()  # guarded by _lock; how many entries, in order
+
+    def keep(self, descriptor: Descriptor, listing: list[tuple[bytes, int, FileType]]) -> None:
+        with self._lock:
+            self._kept.pop(descriptor, None)
+            total = sum(self._kept.values())
+            for old in list(self._kept):
+                if total + len(listing) <= _MOST_LISTED:
+                    break
+                total -= self._kept.pop(old)
+                old.listing = []  # whoever is reading it has it still
+            self._kept[descriptor] = len(listing)
+            descriptor.listing = listing
 
 
 class _BlockingOpens:

@@ -12,33 +12,49 @@ import errno
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from gothreads.app import App
 from gothreads.errors import GothreadsError, GuestError
+from gothreads.serve.guard import Connection, Hosts
 from gothreads.serve.web import web_app
 from gothreads.terminal import Terminal
 from gothreads.tickets import OnTimeout
 
 #: How long requests in flight may take after SIGTERM or Ctrl-C, in seconds; then they get 503.
 DRAIN_SECONDS = 10
+#: How many clients may be connected. More get 503.
+MOST_CONNECTIONS = 2048
 
 
-def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> int:
-    """Serve until SIGTERM, Ctrl-C, or the module's end; the exit code is 0, or the module's. `timeout`, `on_timeout` as for web_app."""
-    with _listen(host, port) as listener, open_app() as app:
+def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal, allowed: Sequence[str] = (), timeout: float | None = None,
+          on_timeout: OnTimeout = "cancel") -> int:
+    """Serve until SIGTERM, Ctrl-C, or the module's end; the exit code is 0, or the module's.
+
+    allowed: more names that it goes by. timeout, on_timeout: as for web_app.
+    """
+    with _listen(host, port) as listener:
         address = listener.getsockname()
+        hosts = Hosts.of(host, address[0], allowed)
+        return _serve(open_app, lambda app: web_app(app, hosts, timeout, on_timeout), listener, address, hosts, terminal)
+
+
+def _serve(open_app: Callable[[], App], web: Callable[[App], ASGIApp], listener: socket.socket, address: Any, hosts: Hosts, terminal: Terminal) -> int:
+    with open_app() as app:
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        server = _Server(app, web_app(app, timeout, on_timeout))
+        server = _Server(app, web(app))
         # From here on a signal drains: before uvicorn has its handlers in place, and after it has taken them away.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
         threading.Thread(target=server.stop_with_app, name="gothreads-watch", daemon=True).start()
         terminal.say(f"serving {app.loaded.name} on http://{shown}:{address[1]} (Ctrl-C ends)")
+        if not hosts.is_local:
+            terminal.say(f"others may be able to connect, and there is no authentication. Requests must be for {hosts}")
         server.run(sockets=[listener])
         ended = app.error
         if isinstance(ended, GuestError):
@@ -50,8 +66,9 @@ def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal,
 class _Server(uvicorn.Server):
     """uvicorn's server, for one app."""
 
-    def __init__(self, app: App, web: Starlette) -> None:
-        super().__init__(uvicorn.Config(web, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
+    def __init__(self, app: App, web: ASGIApp) -> None:
+        super().__init__(uvicorn.Config(web, http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
+                                        limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
         self._app = app
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

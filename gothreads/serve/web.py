@@ -8,9 +8,10 @@
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
 
 Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are),
-405 the wrong method, 413 too large, 422 wrong arguments or an error that the handler returned, 503 all callers busy, no room
-for an event, or the module has ended, 504 the call has taken longer than it may. A request whose client goes away is given up: the
-context of its handler, if it has one (guest.HandleContext), is cancelled.
+405 the wrong method, 408 too slow, 413 too large, 421 another server's name, 422 wrong arguments or an error that the handler
+returned, 500 a bug, 502 a module that does not answer as one should, 503 all callers busy, no room for an event, or the module has
+ended, 504 the call has taken longer than it may. A request whose client goes away is given up: the context of its handler, if it has
+one (guest.HandleContext), is cancelled.
 """
 
 from __future__ import annotations
@@ -24,29 +25,47 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
+from starlette.types import ASGIApp
 
 from gothreads.app import App
-from gothreads.errors import ArgumentError, CallersBusy, CallTimeout, GothreadsError, HandlerError, QueueFull, UnknownExport, unknown
+from gothreads.errors import (
+    ArgumentError,
+    CallersBusy,
+    CallTimeout,
+    GothreadsError,
+    GuestError,
+    HandlerError,
+    HostFunctionError,
+    InternalError,
+    MemoryAccessError,
+    QueueFull,
+    UnknownExport,
+    unknown,
+)
+from gothreads.serve.guard import Bodies, Guard, Hosts, policy
 from gothreads.state import State
 from gothreads.tickets import OnTimeout
 from gothreads.version import __version__
 
-#: The most that a request's body may be, in bytes.
-LARGEST_BODY = 64 << 20
 #: How long a list of handlers may take, in seconds; when all callers are busy the last known is shown.
 HANDLERS_SECONDS = 1.0
 
-_templates = Jinja2Templates(Path(__file__).parent)
+_FOLDER = Path(__file__).parent
+_templates = Jinja2Templates(_FOLDER)
+_POLICY = policy((_FOLDER / "index.html").read_text())
 
 
-def web_app(app: App, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> Starlette:
-    """The ASGI application for an app. It does not close the app. `timeout` is that of each call; `on_timeout` as for App.request."""
+def web_app(app: App, hosts: Hosts = Hosts(), timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> ASGIApp:
+    """The ASGI application for an app, which goes by the names `hosts`. It does not close the app.
+
+    timeout: of each call, in seconds; on_timeout: as for App.request.
+    """
     faces = _Faces(app, timeout, on_timeout)
-    return Starlette(
+    return Guard(Starlette(
         routes=[
             Route("/", faces.index),
             Route("/healthz", faces.health),
@@ -55,7 +74,7 @@ def web_app(app: App, timeout: float | None = None, on_timeout: OnTimeout = "can
             Route("/api/request/{handler:path}", faces.request, methods=["POST"]),
             Route("/api/signal/{event:path}", faces.signal, methods=["POST"]),
         ],
-        exception_handlers={GothreadsError: _gothreads_error, HTTPException: _http_error})
+        exception_handlers={GothreadsError: _gothreads_error, HTTPException: _http_error, Exception: _bug}), hosts)
 
 
 class _Faces:
@@ -64,17 +83,18 @@ class _Faces:
     def __init__(self, app: App, timeout: float | None, on_timeout: OnTimeout) -> None:
         self._app, self._timeout, self._on_timeout = app, timeout, on_timeout
         self._last_handlers: list[str] = []
+        self._bodies = Bodies()
 
     async def index(self, request: Request) -> Response:
         return _templates.TemplateResponse(request, "index.html", {
             "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value, "version": __version__,
             "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
-            "handlers": await self._handlers(), "events": self._app.events})
+            "handlers": await self._handlers(), "events": self._app.events}, headers={"Content-Security-Policy": _POLICY})
 
     async def health(self, _request: Request) -> Response:
         running = self._app.state is State.RUNNING
         error = self._app.error
-        return JSONResponse({"state": self._app.state.value} | ({"error": str(error)} if error else {}), 200 if running else 503)
+        return JSONResponse({"state": self._app.state.value} | ({"error": _said(error)} if error else {}), 200 if running else 503)
 
     async def exports(self, _request: Request) -> Response:
         exports = []
@@ -84,27 +104,26 @@ class _Faces:
         return JSONResponse({"exports": exports, "handlers": await self._handlers(), "events": self._app.events})
 
     async def call(self, request: Request) -> Response:
-        _check_origin(request)
         name = request.path_params["export"]
         self._app.exports[name]  # a name that is not there is said before anything about the body
-        arguments = _arguments(await _body(request))
         on_timeout: OnTimeout = "stop" if self._on_timeout == "stop" else "continue"
-        result = await self._answered(request, self._app.submit(name, *arguments, timeout=self._timeout, on_timeout=on_timeout))
+        async with self._bodies.of(request) as body:
+            future = self._app.submit(name, *_arguments(body), timeout=self._timeout, on_timeout=on_timeout)
+            result = await self._answered(request, future)
         return JSONResponse({"result": _finite(result)})
 
     async def request(self, request: Request) -> Response:
-        _check_origin(request)
-        payload = await _body(request)
-        future = self._app.submit_request(request.path_params["handler"], payload, timeout=self._timeout, on_timeout=self._on_timeout)
-        reply = await self._answered(request, future)
+        async with self._bodies.of(request) as body:
+            future = self._app.submit_request(request.path_params["handler"], body, timeout=self._timeout, on_timeout=self._on_timeout)
+            reply = await self._answered(request, future)
         return Response(reply, media_type="application/json" if _is_json(reply) else "application/octet-stream")
 
     async def signal(self, request: Request) -> Response:
-        _check_origin(request)
         name = request.path_params["event"]
         if name not in self._app.events:  # others would wait for ever, and take up memory
             raise unknown("event", name, self._app.events)
-        self._app.signal(name, await _body(request), full="raise")
+        async with self._bodies.of(request) as body:
+            self._app.signal(name, body, full="raise")
         return JSONResponse({"queued": True}, 202)
 
     async def _answered(self, request: Request, future: Future[Any]) -> Any:
@@ -144,26 +163,6 @@ def _arguments(body: bytes) -> list[Any]:
     return args
 
 
-async def _body(request: Request) -> bytes:
-    parts, size = [], 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > LARGEST_BODY:
-                raise HTTPException(413, f"the body is larger than {LARGEST_BODY:,} bytes")
-            parts.append(part)
-    except ClientDisconnect:
-        raise HTTPException(400, "the client went away") from None
-    return b"".join(parts)
-
-
-def _check_origin(request: Request) -> None:
-    """A page of another site must not make a browser call this one."""
-    origin = request.headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-        raise HTTPException(403, f"requests from pages of {origin} are not allowed")
-
-
 def _finite(value: Any) -> Any:
     """JSON has no numbers for these."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
@@ -174,7 +173,7 @@ def _is_json(reply: bytes) -> bool:
 
 
 def _gothreads_error(_request: Request, error: Exception) -> Response:
-    body: dict[str, Any] = {"error": error.message if hasattr(error, "message") else str(error)}
+    body: dict[str, Any] = {"error": _said(error)}
     match error:
         case UnknownExport():
             return JSONResponse(body | {"known": list(error.known)}, 404)
@@ -184,8 +183,22 @@ def _gothreads_error(_request: Request, error: Exception) -> Response:
             return JSONResponse(body, 504)
         case CallersBusy() | QueueFull():
             return JSONResponse(body, 503, {"Retry-After": "1"})
+        case MemoryAccessError() | InternalError():  # what it has answered with is none of its memory, or makes no sense
+            return JSONResponse(body, 502)
         case _:  # the module has ended
             return JSONResponse(body, 503)
+
+
+def _said(error: Exception) -> str:
+    """An error without what is not for clients: what the module wrote to stderr, where it is in its code, what the host's own functions raised."""
+    if isinstance(error, HostFunctionError):
+        return "the module has ended: a function of the host's that it called has failed"
+    return error.message if isinstance(error, GuestError | UnknownExport) else str(error)
+
+
+def _bug(_request: Request, _error: Exception) -> Response:
+    """What it was is in the server's log."""
+    return JSONResponse({"error": "the server has failed"}, 500)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ Input and output are whole modules. The steps, in order:
 
     memory       imported, shared; still exported for WASI
     data         passive segments, copied in once by gt_init_memory: later instances must not copy them again
-    globals      three more registers per instance: parked (an address), clock (an offset), fence (a flag)
+    globals      two more registers per instance: clock (an offset), fence (a flag)
     stubs        bodies for what Go has no words for: atomics, futexes, thread exit
     imports      host calls that may block give up their P meanwhile
     exports      //go:wasmexport functions enter and leave Go as cgo callbacks do
@@ -150,12 +150,11 @@ class _Rewrite:
 
     def add_registers(self) -> None:
         first = len(self.module.globals)
-        self.parked, self.clock, self.fence = first, first + 1, first + 2
-        self.module.globals += [code.I32 + b"\1" + code.i32_const(layout.PARKED) + code.END,
-                                code.I64 + b"\1" + code.i64_const(0) + code.END,
+        self.clock, self.fence = first, first + 1
+        self.module.globals += [code.I64 + b"\1" + code.i64_const(0) + code.END,
                                 code.I32 + b"\1" + code.i32_const(1) + code.END]
-        setup = b"".join(code.local_get(i) + code.global_set(register) for i, register in enumerate((self.parked, self.clock, self.fence)))
-        self.add_entry("gt_setup", FuncType(code.I32 + code.I64 + code.I32, b""), code.body(setup))
+        setup = b"".join(code.local_get(i) + code.global_set(register) for i, register in enumerate((self.clock, self.fence)))
+        self.add_entry("gt_setup", FuncType(code.I64 + code.I32, b""), code.body(setup))
 
     def fill_stubs(self) -> None:
         for title in list(self.names):
@@ -166,14 +165,9 @@ class _Rewrite:
                 self.set_body(title, atomics.BODIES[function])
             elif function not in atomics.BUILT_ON_OTHERS:
                 raise ModuleError(f"internal/runtime/atomic.{function} is not known: is this Go version supported?")
-        # func futexWait(addr *uint32, val uint32, ns int64) int32. The order is the invariant: the address is noted before
-        # the flag is looked at; the host sets the flag before it reads the addresses, and reads them again until all have left.
-        stopped = self.host[(HOST, "stopped")]
-        check = code.i32_const(layout.STOP_FLAG) + code.atomic(0x10, 4) + code.IF + code.call(stopped) + code.UNREACHABLE + code.END
-        note = code.global_get(self.parked) + code.argument(8, 4) + code.atomic(0x17, 4)
-        forget = code.global_get(self.parked) + code.i32_const(0) + code.atomic(0x17, 4)
+        # func futexWait(addr *uint32, val uint32, ns int64) int32. (Whoever loads the module sees to it that the host can end it: waits.py.)
         wait = code.result(32, 4, code.argument(8, 4) + code.argument(16, 4) + code.argument(24, 8) + code.WAIT32)
-        self.set_body("runtime.futexWait", code.body(note + check + wait + forget + check + code.RETURN))
+        self.set_body("runtime.futexWait", code.body(wait + code.RETURN))
         # func futexWake(addr *uint32, cnt uint32) uint32
         self.set_body("runtime.futexWake", code.body(code.result(24, 4, code.argument(8, 4) + code.argument(16, 4) + code.NOTIFY) + code.RETURN))
         # func clockOffset() int64

@@ -1,11 +1,11 @@
-"""From a wasi-threads module to one whose threads can be found where they are parked, and ended there.
+"""From a module with threads to one whose threads can be found where they are parked, and ended there.
 
 Nothing interrupts `memory.atomic.wait32`. So each of them becomes a call of an added function that notes the address, looks at the
-stop flag, waits, forgets, and looks again: what runtime.futexWait is in Go's modules. Whoever stops the app sets the flag and
-notifies the addresses that are noted, again and again, until all have left.
+stop flag, waits, forgets, and looks again. Whoever stops the app sets the flag and notifies the addresses that are noted, again and again,
+until all have left.
 
-The module's memory is its own to the last byte, so the notes lie in a second one, shared too, which the module's own code has no
-way to name:
+It is done when a module is loaded, Go's as well as others: a file may come from anybody, whatever it says of itself. And the notes lie in
+a second memory, shared too, which the module's own code has no way to name, and so no way to change:
 
     0      stop flag    u32   not 0: every thread is to leave
     64     notes        u32 for each instance, each in a cache line of its own: the address that its thread waits at, with bit 0
@@ -16,6 +16,7 @@ The start function, which initialises memory, may wait as well. It becomes an ex
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from gothreads.errors import ModuleError
@@ -29,14 +30,19 @@ NOTES = ("gothreads", "notes")
 NOTES_PAGES = 4
 STOP_FLAG = 0
 FIRST_NOTE = NOTE_SIZE = 64
+#: How many instances can be in one memory at a time.
 MOST_NOTES = NOTES_PAGES * PAGE // NOTE_SIZE - 1
 WAITING = 1
+#: Counts up with each change of what is made here: compiled modules are kept.
+EDITION = 1
 
 #: Exports that are added. `SETUP` takes the address of the instance's note.
-SETUP, START = "gt_setup", "gt_start"
+SETUP, START = "gt_note", "gt_start"
 #: WebAssembly's loop that does nothing: the engine ends it, whose epoch has moved or is about to.
 _LEAVE = code.LOOP + b"\x0c\x00" + code.END
 _MEMORY = 1
+#: Where a wait may be: the prefix and a number, which may be longer than it needs to be. Most of what fits is something else.
+_MAY_WAIT = re.compile(rb"\xfe(?:[\x01\x02]|[\x81\x82]\x80*\x00)")
 
 
 def rewrite_waits(module: Module) -> Module:
@@ -76,7 +82,7 @@ class _Waits:
         return module
 
     def rewritten(self, body: bytes) -> bytes:
-        if b"\xfe" not in body:
+        if _MAY_WAIT.search(body) is None:
             return body
         parts, last = [], 0
         for found in instructions(body):

@@ -49,11 +49,11 @@ class Server:
         """
         connection = socket.create_connection((self.client.base_url.host, self.client.base_url.port or 80))
         replies = connection.makefile("rb")
-        connection.sendall(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         while replies.readline() not in (b"\r\n", b""):
             pass
         content = json.dumps({"args": args}).encode()
-        head = f"POST /api/call/{export} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+        head = f"POST /api/call/{export} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
         connection.sendall(head.encode() + content)
         assert self.call("count").status_code == 200
 

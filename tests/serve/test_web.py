@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gothreads
-from gothreads.serve import web
+from gothreads.serve import guard, web
 from gothreads.serve.web import web_app
 from tests.conftest import built, wait_until
 from tests.test_timeouts import counts, patient
@@ -32,7 +32,7 @@ def shared(calls: Path) -> Iterator[gothreads.App]:
 
 def talk(app: gothreads.App, conversation: Talk, **options: Any) -> None:
     async def run() -> None:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(app, **options)), base_url="http://module") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(app, **options)), base_url="http://localhost") as client:
             await conversation(client)
     asyncio.run(run())
 
@@ -144,14 +144,14 @@ def test_a_handlers_error_gives_422_with_its_text(shared: gothreads.App) -> None
 
 
 def test_a_body_that_is_too_large_gives_413(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "LARGEST_BODY", 1000)
+    monkeypatch.setattr(guard, "LARGEST_BODY", 1000)
     assert ask(shared, "POST", "/api/request/echo", content=b"x" * 1000).status_code == 200
     reply = ask(shared, "POST", "/api/request/echo", content=b"x" * 1001)
     assert (reply.status_code, reply.json()) == (413, {"error": "the body is larger than 1,000 bytes"})
 
 
 def test_pages_of_other_sites_may_not_call(shared: gothreads.App) -> None:
-    assert ask(shared, "POST", "/api/call/add", json={"args": [1, 2]}, headers={"Origin": "http://module"}).status_code == 200
+    assert ask(shared, "POST", "/api/call/add", json={"args": [1, 2]}, headers={"Origin": "http://localhost"}).status_code == 200
     for path in ("/api/call/add", "/api/request/echo"):
         reply = ask(shared, "POST", path, json={"args": [1, 2]}, headers={"Origin": "https://example.com"})
         assert (reply.status_code, "https://example.com" in reply.json()["error"]) == (403, True)

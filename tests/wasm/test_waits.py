@@ -43,7 +43,7 @@ class Machine:
         linker.define(self.store, *waits.NOTES, self.notes.handle)
         module = wasmtime.Module(engine, rewrite_waits(parse(wasm)).encode())
         self.exports = linker.instantiate(self.store, module).exports(self.store)
-        self.call("gt_setup", NOTE)
+        self.call(waits.SETUP, NOTE)
 
     def call(self, name: str, *args: int) -> Any:
         function = self.exports[name]
@@ -153,7 +153,7 @@ def test_code_has_no_name_for_the_notes(engine: wasmtime.Engine) -> None:
         wasmtime.Module.validate(engine, bytes(hostile))
 
 
-@pytest.mark.parametrize("name", ["gt_setup", "gt_start"])
+@pytest.mark.parametrize("name", ["gt_note", "gt_start"])
 def test_names_that_are_needed_are_refused(name: str) -> None:
     with pytest.raises(ModuleError, match=f"exports {name}, names that gothreads needs"):
         rewrite_waits(parse(bytes(wasmtime.wat2wasm(f'(module {MEMORY} (func (export "{name}")))'))))
@@ -166,7 +166,7 @@ def test_the_notes_cannot_be_imported() -> None:
 
 def test_instructions_that_are_not_known_are_refused() -> None:
     module = parse(bytes(wasmtime.wat2wasm(WAITS)))
-    module.bodies[0] = b"\0\xfb\xfe\x0b"
+    module.bodies[0] = b"\0\xfb\xfe\x01\x0b"
     with pytest.raises(ModuleError, match="instruction fb is not known"):
         rewrite_waits(module)
 
@@ -175,3 +175,12 @@ def test_debuggers_sections_go_and_names_stay() -> None:
     module = parse(bytes(wasmtime.wat2wasm(f"(module {MEMORY} (func $named))")))
     module.customs.append((".debug_line", b"x"))
     assert [title for title, _ in rewrite_waits(module).customs] == ["name"]
+
+
+@pytest.mark.parametrize("number", [b"\1", b"\x81\0", b"\x81\x80\0", b"\x81\x80\x80\x80\0"])
+def test_a_wait_whose_number_is_longer_than_it_needs_to_be_is_found(engine: wasmtime.Engine, number: bytes) -> None:
+    module = parse(bytes(wasmtime.wat2wasm(WAITS)))
+    place = next(i for i, body in enumerate(module.bodies) if b"\xfe\x01" in body)
+    module.bodies[place] = module.bodies[place].replace(b"\xfe\x01", b"\xfe" + number)
+    wasmtime.Module.validate(engine, module.encode())
+    assert rewrite_waits(module).bodies[place] == rewrite_waits(parse(bytes(wasmtime.wat2wasm(WAITS)))).bodies[place]

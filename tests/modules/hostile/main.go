@@ -92,6 +92,14 @@ func main() {
 		fmt.Println(setFlags(0, 0x10000), setFlags(3, 1<<31), allocate(3, 1<<63, 1<<63))
 	case "times":
 		swapTimes(argument(0))
+	case "look around":
+		lookAround()
+	case "exchange":
+		exchange(argument(0), argument(1))
+	case "listings":
+		listings()
+	case "scribble":
+		scribble()
 	case "descriptors":
 		var files []*os.File
 		for {
@@ -159,4 +167,134 @@ func swapTimes(outside string) {
 	}
 	stop.Store(true)
 	setters.Wait()
+}
+
+// lookAround prints what there is: variables, descriptors, and how many files are found by names that most machines have.
+func lookAround() {
+	fmt.Println(os.Environ())
+	descriptors := 0
+	for fd := uint32(3); fd < 1<<17; fd++ {
+		if setFlags(fd, 0) != 8 { // EBADF
+			descriptors++
+		}
+	}
+	fmt.Println(descriptors)
+	found := 0
+	for _, name := range []string{"/", ".", "/etc/passwd", "/proc/self/environ", "/dev/null", "../../../../etc/passwd"} {
+		if _, err := os.Stat(name); err == nil {
+			found++
+		}
+	}
+	fmt.Println(found, "of 6")
+}
+
+//go:wasmimport wasi_snapshot_preview1 path_open
+func pathOpen(fd, lookup uint32, path unsafe.Pointer, length, oflags uint32, rights, inheriting uint64, flags uint32, opened *uint32) uint32
+
+//go:wasmimport gothreads sock_dial
+func sockDialAt(network string, address unsafe.Pointer, length uint32, attempt int32, fd unsafe.Pointer) int32
+
+// exchange has calls made with arguments that other threads change meanwhile. It prints what should not be, and how often calls went well.
+func exchange(allowed, other string) {
+	path, address := []byte("aa/file"), []byte(allowed)
+	buffer := make([]byte, 64)
+	vectors := []vector{{addressOf(unsafe.Pointer(&buffer[0])), 64}}
+	good := vectors[0]
+	var stop atomic.Bool
+	var changers, callers sync.WaitGroup
+	changers.Go(func() {
+		for !stop.Load() {
+			copy(path, "../file")
+			copy(path, "aa/file")
+			copy(address, other)
+			copy(address, allowed)
+		}
+	})
+	changers.Go(func() {
+		for !stop.Load() {
+			vectors[0] = vector{wild, 64}
+			vectors[0] = good
+			vectors[0].size = 1<<32 - 1
+			vectors[0] = good
+		}
+	})
+	var opened, dialled atomic.Int64
+	for range 2 {
+		callers.Go(func() {
+			for !stop.Load() {
+				var fd, done uint32
+				if pathOpen(3, 1, unsafe.Pointer(&path[0]), uint32(len(path)), 0, 2, 0, 0, &fd) != 0 {
+					continue
+				}
+				opened.Add(1)
+				own := make([]byte, 64)
+				if fdRead(fd, unsafe.Pointer(&vector{addressOf(unsafe.Pointer(&own[0])), 64}), 1, &done); string(own[:done]) != "inside" {
+					fmt.Printf("%q\n", own[:done])
+				}
+				fdRead(fd, unsafe.Pointer(&vectors[0]), 1, &done)
+				fdClose(fd)
+			}
+		})
+		callers.Go(func() {
+			for !stop.Load() {
+				var fd uint32
+				if sockDialAt("tcp", unsafe.Pointer(&address[0]), uint32(len(address)), 0, unsafe.Pointer(&fd)) == 0 {
+					dialled.Add(1)
+					fdClose(fd)
+				}
+			}
+		})
+	}
+	time.Sleep(2 * time.Second)
+	stop.Store(true)
+	callers.Wait()
+	changers.Wait()
+	fmt.Println(opened.Load())
+	fmt.Println(dialled.Load())
+}
+
+// listings reads a folder through many descriptors, which all stay open; then through two at once, in turns.
+func listings() {
+	var open []*os.File
+	for range 600 {
+		folder, err := os.Open("/m")
+		if err == nil {
+			_, err = folder.Readdirnames(1)
+		}
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		open = append(open, folder)
+	}
+	names := map[string]int{}
+	for more := true; more; {
+		more = false
+		for _, folder := range open[:2] {
+			some, _ := folder.Readdirnames(100)
+			more = more || len(some) > 0
+			for _, name := range some {
+				names[name]++
+			}
+		}
+	}
+	seen := 0
+	for _, times := range names {
+		seen += times
+	}
+	fmt.Println(len(names), seen)
+}
+
+// scribble writes over all that the host may keep below Go's data, again and again.
+func scribble() {
+	for i := range 20 {
+		go func() { time.Sleep(time.Duration(i) * time.Hour) }()
+	}
+	fmt.Println("ready")
+	for n := uint32(0); ; n++ {
+		for address := uintptr(8); address < 12288; address += 4 {
+			*(*uint32)(unsafe.Pointer(address)) = n*4 + 0x10000
+		}
+		time.Sleep(time.Millisecond)
+	}
 }

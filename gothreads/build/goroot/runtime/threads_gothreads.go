@@ -43,11 +43,6 @@ func initialized() {
 	hostInitialized()
 }
 
-// hostStopped does not return: the host wants the module to stop.
-//
-//go:wasmimport gothreads stopped
-func hostStopped()
-
 //go:wasmimport wasi_snapshot_preview1 sched_yield
 func hostYield() errno
 
@@ -55,14 +50,11 @@ func hostYield() errno
 func osyield() { hostYield() }
 
 // futexWait is memory.atomic.wait32: 0 woken, 1 the value differed, 2 timed out. A negative ns waits for ever.
-// Stub. It also notes the address for the host, and does not return when the host wants the module to stop.
+// Stub. The host ends it when it wants the module to stop.
 //
 //go:nosplit
 //go:noinline
-func futexWait(addr *uint32, val uint32, ns int64) int32 {
-	hostStopped() // so that it is linked
-	return int32(*addr)
-}
+func futexWait(addr *uint32, val uint32, ns int64) int32 { return int32(*addr) }
 
 // futexWake is memory.atomic.notify. Stub.
 //
