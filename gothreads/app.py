@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from gothreads.configuration import Travels
 from gothreads.context import Context
 from gothreads.errors import AppClosed, ArgumentError, GothreadsError, GuestError, MisuseError, NotCallable, QueueFull
 from gothreads.exports import Export, Exports, Function
@@ -32,7 +33,7 @@ log = logging.getLogger("gothreads")
 HOOK_SECONDS = 5.0
 
 
-class App(Life):
+class App(Travels, Life):
     """A running module. Use `gothreads.open`. All methods may be called from any thread unless they say otherwise."""
 
     model: str

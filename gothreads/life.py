@@ -17,11 +17,12 @@ import threading
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from gothreads import endings
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, again
 from gothreads.handlers import Handlers
 from gothreads.host import ffi, interrupt, stack
 from gothreads.host.streams import Input, Output, Streams
@@ -54,7 +55,16 @@ def check_not_forked() -> None:
                         "(multiprocessing: the 'spawn' start method)")
 
 
+class Closes(Protocol):
+    """What ends with the process."""
+
+    def close(self) -> None: ...
+    def _forked(self) -> None: ...
+
+
 _apps: weakref.WeakSet[Life] = weakref.WeakSet()
+#: What opens apps again when they end: closed before the apps are.
+keepers: weakref.WeakSet[Closes] = weakref.WeakSet()
 
 
 class Life(ABC):
@@ -69,7 +79,8 @@ class Life(ABC):
         # Guarded by _lock; _cause and _state are also read without it: they change from None, and forward, once.
         self._cause: GothreadsError | None = None
         self._state = State.STARTING
-        self._close_wanted = self._freed = False
+        self._close_wanted = self._freed = self._launching = False
+        self._when_ended: list[Callable[[], object]] = []
         self._ready = threading.Event()  # initialised, or ended
         self._left = threading.Event()   # no thread is in the module's code
         self._done = threading.Event()   # and everything is freed
@@ -118,7 +129,7 @@ class Life(ABC):
         interrupt.watch()
         _apps.add(self)
         try:
-            self._start()
+            self._launch()
             self._ready.wait()
             with contextlib.suppress(GuestError):  # `open` looks at how it ended
                 self._started()
@@ -126,6 +137,31 @@ class Life(ABC):
             self.close()
             raise
         return self
+
+    def _launch(self) -> None:
+        """Begin, unless close() came first. When it comes meanwhile, nothing is freed before this has returned:
+
+        1. under the lock, either this sees the cause, or `_launching` is set before there is one;
+        2. the sweep, which begins after the cause, looks at `_launching` before it looks for who is in: what was begun is seen.
+        """
+        with self._lock:
+            if self._cause is not None:
+                raise self._error()
+            self._launching = True
+        try:
+            self._start()
+        except ffi.Trapped as trapped:  # the end came first
+            self._trapped(trapped)
+        finally:
+            self._launching = False
+
+    def when_ended(self, tell: Callable[[], object]) -> None:
+        """`tell` is called once, as soon as there is a cause (now, if there is), on any thread, also in a signal handler: it must not wait."""
+        with self._lock:
+            if self._cause is None:
+                self._when_ended.append(tell)
+                return
+        tell()
 
     def _new_streams(self, stdin: Input) -> Streams:
         return Streams(stdin, Output(1, self.options.stdout, self._stop), Output(2, self.options.stderr, self._stop))
@@ -167,7 +203,7 @@ class Life(ABC):
         of the app's own calls, a coroutine on the app's own loop, or a signal handler that has interrupted one of these, it returns at
         once, without the hook, and the rest happens behind it.
         """
-        inside = stack.inside.depth > 0 or stack.inside.signalling > 0 or self._messages.handlers.on_own_loop
+        inside = self._is_inside()
         with self._lock:
             first, self._close_wanted = not self._close_wanted, True
         if first and self._state is State.RUNNING and not inside:
@@ -178,6 +214,10 @@ class Life(ABC):
         self._free_if_wanted()
         if not self._done.wait(CLOSE_SECONDS):
             log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
+
+    def _is_inside(self) -> bool:
+        """Whether what ends the app cannot wait on this thread until it has."""
+        return stack.inside.depth > 0 or stack.inside.signalling > 0 or self._messages.handlers.on_own_loop
 
     def __enter__(self) -> Self:
         return self
@@ -210,21 +250,22 @@ class Life(ABC):
         """The first cause, as an exception of the caller's own."""
         cause = self._cause
         assert cause is not None
-        own = type(cause)(*cause.args)
-        own.__cause__ = cause.__cause__
-        return own
+        return again(cause)
 
     def _end(self, cause: GothreadsError) -> None:
         with self._lock:
             if self._cause is not None:
                 return
             self._cause, self._state = cause, State.ENDING
+            told, self._when_ended = self._when_ended, []
         self._ready.set()
         self._stop_running()
         self._stop.set()
         for world in list(self._worlds):
             world.stop()
         self._messages.end()
+        for tell in told:
+            tell()
         try:
             threading.Thread(target=self._sweep, name="gothreads-sweep", daemon=True).start()
         except RuntimeError:  # Python is ending, or the system has no thread left
@@ -234,7 +275,7 @@ class Life(ABC):
     def _sweep(self) -> None:
         """Until all have left: push. Polling, since a thread may park just after it was looked at."""
         pause = 0.0005
-        while not self._sweep_once():
+        while self._launching | (not self._sweep_once()):  # in this order: see _launch
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
         for world in list(self._worlds):
@@ -278,14 +319,14 @@ class Life(ABC):
 
 def close_all() -> None:
     """All that are open."""
-    for app in list(_apps):
+    for app in (*keepers, *_apps):
         with contextlib.suppress(Exception):  # the others must be closed all the same
             app.close()
 
 
 def _after_fork() -> None:
     _Process.forked = _Process.used
-    for app in list(_apps):
+    for app in (*keepers, *_apps):
         app._forked()
 
 

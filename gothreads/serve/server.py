@@ -17,17 +17,16 @@ from types import FrameType
 
 import uvicorn
 
-from gothreads.app import App
 from gothreads.errors import GothreadsError, GuestError
-from gothreads.serve.web import web_app
+from gothreads.serve.web import Served, web_app
 from gothreads.terminal import Terminal
 
 #: How long requests in flight may take after SIGTERM or Ctrl-C, in seconds; then they get 503.
 DRAIN_SECONDS = 10
 
 
-def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal) -> int:
-    """Serve until SIGTERM, Ctrl-C, or the module's end; the exit code is 0, or the module's."""
+def serve(open_app: Callable[[], Served], host: str, port: int, terminal: Terminal) -> int:
+    """Serve until SIGTERM, Ctrl-C, or the module's end (its last, when it is supervised); the exit code is 0, or the module's."""
     with _listen(host, port) as listener, open_app() as app:
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
@@ -48,7 +47,7 @@ def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal)
 class _Server(uvicorn.Server):
     """uvicorn's server, for one app."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: Served) -> None:
         super().__init__(uvicorn.Config(web_app(app), log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
         self._app = app
 

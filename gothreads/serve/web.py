@@ -1,7 +1,7 @@
 """HTTP in front of an app.
 
     GET  /                        a page to try it from
-    GET  /healthz                 200 while the module runs, else 503 and why
+    GET  /healthz                 200 while the module runs, else 503 and why; when it is supervised, with its restarts
     GET  /api/exports             what there is to call
     POST /api/call/{export}       {"args": […]} → {"result": …}
     POST /api/request/{handler}   the body is the payload, the reply is the body
@@ -9,7 +9,7 @@
 
 Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are),
 405 the wrong method, 413 too large, 422 wrong arguments or an error that the handler returned, 503 all callers busy, no room
-for an event, or the module has ended.
+for an event, or the module has ended; with Retry-After when that is worth while.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import asyncio
 import json
 import math
 from concurrent.futures import Future
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from starlette.templating import Jinja2Templates
 from gothreads.app import App
 from gothreads.errors import ArgumentError, CallersBusy, GothreadsError, HandlerError, QueueFull, UnknownExport, unknown
 from gothreads.state import State
+from gothreads.supervised import Supervised
 from gothreads.version import __version__
 
 #: The most that a request's body may be, in bytes.
@@ -41,7 +43,11 @@ HANDLERS_SECONDS = 1.0
 _templates = Jinja2Templates(Path(__file__).parent)
 
 
-def web_app(app: App) -> Starlette:
+#: What is served.
+Served = App | Supervised
+
+
+def web_app(app: Served) -> Starlette:
     """The ASGI application for an app. It does not close the app."""
     faces = _Faces(app)
     return Starlette(
@@ -53,13 +59,13 @@ def web_app(app: App) -> Starlette:
             Route("/api/request/{handler:path}", faces.request, methods=["POST"]),
             Route("/api/signal/{event:path}", faces.signal, methods=["POST"]),
         ],
-        exception_handlers={GothreadsError: _gothreads_error, HTTPException: _http_error})
+        exception_handlers={GothreadsError: faces.failed, HTTPException: _http_error})
 
 
 class _Faces:
     """The routes."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: Served) -> None:
         self._app = app
         self._last_handlers: list[str] = []
 
@@ -67,12 +73,36 @@ class _Faces:
         return _templates.TemplateResponse(request, "index.html", {
             "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value, "version": __version__,
             "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
-            "handlers": await self._handlers(), "events": self._app.events})
+            "handlers": await self._handlers(), "events": self._app.events,
+            "restarts": self._app.supervision().restarts if isinstance(self._app, Supervised) else None})
 
     async def health(self, _request: Request) -> Response:
-        running = self._app.state is State.RUNNING
-        error = self._app.error
-        return JSONResponse({"state": self._app.state.value} | ({"error": str(error)} if error else {}), 200 if running else 503)
+        state, error = self._app.state, self._app.error
+        body: dict[str, Any] = {"state": state.value} | ({"error": str(error)} if error else {})
+        if isinstance(self._app, Supervised):
+            so_far = self._app.supervision()
+            cause = so_far.last_cause
+            body["supervision"] = asdict(replace(so_far, last_cause=None)) | {"last_cause": cause and str(cause)}
+        return JSONResponse(body, 200 if state is State.RUNNING else 503, {} if state is State.RUNNING else self._retry_after())
+
+    def _retry_after(self) -> dict[str, str]:
+        """When the module is to be there again."""
+        if not isinstance(self._app, Supervised) or (seconds := self._app.supervision().next_try_seconds) is None:
+            return {}
+        return {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+    async def failed(self, _request: Request, error: Exception) -> Response:
+        """The answer for an error of gothreads."""
+        body: dict[str, Any] = {"error": error.message if hasattr(error, "message") else str(error)}
+        match error:
+            case UnknownExport():
+                return JSONResponse(body | {"known": list(error.known)}, 404)
+            case ArgumentError() | HandlerError():
+                return JSONResponse(body, 422)
+            case CallersBusy() | QueueFull():
+                return JSONResponse(body, 503, {"Retry-After": "1"})
+            case _:  # the module has ended
+                return JSONResponse(body, 503, self._retry_after())
 
     async def exports(self, _request: Request) -> Response:
         exports = []
@@ -159,19 +189,6 @@ def _finite(value: Any) -> Any:
 
 def _is_json(reply: bytes) -> bool:
     return reply[:1] in (b"{", b"[") and reply.rstrip()[-1:] in (b"}", b"]")
-
-
-def _gothreads_error(_request: Request, error: Exception) -> Response:
-    body: dict[str, Any] = {"error": error.message if hasattr(error, "message") else str(error)}
-    match error:
-        case UnknownExport():
-            return JSONResponse(body | {"known": list(error.known)}, 404)
-        case ArgumentError() | HandlerError():
-            return JSONResponse(body, 422)
-        case CallersBusy() | QueueFull():
-            return JSONResponse(body, 503, {"Retry-After": "1"})
-        case _:  # the module has ended
-            return JSONResponse(body, 503)
 
 
 def _http_error(request: Request, error: Exception) -> Response:
