@@ -169,6 +169,11 @@ class Supervisor:
         return State.RUNNING if self._instance.up else State.RESTARTING
 
     @property
+    def exit(self) -> int | None:
+        """The exit code of the last instance, when there is no other after it."""
+        return self._over.code if isinstance(self._over, GuestError) else None
+
+    @property
     def error(self) -> GothreadsError | None:
         """Why there is no instance, or no more; None while there is one."""
         return None if self._over is None and self._instance.up else self._why()
