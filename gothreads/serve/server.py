@@ -38,7 +38,7 @@ def serve(open_app: Callable[[], Served], host: str, port: int, terminal: Termin
         terminal.say(f"serving {app.loaded.name} on http://{shown}:{address[1]} (Ctrl-C ends)")
         server.run(sockets=[listener])
         ended = app.error
-        if isinstance(ended, GuestError):
+        if app.exit is not None and isinstance(ended, GuestError):  # a supervised module that is down has not ended
             terminal.say(ended.message)
             return ended.code
         return 0
