@@ -40,10 +40,12 @@ from gothreads.host.wasi import Mount
 from gothreads.hosting import Host
 from gothreads.inspector import Goroutine
 from gothreads.opening import open
+from gothreads.restarts import Backoff, Restart, Supervision
 from gothreads.shared_memory import SharedMemory
 from gothreads.signature import Parameter, Signature
 from gothreads.stall import Stall
 from gothreads.state import AppStatistics, GoStatistics, Limits, State
+from gothreads.supervised import Supervised, supervise
 from gothreads.version import __version__
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "AppForked",
     "AppStatistics",
     "ArgumentError",
+    "Backoff",
     "BuildError",
     "CallTimeout",
     "CallersBusy",
@@ -78,13 +81,17 @@ __all__ = [
     "NotCallable",
     "Parameter",
     "QueueFull",
+    "Restart",
     "SharedMemory",
     "Signature",
     "Stall",
     "Stalled",
     "State",
+    "Supervised",
+    "Supervision",
     "ToolchainError",
     "UnknownExport",
     "__version__",
     "open",
+    "supervise",
 ]

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from gothreads import tickets
+from gothreads.configuration import Travels
 from gothreads.context import Context
 from gothreads.errors import (
     AppClosed,
@@ -52,7 +53,7 @@ log = logging.getLogger("gothreads")
 HOOK_SECONDS = 5.0
 
 
-class App(Life):
+class App(Travels, Life):
     """A running module. Use `gothreads.open`. All methods may be called from any thread unless they say otherwise."""
 
     model: str

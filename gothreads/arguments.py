@@ -91,6 +91,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
               "  gothreads serve ./app --model pool --instances 4\n"
               "  gothreads serve ./app --python host.py         with the Python functions that it calls\n"
               "  gothreads serve ./app --timeout 5 --limit memory=512M --limit files=100\n"
+              "  gothreads serve ./app --restart --save-every 10   a fresh instance when it has ended, with the state of 10 seconds ago at the most\n"
               "  curl -d '{\"args\": [2, 3]}' localhost:8080/api/call/add")
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no authentication)")
@@ -105,6 +106,10 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     _add_model_options(sub)
     _add_run_options(sub)
     _add_service_options(sub)
+    sub.add_argument("--while-down", choices=("wait", "fail"), default="wait",
+                     help="with --restart: calls that come while there is no instance wait for the next, up to 10 s, or are 503 at once (default: wait)")
+    sub.add_argument("--save-every", type=_seconds, metavar="S",
+                     help="with --restart: ask the module's handler `save` for its state so often; `load` of a fresh instance is given it")
     return parser
 
 
@@ -145,6 +150,11 @@ def _add_service_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stall-timeout", type=_seconds, metavar="S",
                         help="say so, with all stacks, when everything in the module has waited for each other for so many seconds")
     parser.add_argument("--on-stall", choices=("report", "exit"), default="report", help="after saying so, go on, or exit with code 2 (default: %(default)s)")
+
+
+    parser.add_argument("--restart", nargs="?", const="on-failure", choices=("on-failure", "always"),
+                        help="when the module has ended, begin again, with fresh memory, after a pause that grows from 0.1 to 30 s; also "
+                        "when it has ended by itself with exit code 0: always (alone: on-failure)")
 
 
 def parse_mount(text: str) -> Mount:

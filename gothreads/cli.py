@@ -39,7 +39,9 @@ from gothreads.host.wasi import Mount
 from gothreads.hosting import load_host
 from gothreads.life import close_all
 from gothreads.loading import LoadedModule, load
-from gothreads.opening import CALLERS, find, open_loaded
+from gothreads.opening import CALLERS, LoadedOptions, find, open_loaded
+from gothreads.restarts import Restart
+from gothreads.supervised import Supervised
 from gothreads.terminal import Handler, Terminal
 from gothreads.wasm.binary import PAGE
 
@@ -54,6 +56,8 @@ T = TypeVar("T")
 
 #: How long a signal may go unseen, in seconds.
 _SLICE_SECONDS = 0.2
+#: How long requests wait for a fresh instance, in seconds; then they are answered with 503.
+_DOWN_SECONDS = 10.0
 
 
 class _Stop(BaseException):
@@ -175,8 +179,7 @@ def _init(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    app = _open(arguments, terminal, callers=CALLERS, model=arguments.model)
-    with app:
+    with _open_or_supervise(arguments, terminal, callers=CALLERS, model=arguments.model) as app:
         if app.loaded.entry != "_start":
             if app.loaded.foreign:
                 raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its exports: gothreads call")
@@ -314,7 +317,9 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     except ModuleNotFoundError as error:
         raise GothreadsError(f"serving needs {error.name}: pip install 'gothreads[serve]'") from None
     arguments.args = arguments.rest
-    return serve(lambda: _open(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
+    if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
+        raise MisuseError("--save-every and --while-down are for a module that is begun again: add --restart")
+    return serve(lambda: _open_or_supervise(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
                  arguments.host, arguments.port, terminal, arguments.allow_host, arguments.timeout, arguments.on_timeout)
 
 
@@ -327,6 +332,35 @@ def _raise_file_limit() -> None:
 
 def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
           stdout: Writable | None = None) -> App:
+    loaded, options = _options(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout, stdout=stdout)
+    return _said_where(_aside(lambda: open_loaded(loaded, **options)), terminal)
+
+
+def _open_or_supervise(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None,
+                       callers_timeout: float | None = None) -> App | Supervised:
+    """As --restart says."""
+    if arguments.restart is None:
+        return _open(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
+    loaded, options = _options(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
+
+    def tell(restart: Restart) -> None:
+        terminal.say(str(restart))
+    return _said_where(_aside(lambda: Supervised(loaded, options, restart=arguments.restart, while_down=getattr(arguments, "while_down", "wait"),
+                                                 wait_timeout=_DOWN_SECONDS, save_every=getattr(arguments, "save_every", None), on_restart=tell)), terminal)
+
+
+_Opened = TypeVar("_Opened", App, Supervised)
+
+
+def _said_where(app: _Opened, terminal: Terminal) -> _Opened:
+    for address in app.listening:
+        terminal.say(f"listening on {address}")
+    return app
+
+
+def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
+             stdout: Writable | None = None) -> tuple[LoadedModule, LoadedOptions]:
+    """The module, and how to open it."""
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run main of a package in stock Go, it must be built as a program.
@@ -343,14 +377,11 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
     limits = parse_limits(arguments.memory, arguments.limit)
     host = load_host(arguments.python) if arguments.python else None
     _raise_file_limit()
-    app = _aside(lambda: open_loaded(loaded, args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers,
-                                     callers_timeout=callers_timeout, limits=limits, stdout=stdout,
-                                     stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
-                                     listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, model=model, host=host,
-                                     instances=getattr(arguments, "instances", None), no_calls=arguments.command is _run))
-    for address in app.listening:
-        terminal.say(f"listening on {address}")
-    return app
+    return loaded, LoadedOptions(
+        args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers, callers_timeout=callers_timeout, limits=limits, stdout=stdout,
+        stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
+        listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, model=model, host=host,
+        instances=getattr(arguments, "instances", None), no_calls=arguments.command is _run)
 
 
 def _environment(settings: Sequence[str]) -> dict[str, str]:

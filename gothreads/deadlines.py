@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from gothreads.errors import CallersBusy
+
 log = logging.getLogger("gothreads")
 
 
@@ -48,14 +50,18 @@ class Deadlines:
         self._cancelled = 0  # about how many in the heap are; they are swept out when they are most of it
 
     def after(self, seconds: float, fire: Callable[[], None]) -> Deadline:
-        """Call it so many seconds from now; after `close`, never."""
+        """Call it so many seconds from now; after `close`, never. CallersBusy when there can be no thread."""
         deadline = Deadline(time.monotonic() + seconds, fire)
         with self._changed:
             if self._closed:
                 return deadline
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="gothreads-deadlines", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="gothreads-deadlines", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    raise CallersBusy("the system has no thread left to keep a call's time with") from None
+                self._thread = thread
             heapq.heappush(self._heap, (deadline.when, next(self._number), deadline))
             if self._heap[0][2] is deadline:
                 self._changed.notify()

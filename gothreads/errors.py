@@ -33,6 +33,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound="GothreadsError")
 
 #: How many lines of a compiler's output are part of the message; and how many letters of the names that a module has.
 _SHOWN = 20
@@ -178,6 +181,13 @@ class QueueFull(MisuseError):
 
 class InternalError(GothreadsError):
     """A bug in gothreads."""
+
+
+def again(error: _Error) -> _Error:
+    """The same error, for one more caller: an exception that is raised in several threads gets the tracebacks of all."""
+    own = type(error)(*error.args)
+    own.__cause__ = error.__cause__
+    return own
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:

@@ -23,12 +23,13 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from gothreads import endings
 from gothreads.deadlines import Deadlines
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError, again
 from gothreads.handlers import Handlers
 from gothreads.host import ffi, interrupt, stack
 from gothreads.host.streams import Allowance, Input, Output, Streams, Target
@@ -63,7 +64,16 @@ def check_not_forked() -> None:
                         "(multiprocessing: the 'spawn' start method)")
 
 
+class Closes(Protocol):
+    """What ends with the process."""
+
+    def close(self) -> None: ...
+    def _forked(self) -> None: ...
+
+
 _apps: weakref.WeakSet[Life] = weakref.WeakSet()
+#: What opens apps again when they end: closed before the apps are.
+keepers: weakref.WeakSet[Closes] = weakref.WeakSet()
 
 
 class Life(ABC):
@@ -78,7 +88,8 @@ class Life(ABC):
         # Guarded by _lock; _cause and _state are also read without it: they change from None, and forward, once.
         self._cause: GothreadsError | None = None
         self._state = State.STARTING
-        self._close_wanted = self._freed = False
+        self._close_wanted = self._freed = self._launching = False
+        self._when_ended: list[Callable[[], object]] = []
         self._sweeping = threading.Lock()  # taken by the sweep, for good
         self._ready = threading.Event()  # initialised, or ended
         self._left = threading.Event()   # no thread is in the module's code
@@ -141,7 +152,7 @@ class Life(ABC):
         interrupt.watch()
         _apps.add(self)
         try:
-            self._start()
+            self._launch()
             if (seconds := self.options.limits.seconds) is not None:
                 self._deadlines.after(seconds, lambda: self._end(endings.of_time(self.loaded.name, seconds, self._streams.stderr.tail)))
             self._ready.wait()
@@ -151,6 +162,31 @@ class Life(ABC):
             self.close()
             raise
         return self
+
+    def _launch(self) -> None:
+        """Begin, unless close() came first. When it comes meanwhile, nothing is freed before this has returned:
+
+        1. under the lock, either this sees the cause, or `_launching` is set before there is one;
+        2. the sweep, which begins after the cause, looks at `_launching` before it looks for who is in: what was begun is seen.
+        """
+        with self._lock:
+            if self._cause is not None:
+                raise self._error()
+            self._launching = True
+        try:
+            self._start()
+        except ffi.Trapped as trapped:  # the end came first
+            self._trapped(trapped)
+        finally:
+            self._launching = False
+
+    def when_ended(self, tell: Callable[[], object]) -> None:
+        """`tell` is called once, as soon as there is a cause (now, if there is), on any thread, also in a signal handler: it must not wait."""
+        with self._lock:
+            if self._cause is None:
+                self._when_ended.append(tell)
+                return
+        tell()
 
     def _new_streams(self, stdin: Input, stop: Stop) -> Streams:
         out, error = self._targets
@@ -199,7 +235,7 @@ class Life(ABC):
         """
         if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
             raise MisuseError(f"drain must be a number of seconds, not below 0, not {drain!r}")
-        called = stack.inside.depth > 0 or self._messages.handlers.on_own_loop
+        called = self._is_called()
         interrupts = not called and _interrupts_us()
         inside = called or interrupts
         with self._lock:
@@ -238,6 +274,13 @@ class Life(ABC):
         if not self._done.is_set():
             log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
 
+    def _is_inside(self) -> bool:
+        """Whether what ends the app (the caller of this) cannot wait on this thread until it has."""
+        return self._is_called() or _interrupts_us()
+
+    def _is_called(self) -> bool:
+        return stack.inside.depth > 0 or self._messages.handlers.on_own_loop
+
     def __enter__(self) -> Self:
         return self
 
@@ -269,9 +312,7 @@ class Life(ABC):
         """The first cause, as an exception of the caller's own."""
         cause = self._cause
         assert cause is not None
-        own = type(cause)(*cause.args)
-        own.__cause__ = cause.__cause__
-        return own
+        return again(cause)
 
     def _end(self, cause: GothreadsError, *, here: bool = True) -> None:
         """Begin to end it, for that cause, unless it ends already. From anywhere, returns at once. With `here` no code of the module's runs on
@@ -294,6 +335,10 @@ class Life(ABC):
         for world in list(self._worlds):
             world.stop()
         self._deadlines.close()
+        with self._lock:
+            told, self._when_ended = self._when_ended, []
+        for tell in told:
+            tell()
         try:
             self._messages.end()
         except BaseException:  # what others want to be done when a call is cancelled
@@ -316,12 +361,15 @@ class Life(ABC):
         stack.inside.depth += 1  # close(), in what others want to be done at a call's end, does not wait for this thread
         self._stop_all()
         pause, begun, abandoned, stuck = 0.0005, time.monotonic(), False, 0
-        while left := self._sweep_once():
+        while True:
+            launching = self._launching  # before who is in: see _launch
+            if not (left := self._sweep_once()) and not launching:
+                break
             if time.monotonic() - begun > PATIENCE:
                 if not abandoned:
                     self._abandon_calls()
                     abandoned = True
-                stuck = stuck + 1 if left <= len(self._in_python) else 0
+                stuck = stuck + 1 if left <= len(self._in_python) and not launching else 0
                 if stuck == 2:  # who has been seen there once may be on the way out
                     self._settled.set()
             time.sleep(pause)
@@ -371,11 +419,16 @@ class Life(ABC):
 def _interrupts_us() -> bool:
     """Whether this is a signal handler that has interrupted gothreads' own code: that may hold locks, or wait for what close() would wait for.
 
-    Python runs them on the main thread, on top of what is there. The caller is close(), and what calls it in the ordinary way does not count.
+    Python runs them on the main thread, on top of what is there. What has called this is in close(), and does not count, nor does what calls that
+    in the ordinary way.
     """
     if not interrupt.on_main_thread():
         return False
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code in (Life._is_inside.__code__, Life.close.__code__):
+        called, frame = frame.f_code, frame.f_back
+        if called is Life.close.__code__:
+            break
     while frame is not None:
         folder, _, name = frame.f_code.co_filename.removeprefix(_OWN_FOLDER).partition("/")
         if frame.f_code.co_filename.startswith(_OWN_FOLDER) and ((name and folder == "host") or (not name and folder not in _FACES)) \
@@ -387,20 +440,20 @@ def _interrupts_us() -> bool:
 
 def close_all() -> None:
     """All that are open."""
-    for app in list(_apps):
+    for app in (*keepers, *_apps):
         with contextlib.suppress(Exception):  # the others must be closed all the same
             app.close()
 
 
 _OWN_FOLDER = os.path.dirname(__file__) + "/"
 #: Modules that use apps as programs do, and what calls close() besides programs.
-_FACES = frozenset({"__main__.py", "cli.py", "gotest.py", "opening.py"})
+_FACES = frozenset({"__main__.py", "cli.py", "gotest.py", "opening.py", "configuration.py", "supervised.py", "supervisor.py"})
 _ORDINARY = frozenset({Life.start.__code__, Life.__exit__.__code__, close_all.__code__})
 
 
 def _after_fork() -> None:
     _Process.forked = _Process.used
-    for app in list(_apps):
+    for app in (*keepers, *_apps):
         app._forked()
 
 

@@ -8,9 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from gothreads.app import App
 from gothreads.build.builder import Progress, Request, build
+from gothreads.configuration import Configuration
 from gothreads.errors import MisuseError, ModuleError
 from gothreads.handlers import Handler
 from gothreads.host.sockets import Rule
@@ -40,6 +42,37 @@ PathLike = str | os.PathLike[str]
 
 #: GOMAXPROCS at the most: each costs memory, and nobody has so many processors.
 MOST_PROCS = 1024
+
+
+class OpenOptions(TypedDict, total=False):
+    """What `open` takes besides the path, the model, and the Go to build with."""
+
+    args: Sequence[str]
+    env: Mapping[str, str] | None
+    mounts: Mapping[str, PathLike] | Sequence[Mount]
+    procs: int | None
+    callers: int
+    callers_timeout: float | None
+    limits: Limits | None
+    stdin: Readable | bytes | None
+    stdout: Writable | None
+    stderr: Writable | None
+    stall_timeout: float | None
+    on_stall: OnStall
+    listen: Sequence[str]
+    allow_net: Sequence[str]
+    host: Host | Functions | None
+    handlers: Mapping[str, Handler] | None
+    event_queue: int
+    loop: asyncio.AbstractEventLoop | None
+    instances: int | None
+
+
+class LoadedOptions(OpenOptions, total=False):
+    """What `open_loaded` takes besides the module."""
+
+    model: str | None
+    no_calls: bool
 
 
 def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
@@ -85,14 +118,17 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
 
     Raises BuildError, ModuleError, MisuseError before anything runs; GuestError when the module fails to start.
     """
-    loaded = find(path, model=model, go=go, progress=_say_once())
-    return open_loaded(loaded, args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
-                       stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall,
-                       listen=listen, allow_net=allow_net, host=host, handlers=handlers, event_queue=event_queue, loop=loop,
-                       instances=instances, model=model)
+    loaded = find(path, model=model, go=go, progress=say_once())
+    options = OpenOptions(args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
+                          stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall,
+                          listen=listen, allow_net=allow_net, host=host, handlers=handlers, event_queue=event_queue, loop=loop,
+                          instances=instances)
+    app = open_loaded(loaded, **options, model=model)
+    app.configuration = Configuration.of("open", path, {**options, "model": model, "go": go})
+    return app
 
 
-def _say_once() -> Progress:
+def say_once() -> Progress:
     """Progress of a build for the log: one line, when Go's standard library has to be compiled."""
     def progress(done: int, total: int) -> None:
         if done == 20:
@@ -123,14 +159,19 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
     return replace(load(built.path), name=place.resolve().name)
 
 
-def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
+def open_loaded(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
+    """Like open, for a module that was looked at before. `no_calls`: exports will not be called, so that a stall does not take a call."""
+    return started(make(loaded, **options))
+
+
+def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
                 mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
                 callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
                 stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None,
                 on_stall: OnStall = "report", listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
                 handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE,
                 loop: asyncio.AbstractEventLoop | None = None, instances: int | None = None, model: str | None = None, no_calls: bool = False) -> App:
-    """Like open, for a module that was looked at before. `no_calls`: exports will not be called, so that a stall does not take a call."""
+    """An app that is not started. It may be closed, before and while it is."""
     check_not_forked()
     _check_types(args, env, procs, callers, event_queue, instances, limits, stdin)
     if stall_timeout is not None and (isinstance(stall_timeout, bool) or not isinstance(stall_timeout, int | float) or not stall_timeout > 0):
@@ -156,7 +197,11 @@ def open_loaded(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
                       stall_timeout, on_stall, no_calls, tuple(listen), rules, given_handlers(host, handlers), event_queue, loop,
                       instances or available_processors(), given_functions(host))
-    app = (WasiThreadsApp if loaded.foreign and loaded.model == "threaded" else _APPS[model or loaded.model])(loaded, options)
+    return (WasiThreadsApp if loaded.foreign and loaded.model == "threaded" else _APPS[model or loaded.model])(loaded, options)
+
+
+def started(app: App) -> App:
+    """Start what was made. GuestError when that fails, AppClosed when it is closed meanwhile."""
     app.start()
     if app.error is not None and app.exit != 0:
         error = app.error

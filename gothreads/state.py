@@ -34,6 +34,7 @@ class State(Enum):
     EXITED = "exited"      # main returned, or os.Exit, or a panic: `exit` is the code
     FAILED = "failed"      # a trap, or a host function that raised
     CLOSED = "closed"      # close()
+    RESTARTING = "restarting"  # of what is supervised: there will be a fresh instance; calls wait for it, or fail
 
 
 @dataclass(frozen=True)

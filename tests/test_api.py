@@ -6,10 +6,11 @@ import gothreads
 from gothreads import errors
 
 PUBLIC = [
-    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "BuildError", "CallTimeout", "CallersBusy", "CompileError", "Context", "Frame",
-    "GoStatistics", "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap", "HandlerError", "Host", "HostFunctionError",
-    "InternalError", "LimitExceeded", "Limits", "MemoryAccessError", "MisuseError", "ModuleError", "Mount", "NotCallable", "Parameter", "QueueFull",
-    "SharedMemory", "Signature", "Stall", "Stalled", "State", "ToolchainError", "UnknownExport", "__version__", "open",
+    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "Backoff", "BuildError", "CallTimeout", "CallersBusy", "CompileError", "Context",
+    "Frame", "GoStatistics", "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap", "HandlerError", "Host",
+    "HostFunctionError", "InternalError", "LimitExceeded", "Limits", "MemoryAccessError", "MisuseError", "ModuleError", "Mount", "NotCallable",
+    "Parameter", "QueueFull", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Supervised", "Supervision", "ToolchainError",
+    "UnknownExport", "__version__", "open", "supervise",
 ]
 
 

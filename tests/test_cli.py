@@ -496,3 +496,28 @@ def test_sizes_that_are_none(text: str) -> None:
 def test_mounts(tmp_path: Path) -> None:
     assert (parse_mount(f"{tmp_path}:/a").read_only, parse_mount(f"{tmp_path}:/a:ro").read_only, parse_mount(f"{tmp_path}:/a:rw").read_only) == (
         False, True, False)
+
+
+def test_run_begins_again_what_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "app.go").write_text("""package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	before, _ := os.ReadFile("/d/runs")
+	os.WriteFile("/d/runs", append(before, 'x'), 0o644)
+	fmt.Println("run", len(before)+1)
+	if len(before) < 2 {
+		os.Exit(3)
+	}
+}
+""")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    code, out, said = finished("run", str(tmp_path / "app.go"), "--restart", "--mount", f"{folder}:/d")
+    assert (code, out) == (0, "run 1\nrun 2\nrun 3\n")
+    assert re.findall(r"gothreads: restart (\d), in 0\.[123] s: \S+: the module has ended: exit code 3\n", said) == ["1", "2"]
+    assert finished("run", str(tmp_path / "app.go"), "--mount", f"{folder}:/d")[:2] == (0, "run 4\n")

@@ -19,10 +19,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from gothreads.app import App
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.serve.guard import Connection, Hosts
-from gothreads.serve.web import web_app
+from gothreads.serve.web import Served, web_app
 from gothreads.terminal import Terminal
 from gothreads.tickets import OnTimeout
 
@@ -32,9 +31,9 @@ DRAIN_SECONDS = 10
 MOST_CONNECTIONS = 2048
 
 
-def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal, allowed: Sequence[str] = (), timeout: float | None = None,
+def serve(open_app: Callable[[], Served], host: str, port: int, terminal: Terminal, allowed: Sequence[str] = (), timeout: float | None = None,
           on_timeout: OnTimeout = "cancel") -> int:
-    """Serve until SIGTERM, Ctrl-C, or the module's end; the exit code is 0, or the module's.
+    """Serve until SIGTERM, Ctrl-C, or the module's end (its last, when it is supervised); the exit code is 0, or the module's.
 
     allowed: more names that it goes by. timeout, on_timeout: as for web_app.
     """
@@ -44,7 +43,7 @@ def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal,
         return _serve(open_app, lambda app: web_app(app, hosts, timeout, on_timeout), listener, address, hosts, terminal)
 
 
-def _serve(open_app: Callable[[], App], web: Callable[[App], ASGIApp], listener: socket.socket, address: Any, hosts: Hosts, terminal: Terminal) -> int:
+def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], listener: socket.socket, address: Any, hosts: Hosts, terminal: Terminal) -> int:
     with open_app() as app:
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         server = _Server(app, web(app))
@@ -57,7 +56,7 @@ def _serve(open_app: Callable[[], App], web: Callable[[App], ASGIApp], listener:
             terminal.say(f"others may be able to connect, and there is no authentication. Requests must be for {hosts}")
         server.run(sockets=[listener])
         ended = app.error
-        if isinstance(ended, GuestError):
+        if app.exit is not None and isinstance(ended, GuestError):  # a supervised module that is down has not ended
             terminal.say(ended.message)
             return ended.code
         return 0
@@ -66,7 +65,7 @@ def _serve(open_app: Callable[[], App], web: Callable[[App], ASGIApp], listener:
 class _Server(uvicorn.Server):
     """uvicorn's server, for one app."""
 
-    def __init__(self, app: App, web: ASGIApp) -> None:
+    def __init__(self, app: Served, web: ASGIApp) -> None:
         super().__init__(uvicorn.Config(web, http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
                                         limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
         self._app = app

@@ -1,7 +1,7 @@
 """HTTP in front of an app.
 
     GET  /                        a page to try it from
-    GET  /healthz                 200 while the module runs, else 503 and why
+    GET  /healthz                 200 while the module runs, else 503 and why; when it is supervised, with its restarts
     GET  /api/exports             what there is to call
     POST /api/call/{export}       {"args": […]} → {"result": …}
     POST /api/request/{handler}   the body is the payload, the reply is the body
@@ -10,8 +10,8 @@
 Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are),
 405 the wrong method, 408 too slow, 413 too large, 421 another server's name, 422 wrong arguments or an error that the handler
 returned, 500 a bug, 502 a module that does not answer as one should, 503 all callers busy, no room for an event, or the module has
-ended, 504 the call has taken longer than it may. A request whose client goes away is given up: the context of its handler, if it has
-one (guest.HandleContext), is cancelled.
+ended (with Retry-After when that is worth while), 504 the call has taken longer than it may. A request whose client goes away is given
+up: the context of its handler, if it has one (guest.HandleContext), is cancelled.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import asyncio
 import json
 import math
 from concurrent.futures import Future
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from gothreads.errors import (
 )
 from gothreads.serve.guard import Bodies, Guard, Hosts, policy
 from gothreads.state import State
+from gothreads.supervised import Supervised
 from gothreads.tickets import OnTimeout
 from gothreads.version import __version__
 
@@ -59,7 +61,11 @@ _templates = Jinja2Templates(_FOLDER)
 _POLICY = policy((_FOLDER / "index.html").read_text())
 
 
-def web_app(app: App, hosts: Hosts = Hosts(), timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> ASGIApp:
+#: What is served.
+Served = App | Supervised
+
+
+def web_app(app: Served, hosts: Hosts = Hosts(), timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> ASGIApp:
     """The ASGI application for an app, which goes by the names `hosts`. It does not close the app.
 
     timeout: of each call, in seconds; on_timeout: as for App.request.
@@ -74,13 +80,13 @@ def web_app(app: App, hosts: Hosts = Hosts(), timeout: float | None = None, on_t
             Route("/api/request/{handler:path}", faces.request, methods=["POST"]),
             Route("/api/signal/{event:path}", faces.signal, methods=["POST"]),
         ],
-        exception_handlers={GothreadsError: _gothreads_error, HTTPException: _http_error, Exception: _bug}), hosts)
+        exception_handlers={GothreadsError: faces.failed, HTTPException: _http_error, Exception: _bug}), hosts)
 
 
 class _Faces:
     """The routes."""
 
-    def __init__(self, app: App, timeout: float | None, on_timeout: OnTimeout) -> None:
+    def __init__(self, app: Served, timeout: float | None, on_timeout: OnTimeout) -> None:
         self._app, self._timeout, self._on_timeout = app, timeout, on_timeout
         self._last_handlers: list[str] = []
         self._bodies = Bodies()
@@ -89,12 +95,41 @@ class _Faces:
         return _templates.TemplateResponse(request, "index.html", {
             "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value, "version": __version__,
             "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
-            "handlers": await self._handlers(), "events": self._app.events}, headers={"Content-Security-Policy": _POLICY})
+            "handlers": await self._handlers(), "events": self._app.events,
+            "restarts": self._app.supervision().restarts if isinstance(self._app, Supervised) else None},
+            headers={"Content-Security-Policy": _POLICY})
 
     async def health(self, _request: Request) -> Response:
-        running = self._app.state is State.RUNNING
-        error = self._app.error
-        return JSONResponse({"state": self._app.state.value} | ({"error": _said(error)} if error else {}), 200 if running else 503)
+        state, error = self._app.state, self._app.error
+        body: dict[str, Any] = {"state": state.value} | ({"error": _said(error)} if error else {})
+        if isinstance(self._app, Supervised):
+            so_far = self._app.supervision()
+            cause = so_far.last_cause
+            body["supervision"] = asdict(replace(so_far, last_cause=None)) | {"last_cause": cause and _said(cause)}
+        return JSONResponse(body, 200 if state is State.RUNNING else 503, {} if state is State.RUNNING else self._retry_after())
+
+    def _retry_after(self) -> dict[str, str]:
+        """When the module is to be there again."""
+        if not isinstance(self._app, Supervised) or (seconds := self._app.supervision().next_try_seconds) is None:
+            return {}
+        return {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+    async def failed(self, _request: Request, error: Exception) -> Response:
+        """The answer for an error of gothreads."""
+        body: dict[str, Any] = {"error": _said(error)}
+        match error:
+            case UnknownExport():
+                return JSONResponse(body | {"known": list(error.known)}, 404)
+            case ArgumentError() | HandlerError():
+                return JSONResponse(body, 422)
+            case CallTimeout():
+                return JSONResponse(body, 504)
+            case CallersBusy() | QueueFull():
+                return JSONResponse(body, 503, {"Retry-After": "1"})
+            case MemoryAccessError() | InternalError():  # what it has answered with is none of its memory, or makes no sense
+                return JSONResponse(body, 502)
+            case _:  # the module has ended
+                return JSONResponse(body, 503, self._retry_after())
 
     async def exports(self, _request: Request) -> Response:
         exports = []
@@ -170,23 +205,6 @@ def _finite(value: Any) -> Any:
 
 def _is_json(reply: bytes) -> bool:
     return reply[:1] in (b"{", b"[") and reply.rstrip()[-1:] in (b"}", b"]")
-
-
-def _gothreads_error(_request: Request, error: Exception) -> Response:
-    body: dict[str, Any] = {"error": _said(error)}
-    match error:
-        case UnknownExport():
-            return JSONResponse(body | {"known": list(error.known)}, 404)
-        case ArgumentError() | HandlerError():
-            return JSONResponse(body, 422)
-        case CallTimeout():
-            return JSONResponse(body, 504)
-        case CallersBusy() | QueueFull():
-            return JSONResponse(body, 503, {"Retry-After": "1"})
-        case MemoryAccessError() | InternalError():  # what it has answered with is none of its memory, or makes no sense
-            return JSONResponse(body, 502)
-        case _:  # the module has ended
-            return JSONResponse(body, 503)
 
 
 def _said(error: Exception) -> str:

@@ -193,3 +193,45 @@ def test_a_client_that_goes_away_gives_its_request_up(patient_host: Path) -> Non
                 client.sendall(b"POST /api/request/wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
                 wait_until(lambda: counts()[0] == "1")
             wait_until(lambda: counts() == f"0 {cancelled} 0")  # noqa: B023
+def test_a_module_that_ends_is_begun_again_and_later_requests_are_answered(calls: Path) -> None:
+    with running(calls, "--restart") as server:
+        stuck = [server.begin("hang") for _ in range(3)]
+        assert server.call("panics").status_code == 503
+        assert [r.result(15).status_code for r in stuck] == [503] * 3
+        assert server.call("add", 2, 3).json() == {"result": 5}
+        assert server.call("exits", 7).status_code == 503
+        assert server.call("count").json() == {"result": 1}
+        health = server.client.get("/healthz")
+        assert health.status_code == 200
+        assert health.json()["supervision"]["by_cause"] == {"GuestPanic": 1, "GuestExit": 1}
+        assert ", running, 2 restarts ·" in server.client.get("/").text
+        server.process.send_signal(signal.SIGTERM)
+        code, said = server.end()
+        assert code == 0
+        assert re.search(r"^gothreads: restart 1, in 0\.1 s: \S+: the module has ended: panic: assignment to entry in nil map$", said, re.MULTILINE)
+        assert re.search(r"^gothreads: restart 2, in 0\.2 s: \S+: the module has ended: exit code 7$", said, re.MULTILINE)
+
+
+def test_a_module_that_leaves_with_0_ends_the_server_unless_it_is_always_to_run(calls: Path) -> None:
+    with running(calls, "--restart") as server:
+        assert server.call("exits", 0).status_code == 503
+        assert server.end()[0] == 0
+    with running(calls, "--restart", "always") as server:
+        assert server.call("exits", 0).status_code == 503
+        assert server.call("add", 2, 3).json() == {"result": 5}
+
+
+def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> None:
+    (tmp_path / "app.go").write_text('package main\n\nimport "os"\n\nfunc init() { os.Exit(4) }\n\n//go:wasmexport f\nfunc f() {}\n\nfunc main() {}\n')
+    with running(tmp_path / "app.go", "--restart") as server:
+        wait_until(lambda: server.client.get("/healthz").json()["supervision"]["restarts"] >= 3, 30)
+        health = server.client.get("/healthz")
+        assert (health.status_code, health.json()["state"]) == (503, "restarting")
+        assert int(health.headers["Retry-After"]) >= 1
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end()[0] == 0
+
+
+def test_what_is_for_restarts_needs_them(calls: Path) -> None:
+    done = subprocess.run([*GOTHREADS, "serve", str(calls), "--save-every", "3"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "gothreads: --save-every and --while-down are for a module that is begun again: add --restart\n")

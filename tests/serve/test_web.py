@@ -30,7 +30,7 @@ def shared(calls: Path) -> Iterator[gothreads.App]:
         yield running
 
 
-def talk(app: gothreads.App, conversation: Talk, **options: Any) -> None:
+def talk(app: web.Served, conversation: Talk, **options: Any) -> None:
     async def run() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(app, **options)), base_url="http://localhost") as client:
             await conversation(client)
@@ -272,3 +272,36 @@ def test_on_timeout_stop_ends_the_module() -> None:
             assert reply.status_code == 503
             assert "the call of spin was given up" in reply.json()["error"]
         talk(app, conversation, timeout=0.05, on_timeout="stop")
+def test_a_supervised_module_that_is_down_says_when_to_come_again(calls: Path) -> None:
+    with open(os.devnull, "wb") as null, gothreads.supervise(calls, stderr=null, while_down="fail", on_restart=lambda restart: None,
+                                                             backoff=gothreads.Backoff(first=100, most=100, jitter=0)) as supervised:
+        def asked(method: str, path: str) -> httpx.Response:
+            replies: list[httpx.Response] = []
+
+            async def once(client: httpx.AsyncClient) -> None:
+                replies.append(await client.request(method, path))
+            talk(supervised, once)
+            return replies[0]
+        assert asked("GET", "/healthz").json() == {"state": "running", "supervision": {
+            "restarts": 0, "by_cause": {}, "last_cause": None, "down_seconds": None, "next_try_seconds": None, "saved": None, "saved_seconds": None}}
+        assert ", running, 0 restarts ·" in asked("GET", "/").text
+        assert asked("POST", "/api/call/panics").status_code == 503
+        wait_until(lambda: supervised.supervision().next_try_seconds)
+        for method, path in (("GET", "/healthz"), ("POST", "/api/call/procs"), ("POST", "/api/request/upper")):
+            reply = asked(method, path)
+            assert reply.status_code == 503
+            assert 90 < int(reply.headers["Retry-After"]) <= 100
+            assert "panic: assignment to entry in nil map" in reply.json()["error"]
+        health = asked("GET", "/healthz").json()
+        assert (health["state"], health["supervision"]["by_cause"]) == ("restarting", {"GuestPanic": 1})
+        assert "panic" in health["supervision"]["last_cause"]
+        assert ", restarting, 1 restart ·" in asked("GET", "/").text
+
+
+def test_a_request_waits_for_the_next_instance(calls: Path) -> None:
+    with open(os.devnull, "wb") as null, gothreads.supervise(calls, stderr=null, on_restart=lambda restart: None) as supervised:
+        async def conversation(client: httpx.AsyncClient) -> None:
+            assert (await client.post("/api/call/panics")).status_code == 503
+            assert (await client.post("/api/call/add", json={"args": [2, 3]})).json() == {"result": 5}
+            assert (await client.post("/api/request/upper", content="x")).content == b"X"
+        talk(supervised, conversation)

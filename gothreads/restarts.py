@@ -1,0 +1,78 @@
+"""Restarts, as values: how long to wait before one, what is told of one, and the count of all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gothreads.errors import GothreadsError, MisuseError
+
+#: When a module that has ended is replaced: always, or unless it ended by itself with exit code 0, or somebody closed it.
+RestartWhen = Literal["on-failure", "always"]
+#: What calls do that come while there is no instance: wait for the next, or fail at once with the cause.
+WhileDown = Literal["wait", "fail"]
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How long to wait before each restart, in seconds: `first`, then `factor` times as long each time, at most `most`.
+
+    jitter: each pause is longer or shorter by up to this part of it, by chance, so that many that fell together do not rise together.
+    reset_after: an instance that ran so long was well: the next pause is `first` again.
+    """
+
+    first: float = 0.1
+    factor: float = 2.0
+    most: float = 30.0
+    jitter: float = 0.1
+    reset_after: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name, least, largest in (("first", 0, 1e6), ("factor", 1, 1e6), ("most", 0, 1e6), ("jitter", 0, 1), ("reset_after", 0, float("inf"))):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= largest:
+                raise MisuseError(f"Backoff({name}=...) must be a number from {least} to {largest:g}, not {value!r}")
+        if self.first > self.most:
+            raise MisuseError(f"Backoff: the first pause ({self.first:g} s) may not be longer than the most ({self.most:g} s)")
+
+    def pause(self, before: int) -> float:
+        """The pause after so many restarts in a row."""
+        pause = self.first
+        for _ in range(before):
+            if pause >= self.most or pause == 0 or self.factor == 1:
+                break
+            pause *= self.factor
+        return min(pause, self.most) * random.uniform(1 - self.jitter, 1 + self.jitter)
+
+
+@dataclass(frozen=True)
+class Restart:
+    """One restart, for `on_restart`: the `number`th, `pause` seconds from now. `cause`: why; None when restart() was called."""
+
+    number: int
+    cause: GothreadsError | None
+    pause: float
+
+    def __str__(self) -> str:
+        why = "restart() was called" if self.cause is None else getattr(self.cause, "message", str(self.cause))
+        return f"restart {self.number}, in {self.pause:.1f} s: {why}"
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """How it went so far. `restarts` were begun, those whose start failed among them; `by_cause` counts them: {"GuestPanic": 2, "restart()": 1}.
+
+    last_cause: why the last instance ended, or did not start. down_seconds: for how long there has been none; None while there is.
+    next_try_seconds: until the next start; 0 while it starts; None while nothing is due. saved: bytes of state that the next instance
+    would be given, from saved_seconds ago; None: there are none.
+    """
+
+    restarts: int = 0
+    by_cause: Mapping[str, int] = field(default_factory=dict)
+    last_cause: GothreadsError | None = None
+    down_seconds: float | None = None
+    next_try_seconds: float | None = None
+    saved: int | None = None
+    saved_seconds: float | None = None

@@ -1,0 +1,514 @@
+"""One instance of a module after the other: who is up, what comes after it, and the state that is carried over. Calls: supervised.py.
+
+    make ─▶ start ─▶ load ─▶ up ─▶ its end ─▶ close ─▶ pause ─▶ make …
+
+One thread, the keeper, does all of that, one after the other. Invariants:
+
+- Only the keeper puts another instance into `_instance`, and only one that has started and has loaded its state. An `_Instance` never
+  changes what it holds; what comes after it is told once.
+- `_over` changes once, from None, before what comes after the last instance is told. So a caller that finds no instance up, looks at
+  `_over`, and then waits for what comes after that instance, is told, whenever the end comes.
+- Whatever the keeper is doing, close() need not wait for it: it says `_closing` and closes what there is. Under the lock, either the
+  keeper sees `_closing` before it starts what it has made, or close() sees what it starts. Of what is started and of what is up, close()
+  sees one: the next instance is put in place before `_opening` is emptied.
+
+A call meets the end of its instance in one of these ways. It is never made twice: whether it had an effect, nobody knows.
+
+1. It takes the app, and is in the module when that ends: it fails with the cause, as in any app.
+2. It takes the app, which ends before the call has begun: the app refuses it with the cause. To the caller this is the same as 1.
+3. It finds the app ended, before or after the keeper has noticed: it waits for the next instance, or fails, as it was chosen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gothreads.app import App
+from gothreads.deadlines import Deadlines
+from gothreads.endings import words
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, HandlerError, InternalError, MisuseError, again
+from gothreads.life import CLOSE_SECONDS, keepers
+from gothreads.loading import LoadedModule
+from gothreads.opening import LoadedOptions, make, started
+from gothreads.restarts import Backoff, Restart, RestartWhen, Supervision
+from gothreads.state import Options, State
+
+log = logging.getLogger("gothreads")
+
+#: How long a fresh instance is waited for to register the handlers that the one before it had, in seconds: `load`, and the others.
+_LOAD_SECONDS, _READY_SECONDS = 5.0, 1.0
+
+_Tell = Callable[[], object]
+
+
+class _After:
+    """What comes after an instance. From any thread, also in a signal handler."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._told = False
+        self._waiting: dict[object, _Tell] = {}
+
+    def when(self, tell: _Tell) -> Callable[[], object]:
+        """`tell` is called once, when it is known; now, if it is. What is returned calls that off."""
+        key = object()
+        with self._lock:
+            told = self._told
+            if not told:
+                self._waiting[key] = tell
+        if told:
+            tell()
+        return lambda: self._waiting.pop(key, None)
+
+    def tell(self) -> None:
+        with self._lock:
+            self._told = True
+            waiting, self._waiting = list(self._waiting.values()), {}
+        for tell in waiting:
+            tell()
+
+
+class _Instance:
+    """`app`: None when the first did not start. `retired`: it is to be replaced, though it runs. `begun`: when it was put in place."""
+
+    def __init__(self, app: App | None, begun: float = 0.0) -> None:
+        self.app, self.begun = app, begun
+        self.retired = False
+        self.after = _After()
+
+    @property
+    def up(self) -> App | None:
+        """The app, if it takes calls."""
+        app = self.app
+        return app if app is not None and not self.retired and app.state is State.RUNNING else None
+
+
+# What the keeper is told.
+
+@dataclass(frozen=True)
+class _Ended:
+    app: App
+
+
+@dataclass(frozen=True)
+class _Saved:
+    app: App
+    future: Future[bytes | None]
+
+
+@dataclass(frozen=True)
+class _Replace:
+    """restart() was called. `close` are options of App.close. `until` is when the caller gives up."""
+
+    done: Future[None]
+    until: float | None
+    close: dict[str, Any]
+
+
+class Supervisor:
+    """See above. All methods may be called from any thread."""
+
+    def __init__(self, loaded: LoadedModule, options: LoadedOptions, when: RestartWhen, backoff: Backoff, most_restarts: int | None,
+                 save_every: float | None, on_restart: Callable[[Restart], object] | None) -> None:
+        self._loaded, self._settings, self._when, self._backoff = loaded, options, when, backoff
+        self._most_restarts, self._save_every, self._on_restart = most_restarts, save_every, on_restart
+        self.loaded = loaded.without_code()
+        self.model = options.get("model") or loaded.model
+        self.options: Options  # what each instance is opened with
+        # SimpleQueue's put may be called in the middle of itself, by a signal handler.
+        self._commands: queue.SimpleQueue[_Ended | _Saved | _Replace | None] = queue.SimpleQueue()
+        self._deadlines = Deadlines()
+        self._lock = threading.RLock()  # a signal handler may call close() in the middle of close()
+        # Guarded by _lock. The other words are written by the keeper alone (before it runs, by the constructor).
+        self._closing = False
+        self._opening: App | None = None
+        self._over: GothreadsError | None = None
+        self._ended = threading.Event()  # `_over` is known
+        self._instance = _Instance(None)
+        self._down: GothreadsError | None = None  # why there is no instance, once the keeper has noticed
+        self._record = Supervision()
+        self._row = 0                             # restarts without an instance between that ran for long
+        self._down_since: float | None = None
+        self._next_try: float | None = None
+        self._state: bytes | None = None          # what `save` gave last
+        self._state_since = 0.0
+        self._suspect = False                     # the last instance that was given it did not start
+        self._asked: list[_Replace] = []          # calls of restart() that the next instance answers
+        self._answered: set[str] = set()          # handlers that have been there (callers add to it)
+        self._keeper: threading.Thread | None = None
+        first = self._open(first=True)
+        keepers.add(self)
+        self._keeper = threading.Thread(target=self._run, args=(first,), name="gothreads-keeper", daemon=True)
+        try:
+            self._keeper.start()
+        except BaseException:
+            if isinstance(first, App):
+                first.close()
+            raise
+
+    # Looking.
+
+    @property
+    def app(self) -> App | None:
+        """The instance that takes calls now, if there is one. It may end at any time; what is called through it is not supervised."""
+        return self._instance.up
+
+    @property
+    def state(self) -> State:
+        """RESTARTING while there is no instance, and one is to come."""
+        if (over := self._over) is not None:
+            return State.CLOSED if isinstance(over, AppClosed | AppForked) else State.EXITED if isinstance(over, GuestExit) else State.FAILED
+        return State.RUNNING if self._instance.up else State.RESTARTING
+
+    @property
+    def exit(self) -> int | None:
+        """The exit code of the last instance, when there is no other after it."""
+        return self._over.code if isinstance(self._over, GuestError) else None
+
+    @property
+    def error(self) -> GothreadsError | None:
+        """Why there is no instance, or no more; None while there is one."""
+        return None if self._over is None and self._instance.up else self._why()
+
+    def supervision(self) -> Supervision:
+        """How it went so far."""
+        now, down, next_try, state = time.monotonic(), self._down_since, self._next_try, self._state
+        return replace(self._record, down_seconds=None if down is None else now - down,
+                       next_try_seconds=None if next_try is None or self._over is not None else max(0.0, next_try - now),
+                       saved=None if state is None else len(state), saved_seconds=None if state is None else now - self._state_since)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until there will be no other instance; returns the exit code of the last (0 when this was closed).
+
+        TimeoutError after so many seconds; the error when it ended by a trap or because of a host function.
+        """
+        # In slices: Python can miss a signal that comes just before a wait without end begins.
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._ended.wait(0.2 if deadline is None else max(0.0, min(0.2, deadline - time.monotonic()))):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{self.loaded.name} is still supervised after {timeout:g} s")
+        if isinstance(self._over, GuestExit):
+            return self._over.code
+        if isinstance(self._over, AppClosed | AppForked):
+            return 0
+        raise self._why()
+
+    def _why(self) -> GothreadsError:
+        """Why there is no instance."""
+        instance = self._instance
+        if (cause := self._over or self._down) is not None:
+            return again(cause)
+        if not instance.retired and instance.app is not None and (error := instance.app.error) is not None:
+            return error  # the keeper has not noticed
+        return self._replaced()
+
+    def _replaced(self) -> AppClosed:
+        return AppClosed(f"{self.loaded.name}: the module was being replaced: restart() was called")
+
+    # Commands.
+
+    def restart(self, timeout: float | None = None, **close: Any) -> None:
+        """Replace a healthy instance, and return when the fresh one takes calls. Calls that come meanwhile wait, or fail.
+
+        If the module carries state, it is asked for it first; when it does not give it within `timeout` seconds (TimeoutError) or refuses
+        (HandlerError), it stays. TimeoutError also when the fresh one takes longer; the cause when it does not start: then it is tried
+        again as ever. Calls in flight fail with AppClosed. `close` are options of App.close. While the module is down: do not wait any longer.
+        """
+        if threading.current_thread() is self._keeper:
+            raise MisuseError("restart() cannot be called by on_restart, which the next instance waits for")
+        asked = _Replace(Future(), None if timeout is None else time.monotonic() + timeout, close)
+        self._commands.put(asked)
+        if self._over is not None:  # after putting it: either this sees the end, or the keeper, which sets _over first, sees what was put
+            raise self._why()
+        try:
+            asked.done.result(timeout)
+        except TimeoutError:
+            raise TimeoutError(f"{self.loaded.name}: not replaced after {timeout:g} s") from None
+
+    def close(self, **options: Any) -> None:
+        """End the module, and its supervision; free everything. `options` are those of App.close. Calls in flight, and those that wait, get AppClosed.
+
+        May be called twice, from anywhere, and at any time: while the module is down, or starts, without end. From inside one of
+        the module's calls, from on_restart, or a signal handler that has interrupted one, it returns at once, and the rest happens behind it.
+        """
+        with self._lock:
+            self._closing = True
+            apps = {app for app in (self._opening, self._instance.app) if app is not None}
+        inside = threading.current_thread() is self._keeper or any(app._is_inside() for app in apps)
+        self._finish(AppClosed(f"{self.loaded.name}: the app was closed"))
+        self._commands.put(None)
+        for app in apps:
+            app.close(**options)
+        if not inside and self._keeper is not None:
+            self._keeper.join(CLOSE_SECONDS)
+            if self._keeper.is_alive():
+                log.warning("%s: supervision has not ended yet: it waits for on_restart, or compiles", self.loaded.name)
+
+    def _forked(self) -> None:
+        """In the child of a fork: the keeper is not here."""
+        self._lock, self._commands = threading.RLock(), queue.SimpleQueue()
+        self._instance, self._keeper = _Instance(None), None
+        self._over = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
+        self._ended = threading.Event()
+        self._ended.set()
+
+    # The keeper.
+
+    def _run(self, opened: App | GothreadsError) -> None:
+        try:
+            while not self._closing:
+                cause: GothreadsError | None
+                if isinstance(opened, App):
+                    cause = self._watch(opened)
+                    self._went_down(cause or self._replaced())
+                    if time.monotonic() - self._instance.begun >= self._backoff.reset_after:
+                        self._row = 0
+                else:
+                    cause = opened
+                if self._closing or not self._begin_restart(cause):
+                    break
+                opened = self._open()
+        except BaseException as error:  # nobody may wait for ever
+            log.exception("%s: supervision has failed", self.loaded.name)
+            self._finish(InternalError(f"{self.loaded.name}: supervision has failed: {words(error)}"))
+        finally:
+            self._finish(AppClosed(f"{self.loaded.name}: the app was closed"))
+            if (app := self._instance.app) is not None:
+                app.close()
+            self._answer(self._why())
+
+    def _watch(self, app: App) -> GothreadsError | None:
+        """Until it has ended, of which this is the cause, and is freed; or until it is closed to be replaced."""
+        app.when_ended(lambda: self._commands.put(_Ended(app)))
+        next_save = self._after_saving()
+        while True:
+            try:
+                command = self._commands.get(timeout=None if next_save is None else max(0.0, next_save - time.monotonic()))
+            except queue.Empty:
+                next_save = None  # until it is done
+                self._begin_save(app)
+                continue
+            match command:
+                case _Ended(ended) if ended is app:
+                    app.close()
+                    return app.error
+                case _Saved(saved, future) if saved is app:
+                    self._keep(future)
+                    next_save = self._after_saving()
+                case _Replace():
+                    if self._retire(app, command):
+                        app.close(**command.close)
+                        return None
+                case None:
+                    return AppClosed("")
+
+    def _begin_restart(self, cause: GothreadsError | None) -> bool:
+        """Count the restart, tell of it, and wait. False: there is none. `cause` is None when it is planned."""
+        pause = 0.0
+        if cause is not None:
+            clean = isinstance(cause, AppClosed) or (isinstance(cause, GuestExit) and cause.code == 0)
+            if (clean and self._when == "on-failure") or (self._most_restarts is not None and self._row >= self._most_restarts):
+                self._record = replace(self._record, last_cause=cause)
+                self._finish(cause)
+                return False
+            pause = self._backoff.pause(self._row)
+            self._row += 1
+        kind = "restart()" if cause is None else type(cause.__cause__ if type(cause) is GothreadsError and cause.__cause__ else cause).__name__
+        counts = self._record.by_cause
+        self._record = replace(self._record, restarts=self._record.restarts + 1, by_cause={**counts, kind: counts.get(kind, 0) + 1},
+                               last_cause=cause or self._record.last_cause)
+        self._next_try = time.monotonic() + pause
+        self._tell(Restart(self._record.restarts, cause, pause))
+        return self._pause()
+
+    def _went_down(self, cause: GothreadsError) -> None:
+        self._down = cause
+        self._down_since = self._down_since or time.monotonic()
+
+    def _tell(self, restart: Restart) -> None:
+        if self._on_restart is None:
+            log.log(logging.INFO if restart.cause is None else logging.WARNING, "%s: %s", self.loaded.name, restart)
+            return
+        try:
+            self._on_restart(restart)
+        except BaseException:  # SystemExit would end the keeper, and tell nobody
+            log.exception("%s: on_restart failed", self.loaded.name)
+
+    def _pause(self) -> bool:
+        """Wait until the next try, or restart(). False: closed."""
+        while not self._closing:
+            left = (self._next_try or 0.0) - time.monotonic()
+            if left <= 0 or self._asked:
+                return True
+            with contextlib.suppress(queue.Empty):
+                command = self._commands.get(timeout=left)
+                if isinstance(command, _Replace):
+                    self._asked.append(command)
+        return False
+
+    def _open(self, *, first: bool = False) -> App | GothreadsError:
+        """A fresh instance, which takes calls from now on; or why there is none."""
+        self._next_try = time.monotonic()
+        if not first:
+            self._take_commands()
+        state = None if self._suspect else self._state
+        loading = False
+        try:
+            app = make(self._loaded, **self._settings)
+            self.options = app.options
+            with self._lock:
+                self._opening, closing = app, self._closing
+            if closing:
+                app.close()
+                return AppClosed(f"{self.loaded.name}: the app was closed")
+            try:
+                started(app)
+                if app.state is State.RUNNING and not first:
+                    loading = state is not None
+                    self._make_ready(app, state)
+                    loading = False
+            except BaseException:
+                app.close()
+                raise
+        except Exception as error:
+            if first and not isinstance(error, GuestError):
+                raise
+            if isinstance(error, GothreadsError):
+                cause = error
+            else:
+                cause = GothreadsError(f"{self.loaded.name}: cannot be opened again: {words(error)}")
+                cause.__cause__ = error
+            # Its state may be to blame: so the next is tried without. If that does not start either, the state is not: it is tried again.
+            self._suspect = loading
+            self._opening = None
+            self._went_down(cause)
+            self._answer(cause)
+            return cause
+        if state is None and self._suspect:
+            log.warning("%s: the state (%d bytes) is dropped: the module did not start with it, and does without", self.loaded.name, len(self._state or b""))
+            self._state, self._suspect = None, False
+        if len(listening := app.listening) == len(self._settings.get("listen", ())):
+            self._settings["listen"] = listening  # a port that was to be any stays the same
+        self._put(app, time.monotonic())
+        self._answer(None)
+        return app
+
+    def _put(self, app: App, begun: float) -> None:
+        """Give calls to an app."""
+        before, self._instance = self._instance, _Instance(app, begun)
+        self._down = self._down_since = self._next_try = None
+        self._opening = None
+        before.after.tell()
+
+    def _take_commands(self) -> None:
+        """What came before now: restart() is what the next instance does, and the rest is of the last one."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if isinstance(command := self._commands.get_nowait(), _Replace):
+                    self._asked.append(command)
+
+    def _answer(self, error: GothreadsError | None) -> None:
+        """What restart() waits for has come, or not."""
+        if self._over is not None:
+            self._take_commands()
+        asked, self._asked = self._asked, []
+        for one in asked:
+            if error is None:
+                one.done.set_result(None)
+            else:
+                one.done.set_exception(again(error))
+
+    def _finish(self, cause: GothreadsError) -> None:
+        """There is no other instance from now on, and this is why. The first cause counts."""
+        with self._lock:
+            if self._over is not None:
+                return
+            self._over = cause
+        self._ended.set()
+        self._deadlines.close()
+        self._instance.after.tell()
+
+    # State.
+
+    def _after_saving(self) -> float | None:
+        """When to ask for the state next."""
+        return None if self._save_every is None else time.monotonic() + self._save_every
+
+    def _begin_save(self, app: App) -> None:
+        asked = _ask_for_state(app)
+        asked.add_done_callback(lambda future: self._commands.put(_Saved(app, future)))
+
+    def _keep(self, future: Future[bytes | None]) -> None:
+        """The state that a module gave; else that of before stays."""
+        try:
+            state = future.result()
+        except (GothreadsError, CancelledError) as error:
+            if not isinstance(error, GuestError | AppClosed):  # its end is told otherwise
+                log.warning("%s: its state is not saved: %s", self.loaded.name, error)
+            return
+        if state is not None:
+            self._state, self._state_since, self._suspect = state, time.monotonic(), False
+
+    def _retire(self, app: App, asked: _Replace) -> bool:
+        """Let no call in any more, and take the state. False: it does not give it, and stays; or it has ended by itself."""
+        self._instance.retired = True
+        try:
+            state = _ask_for_state(app).result(None if asked.until is None else asked.until - time.monotonic())
+        except (GothreadsError, TimeoutError) as error:
+            if app.state is State.RUNNING:
+                asked.done.set_exception(error)
+                self._put(app, self._instance.begun)
+            else:
+                self._asked.append(asked)
+            return False
+        if state is not None:
+            self._state, self._state_since, self._suspect = state, time.monotonic(), False
+        self._asked.append(asked)
+        return True
+
+    def _make_ready(self, app: App, state: bytes | None) -> None:
+        """Wait for the handlers that there were, which main may register; and hand over the state. Any error: it is not ready."""
+        self._wait_for(app, set(self._answered), _READY_SECONDS)
+        if state is not None and not self._wait_for(app, {"load"}, _LOAD_SECONDS):
+            raise HandlerError(f"{self.loaded.name}: the module has saved state, but has no handler `load` {_LOAD_SECONDS:g} s after it has started")
+        if state is not None:
+            app.submit_request("load", state).result()
+
+    def _wait_for(self, app: App, names: set[str], seconds: float) -> bool:
+        """Whether the module has handlers of these names, in time. Those that it has not are not waited for again."""
+        if not names:
+            return True
+        deadline, pause = time.monotonic() + seconds, 0.001
+        while True:
+            try:
+                missing = names - set(app._submit(app._handlers).result(max(0.0, deadline - time.monotonic())))
+            except TimeoutError:
+                missing = names
+            if not missing:
+                return True
+            if time.monotonic() >= deadline or self.model != "threaded":  # in the other models, nothing goes on by itself
+                self._answered -= missing
+                return False
+            time.sleep(pause)  # nothing tells when a handler is registered
+            pause = min(pause * 1.5, 0.05)
+
+
+def _ask_for_state(app: App) -> Future[bytes | None]:
+    """What the module's `save` gives; None when it has not both `save` and `load`."""
+    def ask() -> bytes | None:
+        return app._request("save", b"") if app.loaded.has_handlers and {"save", "load"} <= set(app._handlers()) else None
+    future: Future[bytes | None]
+    try:
+        future = app._submit(ask)
+    except GothreadsError as error:
+        future = Future()
+        future.set_exception(error)
+    return future
