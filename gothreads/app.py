@@ -332,6 +332,10 @@ class App(Travels, Life):
             finally:
                 queue.no_matter(tell)
 
+    async def close_async(self, *, drain: float | None = None) -> None:
+        """Like close, without blocking the event loop: a coroutine of it may be a handler that the module's hook `stop` waits for."""
+        await asyncio.to_thread(self.close, drain=drain)
+
     def wait_idle(self, timeout: float | None = None) -> None:
         """Return when every goroutine waits: for a call, an event, a reply, a peer, a timer; and all events have been received.
 

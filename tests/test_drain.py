@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from concurrent.futures import Future
@@ -131,3 +132,20 @@ def test_what_is_no_time_is_said_and_nothing_closes(drain: Any) -> None:
         with pytest.raises(gothreads.MisuseError, match="drain must be a number of seconds"):
             app.close(drain=drain)
         assert app.exports.add(1, 2) == 3
+
+
+def test_close_async_leaves_the_loop_to_those_that_the_end_waits_for() -> None:
+    """The app's handlers are on this loop, and a call in flight waits for one."""
+    async def later(payload: bytes) -> bytes:
+        await asyncio.sleep(0.05)
+        return payload
+
+    async def run() -> None:
+        app = opened("talk", handlers={"later": later}, loop=asyncio.get_running_loop())
+        asking = asyncio.ensure_future(app.request_async("call", "later x"))
+        while not app._messages.outstanding:
+            await asyncio.sleep(0.001)
+        await app.close_async(drain=30)
+        assert await asking == b"x"
+        assert app.state is State.CLOSED
+    asyncio.run(run())
