@@ -78,8 +78,12 @@ def _check(restart: object, backoff: object, while_down: object, wait_timeout: o
         raise MisuseError(f"most_restarts must be an int of at least 0, not {most_restarts!r}")
     if on_restart is not None and not callable(on_restart):
         raise MisuseError(f"on_restart must be a function, not {on_restart!r}")
+    _check_carries(save_every, model)
+
+
+def _check_carries(save_every: object, model: object) -> None:
     if save_every is not None and model == "pool":
-        raise MisuseError("save_every is not for the model \"pool\": its instances share nothing, so there is no state of the module to save")
+        raise MisuseError('save_every is not for the model "pool": its instances share nothing, so there is no state of the module to save')
 
 
 class Supervised(Travels, Supervisor):
@@ -92,6 +96,7 @@ class Supervised(Travels, Supervisor):
     def __init__(self, loaded: LoadedModule, options: LoadedOptions, *, restart: RestartWhen = "on-failure", backoff: Backoff | None = None,
                  while_down: WhileDown = "wait", wait_timeout: float | None = None, most_restarts: int | None = None,
                  save_every: float | None = None, on_restart: Callable[[Restart], object] | None = None) -> None:
+        _check_carries(save_every, options.get("model"))
         self._while_down, self._wait_timeout = while_down, wait_timeout
         #: The functions that the module exports: `supervised.exports.add(2, 3)`.
         self.exports = Exports({export.name: _SupervisedFunction(export, self) for export in loaded.exports})

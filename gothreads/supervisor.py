@@ -502,9 +502,10 @@ class Supervisor:
 
 
 def _ask_for_state(app: App) -> Future[bytes | None]:
-    """What the module's `save` gives; None when it has not both `save` and `load`."""
+    """What the module's `save` gives; None when it has not both `save` and `load`, or is many instances with a state each."""
     def ask() -> bytes | None:
-        return app._request("save", b"") if app.loaded.has_handlers and {"save", "load"} <= set(app._handlers()) else None
+        carries = app.model != "pool" and app.loaded.has_handlers and {"save", "load"} <= set(app._handlers())
+        return app._request("save", b"") if carries else None
     future: Future[bytes | None]
     try:
         future = app._submit(ask)

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import random
+import signal
 import subprocess
 import sys
 import textwrap
@@ -411,6 +412,20 @@ def test_a_planned_restart_takes_the_state_along(model: str, nothing_left: None)
         assert supervised.supervision().by_cause == {"restart()": 1}
 
 
+def test_a_pool_replaces_its_instances_itself_and_carries_no_state(nothing_left: None) -> None:
+    with kept(model="pool", instances=2) as supervised:
+        with pytest.raises(gothreads.GuestPanic):
+            supervised.exports.crash()
+        assert supervised.supervision().restarts == 0
+        before = supervised.app
+        for _ in range(4):
+            supervised.exports.add(5)
+        supervised.restart()
+        assert supervised.app is not before
+        assert [supervised.exports.hasloaded() for _ in range(4)] == [False] * 4
+        assert supervised.supervision().saved is None
+
+
 def test_restarts_that_are_asked_for_at_once_are_one_or_a_few_and_all_are_answered() -> None:
     with kept() as supervised:
         wait_until(lambda: "load" in supervised.handlers())
@@ -591,6 +606,27 @@ def test_a_child_of_fork_is_told_and_a_process_ends_with_what_it_left_open() -> 
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+@pytest.mark.parametrize("where", ["in a call", "waiting"])
+def test_ctrl_c_ends_a_call_and_a_wait(where: str) -> None:
+    program = textwrap.dedent(f"""
+        import gothreads, tests.test_supervise as t
+        with t.kept(backoff=t.NEVER) as supervised:
+            if {where == "waiting"}:
+                t.down(supervised)
+            print("now", flush=True)
+            supervised.exports.hang()
+    """)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "now\n"
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert time.monotonic() - begin < 10
+    assert process.returncode == -signal.SIGINT
+    assert said.rstrip().endswith("KeyboardInterrupt")
 
 
 # Everybody at once.
