@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import signal
 import socket
 import threading
@@ -19,21 +20,23 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gothreads.app import App
+from gothreads.arguments import DRAIN_SECONDS
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.serve.web import web_app
 from gothreads.terminal import Terminal
 from gothreads.tickets import OnTimeout
 
-#: How long requests in flight may take after SIGTERM or Ctrl-C, in seconds; then they get 503.
-DRAIN_SECONDS = 10
 
+def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal, timeout: float | None = None, on_timeout: OnTimeout = "cancel",
+          drain: float = DRAIN_SECONDS) -> int:
+    """Serve until SIGTERM, Ctrl-C, or the module's end; the exit code is 0, or the module's. `timeout`, `on_timeout` as for web_app.
 
-def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> int:
-    """Serve until SIGTERM, Ctrl-C, or the module's end; the exit code is 0, or the module's. `timeout`, `on_timeout` as for web_app."""
+    drain: how long requests in flight may take after a signal, in seconds; then they get 503.
+    """
     with _listen(host, port) as listener, open_app() as app:
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        server = _Server(app, web_app(app, timeout, on_timeout))
+        server = _Server(app, web_app(app, timeout, on_timeout), terminal, drain)
         # From here on a signal drains: before uvicorn has its handlers in place, and after it has taken them away.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
@@ -42,7 +45,7 @@ def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal,
         server.run(sockets=[listener])
         ended = app.error
         if isinstance(ended, GuestError):
-            terminal.say(ended.message)
+            terminal.say(ended.headline)
             return ended.code
         return 0
 
@@ -50,9 +53,9 @@ def serve(open_app: Callable[[], App], host: str, port: int, terminal: Terminal,
 class _Server(uvicorn.Server):
     """uvicorn's server, for one app."""
 
-    def __init__(self, app: App, web: Starlette) -> None:
-        super().__init__(uvicorn.Config(web, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
-        self._app = app
+    def __init__(self, app: App, web: Starlette, terminal: Terminal, drain: float) -> None:
+        super().__init__(uvicorn.Config(web, log_level="warning", access_log=False, timeout_graceful_shutdown=math.ceil(drain) + 5))
+        self._app, self._terminal, self._drain = app, terminal, drain
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the next ends. Unlike uvicorn's, none is raised again at the end."""
@@ -67,7 +70,10 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        late = asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._close_app)
+        if self._drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
+            requests = "1 request" if waiting == 1 else f"{waiting} requests"
+            self._terminal.say(f"ending: waits up to {self._drain:g} s for {requests} (Ctrl-C again: at once)")
+        late = asyncio.get_running_loop().call_later(self._drain, self._close_app)
         await super().shutdown(sockets)
         late.cancel()
 

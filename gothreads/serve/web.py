@@ -7,10 +7,10 @@
     POST /api/request/{handler}   the body is the payload, the reply is the body
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
 
-Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are),
-405 the wrong method, 413 too large, 422 wrong arguments or an error that the handler returned, 503 all callers busy, no room
-for an event, or the module has ended, 504 the call has taken longer than it may. A request whose client goes away is given up: the
-context of its handler, if it has one (guest.HandleContext), is cancelled.
+Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are)
+or nothing of the kind in this module, 405 the wrong method, 413 too large, 422 wrong arguments or an error that the handler returned,
+503 all callers busy, no room for an event, or the module has ended, 504 the call has taken longer than it may. A request whose client
+goes away is given up: the context of its handler, if it has one (guest.HandleContext), is cancelled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from gothreads.app import App
-from gothreads.errors import ArgumentError, CallersBusy, CallTimeout, GothreadsError, HandlerError, QueueFull, UnknownExport, unknown
+from gothreads.errors import ArgumentError, CallersBusy, CallTimeout, GothreadsError, HandlerError, NotCallable, QueueFull, UnknownExport, unknown
 from gothreads.state import State
 from gothreads.tickets import OnTimeout
 from gothreads.version import __version__
@@ -74,7 +74,7 @@ class _Faces:
     async def health(self, _request: Request) -> Response:
         running = self._app.state is State.RUNNING
         error = self._app.error
-        return JSONResponse({"state": self._app.state.value} | ({"error": str(error)} if error else {}), 200 if running else 503)
+        return JSONResponse({"state": self._app.state.value} | ({"error": _message(error)} if error else {}), 200 if running else 503)
 
     async def exports(self, _request: Request) -> Response:
         exports = []
@@ -173,11 +173,18 @@ def _is_json(reply: bytes) -> bool:
     return reply[:1] in (b"{", b"[") and reply.rstrip()[-1:] in (b"}", b"]")
 
 
+def _message(error: Exception) -> str:
+    """What went wrong, without the module's last words and this machine's files, which are no client's business."""
+    return str(getattr(error, "message", error))
+
+
 def _gothreads_error(_request: Request, error: Exception) -> Response:
-    body: dict[str, Any] = {"error": error.message if hasattr(error, "message") else str(error)}
+    body: dict[str, Any] = {"error": _message(error)}
     match error:
         case UnknownExport():
             return JSONResponse(body | {"known": list(error.known)}, 404)
+        case NotCallable():
+            return JSONResponse(body, 404)
         case ArgumentError() | HandlerError():
             return JSONResponse(body, 422)
         case CallTimeout():
