@@ -179,9 +179,11 @@ class App(Travels, Life):
     def request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> bytes:
         """Call a handler that the module has registered by name: bytes in, bytes out.
 
-        HandlerError when it returns an error, UnknownExport when there is no handler of that name; CallTimeout after `timeout` seconds.
+        HandlerError when it returns an error, UnknownExport when there is no handler of that name, NotCallable when the module is not Go's,
+        CallTimeout after `timeout` seconds.
         on_timeout: as for submit; or "cancel": the context of a handler that has one (guest.HandleContext) is cancelled, any other goes on.
         """
+        self._check_go("handlers")
         data = bytes_of(payload)
         if timeout is None:
             tickets.checked(timeout, on_timeout, request=True)
@@ -190,6 +192,7 @@ class App(Travels, Life):
 
     def submit_request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> Future[bytes]:
         """Like request, on a thread of the app's. Cancelling the future gives the request up, as a timeout does."""
+        self._check_go("handlers")
         return self._waited_request(handler, bytes_of(payload), timeout, on_timeout).future
 
     async def request_async(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> bytes:
@@ -280,6 +283,9 @@ class App(Travels, Life):
             raise MisuseError(f'full must be "wait", "drop" or "raise", not {full!r}')
         if self._cause is not None:
             raise self._error()
+        self._check_go("events")
+        if not self.loaded.has_messages:
+            raise NotCallable(f"{self.loaded.name}: the module does not import gothreads/guest, so it receives no events")
         data = bytes_of(payload)
         frame = framed(data)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -294,7 +300,8 @@ class App(Travels, Life):
             if self._cause is not None:
                 raise self._error()
             if full != "drop":
-                raise QueueFull(f"{self.loaded.name}: no room for an event {name!r}: the module does not take them so fast")
+                raise QueueFull(f"{self.loaded.name}: no room for an event {name!r}: the module does not take them so fast. "
+                                "Raise `event_queue`, or send less at once")
         return sent
 
     @staticmethod
@@ -341,6 +348,7 @@ class App(Travels, Life):
 
         In stock Go, which stands still between calls, it runs the module until then. TimeoutError after so many seconds.
         """
+        self._check_go("goroutines")
         try:
             self._wait_idle(timeout)
         except TimeoutError:
@@ -386,6 +394,11 @@ class App(Travels, Life):
         """NotCallable when this thread initialises the module's packages: it would wait for itself."""
         if stack.inside.starting is self and self._state is State.STARTING:
             raise self._too_early()
+
+    def _check_go(self, what: str) -> None:
+        """NotCallable when the module is not Go's, which alone has them."""
+        if self.loaded.foreign:
+            raise NotCallable(f"{self.loaded.name}: the module was not built from Go, so it has no {what}")
 
     def _too_early(self) -> NotCallable:
         return NotCallable(f"{self.loaded.name}: a Python function that is called while Go's packages are initialised cannot call exports yet")
@@ -447,6 +460,7 @@ class App(Travels, Life):
 
         TimeoutError when Go does not answer within so many seconds: a loop that cannot be preempted holds all of its processors.
         """
+        self._check_go("goroutines")
         return self._goroutines(timeout)
 
     # Hooks.

@@ -17,8 +17,22 @@ from gothreads.terminal import Terminal
 from gothreads.version import __version__
 from gothreads.wasm.metadata import BUILD_MODES, MODELS
 
+#: How long requests in flight may take after SIGTERM or Ctrl-C, in seconds, unless told otherwise.
+DRAIN_SECONDS = 10.0
+
 #: Runs a command; returns the exit code.
 Command = Callable[[argparse.Namespace, Terminal], int]
+
+#: What the commands exit with.
+EXIT_CODES = """exit codes:
+  0        all went well
+  1        a mistake, said on standard error; or a handler returned an error
+  2        the command line is wrong; or the module panicked
+  124      out of time (--timeout, --limit seconds=N)
+  130, 143 Ctrl-C, SIGTERM (of serve: 0)
+  134      the module trapped, or a Python function that it called raised
+  153      it wrote more than it may (--limit output=N)
+  others   the module's own: os.Exit"""
 
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -26,7 +40,8 @@ _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     """The parser for the commands. What runs one is in `command` of what it parses, its own parser in `parser`."""
     parser = argparse.ArgumentParser(prog="gothreads", allow_abbrev=False, description="Ordinary Go, compiled to WebAssembly, on many threads.",
-                                     epilog="gothreads COMMAND --help has examples.")
+                                     epilog=f"{EXIT_CODES}\n\ngothreads COMMAND --help has examples.",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"gothreads {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     commands.add_parser("test", help="go test, on threads", add_help=False)
@@ -56,7 +71,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("folder", nargs="?", default=".", metavar="FOLDER")
     sub.add_argument("--go", metavar="PATH", help="the go command to use")
 
-    sub = add("run", "run a module's main; the exit code is the module's",
+    sub = add("run", "run a module's main to its end; the exit code is the module's (a module that is there to be called: serve, call)",
               "  gothreads run app.wasm ARG…\n"
               "  gothreads run ./app --procs 4 --mount ./data:/data:ro -- -v /data\n"
               "  gothreads run ./app --listen 127.0.0.1:8080 --allow-net api.example.org:443\n"
@@ -103,6 +118,8 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("--on-timeout", choices=("cancel", "continue", "stop"), default="cancel",
                      help="what becomes of it then: cancel the context of a handler that has one, and let others go on; let all go on; or stop the module, "
                      "or of a pool the instance (default: %(default)s)")
+    sub.add_argument("--drain", type=_drain, metavar="S", default=DRAIN_SECONDS,
+                     help="how many seconds requests in flight may take after Ctrl-C or SIGTERM (default: %(default)g)")
     _add_model_options(sub)
     _add_run_options(sub)
     _add_service_options(sub)
@@ -214,6 +231,10 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
+
+
+def _drain(text: str) -> float:
+    return 0.0 if text == "0" else _seconds(text)
 
 
 def _count(text: str) -> int:

@@ -31,12 +31,13 @@ from gothreads.arguments import Command, build_parser, parse_limits, parse_mount
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
-from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, unknown
+from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, NotCallable, unknown
 from gothreads.files import write_atomically
 from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, load_linked, machine_environment, machine_mounts, test
 from gothreads.host.streams import Writable
 from gothreads.host.wasi import Mount
 from gothreads.hosting import load_host
+from gothreads.inspector import Goroutine
 from gothreads.life import close_all
 from gothreads.loading import LoadedModule, load
 from gothreads.opening import CALLERS, LoadedOptions, find, open_loaded
@@ -58,6 +59,8 @@ T = TypeVar("T")
 _SLICE_SECONDS = 0.2
 #: How long requests wait for a fresh instance, in seconds; then they are answered with 503.
 _DOWN_SECONDS = 10.0
+#: How long `run` waits before it looks whether the module does anything, in seconds.
+_IDLE_SECONDS = 2.0
 
 
 class _Stop(BaseException):
@@ -89,6 +92,7 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     handler = Handler(terminal)
     logger = logging.getLogger("gothreads")
     logger.addHandler(handler)
+    level = logger.level
     logger.setLevel(logging.WARNING if getattr(arguments, "quiet", False) else logging.INFO)
     previous = signal.signal(signal.SIGTERM, _raise_stop) if threading.current_thread() is threading.main_thread() else None
     try:
@@ -96,23 +100,11 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
         code = command(arguments, terminal)
         terminal.stdout.flush()
         return code
-    except CompileError as error:
-        terminal.raw(error.output)
-        terminal.say(error.message)
-        return 1
-    except GuestExit as error:
-        if error.code == 0:
-            terminal.say(main_returned(error))
-        return error.code or 1  # what a process of its own would say is on stderr already
-    except GuestError as error:
-        terminal.say(str(error))
-        return error.code
-    except CallTimeout as error:
-        terminal.say(str(error))
-        return TIMED_OUT
     except GothreadsError as error:
-        terminal.say(str(error))
-        return 1
+        if getattr(arguments, "json", False):
+            with contextlib.suppress(OSError):
+                terminal.data({"error": getattr(error, "message", str(error)), "kind": type(error).__name__})
+        return _failed(error, terminal)
     except KeyboardInterrupt:
         return INTERRUPTED
     except _Stop:
@@ -127,6 +119,26 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
             signal.signal(signal.SIGTERM, previous)
         terminal.clear()
         logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _failed(error: GothreadsError, terminal: Terminal) -> int:
+    """Say what went wrong; the exit code (arguments.EXIT_CODES)."""
+    match error:
+        case CompileError():
+            terminal.raw(error.output)
+            terminal.say(error.message)
+            return 1
+        case GuestExit():
+            if error.code == 0:
+                terminal.say(main_returned(error))
+            return error.code or 1  # what a process of its own would say is on stderr already
+        case GuestError():
+            terminal.say(str(error))
+            return error.code
+        case _:
+            terminal.say(str(error))
+            return TIMED_OUT if isinstance(error, CallTimeout) else 1
 
 
 def main_returned(error: GuestExit) -> str:
@@ -185,7 +197,23 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
                 raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its exports: gothreads call")
             raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing to run. "
                               "Build it with --buildmode exe, or call its exports: gothreads call")
-        return _aside(app.wait)
+        return _aside(lambda: _wait(app, arguments.module, terminal))
+
+
+def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
+    """Wait for the end of main. When nothing will come of that, say so, once: a module that is there to be called has such a main."""
+    with contextlib.suppress(TimeoutError):
+        return app.wait(_IDLE_SECONDS)
+    with contextlib.suppress(TimeoutError, GothreadsError):
+        if app.model == "threaded" and not app.loaded.foreign and _only_to_be_called(app.goroutines(_IDLE_SECONDS)):
+            terminal.say(f"main does nothing but wait (select {{}}). To call what {module} has: gothreads serve {module}")
+    return app.wait()
+
+
+def _only_to_be_called(goroutines: Sequence[Goroutine]) -> bool:
+    """Whether main waits for ever, and there are no others (but for the guest package's)."""
+    own = [goroutine for goroutine in goroutines if "created by gothreads/guest." not in goroutine.stack]
+    return [goroutine.state.partition(",")[0] for goroutine in own] == ["select (no cases)"]
 
 
 def _raise_stop(_number: int, _frame: FrameType | None) -> None:
@@ -296,8 +324,8 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def describe(loaded: LoadedModule) -> dict[str, Any]:
     """A module in words that JSON has."""
-    imports: dict[str, list[str]] = {}
-    for imported in loaded.outline.imports:
+    imports: dict[str, list[str]] = {}  # functions: the memory has a line of its own
+    for imported in loaded.outline.imported_functions:
         imports.setdefault(imported.module, []).append(imported.name)
     about = loaded.metadata
     return {
@@ -320,7 +348,7 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down are for a module that is begun again: add --restart")
     return serve(lambda: _open_or_supervise(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
-                 arguments.host, arguments.port, terminal, arguments.allow_host, arguments.timeout, arguments.on_timeout)
+                 arguments.host, arguments.port, terminal, arguments.allow_host, arguments.timeout, arguments.on_timeout, arguments.drain)
 
 
 def _raise_file_limit() -> None:
@@ -366,6 +394,9 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
     # To run main of a package in stock Go, it must be built as a program.
     loaded = find(arguments.module, model=model, progress=terminal.progress, buildmode="exe" if model == "single" and arguments.command is _run else None)
     terminal.clear()
+    if arguments.command is not _run and loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):
+        why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
+        raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run {arguments.module}")
     env = _environment(arguments.env)
     mounts = [parse_mount(text) for text in arguments.mount]
     if not arguments.no_mount_args:

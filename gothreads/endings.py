@@ -5,10 +5,20 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
 from gothreads.errors import GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
 from gothreads.host import ffi, panics
+from gothreads.host.functions import Raised, WrongResult
 from gothreads.host.streams import OutputExceeded
 from gothreads.host.wasi_calls import ExitRequested
+
+#: Folders of files that are not the program's own: gothreads'; Python's, and what was installed.
+_OURS = str(Path(__file__).parent) + os.sep
+_INSTALLED = tuple(sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def of_exit(name: str, code: int, stderr: str) -> GuestExit:
@@ -37,7 +47,13 @@ def of_host_function(name: str, error: BaseException, stderr: str) -> GuestError
         return of_exit(name, error.code, stderr)
     if isinstance(error, OutputExceeded):
         return LimitExceeded(f"{name}: the module was ended: {error}", 153, stderr)
-    cause = HostFunctionError(f"{name}: a Python function that the module called raised {words(error)}", 134, stderr)
+    what = "a Python function that the module called"
+    if isinstance(error, Raised):
+        what, error = f"{error.name}, {what},", error.error
+    if isinstance(error, WrongResult):
+        cause = HostFunctionError(f"{name}: {error}", 134, stderr, (), error.place)
+    else:
+        cause = HostFunctionError(f"{name}: {what} raised {words(error)}", 134, stderr, (), place(error))
     cause.__cause__ = error
     return cause
 
@@ -49,7 +65,17 @@ def of_time(name: str, seconds: float, stderr: str) -> LimitExceeded:
 
 def words(error: BaseException) -> str:
     """An exception in words, even one that cannot say them."""
+    if isinstance(error, Raised):
+        error = error.error
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
         return type(error).__name__
+
+
+def place(error: BaseException) -> str:
+    """Where an exception comes from, as "host.py, line 9": the last of the program's own lines, or else of others' that are not ours. "": none."""
+    lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    others = [(file, line) for file, line in lines if not file.startswith((_OURS, "<"))]
+    own = [(file, line) for file, line in others if not file.startswith(_INSTALLED)]
+    return "{}, line {}".format(*(own or others)[-1]) if others else ""

@@ -95,8 +95,13 @@ class GuestError(GothreadsError):
         super().__init__(message, code, stderr, tuple(frames))
         self.message, self.code, self.stderr, self.frames = message, code, stderr, tuple(frames)
 
+    @property
+    def headline(self) -> str:
+        """The message, and where in the program's own files it comes from, on one line."""
+        return self.message
+
     def __str__(self) -> str:
-        parts = [printable(self.message)]
+        parts = [printable(self.headline)]
         if self.stderr.strip():
             parts.append("the module's last words on stderr:\n" + _indent(printable(self.stderr).rstrip()))
         if self.frames:
@@ -125,7 +130,15 @@ class LimitExceeded(GuestError):
 
 
 class HostFunctionError(GuestError):
-    """A Python function that the module called raised; the exception is `__cause__`."""
+    """A Python function that the module called raised; the exception is `__cause__`. `place`: where, as "host.py, line 9", or ""."""
+
+    def __init__(self, message: str, code: int = 134, stderr: str = "", frames: Sequence[Frame] = (), place: str = "") -> None:
+        super().__init__(message, code, stderr, frames)
+        self.args, self.place = (*self.args, place), place
+
+    @property
+    def headline(self) -> str:
+        return f"{self.message} ({self.place})" if self.place else self.message
 
 
 class HandlerError(GothreadsError):

@@ -10,6 +10,7 @@ import builtins
 import inspect
 import math
 import operator
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -36,8 +37,11 @@ _FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: what rounds to in
 def _number(go_type: str, value: Any) -> int:
     low, high = _RANGES[go_type]
     if isinstance(value, bool):
-        raise TypeError("got a bool")
-    number = operator.index(value)
+        raise TypeError(f"got {value}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"got {reprlib.repr(value)}") from None
     if not low <= number <= high:
         raise ValueError(f"{number} is outside {low} … {high}")
     bits = _BITS[FIELDS[go_type][0]]
@@ -46,14 +50,17 @@ def _number(go_type: str, value: Any) -> int:
 
 def _bool(value: Any) -> int:
     if not isinstance(value, bool):
-        raise TypeError(f"got {value!r}, not True or False")
+        raise TypeError(f"got {reprlib.repr(value)}, not True or False")
     return int(value)
 
 
 def _float(value: Any) -> float:
     if isinstance(value, bool | str | bytes):
-        raise TypeError(f"got {value!r}")
-    return float(value)
+        raise TypeError(f"got {reprlib.repr(value)}")
+    try:
+        return float(value)
+    except TypeError:
+        raise TypeError(f"got {reprlib.repr(value)}") from None
 
 
 def _float32(value: Any) -> float:
@@ -68,7 +75,7 @@ def _string(value: Any) -> bytes:
         return value.encode()
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    raise TypeError(f"got {type(value).__name__}")
+    raise TypeError(f"got {reprlib.repr(value)}")
 
 
 def converter(go_type: str) -> Callable[[Any], Any]:
@@ -103,6 +110,9 @@ def _result_reader(go_type: str | None) -> Callable[[Any], Any] | None:
 class Export:
     """One exported function's signature, made ready for calls."""
 
+    #: Whether messages have WebAssembly's names of types, not Go's.
+    wasm_types = False
+
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.name = signature.name
@@ -114,14 +124,13 @@ class Export:
     def convert(self, args: tuple[Any, ...]) -> list[tuple[str, Any]]:
         """(field of the value union, raw value) for each argument; ("string", bytes) for strings. ArgumentError."""
         if len(args) != len(self._converters):
-            takes = f"{len(self._converters)} argument{'s' * (len(self._converters) != 1)}"
-            raise ArgumentError(f"{self.name} takes {takes}, {len(args)} given: {self.signature.declaration}")
+            raise ArgumentError(self._takes(len(args)))
         converted = []
         for (parameter, field, convert), value in zip(self._converters, args, strict=True):
             try:
                 raw = convert(value)
             except (TypeError, ValueError, OverflowError) as error:
-                raise ArgumentError(f"{self.name}: argument {parameter.name!r} must be {describe(parameter.type)}: {error}") from None
+                raise ArgumentError(f"{self.name}: argument {parameter.name!r} must be {self._describe(parameter.type)}: {error}") from None
             converted.append(("string" if isinstance(raw, bytes) else field, raw))
         return converted
 
@@ -132,7 +141,19 @@ class Export:
         return tuple(self.parse_one(place, text) for place, text in enumerate(texts))
 
     def parse_one(self, place: int, text: str) -> Any:
-        return _parse(self.name, self.signature.params[place], text)
+        parameter = self.signature.params[place]
+        try:
+            return _parse(parameter.type, text)
+        except (ValueError, KeyError):
+            expected = "true or false (Go: bool)" if parameter.type == "bool" else self._describe(parameter.type)
+            raise ArgumentError(f"{self.name}: argument {parameter.name!r} must be {expected}: got {text!r}") from None
+
+    def _takes(self, given: int) -> str:
+        count = len(self._converters)
+        return f"{self.name} takes {count} argument{'s' * (count != 1)}, {given} given: {self.signature.declaration}"
+
+    def _describe(self, go_type: str) -> str:
+        return describe(go_type, wasm=self.wasm_types)
 
     def packed(self) -> Export:
         """The same export, answering with the bytes that its result stands for. NotCallable when that is none."""
@@ -179,36 +200,42 @@ def python_type(go_type: str) -> str:
     return PYTHON_TYPES.get(go_type, "int")
 
 
-def describe(go_type: str) -> str:
-    """What an argument of a Go type may be."""
+def describe(go_type: str, *, wasm: bool = False) -> str:
+    """What an argument of a Go type may be; `wasm`: in WebAssembly's words."""
+    said = type_words(go_type, wasm=wasm)
     if go_type in _RANGES:
         low, high = _RANGES[go_type]
-        return f"an int from {low} to {high} (Go: {go_type})"
-    return f"{PYTHON_TYPES[go_type]} (Go: {go_type})"
+        return f"an int from {low} to {high} ({said})"
+    return f"{PYTHON_TYPES[go_type]} ({said})"
 
 
-def _parse(name: str, parameter: Parameter, text: str) -> Any:
-    try:
-        match parameter.type:
-            case "bool":
-                return {"true": True, "false": False}[text.lower()]
-            case "float32" | "float64":
-                return float(text)
-            case "string":
-                return text
-            case _:
-                return int(text, 0)
-    except (ValueError, KeyError):
-        expected = "true or false (Go: bool)" if parameter.type == "bool" else describe(parameter.type)
-        raise ArgumentError(f"{name}: argument {parameter.name!r} must be {expected}: got {text!r}") from None
+def type_words(go_type: str, *, wasm: bool) -> str:
+    """What to call a type: by Go's name, or by WebAssembly's."""
+    return FIELDS[go_type][1] if wasm else f"Go: {go_type}"
 
 
-def from_wasm(name: str, kind: FuncType) -> Signature:
-    """The signature of an export of which only the WebAssembly types are known."""
+def _parse(go_type: str, text: str) -> Any:
+    """ValueError or KeyError when the text is none such."""
+    match go_type:
+        case "bool":
+            return {"true": True, "false": False}[text.lower()]
+        case "float32" | "float64":
+            return float(text)
+        case "string":
+            return text
+        case _:
+            return int(text, 0)
+
+
+def from_wasm(name: str, kind: FuncType, *, foreign: bool = False) -> Signature:
+    """The signature of an export of which only the WebAssembly types are known. `foreign`: its declaration is not Go's."""
     types = {"i32": "int32", "i64": "int64", "f32": "float32", "f64": "float64"}
     params = tuple(Parameter(f"arg{i}", types[VALUE_TYPES[t]]) for i, t in enumerate(kind.params))
     result = types[VALUE_TYPES[kind.results[0]]] if kind.results else None
     go = f"func {name}({', '.join(f'{p.name} {p.type}' for p in params)}){f' {result}' if result else ''}"
+    if foreign:
+        declared = ", ".join(f"{p.name}: {VALUE_TYPES[t]}" for p, t in zip(params, kind.params, strict=True))
+        go = f"{name}({declared})" + (f" -> {VALUE_TYPES[kind.results[0]]}" if kind.results else "")
     return Signature(name=name, go=go, function=name, package="", doc="", params=params, result=result, position="")
 
 

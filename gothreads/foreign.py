@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from gothreads.errors import ArgumentError, MemoryAccessError, NotCallable
@@ -20,6 +21,7 @@ from gothreads.wasm.binary import VALUE_TYPES, FuncType, Module
 
 _I32 = b"\x7f"
 _BYTES = bytes | bytearray | memoryview | str
+_EXPORT_THEM = "Export them (in C: -Wl,--export=malloc -Wl,--export=free; docs/other-languages.md has more)"
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,17 @@ class Allocator:
 class ForeignExport(Export):
     """See Export. Where the module has malloc and free, `bytes` or `str` may stand for two i32 in a row."""
 
+    wasm_types = True
+
     def __init__(self, name: str, kind: FuncType, allocator: Allocator | None, *, packed: bool = False) -> None:
-        super().__init__(from_wasm(name, kind))
+        super().__init__(from_wasm(name, kind, foreign=True))
         self._kind, self._allocator, self._packed = kind, allocator, packed
         self._types = [VALUE_TYPES[t] for t in kind.params]
 
     def convert(self, args: tuple[Any, ...]) -> list[tuple[str, Any]]:
         if not any(isinstance(value, _BYTES) for value in args):
+            if len(args) != len(self._types):
+                raise self._wrong_count(len(args))
             return super().convert(args)
         numbers: list[Any] = []  # in the place of bytes, two that fit
         texts: dict[int, bytes] = {}
@@ -97,13 +103,19 @@ class ForeignExport(Export):
                                     f"and a length: {self.signature.declaration}")
             if self._allocator is None:
                 raise ArgumentError(f"{self.name}: argument {number} cannot be {type(value).__name__}: the module exports no malloc(i32) i32 and "
-                                    "free(i32), by which it would get there. Export them, or pass an address and a length")
+                                    f"free(i32), by which it would get there. {_EXPORT_THEM}; or pass an address and a length")
             if len(data) > LARGEST:
                 raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
             texts[len(numbers)] = data
             numbers += [0, 0]
+        if len(numbers) != len(self._types):
+            raise self._wrong_count(len(args))
         converted = super().convert(tuple(numbers))
         return [("string", texts[place]) if place in texts else pair for place, pair in enumerate(converted) if place - 1 not in texts]
+
+    def _wrong_count(self, given: int) -> ArgumentError:
+        hint = "; a str or bytes takes the place of two i32" if self._allocator is not None and ("i32", "i32") in pairwise(self._types) else ""
+        return ArgumentError(f"{self._takes(given)}{hint}")
 
     def call(self, function: ffi.Function, converted: list[tuple[str, Any]], slot: Slot) -> Any:
         borrowed: list[Block] = []
@@ -149,7 +161,8 @@ class ForeignExport(Export):
         if self._kind.results != b"\x7e":
             raise NotCallable(f"{self.name} does not return bytes, which would be one i64 (address << 32 | length): {self.signature.declaration}")
         if self._allocator is None:
-            raise NotCallable(f"{self.name}: the module exports no malloc(i32) i32 and free(i32), by which bytes that it returns would be freed")
+            raise NotCallable(f"{self.name}: the module exports no malloc(i32) i32 and free(i32), by which bytes that it returns would be freed. "
+                              f"{_EXPORT_THEM}")
         return ForeignExport(self.name, self._kind, self._allocator, packed=True)
 
     def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
@@ -159,7 +172,7 @@ class ForeignExport(Export):
         found = self._arrange(texts)
         if found is None:
             raise ArgumentError(f"{self.name}: the arguments ({len(texts)}) do not fit; each is a number, or a text that takes the place "
-                                f"of two int32, an address and a length: {self.signature.declaration}")
+                                f"of two i32, an address and a length: {self.signature.declaration}")
         return found
 
     def _arrange(self, texts: tuple[str, ...]) -> tuple[Any, ...] | None:

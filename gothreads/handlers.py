@@ -24,7 +24,7 @@ from gothreads.context import Context
 from gothreads.endings import words
 from gothreads.errors import AppClosed, MisuseError
 from gothreads.host import stack
-from gothreads.host.functions import takes_context
+from gothreads.host.functions import takes_context, takes_payload
 from gothreads.workers import Workers
 
 log = logging.getLogger("gothreads")
@@ -44,12 +44,16 @@ class Status(IntEnum):
     CANCELLED = 2
 
 
+#: Takes how a call went, the payload of the reply, and what was raised.
+Reply = Callable[[Status, bytes, BaseException | None], None]
+
+
 class HostCall:
-    """One call of a handler. `reply` is called at most once: when the handler is done, unless Go has cancelled before. `ended` is called
-    exactly once, when nothing of it goes on in Python any more. Both from any thread.
+    """One call of a handler. `reply` is called at most once, with what was raised if that is it: when the handler is done, unless Go has
+    cancelled before. `ended` is called exactly once, when nothing of it goes on in Python any more. Both from any thread.
     """
 
-    def __init__(self, handler: str, reply: Callable[[Status, bytes], None], ended: Callable[[], None]) -> None:
+    def __init__(self, handler: str, reply: Reply, ended: Callable[[], None]) -> None:
         self.handler = handler
         self.cancelled = threading.Event()  # for the handler to look at
         self._reply, self._ended = reply, ended
@@ -98,9 +102,9 @@ class HostCall:
             self._end(Status.CANCELLED, b"")
             return
         log.debug("the handler %s raised", self.handler, exc_info=error)
-        self._end(Status.ERROR, words(error).encode(errors="replace"))
+        self._end(Status.ERROR, words(error).encode(errors="replace"), error)
 
-    def _end(self, status: Status, payload: bytes) -> None:
+    def _end(self, status: Status, payload: bytes, raised: BaseException | None = None) -> None:
         with self._lock:
             first, self._over = not self._over, True
             done, self._done = self._done, True
@@ -110,9 +114,9 @@ class HostCall:
         self._ended()  # first: whoever gets the reply may begin the next
         if first:
             try:
-                self._reply(status, payload)
+                self._reply(status, payload, raised)
             except BaseException as error:  # no memory for it, or Ctrl-C in the middle; a second reply is one that nobody waits for
-                self._reply(Status.ERROR, words(error).encode(errors="replace"))
+                self._reply(Status.ERROR, words(error).encode(errors="replace"), error)
                 raise
 
 
@@ -225,6 +229,8 @@ def checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
             raise MisuseError(f"a handler's name must be a str, and not empty, not {name!r}")
         if not callable(function):
             raise MisuseError(f"the handler {name!r} must be a function, not {function!r}")
+        if (given := takes_payload(function)) is not None:
+            raise MisuseError(f"the handler {name!r} must take the payload, and at the most a gothreads.Context (annotated so) after it; given is {given}")
     return handlers
 
 

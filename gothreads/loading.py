@@ -9,9 +9,10 @@ from gothreads.errors import ModuleError
 from gothreads.exports import Export, from_wasm, matches
 from gothreads.foreign import Allocator, ForeignExport
 from gothreads.wasm import metadata
-from gothreads.wasm.binary import VALUE_TYPES, FuncType, Kind, Limits, Module, read_limits
+from gothreads.wasm.binary import MAGIC, VALUE_TYPES, FuncType, Kind, Limits, Module, read_limits
 from gothreads.wasm.leb import Reader
 from gothreads.wasm.parsing import parse
+from gothreads.wasm.rewrite import HOST
 
 #: Exports that are not the program's own.
 _PLUMBING = ("gt_", "gothreads_")
@@ -19,6 +20,8 @@ _ENTRIES = ("_start", "_initialize")
 #: What a module with wasi-threads asks for a thread by, and what that runs (https://github.com/WebAssembly/wasi-threads).
 THREAD_SPAWN = ("wasi", "thread-spawn")
 THREAD_START = "wasi_thread_start"
+#: What gothreads/guest imports where a program uses guest.Events, guest.Call or guest.Notify.
+_MESSAGES = ("msg_events", "msg_call", "msg_notify")
 _I32 = b"\x7f"
 
 
@@ -52,6 +55,11 @@ class LoadedModule:
         return bool(self.metadata and self.metadata.handlers)
 
     @property
+    def has_messages(self) -> bool:
+        """Whether it may ask for events, and call handlers of the host's: by gothreads/guest, or by what that imports."""
+        return self.has_handlers or any(i.module == HOST and i.name in _MESSAGES for i in self.outline.imports)
+
+    @property
     def hooks(self) -> list[str]:
         """Which of them are exports. A main on one thread takes no calls."""
         return [] if (self.model == "single" or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop") if self.hook(name)]
@@ -68,10 +76,23 @@ def load(path: Path) -> LoadedModule:
         wasm = path.read_bytes()
     except OSError as error:
         raise ModuleError(f"cannot read {path}: {error.strerror}") from None
+    if path.suffix == ".go":
+        raise ModuleError(f"{path}: Go source, not a WebAssembly module. To make one of it: gothreads build {path} -o {path.with_suffix('.wasm')}")
+    if wasm and not wasm.startswith(MAGIC[:len(wasm)]):
+        raise ModuleError(f"{path}: {_kind_of(wasm)}, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE")
     try:
         return inspect_module(path.name, wasm)
     except ModuleError as error:
         raise ModuleError(f"{path}: {error}") from None
+
+
+def _kind_of(content: bytes) -> str:
+    """What a file is that is no module."""
+    try:
+        text = content[:1 << 16].decode(errors="strict" if len(content) <= 1 << 16 else "ignore")
+    except UnicodeDecodeError:
+        return "binary data"
+    return "text" if "\0" not in text else "binary data"
 
 
 def inspect_module(name: str, wasm: bytes) -> LoadedModule:
@@ -79,7 +100,7 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     try:
         outline = parse(wasm, outline=True)
     except ModuleError as error:
-        raise ModuleError(f"{error}. Build it again: gothreads build PACKAGE -o FILE") from None
+        raise ModuleError(f"{error}. To make one of a Go package: gothreads build PACKAGE -o FILE") from None
     section = outline.custom(metadata.SECTION)
     about = metadata.decode(section) if section is not None else None
     memory = outline.memory

@@ -14,12 +14,12 @@ import logging
 import struct
 import sys
 import threading
-from collections.abc import Callable
 from typing import Literal
 
 from gothreads.context import Context
+from gothreads.endings import place, words
 from gothreads.errors import printable
-from gothreads.handlers import Handlers, HostCall, Status
+from gothreads.handlers import Handlers, HostCall, Reply, Status
 from gothreads.host.descriptors import Table
 from gothreads.host.idle import Idle
 from gothreads.host.queues import Queue, QueueReader
@@ -131,23 +131,27 @@ class MessageCalls:
         if not self.replies.wanted:
             raise OSError(errno.EINVAL, "nobody reads replies")
 
-        def finished(status: Status, reply: bytes) -> None:
+        handler = self._text(name, name_length)
+
+        def finished(status: Status, reply: bytes, raised: BaseException | None) -> None:
+            if raised is not None and log.isEnabledFor(logging.INFO):
+                log.info("the handler %s raised %s", handler, _told(raised))
             if len(reply) > LARGEST_TRANSFER:
                 status, reply = Status.ERROR, f"the reply has {len(reply):,} bytes; at most {LARGEST_TRANSFER:,}".encode()
             # Put before it is let go of: whoever counts finds it in the one or in the other.
             self.replies.put(_reply.pack(number, status, len(reply)) + reply)
             self._let_go(number)
-        self._begin(number, self._text(name, name_length), self._payload(payload, length), finished)
+        self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_notify(self, name: int, name_length: int, payload: int, length: int) -> None:
         """Call a handler whose reply nobody wants. ENOENT: no such handler; EAGAIN: too many at a time."""
         handler, number = self._text(name, name_length), next(self._notified)
 
-        def finished(status: Status, reply: bytes) -> None:
+        def finished(status: Status, _reply: bytes, raised: BaseException | None) -> None:
             self._let_go(number)
             if status is not Status.OK and not self._messages.stop.is_set:
                 log.warning("the handler %s, which guest.Notify called, failed: %s", handler,
-                            printable(reply.decode(errors="replace"), lines=False) or status.name.lower())
+                            printable(_told(raised), lines=False) if raised is not None else status.name.lower())
         self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_cancel(self, number: int) -> None:
@@ -197,7 +201,7 @@ class MessageCalls:
         for call in running:
             call.cancel()
 
-    def _begin(self, number: int, handler: str, payload: bytes, finished: Callable[[Status, bytes], None]) -> None:
+    def _begin(self, number: int, handler: str, payload: bytes, finished: Reply) -> None:
         size = len(payload)
 
         def ended() -> None:
@@ -233,3 +237,9 @@ class MessageCalls:
         if length > LARGEST_TRANSFER:
             raise OSError(errno.E2BIG, "a payload")
         return self._context.memory.read(address, length) if length else b""
+
+
+def _told(error: BaseException) -> str:
+    """What was raised, and where."""
+    where = place(error)
+    return f"{words(error)} ({where})" if where else words(error)

@@ -142,12 +142,12 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
     place = Path(path)
     if model is not None and model not in RUN_MODELS:
         raise MisuseError(f"there is no model {model!r}; there are: {', '.join(RUN_MODELS)}")
-    model = RUN_MODELS[model] if model else None
+    idle, model = model == "idle", RUN_MODELS[model] if model else None
     if place.is_file() and place.suffix != ".go":
         loaded = load(place)
-        if loaded.foreign and model not in (None, loaded.model):
+        if loaded.foreign and (idle or model not in (None, loaded.model)):
             how = "wasi-threads, so it is run as threaded" if loaded.model == "threaded" else "no threads, so it is run as single or pool"
-            raise ModuleError(f"{place} has {how}")
+            raise ModuleError(f"{place} was not built from Go, and has {how}")
         if model is not None and loaded.model != model:
             raise ModuleError(f"{place} was built for the model {loaded.model}, not {model}. Rebuild it: gothreads build PACKAGE --model {model} -o {place}")
         return loaded
@@ -190,12 +190,16 @@ def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, st
     for name, addresses in (("listen", listen), ("allow_net", allow_net)):
         if isinstance(addresses, str) or not isinstance(addresses, Sequence) or not all(isinstance(text, str) for text in addresses):
             raise MisuseError(f"{name} must be a list of addresses, not {addresses!r}")
+    given = given_handlers(host, handlers)
+    if given and not loaded.has_messages:
+        why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
+        raise MisuseError(f"{loaded.name}: handlers are given ({', '.join(given)}), but the module {why}, so it calls none")
     rules = tuple(Rule.parse(text) for text in allow_net)
     handed = {"LISTEN_FDS": str(len(listen))} if listen else {}  # as systemd tells a program
     folders = _mounts(mounts)
     settings = WasiSettings([loaded.name, *args], dict(env or {}) | handed, folders)
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
-                      stall_timeout, on_stall, no_calls, tuple(listen), rules, given_handlers(host, handlers), event_queue, loop,
+                      stall_timeout, on_stall, no_calls, tuple(listen), rules, given, event_queue, loop,
                       instances or available_processors(), given_functions(host))
     return (WasiThreadsApp if loaded.foreign and loaded.model == "threaded" else _APPS[model or loaded.model])(loaded, options)
 

@@ -185,12 +185,13 @@ class PoolApp(App):
     def _use(self, member: _Member, work: Callable[[Isolate], T]) -> T:
         """Do something in one that was taken, and put it back, or a fresh one in its place."""
         fit: _Member | None = member
+        before = self._mine()
         try:
             self._local.member = member
             try:
                 return work(member.isolate)
             finally:
-                self._local.member = None
+                self._local.member = before
         except ffi.Trapped as trapped:
             if self._cause is not None:
                 raise
@@ -267,7 +268,8 @@ class PoolApp(App):
         def stacks(isolate: Isolate) -> list[Goroutine]:
             return parse_goroutines(isolate.slot.stacks())
         if self._mine() is not None:
-            return self._guarded(lambda: self._of_all_free(stacks))  # type: ignore[no-any-return]
+            found: list[Goroutine] = self._guarded(lambda: self._of_all_free(stacks))
+            return found
         return self._asked("goroutines()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, stacks)), timeout)
 
     def _wait_idle(self, timeout: float | None) -> None:

@@ -63,8 +63,9 @@ class Slot:
         """Copy bytes to where Go can see them; returns the address. Good for one exported call, or one request."""
         if len(data) > LARGEST:
             raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
+        slot = self.opened()  # first: it says when the module has no gothreads/guest
         buffer = self.function("gothreads_buffer", 2)
-        buffer.values[0].i32, buffer.values[1].i32 = self.opened(), len(data)
+        buffer.values[0].i32, buffer.values[1].i32 = slot, len(data)
         buffer()
         address = buffer.values[0].i32 & 0xFFFFFFFF
         try:
@@ -94,15 +95,17 @@ class Slot:
 
     def handlers(self) -> list[str]:
         """The names of the handlers that are registered now."""
+        slot = self.opened()
         handlers = self.function("gothreads_handlers", 1)
-        handlers.values[0].i32 = self.opened()
+        handlers.values[0].i32 = slot
         handlers()
         return _names(self._reply()[1])
 
     def stacks(self) -> str:
         """Go's traceback of all goroutines."""
+        slot = self.opened()
         stacks = self.function("gothreads_stacks", 1)
-        stacks.values[0].i32 = self.opened()
+        stacks.values[0].i32 = slot
         stacks()
         return self._reply()[1].decode(errors="replace")
 

@@ -33,7 +33,6 @@ from gothreads.mpool import MPool
 from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Guest, Slot
 from gothreads.state import AppStatistics
-from gothreads.tickets import Ticket
 from gothreads.turns import Turns
 from gothreads.wasm import waits
 from gothreads.wasm.binary import PAGE, Kind, Section
@@ -260,20 +259,14 @@ class WasiThreadsApp(App):
     def _same_instance(self) -> bool:
         return self._turns.mine
 
-    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
-        raise self._not_go("handlers")
-
     def _handlers(self) -> list[str]:
         return []
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
-        raise self._not_go("goroutines")
+        raise NotImplementedError  # only Go has them, and this is not Go
 
     def _wait_idle(self, timeout: float | None) -> None:
-        raise self._not_go("goroutines")
-
-    def _not_go(self, what: str) -> NotCallable:
-        return NotCallable(f"{self.loaded.name}: the module was not built from Go, so it has no {what}")
+        raise NotImplementedError
 
     def _hook(self, name: str) -> None:
         export = self.loaded.hook(name)

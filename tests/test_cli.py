@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -126,6 +127,8 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
 @pytest.mark.parametrize(("argv", "said"), [
     (["inspect", "nowhere.wasm"], "cannot read nowhere.wasm: No such file or directory"),
     (["inspect", "."], ". is a folder; build it, and look at the module: gothreads build . -o app.wasm"),
+    (["inspect", str(MODULES / "calls" / "main.go")], "main.go: Go source, not a WebAssembly module. To make one of it: gothreads build "),
+    (["call", __file__, "add"], f"{__file__}: text, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE"),
     (["run", "nowhere.wasm"], "there is no file nowhere.wasm"),
     (["run", "./nowhere"], "there is no folder ./nowhere"),
     (["build", "./nowhere.go"], "there is no file ./nowhere.go"),
@@ -181,6 +184,11 @@ def test_help_has_examples(verb: str) -> None:
     assert f"examples:\n  gothreads {verb} " in out
 
 
+def test_help_has_the_exit_codes() -> None:
+    out = command("--help")[1]
+    assert all(f"\n  {code} " in out for code in (0, 1, 2, 124, "130, 143", 134, 153))
+
+
 def test_version() -> None:
     assert command("--version")[:2] == (0, "gothreads 0.1.0\n")
 
@@ -220,6 +228,16 @@ def test_what_go_says_of_a_program_is_shown_as_it_is(tmp_path: Path) -> None:
     assert err.endswith(f"gothreads: {tmp_path}: go build failed\n")
 
 
+@pytest.mark.parametrize("verb", ["build", "run"])
+def test_a_folder_without_go_mod_is_told_of_init(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "main.go").write_text("package main\n\nfunc main() {}\n")
+    code, out, err = command(verb, tmp_path)
+    assert (code, out) == (1, "")
+    assert err.endswith(f"gothreads: go list failed. A folder needs a go.mod; this writes one: gothreads init {tmp_path}\n")
+    assert command("init", tmp_path)[0] == 0
+    assert command("run", tmp_path)[0] == 0
+
+
 def test_build_does_not_leave_anything_where_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     code, out, err = command("build", MODULES / "calls", "-o", tmp_path / "taken")
@@ -235,6 +253,11 @@ def test_inspect_tells_exports_with_their_go_signatures(calls: Path) -> None:
     assert re.match(rf"{calls}: [\d.]+ MB, threaded, exe, built by gothreads [\d.]+ with go1\.", out)
     assert "  func add(a, b int32) int32\n" in out
     assert "  func ask(n int64) int64\n      ask blocks until main has answered.\n" in out
+
+
+def test_inspect_counts_functions_among_imports_and_not_the_memory(calls: Path) -> None:
+    imports = command("inspect", calls)[1].splitlines()[-1]
+    assert re.fullmatch(r"imports: gothreads \(\d+\), wasi_snapshot_preview1 \(\d+\)", imports)
 
 
 def test_inspect_json(calls: Path) -> None:
@@ -273,6 +296,22 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
     assert (code, out) == (1, "")
     assert SENTENCE.fullmatch(err)
     assert "main returned, or os.Exit(0), so it takes no calls. End main with select {}" in err
+
+
+@pytest.mark.parametrize(("argv", "code", "kind", "error"), [
+    (["call", "CALLS", "ad", "2"], 1, "UnknownExport", "the module has no export or handler 'ad'; it has: "),
+    (["call", "CALLS", "fail", "hi"], 1, "HandlerError", "no: hi"),
+    (["call", "CALLS", "exits", "5"], 5, "GuestExit", "the module has ended: exit code 5"),
+    (["call", "CALLS", "hang", "--timeout", "0.1"], 124, "CallTimeout", "the call of hang has not come back within 0.1 s"),
+    (["inspect", "nowhere.wasm"], 1, "ModuleError", "cannot read nowhere.wasm"),
+    (["build", "./nowhere"], 1, "BuildError", "there is no folder ./nowhere"),
+])
+def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], code: int, kind: str, error: str) -> None:
+    got, out, err = command(*(a.replace("CALLS", str(calls)) for a in argv), "--json")
+    said = json.loads(out)
+    assert (got, said["kind"]) == (code, kind)
+    assert error in said["error"]
+    assert error in err or kind == "GuestExit"
 
 
 def test_call_ends_with_the_modules_code(calls: Path) -> None:
@@ -319,6 +358,20 @@ def test_a_python_file_that_is_none_is_said_in_one_line(calls: Path, tmp_path: P
     assert said in err
 
 
+def test_what_python_functions_raise_is_said_with_its_file_and_line(tmp_path: Path) -> None:
+    host = tmp_path / "host.py"
+    begin = "import gothreads\nhost = gothreads.Host()\n\n"
+    host.write_text(f"{begin}@host.handler()\ndef up(payload):\n    raise LookupError('no such thing')\n")
+    code, out, err = command("call", "--python", host, MODULES / "talk", "call", "up abc")
+    assert (code, out) == (1, "")
+    assert err == f"gothreads: the handler up raised LookupError: no such thing ({host}, line 6)\ngothreads: handler up: LookupError: no such thing\n"
+    host.write_text(f"{begin}@host.function('env')\ndef call_again(n: int) -> int:\n    return int('unlucky')\n")
+    code, out, err = command("call", "--python", host, MODULES / "patient", "again", 1)
+    assert (code, out) == (134, "")
+    assert re.fullmatch(r"gothreads: patient: env\.call_again, a Python function that the module called, raised ValueError: .*'unlucky' "
+                        rf"\({host}, line 6\)\n", err)
+
+
 def test_an_unknown_handler_of_the_hosts_is_gos_error() -> None:
     assert command("call", MODULES / "talk", "call", "up abc") == (1, "", "gothreads: handler up: the host has no such handler\n")
 
@@ -333,6 +386,24 @@ def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None
 
 def test_run_ends_with_the_modules_exit_code(calls: Path) -> None:
     assert finished("run", calls, "exit") == (7, "", "going\n")
+
+
+def test_run_says_when_main_only_waits_to_be_called(tmp_path: Path) -> None:
+    program = tmp_path / "newapp"
+    assert command("init", program)[0] == 0
+    with process("run", program) as running:
+        assert running.stderr is not None
+        said = next(line for line in iter(running.stderr.readline, b"") if not line.startswith(b"gothreads: compil"))
+        assert said.decode() == f"gothreads: main does nothing but wait (select {{}}). To call what {program} has: gothreads serve {program}\n"
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 143
+
+
+def test_main_leaves_the_log_as_it_was(calls: Path) -> None:
+    log = logging.getLogger("gothreads")
+    before = log.level, list(log.handlers)
+    assert command("call", calls, "add", 2, 3)[0] == 0
+    assert (log.level, log.handlers) == before
 
 
 def test_standard_input_is_piped_through(calls: Path, tmp_path: Path) -> None:

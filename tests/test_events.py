@@ -17,6 +17,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_when_the_queue_is_full_an_event_waits_or_is_dropped_or_is_an_error() ->
     with opened("talk", event_queue=3) as app:
         for n in range(3):
             assert app.signal("slow", str(n), full="raise")
-        with pytest.raises(gothreads.QueueFull, match="no room for an event 'slow': the module does not take them so fast"):
+        with pytest.raises(gothreads.QueueFull, match="no room for an event 'slow': the module does not take them so fast. Raise `event_queue`"):
             app.signal("slow", full="raise")
         assert app.signal("slow", full="drop") is False
         with raises_within(gothreads.QueueFull, 2):
@@ -459,3 +460,14 @@ def test_a_module_that_does_not_look_at_its_poller_holds_up_no_sender() -> None:
         assert time.monotonic() - begin < 0.5
         app.close()
         assert time.monotonic() - begin < 1.0
+
+
+def test_a_module_without_the_guest_package_is_sent_no_events_and_given_no_handlers(tmp_path: Path) -> None:
+    program = tmp_path / "plain.go"
+    program.write_text("package main\n\n//go:wasmexport one\nfunc one() int32 { return 1 }\n\nfunc main() { select {} }\n")
+    with gothreads.open(program) as app:
+        with pytest.raises(gothreads.NotCallable, match="the module does not import gothreads/guest, so it receives no events"):
+            app.signal("order")
+        assert app.exports.one() == 1
+    with pytest.raises(gothreads.MisuseError, match=r"handlers are given \(price\), but the module does not import gothreads/guest, so it calls none"):
+        gothreads.open(program, handlers={"price": bytes})

@@ -62,8 +62,14 @@ def test_numbers_of_all_types_go_in_and_out() -> None:
         assert app.exports.add(2, -3) == -1
         assert app.exports.add_float(0.25, 0.5) == 0.75
         assert app.exports.initialized() == 1, "_initialize has run"
-        with pytest.raises(gothreads.ArgumentError, match=r"add takes 2 arguments, 1 given: func add\(arg0 int32, arg1 int32\) int32"):
+        with pytest.raises(gothreads.ArgumentError, match=r"add takes 2 arguments, 1 given: add\(arg0: i32, arg1: i32\) -> i32; a str or bytes takes"):
             app.exports.add(1)
+        with pytest.raises(gothreads.ArgumentError, match=r"add takes 2 arguments, 2 given: .*; a str or bytes takes the place of two i32$"):
+            app.exports.add("x", 1)
+        with pytest.raises(gothreads.ArgumentError, match=r"add_float takes 2 arguments, 0 given: add_float\(arg0: f64, arg1: f32\) -> f64$"):
+            app.exports.add_float()
+        with pytest.raises(gothreads.ArgumentError, match=r"add: argument 'arg1' must be an int from -2147483648 to 2147483647 \(i32\): got 1\.5$"):
+            app.exports.add(1, 1.5)
 
 
 def test_bytes_go_in_and_out_and_nothing_of_them_is_left(model: str) -> None:
@@ -266,8 +272,29 @@ def test_a_recursion_through_python_ends_in_a_trap_or_an_error_and_not_the_proce
 
 def test_a_model_that_it_has_not_is_refused() -> None:
     for wanted in ("threaded", "idle"):
-        with pytest.raises(ModuleError, match=r"no threads, so it is run as single or pool|no gothreads/guest"):
+        with pytest.raises(ModuleError, match=r"was not built from Go, and has no threads, so it is run as single or pool"):
             gothreads.open(native("strings.c"), model=wanted)
+
+
+def test_what_only_go_has_is_refused(model: str) -> None:
+    module = native("strings.c")
+    with gothreads.open(module, model=model) as app:
+        for ask, what in ((app.goroutines, "goroutines"), (app.wait_idle, "goroutines"), (lambda: app.request("f"), "handlers"),
+                          (lambda: app.submit_request("f"), "handlers"), (lambda: app.signal("f"), "events")):
+            with pytest.raises(gothreads.NotCallable, match=f"the module was not built from Go, so it has no {what}"):
+                ask()
+        assert app.handlers() == []
+        assert app.exports.add(1, 2) == 3
+    with pytest.raises(gothreads.MisuseError, match=r"handlers are given \(f\), but the module was not built from Go, so it calls none"):
+        gothreads.open(module, model=model, handlers={"f": print})
+
+
+@pytest.mark.parametrize("argv", [["call", "add", "1"], ["serve", "--port", "0"], ["call", "--model", "pool", "add"]])
+def test_a_program_is_not_run_where_it_was_to_be_called(tmp_path: Path, argv: list[str]) -> None:
+    program = wat(tmp_path, '(module (import "env" "told" (func $told)) (func (export "_start") (call $told)))')
+    (tmp_path / "host.py").write_text("import gothreads\nhost = gothreads.Host()\n@host.function('env')\ndef told(): print('it runs')\n")
+    code, out, err = command(argv[0], "--python", tmp_path / "host.py", program, *argv[1:])
+    assert (code, out, err) == (1, "", f"gothreads: {program} is a program, which takes no calls. Run it: gothreads run {program}\n")
 
 
 def test_time_begins_once_for_all_clocks(tmp_path: Path) -> None:
@@ -310,7 +337,7 @@ def test_a_text_stands_for_two_numbers_where_there_are_fewer(params: bytes, text
 
 @pytest.mark.parametrize(("params", "texts"), [(I32 * 3, ("x",)), (I64 * 2, ("x",)), (I32 + F64 + I32, ("1", "2")), (I32 * 3, ("x", "y")), (I32, ())])
 def test_texts_that_do_not_fit_are_refused(params: bytes, texts: tuple[str, ...]) -> None:
-    with pytest.raises(gothreads.ArgumentError, match="do not fit; each is a number, or a text that takes the place of two int32"):
+    with pytest.raises(gothreads.ArgumentError, match="do not fit; each is a number, or a text that takes the place of two i32"):
         ForeignExport("f", FuncType(params, b""), Allocator(False)).parse(texts)
 
 
@@ -349,10 +376,10 @@ def test_inspect_tells_what_it_is(tmp_path: Path) -> None:
     code, out, err = command("inspect", native("strings.c"))
     assert (code, err) == (0, "")
     assert "single, c-shared, not built by gothreads" in out
-    assert "  func upper(arg0 int32, arg1 int32) int64\n" in out
+    assert "  upper(arg0: i32, arg1: i32) -> i64\n" in out
     code, out, err = command("inspect", wat(tmp_path, '(module (func (export "f")))'))
     assert (code, err) == (0, "")
-    assert "memory: none\nexports:\n  func f()\nimports: none\n" in out
+    assert "memory: none\nexports:\n  f()\nimports: none\n" in out
     assert command("inspect", "--json", wat(tmp_path, '(module (func (export "f")))'))[0] == 0
 
 

@@ -169,7 +169,10 @@ def test_where_only_webassemblys_types_are_known_what_does_not_go_is_said() -> N
     assert "'a' is annotated str, and gets int" in refused(text, "int32", known=False)
     assert "'a' is annotated str, and gets float" in refused(text, "float64", known=False)
     assert "'a' is annotated int, and gets float" in refused(whole, "float32", known=False)
-    assert "a function of the WebAssembly type (i32 i32) -> ()" in refused(whole, "string", known=False)
+    assert "a function of the WebAssembly type (i32 i32) -> (), in Python: def f(arg0: int, arg1: int) -> None" in refused(whole, "string", known=False)
+    assert "'a' is annotated int, and gets float (f32)" in refused(whole, "float32", known=False)
+    def answers() -> str: ...  # type: ignore[empty-body]
+    assert "it returns str, and must return an int from -2147483648 to 2147483647 (i32)" in refused(answers, result="int32", known=False)
     fit({"f": lambda a, b: None}, declared("f", "string"), known=False)
 
 
@@ -192,8 +195,8 @@ def test_two_packages_may_declare_one_import_and_annotations_decide_where_they_d
 @pytest.mark.parametrize("function", [Methods().later, Later(), functools.partial(Methods().later)], ids=["method", "object", "partial"])
 def test_a_coroutine_function_is_refused_with_what_to_do(function: Callable[..., Any]) -> None:
     said = refused(function, "int32", "string", result="bool")
-    assert "is a coroutine function; raw imports cannot wait for coroutines" in said
-    assert "run_coroutine_threadsafe" in said
+    assert "is a coroutine function; the module cannot wait for a coroutine in the middle of a host function" in said
+    assert "a handler (guest.Call), which may be a coroutine" in said
 
 
 def test_missing_functions_are_a_module_error_that_says_how_to_give_them() -> None:
@@ -213,6 +216,12 @@ def test_all_mistakes_are_said_at_once() -> None:
     said = str(raised.value).split("\n  ")
     assert [line.partition(" ")[0] for line in said[1:]] == ["env.wrong:", "env.extra", "env.missing", "Functions"]
     assert said[2] == "env.extra is given, but the module does not import it; it imports: env.fine, env.missing, env.wrong"
+
+
+def test_functions_that_are_not_imported_are_one_line() -> None:
+    with pytest.raises(MisuseError) as raised:
+        fit({"log": print, "back": print})
+    assert str(raised.value).split("\n  ")[1:] == ["env.log, env.back are given, but the module does not import them; it imports: none"]
 
 
 def test_what_go_declares_and_never_calls_may_be_given_and_need_not() -> None:

@@ -83,8 +83,10 @@ def test_a_single_module_is_known_by_its_section(calls_single: Path) -> None:
 
 @pytest.mark.parametrize(("content", "said"), [
     (b"", "empty"),
-    (b"\x7fELF" + bytes(60), "not a WebAssembly module"),
-    (b"package main\n", "not a WebAssembly module"),
+    (b"\x7fELF" + bytes(60), "binary data, not a WebAssembly module. To make one of a Go package: gothreads build"),
+    (b"\xff\xfe", "binary data, not a WebAssembly module"),
+    (b"# A text\n", "text, not a WebAssembly module. To make one of a Go package: gothreads build"),
+    ("ß".encode() * 100_001, "text, not a WebAssembly module"),
     (MAGIC, "truncated"),
     (MAGIC + b"\x0d\0\1\0", "component"),
     (MAGIC + VERSION, "exports no function"),

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import logging
 import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -197,13 +198,24 @@ def test_what_a_handler_raises_is_an_error_in_go_and_the_next_call_works(model: 
         assert app.request("call", "fine x") == b"<x>"
 
 
-def test_a_handler_that_takes_no_payload_is_an_error_in_go() -> None:
-    async def later() -> None:
-        pass
-    with opened("talk", handlers={"now": lambda: None, "later": later}) as app:
-        for name in ("now", "later"):
-            assert "takes 0 positional arguments but 1 was given" in app.request("kind", name).decode()
-        assert app.state is gothreads.State.RUNNING
+async def _nothing() -> None: ...
+async def _two(payload: bytes, other: int) -> None: ...
+def _context_by_name(payload: bytes, *, context: gothreads.Context) -> None: ...
+
+
+@pytest.mark.parametrize("handler", [lambda: None, _nothing, _two, lambda payload, *, needed: None, _context_by_name], ids=str)
+def test_a_handler_that_does_not_take_the_payload_is_refused_before_anything_runs(handler: Callable[..., Any]) -> None:
+    with pytest.raises(gothreads.MisuseError, match=r"the handler 'h' must take the payload, and at the most a gothreads\.Context .*; given is .*:\d+\)$"):
+        opened("talk", handlers={"h": handler})
+
+
+def test_handlers_may_take_more_that_has_defaults_and_built_in_functions_are_taken() -> None:
+    def context(payload: bytes, context: gothreads.Context) -> bytes:
+        return payload + context.app.model.encode()
+    handlers: dict[str, Callable[..., Any]] = {"more": lambda payload, more=b"!": payload + more, "any": lambda *args: args[0] * len(args), "context": context,
+                                               "upper": bytes.upper}
+    with opened("talk", handlers=handlers) as app:
+        assert [app.request("call", f"{name} x") for name in handlers] == [b"x!", b"x", b"xthreaded", b"X"]
 
 
 def test_a_future_of_another_loop_is_awaited_there() -> None:
@@ -522,8 +534,9 @@ def test_notify_does_not_wait_and_what_fails_is_logged(model: str, caplog: pytes
         app.request("notify", "bad luck")
         app.request("notify", "gone x")
         wait_until(lambda: len(caplog.records) == 2)
-        assert {record.getMessage() for record in caplog.records} == {
-            "the handler bad, which guest.Notify called, failed: ValueError: no luck", "the handler gone, which guest.Notify called, failed: cancelled"}
+        failed, gone_said = sorted(record.getMessage() for record in caplog.records)
+        assert re.fullmatch(rf"the handler bad, which guest.Notify called, failed: ValueError: no luck \({re.escape(__file__)}, line \d+\)", failed)
+        assert gone_said == "the handler gone, which guest.Notify called, failed: cancelled"
         wait_until(lambda: app._messages.outstanding == 0)
     caplog.clear()
 
@@ -720,6 +733,11 @@ def test_the_log_has_what_a_handler_raised_when_asked_for(caplog: pytest.LogCapt
     with caplog.at_level(logging.DEBUG, "gothreads"), opened("talk", handlers={"bad": bad}) as app:
         app.request("kind", "bad")
         assert [r.exc_info[1].args for r in caplog.records if r.exc_info and r.exc_info[1]] == [("why",)]
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "gothreads"), opened("talk", handlers={"bad": bad}) as app:
+        app.request("kind", "bad")
+        line = bad.__code__.co_firstlineno + 1
+        assert [record.getMessage() for record in caplog.records] == [f"the handler bad raised ValueError: why ({__file__}, line {line})"]
     caplog.clear()
 
 

@@ -288,7 +288,7 @@ def test_what_cannot_be_run_is_said(tmp_path: Path, text: str, said: str) -> Non
 
 def test_what_only_go_has_is_refused(opened: Opened) -> None:
     with opened() as app:
-        for call in (lambda: app.request("x"), app.goroutines, app.wait_idle):
+        for call in (lambda: app.request("x"), lambda: app.signal("x"), app.goroutines, app.wait_idle):
             with pytest.raises(gothreads.NotCallable, match="was not built from Go, so it has no"):
                 call()
         assert app.handlers() == []
@@ -331,5 +331,5 @@ def test_threads_on_the_command_line() -> None:
     code, out, err = command("inspect", native("threads.c"))
     assert (code, err) == (0, "")
     assert "threaded, c-shared, not built by gothreads" in out
-    assert "func start_adders(arg0 int32, arg1 int32) int32" in out
+    assert "start_adders(arg0: i32, arg1: i32) -> i32" in out
     assert "wasi_thread_start" not in out

@@ -258,7 +258,11 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.patience <= SLOW:
         parser.error(f"--patience must be above {SLOW:g}, which is how long an answer takes")
     try:
-        found = {model: Questions(model, arguments.patience).ask() for model in arguments.model or MODELS}
+        found = {}
+        for model in arguments.model or MODELS:
+            if not arguments.json:
+                print(f"models: asking {model}, which takes some ten seconds", file=sys.stderr, flush=True)
+            found[model] = Questions(model, arguments.patience).ask()
     except gothreads.GothreadsError as error:
         print(f"models: {error}", file=sys.stderr)
         return 1

@@ -158,7 +158,8 @@ def _list(toolchain: Toolchain, overlay: Path, request: Request, work: Path, tar
     if done.returncode or len(mains) != 1:
         if len(mains) > 1:
             raise BuildError(f"{target} is {len(mains)} packages; build one at a time")
-        hint = f" (a new program: gothreads init {target})" if "go.mod file not found" in done.stderr else ""
+        needs_init = "go.mod file not found" in done.stderr and Path(request.package).is_dir()
+        hint = f". A folder needs a go.mod; this writes one: gothreads init {request.package}" if needs_init else ""
         raise CompileError(f"go list failed{hint}", done.stderr)
     main = mains[0]
     if main.get("Name") not in ("main", "", None) and "Error" not in main:

@@ -9,6 +9,8 @@ import ctypes
 import hashlib
 import logging
 import platform
+import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +34,9 @@ MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
 STACK_MARGIN = 2 << 20
 #: What a module may have in each store besides its memory: tables, elements in each of them, and bytes for what exceptions carry.
 _MOST_TABLES, _MOST_ELEMENTS, _EXCEPTIONS = 8, 1 << 20, 64 << 20
+#: Compiling so many bytes takes long enough to say so; and so many seconds are long for somebody who was told nothing.
+_LARGE = 1 << 20
+_LONG_SECONDS = 2.0
 
 
 def needs_fence() -> bool:
@@ -95,13 +100,24 @@ def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewrit
     if (loaded := _load(engine, path)) is not None:
         return Compiled(loaded, None)
     begin = time.monotonic()
-    log.info("compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6)
+    said = "compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6
+    level = logging.INFO if len(wasm) >= _LARGE else logging.DEBUG
+    log.log(level, *said)
+    # In a program that has not set up its log that is not shown: then somebody at a terminal is told when it takes long.
+    unseen = level == logging.INFO and not log.isEnabledFor(level) and sys.stderr is not None and sys.stderr.isatty()
+    late = threading.Timer(_LONG_SECONDS, log.warning, said) if unseen else None
+    if late is not None:
+        late.name, late.daemon = "gothreads-compiling", True
+        late.start()
     try:
         module = wasmtime.Module(engine, rewritten(wasm))
     except wasmtime.WasmtimeError as error:
-        raise ModuleError(f"not a valid WebAssembly module (was it changed after the build? Build it again): {str(error).splitlines()[-1].strip()}") from None
+        raise ModuleError(f"not a valid WebAssembly module (was it changed after it was built?): {str(error).splitlines()[-1].strip()}") from None
+    finally:
+        if late is not None:
+            late.cancel()
     seconds = time.monotonic() - begin
-    log.info("compiled in %.1f s", seconds)
+    log.log(level, "compiled in %.1f s", seconds)
     try:
         write_atomically(path, bytes(module.serialize()))
     except GothreadsError as error:  # a full disk is no reason not to run

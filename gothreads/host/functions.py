@@ -19,6 +19,7 @@ import ctypes
 import functools
 import importlib
 import inspect
+import reprlib
 import struct
 import sys
 import types
@@ -29,7 +30,7 @@ from typing import Any
 
 from gothreads.context import Context
 from gothreads.errors import MemoryAccessError, MisuseError, ModuleError
-from gothreads.exports import FIELDS, converter, describe, from_wasm, matches, python_type
+from gothreads.exports import FIELDS, converter, describe, from_wasm, matches, python_type, type_words
 from gothreads.host import ffi
 from gothreads.host.wasi import type_of
 from gothreads.host.wasi_calls import LARGEST_TRANSFER
@@ -50,7 +51,8 @@ _GIVES = {"bool": {"bool"}, "float32": {"float", "int"}, "float64": {"float", "i
 _CODES = {"bool": "I12x", "string": "I12xI12x", "int32": "i12x", "int64": "q8x", "uint64": "Q8x", "float32": "f12x", "float64": "d8x",
           "uint32": "I12x", "uintptr": "I12x", "unsafe.Pointer": "I12x", "pointer": "I12x"}
 _CELLS: Mapping[str, Any] = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
-_HINT = "raw imports cannot wait for coroutines: give an ordinary function (asyncio.run_coroutine_threadsafe hands one over to a loop)"
+_HINT = ("the module cannot wait for a coroutine in the middle of a host function: give an ordinary one, or call it from Go as a handler "
+         "(guest.Call), which may be a coroutine")
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ class HostImports:
                 wrong.append(f"{want.name}: {error}")
         unused = {(s.module, s.name) for s in declared}  # those that nothing calls were dropped by Go's linker
         there = ", ".join(sorted(want.name for want in wanted.values())) or "none"
-        wrong += [f"{'.'.join(key)} is given, but the module does not import it; it imports: {there}"
-                  for key in given if key not in wanted and key not in unused]
+        if extra := [".".join(key) for key in given if key not in wanted and key not in unused]:
+            many = len(extra) > 1
+            wrong.append(f"{', '.join(extra)} {'are' if many else 'is'} given, but the module does not import {'them' if many else 'it'}; it imports: {there}")
         if missing:
             module_name, name = next(key for key in wanted if key not in given)
             missing.append(f'Functions come from Python: gothreads.open(..., host={{"{module_name}": {{"{name}": function}}}}); on the command line: '
@@ -126,18 +129,25 @@ def _wanted(title: str, module: Module, declared: Sequence[ImportSignature], pro
         said = [s for s in declared if (s.module, s.name) == key]
         fitting = [s for s in said if matches(s, kind)]
         same = len({(tuple(p.type for p in s.params), s.result) for s in fitting}) == 1  # two packages may declare it differently
-        found[key] = _Wanted(key, kind, fitting[0] if same else None, _shown(said, fitting[0] if same else None, kind))
+        found[key] = _Wanted(key, kind, fitting[0] if same else None, _shown(imported.name, said, fitting[0] if same else None, kind))
     return found
 
 
-def _shown(said: Sequence[ImportSignature], signature: ImportSignature | None, kind: FuncType) -> str:
+def _shown(name: str, said: Sequence[ImportSignature], signature: ImportSignature | None, kind: FuncType) -> str:
     """What is wanted, in Go's words and in Python's."""
     go = " and ".join(f"{s.go if s.go.isprintable() else repr(s.go)} ({s.position})" for s in said)
     if signature is None:
-        return f"{go or 'a function of the WebAssembly type'} {kind}"
+        guessed = from_wasm(name if name.isidentifier() else "function", kind)
+        said_of = f"{go or 'a function of the WebAssembly type'} {kind}"
+        return said_of if go else f"{said_of}, in Python: {_python(guessed)}"
+    return f"{go}, in Python: {_python(signature)}"
+
+
+def _python(signature: Signature) -> str:
+    """Its first line, as a Python function."""
     name = signature.name if signature.name.isidentifier() else signature.function
     parameters = ", ".join(f"{p.name}: {'str' if p.type == 'string' else python_type(p.type)}" for p in signature.params)
-    return f"{go}, in Python: def {name}({parameters}) -> {python_type(signature.result) if signature.result else None}"
+    return f"def {name}({parameters}) -> {python_type(signature.result) if signature.result else None}"
 
 
 def takes_context(function: Function) -> bool:
@@ -145,6 +155,18 @@ def takes_context(function: Function) -> bool:
     signature = _python_signature(function)
     parameters = [] if signature is None else list(signature.parameters.values())
     return len(parameters) > 1 and "Context" in _meaning(parameters[1].annotation)
+
+
+def takes_payload(function: Function) -> str | None:
+    """What a function is that cannot be a handler of guest.Call, since it does not take the payload, and the context if it wants that; None: it can."""
+    signature = _python_signature(function)
+    if signature is None:
+        return None  # a built-in one may have none
+    try:
+        signature.bind(*(None,) * (2 if takes_context(function) else 1))
+    except TypeError:
+        return _name(function, str(signature))
+    return None
 
 
 # A Python function.
@@ -204,7 +226,7 @@ class _Callee:
             elif left:
                 parameter = left.pop(0)
                 if slot.meaning and not slot.meaning & _TAKES[parameter.type]:
-                    wrong.append(f"{slot.name!r} is annotated {_words(slot.meaning)}, and gets {_gets(parameter.type)}")
+                    wrong.append(f"{slot.name!r} is annotated {_words(slot.meaning)}, and gets {_gets(parameter.type, wasm=want.signature is None)}")
                 takes.append((parameter.type, "bytes" in slot.meaning and "str" not in slot.meaning))
             elif slot.required:
                 wrong.append(f"{slot.name!r} gets nothing")
@@ -213,7 +235,7 @@ class _Callee:
         if left:
             wrong.append(f"nothing takes {', '.join(repr(p.name) for p in left)}")
         if signature.result is not None and self.result and not self.result & _GIVES[signature.result]:
-            wrong.append(f"it returns {_words(self.result)}, and must return {describe(signature.result)}")
+            wrong.append(f"it returns {_words(self.result)}, and must return {describe(signature.result, wasm=want.signature is None)}")
         if wrong:
             raise MisuseError(f"{'; '.join(wrong)}. Given is {self.shown}; wanted is {want.shown}")
         return _Fitted(self.function, takes, by_keyword, signature.result, want.signature is None)
@@ -280,22 +302,47 @@ def _meaning(annotation: object) -> frozenset[str]:
 def _name(function: Function, signature: str = "") -> str:
     """A function, and where it is."""
     name = f"{getattr(function, '__qualname__', None) or repr(function)}{signature}"
+    place = _place(function, ":")
+    return f"{name} ({place})" if place else name
+
+
+def _place(function: Function, between: str) -> str:
+    """Its file and first line; "" when that is not known."""
     code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name
+    return f"{code.co_filename}{between}{code.co_firstlineno}" if code is not None else ""
 
 
 def _words(meaning: frozenset[str]) -> str:
     return " | ".join(sorted(meaning))
 
 
-def _gets(go_type: str) -> str:
-    return f"{'str, or bytes' if go_type == 'string' else python_type(go_type)} (Go: {go_type})"
+def _gets(go_type: str, *, wasm: bool) -> str:
+    return f"{'str, or bytes' if go_type == 'string' else python_type(go_type)} ({type_words(go_type, wasm=wasm)})"
 
 
 # A Python function that fits.
 
 class _Ended(Exception):
     """The module has ended in the meantime; the first cause is known."""
+
+
+class Raised(Exception):
+    """What a Python function has raised that the module imports under that name."""
+
+    def __init__(self, name: str, error: BaseException) -> None:
+        super().__init__(name, error)
+        self.name, self.error = name, error
+
+
+class WrongResult(TypeError, ValueError):
+    """A Python function has returned what the module cannot take. `place` is where it is."""
+
+    def __init__(self, message: str, place: str) -> None:
+        super().__init__(message, place)
+        self.message, self.place = message, place
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True)
@@ -313,7 +360,7 @@ class _Fitted:
         call = functools.partial(self.function, **dict.fromkeys(self.by_keyword, context)) if self.by_keyword else self.function
         arguments = struct.Struct("<" + "".join(_CODES[of] for of, _ in self.takes if of))
         size, unpack, copy = arguments.size, arguments.unpack, ctypes.string_at
-        put = _writer(self.result, self.guessed, name)
+        put = self._writer(name)
         takers = self._takers(context)
         away = context.app._in_python
         if all(of in _CODES and of not in ("bool", "string") for of, _ in self.takes):  # struct has said it all
@@ -321,19 +368,23 @@ class _Fitted:
                 away.append(None)
                 try:
                     put(values, call(*unpack(copy(values, size))))
+                except BaseException as error:
+                    raise Raised(name, error) from error
                 finally:
                     away.pop()
-                if context.ended:
+                if context.ended or context.app.error is not None:
                     raise _Ended
         else:
             def run(values: int) -> None:
-                raw = unpack(copy(values, size))
                 away.append(None)
                 try:
+                    raw = unpack(copy(values, size))
                     put(values, call(*[take(raw) for take in takers]))
+                except BaseException as error:
+                    raise Raised(name, error) from error
                 finally:
                     away.pop()
-                if context.ended:
+                if context.ended or context.app.error is not None:
                     raise _Ended
         return run
 
@@ -343,6 +394,29 @@ class _Fitted:
             takers.append(_taker(of, as_bytes, at, context))
             at += {"": 0, "string": 2}.get(of, 1)
         return takers
+
+    def _writer(self, name: str) -> Callable[[int, Any], None]:
+        """Checks what the function has returned, and writes it where wasmtime takes the result from."""
+        result, where = self.result, _place(self.function, ", line ")
+
+        def check(returned: object) -> None:
+            if isinstance(returned, types.CoroutineType):
+                returned.close()
+                raise WrongResult(f"{name} returned a coroutine; {_HINT}", where)
+        if result is None:
+            return lambda _values, returned: check(returned)
+        convert, cell = converter(result), _CELLS[FIELDS[result][0]].from_address
+        unsigned = converter("u" + result) if self.guessed and result in ("int32", "int64") else convert
+        wanted = f"an int of {result[3:]} bits ({FIELDS[result][0]})" if unsigned is not convert else describe(result, wasm=self.guessed)
+
+        def put(values: int, returned: Any) -> None:
+            try:
+                # Nobody knows whether a number of which only the WebAssembly type is known has a sign.
+                cell(values).value = convert(returned) if convert is unsigned or returned < 0 else unsigned(returned)
+            except (TypeError, ValueError, OverflowError):
+                check(returned)
+                raise WrongResult(f"{name} returned {reprlib.repr(returned)}; it must return {wanted}", where) from None
+        return put
 
 
 def _taker(of: str, as_bytes: bool, at: int, context: Context) -> Callable[[tuple[Any, ...]], Any]:
@@ -362,23 +436,3 @@ def _taker(of: str, as_bytes: bool, at: int, context: Context) -> Callable[[tupl
             return lambda raw: raw[at]
 
 
-def _writer(result: str | None, guessed: bool, name: str) -> Callable[[int, Any], None]:
-    """Checks what the function has returned, and writes it where wasmtime takes the result from."""
-    def check(returned: object) -> None:
-        if isinstance(returned, types.CoroutineType):
-            returned.close()
-            raise TypeError(f"host function {name} returned a coroutine; {_HINT}")
-    if result is None:
-        return lambda _values, returned: check(returned)
-    convert, cell = converter(result), _CELLS[FIELDS[result][0]].from_address
-    unsigned = converter("u" + result) if guessed and result in ("int32", "int64") else convert
-
-    def put(values: int, returned: Any) -> None:
-        try:
-            # Nobody knows whether a number of which only the WebAssembly type is known has a sign.
-            cell(values).value = convert(returned) if convert is unsigned or returned < 0 else unsigned(returned)
-        except (TypeError, ValueError, OverflowError) as error:
-            check(returned)
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"host function {name} must return {describe(result)}: {error}") from None
-    return put

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import signal
 import socket
 import threading
@@ -19,34 +20,35 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from gothreads.arguments import DRAIN_SECONDS
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.serve.guard import Connection, Hosts
 from gothreads.serve.web import Served, web_app
 from gothreads.terminal import Terminal
 from gothreads.tickets import OnTimeout
 
-#: How long requests in flight may take after SIGTERM or Ctrl-C, in seconds; then they get 503.
-DRAIN_SECONDS = 10
 #: How many clients may be connected. More get 503.
 MOST_CONNECTIONS = 2048
 
 
 def serve(open_app: Callable[[], Served], host: str, port: int, terminal: Terminal, allowed: Sequence[str] = (), timeout: float | None = None,
-          on_timeout: OnTimeout = "cancel") -> int:
+          on_timeout: OnTimeout = "cancel", drain: float = DRAIN_SECONDS) -> int:
     """Serve until SIGTERM, Ctrl-C, or the module's end (its last, when it is supervised); the exit code is 0, or the module's.
 
-    allowed: more names that it goes by. timeout, on_timeout: as for web_app.
+    allowed: more names that it goes by. timeout, on_timeout: as for web_app. drain: how long requests in flight may take after a signal, in
+    seconds; then they get 503.
     """
     with _listen(host, port) as listener:
         address = listener.getsockname()
         hosts = Hosts.of(host, address[0], allowed)
-        return _serve(open_app, lambda app: web_app(app, hosts, timeout, on_timeout), listener, address, hosts, terminal)
+        return _serve(open_app, lambda app: web_app(app, hosts, timeout, on_timeout), listener, address, hosts, terminal, drain)
 
 
-def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], listener: socket.socket, address: Any, hosts: Hosts, terminal: Terminal) -> int:
+def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], listener: socket.socket, address: Any, hosts: Hosts, terminal: Terminal,
+           drain: float) -> int:
     with open_app() as app:
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        server = _Server(app, web(app))
+        server = _Server(app, web(app), terminal, drain)
         # From here on a signal drains: before uvicorn has its handlers in place, and after it has taken them away.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
@@ -57,7 +59,7 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
         server.run(sockets=[listener])
         ended = app.error
         if app.exit is not None and isinstance(ended, GuestError):  # a supervised module that is down has not ended
-            terminal.say(ended.message)
+            terminal.say(ended.headline)
             return ended.code
         return 0
 
@@ -65,10 +67,10 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
 class _Server(uvicorn.Server):
     """uvicorn's server, for one app."""
 
-    def __init__(self, app: Served, web: ASGIApp) -> None:
+    def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, drain: float) -> None:
         super().__init__(uvicorn.Config(web, http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
-                                        limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
-        self._app = app
+                                        limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=math.ceil(drain) + 5))
+        self._app, self._terminal, self._drain = app, terminal, drain
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the next ends. Unlike uvicorn's, none is raised again at the end."""
@@ -83,7 +85,10 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        late = asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._close_app)
+        if self._drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
+            requests = "1 request" if waiting == 1 else f"{waiting} requests"
+            self._terminal.say(f"ending: waits up to {self._drain:g} s for {requests} (Ctrl-C again: at once)")
+        late = asyncio.get_running_loop().call_later(self._drain, self._close_app)
         await super().shutdown(sockets)
         late.cancel()
 

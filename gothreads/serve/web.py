@@ -7,11 +7,11 @@
     POST /api/request/{handler}   the body is the payload, the reply is the body
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
 
-Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are),
-405 the wrong method, 408 too slow, 413 too large, 421 another server's name, 422 wrong arguments or an error that the handler
-returned, 500 a bug, 502 a module that does not answer as one should, 503 all callers busy, no room for an event, or the module has
-ended (with Retry-After when that is worth while), 504 the call has taken longer than it may. A request whose client goes away is given
-up: the context of its handler, if it has one (guest.HandleContext), is cancelled.
+Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are)
+or nothing of the kind in this module, 405 the wrong method, 408 too slow, 413 too large, 421 another server's name, 422 wrong arguments or
+an error that the handler returned, 500 a bug, 502 a module that does not answer as one should, 503 all callers busy, no room for an
+event, or the module has ended (with Retry-After when that is worth while), 504 the call has taken longer than it may. A request whose
+client goes away is given up: the context of its handler, if it has one (guest.HandleContext), is cancelled.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from gothreads.errors import (
     HostFunctionError,
     InternalError,
     MemoryAccessError,
+    NotCallable,
     QueueFull,
     UnknownExport,
     unknown,
@@ -120,6 +121,8 @@ class _Faces:
         match error:
             case UnknownExport():
                 return JSONResponse(body | {"known": list(error.known)}, 404)
+            case NotCallable():
+                return JSONResponse(body, 404)
             case ArgumentError() | HandlerError():
                 return JSONResponse(body, 422)
             case CallTimeout():

@@ -22,6 +22,7 @@ from gothreads.errors import MisuseError
 from gothreads.serve import guard, server, web
 from gothreads.serve.guard import Hosts
 from gothreads.serve.web import web_app
+from gothreads.terminal import Terminal
 from tests.conftest import wait_until
 from tests.hostile_files import liar, reply, string
 from tests.serve.test_server import running
@@ -237,7 +238,7 @@ def test_a_bug_is_told_without_a_traceback(shared: gothreads.App, monkeypatch: p
 def serving(app: gothreads.App) -> Iterator[tuple[str, int]]:
     """A real server in this process; its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        made = server._Server(app, web_app(app, LOCAL))
+        made = server._Server(app, web_app(app, LOCAL), Terminal(), 10)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
         wait_until(lambda: made.started)

@@ -108,7 +108,7 @@ def test_a_signal_drains_the_requests_in_flight_then_the_server_exits_0(server: 
     slow = [server.begin("sleep", 600) for _ in range(3)]
     server.process.send_signal(number)
     assert [(r.result(10).status_code, r.result().json()) for r in slow] == [(200, {"result": None})] * 3
-    assert server.end() == (0, "")
+    assert server.end() == (0, "gothreads: ending: waits up to 10 s for 3 requests (Ctrl-C again: at once)\n")
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -142,7 +142,16 @@ def test_a_second_signal_does_not_wait_for_calls_that_hang(server: Server) -> No
     reply = stuck.result(10)
     assert (reply.status_code, reply.json()) == (503, {"error": reply.json()["error"]})
     assert "the app was closed" in reply.json()["error"]
-    assert server.end() == (0, "")
+    assert server.end()[0] == 0
+
+
+@pytest.mark.parametrize(("drain", "said"), [("0.2", "gothreads: ending: waits up to 0.2 s for 1 request (Ctrl-C again: at once)\n"), ("0", "")])
+def test_how_long_it_waits_is_an_option(calls: Path, drain: str, said: str) -> None:
+    with running(calls, "--drain", drain) as server:
+        stuck = server.begin("hang")
+        server.process.send_signal(signal.SIGINT)
+        assert stuck.result(10).status_code == 503
+        assert server.end() == (0, said)
 
 
 @pytest.mark.parametrize(("export", "args", "code", "said"), [

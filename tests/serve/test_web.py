@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 from collections.abc import Callable, Coroutine, Iterator
@@ -11,13 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
+import wasmtime
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gothreads
 from gothreads.serve import guard, web
 from gothreads.serve.web import web_app
-from tests.conftest import built, wait_until
+from tests.conftest import built, opened, wait_until
+from tests.test_host_functions import host as given_all
 from tests.test_timeouts import counts, patient
 
 Talk = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
@@ -305,3 +308,23 @@ def test_a_request_waits_for_the_next_instance(calls: Path) -> None:
             assert (await client.post("/api/call/add", json={"args": [2, 3]})).json() == {"result": 5}
             assert (await client.post("/api/request/upper", content="x")).content == b"X"
         talk(supervised, conversation)
+
+
+def test_what_a_module_cannot_have_is_404(tmp_path: Path) -> None:
+    path = tmp_path / "app.wasm"
+    path.write_bytes(bytes(wasmtime.wat2wasm('(module (func (export "one") (result i32) (i32.const 1)))')))
+    with gothreads.open(path) as app:
+        assert call(app, "one").json() == {"result": 1}
+        reply = ask(app, "POST", "/api/request/f", content=b"x")
+        assert (reply.status_code, reply.json()) == (404, {"error": "app.wasm: the module was not built from Go, so it has no handlers"})
+        assert ask(app, "POST", "/api/signal/e", content=b"x").status_code == 404
+
+
+def test_clients_are_not_told_of_this_machines_files() -> None:
+    def tick() -> None:
+        raise LookupError("disk on fire")
+    with opened("hostcalls", host=given_all(tick=tick), stderr=io.BytesIO()) as app:
+        replies = [call(app, "ticks", 1), ask(app, "GET", "/healthz")]
+    for reply in replies:
+        assert reply.status_code == 503
+        assert reply.json()["error"] == "the module has ended: a function of the host's that it called has failed"
