@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from gothreads.app import App
-from gothreads.arguments import Command, build_parser, parse_mount, parse_size
+from gothreads.arguments import Command, build_parser, parse_environment, parse_mount, parse_size
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
@@ -361,7 +361,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
     # To run main of a package in stock Go, it must be built as a program.
     loaded = find(arguments.module, model=model, progress=terminal.progress, buildmode="exe" if model == "single" and arguments.command is _run else None)
     terminal.clear()
-    env = _environment(arguments.env)
+    env = parse_environment(arguments.env)
     mounts = [parse_mount(text) for text in arguments.mount]
     if not arguments.no_mount_args:
         mounts += _argument_mounts(arguments.args, mounts, terminal)
@@ -377,19 +377,6 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
         stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
         listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, model=model, host=host,
         instances=getattr(arguments, "instances", None), no_calls=arguments.command is _run)
-
-
-def _environment(settings: Sequence[str]) -> dict[str, str]:
-    env = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not name:
-            raise MisuseError(f"--env {setting}: expected NAME=VALUE or NAME")
-        if equals:
-            env[name] = value
-        elif name in os.environ:
-            env[name] = os.environ[name]
-    return env
 
 
 def _argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:
