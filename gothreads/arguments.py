@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -187,6 +188,20 @@ def parse_mount(text: str) -> Mount:
     if not parts[1].startswith("/"):
         raise MisuseError(f"--mount {text}: the place in the module must begin with /: {parts[0]}:/{parts[1]}")
     return Mount(Path(parts[0]), parts[1], mode == "ro")
+
+
+def parse_environment(settings: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE, or NAME for this process's own, if it has it."""
+    env = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not name:
+            raise MisuseError(f"--env {setting}: expected NAME=VALUE or NAME")
+        if equals:
+            env[name] = value
+        elif name in os.environ:
+            env[name] = os.environ[name]
+    return env
 
 
 def parse_size(text: str, option: str = "--memory ") -> int:

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from gothreads.app import App
-from gothreads.arguments import Command, build_parser, parse_limits, parse_mount
+from gothreads.arguments import Command, build_parser, parse_environment, parse_limits, parse_mount
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
@@ -397,7 +397,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
     if arguments.command is not _run and loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
         raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run {arguments.module}")
-    env = _environment(arguments.env)
+    env = parse_environment(arguments.env)
     mounts = [parse_mount(text) for text in arguments.mount]
     if not arguments.no_mount_args:
         mounts += _argument_mounts(arguments.args, mounts, terminal)
@@ -413,19 +413,6 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
         stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
         listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, model=model, host=host,
         instances=getattr(arguments, "instances", None), no_calls=arguments.command is _run)
-
-
-def _environment(settings: Sequence[str]) -> dict[str, str]:
-    env = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not name:
-            raise MisuseError(f"--env {setting}: expected NAME=VALUE or NAME")
-        if equals:
-            env[name] = value
-        elif name in os.environ:
-            env[name] = os.environ[name]
-    return env
 
 
 def _argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:

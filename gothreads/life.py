@@ -447,7 +447,7 @@ def close_all() -> None:
 
 _OWN_FOLDER = os.path.dirname(__file__) + "/"
 #: Modules that use apps as programs do, and what calls close() besides programs.
-_FACES = frozenset({"__main__.py", "cli.py", "gotest.py", "opening.py", "configuration.py", "supervised.py", "supervisor.py"})
+_FACES = frozenset({"__main__.py", "cli.py", "gotest.py", "opening.py", "configuration.py", "supervised.py", "supervisor.py", "succession.py", "carried.py"})
 _ORDINARY = frozenset({Life.start.__code__, Life.__exit__.__code__, close_all.__code__})
 
 

@@ -131,7 +131,7 @@ class Supervised(Travels, Supervisor):
     def request(self, handler: str, payload: Payload = b"", **options: Any) -> bytes:
         """See App."""
         reply: bytes = self._call(lambda app, left: app.request(handler, payload, **left), options)
-        self._answered.add(handler)
+        self._carried.answered.add(handler)
         return reply
 
     def submit_request(self, handler: str, payload: Payload = b"", **options: Any) -> Future[bytes]:
@@ -140,14 +140,14 @@ class Supervised(Travels, Supervisor):
 
         def answered(done: Future[bytes]) -> None:
             if not done.cancelled() and done.exception() is None:
-                self._answered.add(handler)
+                self._carried.answered.add(handler)
         future.add_done_callback(answered)
         return future
 
     async def request_async(self, handler: str, payload: Payload = b"", **options: Any) -> bytes:
         """See App."""
         reply: bytes = await self._call_async(lambda app, left: app.request_async(handler, payload, **left), options)
-        self._answered.add(handler)
+        self._carried.answered.add(handler)
         return reply
 
     def signal(self, name: str, payload: Payload = b"", **options: Any) -> bool:

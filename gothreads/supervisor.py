@@ -1,11 +1,11 @@
-"""One instance of a module after the other: who is up, what comes after it, and the state that is carried over. Calls: supervised.py.
+"""One instance of a module after the other: its start, its end, and the next. Calls: supervised.py.
 
     make ─▶ start ─▶ load ─▶ up ─▶ its end ─▶ close ─▶ pause ─▶ make …
 
 One thread, the keeper, does all of that, one after the other. Invariants:
 
-- Only the keeper puts another instance into `_instance`, and only one that has started and has loaded its state. An `_Instance` never
-  changes what it holds; what comes after it is told once.
+- Only the keeper puts another instance into `_instance`, and only one that has started and has loaded its state. An `Instance` keeps its
+  app; what comes after it is told once.
 - `_over` changes once, from None, before what comes after the last instance is told. So a caller that finds no instance up, looks at
   `_over`, and then waits for what comes after that instance, is told, whenever the end comes.
 - Whatever the keeper is doing, close() need not wait for it: it says `_closing` and closes what there is. Under the lock, either the
@@ -28,89 +28,22 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from gothreads.app import App
+from gothreads.carried import Carried, ask
 from gothreads.deadlines import Deadlines
 from gothreads.endings import words
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, HandlerError, InternalError, MisuseError, again
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, InternalError, MisuseError, again
 from gothreads.life import CLOSE_SECONDS, keepers
 from gothreads.loading import LoadedModule
 from gothreads.opening import LoadedOptions, make, started
 from gothreads.restarts import Backoff, Restart, RestartWhen, Supervision
 from gothreads.state import Options, State
+from gothreads.succession import Ended, Instance, Replace, Saved
 
 log = logging.getLogger("gothreads")
-
-#: How long a fresh instance is waited for to register the handlers that the one before it had, in seconds: `load`, and the others.
-_LOAD_SECONDS, _READY_SECONDS = 5.0, 1.0
-
-_Tell = Callable[[], object]
-
-
-class _After:
-    """What comes after an instance. From any thread, also in a signal handler."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._told = False
-        self._waiting: dict[object, _Tell] = {}
-
-    def when(self, tell: _Tell) -> Callable[[], object]:
-        """`tell` is called once, when it is known; now, if it is. What is returned calls that off."""
-        key = object()
-        with self._lock:
-            told = self._told
-            if not told:
-                self._waiting[key] = tell
-        if told:
-            tell()
-        return lambda: self._waiting.pop(key, None)
-
-    def tell(self) -> None:
-        with self._lock:
-            self._told = True
-            waiting, self._waiting = list(self._waiting.values()), {}
-        for tell in waiting:
-            tell()
-
-
-class _Instance:
-    """`app`: None when the first did not start. `retired`: it is to be replaced, though it runs. `begun`: when it was put in place."""
-
-    def __init__(self, app: App | None, begun: float = 0.0) -> None:
-        self.app, self.begun = app, begun
-        self.retired = False
-        self.after = _After()
-
-    @property
-    def up(self) -> App | None:
-        """The app, if it takes calls."""
-        app = self.app
-        return app if app is not None and not self.retired and app.state is State.RUNNING else None
-
-
-# What the keeper is told.
-
-@dataclass(frozen=True)
-class _Ended:
-    app: App
-
-
-@dataclass(frozen=True)
-class _Saved:
-    app: App
-    future: Future[bytes | None]
-
-
-@dataclass(frozen=True)
-class _Replace:
-    """restart() was called. `close` are options of App.close. `until` is when the caller gives up."""
-
-    done: Future[None]
-    until: float | None
-    close: dict[str, Any]
 
 
 class Supervisor:
@@ -124,7 +57,7 @@ class Supervisor:
         self.model = options.get("model") or loaded.model
         self.options: Options  # what each instance is opened with
         # SimpleQueue's put may be called in the middle of itself, by a signal handler.
-        self._commands: queue.SimpleQueue[_Ended | _Saved | _Replace | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Ended | Saved | Replace | None] = queue.SimpleQueue()
         self._deadlines = Deadlines()
         self._lock = threading.RLock()  # a signal handler may call close() in the middle of close()
         # Guarded by _lock. The other words are written by the keeper alone (before it runs, by the constructor).
@@ -132,17 +65,14 @@ class Supervisor:
         self._opening: App | None = None
         self._over: GothreadsError | None = None
         self._ended = threading.Event()  # `_over` is known
-        self._instance = _Instance(None)
+        self._instance = Instance(None)
         self._down: GothreadsError | None = None  # why there is no instance, once the keeper has noticed
         self._record = Supervision()
         self._row = 0                             # restarts without an instance between that ran for long
         self._down_since: float | None = None
         self._next_try: float | None = None
-        self._state: bytes | None = None          # what `save` gave last
-        self._state_since = 0.0
-        self._suspect = False                     # the last instance that was given it did not start
-        self._asked: list[_Replace] = []          # calls of restart() that the next instance answers
-        self._answered: set[str] = set()          # handlers that have been there (callers add to it)
+        self._carried = Carried(loaded.name)
+        self._asked: list[Replace] = []          # calls of restart() that the next instance answers
         self._keeper: threading.Thread | None = None
         first = self._open(first=True)
         keepers.add(self)
@@ -180,10 +110,10 @@ class Supervisor:
 
     def supervision(self) -> Supervision:
         """How it went so far."""
-        now, down, next_try, state = time.monotonic(), self._down_since, self._next_try, self._state
+        now, down, next_try = time.monotonic(), self._down_since, self._next_try
         return replace(self._record, down_seconds=None if down is None else now - down,
                        next_try_seconds=None if next_try is None or self._over is not None else max(0.0, next_try - now),
-                       saved=None if state is None else len(state), saved_seconds=None if state is None else now - self._state_since)
+                       saved=self._carried.size, saved_seconds=self._carried.seconds)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until there will be no other instance; returns the exit code of the last (0 when this was closed).
@@ -224,7 +154,7 @@ class Supervisor:
         """
         if threading.current_thread() is self._keeper:
             raise MisuseError("restart() cannot be called by on_restart, which the next instance waits for")
-        asked = _Replace(Future(), None if timeout is None else time.monotonic() + timeout, close)
+        asked = Replace(Future(), None if timeout is None else time.monotonic() + timeout, close)
         self._commands.put(asked)
         if self._over is not None:  # after putting it: either this sees the end, or the keeper, which sets _over first, sees what was put
             raise self._why()
@@ -255,7 +185,7 @@ class Supervisor:
     def _forked(self) -> None:
         """In the child of a fork: the keeper is not here."""
         self._lock, self._commands = threading.RLock(), queue.SimpleQueue()
-        self._instance, self._keeper = _Instance(None), None
+        self._instance, self._keeper = Instance(None), None
         self._over = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
         self._ended = threading.Event()
         self._ended.set()
@@ -287,7 +217,7 @@ class Supervisor:
 
     def _watch(self, app: App) -> GothreadsError | None:
         """Until it has ended, of which this is the cause, and is freed; or until it is closed to be replaced."""
-        app.when_ended(lambda: self._commands.put(_Ended(app)))
+        app.when_ended(lambda: self._commands.put(Ended(app)))
         next_save = self._after_saving()
         while True:
             try:
@@ -297,13 +227,13 @@ class Supervisor:
                 self._begin_save(app)
                 continue
             match command:
-                case _Ended(ended) if ended is app:
+                case Ended(ended) if ended is app:
                     app.close()
                     return app.error
-                case _Saved(saved, future) if saved is app:
+                case Saved(saved, future) if saved is app:
                     self._keep(future)
                     next_save = self._after_saving()
-                case _Replace():
+                case Replace():
                     if self._retire(app, command):
                         app.close(**command.close)
                         return None
@@ -350,7 +280,7 @@ class Supervisor:
                 return True
             with contextlib.suppress(queue.Empty):
                 command = self._commands.get(timeout=left)
-                if isinstance(command, _Replace):
+                if isinstance(command, Replace):
                     self._asked.append(command)
         return False
 
@@ -359,8 +289,6 @@ class Supervisor:
         self._next_try = time.monotonic()
         if not first:
             self._take_commands()
-        state = None if self._suspect else self._state
-        loading = False
         try:
             app = make(self._loaded, **self._settings)
             self.options = app.options
@@ -372,9 +300,8 @@ class Supervisor:
             try:
                 started(app)
                 if app.state is State.RUNNING and not first:
-                    loading = state is not None
-                    self._make_ready(app, state)
-                    loading = False
+                    self._carried.hand_over(app)
+                    self._carried.start_worked()
             except BaseException:
                 app.close()
                 raise
@@ -386,15 +313,11 @@ class Supervisor:
             else:
                 cause = GothreadsError(f"{self.loaded.name}: cannot be opened again: {words(error)}")
                 cause.__cause__ = error
-            # Its state may be to blame: so the next is tried without. If that does not start either, the state is not: it is tried again.
-            self._suspect = loading
+            self._carried.start_failed()
             self._opening = None
             self._went_down(cause)
             self._answer(cause)
             return cause
-        if state is None and self._suspect:
-            log.warning("%s: the state (%d bytes) is dropped: the module did not start with it, and does without", self.loaded.name, len(self._state or b""))
-            self._state, self._suspect = None, False
         if len(listening := app.listening) == len(self._settings.get("listen", ())):
             self._settings["listen"] = listening  # a port that was to be any stays the same
         self._put(app, time.monotonic())
@@ -403,7 +326,7 @@ class Supervisor:
 
     def _put(self, app: App, begun: float) -> None:
         """Give calls to an app."""
-        before, self._instance = self._instance, _Instance(app, begun)
+        before, self._instance = self._instance, Instance(app, begun)
         self._down = self._down_since = self._next_try = None
         self._opening = None
         before.after.tell()
@@ -412,7 +335,7 @@ class Supervisor:
         """What came before now: restart() is what the next instance does, and the rest is of the last one."""
         with contextlib.suppress(queue.Empty):
             while True:
-                if isinstance(command := self._commands.get_nowait(), _Replace):
+                if isinstance(command := self._commands.get_nowait(), Replace):
                     self._asked.append(command)
 
     def _answer(self, error: GothreadsError | None) -> None:
@@ -443,25 +366,22 @@ class Supervisor:
         return None if self._save_every is None else time.monotonic() + self._save_every
 
     def _begin_save(self, app: App) -> None:
-        asked = _ask_for_state(app)
-        asked.add_done_callback(lambda future: self._commands.put(_Saved(app, future)))
+        asked = ask(app)
+        asked.add_done_callback(lambda future: self._commands.put(Saved(app, future)))
 
     def _keep(self, future: Future[bytes | None]) -> None:
         """The state that a module gave; else that of before stays."""
         try:
-            state = future.result()
+            self._carried.keep(future.result())
         except (GothreadsError, CancelledError) as error:
             if not isinstance(error, GuestError | AppClosed):  # its end is told otherwise
                 log.warning("%s: its state is not saved: %s", self.loaded.name, error)
-            return
-        if state is not None:
-            self._state, self._state_since, self._suspect = state, time.monotonic(), False
 
-    def _retire(self, app: App, asked: _Replace) -> bool:
+    def _retire(self, app: App, asked: Replace) -> bool:
         """Let no call in any more, and take the state. False: it does not give it, and stays; or it has ended by itself."""
         self._instance.retired = True
         try:
-            state = _ask_for_state(app).result(None if asked.until is None else asked.until - time.monotonic())
+            self._carried.keep(ask(app).result(None if asked.until is None else asked.until - time.monotonic()))
         except (GothreadsError, TimeoutError) as error:
             if app.state is State.RUNNING:
                 asked.done.set_exception(error)
@@ -469,47 +389,5 @@ class Supervisor:
             else:
                 self._asked.append(asked)
             return False
-        if state is not None:
-            self._state, self._state_since, self._suspect = state, time.monotonic(), False
         self._asked.append(asked)
         return True
-
-    def _make_ready(self, app: App, state: bytes | None) -> None:
-        """Wait for the handlers that there were, which main may register; and hand over the state. Any error: it is not ready."""
-        self._wait_for(app, set(self._answered), _READY_SECONDS)
-        if state is not None and not self._wait_for(app, {"load"}, _LOAD_SECONDS):
-            raise HandlerError(f"{self.loaded.name}: the module has saved state, but has no handler `load` {_LOAD_SECONDS:g} s after it has started")
-        if state is not None:
-            app.submit_request("load", state).result()
-
-    def _wait_for(self, app: App, names: set[str], seconds: float) -> bool:
-        """Whether the module has handlers of these names, in time. Those that it has not are not waited for again."""
-        if not names:
-            return True
-        deadline, pause = time.monotonic() + seconds, 0.001
-        while True:
-            try:
-                missing = names - set(app._submit(app._handlers).result(max(0.0, deadline - time.monotonic())))
-            except TimeoutError:
-                missing = names
-            if not missing:
-                return True
-            if time.monotonic() >= deadline or self.model != "threaded":  # in the other models, nothing goes on by itself
-                self._answered -= missing
-                return False
-            time.sleep(pause)  # nothing tells when a handler is registered
-            pause = min(pause * 1.5, 0.05)
-
-
-def _ask_for_state(app: App) -> Future[bytes | None]:
-    """What the module's `save` gives; None when it has not both `save` and `load`, or is many instances with a state each."""
-    def ask() -> bytes | None:
-        carries = app.model != "pool" and app.loaded.has_handlers and {"save", "load"} <= set(app._handlers())
-        return app._request("save", b"") if carries else None
-    future: Future[bytes | None]
-    try:
-        future = app._submit(ask)
-    except GothreadsError as error:
-        future = Future()
-        future.set_exception(error)
-    return future
