@@ -88,7 +88,7 @@ class Life(ABC):
         # Guarded by _lock; _cause and _state are also read without it: they change from None, and forward, once.
         self._cause: GothreadsError | None = None
         self._state = State.STARTING
-        self._close_wanted = self._freed = self._launching = False
+        self._close_wanted = self._freed = self._launching = self._stopping = False
         self._when_ended: list[Callable[[], object]] = []
         self._sweeping = threading.Lock()  # taken by the sweep, for good
         self._ready = threading.Event()  # initialised, or ended
@@ -321,10 +321,15 @@ class Life(ABC):
         with self._lock:
             first = self._cause is None
             if first:
+                # Before there is a cause: whoever sees one may sweep, and would free what is being stopped here.
+                self._stopping = here
                 self._cause = cause
                 self._state = State.ENDING
         if first and here:
-            self._stop_all()
+            try:
+                self._stop_all()
+            finally:
+                self._stopping = False
         self._see_to_the_sweep()
 
     def _stop_all(self) -> None:
@@ -362,7 +367,7 @@ class Life(ABC):
         self._stop_all()
         pause, begun, abandoned, stuck = 0.0005, time.monotonic(), False, 0
         while True:
-            launching = self._launching  # before who is in: see _launch
+            launching = self._launching or self._stopping  # before who is in: see _launch
             if not (left := self._sweep_once()) and not launching:
                 break
             if time.monotonic() - begun > PATIENCE:
