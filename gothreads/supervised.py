@@ -284,14 +284,18 @@ class Supervised(Travels, Supervisor):
 
 
 class _Later(Future[T], Generic[T]):
-    """A call that was submitted while there was no instance. Claimed once: by an instance, by its time limit, or by the end of supervision."""
+    """A call that was submitted while there was no instance. Claimed once: by an instance, by its time limit, or by the end of supervision.
+
+    It begins while `_beginning` is held: so who cancels it sees either that it has not begun, and then it will not, or what it has become.
+    """
 
     def __init__(self, supervised: Supervised, begin: Callable[[App, dict[str, Any]], Future[T]], options: dict[str, Any]) -> None:
         super().__init__()
         self._supervised, self._begin, self._options = supervised, begin, options
         self._since = time.monotonic()
-        self._claims = threading.Lock()
+        self._claims, self._beginning = threading.Lock(), threading.RLock()
         self._inner: Future[T] | None = None
+        self._forget: Callable[[], object] = lambda: None
         until = supervised._until(options)
         self._no_matter: Callable[[], object] = lambda: None
         if until is not None:
@@ -301,14 +305,21 @@ class _Later(Future[T], Generic[T]):
 
     def cancel(self) -> bool:
         """False when it has begun."""
-        inner = self._inner
-        return (inner is None or inner.cancel()) and super().cancel()
+        with self._beginning:
+            if self._inner is not None:
+                return self._inner.cancel() and super().cancel()
+            first = self._claimed()
+            cancelled = super().cancel()
+            if first:  # else whoever was first says so to those who wait
+                self.set_running_or_notify_cancel()
+            return cancelled
 
     def _claimed(self) -> bool:
         """Whether this is the first to decide what becomes of it."""
         first = self._claims.acquire(blocking=False)
         if first:
             self._no_matter()
+            self._forget()
         return first
 
     def _look(self) -> None:
@@ -320,25 +331,24 @@ class _Later(Future[T], Generic[T]):
         elif self._supervised._over is not None:
             self._too_late()
         elif not self.cancelled():
-            instance.after.when(self._look)
+            self._forget = instance.after.when(self._look)
 
     def _too_late(self) -> None:
         if self._claimed() and self.set_running_or_notify_cancel():
             self.set_exception(self._supervised._why())
 
     def _begin_in(self, app: App) -> None:
-        if self.cancelled():
-            self.set_running_or_notify_cancel()
-            return
         try:
-            self._inner = self._begin(app, _left(self._options, self._since))
+            with self._beginning:
+                if self.cancelled():
+                    self.set_running_or_notify_cancel()
+                    return
+                self._inner = inner = self._begin(app, _left(self._options, self._since))
         except Exception as error:  # it is the future's, not the keeper's
             if self.set_running_or_notify_cancel():
                 self.set_exception(error)
             return
-        if self.cancelled():
-            self._inner.cancel()
-        self._inner.add_done_callback(self._done)
+        inner.add_done_callback(self._done)
 
     def _done(self, inner: Future[T]) -> None:
         if inner.cancelled():

@@ -346,6 +346,7 @@ def test_a_call_that_waits_can_be_cancelled_and_one_that_has_begun_cannot() -> N
         down(supervised)
         waits, begins = supervised.submit("add", 100), supervised.submit("hang")
         assert waits.cancel()
+        assert wait([waits], 10).done == {waits}
         wait_until(lambda: supervised.app and supervised.statistics().callers.in_use == 1)  # type: ignore[union-attr]
         assert not begins.cancel()
         with pytest.raises(CancelledError):
