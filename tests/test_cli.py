@@ -17,8 +17,8 @@ import pytest
 
 from gothreads.arguments import parse_mount, parse_size
 from gothreads.build.builder import Request, build
-from gothreads.cli import main
 from gothreads.build.toolchain import find_go
+from gothreads.cli import main
 from gothreads.errors import MisuseError
 from tests.conftest import MODULES
 
