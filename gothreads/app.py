@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from gothreads.context import Context
-from gothreads.errors import AppClosed, ArgumentError, GothreadsError, GuestError, MisuseError, NotCallable, QueueFull
+from gothreads.errors import AppClosed, ArgumentError, GothreadsError, GuestError, MisuseError, NotCallable, QueueFull, cut
 from gothreads.exports import Export, Exports, Function
 from gothreads.host import ffi, interrupt, signals, stack
 from gothreads.host.functions import HostImports
@@ -149,12 +149,12 @@ class App(Life):
 
         HandlerError when it returns an error, UnknownExport when there is no handler of that name.
         """
-        data = _payload(payload)
+        data = _request(handler, payload)
         return bytes(self._here_or_on_a_worker(lambda: self._request(handler, data)))
 
     def submit_request(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> Future[bytes]:
         """Like request, on a thread of the app's."""
-        data = _payload(payload)
+        data = _request(handler, payload)
         return self._submit(lambda: self._request(handler, data))
 
     async def request_async(self, handler: str, payload: bytes | bytearray | memoryview | str = b"") -> bytes:
@@ -171,7 +171,7 @@ class App(Life):
         not asked for the name yet finds them when it does. Raises the cause when the app has ended. A signal handler of Python's may call it.
         """
         if full not in ("wait", "drop", "raise"):
-            raise MisuseError(f'full must be "wait", "drop" or "raise", not {full!r}')
+            raise MisuseError(f'full must be "wait", "drop" or "raise", not {cut(full)}')
         if self._cause is not None:
             raise self._error()
         data = _payload(payload)
@@ -186,12 +186,12 @@ class App(Life):
             if self._cause is not None:
                 raise self._error()
             if full != "drop":
-                raise QueueFull(f"{self.loaded.name}: no room for an event {name!r}: the module does not take them so fast")
+                raise QueueFull(f"{self.loaded.name}: no room for an event {cut(name)}: the module does not take them so fast")
         return sent
 
     def _queue(self, name: str, payload: bytes) -> Queue:
         if not isinstance(name, str) or not name:
-            raise MisuseError(f"an event's name must be a str, and not empty, not {name!r}")
+            raise MisuseError(f"an event's name must be a str, and not empty, not {cut(name)}")
         if len(payload) > LARGEST:
             raise ArgumentError(f"{len(payload):,} bytes are too many for one event: at most {LARGEST:,}")
         return self._messages.events(name)
@@ -360,9 +360,25 @@ def _as_nested(call: Callable[[], Any]) -> Callable[[], Any]:
     return nested
 
 
+def _request(handler: str, payload: bytes | bytearray | memoryview | str) -> bytes:
+    """The payload of a request, whose handler has a name that there can be."""
+    if not isinstance(handler, str):
+        raise MisuseError(f"a handler's name must be a str, not {cut(handler)}")
+    _utf8(handler, "a handler's name")
+    return _payload(payload)
+
+
+def _utf8(text: str, what: str) -> bytes:
+    """A str of Python's may hold halves of surrogate pairs, which are not in UTF-8."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ArgumentError(f"{what} must be valid Unicode, not {cut(text)}") from None
+
+
 def _payload(payload: bytes | bytearray | memoryview | str) -> bytes:
     if isinstance(payload, str):
-        return payload.encode()
+        return _utf8(payload, "a payload")
     if isinstance(payload, bytes | bytearray | memoryview):
         return bytes(payload)
     raise MisuseError(f"a payload must be bytes or str, not {type(payload).__name__}")

@@ -166,10 +166,24 @@ class InternalError(GothreadsError):
     """A bug in gothreads."""
 
 
+def shown(text: str) -> str:
+    """Text of a module's, such as a name, as a part of a line that a terminal shows: what is not printable is escaped, as in repr()."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def cut(value: object) -> str:
+    """A value for an error's line: its repr, or the beginning of a long one. Some have none: an int of 5,000 digits, what raises."""
+    try:
+        told = repr(value)
+    except Exception:
+        return f"{'an' if isinstance(value, int) else 'a value of type'} {type(value).__name__} that cannot be shown"
+    return told if len(told) <= 200 else f"{told[:200]}… ({len(told):,} characters)"
+
+
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
     """The error for a name that the module does not have, with the names that it has."""
-    there = ", ".join(known) if known else "none"
-    return UnknownExport(f"the module has no {kind} {name!r}; it has: {there}", known)
+    there = ", ".join(map(shown, known)) if known else "none"
+    return UnknownExport(f"the module has no {kind} {cut(name)}; it has: {there}", known)
 
 
 def _indent(text: str) -> str:

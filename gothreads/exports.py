@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gothreads.errors import ArgumentError, NotCallable, unknown
+from gothreads.errors import ArgumentError, NotCallable, cut, shown, unknown
 from gothreads.host import ffi
 from gothreads.signature import Parameter, Signature
 from gothreads.slot import Slot
@@ -39,20 +39,20 @@ def _number(go_type: str, value: Any) -> int:
         raise TypeError("got a bool")
     number = operator.index(value)
     if not low <= number <= high:
-        raise ValueError(f"{number} is outside {low} … {high}")
+        raise ValueError(f"{cut(number)} is outside {low} … {high}")
     bits = _BITS[FIELDS[go_type][0]]
     return number - (1 << bits) if number >> (bits - 1) > 0 else number
 
 
 def _bool(value: Any) -> int:
     if not isinstance(value, bool):
-        raise TypeError(f"got {value!r}, not True or False")
+        raise TypeError(f"got {cut(value)}, not True or False")
     return int(value)
 
 
 def _float(value: Any) -> float:
-    if isinstance(value, bool | str | bytes):
-        raise TypeError(f"got {value!r}")
+    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):  # float() reads texts, too
+        raise TypeError(f"got {cut(value)}")
     return float(value)
 
 
@@ -106,6 +106,7 @@ class Export:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.name = signature.name
+        self.shown = shown(signature.name)
         self._converters = [(parameter, FIELDS[parameter.type][0], converter(parameter.type)) for parameter in signature.params]
         self.has_strings = any(parameter.type == "string" for parameter in signature.params)
         self.count = max(sum(2 if p.type == "string" else 1 for p in signature.params), 0 if signature.result is None else 1)
@@ -115,13 +116,13 @@ class Export:
         """(field of the value union, raw value) for each argument; ("string", bytes) for strings. ArgumentError."""
         if len(args) != len(self._converters):
             takes = f"{len(self._converters)} argument{'s' * (len(self._converters) != 1)}"
-            raise ArgumentError(f"{self.name} takes {takes}, {len(args)} given: {self.signature.declaration}")
+            raise ArgumentError(f"{self.shown} takes {takes}, {len(args)} given: {self.signature.declaration}")
         converted = []
         for (parameter, field, convert), value in zip(self._converters, args, strict=True):
             try:
                 raw = convert(value)
             except (TypeError, ValueError, OverflowError) as error:
-                raise ArgumentError(f"{self.name}: argument {parameter.name!r} must be {describe(parameter.type)}: {error}") from None
+                raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {describe(parameter.type)}: {error}") from None
             converted.append(("string" if isinstance(raw, bytes) else field, raw))
         return converted
 
@@ -132,11 +133,11 @@ class Export:
         return tuple(self.parse_one(place, text) for place, text in enumerate(texts))
 
     def parse_one(self, place: int, text: str) -> Any:
-        return _parse(self.name, self.signature.params[place], text)
+        return _parse(self.shown, self.signature.params[place], text)
 
     def packed(self) -> Export:
         """The same export, answering with the bytes that its result stands for. NotCallable when that is none."""
-        raise NotCallable(f"{self.name} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
+        raise NotCallable(f"{self.shown} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
 
     def call(self, function: ffi.Function, converted: list[tuple[str, Any]], slot: Slot) -> Any:
         """Put converted arguments into place (strings into the slot), call, and take the result. Raises ffi.Trapped."""
@@ -208,7 +209,7 @@ def from_wasm(name: str, kind: FuncType) -> Signature:
     types = {"i32": "int32", "i64": "int64", "f32": "float32", "f64": "float64"}
     params = tuple(Parameter(f"arg{i}", types[VALUE_TYPES[t]]) for i, t in enumerate(kind.params))
     result = types[VALUE_TYPES[kind.results[0]]] if kind.results else None
-    go = f"func {name}({', '.join(f'{p.name} {p.type}' for p in params)}){f' {result}' if result else ''}"
+    go = f"func {shown(name)}({', '.join(f'{p.name} {p.type}' for p in params)}){f' {result}' if result else ''}"
     return Signature(name=name, go=go, function=name, package="", doc="", params=params, result=result, position="")
 
 
@@ -234,7 +235,7 @@ class Function:
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if named:
-            raise ArgumentError(f"{self.__name__} takes its arguments in order, not by name ({', '.join(named)}): {self.signature.declaration}")
+            raise ArgumentError(f"{self._export.shown} takes its arguments in order, not by name ({', '.join(named)}): {self.signature.declaration}")
         return self._call(self._export, self._export.convert(args))
 
     def bytes(self, *args: Any) -> builtins.bytes:
@@ -269,7 +270,7 @@ class Exports:
     def __getitem__(self, name: str) -> Function:
         try:
             return self._functions[name]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: what is not even hashable
             raise unknown("export", name, sorted(self._functions)) from None
 
     def __iter__(self) -> Iterator[str]:
@@ -279,7 +280,7 @@ class Exports:
         return len(self._functions)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._functions
+        return isinstance(name, str) and name in self._functions
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._functions})

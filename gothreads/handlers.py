@@ -22,7 +22,7 @@ from typing import Any
 
 from gothreads.context import Context
 from gothreads.endings import words
-from gothreads.errors import AppClosed, MisuseError
+from gothreads.errors import AppClosed, MisuseError, cut
 from gothreads.host import stack
 from gothreads.host.functions import takes_context
 from gothreads.workers import Workers
@@ -217,9 +217,9 @@ def checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
     """MisuseError for what cannot be one."""
     for name, function in handlers.items():
         if not isinstance(name, str) or not name:
-            raise MisuseError(f"a handler's name must be a str, and not empty, not {name!r}")
+            raise MisuseError(f"a handler's name must be a str, and not empty, not {cut(name)}")
         if not callable(function):
-            raise MisuseError(f"the handler {name!r} must be a function, not {function!r}")
+            raise MisuseError(f"the handler {cut(name)} must be a function, not {cut(function)}")
     return handlers
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from gothreads.errors import shown
+
 _NUMBERS = ("int32", "uint32", "int64", "uint64", "float32", "float64")
 # How a value crosses between host and guest. "pointer" is any *T; "?" is a type the source reader cannot resolve.
 TYPES = frozenset(("bool", *_NUMBERS, "uintptr", "unsafe.Pointer", "string", "pointer", "?"))
@@ -67,8 +69,8 @@ class Signature:
 
     @property
     def declaration(self) -> str:
-        """`go`, with the export's name instead of the function's: what it is called by."""
-        return self.go.replace(f"func {self.function}(", f"func {self.name}(", 1)
+        """`go`, with the export's name instead of the function's: what it is called by. It can be shown."""
+        return shown(self.go.replace(f"func {self.function}(", f"func {self.name}(", 1))
 
     def to_json(self) -> dict[str, object]:
         """The signature as from_json() takes it, made of what json.dumps() takes."""
