@@ -13,7 +13,7 @@ from typing import Any
 
 import wasmtime
 
-from gothreads.errors import InternalError, ModuleError
+from gothreads.errors import ModuleError, shown
 from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module
@@ -30,7 +30,7 @@ class Isolates:
 
     def __init__(self, engine: wasmtime.Engine, loaded: LoadedModule, options: Options, host: HostImports) -> None:
         self._engine, self._loaded, self._options, self._host = engine, loaded, options, host
-        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not World.has(i.module, i.name) and not host.has(i.module, i.name)]
+        missing = [shown(f"{i.module}.{i.name}") for i in loaded.outline.imports if not World.has(i.module, i.name) and not host.has(i.module, i.name)]
         if missing:
             raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
         compiled = compile_module(engine, loaded.wasm, options.limits.stack)
@@ -98,7 +98,7 @@ class Isolate:
         """ModuleError when it cannot be run until it is idle."""
         try:
             self.function("gothreads_idle", 0)
-        except InternalError:
+        except ffi.Missing:
             message = f"{self._loaded.name}: the module cannot be run until it is idle: it has no gothreads/guest. Build it with: gothreads build"
             raise ModuleError(message) from None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gothreads.errors import ModuleError
+from gothreads.errors import ModuleError, shown
 from gothreads.exports import Export, from_wasm, matches
 from gothreads.foreign import Allocator, ForeignExport
-from gothreads.wasm import metadata
+from gothreads.wasm import abi, metadata
 from gothreads.wasm.binary import VALUE_TYPES, FuncType, Kind, Limits, Module, read_limits
 from gothreads.wasm.leb import Reader
 from gothreads.wasm.parsing import parse
@@ -90,6 +90,7 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
         raise ModuleError(f"the module says that it is {about.model}, but {has} (was it changed after the build?). Rebuild it: gothreads build")
     if about is None and threaded:
         raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: gothreads build --strip")
+    abi.check(outline, threads=threaded)
     foreign = about is None and outline.custom("go:buildid") is None
     if foreign:
         _check_foreign(outline, functions)
@@ -107,7 +108,7 @@ def _check_foreign(outline: Module, functions: dict[str, int]) -> None:
     if not functions:
         raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm")
     memories = [read_limits(Reader(i.description, "import")) for i in outline.imports if i.kind is Kind.MEMORY]
-    others = [f"{i.module}.{i.name} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
+    others = [f"{shown(i.module)}.{shown(i.name)} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
     if others:
         raise ModuleError(f"the module imports {', '.join(others)}, which nobody provides: only functions, and a memory for threads, are. "
                           "Link it as a whole, not as a part of another module")

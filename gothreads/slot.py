@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
-from gothreads.errors import ArgumentError, HandlerError, InternalError, ModuleError, unknown
+from gothreads.errors import ArgumentError, HandlerError, ModuleError, unknown
 from gothreads.host import ffi
 
 #: Replies above this size are let go of at once, not at the slot's next use. Bytes.
@@ -47,8 +47,9 @@ class Slot:
         """Copy bytes to where Go can see them; returns the address. Good for one exported call, or one request."""
         if len(data) > LARGEST:
             raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
+        slot = self._opened()
         buffer = self.function("gothreads_buffer", 2)
-        buffer.values[0].i32, buffer.values[1].i32 = self._opened(), len(data)
+        buffer.values[0].i32, buffer.values[1].i32 = slot, len(data)
         buffer()
         address = buffer.values[0].i32 & 0xFFFFFFFF
         self.memory.write(address, data)
@@ -70,7 +71,7 @@ class Slot:
             case Status.UNKNOWN:
                 raise unknown("handler", handler, reply.decode(errors="replace").split("\n") if reply else [])
             case _:
-                raise InternalError(f"the module answered a request with status {status}")
+                raise ModuleError(f"the module answered a request with status {status}, which no handler does. Build it again: gothreads build")
 
     def handlers(self) -> list[str]:
         """The names of the handlers that are registered now."""
@@ -105,7 +106,7 @@ class Slot:
         if self._slot is None:
             try:
                 open_ = self.function("gothreads_slot_open", 1)
-            except InternalError:
+            except ffi.Missing:
                 raise ModuleError("the module has no gothreads/guest in it, which strings and requests need. Build it with: gothreads build") from None
             open_()
             self._slot = open_.values[0].i32

@@ -14,22 +14,22 @@ import wasmtime
 
 from gothreads.app import App
 from gothreads.callback_m import CallbackMCache
-from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled
+from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled, shown
 from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
 from gothreads.host.instance import GoInstances
 from gothreads.host.poller import Poller
 from gothreads.host.stack import inside, nested
-from gothreads.host.wasi import answer, type_of, with_errno
+from gothreads.host.wasi import answer, define_with_errno, type_of
 from gothreads.host.world import World
 from gothreads.inspector import Goroutine, Inspector
 from gothreads.mpool import MPool, MRunner
 from gothreads.shared_memory import SharedMemory
 from gothreads.stall import Stall, StallWatch
 from gothreads.state import SPARE_THREADS, AppStatistics, State
-from gothreads.wasm import layout
-from gothreads.wasm.binary import PAGE, Kind
+from gothreads.wasm import code, layout
+from gothreads.wasm.binary import PAGE, FuncType, Kind
 from gothreads.wasm.rewrite import HOST
 
 log = logging.getLogger("gothreads")
@@ -117,7 +117,7 @@ class ThreadedApp(App):
             raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
-        missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
+        missing = [shown(f"{i.module}.{i.name}") for i in self.loaded.outline.imports
                    if i.module != HOST and not World.has(i.module, i.name) and not self._host.has(i.module, i.name)
                    and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
@@ -134,32 +134,42 @@ class ThreadedApp(App):
         def stopped(_values: int) -> None:
             raise AppClosed("stopped")  # the app is ending: the first cause is known
 
-        own: dict[str, ffi.HostFunction] = {
-            "ncpu": lambda values: answer(values, self.options.procs),
-            "thread_spawn": thread_spawn,
-            "initialized": lambda _values: self._initialized(),
-            "has_callers": lambda values: answer(values, int(self.loaded.has_callers)),
-            "stopped": stopped,
+        number = FuncType(b"", code.I32)
+        own: dict[str, tuple[FuncType, ffi.HostFunction]] = {
+            "ncpu": (number, lambda values: answer(values, self.options.procs)),
+            "thread_spawn": (FuncType(code.I32, code.I32), thread_spawn),
+            "initialized": (code.VOID, lambda _values: self._initialized()),
+            "has_callers": (number, lambda values: answer(values, int(self.loaded.has_callers))),
+            "stopped": (code.VOID, stopped),
         }
         polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
-        own |= {name: with_errno(call, kinds[name]) for name, call in polling.items() if name in kinds}
         for name, kind in kinds.items():
             if World.has(HOST, name):
                 continue
-            if name not in own:
-                raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{name}, which this gothreads does not have. Rebuild it: gothreads build")
-            functions.define(HOST, name, type_of(kind), own[name])
+            if name in polling:
+                define_with_errno(functions, HOST, name, kind, polling[name])
+            elif name in own and own[name][0] == kind:
+                functions.define(HOST, name, type_of(kind), own[name][1])
+            else:
+                raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{shown(name)} {kind}, which this gothreads does not have. "
+                                  "Rebuild it: gothreads build")
 
     def _start(self) -> None:
         if (entry := self.loaded.entry) is None:
             raise ModuleError(f"{self.loaded.name}: the module has neither _start nor _initialize")
-        first = self._instances.new()
-        first.function("gt_init_memory", 0)()
-        self._instances.close(first)
+        try:
+            first = self._instances.new()
+            first.function("gt_init_memory", 0)()
+            self._instances.close(first)
+        except ffi.Trapped as trapped:
+            self._trapped(trapped)
+            return
 
         def run() -> None:
             inside.starting = self
             self._instances.new().function(entry, 0)()
+            if self._state is State.STARTING:  # Go's would have said that it is initialised, or exited
+                raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
         self._pool.start(run)
         if self.options.stall_timeout is not None:
             StallWatch(self._inspector, self.options.stall_timeout, self._cache, lambda: self._state is State.RUNNING and not self._messages.outstanding,

@@ -25,7 +25,7 @@ from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleEr
 from gothreads.exports import Export
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_engine
-from gothreads.host.instance import Instance, Instances, Notes
+from gothreads.host.instance import Instance, Instances, Notes, NotInstantiated
 from gothreads.host.stack import inside
 from gothreads.host.wasi import answer, type_of
 from gothreads.inspector import Goroutine
@@ -182,7 +182,7 @@ class WasiThreadsApp(App):
         except ModuleError as error:
             raise ModuleError(f"{loaded.name}: {error}") from None
 
-    def _no_instance(self, error: wasmtime.WasmtimeError | wasmtime.Trap) -> ModuleError:
+    def _no_instance(self, error: wasmtime.WasmtimeError | NotInstantiated) -> ModuleError:
         return ModuleError(f"{self.loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}")
 
     @property
@@ -231,10 +231,10 @@ class WasiThreadsApp(App):
                 self._main = self._instances.new()
                 if self.loaded.entry is not None:
                     self._function(self.loaded.entry, 0)()
+        except NotInstantiated as error:
+            raise self._no_instance(error) from None
         except ffi.Trapped as trapped:
             self._trapped(trapped)
-        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
-            raise self._no_instance(error) from None
         finally:
             inside.starting = None
             inside.depth -= 1
