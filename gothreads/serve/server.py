@@ -15,7 +15,9 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+import h11
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.app import App
 from gothreads.errors import GothreadsError, GuestError
@@ -49,7 +51,7 @@ class _Server(uvicorn.Server):
     """uvicorn's server, for one app."""
 
     def __init__(self, app: App) -> None:
-        super().__init__(uvicorn.Config(web_app(app), log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
+        super().__init__(uvicorn.Config(_quiet(web_app(app)), log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS + 5))
         self._app = app
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -72,6 +74,18 @@ class _Server(uvicorn.Server):
     def _close_app(self) -> None:
         """On a thread: it takes as long as a Python function that the module has called."""
         threading.Thread(target=self._app.close, name="gothreads-close", daemon=True).start()
+
+
+def _quiet(app: ASGIApp) -> ASGIApp:
+    """The application, without a traceback in the log for each client that talks nonsense.
+
+    uvicorn answers 400 itself to what follows a request and is none (behind one of HTTP/1.0, that is anything), though the first is not answered
+    yet. That answer then has no place: uvicorn raises in it, ends the connection, and says in one line what it missed.
+    """
+    async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(h11.LocalProtocolError):
+            await app(scope, receive, send)
+    return quiet
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -181,3 +181,14 @@ def test_a_module_that_fails_to_start_is_not_served(calls: Path) -> None:
 def test_callers_are_a_limit_and_others_wait(calls: Path) -> None:
     with running(calls, "--callers", 1) as server:
         assert [r.result(10).status_code for r in [server.begin("sleep", 20) for _ in range(5)]] == [200] * 5
+
+
+def test_bytes_behind_a_request_that_closes_get_an_answer_and_leave_no_traceback(server: Server) -> None:
+    with socket.create_connection((server.client.base_url.host, server.client.base_url.port or 80), 10) as connection:
+        connection.sendall(b"POST /api/call/count HTTP/1.0\r\nContent-Length: 0\r\n\r\nPOST /api/call/count HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        reply = connection.makefile("rb").read()
+    assert reply.startswith(b"HTTP/1.1 ")
+    assert server.call("count").status_code == 200
+    server.process.send_signal(signal.SIGTERM)
+    _, err = server.end()
+    assert "Traceback" not in err
