@@ -24,7 +24,8 @@ from gothreads.errors import (
     MisuseError,
     NotCallable,
     QueueFull,
-    printable,
+    cut,
+    shown,
 )
 from gothreads.exports import Export, Exports, Function
 from gothreads.host import ffi, interrupt, signals, stack
@@ -184,7 +185,7 @@ class App(Travels, Life):
         on_timeout: as for submit; or "cancel": the context of a handler that has one (guest.HandleContext) is cancelled, any other goes on.
         """
         self._check_go("handlers")
-        data = bytes_of(payload)
+        handler, data = _handler_name(handler), bytes_of(payload)
         if timeout is None:
             tickets.checked(timeout, on_timeout, request=True)
             return bytes(self._here_or_on_a_worker(lambda: self._request(handler, data)))
@@ -193,7 +194,7 @@ class App(Travels, Life):
     def submit_request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> Future[bytes]:
         """Like request, on a thread of the app's. Cancelling the future gives the request up, as a timeout does."""
         self._check_go("handlers")
-        return self._waited_request(handler, bytes_of(payload), timeout, on_timeout).future
+        return self._waited_request(_handler_name(handler), bytes_of(payload), timeout, on_timeout).future
 
     async def request_async(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> bytes:
         """Like request, without blocking the event loop. Being cancelled is like a timeout."""
@@ -280,7 +281,7 @@ class App(Travels, Life):
         not asked for the name yet finds them when it does. Raises the cause when the app has ended. A signal handler of Python's may call it.
         """
         if full not in ("wait", "drop", "raise"):
-            raise MisuseError(f'full must be "wait", "drop" or "raise", not {full!r}')
+            raise MisuseError(f'full must be "wait", "drop" or "raise", not {cut(full)}')
         if self._cause is not None:
             raise self._error()
         self._check_go("events")
@@ -300,7 +301,7 @@ class App(Travels, Life):
             if self._cause is not None:
                 raise self._error()
             if full != "drop":
-                raise QueueFull(f"{self.loaded.name}: no room for an event {name!r}: the module does not take them so fast. "
+                raise QueueFull(f"{self.loaded.name}: no room for an event {cut(name)}: the module does not take them so fast. "
                                 "Raise `event_queue`, or send less at once")
         return sent
 
@@ -313,7 +314,7 @@ class App(Travels, Life):
 
     def _queue(self, name: str, payload: bytes) -> Queue:
         if not isinstance(name, str) or not name:
-            raise MisuseError(f"an event's name must be a str, and not empty, not {name!r}")
+            raise MisuseError(f"an event's name must be a str, and not empty, not {cut(name)}")
         if len(payload) > LARGEST:
             raise ArgumentError(f"{len(payload):,} bytes are too many for one event: at most {LARGEST:,}")
         return self._messages.events(name)
@@ -489,7 +490,7 @@ class App(Travels, Life):
         except TimeoutError:
             log.warning("%s: the module's stop has not returned after %g s, and is ended", self.loaded.name, HOOK_SECONDS)
         except (GothreadsError, RuntimeError) as error:  # RuntimeError: Python is ending
-            log.warning("%s: the module's stop failed: %s", self.loaded.name, printable(str(error), lines=False))
+            log.warning("%s: the module's stop failed: %s", self.loaded.name, shown(str(error)))
 
     def _in_flight(self) -> int:
         return self._in_use + self._workers.pending + self._nested.pending + self._for_handlers.pending
@@ -514,10 +515,26 @@ def _as_nested(call: Callable[[], Any]) -> Callable[[], Any]:
     return nested
 
 
+def _handler_name(name: str) -> str:
+    """MisuseError, or ArgumentError, when there can be no handler of that name."""
+    if not isinstance(name, str):
+        raise MisuseError(f"a handler's name must be a str, not {cut(name)}")
+    _utf8(name, "a handler's name")
+    return name
+
+
+def _utf8(text: str, what: str) -> bytes:
+    """A str of Python's may hold halves of surrogate pairs, which are not in UTF-8."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ArgumentError(f"{what} must be valid Unicode, not {cut(text)}") from None
+
+
 def bytes_of(payload: Payload) -> bytes:
-    """MisuseError when it is none."""
+    """MisuseError when it is none, ArgumentError when it is text that has no UTF-8."""
     if isinstance(payload, str):
-        return payload.encode()
+        return _utf8(payload, "a payload")
     if isinstance(payload, bytes | bytearray | memoryview):
         return bytes(payload)
     raise MisuseError(f"a payload must be bytes or str, not {type(payload).__name__}")

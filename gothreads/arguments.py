@@ -182,8 +182,8 @@ def parse_mount(text: str) -> Mount:
     mode = parts.pop() if read_only else "rw"
     if len(parts) != 2 or not all(parts):
         raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro")
-    if not Path(parts[0]).is_dir():
-        problem = "is not a folder" if Path(parts[0]).exists() else "does not exist"
+    if not os.path.isdir(parts[0]):  # not Path.is_dir, which raises for a name that is too long
+        problem = "is not a folder" if os.path.exists(parts[0]) else "does not exist"
         raise MisuseError(f"--mount {text}: {parts[0]} {problem}")
     if not parts[1].startswith("/"):
         raise MisuseError(f"--mount {text}: the place in the module must begin with /: {parts[0]}:/{parts[1]}")

@@ -301,7 +301,7 @@ def _go_exec(argv: Sequence[str]) -> int:
 
 
 def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    if Path(arguments.module).is_dir():
+    if os.path.isdir(arguments.module):  # not Path.is_dir, which raises for a name that is too long
         raise ModuleError(f"{arguments.module} is a folder; build it, and look at the module: gothreads build {arguments.module} -o app.wasm")
     loaded = load(Path(arguments.module))
     about = describe(loaded)
@@ -420,7 +420,7 @@ def _argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Ter
     found = []
     for arg in dict.fromkeys(args):
         path = Path(os.path.abspath(arg))
-        if path.is_dir() and path != Path("/") and not any(Path(arg).is_relative_to(m.guest) for m in mounts):
+        if os.path.isdir(path) and path != Path("/") and not any(Path(arg).is_relative_to(m.guest) for m in mounts):
             found.append(Mount(path, str(path), read_only=True))
             terminal.say(f"the module may read {path} (--no-mount-args: it may not)")
     return found
@@ -430,7 +430,7 @@ def _package_name(package: str) -> str:
     path = Path(package)
     if path.suffix == ".go":
         return path.stem
-    return path.resolve().name if path.is_dir() else package.rstrip("/").rsplit("/", 1)[-1]
+    return path.resolve().name if os.path.isdir(path) else package.rstrip("/").rsplit("/", 1)[-1]
 
 
 _COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "serve": _serve}

@@ -105,7 +105,7 @@ class GuestError(GothreadsError):
         if self.stderr.strip():
             parts.append("the module's last words on stderr:\n" + _indent(printable(self.stderr).rstrip()))
         if self.frames:
-            parts.append("WebAssembly frames:\n" + _indent("\n".join(printable(str(frame), lines=False) for frame in self.frames[:20])))
+            parts.append("WebAssembly frames:\n" + _indent("\n".join(shown(str(frame)) for frame in self.frames[:20])))
         return "\n".join(parts)
 
 
@@ -203,18 +203,31 @@ def again(error: _Error) -> _Error:
     return own
 
 
+def shown(text: str) -> str:
+    """Text of a module's, such as a name, as a part of a line that a terminal shows: what is not printable is escaped, as in repr()."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def cut(value: object) -> str:
+    """A value for an error's line: its repr, or the beginning of a long one. Some have none: an int of 5,000 digits, what raises."""
+    try:
+        told = repr(value)
+    except Exception:
+        return f"{'an' if isinstance(value, int) else 'a value of type'} {type(value).__name__} that cannot be shown"
+    return told if len(told) <= 200 else f"{told[:200]}… ({len(told):,} characters)"
+
+
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
     """The error for a name that the module does not have, with the names that it has."""
-    there = ", ".join(name if name.isprintable() else repr(name) for name in known) if known else "none"
+    there = ", ".join(map(shown, known)) if known else "none"
     if len(there) > _SHOWN_NAMES:
         there = f"{there[:_SHOWN_NAMES]}… ({len(known):,} in all)"
-    return UnknownExport(f"the module has no {kind} {name!r}; it has: {there}", known)
+    return UnknownExport(f"the module has no {kind} {cut(name)}; it has: {there}", known)
 
 
-def printable(text: str, *, lines: bool = True) -> str:
-    """Text that may be the module's, for people: what a terminal or a log would take for a command is escaped, as in repr. `lines`: there may be several."""
-    text = text.replace("\r\n", "\n")
-    return _COMMANDS.sub(lambda found: repr(found[0])[1:-1], text if lines else text.replace("\n", "\\n"))
+def printable(text: str) -> str:
+    """Lines of a module's, for people: what a terminal or a log would take for a command is escaped, as in repr()."""
+    return _COMMANDS.sub(lambda found: repr(found[0])[1:-1], text.replace("\r\n", "\n"))
 
 
 def _indent(text: str) -> str:

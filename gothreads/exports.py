@@ -10,11 +10,10 @@ import builtins
 import inspect
 import math
 import operator
-import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gothreads.errors import ArgumentError, NotCallable, unknown
+from gothreads.errors import ArgumentError, NotCallable, cut, shown, unknown
 from gothreads.host import ffi
 from gothreads.signature import Parameter, Signature
 from gothreads.slot import Slot
@@ -41,26 +40,23 @@ def _number(go_type: str, value: Any) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"got {reprlib.repr(value)}") from None
+        raise TypeError(f"got {cut(value)}") from None
     if not low <= number <= high:
-        raise ValueError(f"{number} is outside {low} … {high}")
+        raise ValueError(f"{cut(number)} is outside {low} … {high}")
     bits = _BITS[FIELDS[go_type][0]]
     return number - (1 << bits) if number >> (bits - 1) > 0 else number
 
 
 def _bool(value: Any) -> int:
     if not isinstance(value, bool):
-        raise TypeError(f"got {reprlib.repr(value)}, not True or False")
+        raise TypeError(f"got {cut(value)}, not True or False")
     return int(value)
 
 
 def _float(value: Any) -> float:
-    if isinstance(value, bool | str | bytes):
-        raise TypeError(f"got {reprlib.repr(value)}")
-    try:
-        return float(value)
-    except TypeError:
-        raise TypeError(f"got {reprlib.repr(value)}") from None
+    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):  # float() reads texts, too
+        raise TypeError(f"got {cut(value)}")
+    return float(value)
 
 
 def _float32(value: Any) -> float:
@@ -75,7 +71,7 @@ def _string(value: Any) -> bytes:
         return value.encode()
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    raise TypeError(f"got {reprlib.repr(value)}")
+    raise TypeError(f"got {cut(value)}")
 
 
 def converter(go_type: str) -> Callable[[Any], Any]:
@@ -116,6 +112,7 @@ class Export:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.name = signature.name
+        self.shown = shown(signature.name)
         self._converters = [(parameter, FIELDS[parameter.type][0], converter(parameter.type)) for parameter in signature.params]
         self.has_strings = any(parameter.type == "string" for parameter in signature.params)
         self.count = max(sum(2 if p.type == "string" else 1 for p in signature.params), 0 if signature.result is None else 1)
@@ -130,7 +127,7 @@ class Export:
             try:
                 raw = convert(value)
             except (TypeError, ValueError, OverflowError) as error:
-                raise ArgumentError(f"{self.name}: argument {parameter.name!r} must be {self._describe(parameter.type)}: {error}") from None
+                raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {self._describe(parameter.type)}: {error}") from None
             converted.append(("string" if isinstance(raw, bytes) else field, raw))
         return converted
 
@@ -146,18 +143,18 @@ class Export:
             return _parse(parameter.type, text)
         except (ValueError, KeyError):
             expected = "true or false (Go: bool)" if parameter.type == "bool" else self._describe(parameter.type)
-            raise ArgumentError(f"{self.name}: argument {parameter.name!r} must be {expected}: got {text!r}") from None
+            raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {expected}: got {cut(text)}") from None
 
     def _takes(self, given: int) -> str:
         count = len(self._converters)
-        return f"{self.name} takes {count} argument{'s' * (count != 1)}, {given} given: {self.signature.declaration}"
+        return f"{self.shown} takes {count} argument{'s' * (count != 1)}, {given} given: {self.signature.declaration}"
 
     def _describe(self, go_type: str) -> str:
         return describe(go_type, wasm=self.wasm_types)
 
     def packed(self) -> Export:
         """The same export, answering with the bytes that its result stands for. NotCallable when that is none."""
-        raise NotCallable(f"{self.name} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
+        raise NotCallable(f"{self.shown} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
 
     def call(self, function: ffi.Function, converted: list[tuple[str, Any]], slot: Slot) -> Any:
         """Put converted arguments into place (strings into the slot), call, and take the result. Raises ffi.Trapped."""
@@ -232,10 +229,10 @@ def from_wasm(name: str, kind: FuncType, *, foreign: bool = False) -> Signature:
     types = {"i32": "int32", "i64": "int64", "f32": "float32", "f64": "float64"}
     params = tuple(Parameter(f"arg{i}", types[VALUE_TYPES[t]]) for i, t in enumerate(kind.params))
     result = types[VALUE_TYPES[kind.results[0]]] if kind.results else None
-    go = f"func {name}({', '.join(f'{p.name} {p.type}' for p in params)}){f' {result}' if result else ''}"
+    go = f"func {shown(name)}({', '.join(f'{p.name} {p.type}' for p in params)}){f' {result}' if result else ''}"
     if foreign:
         declared = ", ".join(f"{p.name}: {VALUE_TYPES[t]}" for p, t in zip(params, kind.params, strict=True))
-        go = f"{name}({declared})" + (f" -> {VALUE_TYPES[kind.results[0]]}" if kind.results else "")
+        go = f"{shown(name)}({declared})" + (f" -> {VALUE_TYPES[kind.results[0]]}" if kind.results else "")
     return Signature(name=name, go=go, function=name, package="", doc="", params=params, result=result, position="")
 
 
@@ -268,7 +265,7 @@ class Function:
         """`timeout` and `on_timeout` go by name: see App.submit."""
         if named and not named.keys() <= _BY_NAME:
             given = ", ".join(named.keys() - _BY_NAME)
-            raise ArgumentError(f"{self.__name__} takes its arguments in order, not by name ({given}): {self.signature.declaration}")
+            raise ArgumentError(f"{self._export.shown} takes its arguments in order, not by name ({given}): {self.signature.declaration}")
         return self._call(self._export, self._export.convert(args), **named)
 
     def bytes(self, *args: Any, **named: Any) -> builtins.bytes:
@@ -303,7 +300,7 @@ class Exports:
     def __getitem__(self, name: str) -> Function:
         try:
             return self._functions[name]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: what is not even hashable
             raise unknown("export", name, sorted(self._functions)) from None
 
     def __iter__(self) -> Iterator[str]:
@@ -313,7 +310,7 @@ class Exports:
         return len(self._functions)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._functions
+        return isinstance(name, str) and name in self._functions
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._functions})

@@ -99,10 +99,10 @@ class ForeignExport(Export):
                 continue
             data = value.encode() if isinstance(value, str) else bytes(value)
             if self._types[len(numbers):len(numbers) + 2] != ["i32", "i32"]:
-                raise ArgumentError(f"{self.name}: argument {number} cannot be {type(value).__name__}, which takes the place of two i32, an address "
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}, which takes the place of two i32, an address "
                                     f"and a length: {self.signature.declaration}")
             if self._allocator is None:
-                raise ArgumentError(f"{self.name}: argument {number} cannot be {type(value).__name__}: the module exports no malloc(i32) i32 and "
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}: the module exports no malloc(i32) i32 and "
                                     f"free(i32), by which it would get there. {_EXPORT_THEM}; or pass an address and a length")
             if len(data) > LARGEST:
                 raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
@@ -152,16 +152,16 @@ class ForeignExport(Export):
                 raise MemoryAccessError(f"it is longer than {LARGEST:,} bytes")
             data = slot.memory.read(block.address, block.length)
         except MemoryAccessError as error:
-            raise MemoryAccessError(f"{self.name} returned {result:#x}, which is not bytes (address << 32 | length): {error}") from None
+            raise MemoryAccessError(f"{self.shown} returned {result:#x}, which is not bytes (address << 32 | length): {error}") from None
         if block.address and not any(argument.holds(block) for argument in borrowed):
             self._allocator.free(slot, block)
         return data
 
     def packed(self) -> Export:
         if self._kind.results != b"\x7e":
-            raise NotCallable(f"{self.name} does not return bytes, which would be one i64 (address << 32 | length): {self.signature.declaration}")
+            raise NotCallable(f"{self.shown} does not return bytes, which would be one i64 (address << 32 | length): {self.signature.declaration}")
         if self._allocator is None:
-            raise NotCallable(f"{self.name}: the module exports no malloc(i32) i32 and free(i32), by which bytes that it returns would be freed. "
+            raise NotCallable(f"{self.shown}: the module exports no malloc(i32) i32 and free(i32), by which bytes that it returns would be freed. "
                               f"{_EXPORT_THEM}")
         return ForeignExport(self.name, self._kind, self._allocator, packed=True)
 
@@ -171,7 +171,7 @@ class ForeignExport(Export):
             return super().parse(texts)
         found = self._arrange(texts)
         if found is None:
-            raise ArgumentError(f"{self.name}: the arguments ({len(texts)}) do not fit; each is a number, or a text that takes the place "
+            raise ArgumentError(f"{self.shown}: the arguments ({len(texts)}) do not fit; each is a number, or a text that takes the place "
                                 f"of two i32, an address and a length: {self.signature.declaration}")
         return found
 

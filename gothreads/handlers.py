@@ -22,7 +22,7 @@ from typing import Any
 
 from gothreads.context import Context
 from gothreads.endings import words
-from gothreads.errors import AppClosed, MisuseError
+from gothreads.errors import AppClosed, MisuseError, cut
 from gothreads.host import stack
 from gothreads.host.functions import takes_context, takes_payload
 from gothreads.workers import Workers
@@ -226,11 +226,11 @@ def checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
     """MisuseError for what cannot be one."""
     for name, function in handlers.items():
         if not isinstance(name, str) or not name:
-            raise MisuseError(f"a handler's name must be a str, and not empty, not {name!r}")
+            raise MisuseError(f"a handler's name must be a str, and not empty, not {cut(name)}")
         if not callable(function):
-            raise MisuseError(f"the handler {name!r} must be a function, not {function!r}")
+            raise MisuseError(f"the handler {cut(name)} must be a function, not {cut(function)}")
         if (given := takes_payload(function)) is not None:
-            raise MisuseError(f"the handler {name!r} must take the payload, and at the most a gothreads.Context (annotated so) after it; given is {given}")
+            raise MisuseError(f"the handler {cut(name)} must take the payload, and at the most a gothreads.Context (annotated so) after it; given is {given}")
     return handlers
 
 

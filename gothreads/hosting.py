@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gothreads.endings import words
-from gothreads.errors import MisuseError
+from gothreads.errors import MisuseError, cut
 from gothreads.handlers import Handler, checked
 from gothreads.wasm.rewrite import HOST, WASI
 
@@ -101,7 +101,7 @@ def load_host(path: str) -> Host:
 def given_handlers(host: Host | Functions | None, handlers: Mapping[str, Handler] | None) -> Mapping[str, Handler]:
     """The handlers of both. MisuseError when they are not what `open` takes."""
     if handlers is not None and not isinstance(handlers, Mapping):
-        raise MisuseError(f'handlers must be a dict such as {{"price": function}}, not {handlers!r}')
+        raise MisuseError(f'handlers must be a dict such as {{"price": function}}, not {cut(handlers)}')
     own = host.handlers if isinstance(host, Host) else {}
     twice = sorted(own.keys() & (handlers or {}).keys())
     if twice:
@@ -113,13 +113,13 @@ def given_functions(host: Host | Functions | None) -> dict[tuple[str, str], Call
     """The functions by (module, name). MisuseError when `host` is not what `open` takes."""
     modules = host.functions if isinstance(host, Host) else {} if host is None else host
     if not isinstance(modules, Mapping) or not all(isinstance(functions, Mapping) for functions in modules.values()):
-        raise MisuseError(f'host must be a gothreads.Host, or a dict such as {{"env": {{"log": function}}}}, not {host!r}')
+        raise MisuseError(f'host must be a gothreads.Host, or a dict such as {{"env": {{"log": function}}}}, not {cut(host)}')
     given = {(module, name): function for module, functions in modules.items() for name, function in functions.items()}
     for (module, name), function in given.items():
         if not isinstance(module, str) or not isinstance(name, str):
-            raise MisuseError(f"host must have names that are str, not {module!r}, {name!r}")
+            raise MisuseError(f"host must have names that are str, not {cut(module)}, {cut(name)}")
         if not callable(function):
-            raise MisuseError(f"host function {module}.{name} must be callable, not {function!r}")
+            raise MisuseError(f"host function {module}.{name} must be callable, not {cut(function)}")
         if module in (HOST, WASI):
-            raise MisuseError(f"host function {module}.{name} cannot be given: the module {module!r} is gothreads' own. Import from another, such as env")
+            raise MisuseError(f"host function {module}.{name} cannot be given: the module {cut(module)} is gothreads' own. Import from another, such as env")
     return given

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import wasmtime
 
-from gothreads.errors import GuestError, InternalError, ModuleError
+from gothreads.errors import GuestError, ModuleError, shown
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_store
 from gothreads.host.functions import HostImports
@@ -28,7 +28,7 @@ class Isolates:
 
     def __init__(self, engine: wasmtime.Engine, loaded: LoadedModule, options: Options, host: HostImports) -> None:
         self._engine, self._loaded, self._options, self._host = engine, loaded, options, host
-        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not World.has(i.module, i.name) and not host.has(i.module, i.name)]
+        missing = [shown(f"{i.module}.{i.name}") for i in loaded.outline.imports if not World.has(i.module, i.name) and not host.has(i.module, i.name)]
         if missing:
             raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
         compiled = compile_module(engine, loaded.wasm, options.limits.stack)
@@ -100,7 +100,7 @@ class Isolate:
         """ModuleError when it cannot be run until it is idle."""
         try:
             self.function("gothreads_idle", 0)
-        except InternalError:
+        except ffi.Missing:
             message = f"{self._loaded.name}: the module cannot be run until it is idle: it has no gothreads/guest. Build it with: gothreads build"
             raise ModuleError(message) from None
 

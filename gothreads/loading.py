@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gothreads.errors import ModuleError
+from gothreads.errors import ModuleError, shown
 from gothreads.exports import Export, from_wasm, matches
 from gothreads.foreign import Allocator, ForeignExport
-from gothreads.wasm import metadata
+from gothreads.wasm import abi, metadata
 from gothreads.wasm.binary import MAGIC, VALUE_TYPES, FuncType, Kind, Limits, Module, read_limits
 from gothreads.wasm.leb import Reader
 from gothreads.wasm.parsing import parse
@@ -115,6 +115,7 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     if imported + outline.memories != [memory] and any(m.shared for m in imported + outline.memories):
         # Whoever waits in one that is not the host's could not be ended.
         raise ModuleError("the module has threads and more than one memory, which gothreads cannot run")
+    abi.check(outline, threads=threaded)
     foreign = about is None and outline.custom("go:buildid") is None
     if foreign:
         _check_foreign(outline, functions, imported)
@@ -133,7 +134,7 @@ def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Li
     """Whether a module that was not built from Go can be run: what it imports must be there."""
     if not functions:
         raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm")
-    others = [f"{i.module}.{i.name} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
+    others = [f"{shown(i.module)}.{shown(i.name)} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
     if others:
         raise ModuleError(f"the module imports {', '.join(others)}, which nobody provides: only functions, and a memory for threads, are. "
                           "Link it as a whole, not as a part of another module")

@@ -18,7 +18,7 @@ from typing import Literal
 
 from gothreads.context import Context
 from gothreads.endings import place, words
-from gothreads.errors import printable
+from gothreads.errors import shown
 from gothreads.handlers import Handlers, HostCall, Reply, Status
 from gothreads.host.descriptors import Table
 from gothreads.host.idle import Idle
@@ -151,7 +151,7 @@ class MessageCalls:
             self._let_go(number)
             if status is not Status.OK and not self._messages.stop.is_set:
                 log.warning("the handler %s, which guest.Notify called, failed: %s", handler,
-                            printable(_told(raised), lines=False) if raised is not None else status.name.lower())
+                            shown(_told(raised)) if raised is not None else status.name.lower())
         self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_cancel(self, number: int) -> None:

@@ -13,7 +13,7 @@ from typing import TypedDict, Unpack
 from gothreads.app import App
 from gothreads.build.builder import Progress, Request, build
 from gothreads.configuration import Configuration
-from gothreads.errors import MisuseError, ModuleError
+from gothreads.errors import MisuseError, ModuleError, cut
 from gothreads.handlers import Handler
 from gothreads.host.sockets import Rule
 from gothreads.host.streams import Readable, Writable
@@ -140,10 +140,11 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
          progress: Progress | None = None) -> LoadedModule:
     """The module behind a path: a file, or a package, which is built (for that model and build mode). An import path is a package too."""
     place = Path(path)
-    if model is not None and model not in RUN_MODELS:
-        raise MisuseError(f"there is no model {model!r}; there are: {', '.join(RUN_MODELS)}")
+    if model is not None and (not isinstance(model, str) or model not in RUN_MODELS):
+        raise MisuseError(f"there is no model {cut(model)}; there are: {', '.join(RUN_MODELS)}")
     idle, model = model == "idle", RUN_MODELS[model] if model else None
-    if place.is_file() and place.suffix != ".go":
+    there = os.path.exists(place)  # not Path.exists, which raises for a name that is too long
+    if os.path.isfile(place) and place.suffix != ".go":
         loaded = load(place)
         if loaded.foreign and (idle or model not in (None, loaded.model)):
             how = "wasi-threads, so it is run as threaded" if loaded.model == "threaded" else "no threads, so it is run as single or pool"
@@ -151,9 +152,9 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
         if model is not None and loaded.model != model:
             raise ModuleError(f"{place} was built for the model {loaded.model}, not {model}. Rebuild it: gothreads build PACKAGE --model {model} -o {place}")
         return loaded
-    if not place.exists() and place.suffix == ".wasm":
+    if not there and place.suffix == ".wasm":
         raise ModuleError(f"there is no file {place}")
-    if not place.exists() and "/" not in str(path) and "." not in str(path):
+    if not there and "/" not in str(path) and "." not in str(path):
         raise ModuleError(f"there is no file or folder {place}")
     built = build(Request(str(path), model=model or "threaded", buildmode=buildmode, go=None if go is None else os.fspath(go)), progress)
     return replace(load(built.path), name=place.resolve().name)
@@ -175,29 +176,29 @@ def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, st
     check_not_forked()
     _check_types(args, env, procs, callers, event_queue, instances, limits, stdin)
     if stall_timeout is not None and (isinstance(stall_timeout, bool) or not isinstance(stall_timeout, int | float) or not stall_timeout > 0):
-        raise MisuseError(f"stall_timeout must be a number of seconds above 0, not {stall_timeout!r}")
+        raise MisuseError(f"stall_timeout must be a number of seconds above 0, not {cut(stall_timeout)}")
     if on_stall not in ("report", "exit") and not callable(on_stall):
-        raise MisuseError(f'on_stall must be "report", "exit", or a function, not {on_stall!r}')
+        raise MisuseError(f'on_stall must be "report", "exit", or a function, not {cut(on_stall)}')
     if procs is not None and not 1 <= procs <= MOST_PROCS:
-        raise MisuseError(f"procs must be between 1 and {MOST_PROCS}, not {procs}")
+        raise MisuseError(f"procs must be between 1 and {MOST_PROCS}, not {cut(procs)}")
     for name, value in (("callers", callers), ("event_queue", event_queue), ("instances", instances)):
         if value is not None and value < 1:
-            raise MisuseError(f"{name} must be at least 1, not {value}")
+            raise MisuseError(f"{name} must be at least 1, not {cut(value)}")
     if instances is not None and model != "pool":
         raise MisuseError('instances are for the model "pool"')
     if on_stall != "report" and stall_timeout is None:
         raise MisuseError("on_stall needs stall_timeout (--stall-timeout S): how long nothing must go on")
     for name, addresses in (("listen", listen), ("allow_net", allow_net)):
         if isinstance(addresses, str) or not isinstance(addresses, Sequence) or not all(isinstance(text, str) for text in addresses):
-            raise MisuseError(f"{name} must be a list of addresses, not {addresses!r}")
+            raise MisuseError(f"{name} must be a list of addresses, not {cut(addresses)}")
     given = given_handlers(host, handlers)
     if given and not loaded.has_messages:
         why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
-        raise MisuseError(f"{loaded.name}: handlers are given ({', '.join(given)}), but the module {why}, so it calls none")
+        raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(given))[1:-1]}), but the module {why}, so it calls none")
     rules = tuple(Rule.parse(text) for text in allow_net)
     handed = {"LISTEN_FDS": str(len(listen))} if listen else {}  # as systemd tells a program
     folders = _mounts(mounts)
-    settings = WasiSettings([loaded.name, *args], dict(env or {}) | handed, folders)
+    settings = WasiSettings([loaded.name.encode(errors="replace").decode(), *args], dict(env or {}) | handed, folders)
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
                       stall_timeout, on_stall, no_calls, tuple(listen), rules, given, event_queue, loop,
                       instances or available_processors(), given_functions(host))
@@ -218,25 +219,27 @@ def _check_types(args: object, env: object, procs: object, callers: object, even
                  stdin: object) -> None:
     """What a type checker would have said."""
     if isinstance(args, str | bytes) or not isinstance(args, Sequence) or not all(isinstance(a, str) for a in args):
-        raise MisuseError(f"args must be a list of str, not {args!r}")
+        raise MisuseError(f"args must be a list of str, not {cut(args)}")
     if env is not None and not (isinstance(env, Mapping) and all(isinstance(n, str) and n and "=" not in n and isinstance(v, str) for n, v in env.items())):
-        raise MisuseError(f"env must be a dict of str to str, with names that have no '=', not {env!r}")
+        raise MisuseError(f"env must be a dict of str to str, with names that have no '=', not {cut(env)}")
     for name, value in (("procs", procs), ("callers", callers), ("event_queue", event_queue), ("instances", instances)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            raise MisuseError(f"{name} must be an int, not {value!r}")
+            raise MisuseError(f"{name} must be an int, not {cut(value)}")
     if limits is not None and not isinstance(limits, Limits):
-        raise MisuseError(f"limits must be gothreads.Limits(...), not {limits!r}")
+        raise MisuseError(f"limits must be gothreads.Limits(...), not {cut(limits)}")
     if stdin is not None and not isinstance(stdin, bytes) and not hasattr(stdin, "read"):
-        raise MisuseError(f"stdin must be bytes or a file object, not {stdin!r}")
+        raise MisuseError(f"stdin must be bytes or a file object, not {cut(stdin)}")
 
 
 def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
-    folders = [Mount(Path(host), guest) for guest, host in mounts.items()] if isinstance(mounts, Mapping) else list(mounts)
+    try:
+        given = [Mount(Path(host), guest) for guest, host in mounts.items()] if isinstance(mounts, Mapping) else list(mounts)
+        folders = [replace(mount, host=Path(mount.host)) for mount in given]
+    except (TypeError, AttributeError):
+        raise MisuseError(f'mounts must be a dict such as {{"/data": "./data"}}, or a list of gothreads.Mount, not {cut(mounts)}') from None
     for mount in folders:
-        if not isinstance(mount, Mount):
-            raise MisuseError(f'mounts must be a dict such as {{"/data": "./data"}}, or a list of gothreads.Mount, not {mounts!r}')
-        if not mount.guest.startswith("/"):
-            raise MisuseError(f"a mount's name in the module must begin with a slash, not {mount.guest!r}")
+        if not isinstance(mount.guest, str) or not mount.guest.startswith("/"):
+            raise MisuseError(f"a mount's name in the module must begin with a slash, not {cut(mount.guest)}")
     return folders
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from gothreads import endings
 from gothreads.app import App
-from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, printable
+from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, shown
 from gothreads.host import ffi
 from gothreads.host.engine import new_engine
 from gothreads.host.stack import inside
@@ -261,7 +261,7 @@ class PoolApp(App):
             isolate.hook(name)
             return []
         if name == "stop":
-            self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, printable(str(error), lines=False)))
+            self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, shown(str(error))))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         """Of the instances that no call is in."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from gothreads.errors import printable
+from gothreads.errors import shown
 
 _NUMBERS = ("int32", "uint32", "int64", "uint64", "float32", "float64")
 # How a value crosses between host and guest. "pointer" is any *T; "?" is a type the source reader cannot resolve.
@@ -69,8 +69,8 @@ class Signature:
 
     @property
     def declaration(self) -> str:
-        """`go`, with the export's name instead of the function's: what it is called by."""
-        return self.go.replace(f"func {self.function}(", f"func {self.name}(", 1)
+        """`go`, with the export's name instead of the function's: what it is called by. It can be shown."""
+        return shown(self.go.replace(f"func {self.function}(", f"func {self.name}(", 1))
 
     def to_json(self) -> dict[str, object]:
         """The signature as from_json() takes it, made of what json.dumps() takes."""
@@ -145,7 +145,7 @@ def _text(fields: Mapping[str, object], key: str) -> str:
 
 def _line(fields: Mapping[str, object], key: str) -> str:
     value = _text(fields, key)
-    if printable(value, lines=False) != value:  # it is shown to people
+    if shown(value) != value:  # it is shown to people
         raise ValueError(f"{key!r} must be one line, without control characters, not {value[:80]!r}")
     return value
 

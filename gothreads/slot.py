@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
-from gothreads.errors import ArgumentError, HandlerError, InternalError, MemoryAccessError, ModuleError, unknown
+from gothreads.errors import ArgumentError, HandlerError, MemoryAccessError, ModuleError, unknown
 from gothreads.host import ffi
 
 #: Replies above this size are let go of at once, not at the slot's next use. Bytes.
@@ -133,7 +133,7 @@ class Slot:
         if self._slot is None:
             try:
                 open_ = self.function("gothreads_slot_open", 1)
-            except InternalError:
+            except ffi.Missing:
                 raise ModuleError("the module has no gothreads/guest in it, which strings and requests need. Build it with: gothreads build") from None
             open_()
             self._slot = open_.values[0].i32

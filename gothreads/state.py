@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from gothreads.callback_m import CallbackMStatistics
-from gothreads.errors import MisuseError
+from gothreads.errors import MisuseError, cut
 from gothreads.handlers import Handler
 from gothreads.host.sockets import Rule
 from gothreads.host.streams import Readable, Writable
@@ -57,17 +57,20 @@ class Limits:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
+        for name, limit in (("memory", self.memory), ("threads", self.threads), ("stack", self.stack)):
+            if not isinstance(limit, int) or isinstance(limit, bool):
+                raise MisuseError(f"the limit on {name} must be an int, not {cut(limit)}")
         if not 1 << 16 <= self.memory <= MOST_MEMORY:
-            raise MisuseError(f"the limit on memory must be between 64 KiB and 3.75 GiB, not {self.memory:,} bytes")
+            raise MisuseError(f"the limit on memory must be between 64 KiB and 3.75 GiB, not {cut(self.memory)} bytes")
         if self.threads < SPARE_THREADS + 1:
-            raise MisuseError(f"Go needs at least {SPARE_THREADS + 1} threads, the limit is {self.threads}")
+            raise MisuseError(f"Go needs at least {SPARE_THREADS + 1} threads, the limit is {cut(self.threads)}")
         if not 1 << 18 <= self.stack <= 1 << 30:
-            raise MisuseError(f"the limit on stack must be between 256 KiB and 1 GiB, not {self.stack:,} bytes")
+            raise MisuseError(f"the limit on stack must be between 256 KiB and 1 GiB, not {cut(self.stack)} bytes")
         for name, value, least in (("files", self.files, 3), ("output", self.output, 0)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise MisuseError(f"the limit on {name} must be a whole number of at least {least}, not {value!r}")
+                raise MisuseError(f"the limit on {name} must be a whole number of at least {least}, not {cut(value)}")
         if self.seconds is not None and (isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float) or not self.seconds > 0):
-            raise MisuseError(f"the limit on seconds must be a number above 0, not {self.seconds!r}")
+            raise MisuseError(f"the limit on seconds must be a number above 0, not {cut(self.seconds)}")
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
-
-from gothreads.errors import printable
 
 
 class Terminal:
@@ -21,14 +20,14 @@ class Terminal:
 
     def data(self, value: Any) -> None:
         """JSON, for programs."""
-        print(json.dumps(value, indent=2, ensure_ascii=False), file=self.stdout)
+        print(_printable(json.dumps(value, indent=2, ensure_ascii=False), self.stdout, _in_json), file=self.stdout)
 
     def out(self, text: str) -> None:
-        print(printable(text), file=self.stdout)
+        print(_printable(text, self.stdout), file=self.stdout)
 
     def say(self, text: str) -> None:
         self.clear()
-        print(f"gothreads: {printable(text)}", file=self.stderr, flush=True)
+        print(f"gothreads: {_printable(text, self.stderr)}", file=self.stderr, flush=True)
 
     def raw(self, text: str) -> None:
         """Somebody else's words, as they are."""
@@ -54,6 +53,31 @@ class Terminal:
         if self._line:
             self.stderr.write("\r" + " " * self._line + "\r")
             self._line = 0
+
+
+def _in_python(letter: str) -> str:
+    return repr(letter)[1:-1] if not letter.isprintable() else letter.encode("ascii", "backslashreplace").decode()
+
+
+def _in_json(letter: str) -> str:
+    return f"\\u{ord(letter):04x}" if ord(letter) < 1 << 16 else json.dumps(letter)[1:-1]
+
+
+def _printable(text: str, stream: TextIO, escaped: Callable[[str], str] = _in_python) -> str:
+    """Text that may have come from a module, with nothing in it that a terminal would obey, or that could not be written."""
+    encoding = stream.encoding or "utf-8"
+
+    def can_be_written(letter: str) -> bool:
+        try:
+            letter.encode(encoding)
+        except UnicodeEncodeError:
+            return False
+        return True
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() or letter in "\n\t" else escaped(letter) for letter in text)
+    if not can_be_written(text):
+        text = "".join(letter if can_be_written(letter) else escaped(letter) for letter in text)
+    return text
 
 
 class Handler(logging.Handler):

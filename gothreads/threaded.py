@@ -14,13 +14,13 @@ import wasmtime
 
 from gothreads.app import App
 from gothreads.callback_m import CallbackMCache
-from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled
+from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled, shown
 from gothreads.host import ffi
 from gothreads.host.engine import compile_threaded, new_engine
 from gothreads.host.instance import GoInstances, Notes
 from gothreads.host.poller import Poller
 from gothreads.host.stack import inside, nested
-from gothreads.host.wasi import answer, type_of, with_errno
+from gothreads.host.wasi import answer, define_with_errno, type_of
 from gothreads.host.world import World
 from gothreads.inspector import Goroutine, Inspector
 from gothreads.mpool import MPool, MRunner
@@ -28,8 +28,8 @@ from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Guest
 from gothreads.stall import Stall, StallWatch
 from gothreads.state import SPARE_THREADS, AppStatistics, State
-from gothreads.wasm import waits
-from gothreads.wasm.binary import PAGE, Kind
+from gothreads.wasm import code, waits
+from gothreads.wasm.binary import PAGE, FuncType, Kind
 from gothreads.wasm.rewrite import HOST
 
 T = TypeVar("T")
@@ -122,7 +122,7 @@ class ThreadedApp(App):
             raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
-        missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
+        missing = [shown(f"{i.module}.{i.name}") for i in self.loaded.outline.imports
                    if i.module != HOST and not World.has(i.module, i.name) and not self._host.has(i.module, i.name)
                    and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
@@ -136,20 +136,24 @@ class ThreadedApp(App):
             g0 = ctypes.c_uint32.from_address(values).value
             answer(values, 0 if self._pool.spawn(g0) else -1)
 
-        own: dict[str, ffi.HostFunction] = {
-            "ncpu": lambda values: answer(values, self.options.procs),
-            "thread_spawn": thread_spawn,
-            "initialized": lambda _values: self._initialized(),
-            "has_callers": lambda values: answer(values, int(self.loaded.has_callers)),
+        number = FuncType(b"", code.I32)
+        own: dict[str, tuple[FuncType, ffi.HostFunction]] = {
+            "ncpu": (number, lambda values: answer(values, self.options.procs)),
+            "thread_spawn": (FuncType(code.I32, code.I32), thread_spawn),
+            "initialized": (code.VOID, lambda _values: self._initialized()),
+            "has_callers": (number, lambda values: answer(values, int(self.loaded.has_callers))),
         }
         polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
-        own |= {name: with_errno(call, kinds[name]) for name, call in polling.items() if name in kinds}
         for name, kind in kinds.items():
             if World.has(HOST, name):
                 continue
-            if name not in own:
-                raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{name}, which this gothreads does not have. Rebuild it: gothreads build")
-            functions.define(HOST, name, type_of(kind), own[name])
+            if name in polling:
+                define_with_errno(functions, HOST, name, kind, polling[name])
+            elif name in own and own[name][0] == kind:
+                functions.define(HOST, name, type_of(kind), own[name][1])
+            else:
+                raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{shown(name)} {kind}, which this gothreads does not have. "
+                                  "Rebuild it: gothreads build")
 
     def _start(self) -> None:
         if (entry := self.loaded.entry) is None:
@@ -160,6 +164,8 @@ class ThreadedApp(App):
             first = self._instances.new()
             first.function("gt_init_memory", 0)()
             first.function(entry, 0)()
+            if self._state is State.STARTING:  # Go's would have said that it is initialised, or exited
+                raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
         self._pool.start(run)
         if self.options.stall_timeout is not None:
             StallWatch(self._inspector, self.options.stall_timeout, self._cache, lambda: self._state is State.RUNNING and not self._messages.outstanding,

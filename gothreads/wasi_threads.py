@@ -24,7 +24,7 @@ from gothreads.app import App
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, NotCallable
 from gothreads.host import ffi
 from gothreads.host.engine import compile_threaded, new_engine
-from gothreads.host.instance import Instance, Instances, Notes
+from gothreads.host.instance import Instance, Instances, Notes, NotInstantiated
 from gothreads.host.stack import inside
 from gothreads.host.wasi import answer, type_of
 from gothreads.inspector import Goroutine
@@ -187,7 +187,7 @@ class WasiThreadsApp(App):
     def _provides(module: str, name: str) -> bool:
         return App._provides(module, name) or (module, name) == THREAD_SPAWN
 
-    def _no_instance(self, error: wasmtime.WasmtimeError | wasmtime.Trap) -> ModuleError:
+    def _no_instance(self, error: wasmtime.WasmtimeError | NotInstantiated) -> ModuleError:
         return ModuleError(f"{self.loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}")
 
     @property
@@ -236,10 +236,10 @@ class WasiThreadsApp(App):
                 self._main.instance = self._instances.new()
                 if self.loaded.entry is not None:
                     self._main.function(self.loaded.entry, 0)()
+        except NotInstantiated as error:
+            raise self._no_instance(error) from None
         except ffi.Trapped as trapped:
             self._trapped(trapped)
-        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
-            raise self._no_instance(error) from None
         finally:
             inside.starting = None
             inside.depth -= 1

@@ -77,6 +77,16 @@ def test_requests_pass_bytes_in_and_out(app: gothreads.App) -> None:
     assert app.handlers() == ["echo", "fail", "keep", "kept", "panic", "upper"]
 
 
+@pytest.mark.parametrize(("handler", "payload", "said"), [
+    (3, b"", "a handler's name must be a str, not 3"), ("\ud800", b"", r"a handler's name must be valid Unicode, not '\\ud800'"),
+    ("echo", "\udfff", "a payload must be valid Unicode"), ("echo", None, "a payload must be bytes or str, not NoneType"),
+])
+def test_a_request_that_cannot_be_made_says_why(app: gothreads.App, handler: object, payload: object, said: str) -> None:
+    for ask in (app.request, app.submit_request):
+        with pytest.raises(gothreads.MisuseError, match=said):
+            ask(handler, payload)  # type: ignore[arg-type]
+
+
 def test_payloads_that_a_handler_keeps_are_its_own(app: gothreads.App) -> None:
     kept = [(app.request("keep", f"payload {i}"), f"payload {i}".encode()) for i in range(300)]
     app.exports.churn(20_000)

@@ -21,6 +21,7 @@ from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
 from gothreads.cli import main
 from gothreads.errors import MisuseError
+from gothreads.wasm.binary import Export, FuncType, Kind, Limits, Module
 from tests.conftest import MODULES, built
 
 SENTENCE = re.compile(r"gothreads: [^\n]+\n")
@@ -562,6 +563,33 @@ def test_sizes(text: str, size: int) -> None:
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(MisuseError, match="--memory"):
         parse_size(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_of_a_modules_are_not_obeyed_by_a_terminal(tmp_path: Path, encoding: str) -> None:
+    odd = "a\nb\x1b[2J\x7f\x9b31m\u202e\U0010ffff"
+    module = Module(memories=[Limits(1)], types=[FuncType(b"", b"")], functions=[0], bodies=[b"\0\x0b"], exports=[Export(odd, Kind.FUNC, 0)])
+    (tmp_path / "odd.wasm").write_bytes(module.encode())
+    for argv in (["inspect"], ["inspect", "--json"], ["call"]):
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2))
+        assert main([*argv, str(tmp_path / "odd.wasm"), *(["nope\x1b"] if argv == ["call"] else [])], out, err) == (1 if argv == ["call"] else 0)
+        said = (out.buffer.getvalue() + err.buffer.getvalue()).decode(encoding)
+        assert all(letter.isprintable() or letter == "\n" for letter in said)
+        if "--json" in argv:
+            assert json.loads(said)["exports"][0]["name"] == odd
+        else:
+            assert r"a\nb\x1b[2J\x7f\x9b31m\u202e\U0010ffff" in said
+
+
+def test_names_of_files_that_are_too_long_are_one_line(tmp_path: Path, calls_single: Path) -> None:
+    long = "x" * 5_000
+    mount = ["call", "--mount", f"{long}:/x", calls_single, "count"]
+    for argv in (["inspect", long], ["call", long, "f"], ["call", f"{long}.wasm", "f"], ["build", f"./{long}"], mount):
+        code, out, err = command(*argv)
+        assert (code, out) == (1, "")
+        assert SENTENCE.fullmatch(err), err
+        assert "cannot write the output" not in err
+    assert command("call", calls_single, "length", long) == (0, "5000\n", "")
 
 
 def test_mounts(tmp_path: Path) -> None:

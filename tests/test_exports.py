@@ -290,3 +290,21 @@ def test_floats_and_bools_go_through_go_unchanged(app: gothreads.App) -> None:
     assert math.isnan(app.exports.float32s(math.nan))
     assert app.exports.bools(True) is False
     assert app.exports.bools(False) is True
+
+
+@pytest.mark.parametrize("value", [bytearray(b"1.5"), memoryview(b"1"), "1", b"1"])
+def test_a_float_is_not_read_from_text(value: object) -> None:
+    assert "got" in refused("float64", value)
+
+
+def test_an_int_of_more_digits_than_python_shows_is_refused_for_its_size() -> None:
+    assert "an int that cannot be shown is outside" in refused("int32", 10 ** 5000)
+
+
+def test_what_is_no_name_is_no_export() -> None:
+    exports = Exports({})
+    values: list[Any] = [[], None, b"add"]
+    for value in values:
+        assert value not in exports
+        with pytest.raises(UnknownExport):
+            exports[value]

@@ -126,10 +126,10 @@ def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
 def _place(package: str) -> tuple[Path, str]:
     """The folder to run go in, and what to call the package there."""
     path = Path(package)
-    if path.is_dir():
+    if os.path.isdir(path):  # not Path.is_dir, which raises for a name that is too long
         return path.resolve(), "."
     if path.suffix == ".go":
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise BuildError(f"there is no file {package}")
         return path.parent.resolve(), path.name
     if package.startswith((".", "/")):

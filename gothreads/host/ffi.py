@@ -18,7 +18,7 @@ from typing import Any
 import wasmtime
 from wasmtime import _bindings, _ffi
 
-from gothreads.errors import Frame, InternalError
+from gothreads.errors import Frame, InternalError, ModuleError, shown
 
 Value = _bindings.wasmtime_val_raw
 _UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's word for an offset that it does not know
@@ -38,6 +38,7 @@ _export_get = _dll.wasmtime_instance_export_get
 _EpochCallback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(ctypes.c_uint8))
 _on_epoch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
     ctypes.cast(_dll.wasmtime_store_epoch_deadline_callback, ctypes.c_void_p).value or 0)
+_FUNC: int = _ffi.WASMTIME_EXTERN_FUNC.value
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Trapped(Exception):
     def __init__(self, trap: Trap) -> None:
         super().__init__(trap.message)
         self.trap = trap
+
+
+class Missing(ModuleError):
+    """The module does not export a function that gothreads needs."""
 
 
 class Function:
@@ -81,11 +86,17 @@ class Function:
 
 
 def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, count: int) -> Function:
-    """Look an exported function up by name."""
+    """Look an exported function up by name.
+
+    Missing when there is none. Nobody looks at its type from here on, and one with more values than `count`, or with references, would have
+    the engine write behind the buffer, or take a number of ours for an address: wasm/abi.py has looked at all that can be asked for.
+    """
     extern = _ffi.wasmtime_extern_t()
     encoded = name.encode()
     if not _export_get(store._context(), ctypes.byref(instance._instance), encoded, len(encoded), ctypes.byref(extern)):
-        raise InternalError(f"the module has no export {name}")
+        raise Missing(f"the module does not export {shown(name)}, which gothreads needs. Build it with: gothreads build")
+    if int(extern.kind) != _FUNC:
+        raise ModuleError(f"the module's export {shown(name)} is not a function")
     func = _ffi.wasmtime_func_t()
     ctypes.memmove(ctypes.byref(func), ctypes.byref(extern.of.func), ctypes.sizeof(func))
     return Function(store, func, count)

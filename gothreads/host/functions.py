@@ -19,7 +19,6 @@ import ctypes
 import functools
 import importlib
 import inspect
-import reprlib
 import struct
 import sys
 import types
@@ -29,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gothreads.context import Context
-from gothreads.errors import MemoryAccessError, MisuseError, ModuleError
+from gothreads.errors import MemoryAccessError, MisuseError, ModuleError, cut, shown
 from gothreads.exports import FIELDS, converter, describe, from_wasm, matches, python_type, type_words
 from gothreads.host import ffi
 from gothreads.host.wasi import type_of
@@ -66,7 +65,7 @@ class _Wanted:
 
     @property
     def name(self) -> str:
-        return ".".join(self.key)
+        return shown(".".join(self.key))
 
 
 class HostImports:
@@ -88,11 +87,11 @@ class HostImports:
                 wrong.append(f"{want.name}: {error}")
         unused = {(s.module, s.name) for s in declared}  # those that nothing calls were dropped by Go's linker
         there = ", ".join(sorted(want.name for want in wanted.values())) or "none"
-        if extra := [".".join(key) for key in given if key not in wanted and key not in unused]:
+        if extra := [shown(".".join(key)) for key in given if key not in wanted and key not in unused]:
             many = len(extra) > 1
             wrong.append(f"{', '.join(extra)} {'are' if many else 'is'} given, but the module does not import {'them' if many else 'it'}; it imports: {there}")
         if missing:
-            module_name, name = next(key for key in wanted if key not in given)
+            module_name, name = map(shown, next(key for key in wanted if key not in given))
             missing.append(f'Functions come from Python: gothreads.open(..., host={{"{module_name}": {{"{name}": function}}}}); on the command line: '
                            '--python FILE')
         if wrong:
@@ -122,10 +121,10 @@ def _wanted(title: str, module: Module, declared: Sequence[ImportSignature], pro
             continue
         if key in found:
             if found[key].kind != kind:
-                raise ModuleError(f"{title}: the module imports {'.'.join(key)} with two types, {found[key].kind} and {kind}: declare it alike in Go")
+                raise ModuleError(f"{title}: the module imports {shown('.'.join(key))} with two types, {found[key].kind} and {kind}: declare it alike in Go")
             continue
         if len(kind.results) > 1 or any(VALUE_TYPES.get(t) not in _CELLS for t in kind.params + kind.results):
-            raise ModuleError(f"{title}: the module imports {'.'.join(key)}, of a type that a Python function cannot have: {kind}")
+            raise ModuleError(f"{title}: the module imports {shown('.'.join(key))}, of a type that a Python function cannot have: {kind}")
         said = [s for s in declared if (s.module, s.name) == key]
         fitting = [s for s in said if matches(s, kind)]
         same = len({(tuple(p.type for p in s.params), s.result) for s in fitting}) == 1  # two packages may declare it differently
@@ -135,7 +134,7 @@ def _wanted(title: str, module: Module, declared: Sequence[ImportSignature], pro
 
 def _shown(name: str, said: Sequence[ImportSignature], signature: ImportSignature | None, kind: FuncType) -> str:
     """What is wanted, in Go's words and in Python's."""
-    go = " and ".join(f"{s.go if s.go.isprintable() else repr(s.go)} ({s.position})" for s in said)
+    go = " and ".join(shown(f"{s.go} ({s.position})") for s in said)
     if signature is None:
         guessed = from_wasm(name if name.isidentifier() else "function", kind)
         said_of = f"{go or 'a function of the WebAssembly type'} {kind}"
@@ -415,7 +414,7 @@ class _Fitted:
                 cell(values).value = convert(returned) if convert is unsigned or returned < 0 else unsigned(returned)
             except (TypeError, ValueError, OverflowError):
                 check(returned)
-                raise WrongResult(f"{name} returned {reprlib.repr(returned)}; it must return {wanted}", where) from None
+                raise WrongResult(f"{name} returned {cut(returned)}; it must return {wanted}", where) from None
         return put
 
 

@@ -73,6 +73,10 @@ class Notes:
         return {noted & ~3 for word in range(waits.FIRST_NOTE, end, waits.NOTE_SIZE) if (noted := self._memory.load_u32(word))}
 
 
+class NotInstantiated(ffi.Trapped):
+    """It has trapped before it was there."""
+
+
 class Instance:
     """Made by Instances. `note` is the address of its note."""
 
@@ -108,7 +112,7 @@ class Instances(ABC):
         store.set_wasi(self._wasi())
         note = self._notes.take()
         try:
-            instance = Instance(store, self._pre.instantiate(store), note)
+            instance = Instance(store, self._instantiate(store), note)
             take_note = instance.function(waits.SETUP, 1)
             take_note.values[0].i32 = note
             take_note()
@@ -120,6 +124,12 @@ class Instances(ABC):
         with self._lock:
             self._open.add(instance)
         return instance
+
+    def _instantiate(self, store: wasmtime.Store) -> wasmtime.Instance:
+        try:
+            return self._pre.instantiate(store)
+        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:  # its start function, or its data, which lie outside the memory
+            raise NotInstantiated(ffi.Trap(str(error).splitlines()[-1].strip())) from None
 
     def close(self, instance: Instance) -> None:
         """Free an instance that no thread is in, unless close_all has."""

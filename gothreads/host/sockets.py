@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gothreads.errors import AppClosed, GothreadsError, MisuseError
+from gothreads.errors import AppClosed, GothreadsError, MisuseError, cut, shown
 from gothreads.host.beneath import PLACE
 from gothreads.host.descriptors import Connection, Table, prepared, socket_of
 from gothreads.host.waiting import Stop
@@ -50,7 +50,7 @@ class Rule:
     def parse(cls, text: str) -> Rule:
         """MisuseError when it is not one."""
         if text.startswith(_UNIX) and text != _UNIX:
-            path = os.path.abspath(text.removeprefix(_UNIX))
+            path = _unix_path(text)
             return cls(_UNIX, path, _real(path))
         host, port = split(text, f"{text!r} is not an address that can be allowed: it must be HOST:PORT (each may be *) or unix:PATH")
         if port != "*":
@@ -63,6 +63,14 @@ class Rule:
     def allows(self, host: str, port: int) -> bool:
         """To dial it. (What allows listening everywhere does not: to a dialler, 0.0.0.0 is this machine.)"""
         return self.host not in _EVERYWHERE and self.is_for(port) and self.host in ("*", host.lower())
+
+
+def _unix_path(text: str) -> str:
+    """Of unix:PATH. MisuseError when it cannot be one."""
+    path = text.removeprefix(_UNIX)
+    if "\0" in path or any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in path):
+        raise MisuseError(f"{cut(text)} is not an address: the path of a Unix socket has no NUL, and is Unicode")
+    return os.path.abspath(path)
 
 
 def split(text: str, wrong: str) -> tuple[str, str]:
@@ -81,7 +89,7 @@ def listen(address: str, stop: Stop) -> Connection:
     """A listening socket to hand over. MisuseError for a wrong address, GothreadsError when it cannot be had."""
     try:
         if address.startswith(_UNIX) and address != _UNIX:
-            path = os.path.abspath(address.removeprefix(_UNIX))
+            path = _unix_path(address)
             listener = Connection(_listen_unix(_real(path)), stop, local=path)
             _remove_with(listener, _real(path))
             return listener
@@ -93,7 +101,7 @@ def listen(address: str, stop: Stop) -> Connection:
         hint = ""
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             hint = ". Another process has it" + ("" if address.startswith(_UNIX) else "; choose another port, or 0 for any")
-        raise GothreadsError(f"cannot listen on {address}: {getattr(error, 'strerror', None) or error}{hint}") from None
+        raise GothreadsError(f"cannot listen on {shown(address)}: {getattr(error, 'strerror', None) or error}{hint}") from None
 
 
 def address_of(connection: Connection, *, peer: bool = False) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import inspect
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import wasmtime
 
-from gothreads.errors import MemoryAccessError, MisuseError, ModuleError
+from gothreads.errors import MemoryAccessError, MisuseError, ModuleError, cut, shown
 from gothreads.host import ffi
 from gothreads.host.descriptors import Descriptor, Table
 from gothreads.host.wasi_calls import WasiCalls
@@ -28,7 +29,7 @@ from gothreads.wasm.rewrite import WASI
 
 LOCAL = frozenset({"args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_time_get", "clock_res_get", "random_get", "sched_yield"})
 _EFAULT, _EINVAL, _ENOMEM = (wasi_errno(OSError(number, "")) for number in (errno.EFAULT, errno.EINVAL, errno.ENOMEM))
-_I32 = 0x7F
+_I32, _I64 = 0x7F, 0x7E
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,14 @@ class WasiSettings:
     def __post_init__(self) -> None:
         for text in (*self.args, *self.env, *self.env.values()):
             if "\0" in text:
-                raise MisuseError(f"an argument or a variable of the environment contains a NUL: {text!r}")
+                raise MisuseError(f"an argument or a variable of the environment contains a NUL: {cut(text)}")
+            if not _is_unicode(text):
+                raise MisuseError(f"{cut(text)} is not UTF-8, which is all that a module's arguments and environment may be")
         for mount in self.mounts:
-            if not mount.host.is_dir():
-                raise MisuseError(f"cannot mount {mount.host}: it is not a folder")
+            if "\0" in mount.guest or not _is_unicode(mount.guest):
+                raise MisuseError(f"cannot mount anything at {cut(mount.guest)}: it is no UTF-8 without a NUL")
+            if not os.path.isdir(mount.host):
+                raise MisuseError(f"cannot mount {shown(str(mount.host))}: it is not a folder")
 
     def local(self) -> wasmtime.WasiConfig:
         """For a thread's store."""
@@ -69,8 +74,17 @@ class WasiSettings:
             try:
                 fd = os.open(mount.host, os.O_RDONLY | os.O_DIRECTORY)
             except OSError as error:
-                raise MisuseError(f"cannot mount {mount.host} at {mount.guest}: {error.strerror}") from None
-            table.add(Descriptor(fd, table.stop, writable=False, read_only=mount.read_only, preopen=os.fsencode(mount.guest)))
+                raise MisuseError(f"cannot mount {shown(str(mount.host))} at {shown(mount.guest)}: {error.strerror}") from None
+            table.add(Descriptor(fd, table.stop, writable=False, read_only=mount.read_only, preopen=mount.guest.encode()))
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has a UTF-8: a str of Python's may hold halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def type_of(kind: FuncType) -> wasmtime.FuncType:
@@ -84,8 +98,18 @@ def answer(values: int, result: int) -> None:
     ctypes.c_int32.from_address(values).value = result
 
 
-def with_errno(implementation: Callable[..., None], kind: FuncType) -> ffi.HostFunction:
-    """A host function of WASI's manner from one that takes unsigned numbers, and returns or raises OSError."""
+def define_with_errno(functions: ffi.HostFunctions, module: str, name: str, kind: FuncType, implementation: Callable[..., None]) -> None:
+    """Define a function of WASI's manner from one that takes unsigned numbers, and returns or raises OSError.
+
+    ModuleError when the module imports it as another type: a result would be written, or arguments read, where there is no place for them.
+    """
+    fits = len(kind.params) == len(inspect.signature(implementation).parameters) and not set(kind.params) - {_I32, _I64}
+    if not fits or kind.results not in (b"", bytes([_I32])):
+        raise ModuleError(f"the module imports {module}.{name} as {kind}, which is not its type")
+    functions.define(module, name, type_of(kind), _with_errno(implementation, kind))
+
+
+def _with_errno(implementation: Callable[..., None], kind: FuncType) -> ffi.HostFunction:
     arguments = struct.Struct("<" + "".join("I12x" if of == _I32 else "Q8x" for of in kind.params))  # a value has 16 bytes
     size, unpack, word, copy = arguments.size, arguments.unpack, ctypes.c_uint32.from_address, ctypes.string_at
 
@@ -114,5 +138,5 @@ def define_wasi(functions: ffi.HostFunctions, imports: Mapping[str, FuncType], c
             continue
         implementation = getattr(calls, name, None) if name.startswith(("fd_", "path_", "sock_", "poll_", "proc_", "clock_")) else None
         if implementation is None:
-            raise ModuleError(f"the module imports {WASI}.{name}, which is not in WASI preview 1")
-        functions.define(WASI, name, type_of(kind), with_errno(implementation, kind))
+            raise ModuleError(f"the module imports {WASI}.{shown(name)}, which is not in WASI preview 1")
+        define_with_errno(functions, WASI, name, kind, implementation)

@@ -16,7 +16,7 @@ from gothreads.host.descriptors import Table
 from gothreads.host.sockets import Rule, SocketCalls, address_of, listen
 from gothreads.host.streams import Streams
 from gothreads.host.waiting import Stop
-from gothreads.host.wasi import WasiSettings, define_wasi, type_of, with_errno
+from gothreads.host.wasi import WasiSettings, define_wasi, define_with_errno
 from gothreads.host.wasi_calls import WasiCalls
 from gothreads.messages import Messages
 from gothreads.shared_memory import BoundedMemory
@@ -64,7 +64,7 @@ class World:
             for name in names:
                 kind = kinds.get((HOST, name))
                 if kind is not None:
-                    functions.define(HOST, name, type_of(kind), with_errno(getattr(calls, name), kind))
+                    define_with_errno(functions, HOST, name, kind, getattr(calls, name))
 
     @staticmethod
     def has(module: str, name: str) -> bool:

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.arguments import DRAIN_SECONDS
 from gothreads.errors import GothreadsError, GuestError
@@ -68,7 +69,7 @@ class _Server(uvicorn.Server):
     """uvicorn's server, for one app."""
 
     def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, drain: float) -> None:
-        super().__init__(uvicorn.Config(web, http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
+        super().__init__(uvicorn.Config(_quiet(web), http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
                                         limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=math.ceil(drain) + 5))
         self._app, self._terminal, self._drain = app, terminal, drain
 
@@ -95,6 +96,18 @@ class _Server(uvicorn.Server):
     def _close_app(self) -> None:
         """On a thread: it takes as long as a Python function that the module has called."""
         threading.Thread(target=self._app.close, name="gothreads-close", daemon=True).start()
+
+
+def _quiet(app: ASGIApp) -> ASGIApp:
+    """The application, without a traceback in the log for each client that talks nonsense.
+
+    uvicorn answers 400 itself to what follows a request and is none (behind one of HTTP/1.0, that is anything), though the first is not answered
+    yet. That answer then has no place: uvicorn raises in it, ends the connection, and says in one line what it missed.
+    """
+    async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(h11.LocalProtocolError):
+            await app(scope, receive, send)
+    return quiet
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -184,6 +184,6 @@ class Module:
 def read_limits(reader: Reader) -> Limits:
     flags = reader.byte()
     if flags > 3:
-        raise reader.fail("64-bit memories are not supported")
+        raise reader.fail("64-bit memories, and pages of another size, are not supported")
     minimum = reader.u32()
     return Limits(minimum, reader.u32() if flags & 1 else None, bool(flags & 2))

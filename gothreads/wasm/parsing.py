@@ -6,6 +6,8 @@ from gothreads.errors import ModuleError
 from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, Export, FuncType, Import, Kind, Module, Section, read_limits
 from gothreads.wasm.leb import Reader
 
+_TYPED_REFERENCES = frozenset((0x63, 0x64))
+
 
 def parse(content: bytes, *, outline: bool = False) -> Module:
     """Take a module apart. ModuleError when it is not one, or uses what gothreads cannot read.
@@ -38,7 +40,7 @@ def parse(content: bytes, *, outline: bool = False) -> Module:
             if place <= last:
                 raise reader.fail("the section is out of order")
             last = place
-        if outline and section in (Section.GLOBAL, Section.CODE, Section.DATA, Section.ELEMENT):
+        if outline and section in (Section.GLOBAL, Section.CODE, Section.DATA, Section.DATA_COUNT, Section.ELEMENT):
             module.raw[section] = reader.rest()
         else:
             _section(module, section, reader)
@@ -48,6 +50,9 @@ def parse(content: bytes, *, outline: bool = False) -> Module:
     if bodies != len(module.functions):
         raise ModuleError(f"not a valid WebAssembly module: {len(module.functions)} functions are declared, {bodies} have a body "
                           "(is the file truncated?)")
+    types = max((i.type_index for i in module.imported_functions), default=-1), max(module.functions, default=-1)
+    if max(types) >= len(module.types):
+        raise ModuleError(f"not a valid WebAssembly module: a function is of type {max(types)}, of {len(module.types)}")
     return module
 
 
@@ -83,7 +88,19 @@ def _section(module: Module, section: Section, reader: Reader) -> None:
 def _func_type(reader: Reader) -> FuncType:
     if reader.byte() != 0x60:
         raise reader.fail("only function types are supported (no garbage-collected types)")
-    return FuncType(reader.take(reader.u32()), reader.take(reader.u32()))
+    params = reader.take(reader.u32())
+    if set(params) & _TYPED_REFERENCES:
+        raise reader.fail("typed references are not supported in the types of functions")
+    results = reader.take(reader.u32())
+    if set(results) & _TYPED_REFERENCES:
+        raise reader.fail("typed references are not supported in the types of functions")
+    return FuncType(params, results)
+
+
+def _skip_type(reader: Reader) -> None:
+    """Of a value. Behind (ref null ...) and (ref ...) is what they refer to."""
+    if reader.byte() in _TYPED_REFERENCES:
+        reader.s32()
 
 
 def _import(reader: Reader) -> Import:
@@ -94,12 +111,13 @@ def _import(reader: Reader) -> Import:
         case Kind.FUNC:
             reader.u32()
         case Kind.TABLE:
-            reader.byte()
+            _skip_type(reader)
             read_limits(reader)
         case Kind.MEMORY:
             read_limits(reader)
         case Kind.GLOBAL:
-            reader.take(2)
+            _skip_type(reader)
+            reader.byte()
         case Kind.TAG:
             reader.byte()
             reader.u32()
@@ -122,7 +140,8 @@ def _globals(reader: Reader, count: int) -> list[bytes]:
     found = []
     for _ in range(count):
         begin = reader.at
-        reader.take(2)
+        _skip_type(reader)
+        reader.byte()
         while (opcode := reader.byte()) != 0x0B:
             match opcode:
                 case 0x41 | 0x42:  # i32.const, i64.const
@@ -134,8 +153,10 @@ def _globals(reader: Reader, count: int) -> list[bytes]:
                     reader.take(8)
                 case 0x23 | 0xD2:  # global.get, ref.func
                     reader.u32()
-                case 0xD0:
-                    reader.byte()
+                case 0xD0:  # ref.null
+                    reader.s32()
+                case 0xFD if reader.u32() == 0x0C:  # v128.const
+                    reader.take(16)
                 case 0x6A | 0x6B | 0x6C | 0x7C | 0x7D | 0x7E:
                     pass
                 case _:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from gothreads.errors import ModuleError
+from gothreads.errors import ModuleError, shown
 from gothreads.wasm import atomics, code, layout
 from gothreads.wasm.binary import MAX_PAGES, DataSegment, Export, FuncType, Import, Kind, Limits, Module
 from gothreads.wasm.leb import Reader, name, signed, uleb, vector
@@ -95,10 +95,24 @@ class _Rewrite:
 
     def function(self, title: str) -> int:
         """The index of a function of Go's, by its name in the name section."""
+        index = self.names.get(title, -1)
+        if not self.imported <= index < self.imported + len(self.module.functions):
+            raise ModuleError(f"the module has no function {title}: is it of a Go version that gothreads supports?")
+        return index
+
+    def internal(self, title: str) -> int:
+        """The index of a function that the runtime part of the overlay exports."""
         try:
-            return self.names[title]
+            return self.exported[title]
         except KeyError:
-            raise ModuleError(f"the module has no function {title}: is it of a Go version that gothreads supports?") from None
+            raise ModuleError(f"the module has no export {title}, which gothreads' changes to Go's runtime have. Build it with: gothreads build") from None
+
+    def host_call(self, module: str, title: str) -> int:
+        """The index of a function that the runtime imports."""
+        try:
+            return self.host[(module, title)]
+        except KeyError:
+            raise ModuleError(f"the module does not import {module}.{title}: is it of a Go version that gothreads supports?") from None
 
     def type_index(self, wanted: FuncType) -> int:
         if wanted not in self.module.types:
@@ -196,7 +210,7 @@ class _Rewrite:
             own = imported.module not in (HOST, WASI)
             if number not in wrappers:
                 if own:
-                    raise ModuleError(f"the Go function that imports {imported.module}.{imported.name} is not as gothreads knows such functions: "
+                    raise ModuleError(f"the Go function that imports {shown(f'{imported.module}.{imported.name}')} is not as gothreads knows such functions: "
                                       "is it one for JavaScript hosts, has it a parameter of a SIMD type, or is this Go version not supported?")
                 continue
             index = wrappers[number]
@@ -235,9 +249,9 @@ class _Rewrite:
             kind = self.module.function_type(export.index)
             arguments, entered = len(kind.params), len(kind.params)
             self.add_entry(export.name, kind, code.body(
-                code.call(self.exported["gt_enter"]) + code.local_set(entered)
+                code.call(self.internal("gt_enter")) + code.local_set(entered)
                 + b"".join(code.local_get(i) for i in range(arguments)) + code.call(export.index)
-                + code.local_get(entered) + code.IF + code.call(self.exported["gt_leave"]) + code.END, code.I32))
+                + code.local_get(entered) + code.IF + code.call(self.internal("gt_leave")) + code.END, code.I32))
 
     def add_thread_entries(self) -> None:
         def stack_hi(g: bytes) -> bytes:
@@ -258,15 +272,15 @@ class _Rewrite:
         # It returns the goroutine.
         self.add_entry("gt_attach", FuncType(code.I32, code.I32), code.body(
             code.local_get(0) + code.global_set(code.SP)
-            + code.call(self.exported["gt_take"]) + take_g + at(current, 64)
-            + code.call(self.exported["gt_attach"]) + take_g + at(current, 40)
-            + code.call(self.exported["gt_enter"]) + code.DROP + code.call(self.exported["gt_leave"]) + current))
+            + code.call(self.internal("gt_take")) + take_g + at(current, 64)
+            + code.call(self.internal("gt_attach")) + take_g + at(current, 40)
+            + code.call(self.internal("gt_enter")) + code.DROP + code.call(self.internal("gt_leave")) + current))
         self.add_entry("gt_detach", code.VOID, code.body(
-            code.call(self.exported["gt_g0"]) + take_g + at(current, 64) + code.call(self.exported["gt_detach"])))
+            code.call(self.internal("gt_g0")) + take_g + at(current, 64) + code.call(self.internal("gt_detach"))))
         # The monotonic clock of this instance's store, without the offset.
         scratch = code.i32_const(layout.CLOCK_SCRATCH)
         self.add_entry("gt_read_clock", FuncType(b"", code.I64), code.body(
-            code.i32_const(1) + code.i64_const(0) + scratch + code.call(self.host[(WASI, "clock_time_get")]) + code.DROP
+            code.i32_const(1) + code.i64_const(0) + scratch + code.call(self.host_call(WASI, "clock_time_get")) + code.DROP
             + scratch + code.i64_load(0)))
 
     def add_names(self) -> None:

@@ -244,3 +244,12 @@ def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> Non
 def test_what_is_for_restarts_needs_them(calls: Path) -> None:
     done = subprocess.run([*GOTHREADS, "serve", str(calls), "--save-every", "3"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "gothreads: --save-every and --while-down are for a module that is begun again: add --restart\n")
+def test_bytes_behind_a_request_that_closes_get_an_answer_and_leave_no_traceback(server: Server) -> None:
+    with socket.create_connection((server.client.base_url.host, server.client.base_url.port or 80), 10) as connection:
+        connection.sendall(b"POST /api/call/count HTTP/1.0\r\nContent-Length: 0\r\n\r\nPOST /api/call/count HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        reply = connection.makefile("rb").read()
+    assert reply.startswith(b"HTTP/1.1 ")
+    assert server.call("count").status_code == 200
+    server.process.send_signal(signal.SIGTERM)
+    _, err = server.end()
+    assert "Traceback" not in err

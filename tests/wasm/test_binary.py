@@ -78,6 +78,26 @@ def test_an_outline_has_the_same_types_imports_exports_and_customs(linked: bytes
     assert outline.encode() == full.encode()
 
 
+def test_an_outline_keeps_how_many_data_segments_there_are() -> None:
+    assert parse(SMALL, outline=True).encode() == SMALL
+
+
+@pytest.mark.parametrize("text", [
+    "(module (global v128 (v128.const i64x2 1 2)) (global i32 (i32.const 1)))",
+    "(module (type $f (func)) (global (ref null $f) (ref.null $f)) (global funcref (ref.null func)) (global i32 (i32.const 1)))",
+    '(module (type $f (func)) (import "env" "g" (global (ref null $f))) (import "env" "t" (table 1 (ref null $f))) (import "env" "f" (func)))',
+])
+def test_globals_and_imports_of_every_type_are_the_same_after_a_round_trip(text: str) -> None:
+    wasm = bytes(wasmtime.wat2wasm(text))
+    assert parse(wasm).encode() == parse(wasm, outline=True).encode() == wasm
+
+
+def test_a_function_with_typed_references_is_refused_for_what_it_is() -> None:
+    for kind in ("(param (ref null 0))", "(result (ref null 0))"):
+        with pytest.raises(ModuleError, match="typed references are not supported"):
+            parse(bytes(wasmtime.wat2wasm(f"(module (type (func)) (type (func {kind})))")))
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.data(), st.booleans())
 def test_a_truncated_go_module_is_an_error_with_section_and_offset(linked: bytes, data: st.DataObject, outline: bool) -> None:
@@ -122,6 +142,8 @@ def test_a_module_cut_between_declarations_and_code_is_an_error(linked: bytes) -
     (section(Section.EXPORT, b"\0") + b"\1\1\0", "out of order"),
     (section(Section.TYPE, b"\0") + b"\1\1\0", "out of order"),
     (section(Section.FUNCTION, b"\1\0"), "1 functions are declared, 0 have a body"),
+    (section(Section.IMPORT, b"\1\1e\1f\0\5"), "a function is of type 5, of 0"),
+    (section(Section.FUNCTION, b"\1\3") + b"\x0a\4\1\2\0\x0b", "a function is of type 3, of 0"),
 ])
 def test_what_is_not_a_module_is_an_error_that_says_why(content: bytes, said: str) -> None:
     with pytest.raises(ModuleError, match=re.escape(said)):

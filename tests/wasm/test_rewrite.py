@@ -11,10 +11,10 @@ import wasmtime
 from gothreads.errors import ModuleError
 from gothreads.host.engine import new_engine
 from gothreads.shared_memory import SharedMemory
-from gothreads.wasm import code
+from gothreads.wasm import code, leb
 from gothreads.wasm.atomics import BODIES, PACKAGE
 from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, FuncType, Import, Kind, Limits, Module
-from gothreads.wasm.leb import Reader, uleb
+from gothreads.wasm.leb import Reader, uleb, vector
 from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.rewrite import INTERNAL, MOST_PARAMETERS, rewrite
 
@@ -199,3 +199,23 @@ def test_data_that_gos_linker_does_not_write_are_refused(module: Module, data: l
 def test_data_near_each_other_are_merged_and_far_ones_are_not(module: Module) -> None:
     data = [DataSegment(1 << 31, b"high"), DataSegment(20000, b"a"), DataSegment(20010, b"b"), DataSegment(90000, b"c")]
     assert [segment.content for segment in rewrite(replace(module, data=data)).data] == [b"a" + bytes(9) + b"b", b"c", b"high"]
+
+
+@pytest.mark.parametrize("name", sorted(INTERNAL - {"gt_attach", "gt_import_enter"}))
+def test_a_module_without_an_export_of_the_overlays_is_refused(module: Module, name: str) -> None:
+    with pytest.raises(ModuleError, match=f"no export {name}|Build it with: gothreads build"):
+        rewrite(replace(module, exports=[e for e in module.exports if e.name != name]))
+
+
+def test_a_module_that_lacks_a_host_call_of_the_runtimes_is_refused(module: Module) -> None:
+    for imported in ("stopped", "clock_time_get"):
+        renamed = [replace(i, name="other") if i.name == imported else i for i in module.imports]
+        with pytest.raises(ModuleError, match=rf"does not import \w+\.{imported}|is not as gothreads knows such functions"):
+            rewrite(replace(module, imports=renamed))
+
+
+@pytest.mark.parametrize("index", [0, 1 << 20])
+def test_a_name_of_a_function_that_is_not_there_is_refused(module: Module, index: int) -> None:
+    content = b"\1" + vector(uleb(1) + uleb(index) + leb.name("runtime.futexWait"))
+    with pytest.raises(ModuleError, match="the module has no function"):
+        rewrite(replace(module, customs=[("name", content)]))

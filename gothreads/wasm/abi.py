@@ -1,0 +1,40 @@
+"""The functions that gothreads calls by name, besides the program's own, and their types.
+
+The host's calls are unchecked (host/ffi.py): nothing compares the types of what is passed with those of the function. So a module that
+exports one of these names as anything else is refused before anything of it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gothreads.errors import ModuleError
+from gothreads.wasm.binary import FuncType, Kind, Module
+from gothreads.wasm.code import I32, I64, VOID
+
+_TAKES = FuncType(I32, b"")
+_TAKES_TWO = FuncType(I32 * 2, b"")
+
+#: What WASI has a module begin with.
+ENTRIES: Mapping[str, FuncType] = {"_start": VOID, "_initialize": VOID}
+#: Of gothreads/guest, which every module has that `gothreads build` makes; a program of `gothreads test` has not.
+GUEST: Mapping[str, FuncType] = {
+    "gothreads_slot_open": FuncType(b"", I32), "gothreads_slot_close": _TAKES, "gothreads_buffer": FuncType(I32 * 2, I32), "gothreads_request": _TAKES_TWO,
+    "gothreads_handlers": _TAKES, "gothreads_stacks": _TAKES, "gothreads_release": _TAKES, "gothreads_idle": VOID}
+#: Of the runtime with threads (build/goroot), and of the rewrite (rewrite.py).
+THREADS: Mapping[str, FuncType] = {
+    "gothreads_counts": _TAKES_TWO, "gothreads_blocked": FuncType(I32, I32), "gt_init_memory": VOID, "gt_setup": FuncType(I64 + I32, b""),
+    "gt_read_clock": FuncType(b"", I64), "gt_attach": FuncType(I32, I32), "gt_detach": VOID, "gt_thread_start": _TAKES}
+
+
+def check(module: Module, *, threads: bool) -> None:
+    """ModuleError when one that is there has another type, or, with Go's threads, one of THREADS is missing."""
+    required = THREADS if threads else {}
+    known = {**ENTRIES, **GUEST, **required}
+    there = {e.name: e for e in module.exports if e.name in known}
+    if missing := sorted(required.keys() - there.keys()):
+        raise ModuleError(f"the module does not export {', '.join(missing)}, which gothreads calls. Build it again: gothreads build")
+    for name, export in there.items():
+        if export.kind is not Kind.FUNC or module.function_type(export.index) != known[name]:
+            found = module.function_type(export.index) if export.kind is Kind.FUNC else f"a {export.kind.name.lower()}"
+            raise ModuleError(f"the module exports {name} as {found}; gothreads knows it as {known[name]}")

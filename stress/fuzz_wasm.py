@@ -1,0 +1,460 @@
+"""Modules that were damaged, and modules that nobody would write, through all that reads or runs them.
+
+    python -m stress.fuzz_wasm [--seconds 60] [--count N] [--seed N] [--only NAME]
+
+    parse       damaged modules of Go, C, Zig and by hand: taken apart and put together, whole and in outline
+    inspect     the same, looked at as `gothreads inspect` does
+    rewrite     what Go's linker made, damaged, to a module with threads
+    waits       modules with wasi-threads, damaged, with their waits replaced
+    generated   valid modules of wasm-opt's fuzzer: the same after a round trip, and valid by wasm-validate; rewritten, still valid
+    pretend     valid ones with exports and imports of the names that gothreads knows, of any type, opened in the same way
+    open        damaged and generated ones: opened, called and closed, in a process of their own, which must live
+
+What comes of it is a module, or a ModuleError of one line. What is valid must stay so, and be put together as it was. wasm-opt and
+wasm-validate are Debian's packages binaryen and wabt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+import wasmtime
+
+import gothreads
+from gothreads.cli import describe
+from gothreads.errors import ModuleError
+from gothreads.host import ffi
+from gothreads.host.engine import new_engine
+from gothreads.loading import inspect_module
+from gothreads.wasm.binary import Import, Kind, Limits, Module
+from gothreads.wasm.parsing import function_names, parse
+from gothreads.wasm.rewrite import rewrite
+from gothreads.wasm.waits import rewrite_waits
+from stress import modules
+from stress.fuzzing import Finding, Part, main
+
+#: How long a module may take to be opened, called and closed, in seconds; and after how many it is looked at whether it computes by itself.
+OPEN_SECONDS, RUN_SECONDS = 40.0, 8.0
+
+
+def valid(engine: wasmtime.Engine, wasm: bytes) -> bool:
+    try:
+        wasmtime.Module.validate(engine, wasm)
+    except wasmtime.WasmtimeError:
+        return False
+    return True
+
+
+def outcome(error: ModuleError) -> str:
+    """A refusal without what differs from case to case. Finding when it is not one line that can be shown."""
+    said = str(error)
+    if not said.isprintable():
+        raise Finding(f"an error that is not one line to be shown: {said!r}")
+    return "refused"
+
+
+class Wasm(Part[bytes]):
+    """Of modules, which are asked for when the part is entered."""
+
+    def __init__(self, name: str, load: Callable[[], Mapping[str, bytes]]) -> None:
+        self.name, self._load = name, load
+
+    def __enter__(self) -> Wasm:
+        self.modules = self._load()
+        self.engine = new_engine(1 << 20)
+        return self
+
+    def make(self, choose: random.Random) -> bytes:
+        return modules.mutated(choose, self.modules)
+
+
+class Parse(Wasm):
+    def attempt(self, case: bytes) -> str:
+        known = None
+        for outline in (True, False):
+            try:
+                module = parse(case, outline=outline)
+                look(module)
+            except ModuleError as error:
+                known = outcome(error)
+                if "supported" not in str(error) and valid(self.engine, case):
+                    raise Finding(f"a valid module is refused: {error}") from None
+                continue
+            encoded = module.encode()
+            if parse(encoded, outline=outline) != module:
+                raise Finding(f"it is another module after a round trip (outline: {outline})")
+            known = known or unchanged(self.engine, case, encoded)
+        assert known is not None
+        return known
+
+
+def look(module: Module) -> None:
+    """What is read of a module only when it is asked for. (A section of names may be malformed in a valid module.)"""
+    with contextlib.suppress(ModuleError):
+        function_names(module)
+    _ = module.memory
+    for export in module.exports:
+        if export.kind is Kind.FUNC:
+            module.function_type(export.index)
+
+
+def unchanged(engine: wasmtime.Engine, case: bytes, encoded: bytes) -> str:
+    """Finding when a valid module is not valid any more. The outcome."""
+    if not valid(engine, case):
+        return "taken, not valid"
+    if not valid(engine, encoded):
+        raise Finding("a valid module is not valid after a round trip")
+    if encoded == case:
+        return "the same bytes"
+    if sorted(modules.sections(encoded) or ()) == sorted(modules.sections(case) or ()):
+        return "the same sections, whose order may differ"
+    return "the same, written differently"
+
+
+class Inspect(Wasm):
+    def attempt(self, case: bytes) -> str:
+        try:
+            loaded = inspect_module("fuzzed", case)
+            json.dumps(describe(loaded))
+        except ModuleError as error:
+            return outcome(error)
+        return f"inspected, {loaded.model}{', foreign' if loaded.foreign else ''}"
+
+
+class Rewrite(Wasm):
+    def __enter__(self) -> Rewrite:
+        super().__enter__()
+        self.known = frozenset().union(*(what_is_named(parse(wasm)) for wasm in self.modules.values()))
+        return self
+
+    def attempt(self, case: bytes) -> str:
+        try:
+            module = parse(case)
+            rewritten = rewrite(module).encode()
+        except ModuleError as error:
+            return outcome(error)
+        if not valid(self.engine, case):
+            return "rewritten, was not valid"
+        if valid(self.engine, rewritten):
+            return "rewritten"
+        if what_is_named(module) <= self.known:
+            raise Finding("a valid module that was rewritten is not valid")
+        return "rewritten, with functions that are not Go's"
+
+
+def what_is_named(module: Module) -> frozenset[tuple[str, str]]:
+    """Functions by name, with their types. Where these are not as Go has them, the result is not valid, and refused when it is compiled."""
+    imported = [(f"{i.module}.{i.name}", str(module.types[i.type_index])) for i in module.imported_functions]
+    exported = [(e.name, str(module.function_type(e.index))) for e in module.exports if e.kind is Kind.FUNC and e.name.startswith("gt_")]
+    named = [(title, str(module.function_type(index))) for title, index in function_names(module).items()]
+    return frozenset((*imported, *exported, *named))
+
+
+class Waits(Wasm):
+    def attempt(self, case: bytes) -> str:
+        was_valid = valid(self.engine, case)
+        try:
+            module = parse(case)
+            if not was_valid:  # as when it is opened: validated first
+                return "not valid"
+            rewritten = rewrite_waits(module).encode()
+        except ModuleError as error:
+            return outcome(error)
+        if imports_one_memory(module) and not valid(self.engine, rewritten):
+            raise Finding("a valid module whose waits were replaced is not valid")
+        return "rewritten" if imports_one_memory(module) else "rewritten, without a memory of its kind"
+
+
+def imports_one_memory(module: Module) -> bool:
+    memories = [i for i in module.imports if i.kind is Kind.MEMORY]
+    return len(memories) == 1 and not module.memories
+
+
+class Generated(Part[bytes | None]):
+    """Modules of wasm-opt's fuzzer, some then damaged."""
+
+    name = "generated"
+
+    def __enter__(self) -> Generated:
+        self.engine = new_engine(1 << 20)
+        return self
+
+    def missing(self) -> str | None:
+        return None if shutil.which("wasm-opt") else modules.INSTALL_BINARYEN
+
+    def make(self, choose: random.Random) -> bytes | None:
+        return modules.generated(choose)
+
+    def attempt(self, case: bytes | None) -> str:
+        if case is None:
+            return "wasm-opt has made none"
+        if not valid(self.engine, case):
+            return "uses what wasmtime has not turned on"
+        try:
+            inspect_module("fuzzed", case)
+            inspected = ""
+        except ModuleError as error:
+            outcome(error)
+            inspected = "; is not to be opened"
+        try:
+            module = parse(case)
+            look(module)
+        except ModuleError as error:
+            if "supported" not in str(error):
+                raise Finding(f"a valid module is refused: {error}") from None
+            return "refused: " + str(error).rpartition(": ")[2] + inspected
+        encoded = module.encode()
+        same = unchanged(self.engine, case, encoded)
+        by_wabt(case, encoded)
+        if parse(encoded) != module:
+            raise Finding("it is another module after a round trip")
+        return same + self.with_waits(module) + inspected
+
+    def with_waits(self, module: Module) -> str:
+        """The same module, as if it had threads: its memory is imported."""
+        if len(module.memories) != 1 or any(i.kind is Kind.MEMORY for i in module.imports):
+            return ""
+        shared = Limits(module.memories[0].minimum, module.memories[0].maximum or 65536, shared=True)
+        imported = replace(module, memories=[], imports=[*module.imports, Import("env", "memory", Kind.MEMORY, shared.encode())])
+        if not valid(self.engine, imported.encode()):
+            raise Finding("a module whose memory was made an import is not valid")
+        try:
+            rewritten = rewrite_waits(imported)
+        except ModuleError as error:
+            if "names that gothreads needs" in str(error):
+                return ""
+            raise Finding(f"the waits of a valid module cannot be replaced: {error}") from None
+        if not valid(self.engine, rewritten.encode()):
+            raise Finding("a valid module whose waits were replaced is not valid")
+        return ", waits replaced"
+
+
+def by_wabt(case: bytes, encoded: bytes) -> None:
+    """Finding when wasm-validate takes the one but not the other, or wasm2wat reads another text from it."""
+    if not shutil.which("wasm-validate"):
+        return
+    before, after = (_run("wasm-validate", wasm) for wasm in (case, encoded))
+    if before.returncode == 0 and after.returncode != 0:
+        raise Finding(f"wasm-validate: {after.stderr}")
+    before, after = (_run("wasm2wat", wasm, "--no-debug-names") for wasm in (case, encoded))
+    if before.returncode == 0 and before.stdout != after.stdout:
+        raise Finding("wasm2wat reads another module after a round trip")
+
+
+def _run(program: str, wasm: bytes, *options: str) -> subprocess.CompletedProcess[str]:
+    with tempfile.NamedTemporaryFile(suffix=".wasm") as file:
+        file.write(wasm)
+        file.flush()
+        return subprocess.run([program, "--enable-all", *options, file.name], capture_output=True, text=True, errors="replace", check=False)
+
+
+# Modules that run.
+
+class Open(Part[bytes | None]):
+    """In another process, which reads files' names, opens them, and says what has come of each."""
+
+    name = "open"
+
+    def __init__(self, load: Callable[[], Mapping[str, bytes]], *, rare: Callable[[], Mapping[str, bytes]] = dict, generate: bool = True) -> None:
+        """`rare`: modules of which not many are tried, since compiling one takes seconds."""
+        self._load, self._load_rare, self._generate = load, rare, generate
+
+    def __enter__(self) -> Self:
+        self.modules, self.rare = self._load(), self._load_rare()
+        self._closing = contextlib.ExitStack()
+        self._folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
+        self._file = self._folder / "fuzzed.wasm"
+        self._child: subprocess.Popen[str] | None = None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end()
+        self._closing.close()
+
+    def make(self, choose: random.Random) -> bytes | None:
+        if self._generate and shutil.which("wasm-opt") and choose.random() < 0.4:
+            made = modules.generated(choose, modules.KNOWN_FEATURES)
+            return made if made is None or choose.random() < 0.7 else modules.mutated(choose, {"generated": made})
+        return modules.mutated(choose, self.rare if self.rare and choose.random() < 0.02 else self.modules)
+
+    def attempt(self, case: bytes | None) -> str:
+        if case is None:
+            return "wasm-opt has made none"
+        self._file.write_bytes(case)
+        child = self._child or self._begin()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        print(self._file, file=child.stdin, flush=True)
+        watch = _after(OPEN_SECONDS, child)
+        line = child.stdout.readline()
+        hung = watch()
+        if not line:
+            code = child.wait()
+            self._child = None
+            said = (self._folder / "stderr").read_text(errors="replace")[-3_000:]
+            raise Finding(f"it has not ended after {OPEN_SECONDS:g} s\n{said}" if hung else
+                          f"the process has died: {signal.Signals(-code).name if code < 0 else code}\n{said}")
+        answer: dict[str, str] = json.loads(line)
+        if "does not come back" in answer.get("outcome", ""):
+            child.wait()
+            self._child = None
+        if "problem" in answer:
+            raise Finding(answer["problem"])
+        return answer["outcome"]
+
+    def _begin(self) -> subprocess.Popen[str]:
+        errors = (self._folder / "stderr").open("wb")
+        environment = os.environ | {"GOTHREADS_CACHE": str(self._folder / "cache")}
+        self._child = subprocess.Popen([sys.executable, "-X", "faulthandler", "-m", "stress.fuzz_wasm", "--child"], text=True, stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=Path(__file__).parent.parent)
+        errors.close()
+        return self._child
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.communicate()
+            self._child = None
+
+
+class Pretend(Open):
+    """Valid modules whose exports and imports have the names that gothreads knows, and any type."""
+
+    name = "pretend"
+
+    def __init__(self) -> None:
+        super().__init__(dict)
+
+    def make(self, choose: random.Random) -> bytes:
+        return modules.pretended(choose)
+
+
+def _after(seconds: float, child: subprocess.Popen[str]) -> Callable[[], bool]:
+    """End a process after so many seconds with all of its stacks; the function that is returned calls this off, and says whether it came to that."""
+    done = threading.Event()
+
+    def end() -> None:
+        done.set()
+        child.send_signal(signal.SIGABRT)  # faulthandler writes the stacks
+    timer = threading.Timer(seconds, end)
+    timer.start()
+
+    def call_off() -> bool:
+        timer.cancel()
+        return done.is_set()
+    return call_off
+
+
+def child(names: TextIO, answers: TextIO) -> None:
+    for line in names:
+        answer: dict[str, str] = {}
+        thread = threading.Thread(target=attempted, args=(Path(line.strip()), answer), daemon=True)
+        thread.start()
+        thread.join(RUN_SECONDS)
+        if thread.is_alive() and computes(thread):  # which nothing but closing the app would end, and that nobody has got yet
+            print(json.dumps({"outcome": "does not come back from what it does at the start"}), file=answers, flush=True)
+            os._exit(0)
+        thread.join()
+        print(json.dumps(answer), file=answers, flush=True)
+        for file in (Path(gothreads.files.cache_folder()) / "compiled").glob("*"):
+            file.unlink()
+
+
+def attempted(path: Path, answer: dict[str, str]) -> None:
+    try:
+        answer["outcome"] = opened_and_called(path)
+    except gothreads.ModuleError as error:
+        shown = str(error).isprintable() or "\n  " in str(error)
+        answer["outcome" if shown else "problem"] = "refused" if shown else f"not to be shown: {str(error)!r}"
+    except gothreads.InternalError:
+        answer["problem"] = traceback.format_exc()
+    except gothreads.GuestError as error:
+        answer["outcome"] = f"{type(error).__name__} at the start"
+    except gothreads.GothreadsError as error:
+        answer["outcome"] = type(error).__name__
+    except BaseException:
+        answer["problem"] = traceback.format_exc()
+
+
+def computes(thread: threading.Thread) -> bool:
+    """Whether a thread is in the module's code."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and (frame.f_code.co_filename == ffi.__file__ or "wasmtime" in frame.f_code.co_filename)
+
+
+def opened_and_called(path: Path) -> str:
+    """Open a module with whatever functions it wants, call all that it exports at once, and close it in the middle of that."""
+    host: dict[str, dict[str, Callable[..., Any]]] = {}
+    for imported in inspect_module(path.name, path.read_bytes()).outline.imported_functions:
+        if imported.module not in ("wasi_snapshot_preview1", "gothreads", "wasi"):
+            host.setdefault(imported.module, {})[imported.name] = lambda *_arguments: 0
+    with open("/dev/null", "r+b") as null, gothreads.open(path, host=host, stdin=b"", stdout=null, stderr=null, callers=4,
+                                                           limits=gothreads.Limits(memory=256 << 20)) as app:
+        futures = [app.submit_request("echo", b"x")]
+        for title in list(app.exports)[:20]:
+            try:
+                signature = app.exports[title].signature
+                values = {"bool": True, "string": "text", "float32": 0.5, "float64": 0.5}
+                futures.append(app.submit(title, *(values.get(p.type, 7) for p in signature.params)))
+            except gothreads.GothreadsError:
+                break
+        ended = set()
+        for future in futures:
+            try:
+                future.result(1)
+                ended.add("returned")
+            except TimeoutError:
+                ended.add("closed meanwhile")
+                break
+            except gothreads.GothreadsError as error:
+                ended.add(type(error).__name__)
+        for question in (app.handlers, app.statistics, lambda: app.goroutines(1), lambda: app.wait_idle(1)):
+            try:
+                question()
+            except (TimeoutError, gothreads.GothreadsError) as error:
+                if isinstance(error, gothreads.InternalError):
+                    raise
+    return f"opened, {app.loaded.model}, calls: {', '.join(sorted(ended)) or 'none'}"
+
+
+def _all() -> dict[str, bytes]:
+    return modules.small() | modules.of_other_languages()
+
+
+def _everything() -> dict[str, bytes]:
+    """Small ones count more: the large ones take a hundred times as long."""
+    several = {f"{title} {copy}": wasm for copy in range(4) for title, wasm in _all().items()}
+    return several | {"linked": modules.shrunk(modules.linked("calls"))} | modules.of_go()
+
+
+def _linked() -> dict[str, bytes]:
+    whole = {program: modules.linked(program) for program in ("calls", "hostcalls")}
+    return {f"{program}, shrunk {copy}": modules.shrunk(wasm) for program, wasm in whole.items() for copy in range(10)} | whole
+
+
+def _threads() -> dict[str, bytes]:
+    return {title: wasm for title, wasm in _all().items() if title in ("waits", "threads.c", "program.c")}
+
+
+PARTS: list[Part[Any]] = [Parse("parse", _everything), Inspect("inspect", _everything), Rewrite("rewrite", _linked), Waits("waits", _threads), Generated(),
+                          Pretend(), Open(_all, rare=modules.of_go)]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--child"]:
+        child(sys.stdin, sys.stdout)
+    else:
+        sys.exit(main("stress.fuzz_wasm", PARTS, __doc__))
