@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack, cast
 
 from gothreads.app import App
 from gothreads.configuration import Configuration, Travels
-from gothreads.errors import MisuseError
+from gothreads.errors import CallTimeout, GothreadsError, MisuseError
 from gothreads.exports import Export, Exports, Function
 from gothreads.inspector import Goroutine
 from gothreads.loading import LoadedModule
@@ -213,6 +213,10 @@ class Supervised(Travels, Supervisor):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
+    async def close_async(self, **options: Any) -> None:
+        """Like close, without blocking the event loop."""
+        await asyncio.to_thread(self.close, **options)
+
     def __repr__(self) -> str:
         return f"<gothreads.Supervised {self.loaded.name} {self.model} {self.state.value}>"
 
@@ -227,6 +231,15 @@ class Supervised(Travels, Supervisor):
         """When a call with these options stops waiting for an instance."""
         bounds = [seconds for seconds in (self._wait_timeout, options.get("timeout")) if isinstance(seconds, int | float)]
         return time.monotonic() + min(bounds) if bounds else None
+
+    def _waited_out(self, options: dict[str, Any], begun: float) -> GothreadsError:
+        """What a call gets that has found no instance in its time: CallTimeout when that was its own limit, else the cause."""
+        why, timeout = self._why(), options.get("timeout")
+        if not isinstance(timeout, int | float) or time.monotonic() - begun < timeout:
+            return why
+        error = CallTimeout(f"{self.loaded.name}: there was no instance to call within {timeout:g} s")
+        error.__cause__ = why
+        return error
 
     def _call(self, call: Callable[[App, dict[str, Any]], T], options: dict[str, Any]) -> T:
         """Make a call of the instance that is up, or of the next. It gets the options, with what is left of its timeout."""
@@ -244,7 +257,7 @@ class Supervised(Travels, Supervisor):
             try:
                 while not told.wait(_SLICE if until is None else max(0.0, min(_SLICE, until - time.monotonic()))):
                     if until is not None and time.monotonic() >= until:
-                        raise self._why()
+                        raise self._waited_out(options, begun)
             finally:
                 forget()
 
@@ -269,7 +282,8 @@ class Supervised(Travels, Supervisor):
                 async with asyncio.timeout(None if until is None else until - time.monotonic()):
                     await told.wait()
             except TimeoutError:
-                raise self._why() from None
+                error = self._waited_out(options, begun)
+                raise error from error.__cause__
             finally:
                 forget()
 
@@ -299,7 +313,7 @@ class _Later(Future[T], Generic[T]):
         until = supervised._until(options)
         self._no_matter: Callable[[], object] = lambda: None
         if until is not None:
-            deadline = supervised._deadlines.after(max(0.0, until - self._since), self._too_late)
+            deadline = supervised._deadlines.after(max(0.0, until - self._since), lambda: self._fail(supervised._waited_out(options, self._since)))
             self._no_matter = lambda: supervised._deadlines.cancel(deadline)
         self._look()
 
@@ -329,13 +343,13 @@ class _Later(Future[T], Generic[T]):
             if self._claimed():
                 self._begin_in(app)
         elif self._supervised._over is not None:
-            self._too_late()
+            self._fail(self._supervised._why())
         elif not self.cancelled():
             self._forget = instance.after.when(self._look)
 
-    def _too_late(self) -> None:
+    def _fail(self, error: GothreadsError) -> None:
         if self._claimed() and self.set_running_or_notify_cancel():
-            self.set_exception(self._supervised._why())
+            self.set_exception(error)
 
     def _begin_in(self, app: App) -> None:
         try:

@@ -403,7 +403,7 @@ def opened_and_called(path: Path) -> str:
             host.setdefault(imported.module, {})[imported.name] = lambda *_arguments: 0
     with open("/dev/null", "r+b") as null, gothreads.open(path, host=host, stdin=b"", stdout=null, stderr=null, callers=4,
                                                            limits=gothreads.Limits(memory=256 << 20)) as app:
-        futures = [app.submit_request("echo", b"x")]
+        futures = [] if app.loaded.foreign else [app.submit_request("echo", b"x")]
         for title in list(app.exports)[:20]:
             try:
                 signature = app.exports[title].signature

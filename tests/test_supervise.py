@@ -307,8 +307,8 @@ def test_while_down_calls_fail_at_once_if_so_chosen() -> None:
         assert so_far.next_try_seconds > 3000
 
 
-@pytest.mark.parametrize("bound", ["wait_timeout", "timeout"])
-def test_a_call_waits_no_longer_than_it_may_and_then_fails_with_the_cause(bound: str, nothing_left: None) -> None:
+@pytest.mark.parametrize(("bound", "gets"), [("wait_timeout", gothreads.GuestPanic), ("timeout", gothreads.CallTimeout)])
+def test_a_call_waits_no_longer_than_it_may_and_then_fails(bound: str, gets: type[Exception], nothing_left: None) -> None:
     options: dict[str, Any] = {"timeout": 0.1} if bound == "timeout" else {}
     with kept(backoff=NEVER, wait_timeout=0.1 if bound == "wait_timeout" else None) as supervised:
         down(supervised)
@@ -319,9 +319,10 @@ def test_a_call_waits_no_longer_than_it_may_and_then_fails_with_the_cause(bound:
             lambda: supervised.request("echo", **options), lambda: supervised.submit_request("echo", **options).result(20), lambda: asyncio.run(ask())]
         for call in calls:
             begin = time.monotonic()
-            with pytest.raises(gothreads.GuestPanic):
+            with pytest.raises(gets) as raised:
                 call()
             assert time.monotonic() - begin >= 0.1
+            assert isinstance(raised.value if bound == "wait_timeout" else raised.value.__cause__, gothreads.GuestPanic)
 
 
 def test_an_event_loop_is_never_blocked_and_who_gives_up_takes_nobody_along() -> None:
