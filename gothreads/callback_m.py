@@ -12,7 +12,9 @@ Invariants:
  1. A CallbackM is in `_idle` or with exactly one thread, never both.
  2. `_total` counts those in `_idle`, those with threads, and those being made; it exceeds the limit by nested calls
     only: a caller that comes back while it does is given up.
- 3. One thread at a time attaches or detaches (`_attaching`). Attach is followed by an enter before the next begins: only an
+ 3. What is put back is at rest, or the app has ended: a trap leaves Go in the middle of anything (holding the scheduler's lock, for one). So the
+    end begins before the caller goes back, and who finds it in `_idle` finds the end too.
+ 4. One thread at a time attaches or detaches (`_attaching`). Attach is followed by an enter before the next begins: only an
     enter refills Go's list of extra Ms, and an attach on an empty list waits. And detach runs on the g0 stack of the M that
     it gives back: an attach that took this M at once would run on the same stack.
 
@@ -30,6 +32,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gothreads.errors import CallersBusy
 from gothreads.host import ffi
@@ -37,6 +40,8 @@ from gothreads.host.instance import Instance, Instances
 from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Cancel, Slot
 from gothreads.wasm import layout
+
+T = TypeVar("T")
 
 #: A CallbackM that has not been used for so long is given back, in seconds.
 IDLE_SECONDS = 30.0
@@ -90,12 +95,12 @@ class CallbackMStatistics:
 class CallbackMCache:
     """At most `limit` callers; with those of nested calls `most`. `timeout` is how long to wait for one, in seconds; None: for ever.
 
-    All caches of one app share `attaching`. `cancel` is for the callers' slots.
+    `trapped` makes a trap the app's end, if it has none yet. All caches of one app share `attaching`. `cancel` is for the callers' slots.
     """
 
     def __init__(self, instances: Instances, memory: SharedMemory, limit: int, timeout: float | None, ended: Callable[[], bool],
-                 attaching: threading.Lock, most: int = 0, cancel: Cancel | None = None) -> None:
-        self._instances, self._memory, self._limit, self._timeout, self._ended = instances, memory, limit, timeout, ended
+                 trapped: Callable[[ffi.Trapped], None], attaching: threading.Lock, most: int = 0, cancel: Cancel | None = None) -> None:
+        self._instances, self._memory, self._limit, self._timeout, self._ended, self._trapped = instances, memory, limit, timeout, ended, trapped
         self._most, self._cancel = max(limit, most), cancel
         self._idle: deque[CallbackM] = deque()
         self._attaching = attaching
@@ -103,6 +108,17 @@ class CallbackMCache:
         # Guarded by _condition.
         self._total = self._waiting = self._attached = self._detached = self._old_calls = 0
         self._members: set[CallbackM] = set()
+
+    def use(self, work: Callable[[CallbackM], T], nested: bool = False) -> T:
+        """Do something in a caller, and put it back. Raises as acquire."""
+        caller = self.acquire(nested)
+        try:
+            return work(caller)
+        except ffi.Trapped as trapped:
+            self._trapped(trapped)
+            raise
+        finally:
+            self.release(caller)
 
     def acquire(self, nested: bool = False) -> CallbackM:
         """Take a caller, making or waiting for one. CallersBusy after the timeout; ffi.Trapped when the app ends meanwhile.
@@ -162,11 +178,9 @@ class CallbackMCache:
             caller.slot.close()
             with self._attaching:
                 caller.detach()
-        except ffi.Trapped:
-            if self._ended():
-                return False
-            self._idle.append(caller)
-            raise
+        except ffi.Trapped as trapped:
+            self._trapped(trapped)
+            return False
         self._instances.close(caller.instance)
         with self._condition:
             self._total -= 1

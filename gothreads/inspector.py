@@ -67,10 +67,11 @@ class Counts(NamedTuple):
 class Inspector:
     """`in_flight` tells the callers that threads have; `submit` runs something in the app on a worker, as calls are run."""
 
-    def __init__(self, instances: Instances, memory: SharedMemory, stack: int, ended: Callable[[], bool], attaching: threading.Lock,
-                 in_flight: Callable[[], dict[CallbackM, float]], submit: Callable[[Workers, Callable[[], Any]], Future[Any]]) -> None:
+    def __init__(self, instances: Instances, memory: SharedMemory, stack: int, ended: Callable[[], bool], trapped: Callable[[ffi.Trapped], None],
+                 attaching: threading.Lock, in_flight: Callable[[], dict[CallbackM, float]],
+                 submit: Callable[[Workers, Callable[[], Any]], Future[Any]]) -> None:
         self._memory, self._in_flight, self._submit = memory, in_flight, submit
-        self._cache = CallbackMCache(instances, memory, 1, None, ended, attaching)
+        self._cache = CallbackMCache(instances, memory, 1, None, ended, trapped, attaching)
         self._worker = Workers(1, stack)
 
     @property
@@ -110,13 +111,7 @@ class Inspector:
         self._worker.close()
 
     def _ask(self, look: Callable[[CallbackM], T], timeout: float | None) -> T:
-        def work() -> T:
-            caller = self._cache.acquire()
-            try:
-                return look(caller)
-            finally:
-                self._cache.release(caller)
-        future: Future[T] = self._submit(self._worker, work)
+        future: Future[T] = self._submit(self._worker, lambda: self._cache.use(look))
         try:
             return future.result(timeout)
         except TimeoutError:

@@ -271,6 +271,8 @@ class Life(ABC):
         self._see_to_the_sweep()
         self._free_if_wanted()
         self._settled.wait(CLOSE_SECONDS)
+        if self._state is not State.ENDING:  # all have left, after what it did not wait for: the sweep is about to free everything
+            self._done.wait(CLOSE_SECONDS)
         if not self._done.is_set():
             log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
 

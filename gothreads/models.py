@@ -102,8 +102,9 @@ class SingleApp(App):
         # Into the same instance, as a call of the goroutine that called Python: Go's own rule. Its stack is checked as one.
         return self._guarded(call) if self._turns.mine else super()._call_back(call)
 
-    def _instance_ended(self) -> None:
+    def _instance_ended(self, trapped: ffi.Trapped) -> None:
         self._isolate.context.ended = True
+        self._trapped(trapped)
 
     def _run(self, work: Callable[[Isolate], T]) -> T:
         """Do something in the module, when it is this thread's turn."""
@@ -125,7 +126,7 @@ class SingleApp(App):
         return self._turns.mine
 
     def _handlers(self) -> list[str]:
-        return [] if self.loaded.entry == "_start" else super()._handlers()
+        return [] if self.loaded.entry == "_start" else self._run(lambda isolate: isolate.slot.handlers())  # no call
 
     def _hook(self, name: str) -> None:
         self._run(lambda isolate: isolate.hook(name))

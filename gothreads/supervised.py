@@ -41,7 +41,7 @@ def supervise(path: PathLike, *, restart: RestartWhen = "on-failure", backoff: B
         returned, or somebody closed the app. close() ends it for good.
     backoff: how long to wait before each restart.
     while_down: what calls do that come while there is no instance: "wait" for the next, `wait_timeout` seconds at the most (None: for ever) and
-        no longer than their own timeout, then they fail with the cause; or "fail" with it at once. Those that are in the module when it ends
+        then they fail with the cause, and no longer than their own timeout, then CallTimeout; or "fail" at once. Those that are in the module when it ends
         fail with the cause in any case: they may have had an effect, so they are not made again.
     most_restarts: give up after so many in a row, that is without `backoff.reset_after` seconds of running between. Every call gets the last cause.
     save_every: when the module has handlers `save` and `load`: so often, in seconds, `save` is called, and what it has answered last goes to the

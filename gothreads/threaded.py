@@ -86,9 +86,10 @@ class ThreadedApp(App):
         owned.callback(self._instances.close_all)
         self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
         attaching = threading.Lock()
-        self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, attaching,
+        self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, self._trapped, attaching,
                                      waits.MOST_NOTES - 1 - options.limits.threads, self._world.calls.cancel_request)
-        self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, attaching, self._cache.in_flight, self._submit_to)
+        self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, self._trapped, attaching,
+                                    self._cache.in_flight, self._submit_to)
 
     @property
     def memory(self) -> SharedMemory:
@@ -203,11 +204,7 @@ class ThreadedApp(App):
                 and self._cache.in_flight() == calls and not self._messages.unread)
 
     def _within(self, work: Callable[[Guest], T]) -> T:
-        caller = self._cache.acquire(nested.get())
-        try:
-            return work(caller)
-        finally:
-            self._cache.release(caller)
+        return self._cache.use(work, nested.get())
 
     @property
     def _in_use(self) -> int:

@@ -13,14 +13,14 @@ _SLICE = 0.1
 
 class Turns:
     """`ended` says whether the module has: who comes after that, or waits, is turned away. `trapped` is told when a thread that is in did
-    not come back.
+    not come back: before the next may be in, which then finds the end.
 
     A thread that is in may take another turn at once: a Python function that the module calls may call the module's exports.
 
     Invariant: a thread counts before it asks `ended`. So, once that is true and nobody counts, nobody is in, or will be.
     """
 
-    def __init__(self, ended: Callable[[], bool], trapped: Callable[[], None]) -> None:
+    def __init__(self, ended: Callable[[], bool], trapped: Callable[[ffi.Trapped], None]) -> None:
         self._ended, self._trapped = ended, trapped
         self._turn = threading.RLock()
         self._owner = 0  # written by whoever holds _turn
@@ -79,7 +79,9 @@ class Turns:
     def __enter__(self) -> None:
         self.acquire()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, ffi.Trapped):
-            self._trapped()
-        self.release()
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> None:
+        try:
+            if isinstance(error, ffi.Trapped):
+                self._trapped(error)
+        finally:
+            self.release()

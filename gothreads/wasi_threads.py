@@ -198,8 +198,9 @@ class WasiThreadsApp(App):
         # From the main instance into it again, on top of its stack; from the module's own threads as from any other.
         return self._guarded(call) if self._turns.mine else super()._call_back(call)
 
-    def _instance_ended(self) -> None:
+    def _instance_ended(self, trapped: ffi.Trapped) -> None:
         self._world.context.ended = True
+        self._trapped(trapped)
 
     def statistics(self) -> AppStatistics:
         try:

@@ -51,7 +51,8 @@ def _trap(title: str, where: str, kind: str, said: str) -> Fault:
 
 
 def _host(title: str, where: str) -> Fault:
-    return Fault(title, where, "host", HostFunctionError, 134, "a Python function that the module called raised LookupError: no such thing", State.FAILED)
+    said = "env.raises, a Python function that the module called, raised LookupError: no such thing"
+    return Fault(title, where, "host", HostFunctionError, 134, said, State.FAILED)
 
 
 _MEMORY = {"limits": Limits(memory=96 << 20)}
