@@ -18,9 +18,9 @@ Invariants:
     enter refills Go's list of extra Ms, and an attach on an empty list waits. And detach runs on the g0 stack of the M that
     it gives back: an attach that took this M at once would run on the same stack.
 
-The race of putting back and waiting, without a lock on the fast path:
-  a waiter   W1 counts itself in `_waiting`   W2 looks into `_idle`   W3 sleeps
-  a return   R1 appends to `_idle`            R2 reads `_waiting`     R3 wakes one
+The race of putting back and waiting (line.py), without a lock on the fast path:
+  a waiter   W1 counts itself in `waiting`   W2 looks into `_idle`   W3 sleeps
+  a return   R1 appends to `_idle`           R2 reads `waiting`      R3 wakes one
 If R2 reads before W1 counts, R1 came before W2 looks, and W2 finds it. Else R3 needs the lock that the waiter holds
 from W1 until it sleeps: the wake-up comes after, and is not lost.
 """
@@ -32,11 +32,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from gothreads.errors import CallersBusy
 from gothreads.host import ffi
 from gothreads.host.instance import Instance, Instances
+from gothreads.line import Line
 from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Cancel, Slot
 from gothreads.wasm import layout
@@ -106,7 +107,8 @@ class CallbackMCache:
         self._attaching = attaching
         self._condition = threading.Condition()
         # Guarded by _condition.
-        self._total = self._waiting = self._attached = self._detached = self._old_calls = 0
+        self._line = Line(self._condition, lambda: bool(self._idle) or self._total < limit)
+        self._total = self._attached = self._detached = self._old_calls = 0
         self._members: set[CallbackM] = set()
 
     def use(self, work: Callable[[CallbackM], T], nested: bool = False) -> T:
@@ -125,9 +127,11 @@ class CallbackMCache:
 
         nested: for a call from inside another. It does not wait: those that it would wait for may be waiting for it.
         """
-        return self.acquire_idle() or self._make_or_wait(self._timeout, nested)
+        if (nested or not self._line.passed) and (caller := self._take_idle()) is not None:
+            return caller
+        return self._make_or_wait(nested)
 
-    def acquire_idle(self) -> CallbackM | None:
+    def _take_idle(self) -> CallbackM | None:
         """Take a caller if one is idle. ffi.Trapped when the app has ended."""
         try:
             caller = self._idle.pop()
@@ -147,7 +151,7 @@ class CallbackMCache:
         if self._total > self._limit and self._give_up(caller):
             return
         self._idle.append(caller)
-        if self._waiting:
+        if self._line.waiting:
             with self._condition:
                 self._condition.notify()
         elif self._has_idle_since(now - IDLE_SECONDS):
@@ -217,31 +221,28 @@ class CallbackMCache:
         with self._condition:
             idle = len(self._idle)
             calls = self._old_calls + sum(caller.calls for caller in self._members)
-            return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._waiting, calls, self._attached, self._detached)
+            return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._line.waiting, calls, self._attached, self._detached)
 
-    def _make_or_wait(self, timeout: float | None, nested: bool) -> CallbackM:
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def _make_or_wait(self, nested: bool) -> CallbackM:
+        def take(may: bool) -> CallbackM | Literal["new"] | None:
+            if self._ended():
+                raise ffi.Trapped(ffi.Trap("the app has ended"))
+            if (may or nested) and (caller := self._take_idle()) is not None:
+                return caller
+            if self._total < (self._most if nested else self._limit):
+                self._total += 1
+                return "new"
+            if nested:
+                raise CallersBusy(f"calls are nested too deep: {self._total:,} callers are in use, and there can be no more. "
+                                  "Do an export and a Python function call each other without end?")
+            return None
         with self._condition:
-            self._waiting += 1
-            try:
-                while True:
-                    if self._ended():
-                        raise ffi.Trapped(ffi.Trap("the app has ended"))
-                    if (caller := self.acquire_idle()) is not None:
-                        return caller
-                    if self._total < (self._most if nested else self._limit):
-                        self._total += 1
-                        break
-                    if nested:
-                        raise CallersBusy(f"calls are nested too deep: {self._total:,} callers are in use, and there can be no more. "
-                                          "Do an export and a Python function call each other without end?")
-                    left = None if deadline is None else deadline - time.monotonic()
-                    if left is not None and left <= 0:
-                        raise CallersBusy(f"all {self._limit} callers are in use, and none came free within {timeout:g} s. "
-                                          "Raise `callers`, or call less at once")
-                    self._condition.wait(left)
-            finally:
-                self._waiting -= 1
+            taken = self._line.wait(take, self._timeout)
+        if taken is None:
+            raise CallersBusy(f"all {self._limit} callers are in use, and none came free within {self._timeout:g} s. "
+                              "Raise `callers`, or call less at once")
+        if isinstance(taken, CallbackM):
+            return taken
         try:
             return self._attach()
         except BaseException:

@@ -27,6 +27,7 @@ from gothreads.host.waiting import Stop
 from gothreads.host.world import World
 from gothreads.inspector import Goroutine, parse_goroutines
 from gothreads.isolate import Isolate, Isolates
+from gothreads.line import Line
 from gothreads.shared_memory import BoundedMemory
 from gothreads.slot import Guest
 from gothreads.state import AppStatistics, PoolStatistics, State
@@ -97,7 +98,8 @@ class PoolApp(App):
         self._condition = threading.Condition()
         # Guarded by _condition. `_total` counts members in `_free` and with threads, and those being made.
         self._free: deque[_Member] = deque()
-        self._total = self._waiting = self._calls = self._replaced = 0
+        self._line = Line(self._condition, lambda: bool(self._free))
+        self._total = self._calls = self._replaced = 0
         self._engine = new_engine(options.limits.stack, threads=False)
         owned.callback(self._engine.close)
         self._isolates = Isolates(self._engine, loaded, options, self._host)
@@ -112,7 +114,7 @@ class PoolApp(App):
     def statistics(self) -> AppStatistics:
         with self._condition:
             free = list(self._free)
-            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._waiting, self._replaced)
+            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._line.waiting, self._replaced)
             size = sum(member.isolate.memory.size for member in free) if self._state is State.RUNNING else 0
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory * pool.limit,
                              self.compile_seconds, pool=pool)
@@ -209,23 +211,19 @@ class PoolApp(App):
                 self._condition.notify()
 
     def _take(self) -> _Member:
-        deadline = None if self.options.callers_timeout is None else time.monotonic() + self.options.callers_timeout
+        def take(may: bool) -> _Member | None:
+            if self._cause is not None:
+                raise ffi.Trapped(ffi.Trap("the app has ended"))
+            if not may or not self._free:
+                return None
+            self._calls += 1
+            return self._free.pop()
         with self._condition:
-            self._waiting += 1
-            try:
-                while True:
-                    if self._cause is not None:
-                        raise ffi.Trapped(ffi.Trap("the app has ended"))
-                    if self._free:
-                        self._calls += 1
-                        return self._free.pop()
-                    left = None if deadline is None else deadline - time.monotonic()
-                    if left is not None and left <= 0:
-                        raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within "
-                                          f"{self.options.callers_timeout:g} s. Raise `instances`, or call less at once")
-                    self._condition.wait(left)
-            finally:
-                self._waiting -= 1
+            taken = self._line.wait(take, self.options.callers_timeout)
+        if taken is None:
+            raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within {self.options.callers_timeout:g} s. "
+                              "Raise `instances`, or call less at once")
+        return taken
 
     def _replacement(self, ended: _Member) -> _Member | None:
         """For one whose module has ended. When there can be none, that is the end of the app."""

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def calls_single() -> Path:
 @pytest.fixture
 def app(calls: Path) -> Iterator[gothreads.App]:
     """A running `calls` of the test's own."""
-    with gothreads.open(calls, stderr=open(os.devnull, "wb")) as running:
+    with gothreads.open(calls, stderr=io.BytesIO()) as running:
         yield running
 
 

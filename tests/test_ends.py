@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import psutil
 import pytest
 
 import gothreads
-from tests.conftest import built, together
+from gothreads import endings
+from tests.conftest import built, opened, together
 
 
 @pytest.mark.parametrize("model", ["threaded", "single"])
@@ -204,3 +206,35 @@ def test_ctrl_c_at_any_moment_leaves_no_caller_behind(calls: Path) -> None:
         print(hits > 50, callers.in_use, callers.total, time.monotonic() - begin < 1)
     """)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "True 0 1 True\n"), done.stderr
+
+
+@pytest.mark.parametrize("model", ["threaded", "single", "idle"])
+def test_nobody_gets_what_a_trap_has_left_in_the_middle_of_something(model: str, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+    """A trap is the app's end before another may take the caller, or the turn: Go may have held any lock."""
+    describe, trapped = endings.of_trap, threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        trapped.set()
+        time.sleep(0.2)  # the end is not there yet: who could come in meanwhile, would
+        return describe(*arguments)
+    monkeypatch.setattr(endings, "of_trap", slowly)
+    host = {"env": {"block": lambda: None, "raises": lambda: None, "close": lambda: None}}
+    came_in = 0
+    with opened("faults", model, callers=1, host=host, stderr=io.BytesIO()) as app:
+        def call() -> None:
+            nonlocal came_in
+            with contextlib.suppress(gothreads.GuestTrap):
+                while True:
+                    after = trapped.is_set()
+                    app.exports.plus(1, 1)
+                    came_in += after
+        threads = [threading.Thread(target=call) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        with pytest.raises(gothreads.GuestTrap):
+            app.exports.fault_now("unreachable")
+        for thread in threads:
+            thread.join(20)
+        assert not any(thread.is_alive() for thread in threads)
+    assert trapped.is_set()
+    assert came_in == 0

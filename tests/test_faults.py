@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import subprocess
 import sys
 import textwrap
@@ -29,7 +29,7 @@ def test_a_program_without_exports_whose_goroutines_all_wait_is_deadlocked_as_in
     (tmp_path / "go.mod").write_text("module stuck\n\ngo 1.25\n")
     (tmp_path / "main.go").write_text("package main\n\nfunc main() { <-make(chan int) }\n")
     def run() -> None:  # it may have ended when `open` returns, or just before
-        with gothreads.open(tmp_path, stderr=open(os.devnull, "wb")) as app:
+        with gothreads.open(tmp_path, stderr=io.BytesIO()) as app:
             assert app.wait(10) == 2
             assert app.error is not None
             raise app.error

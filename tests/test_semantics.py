@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import re
 import subprocess
@@ -89,7 +90,7 @@ def test_deep_recursion_works_and_too_deep_is_said(semantics: Path) -> None:
     """WebAssembly's own stack usually ends first: Go's limit is a gigabyte. A goroutine that is preempted begins a new one, so not always."""
     with gothreads.open(semantics, limits=gothreads.Limits(stack=64 << 20)) as app:
         assert app.request("recurse", "200000") == b"200000"
-    with gothreads.open(semantics, stderr=open(os.devnull, "wb")) as app, \
+    with gothreads.open(semantics, stderr=io.BytesIO()) as app, \
             pytest.raises((gothreads.GuestTrap, gothreads.GuestPanic)) as caught:
         app.request("recurse", "100000000")
     assert re.search(r"stack exhausted.*6 MiB for it: Limits\(stack=\.\.\.\)|stack overflow", str(caught.value))

@@ -36,14 +36,14 @@ def test_strings_and_requests_work_as_in_the_threaded_model(calls_single: Path) 
 
 @pytest.mark.parametrize("model", ["single", "idle"])
 def test_an_export_that_waits_for_others_is_gos_deadlock(calls_single: Path, model: str) -> None:
-    with gothreads.open(calls_single, model=model, stderr=open(os.devnull, "wb")) as app:
+    with gothreads.open(calls_single, model=model, stderr=io.BytesIO()) as app:
         with pytest.raises(gothreads.GuestPanic, match="deadlock"):
             app.exports.ask(1)
         assert app.exit == 2
 
 
 def test_a_deadlock_in_a_pool_ends_that_call_only(calls_single: Path) -> None:
-    with gothreads.open(calls_single, model="pool", instances=1, stderr=open(os.devnull, "wb")) as app:
+    with gothreads.open(calls_single, model="pool", instances=1, stderr=io.BytesIO()) as app:
         with pytest.raises(gothreads.GuestPanic, match="deadlock"):
             app.exports.ask(1)
         assert app.exports.add(1, 2) == 3
@@ -51,7 +51,7 @@ def test_a_deadlock_in_a_pool_ends_that_call_only(calls_single: Path) -> None:
 
 
 def test_a_panic_and_an_exit_end_the_module(calls_single: Path) -> None:
-    with gothreads.open(calls_single, stderr=open(os.devnull, "wb")) as app:
+    with gothreads.open(calls_single, stderr=io.BytesIO()) as app:
         with pytest.raises(gothreads.GuestPanic, match="nil map"):
             app.exports.panics()
         with pytest.raises(gothreads.GuestPanic):
@@ -92,7 +92,7 @@ def test_a_program_runs_main_and_takes_no_calls(tmp_path: Path) -> None:
 
 
 def test_memory_is_limited(calls_single: Path) -> None:
-    with gothreads.open(calls_single, limits=gothreads.Limits(memory=32 << 20), stderr=open(os.devnull, "wb")) as app, \
+    with gothreads.open(calls_single, limits=gothreads.Limits(memory=32 << 20), stderr=io.BytesIO()) as app, \
             pytest.raises(gothreads.GuestPanic, match="out of memory"):
         app.exports.fill(200)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -29,7 +30,7 @@ def go(app: gothreads.App) -> gothreads.GoStatistics:
 
 @pytest.fixture
 def few(calls: Path) -> Iterator[gothreads.App]:
-    with gothreads.open(calls, callers=3, stderr=open(os.devnull, "wb")) as app:
+    with gothreads.open(calls, callers=3, stderr=io.BytesIO()) as app:
         yield app
 
 
@@ -140,7 +141,7 @@ def test_a_read_of_standard_input_is_no_stall(calls: Path) -> None:
 
 
 def test_goroutines_after_an_end_give_its_cause(calls: Path) -> None:
-    with gothreads.open(calls, stderr=open(os.devnull, "wb")) as app:
+    with gothreads.open(calls, stderr=io.BytesIO()) as app:
         assert app.goroutines()
         with pytest.raises(gothreads.GuestPanic):
             app.exports.panics()
