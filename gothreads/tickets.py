@@ -94,8 +94,10 @@ class Waited:
     def settle(self, call: Future[Any]) -> None:
         """The call is over."""
         try:
-            if call.cancelled() or isinstance(call.exception(), GivenUp):
-                self.future.cancel()  # unless it is done: then it was by giving up
+            if call.cancelled():
+                self.future.cancel()
+            elif isinstance(call.exception(), GivenUp):
+                pass  # whoever has given it up says so: perhaps only now
             elif (error := call.exception()) is not None:
                 self.future.set_exception(error)
             else:
