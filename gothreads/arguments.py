@@ -64,6 +64,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("--buildmode", choices=BUILD_MODES, help="exe: main runs (default for threaded). c-shared: it does not (default for single)")
     sub.add_argument("--strip", action="store_true", help="leave out names; stack traces of traps then have numbers")
     sub.add_argument("--no-preemption", action="store_true", help="no checks in loops: tight loops are faster, but hold up garbage collection")
+    sub.add_argument("--sharpen", type=int, metavar="SEED", help="delay atomics, locks and wake-ups at random, so that races show (slow: for tests)")
     sub.add_argument("--json", action="store_true", help="say what was built as JSON")
 
     sub = add("init", "begin a program, or make the package gothreads/guest known to editors and go vet",

@@ -33,7 +33,7 @@ from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
 from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, NotCallable, unknown
 from gothreads.files import write_atomically
-from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, load_linked, machine_environment, machine_mounts, test
+from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, exec_options, load_linked, machine_environment, machine_mounts, test
 from gothreads.host.streams import Writable
 from gothreads.host.wasi import Mount
 from gothreads.hosting import load_host
@@ -169,7 +169,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 def _build(arguments: argparse.Namespace, terminal: Terminal) -> int:
     built = build(Request(arguments.package, arguments.model or "threaded", arguments.buildmode, arguments.go, arguments.strip,
-                          not arguments.no_preemption, tuple(arguments.rest)), terminal.progress)
+                          not arguments.no_preemption, arguments.sharpen, tuple(arguments.rest)), terminal.progress)
     output = Path(arguments.output or f"{_package_name(arguments.package)}.wasm")
     content = built.path.read_bytes()
     write_atomically(output, content)
@@ -295,7 +295,8 @@ def _passed_on(name: str, argv: list[str]) -> argparse.Namespace:
 
 def _go_exec(argv: Sequence[str]) -> int:
     """`gothreads go-exec`: what go test runs its programs with."""
-    with open_loaded(load_linked(Path(argv[0])), args=argv[1:], env=machine_environment(), mounts=machine_mounts(), limits=EXEC_LIMITS, callers=1,
+    sharpen, (file, *args) = exec_options(argv)
+    with open_loaded(load_linked(Path(file), sharpen), args=args, env=machine_environment(), mounts=machine_mounts(), limits=EXEC_LIMITS, callers=1,
                      no_calls=True) as app:
         return _aside(app.wait)
 
@@ -310,6 +311,8 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return 0
     built = f"built by gothreads {about['gothreads']} with {about['go']}" if loaded.metadata else "not built by gothreads"
     terminal.out(f"{arguments.module}: {about['bytes'] / 1e6:.1f} MB, {about['model']}, {about['buildmode']}, {built}")
+    if isinstance(seed := about["options"].get("sharpen"), int):
+        terminal.out(f"races sharpened with seed {seed}: for tests, it is slow")
     terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB to start" if loaded.memory else "memory: none")
     terminal.out("exports:" if loaded.exports else "exports: none")
     for export in loaded.exports:

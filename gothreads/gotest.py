@@ -27,13 +27,15 @@ from gothreads.state import Limits
 from gothreads.version import __version__
 from gothreads.wasm.metadata import MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import parse
+from gothreads.wasm.sharpen import check_seed
 
-TEST_HELP = """usage: gothreads test [--model threaded|single] [--no-preemption] [--go PATH] [PACKAGES] [GO TEST FLAGS]
+TEST_HELP = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH] [PACKAGES] [GO TEST FLAGS]
 
 Go's own `go test`, with the tests compiled to WebAssembly and run on many threads.
 
   --model single     stock Go, one thread: the baseline to compare with
   --no-preemption    no checks in loops
+  --sharpen SEED     delay atomics, locks and wake-ups at random, so that races show
 
 examples:
   gothreads test ./...
@@ -41,7 +43,7 @@ examples:
   gothreads test sync sync/atomic
 """
 
-EXEC_HELP = """usage: gothreads go-exec FILE [ARGS…]
+EXEC_HELP = """usage: gothreads go-exec [--sharpen SEED] FILE [ARGS…]
 
 Run a WebAssembly program that Go has linked, with the machine's files and this environment: what go test and go run want as
 -exec. A program linked with gothreads' overlay runs on threads.
@@ -65,11 +67,12 @@ class TestOptions:
     preemption: bool
     go: str | None
     rest: tuple[str, ...]
+    sharpen: int | None = None
 
 
 def options(argv: Sequence[str]) -> TestOptions:
     """Take our options out of the command line. Those after -args are the test's."""
-    ours = {"--model": "threaded", "--go": None}
+    ours = {"--model": "threaded", "--go": None, "--sharpen": None}
     preemption, rest = True, []
     left = list(argv)
     while left:
@@ -90,14 +93,34 @@ def options(argv: Sequence[str]) -> TestOptions:
             rest.append(word)
     if ours["--model"] not in MODELS:
         raise MisuseError(f"there is no model {ours['--model']!r}; there are: {', '.join(MODELS)}")
-    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest))
+    seed = _seed(ours["--sharpen"])
+    if seed is not None and ours["--model"] != "threaded":
+        raise MisuseError("races can be sharpened in the model threaded only: where there is one thread there are none")
+    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), seed)
+
+
+def exec_options(argv: Sequence[str]) -> tuple[int | None, list[str]]:
+    """The seed that a `gothreads go-exec` command line begins with, if it does, and the rest: a file, and its arguments."""
+    if argv[:1] != ["--sharpen"]:
+        return None, list(argv)
+    if len(argv) < 3:
+        raise MisuseError("gothreads go-exec --sharpen needs a seed and a file")
+    return _seed(argv[1]), list(argv[2:])
+
+
+def _seed(text: str | None) -> int | None:
+    try:
+        return None if text is None else check_seed(int(text))
+    except ValueError:
+        raise MisuseError(f"--sharpen needs a whole number, not {text!r}") from None
 
 
 def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
     """The go test command and its environment."""
     toolchain = find_go(chosen.go)
     overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == "threaded", guest=guest_folder(Path.cwd()), testing=True)
-    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec"])
+    sharpened = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
+    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *sharpened])
     environment = go_environment(chosen.model, chosen.preemption)
     return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *_keep_names(chosen.rest)], environment
 
@@ -129,13 +152,13 @@ def test(argv: Sequence[str]) -> int:
                 process.send_signal(signal.SIGINT)
 
 
-def load_linked(path: Path) -> LoadedModule:
-    """A program as Go linked it, or a module: a program that was linked with the overlay is rewritten first."""
+def load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
+    """A program as Go linked it, or a module: a program that was linked with the overlay is rewritten first, and sharpened with that seed."""
     try:
         content = path.read_bytes()
         module = parse(content)
         if module.custom(SECTION) is None and any(e.name == "gt_attach" for e in module.exports):
-            module = finish(module, Metadata(__version__, "go", "threaded", "exe", False), strip=False)
+            module = finish(module, Metadata(__version__, "go", "threaded", "exe", False, options={} if sharpen is None else {"sharpen": sharpen}), strip=False)
             content = module.encode()
         return inspect_module(path.name, content)
     except OSError as error:

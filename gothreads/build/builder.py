@@ -30,6 +30,7 @@ from gothreads.wasm.binary import Module
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.rewrite import HOST, rewrite
+from gothreads.wasm.sharpen import check_seed, sharpen
 
 #: Imports the guest package into every program, so that bytes and strings can be handed over.
 _GUEST_FILE = "zz_gothreads_guest.go"
@@ -42,7 +43,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What to build. `package` is a folder, an import path, or a .go file; `flags` go to go build."""
+    """What to build. `package` is a folder, an import path, or a .go file; `flags` go to go build. `sharpen`: a seed (wasm/sharpen.py)."""
 
     package: str
     model: str = "threaded"
@@ -50,6 +51,7 @@ class Request:
     go: str | None = None
     strip: bool = False
     preemption: bool = True
+    sharpen: int | None = None
     flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -57,6 +59,10 @@ class Request:
             raise MisuseError(f"there is no model {self.model!r} to build for; there are: {', '.join(MODELS)}")
         if self.buildmode not in (None, *BUILD_MODES):
             raise MisuseError(f"there is no build mode {self.buildmode!r}; there are: {', '.join(BUILD_MODES)}")
+        if self.sharpen is not None:
+            check_seed(self.sharpen)
+            if self.model != "threaded":
+                raise MisuseError("races can be sharpened in the model threaded only: where there is one thread there are none")
         for flag in self.flags:
             if re.match(r"--?(o|overlay|buildmode)\b", flag):
                 raise MisuseError(f"gothreads sets {flag.split('=')[0]} itself; use its own options")
@@ -107,7 +113,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
         content = linked.read_bytes()
     own = _signatures(toolchain, program.files, cache)
     metadata = Metadata(gothreads.version.__version__, toolchain.version, request.model, request.mode, _uses_guest(program.files),
-                        own.exports, {"preemption": request.preemption, "strip": request.strip}, own.imports)
+                        own.exports, _options(request), own.imports)
     path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
     found = path.exists()
     if not found:
@@ -118,9 +124,16 @@ def build(request: Request, progress: Progress | None = None) -> Built:
 def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
     """From what Go linked to what is run."""
     module = rewrite(linked) if metadata.model == "threaded" else linked
+    if (seed := metadata.options.get("sharpen")) is not None:
+        module = sharpen(module, seed)
     dropped = ("name", "producers", SECTION) if strip else (SECTION,)
     customs = [(title, body) for title, body in module.customs if title not in dropped and not (strip and title.startswith(".debug"))]
     return replace(module, customs=[*customs, (SECTION, metadata.encode())])
+
+
+def _options(request: Request) -> dict[str, Any]:
+    options: dict[str, Any] = {"preemption": request.preemption, "strip": request.strip}
+    return options if request.sharpen is None else options | {"sharpen": request.sharpen}
 
 
 def _place(package: str) -> tuple[Path, str]:

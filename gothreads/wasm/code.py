@@ -23,8 +23,9 @@ LEAVE = b"\x0f"  # WebAssembly's return, with what is on its stack
 DROP = b"\x1a"
 LOOP, IF, ELSE = b"\x03\x40", b"\x04\x40", b"\x05"
 I32_ADD, I32_SUB, I32_EQ, I32_AND, I32_OR = b"\x6a", b"\x6b", b"\x46", b"\x71", b"\x72"
-I32_GE_U = b"\x4f"
+I32_GE_U, I32_GT_S, I32_SHR_U = b"\x4f", b"\x4a", b"\x76"
 I64_ADD, I64_EQ, I64_AND, I64_OR = b"\x7c", b"\x51", b"\x83", b"\x84"
+I64_MUL, I64_XOR, I64_SHL, I64_SHR_U = b"\x7e", b"\x85", b"\x86", b"\x88"
 WRAP, EXTEND_U = b"\xa7", b"\xad"
 FENCE = b"\xfe\x03\x00"
 NOTIFY, WAIT32 = b"\xfe\x00\x02\x00", b"\xfe\x01\x02\x00"
@@ -44,6 +45,10 @@ def local_get(index: int) -> bytes:
 
 def local_set(index: int) -> bytes:
     return b"\x21" + uleb(index)
+
+
+def local_tee(index: int) -> bytes:
+    return b"\x22" + uleb(index)
 
 
 def global_get(index: int) -> bytes:

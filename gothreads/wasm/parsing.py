@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gothreads.errors import ModuleError
 from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, Export, FuncType, Import, Kind, Module, Section, read_limits
-from gothreads.wasm.leb import Reader
+from gothreads.wasm.leb import Reader, name, uleb, vector
 
 _TYPED_REFERENCES = frozenset((0x63, 0x64))
 
@@ -189,3 +191,19 @@ def function_names(module: Module) -> dict[str, int]:
             return {title: index for index, title in reader.vector(lambda r: (r.u32(), r.name()))}
         reader.take(size)
     return {}
+
+
+def with_names(customs: Sequence[tuple[str, bytes]], added: Sequence[tuple[int, str]]) -> list[tuple[str, bytes]]:
+    """Custom sections, where the name section has more functions' names: their indices are above those that are there."""
+    def extended(content: bytes) -> bytes:
+        reader, parts = Reader(content, "name"), []
+        while reader.at < reader.end:
+            kind, size = reader.byte(), reader.u32()
+            part = reader.take(size)
+            if kind == 1:
+                inner = Reader(part, "name")
+                count = inner.u32()
+                part = uleb(count + len(added)) + inner.rest() + b"".join(uleb(index) + name(title) for index, title in added)
+            parts.append(bytes([kind]) + vector(part))
+        return b"".join(parts)
+    return [(title, extended(content) if title == "name" else content) for title, content in customs]

@@ -21,8 +21,8 @@ from dataclasses import replace
 from gothreads.errors import ModuleError, shown
 from gothreads.wasm import atomics, code, layout
 from gothreads.wasm.binary import MAX_PAGES, DataSegment, Export, FuncType, Import, Kind, Limits, Module
-from gothreads.wasm.leb import Reader, name, signed, uleb, vector
-from gothreads.wasm.parsing import function_names
+from gothreads.wasm.leb import Reader, signed
+from gothreads.wasm.parsing import function_names, with_names
 
 #: Exports of the runtime part of the overlay: called by the functions added here, and hidden from the host.
 INTERNAL = frozenset({"gt_take", "gt_attach", "gt_enter", "gt_leave", "gt_g0", "gt_detach", "gt_import_enter"})
@@ -284,16 +284,5 @@ class _Rewrite:
             + scratch + code.i64_load(0)))
 
     def add_names(self) -> None:
-        """Names for the added functions, so that stack traces are readable."""
-        content = self.module.custom("name") or b""
-        reader = Reader(content, "name")
-        parts = []
-        while reader.at < reader.end:
-            kind, size = reader.byte(), reader.u32()
-            part = reader.take(size)
-            if kind == 1:
-                inner = Reader(part, "name")
-                count = inner.u32()
-                part = uleb(count + len(self.added)) + inner.rest() + b"".join(uleb(index) + name(title) for index, title in self.added)
-            parts.append(bytes([kind]) + vector(part))
-        self.module.customs = [(title, b"".join(parts) if title == "name" else body) for title, body in self.module.customs]
+        """For the added functions, so that stack traces are readable."""
+        self.module.customs = with_names(self.module.customs, self.added)
