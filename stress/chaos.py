@@ -280,15 +280,11 @@ class Life:
                         else:
                             app.exports.die(fault)
                     if self.model == "pool" and fault != "output":  # it has lost one instance; the app goes on
+                        number = self._next()
                         with dying:
-                            app.exports.work(self._quiet(), 0)
+                            self._outcome(app, number, "call", lambda: app.exports.work(number, 0))
                         return app.close()
         return None
-
-    def _quiet(self) -> int:
-        number = self._next()
-        self._note(number, answer(number))
-        return number
 
     @staticmethod
     def _interrupt(app: gothreads.App) -> None:
