@@ -282,7 +282,7 @@ class Life:
                     if self.model == "pool" and fault != "output":  # it has lost one instance; the app goes on
                         number = self._next()
                         with dying:
-                            self._outcome(app, number, "call", lambda: app.exports.work(number, 0))
+                            self._outcome(app, number, "call", functools.partial(app.exports.work, number, 0))
                         return app.close()
         return None
 
