@@ -237,14 +237,18 @@ class PoolApp(App):
 
     def _made_anew(self) -> _Member:
         """In a place whose module has ended. When there can be none, that is the end of the app. Raises ffi.Trapped then."""
+        made: _Member | None = None
         try:
-            return self._new_member()
-        except BaseException as error:  # the system's too: no descriptors, no memory. Or the app has ended: that stays the first cause
-            self._put_back(None, None)
-            if not isinstance(error, Exception):
-                raise
-            self._end(error if isinstance(error, GothreadsError) else GothreadsError(f"{self.loaded.name}: cannot make another instance: {error}"))
-            raise ffi.Trapped(ffi.Trap("there can be no other instance")) from error
+            made = self._new_member()
+            return made
+        except Exception as error:  # the system's too: no descriptors, no memory. Or the app has ended: that stays the first cause
+            # A copy: what was raised refers to all that was there when it was.
+            self._end(again(error) if isinstance(error, GothreadsError)
+                      else GothreadsError(f"{self.loaded.name}: cannot make another instance: {error}"))
+        finally:
+            if made is None:
+                self._put_back(None, None)
+        raise ffi.Trapped(ffi.Trap("there can be no other instance"))
 
     def _within(self, work: Callable[[Guest], T]) -> T:
         return self._run(work)
