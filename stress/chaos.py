@@ -293,8 +293,8 @@ class Life:
         try:
             while True:
                 app.exports.spin()
-        except KeyboardInterrupt:
-            pass
+        except KeyboardInterrupt:  # the app has ended by it, or the call came back by itself: all callers were busy
+            app.close()
         except errors.CallersBusy:
             with contextlib.suppress(KeyboardInterrupt):
                 time.sleep(10)
