@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from gothreads import tickets
 from gothreads.configuration import Travels
 from gothreads.context import Context
+from gothreads.deadlines import Deadline
 from gothreads.errors import (
     AppClosed,
     ArgumentError,
@@ -235,18 +236,26 @@ class App(Travels, Life):
         ticket = Ticket(on_timeout, stop)
         waited = Waited(ticket, f"{self.loaded.name}: {what}")
         inside = here and stack.inside.depth > 0
-        if inside:
-            self._check_started()
-        inner = self._submit_to(self._nested, _as_nested(lambda: call(ticket))) if inside else self._submit(lambda: call(ticket))
+        self._check_started()
         busy = self.options.callers_timeout
-        deadlines = [] if timeout is None else [self._deadlines.after(timeout, lambda: waited.timed_out(timeout))]
-        if busy is not None and not inside:
-            deadlines.append(self._deadlines.after(busy, lambda: waited.fail_waiting(self._busy(busy))))
+        deadlines: list[Deadline] = []
 
-        def over(done: Future[Any]) -> None:
+        def call_off() -> None:
             for deadline in deadlines:
                 self._deadlines.cancel(deadline)
+
+        def over(done: Future[Any]) -> None:
+            call_off()
             waited.settle(done)
+        try:  # the deadlines first: when there can be none, the call is not made
+            if timeout is not None:
+                deadlines.append(self._deadlines.after(timeout, lambda: waited.timed_out(timeout)))
+            if busy is not None and not inside:
+                deadlines.append(self._deadlines.after(busy, lambda: waited.fail_waiting(self._busy(busy))))
+            inner = self._submit_to(self._nested, _as_nested(lambda: call(ticket))) if inside else self._submit(lambda: call(ticket))
+        except BaseException:
+            call_off()
+            raise
         inner.add_done_callback(over)
         return waited
 
@@ -309,7 +318,7 @@ class App(Travels, Life):
     def _put(queue: Queue, frame: bytes) -> bool:
         if not interrupt.on_main_thread():
             return queue.put(frame)
-        with interrupt.Postponed(lambda: None):  # in its middle, what is put would not be told before the next
+        with interrupt.Postponed():  # in its middle, what is put would not be told before the next
             return queue.put(frame)
 
     def _queue(self, name: str, payload: bytes) -> Queue:
@@ -420,7 +429,10 @@ class App(Travels, Life):
         if self._cause is not None:
             raise self._error()
         try:
-            return workers.submit(lambda: self._guarded(call))
+            if not interrupt.on_main_thread():
+                return workers.submit(lambda: self._guarded(call))
+            with interrupt.Postponed():  # in its middle, a thread would be counted that is not there
+                return workers.submit(lambda: self._guarded(call))
         except AppClosed:
             raise self._error() from None
 

@@ -27,10 +27,11 @@ from W1 until it sleeps: the wake-up comes after, and is not lost.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -152,10 +153,22 @@ class CallbackMCache:
             return
         self._idle.append(caller)
         if self._line.waiting:
-            with self._condition:
-                self._condition.notify()
+            self._wake()
         elif self._has_idle_since(now - IDLE_SECONDS):
             self.trim(IDLE_SECONDS)
+
+    def _wake(self) -> None:
+        with self._condition:
+            self._condition.notify()
+
+    @contextlib.contextmanager
+    def _ends_with_a_trap(self) -> Iterator[None]:
+        """A trap is the app's end before the next thread may attach."""
+        try:
+            yield
+        except ffi.Trapped as trapped:
+            self._trapped(trapped)
+            raise
 
     def trim(self, seconds: float = 0.0) -> int:
         """Detach callers that have not been used for so many seconds; returns how many."""
@@ -167,6 +180,7 @@ class CallbackMCache:
                 break
             if time.monotonic() - oldest.since < seconds or self._ended():
                 self._idle.appendleft(oldest)
+                self._wake()  # somebody may have looked for it meanwhile
                 break
             if not self._give_up(oldest):
                 self._idle.append(oldest)  # the app ends, and frees it
@@ -180,7 +194,7 @@ class CallbackMCache:
             return False
         try:
             caller.slot.close()
-            with self._attaching:
+            with self._attaching, self._ends_with_a_trap():
                 caller.detach()
         except ffi.Trapped as trapped:
             self._trapped(trapped)
@@ -252,7 +266,7 @@ class CallbackMCache:
             raise
 
     def _attach(self) -> CallbackM:
-        with self._attaching:
+        with self._attaching, self._ends_with_a_trap():
             caller = CallbackM(self._instances.new(), self._memory, self._cancel)
             caller.attach()
         caller.since = time.monotonic()

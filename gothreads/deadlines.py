@@ -89,7 +89,7 @@ class Deadlines:
         while (fire := self._next()) is not None:
             try:
                 fire()
-            except Exception:
+            except BaseException:  # what somebody wants to be done then may raise SystemExit, which would be the end of all others
                 log.exception("a deadline")
 
     def _next(self) -> Callable[[], None] | None:

@@ -242,7 +242,7 @@ def _cancelled(cancel: Callable[[], object]) -> None:
     """Cancel a Future, which may be of a program's own kind."""
     try:
         cancel()
-    except Exception:
+    except BaseException:  # what is to be done then may raise SystemExit, and others wait
         log.exception("cancelling what a handler has begun")
 
 

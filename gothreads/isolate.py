@@ -72,6 +72,8 @@ class Isolate:
             owned.callback(self._store.close)
             self._store.set_wasi(options.wasi.local())
             self._on_epoch = None if ended is None else ffi.run_on_until(self._store, ended)
+            if ended is not None and ended():  # the epoch may have moved before the store was there
+                raise ffi.Trapped(ffi.Trap("the app has ended"))
             try:
                 self._instance = linker.instantiate(self._store, module)
             except (wasmtime.WasmtimeError, wasmtime.Trap) as error:

@@ -29,10 +29,10 @@ from typing import Protocol, Self
 
 from gothreads import endings
 from gothreads.deadlines import Deadlines
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError, again
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError, again, cut
 from gothreads.handlers import Handlers
 from gothreads.host import ffi, interrupt, stack
-from gothreads.host.streams import Allowance, Input, Output, Streams, Target
+from gothreads.host.streams import Allowance, Input, Output, Source, Streams, Target
 from gothreads.host.waiting import Away, Stop
 from gothreads.host.world import World
 from gothreads.loading import LoadedModule
@@ -62,6 +62,12 @@ def check_not_forked() -> None:
     if _Process.forked:
         raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process otherwise "
                         "(multiprocessing: the 'spawn' start method)")
+
+
+def check_drain(drain: object) -> None:
+    """MisuseError when it cannot be what close(drain=...) is given."""
+    if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
+        raise MisuseError(f"drain must be a number of seconds, not below 0, not {cut(drain)}")
 
 
 class Closes(Protocol):
@@ -103,7 +109,8 @@ class Life(ABC):
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
         self._targets = Target(1, options.stdout, allowance, self._in_python), Target(2, options.stderr, allowance, self._in_python)
-        self._streams = self._new_streams(Input(options.stdin, self._stop, self._in_python), self._stop)
+        self._source = Source(options.stdin, self._in_python)
+        self._streams = self._new_streams(self._stop)
         handlers = Handlers(options.handlers, Workers(options.callers, options.limits.stack), options.loop)
         self._messages = Messages(self._stop, handlers, options.event_queue)
         self._owned.callback(self._messages.close)
@@ -152,9 +159,9 @@ class Life(ABC):
         interrupt.watch()
         _apps.add(self)
         try:
-            self._launch()
-            if (seconds := self.options.limits.seconds) is not None:
+            if (seconds := self.options.limits.seconds) is not None:  # on one thread, launching initialises all packages
                 self._deadlines.after(seconds, lambda: self._end(endings.of_time(self.loaded.name, seconds, self._streams.stderr.tail)))
+            self._launch()
             self._ready.wait()
             with contextlib.suppress(GuestError):  # `open` looks at how it ended
                 self._started()
@@ -169,11 +176,11 @@ class Life(ABC):
         1. under the lock, either this sees the cause, or `_launching` is set before there is one;
         2. the sweep, which begins after the cause, looks at `_launching` before it looks for who is in: what was begun is seen.
         """
-        with self._lock:
-            if self._cause is not None:
-                raise self._error()
-            self._launching = True
         try:
+            with self._lock:
+                if self._cause is not None:
+                    raise self._error()
+                self._launching = True
             self._start()
         except ffi.Trapped as trapped:  # the end came first
             self._trapped(trapped)
@@ -188,9 +195,10 @@ class Life(ABC):
                 return
         tell()
 
-    def _new_streams(self, stdin: Input, stop: Stop) -> Streams:
+    def _new_streams(self, stop: Stop) -> Streams:
+        """Of one memory, whose end `stop` is."""
         out, error = self._targets
-        return Streams(stdin, Output(out, stop), Output(error, stop))
+        return Streams(Input(self._source, stop), Output(out, stop), Output(error, stop))
 
     @property
     def state(self) -> State:
@@ -216,7 +224,7 @@ class Life(ABC):
         while not self._left.wait(_SLICE if deadline is None else max(0.0, min(_SLICE, deadline - time.monotonic()))):
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"the module still runs after {timeout:g} s")
-            self._see_to_the_sweep()
+            self._see_to_the_sweep(may_wait=True)
         if isinstance(self._cause, GuestExit):
             return self._cause.code
         if isinstance(self._cause, GuestError):
@@ -233,8 +241,7 @@ class Life(ABC):
         of the app's own calls, a coroutine on the app's own loop, or a signal handler that has interrupted one of these, it returns at
         once, without the hook, and the rest happens behind it.
         """
-        if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
-            raise MisuseError(f"drain must be a number of seconds, not below 0, not {drain!r}")
+        check_drain(drain)
         called = self._is_called()
         interrupts = not called and _interrupts_us()
         inside = called or interrupts
@@ -244,7 +251,7 @@ class Life(ABC):
             if first and running and drain:
                 self._state = State.DRAINING
         if first and running and drain:
-            if inside:  # it is one of those that are waited for
+            if inside or stack.nested.get():  # it is one of those that are waited for, or a handler that one of these waits for
                 threading.Thread(target=self._drain, args=(drain,), name="gothreads-drain", daemon=True).start()
                 return
             self._drain(drain)
@@ -268,7 +275,7 @@ class Life(ABC):
         self._free_if_wanted()
 
     def _wait_freed(self) -> None:
-        self._see_to_the_sweep()
+        self._see_to_the_sweep(may_wait=True)
         self._free_if_wanted()
         self._settled.wait(CLOSE_SECONDS)
         if self._state is not State.ENDING:  # all have left, after what it did not wait for: the sweep is about to free everything
@@ -320,17 +327,18 @@ class Life(ABC):
         """Begin to end it, for that cause, unless it ends already. From anywhere, returns at once. With `here` no code of the module's runs on
         when it returns (but for a few instructions); without, it takes no lock that this thread may have been interrupted in.
         """
-        with self._lock:
-            first = self._cause is None
-            if first:
-                # Before there is a cause: whoever sees one may sweep, and would free what is being stopped here.
-                self._stopping = here
-                self._cause = cause
-                self._state = State.ENDING
-        if first and here:
-            try:
+        first = False
+        try:
+            with self._lock:
+                if first := self._cause is None:
+                    # Before there is a cause: whoever sees one may sweep, and would free what is being stopped here.
+                    self._stopping = here
+                    self._cause = cause
+                    self._state = State.ENDING
+            if first and here:
                 self._stop_all()
-            finally:
+        finally:  # Ctrl-C may come between any two steps
+            if first:
                 self._stopping = False
         self._see_to_the_sweep()
 
@@ -346,19 +354,16 @@ class Life(ABC):
             told, self._when_ended = self._when_ended, []
         for tell in told:
             tell()
-        try:
-            self._messages.end()
-        except BaseException:  # what others want to be done when a call is cancelled
-            log.exception("%s: cancelling what the module has begun in Python", self.loaded.name)
+        self._at_the_end(self._messages.end)  # what others want to be done when a call is cancelled
 
-    def _see_to_the_sweep(self) -> None:
-        """If the app is to end, somebody sweeps, from now on."""
+    def _see_to_the_sweep(self, *, may_wait: bool = False) -> None:
+        """If the app is to end, somebody sweeps, from now on. With `may_wait`, this thread if there can be no other."""
         if self._cause is None or self._sweeping.locked() or self._freed:
             return
         try:
             _thread.start_new_thread(self._sweep, ())  # threading's own would take a lock, which a signal handler may have interrupted
         except RuntimeError:  # Python is ending, or the system has no thread left
-            if not stack.inside.depth:
+            if may_wait and not stack.inside.depth:
                 self._sweep()
 
     def _sweep(self) -> None:
@@ -366,7 +371,7 @@ class Life(ABC):
         if not self._sweeping.acquire(blocking=False):
             return
         stack.inside.depth += 1  # close(), in what others want to be done at a call's end, does not wait for this thread
-        self._stop_all()
+        self._at_the_end(self._stop_all)
         pause, begun, abandoned, stuck = 0.0005, time.monotonic(), False, 0
         while True:
             launching = self._launching or self._stopping  # before who is in: see _launch
@@ -374,7 +379,7 @@ class Life(ABC):
                 break
             if time.monotonic() - begun > PATIENCE:
                 if not abandoned:
-                    self._abandon_calls()
+                    self._at_the_end(self._abandon_calls)
                     abandoned = True
                 stuck = stuck + 1 if left <= len(self._in_python) and not launching else 0
                 if stuck == 2:  # who has been seen there once may be on the way out
@@ -382,15 +387,21 @@ class Life(ABC):
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
         for world in list(self._worlds):
-            world.table.close_all()  # as a process's are closed when it ends
-        self._close_workers()
-        self._streams.stdout.flush()
-        self._streams.stderr.flush()
+            self._at_the_end(world.table.close_all)  # as a process's are closed when it ends
+        for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
+            self._at_the_end(step)
         with self._lock:
             self._state = self._final(self._cause)
         self._left.set()
         self._free_if_wanted()
         stack.inside.depth -= 1
+
+    def _at_the_end(self, step: Callable[[], object]) -> None:
+        """Whatever a step raises, which may run what is the program's own, the next are done: nobody else would tell those who wait."""
+        try:
+            step()
+        except BaseException:
+            log.exception("%s: at its end", self.loaded.name)
 
     @staticmethod
     def _final(cause: GothreadsError | None) -> State:
@@ -407,9 +418,11 @@ class Life(ABC):
             if not self._close_wanted or not self._left.is_set() or self._freed:
                 return
             self._freed = True
-        self._owned.close()
-        self._done.set()
-        self._settled.set()
+        try:
+            self._owned.close()
+        finally:
+            self._done.set()
+            self._settled.set()
 
     def _forked(self) -> None:
         """In the child of a fork: the threads are not here."""

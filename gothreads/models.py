@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from gothreads import endings
 from gothreads.app import App
 from gothreads.errors import GothreadsError, NotCallable
-from gothreads.host import ffi
+from gothreads.host import ffi, interrupt
 from gothreads.host.engine import new_engine
 from gothreads.host.idle import Waits
 from gothreads.host.stack import big_stack, inside
@@ -55,14 +55,19 @@ class SingleApp(App):
         return self._isolate.memory
 
     def statistics(self) -> AppStatistics:
-        size = 0  # while somebody is in the module, or it has ended
+        with interrupt.Postponed() if interrupt.on_main_thread() else contextlib.nullcontext():
+            size = self._size()
+        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
+
+    def _size(self) -> int:
+        """Of its memory; 0 while somebody is in the module, or it has ended."""
         with contextlib.suppress(ffi.Trapped):
             if self._turns.acquire(wait=False):
                 try:
-                    size = self.memory.size
+                    return self.memory.size
                 finally:
                     self._turns.release()
-        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
+        return 0
 
     def _start(self) -> None:
         if self.loaded.entry == "_start":

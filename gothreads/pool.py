@@ -3,7 +3,8 @@
 Calls run at the same time, as many as there are isolates; nothing is shared between them, and which one a call gets is chance.
 An isolate whose module ends takes only its own call with it: the next to need it gets a fresh one in its place.
 
-Invariant: a member is in `_free`, or with exactly one thread, or no more.
+Invariant: a place is in `_free`, or with exactly one thread. In `_free` it is a member, or None when its module has ended: who takes that
+makes a fresh one. So a call that has ended never waits for what comes after it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 from gothreads import endings
 from gothreads.app import App
-from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, shown
+from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, again, shown
 from gothreads.host import ffi
 from gothreads.host.engine import new_engine
 from gothreads.host.stack import inside
@@ -46,7 +47,7 @@ class _Member:
         with contextlib.ExitStack() as owned:
             self._stop = Stop()
             owned.callback(self._stop.close)
-            self.streams: Streams = app._new_streams(app._streams.stdin, self._stop)
+            self.streams: Streams = app._new_streams(self._stop)
             self.world: World = app._new_world(self.streams, self._stop)
             owned.callback(app._close_world, self.world)
             self.isolate: Isolate = isolates.new(self.world, self._host_function_failed, lambda: self.stopped)
@@ -96,8 +97,8 @@ class PoolApp(App):
             raise NotCallable(f"{loaded.name}: the module's main runs to its end, so a pool of it takes no calls. Build it with --buildmode c-shared")
         self._local = threading.local()  # `member`: the one that the thread is in
         self._condition = threading.Condition()
-        # Guarded by _condition. `_total` counts members in `_free` and with threads, and those being made.
-        self._free: deque[_Member] = deque()
+        # Guarded by _condition. `_total` counts places in `_free` and with threads, and those being made.
+        self._free: deque[_Member | None] = deque()
         self._line = Line(self._condition, lambda: bool(self._free))
         self._total = self._calls = self._replaced = 0
         self._engine = new_engine(options.limits.stack, threads=False)
@@ -115,7 +116,7 @@ class PoolApp(App):
         with self._condition:
             free = list(self._free)
             pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._line.waiting, self._replaced)
-            size = sum(member.isolate.memory.size for member in free) if self._state is State.RUNNING else 0
+            size = sum(member.isolate.memory.size for member in free if member is not None) if self._state is State.RUNNING else 0
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory * pool.limit,
                              self.compile_seconds, pool=pool)
 
@@ -175,6 +176,8 @@ class PoolApp(App):
         mine = self._mine()
         if mine is None:
             return self._use(self._take(), work)
+        if mine.isolate.context.ended and mine.cause is not None:  # in a call that this one is in: what it has left is not whole
+            raise again(mine.cause)
         try:
             return work(mine.isolate)
         except ffi.Trapped as trapped:
@@ -185,9 +188,8 @@ class PoolApp(App):
             raise error from error.__cause__
 
     def _use(self, member: _Member, work: Callable[[Isolate], T]) -> T:
-        """Do something in one that was taken, and put it back, or a fresh one in its place."""
-        fit: _Member | None = member
-        before = self._mine()
+        """Do something in one that was taken, and put it back."""
+        before, whole = self._mine(), True
         try:
             self._local.member = member
             try:
@@ -197,46 +199,56 @@ class PoolApp(App):
         except ffi.Trapped as trapped:
             if self._cause is not None:
                 raise
-            error, fit = member.ended(trapped), None
-            fit = self._replacement(member)
+            error, whole = member.ended(trapped), False
             raise error from error.__cause__
         finally:
-            if fit is not None and self._cause is None and fit.stopped:  # too late for this call
-                fit = self._replacement(fit)
-            with self._condition:
-                if fit is None:
-                    self._total -= 1
-                else:
-                    self._free.append(fit)
-                self._condition.notify()
+            # Stopped, when it was too late for this call: the next would find that.
+            self._put_back(member if whole and (self._cause is not None or not member.stopped) else None, member)
+
+    def _put_back(self, fit: _Member | None, member: _Member | None) -> None:
+        """Give a place back: with its member, or without when that is of no more use."""
+        if fit is None and member is not None:
+            try:
+                member.close()
+            except BaseException:  # what somebody wants to be done when a reply is cancelled may raise SystemExit
+                log.exception("%s: closing an instance that has ended", self.loaded.name)
+        with self._condition:
+            if fit is not None:
+                self._free.append(fit)
+            else:
+                self._replaced += member is not None
+                self._free.appendleft(None)  # taken last
+            self._condition.notify()
 
     def _take(self) -> _Member:
-        def take(may: bool) -> _Member | None:
+        def take(may: bool) -> list[_Member | None] | None:
             if self._cause is not None:
                 raise ffi.Trapped(ffi.Trap("the app has ended"))
             if not may or not self._free:
                 return None
             self._calls += 1
-            return self._free.pop()
+            return [self._free.pop()]
         with self._condition:
             taken = self._line.wait(take, self.options.callers_timeout)
         if taken is None:
             raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within {self.options.callers_timeout:g} s. "
                               "Raise `instances`, or call less at once")
-        return taken
+        return taken[0] or self._made_anew()
 
-    def _replacement(self, ended: _Member) -> _Member | None:
-        """For one whose module has ended. When there can be none, that is the end of the app."""
-        with self._condition:
-            self._replaced += 1
-        ended.close()
-        if self._close_wanted:
-            return None
+    def _made_anew(self) -> _Member:
+        """In a place whose module has ended. When there can be none, that is the end of the app. Raises ffi.Trapped then."""
+        made: _Member | None = None
         try:
-            return self._new_member()
+            made = self._new_member()
+            return made
         except Exception as error:  # the system's too: no descriptors, no memory. Or the app has ended: that stays the first cause
-            self._end(error if isinstance(error, GothreadsError) else GothreadsError(f"{self.loaded.name}: cannot make another instance: {error}"))
-            return None
+            # A copy: what was raised refers to all that was there when it was.
+            self._end(again(error) if isinstance(error, GothreadsError)
+                      else GothreadsError(f"{self.loaded.name}: cannot make another instance: {error}"))
+        finally:
+            if made is None:
+                self._put_back(None, None)
+        raise ffi.Trapped(ffi.Trap("there can be no other instance"))
 
     def _within(self, work: Callable[[Guest], T]) -> T:
         return self._run(work)
@@ -278,24 +290,28 @@ class PoolApp(App):
         self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, run)), timeout)
 
     def _of_all_free(self, work: Callable[[Isolate], list[T]], failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
-        """What each gives. `failed` is told of one that fails; else that is the end of it."""
+        """What each gives. `failed` is told of one that fails; else that is the end of it. The others take calls meanwhile."""
         with self._condition:
-            members = list(self._free)
-            self._free.clear()
+            members = [member for member in self._free if member is not None]
         found: list[T] = []
-        try:
-            while members:
-                try:
-                    found += self._use(members.pop(), work)
-                except GothreadsError as error:
-                    if failed is None:
-                        raise
-                    failed(error)
-            return found
-        finally:
+        for member in members:
             with self._condition:
-                self._free.extend(members)
-                self._condition.notify_all()
+                if self._cause is not None:
+                    raise ffi.Trapped(ffi.Trap("the app has ended"))
+                if member not in self._free:  # a call has it now
+                    continue
+                self._free.remove(member)
+            try:
+                found += self._use(member, work)
+            except GothreadsError as error:
+                if failed is None:
+                    raise
+                failed(error)
+        return found
+
+    def _check_started(self) -> None:
+        if inside.starting is self:  # also of an instance that takes another's place: the only one, perhaps
+            raise self._too_early()
 
     def _stop_running(self) -> None:
         self._engine.increment_epoch()
@@ -308,7 +324,7 @@ class PoolApp(App):
 
     def _close_members(self) -> None:
         with self._condition:  # statistics look at those that are free
-            members = list(self._free)
+            members = [member for member in self._free if member is not None]
             self._free.clear()
         for member in members:
             member.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,6 +11,8 @@ from typing import Any
 
 from gothreads.app import App
 from gothreads.state import State
+
+log = logging.getLogger("gothreads")
 
 _Tell = Callable[[], object]
 
@@ -39,7 +42,10 @@ class After:
             self._told = True
             waiting, self._waiting = list(self._waiting.values()), {}
         for tell in waiting:
-            tell()
+            try:
+                tell()
+            except BaseException:  # what somebody wants to be done at a call's end may raise SystemExit: the others wait all the same
+                log.exception("telling who waits for an instance")
 
 
 class Instance:

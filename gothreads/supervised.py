@@ -152,7 +152,9 @@ class Supervised(Travels, Supervisor):
 
     def signal(self, name: str, payload: Payload = b"", **options: Any) -> bool:
         """See App. While there is no instance, an event waits for the next, unless `full` says otherwise: there is no room for it."""
-        if options.get("full", "wait") != "wait" and self._instance.up is None:
+        if (app := self._instance.up) is not None:  # looked at once: meanwhile it may go down
+            return app.signal(name, payload, **options)
+        if options.get("full", "wait") != "wait":
             if options["full"] == "drop" and self._over is None:
                 return False
             raise self._why()

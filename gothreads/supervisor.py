@@ -36,7 +36,7 @@ from gothreads.carried import Carried, ask
 from gothreads.deadlines import Deadlines
 from gothreads.endings import words
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, InternalError, MisuseError, again
-from gothreads.life import CLOSE_SECONDS, keepers
+from gothreads.life import CLOSE_SECONDS, check_drain, keepers
 from gothreads.loading import LoadedModule
 from gothreads.opening import LoadedOptions, make, started
 from gothreads.restarts import Backoff, Restart, RestartWhen, Supervision
@@ -154,6 +154,9 @@ class Supervisor:
         """
         if threading.current_thread() is self._keeper:
             raise MisuseError("restart() cannot be called by on_restart, which the next instance waits for")
+        if unknown := close.keys() - {"drain"}:
+            raise MisuseError(f"restart() has no option {', '.join(sorted(unknown))}; it has: timeout, and drain, as App.close")
+        check_drain(close.get("drain"))
         asked = Replace(Future(), None if timeout is None else time.monotonic() + timeout, close)
         self._commands.put(asked)
         if self._over is not None:  # after putting it: either this sees the end, or the keeper, which sets _over first, sees what was put

@@ -8,6 +8,7 @@ Invariant: a call that was given up before it has entered the module never does;
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -19,6 +20,8 @@ from gothreads.slot import Guest
 #: What becomes of a call that was given up: its goroutine goes on, as after a cgo call; the context of its handler is cancelled
 #: (guest.HandleContext), and one without goes on; or the module is stopped (in a pool, the instance).
 OnTimeout = Literal["continue", "cancel", "stop"]
+
+log = logging.getLogger("gothreads")
 
 T = TypeVar("T")
 G = TypeVar("G", bound=Guest)
@@ -120,6 +123,8 @@ class Waited:
             self.future.set_exception(error)
         except InvalidStateError:
             return False
+        except BaseException:  # what somebody wants to be done then may raise SystemExit: it is done all the same
+            log.exception("what was to be done at the end of a call")
         return True
 
     def _cancelled(self, future: Future[Any]) -> None:

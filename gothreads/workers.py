@@ -31,14 +31,12 @@ class Workers:
 
     Without a limit no job waits for another: each gets a thread at once, or is CallersBusy when the system has none left.
 
-    A thread that runs what is to be done when a future is done (add_done_callback) counts as free: most have nothing to do. If it hands over
-    another job, for which it may wait, it is lent until it is back.
+    A thread that runs what is to be done when a future is done (add_done_callback) is lent until it is back: it may wait there for another job.
     """
 
     def __init__(self, limit: int | None, stack: int) -> None:
         self._limit, self._stack = limit, stack
         self._lock = threading.RLock()  # a signal handler may submit, or close the app
-        self._settling = threading.local()  # `lent`: whether the thread is one of these that settles a future, and whether it is lent for it
         self._open: set[Future[Any]] = set()  # guarded by _lock: what a thread will make something of; no longer when all were abandoned
         # Guarded by _lock. Jobs that are queued or run; while there are more than threads, another thread is of use.
         self._threads = self._pending = self._lent = 0
@@ -50,10 +48,6 @@ class Workers:
         with self._lock:
             if self._closed:
                 raise AppClosed("the app is closed")
-            if getattr(self._settling, "lent", None) is False:
-                self._settling.lent = True
-                self._lent += 1
-                self._pending += 1  # it is not free, as if its job were not over
             # Under the lock, so that a job is never put behind the end of the queue.
             self._jobs.put((future, job))
             self._open.add(future)
@@ -87,20 +81,24 @@ class Workers:
 
     def _started(self) -> bool:
         """Start a thread that is counted. False: the system has none left, and the jobs are for those there are, if they may wait for them."""
+        thread = threading.Thread(target=self._run, name="gothreads-call", daemon=True)
         try:
             with big_stack(self._stack):
-                threading.Thread(target=self._run, name="gothreads-call", daemon=True).start()
+                thread.start()
             return True
-        except RuntimeError:
-            with self._lock:
-                self._threads -= 1
+        except BaseException as error:  # Ctrl-C too: it may have come when it had started
+            if thread.ident is None:
+                with self._lock:
+                    self._threads -= 1
+            if not isinstance(error, RuntimeError):
+                raise
             return False
 
     def _not_started(self, future: Future[Any]) -> None:
         if self._limit is None:
             if future.cancel():
                 with self._lock:
-                    self._open.discard(future)
+                    self._no_more(future)
                 raise CallersBusy("the system has no thread left for the call")
             return
         left: list[Future[Any]] = []
@@ -108,12 +106,17 @@ class Workers:
             while self._threads == 0 and not self._jobs.empty():
                 job = self._jobs.get_nowait()
                 if job is not None:
-                    self._pending -= 1
-                    self._open.discard(job[0])
+                    self._no_more(job[0])
                     left.append(job[0])
         for waiting in left:  # without the lock: this may run what somebody wants to be done then
             if waiting.set_running_or_notify_cancel():
-                waiting.set_exception(CallersBusy("the system has no thread left for the call"))
+                _settle(waiting, None, CallersBusy("the system has no thread left for the call"))
+
+    def _no_more(self, future: Future[Any]) -> None:
+        """Whoever takes the job finds that it is over. Holding the lock."""
+        if future in self._open:
+            self._open.discard(future)
+            self._pending -= 1
 
     @property
     def pending(self) -> int:
@@ -133,7 +136,7 @@ class Workers:
             self._open.clear()
         for future in abandoned:
             with contextlib.suppress(InvalidStateError):  # it was cancelled
-                future.set_exception(error())
+                _settle(future, None, error())
 
     def close(self) -> None:
         """End the threads, after the jobs that are queued."""
@@ -159,8 +162,7 @@ class Workers:
             with self._lock:
                 begun = future in self._open and future.set_running_or_notify_cancel()
                 if not begun:
-                    self._open.discard(future)
-                    self._pending -= 1
+                    self._no_more(future)
             if begun:
                 result = error = None
                 try:
@@ -168,30 +170,30 @@ class Workers:
                 except BaseException as raised:  # it is the future's
                     error = raised
                 with self._lock:
-                    self._pending -= 1
                     wanted = future in self._open
                     self._open.discard(future)
+                    self._lent += 1
                 if wanted:
-                    self._settle(future, result, error)
+                    _settle(future, result, error)
                 del result, error
                 with self._lock:
+                    self._lent -= 1
+                    self._pending -= 1
                     surplus = self._limit is not None and not self._closed and self._threads - self._lent > self._limit
                     self._threads -= surplus
                 if surplus:  # it was started while others were lent
                     return
             del job, future, work
 
-    def _settle(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
-        self._settling.lent = False
-        try:
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-        except BaseException:  # what somebody wants to be done then may raise SystemExit
-            log.exception("what was to be done at the end of a call")
-        finally:
-            with self._lock:
-                self._lent -= self._settling.lent
-                self._pending -= self._settling.lent
-                self._settling.lent = None
+
+def _settle(future: Future[Any], result: Any, error: BaseException | None) -> None:
+    """InvalidStateError when it is done already."""
+    try:
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+    except InvalidStateError:
+        raise
+    except BaseException:  # what somebody wants to be done then may raise SystemExit
+        log.exception("what was to be done at the end of a call")

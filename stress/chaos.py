@@ -280,15 +280,11 @@ class Life:
                         else:
                             app.exports.die(fault)
                     if self.model == "pool" and fault != "output":  # it has lost one instance; the app goes on
+                        number = self._next()
                         with dying:
-                            app.exports.work(self._quiet(), 0)
+                            self._outcome(app, number, "call", functools.partial(app.exports.work, number, 0))
                         return app.close()
         return None
-
-    def _quiet(self) -> int:
-        number = self._next()
-        self._note(number, answer(number))
-        return number
 
     @staticmethod
     def _interrupt(app: gothreads.App) -> None:
@@ -297,8 +293,8 @@ class Life:
         try:
             while True:
                 app.exports.spin()
-        except KeyboardInterrupt:
-            pass
+        except KeyboardInterrupt:  # the app has ended by it, or the call came back by itself: all callers were busy
+            app.close()
         except errors.CallersBusy:
             with contextlib.suppress(KeyboardInterrupt):
                 time.sleep(10)
@@ -309,7 +305,12 @@ class Life:
 
     def live(self) -> float:
         """The whole of it; how long it took from the end until the last caller knew, in seconds."""
-        app = self.open()
+        try:
+            app = self.open()
+        except errors.LimitExceeded:
+            if self.fault != "seconds":
+                raise
+            return 0.0  # its time was over before it was there
         clients = [threading.Thread(target=self._guarded, args=(app, place)) for place in range(self.draw.choice((2, 6, 16)))]
         self.failures: list[BaseException] = []
         for thread in clients:

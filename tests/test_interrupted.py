@@ -220,6 +220,7 @@ def test_jobs_for_which_there_is_no_thread_are_refused_without_a_word_to_others(
     waiting.add_done_callback(lambda call: told.append(workers.submit(lambda: 3).exception(5)))
     for future in (cancelled, waiting):  # jobs of other threads, which have found a thread that was about to be
         workers._jobs.put((future, lambda: 1))
+        workers._open.add(future)
         workers._pending += 1
     assert isinstance(workers.submit(lambda: 2).exception(5), CallersBusy)
     assert isinstance(waiting.exception(5), CallersBusy)

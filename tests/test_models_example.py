@@ -26,7 +26,7 @@ Found = dict[str, dict[str, Any]]
 def found() -> Found:
     for model in ("threaded", "single"):
         built("models", model=model)
-    done = subprocess.run([sys.executable, str(SCRIPT), "--json"], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.5", "--json"], capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     return dict(json.loads(done.stdout))
 
@@ -84,7 +84,7 @@ def test_what_was_measured_is_all_there(found: Found) -> None:
 
 
 def test_the_table_has_a_line_for_each_fact_and_a_column_for_each_model_that_was_asked_for() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--model", "single"], capture_output=True, text=True, timeout=110)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.4", "--model", "single"], capture_output=True, text=True, timeout=110)
     assert (done.returncode, done.stderr) == (0, "models: asking single, which takes some ten seconds\n")
     head, *lines = done.stdout.splitlines()
     assert head.split() == ["single"]

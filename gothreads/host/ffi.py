@@ -82,7 +82,11 @@ class Function:
         error = _call(*self._arguments)
         if error or self._trap.value:
             trap, self._trap.value = self._trap.value, None
-            raise Trapped(_describe(error, trap))
+            try:
+                described = _describe(error, trap)
+            except Exception as failed:  # no memory, for one. Whatever is known of it: the instance is of no more use
+                described = Trap(f"it has trapped, and what it says cannot be read: {type(failed).__name__}")
+            raise Trapped(described)
 
 
 def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, count: int) -> Function:

@@ -25,31 +25,45 @@ from types import FrameType
 #: How long a call may take to come back by itself after Ctrl-C, in seconds.
 PATIENCE = 0.2
 
+#: How often it is looked whether the wakeup descriptor is still there, in seconds: asyncio takes it for signal handlers of its own, and leaves none.
+_LOOK_SECONDS = 0.05
+
 _MAIN = threading.main_thread().ident
-# What ends the app of each call that the main thread is in, outermost first. Only the main thread changes it.
-_calls: list[Callable[[], None]] = []
+# The calls that the main thread is in, outermost first. Only the main thread changes it.
+_calls: list[Postponed] = []
 _pending = False
-_watching = False
+_wakeup = -1  # what the watcher is woken by; -1: there is none yet
+_next_look = 0.0
 
 
 def watch() -> None:
     """Take over Python's own SIGINT handler, and begin to watch. From other threads than the main one: does nothing."""
-    global _watching
-    if not on_main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    global _wakeup, _next_look
+    if not on_main_thread():
         return
-    signal.signal(signal.SIGINT, _note)
-    if _watching or not hasattr(signal, "set_wakeup_fd"):
+    _next_look = time.monotonic() + _LOOK_SECONDS
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _note)
+    elif handler is not _note:
         return
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    previous = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    if previous != -1:  # somebody else's, asyncio's for one
+    if not hasattr(signal, "set_wakeup_fd"):
+        return
+    previous = signal.set_wakeup_fd(-1)
+    if previous not in (-1, _wakeup):  # somebody else's, asyncio's for one
         signal.set_wakeup_fd(previous)
-        os.close(read)
-        os.close(write)
         return
-    _watching = True
-    threading.Thread(target=_watch, args=(read,), name="gothreads-interrupt", daemon=True).start()
+    if _wakeup == -1:
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        try:
+            threading.Thread(target=_watch, args=(read,), name="gothreads-interrupt", daemon=True).start()
+        except RuntimeError:  # the system has no thread left
+            os.close(read)
+            os.close(write)
+            return
+        _wakeup = write
+    signal.set_wakeup_fd(_wakeup, warn_on_full_buffer=False)
 
 
 def on_main_thread() -> bool:
@@ -57,18 +71,17 @@ def on_main_thread() -> bool:
 
 
 class Postponed:
-    """Around a call on the main thread: Ctrl-C is raised when the call has come back, and calls `end` if it does not.
+    """Around a call on the main thread: Ctrl-C is raised when the call has come back, and calls `end` if it does not."""
 
-    `end` must be a function of this call's own: the watcher tells calls apart by it.
-    """
+    __slots__ = ("end",)
 
-    __slots__ = ("_end",)
-
-    def __init__(self, end: Callable[[], None]) -> None:
-        self._end = end
+    def __init__(self, end: Callable[[], None] | None = None) -> None:
+        self.end = end
 
     def __enter__(self) -> None:
-        _calls.append(self._end)
+        if not _calls and time.monotonic() >= _next_look:
+            watch()
+        _calls.append(self)
 
     def __exit__(self, *_: object) -> None:
         global _pending
@@ -91,7 +104,10 @@ def _watch(read: int) -> None:
         if signal.SIGINT not in os.read(read, 512) or signal.getsignal(signal.SIGINT) is not _note:
             continue
         with contextlib.suppress(IndexError):  # the main thread is in no call
-            end = _calls[-1]
+            outermost = _calls[0]  # those inside it may come and go without end
             time.sleep(PATIENCE)
-            if _calls[-1] is end:
-                end()
+            if _calls[0] is outermost:
+                for call in reversed(_calls[:]):
+                    if call.end is not None:  # the innermost app: what has called it comes back then
+                        call.end()
+                        break

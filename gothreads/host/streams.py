@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gothreads.errors import AppClosed
 from gothreads.host import panics
 from gothreads.host.waiting import Away, Stop
 
@@ -25,6 +26,8 @@ from gothreads.host.waiting import Away, Stop
 TAIL = 64 << 10
 #: And of what says why it ended, before the stacks of many goroutines.
 _HEAD = 4 << 10
+#: How long a reader that waits for its turn does not see its end, in seconds.
+_SLICE = 0.1
 #: How much one read gives at the most, in bytes, whatever the module asks for.
 _MOST_AT_ONCE = 1 << 20
 
@@ -148,17 +151,20 @@ class Output:
         return self._tail.text
 
     def flush(self) -> None:
+        """What a file object raises, it raises at the module's end, when nobody is there to be told."""
         with contextlib.suppress(OSError, ValueError, AttributeError), self._target.lock:
             if self._target.file is not None:
                 self._target.file.flush()  # type: ignore[attr-defined]
 
 
-class Input:
-    """Standard input. `source` is None to inherit the descriptor, bytes, or an object with `read`."""
+class Source:
+    """Where an app's input comes from: `source` is None to inherit the descriptor, bytes, or an object with `read`. One lock: who reads, reads next.
+    `away` counts those that are in the object, or wait for it.
+    """
 
-    def __init__(self, source: Readable | bytes | None, stop: Stop, away: Away) -> None:
+    def __init__(self, source: Readable | bytes | None, away: Away) -> None:
         self._source = io.BytesIO(source) if isinstance(source, bytes) else source
-        self._stop, self._away = stop, away
+        self._away = away
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._begun = False
@@ -170,19 +176,22 @@ class Input:
         """Whether it is this process's own."""
         return self._source is None
 
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end. AppClosed when the app ends first."""
+    def read(self, size: int, stop: Stop) -> bytes:
+        """At most `size` bytes; none at the end. AppClosed when the reader's end comes first."""
         if self._source is None:
-            return self._read(size)
+            return self._read(size, stop)
         self._away.append(None)
         try:
-            return self._read(size)
+            return self._read(size, stop)
         finally:
             self._away.pop()
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, size: int, stop: Stop) -> bytes:
         size = min(size, _MOST_AT_ONCE)
-        with self._lock:
+        while not self._lock.acquire(timeout=_SLICE):  # who has it may be of another instance, and wait for long
+            if stop.is_set:
+                raise AppClosed("stopped")  # the first cause is known
+        try:
             if not self._begun:
                 self._begin()
             if not self._rest and self._descriptor < 0:
@@ -191,9 +200,11 @@ class Input:
                 data, self._rest = self._rest[:size], self._rest[size:]
                 return data
             while True:
-                self._stop.wait({self._descriptor: select.POLLIN})
+                stop.wait({self._descriptor: select.POLLIN})
                 with contextlib.suppress(BlockingIOError):  # another process was faster
                     return os.read(self._descriptor, size)
+        finally:
+            self._lock.release()
 
     def _begin(self) -> None:
         """Find the descriptor to wait for, so that the app's end can end the wait; and take what Python has read ahead of it."""
@@ -217,6 +228,22 @@ class Input:
         assert self._source is not None
         data = self._source.read(size)
         return data.encode() if isinstance(data, str) else bytes(data or b"")
+
+
+class Input:
+    """Standard input, of one memory. `stop` is its end."""
+
+    def __init__(self, source: Source, stop: Stop) -> None:
+        self._source, self._stop = source, stop
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is this process's own."""
+        return self._source.inherited
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end. AppClosed when the app, or this instance, ends first."""
+        return self._source.read(size, self._stop)
 
 
 @dataclass

@@ -23,6 +23,7 @@ class Stop:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         self._lock = threading.RLock()  # a signal handler may end the app
+        self._closed = False  # guarded by _lock: the descriptors are somebody else's from then on
         self._event = threading.Event()
 
     @property
@@ -38,7 +39,8 @@ class Stop:
         with self._lock:
             if not self.is_set:
                 self._event.set()
-                os.write(self._write, b"x")
+                if not self._closed:
+                    os.write(self._write, b"x")
 
     def wait(self, wanted: dict[int, int], seconds: float | None = None) -> list[tuple[int, int]]:
         """Wait for descriptor -> events of poll(2); which there are, none when the time is over. AppClosed when set."""
@@ -57,6 +59,8 @@ class Stop:
             raise AppClosed("stopped")
 
     def close(self) -> None:
-        """Nobody may wait any more."""
-        os.close(self._read)
-        os.close(self._write)
+        """Nobody may wait any more. It may still be set."""
+        with self._lock:
+            self._closed = True
+            os.close(self._read)
+            os.close(self._write)

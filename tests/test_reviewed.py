@@ -1,0 +1,414 @@
+"""Bad moments: an end, a Ctrl-C, a thread that the system has not, or what somebody wants to be done at a call's end. Nobody waits for ever."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from types import FrameType
+from typing import Any, TypeVar
+
+import pytest
+
+import gothreads
+from gothreads.callback_m import CallbackM
+from gothreads.host import ffi
+from gothreads.life import Life
+from gothreads.succession import Instance
+from tests.conftest import built, opened, wait_until
+from tests.test_interrupted import python
+from tests.test_supervise import NEVER
+
+T = TypeVar("T")
+
+
+def leaves(_call: Future[Any]) -> None:
+    """What somebody wants to be done at a call's end, of the worst kind."""
+    raise SystemExit(1)
+
+
+def elsewhere(call: Callable[[], T]) -> Future[T]:
+    """A call that may hang, on a thread of its own."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def no_threads_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system has none left for these."""
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith(name):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+# What is done at a call's end.
+
+def test_after_a_timeout_whose_callback_exits_other_timeouts_fire(caplog: pytest.LogCaptureFixture, nothing_left: None) -> None:
+    with opened("calls") as app:
+        first = app.submit("hang", timeout=0.3)
+        first.add_done_callback(leaves)
+        assert isinstance(first.exception(10), gothreads.CallTimeout)
+        wait_until(lambda: any(record.exc_info and record.exc_info[0] is SystemExit for record in caplog.records))
+        with pytest.raises(gothreads.CallTimeout):
+            app.submit("hang", timeout=0.05).result(5)
+    caplog.clear()
+
+
+def test_calls_that_are_abandoned_are_all_told_though_a_callback_exits(caplog: pytest.LogCaptureFixture, nothing_left: None) -> None:
+    inside: list[int] = []
+    go_on = threading.Event()
+
+    def call_again(n: int) -> int:
+        inside.append(n)
+        go_on.wait(30)
+        return n
+    app = opened("patient", host={"env": {"call_again": call_again}})
+    calls = [app.submit("again", n) for n in range(4)]
+    for call in calls:
+        call.add_done_callback(leaves)
+    wait_until(lambda: len(inside) == 4)
+    app.close()
+    assert all(isinstance(call.exception(5), gothreads.AppClosed) for call in calls)
+    go_on.set()
+    assert app.wait(5) == 0
+    assert app.state is gothreads.State.CLOSED
+    caplog.clear()
+
+
+def test_a_callback_that_blocks_takes_no_thread_from_other_calls(nothing_left: None) -> None:
+    begin, entered, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def call_again(n: int) -> int:
+        begin.wait(30)
+        return n
+
+    def block(_call: Future[Any]) -> None:
+        entered.set()
+        go_on.wait(30)
+    with opened("patient", host={"env": {"call_again": call_again}}) as app:
+        try:
+            app.submit("again", 1).add_done_callback(block)
+            begin.set()
+            assert entered.wait(10)
+            assert app.submit("add", 3, 4).result(5) == 7
+        finally:
+            go_on.set()
+
+
+def test_who_waits_for_an_instance_is_told_though_anothers_callback_exits(caplog: pytest.LogCaptureFixture, nothing_left: None) -> None:
+    supervised = gothreads.supervise(built("calls"), stderr=io.BytesIO(), backoff=NEVER, on_restart=lambda restart: None)
+    with pytest.raises(gothreads.GuestPanic):
+        supervised.exports.panics()
+    wait_until(lambda: supervised._instance.up is None and supervised._down)
+    exits, other = supervised.submit("add", 1, 2), supervised.submit("add", 1, 2)
+    exits.add_done_callback(leaves)
+    blocked = elsewhere(lambda: supervised.exports.add(3, 4))
+    wait_until(lambda: len(supervised._instance.after._waiting) == 3)
+    supervised.close()
+    for waited in (exits, other, blocked):
+        assert isinstance(waited.exception(5), gothreads.AppClosed)
+    caplog.clear()
+
+
+# Ends.
+
+def test_output_that_cannot_be_flushed_does_not_keep_an_app_from_its_end(caplog: pytest.LogCaptureFixture, nothing_left: None) -> None:
+    class Out(io.BytesIO):
+        def flush(self) -> None:
+            raise RuntimeError("no flush")
+    app = opened("calls", stdout=Out())
+    assert app.exports.add(1, 2) == 3
+    app.close()
+    assert app.state is gothreads.State.CLOSED
+    assert app.wait(0) == 0
+    caplog.clear()
+
+
+def test_an_app_that_a_timeout_stops_ends_though_there_is_no_thread_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gives a call up cannot wait until it has left: it is what that call would wait for."""
+    tried: list[int] = []
+
+    def none_left(*_: object) -> int:
+        tried.append(1)
+        raise RuntimeError("can't start new thread")
+    with opened("calls") as app:
+        with monkeypatch.context() as patch:
+            patch.setattr("gothreads.life._thread.start_new_thread", none_left)
+            call = app.submit("spin", timeout=0.2, on_timeout="stop")
+            assert isinstance(call.exception(10), gothreads.CallTimeout)
+            wait_until(lambda: tried)
+            with pytest.raises(gothreads.LimitExceeded):
+                app.wait(5)
+        assert app.state is gothreads.State.FAILED
+
+
+@pytest.mark.parametrize("model", ["single", "idle", "pool"])
+def test_the_limit_of_time_holds_while_packages_are_initialised(model: str, nothing_left: None) -> None:
+    host = {"env": {"started": lambda: None, "again": lambda n: n}}
+    with pytest.raises(gothreads.LimitExceeded, match="it has run for 0.3 s"):
+        elsewhere(lambda: opened("nested", model, host=host, env={"SPIN": "1"}, limits=gothreads.Limits(seconds=0.3))).result(10)
+
+
+def test_a_handler_that_drains_the_app_does_not_wait_for_its_own_call(nothing_left: None) -> None:
+    took: list[float] = []
+
+    def drain(_payload: bytes) -> bytes:
+        begin = time.monotonic()
+        app.close(drain=5)
+        took.append(time.monotonic() - begin)
+        return b"done"
+    app = opened("talk", handlers={"drain": drain})
+    assert app.request("call", "drain") == b"done"
+    assert took[0] < 2
+    wait_until(lambda: app.state is gothreads.State.CLOSED)
+    app.close()
+
+
+# Threads that the system has not.
+
+@pytest.mark.parametrize("how", ["call", "submit"])
+def test_a_call_whose_time_cannot_be_kept_is_not_made(how: str, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+    with opened("calls") as app:
+        with monkeypatch.context() as patch:
+            no_threads_named("gothreads-deadlines", patch)
+            with pytest.raises(gothreads.CallersBusy, match="no thread left to keep a call's time with"):
+                app.exports.count(timeout=1) if how == "call" else app.submit("count", timeout=1)
+        wait_until(lambda: app._workers.pending == 0)
+        assert app.exports.count() == 1
+
+
+def test_a_nested_call_that_finds_no_thread_is_not_waited_for_at_the_end(monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+    def call_again(n: int, context: gothreads.Context) -> int:
+        with monkeypatch.context() as patch:
+            no_threads_named("", patch)
+            with pytest.raises(gothreads.CallersBusy):
+                context.app.exports.add(n, 1)
+        return 7
+    with opened("patient", host={"env": {"call_again": call_again}}) as app:
+        assert app.exports.again(5) == 7
+        assert app._nested.pending == 0
+        begin = time.monotonic()
+        app.close(drain=5)
+        assert time.monotonic() - begin < 3
+
+
+# Callers.
+
+class Idle(deque[CallbackM]):
+    """Callers that are idle: one that was taken out to be looked at is put back when the test says so."""
+
+    def __init__(self, callers: Iterable[CallbackM]) -> None:
+        super().__init__(callers)
+        self.taken_out, self.go_on = threading.Event(), threading.Event()
+
+    def appendleft(self, caller: CallbackM) -> None:
+        self.taken_out.set()
+        self.go_on.wait(30)
+        super().appendleft(caller)
+
+
+def test_a_caller_that_was_looked_at_goes_to_who_has_looked_for_one_meanwhile(nothing_left: None) -> None:
+    with opened("calls", callers=2) as app:
+        cache = app._cache  # type: ignore[attr-defined]
+        for caller in [cache.acquire() for _ in range(2)]:
+            cache.release(caller)
+        idle = cache._idle = Idle(cache._idle)
+        trimming = threading.Thread(target=lambda: cache.trim(3600))
+        trimming.start()
+        try:
+            assert idle.taken_out.wait(10)
+            app.submit("hang")
+            wait_until(lambda: not idle)
+            call = app.submit("add", 3, 4)
+            wait_until(lambda: cache._line.waiting == 1)
+        finally:
+            idle.go_on.set()
+        assert call.result(5) == 7
+        trimming.join(10)
+
+
+@pytest.mark.parametrize("callers", [1, 2])
+def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: int, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+    attach, trapped = CallbackM.attach, Life._trapped
+    first, other = threading.Event(), threading.Event()
+    causes: list[str] = []
+
+    def attach_or_trap(caller: CallbackM) -> None:
+        if first.is_set():
+            other.set()
+            return attach(caller)
+        first.set()
+        cache = app._cache  # type: ignore[attr-defined]
+        wait_until(lambda: cache._line.waiting + cache._total == 2)  # another waits for this one's place, or for its turn to attach
+        raise ffi.Trapped(ffi.Trap("attaching has trapped"))
+
+    def slowly(life: Life, error: ffi.Trapped) -> None:
+        if "attaching" in error.trap.message:
+            other.wait(0.3)  # the end is not there yet: who could come in meanwhile, would
+        causes.append(error.trap.message)
+        trapped(life, error)
+    with opened("calls", callers=callers) as app:
+        app.trim()  # type: ignore[attr-defined]
+        monkeypatch.setattr(CallbackM, "attach", attach_or_trap)
+        monkeypatch.setattr(app._cache, "_trapped", lambda error: slowly(app, error))  # type: ignore[attr-defined]
+        monkeypatch.setattr(Life, "_trapped", slowly)
+        one = elsewhere(lambda: app.exports.add(1, 2))
+        assert first.wait(10)
+        two = elsewhere(lambda: app.exports.add(3, 4))
+        for call in (one, two):
+            assert isinstance(call.exception(10), gothreads.GuestTrap)
+        assert not other.is_set()
+        assert "attaching has trapped" in str(app.error)
+
+
+# Supervision.
+
+@pytest.mark.parametrize("options", [{"drain": -1}, {"drain": "5"}, {"dreain": 5}])
+def test_a_restart_that_is_not_meant_so_is_said_and_changes_nothing(options: dict[str, Any], nothing_left: None) -> None:
+    with gothreads.supervise(built("calls"), on_restart=lambda restart: None) as supervised:
+        with pytest.raises(gothreads.MisuseError, match="drain"):
+            supervised.restart(10, **options)
+        assert supervised.exports.count() == 1
+        assert supervised.exports.count() == 2
+        assert supervised.error is None
+
+
+def test_an_event_that_may_be_dropped_does_not_wait_for_the_next_instance(monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+    look: Any = vars(Instance)["up"].fget
+    looks: list[int] = []
+
+    def up(instance: Instance) -> gothreads.App | None:
+        found: gothreads.App | None = look(instance)
+        if not looks:  # it goes down just after it was looked at
+            looks.append(1)
+            assert found is not None
+            assert isinstance(found.submit("panics").exception(10), gothreads.GuestPanic)
+            wait_until(lambda: supervised._down)
+        return found
+    with gothreads.supervise(built("calls"), stderr=io.BytesIO(), backoff=NEVER, on_restart=lambda restart: None) as supervised:
+        monkeypatch.setattr(Instance, "up", property(up))
+        told = elsewhere(lambda: supervised.signal("x", b"y", full="drop"))
+        assert isinstance(told.exception(5), gothreads.GuestPanic)
+    assert looks
+
+
+# Ctrl-C.
+
+def test_ctrl_c_ends_a_call_that_calls_back_and_forth_without_end() -> None:
+    """No single call lasts long, but for the outermost."""
+    assert python("""
+        import faulthandler
+        faulthandler.dump_traceback_later(20, exit=True)
+        pressed = []
+        def again(n: int) -> int:
+            if not pressed:
+                pressed.append(kill(0.1))
+            return app.exports.add(n, 1)
+        app = gothreads.open(sys.argv[1], model="single", host={"env": {"started": lambda: None, "again": again}})
+        try:
+            app.exports.loop()
+        except KeyboardInterrupt:
+            print("interrupted")
+        app.close()
+        print(app.state.value)
+    """, built("nested", model="single")) == "interrupted\nclosed\n"
+
+
+def test_ctrl_c_ends_a_call_after_asyncio_has_had_signal_handlers_of_its_own() -> None:
+    assert python("""
+        import asyncio, faulthandler
+        faulthandler.dump_traceback_later(20, exit=True)
+        async def main():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
+            await first.call_async("add", 1, 2)
+        with gothreads.open(sys.argv[1]) as first:
+            asyncio.run(main())
+        with gothreads.open(sys.argv[1]) as app:
+            kill(0.3)
+            try:
+                app.exports.hang()
+            except KeyboardInterrupt:
+                print("interrupted")
+    """, built("calls")) == "interrupted\n"
+
+
+def test_ctrl_c_ends_a_call_to_an_app_that_another_thread_has_opened() -> None:
+    assert python("""
+        import faulthandler
+        faulthandler.dump_traceback_later(20, exit=True)
+        apps = []
+        opening = threading.Thread(target=lambda: apps.append(gothreads.open(sys.argv[1])))
+        opening.start()
+        opening.join()
+        kill(0.3)
+        try:
+            apps[0].exports.hang()
+        except KeyboardInterrupt:
+            print("interrupted")
+        apps[0].close()
+    """, built("calls")) == "interrupted\n"
+
+
+def test_ctrl_c_while_a_thread_is_started_leaves_no_place_without_one() -> None:
+    assert python("""
+        real = threading.Thread.__init__
+        def init(thread, *arguments, **options):
+            if options.get("name") == "gothreads-call":
+                threading.Thread.__init__ = real
+                os.kill(os.getpid(), signal.SIGINT)
+            real(thread, *arguments, **options)
+        with gothreads.open(sys.argv[1], callers=1) as app:
+            threading.Thread.__init__ = init
+            try:
+                app.submit("add", 1, 2)
+            except KeyboardInterrupt:
+                print("interrupted")
+            print(app.submit("add", 3, 4).result(5))
+    """, built("calls")) == "interrupted\n7\n"
+
+
+def test_ctrl_c_at_any_line_of_the_end_leaves_an_app_that_closes() -> None:
+    """At any where Python looks for signals: not before a lock is given back, nor at the beginning of `finally`."""
+    code = Life._end.__code__
+    source, begin = inspect.getsourcelines(Life._end)
+    final = range(begin + next(n for n, line in enumerate(source) if "finally:" in line), begin + len(source) - 1)
+    place, lines = 0, set[int]()
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> Any:
+        return each if frame.f_code is code else None
+
+    def each(frame: FrameType, event: str, _argument: object) -> Any:
+        if event == "line" and frame.f_lineno not in lines and frame.f_lineno not in final:
+            lines.add(frame.f_lineno)
+            if len(lines) == place:
+                raise KeyboardInterrupt
+        return each
+    while len(lines) == place:
+        place += 1
+        lines.clear()
+        app = opened("calls", "single")
+        sys.settrace(trace)
+        try:
+            app.close()
+        except KeyboardInterrupt:
+            assert len(lines) == place
+        finally:
+            sys.settrace(None)
+        app.close()
+        assert app.state is gothreads.State.CLOSED, f"interrupted at line {place}"
+    assert place > 8
