@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import gothreads.context
@@ -19,7 +20,7 @@ _NUMBER = struct.Struct("<q")
 @functools.cache
 def scenarios(progress: Progress | None = None) -> LoadedModule:
     """The program, built for threads, or found built. BuildError when there is no Go. From any thread."""
-    return load(build(Request(str(FOLDER)), progress).path)
+    return replace(load(build(Request(str(FOLDER)), progress).path), name=FOLDER.name)
 
 
 def again(depth: int, n: int, context: gothreads.context.Context) -> int:

@@ -25,8 +25,12 @@ func (m *mutexes) round(r *random) int64 {
 	place := r.below(len(m.guarded))
 	g := &m.guarded[place]
 	if m.broken {
-		g.count++
+		before := g.count
 		g.noise += r.spin(50)
+		if r.below(64) == 0 {
+			runtime.Gosched()
+		}
+		g.count = before + 1
 		return 1
 	}
 	if r.below(8) == 0 {
