@@ -30,7 +30,8 @@ class Blocked(Scenario):
     def run(self, context: Context) -> None:
         threads = _BLOCKED * context.plan.threads
         with context.open(callers=threads) as app:
-            app.exports.serve(context.random("serve").getrandbits(64), threads // 2, context.plan.broken, False)
+            forgets = context.plan.broken and context.plan.seed % 2 == 1  # it has two bugs
+            app.exports.serve(context.random("serve").getrandbits(64), threads // 2, context.plan.broken and not forgets, forgets)
 
             def work(_place: int, draw: random.Random) -> None:
                 number = draw.getrandbits(60)
