@@ -100,6 +100,11 @@ class Context:
         return self._stopped.is_set() or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     @property
+    def begun(self) -> bool:
+        """Whether an app was opened."""
+        return self._deadline is not None
+
+    @property
     def seconds(self) -> float:
         """For how long it has run, since the first app was open."""
         return 0.0 if self._deadline is None else time.monotonic() - self._deadline + self.plan.seconds

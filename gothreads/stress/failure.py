@@ -52,5 +52,5 @@ def keep(path: Path, context: Context, failure: BaseException, last: Sample | No
     ]
     try:
         write_atomically(path, ("\n\n".join(parts) + "\n").encode(errors="backslashreplace"))
-    except OSError as error:
-        raise MisuseError(f"cannot write {path}: {error.strerror}; what failed: {message(failure)}; again: {again}") from None
+    except GothreadsError as error:
+        raise MisuseError(f"{error}; what failed: {message(failure)}; again: {again}") from None

@@ -39,11 +39,12 @@ class Lines:
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self._said = time.monotonic()
+        self._said: dict[str, float] = {}  # when, by scenario
 
     def show(self, name: str, sample: Sample, plan: Plan) -> None:
-        if time.monotonic() - self._said >= _LINE_SECONDS:
-            self._said = time.monotonic()
+        now = time.monotonic()
+        if now - self._said.get(name, -_LINE_SECONDS) >= _LINE_SECONDS:
+            self._said[name] = now
             self._terminal.say(f"{name}: " + ", ".join(f"{what} {value}" for what, value in figures(sample, plan).items()))
 
     def clear(self) -> None:

@@ -22,6 +22,8 @@ from gothreads.stress.scenario import Scenario
 #: How often the thread that watches looks, and how often it measures, in seconds.
 _LOOK_SECONDS = 0.1
 _SAMPLE_SECONDS = 1.0
+#: How long the first app may take to open, which includes that its module is compiled, in seconds.
+_OPEN_SECONDS = 300.0
 #: How long a scenario may take to end once it has failed, or is interrupted, in seconds.
 _END_SECONDS = 10.0
 
@@ -91,10 +93,10 @@ def _watch(context: Context, thread: threading.Thread, view: View) -> Sample | N
         now = time.monotonic()
         if context.steps != steps:
             steps, moved = context.steps, now
-        elif now - moved > context.plan.hang:
-            context.fail(Hang(f"nothing has gone on for {context.plan.hang:g} s: a call, or a thread, does not come back"))
+        elif now - moved > (patience := context.plan.hang if context.begun else max(context.plan.hang, _OPEN_SECONDS)):
+            context.fail(Hang(f"nothing has gone on for {patience:g} s: a call, or a thread, does not come back"))
             break
-        if now - measured >= _SAMPLE_SECONDS:
+        if context.begun and now - measured >= _SAMPLE_SECONDS:
             measured = now
             last = meter.sample()
             view.show(context.name, last, context.plan)

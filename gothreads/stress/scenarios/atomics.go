@@ -45,7 +45,11 @@ func (a *atomicses) round(r *random) int64 {
 	switch r.below(12) {
 	case 0:
 		if a.broken {
-			a.int32s.Store(a.int32s.Load() + 1)
+			before := a.int32s.Load()
+			if r.below(64) == 0 {
+				runtime.Gosched()
+			}
+			a.int32s.Store(before + 1)
 		} else {
 			a.int32s.Add(1)
 		}
