@@ -14,6 +14,8 @@ from gothreads.state import Limits, State
 from gothreads.stress.context import Context
 from gothreads.stress.scenario import Scenario
 
+#: How Go's runtime says that it is out of memory: of the heap's, and of its own.
+_OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
 #: How long threads may take to go when their app is closed, in seconds.
 _LEAVE_SECONDS = 30.0
 #: How many descriptors more are none that were left: Python's own come and go.
@@ -41,7 +43,8 @@ class Memory(Scenario):
                         app.exports.keep(draw.getrandbits(64), limit, context.plan.broken)
                         context.count()
                 except GuestError as error:
-                    context.check(isinstance(error, GuestPanic) and "out of memory" in error.message, f"at the limit of memory, the error is: {error}")
+                    expected = isinstance(error, GuestPanic) and any(words in error.message for words in _OUT_OF_MEMORY)
+                    context.check(expected, f"at the limit of memory, the error is: {error}")
                     causes.append(error.message)
             context.each(keep, context.plan.threads)
             context.check(len(set(causes)) == 1, f"{len(causes)} callers got {len(set(causes))} causes: {sorted(set(causes))}")
