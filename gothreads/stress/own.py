@@ -14,7 +14,7 @@ from gothreads.errors import MisuseError, NotCallable, cut, unknown
 from gothreads.loading import LoadedModule
 from gothreads.opening import OpenOptions, find
 from gothreads.signature import Signature
-from gothreads.stress.context import Context
+from gothreads.stress.context import Context, Plan
 from gothreads.stress.scenario import Scenario
 
 #: How many different arguments each pure export is called with, so that they come again.
@@ -36,7 +36,7 @@ class Own(Scenario):
         if not self._names:
             raise MisuseError("--module needs --exports, or --pure: which exports are to be called")
 
-    def module(self, progress: Progress | None = None) -> LoadedModule:
+    def module(self, plan: Plan, progress: Progress | None = None) -> LoadedModule:
         """UnknownExport, NotCallable, MisuseError besides what `find` raises."""
         loaded = find(self._path, progress=progress)
         if loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):

@@ -12,15 +12,25 @@ import gothreads.context
 from gothreads.build.builder import Progress, Request, build
 from gothreads.loading import LoadedModule, load
 from gothreads.opening import OpenOptions
+from gothreads.stress.context import Plan
 
 FOLDER = Path(__file__).parent / "scenarios"
 _NUMBER = struct.Struct("<q")
 
 
-@functools.cache
-def scenarios(progress: Progress | None = None) -> LoadedModule:
+def request(_plan: Plan) -> Request:
+    """How the program is built for a plan."""
+    return Request(str(FOLDER))
+
+
+def scenarios(plan: Plan, progress: Progress | None = None) -> LoadedModule:
     """The program, built for threads, or found built. BuildError when there is no Go. From any thread."""
-    return replace(load(build(Request(str(FOLDER)), progress).path), name=FOLDER.name)
+    return _built(request(plan), progress)
+
+
+@functools.cache  # asking Go whether all is up to date takes a second
+def _built(wanted: Request, progress: Progress | None) -> LoadedModule:
+    return replace(load(build(wanted, progress).path), name=FOLDER.name)
 
 
 def again(depth: int, n: int, context: gothreads.context.Context) -> int:

@@ -57,7 +57,7 @@ def run(scenario: Scenario, plan: Plan, view: View, *, file: Path | None = None,
 
     file: where a failure is kept (default: gothreads-stress-SCENARIO-SEED.txt, here).
     """
-    context = Context(scenario.name, plan, scenario.module(progress), scenario.options())
+    context = Context(scenario.name, plan, scenario.module(plan, progress), scenario.options())
     begin = time.monotonic()
     last: Sample | None = None
 

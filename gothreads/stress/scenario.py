@@ -12,7 +12,7 @@ from gothreads.build.builder import Progress
 from gothreads.loading import LoadedModule
 from gothreads.opening import OpenOptions
 from gothreads.stress import program
-from gothreads.stress.context import Broken, Context
+from gothreads.stress.context import Broken, Context, Plan
 
 
 class Scenario(ABC):
@@ -25,9 +25,9 @@ class Scenario(ABC):
     #: What must hold, each in a line.
     invariants: ClassVar[Sequence[str]]
 
-    def module(self, progress: Progress | None = None) -> LoadedModule:
+    def module(self, plan: Plan, progress: Progress | None = None) -> LoadedModule:
         """What it runs. BuildError, ModuleError."""
-        return program.scenarios(progress)
+        return program.scenarios(plan, progress)
 
     def options(self) -> OpenOptions:
         """How that is opened."""
