@@ -200,7 +200,7 @@ def test_what_is_wrong_on_the_command_line_is_said_in_one_line() -> None:
         (["--module", calls, "--exports", "add,multiply"], "the module has no export 'multiply'; it has: add, "),
         (["--module", calls], "--module needs --exports"),
         (["--module", calls, "--exports", "add", "gc"], "leave out gc"),
-        (["--exports", "add"], "--exports and --pure are for --module"),
+        (["--exports", "add"], "--exports, --pure and --python are for --module"),
         (["--module", "nothing.wasm", "--exports", "add"], "there is no file nothing.wasm"),
     ):
         code, out, err = stress(*argv)
@@ -226,9 +226,15 @@ def test_the_list_has_all_with_what_must_hold() -> None:
     assert [name for name in SCENARIOS if f"| `{name}` |" not in text] == []
 
 
-def test_a_module_of_ones_own(tmp_path: Path) -> None:
+def test_a_module_of_ones_own(tmp_path: Path, patient_host: Path) -> None:
     calls, file = MODULES / "calls", tmp_path / "kept.txt"
     code, out, _ = stress("--module", calls, "--exports", "remember,length,int64s,ask", "--pure", "add,compare,float32s,bools", "--seconds", 0.5)
+    assert code == 0, out
+    patient = ("--module", MODULES / "patient", "--seconds", 0.5, "--pure", "add,again")
+    code, out, err = stress(*patient)
+    assert (code, out) == (1, "")
+    assert "call_again" in err
+    code, out, err = stress(*patient, "--python", patient_host)
     assert code == 0, out
     code, out, _ = stress("--module", calls, "--exports", "add", "--pure", "count", "--seconds", 2, "--keep", file)
     assert code == 1

@@ -34,9 +34,9 @@ def stress(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.module:
         if arguments.scenarios or arguments.broken:
             raise MisuseError(f"--module is a scenario of its own: leave out {', '.join(arguments.scenarios) or '--broken'}")
-        scenarios = [Own(arguments.module, arguments.exports, arguments.pure)]
-    elif arguments.exports or arguments.pure:
-        raise MisuseError("--exports and --pure are for --module")
+        scenarios = [Own(arguments.module, arguments.exports, arguments.pure, arguments.python)]
+    elif arguments.exports or arguments.pure or arguments.python:
+        raise MisuseError("--exports, --pure and --python are for --module")
     else:
         scenarios = chosen(arguments.scenarios)
     seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed

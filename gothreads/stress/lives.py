@@ -60,13 +60,14 @@ class Apps(Scenario):
     invariants = ("each has memory of its own", "a call is answered right, or gets AppClosed", "no thread and no descriptor is left")
 
     def run(self, context: Context) -> None:
+        others = set(threading.enumerate())
         with context.open() as first:  # what a process has once, it has now
             first.exports.take(1, False)
         process = psutil.Process()
         descriptors = process.num_fds()
         context.callers(lambda _place, draw: self._live(context, draw), min(4, context.plan.threads))
         deadline = time.monotonic() + _LEAVE_SECONDS
-        while (left := _threads()) and time.monotonic() < deadline:
+        while (left := _threads(others)) and time.monotonic() < deadline:
             time.sleep(0.01)
         context.check(not left, f"all apps are closed, and threads are left: {', '.join(left)}")
         context.check(process.num_fds() <= descriptors + _SLACK, f"there were {descriptors} descriptors, and {process.num_fds()} are left")
@@ -100,7 +101,7 @@ class Apps(Scenario):
                 raise failures[0]
 
 
-def _threads() -> list[str]:
-    """Those of apps. One is for the process, for good."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("gothreads-") and thread.name not in ("gothreads-interrupt",
-                                                                                                                            "gothreads-command")]
+def _threads(others: set[threading.Thread]) -> list[str]:
+    """Those of apps that were opened since there were those others. One is for the process, for good."""
+    return [thread.name for thread in threading.enumerate()
+            if thread not in others and thread.name.startswith("gothreads-") and thread.name != "gothreads-interrupt"]

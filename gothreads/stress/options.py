@@ -27,6 +27,7 @@ def add_options(parser: argparse.ArgumentParser, seconds: Callable[[str], float]
     parser.add_argument("--module", metavar="FILE|PACKAGE", help="your own module, whose exports are called with arguments of their types, at random")
     parser.add_argument("--exports", type=_names, default=(), metavar="A,B", help="of --module: which are called")
     parser.add_argument("--pure", type=_names, default=(), metavar="A,B", help="of --module: which must give the same for the same arguments")
+    parser.add_argument("--python", metavar="FILE", help="of --module: a Python file with `host = gothreads.Host()`: the functions and handlers that it calls")
     parser.add_argument("--broken", action="store_true", help="run scenarios with a bug in their Go code, to see that it is found")
 
 

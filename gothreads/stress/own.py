@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from gothreads.build.builder import Progress
 from gothreads.errors import MisuseError, NotCallable, cut, unknown
+from gothreads.hosting import load_host
 from gothreads.loading import LoadedModule
 from gothreads.opening import OpenOptions, find
 from gothreads.signature import Signature
@@ -30,8 +31,9 @@ class Own(Scenario):
     description: ClassVar[str] = "a module's own exports, with any arguments, from all threads"
     invariants: ClassVar[Sequence[str]] = ("the module does not end", "every call comes back", "pure exports give the same for the same arguments")
 
-    def __init__(self, path: str, exports: Sequence[str], pure: Sequence[str]) -> None:
-        """Raises MisuseError when there is nothing to call."""
+    def __init__(self, path: str, exports: Sequence[str], pure: Sequence[str], python: str | None = None) -> None:
+        """`python`: the file with the functions that the module imports. Raises MisuseError when there is nothing to call."""
+        self._python = python
         self._path, self._names, self._pure = path, list(dict.fromkeys((*exports, *pure))), frozenset(pure)
         if not self._names:
             raise MisuseError("--module needs --exports, or --pure: which exports are to be called")
@@ -53,10 +55,11 @@ class Own(Scenario):
 
     def words(self) -> list[str]:
         given = {"--exports": [name for name in self._names if name not in self._pure], "--pure": [name for name in self._names if name in self._pure]}
-        return ["--module", self._path, *(word for option, names in given.items() if names for word in (option, ",".join(names)))]
+        words = ["--module", self._path, *(["--python", self._python] if self._python else [])]
+        return words + [word for option, names in given.items() if names for word in (option, ",".join(names))]
 
     def options(self) -> OpenOptions:
-        return OpenOptions()
+        return OpenOptions(host=load_host(self._python)) if self._python else OpenOptions()
 
     def run(self, context: Context) -> None:
         seen: dict[tuple[str, int], Any] = {}  # by export and number of its arguments; guarded by lock

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gothreads.build.builder import Progress
+from gothreads.errors import MisuseError, ModuleError
 from gothreads.stress import failure as failures
 from gothreads.stress.context import Context, Plan
 from gothreads.stress.failure import Hang
@@ -78,6 +79,8 @@ def run(scenario: Scenario, plan: Plan, view: View, *, file: Path | None = None,
     seconds = round(time.monotonic() - begin, 2)
     if context.failure is None:
         return Verdict(scenario.name, True, context.calls, context.checked, seconds)
+    if not context.begun and isinstance(context.failure, MisuseError | ModuleError):
+        raise context.failure  # there was nothing to run
     path = file or Path(f"gothreads-stress-{scenario.name}-{plan.seed}.txt")
     again = failures.command(scenario.words(), plan)
     failures.keep(path, context, context.failure, last, again)

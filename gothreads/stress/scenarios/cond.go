@@ -8,15 +8,11 @@ import (
 // conds: a queue with room for three, whose users wait by sync.Cond for room and for what is in it. All that is put is
 // taken, once, in order. The bug: who was woken does not look again.
 type conds struct {
-	broken        bool
-	lock          sync.Mutex
-	room, filled  *sync.Cond
-	queue         []int64
-	put, taken    int64
-	expected      int64 // the next to be taken
-	mostWaiting   int
-	waiting       int
-	waitedForRoom int64
+	broken       bool
+	lock         sync.Mutex
+	room, filled *sync.Cond
+	queue        []int64
+	put, taken   int64 // numbers: the next to be put, the next to be taken
 }
 
 const condRoom = 3
@@ -32,7 +28,6 @@ func (c *conds) round(r *random) int64 {
 	all := r.below(4) == 0
 	c.lock.Lock()
 	for len(c.queue) >= condRoom {
-		c.waitedForRoom++
 		c.room.Wait()
 		if c.broken {
 			break
@@ -51,10 +46,7 @@ func (c *conds) round(r *random) int64 {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	for len(c.queue) == 0 {
-		c.waiting++
-		c.mostWaiting = max(c.mostWaiting, c.waiting)
 		c.filled.Wait()
-		c.waiting--
 		if c.broken {
 			break
 		}
@@ -63,11 +55,10 @@ func (c *conds) round(r *random) int64 {
 		failf("who was woken by a sync.Cond finds the queue empty")
 		return 0
 	}
-	if c.queue[0] != c.expected {
-		failf("number %d is taken, and the next was %d", c.queue[0], c.expected)
+	if c.queue[0] != c.taken {
+		failf("number %d is taken, and the next was %d", c.queue[0], c.taken)
 	}
 	c.queue = c.queue[1:]
-	c.expected++
 	c.taken++
 	c.wake(c.room, all)
 	return 1
