@@ -110,6 +110,6 @@ def _end(context: Context, thread: threading.Thread) -> None:
     """Let it end by itself, if it has failed (then stacks may still be taken), and else by closing its apps."""
     if context.failure is not None:
         thread.join(_END_SECONDS if context.stacks is None else _LOOK_SECONDS)
-    for app in context.apps:
-        app.close()
+    for app in context.apps:  # aside: that a close does not come back is one of the things that may be wrong
+        threading.Thread(target=app.close, name="stress-close", daemon=True).start()
     thread.join(_END_SECONDS)

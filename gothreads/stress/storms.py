@@ -134,7 +134,7 @@ class Procs(Storm):
                 context.count()
                 context.wait(draw.uniform(0, 0.02))
             context.callers(work, max(2, context.plan.threads))
-            # Go itself (1.27, also native: stress/found/cleanups) forgets the cleanups that a processor has at the moment when it is taken
+            # Go itself (1.25 to 1.27, also native: stress/found/cleanups) forgets the cleanups that a processor has at the moment when it is taken
             # away, until it is given back.
             app.exports.procs(_MOST_PROCS)
             finish(context, app, put)
