@@ -14,6 +14,7 @@ from gothreads.errors import MisuseError
 from gothreads.host.wasi import Mount
 from gothreads.opening import CALLERS, RUN_MODELS
 from gothreads.state import Limits
+from gothreads.stress import options as stress_options
 from gothreads.terminal import Terminal
 from gothreads.version import __version__
 from gothreads.wasm.metadata import BUILD_MODES, MODELS
@@ -129,6 +130,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
                      help="with --restart: calls that come while there is no instance wait for the next, up to 10 s, or are 503 at once (default: wait)")
     sub.add_argument("--save-every", type=_seconds, metavar="S",
                      help="with --restart: ask the module's handler `save` for its state so often; `load` of a fresh instance is given it")
+    stress_options.add_options(add("stress", stress_options.HELP, stress_options.EXAMPLES), _seconds, _count)
     return parser
 
 

@@ -6,6 +6,7 @@
     call     one export, or one handler
     inspect  what a module is
     serve    a module over HTTP
+    stress   scenarios that try to break it
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from gothreads.life import close_all
 from gothreads.loading import LoadedModule, load
 from gothreads.opening import CALLERS, LoadedOptions, find, open_loaded
 from gothreads.restarts import Restart
+from gothreads.stress.command import stress
 from gothreads.supervised import Supervised
 from gothreads.terminal import Handler, Terminal
 from gothreads.wasm.binary import PAGE
@@ -159,7 +161,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         kinds = {_run: "the module", _call: "the module", _serve: "the module", _build: "go build"}
         hint = f"; what is for {kinds[arguments.command]} goes after --" if arguments.command in kinds else ""
         arguments.parser.error(f"unrecognized argument: {wrong}{hint}")
-    if rest and arguments.command is _inspect:
+    if rest and arguments.command in (_inspect, stress):
         arguments.parser.error(f"unrecognized argument: {rest[0]}")
     arguments.rest = rest
     if takes_args:
@@ -436,4 +438,4 @@ def _package_name(package: str) -> str:
     return path.resolve().name if os.path.isdir(path) else package.rstrip("/").rsplit("/", 1)[-1]
 
 
-_COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "serve": _serve}
+_COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "serve": _serve, "stress": stress}

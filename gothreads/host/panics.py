@@ -6,6 +6,15 @@
 
     goroutine 7 [running]:                 or "runtime stack:"
 
+When several threads give up at the same moment, as they do when memory is out, what they say is mixed, since throw writes it in pieces,
+before it takes the runtime's lock (a panic is written behind it). What follows has "gp=" then, which only throw's stacks have:
+
+    fatal error: runtime: out of memory: cannot allocate 1048576-byte block (80478208 in use)
+    fatal error: out of memory
+    out of memory
+
+    goroutine 38 gp=0x383880 m=10 mp=0x39f808 [running]:
+
 A program may write lines that begin so by itself, when it logs what it has recovered from, and debug.Stack() after them. Those are told
 apart by what follows.
 """
@@ -17,13 +26,14 @@ import re
 _SAID = rb"^(?:panic: |fatal error: ).*"
 _STACK = rb"(?:\n\t.*|\n\[.*)*\n\n(?:goroutine \d+ .*\n(?!runtime/debug\.)|runtime stack:)"
 _WITH_STACK = re.compile(_SAID + _STACK, re.MULTILINE)
+_MIXED = re.compile(rb"^fatal error: .*(?:\n.+){0,20}\n+(?:goroutine \d+ gp=.*\n|runtime stack:)", re.MULTILINE)
 #: With GOTRACEBACK=none no stack follows, and nothing else.
 _AT_THE_END = re.compile(_SAID + rb"(?:\n\t.*|\n\[.*)*\s*\Z", re.MULTILINE)
 
 
 def begins(text: bytes | bytearray) -> int | None:
     """Where a panic begins; of several, which threads may have at the same time, the first."""
-    found = _WITH_STACK.search(text)
+    found = _WITH_STACK.search(text) or _MIXED.search(text)
     return None if found is None else found.start()
 
 
@@ -31,4 +41,10 @@ def reason(text: str) -> str | None:
     """The line that says what a panic was; None when there was none."""
     encoded = text.encode(errors="replace")
     found = _WITH_STACK.search(encoded) or _AT_THE_END.search(encoded)
-    return None if found is None else found[0].split(b"\n")[0].decode(errors="replace").strip()
+    if found is not None:
+        said = found[0].split(b"\n")[0]
+    elif (mixed := _MIXED.search(encoded)) is not None:
+        said = [line for line in mixed[0].split(b"\n") if line.startswith(b"fatal error: ")][-1]
+    else:
+        return None
+    return said.decode(errors="replace").strip()

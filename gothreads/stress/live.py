@@ -1,0 +1,88 @@
+"""How a run is shown while it goes on: a table that changes, on a terminal; a line every few seconds, elsewhere; or nothing."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from gothreads.stress.context import Plan
+from gothreads.stress.measure import Sample
+from gothreads.stress.runner import View
+from gothreads.terminal import Terminal
+
+#: How long nothing is said between two lines, in seconds.
+_LINE_SECONDS = 5.0
+
+
+def view(terminal: Terminal, *, json: bool) -> View:
+    """The one that fits where the words go."""
+    if json:
+        return Nothing()
+    return Changing(terminal) if terminal.stderr.isatty() else Lines(terminal)
+
+
+class Nothing:
+    """For programs."""
+
+    def show(self, name: str, sample: Sample, plan: Plan) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+
+class Lines:
+    """For logs."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._said: dict[str, float] = {}  # when, by scenario
+
+    def show(self, name: str, sample: Sample, plan: Plan) -> None:
+        now = time.monotonic()
+        if now - self._said.get(name, -_LINE_SECONDS) >= _LINE_SECONDS:
+            self._said[name] = now
+            self._terminal.say(f"{name}: " + ", ".join(f"{what} {value}" for what, value in figures(sample, plan).items()))
+
+    def clear(self) -> None:
+        pass
+
+
+class Changing:
+    """For people."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._live = Live(console=Console(file=terminal.stderr, highlight=False), transient=True, auto_refresh=False)
+        self._shown = False
+
+    def show(self, name: str, sample: Sample, plan: Plan) -> None:
+        table = Table(title=name, title_justify="left", box=None, pad_edge=False)
+        words = figures(sample, plan)
+        for what in words:
+            table.add_column(what, justify="right")
+        table.add_row(*words.values())
+        if not self._shown:
+            self._shown = True
+            self._live.start()
+        self._live.update(table, refresh=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            self._shown = False
+            self._live.stop()
+
+
+def figures(sample: Sample, plan: Plan) -> dict[str, str]:
+    """What is shown, by name."""
+    def number(value: int | None) -> str:
+        return "–" if value is None else f"{value:,}"
+    return {"time": f"{sample.seconds:.0f} of {plan.seconds:g} s", "calls": number(sample.calls), "calls/s": f"{sample.rate:,.0f}",
+            "checked": number(sample.checked), "Ms": number(sample.ms), "callers": number(sample.callers), "goroutines": number(sample.goroutines),
+            "heap": _megabytes(sample.heap), "RSS": _megabytes(sample.rss), "CPU": f"{sample.cpu:.0f} %"}
+
+
+def _megabytes(size: int | None) -> str:
+    return "–" if size is None else f"{size / 1e6:,.0f} MB"

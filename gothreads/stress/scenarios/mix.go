@@ -1,0 +1,22 @@
+package main
+
+// mixes: all the storms that do not wait for time, at once. The bug is that of the mutexes.
+type mixes []storm
+
+func newMix(broken bool) storm {
+	m := mixes{newMutex(broken)}
+	for _, make := range []func(bool) storm{newAtomics, newChannels, newCond, newGarbage, newGoroutines, newMap, newPool, newRWMutex, newSelect, newStacks,
+		newSyncMap} {
+		m = append(m, make(false))
+	}
+	return m
+}
+
+func (m mixes) round(r *random) int64 { return m[r.below(len(m))].round(r) }
+
+func (m mixes) total() (sum int64) {
+	for _, s := range m {
+		sum += s.total()
+	}
+	return sum
+}

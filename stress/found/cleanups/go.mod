@@ -1,0 +1,3 @@
+module cleanups
+
+go 1.25

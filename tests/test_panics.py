@@ -1,0 +1,34 @@
+"""What Go's runtime writes when it ends the program, read."""
+
+from __future__ import annotations
+
+import pytest
+
+from gothreads.host import panics
+
+THROWN = "goroutine 38 gp=0x383880 m=10 mp=0x39f808 [running, locked to thread]:\nruntime.throw({0xa8bd, 0xd})\n"
+#: As `gothreads stress memory` has found it: the first thread has written "fatal error: " when the second writes all that it has to.
+MIXED = ("runtime: out of memory: cannot allocate 1048576-byte block (79953920 in use)\n"
+         "fatal error: runtime: out of memory: cannot allocate 1048576-byte block (80478208 in use)\n"
+         "fatal error: out of memory\n"
+         "out of memory\n\n")
+
+
+@pytest.mark.parametrize(("said", "reason"), [
+    ("fatal error: out of memory\n\n", "fatal error: out of memory"),
+    (MIXED, "fatal error: out of memory"),
+    ("fatal error: fatal error: out of memory\nout of memory\n\n", "fatal error: fatal error: out of memory"),
+    ("fatal error: fatal error: out of memoryout of memory\n\n\n", "fatal error: fatal error: out of memoryout of memory"),
+])
+def test_what_threads_say_that_give_up_at_the_same_moment_is_read(said: str, reason: str) -> None:
+    text = "the program's own line\n" + said + THROWN
+    assert panics.reason(text) == reason
+    begin = panics.begins(text.encode())
+    assert begin is not None
+    assert text[begin:].startswith("fatal error: ")
+
+
+def test_what_a_program_logs_with_a_stack_of_its_own_is_none() -> None:
+    logged = "fatal error: as it says itself\nin two lines\n\ngoroutine 7 [running]:\nruntime/debug.Stack()\n"
+    assert panics.reason(logged) is None
+    assert panics.begins(logged.encode()) is None
