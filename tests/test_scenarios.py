@@ -131,6 +131,14 @@ def test_a_failure_is_kept_with_what_repeats_it(tmp_path: Path) -> None:
     assert "who was woken by a sync.Cond" in file.read_text()
 
 
+def test_a_sharpened_program_holds_too_and_its_failure_is_repeated_so(tmp_path: Path) -> None:
+    code, out, _ = stress("mutex", "channels", "--seconds", 0.5, "--threads", 4, "--sharpen", 3, "--keep", tmp_path / "kept")
+    assert (code, out.count("passed")) == (0, 3)
+    code, _, err = stress("mutex", "--broken", "--seconds", 0.5, "--threads", 4, "--sharpen", 3, "--keep", tmp_path / "kept")
+    assert code == 1
+    assert "--broken --sharpen 3" in err + (tmp_path / "kept").read_text()
+
+
 def test_a_failure_is_kept_here_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert stress("pool", "--seed", 3, "--seconds", 3, "--broken")[0] == 1

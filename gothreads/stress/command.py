@@ -34,13 +34,15 @@ def stress(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.module:
         if arguments.scenarios or arguments.broken:
             raise MisuseError(f"--module is a scenario of its own: leave out {', '.join(arguments.scenarios) or '--broken'}")
+        if arguments.sharpen is not None:
+            raise MisuseError("--sharpen is for the scenarios' own program. Build yours with: gothreads build --sharpen SEED")
         scenarios = [Own(arguments.module, arguments.exports, arguments.pure, arguments.python)]
     elif arguments.exports or arguments.pure or arguments.python:
         raise MisuseError("--exports, --pure and --python are for --module")
     else:
         scenarios = chosen(arguments.scenarios)
     seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed
-    plan = Plan(seed, arguments.seconds, arguments.threads, arguments.procs or 0, arguments.hang, arguments.broken)
+    plan = Plan(seed, arguments.seconds, arguments.threads, arguments.procs or 0, arguments.hang, arguments.broken, arguments.sharpen)
     return _run(scenarios, plan, terminal, None if arguments.keep is None else Path(arguments.keep), json=arguments.json)
 
 

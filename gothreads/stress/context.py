@@ -38,7 +38,7 @@ class Plan:
     """How to run scenarios. The same plan does the same things, but for the moments at which threads do them.
 
     seconds: how long each runs. threads: of Python's, that call in. procs: GOMAXPROCS. hang: how long nothing may go on, in seconds.
-    broken: the Go side has a bug, on purpose.
+    broken: the Go side has a bug, on purpose. sharpen: the seed with which the Go program's races are widened (wasm/sharpen.py); None: they are not.
     """
 
     seed: int
@@ -47,6 +47,7 @@ class Plan:
     procs: int = 0
     hang: float = 60.0
     broken: bool = False
+    sharpen: int | None = None
 
     @property
     def processors(self) -> int:

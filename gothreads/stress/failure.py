@@ -30,8 +30,9 @@ def message(failure: BaseException) -> str:
 
 def command(named: Sequence[str], plan: Plan) -> str:
     """What does it again. `named`: the words that name the scenario."""
+    sharpened = [] if plan.sharpen is None else ["--sharpen", str(plan.sharpen)]
     return shlex.join(["gothreads", "stress", *named, "--seed", str(plan.seed), "--seconds", f"{plan.seconds:g}", "--threads", str(plan.threads),
-                       "--procs", str(plan.processors), "--hang", f"{plan.hang:g}", *(["--broken"] if plan.broken else [])])
+                       "--procs", str(plan.processors), "--hang", f"{plan.hang:g}", *(["--broken"] if plan.broken else []), *sharpened])
 
 
 def keep(path: Path, context: Context, failure: BaseException, last: Sample | None, again: str) -> None:

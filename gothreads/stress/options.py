@@ -8,6 +8,7 @@ from collections.abc import Callable
 HELP = "try to break what runs Go on threads: scenarios whose results are checked to the last unit"
 EXAMPLES = """  gothreads stress                                   all scenarios, ten seconds each
   gothreads stress mutex gc --seconds 600
+  gothreads stress --sharpen 7                       with atomics, locks and wake-ups delayed at random
   gothreads stress --list
   gothreads stress mutex --seed 7 --broken           with a bug in its Go code: what a failure looks like
   gothreads stress --module app.wasm --exports add,store --pure add"""
@@ -21,6 +22,7 @@ def add_options(parser: argparse.ArgumentParser, seconds: Callable[[str], float]
     parser.add_argument("--procs", type=count, metavar="N", help="GOMAXPROCS (default: the number of processors, and at least 2)")
     parser.add_argument("--seed", type=_seed, metavar="N", help="what all chance comes from (default: another each time)")
     parser.add_argument("--hang", type=seconds, default=60.0, metavar="S", help="nothing that goes on for so many seconds is a failure (default: %(default)g)")
+    parser.add_argument("--sharpen", type=_seed, metavar="SEED", help="widen the races of the scenarios' Go program, from that seed (slower)")
     parser.add_argument("--list", action="store_true", help="say which scenarios there are, and what must hold in each")
     parser.add_argument("--keep", metavar="FILE", help="where a failure is kept (default: gothreads-stress-SCENARIO-SEED.txt)")
     parser.add_argument("--json", action="store_true", help="the verdicts as JSON, and nothing else")

@@ -18,9 +18,9 @@ FOLDER = Path(__file__).parent / "scenarios"
 _NUMBER = struct.Struct("<q")
 
 
-def request(_plan: Plan) -> Request:
+def request(plan: Plan) -> Request:
     """How the program is built for a plan."""
-    return Request(str(FOLDER))
+    return Request(str(FOLDER), sharpen=plan.sharpen)
 
 
 def scenarios(plan: Plan, progress: Progress | None = None) -> LoadedModule:
