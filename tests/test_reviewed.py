@@ -82,6 +82,7 @@ def test_calls_that_are_abandoned_are_all_told_though_a_callback_exits(caplog: p
     assert all(isinstance(call.exception(5), gothreads.AppClosed) for call in calls)
     go_on.set()
     assert app.wait(5) == 0
+    app.close()  # the first did not wait until all is freed
     assert app.state is gothreads.State.CLOSED
     caplog.clear()
 
