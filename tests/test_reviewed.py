@@ -1,16 +1,13 @@
-"""Bad moments: an end, a Ctrl-C, a thread that the system has not, or what somebody wants to be done at a call's end. Nobody waits for ever."""
+"""Bad moments: an end, a thread that the system has not, or what somebody wants to be done at a call's end. Nobody waits for ever."""
 
 from __future__ import annotations
 
-import inspect
 import io
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from types import FrameType
 from typing import Any, TypeVar
 
 import pytest
@@ -21,7 +18,6 @@ from gothreads.host import ffi
 from gothreads.life import Life
 from gothreads.succession import Instance
 from tests.conftest import built, opened, wait_until
-from tests.test_interrupted import python
 from tests.test_supervise import NEVER
 
 T = TypeVar("T")
@@ -86,6 +82,7 @@ def test_calls_that_are_abandoned_are_all_told_though_a_callback_exits(caplog: p
     assert all(isinstance(call.exception(5), gothreads.AppClosed) for call in calls)
     go_on.set()
     assert app.wait(5) == 0
+    app.close()  # the first did not wait until all is freed
     assert app.state is gothreads.State.CLOSED
     caplog.clear()
 
@@ -305,110 +302,3 @@ def test_an_event_that_may_be_dropped_does_not_wait_for_the_next_instance(monkey
         told = elsewhere(lambda: supervised.signal("x", b"y", full="drop"))
         assert isinstance(told.exception(5), gothreads.GuestPanic)
     assert looks
-
-
-# Ctrl-C.
-
-def test_ctrl_c_ends_a_call_that_calls_back_and_forth_without_end() -> None:
-    """No single call lasts long, but for the outermost."""
-    assert python("""
-        import faulthandler
-        faulthandler.dump_traceback_later(20, exit=True)
-        pressed = []
-        def again(n: int) -> int:
-            if not pressed:
-                pressed.append(kill(0.1))
-            return app.exports.add(n, 1)
-        app = gothreads.open(sys.argv[1], model="single", host={"env": {"started": lambda: None, "again": again}})
-        try:
-            app.exports.loop()
-        except KeyboardInterrupt:
-            print("interrupted")
-        app.close()
-        print(app.state.value)
-    """, built("nested", model="single")) == "interrupted\nclosed\n"
-
-
-def test_ctrl_c_ends_a_call_after_asyncio_has_had_signal_handlers_of_its_own() -> None:
-    assert python("""
-        import asyncio, faulthandler
-        faulthandler.dump_traceback_later(20, exit=True)
-        async def main():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
-            await first.call_async("add", 1, 2)
-        with gothreads.open(sys.argv[1]) as first:
-            asyncio.run(main())
-        with gothreads.open(sys.argv[1]) as app:
-            kill(0.3)
-            try:
-                app.exports.hang()
-            except KeyboardInterrupt:
-                print("interrupted")
-    """, built("calls")) == "interrupted\n"
-
-
-def test_ctrl_c_ends_a_call_to_an_app_that_another_thread_has_opened() -> None:
-    assert python("""
-        import faulthandler
-        faulthandler.dump_traceback_later(20, exit=True)
-        apps = []
-        opening = threading.Thread(target=lambda: apps.append(gothreads.open(sys.argv[1])))
-        opening.start()
-        opening.join()
-        kill(0.3)
-        try:
-            apps[0].exports.hang()
-        except KeyboardInterrupt:
-            print("interrupted")
-        apps[0].close()
-    """, built("calls")) == "interrupted\n"
-
-
-def test_ctrl_c_while_a_thread_is_started_leaves_no_place_without_one() -> None:
-    assert python("""
-        real = threading.Thread.__init__
-        def init(thread, *arguments, **options):
-            if options.get("name") == "gothreads-call":
-                threading.Thread.__init__ = real
-                os.kill(os.getpid(), signal.SIGINT)
-            real(thread, *arguments, **options)
-        with gothreads.open(sys.argv[1], callers=1) as app:
-            threading.Thread.__init__ = init
-            try:
-                app.submit("add", 1, 2)
-            except KeyboardInterrupt:
-                print("interrupted")
-            print(app.submit("add", 3, 4).result(5))
-    """, built("calls")) == "interrupted\n7\n"
-
-
-def test_ctrl_c_at_any_line_of_the_end_leaves_an_app_that_closes() -> None:
-    """At any where Python looks for signals: not before a lock is given back, nor at the beginning of `finally`."""
-    code = Life._end.__code__
-    source, begin = inspect.getsourcelines(Life._end)
-    final = range(begin + next(n for n, line in enumerate(source) if "finally:" in line), begin + len(source) - 1)
-    place, lines = 0, set[int]()
-
-    def trace(frame: FrameType, _event: str, _argument: object) -> Any:
-        return each if frame.f_code is code else None
-
-    def each(frame: FrameType, event: str, _argument: object) -> Any:
-        if event == "line" and frame.f_lineno not in lines and frame.f_lineno not in final:
-            lines.add(frame.f_lineno)
-            if len(lines) == place:
-                raise KeyboardInterrupt
-        return each
-    while len(lines) == place:
-        place += 1
-        lines.clear()
-        app = opened("calls", "single")
-        sys.settrace(trace)
-        try:
-            app.close()
-        except KeyboardInterrupt:
-            assert len(lines) == place
-        finally:
-            sys.settrace(None)
-        app.close()
-        assert app.state is gothreads.State.CLOSED, f"interrupted at line {place}"
-    assert place > 8

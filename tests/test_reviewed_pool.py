@@ -145,7 +145,7 @@ def test_a_call_that_reads_standard_input_can_be_stopped_without_the_app() -> No
 def test_a_call_that_waits_to_read_behind_another_can_be_stopped_too() -> None:
     with silent() as stdin, nested(instances=2, stdin=stdin) as app:
         first = app.submit("read")
-        wait_until(lambda: app._source._lock.locked())
+        wait_until(lambda: len(app._in_python) == 1)
         with pytest.raises(gothreads.CallTimeout):
             app.exports.read(timeout=0.2, on_timeout="stop")
         assert app.submit("add", 1, 2).result(5) == 3
