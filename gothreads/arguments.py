@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from gothreads.compare import options as comparing
 from gothreads.errors import MisuseError
 from gothreads.host.wasi import Mount
 from gothreads.opening import CALLERS, RUN_MODELS
@@ -128,6 +129,8 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
                      help="with --restart: calls that come while there is no instance wait for the next, up to 10 s, or are 503 at once (default: wait)")
     sub.add_argument("--save-every", type=_seconds, metavar="S",
                      help="with --restart: ask the module's handler `save` for its state so often; `load` of a fresh instance is given it")
+
+    comparing.add_options(add("compare", comparing.HELP, comparing.EXAMPLES))
     return parser
 
 
