@@ -63,8 +63,7 @@ def serve(read: Callable[[], str], write: Callable[[str], None]) -> None:
                     child = Child(Design(**request["design"]), Programs.from_json(request["programs"]))
                 case "measure":
                     assert child is not None
-                    plan = {name: tuple(value) if isinstance(value, list) else value for name, value in request["plan"].items()}
-                    answer["sample"] = child.measure(request["workload"], request["point"], Plan(**plan)).to_json()
+                    answer["sample"] = child.measure(request["workload"], request["point"], Plan.from_json(request["plan"])).to_json()
                 case "close":
                     assert child is not None
                     child.close()

@@ -147,9 +147,11 @@ def _between(report: Report) -> Iterator[Finding]:
             yield Finding("between", f"{what[0].upper()}{what[1:]}. {', '.join(moving) or 'None moves'}"
                           + (f". None at all: {listed(still)}, which {'stands' if len(still) == 1 else 'stand'} still." if still else "."))
         if name == "background":
-            beside = {design.name: (report.result(name, design.name, 1).figure("alone"), report.result(name, design.name, 1).figure("beside"))
-                      for design in report.present}
-            said = [f"{design}: {number(alone.median, 's')} → {number(with_it.median, 's')}" for design, (alone, with_it) in beside.items() if alone and with_it]
+            said = []
+            for design in report.present:
+                alone, beside = (report.result(name, design.name, 1).figure(which) for which in ("alone", "beside"))
+                if alone and beside:
+                    said.append(f"{design.name}: {number(alone.median, 's')} → {number(beside.median, 's')}")
             if said:
                 yield Finding("between", f"What that work does to a call (median, without it → beside it). {', '.join(said)}.")
 
@@ -168,16 +170,17 @@ def _memory(report: Report) -> Iterator[Finding]:
                 point = max(point for point in both if point <= 64) if min(both) <= 64 else min(both)
                 ratio = _reciprocal(report.better(workload, pool, point))
                 mine, its = (report.result(workload.name, design.name, point).figure("resident") for design in (ours, pool))
-                assert mine and its and ratio
-                yield Finding("memory", f"{point} blocked callers{data}: {number(mine.median, 'bytes')} in {ours.name}, {number(its.median, 'bytes')} in a pool of "
-                              f"{point} instances, {_ratio(ratio)} as much.")
+                if mine and its:
+                    yield Finding("memory", f"{point} blocked callers{data}: {number(mine.median, 'bytes')} in {ours.name}, {number(its.median, 'bytes')} in a "
+                                  f"pool of {point} instances, {_ratio(ratio)} as much.")
         native = next((design for design in report.present if design.model == "native"), None)
         point = report.headline(workload)
-        figure = native and report.better(workload, native, point)
-        if native and verdict(figure) == "better":
-            its = report.result(workload.name, native.name, point).figure("resident")
-            assert its
-            yield Finding("loses", f"{point} blocked callers{data}: {native.name} takes {number(its.median, 'bytes')}, and {ours.name} {_ratio(figure)} as much.")
+        if native is None:
+            continue
+        figure, its = report.better(workload, native, point), report.result(workload.name, native.name, point).figure("resident")
+        if its is not None and verdict(figure) == "better":
+            yield Finding("loses", f"{point} blocked callers{data}: {native.name} takes {number(its.median, 'bytes')}, and {ours.name} "
+                          f"{_ratio(figure)} as much.")
 
 
 def _cannot(report: Report) -> Iterator[Finding]:
@@ -201,8 +204,8 @@ def _cannot(report: Report) -> Iterator[Finding]:
 
 def _trust(report: Report) -> Iterator[Finding]:
     if report.machine.shared and report.machine.others is not None:
-        yield Finding("trust", f"Other processes used {report.machine.others:.0%} of the processors meanwhile: what is said of several threads or procs, and of "
-                      "latencies, is theirs too. Read ratios, and run it again on a quiet machine.")
+        yield Finding("trust", f"Other processes used {report.machine.others:.0%} of the processors meanwhile: what is said of several threads or procs, and "
+                      "of latencies, is theirs too. Read ratios, and run it again on a quiet machine.")
     rough = total = 0
     for workload in report.measured:
         for design in report.present:
@@ -211,8 +214,8 @@ def _trust(report: Report) -> Iterator[Finding]:
                 total += 1
                 rough += figure.high > figure.low * (1 + ROUGH)
     if rough:
-        yield Finding("trust", f"Of {total} ratios {rough} differ by more than {ROUGH:.0%} from round to round. Only those are told above whose rounds all agree "
-                      "on which is better.")
+        yield Finding("trust", f"Of {total} ratios {rough} differ by more than {ROUGH:.0%} from round to round. Only those are told above whose rounds all "
+                      "agree on which is better.")
     if report.plan.quick:
         yield Finding("trust", "This was --quick: short samples at few points.")
     if report.interrupted:

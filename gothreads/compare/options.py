@@ -24,7 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workloads", nargs="*", default=[], metavar="WORKLOAD", help="what to measure (default: all)")
     parser.add_argument("--out", metavar="DIR", help="write report.html, report.json, table.md and the plots there")
     parser.add_argument("--quick", action="store_true", help="fewer points, shorter samples: a look, not a measurement")
-    parser.add_argument("--repeat", type=_repeats, metavar="N", help="rounds through all designs (default: 5, and 3 where a process is begun for each; --quick: 3, 1)")
+    parser.add_argument("--repeat", type=_repeats, metavar="N",
+                        help="rounds through all designs (default: 5, and 3 where each needs a process of its own; --quick: 3, and 1)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
     parser.add_argument("--go", metavar="PATH", help="the go command to build with")
 

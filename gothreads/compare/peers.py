@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,13 +41,8 @@ class AppPeer:
     def __init__(self, path: Path, design: Design, instances: int | None, host: HostFunction) -> None:
         self._path, self._design, self._host = path, design, host
         functions: dict[str, dict[str, Callable[..., Any]]] = {"env": {"host": host}}
-        self._errors = open(os.devnull, "w")  # it stays open as long as the app
-        try:
-            self.app = gothreads.open(path, model=design.model, procs=design.procs, callers=CALLERS, instances=instances, host=functions,
-                                      stderr=self._errors, limits=gothreads.Limits(threads=2 * CALLERS))
-        except BaseException:
-            self._errors.close()
-            raise
+        self.app = gothreads.open(path, model=design.model, procs=design.procs, callers=CALLERS, instances=instances, host=functions,
+                                  limits=gothreads.Limits(threads=2 * CALLERS))
 
     def function(self, export: str) -> Callable[..., Any]:
         return self.app.exports[export]
@@ -61,7 +55,6 @@ class AppPeer:
 
     def close(self) -> None:
         self.app.close()
-        self._errors.close()
 
 
 def open_peer(design: Design, programs: Programs, host: HostFunction, instances: int | None) -> Peer:

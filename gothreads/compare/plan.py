@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,11 @@ class Plan:
     heap_megabytes: int
     fresh_repeats: int            # rounds of what takes a process of its own
     meetings: int                 # of calls that wait for each other
+
+    @classmethod
+    def from_json(cls, about: Mapping[str, Any]) -> Plan:
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in about.items()}
+        return cls(**values)
 
     def with_repeats(self, repeats: int) -> Plan:
         return replace(self, repeats=repeats, fresh_repeats=repeats)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 from matplotlib.figure import Figure as Canvas
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 _COLOURS = {"threaded": "#0072b2", "single": "#d55e00", "idle": "#009e73", "pool": "#aa4499", "native": "#777777"}
 _MARKS = {"threaded": "o", "single": "s", "idle": "^", "pool": "D", "native": "x"}
 _LINES = {"threaded": "-", "single": "-", "idle": "-", "pool": "-", "native": "--"}
-_STYLE = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.grid": True, "grid.alpha": 0.25, "axes.spines.top": False,
+_STYLE: Any = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "axes.grid": True, "grid.alpha": 0.25, "axes.spines.top": False,
           "axes.spines.right": False, "axes.titlesize": 9, "legend.frameon": False, "path.simplify": True}
 _PERCENTS = (50.0, 90.0, 99.0, 99.9)
 
 
 def plots(report: Report) -> dict[str, str]:
     """SVG by name: those that there is something for, of throughput, bytes, latency, memory, timeline."""
-    makers: dict[str, Callable[[Report], Canvas | None]] = {"timeline": timeline, "throughput": throughput, "latency": latency, "memory": memory, "bytes": sizes}
+    makers: dict[str, Callable[[Report], Canvas | None]] = {
+        "timeline": timeline, "throughput": throughput, "latency": latency, "memory": memory, "bytes": sizes}
     made = {}
     with matplotlib.rc_context(_STYLE):
         for name, maker in makers.items():
@@ -164,14 +165,14 @@ def _bars(figures: Sequence[Figure]) -> tuple[list[float], list[float]]:
     return [figure.median - figure.low for figure in figures], [figure.high - figure.median for figure in figures]
 
 
-def _style(report: Report, design: Design, *, marks: bool = True) -> dict[str, object]:
+def _style(report: Report, design: Design, *, marks: bool = True) -> dict[str, Any]:
     lesser = design.model == "threaded" and design != report.reference
-    style: dict[str, object] = {"color": _COLOURS[design.model], "linestyle": ":" if lesser else _LINES[design.model], "linewidth": 1.4, "label": design.name}
+    style: dict[str, Any] = {"color": _COLOURS[design.model], "linestyle": ":" if lesser else _LINES[design.model], "linewidth": 1.4, "label": design.name}
     return {**style, "marker": _MARKS[design.model], "markersize": 4} if marks else style
 
 
 def _legend(report: Report, canvas: Canvas) -> None:
-    known: dict[str, object] = {}
+    known: dict[str, Any] = {}
     for axes in canvas.axes:
         handles, labels = axes.get_legend_handles_labels()
         known.update(zip(labels, handles, strict=True))

@@ -21,7 +21,6 @@ from gothreads.compare.programs import Programs
 from gothreads.compare.workload import WrongResult
 from gothreads.errors import GothreadsError
 
-
 #: How long one sample may take, in seconds: far longer than any does. Then its process is ended.
 PATIENCE = 300.0
 
@@ -36,7 +35,7 @@ class Process:
     def __init__(self, design: Design, programs: Programs, environment: Mapping[str, str] | None = None) -> None:
         self.design = design
         own = {"GOMAXPROCS": str(design.procs)} if design.model == "native" else {}
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._after: Callable[[], None] = lambda: None
         self._process = subprocess.Popen([sys.executable, "-m", "gothreads.compare.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          stderr=self._errors, text=True, start_new_session=True, env={**os.environ, **own, **(environment or {})})

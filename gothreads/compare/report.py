@@ -116,7 +116,26 @@ class Report:
                    for better in (self.better(workload, design, result.point, metric=metric),)}
         return {"design": result.design, "point": result.point, "cannot": result.cannot, "problems": result.problems, "wrong": result.wrong,
                 "figures": figures, "better_than_reference": against, "latencies": percentiles(result.latencies),
+                "buckets": None if result.latencies is None else result.latencies.to_json(),
                 "rounds": [None if sample is None else sample.values for sample in result.samples], "series": result.series}
+
+    @classmethod
+    def from_json(cls, about: dict[str, Any]) -> Report:
+        """What to_json gave, to be shown again; the calls' times are all in the first round then."""
+        designs = [Design(**{name: value for name, value in design.items() if name != "missing"}) for design in about["designs"]]
+        report = cls(Machine(**about["machine"]), Plan.from_json(about["plan"]), designs, [workload["name"] for workload in about["workloads"]],
+                     {design["name"]: design["missing"] for design in about["designs"] if design["missing"]}, [], about["begun"], about["seconds"],
+                     about["interrupted"])
+        for workload in about["workloads"]:
+            for result in workload["results"]:
+                samples = [None if values is None else Sample(values) for values in result["rounds"]]
+                first = next((place for place, sample in enumerate(samples) if sample is not None), None)
+                if first is not None:
+                    buckets = result["buckets"]
+                    samples[first] = Sample(result["rounds"][first], None if buckets is None else Latencies.from_json(buckets), result["series"])
+                report.results.append(Result(workload["name"], result["design"], result["point"], result["cannot"], samples, result["problems"],
+                                             result["wrong"]))
+        return report
 
 
 def percentiles(latencies: Latencies | None) -> dict[str, float | int | None] | None:

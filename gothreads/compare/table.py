@@ -15,6 +15,8 @@ from gothreads.compare.words import number, place, times
 
 CAPTION = "× is how many times better than {reference} (below 1: worse), the median of the rounds."
 
+_STYLES = {"better": "red", "worse": "green", "wrong": "bold red", "cannot": "dim"}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -65,8 +67,7 @@ def show(report: Report, found: Sequence[Finding], console: Console) -> None:
     for design in report.present:
         table.add_column(design.name, justify="right", no_wrap=True)
     for row in rows(report):
-        cells = [Text(f"{cell.value}\n{cell.against}" if cell.against else cell.value, {"better": "red", "worse": "green", "wrong": "bold red", "cannot": "dim"}.get(
-            cell.verdict, "")) for cell in row.cells]
+        cells = [Text(f"{cell.value}\n{cell.against}" if cell.against else cell.value, _STYLES.get(cell.verdict, "")) for cell in row.cells]
         title = Text(row.title)
         title.append(f"\n{row.metric}", "dim")
         table.add_row(title, *cells)
@@ -94,6 +95,6 @@ def markdown(report: Report, found: Sequence[Finding]) -> str:
         if sentences:
             lines += [f"**{heading}**", "", *(f"- {sentence}" for sentence in sentences), ""]
     plan = report.plan
-    lines += [f"{report.begun[:10]}, in {report.seconds / 60:.0f} minutes, medians of {plan.repeats} rounds ({plan.fresh_repeats} where each takes a process of its own). "
-              f"{report.machine.words}."]
+    lines += [f"{report.begun[:10]}, in {report.seconds / 60:.0f} minutes, medians of {plan.repeats} rounds ({plan.fresh_repeats} where each takes a process "
+              f"of its own). {report.machine.words}."]
     return "\n".join(lines) + "\n"

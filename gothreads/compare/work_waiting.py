@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import time
 from bisect import bisect_right
@@ -14,7 +15,7 @@ from gothreads.compare.figures import Latencies, Sample
 from gothreads.compare.load import loop, paced, together
 from gothreads.compare.peers import Peer
 from gothreads.compare.plan import Plan
-from gothreads.compare.workload import CPU, RATE, Metric, Workload, check
+from gothreads.compare.workload import CPU, Metric, Workload, check
 
 #: How often calls come while there is work in the background, in seconds; and what the timeline's pieces are.
 PACE, BUCKET = 0.01, 0.005
@@ -178,7 +179,7 @@ class Timers(Workload):
         check("ticks that came too many", max(0, len(ticks) - due - 2), 0)
         values = {"fired": 100 * min(1.0, len(ticks) / due)}
         if len(ticks) > 1:
-            values["late"] = max(0.0, max(later - sooner for sooner, later in zip(ticks, ticks[1:], strict=False)) - TICK)
+            values["late"] = max(0.0, max(later - sooner for sooner, later in itertools.pairwise(ticks)) - TICK)
         return Sample(values)
 
 
