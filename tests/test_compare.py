@@ -53,7 +53,8 @@ THREADED = next(design for design in designs(2) if design.name == "threaded-2")
 
 #: What is made wrong in the program: one thing for each that is checked.
 WRONG = {
-    "calls.go": (("return a + b }", "return a - b }"), ("payload[0] ^= 0xff", "payload[1] ^= 0xff"), ("sum += int64(i * number)", "sum += int64(i + number)"), ("found++", "found += 2"),
+    "calls.go": (("return a + b }", "return a - b }"), ("payload[0] ^= 0xff", "payload[1] ^= 0xff"),
+                 ("sum += int64(i * number)", "sum += int64(i + number)"), ("found++", "found += 2"),
                  ("letters += length", "letters += length + 1"), ("value = hostCall(value)", "value = hostCall(0)")),
     "shared.go": (("t.counts[i%512]++", "if i != 7 {\n\t\t\tt.counts[i%512]++\n\t\t}"),),
     "waiting.go": (("r.answer <- r.value * 2", "r.answer <- r.value * 3"), ("meeting.round++", "meeting.round += 2"), ("to <- token + 1", "to <- token")),

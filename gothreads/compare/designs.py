@@ -29,10 +29,15 @@ class Design:
         return self.model in ("single", "pool")
 
 
-def designs(processors: int) -> list[Design]:
-    """For a machine with so many. The last of those with threads is what the others are compared with."""
-    steps = sorted({1, processors, *(1 << power for power in range(1, 10) if 1 << power < processors)})
-    threaded = [Design(f"threaded-{procs}", "threaded", procs, None, f"one module on threads, {procs} proc{'s' * (procs > 1)}") for procs in steps]
+def steps(processors: int, *, between: bool = True) -> list[int]:
+    """1, 2, 4, … up to the processors; `between`: not only the first and the last."""
+    return sorted({1, processors, *(1 << power for power in range(1, 10) if between and 1 << power < processors)})
+
+
+def designs(processors: int, *, quick: bool = False) -> list[Design]:
+    """For a machine with so many. Of those with threads the one with the most procs is what the others are compared with."""
+    threaded = [Design(f"threaded-{procs}", "threaded", procs, None, f"one module on threads, {procs} proc{'s' * (procs > 1)}")
+                for procs in steps(processors, between=not quick)]
     return [*threaded,
             Design("single", "single", 1, None, "stock Go behind a lock: one call at a time, and it stands still between calls"),
             Design("idle", "idle", 1, None, "stock Go; what a call has begun runs on until every goroutine waits"),

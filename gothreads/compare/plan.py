@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gothreads.compare.designs import steps
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -35,16 +37,12 @@ class Plan:
 
 
 def full(processors: int) -> Plan:
-    return Plan(quick=False, repeats=5, seconds=0.5, background_seconds=1.5, quiet_seconds=1.0, threads=_threads(processors, 2), waiting=(1, 16, 64),
-                sizes=(64, 1 << 10, 16 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20), callers=(1, 4, 16, 64, 256), heap_callers=(1, 4, 16, 64),
-                heap_megabytes=50, fresh_repeats=3, meetings=200)
+    return Plan(quick=False, repeats=5, seconds=0.5, background_seconds=1.5, quiet_seconds=1.0, threads=tuple(sorted({*steps(processors), 2 * processors})),
+                waiting=(1, 16, 64), sizes=(64, 1 << 10, 16 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20), callers=(1, 4, 16, 64, 256),
+                heap_callers=(1, 4, 16, 64), heap_megabytes=50, fresh_repeats=3, meetings=200)
 
 
 def quick(processors: int) -> Plan:
-    return Plan(quick=True, repeats=3, seconds=0.1, background_seconds=0.5, quiet_seconds=0.3, threads=_threads(processors, 1), waiting=(1, 16),
-                sizes=(64, 16 << 10, 1 << 20, 16 << 20), callers=(1, 16, 64), heap_callers=(1, 8), heap_megabytes=50, fresh_repeats=1, meetings=25)
-
-
-def _threads(processors: int, beyond: int) -> tuple[int, ...]:
-    """1, 2, 4, … up to the processors, and so many times more than they are."""
-    return tuple(sorted({1, processors, processors * beyond, *(1 << power for power in range(1, 10) if 1 << power < processors)}))
+    return Plan(quick=True, repeats=3, seconds=0.1, background_seconds=0.5, quiet_seconds=0.3, threads=tuple(steps(processors, between=False)),
+                waiting=(1, 16), sizes=(64, 16 << 10, 1 << 20, 16 << 20), callers=(1, 16, 64), heap_callers=(1, 8), heap_megabytes=50,
+                fresh_repeats=1, meetings=25)

@@ -30,7 +30,7 @@ class Runner:
         """chosen: designs to be compared; all unless told otherwise."""
         self._programs, self._plan = programs, plan
         self._processes: dict[str, Process] = {}
-        self.report = Report(look(processors, programs.go), plan, list(chosen or designs(processors)), list(workloads),
+        self.report = Report(look(processors, programs.go), plan, list(chosen or designs(processors, quick=plan.quick)), list(workloads),
                              begun=datetime.now().astimezone().isoformat(timespec="seconds"))
         if programs.native is None:
             self.report.missing["native"] = programs.no_native or "it was not built"
