@@ -13,7 +13,7 @@ from gothreads.compare.findings import HEADINGS, Finding, verdict
 from gothreads.compare.report import Report
 from gothreads.compare.words import number, place, times
 
-CAPTION = "× is how many times better than {reference} (below 1: worse), the median of the rounds."
+CAPTION = "× is how many times better than {reference} it does (below 1: worse), the median of the rounds."
 
 _STYLES = {"better": "red", "worse": "green", "wrong": "bold red", "cannot": "dim"}
 
@@ -72,7 +72,7 @@ def show(report: Report, found: Sequence[Finding], console: Console) -> None:
         title.append(f"\n{row.metric}", "dim")
         table.add_row(title, *cells)
     console.print(table)
-    console.print(Text(CAPTION.format(reference=report.reference.name), "dim"))
+    console.print(Text(f"{CAPTION.format(reference=report.reference.name)} Red: better in all rounds; green: worse in all.", "dim"))
     for kind, heading in HEADINGS.items():
         sentences = [finding.text for finding in found if finding.kind == kind]
         if sentences:

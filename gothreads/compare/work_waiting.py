@@ -21,6 +21,8 @@ from gothreads.compare.workload import CPU, Metric, Workload, check
 PACE, BUCKET = 0.01, 0.005
 #: How often the program's ticker ticks, in seconds.
 TICK = 0.01
+#: How near to a call something may be that is not taken to be outside of it, in seconds: clocks differ.
+EDGE = 50e-6
 
 
 class Blocking(Workload):
@@ -90,7 +92,7 @@ class _Seen:
     """What the program has noted in the background, by the clock of time.monotonic()."""
 
     def __init__(self, peer: Peer) -> None:
-        self._offset = time.time() - time.monotonic()
+        self._offset = _offset()
         self.steps, self.ticks = self._times(peer.request("progress", b"s")), self._times(peer.request("progress", b"t"))
 
     def _times(self, answer: bytes) -> list[float]:
@@ -201,6 +203,15 @@ class IdleCPU(Workload):
         return Sample({"idle": cpu / (time.monotonic() - begin)})
 
 
+def _offset() -> float:
+    """From time.monotonic() to time.time(): of many looks the one that took least, for this thread may be out of luck between two clocks."""
+    looks = []
+    for _ in range(20):
+        before, now, after = time.monotonic(), time.time(), time.monotonic()
+        looks.append((after - before, now - (before + after) / 2))
+    return min(looks)[1]
+
+
 def _between(begin: float, end: float, calls: Sequence[tuple[float, float, float]]) -> list[tuple[float, float]]:
     """The times in which no call was in, in order."""
     free, at = [], begin
@@ -213,7 +224,7 @@ def _between(begin: float, end: float, calls: Sequence[tuple[float, float, float
 
 def _in(spans: list[tuple[float, float]], at: float) -> bool:
     place = bisect_right(spans, (at, float("inf"))) - 1
-    return place >= 0 and spans[place][0] <= at <= spans[place][1]
+    return place >= 0 and spans[place][0] + EDGE <= at <= spans[place][1] - EDGE
 
 
 def _seconds(latencies: Latencies, percent: float) -> float:
