@@ -172,6 +172,11 @@ def made(numbers: dict[tuple[str, str, int], Sequence[dict[str, float]]], **abou
     return [f"{finding.kind}: {finding.text}" for finding in _made(numbers, **about)]
 
 
+def told_at_length(*arguments: Any) -> list[str]:
+    """The same without what is said in short."""
+    return [text for text in made(*arguments) if not text.startswith("short: ")]
+
+
 def _made(numbers: dict[tuple[str, str, int], Sequence[dict[str, float]]], **about: Any) -> list[Finding]:
     names = list(dict.fromkeys(workload for workload, _, _ in numbers))
     results = [Result(workload, design, point, samples=[Sample(values) for values in rounds]) for (workload, design, point), rounds in numbers.items()]
@@ -186,6 +191,8 @@ def test_who_wins_and_who_loses_follows_from_ratios_whose_rounds_agree() -> None
     found = made({("cpu", "threaded-2", 2): rates(190, 200, 180), ("cpu", "single", 2): rates(100, 100, 100), ("cpu", "native", 2): rates(400, 390, 380),
                   ("cpu", "pool", 2): rates(190, 199, 182), ("cpu", "idle", 2): rates(300, 100, 170)})
     assert found == [
+        "short: single, against threaded-2: worse in 1 (cpu).", "short: idle, against threaded-2: now better, now worse in 1 (cpu).",
+        "short: pool, against threaded-2: as good in 1 (cpu).", "short: native, against threaded-2: better in 1 (cpu).",
         "wins: A call that computes, 2 threads: 190/s (calls) in threaded-2; that is 1.90 times [1.80–2.00] better than single.",
         "loses: A call that computes, 2 threads: 190/s (calls) in threaded-2. Better: native (2.11 times [1.95–2.11]).",
         "even: A call that computes, 2 threads: threaded-2 and pool.",
@@ -193,19 +200,19 @@ def test_who_wins_and_who_loses_follows_from_ratios_whose_rounds_agree() -> None
 
 
 def test_what_is_better_when_less_is_turned_round() -> None:
-    found = made({("idle-cpu", "threaded-2", 1): [{"idle": 0.002}] * 2, ("idle-cpu", "single", 1): [{"idle": 0.001}] * 2})
+    found = told_at_length({("idle-cpu", "threaded-2", 1): [{"idle": 0.002}] * 2, ("idle-cpu", "single", 1): [{"idle": 0.001}] * 2})
     assert found == ["loses: Doing nothing: 0.20 % (CPU time while nothing is to be done) in threaded-2. Better: single (2.00 times [2.00–2.00])."]
 
 
 def test_more_processors_help_or_do_not() -> None:
-    found = made({("cpu", "threaded-1", 2): rates(100, 100), ("cpu", "threaded-2", 2): rates(190, 190), ("lock", "threaded-1", 2): rates(100, 100),
+    found = told_at_length({("cpu", "threaded-1", 2): rates(100, 100), ("cpu", "threaded-2", 2): rates(190, 190), ("lock", "threaded-1", 2): rates(100, 100),
                   ("lock", "threaded-2", 2): rates(80, 70)})
     assert found == ["scales: With 2 threads that call, 2 procs give more than one: a call that computes (1.90 times).",
                      "scales: With 2 threads that call, 2 procs give no more than one: shared state, one lock (0.75 times)."]
 
 
 def test_what_stands_still_is_told_apart_from_what_is_slow() -> None:
-    found = made({("background", "threaded-2", 1): [{"between": 1000, "alone": 0.002, "beside": 0.004}], ("background", "idle", 1): [{"between": 10}],
+    found = told_at_length({("background", "threaded-2", 1): [{"between": 1000, "alone": 0.002, "beside": 0.004}], ("background", "idle", 1): [{"between": 10}],
                   ("background", "single", 1): [{"between": 0}], ("background", "pool", 1): [{"between": 0}]})
     assert found[:2] == [
         "between: Steps of work in the background, while no call is in. threaded-2: 1k/s, idle: 10/s. None at all: single and pool, which stand still.",
@@ -213,7 +220,7 @@ def test_what_stands_still_is_told_apart_from_what_is_slow() -> None:
 
 
 def test_memory_against_a_pool_is_told_at_the_most_callers_up_to_64() -> None:
-    found = made({("memory-data", name, point): [{"resident": value}] for name, point, value in (
+    found = told_at_length({("memory-data", name, point): [{"resident": value}] for name, point, value in (
         ("threaded-2", 1, 70e6), ("threaded-2", 2, 80e6), ("pool", 1, 70e6), ("pool", 2, 1600e6), ("native", 2, 40e6))})
     assert found == ["loses: 2 blocked callers, with data of 2 MB: native takes 40 MB, and threaded-2 2 times as much.".replace("2 times", "2.00 times"),
                      "memory: 2 blocked callers, with data of 2 MB: 80 MB in threaded-2, 1.60 GB in a pool of 2 instances, 20.0 times as much."]

@@ -17,12 +17,11 @@ from gothreads.compare.words import listed, number, place, spread, times
 from gothreads.compare.workload import Workload
 
 #: What a finding is about; and the heading that it comes under.
-Kind = Literal["wrong", "wins", "loses", "even", "scales", "price", "between", "memory", "cannot", "trust"]
+Kind = Literal["wrong", "short", "wins", "loses", "even", "scales", "price", "between", "memory", "cannot", "trust"]
 HEADINGS: dict[Kind, str] = {
-    "wrong": "What gave wrong results", "between": "What goes on while nobody calls", "wins": "Where threads win", "loses": "Where threads lose, and to whom",
-    "even": "Where it makes no difference", "scales": "What more processors give", "price": "What threads cost",
-    "memory": "What callers cost in memory",
-    "cannot": "What cannot be done", "trust": "How far to trust this"}
+    "wrong": "What gave wrong results", "short": "In short", "between": "What goes on while nobody calls", "wins": "Where threads win",
+    "loses": "Where threads lose, and to whom", "even": "Where it makes no difference", "scales": "What more processors give", "price": "What threads cost",
+    "memory": "What callers cost in memory", "cannot": "What cannot be done", "trust": "How far to trust this"}
 
 #: A difference that is smaller is none.
 EVEN = 0.05
@@ -43,7 +42,8 @@ class Finding:
 
 def findings(report: Report) -> list[Finding]:
     """All that the report's numbers say, in the order of HEADINGS."""
-    found = [*_wrong(report), *_peers(report), *_scaling(report), *_price(report), *_between(report), *_memory(report), *_cannot(report), *_trust(report)]
+    rules = (_wrong, _short, _peers, _scaling, _price, _between, _memory, _cannot, _trust)
+    found = [finding for rule in rules for finding in rule(report)]
     return sorted(found, key=lambda finding: list(HEADINGS).index(finding.kind))
 
 
@@ -62,6 +62,23 @@ def _wrong(report: Report) -> Iterator[Finding]:
     for result in report.wrong:
         workload = next(workload for workload in report.measured if workload.name == result.workload)
         yield Finding("wrong", f"{_where(workload, result.point)}: {result.design}: {result.problems[0]}")
+
+
+def _short(report: Report) -> Iterator[Finding]:
+    """Each peer in one sentence: in what it is worse than the reference, in what better, by the table's figures."""
+    ours = report.reference
+    for peer in report.present:
+        said: dict[str, list[str]] = {"worse": [], "better": [], "even": [], "open": [], "cannot": []}
+        for workload in report.measured:
+            point = report.headline(workload)
+            if report.result(workload.name, peer.name, point).cannot:
+                said["cannot"].append(workload.name)
+            elif (better := report.better(workload, peer, point)) is not None:
+                said[verdict(better)].append(workload.name)
+        words = {"worse": "worse in", "better": "better in", "even": "as good in", "open": "now better, now worse in", "cannot": "cannot do"}
+        told = [f"{words[how]} {len(names)} ({', '.join(names)})" for how, names in said.items() if names]
+        if peer.model != "threaded" and told:
+            yield Finding("short", f"{peer.name}, against {ours.name}: {'; '.join(told)}.")
 
 
 def _peers(report: Report) -> Iterator[Finding]:
