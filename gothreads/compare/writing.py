@@ -40,7 +40,7 @@ class Line:
 def write(report: Report, found: Sequence[Finding], folder: Path) -> Path:
     """All files, and where the report is. GothreadsError when one cannot be written."""
     about = report.to_json([finding.to_json() for finding in found])
-    write_atomically(folder / "report.json", (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())  # first: it is what was measured
+    write_atomically(folder / "report.json", (json.dumps(about, ensure_ascii=False) + "\n").encode())  # first: it is what was measured
     write_atomically(folder / "table.md", markdown(report, found).encode())
     drawn = plots(report)
     for name, svg in drawn.items():
