@@ -75,7 +75,8 @@ class Sample:
 
     def to_json(self) -> dict[str, Any]:
         """With six digits, which is more than any measurement has."""
-        return {"values": {name: float(f"{value:.6g}") for name, value in self.values.items()}, "latencies": None if self.latencies is None else self.latencies.to_json(), "series": self.series}
+        return {"values": {name: float(f"{value:.6g}") for name, value in self.values.items()},
+                "latencies": None if self.latencies is None else self.latencies.to_json(), "series": self.series}
 
     @classmethod
     def from_json(cls, about: Mapping[str, Any]) -> Sample:
