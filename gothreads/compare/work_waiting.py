@@ -119,11 +119,10 @@ class Background(Workload):
         begin = time.monotonic()
         calls = self._calls(peer, plan, work=True)
         seen = _Seen(peer)
-        end = calls[-1]  # the last is work_end: from then on nothing is to go on
+        end = calls[-1]  # the last is work_end: when it has returned, nothing goes on any more
         calls = calls[:-1]
+        check("steps of work before it was begun, or after it had ended", sum(1 for at in seen.steps if not begin - EDGE <= at <= end[2] + EDGE), 0)
         steps = [at for at in seen.steps if begin <= at <= end[1]]
-        if len(seen.steps) - len(steps) > 100:
-            check("steps of work outside the time that there was for them", len(seen.steps) - len(steps), 0)
         free = _between(begin, end[1], calls)
         between = sum(1 for at in steps if _in(free, at))
         quiet, whole = sum(last - first for first, last in free), end[1] - begin
