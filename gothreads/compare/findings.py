@@ -55,7 +55,11 @@ def verdict(figure: Figure | None) -> Literal["better", "worse", "even", "open"]
         return "better"
     if figure.high < 1 and figure.median < 1 - EVEN:
         return "worse"
-    return "even" if abs(figure.median - 1) <= EVEN else "open"
+    return "even" if abs(figure.median - 1) <= EVEN and not _rough(figure) else "open"
+
+
+def _rough(figure: Figure) -> bool:
+    return figure.high > figure.low * (1 + ROUGH)
 
 
 def _wrong(report: Report) -> Iterator[Finding]:
@@ -247,10 +251,10 @@ def _trust(report: Report) -> Iterator[Finding]:
             figure = report.better(workload, design, report.headline(workload))
             if design != report.reference and figure is not None and figure.rounds > 1:
                 total += 1
-                rough += figure.high > figure.low * (1 + ROUGH)
+                rough += _rough(figure)
     if rough:
         yield Finding("trust", f"Of {total} ratios {rough} differ by more than {ROUGH:.0%} from round to round. Only those are told above whose rounds all "
-                      "agree on which is better.")
+                      f"agree on which is better; with {report.plan.repeats} rounds, {2 / 2 ** report.plan.repeats:.0%} of what is mere chance agree too.")
     if report.plan.quick:
         yield Finding("trust", "This was --quick: short samples at few points.")
     if report.interrupted:

@@ -192,4 +192,5 @@ def _svg(canvas: Canvas, name: str) -> str:
     drawn = drawn[drawn.index("<svg"):]
     drawn = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', drawn)
     drawn = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{name}-", drawn)
+    drawn = re.sub(r"(\d\.\d\d)\d+", r"\1", drawn)  # hundredths of a point
     return re.sub(r"[ \t]+$", "", drawn, flags=re.MULTILINE)

@@ -18,7 +18,7 @@ def number(value: float, unit: Unit) -> str:
         case "bytes/s":
             return f"{_scaled(value, 1000, ('B', 'kB', 'MB', 'GB'), ' ')}/s"
         case "CPU s/s":
-            return f"{100 * value:.2f} %"
+            return f"{100 * value:.2g} %"
         case "%":
             return f"{value:.0f} %"
 
