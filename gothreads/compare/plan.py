@@ -43,6 +43,6 @@ def full(processors: int) -> Plan:
 
 
 def quick(processors: int) -> Plan:
-    return Plan(quick=True, repeats=3, seconds=0.1, background_seconds=0.5, quiet_seconds=0.3, threads=tuple(steps(processors, between=False)),
+    return Plan(quick=True, repeats=3, seconds=0.08, background_seconds=0.4, quiet_seconds=0.25, threads=tuple(steps(processors, between=False)),
                 waiting=(1, 16), sizes=(64, 16 << 10, 1 << 20, 16 << 20), callers=(1, 16, 64), heap_callers=(1, 8), heap_megabytes=50,
                 fresh_repeats=1, meetings=25)
