@@ -32,7 +32,7 @@ from gothreads.compare.child import Child
 from gothreads.compare.command import compare
 from gothreads.compare.designs import Design, designs
 from gothreads.compare.figures import Figure, Latencies, Sample, ratio
-from gothreads.compare.findings import Finding, findings, verdict
+from gothreads.compare.findings import findings, verdict
 from gothreads.compare.machine import Machine
 from gothreads.compare.plan import Plan, full, quick
 from gothreads.compare.programs import SOURCE, Programs, build_programs
@@ -167,20 +167,17 @@ def machine(**changes: Any) -> Machine:
     return replace(Machine("a processor", 2, 8 << 30, "Linux", "3.11", "go1.27", "50", "0.1", 0.1, 0.01), **changes)
 
 
-def made(numbers: dict[tuple[str, str, int], Sequence[dict[str, float]]], **about: Any) -> list[str]:
+def made(numbers: dict[tuple[str, str, int], Sequence[dict[str, float]]]) -> list[str]:
     """The findings of a report with these values: by workload, design and point, for each round."""
-    return [f"{finding.kind}: {finding.text}" for finding in _made(numbers, **about)]
-
-
-def told_at_length(*arguments: Any) -> list[str]:
-    """The same without what is said in short."""
-    return [text for text in made(*arguments) if not text.startswith("short: ")]
-
-
-def _made(numbers: dict[tuple[str, str, int], Sequence[dict[str, float]]], **about: Any) -> list[Finding]:
     names = list(dict.fromkeys(workload for workload, _, _ in numbers))
     results = [Result(workload, design, point, samples=[Sample(values) for values in rounds]) for (workload, design, point), rounds in numbers.items()]
-    return findings(Report(about.pop("machine", machine()), replace(TINY, quick=False), designs(2), names, results=results, **about))
+    found = findings(Report(machine(), replace(TINY, quick=False), designs(2), names, results=results))
+    return [f"{finding.kind}: {finding.text}" for finding in found]
+
+
+def told_at_length(numbers: dict[tuple[str, str, int], Sequence[dict[str, float]]]) -> list[str]:
+    """The same without what is said in short."""
+    return [text for text in made(numbers) if not text.startswith("short: ")]
 
 
 def rates(*values: float) -> list[dict[str, float]]:
