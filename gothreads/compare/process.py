@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +24,8 @@ from gothreads.errors import GothreadsError
 
 #: How long one sample may take, in seconds: far longer than any does. Then its process is ended.
 PATIENCE = 300.0
+#: Where this gothreads is: a process imports the same, and nothing from the folder that it happens to be in.
+_OURS = str(Path(__file__).parent.parent.parent)
 
 
 class NotMeasured(GothreadsError):
@@ -37,8 +40,10 @@ class Process:
         own = {"GOMAXPROCS": str(design.procs)} if design.model == "native" else {}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._after: Callable[[], None] = lambda: None
-        self._process = subprocess.Popen([sys.executable, "-m", "gothreads.compare.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=self._errors, text=True, start_new_session=True, env={**os.environ, **own, **(environment or {})})
+        paths = os.pathsep.join(filter(None, (_OURS, os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen([sys.executable, "-P", "-m", "gothreads.compare.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         stderr=self._errors, text=True, start_new_session=True,
+                                         env={**os.environ, "PYTHONPATH": paths, **own, **(environment or {})})
         try:
             self._ask({"do": "begin", "design": asdict(design), "programs": programs.to_json()})
         except BaseException:
