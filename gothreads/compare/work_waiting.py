@@ -104,7 +104,7 @@ class _Seen:
 class Background(Workload):
     name = "background"
     title = "work in the background"
-    about = ("A goroutine works all the time, in slices of about a millisecond, while calls come each 10 ms, and at times do not come. "
+    about = ("A goroutine works all the time, in slices of a millisecond or two, while calls come each 10 ms, and at times do not come. "
              "How far does it get while there is no call, and how long does a call take that needs 2 ms by itself?")
     axis = ""
     metrics = (Metric("between", "steps of work while no call is in", "/s", more=True), Metric("steps", "steps of work in all", "/s", more=True),

@@ -18,12 +18,12 @@ var background work
 
 const (
 	stepBoard   = 7 // of queens: some tens of microseconds
-	sliceSteps  = 20
+	sliceSteps  = 200
 	tickEvery   = 10 * time.Millisecond
 	mostOfSteps = 1 << 18
 )
 
-// work_begin begins to work: slices of some steps, with a short pause between them, as a program does that indexes what it reads; if
+// work_begin begins to work: slices of a millisecond or two, with a short pause between them, as a program does that indexes what it reads; if
 // wanted. And a ticker, each 10 ms.
 //
 //go:wasmexport work_begin
