@@ -20,7 +20,7 @@ const (
 	stepBoard   = 7 // of queens: some tens of microseconds
 	sliceSteps  = 200
 	tickEvery   = 10 * time.Millisecond
-	mostOfSteps = 1 << 18
+	mostOfSteps = 1 << 20
 )
 
 // work_begin begins to work: slices of a millisecond or two, with a short pause between them, as a program does that indexes what it reads; if
