@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from gothreads.compare import options as comparing
 from gothreads.errors import MisuseError
 from gothreads.host.wasi import Mount
 from gothreads.opening import CALLERS, RUN_MODELS
@@ -131,6 +132,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub.add_argument("--save-every", type=_seconds, metavar="S",
                      help="with --restart: ask the module's handler `save` for its state so often; `load` of a fresh instance is given it")
     stress_options.add_options(add("stress", stress_options.HELP, stress_options.EXAMPLES), _seconds, _count)
+    comparing.add_options(add("compare", comparing.HELP, comparing.EXAMPLES))
     return parser
 
 

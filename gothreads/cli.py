@@ -6,6 +6,7 @@
     call     one export, or one handler
     inspect  what a module is
     serve    a module over HTTP
+    compare  the designs, side by side
     stress   scenarios that try to break it
 """
 
@@ -32,6 +33,7 @@ from gothreads.arguments import Command, build_parser, parse_environment, parse_
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
+from gothreads.compare.options import compare
 from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, NotCallable, unknown
 from gothreads.files import write_atomically
 from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, exec_options, load_linked, machine_environment, machine_mounts, test
@@ -161,7 +163,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         kinds = {_run: "the module", _call: "the module", _serve: "the module", _build: "go build"}
         hint = f"; what is for {kinds[arguments.command]} goes after --" if arguments.command in kinds else ""
         arguments.parser.error(f"unrecognized argument: {wrong}{hint}")
-    if rest and arguments.command in (_inspect, stress):
+    if rest and arguments.command in (_inspect, compare, stress):
         arguments.parser.error(f"unrecognized argument: {rest[0]}")
     arguments.rest = rest
     if takes_args:
@@ -438,4 +440,5 @@ def _package_name(package: str) -> str:
     return path.resolve().name if os.path.isdir(path) else package.rstrip("/").rsplit("/", 1)[-1]
 
 
-_COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "serve": _serve, "stress": stress}
+_COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "serve": _serve,
+                                 "compare": compare, "stress": stress}

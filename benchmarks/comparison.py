@@ -1,0 +1,47 @@
+"""Runs `gothreads compare`, and puts its table and its findings into docs/comparison.md; the plots and the whole report go beside it.
+
+    python -m benchmarks.comparison                      the full run, about a quarter of an hour: leave the machine alone meanwhile
+    python -m benchmarks.comparison --from report.json   no run: what an earlier one has measured, shown as this gothreads shows it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from gothreads.cli import main as gothreads
+from gothreads.compare.findings import findings
+from gothreads.compare.report import Report
+from gothreads.compare.writing import write
+from gothreads.files import write_atomically
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "comparison.md"
+_BETWEEN = re.compile(r"(?<=<!-- what was measured: begin -->\n).*?(?=<!-- what was measured: end -->)", re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, metavar="N", help="rounds through all designs")
+    parser.add_argument("--from", dest="earlier", type=Path, metavar="FILE", help="a report.json")
+    parser.add_argument("--document", type=Path, default=DOCUMENT, metavar="FILE", help="(default: docs/comparison.md)")
+    arguments = parser.parse_args()
+    folder = arguments.document.with_suffix("")
+    if arguments.earlier is not None:
+        report = Report.from_json(json.loads(arguments.earlier.read_text()))
+        folder.mkdir(exist_ok=True)
+        write(report, findings(report), folder)
+    elif code := gothreads(["compare", "--out", str(folder), *([] if arguments.repeat is None else ["--repeat", str(arguments.repeat)])]):
+        return code
+    text, table = arguments.document.read_text(), (folder / "table.md").read_text()
+    if _BETWEEN.search(text) is None:
+        print(f"{arguments.document} has no place for the table: <!-- what was measured: begin -->", file=sys.stderr)
+        return 1
+    write_atomically(arguments.document, _BETWEEN.sub(lambda _match: table, text).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What a report says of the machine, and of what else it did meanwhile."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from gothreads.version import __version__
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`memory` in bytes; `load`: the load average of the minute before; `others`: which part of all processors others used meanwhile, if it is known."""
+
+    processor: str
+    processors: int
+    memory: int
+    system: str
+    python: str
+    go: str
+    wasmtime: str
+    gothreads: str
+    load: float
+    others: float | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether other work was in the way."""
+        return self.others is not None and self.others > 0.1
+
+    @property
+    def words(self) -> str:
+        meanwhile = "" if self.others is None else f"; other processes used {self.others:.0%} of the processors meanwhile"
+        return (f"{self.processor}, {self.processors} processors, {self.memory / 1e9:.1f} GB of memory, {self.system}; Python {self.python}, {self.go}, "
+                f"wasmtime {self.wasmtime}, gothreads {self.gothreads}; load {self.load:.1f} before{meanwhile}")
+
+
+def look(processors: int, go: str) -> Machine:
+    return Machine(_processor(), processors, psutil.virtual_memory().total, f"{platform.system()} {platform.release().split('-')[0]} on {platform.machine()}",
+                   platform.python_version(), go, version("wasmtime"), __version__, os.getloadavg()[0])
+
+
+class Meanwhile:
+    """What others make of the processors from now on. All processes that this one has begun must have ended when it is asked."""
+
+    def __init__(self) -> None:
+        self._begin, self._busy, self._own = time.monotonic(), _busy(), _own()
+
+    def others(self) -> float:
+        """Their part of all processors."""
+        whole = (time.monotonic() - self._begin) * (os.cpu_count() or 1)
+        return min(1.0, max(0.0, (_busy() - self._busy) - (_own() - self._own)) / whole)
+
+
+def _busy() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))
+
+
+def _own() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(errors="replace"))
+        if match:
+            return match[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,85 @@
+"""Building the program of the workloads: with threads, stock, and natively where there is a C compiler."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gothreads.build.builder import Progress, Request, build
+from gothreads.build.toolchain import Toolchain
+from gothreads.errors import BuildError, CompileError
+from gothreads.files import cache_folder, locked, write_atomically
+
+#: The Go program, as it comes with gothreads.
+SOURCE = Path(__file__).parent / "workloads"
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where each build of the program is. `native` is None when there is none, and `no_native` says why; `exports`: how many arguments each takes."""
+
+    threaded: Path
+    single: Path
+    native: Path | None
+    no_native: str | None
+    exports: dict[str, int]
+    go: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"threaded": str(self.threaded), "single": str(self.single), "native": None if self.native is None else str(self.native),
+                "no_native": self.no_native, "exports": self.exports, "go": self.go}
+
+    @classmethod
+    def from_json(cls, about: dict[str, Any]) -> Programs:
+        native = about["native"]
+        return cls(Path(about["threaded"]), Path(about["single"]), None if native is None else Path(native), about["no_native"], about["exports"], about["go"])
+
+
+def build_programs(go: str | None = None, progress: Progress | None = None, source: Path = SOURCE, *, native: bool = True) -> Programs:
+    """All builds. BuildError, CompileError, ToolchainError; a native build that fails is only noted."""
+    threaded = build(Request(str(source), "threaded", go=go), progress)
+    single = build(Request(str(source), "single", go=go), progress)
+    exports = {signature.name: len(signature.params) for signature in threaded.metadata.exports}
+    library, why = None, None if native else "it was not asked for"
+    if native:
+        try:
+            library = build_native(threaded.toolchain, source)
+        except BuildError as error:
+            why = getattr(error, "message", str(error))
+    return Programs(threaded.path, single.path, library, why, exports, threaded.toolchain.version)
+
+
+def build_native(toolchain: Toolchain, source: Path = SOURCE) -> Path:
+    """The program as a C library, from the cache when it is there. BuildError without a C compiler; CompileError."""
+    environment = os.environ | {"CGO_ENABLED": "1", "GOTOOLCHAIN": "local", "GOFLAGS": ""}
+    for name in ("GOOS", "GOARCH", "GOROOT"):
+        environment.pop(name, None)
+    compiler = subprocess.run([str(toolchain.go), "env", "CC"], capture_output=True, text=True, env=environment).stdout.strip()
+    command = (shlex.split(compiler) or ["gcc"])[0]
+    if shutil.which(command) is None:
+        raise BuildError(f"there is no C compiler ({command}), which cgo needs")
+    identity = hashlib.sha256(f"{toolchain.version}\0{compiler}".encode())
+    for path in sorted((*source.glob("*.go"), source / "go.mod")):
+        identity.update(path.name.encode() + b"\0" + path.read_bytes())
+    folder = cache_folder() / "compare"
+    folder.mkdir(exist_ok=True)
+    library = folder / f"{identity.hexdigest()[:32]}.so"
+    with locked(folder / "lock"):
+        if not library.exists():
+            made = folder / "made.so"
+            done = subprocess.run([str(toolchain.go), "build", "-buildmode=c-shared", "-o", str(made), "."], cwd=source, env=environment,
+                                  capture_output=True, text=True)
+            if done.returncode:
+                raise CompileError("go build -buildmode=c-shared failed", done.stderr)
+            write_atomically(library, made.read_bytes())
+            made.unlink()
+            (folder / "made.h").unlink(missing_ok=True)
+    return library
+
+
