@@ -289,8 +289,8 @@ class Life:
     @staticmethod
     def _interrupt(app: gothreads.App) -> None:
         """Ctrl-C while this thread, the main one, is in a call that does not end."""
-        threading.Timer(0.01, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         try:
+            threading.Timer(0.01, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
             while True:
                 app.exports.spin()
         except KeyboardInterrupt:  # the app has ended by it, or the call came back by itself: all callers were busy

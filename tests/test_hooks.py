@@ -71,11 +71,21 @@ def test_start_comes_before_open_returns_and_stop_before_close_does(model: str) 
 
 
 def test_each_instance_of_a_pool_has_its_own() -> None:
-    app, said = run("pool", instances=3)
+    parked: list[Future[bytes]] = []
+
+    def park(_payload: bytes) -> Future[bytes]:
+        parked.append(Future())
+        return parked[-1]
+    app, said = run("pool", instances=3, handlers={"park": park})
     assert app.exports.count() == 1
     with pytest.raises(gothreads.GuestPanic, match="crashed"):
         app.exports.crash()
-    assert app.exports.count() == 1  # if it is the fresh one: its own count
+    assert app.exports.count() == 1  # of another
+    busy = [app.submit_request("call", "park") for _ in range(3)]
+    wait_until(lambda: len(parked) == 3)  # so that the third has been made anew
+    for future in parked:
+        future.set_result(b"")
+    assert [future.result(20) for future in busy] == [b""] * 3
     app.close()
     assert sorted(said.getvalue().decode().split()) == ["init"] * 4 + ["start"] * 4 + ["stop"] * 3
 

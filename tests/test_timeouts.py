@@ -113,6 +113,7 @@ def test_of_a_pool_only_the_instance_is_stopped(export: str) -> None:
         others = [app.submit_request("plain") for _ in range(2)]
         for n in range(3):
             wait_until(lambda n=n: (app.statistics().pool.replaced, app._in_use) == (n, 2))  # type: ignore[misc,union-attr]
+            assert app.exports.add(1, 2) == 3  # by a fresh instance
             stopped = app.submit(export, *([3_600_000] if export == "sleep" else []), timeout=3600, on_timeout="stop")
             wait_until(lambda: app._in_use == 3)
             assert stopped.cancel()
