@@ -126,7 +126,7 @@ class Background(Workload):
         free = _between(begin, end[1], calls)
         between = sum(1 for at in steps if _in(free, at))
         quiet, whole = sum(last - first for first, last in free), end[1] - begin
-        beside, without = (Latencies.of(int(1e9 * (done - due)) for due, _, done in those) for those in (calls, alone[:-1]))
+        beside, without = (Latencies.of(int(1e9 * (done - due)) for due, _, done in those) for those in (calls[1:], alone[1:-1]))
         values = {"between": between / quiet, "steps": len(steps) / whole, "beside": _seconds(beside, 50), "beside_90": _seconds(beside, 90),
                   "alone": _seconds(without, 50)}
         buckets = Counter(int((at - begin) / BUCKET) for at in steps)
