@@ -55,7 +55,7 @@ def test_what_it_was_made_of_is_left_as_it_was(threaded: Module) -> None:
 def test_a_race_that_hardly_shows_shows() -> None:
     def twice(path: Path) -> int:
         with gothreads.open(path, procs=2) as app:
-            return int(app.exports.twice(60_000))
+            return int(app.exports.twice(20_000))
     assert sum(twice(sharpened("racy", seed)) for seed in (1, 2)) > 2 * (twice(built("racy")) + twice(built("racy")))
 
 
