@@ -68,7 +68,11 @@ class Start(Fresh):
     def _timed(opened: Callable[[], Peer]) -> tuple[Peer, float]:
         begin = time.perf_counter()
         peer = opened()
-        check("add", peer.function("add")(2, 3), 5)
+        try:
+            check("add", peer.function("add")(2, 3), 5)
+        except BaseException:
+            peer.close()
+            raise
         return peer, time.perf_counter() - begin
 
 
