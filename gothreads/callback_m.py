@@ -163,7 +163,7 @@ class CallbackMCache:
 
     @contextlib.contextmanager
     def _ends_with_a_trap(self) -> Iterator[None]:
-        """A trap is the app's end before the next thread may attach."""
+        """A trap is the app's end before anybody else may come: into the next lock, or to the caller."""
         try:
             yield
         except ffi.Trapped as trapped:
@@ -193,11 +193,11 @@ class CallbackMCache:
         if self._ended():
             return False
         try:
-            caller.slot.close()
+            with self._ends_with_a_trap():
+                caller.slot.close()
             with self._attaching, self._ends_with_a_trap():
                 caller.detach()
-        except ffi.Trapped as trapped:
-            self._trapped(trapped)
+        except ffi.Trapped:
             return False
         self._instances.close(caller.instance)
         with self._condition:

@@ -27,7 +27,7 @@ from gothreads.state import Limits
 from gothreads.version import __version__
 from gothreads.wasm.metadata import MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import parse
-from gothreads.wasm.sharpen import check_seed
+from gothreads.wasm.sharpen import check_model, check_seed
 
 TEST_HELP = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH] [PACKAGES] [GO TEST FLAGS]
 
@@ -94,8 +94,8 @@ def options(argv: Sequence[str]) -> TestOptions:
     if ours["--model"] not in MODELS:
         raise MisuseError(f"there is no model {ours['--model']!r}; there are: {', '.join(MODELS)}")
     seed = _seed(ours["--sharpen"])
-    if seed is not None and ours["--model"] != "threaded":
-        raise MisuseError("races can be sharpened in the model threaded only: where there is one thread there are none")
+    if seed is not None:
+        check_model(str(ours["--model"]))
     return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), seed)
 
 

@@ -8,6 +8,7 @@ import gc
 import hashlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,6 +27,10 @@ from gothreads.build.builder import Request, build
 from gothreads.files import cache_folder, locked, write_atomically
 from gothreads.host import interrupt
 from tests.faults import Fault, Measured, markdown
+
+# A shell's background jobs ignore Ctrl-C, and so would all processes that tests begin, and send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MODULES = Path(__file__).parent / "modules"
 NATIVE = Path(__file__).parent / "modules_native"

@@ -30,7 +30,7 @@ from gothreads.wasm.binary import Module
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.rewrite import HOST, rewrite
-from gothreads.wasm.sharpen import check_seed, sharpen
+from gothreads.wasm.sharpen import check_model, check_seed, sharpen
 
 #: Imports the guest package into every program, so that bytes and strings can be handed over.
 _GUEST_FILE = "zz_gothreads_guest.go"
@@ -61,8 +61,7 @@ class Request:
             raise MisuseError(f"there is no build mode {self.buildmode!r}; there are: {', '.join(BUILD_MODES)}")
         if self.sharpen is not None:
             check_seed(self.sharpen)
-            if self.model != "threaded":
-                raise MisuseError("races can be sharpened in the model threaded only: where there is one thread there are none")
+            check_model(self.model)
         for flag in self.flags:
             if re.match(r"--?(o|overlay|buildmode)\b", flag):
                 raise MisuseError(f"gothreads sets {flag.split('=')[0]} itself; use its own options")

@@ -28,6 +28,12 @@ MOST_SEED = 1 << 32
 _PARK_AND_WAKE = ("runtime.futexWait", "runtime.futexWake")
 
 
+def check_model(model: str) -> None:
+    """MisuseError when its modules have no races."""
+    if model != "threaded":
+        raise MisuseError("races can be sharpened in the model threaded only: where there is one thread there are none")
+
+
 def check_seed(seed: int) -> int:
     """MisuseError when it cannot be one."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < MOST_SEED:
