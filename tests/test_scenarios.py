@@ -21,9 +21,11 @@ from gothreads.signature import Parameter, Signature
 from gothreads.stress import program
 from gothreads.stress.catalogue import SCENARIOS
 from gothreads.stress.context import Context, Plan
-from gothreads.stress.live import Nothing
+from gothreads.stress.live import Changing, Nothing
+from gothreads.stress.measure import Sample
 from gothreads.stress.own import arguments
 from gothreads.stress.runner import Verdict, run
+from gothreads.terminal import Terminal
 from tests.conftest import MODULES
 
 PLAN = Plan(seed=7, seconds=0.8, threads=6)
@@ -190,14 +192,34 @@ def test_ctrl_c_ends_it_promptly_with_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_on_a_terminal_a_table_changes() -> None:
-    class Screen(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\x1b\[[?\d]*[A-Za-z]", "", self.getvalue())
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_terminal_may_be_narrow(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = Screen()
+    changing = Changing(Terminal(stderr=screen))
+    changing.show("rwmutex", Sample(599.5, 123_456_789, 12_345_678_901, 1_234_567.8, 1_000, 1_000, 1_000_000, 2_000_000_000, 20_000_000_000, 1_599.0),
+                  Plan(1, 600))
+    for figure in ("time 600 of 600 s", "calls 123,456,789", "calls/s 1,234,568", "checked 12,345,678,901", "Ms 1,000", "callers 1,000",
+                   "goroutines 1,000,000", "heap 2,000 MB", "RSS 20,000 MB", "CPU 1599 %"):
+        assert figure in screen.words
+    changing.clear()
+    assert all(len(line) <= columns for line in screen.words.splitlines())
+
+
+def test_on_a_terminal_the_figures_change() -> None:
     out, err = io.StringIO(), Screen()
     assert main(["stress", "rwmutex", "--seconds", "1.5"], out, err) == 0
-    for word in ("calls/s", "Ms", "callers", "goroutines", "heap", "RSS", "CPU"):
-        assert word in err.getvalue()
+    for figure in (r"time \d of 1\.5 s", r"calls/s [\d,]+", r"Ms \d+", r"callers \d+", r"goroutines \d+", r"heap \d+ MB", r"RSS [\d,]+ MB", r"CPU \d+ %"):
+        assert re.search(figure, err.words)
     assert re.fullmatch(r"rwmutex +passed .*\n1 scenario passed in \d+ s: [\d,]+ calls, [\d,]+ operations checked \(seed \d+\)\n", out.getvalue())
 
 

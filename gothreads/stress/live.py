@@ -1,12 +1,13 @@
-"""How a run is shown while it goes on: a table that changes, on a terminal; a line every few seconds, elsewhere; or nothing."""
+"""How a run is shown while it goes on: figures that change, on a terminal; a line every few seconds, elsewhere; or nothing."""
 
 from __future__ import annotations
 
 import time
 
-from rich.console import Console
+from rich.columns import Columns
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from gothreads.stress.context import Plan
 from gothreads.stress.measure import Sample
@@ -59,15 +60,13 @@ class Changing:
         self._shown = False
 
     def show(self, name: str, sample: Sample, plan: Plan) -> None:
-        table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-        words = figures(sample, plan)
-        for what in words:
-            table.add_column(what, justify="right")
-        table.add_row(*words.values())
+        # As many beside one another as there is room for: a row of ten columns does not fit a narrow terminal.
+        cells = [Text.assemble((what, "dim"), " ", value, no_wrap=True) for what, value in figures(sample, plan).items()]
+        shown = Group(Text(name, style="bold"), Columns(cells, padding=(0, 3)))
         if not self._shown:
             self._shown = True
             self._live.start()
-        self._live.update(table, refresh=True)
+        self._live.update(shown, refresh=True)
 
     def clear(self) -> None:
         if self._shown:
