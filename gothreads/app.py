@@ -76,7 +76,7 @@ class App(Travels, Life):
             raise
         self.loaded = loaded.without_code()
         #: The functions that the module exports: `app.exports.add(2, 3)`.
-        self.exports = Exports({e.name: Function(e, self._call_export) for e in loaded.exports})
+        self.exports = Exports({e.name: self._quick(Function(e, self._call_export), e) for e in loaded.exports})
 
     # What a model is.
 
@@ -87,6 +87,14 @@ class App(Travels, Life):
     @abstractmethod
     def _within(self, work: Callable[[Guest], T]) -> T:
         """Do something in the module on this thread, with an instance that is this thread's meanwhile. Raises ffi.Trapped."""
+
+    def _request_quickly(self, handler: str, payload: Payload) -> bytes | None:
+        """Make a request in C, where the model has that and all is as usual; else None."""
+        return None
+
+    def _quick(self, function: Function, export: Export) -> Function:
+        """The same function, with calls of C's where the model has them."""
+        return function
 
     @property
     @abstractmethod
@@ -185,6 +193,12 @@ class App(Travels, Life):
         CallTimeout after `timeout` seconds.
         on_timeout: as for submit; or "cancel": the context of a handler that has one (guest.HandleContext) is cancelled, any other goes on.
         """
+        if timeout is None and on_timeout == "cancel":
+            try:
+                if (answer := self._request_quickly(handler, payload)) is not None:
+                    return answer
+            except GothreadsError as error:
+                raise self._first(error) from error.__cause__
         self._check_go("handlers")
         handler, data = _handler_name(handler), bytes_of(payload)
         if timeout is None:
@@ -201,10 +215,10 @@ class App(Travels, Life):
         """Like request, without blocking the event loop. Being cancelled is like a timeout."""
         return await asyncio.wrap_future(self.submit_request(handler, payload, timeout=timeout, on_timeout=on_timeout))
 
-    def _call(self, export: Export, converted: list[tuple[str, Any]], ticket: Ticket | None = None) -> Any:
+    def _call(self, export: Export, converted: list[Any], ticket: Ticket | None = None) -> Any:
         """Call an export on this thread. Raises ffi.Trapped; GivenUp when its caller has given it up."""
         def call(guest: Guest) -> Any:
-            return export.call(guest.function(export.name, export.count), converted, guest.slot)
+            return export.call(guest.function(export.name, export.params, export.result), converted, guest.slot)
         return self._within(call if ticket is None else lambda guest: ticket.use(guest, call))
 
     def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
@@ -217,7 +231,7 @@ class App(Travels, Life):
         """The names of the handlers. Raises ffi.Trapped."""
         return self._within(lambda guest: guest.slot.handlers())
 
-    def _waited_call(self, export: Export, converted: list[tuple[str, Any]], timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> Waited:
+    def _waited_call(self, export: Export, converted: list[Any], timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> Waited:
         return self._waited(f"the call of {export.name}", lambda ticket: self._call(export, converted, ticket), timeout, on_timeout, here=here)
 
     def _waited_request(self, handler: str, payload: bytes, timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> Waited:
@@ -376,7 +390,7 @@ class App(Travels, Life):
             return []
         return list(await asyncio.wrap_future(self._submit(self._handlers)))
 
-    def _call_export(self, export: Export, converted: list[tuple[str, Any]], timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Any:
+    def _call_export(self, export: Export, converted: list[Any], timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Any:
         if timeout is None and on_timeout == "continue":
             return self._here_or_on_a_worker(lambda: self._call(export, converted))
         return self._result(self._waited_call(export, converted, timeout, on_timeout, here=True))
@@ -455,13 +469,16 @@ class App(Travels, Life):
             self._trapped(trapped)
             error = self._error()
             raise error from error.__cause__
-        except GothreadsError:
-            if self._cause is None:
+        except GothreadsError as failed:
+            if (first := self._first(failed)) is failed:
                 raise
-            error = self._error()
-            raise error from error.__cause__
+            raise first from first.__cause__
         finally:
             stack.inside.depth -= 1
+
+    def _first(self, error: GothreadsError) -> GothreadsError:
+        """What a call raises: its own error, or the app's end."""
+        return error if self._cause is None else self._error()
 
     def _wait_until_running(self) -> None:
         self._ready.wait()

@@ -30,14 +30,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, NoReturn, TypeVar
 
 from gothreads.errors import CallersBusy
 from gothreads.host import ffi
+from gothreads.host.callers import Caller, Rest
 from gothreads.host.instance import Instance, Instances
+from gothreads.host.interrupt import Postponed
+from gothreads.host.stack import CALLER_MARGIN
 from gothreads.line import Line
 from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Cancel, Slot
@@ -49,34 +51,28 @@ T = TypeVar("T")
 IDLE_SECONDS = 30.0
 
 
-class CallbackM:
+class CallbackM(Caller):
     """One caller: an instance with an M and a G. Used by one thread at a time."""
 
     def __init__(self, instance: Instance, memory: SharedMemory, cancel: Cancel | None) -> None:
+        super().__init__()
         self.instance, self._memory = instance, memory
-        self._functions: dict[str, ffi.Function] = {}
         self.slot = Slot(self.function, memory, cancel)
-        self.calls = 0
         self.goroutine = 0  # where its g is
-        #: When it was taken, or put back, in seconds of the monotonic clock.
-        self.since = 0.0
 
     def attach(self) -> None:
         """Take an extra M (needm) and come to rest. One thread in the app at a time."""
-        attach = self.instance.function("gt_attach", 1)
-        attach.values[0].i32 = layout.BOOTSTRAP_STACK
-        attach()
-        self.goroutine = attach.values[0].i32
+        self.goroutine = self.instance.function("gt_attach", "I", "I")(layout.BOOTSTRAP_STACK)
 
     def detach(self) -> None:
         """Give the M back (dropm), after `slot.close`. The instance is of no more use. One thread in the app at a time."""
-        self.instance.function("gt_detach", 0)()
+        self.instance.function("gt_detach")()
 
-    def function(self, name: str, count: int) -> ffi.Function:
+    def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
         """An export, looked up once."""
-        found = self._functions.get(name)
+        found = self.functions.get(name)
         if found is None:
-            found = self._functions[name] = self.instance.function(name, count)
+            found = self.functions[name] = self.instance.function(name, params, result)
         return found
 
 
@@ -97,18 +93,21 @@ class CallbackMStatistics:
 class CallbackMCache:
     """At most `limit` callers; with those of nested calls `most`. `timeout` is how long to wait for one, in seconds; None: for ever.
 
-    `trapped` makes a trap the app's end, if it has none yet. All caches of one app share `attaching`. `cancel` is for the callers' slots.
+    `trapped` makes a trap the app's end, if it has none yet. All caches of one app share `attaching`. `cancel` is for the callers' slots;
+    `postponed` is around calls of C's on the main thread, `stack` what they must have, in bytes, `error` how the app has ended, for them.
     """
 
     def __init__(self, instances: Instances, memory: SharedMemory, limit: int, timeout: float | None, ended: Callable[[], bool],
-                 trapped: Callable[[ffi.Trapped], None], attaching: threading.Lock, most: int = 0, cancel: Cancel | None = None) -> None:
+                 trapped: Callable[[ffi.Trapped], None], attaching: threading.Lock, most: int = 0, cancel: Cancel | None = None,
+                 postponed: Postponed | None = None, stack: int = 0,
+                 error: Callable[[], BaseException] | None = None) -> None:
         self._instances, self._memory, self._limit, self._timeout, self._ended, self._trapped = instances, memory, limit, timeout, ended, trapped
-        self._most, self._cancel = max(limit, most), cancel
-        self._idle: deque[CallbackM] = deque()
+        self._most, self._cancel, self._error = max(limit, most), cancel, error
+        self._idle = Rest(self, postponed, stack + CALLER_MARGIN, IDLE_SECONDS, *memory.pointers)
         self._attaching = attaching
         self._condition = threading.Condition()
         # Guarded by _condition.
-        self._line = Line(self._condition, lambda: bool(self._idle) or self._total < limit)
+        self._line = Line(self._condition, lambda: bool(self._idle) or self._total < limit, self._idle)
         self._total = self._attached = self._detached = self._old_calls = 0
         self._members: set[CallbackM] = set()
 
@@ -128,14 +127,14 @@ class CallbackMCache:
 
         nested: for a call from inside another. It does not wait: those that it would wait for may be waiting for it.
         """
-        if (nested or not self._line.passed) and (caller := self._take_idle()) is not None:
+        if (nested or not self._idle.passed) and (caller := self._take_idle()) is not None:
             return caller
         return self._make_or_wait(nested)
 
     def _take_idle(self) -> CallbackM | None:
         """Take a caller if one is idle. ffi.Trapped when the app has ended."""
         try:
-            caller = self._idle.pop()
+            caller: CallbackM = self._idle.pop()
         except IndexError:
             return None
         # Looked at after it was taken: not ended now means that it counts as in use before anybody looks whether all have left.
@@ -149,13 +148,21 @@ class CallbackMCache:
         """Put a caller back. It must be at rest, or the app ended."""
         caller.calls += 1
         caller.since = now = time.monotonic()
-        if self._total > self._limit and self._give_up(caller):
+        if self._idle.over and self._give_up(caller):
             return
         self._idle.append(caller)
-        if self._line.waiting:
+        if self._idle.waiting:
             self._wake()
         elif self._has_idle_since(now - IDLE_SECONDS):
             self.trim(IDLE_SECONDS)
+
+    def trapped(self, caller: CallbackM, error: int, trap: int) -> NoReturn:
+        """A call of C's did not return, but with these two of wasmtime's. Raises what it has come to."""
+        self._trapped(ffi.trapped(error, trap))
+        self.release(caller)
+        assert self._error is not None
+        cause = self._error()
+        raise cause from cause.__cause__
 
     def _wake(self) -> None:
         with self._condition:
@@ -201,7 +208,7 @@ class CallbackMCache:
             return False
         self._instances.close(caller.instance)
         with self._condition:
-            self._total -= 1
+            self._count(-1)
             self._detached += 1
             self._old_calls += caller.calls
             self._members.discard(caller)
@@ -210,9 +217,15 @@ class CallbackMCache:
 
     def _has_idle_since(self, moment: float) -> bool:
         try:
-            return self._idle[0].since < moment
+            oldest: CallbackM = self._idle[0]
         except IndexError:  # another thread took the last one
             return False
+        return oldest.since < moment
+
+    @property
+    def rest(self) -> Rest:
+        """The callers at rest, for calls of C's."""
+        return self._idle
 
     @property
     def in_use(self) -> int:
@@ -235,7 +248,7 @@ class CallbackMCache:
         with self._condition:
             idle = len(self._idle)
             calls = self._old_calls + sum(caller.calls for caller in self._members)
-            return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._line.waiting, calls, self._attached, self._detached)
+            return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._idle.waiting, calls, self._attached, self._detached)
 
     def _make_or_wait(self, nested: bool) -> CallbackM:
         def take(may: bool) -> CallbackM | Literal["new"] | None:
@@ -244,7 +257,7 @@ class CallbackMCache:
             if (may or nested) and (caller := self._take_idle()) is not None:
                 return caller
             if self._total < (self._most if nested else self._limit):
-                self._total += 1
+                self._count(1)
                 return "new"
             if nested:
                 raise CallersBusy(f"calls are nested too deep: {self._total:,} callers are in use, and there can be no more. "
@@ -261,9 +274,13 @@ class CallbackMCache:
             return self._attach()
         except BaseException:
             with self._condition:
-                self._total -= 1
+                self._count(-1)
                 self._condition.notify()
             raise
+
+    def _count(self, more: int) -> None:
+        self._total += more
+        self._idle.over = self._total > self._limit
 
     def _attach(self) -> CallbackM:
         with self._attaching, self._ends_with_a_trap():

@@ -25,9 +25,13 @@ FIELDS: Mapping[str, tuple[str, str]] = {
     "float32": ("f32", "f32"), "float64": ("f64", "f64"), "uintptr": ("i32", "i32"), "unsafe.Pointer": ("i32", "i32"),
     "pointer": ("i32", "i32"), "string": ("i32", "i32 i32"),
 }
+#: Go type -> how it is given to a module's function, and taken from it: the letters of host/ffi.py.
+LETTERS: Mapping[str, str] = {
+    "bool": "?", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d", "uintptr": "I", "unsafe.Pointer": "I",
+    "pointer": "I", "string": "II",
+}
 _RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1),
            "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
-_BITS = {"i32": 32, "i64": 64}
 PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
 _FLOAT32_MAX = 3.4028234663852886e38
 _FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: what rounds to infinity
@@ -43,8 +47,7 @@ def _number(go_type: str, value: Any) -> int:
         raise TypeError(f"got {cut(value)}") from None
     if not low <= number <= high:
         raise ValueError(f"{cut(number)} is outside {low} … {high}")
-    bits = _BITS[FIELDS[go_type][0]]
-    return number - (1 << bits) if number >> (bits - 1) > 0 else number
+    return number
 
 
 def _bool(value: Any) -> int:
@@ -75,7 +78,7 @@ def _string(value: Any) -> bytes:
 
 
 def converter(go_type: str) -> Callable[[Any], Any]:
-    """From a Python value to the raw one of FIELDS (bytes for a string). It raises TypeError, ValueError or OverflowError."""
+    """From a Python value to the raw one (bytes for a string). It raises TypeError, ValueError or OverflowError."""
     match go_type:
         case "bool":
             return _bool
@@ -89,20 +92,6 @@ def converter(go_type: str) -> Callable[[Any], Any]:
             return lambda value: _number(go_type, value)
 
 
-def _result_reader(go_type: str | None) -> Callable[[Any], Any] | None:
-    match go_type:
-        case None:
-            return None
-        case "bool":
-            return lambda value: value.i32 != 0
-        case "uint32" | "uintptr" | "unsafe.Pointer" | "pointer":
-            return lambda value: value.i32 & 0xFFFFFFFF
-        case "uint64":
-            return lambda value: value.i64 & 0xFFFFFFFFFFFFFFFF
-        case _:
-            return operator.attrgetter(FIELDS[go_type][0])
-
-
 class Export:
     """One exported function's signature, made ready for calls."""
 
@@ -113,22 +102,22 @@ class Export:
         self.signature = signature
         self.name = signature.name
         self.shown = shown(signature.name)
-        self._converters = [(parameter, FIELDS[parameter.type][0], converter(parameter.type)) for parameter in signature.params]
+        self._converters = [(parameter, converter(parameter.type)) for parameter in signature.params]
         self.has_strings = any(parameter.type == "string" for parameter in signature.params)
-        self.count = max(sum(2 if p.type == "string" else 1 for p in signature.params), 0 if signature.result is None else 1)
-        self._read = _result_reader(signature.result)
+        #: The function's types: see ffi.function.
+        self.params = "".join(LETTERS[parameter.type] for parameter in signature.params)
+        self.result = "" if signature.result is None else LETTERS[signature.result]
 
-    def convert(self, args: tuple[Any, ...]) -> list[tuple[str, Any]]:
-        """(field of the value union, raw value) for each argument; ("string", bytes) for strings. ArgumentError."""
+    def convert(self, args: tuple[Any, ...]) -> list[Any]:
+        """The raw value of each argument; bytes for strings. ArgumentError."""
         if len(args) != len(self._converters):
             raise ArgumentError(self._takes(len(args)))
         converted = []
-        for (parameter, field, convert), value in zip(self._converters, args, strict=True):
+        for (parameter, convert), value in zip(self._converters, args, strict=True):
             try:
-                raw = convert(value)
+                converted.append(convert(value))
             except (TypeError, ValueError, OverflowError) as error:
                 raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {self._describe(parameter.type)}: {error}") from None
-            converted.append(("string" if isinstance(raw, bytes) else field, raw))
         return converted
 
     def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
@@ -156,29 +145,19 @@ class Export:
         """The same export, answering with the bytes that its result stands for. NotCallable when that is none."""
         raise NotCallable(f"{self.shown} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
 
-    def call(self, function: ffi.Function, converted: list[tuple[str, Any]], slot: Slot) -> Any:
-        """Put converted arguments into place (strings into the slot), call, and take the result. Raises ffi.Trapped."""
-        values = function.values
-        if self.has_strings:
-            address = slot.put(b"".join(raw for field, raw in converted if field == "string"))
-            place = 0
-            for field, raw in converted:
-                if field == "string":
-                    values[place].i32, values[place + 1].i32 = ffi.signed32(address), len(raw)
-                    address += len(raw)
-                    place += 2
-                else:
-                    setattr(values[place], field, raw)
-                    place += 1
-        else:
-            for place, (field, raw) in enumerate(converted):
-                setattr(values[place], field, raw)
-        function()
-        return self.result(values[0])
-
-    def result(self, value: Any) -> Any:
-        """The result from the first of the call's values."""
-        return None if self._read is None else self._read(value)
+    def call(self, function: ffi.Function, converted: list[Any], slot: Slot) -> Any:
+        """Put strings into the slot, call, and take the result. Raises ffi.Trapped."""
+        if not self.has_strings:
+            return function(*converted)
+        address = slot.put(b"".join(raw for raw in converted if isinstance(raw, bytes)))
+        values: list[Any] = []
+        for raw in converted:
+            if isinstance(raw, bytes):
+                values += [address, len(raw)]
+                address += len(raw)
+            else:
+                values.append(raw)
+        return function(*values)
 
     def python_signature(self) -> inspect.Signature:
         taken: set[str] = set()

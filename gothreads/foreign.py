@@ -62,18 +62,15 @@ class Allocator:
         return block
 
     def free(self, slot: Slot, block: Block) -> None:
-        free = slot.function("free", 2 if self.free_takes_length else 1)
-        free.values[0].i32 = ffi.signed32(block.address)
         if self.free_takes_length:
-            free.values[1].i32 = ffi.signed32(block.length)
-        free()
+            slot.function("free", "II", "")(block.address, block.length)
+        else:
+            slot.function("free", "I", "")(block.address)
 
     @staticmethod
     def _malloc(slot: Slot, length: int) -> int:
-        malloc = slot.function("malloc", 1)
-        malloc.values[0].i32 = ffi.signed32(length)
-        malloc()
-        return int(malloc.values[0].i32) & 0xFFFFFFFF
+        address: int = slot.function("malloc", "I", "I")(length)
+        return address
 
 
 class ForeignExport(Export):
@@ -86,7 +83,7 @@ class ForeignExport(Export):
         self._kind, self._allocator, self._packed = kind, allocator, packed
         self._types = [VALUE_TYPES[t] for t in kind.params]
 
-    def convert(self, args: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    def convert(self, args: tuple[Any, ...]) -> list[Any]:
         if not any(isinstance(value, _BYTES) for value in args):
             if len(args) != len(self._types):
                 raise self._wrong_count(len(args))
@@ -111,27 +108,24 @@ class ForeignExport(Export):
         if len(numbers) != len(self._types):
             raise self._wrong_count(len(args))
         converted = super().convert(tuple(numbers))
-        return [("string", texts[place]) if place in texts else pair for place, pair in enumerate(converted) if place - 1 not in texts]
+        return [texts.get(place, raw) for place, raw in enumerate(converted) if place - 1 not in texts]
 
     def _wrong_count(self, given: int) -> ArgumentError:
         hint = "; a str or bytes takes the place of two i32" if self._allocator is not None and ("i32", "i32") in pairwise(self._types) else ""
         return ArgumentError(f"{self._takes(given)}{hint}")
 
-    def call(self, function: ffi.Function, converted: list[tuple[str, Any]], slot: Slot) -> Any:
+    def call(self, function: ffi.Function, converted: list[Any], slot: Slot) -> Any:
         borrowed: list[Block] = []
         try:
-            values: list[tuple[str, Any]] = []
-            for field, raw in converted:
-                if field == "string":
+            values: list[Any] = []
+            for raw in converted:
+                if isinstance(raw, bytes):
                     assert self._allocator is not None
                     borrowed.append(self._allocator.allocate(slot, raw))
-                    values += [("i32", ffi.signed32(borrowed[-1].address)), ("i32", len(raw))]
+                    values += [borrowed[-1].address, len(raw)]
                 else:
-                    values.append((field, raw))
-            for place, (field, raw) in enumerate(values):  # after all is allocated: malloc may call Python, and that this export
-                setattr(function.values[place], field, raw)
-            function()
-            result = self.result(function.values[0])
+                    values.append(raw)
+            result = function(*values)
             return self._take(slot, result & (1 << 64) - 1, borrowed) if self._packed else result
         except ffi.Trapped:
             borrowed.clear()  # nothing can be called any more

@@ -119,18 +119,10 @@ class Inspector:
             raise
 
     def _counts(self, caller: CallbackM, *, exact: bool) -> Counts:
-        counts = caller.function("gothreads_counts", 2)
-        counts.values[0].i32, counts.values[1].i32 = layout.COUNTS, exact
-        counts()
+        caller.function("gothreads_counts", "Ii")(layout.COUNTS, exact)
         *go, blocked, busy = (self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(_WORDS))
         return Counts(GoStatistics(*go), blocked, busy)
 
     def _blocked(self, caller: CallbackM, calls: dict[CallbackM, float]) -> list[CallbackM]:
-        blocked = caller.function("gothreads_blocked", 1)
-        found = []
-        for other in calls:
-            blocked.values[0].i32 = ffi.signed32(other.goroutine & 0xFFFFFFFF)
-            blocked()
-            if blocked.values[0].i32:
-                found.append(other)
-        return found
+        blocked = caller.function("gothreads_blocked", "I", "?")
+        return [other for other in calls if blocked(other.goroutine)]

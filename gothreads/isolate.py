@@ -84,24 +84,24 @@ class Isolate:
             self.slot = Slot(self.function, self.memory, world.calls.cancel_request)
             self._owned = owned.pop_all()
 
-    def function(self, name: str, count: int) -> ffi.Function:
+    def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
         """An export, looked up once."""
         found = self._found.get(name)
         if found is None:
-            found = self._found[name] = ffi.function(self._store, self._instance, name, count)
+            found = self._found[name] = ffi.function(self._store, self._instance, name, params, result)
         return found
 
     def hook(self, name: str) -> None:
         """See App."""
         if (export := self._loaded.hook(name)) is not None:
-            export.call(self.function(export.name, export.count), [], self.slot)
+            export.call(self.function(export.name, export.params, export.result), [], self.slot)
         elif self._loaded.has_handlers and name in self.slot.handlers():
             self.slot.request(name, b"")
 
     def check_idle(self) -> None:
         """ModuleError when it cannot be run until it is idle."""
         try:
-            self.function("gothreads_idle", 0)
+            self.function("gothreads_idle")
         except ffi.Missing:
             message = f"{self._loaded.name}: the module cannot be run until it is idle: it has no gothreads/guest. Build it with: gothreads build"
             raise ModuleError(message) from None
@@ -109,7 +109,7 @@ class Isolate:
     def run_until_idle(self) -> None:
         """Run the module's goroutines until every one waits, if only for a timer."""
         self.check_idle()
-        self.function("gothreads_idle", 0)()
+        self.function("gothreads_idle")()
 
     def close(self) -> None:
         """Free it. No thread may be in it."""

@@ -122,6 +122,9 @@ class Life(ABC):
     def _start(self) -> None:
         """Start the module. `_initialized` is called when its packages are initialised."""
 
+    def _open_to_calls(self, is_open: bool) -> None:  # noqa: B027  (models without such calls have nothing to do)
+        """Whether calls may begin that look at nothing else. From anywhere."""
+
     @abstractmethod
     def _stop_running(self) -> None:
         """Make all threads leave the module's code; called once, from any thread; returns at once."""
@@ -249,6 +252,7 @@ class Life(ABC):
             first, self._close_wanted = not self._close_wanted, True
             running = self._state is State.RUNNING
             if first and running and drain:
+                self._open_to_calls(False)
                 self._state = State.DRAINING
         if first and running and drain:
             if inside or stack.nested.get():  # it is one of those that are waited for, or a handler that one of these waits for
@@ -304,6 +308,7 @@ class Life(ABC):
         with self._lock:
             if self._state is State.STARTING:
                 self._state = State.RUNNING
+                self._open_to_calls(True)
         self._ready.set()
 
     def _trapped(self, trapped: ffi.Trapped) -> None:
@@ -331,8 +336,10 @@ class Life(ABC):
         try:
             with self._lock:
                 if first := self._cause is None:
-                    # Before there is a cause: whoever sees one may sweep, and would free what is being stopped here.
+                    # Before there is a cause: whoever sees one may sweep, and would free what is being stopped here, or puts a caller back
+                    # that has trapped.
                     self._stopping = here
+                    self._open_to_calls(False)
                     self._cause = cause
                     self._state = State.ENDING
             if first and here:
@@ -427,6 +434,7 @@ class Life(ABC):
     def _forked(self) -> None:
         """In the child of a fork: the threads are not here."""
         self._lock = threading.RLock()
+        self._open_to_calls(False)
         self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
         self._state = State.CLOSED
         self._freed = True

@@ -14,17 +14,31 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
 
-class Line:
-    """`there`: whether something is, that who waits could take. All of it is guarded by `condition`; `passed` and `waiting` may be read without."""
+class Counting(Protocol):
+    """How many are in a line, and how many of them were woken before. Changed under its condition; may be read without."""
 
-    def __init__(self, condition: threading.Condition, there: Callable[[], bool]) -> None:
-        self._condition, self._there = condition, there
+    waiting: int
+    passed: int
+
+
+class Counts:
+    """See Counting."""
+
+    def __init__(self) -> None:
         self.waiting = self.passed = 0
+
+
+class Line:
+    """`there`: whether something is, that who waits could take. All of it is guarded by `condition`; what it counts may be read without."""
+
+    def __init__(self, condition: threading.Condition, there: Callable[[], bool], counts: Counting | None = None) -> None:
+        self._condition, self._there = condition, there
+        self.counts: Counting = Counts() if counts is None else counts
 
     def wait(self, take: Callable[[bool], T | None], timeout: float | None) -> T | None:
         """What `take` has taken; None after so many seconds. Holding the condition.
@@ -33,8 +47,9 @@ class Line:
         something there notifies one, when any are `waiting`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        may, woken = not self.passed, False
-        self.waiting += 1
+        counts = self.counts
+        may, woken = not counts.passed, False
+        counts.waiting += 1
         try:
             while (taken := take(may)) is None:
                 left = None if deadline is None else deadline - time.monotonic()
@@ -44,10 +59,10 @@ class Line:
                 may = True
                 if not woken:
                     woken = True
-                    self.passed += 1
+                    counts.passed += 1
             return taken
         finally:
-            self.waiting -= 1
-            self.passed -= woken
-            if self.waiting and self._there():
+            counts.waiting -= 1
+            counts.passed -= woken
+            if counts.waiting and self._there():
                 self._condition.notify()

@@ -86,7 +86,7 @@ class SingleApp(App):
             inside.starting = self
             try:
                 with self._turns:
-                    self._isolate.function(entry, 0)()
+                    self._isolate.function(entry)()
             except ffi.Trapped as trapped:
                 self._trapped(trapped)
             finally:
@@ -98,7 +98,7 @@ class SingleApp(App):
         inside.depth += 1
         try:
             with self._turns:
-                self._isolate.function("_start", 0)()
+                self._isolate.function("_start")()
             self._end(endings.of_exit(self.loaded.name, 0, ""))
         except ffi.Trapped as trapped:
             self._trapped(trapped)

@@ -59,9 +59,7 @@ class MRunner:
     def run(self, job: int) -> None:
         if self._instance is None:
             self._instance = self._instances.new()
-        start = self._instance.function("gt_thread_start", 1)
-        start.values[0].i32 = ffi.signed32(job)
-        start()
+        self._instance.function("gt_thread_start", "I")(job)
 
     def close(self) -> None:
         if self._instance is not None:

@@ -115,7 +115,7 @@ class PoolApp(App):
     def statistics(self) -> AppStatistics:
         with self._condition:
             free = list(self._free)
-            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._line.waiting, self._replaced)
+            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._line.counts.waiting, self._replaced)
             size = sum(member.isolate.memory.size for member in free if member is not None) if self._state is State.RUNNING else 0
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory * pool.limit,
                              self.compile_seconds, pool=pool)
@@ -147,7 +147,7 @@ class PoolApp(App):
             if self._cause is not None:
                 raise self._error()
             if self.loaded.entry is not None:
-                member.isolate.function(self.loaded.entry, 0)()
+                member.isolate.function(self.loaded.entry)()
             member.isolate.hook("start")
         except ffi.Trapped as trapped:
             error = member.ended(trapped) if self._cause is None else self._error()

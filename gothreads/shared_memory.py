@@ -193,6 +193,11 @@ class SharedMemory(BoundedMemory):
             return self._base + offset
         return super().address(offset, length)
 
+    @property
+    def pointers(self) -> tuple[int, int]:
+        """The host addresses of the memory, and of what wasmtime knows of it: for code in C, while an instance is in use."""
+        return self._base, ctypes.cast(self.handle.ptr(), ctypes.c_void_p).value or 0
+
     def grow(self, pages: int) -> int:
         """Grow by so many pages; returns the size before, in pages. Go manages its memory itself and does not use these."""
         self._check_open()
@@ -232,13 +237,12 @@ class _Notifier:
         compiled = wasmtime.Module(engine, module.encode())
         self._store = wasmtime.Store(engine)
         self._store.set_epoch_deadline(1 << 40)  # works on when the app's own code is stopped
-        self._notify = ffi.function(self._store, wasmtime.Instance(self._store, compiled, [memory]), "notify", 2)
+        self._notify = ffi.function(self._store, wasmtime.Instance(self._store, compiled, [memory]), "notify", "II", "I")
         compiled.close()
 
     def __call__(self, offset: int, count: int) -> int:
-        self._notify.values[0].i32, self._notify.values[1].i32 = ffi.signed32(offset), ffi.signed32(count)
-        self._notify()
-        return int(self._notify.values[0].i32)
+        woken: int = self._notify(offset, count)
+        return woken
 
     def close(self) -> None:
         self._store.close()

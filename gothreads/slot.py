@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gothreads.errors import ArgumentError, HandlerError, MemoryAccessError, ModuleError, unknown
 from gothreads.host import ffi
+from gothreads.host.callers import SlotBase
 
 #: Replies above this size are let go of at once, not at the slot's next use. Bytes.
 KEEP = 64 << 10
@@ -41,33 +42,29 @@ class Guest(Protocol):
 
     slot: Slot
 
-    def function(self, name: str, count: int) -> ffi.Function: ...
+    def function(self, name: str, params: str = "", result: str = "") -> ffi.Function: ...
 
 
 #: Tells the module that nobody waits for a request any more: the slot's address, and which of its requests.
 Cancel = Callable[[int, int], None]
 
 
-class Slot:
+class Slot(SlotBase):
     """One caller's slot, opened at its first use. Used by one thread at a time, but for `cancel`.
 
-    `function(name, count)` looks up an export of the caller's instance. All methods raise ffi.Trapped.
+    `function(name, params, result)` looks up an export of the caller's instance. All methods raise ffi.Trapped.
     """
 
-    def __init__(self, function: Callable[[str, int], ffi.Function], memory: Memory, cancel: Cancel | None = None) -> None:
+    def __init__(self, function: Callable[[str, str, str], ffi.Function], memory: Memory, cancel: Cancel | None = None) -> None:
+        super().__init__()
         self.function, self.memory, self._cancel = function, memory, cancel
-        self._slot: int | None = None
-        self.requests = 0  # begun since it was opened; Go counts them too
 
     def put(self, data: bytes) -> int:
         """Copy bytes to where Go can see them; returns the address. Good for one exported call, or one request."""
         if len(data) > LARGEST:
             raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
         slot = self.opened()  # first: it says when the module has no gothreads/guest
-        buffer = self.function("gothreads_buffer", 2)
-        buffer.values[0].i32, buffer.values[1].i32 = slot, len(data)
-        buffer()
-        address = buffer.values[0].i32 & 0xFFFFFFFF
+        address: int = self.function("gothreads_buffer", "II", "I")(slot, len(data))
         try:
             self.memory.write(address, data)
         except MemoryAccessError as error:
@@ -79,9 +76,11 @@ class Slot:
         name = handler.encode()
         self.put(name + payload)
         self.requests += 1
-        request = self.function("gothreads_request", 2)
-        request.values[0].i32, request.values[1].i32 = self.opened(), len(name)
-        request()
+        self.function("gothreads_request", "II", "")(self.opened(), len(name))
+        return self.answer(handler)
+
+    def answer(self, handler: str) -> bytes:
+        """What the request has come to that was just made."""
         status, reply = self._reply()
         match status:
             case Status.OK:
@@ -96,53 +95,44 @@ class Slot:
     def handlers(self) -> list[str]:
         """The names of the handlers that are registered now."""
         slot = self.opened()
-        handlers = self.function("gothreads_handlers", 1)
-        handlers.values[0].i32 = slot
-        handlers()
+        self.function("gothreads_handlers", "I", "")(slot)
         return _names(self._reply()[1])
 
     def stacks(self) -> str:
         """Go's traceback of all goroutines."""
         slot = self.opened()
-        stacks = self.function("gothreads_stacks", 1)
-        stacks.values[0].i32 = slot
-        stacks()
+        self.function("gothreads_stacks", "I", "")(slot)
         return self._reply()[1].decode(errors="replace")
 
     def release(self) -> None:
         """Let go of the blocks that the slot holds."""
-        release = self.function("gothreads_release", 1)
-        release.values[0].i32 = self.opened()
-        release()
+        self.function("gothreads_release", "I", "")(self.opened())
 
     def close(self) -> None:
         """Give the slot back."""
-        if self._slot is not None:
-            close = self.function("gothreads_slot_close", 1)
-            close.values[0].i32 = self._slot
-            close()
-            self._slot, self.requests = None, 0
+        if self.address:
+            self.function("gothreads_slot_close", "I", "")(self.address)
+            self.address, self.requests = 0, 0
 
     def cancel(self, request: int) -> None:
         """Nobody waits for that request any more. From any thread, while the request is under way."""
-        if self._cancel is not None and self._slot is not None:
-            self._cancel(self._slot & 0xFFFFFFFF, request)
+        if self._cancel is not None and self.address:
+            self._cancel(self.address, request)
 
     def opened(self) -> int:
-        """Its address in the module, signed."""
-        if self._slot is None:
+        """Its address in the module."""
+        if not self.address:
             try:
-                open_ = self.function("gothreads_slot_open", 1)
+                open_ = self.function("gothreads_slot_open", "", "I")
             except ffi.Missing:
                 raise ModuleError("the module has no gothreads/guest in it, which strings and requests need. Build it with: gothreads build") from None
-            open_()
-            self._slot = open_.values[0].i32
-        return self._slot
+            self.address = open_()
+        return self.address
 
     def _reply(self) -> tuple[int, bytes]:
         # Copy first, then believe: the module could change what is in its memory at any time.
         try:
-            status, address, length = _header.unpack(self.memory.read(self.opened() & 0xFFFFFFFF, _header.size))
+            status, address, length = _header.unpack(self.memory.read(self.opened(), _header.size))
             if length > LARGEST:
                 raise HandlerError(f"the module's answer has {length:,} bytes; at most {LARGEST:,}")
             reply = self.memory.read(address, length) if length else b""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import threading
 import time
@@ -12,15 +11,18 @@ from typing import TypeVar
 
 import wasmtime
 
-from gothreads.app import App
+from gothreads.app import App, Payload
 from gothreads.callback_m import CallbackMCache
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled, shown
+from gothreads.exports import Export, Function
 from gothreads.host import ffi
+from gothreads.host.callers import quick, requester
 from gothreads.host.engine import compile_threaded, new_engine
 from gothreads.host.instance import GoInstances, Notes
+from gothreads.host.interrupt import Postponed
 from gothreads.host.poller import Poller
 from gothreads.host.stack import inside, nested
-from gothreads.host.wasi import answer, define_with_errno, type_of
+from gothreads.host.wasi import define_with_errno, letters, type_of
 from gothreads.host.world import World
 from gothreads.inspector import Goroutine, Inspector
 from gothreads.mpool import MPool, MRunner
@@ -87,7 +89,9 @@ class ThreadedApp(App):
         self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
         attaching = threading.Lock()
         self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, self._trapped, attaching,
-                                     waits.MOST_NOTES - 1 - options.limits.threads, self._world.calls.cancel_request)
+                                     waits.MOST_NOTES - 1 - options.limits.threads, self._world.calls.cancel_request,
+                                     Postponed(lambda: self._end(AppClosed(f"{loaded.name}: the app was ended by Ctrl-C"))), options.limits.stack, self._error)
+        self._requester = requester(self._cache.rest)
         self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, self._trapped, attaching,
                                     self._cache.in_flight, self._submit_to)
 
@@ -112,6 +116,15 @@ class ThreadedApp(App):
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         return self._inspector.goroutines(timeout)
 
+    def _quick(self, function: Function, export: Export) -> Function:
+        return quick(function, self._cache.rest, export.name, export.params, export.result) if not export.has_strings else function
+
+    def _request_quickly(self, handler: str, payload: Payload) -> bytes | None:
+        return self._requester(handler, payload)
+
+    def _open_to_calls(self, is_open: bool) -> None:
+        self._cache.rest.open = is_open
+
     def _is_ending(self) -> bool:
         return self._cause is not None
 
@@ -133,16 +146,12 @@ class ThreadedApp(App):
         """What the overlay's Go imports from module `gothreads`."""
         kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == HOST}
 
-        def thread_spawn(values: int) -> None:
-            g0 = ctypes.c_uint32.from_address(values).value
-            answer(values, 0 if self._pool.spawn(g0) else -1)
-
         number = FuncType(b"", code.I32)
         own: dict[str, tuple[FuncType, ffi.HostFunction]] = {
-            "ncpu": (number, lambda values: answer(values, self.options.procs)),
-            "thread_spawn": (FuncType(code.I32, code.I32), thread_spawn),
-            "initialized": (code.VOID, lambda _values: self._initialized()),
-            "has_callers": (number, lambda values: answer(values, int(self.loaded.has_callers))),
+            "ncpu": (number, lambda: self.options.procs),
+            "thread_spawn": (FuncType(code.I32, code.I32), lambda g0: 0 if self._pool.spawn(g0) else -1),
+            "initialized": (code.VOID, self._initialized),
+            "has_callers": (number, lambda: self.loaded.has_callers),
         }
         polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
         for name, kind in kinds.items():
@@ -151,7 +160,7 @@ class ThreadedApp(App):
             if name in polling:
                 define_with_errno(functions, HOST, name, kind, polling[name])
             elif name in own and own[name][0] == kind:
-                functions.define(HOST, name, type_of(kind), own[name][1])
+                functions.define(HOST, name, type_of(kind), letters(kind.params, signed=False), letters(kind.results), own[name][1])
             else:
                 raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{shown(name)} {kind}, which this gothreads does not have. "
                                   "Rebuild it: gothreads build")
@@ -163,8 +172,8 @@ class ThreadedApp(App):
         def run() -> None:  # all of the module's code, on a thread that can be waited for: a file may do anything in any of it
             inside.starting = self
             first = self._instances.new()
-            first.function("gt_init_memory", 0)()
-            first.function(entry, 0)()
+            first.function("gt_init_memory")()
+            first.function(entry)()
             if self._state is State.STARTING:  # Go's would have said that it is initialised, or exited
                 raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
         self._pool.start(run)

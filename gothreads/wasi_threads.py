@@ -10,7 +10,6 @@ A trap, or proc_exit, in any thread ends all of it. So does the return of main (
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from gothreads.host import ffi
 from gothreads.host.engine import compile_threaded, new_engine
 from gothreads.host.instance import Instance, Instances, Notes, NotInstantiated
 from gothreads.host.stack import inside
-from gothreads.host.wasi import answer, type_of
+from gothreads.host.wasi import type_of
 from gothreads.inspector import Goroutine
 from gothreads.loading import THREAD_SPAWN, THREAD_START
 from gothreads.mpool import MPool
@@ -83,7 +82,7 @@ class WasiInstances(Instances):
 
     def _prepare(self, instance: Instance) -> None:
         if self._has_start:
-            instance.function(waits.START, 0)()
+            instance.function(waits.START)()
 
 
 class _Runner:
@@ -94,9 +93,7 @@ class _Runner:
 
     def run(self, job: Thread) -> None:
         instance = self._instances.new()
-        start = instance.function(THREAD_START, 2)
-        start.values[0].i32, start.values[1].i32 = job.number, job.argument
-        start()
+        instance.function(THREAD_START, "ii")(job.number, job.argument)
         self._instances.close(instance)
         self._numbers.give(job.number)
 
@@ -113,11 +110,11 @@ class _MainInstance:
         self._found: dict[str, ffi.Function] = {}
         self.slot = Slot(self.function, memory)
 
-    def function(self, name: str, count: int) -> ffi.Function:
+    def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
         """An export, looked up once."""
         found = self._found.get(name)
         if found is None:
-            found = self._found[name] = self.instance.function(name, count)
+            found = self._found[name] = self.instance.function(name, params, result)
         return found
 
     def close(self) -> None:
@@ -164,7 +161,7 @@ class WasiThreadsApp(App):
         self._host.define(functions, self._world.context)
         for imported in loaded.outline.imported_functions:
             if (imported.module, imported.name) == THREAD_SPAWN:
-                functions.define(*THREAD_SPAWN, type_of(loaded.outline.types[imported.type_index]), self._thread_spawn)
+                functions.define(*THREAD_SPAWN, type_of(loaded.outline.types[imported.type_index]), "i", "i", self._thread_spawn)
         try:
             pre = linker.instantiate_pre(compiled.module)
         except wasmtime.WasmtimeError as error:
@@ -210,13 +207,12 @@ class WasiThreadsApp(App):
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory,
                              self.compile_seconds, threads=self._pool.statistics())
 
-    def _thread_spawn(self, values: int) -> None:
-        thread = Thread(self._numbers.take(), ctypes.c_int32.from_address(values).value)
+    def _thread_spawn(self, argument: int) -> int:
+        thread = Thread(self._numbers.take(), argument)
         if not self._pool.spawn(thread):
             self._numbers.give(thread.number)
-            answer(values, -1)
-            return
-        answer(values, thread.number)
+            return -1
+        return thread.number
 
     def _start(self) -> None:
         if self.loaded.entry == "_start":
@@ -226,7 +222,7 @@ class WasiThreadsApp(App):
         self._initialized()
 
     def _run_main(self) -> None:
-        self._instances.new().function("_start", 0)()
+        self._instances.new().function("_start")()
         self._end(endings.of_exit(self.loaded.name, 0, ""))
 
     def _initialize(self) -> None:
@@ -236,7 +232,7 @@ class WasiThreadsApp(App):
             with self._turns:
                 self._main.instance = self._instances.new()
                 if self.loaded.entry is not None:
-                    self._main.function(self.loaded.entry, 0)()
+                    self._main.function(self.loaded.entry)()
         except NotInstantiated as error:
             raise self._no_instance(error) from None
         except ffi.Trapped as trapped:

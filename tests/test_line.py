@@ -36,7 +36,7 @@ class Few:
         with self.condition:
             self.free.append(thing)
             self.out -= 1
-            if self.line.waiting:
+            if self.line.counts.waiting:
                 self.condition.notify()
 
 
@@ -54,7 +54,7 @@ def test_all_that_is_taken_is_given_and_nobody_is_forgotten(count: int) -> None:
     assert min(int(str(n)) for n in together(*[use] * 12)) > 250
     assert few.most <= count
     assert sorted(few.free) == list(range(count))
-    assert (few.line.waiting, few.line.passed) == (0, 0)
+    assert (few.line.counts.waiting, few.line.counts.passed) == (0, 0)
 
 
 def test_nothing_there_is_none_after_the_timeout_and_what_take_raises_ends_the_waiting() -> None:
@@ -67,7 +67,7 @@ def test_nothing_there_is_none_after_the_timeout_and_what_take_raises_ends_the_w
         raise LookupError
     with few.condition, pytest.raises(LookupError):
         few.line.wait(fails, None)
-    assert (few.line.waiting, few.line.passed) == (0, 0)
+    assert (few.line.counts.waiting, few.line.counts.passed) == (0, 0)
 
 
 @pytest.mark.parametrize(("model", "options"), [("threaded", {"callers": 1}), ("pool", {"instances": 1}), ("single", {}), ("idle", {})])

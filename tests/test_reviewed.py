@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import pytest
 
 import gothreads
-from gothreads.callback_m import CallbackM
+from gothreads.callback_m import IDLE_SECONDS, CallbackM
 from gothreads.host import ffi
+from gothreads.host.callers import Rest
 from gothreads.life import Life
 from gothreads.succession import Instance
 from tests.conftest import built, opened, wait_until
@@ -206,11 +206,11 @@ def test_a_nested_call_that_finds_no_thread_is_not_waited_for_at_the_end(monkeyp
 
 # Callers.
 
-class Idle(deque[CallbackM]):
+class Idle(Rest):
     """Callers that are idle: one that was taken out to be looked at is put back when the test says so."""
 
-    def __init__(self, callers: Iterable[CallbackM]) -> None:
-        super().__init__(callers)
+    def __init__(self, cache: object) -> None:
+        super().__init__(cache, None, 0, IDLE_SECONDS, 0, 0)
         self.taken_out, self.go_on = threading.Event(), threading.Event()
 
     def appendleft(self, caller: CallbackM) -> None:
@@ -224,7 +224,10 @@ def test_a_caller_that_was_looked_at_goes_to_who_has_looked_for_one_meanwhile(no
         cache = app._cache  # type: ignore[attr-defined]
         for caller in [cache.acquire() for _ in range(2)]:
             cache.release(caller)
-        idle = cache._idle = Idle(cache._idle)
+        idle = Idle(cache)
+        for caller in cache._idle:
+            idle.append(caller)
+        cache._idle = cache._line.counts = idle
         trimming = threading.Thread(target=lambda: cache.trim(3600))
         trimming.start()
         try:
@@ -232,7 +235,7 @@ def test_a_caller_that_was_looked_at_goes_to_who_has_looked_for_one_meanwhile(no
             app.submit("hang")
             wait_until(lambda: not idle)
             call = app.submit("add", 3, 4)
-            wait_until(lambda: cache._line.waiting == 1)
+            wait_until(lambda: cache._line.counts.waiting == 1)
         finally:
             idle.go_on.set()
         assert call.result(5) == 7
@@ -251,7 +254,7 @@ def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: in
             return attach(caller)
         first.set()
         cache = app._cache  # type: ignore[attr-defined]
-        wait_until(lambda: cache._line.waiting + cache._total == 2)  # another waits for this one's place, or for its turn to attach
+        wait_until(lambda: cache._line.counts.waiting + cache._total == 2)  # another waits for this one's place, or for its turn to attach
         raise ffi.Trapped(ffi.Trap("attaching has trapped"))
 
     def slowly(life: Life, error: ffi.Trapped) -> None:

@@ -1,8 +1,8 @@
-"""wasmtime's unchecked calls in both directions, through ctypes.
+"""wasmtime's unchecked calls in both directions: in C (host/fast.py), or through ctypes.
 
 wasmtime-py's own calls look types up each time and keep the exception of a host function in a global of the process,
-so that it can surface in another thread (wasmtime-py#254). Here a call is one foreign call with a buffer that is made
-once, and what went wrong stays with the call. Everything else (engines, modules, linkers, stores) is wasmtime-py's.
+so that it can surface in another thread (wasmtime-py#254). Here a call is one foreign call with a buffer of our own, and what
+went wrong stays with the call. Everything else (engines, modules, linkers, stores) is wasmtime-py's.
 
 Thread rules: a `Function` belongs to a store, and a store to one thread at a time.
 """
@@ -10,8 +10,12 @@ Thread rules: a `Function` belongs to a store, and a store to one thread at a ti
 from __future__ import annotations
 
 import ctypes
+import faulthandler
+import operator
 import re
-from collections.abc import Callable
+import struct
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +23,9 @@ import wasmtime
 from wasmtime import _bindings, _ffi
 
 from gothreads.errors import Frame, InternalError, ModuleError, shown
+from gothreads.host import interrupt
+from gothreads.host.fast import compiled
+from gothreads.host.stack import try_frames
 
 Value = _bindings.wasmtime_val_raw
 _UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's word for an offset that it does not know
@@ -62,37 +69,53 @@ class Missing(ModuleError):
     """The module does not export a function that gothreads needs."""
 
 
-class Function:
-    """One exported function of one instance, with the buffer for its arguments and result.
+# Values are named by letters, as in module struct: i I (32 bits, signed and not), q Q (64), f d (floats); and ? for a bool.
+_FIELDS = {"i": "i32", "I": "i32", "?": "i32", "q": "i64", "Q": "i64", "f": "f32", "d": "f64"}
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "i": operator.attrgetter("i32"), "I": lambda value: value.i32 & 0xFFFFFFFF, "?": lambda value: value.i32 != 0,
+    "q": operator.attrgetter("i64"), "Q": lambda value: value.i64 & 0xFFFFFFFFFFFFFFFF, "f": operator.attrgetter("f32"), "d": operator.attrgetter("f64")}
+#: A call of one exported function of one instance: raw values in (whatever their sign: only their bits count), the result out. Raises Trapped.
+Function = Callable[..., Any]
 
-    Set `values`, call, read `values[0]`. Raises Trapped.
-    """
 
-    __slots__ = ("_arguments", "_func", "_trap", "values")
+class _Function:
+    """A Function through ctypes, with the buffer for its arguments and result."""
 
-    def __init__(self, store: wasmtime.Store, func: Any, count: int) -> None:
-        """`count` is the larger of the numbers of parameters and results."""
-        self.values = (Value * max(count, 1))()
+    __slots__ = ("_arguments", "_fields", "_func", "_read", "_trap", "_values")
+
+    def __init__(self, context: int, func: Any, params: str, result: str) -> None:
+        count = max(len(params), 1)
+        self._values = (Value * count)()
+        self._fields = [_FIELDS[letter] for letter in params]
+        self._read = _READERS[result] if result else None
         self._func = func
         self._trap = ctypes.c_void_p()
-        context = ctypes.cast(store._context(), ctypes.c_void_p).value
-        self._arguments = (context, ctypes.addressof(func), ctypes.addressof(self.values), max(count, 1), ctypes.addressof(self._trap))
+        self._arguments = (context, ctypes.addressof(func), ctypes.addressof(self._values), count, ctypes.addressof(self._trap))
 
-    def __call__(self) -> None:
+    def __call__(self, *raw: Any) -> Any:
+        values = self._values
+        for place, (field, value) in enumerate(zip(self._fields, raw, strict=True)):
+            setattr(values[place], field, value)
         error = _call(*self._arguments)
         if error or self._trap.value:
             trap, self._trap.value = self._trap.value, None
-            try:
-                described = _describe(error, trap)
-            except Exception as failed:  # no memory, for one. Whatever is known of it: the instance is of no more use
-                described = Trap(f"it has trapped, and what it says cannot be read: {type(failed).__name__}")
-            raise Trapped(described)
+            raise trapped(error, trap)
+        return None if self._read is None else self._read(values[0])
 
 
-def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, count: int) -> Function:
-    """Look an exported function up by name.
+def trapped(error: int | None, trap: int | None) -> Trapped:
+    """From what wasmtime has returned, which is freed."""
+    try:
+        described = _describe(error, trap)
+    except Exception as failed:  # no memory, for one. Whatever is known of it: the instance is of no more use
+        described = Trap(f"it has trapped, and what it says cannot be read: {type(failed).__name__}")
+    return Trapped(described)
 
-    Missing when there is none. Nobody looks at its type from here on, and one with more values than `count`, or with references, would have
+
+def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, params: str, result: str) -> Function:
+    """Look an exported function up by name. `params`, `result`: a letter each; "" for no result.
+
+    Missing when there is none. Nobody looks at its type from here on, and one with other values, or with references, would have
     the engine write behind the buffer, or take a number of ours for an address: wasm/abi.py has looked at all that can be asked for.
     """
     extern = _ffi.wasmtime_extern_t()
@@ -103,7 +126,11 @@ def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, coun
         raise ModuleError(f"the module's export {shown(name)} is not a function")
     func = _ffi.wasmtime_func_t()
     ctypes.memmove(ctypes.byref(func), ctypes.byref(extern.of.func), ctypes.sizeof(func))
-    return Function(store, func, count)
+    context = ctypes.cast(store._context(), ctypes.c_void_p).value or 0
+    if compiled is not None:
+        found: Function = compiled.Function(context, bytes(func), params, result)
+        return found
+    return _Function(context, func, params, result)
 
 
 def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:
@@ -121,8 +148,9 @@ def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:
     return callback
 
 
-#: A host function gets the address of its values (16 bytes each; the result goes into the first).
-HostFunction = Callable[[int], None]
+#: A host function gets raw values, and returns one, or None.
+HostFunction = Callable[..., Any]
+_CELLS: Mapping[str, Any] = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
 
 
 class HostFunctions:
@@ -135,12 +163,30 @@ class HostFunctions:
         self._linker, self._failed = linker, failed
         self._kept: list[Any] = []
 
-    def define(self, module: str, name: str, kind: wasmtime.FuncType, implementation: HostFunction) -> None:
+    def define(self, module: str, name: str, kind: wasmtime.FuncType, params: str, result: str, implementation: HostFunction) -> None:
+        """`params`, `result`: as letters, how the implementation gets its values, and gives the result."""
+        linker, of = ctypes.cast(self._linker.ptr(), ctypes.c_void_p).value or 0, ctypes.cast(kind.ptr(), ctypes.c_void_p).value or 0
+        if compiled is not None:
+            kept, error = compiled.define(linker, module, name, of, params, result, implementation, self._failed)
+        else:
+            kept = self._callback(params, result, implementation)
+            error = _define(linker, module.encode(), len(module.encode()), name.encode(), len(name.encode()), of,
+                            ctypes.cast(kept, ctypes.c_void_p).value, None, None)
+        self._kept.append(kept)
+        if error:
+            raise InternalError(f"cannot define {module}.{name}: {_describe(error, None).message}")
+
+    def _callback(self, params: str, result: str, implementation: HostFunction) -> Any:
         failed = self._failed
+        arguments = struct.Struct("<" + "".join(f"{letter}{16 - struct.calcsize(letter)}x" for letter in params.replace("?", "i")))
+        size, unpack, copy = arguments.size, arguments.unpack, ctypes.string_at
+        cell = _CELLS[_FIELDS[result]].from_address if result else None
 
         def run(_environment: int, _caller: int, values: int, _count: int) -> int:
             try:
-                implementation(values)
+                answer = implementation(*unpack(copy(values, size)))
+                if cell is not None:
+                    cell(values).value = answer
                 return 0
             except BaseException as error:  # nothing may cross into wasmtime
                 try:
@@ -149,12 +195,7 @@ class HostFunctions:
                     message = type(error).__name__
                 return _new_trap(message)
 
-        callback = _Callback(run)
-        self._kept.append(callback)
-        error = _define(ctypes.cast(self._linker.ptr(), ctypes.c_void_p).value, module.encode(), len(module.encode()), name.encode(),
-                        len(name.encode()), ctypes.cast(kind.ptr(), ctypes.c_void_p).value, ctypes.cast(callback, ctypes.c_void_p).value, None, None)
-        if error:
-            raise InternalError(f"cannot define {module}.{name}: {_describe(error, None).message}")
+        return _Callback(run)
 
     def clear(self) -> None:
         """Let go of the functions. No instance may call them any more."""
@@ -188,7 +229,7 @@ def _describe(error: int | None, trap: int | None) -> Trap:
         taken.close()
 
 
-def signed32(value: int) -> int:
-    """The same 32 bits as the signed number that ctypes wants."""
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value >> 31 else value
+if compiled is not None:
+    compiled.bind(tuple(ctypes.cast(getattr(_dll, name), ctypes.c_void_p).value or 0 for name in (
+        "wasmtime_func_call_unchecked", "wasmtime_linker_define_func_unchecked", "wasmtime_trap_new", "wasmtime_sharedmemory_data_size")),
+        trapped, interrupt.calls, interrupt.MAIN or 0, faulthandler.is_enabled, sys._getframe, try_frames)

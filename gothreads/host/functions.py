@@ -15,11 +15,9 @@ A parameter annotated `gothreads.Context` gets that, wherever it is. Annotations
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib
 import inspect
-import struct
 import sys
 import types
 import typing
@@ -29,7 +27,7 @@ from typing import Any
 
 from gothreads.context import Context
 from gothreads.errors import MemoryAccessError, MisuseError, ModuleError, cut, shown
-from gothreads.exports import FIELDS, converter, describe, from_wasm, matches, python_type, type_words
+from gothreads.exports import FIELDS, LETTERS, converter, describe, from_wasm, matches, python_type, type_words
 from gothreads.host import ffi
 from gothreads.host.wasi import type_of
 from gothreads.host.wasi_calls import LARGEST_TRANSFER
@@ -46,10 +44,6 @@ _INTS = ("int32", "uint32", "int64", "uint64", "uintptr", "unsafe.Pointer", "poi
 # What a parameter may be annotated for a Go type, and what a result.
 _TAKES = {"bool": {"bool", "int"}, "string": {"str", "bytes"}, "float32": {"float"}, "float64": {"float"}, **{kind: {"int", "float"} for kind in _INTS}}
 _GIVES = {"bool": {"bool"}, "float32": {"float", "int"}, "float64": {"float", "int"}, **{kind: {"int"} for kind in _INTS}}
-# How struct reads a parameter from wasmtime's values, of 16 bytes each.
-_CODES = {"bool": "I12x", "string": "I12xI12x", "int32": "i12x", "int64": "q8x", "uint64": "Q8x", "float32": "f12x", "float64": "d8x",
-          "uint32": "I12x", "uintptr": "I12x", "unsafe.Pointer": "I12x", "pointer": "I12x"}
-_CELLS: Mapping[str, Any] = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
 _HINT = ("the module cannot wait for a coroutine in the middle of a host function: give an ordinary one, or call it from Go as a handler "
          "(guest.Call), which may be a coroutine")
 
@@ -105,7 +99,8 @@ class HostImports:
     def define(self, functions: ffi.HostFunctions, context: Context) -> None:
         """Define them in a linker, for the instances that have the context's memory."""
         for (module, name), (want, fitted) in self._fitted.items():
-            functions.define(module, name, type_of(want.kind), fitted.compile(want.name, context))
+            functions.define(module, name, type_of(want.kind), fitted.letters, LETTERS[fitted.result] if fitted.result else "",
+                             fitted.compile(want.name, context))
 
 
 def _lines(head: str, items: Sequence[str]) -> str:
@@ -123,7 +118,7 @@ def _wanted(title: str, module: Module, declared: Sequence[ImportSignature], pro
             if found[key].kind != kind:
                 raise ModuleError(f"{title}: the module imports {shown('.'.join(key))} with two types, {found[key].kind} and {kind}: declare it alike in Go")
             continue
-        if len(kind.results) > 1 or any(VALUE_TYPES.get(t) not in _CELLS for t in kind.params + kind.results):
+        if len(kind.results) > 1 or any(VALUE_TYPES.get(t) not in ("i32", "i64", "f32", "f64") for t in kind.params + kind.results):
             raise ModuleError(f"{title}: the module imports {shown('.'.join(key))}, of a type that a Python function cannot have: {kind}")
         said = [s for s in declared if (s.module, s.name) == key]
         fitting = [s for s in said if matches(s, kind)]
@@ -354,37 +349,31 @@ class _Fitted:
     result: str | None
     guessed: bool
 
+    @property
+    def letters(self) -> str:
+        """How it gets its values (host/ffi.py)."""
+        return "".join(LETTERS[of] for of, _ in self.takes if of)
+
     def compile(self, name: str, context: Context) -> ffi.HostFunction:
-        """A host function that reads its arguments, calls, and writes the result. All that can be decided before is."""
+        """A host function that makes the arguments of raw values, calls, and checks the result. All that can be decided before is."""
         call = functools.partial(self.function, **dict.fromkeys(self.by_keyword, context)) if self.by_keyword else self.function
-        arguments = struct.Struct("<" + "".join(_CODES[of] for of, _ in self.takes if of))
-        size, unpack, copy = arguments.size, arguments.unpack, ctypes.string_at
-        put = self._writer(name)
+        checked = self._checker(name)
         takers = self._takers(context)
-        away = context.app._in_python
-        if all(of in _CODES and of not in ("bool", "string") for of, _ in self.takes):  # struct has said it all
-            def run(values: int) -> None:
-                away.append(None)
-                try:
-                    put(values, call(*unpack(copy(values, size))))
-                except BaseException as error:
-                    raise Raised(name, error) from error
-                finally:
-                    away.pop()
-                if context.ended or context.app.error is not None:
-                    raise _Ended
-        else:
-            def run(values: int) -> None:
-                away.append(None)
-                try:
-                    raw = unpack(copy(values, size))
-                    put(values, call(*[take(raw) for take in takers]))
-                except BaseException as error:
-                    raise Raised(name, error) from error
-                finally:
-                    away.pop()
-                if context.ended or context.app.error is not None:
-                    raise _Ended
+        plain = all(of not in ("", "bool", "string") for of, _ in self.takes)  # the values are the arguments
+        app = context.app
+        away = app._in_python
+
+        def run(*raw: Any) -> Any:
+            away.append(None)
+            try:
+                result = checked(call(*raw) if plain else call(*[take(raw) for take in takers]))
+            except BaseException as error:
+                raise Raised(name, error) from error
+            finally:
+                away.pop()
+            if context.ended or app._cause is not None:
+                raise _Ended
+            return result
         return run
 
     def _takers(self, context: Context) -> list[Callable[[tuple[Any, ...]], Any]]:
@@ -394,8 +383,8 @@ class _Fitted:
             at += {"": 0, "string": 2}.get(of, 1)
         return takers
 
-    def _writer(self, name: str) -> Callable[[int, Any], None]:
-        """Checks what the function has returned, and writes it where wasmtime takes the result from."""
+    def _checker(self, name: str) -> Callable[[Any], Any]:
+        """Checks what the function has returned, and makes a raw value of it."""
         result, where = self.result, _place(self.function, ", line ")
 
         def check(returned: object) -> None:
@@ -403,19 +392,19 @@ class _Fitted:
                 returned.close()
                 raise WrongResult(f"{name} returned a coroutine; {_HINT}", where)
         if result is None:
-            return lambda _values, returned: check(returned)
-        convert, cell = converter(result), _CELLS[FIELDS[result][0]].from_address
+            return check
+        convert = converter(result)
         unsigned = converter("u" + result) if self.guessed and result in ("int32", "int64") else convert
         wanted = f"an int of {result[3:]} bits ({FIELDS[result][0]})" if unsigned is not convert else describe(result, wasm=self.guessed)
 
-        def put(values: int, returned: Any) -> None:
+        def raw(returned: Any) -> Any:
             try:
                 # Nobody knows whether a number of which only the WebAssembly type is known has a sign.
-                cell(values).value = convert(returned) if convert is unsigned or returned < 0 else unsigned(returned)
+                return convert(returned) if convert is unsigned or returned < 0 else unsigned(returned)
             except (TypeError, ValueError, OverflowError):
                 check(returned)
                 raise WrongResult(f"{name} returned {cut(returned)}; it must return {wanted}", where) from None
-        return put
+        return raw
 
 
 def _taker(of: str, as_bytes: bool, at: int, context: Context) -> Callable[[tuple[Any, ...]], Any]:

@@ -83,9 +83,9 @@ class Instance:
     def __init__(self, store: wasmtime.Store, instance: wasmtime.Instance, note: int) -> None:
         self.store, self._instance, self.note = store, instance, note
 
-    def function(self, name: str, count: int) -> ffi.Function:
-        """An exported function; `count` as for ffi.Function."""
-        return ffi.function(self.store, self._instance, name, count)
+    def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
+        """An exported function; its types as for ffi.function."""
+        return ffi.function(self.store, self._instance, name, params, result)
 
 
 class Instances(ABC):
@@ -113,9 +113,7 @@ class Instances(ABC):
         note = self._notes.take()
         try:
             instance = Instance(store, self._instantiate(store), note)
-            take_note = instance.function(waits.SETUP, 1)
-            take_note.values[0].i32 = note
-            take_note()
+            instance.function(waits.SETUP, "I")(note)
             self._prepare(instance)
         except BaseException:
             self._notes.give(note)
@@ -158,20 +156,18 @@ class GoInstances(Instances):
         self._reading_clock = threading.Lock()
 
     def _prepare(self, instance: Instance) -> None:
-        setup = instance.function("gt_setup", 2)
-        setup.values[0].i64, setup.values[1].i32 = self._clock_offset(instance), needs_fence()
-        setup()
+        instance.function("gt_setup", "qi")(self._clock_offset(instance), needs_fence())
 
     def _clock_offset(self, instance: Instance) -> int:
         """Nanoseconds from this store's monotonic clock, which began when the store was made, to the host's."""
-        read = instance.function("gt_read_clock", 1)
+        read = instance.function("gt_read_clock", "", "q")
         best = (1 << 62, 0)
         with self._reading_clock:  # they share a word of memory
             for reading in range(_MOST_READINGS):
                 before = time.monotonic_ns()
-                read()
+                clock = read()
                 after = time.monotonic_ns()
-                best = min(best, (after - before, (before + after) // 2 - read.values[0].i64))
+                best = min(best, (after - before, (before + after) // 2 - clock))
                 if reading >= _LEAST_READINGS and best[0] < _TIGHT_NS:
                     break
         return best[1]

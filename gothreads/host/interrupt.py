@@ -22,16 +22,18 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from gothreads.host.fast import compiled
+
 #: How long a call may take to come back by itself after Ctrl-C, in seconds.
 PATIENCE = 0.2
 
 #: How often it is looked whether the wakeup descriptor is still there, in seconds: asyncio takes it for signal handlers of its own, and leaves none.
 _LOOK_SECONDS = 0.05
 
-_MAIN = threading.main_thread().ident
-# The calls that the main thread is in, outermost first. Only the main thread changes it.
-_calls: list[Postponed] = []
-_pending = False
+MAIN = threading.main_thread().ident
+#: The calls that the main thread is in, outermost first. Only the main thread changes it.
+calls: list[Postponed] = []
+_pending = False  # unless C keeps it
 _wakeup = -1  # what the watcher is woken by; -1: there is none yet
 _next_look = 0.0
 
@@ -42,6 +44,8 @@ def watch() -> None:
     if not on_main_thread():
         return
     _next_look = time.monotonic() + _LOOK_SECONDS
+    if compiled is not None:
+        compiled.set_next_look(_next_look)
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, _note)
@@ -67,7 +71,7 @@ def watch() -> None:
 
 
 def on_main_thread() -> bool:
-    return threading.get_ident() == _MAIN
+    return threading.get_ident() == MAIN
 
 
 class Postponed:
@@ -79,24 +83,39 @@ class Postponed:
         self.end = end
 
     def __enter__(self) -> None:
-        if not _calls and time.monotonic() >= _next_look:
+        if not calls and time.monotonic() >= _next_look:
             watch()
-        _calls.append(self)
+        calls.append(self)
 
     def __exit__(self, *_: object) -> None:
-        global _pending
-        _calls.pop()
-        if _pending and not _calls:
-            _pending = False
+        calls.pop()
+        if not calls and _is_pending():
+            _set_pending(False)
             raise KeyboardInterrupt
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    global _pending
-    if _calls:
-        _pending = True
+    if calls:
+        _set_pending(True)
     else:
         signal.default_int_handler(number, frame)
+
+
+def _is_pending() -> bool:
+    return _pending if compiled is None else compiled.get_interrupted()
+
+
+def _set_pending(pending: bool) -> None:
+    global _pending
+    if compiled is None:
+        _pending = pending
+    else:
+        compiled.set_interrupted(pending)
+
+
+def _serial() -> int:
+    """Tells calls of C's apart, which share one Postponed."""
+    return 0 if compiled is None else compiled.get_serial()
 
 
 def _watch(read: int) -> None:
@@ -104,10 +123,10 @@ def _watch(read: int) -> None:
         if signal.SIGINT not in os.read(read, 512) or signal.getsignal(signal.SIGINT) is not _note:
             continue
         with contextlib.suppress(IndexError):  # the main thread is in no call
-            outermost = _calls[0]  # those inside it may come and go without end
+            outermost, serial = calls[0], _serial()  # those inside it may come and go without end
             time.sleep(PATIENCE)
-            if _calls[0] is outermost:
-                for call in reversed(_calls[:]):
+            if calls[0] is outermost and _serial() == serial:
+                for call in reversed(calls[:]):
                     if call.end is not None:  # the innermost app: what has called it comes back then
                         call.end()
                         break

@@ -15,6 +15,8 @@ import signal
 import sys
 import threading
 
+from gothreads.host.fast import compiled
+
 log = logging.getLogger("gothreads")
 
 _SIGNALS = (signal.SIGILL, signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS)
@@ -26,24 +28,29 @@ _seen = True  # whether faulthandler was on when it was last looked at; on: noth
 
 def note() -> None:
     """Remember wasmtime's handlers. Called after an engine was made."""
-    global _seen
     if not sys.platform.startswith("linux"):
         return
     with _lock:
         if not _noted:
             _noted.update((number, _get(number)) for number in _SIGNALS)
-            _seen = faulthandler.is_enabled()
+            _see(faulthandler.is_enabled())
             return
     _put_back()
 
 
 def check() -> None:
     """Before a call: nearly free unless faulthandler has just been turned on."""
-    global _seen
     if faulthandler.is_enabled() is not _seen:
         seen = faulthandler.is_enabled()
         _put_back()
-        _seen = seen  # last: whoever sees it may rely on the handlers
+        _see(seen)  # last: whoever sees it may rely on the handlers
+
+
+def _see(on: bool) -> None:
+    global _seen
+    _seen = on
+    if compiled is not None:
+        compiled.set_faulthandler_seen(on)
 
 
 def _put_back() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 from gothreads.host.engine import STACK_MARGIN
+from gothreads.host.fast import compiled
 
 #: What a caller's thread must have beyond WebAssembly's part: for the Python frames above the call, and the host functions
 #: below it. With the default limit an ordinary thread (8 MiB, a main thread's a little less) is large enough.
@@ -27,7 +28,13 @@ class _Inside(threading.local):
     lend: Callable[[], contextlib.AbstractContextManager[None]] | None = None
 
 
-inside = _Inside()
+class _InsideInC(_Inside):
+    """The depth is C's, which looks at it before each call."""
+
+    depth = property(lambda self: compiled.get_depth(), lambda self, depth: compiled.set_depth(depth))
+
+
+inside: _Inside = _Inside() if compiled is None else _InsideInC()
 #: What runs is a call from inside another, or a handler, for which another may wait. A coroutine has it on any loop, and what it begins there.
 nested: ContextVar[bool] = ContextVar("nested", default=False)
 _local = threading.local()
@@ -63,6 +70,8 @@ def fits(wasm: int) -> bool:
         size: int = _local.size
     except AttributeError:
         size = _local.size = _stack_size()
+        if compiled is not None and inside.lend is None:  # else its calls are not C's: see App
+            compiled.set_room(size)
     return size >= wasm + CALLER_MARGIN
 
 
@@ -81,14 +90,15 @@ def check_python_stack() -> None:
     except ValueError:
         return
     try:
-        _try(PYTHON_MARGIN)
+        try_frames(PYTHON_MARGIN)
     except RecursionError:
         raise RecursionError(f"a call into a module needs {PYTHON_MARGIN} more frames than Python's stack has left (sys.setrecursionlimit)") from None
 
 
-def _try(frames: int) -> None:
+def try_frames(frames: int) -> None:
+    """RecursionError unless Python's stack has room for so many."""
     if frames:
-        _try(frames - 1)
+        try_frames(frames - 1)
 
 
 def _stack_size() -> int:

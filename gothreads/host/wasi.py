@@ -8,7 +8,6 @@ wasmtime's WASI belongs to a store, and each thread has a store. So:
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import inspect
 import os
@@ -93,9 +92,10 @@ def type_of(kind: FuncType) -> wasmtime.FuncType:
     return wasmtime.FuncType([values[t]() for t in kind.params], [values[t]() for t in kind.results])
 
 
-def answer(values: int, result: int) -> None:
-    """The result of a host function."""
-    ctypes.c_int32.from_address(values).value = result
+def letters(values: bytes, *, signed: bool = True) -> str:
+    """How a host function takes or gives values of these WebAssembly types (host/ffi.py)."""
+    of = {0x7F: "i", 0x7E: "q", 0x7D: "f", 0x7C: "d"} if signed else {0x7F: "I", 0x7E: "Q", 0x7D: "f", 0x7C: "d"}
+    return "".join(of[value] for value in values)
 
 
 def define_with_errno(functions: ffi.HostFunctions, module: str, name: str, kind: FuncType, implementation: Callable[..., None]) -> None:
@@ -106,25 +106,22 @@ def define_with_errno(functions: ffi.HostFunctions, module: str, name: str, kind
     fits = len(kind.params) == len(inspect.signature(implementation).parameters) and not set(kind.params) - {_I32, _I64}
     if not fits or kind.results not in (b"", bytes([_I32])):
         raise ModuleError(f"the module imports {module}.{name} as {kind}, which is not its type")
-    functions.define(module, name, type_of(kind), _with_errno(implementation, kind))
+    functions.define(module, name, type_of(kind), letters(kind.params, signed=False), letters(kind.results), _with_errno(implementation))
 
 
-def _with_errno(implementation: Callable[..., None], kind: FuncType) -> ffi.HostFunction:
-    arguments = struct.Struct("<" + "".join("I12x" if of == _I32 else "Q8x" for of in kind.params))  # a value has 16 bytes
-    size, unpack, word, copy = arguments.size, arguments.unpack, ctypes.c_uint32.from_address, ctypes.string_at
-
-    def run(values: int) -> None:
+def _with_errno(implementation: Callable[..., None]) -> ffi.HostFunction:
+    def run(*values: int) -> int:
         try:
-            implementation(*unpack(copy(values, size)))
-            word(values).value = 0
+            implementation(*values)
+            return 0
         except (OSError, ValueError) as error:  # ValueError: a file object of the host's that is closed
-            word(values).value = wasi_errno(error)
+            return wasi_errno(error)
         except MemoryAccessError:
-            word(values).value = _EFAULT
+            return _EFAULT
         except (OverflowError, struct.error):  # a number that this system's calls do not take
-            word(values).value = _EINVAL
+            return _EINVAL
         except MemoryError:
-            word(values).value = _ENOMEM
+            return _ENOMEM
     return run
 
 

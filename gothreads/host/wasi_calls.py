@@ -35,7 +35,6 @@ from gothreads.host.descriptors import (
     file_type,
     socket_of,
 )
-from gothreads.host.ffi import signed32
 from gothreads.host.idle import Idle
 from gothreads.host.streams import Input, Output, Streams
 from gothreads.host.wasi_errno import wasi_errno
@@ -321,7 +320,7 @@ class WasiCalls:
         self.memory.write_u64(result, _CLOCKS[clock]())
 
     def proc_exit(self, code: int) -> None:
-        raise ExitRequested(signed32(code))
+        raise ExitRequested(code - (1 << 32) if code >> 31 else code)  # a signed number
 
     def proc_raise(self, _signal: int) -> None:
         raise OSError(errno.ENOSYS, "there are no signals")

@@ -1,0 +1,73 @@
+"""The callers of a cache (callback_m.py), as C sees them: a call in C takes one that is at rest and puts it back, without any of Python's code.
+
+What C (gothreads/_fast.c) has of this, it has of the same names. All of it is guarded by Python's lock.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gothreads.host.fast import compiled
+
+T = TypeVar("T")
+
+
+class Caller:
+    """`functions` of the instance, by name. `since`: when it was taken, or put back, in seconds of the monotonic clock. `calls` that it has made."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, Any] = {}
+        self.since = 0.0
+        self.calls = 0
+
+
+class SlotBase:
+    """Where a caller's slot is in the module (0: it has not been opened), and how many requests were begun since."""
+
+    def __init__(self) -> None:
+        self.address = self.requests = 0
+
+
+class Rest(deque[Any]):
+    """The callers at rest, last in, first out; and the door to them.
+
+    open: the app runs, and takes calls. waiting, passed: as line.py counts. over: there are more callers than the limit.
+    """
+
+    open = False
+    waiting = passed = 0
+    over = False
+
+    def __init__(self, cache: object, postponed: object, stack: int, idle_seconds: float, memory: int, shared: int) -> None:
+        """C calls `cache.release` where it should not just put a caller back, and `cache.trapped`. `postponed` is around calls on the main thread.
+        stack: what a thread must have for WebAssembly, in bytes. memory, shared: the addresses of the memory, and of what wasmtime has of it.
+        """
+        super().__init__()
+
+
+if compiled is not None:
+    Caller, Rest, SlotBase = compiled.Caller, compiled.Rest, compiled.Slot  # type: ignore[misc]
+
+#: The most values that a call in C has.
+_MOST = 8
+
+
+def quick(function: T, rest: Rest, name: str, params: str, result: str) -> T:
+    """A function that calls an export in C where all is as usual, and `function` where not; that itself, without C.
+
+    It has all the attributes of `function`, its class too. `params`, `result`: as for ffi.function, for what Python's values must be.
+    """
+    if compiled is None or len(params) > _MOST:
+        return function
+    made: T = compiled.Export(function, rest, name, params, result)
+    return made
+
+
+def requester(rest: Rest) -> Callable[[str, Any], bytes | None]:
+    """Makes requests (of a handler, with a payload) in C where all is as usual; None where not."""
+    if compiled is None:
+        return lambda handler, payload: None
+    return functools.partial(compiled.request, rest)

@@ -1,0 +1,22 @@
+"""The call path in C (gothreads/_fast.c), where it was built; without it ctypes does the same, behind the same interface.
+
+It is built when gothreads is installed, if there is a C compiler. GOTHREADS_FAST=0 in the environment leaves it out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+#: None: there is none, and `missing` says why.
+compiled: Any = None
+missing: str | None = None
+
+if os.environ.get("GOTHREADS_FAST", "1") == "0":
+    missing = "GOTHREADS_FAST=0"
+else:
+    try:
+        compiled = importlib.import_module("gothreads._fast")
+    except ImportError as error:
+        missing = f"it was not built when gothreads was installed, for which a C compiler is needed ({error})"
