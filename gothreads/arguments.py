@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from gothreads import doctor
 from gothreads.compare import options as comparing
 from gothreads.errors import MisuseError
 from gothreads.host.wasi import Mount
@@ -103,6 +104,8 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     sub = add("inspect", "tell what a module is and exports", "  gothreads inspect app.wasm\n  gothreads inspect app.wasm --json")
     sub.add_argument("module", metavar="FILE")
     sub.add_argument("--json", action="store_true", help="print as JSON")
+
+    add("doctor", doctor.HELP, doctor.EXAMPLES).add_argument("--json", action="store_true", help="print as JSON")
 
     sub = add("serve", "run a module and serve its exports over HTTP",
               "  gothreads serve app.wasm\n"

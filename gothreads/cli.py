@@ -5,6 +5,7 @@
     run      a module's main
     call     one export, or one handler
     inspect  what a module is
+    doctor   what this machine has
     serve    a module over HTTP
     compare  the designs, side by side
     stress   scenarios that try to break it
@@ -34,6 +35,7 @@ from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
 from gothreads.compare.options import compare
+from gothreads.doctor import examine
 from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, NotCallable, unknown
 from gothreads.files import write_atomically
 from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, exec_options, load_linked, machine_environment, machine_mounts, test
@@ -440,5 +442,9 @@ def _package_name(package: str) -> str:
     return path.resolve().name if os.path.isdir(path) else package.rstrip("/").rsplit("/", 1)[-1]
 
 
-_COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "serve": _serve,
+def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    return examine(terminal, as_json=arguments.json)
+
+
+_COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "doctor": _doctor, "serve": _serve,
                                  "compare": compare, "stress": stress}

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from gothreads.callback_m import CallbackMStatistics
 from gothreads.errors import MisuseError, cut
 from gothreads.handlers import Handler
+from gothreads.host.fast import PATH
 from gothreads.host.sockets import Rule
 from gothreads.host.streams import Readable, Writable
 from gothreads.host.wasi import WasiSettings
@@ -145,3 +146,5 @@ class AppStatistics:
     threads: MPoolStatistics | None = None
     go: GoStatistics | None = None
     pool: PoolStatistics | None = None
+    #: How calls are made: in "C", or through "ctypes" (host/fast.py).
+    call_path: str = PATH

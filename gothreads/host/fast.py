@@ -20,3 +20,6 @@ else:
         compiled = importlib.import_module("gothreads._fast")
     except ImportError as error:
         missing = f"it was not built when gothreads was installed, for which a C compiler is needed ({error})"
+
+#: What is in use.
+PATH = "ctypes" if compiled is None else "C"

@@ -129,6 +129,15 @@ func start() {
 //go:wasmexport fault_now
 func faultNow(kind string) { do(kind) }
 
+// trap_if takes no string, so that it can be called in C.
+//
+//go:wasmexport trap_if
+func trapIf(really bool) {
+	if really {
+		unreachable()
+	}
+}
+
 //go:wasmexport fault
 func fault(kind string) {
 	<-release

@@ -1,0 +1,95 @@
+"""`gothreads doctor`: whether this machine has what gothreads needs, and what each missing part would give."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Literal
+
+import wasmtime
+
+from gothreads.build.toolchain import find_go
+from gothreads.errors import GothreadsError
+from gothreads.files import cache_folder
+from gothreads.host import fast
+from gothreads.host.engine import new_engine
+from gothreads.opening import available_processors
+from gothreads.state import Limits
+from gothreads.terminal import Terminal
+from gothreads.version import __version__
+
+HELP = "whether this machine has what gothreads needs; exits with 1 if not"
+EXAMPLES = "  gothreads doctor\n  gothreads doctor --json"
+
+#: Modules by which the extras are known.
+_EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2"), "compare": ("matplotlib", "rich", "psutil", "jinja2"), "stress": ("rich", "psutil")}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`state`: ok, less (something is slower or not there), or bad (nothing works)."""
+
+    name: str
+    state: Literal["ok", "less", "bad"]
+    words: str
+
+
+def findings() -> Iterator[Finding]:
+    """All that is looked at, in order."""
+    yield Finding("gothreads", "ok", f"{__version__}, Python {platform.python_version()}, {platform.system()} on {platform.machine()}")
+    yield _wasmtime()
+    if fast.compiled is not None:
+        yield Finding("calls", "ok", "in C")
+    else:
+        yield Finding("calls", "less", f"through ctypes, which is right and some twenty times slower: the extension in C is not in use, since {fast.missing}")
+    processors = available_processors()
+    yield Finding("processors", "ok" if processors > 1 else "less", f"{processors}" if processors > 1 else "1: threads will not run at the same time")
+    yield _cache()
+    try:
+        yield Finding("go", "ok", str(find_go()))
+    except GothreadsError as error:
+        yield Finding("go", "less", f"only modules that are built already can be run: {error}")
+    compiler = next((name for name in (os.environ.get("CC", "cc"), "gcc", "clang") if shutil.which(name)), None)
+    yield Finding("cc", "ok" if compiler else "less", compiler or "there is no C compiler, so `gothreads compare` leaves native Go out")
+    for extra, modules in _EXTRAS.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        yield Finding(extra, "less" if missing else "ok", f"{', '.join(missing)} missing: pip install 'gothreads[{extra}]'" if missing else "installed")
+
+
+def _wasmtime() -> Finding:
+    try:
+        engine = new_engine(Limits().stack)
+        wasmtime.Module(engine, '(module (memory 1 1 shared) (func (result i32) (i32.atomic.load (i32.const 0))))').close()
+        engine.close()
+    except (wasmtime.WasmtimeError, GothreadsError) as error:
+        return Finding("wasmtime", "bad", f"{version('wasmtime')} cannot compile modules with threads here: {str(error).splitlines()[0]}")
+    return Finding("wasmtime", "ok", f"{version('wasmtime')}, with threads (which its authors support as Tier 2: docs/security.md)")
+
+
+def _cache() -> Finding:
+    try:
+        folder = cache_folder()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        size = sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names)
+    except (GothreadsError, OSError) as error:
+        return Finding("cache", "bad", str(error))
+    return Finding("cache", "ok", f"{folder}, {size / 1e6:,.0f} MB")
+
+
+def examine(terminal: Terminal, *, as_json: bool) -> int:
+    """Look, and say; the exit code."""
+    found = list(findings())
+    if as_json:
+        terminal.data({"findings": [asdict(finding) for finding in found], "ok": all(finding.state != "bad" for finding in found)})
+    else:
+        width = max(len(finding.name) for finding in found)
+        for finding in found:
+            terminal.out(f"{finding.state.ljust(4)}  {finding.name.ljust(width)}  {finding.words}")
+    return int(any(finding.state == "bad" for finding in found))
