@@ -78,6 +78,7 @@ def wrong_programs() -> Programs:
     return Programs(built.path, built.path, None, "it is not needed", {}, built.toolchain.version)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_wrong_result_is_found(wrong_programs: Programs, name: str) -> None:
     child = Child(THREADED, wrong_programs)
@@ -97,6 +98,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path
     return json.loads(out.getvalue()), folder, err.getvalue()
 
 
+@pytest.mark.long
 def test_the_json_has_all_that_was_measured(told: tuple[dict[str, Any], Path, str]) -> None:
     report, folder, said = told
     assert json.loads((folder / "report.json").read_text()) == report
@@ -125,6 +127,7 @@ def test_the_json_has_all_that_was_measured(told: tuple[dict[str, Any], Path, st
     assert latencies["p50"] <= latencies["p90"]
 
 
+@pytest.mark.long
 def test_what_goes_on_between_calls_is_what_the_models_promise(told: tuple[dict[str, Any], Path, str]) -> None:
     found = {workload["name"]: {result["design"]: result["figures"] for result in workload["results"]} for workload in told[0]["workloads"]}
     for design, figures in found["background"].items():
@@ -133,11 +136,13 @@ def test_what_goes_on_between_calls_is_what_the_models_promise(told: tuple[dict[
         assert (figures["fired"]["high"] == 0) == (design in ("single", "pool")), design
 
 
+@pytest.mark.long
 def test_what_a_design_cannot_do_is_said(told: tuple[dict[str, Any], Path, str]) -> None:
     cannot = {(workload["name"], result["design"]) for workload in told[0]["workloads"] for result in workload["results"] if result["cannot"]}
     assert cannot == {("meet", "single"), ("meet", "idle"), ("meet", "pool"), ("memory", "single"), ("memory", "idle")}
 
 
+@pytest.mark.long
 def test_the_html_needs_nothing_else_and_its_plots_are_whole(told: tuple[dict[str, Any], Path, str]) -> None:
     report, folder, _ = told
     html = (folder / "report.html").read_text()
@@ -155,6 +160,7 @@ def test_the_html_needs_nothing_else_and_its_plots_are_whole(told: tuple[dict[st
         assert finding["text"].split(":")[0].split("'")[0] in html
 
 
+@pytest.mark.long
 def test_a_report_is_shown_again_from_its_json(told: tuple[dict[str, Any], Path, str], tmp_path: Path) -> None:
     report = Report.from_json(told[0])
     again = findings(report)
@@ -306,6 +312,7 @@ def test_an_extra_that_is_missing_is_named_with_what_installs_it() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "gothreads: comparing needs matplotlib: pip install 'gothreads[compare]'\n")
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_it_with_a_line_and_keeps_what_was_measured(tmp_path: Path) -> None:
     with process("compare", "--quick", "--repeat", 1, "callback", "timers", "--out", tmp_path) as running:
         said: list[str] = []
@@ -327,6 +334,7 @@ def test_ctrl_c_ends_it_with_a_line_and_keeps_what_was_measured(tmp_path: Path) 
     assert time.monotonic() - begin < 30
 
 
+@pytest.mark.long
 def test_a_process_that_ends_is_begun_again_and_said() -> None:
     chosen = [design for design in designs(1) if design.name in ("threaded-1", "single")]
     runner = Runner(build_programs(native=False), replace(TINY, repeats=3, quiet_seconds=1.0), 1, ["idle-cpu"], chosen)

@@ -22,6 +22,7 @@ def conform(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "conformance", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=110)
 
 
+@pytest.mark.long
 def test_packages_are_run_on_both_and_not_again(tmp_path: Path) -> None:
     first = conform("container/ring", "--out", str(tmp_path))
     assert first.returncode == 0, first.stderr
@@ -134,6 +135,7 @@ func TestExits(t *testing.T) {
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("how", "failed", "said"), [
     ("", {"TestSaysNo"}, "no"),
     ("panic", {"TestSaysNo", "TestPanics"}, "panic: as asked"),
@@ -152,6 +154,7 @@ def test_what_goes_wrong_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert said in "\n".join(line for lines in found.output.values() for line in lines)
 
 
+@pytest.mark.long
 def test_a_package_that_does_not_compile_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "go.mod").write_text("module bad\n\ngo 1.25\n")
     (tmp_path / "bad_test.go").write_text("package bad\n\nfunc broken() { undefined() }\n")

@@ -47,6 +47,7 @@ def test_every_order_is_accounted_for(model: str) -> None:
     assert closing["audits"] > 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["single", "pool"])
 def test_every_order_is_accounted_for_where_the_module_stands_still_between_calls(model: str) -> None:
     account = play("--seconds", "3", "--rate", "50", "--slowest", "0.5", "--model", model)
@@ -56,6 +57,7 @@ def test_every_order_is_accounted_for_where_the_module_stands_still_between_call
     assert account["outcomes"]["returned"] > 0
 
 
+@pytest.mark.long
 def test_answers_come_out_of_order_while_orders_exports_and_ticks_go_on() -> None:
     done = subprocess.run(command("--seconds", "3", "--rate", "30", "--slowest", "1"), capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
@@ -97,6 +99,7 @@ def test_help_has_examples_and_a_wrong_option_is_said() -> None:
     assert "--rate must be above 0" in done.stderr
 
 
+@pytest.mark.long
 def test_the_desk_passes_its_own_tests() -> None:
     done = subprocess.run([find_go().go, "test", "./desk"], cwd=EXAMPLE, env=os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
                           capture_output=True, text=True, timeout=100)

@@ -304,8 +304,8 @@ def test_calls_in_c_leak_nothing() -> None:
     assert process.memory_info().rss - memory < 16 << 20
 
 
-#: What runs without C too, in a process of its own.
-_WITHOUT = ["test_exports.py", "test_api.py", "test_callback_m.py", "test_line.py", "test_panics.py", "test_host_functions.py"]
+#: What runs without C too, in a process of its own; .ci/run runs all so.
+_WITHOUT = ["test_exports.py", "test_api.py", "test_callback_m.py", "test_line.py"]
 
 
 def test_a_part_of_the_tests_passes_without_c() -> None:

@@ -101,6 +101,7 @@ def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) 
     assert "--- FAIL: TestFails" in failed.stdout
 
 
+@pytest.mark.long
 def test_json_cpu_and_count_are_gos_own(sums: Path) -> None:
     done = run(sums, "-json", "-cpu", "1,2,4", "-count=2", "-run", "Files")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -109,12 +110,14 @@ def test_json_cpu_and_count_are_gos_own(sums: Path) -> None:
     assert events[-1]["Action"] == "pass"
 
 
+@pytest.mark.long
 def test_benchmarks_run_on_all_procs(sums: Path) -> None:
     done = run(sums, "-run", "^$", "-bench", "Sum", "-benchtime", "1000x", "-benchmem")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^BenchmarkSum-2\s+1000\s+[\d.]+ ns/op\s+\d+ B/op", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_a_timeout_panics_with_the_stacks(sums: Path) -> None:
     begin = time.monotonic()
     done = run(sums, "-timeout", "2s", "-run", "Slow", SLOW="1")
@@ -124,6 +127,7 @@ def test_a_timeout_panics_with_the_stacks(sums: Path) -> None:
     assert time.monotonic() - begin < 60
 
 
+@pytest.mark.long
 def test_go_exec_alone_runs_stock_go(sums: Path) -> None:
     go_exec = f"{sys.executable} -m gothreads go-exec"
     environment = os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "GIVEN": "on"}
@@ -133,6 +137,7 @@ def test_go_exec_alone_runs_stock_go(sums: Path) -> None:
     assert "--- PASS: TestFiles" in done.stdout
 
 
+@pytest.mark.long
 def test_stock_go_is_the_baseline(sums: Path) -> None:
     done = run(sums, "--model", "single", "-run", "Files", "-v", GOMAXPROCS="")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,6 +12,7 @@ import gothreads
 from tests.conftest import wait_until
 
 
+@pytest.mark.long
 def test_two_hundred_runs_leave_no_threads_memory_or_descriptors(calls: Path) -> None:
     process = psutil.Process()
 

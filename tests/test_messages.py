@@ -293,6 +293,7 @@ class Parked:
         together(*(lambda part=part: some(part) for part in range(4)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("kind", ["future", "coroutine"])
 def test_ten_thousand_calls_wait_at_the_same_time_without_a_thread(model: str, kind: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import built
 
-pytestmark = pytest.mark.timeout(300)  # all four models are measured once
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]  # all four models are measured once
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "models" / "run.py"
 MODELS = {"threaded", "single", "idle", "pool"}

@@ -70,6 +70,7 @@ def stress(*argv: object) -> tuple[int, str, str]:
     return code, out.getvalue(), re.sub(r"gothreads: compil[^\n]*\n", "", err.getvalue())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_holds(name: str, tmp_path: Path) -> None:
     found = verdict(name, PLAN, tmp_path)
@@ -79,6 +80,7 @@ def test_a_scenario_holds(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FOUND)
 def test_its_bug_is_found(name: str, tmp_path: Path) -> None:
     if name == "litmus" and len(os.sched_getaffinity(0)) < 2:
@@ -133,6 +135,7 @@ def test_a_failure_is_kept_with_what_repeats_it(tmp_path: Path) -> None:
     assert "who was woken by a sync.Cond" in file.read_text()
 
 
+@pytest.mark.long
 def test_a_sharpened_program_holds_too_and_its_failure_is_repeated_so(tmp_path: Path) -> None:
     code, out, _ = stress("mutex", "channels", "--seconds", 0.5, "--threads", 4, "--sharpen", 3, "--keep", tmp_path / "kept")
     assert (code, out.count("passed")) == (0, 3)

@@ -117,6 +117,7 @@ def go_tool(*arguments: str | os.PathLike[str], cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -> None:
     (tmp_path / "goroutine").write_bytes(app.request("goroutine profile"))
     (tmp_path / "heap").write_bytes(app.request("heap profile"))
@@ -129,6 +130,7 @@ def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -
     assert 32 <= float(sampled[1]) <= 128  # of 64
 
 
+@pytest.mark.long
 def test_an_execution_trace_that_go_tool_trace_reads(app: gothreads.App, tmp_path: Path) -> None:
     (tmp_path / "trace").write_bytes(app.request("trace"))
     events = go_tool("trace", "-d=parsed", "trace", cwd=tmp_path)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 
+@pytest.mark.long
 def test_twenty_apps_opened_called_killed_and_closed_at_random_leave_nothing() -> None:
     # A process of its own, in which nothing else is open.
     done = subprocess.run([sys.executable, "-m", "stress.apps", "--seconds", "3", "--threads", "6"], cwd=Path(__file__).parent.parent,

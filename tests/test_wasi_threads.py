@@ -196,6 +196,7 @@ def test_a_trap_or_an_exit_in_a_call_ends_all(opened: Opened, code: int, kind: t
         assert app.exit == exit_code
 
 
+@pytest.mark.long
 def test_two_hundred_runs_leave_no_threads_memory_or_descriptors(opened: Opened) -> None:
     process = psutil.Process()
 

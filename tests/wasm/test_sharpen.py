@@ -52,6 +52,7 @@ def test_what_it_was_made_of_is_left_as_it_was(threaded: Module) -> None:
     assert threaded.encode() == before
 
 
+@pytest.mark.long
 def test_a_race_that_hardly_shows_shows() -> None:
     def twice(path: Path) -> int:
         with gothreads.open(path, procs=2) as app:
@@ -94,6 +95,7 @@ def test_the_command_line_builds_one_and_says_what_it_is(tmp_path: Path, capsys:
     assert "--sharpen needs a whole number, not 'many'" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_go_tests_run_sharpened(tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module m\n\ngo 1.25\n")
     (tmp_path / "m_test.go").write_text("""package m
