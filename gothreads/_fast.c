@@ -65,7 +65,7 @@ static PyObject *try_frames;    /* stack: a function that uses so many frames */
 static PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 static PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
 static PyObject *is_enabled;    /* faulthandler.is_enabled */
-static PyObject *name_release, *name_buffer, *name_request, *name_answer;
+static PyObject *name_release, *name_trapped, *name_buffer, *name_request, *name_answer;
 static unsigned long main_thread;
 static int interrupted;             /* interrupt: Ctrl-C came while the main thread was in a call */
 static unsigned long long serial;   /* how many calls of C's the main thread has begun */
@@ -261,9 +261,14 @@ static int enter(Function *function, Value *values, void **error, void **trap)
     return LIKELY(*error == NULL && *trap == NULL) ? 0 : -1;
 }
 
+static PyObject *described(void *error, void *trap)
+{
+    return PyObject_CallFunction(describe, "KK", (unsigned long long)(uintptr_t)error, (unsigned long long)(uintptr_t)trap);
+}
+
 static void raise_described(void *error, void *trap)
 {
-    PyObject *exception = PyObject_CallFunction(describe, "KK", (unsigned long long)(uintptr_t)error, (unsigned long long)(uintptr_t)trap);
+    PyObject *exception = described(error, trap);
     if (exception != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         Py_DECREF(exception);
@@ -762,13 +767,15 @@ back:
 static int run(Call *call, int place, Value *values)
 {
     void *error, *trap;
+    PyObject *exception;
     if (LIKELY(enter(call->functions[place], values, &error, &trap) == 0))
         return 0;
     /* The end begins before the caller goes back: callback_m.py, invariant 3. */
     call->trapped = 1;
-    if (call->rest->cache != NULL)
-        Py_XDECREF(PyObject_CallMethod(call->rest->cache, "trapped", "OKK", (PyObject *)call->caller, (unsigned long long)(uintptr_t)error,
-                                       (unsigned long long)(uintptr_t)trap));
+    exception = described(error, trap);
+    if (exception != NULL && call->rest->cache != NULL)
+        Py_XDECREF(PyObject_CallMethodObjArgs(call->rest->cache, name_trapped, (PyObject *)call->caller, exception, NULL));
+    Py_XDECREF(exception);
     if (!PyErr_Occurred())
         PyErr_SetString(PyExc_SystemError, "a call trapped, and nobody said so");
     return -1;
@@ -1016,11 +1023,14 @@ done:
 /* ---- host functions ---- */
 
 typedef struct {
+    PyObject_HEAD
     PyObject *implementation, *failed;
     char *params;
     Py_ssize_t count;
     char result;
 } HostFunction;
+
+static PyTypeObject *HostFunction_Type;
 
 /* The trap that answers for the exception that is set. */
 static void *trap_of_exception(HostFunction *host)
@@ -1111,19 +1121,43 @@ static void *host_function(void *data, void *caller, Value *values, size_t count
     return trap;
 }
 
-static void HostFunction_free(void *data)
+static int HostFunction_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    HostFunction *host = data;
-    Py_XDECREF(host->implementation);
-    Py_XDECREF(host->failed);
-    PyMem_Free(host->params);
-    PyMem_Free(host);
+    Py_VISIT(((HostFunction *)self)->implementation);
+    Py_VISIT(((HostFunction *)self)->failed);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
 }
 
-static void host_function_capsule_free(PyObject *capsule)
+static int HostFunction_clear(PyObject *self)
 {
-    HostFunction_free(PyCapsule_GetPointer(capsule, "gothreads.host_function"));
+    Py_CLEAR(((HostFunction *)self)->implementation);
+    Py_CLEAR(((HostFunction *)self)->failed);
+    return 0;
 }
+
+static void HostFunction_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    PyObject_GC_UnTrack(self);
+    HostFunction_clear(self);
+    PyMem_Free(((HostFunction *)self)->params);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot HostFunction_slots[] = {
+    {Py_tp_dealloc, HostFunction_dealloc},
+    {Py_tp_traverse, HostFunction_traverse},
+    {Py_tp_clear, HostFunction_clear},
+    {Py_tp_doc, "A host function, which must live as long as the linker that it is in is used."},
+    {0, NULL},
+};
+static PyType_Spec HostFunction_spec = {
+    "gothreads._fast.HostFunction", sizeof(HostFunction), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    HostFunction_slots,
+};
 
 /* define(linker, module, name, type, params, result, implementation, failed) -> (what must live as long as the linker is used, an error's address) */
 static PyObject *define(PyObject *self, PyObject *args)
@@ -1131,17 +1165,17 @@ static PyObject *define(PyObject *self, PyObject *args)
     unsigned long long linker, type;
     const char *module, *name, *result;
     Py_ssize_t module_size, name_size;
-    PyObject *params, *implementation, *failed, *capsule;
+    PyObject *params, *implementation, *failed;
     HostFunction *host;
     void *error;
     (void)self;
     if (!PyArg_ParseTuple(args, "Ks#s#KUsOO:define", &linker, &module, &module_size, &name, &name_size, &type, &params, &result, &implementation, &failed))
         return NULL;
-    host = PyMem_Calloc(1, sizeof *host);
+    host = (HostFunction *)((allocfunc)PyType_GetSlot(HostFunction_Type, Py_tp_alloc))(HostFunction_Type, 0);
     if (host == NULL)
-        return PyErr_NoMemory();
+        return NULL;
     if (letters(params, "iIqQfd?", &host->params, &host->count)) {
-        HostFunction_free(host);
+        Py_DECREF((PyObject *)host);
         return NULL;
     }
     Py_INCREF(implementation);
@@ -1149,14 +1183,9 @@ static PyObject *define(PyObject *self, PyObject *args)
     host->implementation = implementation;
     host->failed = failed;
     host->result = result[0];
-    capsule = PyCapsule_New(host, "gothreads.host_function", host_function_capsule_free);
-    if (capsule == NULL) {
-        HostFunction_free(host);
-        return NULL;
-    }
     error = linker_define_func_unchecked((void *)(uintptr_t)linker, module, (size_t)module_size, name, (size_t)name_size, (void *)(uintptr_t)type,
                                          host_function, host, NULL);
-    return Py_BuildValue("NK", capsule, (unsigned long long)(uintptr_t)error);
+    return Py_BuildValue("NK", (PyObject *)host, (unsigned long long)(uintptr_t)error);
 }
 
 /* ---- the thread, and the main thread's calls ---- */
@@ -1186,6 +1215,13 @@ static PyObject *set_room(PyObject *self, PyObject *value)
         return NULL;
     room = number;
     Py_RETURN_NONE;
+}
+
+static PyObject *get_room(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyLong_FromSsize_t(room);
 }
 
 static PyObject *get_serial(PyObject *self, PyObject *unused)
@@ -1259,6 +1295,7 @@ static PyMethodDef functions[] = {
     {"define", define, METH_VARARGS, "Define a host function in a linker."},
     {"get_depth", get_depth, METH_NOARGS, "How deep in WebAssembly the thread is."},
     {"set_depth", set_depth, METH_O, NULL},
+    {"get_room", get_room, METH_NOARGS, NULL},
     {"set_room", set_room, METH_O, "How much stack WebAssembly may use on this thread, in bytes."},
     {"get_serial", get_serial, METH_NOARGS, "How many calls of C's the main thread has begun."},
     {"set_interrupted", set_interrupted, METH_O, "Ctrl-C came while the main thread was in a call, or has been told."},
@@ -1285,13 +1322,15 @@ PyMODINIT_FUNC PyInit__fast(void)
     if (module == NULL)
         return NULL;
     name_release = PyUnicode_InternFromString("release");
+    name_trapped = PyUnicode_InternFromString("trapped");
     name_buffer = PyUnicode_InternFromString("gothreads_buffer");
     name_request = PyUnicode_InternFromString("gothreads_request");
     name_answer = PyUnicode_InternFromString("answer");
-    if (name_release == NULL || name_buffer == NULL || name_request == NULL || name_answer == NULL
+    if (name_release == NULL || name_trapped == NULL || name_buffer == NULL || name_request == NULL || name_answer == NULL
         || (Slot_Type = add_type(module, &Slot_spec, "Slot")) == NULL || (Function_Type = add_type(module, &Function_spec, "Function")) == NULL
         || (Caller_Type = add_type(module, &Caller_spec, "Caller")) == NULL || (Rest_Type = add_type(module, &Rest_spec, "Rest")) == NULL
-        || (Export_Type = add_type(module, &Export_spec, "Export")) == NULL) {
+        || (Export_Type = add_type(module, &Export_spec, "Export")) == NULL
+        || (HostFunction_Type = add_type(module, &HostFunction_spec, "HostFunction")) == NULL) {
         Py_DECREF(module);
         return NULL;
     }

@@ -457,8 +457,11 @@ class App(Travels, Life):
         signals.check()
         if not interrupt.on_main_thread():
             return self._inside(call)
-        with interrupt.Postponed(lambda: self._end(AppClosed(f"{self.loaded.name}: the app was ended by Ctrl-C"))):
+        with interrupt.Postponed(self._interrupted):
             return self._inside(call)
+
+    def _interrupted(self) -> None:
+        self._end(AppClosed(f"{self.loaded.name}: the app was ended by Ctrl-C"))
 
     def _inside(self, call: Callable[[], Any]) -> Any:
         stack.check_python_stack()

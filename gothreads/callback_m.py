@@ -156,9 +156,9 @@ class CallbackMCache:
         elif self._has_idle_since(now - IDLE_SECONDS):
             self.trim(IDLE_SECONDS)
 
-    def trapped(self, caller: CallbackM, error: int, trap: int) -> NoReturn:
-        """A call of C's did not return, but with these two of wasmtime's. Raises what it has come to."""
-        self._trapped(ffi.trapped(error, trap))
+    def trapped(self, caller: CallbackM, trapped: ffi.Trapped) -> NoReturn:
+        """A call that took the short way (quick.py) did not return. Raises what it has come to."""
+        self._trapped(trapped)
         self.release(caller)
         assert self._error is not None
         cause = self._error()

@@ -30,15 +30,15 @@ LETTERS: Mapping[str, str] = {
     "bool": "?", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d", "uintptr": "I", "unsafe.Pointer": "I",
     "pointer": "I", "string": "II",
 }
-_RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1),
+RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1),
            "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
 PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
-_FLOAT32_MAX = 3.4028234663852886e38
+FLOAT32_MAX = 3.4028234663852886e38
 _FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: what rounds to infinity
 
 
 def _number(go_type: str, value: Any) -> int:
-    low, high = _RANGES[go_type]
+    low, high = RANGES[go_type]
     if isinstance(value, bool):
         raise TypeError(f"got {value}")
     try:
@@ -65,7 +65,7 @@ def _float(value: Any) -> float:
 def _float32(value: Any) -> float:
     number = _float(value)
     if math.isfinite(number) and abs(number) >= _FLOAT32_LIMIT:
-        raise ValueError(f"{number:g} is outside ±{_FLOAT32_MAX:g}")
+        raise ValueError(f"{number:g} is outside ±{FLOAT32_MAX:g}")
     return number
 
 
@@ -89,7 +89,8 @@ def converter(go_type: str) -> Callable[[Any], Any]:
         case "string":
             return _string
         case _:
-            return lambda value: _number(go_type, value)
+            low, high = RANGES[go_type]
+            return lambda value: value if type(value) is int and low <= value <= high else _number(go_type, value)
 
 
 class Export:
@@ -179,8 +180,8 @@ def python_type(go_type: str) -> str:
 def describe(go_type: str, *, wasm: bool = False) -> str:
     """What an argument of a Go type may be; `wasm`: in WebAssembly's words."""
     said = type_words(go_type, wasm=wasm)
-    if go_type in _RANGES:
-        low, high = _RANGES[go_type]
+    if go_type in RANGES:
+        low, high = RANGES[go_type]
         return f"an int from {low} to {high} ({said})"
     return f"{PYTHON_TYPES[go_type]} ({said})"
 

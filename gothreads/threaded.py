@@ -16,7 +16,6 @@ from gothreads.callback_m import CallbackMCache
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled, shown
 from gothreads.exports import Export, Function
 from gothreads.host import ffi
-from gothreads.host.callers import quick, requester
 from gothreads.host.engine import compile_threaded, new_engine
 from gothreads.host.instance import GoInstances, Notes
 from gothreads.host.interrupt import Postponed
@@ -26,6 +25,7 @@ from gothreads.host.wasi import define_with_errno, letters, type_of
 from gothreads.host.world import World
 from gothreads.inspector import Goroutine, Inspector
 from gothreads.mpool import MPool, MRunner
+from gothreads.quick import quick, requester
 from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Guest
 from gothreads.stall import Stall, StallWatch
@@ -88,10 +88,11 @@ class ThreadedApp(App):
         owned.callback(self._instances.close_all)
         self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
         attaching = threading.Lock()
+        self._postponed = Postponed(self._interrupted)
         self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, self._trapped, attaching,
                                      waits.MOST_NOTES - 1 - options.limits.threads, self._world.calls.cancel_request,
-                                     Postponed(lambda: self._end(AppClosed(f"{loaded.name}: the app was ended by Ctrl-C"))), options.limits.stack, self._error)
-        self._requester = requester(self._cache.rest)
+                                     self._postponed, options.limits.stack, self._error)
+        self._requester = requester(self._cache)
         self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, self._trapped, attaching,
                                     self._cache.in_flight, self._submit_to)
 
@@ -117,7 +118,7 @@ class ThreadedApp(App):
         return self._inspector.goroutines(timeout)
 
     def _quick(self, function: Function, export: Export) -> Function:
-        return quick(function, self._cache.rest, export.name, export.params, export.result) if not export.has_strings else function
+        return quick(function, export, self._cache, self._postponed, self.options.limits.stack)
 
     def _request_quickly(self, handler: str, payload: Payload) -> bytes | None:
         return self._requester(handler, payload)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,24 +70,21 @@ def outcome(call: Callable[[], Any]) -> object:
 
 
 @settings(deadline=None, max_examples=600)
-@given(st.sampled_from(KINDS), st.lists(VALUES, min_size=1, max_size=1) | st.lists(VALUES, max_size=3))
-def test_every_value_comes_to_the_same_in_c_and_in_python(kind: str, values: list[Any]) -> None:
-    export = shared().exports[kind]
+@given(kind=st.sampled_from(KINDS), values=st.lists(VALUES, min_size=1, max_size=1) | st.lists(VALUES, max_size=3))
+def test_every_value_comes_to_the_same_in_c_and_in_python(shared: gothreads.App, kind: str, values: list[Any]) -> None:
+    export = shared.exports[kind]
     assert outcome(lambda: export(*values)) == outcome(lambda: in_python(export)(*values))
 
 
-_shared: list[gothreads.App] = []
-
-
-def shared() -> gothreads.App:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[gothreads.App]:
     """One app for all examples."""
-    if not _shared:
-        _shared.append(opened("calls"))
-    return _shared[0]
+    with opened("calls") as app:
+        yield app
 
 
-def test_a_function_in_c_looks_like_one_in_python() -> None:
-    add, plain = shared().exports.add, in_python(shared().exports.add)
+def test_a_function_in_c_looks_like_one_in_python(shared: gothreads.App) -> None:
+    add, plain = shared.exports.add, in_python(shared.exports.add)
     assert isinstance(add, Function)
     assert (repr(add), add.__doc__, add.__name__, add.signature) == (repr(plain), plain.__doc__, plain.__name__, plain.signature)
     with pytest.raises(gothreads.ArgumentError, match="not by name"):
@@ -283,8 +280,8 @@ def test_requests_that_fail_say_why_as_pythons_do() -> None:
             assert app.request("upper", bytearray(b"text")) == b"TEXT"
 
 
-def test_calls_in_c_leak_nothing() -> None:
-    app = shared()
+def test_calls_in_c_leak_nothing(shared: gothreads.App) -> None:
+    app = shared
     process = psutil.Process()
 
     def round_(times: int) -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 @pytest.mark.long
 def test_twenty_apps_opened_called_killed_and_closed_at_random_leave_nothing() -> None:

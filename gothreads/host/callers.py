@@ -5,14 +5,10 @@ What C (gothreads/_fast.c) has of this, it has of the same names. All of it is g
 
 from __future__ import annotations
 
-import functools
 from collections import deque
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from gothreads.host.fast import compiled
-
-T = TypeVar("T")
 
 
 class Caller:
@@ -50,24 +46,3 @@ class Rest(deque[Any]):
 
 if compiled is not None:
     Caller, Rest, SlotBase = compiled.Caller, compiled.Rest, compiled.Slot  # type: ignore[misc]
-
-#: The most values that a call in C has.
-_MOST = 8
-
-
-def quick(function: T, rest: Rest, name: str, params: str, result: str) -> T:
-    """A function that calls an export in C where all is as usual, and `function` where not; that itself, without C.
-
-    It has all the attributes of `function`, its class too. `params`, `result`: as for ffi.function, for what Python's values must be.
-    """
-    if compiled is None or len(params) > _MOST:
-        return function
-    made: T = compiled.Export(function, rest, name, params, result)
-    return made
-
-
-def requester(rest: Rest) -> Callable[[str, Any], bytes | None]:
-    """Makes requests (of a handler, with a payload) in C where all is as usual; None where not."""
-    if compiled is None:
-        return lambda handler, payload: None
-    return functools.partial(compiled.request, rest)

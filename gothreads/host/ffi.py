@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
-import operator
 import re
 import struct
 import sys
@@ -34,9 +33,8 @@ _CAUSE = re.compile(r"^(?:\d+: )?(?:wasm trap: )?")
 
 _dll = _ffi.dll
 _call_unchecked = _dll.wasmtime_func_call_unchecked
-# The same function with untyped pointers: ctypes then converts nothing. A prototype of our own leaves wasmtime-py's alone.
-_call = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)(
-    ctypes.cast(_call_unchecked, ctypes.c_void_p).value or 0)
+# The same function without types: ctypes then converts nothing. A prototype of our own leaves wasmtime-py's alone.
+_call = ctypes.CFUNCTYPE(ctypes.c_void_p)(ctypes.cast(_call_unchecked, ctypes.c_void_p).value or 0)
 _Callback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _define = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p,
                            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
@@ -70,10 +68,8 @@ class Missing(ModuleError):
 
 
 # Values are named by letters, as in module struct: i I (32 bits, signed and not), q Q (64), f d (floats); and ? for a bool.
-_FIELDS = {"i": "i32", "I": "i32", "?": "i32", "q": "i64", "Q": "i64", "f": "f32", "d": "f64"}
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "i": operator.attrgetter("i32"), "I": lambda value: value.i32 & 0xFFFFFFFF, "?": lambda value: value.i32 != 0,
-    "q": operator.attrgetter("i64"), "Q": lambda value: value.i64 & 0xFFFFFFFFFFFFFFFF, "f": operator.attrgetter("f32"), "d": operator.attrgetter("f64")}
+_CELLS: Mapping[str, Any] = {"i": ctypes.c_int32, "I": ctypes.c_uint32, "?": ctypes.c_int32, "q": ctypes.c_int64, "Q": ctypes.c_uint64,
+                             "f": ctypes.c_float, "d": ctypes.c_double}
 #: A call of one exported function of one instance: raw values in (whatever their sign: only their bits count), the result out. Raises Trapped.
 Function = Callable[..., Any]
 
@@ -81,26 +77,27 @@ Function = Callable[..., Any]
 class _Function:
     """A Function through ctypes, with the buffer for its arguments and result."""
 
-    __slots__ = ("_arguments", "_fields", "_func", "_read", "_trap", "_values")
+    __slots__ = ("_arguments", "_cells", "_func", "_is_bool", "_result", "_trap", "_values")
 
     def __init__(self, context: int, func: Any, params: str, result: str) -> None:
         count = max(len(params), 1)
         self._values = (Value * count)()
-        self._fields = [_FIELDS[letter] for letter in params]
-        self._read = _READERS[result] if result else None
+        self._cells = [_CELLS[letter].from_buffer(self._values, ctypes.sizeof(Value) * place) for place, letter in enumerate(params)]
+        self._result, self._is_bool = _CELLS[result].from_buffer(self._values) if result else None, result == "?"
         self._func = func
         self._trap = ctypes.c_void_p()
-        self._arguments = (context, ctypes.addressof(func), ctypes.addressof(self._values), count, ctypes.addressof(self._trap))
+        self._arguments = (ctypes.c_void_p(context), ctypes.byref(func), ctypes.byref(self._values), ctypes.c_size_t(count), ctypes.byref(self._trap))
 
     def __call__(self, *raw: Any) -> Any:
-        values = self._values
-        for place, (field, value) in enumerate(zip(self._fields, raw, strict=True)):
-            setattr(values[place], field, value)
+        for cell, value in zip(self._cells, raw, strict=True):
+            cell.value = value
         error = _call(*self._arguments)
         if error or self._trap.value:
             trap, self._trap.value = self._trap.value, None
             raise trapped(error, trap)
-        return None if self._read is None else self._read(values[0])
+        if self._result is None:
+            return None
+        return self._result.value if not self._is_bool else self._result.value != 0
 
 
 def trapped(error: int | None, trap: int | None) -> Trapped:
@@ -150,7 +147,6 @@ def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:
 
 #: A host function gets raw values, and returns one, or None.
 HostFunction = Callable[..., Any]
-_CELLS: Mapping[str, Any] = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "f32": ctypes.c_float, "f64": ctypes.c_double}
 
 
 class HostFunctions:
@@ -180,7 +176,7 @@ class HostFunctions:
         failed = self._failed
         arguments = struct.Struct("<" + "".join(f"{letter}{16 - struct.calcsize(letter)}x" for letter in params.replace("?", "i")))
         size, unpack, copy = arguments.size, arguments.unpack, ctypes.string_at
-        cell = _CELLS[_FIELDS[result]].from_address if result else None
+        cell = _CELLS[result].from_address if result else None
 
         def run(_environment: int, _caller: int, values: int, _count: int) -> int:
             try:

@@ -35,17 +35,19 @@ MAIN = threading.main_thread().ident
 calls: list[Postponed] = []
 _pending = False  # unless C keeps it
 _wakeup = -1  # what the watcher is woken by; -1: there is none yet
-_next_look = 0.0
+#: When a call on the main thread is to look after the signal handlers, in seconds of the monotonic clock.
+next_look = 0.0
+_serial = 0
 
 
 def watch() -> None:
     """Take over Python's own SIGINT handler, and begin to watch. From other threads than the main one: does nothing."""
-    global _wakeup, _next_look
+    global _wakeup, next_look
     if not on_main_thread():
         return
-    _next_look = time.monotonic() + _LOOK_SECONDS
+    next_look = time.monotonic() + _LOOK_SECONDS
     if compiled is not None:
-        compiled.set_next_look(_next_look)
+        compiled.set_next_look(next_look)
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, _note)
@@ -83,15 +85,12 @@ class Postponed:
         self.end = end
 
     def __enter__(self) -> None:
-        if not calls and time.monotonic() >= _next_look:
+        if not calls and time.monotonic() >= next_look:
             watch()
         calls.append(self)
 
     def __exit__(self, *_: object) -> None:
-        calls.pop()
-        if not calls and _is_pending():
-            _set_pending(False)
-            raise KeyboardInterrupt
+        end()
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -113,9 +112,24 @@ def _set_pending(pending: bool) -> None:
         compiled.set_interrupted(pending)
 
 
-def _serial() -> int:
-    """Tells calls of C's apart, which share one Postponed."""
-    return 0 if compiled is None else compiled.get_serial()
+def begin(around: Postponed) -> None:
+    """As entering it, but for calls that share one, and when `next_look` has not come."""
+    global _serial
+    _serial += 1
+    calls.append(around)
+
+
+def end() -> None:
+    """As leaving it."""
+    calls.pop()
+    if not calls and _is_pending():
+        _set_pending(False)
+        raise KeyboardInterrupt
+
+
+def _told_apart() -> int:
+    """Tells calls apart that share one Postponed."""
+    return _serial if compiled is None else compiled.get_serial()
 
 
 def _watch(read: int) -> None:
@@ -123,9 +137,9 @@ def _watch(read: int) -> None:
         if signal.SIGINT not in os.read(read, 512) or signal.getsignal(signal.SIGINT) is not _note:
             continue
         with contextlib.suppress(IndexError):  # the main thread is in no call
-            outermost, serial = calls[0], _serial()  # those inside it may come and go without end
+            outermost, serial = calls[0], _told_apart()  # those inside it may come and go without end
             time.sleep(PATIENCE)
-            if calls[0] is outermost and _serial() == serial:
+            if calls[0] is outermost and _told_apart() == serial:
                 for call in reversed(calls[:]):
                     if call.end is not None:  # the innermost app: what has called it comes back then
                         call.end()

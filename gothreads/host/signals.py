@@ -23,7 +23,8 @@ _SIGNALS = (signal.SIGILL, signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS)
 _ROOM = 256  # struct sigaction: 152 bytes with glibc on x86-64 and ARM64
 _lock = threading.Lock()
 _noted: dict[int, bytes] = {}
-_seen = True  # whether faulthandler was on when it was last looked at; on: nothing to do
+#: Whether faulthandler was on when it was last looked at; on: nothing to do.
+seen = True
 
 
 def note() -> None:
@@ -40,15 +41,15 @@ def note() -> None:
 
 def check() -> None:
     """Before a call: nearly free unless faulthandler has just been turned on."""
-    if faulthandler.is_enabled() is not _seen:
-        seen = faulthandler.is_enabled()
+    if faulthandler.is_enabled() is not seen:
+        now = faulthandler.is_enabled()
         _put_back()
-        _see(seen)  # last: whoever sees it may rely on the handlers
+        _see(now)  # last: whoever sees it may rely on the handlers
 
 
 def _see(on: bool) -> None:
-    global _seen
-    _seen = on
+    global seen
+    seen = on
     if compiled is not None:
         compiled.set_faulthandler_seen(on)
 

@@ -19,19 +19,22 @@ CALLER_MARGIN = 1 << 20
 class _Inside(threading.local):
     """How many calls deep in WebAssembly the thread is; Go's own threads always are.
 
+    room: how much stack it has, in bytes, when calls may look at nothing else.
     starting: the app whose module's packages it initialises, or has initialised. lend: for a thread of a bounded pool, around what may
     need another of it.
     """
 
     depth = 0
+    room = 0
     starting: object = None
     lend: Callable[[], contextlib.AbstractContextManager[None]] | None = None
 
 
 class _InsideInC(_Inside):
-    """The depth is C's, which looks at it before each call."""
+    """What C looks at before each call is C's."""
 
     depth = property(lambda self: compiled.get_depth(), lambda self, depth: compiled.set_depth(depth))
+    room = property(lambda self: compiled.get_room(), lambda self, room: compiled.set_room(room))
 
 
 inside: _Inside = _Inside() if compiled is None else _InsideInC()
@@ -70,8 +73,8 @@ def fits(wasm: int) -> bool:
         size: int = _local.size
     except AttributeError:
         size = _local.size = _stack_size()
-        if compiled is not None and inside.lend is None:  # else its calls are not C's: see App
-            compiled.set_room(size)
+        if inside.lend is None:  # else its calls do not go the short way: see App
+            inside.room = size
     return size >= wasm + CALLER_MARGIN
 
 

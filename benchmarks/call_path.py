@@ -1,0 +1,169 @@
+"""What a call costs, in both directions: in C, through ctypes, by wasmtime-py's own calls, and native Go through ctypes and cgo.
+
+    python -m benchmarks.call_path [--rounds 9] [--json]
+
+Each round measures all of them, one after the other, so that what else the machine does falls on all alike; the figures are the medians of
+the rounds, and of the rounds' ratios. Microseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import wasmtime
+
+import gothreads
+from benchmarks.command import run
+from gothreads.compare.native import NativePeer
+from gothreads.compare.programs import Programs, build_programs
+from gothreads.host import fast
+
+#: How often each is called in a round.
+TIMES = 20_000
+#: How often Go calls Python, in one call of the export.
+HOST_TIMES = 2_000
+SIZES = (64, 64 << 10)
+
+#: The same as the Go program's, for wasmtime-py.
+_WAT = """(module (import "env" "host" (func $host (param i64) (result i64)))
+  (func (export "add") (param i64 i64) (result i64) (i64.add (local.get 0) (local.get 1)))
+  (func (export "call_back") (param i64) (result i64) (local i64)
+    (loop (local.set 1 (i64.add (local.get 1) (call $host (local.get 0))))
+      (br_if 0 (i64.ne (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0))))
+    (local.get 1)))"""
+
+
+def host(value: int) -> int:
+    return value
+
+
+def each(function: Callable[..., Any], *args: Any, times: int = TIMES) -> float:
+    """Microseconds."""
+    function(*args)
+    begin = time.perf_counter()
+    for _ in range(times):
+        function(*args)
+    return (time.perf_counter() - begin) / times * 1e6
+
+
+def ours(programs: Programs) -> Callable[[], dict[str, float]]:
+    """gothreads: in C, or through ctypes."""
+    app = gothreads.open(programs.threaded, host={"env": {"host": host}})
+
+    def measure() -> dict[str, float]:
+        found = {}
+        app.exports.add(1, 2)
+        begin = time.perf_counter()
+        for _ in range(TIMES):
+            app.exports.add(1, 2)
+        found["add"] = (time.perf_counter() - begin) / TIMES * 1e6
+        found["host"] = each(app.exports.call_back, HOST_TIMES, times=3) / HOST_TIMES
+        for size in SIZES:
+            found[f"request {size}"] = each(app.request, "flip", b"x" * size, times=TIMES // 10)
+        return found
+    return measure
+
+
+def wasmtime_py(_programs: Programs) -> Callable[[], dict[str, float]]:
+    store = wasmtime.Store()
+    kind = wasmtime.FuncType([wasmtime.ValType.i64()], [wasmtime.ValType.i64()])
+    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, _WAT), [wasmtime.Func(store, kind, host)]).exports(store)
+    add, call_back = exports["add"], exports["call_back"]
+    assert isinstance(add, wasmtime.Func)
+    assert isinstance(call_back, wasmtime.Func)
+    return lambda: {"add": each(add, store, 1, 2, times=TIMES // 10), "host": each(call_back, store, HOST_TIMES, times=1) / HOST_TIMES}
+
+
+def native(programs: Programs) -> Callable[[], dict[str, float]]:
+    assert programs.native is not None
+    peer = NativePeer(programs.native, programs.exports, host)
+    add, call_back = peer.function("add"), peer.function("call_back")
+    return lambda: {"add": each(add, 1, 2), "host": each(call_back, HOST_TIMES, times=3) / HOST_TIMES}
+
+
+def copies(_programs: Programs) -> Callable[[], dict[str, float]]:
+    """memcpy there and back."""
+    def measure() -> dict[str, float]:
+        found = {}
+        for size in SIZES:
+            there, back = (ctypes.c_char * size)(), (ctypes.c_char * size)()
+            found[f"request {size}"] = 2 * (each(ctypes.memmove, there, back, size) - each(ctypes.memmove, there, back, 0))
+        return found
+    return measure
+
+
+DESIGNS: dict[str, Callable[[Programs], Callable[[], dict[str, float]]]] = {
+    "C": ours, "ctypes": ours, "native": native, "wasmtime-py": wasmtime_py, "memcpy": copies}
+
+
+class Worker:
+    """A design in a process of its own: native Go takes signals over that wasmtime needs."""
+
+    def __init__(self, name: str, programs: Programs) -> None:
+        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.call_path", "--worker", name, json.dumps(programs.to_json())],
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                         env=os.environ | {"GOTHREADS_FAST": "0" if name == "ctypes" else "1"})
+
+    def measure(self) -> dict[str, float]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        found: dict[str, float] = json.loads(self._process.stdout.readline())
+        return found
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """By design: microseconds by what is called. And the ratios that the bars are of."""
+    programs = build_programs()
+    workers = {name: Worker(name, programs) for name in DESIGNS
+               if not (name == "C" and fast.compiled is None) and not (name == "native" and programs.native is None)}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            found[name].append(worker.measure())
+    for worker in workers.values():
+        worker.close()
+
+    def ratio(one: str, other: str, what: str) -> float | None:
+        if one not in found or other not in found:
+            return None
+        return statistics.median(a[what] / b[what] for a, b in zip(found[one], found[other], strict=True))
+    return {"microseconds": {name: {what: statistics.median(one[what] for one in samples) for what in samples[0]} for name, samples in found.items()},
+            "ratios": {"add: C / native": ratio("C", "native", "add"), "add: wasmtime-py / C": ratio("wasmtime-py", "C", "add"),
+                       "add: wasmtime-py / ctypes": ratio("wasmtime-py", "ctypes", "add"), "host: wasmtime-py / C": ratio("wasmtime-py", "C", "host"),
+                       "host: wasmtime-py / ctypes": ratio("wasmtime-py", "ctypes", "host"), "host: C / native": ratio("C", "native", "host")}}
+
+
+def show(found: dict[str, Any], rounds: int) -> None:
+    columns = ["add", "host", *[f"request {size}" for size in SIZES]]
+    print(f"{'':12}" + "".join(f"{column:>15}" for column in columns) + f"   microseconds, medians of {rounds} rounds")
+    for name, figures in found["microseconds"].items():
+        print(f"{name:12}" + "".join(f"{figures[column]:15.2f}" if column in figures else f"{'–':>15}" for column in columns))
+    for name, value in found["ratios"].items():
+        print(f"{name:28} {'not measured' if value is None else f'{value:.2f}'}")
+
+
+def work(name: str, programs: Programs) -> None:
+    """A round for each line of standard input."""
+    measure = DESIGNS[name](programs)
+    for _ in sys.stdin:
+        print(json.dumps(measure()), flush=True)
+
+
+if __name__ == "__main__":
+    if "--worker" in sys.argv:
+        work(sys.argv[-2], Programs.from_json(json.loads(sys.argv[-1])))
+    else:
+        sys.exit(run(__doc__, measure, show, rounds=9))
