@@ -17,6 +17,7 @@ from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleEr
 from gothreads.exports import Export, Function
 from gothreads.host import ffi
 from gothreads.host.engine import compile_threaded, new_engine
+from gothreads.host.fast import compiled
 from gothreads.host.instance import GoInstances, Notes
 from gothreads.host.interrupt import Postponed
 from gothreads.host.poller import Poller
@@ -32,7 +33,7 @@ from gothreads.stall import Stall, StallWatch
 from gothreads.state import SPARE_THREADS, AppStatistics, State
 from gothreads.wasm import code, waits
 from gothreads.wasm.binary import PAGE, FuncType, Kind
-from gothreads.wasm.rewrite import HOST
+from gothreads.wasm.rewrite import HOST, WASI
 
 T = TypeVar("T")
 
@@ -42,6 +43,8 @@ log = logging.getLogger("gothreads")
 _ANSWER_SECONDS = 1.0
 #: And how long `open` waits to be told the handlers.
 _REGISTERED_SECONDS = 5.0
+#: clock_time_get: which clock, how precisely, and where to; an errno.
+_CLOCK = FuncType(code.I32 + code.I64 + code.I32, code.I32)
 
 
 class ThreadedApp(App):
@@ -56,9 +59,9 @@ class ThreadedApp(App):
         owned.callback(self._world.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
-        compiled = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
-        self.compile_seconds = compiled.seconds
-        owned.callback(compiled.module.close)
+        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
+        self.compile_seconds = machine_code.seconds
+        owned.callback(machine_code.module.close)
         assert loaded.memory is not None
         self._memory = SharedMemory(self._engine, loaded.memory.minimum, options.limits.memory // PAGE)
         owned.callback(self._memory.close)
@@ -77,14 +80,16 @@ class ThreadedApp(App):
         functions = ffi.HostFunctions(linker, self._host_function_failed)
         owned.callback(functions.clear)
         self._world.define(functions, loaded.outline)
+        if compiled is not None:
+            functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
         self._host.define(functions, self._world.context)
         self._define_host(functions)
         try:
-            pre = linker.instantiate_pre(compiled.module)
+            pre = linker.instantiate_pre(machine_code.module)
         except wasmtime.WasmtimeError as error:  # one name with two types
             raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
         owned.callback(pre.close)
-        self._instances = GoInstances(self._engine, pre, self._notes, options.wasi.local, self._is_ending)
+        self._instances = GoInstances(self._engine, pre, self._notes, options.wasi.local, self._is_ending, one_clock=compiled is not None)
         owned.callback(self._instances.close_all)
         self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
         attaching = threading.Lock()

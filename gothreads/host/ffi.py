@@ -168,6 +168,14 @@ class HostFunctions:
             kept = self._callback(params, result, implementation)
             error = _define(linker, module.encode(), len(module.encode()), name.encode(), len(name.encode()), of,
                             ctypes.cast(kept, ctypes.c_void_p).value, None, None)
+        self._keep(module, name, kept, error)
+
+    def define_clock(self, module: str, name: str, kind: wasmtime.FuncType, memory: tuple[int, int]) -> None:
+        """WASI's clock_time_get in C (there must be C), for the shared memory with these pointers: one clock for all instances, the host's."""
+        linker, of = ctypes.cast(self._linker.ptr(), ctypes.c_void_p).value or 0, ctypes.cast(kind.ptr(), ctypes.c_void_p).value or 0
+        self._keep(module, name, *compiled.define_clock(linker, module, name, of, *memory))
+
+    def _keep(self, module: str, name: str, kept: object, error: int | None) -> None:
         self._kept.append(kept)
         if error:
             raise InternalError(f"cannot define {module}.{name}: {_describe(error, None).message}")

@@ -151,12 +151,14 @@ class GoInstances(Instances):
     """Of a module that gothreads has built."""
 
     def __init__(self, engine: wasmtime.Engine, pre: wasmtime.InstancePre, notes: Notes,
-                 wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool]) -> None:
+                 wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool], *, one_clock: bool) -> None:
+        """one_clock: the module's monotonic clock is the host's, not one of each store."""
         super().__init__(engine, pre, notes, wasi, stopping)
+        self._one_clock = one_clock
         self._reading_clock = threading.Lock()
 
     def _prepare(self, instance: Instance) -> None:
-        instance.function("gt_setup", "qi")(self._clock_offset(instance), needs_fence())
+        instance.function("gt_setup", "qi")(0 if self._one_clock else self._clock_offset(instance), needs_fence())
 
     def _clock_offset(self, instance: Instance) -> int:
         """Nanoseconds from this store's monotonic clock, which began when the store was made, to the host's."""
