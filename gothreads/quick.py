@@ -1,4 +1,4 @@
-"""Calls that need nothing but a caller at rest: in C (gothreads/_fast.c), and the same in Python where C was not built.
+"""Calls that need nothing but a caller at rest: in C (gothreads/csrc), and the same in Python where C was not built.
 
 What is unusual goes the long way (app.py): a named argument, an app that does not run, a thread that is inside already or has a small stack, a
 cache without an idle caller, a door that those who wait have closed (line.py).
@@ -41,7 +41,7 @@ def requester(cache: CallbackMCache) -> Callable[[str, Any], bytes | None]:
 
 
 class _Quick(Function):
-    """What _fast.c does, step by step (take, begin, run, end); the reasons are there. Nothing is called that can be done here: that is most of it."""
+    """What csrc/ does, step by step (take, begin, run, end); the reasons are there. Nothing is called that can be done here: that is most of it."""
 
     def __init__(self, function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> None:
         self.__dict__.update(function.__dict__)

@@ -59,12 +59,15 @@ class Slot(SlotBase):
         super().__init__()
         self.function, self.memory, self._cancel = function, memory, cancel
 
-    def put(self, data: bytes) -> int:
-        """Copy bytes to where Go can see them; returns the address. Good for one exported call, or one request."""
+    def put(self, data: bytes, where: str = "gothreads_buffer") -> int:
+        """Copy bytes to where Go can see them; returns the address. Good for one exported call, or one request.
+
+        where: the function that gives the place.
+        """
         if len(data) > LARGEST:
             raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
         slot = self.opened()  # first: it says when the module has no gothreads/guest
-        address: int = self.function("gothreads_buffer", "II", "I")(slot, len(data))
+        address: int = self.function(where, "II", "I")(slot, len(data))
         try:
             self.memory.write(address, data)
         except MemoryAccessError as error:
@@ -74,7 +77,7 @@ class Slot(SlotBase):
     def request(self, handler: str, payload: bytes) -> bytes:
         """Call a handler. HandlerError with its error's text; UnknownExport when there is none of that name."""
         name = handler.encode()
-        self.put(name + payload)
+        self.put(name + payload, "gothreads_payload")
         self.requests += 1
         self.function("gothreads_request", "II", "")(self.opened(), len(name))
         return self.answer(handler)

@@ -92,7 +92,8 @@ def shrunk(wasm: bytes) -> bytes:
     # What calls an import is left, since the rewrite knows it by its body; and what is named for it.
     bodies = [body if len(body) < 400 and b"\x23\0\x21\x01" in body[:12] and b"\x10" in body else b"\0\0\x0b" for body in module.bodies]
     kept = {index: title for index, title in names.items() if title.startswith(("internal_runtime_atomic.", "wasm_pc", "runtime.futex", "runtime.gt", "gt_"))
-            or title in ("runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread", "runtime.mstart", "runtime.exitsyscall")
+            or title in ("runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread", "runtime.mstart", "runtime.exitsyscall",
+                         "runtime.procyield", "runtime.procyieldAsm")
             or (index >= imports and bodies[index - imports] != b"\0\0\x0b")}
     named = uleb(len(kept)) + b"".join(uleb(index) + name(title) for index, title in sorted(kept.items()))
     return replace(module, bodies=bodies, data=module.data[:40], customs=[("go:buildid", b""), ("name", b"\1" + vector(named))]).encode()

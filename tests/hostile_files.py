@@ -15,6 +15,7 @@ _SLOT = """
   (func (export "gothreads_slot_open") (result i32) (i32.const {slot}))
   (func (export "gothreads_slot_close") (param i32))
   (func (export "gothreads_buffer") (param i32 i32) (result i32) (i32.const {buffer}))
+  (func (export "gothreads_payload") (param i32 i32) (result i32) (i32.const {buffer}))
   (func (export "gothreads_request") (param i32 i32) {request})
   (func (export "gothreads_handlers") (param i32) {handlers})
   (func (export "gothreads_stacks") (param i32) {stacks})

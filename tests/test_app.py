@@ -74,7 +74,7 @@ def test_requests_pass_bytes_in_and_out(app: gothreads.App) -> None:
     assert app.request("echo", b"") == b""
     large = bytes(range(256)) * 40_000
     assert app.request("echo", large) == large
-    assert app.handlers() == ["echo", "fail", "keep", "kept", "panic", "upper"]
+    assert app.handlers() == ["echo", "fail", "keep", "kept", "panic", "reverse", "upper"]
 
 
 @pytest.mark.parametrize(("handler", "payload", "said"), [

@@ -362,7 +362,7 @@ def test_the_commands_of_the_document_are_right_and_its_plots_are_there(capsys: 
     text = (ROOT / "docs" / "comparison.md").read_text()
     lines = [line.split("  ")[0].strip() for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     assert len(lines) >= 4
-    parser = build_parser(dict.fromkeys(("build", "init", "run", "call", "inspect", "serve", "compare", "stress"), lambda _arguments, _terminal: 0))
+    parser = build_parser(dict.fromkeys(("build", "init", "run", "call", "inspect", "doctor", "serve", "compare", "stress"), lambda _arguments, _terminal: 0))
     for line in lines:
         words = line.split()
         if words[0] == "gothreads":

@@ -1,4 +1,4 @@
-"""Calls in C (gothreads/_fast.c): they come to the same as Python's, and what is unusual is left to these.
+"""Calls in C (gothreads/csrc): they come to the same as Python's, and what is unusual is left to these.
 
 The rest of the tests runs with C, where it was built. Here are those that hold the two against each other, those of C's own corners, and a part
 of the others without C.

@@ -47,8 +47,8 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("runtime/os_wasip1.go", "func walltime1() (", "//go:nosplit\nfunc walltime1() (", "called where the stack must not grow"),
     Edit("runtime/os_wasip1.go", "func nanotime1() int64 {", "//go:nosplit\nfunc nanotime1() int64 {",
          "called where the stack must not grow"),
-    Edit("runtime/os_wasip1.go", "\treturn int64(time)\n}", "\treturn notBefore(int64(time) + clockOffset())\n}",
-         "each instance's host clock starts at its own zero, which is known but to a microsecond"),
+    Edit("runtime/os_wasip1.go", "\treturn int64(time)\n}", "\treturn sameTime(int64(time))\n}",
+         "each instance's host clock may start at its own zero, which is known but to a microsecond"),
     # Stack guards. A function with a large frame compares SP with the guard plus the frame's size, in 32 bits. A poisoned guard
     # at the very top wraps around there: the check passes, and the frame is laid below the stack. So the poison is lower, above
     # any address that a stack can have (layout.MOST_MEMORY), with room above it for any frame.

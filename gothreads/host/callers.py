@@ -1,6 +1,6 @@
 """The callers of a cache (callback_m.py), as C sees them: a call in C takes one that is at rest and puts it back, without any of Python's code.
 
-What C (gothreads/_fast.c) has of this, it has of the same names. All of it is guarded by Python's lock.
+What C (gothreads/csrc) has of this, it has of the same names. All of it is guarded by Python's lock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The call path in C (gothreads/_fast.c), where it was built; without it ctypes does the same, behind the same interface.
+"""The call path in C (gothreads/csrc), where it was built; without it ctypes does the same, behind the same interface.
 
 It is built when gothreads is installed, if there is a C compiler. GOTHREADS_FAST=0 in the environment leaves it out.
 """

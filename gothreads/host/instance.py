@@ -24,6 +24,10 @@ from gothreads.wasm.binary import PAGE
 _LEAST_READINGS, _MOST_READINGS, _TIGHT_NS = 4, 32, 2000
 
 
+#: Instead of an offset of a store's clock: there is one for all (threads_gothreads.go).
+_ONE_CLOCK = -(1 << 63)
+
+
 class Notes:
     """Where each instance's thread notes the address that it waits at, in a memory of the host's own (wasm/waits.py).
 
@@ -158,7 +162,7 @@ class GoInstances(Instances):
         self._reading_clock = threading.Lock()
 
     def _prepare(self, instance: Instance) -> None:
-        instance.function("gt_setup", "qi")(0 if self._one_clock else self._clock_offset(instance), needs_fence())
+        instance.function("gt_setup", "qi")(_ONE_CLOCK if self._one_clock else self._clock_offset(instance), needs_fence())
 
     def _clock_offset(self, instance: Instance) -> int:
         """Nanoseconds from this store's monotonic clock, which began when the store was made, to the host's."""

@@ -19,8 +19,9 @@ _TAKES_TWO = FuncType(I32 * 2, b"")
 ENTRIES: Mapping[str, FuncType] = {"_start": VOID, "_initialize": VOID}
 #: Of gothreads/guest, which every module has that `gothreads build` makes; a program of `gothreads test` has not.
 GUEST: Mapping[str, FuncType] = {
-    "gothreads_slot_open": FuncType(b"", I32), "gothreads_slot_close": _TAKES, "gothreads_buffer": FuncType(I32 * 2, I32), "gothreads_request": _TAKES_TWO,
-    "gothreads_handlers": _TAKES, "gothreads_stacks": _TAKES, "gothreads_release": _TAKES, "gothreads_idle": VOID}
+    "gothreads_slot_open": FuncType(b"", I32), "gothreads_slot_close": _TAKES, "gothreads_buffer": FuncType(I32 * 2, I32),
+    "gothreads_payload": FuncType(I32 * 2, I32), "gothreads_request": _TAKES_TWO, "gothreads_handlers": _TAKES,
+    "gothreads_stacks": _TAKES, "gothreads_release": _TAKES, "gothreads_idle": VOID}
 #: Of the runtime with threads (build/goroot), and of the rewrite (rewrite.py).
 THREADS: Mapping[str, FuncType] = {
     "gothreads_counts": _TAKES_TWO, "gothreads_blocked": FuncType(I32, I32), "gt_init_memory": VOID, "gt_setup": FuncType(I64 + I32, b""),

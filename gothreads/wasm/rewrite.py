@@ -46,6 +46,13 @@ BLOCKING_CALLS = frozenset({
 #: How many parameters such a call may have: what the collector looks through for their pointers has so many words (build/edits.py).
 MOST_PARAMETERS = 64
 
+#: procyield(cycles): so many times about what a processor's own instruction for it takes (some 100 cycles), with loads that no compiler leaves out.
+#: The point to resume at, local 0, is not needed any more.
+SPIN = code.body(
+    code.argument(8, 4) + code.i32_const(5) + code.I32_SHL + code.i32_const(1) + code.I32_OR + code.local_set(0)
+    + code.LOOP + code.global_get(code.SP) + code.atomic(0x10, 4) + code.DROP
+    + code.local_get(0) + code.i32_const(1) + code.I32_SUB + code.local_tee(0) + code.br_if(0) + code.END + code.RETURN)
+
 _LEB = rb"[\x80-\xff]*[\0-\x7f]"
 #: What Go makes of a //go:wasmimport (cmd/internal/obj/wasm: genWasmImportWrapper), the same in 1.25 to 1.27: it loads its arguments from
 #: the stack, calls, stores the result, pops the return address.
@@ -186,6 +193,8 @@ class _Rewrite:
         self.set_body("runtime.futexWake", code.body(code.result(24, 4, code.argument(8, 4) + code.argument(16, 4) + code.NOTIFY) + code.RETURN))
         # func clockOffset() int64
         self.set_body("runtime.clockOffset", code.body(code.result(8, 8, code.global_get(self.clock)) + code.RETURN))
+        # func procyield(cycles uint32), an assembly function of another name since Go 1.27: wait a little. Stock Go does not.
+        self.set_body("runtime.procyieldAsm" if "runtime.procyieldAsm" in self.names else "runtime.procyield", SPIN)
         # func publicationBarrier(): stores before it are seen before stores after it. x86 keeps stores in order without.
         self.set_body("runtime.publicationBarrier", code.body(code.global_get(self.fence) + code.IF + code.FENCE + code.END + code.RETURN))
         # func exitThread(wait *atomic.Uint32): once *wait is 0 the stack may be freed, so nothing touches it any more;

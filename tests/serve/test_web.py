@@ -88,7 +88,7 @@ def test_an_unknown_export_gives_404_with_those_there_are(shared: gothreads.App)
 def test_an_unknown_handler_gives_404_with_those_there_are(shared: gothreads.App) -> None:
     reply = ask(shared, "POST", "/api/request/down", content=b"x")
     assert reply.status_code == 404
-    assert reply.json()["known"] == ["echo", "fail", "keep", "kept", "panic", "upper"]
+    assert reply.json()["known"] == ["echo", "fail", "keep", "kept", "panic", "reverse", "upper"]
 
 
 def test_an_unknown_path_and_a_wrong_method_say_what_there_is(shared: gothreads.App) -> None:
@@ -166,7 +166,7 @@ def test_exports_are_listed_with_their_signatures(shared: gothreads.App) -> None
     add = told["exports"][0]
     assert (add["go"], add["result"], add["params"]) == (
         "func add(a, b int32) int32", "int32", [{"name": "a", "type": "int32"}, {"name": "b", "type": "int32"}])
-    assert told["handlers"] == ["echo", "fail", "keep", "kept", "panic", "upper"]
+    assert told["handlers"] == ["echo", "fail", "keep", "kept", "panic", "reverse", "upper"]
 
 
 def test_the_page_has_a_form_for_each_export_and_handler(shared: gothreads.App) -> None:
@@ -226,7 +226,7 @@ def test_busy_callers_give_503_and_the_page_is_still_shown(calls: Path, monkeypa
                 assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
                 assert reply.json()["error"] == "all 2 callers were busy for 0.05 s. Try again, or serve with more --callers"
             assert (await client.get("/healthz")).status_code == 200
-            assert (await client.get("/api/exports")).json()["handlers"] == ["echo", "fail", "keep", "kept", "panic", "upper"]
+            assert (await client.get("/api/exports")).json()["handlers"] == ["echo", "fail", "keep", "kept", "panic", "reverse", "upper"]
             assert "/api/request/upper" in (await client.get("/")).text
             busy.close()
             assert {r.status_code for r in await asyncio.gather(*hanging)} == {503}

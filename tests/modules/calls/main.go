@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,13 @@ type request struct {
 func init() {
 	guest.Handle("echo", func(p []byte) ([]byte, error) { return p, nil })
 	guest.Handle("upper", func(p []byte) ([]byte, error) { return []byte(strings.ToUpper(string(p))), nil })
+	guest.HandleLent("reverse", func(p []byte) ([]byte, error) {
+		if len(p) == 1 {
+			return nil, errors.New("one byte is the same backwards")
+		}
+		slices.Reverse(p)
+		return p[:len(p):len(p)], nil
+	})
 	guest.Handle("fail", func(p []byte) ([]byte, error) { return nil, errors.New("no: " + string(p)) })
 	guest.Handle("panic", func(p []byte) ([]byte, error) { panic(string(p)) })
 	guest.Handle("keep", func(p []byte) ([]byte, error) {

@@ -62,11 +62,25 @@ func futexWait(addr *uint32, val uint32, ns int64) int32 { return int32(*addr) }
 //go:noinline
 func futexWake(addr *uint32, cnt uint32) uint32 { return *addr }
 
-// clockOffset is what this instance adds to its host clock, which starts at a zero of its own. Stub.
+// clockOffset is what this instance adds to its host clock, which starts at a zero of its own; oneClock: it does not, all
+// instances have one clock. Stub.
 //
 //go:nosplit
 //go:noinline
 func clockOffset() int64 { return int64(sleepWord) }
+
+const oneClock = -1 << 63
+
+// sameTime is the time that this instance's host clock tells, as all threads have it.
+//
+//go:nosplit
+func sameTime(now int64) int64 {
+	offset := clockOffset()
+	if offset == oneClock {
+		return now
+	}
+	return notBefore(now + offset)
+}
 
 // latestTime is the latest that any thread has been told. A thread that has seen another's time, in whatever way, is told
 // none before it, however their clocks differ.

@@ -10,6 +10,7 @@
 //
 // Who owns the memory: the payload belongs to the handler, for good; nobody writes to it any more. What the
 // handler returns belongs to the host until it has copied it; a handler that keeps it must not change it.
+// (HandleLent is for handlers that need neither, and make no garbage.)
 package guest
 
 import (
@@ -45,10 +46,11 @@ var handlers = struct {
 	byName map[string]handler
 }{byName: map[string]handler{}}
 
-// handler is one of the two.
+// handler is one of the two. lent: its payload is good until it returns.
 type handler struct {
 	plain       Handler
 	withContext ContextHandler
+	lent        bool
 }
 
 // Handle registers a handler. It panics when the name is empty, or taken, or h is nil.
@@ -57,6 +59,16 @@ func Handle(name string, h Handler) {
 		panic("guest.Handle: a handler needs a function")
 	}
 	register("guest.Handle", name, handler{plain: h})
+}
+
+// HandleLent registers a handler to which the payload is only lent: it is good until the handler returns, which must
+// not keep it, nor a part of it. The reply may lie in it. In turn the next payload comes in the same memory, so that
+// large ones (up to 256 KiB) cost no garbage collections. It panics like Handle.
+func HandleLent(name string, h Handler) {
+	if h == nil {
+		panic("guest.HandleLent: a handler needs a function")
+	}
+	register("guest.HandleLent", name, handler{plain: h, lent: true})
 }
 
 // HandleContext registers a handler that has a context. It panics like Handle.
@@ -97,19 +109,19 @@ type caller interface {
 	begin(request uint32) (context.Context, func())
 }
 
-// answer runs the handler of that name, for a request of a caller's.
-func answer(name string, payload []byte, c caller, request uint32) ([]byte, status) {
+// answer runs the handler of that name, for a request of a caller's. lent: the payload is nobody's any more.
+func answer(name string, payload []byte, c caller, request uint32) (reply []byte, s status, lent bool) {
 	handlers.RLock()
 	h, found := handlers.byName[name]
 	handlers.RUnlock()
 	if !found {
-		return []byte(strings.Join(names(), "\n")), statusUnknown
+		return []byte(strings.Join(names(), "\n")), statusUnknown, true
 	}
 	reply, err := h.run(payload, c, request)
 	if err != nil {
-		return []byte(err.Error()), statusError
+		return []byte(err.Error()), statusError, h.lent
 	}
-	return reply, statusOK
+	return reply, statusOK, h.lent
 }
 
 func (h handler) run(payload []byte, c caller, request uint32) ([]byte, error) {

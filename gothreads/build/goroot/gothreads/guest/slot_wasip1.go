@@ -19,17 +19,19 @@ import (
 //
 // Every block of memory has one owner at a time:
 //
-//	in   the host's from buffer until request (or until the exported function that it is an argument of
-//	     returns), then the handler's
-//	out  the module's until request returns, then the host's until its next call on the slot or release
+//	in    the host's from buffer or payload until request (or until the exported function that it is an argument of
+//	      returns), then the handler's
+//	out   the module's until request returns, then the host's until its next call on the slot or release
+//	lent  nobody's: the memory of a payload that was lent to its handler, for the next one. out may lie in it
 type slot struct {
 	// The host reads these three words after request and handlers.
 	status  status
 	address uint32
 	length  uint32
 
-	in  []byte
-	out []byte
+	in   []byte
+	out  []byte
+	lent []byte
 
 	last uint32 // requests are numbered from 1, here and by the host
 
@@ -135,6 +137,21 @@ func buffer(p unsafe.Pointer, n uint32) unsafe.Pointer {
 	return unsafe.Pointer(unsafe.SliceData(s.in))
 }
 
+// mostLent is how much memory a slot keeps for payloads that are lent, in bytes.
+const mostLent = 256<<10 + 256
+
+// payload gives the host n bytes to fill, for request and nothing else: a string that points there would change.
+//
+//go:wasmexport gothreads_payload
+func payload(p unsafe.Pointer, n uint32) unsafe.Pointer {
+	s := (*slot)(p)
+	if uint32(cap(s.lent)) < max(n, 1) {
+		return buffer(p, n)
+	}
+	s.in, s.lent = s.lent[:n], nil
+	return unsafe.Pointer(unsafe.SliceData(s.in))
+}
+
 // request answers what the host has put into the buffer: the handler's name, then the payload.
 //
 //go:wasmexport gothreads_request
@@ -143,7 +160,11 @@ func request(p unsafe.Pointer, nameLength uint32) {
 	in := s.in
 	s.in = nil
 	s.last++
-	s.reply(answer(string(in[:nameLength]), in[nameLength:], s, s.last))
+	reply, status, lent := answer(string(in[:nameLength]), in[nameLength:], s, s.last)
+	if lent && cap(in) <= mostLent {
+		s.lent = in
+	}
+	s.reply(reply, status)
 }
 
 // handlerNames replies with the names of the handlers, a line each.
@@ -174,5 +195,5 @@ func stacks(p unsafe.Pointer) {
 //go:wasmexport gothreads_release
 func release(p unsafe.Pointer) {
 	s := (*slot)(p)
-	s.in, s.out = nil, nil
+	s.in, s.out, s.lent = nil, nil, nil
 }

@@ -1,0 +1,380 @@
+/* Calls that need nothing but a caller at rest: of exports, and of handlers. quick.py has the same in Python. */
+
+#include "fast.h"
+
+static PyObject *name_release, *name_trapped, *name_payload, *name_request, *name_answer;
+
+/* Takes a caller; NULL, without an exception, when Python should see to it. The lock is held from the look at `open` on until the caller counts
+   as in use: who closes the door afterwards, and then looks whether all have left, finds it. */
+static Caller *take(Rest *rest)
+{
+    Caller *caller;
+    if (UNLIKELY(!rest->open || rest->passed || depth || room < rest->stack || !rest->count))
+        return NULL;
+    if (LIKELY(is_enabled != NULL)) {
+        PyObject *on = PyObject_CallNoArgs(is_enabled);
+        if (on == NULL) {
+            PyErr_Clear();
+            return NULL;
+        }
+        Py_DECREF(on);
+        if (UNLIKELY((on == Py_True) != faulthandler_seen) || !rest->open || !rest->count)
+            return NULL;
+    }
+    caller = rest->callers[--rest->count];
+    caller->since = coarse_now();
+    return caller;
+}
+
+/* The main thread begins a call: Ctrl-C is noted from here on. 0, or -1 when Python should see to it (no exception is set). */
+static int postpone(Rest *rest)
+{
+    if (coarse_now() >= next_look)
+        return -1;
+    if (PyList_Append(main_calls, rest->around)) {
+        PyErr_Clear();
+        return -1;
+    }
+    serial++;
+    return 0;
+}
+
+/* It has come back. -1 with KeyboardInterrupt when that came meanwhile. */
+static int postponed(void)
+{
+    Py_ssize_t count = PyList_Size(main_calls);
+    if (PyList_SetSlice(main_calls, count - 1, count, NULL))
+        return -1;
+    if (UNLIKELY(interrupted) && count == 1) {
+        interrupted = 0;
+        PyErr_SetNone(PyExc_KeyboardInterrupt);
+        return -1;
+    }
+    return 0;
+}
+
+/* Puts a caller back that has returned (its reference goes with it). -1 with an exception. */
+static int put_back(Rest *rest, Caller *caller)
+{
+    double now = coarse_now();
+    if (LIKELY(!rest->waiting && !rest->over && (rest->count == 0 || rest->callers[0]->since >= now - rest->idle_seconds))) {
+        caller->calls++;
+        caller->since = now;
+        if (LIKELY(Rest_push(rest, caller) == 0))
+            return 0;
+    } else {
+        PyObject *done = rest->cache ? PyObject_CallMethodObjArgs(rest->cache, name_release, (PyObject *)caller, NULL) : NULL;
+        if (done != NULL) {
+            Py_DECREF(done);
+            Py_DECREF((PyObject *)caller);
+            return 0;
+        }
+    }
+    Py_DECREF((PyObject *)caller);
+    return -1;
+}
+
+/* A call of one or more functions, in one caller. */
+typedef struct {
+    Rest *rest;
+    Caller *caller;
+    Function *functions[2]; /* borrowed of the caller, out of which nothing is ever taken */
+    int on_main, trapped;
+} Call;
+
+/* Takes a caller that has all these functions. -1, without an exception, when Python should see to it. */
+static int begin(Call *call, Rest *rest, PyObject **names, int count)
+{
+    Caller *caller = take(rest);
+    int place;
+    if (UNLIKELY(caller == NULL))
+        return -1;
+    for (place = 0; place < count; place++)
+        if (UNLIKELY((call->functions[place] = (Function *)PyDict_GetItemWithError(caller->functions, names[place])) == NULL))
+            goto back;
+    call->on_main = on_main_thread();
+    if (call->on_main && UNLIKELY(postpone(rest)))
+        goto back;
+    call->rest = rest;
+    call->caller = caller;
+    call->trapped = 0;
+    depth++;
+    quick = 1;
+    return 0;
+back:
+    PyErr_Clear();
+    rest->count++; /* nobody has taken its place: the lock was held */
+    return -1;
+}
+
+/* Runs one of its functions. -1 when it did not return: then what that has come to is raised, and the caller is not ours any more. */
+static int run(Call *call, int place, Value *values)
+{
+    void *error, *trap;
+    PyObject *exception;
+    if (LIKELY(enter(call->functions[place], values, &error, &trap) == 0))
+        return 0;
+    /* The end begins before the caller goes back: callback_m.py, invariant 3. */
+    call->trapped = 1;
+    exception = described(error, trap);
+    if (exception != NULL && call->rest->cache != NULL)
+        Py_XDECREF(PyObject_CallMethodObjArgs(call->rest->cache, name_trapped, (PyObject *)call->caller, exception, NULL));
+    Py_XDECREF(exception);
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_SystemError, "a call trapped, and nobody said so");
+    return -1;
+}
+
+/* Puts the caller back, and lets Ctrl-C go before what the call came to: `answer`, which it takes over, or the exception that is set. */
+static PyObject *end(Call *call, PyObject *answer)
+{
+    PyObject *type, *value, *traceback;
+    quick = 0;
+    depth--;
+    if (LIKELY(answer != NULL && !call->on_main)) {
+        if (LIKELY(put_back(call->rest, call->caller) == 0))
+            return answer;
+        Py_DECREF(answer);
+        return NULL;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    if (call->trapped)
+        Py_DECREF((PyObject *)call->caller);
+    else if (UNLIKELY(put_back(call->rest, call->caller)))
+        goto failed;
+    if (call->on_main && UNLIKELY(postponed()))
+        goto failed;
+    if (UNLIKELY(answer == NULL))
+        PyErr_Restore(type, value, traceback);
+    return answer;
+failed:
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    Py_XDECREF(answer);
+    return NULL;
+}
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *slow; /* exports.Function, which does everything that this does not */
+    PyObject *rest;
+    PyObject *name;
+    char *params;
+    Py_ssize_t count;
+    char result;
+} Export;
+
+static PyObject *Export_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    Export *export = (Export *)self;
+    Rest *rest = (Rest *)export->rest;
+    Py_ssize_t place;
+    Value values[8];
+    PyObject *answer;
+    Call call;
+
+    if (UNLIKELY(kwnames != NULL || (Py_ssize_t)(nargsf & ~VECTORCALL_OFFSET) != export->count))
+        goto slow;
+    for (place = 0; place < export->count; place++)
+        if (UNLIKELY(!from_python(export->params[place], args[place], &values[place])))
+            goto slow;
+    if (begin(&call, rest, &export->name, 1))
+        goto slow;
+    if (LIKELY(run(&call, 0, values) == 0))
+        answer = to_python(export->result, values);
+    else
+        answer = NULL;
+    return end(&call, answer);
+slow:
+    return PyObject_Vectorcall(export->slow, args, nargsf & ~VECTORCALL_OFFSET, kwnames);
+}
+
+/* Export(slow, rest, name, params, result) */
+static PyObject *Export_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    PyObject *slow, *rest, *name, *params;
+    const char *result;
+    Export *self;
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, "OO!UUs:Export", &slow, Rest_Type, &rest, &name, &params, &result))
+        return NULL;
+    self = (Export *)alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->vectorcall = Export_vectorcall;
+    Py_INCREF(slow);
+    Py_INCREF(rest);
+    Py_INCREF(name);
+    PyUnicode_InternInPlace(&name);
+    self->slow = slow;
+    self->rest = rest;
+    self->name = name;
+    self->result = result[0];
+    if (letters(params, &self->params, &self->count) || self->count > 8) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ValueError, "more values than are fast");
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static int Export_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((Export *)self)->slow);
+    Py_VISIT(((Export *)self)->rest);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static void Export_dealloc(PyObject *self)
+{
+    Export *export = (Export *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    PyObject_GC_UnTrack(self);
+    PyMem_Free(export->params);
+    Py_XDECREF(export->slow);
+    Py_XDECREF(export->rest);
+    Py_XDECREF(export->name);
+    release(self);
+    Py_DECREF(type);
+}
+
+/* Everything but a call is that of the function behind it: its class, signature, documentation, `bytes`. */
+static PyObject *Export_getattro(PyObject *self, PyObject *name)
+{
+    return PyObject_GetAttr(((Export *)self)->slow, name);
+}
+
+static PyObject *Export_repr(PyObject *self)
+{
+    return PyObject_Repr(((Export *)self)->slow);
+}
+
+static PyMemberDef Export_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Export, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+static PyType_Slot Export_slots[] = {
+    {Py_tp_new, Export_new},
+    {Py_tp_dealloc, Export_dealloc},
+    {Py_tp_traverse, Export_traverse},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_getattro, Export_getattro},
+    {Py_tp_repr, Export_repr},
+    {Py_tp_members, Export_members},
+    {Py_tp_doc, "An export, to be called from any thread."},
+    {0, NULL},
+};
+static PyType_Spec Export_spec = {
+    "gothreads._fast.Export", sizeof(Export), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC, Export_slots,
+};
+
+/* Requests: bytes in, bytes out (slot.py, and the guest's slot_wasip1.go, which has the rules). */
+
+/* Copies of more bytes than this let others run meanwhile. */
+#define MUCH (32 << 10)
+/* slot.KEEP and slot.LARGEST */
+#define KEEP (64 << 10)
+#define LARGEST (((uint32_t)1 << 31) - (1 << 16))
+
+static void copy(char *to, const char *from, size_t size)
+{
+    if (size <= MUCH) {
+        memcpy(to, from, size);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        memcpy(to, from, size);
+        Py_END_ALLOW_THREADS
+    }
+}
+
+/* Whether the bytes lie in the memory, which never shrinks. */
+static int within(const Rest *rest, uint32_t address, size_t size)
+{
+    return (uint64_t)address + size <= sharedmemory_data_size(rest->shared);
+}
+
+/* request(rest, handler, payload) -> the answer; None when Python should see to it all. */
+static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *names[2] = {name_payload, name_request}, *answer = NULL;
+    const char *handler;
+    char *payload;
+    Py_ssize_t handler_size, size;
+    Value values[2];
+    uint32_t header[3]; /* status, address, length */
+    Slot *slot;
+    Rest *rest;
+    Call call;
+    (void)self;
+    if (count != 3 || !PyObject_TypeCheck(args[0], Rest_Type)) {
+        PyErr_SetString(PyExc_TypeError, "request(rest, handler, payload)");
+        return NULL;
+    }
+    rest = (Rest *)args[0];
+    if (!PyUnicode_CheckExact(args[1]) || !PyBytes_CheckExact(args[2]))
+        Py_RETURN_NONE;
+    if ((handler = PyUnicode_AsUTF8AndSize(args[1], &handler_size)) == NULL) { /* half of a surrogate pair */
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    PyBytes_AsStringAndSize(args[2], &payload, &size);
+    if (handler_size > MUCH || size > (Py_ssize_t)LARGEST - MUCH || begin(&call, rest, names, 2))
+        Py_RETURN_NONE;
+    slot = (Slot *)call.caller->slot;
+    if (slot == NULL || !slot->address) {
+        Py_INCREF(Py_None);
+        return end(&call, Py_None);
+    }
+    values[0].u64 = slot->address;
+    values[1].u64 = (uint64_t)(handler_size + size);
+    if (run(&call, 0, values))
+        goto done;
+    if (!within(rest, values[0].u32, (size_t)(handler_size + size))) {
+        /* Python finds it so too, and says it. */
+        Py_INCREF(Py_None);
+        answer = Py_None;
+        goto done;
+    }
+    memcpy((char *)rest->memory + values[0].u32, handler, (size_t)handler_size);
+    copy((char *)rest->memory + values[0].u32 + handler_size, payload, (size_t)size);
+    slot->requests++;
+    values[0].u64 = slot->address;
+    values[1].u64 = (uint64_t)handler_size;
+    if (run(&call, 1, values))
+        goto done;
+    if (within(rest, slot->address, sizeof header)) {
+        memcpy(header, rest->memory + slot->address, sizeof header); /* copied first, then believed: the module may change it at any time */
+        if (LIKELY(header[0] == 0 && header[2] <= KEEP && within(rest, header[1], header[2]))) {
+            answer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)header[2]);
+            if (answer != NULL)
+                copy(PyBytes_AsString(answer), rest->memory + header[1], header[2]);
+            goto done;
+        }
+    }
+    answer = PyObject_CallMethodObjArgs((PyObject *)slot, name_answer, args[1], NULL);
+done:
+    return end(&call, answer);
+}
+
+static PyMethodDef functions[] = {
+    {"request", (PyCFunction)(void (*)(void))request, METH_FASTCALL, "Call a handler; None when Python should see to it."},
+    {NULL, NULL, 0, NULL},
+};
+
+int add_calls(PyObject *module)
+{
+    name_release = PyUnicode_InternFromString("release");
+    name_trapped = PyUnicode_InternFromString("trapped");
+    name_payload = PyUnicode_InternFromString("gothreads_payload");
+    name_request = PyUnicode_InternFromString("gothreads_request");
+    name_answer = PyUnicode_InternFromString("answer");
+    if (name_release == NULL || name_trapped == NULL || name_payload == NULL || name_request == NULL || name_answer == NULL)
+        return -1;
+    return add_type(module, &Export_spec, "Export") == NULL ? -1 : PyModule_AddFunctions(module, functions);
+}

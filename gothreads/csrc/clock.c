@@ -1,0 +1,83 @@
+/* The clock: a host function that needs no Python. */
+
+#include "fast.h"
+
+static PyTypeObject *Clock_Type;
+
+typedef struct {
+    PyObject_HEAD
+    char *memory;
+    const void *shared;
+} Clock;
+
+/* WASI's errno. */
+enum { SUCCESS = 0, EFAULT_ = 21, EINVAL_ = 28 };
+
+/* clock_time_get(id, precision, where): wasmtime's own looks its memory up by name each time, and its monotonic clock begins anew in each store. */
+static void *clock_time_get(void *data, void *caller, Value *values, size_t count)
+{
+    const Clock *clock = data;
+    struct timespec now;
+    uint64_t nanoseconds;
+    uint32_t id = values[0].u32, where = values[2].u32;
+    (void)caller;
+    (void)count;
+    if (id > 1 || clock_gettime(id == 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC, &now)) {
+        values[0].u64 = EINVAL_;
+    } else if ((uint64_t)where + sizeof nanoseconds > sharedmemory_data_size(clock->shared)) {
+        values[0].u64 = EFAULT_;
+    } else {
+        nanoseconds = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+        memcpy(clock->memory + where, &nanoseconds, sizeof nanoseconds);
+        values[0].u64 = SUCCESS;
+    }
+    return NULL;
+}
+
+static void Clock_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot Clock_slots[] = {
+    {Py_tp_dealloc, Clock_dealloc},
+    {Py_tp_doc, "A clock for one memory, which must live as long as the linker that it is in is used."},
+    {0, NULL},
+};
+static PyType_Spec Clock_spec = {
+    "gothreads._fast.Clock", sizeof(Clock), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, Clock_slots,
+};
+
+/* define_clock(linker, module, name, type, memory, shared) -> (what must live as long as the linker is used, an error's address) */
+static PyObject *define_clock(PyObject *self, PyObject *args)
+{
+    unsigned long long linker, type, memory, shared;
+    const char *module, *name;
+    Py_ssize_t module_size, name_size;
+    Clock *clock;
+    void *error;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Ks#s#KKK:define_clock", &linker, &module, &module_size, &name, &name_size, &type, &memory, &shared))
+        return NULL;
+    clock = PyObject_New(Clock, Clock_Type);
+    if (clock == NULL)
+        return NULL;
+    clock->memory = (char *)(uintptr_t)memory;
+    clock->shared = (const void *)(uintptr_t)shared;
+    error = linker_define_func_unchecked((void *)(uintptr_t)linker, module, (size_t)module_size, name, (size_t)name_size, (void *)(uintptr_t)type,
+                                         clock_time_get, clock, NULL);
+    return Py_BuildValue("NK", (PyObject *)clock, (unsigned long long)(uintptr_t)error);
+}
+
+static PyMethodDef functions[] = {
+    {"define_clock", define_clock, METH_VARARGS, "Define WASI's clock_time_get in a linker, for a shared memory."},
+    {NULL, NULL, 0, NULL},
+};
+
+int add_clock(PyObject *module)
+{
+    Clock_Type = add_type(module, &Clock_spec, "Clock");
+    return Clock_Type == NULL ? -1 : PyModule_AddFunctions(module, functions);
+}

@@ -1,0 +1,180 @@
+/* Python functions that modules call. */
+
+#include "fast.h"
+
+static PyTypeObject *HostFunction_Type;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *implementation, *failed;
+    char *params;
+    Py_ssize_t count;
+    char result;
+} HostFunction;
+
+/* The trap that answers for the exception that is set. */
+static void *trap_of_exception(HostFunction *host)
+{
+    PyObject *type, *value, *traceback, *message = NULL, *name = NULL;
+    const char *text = NULL;
+    Py_ssize_t size = 0;
+    void *trap;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (value != NULL) {
+        if (traceback != NULL)
+            PyException_SetTraceback(value, traceback);
+        message = PyObject_CallFunctionObjArgs(host->failed, value, NULL);
+        if (message != NULL)
+            text = PyUnicode_AsUTF8AndSize(message, &size);
+        if (text == NULL) {
+            PyErr_Clear();
+            name = PyType_GetName(Py_TYPE(value));
+            if (name != NULL)
+                text = PyUnicode_AsUTF8AndSize(name, &size);
+            PyErr_Clear();
+        }
+    }
+    trap = text != NULL ? trap_new(text, (size_t)size) : trap_new("a host function failed", 22);
+    Py_XDECREF(message);
+    Py_XDECREF(name);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return trap;
+}
+
+/* Calls of Python's look whether its stack has room for what host functions need (stack.check_python_stack). Calls of C's do not, so it is seen to
+   here, where it is needed: the limit is raised meanwhile, by so many frames. */
+#define FRAMES 150
+
+static int make_room(void)
+{
+    PyObject *found = PyObject_CallFunction(getframe, "i", Py_GetRecursionLimit() / 3);
+    if (LIKELY(found == NULL)) { /* there are fewer */
+        PyErr_Clear();
+        return 0;
+    }
+    Py_DECREF(found);
+    found = PyObject_CallFunction(try_frames, "i", FRAMES);
+    if (found != NULL) {
+        Py_DECREF(found);
+        return 0;
+    }
+    PyErr_Clear();
+    Py_SetRecursionLimit(Py_GetRecursionLimit() + FRAMES);
+    return 1;
+}
+
+/* wasmtime calls this, in any thread, without Python's lock. */
+static void *host_function(void *data, void *caller, Value *values, size_t count)
+{
+    HostFunction *host = data;
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *few[9], **args = few, *answer = NULL;
+    void *trap = NULL;
+    Py_ssize_t place, made = 0;
+    int raised = quick && make_room();
+    (void)caller;
+    (void)count;
+    if (host->count > 8 && (args = PyMem_Malloc((size_t)(host->count + 1) * sizeof *args)) == NULL)
+        PyErr_NoMemory();
+    else {
+        for (place = 0; place < host->count; place++, made++) /* args[0] is for whom is called: vectorcall's manner */
+            if ((args[place + 1] = to_python(host->params[place], &values[place])) == NULL)
+                break;
+        if (made == host->count)
+            answer = PyObject_Vectorcall(host->implementation, args + 1, (size_t)host->count | VECTORCALL_OFFSET, NULL);
+        for (place = 0; place < made; place++)
+            Py_DECREF(args[place + 1]);
+        if (answer != NULL && host->result && !raw_from_python(host->result, answer, &values[0]))
+            Py_CLEAR(answer);
+    }
+    if (args != few)
+        PyMem_Free(args);
+    if (answer == NULL)
+        trap = trap_of_exception(host);
+    Py_XDECREF(answer);
+    if (raised)
+        Py_SetRecursionLimit(Py_GetRecursionLimit() - FRAMES);
+    PyGILState_Release(state);
+    return trap;
+}
+
+static int HostFunction_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(((HostFunction *)self)->implementation);
+    Py_VISIT(((HostFunction *)self)->failed);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static int HostFunction_clear(PyObject *self)
+{
+    Py_CLEAR(((HostFunction *)self)->implementation);
+    Py_CLEAR(((HostFunction *)self)->failed);
+    return 0;
+}
+
+static void HostFunction_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    PyObject_GC_UnTrack(self);
+    HostFunction_clear(self);
+    PyMem_Free(((HostFunction *)self)->params);
+    release(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot HostFunction_slots[] = {
+    {Py_tp_dealloc, HostFunction_dealloc},
+    {Py_tp_traverse, HostFunction_traverse},
+    {Py_tp_clear, HostFunction_clear},
+    {Py_tp_doc, "A host function, which must live as long as the linker that it is in is used."},
+    {0, NULL},
+};
+static PyType_Spec HostFunction_spec = {
+    "gothreads._fast.HostFunction", sizeof(HostFunction), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    HostFunction_slots,
+};
+
+/* define(linker, module, name, type, params, result, implementation, failed) -> (what must live as long as the linker is used, an error's address) */
+static PyObject *define(PyObject *self, PyObject *args)
+{
+    unsigned long long linker, type;
+    const char *module, *name, *result;
+    Py_ssize_t module_size, name_size;
+    PyObject *params, *implementation, *failed;
+    HostFunction *host;
+    void *error;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Ks#s#KUsOO:define", &linker, &module, &module_size, &name, &name_size, &type, &params, &result, &implementation, &failed))
+        return NULL;
+    host = (HostFunction *)((allocfunc)PyType_GetSlot(HostFunction_Type, Py_tp_alloc))(HostFunction_Type, 0);
+    if (host == NULL)
+        return NULL;
+    if (letters(params, &host->params, &host->count)) {
+        Py_DECREF((PyObject *)host);
+        return NULL;
+    }
+    Py_INCREF(implementation);
+    Py_INCREF(failed);
+    host->implementation = implementation;
+    host->failed = failed;
+    host->result = result[0];
+    error = linker_define_func_unchecked((void *)(uintptr_t)linker, module, (size_t)module_size, name, (size_t)name_size, (void *)(uintptr_t)type,
+                                         host_function, host, NULL);
+    return Py_BuildValue("NK", (PyObject *)host, (unsigned long long)(uintptr_t)error);
+}
+
+static PyMethodDef functions[] = {
+    {"define", define, METH_VARARGS, "Define a host function in a linker."},
+    {NULL, NULL, 0, NULL},
+};
+
+int add_host(PyObject *module)
+{
+    HostFunction_Type = add_type(module, &HostFunction_spec, "HostFunction");
+    return HostFunction_Type == NULL ? -1 : PyModule_AddFunctions(module, functions);
+}

@@ -1,0 +1,145 @@
+/* What the module is told once, and what it knows of each thread. */
+
+#include "fast.h"
+
+void *(*func_call_unchecked)(void *context, const void *func, Value *values, size_t count, void **trap);
+void *(*linker_define_func_unchecked)(void *linker, const char *module, size_t module_size, const char *name, size_t name_size,
+                                             const void *type, void *(*callback)(void *, void *, Value *, size_t), void *data,
+                                             void (*finalizer)(void *));
+void *(*trap_new)(const char *message, size_t size);
+size_t (*sharedmemory_data_size)(const void *memory);
+
+PyObject *getframe;      /* sys._getframe */
+PyObject *try_frames;    /* stack: a function that uses so many frames */
+PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
+PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
+PyObject *is_enabled;    /* faulthandler.is_enabled */
+unsigned long main_thread;
+int interrupted;             /* interrupt: Ctrl-C came while the main thread was in a call */
+unsigned long long serial;   /* how many calls of C's the main thread has begun */
+double next_look;            /* interrupt: when the main thread's next call is to look after the signal handlers */
+int faulthandler_seen = -1;  /* signals: whether faulthandler was on when it was looked at last */
+
+/* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
+THREAD_LOCAL Py_ssize_t depth;
+THREAD_LOCAL int quick; /* it is in a call of C's */
+THREAD_LOCAL Py_ssize_t room;
+THREAD_LOCAL signed char is_main;
+
+static PyObject *get_depth(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyLong_FromSsize_t(depth);
+}
+
+static PyObject *set_depth(PyObject *self, PyObject *value)
+{
+    Py_ssize_t number = PyLong_AsSsize_t(value);
+    (void)self;
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    depth = number;
+    Py_RETURN_NONE;
+}
+
+static PyObject *set_room(PyObject *self, PyObject *value)
+{
+    Py_ssize_t number = PyLong_AsSsize_t(value);
+    (void)self;
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    room = number;
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_room(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyLong_FromSsize_t(room);
+}
+
+static PyObject *get_serial(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(serial);
+}
+
+static PyObject *set_interrupted(PyObject *self, PyObject *value)
+{
+    (void)self;
+    interrupted = value == Py_True;
+    Py_RETURN_NONE;
+}
+
+static PyObject *get_interrupted(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyBool_FromLong(interrupted);
+}
+
+static PyObject *set_next_look(PyObject *self, PyObject *value)
+{
+    double number = PyFloat_AsDouble(value);
+    (void)self;
+    if (number == -1.0 && PyErr_Occurred())
+        return NULL;
+    next_look = number;
+    Py_RETURN_NONE;
+}
+
+static PyObject *set_faulthandler_seen(PyObject *self, PyObject *value)
+{
+    (void)self;
+    faulthandler_seen = value == Py_True;
+    Py_RETURN_NONE;
+}
+
+/* bind(addresses, describe, main_calls, main_thread, is_enabled, getframe, try_frames) */
+static PyObject *bind(PyObject *self, PyObject *args)
+{
+    unsigned long long call, define_function, new_trap, data_size;
+    PyObject *describe_, *main_calls_, *is_enabled_, *getframe_, *try_frames_;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "(KKKK)OO!kOOO:bind", &call, &define_function, &new_trap, &data_size, &describe_, &PyList_Type, &main_calls_,
+                          &main_thread, &is_enabled_, &getframe_, &try_frames_))
+        return NULL;
+    func_call_unchecked = (void *(*)(void *, const void *, Value *, size_t, void **))(uintptr_t)call;
+    linker_define_func_unchecked = (void *(*)(void *, const char *, size_t, const char *, size_t, const void *,
+                                              void *(*)(void *, void *, Value *, size_t), void *, void (*)(void *)))(uintptr_t)define_function;
+    trap_new = (void *(*)(const char *, size_t))(uintptr_t)new_trap;
+    sharedmemory_data_size = (size_t (*)(const void *))(uintptr_t)data_size;
+    Py_INCREF(describe_);
+    Py_INCREF(main_calls_);
+    Py_INCREF(is_enabled_);
+    Py_INCREF(getframe_);
+    Py_INCREF(try_frames_);
+    getframe = getframe_;
+    try_frames = try_frames_;
+    describe = describe_; /* called once */
+    main_calls = main_calls_;
+    is_enabled = is_enabled_;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"bind", bind, METH_VARARGS, "Called once, with what it uses of wasmtime and of gothreads."},
+    {"get_depth", get_depth, METH_NOARGS, "How deep in WebAssembly the thread is."},
+    {"set_depth", set_depth, METH_O, NULL},
+    {"get_room", get_room, METH_NOARGS, NULL},
+    {"set_room", set_room, METH_O, "How much stack WebAssembly may use on this thread, in bytes."},
+    {"get_serial", get_serial, METH_NOARGS, "How many calls of C's the main thread has begun."},
+    {"set_interrupted", set_interrupted, METH_O, "Ctrl-C came while the main thread was in a call, or has been told."},
+    {"get_interrupted", get_interrupted, METH_NOARGS, NULL},
+    {"set_next_look", set_next_look, METH_O, "When the main thread is to look after the signal handlers, in seconds of the monotonic clock."},
+    {"set_faulthandler_seen", set_faulthandler_seen, METH_O, "Whether faulthandler is on, as it was looked at last."},
+    {NULL, NULL, 0, NULL},
+};
+
+int add_state(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
+}
