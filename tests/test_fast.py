@@ -267,6 +267,23 @@ def test_requests_come_back_whole(payload: bytes) -> None:
         assert answers == [[True] * 50] * 4
 
 
+def test_the_end_meets_requests_whose_answers_are_given_back() -> None:
+    """Large answers are let go of by a function of the module's, which may be the one that does not return."""
+    for _ in range(30):
+        with opened("calls") as app:
+            def requests(app: gothreads.App = app) -> type[BaseException]:
+                try:
+                    while True:
+                        assert len(app.request("echo", bytes(70_000))) == 70_000
+                except gothreads.GothreadsError as error:
+                    return type(error)
+
+            def closes(app: gothreads.App = app) -> None:
+                time.sleep(0.02)
+                app.close()
+            assert set(together(*[requests] * 6, closes)) - {None} == {gothreads.AppClosed}
+
+
 def test_requests_that_fail_say_why_as_pythons_do() -> None:
     with opened("calls") as app:
         for _ in range(3):

@@ -107,22 +107,42 @@ back:
     return -1;
 }
 
-/* Runs one of its functions. -1 when it did not return: then what that has come to is raised, and the caller is not ours any more. */
+/* One of its functions did not return: raises what that has come to. The end begins before the caller goes back: callback_m.py, invariant 3. */
+static void has_trapped(Call *call, PyObject *exception)
+{
+    call->trapped = 1;
+    if (exception != NULL && call->rest->cache != NULL)
+        Py_XDECREF(PyObject_CallMethodObjArgs(call->rest->cache, name_trapped, (PyObject *)call->caller, exception, NULL));
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_SystemError, "a call trapped, and nobody said so");
+}
+
+/* Runs one of its functions. -1 when it did not return: then what that has come to is raised. */
 static int run(Call *call, int place, Value *values)
 {
     void *error, *trap;
     PyObject *exception;
     if (LIKELY(enter(call->functions[place], values, &error, &trap) == 0))
         return 0;
-    /* The end begins before the caller goes back: callback_m.py, invariant 3. */
-    call->trapped = 1;
     exception = described(error, trap);
-    if (exception != NULL && call->rest->cache != NULL)
-        Py_XDECREF(PyObject_CallMethodObjArgs(call->rest->cache, name_trapped, (PyObject *)call->caller, exception, NULL));
+    has_trapped(call, exception);
     Py_XDECREF(exception);
-    if (!PyErr_Occurred())
-        PyErr_SetString(PyExc_SystemError, "a call trapped, and nobody said so");
     return -1;
+}
+
+/* Has Python do something in the caller, where functions may trap too. NULL with what that has come to. */
+static PyObject *run_in_python(Call *call, PyObject *object, PyObject *method, PyObject *argument)
+{
+    PyObject *answer = PyObject_CallMethodObjArgs(object, method, argument, NULL), *type, *value, *traceback;
+    if (UNLIKELY(answer == NULL && PyErr_ExceptionMatches(trapped_type))) {
+        PyErr_Fetch(&type, &value, &traceback);
+        PyErr_NormalizeException(&type, &value, &traceback);
+        has_trapped(call, value);
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+    }
+    return answer;
 }
 
 /* Puts the caller back, and lets Ctrl-C go before what the call came to: `answer`, which it takes over, or the exception that is set. */
@@ -357,7 +377,7 @@ static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count
             goto done;
         }
     }
-    answer = PyObject_CallMethodObjArgs((PyObject *)slot, name_answer, args[1], NULL);
+    answer = run_in_python(&call, (PyObject *)slot, name_answer, args[1]);
 done:
     return end(&call, answer);
 }

@@ -71,6 +71,7 @@ extern size_t (*sharedmemory_data_size)(const void *memory);
 
 extern PyObject *getframe;      /* sys._getframe */
 extern PyObject *try_frames;    /* stack: a function that uses so many frames */
+extern PyObject *trapped_type;  /* ffi.Trapped */
 extern PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 extern PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
 extern PyObject *is_enabled;    /* faulthandler.is_enabled */

@@ -11,6 +11,7 @@ size_t (*sharedmemory_data_size)(const void *memory);
 
 PyObject *getframe;      /* sys._getframe */
 PyObject *try_frames;    /* stack: a function that uses so many frames */
+PyObject *trapped_type;  /* ffi.Trapped */
 PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
 PyObject *is_enabled;    /* faulthandler.is_enabled */
@@ -98,13 +99,13 @@ static PyObject *set_faulthandler_seen(PyObject *self, PyObject *value)
     Py_RETURN_NONE;
 }
 
-/* bind(addresses, describe, main_calls, main_thread, is_enabled, getframe, try_frames) */
+/* bind(addresses, trapped_type, describe, main_calls, main_thread, is_enabled, getframe, try_frames) */
 static PyObject *bind(PyObject *self, PyObject *args)
 {
     unsigned long long call, define_function, new_trap, data_size;
-    PyObject *describe_, *main_calls_, *is_enabled_, *getframe_, *try_frames_;
+    PyObject *trapped_type_, *describe_, *main_calls_, *is_enabled_, *getframe_, *try_frames_;
     (void)self;
-    if (!PyArg_ParseTuple(args, "(KKKK)OO!kOOO:bind", &call, &define_function, &new_trap, &data_size, &describe_, &PyList_Type, &main_calls_,
+    if (!PyArg_ParseTuple(args, "(KKKK)OOO!kOOO:bind", &call, &define_function, &new_trap, &data_size, &trapped_type_, &describe_, &PyList_Type, &main_calls_,
                           &main_thread, &is_enabled_, &getframe_, &try_frames_))
         return NULL;
     func_call_unchecked = (void *(*)(void *, const void *, Value *, size_t, void **))(uintptr_t)call;
@@ -112,6 +113,7 @@ static PyObject *bind(PyObject *self, PyObject *args)
                                               void *(*)(void *, void *, Value *, size_t), void *, void (*)(void *)))(uintptr_t)define_function;
     trap_new = (void *(*)(const char *, size_t))(uintptr_t)new_trap;
     sharedmemory_data_size = (size_t (*)(const void *))(uintptr_t)data_size;
+    Py_INCREF(trapped_type_);
     Py_INCREF(describe_);
     Py_INCREF(main_calls_);
     Py_INCREF(is_enabled_);
@@ -119,6 +121,7 @@ static PyObject *bind(PyObject *self, PyObject *args)
     Py_INCREF(try_frames_);
     getframe = getframe_;
     try_frames = try_frames_;
+    trapped_type = trapped_type_;
     describe = describe_; /* called once */
     main_calls = main_calls_;
     is_enabled = is_enabled_;

@@ -236,4 +236,4 @@ def _describe(error: int | None, trap: int | None) -> Trap:
 if compiled is not None:
     compiled.bind(tuple(ctypes.cast(getattr(_dll, name), ctypes.c_void_p).value or 0 for name in (
         "wasmtime_func_call_unchecked", "wasmtime_linker_define_func_unchecked", "wasmtime_trap_new", "wasmtime_sharedmemory_data_size")),
-        trapped, interrupt.calls, interrupt.MAIN or 0, faulthandler.is_enabled, sys._getframe, try_frames)
+        Trapped, trapped, interrupt.calls, interrupt.MAIN or 0, faulthandler.is_enabled, sys._getframe, try_frames)
