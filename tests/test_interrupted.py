@@ -344,3 +344,24 @@ def test_what_is_one_write_stays_together_whichever_instance_writes(model: str) 
     lines = out.splitlines()
     assert len(lines) == 80
     assert {(len(line), len(set(line))) for line in lines} == {(40_000, 1)}
+
+
+@pytest.mark.parametrize("model", ["threaded", "pool"])
+def test_an_app_that_ctrl_c_has_ended_is_not_kept(model: str) -> None:
+    """By the thread that watches for the next one: with all that the app refers to, its errors and their descriptors among them."""
+    assert python("""
+        import gc, weakref
+        app = gothreads.open(sys.argv[1], model=sys.argv[2])
+        kill(0.2)
+        try:
+            app.exports.hang() if sys.argv[2] == "threaded" else app.exports.spin()
+        except KeyboardInterrupt:
+            app.close()
+        kept = weakref.ref(app)
+        del app
+        deadline = time.monotonic() + 5
+        while kept() is not None and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.01)
+        print(kept() is None)
+    """, built("calls", model="threaded" if model == "threaded" else "single"), model) == "True\n"

@@ -134,13 +134,17 @@ def _told_apart() -> int:
 
 def _watch(read: int) -> None:
     while True:
-        if signal.SIGINT not in os.read(read, 512) or signal.getsignal(signal.SIGINT) is not _note:
-            continue
-        with contextlib.suppress(IndexError):  # the main thread is in no call
-            outermost, serial = calls[0], _told_apart()  # those inside it may come and go without end
-            time.sleep(PATIENCE)
-            if calls[0] is outermost and _told_apart() == serial:
-                for call in reversed(calls[:]):
-                    if call.end is not None:  # the innermost app: what has called it comes back then
-                        call.end()
-                        break
+        if signal.SIGINT in os.read(read, 512) and signal.getsignal(signal.SIGINT) is _note:
+            _look()  # a function of its own: what it has seen must not be kept until the next Ctrl-C
+
+
+def _look() -> None:
+    """Wait a moment, and end the app if the same call is still there."""
+    with contextlib.suppress(IndexError):  # the main thread is in no call
+        outermost, serial = calls[0], _told_apart()  # those inside it may come and go without end
+        time.sleep(PATIENCE)
+        if calls[0] is outermost and _told_apart() == serial:
+            for call in reversed(calls[:]):
+                if call.end is not None:  # the innermost app: what has called it comes back then
+                    call.end()
+                    break
