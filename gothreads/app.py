@@ -198,7 +198,8 @@ class App(Travels, Life):
                 if (answer := self._request_quickly(handler, payload)) is not None:
                     return answer
             except GothreadsError as error:
-                raise self._first(error) from error.__cause__
+                first = self._first(error)
+                raise first from first.__cause__
         self._check_go("handlers")
         handler, data = _handler_name(handler), bytes_of(payload)
         if timeout is None:

@@ -147,18 +147,22 @@ class CallbackMCache:
     def release(self, caller: CallbackM) -> None:
         """Put a caller back. It must be at rest, or the app ended."""
         caller.calls += 1
-        caller.since = now = time.monotonic()
+        caller.since = time.monotonic()
         if self._idle.over and self._give_up(caller):
             return
         self._idle.append(caller)
+        self.released()
+
+    def released(self) -> None:
+        """One was put back: wake who waits, or trim."""
         if self._idle.waiting:
             self._wake()
-        elif self._has_idle_since(now - IDLE_SECONDS):
+        elif self.has_old():
             self.trim(IDLE_SECONDS)
 
-    def trapped(self, caller: CallbackM, trapped: ffi.Trapped) -> NoReturn:
-        """A call that took the short way (quick.py) did not return. Raises what it has come to."""
-        self._trapped(trapped)
+    def trapped(self, caller: CallbackM, trapped: ffi.Trapped | None) -> NoReturn:
+        """A call that took the short way (quick.py) did not return; None: for want of memory nobody knows why. Raises what it has come to."""
+        self._trapped(trapped or ffi.Trapped(ffi.Trap("it has trapped, and there is no memory to say why")))
         self.release(caller)
         assert self._error is not None
         cause = self._error()
@@ -215,12 +219,13 @@ class CallbackMCache:
             self._condition.notify()
         return True
 
-    def _has_idle_since(self, moment: float) -> bool:
+    def has_old(self) -> bool:
+        """Whether one has been idle for so long that it is given back."""
         try:
             oldest: CallbackM = self._idle[0]
         except IndexError:  # another thread took the last one
             return False
-        return oldest.since < moment
+        return oldest.since < time.monotonic() - IDLE_SECONDS
 
     @property
     def rest(self) -> Rest:

@@ -13,7 +13,7 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
-from gothreads.callback_m import IDLE_SECONDS, CallbackMCache
+from gothreads.callback_m import CallbackMCache
 from gothreads.exports import FLOAT32_MAX, RANGES, Export, Function
 from gothreads.host import ffi, interrupt, signals
 from gothreads.host.fast import compiled
@@ -83,22 +83,24 @@ class _Quick(Function):
         caller.since = monotonic()
         inside.depth = 1
         try:
-            answer = (caller.functions.get(self._name) or caller.function(self._name, *self._types))(*args)
-        except ffi.Trapped as trapped:
-            self._cache.trapped(caller, trapped)
-        except BaseException:
-            self._cache.release(caller)
-            raise
-        finally:
-            inside.depth = 0
-        now = monotonic()
-        if rest.waiting or rest.over or (rest and rest[0].since < now - IDLE_SECONDS):
-            self._cache.release(caller)
+            try:
+                answer = (caller.functions.get(self._name) or caller.function(self._name, *self._types))(*args)
+            except ffi.Trapped as trapped:
+                self._cache.trapped(caller, trapped)
+            except BaseException:
+                self._cache.release(caller)
+                raise
+            if rest.over:
+                self._cache.release(caller)
+                return answer
+            caller.calls += 1
+            caller.since = monotonic()
+            rest.append(caller)
+            if rest.waiting or self._cache.has_old():
+                self._cache.released()
             return answer
-        caller.calls += 1
-        caller.since = now
-        rest.append(caller)
-        return answer
+        finally:  # what puts a caller back may run Go too
+            inside.depth = 0
 
 
 _INFINITE = float("inf")

@@ -78,7 +78,7 @@ class Slot(SlotBase):
         """Call a handler. HandlerError with its error's text; UnknownExport when there is none of that name."""
         name = handler.encode()
         self.put(name + payload, "gothreads_payload")
-        self.requests += 1
+        self.requests = self.requests % 0xFFFFFFFF + 1  # as Go counts them, in 32 bits, from 1
         self.function("gothreads_request", "II", "")(self.opened(), len(name))
         return self.answer(handler)
 

@@ -7,6 +7,7 @@ of the others without C.
 from __future__ import annotations
 
 import gc
+import inspect
 import io
 import math
 import os
@@ -199,30 +200,51 @@ def test_ctrl_c_ends_a_call_in_c_that_does_not_come_back() -> None:
     """, built("calls")) == "interrupted True True\n"
 
 
-def test_a_call_in_c_at_the_end_of_pythons_stack_has_room_for_what_the_module_calls() -> None:
-    """Python's own path refuses such a call; C's makes room for the host function, and none is left over."""
-    def call_again(n: int) -> int:
-        return 10 * n + uses(100)
+def test_a_trap_at_the_end_of_pythons_stack_is_the_end_or_does_not_come() -> None:
+    """What follows a trap needs some of it: a call for which there is none is not made."""
+    outcomes = set()
+    for depth in (*range(sys.getrecursionlimit() - 170, sys.getrecursionlimit() - 20, 10), *range(sys.getrecursionlimit() - 20, sys.getrecursionlimit())):
+        with opened("faults", stderr=io.BytesIO(), host={"env": dict.fromkeys(["block", "raises", "close"], lambda: None)}) as app:
+            trap_if = app.exports.trap_if
+            for _ in range(3):
+                trap_if(False)
 
-    def uses(frames: int) -> int:
-        return uses(frames - 1) if frames else 0
-    with opened("patient", host={"env": {"call_again": call_again}}) as app:
-        again = app.exports.again
-        assert again(7) == 70
-        assert again(7) == 70
-        limit = sys.getrecursionlimit()
-
-        def deep(more: int) -> int:
-            return deep(more - 1) if more else int(again(7))
-        outcomes = set()
-        for depth in range(limit - 200, limit, 3):
+            def deep(more: int, trap_if: Any = trap_if) -> None:
+                if more:
+                    deep(more - 1)
+                else:
+                    trap_if(True)
             try:
-                outcomes.add(deep(depth))
+                deep(depth - len(inspect.stack(0)))
             except RecursionError:
-                outcomes.add(-1)
-        assert outcomes == {70, -1}
-        assert sys.getrecursionlimit() == limit
-        assert again(7) == 70
+                outcomes.add("none")
+                assert app.state is gothreads.State.RUNNING
+                trap_if(False)
+                assert app._in_use == 0
+            except gothreads.GuestTrap:
+                outcomes.add("trap")
+                assert app.error is not None
+            begin = time.monotonic()
+            app.close()
+            assert time.monotonic() - begin < 2
+    assert outcomes == {"none", "trap"}
+
+
+def test_what_puts_a_caller_back_counts_as_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may run Go, to give an old one up: what Python does then must not call as if it were outside."""
+    seen = []
+    with opened("calls") as app:
+        cache = app._cache  # type: ignore[attr-defined]
+        together(*[lambda: app.exports.sleep(30)] * 2)
+        for caller in cache.rest:
+            caller.function("add", "ii", "i")
+        app.exports.add(1, 2)
+        monkeypatch.setattr("gothreads.slot.Slot.close", lambda slot: seen.append(stack.inside.depth))
+        next(iter(cache.rest)).since -= 100
+        app.exports.add(1, 2)
+        assert seen == [1]
+        assert stack.inside.depth == 0
+        assert cache.statistics().total == 1
 
 
 def test_a_thread_that_is_inside_calls_in_python() -> None:

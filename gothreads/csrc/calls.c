@@ -2,27 +2,49 @@
 
 #include "fast.h"
 
-static PyObject *name_release, *name_trapped, *name_payload, *name_request, *name_answer;
+static PyObject *name_release, *name_released, *name_trapped, *name_payload, *name_request, *name_answer;
+
+/* Whether Python's stack has room for what follows a trap, and for host functions, which nobody could enter otherwise. Looking costs half a call, so
+   it is done once in a while: between two looks a thread gets by no more frames than fit into that while, and a third of the stack is as good as
+   none of it. Where there is more, Python looks closer (stack.check_python_stack). */
+#define LOOK_SECONDS 5e-6
+
+static int has_frames(double now)
+{
+    PyObject *found;
+    if (LIKELY(now - looked < LOOK_SECONDS && now >= looked))
+        return 1;
+    found = PyObject_CallFunction(getframe, "i", Py_GetRecursionLimit() / 3);
+    if (UNLIKELY(found != NULL)) {
+        Py_DECREF(found);
+        return 0;
+    }
+    PyErr_Clear();
+    looked = now;
+    return 1;
+}
 
 /* Takes a caller; NULL, without an exception, when Python should see to it. The lock is held from the look at `open` on until the caller counts
    as in use: who closes the door afterwards, and then looks whether all have left, finds it. */
 static Caller *take(Rest *rest)
 {
     Caller *caller;
+    PyObject *on;
+    double now;
     if (UNLIKELY(!rest->open || rest->passed || depth || room < rest->stack || !rest->count))
         return NULL;
-    if (LIKELY(is_enabled != NULL)) {
-        PyObject *on = PyObject_CallNoArgs(is_enabled);
-        if (on == NULL) {
-            PyErr_Clear();
-            return NULL;
-        }
-        Py_DECREF(on);
-        if (UNLIKELY((on == Py_True) != faulthandler_seen) || !rest->open || !rest->count)
-            return NULL;
+    if (!has_frames(now = fine_now()))
+        return NULL;
+    on = PyObject_CallNoArgs(is_enabled);
+    if (UNLIKELY(on == NULL)) {
+        PyErr_Clear();
+        return NULL;
     }
+    Py_DECREF(on);
+    if (UNLIKELY((on == Py_True) != faulthandler_seen || !rest->open || rest->passed || !rest->count)) /* looking may have let others run */
+        return NULL;
     caller = rest->callers[--rest->count];
-    caller->since = coarse_now();
+    caller->since = now;
     return caller;
 }
 
@@ -62,12 +84,18 @@ static int put_back(Rest *rest, Caller *caller)
         caller->since = now;
         if (LIKELY(Rest_push(rest, caller) == 0))
             return 0;
-    } else {
+    } else if (rest->over) {
         PyObject *done = rest->cache ? PyObject_CallMethodObjArgs(rest->cache, name_release, (PyObject *)caller, NULL) : NULL;
-        if (done != NULL) {
-            Py_DECREF(done);
-            Py_DECREF((PyObject *)caller);
-            return 0;
+        Py_DECREF((PyObject *)caller);
+        Py_XDECREF(done);
+        return done != NULL ? 0 : -1;
+    } else {
+        caller->calls++;
+        caller->since = now;
+        if (LIKELY(Rest_push(rest, caller) == 0)) { /* first: whatever comes of the rest, it is back */
+            PyObject *done = rest->cache ? PyObject_CallMethodObjArgs(rest->cache, name_released, NULL) : NULL;
+            Py_XDECREF(done);
+            return done != NULL ? 0 : -1;
         }
     }
     Py_DECREF((PyObject *)caller);
@@ -99,7 +127,6 @@ static int begin(Call *call, Rest *rest, PyObject **names, int count)
     call->caller = caller;
     call->trapped = 0;
     depth++;
-    quick = 1;
     return 0;
 back:
     PyErr_Clear();
@@ -111,7 +138,11 @@ back:
 static void has_trapped(Call *call, PyObject *exception)
 {
     call->trapped = 1;
-    if (exception != NULL && call->rest->cache != NULL)
+    if (exception == NULL) { /* there is no memory to say what it was */
+        PyErr_Clear();
+        exception = Py_None;
+    }
+    if (call->rest->cache != NULL)
         Py_XDECREF(PyObject_CallMethodObjArgs(call->rest->cache, name_trapped, (PyObject *)call->caller, exception, NULL));
     if (!PyErr_Occurred())
         PyErr_SetString(PyExc_SystemError, "a call trapped, and nobody said so");
@@ -149,10 +180,11 @@ static PyObject *run_in_python(Call *call, PyObject *object, PyObject *method, P
 static PyObject *end(Call *call, PyObject *answer)
 {
     PyObject *type, *value, *traceback;
-    quick = 0;
-    depth--;
+    int failed = 0;
     if (LIKELY(answer != NULL && !call->on_main)) {
-        if (LIKELY(put_back(call->rest, call->caller) == 0))
+        failed = put_back(call->rest, call->caller); /* which may run Go: it counts as inside */
+        depth--;
+        if (LIKELY(!failed))
             return answer;
         Py_DECREF(answer);
         return NULL;
@@ -160,14 +192,26 @@ static PyObject *end(Call *call, PyObject *answer)
     PyErr_Fetch(&type, &value, &traceback);
     if (call->trapped)
         Py_DECREF((PyObject *)call->caller);
-    else if (UNLIKELY(put_back(call->rest, call->caller)))
-        goto failed;
-    if (call->on_main && UNLIKELY(postponed()))
-        goto failed;
-    if (UNLIKELY(answer == NULL))
-        PyErr_Restore(type, value, traceback);
-    return answer;
-failed:
+    else
+        failed = put_back(call->rest, call->caller);
+    depth--;
+    if (call->on_main) {
+        PyObject *type2, *value2, *traceback2;
+        PyErr_Fetch(&type2, &value2, &traceback2); /* of put_back */
+        if (UNLIKELY(postponed())) { /* in any case: else all later calls would be inside this one */
+            failed = -1;
+            Py_XDECREF(type2);
+            Py_XDECREF(value2);
+            Py_XDECREF(traceback2);
+        } else {
+            PyErr_Restore(type2, value2, traceback2);
+        }
+    }
+    if (LIKELY(!failed)) {
+        if (UNLIKELY(answer == NULL))
+            PyErr_Restore(type, value, traceback);
+        return answer;
+    }
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(traceback);
@@ -363,7 +407,7 @@ static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count
     }
     memcpy((char *)rest->memory + values[0].u32, handler, (size_t)handler_size);
     copy((char *)rest->memory + values[0].u32 + handler_size, payload, (size_t)size);
-    slot->requests++;
+    slot->requests = slot->requests % UINT32_MAX + 1; /* as Go counts them, in 32 bits, from 1 */
     values[0].u64 = slot->address;
     values[1].u64 = (uint64_t)handler_size;
     if (run(&call, 1, values))
@@ -390,11 +434,12 @@ static PyMethodDef functions[] = {
 int add_calls(PyObject *module)
 {
     name_release = PyUnicode_InternFromString("release");
+    name_released = PyUnicode_InternFromString("released");
     name_trapped = PyUnicode_InternFromString("trapped");
     name_payload = PyUnicode_InternFromString("gothreads_payload");
     name_request = PyUnicode_InternFromString("gothreads_request");
     name_answer = PyUnicode_InternFromString("answer");
-    if (name_release == NULL || name_trapped == NULL || name_payload == NULL || name_request == NULL || name_answer == NULL)
+    if (name_release == NULL || name_released == NULL || name_trapped == NULL || name_payload == NULL || name_request == NULL || name_answer == NULL)
         return -1;
     return add_type(module, &Export_spec, "Export") == NULL ? -1 : PyModule_AddFunctions(module, functions);
 }

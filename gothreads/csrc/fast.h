@@ -70,7 +70,6 @@ extern void *(*trap_new)(const char *message, size_t size);
 extern size_t (*sharedmemory_data_size)(const void *memory);
 
 extern PyObject *getframe;      /* sys._getframe */
-extern PyObject *try_frames;    /* stack: a function that uses so many frames */
 extern PyObject *trapped_type;  /* ffi.Trapped */
 extern PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 extern PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
@@ -83,7 +82,7 @@ extern int faulthandler_seen;  /* signals: whether faulthandler was on when it w
 
 /* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
 extern THREAD_LOCAL Py_ssize_t depth;
-extern THREAD_LOCAL int quick; /* it is in a call of C's */
+extern THREAD_LOCAL double looked; /* when its Python stack was looked at, in seconds of the monotonic clock */
 extern THREAD_LOCAL Py_ssize_t room;
 extern THREAD_LOCAL signed char is_main;
 
@@ -94,16 +93,35 @@ static inline int on_main_thread(void)
     return is_main > 0;
 }
 
-/* time.monotonic(), a few milliseconds behind at the most: a tenth of its price. */
-static inline double coarse_now(void)
+#if defined(__APPLE__)
+#define FINE_CLOCK CLOCK_UPTIME_RAW /* as Python's */
+#define COARSE_CLOCK CLOCK_UPTIME_RAW
+#else
+#define FINE_CLOCK CLOCK_MONOTONIC
+#if defined(CLOCK_MONOTONIC_COARSE)
+#define COARSE_CLOCK CLOCK_MONOTONIC_COARSE
+#else
+#define COARSE_CLOCK CLOCK_MONOTONIC
+#endif
+#endif
+
+static inline double seconds_of(clockid_t clock)
 {
     struct timespec now;
-#ifdef CLOCK_MONOTONIC_COARSE
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-#else
-    clock_gettime(CLOCK_MONOTONIC, &now);
-#endif
+    clock_gettime(clock, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* time.monotonic() */
+static inline double fine_now(void)
+{
+    return seconds_of(FINE_CLOCK);
+}
+
+/* The same, a few milliseconds behind at the most: a quarter of its price. */
+static inline double coarse_now(void)
+{
+    return seconds_of(COARSE_CLOCK);
 }
 
 /* values.c: a letter each, as in module struct: i I q Q f d; and ? for a bool. */

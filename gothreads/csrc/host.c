@@ -44,28 +44,6 @@ static void *trap_of_exception(HostFunction *host)
     return trap;
 }
 
-/* Calls of Python's look whether its stack has room for what host functions need (stack.check_python_stack). Calls of C's do not, so it is seen to
-   here, where it is needed: the limit is raised meanwhile, by so many frames. */
-#define FRAMES 150
-
-static int make_room(void)
-{
-    PyObject *found = PyObject_CallFunction(getframe, "i", Py_GetRecursionLimit() / 3);
-    if (LIKELY(found == NULL)) { /* there are fewer */
-        PyErr_Clear();
-        return 0;
-    }
-    Py_DECREF(found);
-    found = PyObject_CallFunction(try_frames, "i", FRAMES);
-    if (found != NULL) {
-        Py_DECREF(found);
-        return 0;
-    }
-    PyErr_Clear();
-    Py_SetRecursionLimit(Py_GetRecursionLimit() + FRAMES);
-    return 1;
-}
-
 /* wasmtime calls this, in any thread, without Python's lock. */
 static void *host_function(void *data, void *caller, Value *values, size_t count)
 {
@@ -74,7 +52,6 @@ static void *host_function(void *data, void *caller, Value *values, size_t count
     PyObject *few[9], **args = few, *answer = NULL;
     void *trap = NULL;
     Py_ssize_t place, made = 0;
-    int raised = quick && make_room();
     (void)caller;
     (void)count;
     if (host->count > 8 && (args = PyMem_Malloc((size_t)(host->count + 1) * sizeof *args)) == NULL)
@@ -95,8 +72,6 @@ static void *host_function(void *data, void *caller, Value *values, size_t count
     if (answer == NULL)
         trap = trap_of_exception(host);
     Py_XDECREF(answer);
-    if (raised)
-        Py_SetRecursionLimit(Py_GetRecursionLimit() - FRAMES);
     PyGILState_Release(state);
     return trap;
 }

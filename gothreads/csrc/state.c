@@ -10,7 +10,6 @@ void *(*trap_new)(const char *message, size_t size);
 size_t (*sharedmemory_data_size)(const void *memory);
 
 PyObject *getframe;      /* sys._getframe */
-PyObject *try_frames;    /* stack: a function that uses so many frames */
 PyObject *trapped_type;  /* ffi.Trapped */
 PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
@@ -19,11 +18,11 @@ unsigned long main_thread;
 int interrupted;             /* interrupt: Ctrl-C came while the main thread was in a call */
 unsigned long long serial;   /* how many calls of C's the main thread has begun */
 double next_look;            /* interrupt: when the main thread's next call is to look after the signal handlers */
-int faulthandler_seen = -1;  /* signals: whether faulthandler was on when it was looked at last */
+int faulthandler_seen = 1;   /* signals: whether faulthandler was on when it was looked at last */
 
 /* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
 THREAD_LOCAL Py_ssize_t depth;
-THREAD_LOCAL int quick; /* it is in a call of C's */
+THREAD_LOCAL double looked; /* when its Python stack was looked at, in seconds of the monotonic clock */
 THREAD_LOCAL Py_ssize_t room;
 THREAD_LOCAL signed char is_main;
 
@@ -99,14 +98,14 @@ static PyObject *set_faulthandler_seen(PyObject *self, PyObject *value)
     Py_RETURN_NONE;
 }
 
-/* bind(addresses, trapped_type, describe, main_calls, main_thread, is_enabled, getframe, try_frames) */
+/* bind(addresses, trapped_type, describe, main_calls, main_thread, is_enabled, getframe) */
 static PyObject *bind(PyObject *self, PyObject *args)
 {
     unsigned long long call, define_function, new_trap, data_size;
-    PyObject *trapped_type_, *describe_, *main_calls_, *is_enabled_, *getframe_, *try_frames_;
+    PyObject *trapped_type_, *describe_, *main_calls_, *is_enabled_, *getframe_;
     (void)self;
-    if (!PyArg_ParseTuple(args, "(KKKK)OOO!kOOO:bind", &call, &define_function, &new_trap, &data_size, &trapped_type_, &describe_, &PyList_Type, &main_calls_,
-                          &main_thread, &is_enabled_, &getframe_, &try_frames_))
+    if (!PyArg_ParseTuple(args, "(KKKK)OOO!kOO:bind", &call, &define_function, &new_trap, &data_size, &trapped_type_, &describe_, &PyList_Type, &main_calls_,
+                          &main_thread, &is_enabled_, &getframe_))
         return NULL;
     func_call_unchecked = (void *(*)(void *, const void *, Value *, size_t, void **))(uintptr_t)call;
     linker_define_func_unchecked = (void *(*)(void *, const char *, size_t, const char *, size_t, const void *,
@@ -118,9 +117,7 @@ static PyObject *bind(PyObject *self, PyObject *args)
     Py_INCREF(main_calls_);
     Py_INCREF(is_enabled_);
     Py_INCREF(getframe_);
-    Py_INCREF(try_frames_);
     getframe = getframe_;
-    try_frames = try_frames_;
     trapped_type = trapped_type_;
     describe = describe_; /* called once */
     main_calls = main_calls_;

@@ -24,7 +24,6 @@ from wasmtime import _bindings, _ffi
 from gothreads.errors import Frame, InternalError, ModuleError, shown
 from gothreads.host import interrupt
 from gothreads.host.fast import compiled
-from gothreads.host.stack import try_frames
 
 Value = _bindings.wasmtime_val_raw
 _UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's word for an offset that it does not know
@@ -236,4 +235,4 @@ def _describe(error: int | None, trap: int | None) -> Trap:
 if compiled is not None:
     compiled.bind(tuple(ctypes.cast(getattr(_dll, name), ctypes.c_void_p).value or 0 for name in (
         "wasmtime_func_call_unchecked", "wasmtime_linker_define_func_unchecked", "wasmtime_trap_new", "wasmtime_sharedmemory_data_size")),
-        Trapped, trapped, interrupt.calls, interrupt.MAIN or 0, faulthandler.is_enabled, sys._getframe, try_frames)
+        Trapped, trapped, interrupt.calls, interrupt.MAIN or 0, faulthandler.is_enabled, sys._getframe)

@@ -97,6 +97,7 @@ def _note(number: int, frame: FrameType | None) -> None:
     if calls:
         _set_pending(True)
     else:
+        _set_pending(False)  # one that came before, and was about to be raised, is this one
         signal.default_int_handler(number, frame)
 
 

@@ -93,15 +93,14 @@ def check_python_stack() -> None:
     except ValueError:
         return
     try:
-        try_frames(PYTHON_MARGIN)
+        _try(PYTHON_MARGIN)
     except RecursionError:
         raise RecursionError(f"a call into a module needs {PYTHON_MARGIN} more frames than Python's stack has left (sys.setrecursionlimit)") from None
 
 
-def try_frames(frames: int) -> None:
-    """RecursionError unless Python's stack has room for so many."""
+def _try(frames: int) -> None:
     if frames:
-        try_frames(frames - 1)
+        _try(frames - 1)
 
 
 def _stack_size() -> int:

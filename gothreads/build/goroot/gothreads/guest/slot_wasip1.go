@@ -56,6 +56,7 @@ func (s *slot) begin(request uint32) (context.Context, func()) {
 	if s.early == request {
 		cancel(ErrNobodyWaits)
 	}
+	s.early = 0
 	if s.running == nil {
 		s.running = map[uint32]context.CancelCauseFunc{}
 	}
@@ -159,7 +160,9 @@ func request(p unsafe.Pointer, nameLength uint32) {
 	s := (*slot)(p)
 	in := s.in
 	s.in = nil
-	s.last++
+	if s.last++; s.last == 0 { // after 4,294,967,295 of them
+		s.last = 1
+	}
 	reply, status, lent := answer(string(in[:nameLength]), in[nameLength:], s, s.last)
 	if lent && cap(in) <= mostLent {
 		s.lent = in
