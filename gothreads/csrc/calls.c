@@ -15,8 +15,9 @@ static int has_frames(double now)
     if (LIKELY(now - looked < LOOK_SECONDS && now >= looked))
         return 1;
     found = PyObject_CallFunction(getframe, "i", Py_GetRecursionLimit() / 3);
-    if (UNLIKELY(found != NULL)) {
-        Py_DECREF(found);
+    if (UNLIKELY(found != NULL || !PyErr_ExceptionMatches(PyExc_ValueError))) { /* RecursionError: there was not even room to look */
+        Py_XDECREF(found);
+        PyErr_Clear();
         return 0;
     }
     PyErr_Clear();
