@@ -196,7 +196,7 @@ class SharedMemory(BoundedMemory):
     @property
     def pointers(self) -> tuple[int, int]:
         """The host addresses of the memory, and of what wasmtime knows of it: for code in C, while an instance is in use."""
-        return self._base, ctypes.cast(self.handle.ptr(), ctypes.c_void_p).value or 0
+        return self._base, ffi.address(self.handle.ptr())
 
     def grow(self, pages: int) -> int:
         """Grow by so many pages; returns the size before, in pages. Go manages its memory itself and does not use these."""

@@ -5,29 +5,14 @@
 static PyTypeObject *Caller_Type;
 PyTypeObject *Rest_Type;
 
-static PyObject *Slot_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    (void)args;
-    (void)kwargs;
-    return alloc(type, 0);
-}
-
-static void Slot_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DECREF(type);
-}
-
 static PyMemberDef Slot_members[] = {
     {"address", T_UINT, offsetof(Slot, address), 0, "Where it is in the module; 0: it has not been opened."},
     {"requests", T_LONGLONG, offsetof(Slot, requests), 0, "Begun since it was opened."},
     {NULL, 0, 0, 0, NULL},
 };
 static PyType_Slot Slot_slots[] = {
-    {Py_tp_new, Slot_new},
-    {Py_tp_dealloc, Slot_dealloc},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_dealloc, free_object},
     {Py_tp_members, Slot_members},
     {Py_tp_doc, "Where a caller's slot is."},
     {0, NULL},
@@ -38,8 +23,7 @@ static PyType_Spec Slot_spec = {
 
 static PyObject *Caller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    Caller *self = (Caller *)alloc(type, 0);
+    Caller *self = (Caller *)PyType_GenericAlloc(type, 0);
     (void)args;
     (void)kwargs;
     if (self == NULL)
@@ -69,12 +53,9 @@ static int Caller_clear(PyObject *self)
 
 static void Caller_dealloc(PyObject *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     PyObject_GC_UnTrack(self);
     Caller_clear(self);
-    release(self);
-    Py_DECREF(type);
+    free_object(self);
 }
 
 static PyMemberDef Caller_members[] = {
@@ -236,12 +217,9 @@ static int Rest_clear(PyObject *self)
 
 static void Rest_dealloc(PyObject *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     PyObject_GC_UnTrack(self);
     Rest_clear(self);
-    release(self);
-    Py_DECREF(type);
+    free_object(self);
 }
 
 static PyMemberDef Rest_members[] = {

@@ -76,31 +76,32 @@ static int postponed(void)
     return 0;
 }
 
+/* Calls a method of the cache's with one argument (NULL: none). -1 with an exception. */
+static int have_cache(const Rest *rest, PyObject *method, PyObject *argument)
+{
+    PyObject *done = PyObject_CallMethodObjArgs(rest->cache, method, argument, NULL);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
 /* Puts a caller back that has returned (its reference goes with it). -1 with an exception. */
 static int put_back(Rest *rest, Caller *caller)
 {
     double now = coarse_now();
-    if (LIKELY(!rest->waiting && !rest->over && (rest->count == 0 || rest->callers[0]->since >= now - rest->idle_seconds))) {
-        caller->calls++;
-        caller->since = now;
-        if (LIKELY(Rest_push(rest, caller) == 0))
-            return 0;
-    } else if (rest->over) {
-        PyObject *done = rest->cache ? PyObject_CallMethodObjArgs(rest->cache, name_release, (PyObject *)caller, NULL) : NULL;
+    int old = rest->count > 0 && rest->callers[0]->since < now - rest->idle_seconds, failed;
+    if (UNLIKELY(rest->over)) {
+        failed = have_cache(rest, name_release, (PyObject *)caller);
         Py_DECREF((PyObject *)caller);
-        Py_XDECREF(done);
-        return done != NULL ? 0 : -1;
-    } else {
-        caller->calls++;
-        caller->since = now;
-        if (LIKELY(Rest_push(rest, caller) == 0)) { /* first: whatever comes of the rest, it is back */
-            PyObject *done = rest->cache ? PyObject_CallMethodObjArgs(rest->cache, name_released, NULL) : NULL;
-            Py_XDECREF(done);
-            return done != NULL ? 0 : -1;
-        }
+        return failed;
     }
-    Py_DECREF((PyObject *)caller);
-    return -1;
+    caller->calls++;
+    caller->since = now;
+    if (UNLIKELY(Rest_push(rest, caller))) {
+        Py_DECREF((PyObject *)caller);
+        return -1;
+    }
+    /* After it: whatever comes of the rest, the caller is back. */
+    return UNLIKELY(rest->waiting || old) ? have_cache(rest, name_released, NULL) : 0;
 }
 
 /* A call of one or more functions, in one caller. */
@@ -143,8 +144,7 @@ static void has_trapped(Call *call, PyObject *exception)
         PyErr_Clear();
         exception = Py_None;
     }
-    if (call->rest->cache != NULL)
-        Py_XDECREF(PyObject_CallMethodObjArgs(call->rest->cache, name_trapped, (PyObject *)call->caller, exception, NULL));
+    Py_XDECREF(PyObject_CallMethodObjArgs(call->rest->cache, name_trapped, (PyObject *)call->caller, exception, NULL));
     if (!PyErr_Occurred())
         PyErr_SetString(PyExc_SystemError, "a call trapped, and nobody said so");
 }
@@ -259,14 +259,13 @@ slow:
 /* Export(slow, rest, name, params, result) */
 static PyObject *Export_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     PyObject *slow, *rest, *name, *params;
     const char *result;
     Export *self;
     (void)kwargs;
     if (!PyArg_ParseTuple(args, "OO!UUs:Export", &slow, Rest_Type, &rest, &name, &params, &result))
         return NULL;
-    self = (Export *)alloc(type, 0);
+    self = (Export *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
     self->vectorcall = Export_vectorcall;
@@ -298,15 +297,12 @@ static int Export_traverse(PyObject *self, visitproc visit, void *arg)
 static void Export_dealloc(PyObject *self)
 {
     Export *export = (Export *)self;
-    PyTypeObject *type = Py_TYPE(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     PyObject_GC_UnTrack(self);
     PyMem_Free(export->params);
     Py_XDECREF(export->slow);
     Py_XDECREF(export->rest);
     Py_XDECREF(export->name);
-    release(self);
-    Py_DECREF(type);
+    free_object(self);
 }
 
 /* Everything but a call is that of the function behind it: its class, signature, documentation, `bytes`. */

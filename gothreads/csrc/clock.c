@@ -34,15 +34,8 @@ static void *clock_time_get(void *data, void *caller, Value *values, size_t coun
     return NULL;
 }
 
-static void Clock_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_Free(self);
-    Py_DECREF(type);
-}
-
 static PyType_Slot Clock_slots[] = {
-    {Py_tp_dealloc, Clock_dealloc},
+    {Py_tp_dealloc, free_object},
     {Py_tp_doc, "A clock for one memory, which must live as long as the linker that it is in is used."},
     {0, NULL},
 };
@@ -61,7 +54,7 @@ static PyObject *define_clock(PyObject *self, PyObject *args)
     (void)self;
     if (!PyArg_ParseTuple(args, "Ks#s#KKK:define_clock", &linker, &module, &module_size, &name, &name_size, &type, &memory, &shared))
         return NULL;
-    clock = PyObject_New(Clock, Clock_Type);
+    clock = (Clock *)PyType_GenericAlloc(Clock_Type, 0);
     if (clock == NULL)
         return NULL;
     clock->memory = (char *)(uintptr_t)memory;

@@ -78,7 +78,7 @@ extern unsigned long main_thread;
 extern int interrupted;             /* interrupt: Ctrl-C came while the main thread was in a call */
 extern unsigned long long serial;   /* how many calls of C's the main thread has begun */
 extern double next_look;            /* interrupt: when the main thread's next call is to look after the signal handlers */
-extern int faulthandler_seen;  /* signals: whether faulthandler was on when it was looked at last */
+extern int faulthandler_seen;       /* signals: whether faulthandler was on when it was looked at last */
 
 /* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
 extern THREAD_LOCAL Py_ssize_t depth;
@@ -171,7 +171,7 @@ typedef struct {
     PyObject_HEAD
     Caller **callers; /* the oldest first */
     Py_ssize_t count, room;
-    PyObject *cache; /* whose `release` does what is left when a caller comes back and somebody waits, or one is old */
+    PyObject *cache;  /* told with `released` when somebody waits, or one is old; `release`s where there are too many; and `trapped` */
     PyObject *around; /* interrupt.Postponed, for calls of the main thread; None: none */
     char open;        /* the app runs, and takes calls */
     int waiting, passed, over;
@@ -193,6 +193,8 @@ int add_calls(PyObject *module);
 int add_host(PyObject *module);
 int add_clock(PyObject *module);
 PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, const char *name);
+/* What is left of an object, whose fields have been let go of: the end of every tp_dealloc. */
+void free_object(PyObject *self);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

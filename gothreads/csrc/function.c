@@ -68,14 +68,12 @@ static PyObject *Function_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         PyErr_SetString(PyExc_ValueError, "wasmtime_func_t is larger than it was");
         return NULL;
     }
-    self = PyObject_New(Function, type);
+    self = (Function *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
     self->vectorcall = Function_vectorcall;
     self->context = (void *)(uintptr_t)context;
-    self->params = NULL;
     self->result = result[0];
-    memset(self->func, 0, sizeof self->func);
     memcpy(self->func, func, (size_t)size);
     if (letters(params, &self->params, &self->count)) {
         Py_DECREF(self);
@@ -86,10 +84,8 @@ static PyObject *Function_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 
 static void Function_dealloc(PyObject *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
     PyMem_Free(((Function *)self)->params);
-    PyObject_Free(self);
-    Py_DECREF(type);
+    free_object(self);
 }
 
 static PyMemberDef Function_members[] = {

@@ -93,13 +93,10 @@ static int HostFunction_clear(PyObject *self)
 
 static void HostFunction_dealloc(PyObject *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     PyObject_GC_UnTrack(self);
     HostFunction_clear(self);
     PyMem_Free(((HostFunction *)self)->params);
-    release(self);
-    Py_DECREF(type);
+    free_object(self);
 }
 
 static PyType_Slot HostFunction_slots[] = {
@@ -126,7 +123,7 @@ static PyObject *define(PyObject *self, PyObject *args)
     (void)self;
     if (!PyArg_ParseTuple(args, "Ks#s#KUsOO:define", &linker, &module, &module_size, &name, &name_size, &type, &params, &result, &implementation, &failed))
         return NULL;
-    host = (HostFunction *)((allocfunc)PyType_GetSlot(HostFunction_Type, Py_tp_alloc))(HostFunction_Type, 0);
+    host = (HostFunction *)PyType_GenericAlloc(HostFunction_Type, 0);
     if (host == NULL)
         return NULL;
     if (letters(params, &host->params, &host->count)) {

@@ -10,6 +10,13 @@ PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, const char *name)
     return (PyTypeObject *)type;
 }
 
+void free_object(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "gothreads._fast", "Calls between Python and a module's instances, in C.", -1, NULL,
                                         NULL, NULL, NULL, NULL};
 

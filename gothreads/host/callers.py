@@ -38,7 +38,7 @@ class Rest(deque[Any]):
     over = False
 
     def __init__(self, cache: object, postponed: object, stack: int, idle_seconds: float, memory: int, shared: int) -> None:
-        """C calls `cache.release` where it should not just put a caller back, and `cache.trapped`. `postponed` is around calls on the main thread.
+        """C calls `cache.released`, `cache.release` and `cache.trapped` (callback_m.py). `postponed` is around calls on the main thread.
         stack: what a thread must have for WebAssembly, in bytes. memory, shared: the addresses of the memory, and of what wasmtime has of it.
         """
         super().__init__()

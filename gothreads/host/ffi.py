@@ -31,17 +31,24 @@ _UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's word for an offset that it do
 _CAUSE = re.compile(r"^(?:\d+: )?(?:wasm trap: )?")
 
 _dll = _ffi.dll
+
+
+def address(pointer: Any) -> int:
+    """Where a pointer of ctypes's, or a function, points; 0 for none."""
+    return ctypes.cast(pointer, ctypes.c_void_p).value or 0
+
+
 _call_unchecked = _dll.wasmtime_func_call_unchecked
 # The same function without types: ctypes then converts nothing. A prototype of our own leaves wasmtime-py's alone.
-_call = ctypes.CFUNCTYPE(ctypes.c_void_p)(ctypes.cast(_call_unchecked, ctypes.c_void_p).value or 0)
+_call = ctypes.CFUNCTYPE(ctypes.c_void_p)(address(_call_unchecked))
 _Callback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _define = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p,
                            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
-    ctypes.cast(_dll.wasmtime_linker_define_func_unchecked, ctypes.c_void_p).value or 0)
+    address(_dll.wasmtime_linker_define_func_unchecked))
 _export_get = _dll.wasmtime_instance_export_get
 _EpochCallback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(ctypes.c_uint8))
 _on_epoch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
-    ctypes.cast(_dll.wasmtime_store_epoch_deadline_callback, ctypes.c_void_p).value or 0)
+    address(_dll.wasmtime_store_epoch_deadline_callback))
 _FUNC: int = _ffi.WASMTIME_EXTERN_FUNC.value
 
 
@@ -122,7 +129,7 @@ def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, para
         raise ModuleError(f"the module's export {shown(name)} is not a function")
     func = _ffi.wasmtime_func_t()
     ctypes.memmove(ctypes.byref(func), ctypes.byref(extern.of.func), ctypes.sizeof(func))
-    context = ctypes.cast(store._context(), ctypes.c_void_p).value or 0
+    context = address(store._context())
     if compiled is not None:
         found: Function = compiled.Function(context, bytes(func), params, result)
         return found
@@ -136,11 +143,11 @@ def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:
     """
     def moved(_context: int, _data: int, delta: Any, kind: Any) -> int:
         if ended():
-            return ctypes.cast(_ffi.wasmtime_error_new(ctypes.create_string_buffer(b"interrupted")), ctypes.c_void_p).value or 0
+            return address(_ffi.wasmtime_error_new(ctypes.create_string_buffer(b"interrupted")))
         delta[0], kind[0] = 1, 0  # the next move of the epoch is the new deadline; go on
         return 0
     callback = _EpochCallback(moved)
-    _on_epoch(ctypes.cast(store.ptr(), ctypes.c_void_p).value, ctypes.cast(callback, ctypes.c_void_p).value, None, None)
+    _on_epoch(address(store.ptr()), address(callback), None, None)
     return callback
 
 
@@ -160,18 +167,18 @@ class HostFunctions:
 
     def define(self, module: str, name: str, kind: wasmtime.FuncType, params: str, result: str, implementation: HostFunction) -> None:
         """`params`, `result`: as letters, how the implementation gets its values, and gives the result."""
-        linker, of = ctypes.cast(self._linker.ptr(), ctypes.c_void_p).value or 0, ctypes.cast(kind.ptr(), ctypes.c_void_p).value or 0
+        linker, of = address(self._linker.ptr()), address(kind.ptr())
         if compiled is not None:
             kept, error = compiled.define(linker, module, name, of, params, result, implementation, self._failed)
         else:
             kept = self._callback(params, result, implementation)
             error = _define(linker, module.encode(), len(module.encode()), name.encode(), len(name.encode()), of,
-                            ctypes.cast(kept, ctypes.c_void_p).value, None, None)
+                            address(kept), None, None)
         self._keep(module, name, kept, error)
 
     def define_clock(self, module: str, name: str, kind: wasmtime.FuncType, memory: tuple[int, int]) -> None:
         """WASI's clock_time_get in C (there must be C), for the shared memory with these pointers: one clock for all instances, the host's."""
-        linker, of = ctypes.cast(self._linker.ptr(), ctypes.c_void_p).value or 0, ctypes.cast(kind.ptr(), ctypes.c_void_p).value or 0
+        linker, of = address(self._linker.ptr()), address(kind.ptr())
         self._keep(module, name, *compiled.define_clock(linker, module, name, of, *memory))
 
     def _keep(self, module: str, name: str, kept: object, error: int | None) -> None:
@@ -208,7 +215,7 @@ class HostFunctions:
 def _new_trap(message: str) -> int:
     encoded = message.encode(errors="replace")
     pointer = _ffi.wasmtime_trap_new(ctypes.create_string_buffer(encoded), len(encoded))
-    return ctypes.cast(pointer, ctypes.c_void_p).value or 0
+    return address(pointer)
 
 
 def _describe(error: int | None, trap: int | None) -> Trap:
@@ -233,6 +240,6 @@ def _describe(error: int | None, trap: int | None) -> Trap:
 
 
 if compiled is not None:
-    compiled.bind(tuple(ctypes.cast(getattr(_dll, name), ctypes.c_void_p).value or 0 for name in (
+    compiled.bind(tuple(address(getattr(_dll, name)) for name in (
         "wasmtime_func_call_unchecked", "wasmtime_linker_define_func_unchecked", "wasmtime_trap_new", "wasmtime_sharedmemory_data_size")),
         Trapped, trapped, interrupt.calls, interrupt.MAIN or 0, faulthandler.is_enabled, sys._getframe)
