@@ -57,7 +57,7 @@ def test_a_race_that_hardly_shows_shows() -> None:
     def twice(path: Path) -> int:
         with gothreads.open(path, procs=2) as app:
             return int(app.exports.twice(20_000))
-    assert sum(twice(sharpened("racy", seed)) for seed in (1, 2)) > 2 * (twice(built("racy")) + twice(built("racy")))
+    assert sum(twice(sharpened("racy", seed)) for seed in (1, 2)) > 4 * (twice(built("racy")) + twice(built("racy")))
 
 
 def test_what_is_right_stays_right() -> None:
