@@ -56,6 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_MEASURED] = measured
 
 
+def pytest_collection_finish() -> None:
+    # What is here now stays to the end: all tests, and what they import. `nothing_left` need not look through it, twice a test: 0.1 seconds each.
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if (file := session.config.getoption("--faults-table")) is not None and exitstatus == 0:
         measured: list[Measured] = session.config.stash[_MEASURED]
