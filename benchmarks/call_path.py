@@ -9,10 +9,7 @@ the rounds, and of the rounds' ratios. Microseconds.
 from __future__ import annotations
 
 import ctypes
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +19,7 @@ import wasmtime
 
 import gothreads
 from benchmarks.command import run
+from benchmarks.worker import Design, Measure, Worker, work
 from gothreads.compare.native import NativePeer
 from gothreads.compare.programs import Programs, build_programs
 from gothreads.host import fast
@@ -54,7 +52,7 @@ def each(function: Callable[..., Any], *args: Any, times: int = TIMES) -> float:
     return (time.perf_counter() - begin) / times * 1e6
 
 
-def ours(programs: Programs) -> Callable[[], dict[str, float]]:
+def ours(programs: Programs) -> Measure:
     """gothreads: in C, or through ctypes."""
     app = gothreads.open(programs.threaded, host={"env": {"host": host}})
 
@@ -68,11 +66,12 @@ def ours(programs: Programs) -> Callable[[], dict[str, float]]:
         found["host"] = each(app.exports.call_back, HOST_TIMES, times=3) / HOST_TIMES
         for size in SIZES:
             found[f"request {size}"] = each(app.request, "flip", b"x" * size, times=TIMES // 10)
+            found[f"lent {size}"] = each(app.request, "flip_lent", b"x" * size, times=TIMES // 10)
         return found
     return measure
 
 
-def wasmtime_py(_programs: Programs) -> Callable[[], dict[str, float]]:
+def wasmtime_py(_programs: Programs) -> Measure:
     store = wasmtime.Store()
     kind = wasmtime.FuncType([wasmtime.ValType.i64()], [wasmtime.ValType.i64()])
     exports = wasmtime.Instance(store, wasmtime.Module(store.engine, _WAT), [wasmtime.Func(store, kind, host)]).exports(store)
@@ -82,52 +81,32 @@ def wasmtime_py(_programs: Programs) -> Callable[[], dict[str, float]]:
     return lambda: {"add": each(add, store, 1, 2, times=TIMES // 10), "host": each(call_back, store, HOST_TIMES, times=1) / HOST_TIMES}
 
 
-def native(programs: Programs) -> Callable[[], dict[str, float]]:
+def native(programs: Programs) -> Measure:
     assert programs.native is not None
     peer = NativePeer(programs.native, programs.exports, host)
     add, call_back = peer.function("add"), peer.function("call_back")
     return lambda: {"add": each(add, 1, 2), "host": each(call_back, HOST_TIMES, times=3) / HOST_TIMES}
 
 
-def copies(_programs: Programs) -> Callable[[], dict[str, float]]:
+def copies(_programs: Programs) -> Measure:
     """memcpy there and back."""
     def measure() -> dict[str, float]:
         found = {}
         for size in SIZES:
             there, back = (ctypes.c_char * size)(), (ctypes.c_char * size)()
-            found[f"request {size}"] = 2 * (each(ctypes.memmove, there, back, size) - each(ctypes.memmove, there, back, 0))
+            found[f"request {size}"] = found[f"lent {size}"] = 2 * (each(ctypes.memmove, there, back, size) - each(ctypes.memmove, there, back, 0))
         return found
     return measure
 
 
-DESIGNS: dict[str, Callable[[Programs], Callable[[], dict[str, float]]]] = {
+DESIGNS: dict[str, Design] = {
     "C": ours, "ctypes": ours, "native": native, "wasmtime-py": wasmtime_py, "memcpy": copies}
-
-
-class Worker:
-    """A design in a process of its own: native Go takes signals over that wasmtime needs."""
-
-    def __init__(self, name: str, programs: Programs) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.call_path", "--worker", name, json.dumps(programs.to_json())],
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                         env=os.environ | {"GOTHREADS_FAST": "0" if name == "ctypes" else "1"})
-
-    def measure(self) -> dict[str, float]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        found: dict[str, float] = json.loads(self._process.stdout.readline())
-        return found
-
-    def close(self) -> None:
-        self._process.communicate()
 
 
 def measure(rounds: int) -> dict[str, Any]:
     """By design: microseconds by what is called. And the ratios that the bars are of."""
     programs = build_programs()
-    workers = {name: Worker(name, programs) for name in DESIGNS
+    workers = {name: Worker("benchmarks.call_path", name, programs, {"GOTHREADS_FAST": "0" if name == "ctypes" else "1"}) for name in DESIGNS
                if not (name == "C" and fast.compiled is None) and not (name == "native" and programs.native is None)}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
     for _ in range(rounds):
@@ -140,14 +119,21 @@ def measure(rounds: int) -> dict[str, Any]:
         if one not in found or other not in found:
             return None
         return statistics.median(a[what] / b[what] for a, b in zip(found[one], found[other], strict=True))
+
+    def over(what: str) -> float | None:
+        """In times of three copies there and back and 3 µs."""
+        if "C" not in found:
+            return None
+        return statistics.median(a[what] / (3 * b[what] + 3) for a, b in zip(found["C"], found["memcpy"], strict=True))
     return {"microseconds": {name: {what: statistics.median(one[what] for one in samples) for what in samples[0]} for name, samples in found.items()},
             "ratios": {"add: C / native": ratio("C", "native", "add"), "add: wasmtime-py / C": ratio("wasmtime-py", "C", "add"),
                        "add: wasmtime-py / ctypes": ratio("wasmtime-py", "ctypes", "add"), "host: wasmtime-py / C": ratio("wasmtime-py", "C", "host"),
-                       "host: wasmtime-py / ctypes": ratio("wasmtime-py", "ctypes", "host"), "host: C / native": ratio("C", "native", "host")}}
+                       "host: wasmtime-py / ctypes": ratio("wasmtime-py", "ctypes", "host"), "host: C / native": ratio("C", "native", "host"),
+                       **{f"{what}: C / (3 memcpy + 3)": over(what) for what in ("request 65536", "lent 65536")}}}
 
 
 def show(found: dict[str, Any], rounds: int) -> None:
-    columns = ["add", "host", *[f"request {size}" for size in SIZES]]
+    columns = ["add", "host", *[f"{handler} {size}" for size in SIZES for handler in ("request", "lent")]]
     print(f"{'':12}" + "".join(f"{column:>15}" for column in columns) + f"   microseconds, medians of {rounds} rounds")
     for name, figures in found["microseconds"].items():
         print(f"{name:12}" + "".join(f"{figures[column]:15.2f}" if column in figures else f"{'–':>15}" for column in columns))
@@ -155,15 +141,6 @@ def show(found: dict[str, Any], rounds: int) -> None:
         print(f"{name:28} {'not measured' if value is None else f'{value:.2f}'}")
 
 
-def work(name: str, programs: Programs) -> None:
-    """A round for each line of standard input."""
-    measure = DESIGNS[name](programs)
-    for _ in sys.stdin:
-        print(json.dumps(measure()), flush=True)
-
-
 if __name__ == "__main__":
-    if "--worker" in sys.argv:
-        work(sys.argv[-2], Programs.from_json(json.loads(sys.argv[-1])))
-    else:
+    if not work(DESIGNS):
         sys.exit(run(__doc__, measure, show, rounds=9))

@@ -17,10 +17,12 @@ from gothreads.callback_m import CallbackMCache
 from gothreads.exports import FLOAT32_MAX, RANGES, Export, Function
 from gothreads.host import ffi, interrupt, signals
 from gothreads.host.fast import compiled
-from gothreads.host.stack import CALLER_MARGIN, check_python_stack, inside
+from gothreads.host.stack import CALLER_MARGIN, few_frames, inside
 
 #: The most values that a call in C has.
 _MOST = 8
+#: How often it is looked whether Python's stack has room: see has_frames in csrc/calls.c.
+_LOOK_SECONDS = 5e-6
 
 
 def quick(function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> Function:
@@ -52,26 +54,30 @@ class _Quick(Function):
         self._count = -1 if export.has_strings else len(self._simply)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        rest = self._rest
-        if named or len(args) != self._count or not rest.open or rest.passed or inside.room < self._room or inside.depth:
+        rest, mine = self._rest, inside.__dict__  # the thread's own: each look at a threading.local finds it anew
+        if named or len(args) != self._count or not rest.open or rest.passed or mine.get("room", 0) < self._room or mine.get("depth"):
             return super().__call__(*args, **named)
         for value, (kind, least, most) in zip(args, self._simply, strict=True):
             if type(value) is not kind or not least <= value <= most:
                 return super().__call__(*args)
         if is_enabled() is not signals.seen:
             return super().__call__(*args)
-        check_python_stack()
+        now = monotonic()
+        if now - mine.get("looked", 0.0) >= _LOOK_SECONDS:
+            if not few_frames():
+                return super().__call__(*args)
+            mine["looked"] = now
         if get_ident() != interrupt.MAIN:
-            return self._run(args)
-        if monotonic() >= interrupt.next_look:
+            return self._run(args, mine, now)
+        if now >= interrupt.next_look:
             return super().__call__(*args)
         interrupt.begin(self._postponed)  # from here on no KeyboardInterrupt comes, which would lose a caller that was taken
         try:
-            return self._run(args)
+            return self._run(args, mine, now)
         finally:
             interrupt.end()
 
-    def _run(self, args: tuple[Any, ...]) -> Any:
+    def _run(self, args: tuple[Any, ...], mine: dict[str, Any], now: float) -> Any:
         rest = self._rest
         try:
             caller = self._pop()
@@ -80,8 +86,8 @@ class _Quick(Function):
         if not rest.open:  # looked at after it was taken: see callback_m._take_idle
             rest.append(caller)
             return super().__call__(*args)
-        caller.since = monotonic()
-        inside.depth = 1
+        caller.since = now
+        mine["depth"] = 1
         try:
             try:
                 answer = (caller.functions.get(self._name) or caller.function(self._name, *self._types))(*args)
@@ -96,11 +102,11 @@ class _Quick(Function):
             caller.calls += 1
             caller.since = monotonic()
             rest.append(caller)
-            if rest.waiting or self._cache.has_old():
+            if rest.waiting or (len(rest) > 1 and self._cache.has_old()):  # one by itself is this one
                 self._cache.released()
             return answer
         finally:  # what puts a caller back may run Go too
-            inside.depth = 0
+            mine["depth"] = 0
 
 
 _INFINITE = float("inf")

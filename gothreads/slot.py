@@ -108,7 +108,7 @@ class Slot(SlotBase):
         return self._reply()[1].decode(errors="replace")
 
     def release(self) -> None:
-        """Let go of the blocks that the slot holds."""
+        """Let go of the reply."""
         self.function("gothreads_release", "I", "")(self.opened())
 
     def close(self) -> None:

@@ -55,10 +55,11 @@ def test_every_caller_has_memory_of_its_own() -> None:
         assert together(*[lambda seed=seed: reverses(seed) for seed in range(8)]) == [True] * 8
 
 
-def test_the_same_memory_takes_the_next_payload() -> None:
+@pytest.mark.parametrize("size", [64 << 10, 256 << 10])
+def test_the_same_memory_takes_the_next_payload(size: int) -> None:
     """So large payloads cost no garbage."""
     with opened("calls", callers=1) as app:
-        payload = bytes(64 << 10)
+        payload = bytes(size)
 
         def grown(handler: str) -> int:
             before: int = app.exports.collections()

@@ -76,6 +76,13 @@ class Missing(ModuleError):
 # Values are named by letters, as in module struct: i I (32 bits, signed and not), q Q (64), f d (floats); and ? for a bool.
 _CELLS: Mapping[str, Any] = {"i": ctypes.c_int32, "I": ctypes.c_uint32, "?": ctypes.c_int32, "q": ctypes.c_int64, "Q": ctypes.c_uint64,
                              "f": ctypes.c_float, "d": ctypes.c_double}
+
+
+def _layout(letters: str) -> struct.Struct:
+    """Of so many values, one after the other."""
+    return struct.Struct("<" + "".join(f"{letter}{ctypes.sizeof(Value) - struct.calcsize(letter)}x" for letter in letters.replace("?", "i")))
+
+
 #: A call of one exported function of one instance: raw values in (whatever their sign: only their bits count), the result out. Raises Trapped.
 Function = Callable[..., Any]
 
@@ -83,20 +90,24 @@ Function = Callable[..., Any]
 class _Function:
     """A Function through ctypes, with the buffer for its arguments and result."""
 
-    __slots__ = ("_arguments", "_cells", "_func", "_is_bool", "_result", "_trap", "_values")
+    __slots__ = ("_arguments", "_buffer", "_cells", "_func", "_is_bool", "_pack", "_result", "_trap", "_values")
 
     def __init__(self, context: int, func: Any, params: str, result: str) -> None:
         count = max(len(params), 1)
         self._values = (Value * count)()
         self._cells = [_CELLS[letter].from_buffer(self._values, ctypes.sizeof(Value) * place) for place, letter in enumerate(params)]
+        self._buffer, self._pack = memoryview(self._values).cast("B"), _layout(params).pack_into
         self._result, self._is_bool = _CELLS[result].from_buffer(self._values) if result else None, result == "?"
         self._func = func
         self._trap = ctypes.c_void_p()
         self._arguments = (ctypes.c_void_p(context), ctypes.byref(func), ctypes.byref(self._values), ctypes.c_size_t(count), ctypes.byref(self._trap))
 
     def __call__(self, *raw: Any) -> Any:
-        for cell, value in zip(self._cells, raw, strict=True):
-            cell.value = value
+        try:
+            self._pack(self._buffer, 0, *raw)
+        except struct.error:  # a number of the other sign
+            for cell, value in zip(self._cells, raw, strict=True):
+                cell.value = value
         error = _call(*self._arguments)
         if error or self._trap.value:
             trap, self._trap.value = self._trap.value, None
@@ -188,7 +199,7 @@ class HostFunctions:
 
     def _callback(self, params: str, result: str, implementation: HostFunction) -> Any:
         failed = self._failed
-        arguments = struct.Struct("<" + "".join(f"{letter}{16 - struct.calcsize(letter)}x" for letter in params.replace("?", "i")))
+        arguments = _layout(params)
         size, unpack, copy = arguments.size, arguments.unpack, ctypes.string_at
         cell = _CELLS[result].from_address if result else None
 

@@ -101,10 +101,6 @@ def _note(number: int, frame: FrameType | None) -> None:
         signal.default_int_handler(number, frame)
 
 
-def _is_pending() -> bool:
-    return _pending if compiled is None else compiled.get_interrupted()
-
-
 def _set_pending(pending: bool) -> None:
     global _pending
     if compiled is None:
@@ -123,7 +119,7 @@ def begin(around: Postponed) -> None:
 def end() -> None:
     """As leaving it."""
     calls.pop()
-    if not calls and _is_pending():
+    if not calls and (_pending if compiled is None else compiled.get_interrupted()):
         _set_pending(False)
         raise KeyboardInterrupt
 

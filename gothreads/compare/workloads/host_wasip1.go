@@ -10,4 +10,5 @@ func init() {
 	for name, handler := range handlers {
 		guest.Handle(name, handler)
 	}
+	guest.HandleLent("flip_lent", flip)
 }

@@ -59,6 +59,9 @@ func native_counted() int64 { return counted() }
 //export native_ask
 func native_ask(value int64) int64 { return ask(value) }
 
+//export native_trip
+func native_trip(value int64) int64 { return trip(value) }
+
 //export native_meet
 func native_meet(calls int64) int64 { return meet(calls) }
 

@@ -34,6 +34,26 @@ func ask(value int64) int64 {
 	return <-answer
 }
 
+// desk answers each question at once.
+var desk = sync.OnceValue(func() chan<- request {
+	requests := make(chan request)
+	go func() {
+		for r := range requests {
+			r.answer <- r.value * 2
+		}
+	}()
+	return requests
+})
+
+// trip asks another goroutine, which answers at once: what waiting costs by itself.
+//
+//go:wasmexport trip
+func trip(value int64) int64 {
+	answer := make(chan int64)
+	desk() <- request{value, answer}
+	return <-answer
+}
+
 var meeting = struct {
 	sync.Mutex
 	*sync.Cond

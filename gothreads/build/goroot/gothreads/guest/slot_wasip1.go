@@ -193,10 +193,10 @@ func stacks(p unsafe.Pointer) {
 	(*slot)(p).reply(out[:n], statusOK)
 }
 
-// release lets go of both blocks of a slot that the host will not use for a while.
+// release lets go of the reply, and of what the host has filled. What is for payloads that are lent stays: it is small.
 //
 //go:wasmexport gothreads_release
 func release(p unsafe.Pointer) {
 	s := (*slot)(p)
-	s.in, s.out, s.lent = nil, nil, nil
+	s.in, s.out = nil, nil
 }
