@@ -1,0 +1,110 @@
+"""What gothreads is to reach, and what it reaches here: runs the benchmarks that the targets are of, one after the other.
+
+    python -m benchmarks.targets                                a quarter of an hour: leave the machine alone meanwhile
+    python -m benchmarks.targets --rounds 1                     a look
+    python -m benchmarks.targets --write benchmarks/README.md   puts the table there, too
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import blocked, call_path, compiler, scaling
+from gothreads.files import write_atomically
+
+BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "call_path": call_path.measure, "blocked": lambda rounds: blocked.measure(rounds, 256), "scaling": lambda rounds: scaling.measure(rounds, 3),
+    "compiler": compiler.measure}
+_BETWEEN = re.compile(r"(?<=<!-- targets: begin -->\n).*?(?=<!-- targets: end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Target:
+    """`pick` takes the figure from what the benchmark has found; None: it could not be measured. `more` is better, or less."""
+
+    what: str
+    benchmark: str
+    pick: Callable[[Any], float | None]
+    bar: float
+    more: bool = False
+    unit: str = "×"
+
+    def row(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        value = self.pick(found[self.benchmark])
+        reached = None if value is None else value >= self.bar if self.more else value <= self.bar
+        return {"what": self.what, "benchmark": self.benchmark, "value": value, "bar": self.bar, "more": self.more, "unit": self.unit, "reached": reached}
+
+
+def _ratio(name: str) -> Callable[[Any], float | None]:
+    def pick(found: Any) -> float | None:
+        value: float | None = next((value for key, value in found["ratios"].items() if key.startswith(name)), None)
+        return value
+    return pick
+
+
+def _beyond_python(found: Any) -> float:
+    """What a caller takes of the host's memory, less Python's own thread."""
+    ours = found["designs"]["threads"]
+    return float(ours["KB"] - ours["inside"] - found["designs"]["Python's own"]["KB"])
+
+
+TARGETS = (
+    Target("a short call in C: its time, of native through ctypes and cgo", "call_path", _ratio("add: C / native"), 1.3),
+    Target("the same: times cheaper than wasmtime-py's", "call_path", _ratio("add: wasmtime-py / C"), 60, more=True),
+    Target("a short call through ctypes: times cheaper than wasmtime-py's", "call_path", _ratio("add: wasmtime-py / ctypes"), 8, more=True),
+    Target("Go calls Python: times cheaper than wasmtime-py's", "call_path", _ratio("host: wasmtime-py / C"), 8, more=True),
+    Target("a request of 64 bytes", "call_path", lambda found: found["microseconds"].get("C", {}).get("request 64"), 3, unit=" µs"),
+    Target("a request of 64 KiB, of 3 copies there and back and 3 µs", "call_path", _ratio("request 65536: C"), 1),
+    Target("the same, lent (guest.HandleLent)", "call_path", _ratio("lent 65536: C"), 1),
+    Target("one proc, computing: speed, of stock Go's", "scaling", _ratio("one proc against stock, cpu"), 0.95, more=True),
+    Target("one proc, mixed: speed, of stock Go's", "scaling", _ratio("one proc against stock, mixed"), 0.92, more=True),
+    Target("two procs, mixed, 8 goroutines: speed, of stock Go's", "scaling", _ratio("two procs against stock, mixed"), 1.6, more=True),
+    Target("two goroutines, double work, computing: time, of one's", "scaling", _ratio("two goroutines against one, cpu"), 1.05),
+    Target("the same, allocating", "scaling", _ratio("two goroutines against one, alloc ("), 1.30),
+    Target("computing (fib): time, of native Go's", "scaling", _ratio("against native, cpu"), 2.7),
+    Target("allocating: time, of native Go's", "scaling", _ratio("against native, alloc"), 3),
+    Target("a round trip to another goroutine, 8 threads: time, of native's", "blocked", _ratio("trips"), 1.5),
+    Target("256 callers that wait: memory of each, beyond Go's and Python's", "blocked", _beyond_python, 64, unit=" KB"),
+    Target("the same: processor", "blocked", lambda found: found["designs"]["threads"]["idle"], 0.1, unit=" %"),
+    Target("Go's compiler on go/types: speed of two procs, of one's", "compiler", lambda found: 1 / found["compile"]["two procs"]["ratio"], 1.7, more=True),
+    Target("Go's compiler (56 MB) prints its version: the whole process", "compiler", lambda found: found["version"]["version"]["seconds"], 0.5, unit=" s"),
+)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| what | here | target | |", "|---|---|---|---|"]
+    for row in rows:
+        value = "not measured" if row["value"] is None else f"{row['value']:.3g}{row['unit']}"
+        word = "" if row["reached"] is None else "reached" if row["reached"] else "not reached"
+        lines.append(f"| {row['what']} | {value} | {'≥' if row['more'] else '≤'} {row['bar']:g}{row['unit']} | {word} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="all that was found, and the table, as JSON")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table there, between <!-- targets: begin --> and end")
+    arguments = parser.parse_args()
+    if arguments.write is not None and _BETWEEN.search(arguments.write.read_text()) is None:
+        parser.error(f"{arguments.write} has no place for the table: <!-- targets: begin -->")
+    found = {}
+    for name, measure in BENCHMARKS.items():
+        print(f"benchmarks.{name} …", file=sys.stderr)
+        found[name] = measure(arguments.rounds)
+    rows = [target.row(found) for target in TARGETS]
+    print(json.dumps({"targets": rows, "found": found}, indent=2) if arguments.json else table(rows), end="")
+    if arguments.write is not None:
+        write_atomically(arguments.write, _BETWEEN.sub(lambda _match: table(rows), arguments.write.read_text()).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
