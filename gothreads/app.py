@@ -42,7 +42,7 @@ from gothreads.messages import WhenFull
 from gothreads.slot import LARGEST, Guest, Memory
 from gothreads.state import AppStatistics, Options, State
 from gothreads.tickets import OnTimeout, Ticket, Waited
-from gothreads.workers import Workers
+from gothreads.workers import Call, Workers
 
 T = TypeVar("T")
 
@@ -271,7 +271,7 @@ class App(Travels, Life):
         except BaseException:
             call_off()
             raise
-        inner.add_done_callback(over)
+        inner.when_done(over)
         return waited
 
     def _asked(self, what: str, ask: Callable[[Ticket], T], timeout: float | None) -> T:
@@ -433,14 +433,14 @@ class App(Travels, Life):
         if self._state is State.DRAINING and not stack.inside.depth and not stack.nested.get():
             raise AppClosed(f"{self.loaded.name}: the app is being closed, and takes no new calls")
 
-    def _submit(self, call: Callable[[], Any]) -> Future[Any]:
+    def _submit(self, call: Callable[[], Any]) -> Call:
         """Run a call on a worker; after the end, raises its cause."""
         self._check_takes_calls()
         if stack.nested.get():  # a handler's: all other workers may be in calls that wait for it
             return self._submit_to(self._for_handlers, _as_nested(call))
         return self._submit_to(self._workers, call)
 
-    def _submit_to(self, workers: Workers, call: Callable[[], Any]) -> Future[Any]:
+    def _submit_to(self, workers: Workers, call: Callable[[], Any]) -> Call:
         if self._cause is not None:
             raise self._error()
         try:

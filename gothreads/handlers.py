@@ -176,7 +176,7 @@ class Handlers:
         except AppClosed as error:
             call.raised(error)
         else:
-            started.add_done_callback(lambda done: call.raised(failed) if (failed := done.exception()) else None)  # the system has no thread left
+            started.when_done(lambda done: call.raised(failed) if (failed := done.exception()) else None)  # the system has no thread left
 
     def close(self) -> None:
         """Cancel the coroutines, end the loop if it is the app's own, and the threads. From any thread."""

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from gothreads.errors import CallTimeout, MisuseError
 from gothreads.slot import Guest
+from gothreads.workers import Call
 
 #: What becomes of a call that was given up: its goroutine goes on, as after a cgo call; the context of its handler is cancelled
 #: (guest.HandleContext), and one without goes on; or the module is stopped (in a pool, the instance).
@@ -91,8 +92,8 @@ class Waited:
 
     def __init__(self, ticket: Ticket, what: str) -> None:
         self._ticket, self._what = ticket, what
-        self.future: Future[Any] = Future()
-        self.future.add_done_callback(self._cancelled)
+        self.future = Call()
+        self.future.when_done(self._cancelled)
 
     def settle(self, call: Future[Any]) -> None:
         """The call is over."""

@@ -8,6 +8,7 @@ would keep Python from ending.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import queue
 import threading
@@ -20,10 +21,32 @@ from gothreads.host.stack import big_stack
 
 log = logging.getLogger("gothreads")
 
+_ASYNCIO = "asyncio.futures"
 _Job = tuple["Future[Any]", Callable[[], Any]]
+_current = threading.local()  # `workers`: whose thread it is
 
 #: How long a thread of a pool without limit waits for a job before it ends, in seconds.
 IDLE_SECONDS = 10.0
+
+
+class Call(Future[Any]):
+    """The future of a job, or of what is told by one. What the program wants to be done when it is done may wait, for another job too: meanwhile
+    the thread, if it is a worker, is lent.
+    """
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        of_asyncio = getattr(fn, "__module__", "") == _ASYNCIO  # wrap_future's only tells the loop
+        self.when_done(fn if of_asyncio else functools.partial(_lending, fn))
+
+    def when_done(self, fn: Callable[[Future[Any]], object]) -> None:
+        """As add_done_callback, for what does not wait."""
+        super().add_done_callback(fn)
+
+
+def _lending(fn: Callable[[Future[Any]], object], done: Future[Any]) -> None:
+    workers: Workers | None = getattr(_current, "workers", None)
+    with contextlib.nullcontext() if workers is None else workers.lent():
+        fn(done)
 
 
 class Workers:
@@ -43,8 +66,8 @@ class Workers:
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
 
-    def submit(self, job: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
+    def submit(self, job: Callable[[], Any]) -> Call:
+        future = Call()
         with self._lock:
             if self._closed:
                 raise AppClosed("the app is closed")
@@ -157,6 +180,7 @@ class Workers:
                         return None
 
     def _run(self) -> None:
+        _current.workers = self
         while (job := self._next()) is not None:
             future, work = job
             with self._lock:
@@ -172,12 +196,10 @@ class Workers:
                 with self._lock:
                     wanted = future in self._open
                     self._open.discard(future)
-                    self._lent += 1
                 if wanted:
                     _settle(future, result, error)
                 del result, error
                 with self._lock:
-                    self._lent -= 1
                     self._pending -= 1
                     surplus = self._limit is not None and not self._closed and self._threads - self._lent > self._limit
                     self._threads -= surplus

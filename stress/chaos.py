@@ -9,7 +9,7 @@ One life after the other: an app is opened, threads call it in every way there i
     events             are received once each, as long as the module lives
     the end            comes to all within a moment, and leaves no thread, no descriptor, no memory
 
-Ends with 1 at the first fault in the books, with what is needed to do that life again: --seed N --life K.
+Ends with 1 at the first fault in the books, with what is needed to do that life again: --seed N --life K. Of a hang, all stacks are kept in a file.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ import psutil
 import gothreads
 from gothreads import errors
 from gothreads.build.builder import Request, build
+from gothreads.files import write_atomically
+from gothreads.stress.context import goroutine_stacks, python_stacks
 
 MODULE = Path(__file__).parent / "chaos"
 MODELS = ("threaded", "single", "idle", "pool")
@@ -87,6 +89,7 @@ class Life:
         self.sent: list[int] = []
         self.lock = threading.Lock()
         self.left: list[float] = []  # when each client had its last error
+        self.hung = ""  # all stacks, as they were when the first hang was seen
 
     def open(self) -> gothreads.App:
         draw = self.draw
@@ -320,10 +323,12 @@ class Life:
         if self.model in ("threaded", "idle") and self.fault in ("close", "drain") and before is None:
             self._check_events(app)
         self.end(app)
-        ended = self._wait(lambda: app.error is not None, "the app to end") or time.monotonic()
+        self._wait(app, lambda: app.error is not None, "the app to end")
+        ended = time.monotonic()
         for thread in clients:
             thread.join(PATIENCE)
             if thread.is_alive():
+                self._hangs(app)
                 raise Broken(f"a caller hangs {PATIENCE:g} s after the end: {app.error!r}")
         if self.failures:
             raise self.failures[0]
@@ -333,7 +338,7 @@ class Life:
         if not isinstance(error, expected):
             raise Broken(f"the cause is {error!r}")
         app.close()
-        self._wait(lambda: app.state in (gothreads.State.CLOSED, gothreads.State.EXITED, gothreads.State.FAILED), "the end's end")
+        self._wait(app, lambda: app.state in (gothreads.State.CLOSED, gothreads.State.EXITED, gothreads.State.FAILED), "the end's end")
         self._audit(app, error)
         return max(0.0, max(self.left, default=ended) - ended)
 
@@ -341,8 +346,17 @@ class Life:
         try:
             self.client(app, place)
         except BaseException as error:
+            if isinstance(error, TimeoutError):
+                self._hangs(app)
             self.failures.append(error)
             app.close()
+
+    def _hangs(self, app: gothreads.App) -> None:
+        """Something waits for too long: what everybody does, before anything is done about it."""
+        if not self.hung:
+            self.hung = "\n\n".join([
+                f"state {app.state}, error {app.error!r}, {app.statistics()}", f"== Goroutines ==\n{goroutine_stacks(app)}",
+                f"== Python threads ==\n{python_stacks()}"])
 
     def _check_events(self, app: gothreads.App) -> None:
         with contextlib.suppress(errors.CallersBusy):
@@ -351,11 +365,11 @@ class Life:
                 if count > len(self.sent) or total > sum(self.sent):
                     raise Broken(f"{count} events of {len(self.sent)} have come")
 
-    @staticmethod
-    def _wait(condition: Callable[[], object], what: str) -> None:
+    def _wait(self, app: gothreads.App, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
+                self._hangs(app)
                 raise Broken(f"waited {PATIENCE:g} s for {what}")
             time.sleep(0.0005)
 
@@ -421,10 +435,14 @@ def run(seconds: float, seed: int, models: list[str], faults: list[str], only: i
         life = Life(f"{seed} {number}", model, fault)
         try:
             ends.append(life.live())
-        except Broken as broken:
-            raise Broken(f"{broken}\n  in life {number} ({model}, {fault}): --seed {seed} --life {number}") from None
         except Exception as error:
-            raise Broken(f"{type(error).__name__}: {error}\n  in life {number} ({model}, {fault}): --seed {seed} --life {number}") from error
+            said = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
+            said += f"\n  in life {number} ({model}, {fault}): --seed {seed} --life {number}"
+            if life.hung:
+                kept = Path(f"gothreads-chaos-{seed}-{number}.txt")
+                write_atomically(kept, f"{said}\n\n{life.hung}\n".encode(errors="backslashreplace"))
+                said += f"\n  all stacks are in {kept}"
+            raise Broken(said) from (None if isinstance(error, Broken) else error)
         lives[f"{model} {fault}"] += 1
         kinds += life.kinds
         kinds["event"] += len(life.sent)

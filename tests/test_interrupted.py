@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import textwrap
@@ -177,6 +178,30 @@ def test_what_is_done_at_a_calls_end_may_wait_for_another_call() -> None:
         assert nested.result(10) == 0
         wait_until(lambda: app._workers.pending == 0)
         assert app._workers._lent == 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("timed", [{}, {"timeout": 20}])
+def test_what_is_done_at_a_calls_end_may_wait_for_a_call_that_is_queued(model: str, timed: dict[str, Any]) -> None:
+    """Queued before the first was over, so that nobody saw that another thread would be of use."""
+    with opened("patient", model, **({"instances": 1} if model == "pool" else {"callers": 1})) as app:
+        told: Future[int] = Future()
+        first, second = app.submit("sleep", 100, **timed), app.submit("add", 3, 4, **timed)
+        first.add_done_callback(lambda _: told.set_result(second.result(5)))
+        assert told.result(10) == 7
+        wait_until(lambda: app._workers.pending == 0)
+        assert app._workers._lent == 0
+
+
+def test_asyncio_needs_no_thread_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened("patient", callers=2) as app:
+        started: list[bool] = []
+        real = app._workers._started
+        monkeypatch.setattr(app._workers, "_started", lambda: started.append(real()) or True)
+        async def many() -> list[int]:
+            return list(await asyncio.gather(*[app.call_async("add", n, 1) for n in range(200)]))
+        assert asyncio.run(many()) == [n + 1 for n in range(200)]
+        assert len(started) <= 2
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])

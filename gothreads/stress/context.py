@@ -167,7 +167,7 @@ class Context:
     def take_stacks(self) -> Stacks:
         """All stacks, now. It takes some seconds when Go does not answer."""
         python = python_stacks()
-        return Stacks("\n\n".join(map(_goroutines, self.apps[:_MOST_STACKS])) or "none: no app is open", python)
+        return Stacks("\n\n".join(map(goroutine_stacks, self.apps[:_MOST_STACKS])) or "none: no app is open", python)
 
     # Apps.
 
@@ -226,7 +226,7 @@ class Context:
             raise self.failure
 
 
-def _goroutines(app: App) -> str:
+def goroutine_stacks(app: App) -> str:
     try:
         return "\n\n".join(map(str, app.goroutines(_STACKS_SECONDS))) or "none"
     except TimeoutError:
