@@ -197,7 +197,11 @@ def test_asyncio_needs_no_thread_more(monkeypatch: pytest.MonkeyPatch) -> None:
     with opened("patient", callers=2) as app:
         started: list[bool] = []
         real = app._workers._started
-        monkeypatch.setattr(app._workers, "_started", lambda: started.append(real()) or True)
+
+        def count() -> bool:
+            started.append(real())
+            return started[-1]
+        monkeypatch.setattr(app._workers, "_started", count)
         async def many() -> list[int]:
             return list(await asyncio.gather(*[app.call_async("add", n, 1) for n in range(200)]))
         assert asyncio.run(many()) == [n + 1 for n in range(200)]
