@@ -27,7 +27,10 @@ _BETWEEN = re.compile(r"(?<=<!-- targets: begin -->\n).*?(?=<!-- targets: end --
 
 @dataclass(frozen=True)
 class Target:
-    """`pick` takes the figure from what the benchmark has found; None: it could not be measured. `more` is better, or less."""
+    """`pick` takes the figure from what the benchmark has found; None: it could not be measured. `more` is better, or less.
+
+    beside: what to see it beside, and its figure.
+    """
 
     what: str
     benchmark: str
@@ -35,11 +38,14 @@ class Target:
     bar: float
     more: bool = False
     unit: str = "×"
+    beside: tuple[str, Callable[[Any], float | None]] | None = None
 
     def row(self, found: Mapping[str, Any]) -> dict[str, Any]:
         value = self.pick(found[self.benchmark])
         reached = None if value is None else value >= self.bar if self.more else value <= self.bar
-        return {"what": self.what, "benchmark": self.benchmark, "value": value, "bar": self.bar, "more": self.more, "unit": self.unit, "reached": reached}
+        beside = None if self.beside is None else {"what": self.beside[0], "value": self.beside[1](found[self.benchmark])}
+        return {"what": self.what, "benchmark": self.benchmark, "value": value, "bar": self.bar, "more": self.more, "unit": self.unit, "reached": reached,
+                "beside": beside}
 
 
 def _ratio(name: str) -> Callable[[Any], float | None]:
@@ -47,6 +53,11 @@ def _ratio(name: str) -> Callable[[Any], float | None]:
         value: float | None = next((value for key, value in found["ratios"].items() if key.startswith(name)), None)
         return value
     return pick
+
+
+def _seconds(kind: str, one: str, other: str) -> Callable[[Any], float | None]:
+    """How many times as long one design takes as another, each with its goroutines."""
+    return lambda found: found["seconds"][one][kind] / found["seconds"][other][kind]
 
 
 def _beyond_python(found: Any) -> float:
@@ -67,23 +78,29 @@ TARGETS = (
     Target("one proc, mixed: speed, of stock Go's", "scaling", _ratio("one proc against stock, mixed"), 0.92, more=True),
     Target("two procs, mixed, 8 goroutines: speed, of stock Go's", "scaling", _ratio("two procs against stock, mixed"), 1.6, more=True),
     Target("two goroutines, double work, computing: time, of one's", "scaling", _ratio("two goroutines against one, cpu"), 1.05),
-    Target("the same, allocating", "scaling", _ratio("two goroutines against one, alloc ("), 1.30),
-    Target("computing (fib): time, of native Go's", "scaling", _ratio("against native, cpu"), 2.7),
-    Target("allocating: time, of native Go's", "scaling", _ratio("against native, alloc"), 3),
+    Target("the same, allocating", "scaling", _ratio("two goroutines against one, alloc ("), 1.30,
+           beside=("native Go's", _ratio("two goroutines against one, alloc, native"))),
+    Target("computing (fib): time, of native Go's", "scaling", _ratio("against native, cpu"), 2.7,
+           beside=("stock Go's in WebAssembly", _seconds("cpu", "single, 1", "native-1, 1"))),
+    Target("allocating: time, of native Go's", "scaling", _ratio("against native, alloc"), 3,
+           beside=("stock Go's in WebAssembly, one thread both", _seconds("alloc", "single, 1", "native-1, 1"))),
     Target("a round trip to another goroutine, 8 threads: time, of native's", "blocked", _ratio("trips"), 1.5),
     Target("256 callers that wait: memory of each, beyond Go's and Python's", "blocked", _beyond_python, 64, unit=" KB"),
     Target("the same: processor", "blocked", lambda found: found["designs"]["threads"]["idle"], 0.1, unit=" %"),
-    Target("Go's compiler on go/types: speed of two procs, of one's", "compiler", lambda found: 1 / found["compile"]["two procs"]["ratio"], 1.7, more=True),
+    Target("Go's compiler on go/types: speed of two procs, of one's", "compiler", lambda found: 1 / found["compile"]["two procs"]["ratio"], 1.7, more=True,
+           beside=("native Go's", lambda found: found["compile"]["native, one"]["seconds"] / found["compile"]["native, two"]["seconds"])),
     Target("Go's compiler (56 MB) prints its version: the whole process", "compiler", lambda found: found["version"]["version"]["seconds"], 0.5, unit=" s"),
 )
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| what | here | target | |", "|---|---|---|---|"]
+    lines = ["| what | here | target | | beside it |", "|---|---|---|---|---|"]
     for row in rows:
         value = "not measured" if row["value"] is None else f"{row['value']:.3g}{row['unit']}"
         word = "" if row["reached"] is None else "reached" if row["reached"] else "not reached"
-        lines.append(f"| {row['what']} | {value} | {'≥' if row['more'] else '≤'} {row['bar']:g}{row['unit']} | {word} |")
+        beside = row["beside"]
+        seen = "" if beside is None or beside["value"] is None else f"{beside['what']}: {beside['value']:.3g}{row['unit']}"
+        lines.append(f"| {row['what']} | {value} | {'≥' if row['more'] else '≤'} {row['bar']:g}{row['unit']} | {word} | {seen} |")
     return "\n".join(lines) + "\n"
 
 
