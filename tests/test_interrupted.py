@@ -184,7 +184,7 @@ def test_what_is_done_at_a_calls_end_may_wait_for_another_call() -> None:
 @pytest.mark.parametrize("timed", [{}, {"timeout": 20}])
 def test_what_is_done_at_a_calls_end_may_wait_for_a_call_that_is_queued(model: str, timed: dict[str, Any]) -> None:
     """Queued before the first was over, so that nobody saw that another thread would be of use."""
-    with opened("patient", model, **({"instances": 1} if model == "pool" else {"callers": 1})) as app:
+    with patient(model, **({"instances": 1} if model == "pool" else {"callers": 1})) as app:
         told: Future[int] = Future()
         first, second = app.submit("sleep", 100, **timed), app.submit("add", 3, 4, **timed)
         first.add_done_callback(lambda _: told.set_result(second.result(5)))
@@ -194,7 +194,7 @@ def test_what_is_done_at_a_calls_end_may_wait_for_a_call_that_is_queued(model: s
 
 
 def test_asyncio_needs_no_thread_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened("patient", callers=2) as app:
+    with patient(callers=2) as app:
         started: list[bool] = []
         real = app._workers._started
 

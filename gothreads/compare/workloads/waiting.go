@@ -39,7 +39,7 @@ var desk = sync.OnceValue(func() chan<- request {
 	requests := make(chan request)
 	go func() {
 		for r := range requests {
-			r.answer <- r.value * 2
+			r.answer <- 2 * r.value
 		}
 	}()
 	return requests
