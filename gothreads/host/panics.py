@@ -15,6 +15,8 @@ before it takes the runtime's lock (a panic is written behind it). What follows 
 
     goroutine 38 gp=0x383880 m=10 mp=0x39f808 [running]:
 
+and lines of the one may stand between any two of the other's.
+
 A program may write lines that begin so by itself, when it logs what it has recovered from, and debug.Stack() after them. Those are told
 apart by what follows.
 """
@@ -26,7 +28,7 @@ import re
 _SAID = rb"^(?:panic: |fatal error: ).*"
 _STACK = rb"(?:\n\t.*|\n\[.*)*\n\n(?:goroutine \d+ .*\n(?!runtime/debug\.)|runtime stack:)"
 _WITH_STACK = re.compile(_SAID + _STACK, re.MULTILINE)
-_MIXED = re.compile(rb"^fatal error: .*(?:\n.+){0,20}\n+(?:goroutine \d+ gp=.*\n|runtime stack:)", re.MULTILINE)
+_MIXED = re.compile(rb"^fatal error: .*(?:\n.*){0,20}?\n(?:goroutine \d+ gp=.*\n|runtime stack:)", re.MULTILINE)
 #: With GOTRACEBACK=none no stack follows, and nothing else.
 _AT_THE_END = re.compile(_SAID + rb"(?:\n\t.*|\n\[.*)*\s*\Z", re.MULTILINE)
 
