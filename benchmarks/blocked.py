@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 import gothreads
-from benchmarks.command import run
+from benchmarks.command import ratio, run
 from benchmarks.worker import Design, Measure, Worker, work
 from gothreads.compare.native import NativePeer
 from gothreads.compare.programs import Programs, build_programs
@@ -82,7 +82,9 @@ def measured(function: Callable[[str], Callable[..., int]], within: Callable[[],
 def threaded(programs: Programs) -> Measure:
     callers = int(os.environ[CALLERS])
     app = gothreads.open(programs.threaded, callers=callers + THREADS, host={"env": {"host": abs}}, limits=gothreads.Limits(threads=4 * callers))
-    base, _ = next(memory for memory in gc.get_objects() if isinstance(memory, SharedMemory)).pointers
+    memory = app.memory
+    assert isinstance(memory, SharedMemory)
+    base, _ = memory.pointers
 
     def within() -> int:
         """What of Go's memory is there, in bytes."""
@@ -119,7 +121,7 @@ def measure(rounds: int, callers: int) -> dict[str, Any]:
             worker.close()
     return {"callers": callers, "designs": {name: {what: statistics.median(sample[what] for sample in samples) for what in samples[0]}
                                             for name, samples in found.items()},
-            "ratios": {what: statistics.median(ours[what] / theirs[what] for ours, theirs in zip(found["threads"], found["native"], strict=True))
+            "ratios": {what: ratio((sample[what] for sample in found["threads"]), (sample[what] for sample in found["native"]))
                        for what in ("trip", "trips")} if "native" in found else {}}
 
 
@@ -130,8 +132,8 @@ def show(found: dict[str, Any], rounds: int) -> None:
         times = f"{figures['trip']:8.1f} µs by one thread, {figures['trips']:.1f} by {THREADS}" if "trip" in figures else ""
         print(f"{name:13} {figures['KB']:6.1f} KB each, {figures['KB'] - rest:.1f} beyond Python's, {figures['inside']:.1f} of it in "
               f"Go's memory; idle {figures['idle']:.3f} % of a processor{times}")
-    for what, ratio in found["ratios"].items():
-        print(f"{what}: {ratio:.2f} of native")
+    for what, value in found["ratios"].items():
+        print(f"{what}: {value:.2f} of native")
 
 
 if __name__ == "__main__":

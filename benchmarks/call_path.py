@@ -18,7 +18,7 @@ from typing import Any
 import wasmtime
 
 import gothreads
-from benchmarks.command import run
+from benchmarks.command import ratio, run
 from benchmarks.worker import Design, Measure, Worker, work
 from gothreads.compare.native import NativePeer
 from gothreads.compare.programs import Programs, build_programs
@@ -115,20 +115,20 @@ def measure(rounds: int) -> dict[str, Any]:
     for worker in workers.values():
         worker.close()
 
-    def ratio(one: str, other: str, what: str) -> float | None:
+    def of(one: str, other: str, what: str) -> float | None:
         if one not in found or other not in found:
             return None
-        return statistics.median(a[what] / b[what] for a, b in zip(found[one], found[other], strict=True))
+        return ratio((sample[what] for sample in found[one]), (sample[what] for sample in found[other]))
 
     def over(what: str) -> float | None:
         """In times of three copies there and back and 3 µs."""
         if "C" not in found:
             return None
-        return statistics.median(a[what] / (3 * b[what] + 3) for a, b in zip(found["C"], found["memcpy"], strict=True))
+        return ratio((sample[what] for sample in found["C"]), (3 * sample[what] + 3 for sample in found["memcpy"]))
     return {"microseconds": {name: {what: statistics.median(one[what] for one in samples) for what in samples[0]} for name, samples in found.items()},
-            "ratios": {"add: C / native": ratio("C", "native", "add"), "add: wasmtime-py / C": ratio("wasmtime-py", "C", "add"),
-                       "add: wasmtime-py / ctypes": ratio("wasmtime-py", "ctypes", "add"), "host: wasmtime-py / C": ratio("wasmtime-py", "C", "host"),
-                       "host: wasmtime-py / ctypes": ratio("wasmtime-py", "ctypes", "host"), "host: C / native": ratio("C", "native", "host"),
+            "ratios": {"add: C / native": of("C", "native", "add"), "add: wasmtime-py / C": of("wasmtime-py", "C", "add"),
+                       "add: wasmtime-py / ctypes": of("wasmtime-py", "ctypes", "add"), "host: wasmtime-py / C": of("wasmtime-py", "C", "host"),
+                       "host: wasmtime-py / ctypes": of("wasmtime-py", "ctypes", "host"), "host: C / native": of("C", "native", "host"),
                        **{f"{what}: C / (3 memcpy + 3)": over(what) for what in ("request 65536", "lent 65536")}}}
 
 

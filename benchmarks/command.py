@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+
+def ratio(ours: Iterable[float], theirs: Iterable[float]) -> float:
+    """The median of the rounds' ratios."""
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def run(doc: str | None, measure: Callable[..., dict[str, Any]], show: Callable[[dict[str, Any], int], None], rounds: int = 7, **numbers: int) -> int:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
+from benchmarks.document import missing, put
 from gothreads.cli import main as gothreads
 from gothreads.compare.findings import findings
 from gothreads.compare.report import Report
 from gothreads.compare.writing import write
-from gothreads.files import write_atomically
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "comparison.md"
-_BETWEEN = re.compile(r"(?<=<!-- what was measured: begin -->\n).*?(?=<!-- what was measured: end -->)", re.DOTALL)
+_PLACE = "what was measured"
 
 
 def main() -> int:
@@ -35,11 +34,10 @@ def main() -> int:
         write(report, findings(report), folder)
     elif code := gothreads(["compare", "--out", str(folder), *([] if arguments.repeat is None else ["--repeat", str(arguments.repeat)])]):
         return code
-    text, table = arguments.document.read_text(), (folder / "table.md").read_text()
-    if _BETWEEN.search(text) is None:
-        print(f"{arguments.document} has no place for the table: <!-- what was measured: begin -->", file=sys.stderr)
+    if (why := missing(arguments.document, _PLACE)) is not None:
+        print(why, file=sys.stderr)
         return 1
-    write_atomically(arguments.document, _BETWEEN.sub(lambda _match: table, text).encode())
+    put(arguments.document, _PLACE, (folder / "table.md").read_text())
     return 0
 
 

@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import gothreads
-from benchmarks.command import run
+from benchmarks.command import ratio, run
 
 MODULE = Path(__file__).parent / "events"
 MODELS = ("threaded", "idle", "single")
@@ -142,14 +142,10 @@ def measure(rounds: int, milliseconds: int) -> dict[str, Figures]:
         for subject in subjects:
             subject.app.close()
     events, called = throughput["threaded signal 1 16"], calls["threaded function 1"]
-    return {"throughput": {name: {"per_second": statistics.median(found), "ratio": _ratio(found, events)} for name, found in throughput.items()},
+    return {"throughput": {name: {"per_second": statistics.median(found), "ratio": ratio(found, events)} for name, found in throughput.items()},
             "latency": {name: _quantiles(found) for name, found in latency.items()},
             "calls": {name: {"per_second": statistics.median(rate for rate, _ in found), "microseconds": statistics.median(each for _, each in found),
-                             "ratio": _ratio([rate for rate, _ in found], [rate for rate, _ in called])} for name, found in calls.items()}}
-
-
-def _ratio(found: list[float], base: list[float]) -> float:
-    return statistics.median(one / other for one, other in zip(found, base, strict=True))
+                             "ratio": ratio([rate for rate, _ in found], [rate for rate, _ in called])} for name, found in calls.items()}}
 
 
 def _quantiles(microseconds: list[float]) -> dict[str, float]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.command import ratio
+
 
 def timed(command: Sequence[str], written: Path | None = None) -> tuple[float, str]:
     """Seconds, and a digest of all that came of it: its exit code, what it printed, and the file that it wrote."""
@@ -40,7 +42,7 @@ def side_by_side(commands: Mapping[str, Sequence[str]], rounds: int, written: Pa
     if len(digests) != 1:
         raise SystemExit("the outputs differ")
     first = next(iter(taken.values()))
-    return {name: {"seconds": statistics.median(seconds), "ratio": statistics.median(s / one for s, one in zip(seconds, first, strict=True))}
+    return {name: {"seconds": statistics.median(seconds), "ratio": ratio(seconds, first)}
             for name, seconds in taken.items()}
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import gothreads
-from benchmarks.command import run
+from benchmarks.command import ratio, run
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import Toolchain
 
@@ -72,17 +72,17 @@ def measure(rounds: int, times: int) -> dict[str, Any]:
                 found[design, goroutines].append(runners[design](goroutines, times))
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
 
-    def ratio(kind: str, one: tuple[str, int], other: tuple[str, int]) -> float:
-        return statistics.median(a[kind] / b[kind] for a, b in zip(found[one], found[other], strict=True))
+    def of(kind: str, one: tuple[str, int], other: tuple[str, int]) -> float:
+        return ratio((sample[kind] for sample in found[one]), (sample[kind] for sample in found[other]))
     ratios = {
-        "one proc against stock, cpu (its speed, bar 0.95)": ratio("cpu", ("single", 1), ("threaded-1", 1)),
-        "one proc against stock, mixed (its speed, bar 0.92)": ratio("mixed", ("single", 8), ("threaded-1", 8)),
-        "two procs against stock, mixed (its speed, bar 1.6)": ratio("mixed", ("single", 8), ("threaded-2", 8)),
-        "two goroutines against one, cpu (time, bar 1.05)": ratio("cpu", ("threaded-2", 2), ("threaded-2", 1)),
-        "two goroutines against one, alloc (time, bar 1.30)": ratio("alloc", ("threaded-2", 2), ("threaded-2", 1)),
-        "two goroutines against one, alloc, native": ratio("alloc", ("native-2", 2), ("native-2", 1)),
-        "against native, cpu (time, bar 2.7)": ratio("cpu", ("threaded-2", 2), ("native-2", 2)),
-        "against native, alloc (time, bar 3)": ratio("alloc", ("threaded-2", 2), ("native-2", 2)),
+        "one proc against stock, cpu (its speed, bar 0.95)": of("cpu", ("single", 1), ("threaded-1", 1)),
+        "one proc against stock, mixed (its speed, bar 0.92)": of("mixed", ("single", 8), ("threaded-1", 8)),
+        "two procs against stock, mixed (its speed, bar 1.6)": of("mixed", ("single", 8), ("threaded-2", 8)),
+        "two goroutines against one, cpu (time, bar 1.05)": of("cpu", ("threaded-2", 2), ("threaded-2", 1)),
+        "two goroutines against one, alloc (time, bar 1.30)": of("alloc", ("threaded-2", 2), ("threaded-2", 1)),
+        "two goroutines against one, alloc, native": of("alloc", ("native-2", 2), ("native-2", 1)),
+        "against native, cpu (time, bar 2.7)": of("cpu", ("threaded-2", 2), ("native-2", 2)),
+        "against native, alloc (time, bar 3)": of("alloc", ("threaded-2", 2), ("native-2", 2)),
     }
     return {"seconds": {f"{design}, {goroutines}": {kind: statistics.median(one[kind] for one in samples) for kind in KINDS}
                         for (design, goroutines), samples in found.items()}, "ratios": ratios}

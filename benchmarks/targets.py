@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import blocked, call_path, compiler, scaling
-from gothreads.files import write_atomically
+from benchmarks.document import missing, put
 
 BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "call_path": call_path.measure, "blocked": lambda rounds: blocked.measure(rounds, 256), "scaling": lambda rounds: scaling.measure(rounds, 3),
     "compiler": compiler.measure}
-_BETWEEN = re.compile(r"(?<=<!-- targets: begin -->\n).*?(?=<!-- targets: end -->)", re.DOTALL)
+_PLACE = "targets"
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="all that was found, and the table, as JSON")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table there, between <!-- targets: begin --> and end")
     arguments = parser.parse_args()
-    if arguments.write is not None and _BETWEEN.search(arguments.write.read_text()) is None:
-        parser.error(f"{arguments.write} has no place for the table: <!-- targets: begin -->")
+    if arguments.write is not None and (why := missing(arguments.write, _PLACE)) is not None:
+        parser.error(why)
     found = {}
     for name, measure in BENCHMARKS.items():
         print(f"benchmarks.{name} …", file=sys.stderr)
@@ -119,7 +118,7 @@ def main() -> int:
     rows = [target.row(found) for target in TARGETS]
     print(json.dumps({"targets": rows, "found": found}, indent=2) if arguments.json else table(rows), end="")
     if arguments.write is not None:
-        write_atomically(arguments.write, _BETWEEN.sub(lambda _match: table(rows), arguments.write.read_text()).encode())
+        put(arguments.write, _PLACE, table(rows))
     return 0
 
 

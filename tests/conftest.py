@@ -145,10 +145,7 @@ def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     process = psutil.Process()
     before = process.num_fds()
     yield
-    deadline = time.monotonic() + 10
-    while (left := gothreads_threads()) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    assert not left
+    wait_until(lambda: not gothreads_threads(), left=gothreads_threads)
     gc.collect()
     assert process.num_fds() <= before
     assert [record.getMessage() for record in caplog.records] == []
@@ -158,11 +155,11 @@ def gothreads_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("gothreads-") and t.name != "gothreads-interrupt"]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait for something to become true; fail when it does not."""
+def wait_until(condition: Callable[[], object], seconds: float = 10.0, left: Callable[[], object] = lambda: "what was waited for did not happen") -> None:
+    """Wait for something to become true; fail with what is left when it does not."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
+        assert time.monotonic() < deadline, left()
         time.sleep(0.002)
 
 
