@@ -8,11 +8,14 @@ mean is not checked, that is the compiler's.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from gothreads.errors import ModuleError
 
+CALL_INDIRECT = 0x11
 #: Opcodes behind a prefix byte are numbered prefix << 12 | number.
 WAIT32, WAIT64 = 0xFE001, 0xFE002
 _PREFIXES = (0xFC, 0xFD, 0xFE)
@@ -44,35 +47,77 @@ def instructions(body: bytes, base: int = 0) -> Iterator[Instruction]:
 
     ModuleError when it is malformed, or has an instruction that is not known. `base` is where it lies, for that.
     """
-    begin, depth = 0, 1
-    try:
-        at = _after_locals(body)
-        while depth:
-            begin = at
-            opcode = body[at]
-            at += 1
-            if opcode in _PREFIXES:
-                number, at = _leb(body, at, 5)
-                opcode = opcode << 12 | number if number < 1 << 12 else -1
-            operands = at
-            shape = _SHAPES.get(opcode)
-            if shape is None:
-                raise _fail(begin, base, f"instruction {body[begin:at].hex(' ')} is not known to gothreads")
-            for kind in shape:
-                at = _after(body, at, kind)
-            if opcode in _OPENS:
-                depth += 1
-            elif opcode in _CLOSES:
-                depth -= 1
-            if at > len(body):
-                raise IndexError
-            yield Instruction(begin, opcode, operands, at)
-    except IndexError:
-        raise _fail(len(body), base, "a function ends early") from None
-    except _Malformed as problem:
-        raise _fail(begin, base, str(problem)) from None
+    at, depth = _begin(body, base), 1
+    while depth:
+        found = _read(body, at, base)
+        if found.opcode in _OPENS:
+            depth += 1
+        elif found.opcode in _CLOSES:
+            depth -= 1
+        at = found.end
+        yield found
     if at != len(body):
         raise _fail(at, base, "bytes are left over at the end of a function")
+
+
+def find(body: bytes, opcode: int, base: int = 0) -> Iterator[Instruction]:
+    """Those of `instructions` with that opcode (one without a prefix), some fifty times as fast. Whether blocks are closed is not looked at."""
+    pass_by = _all_but(opcode)
+    at = _begin(body, base)
+    while (passed := pass_by.match(body, at)) is not None and (at := passed.end()) < len(body):
+        found = _read(body, at, base)
+        if found.opcode == opcode:
+            yield found
+        at = found.end
+
+
+@functools.cache
+def _all_but(opcode: int) -> re.Pattern[bytes]:
+    """As many instructions as there are, up to one of that opcode, or one whose operands are not of a simple form."""
+    short, long = (rb"[\x80-\xff]{0,%d}+[\0-\x7f]" % (longest - 1) for longest in (5, 10))
+    forms = {"": b"", _INDEX: short, _I32: short, _I64: long, _F32: b".{4}", _F64: b".{8}", _TYPE: rb"[\x40-\x7f]", _MEMORY: rb"[\0-\x3f]" + long}
+    opcodes: dict[str, list[int]] = {}
+    for code, shape in _SHAPES.items():
+        if code < 0x100 and code != opcode and shape in forms:
+            opcodes.setdefault(shape, []).append(code)
+    each = (b"[" + b"".join(b"\\x%02x" % code for code in codes) + b"]" + forms[shape] for shape, codes in opcodes.items())
+    return re.compile(b"(?:" + b"|".join(each) + b")*+", re.DOTALL)
+
+
+def _begin(body: bytes, base: int) -> int:
+    """Where the first instruction is."""
+    try:
+        return _after_locals(body)
+    except IndexError:
+        raise _ends_early(body, base) from None
+    except _Malformed as problem:
+        raise _fail(0, base, str(problem)) from None
+
+
+def _read(body: bytes, begin: int, base: int) -> Instruction:
+    """The instruction that is there."""
+    try:
+        opcode, at = body[begin], begin + 1
+        if opcode in _PREFIXES:
+            number, at = _leb(body, at, 5)
+            opcode = opcode << 12 | number if number < 1 << 12 else -1
+        operands = at
+        shape = _SHAPES.get(opcode)
+        if shape is None:
+            raise _fail(begin, base, f"instruction {body[begin:at].hex(' ')} is not known to gothreads")
+        for kind in shape:
+            at = _after(body, at, kind)
+        if at > len(body):
+            raise IndexError
+    except IndexError:
+        raise _ends_early(body, base) from None
+    except _Malformed as problem:
+        raise _fail(begin, base, str(problem)) from None
+    return Instruction(begin, opcode, operands, at)
+
+
+def _ends_early(body: bytes, base: int) -> ModuleError:
+    return _fail(len(body), base, "a function ends early")
 
 
 def memory_argument(body: bytes, instruction: Instruction) -> MemoryArgument:

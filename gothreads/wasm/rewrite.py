@@ -4,6 +4,7 @@ Input and output are whole modules. The steps, in order:
 
     memory       imported, shared; still exported for WASI
     data         passive segments, copied in once by gt_init_memory: later instances must not copy them again
+    table        without the places that Go's linker leaves empty: each instance has one
     globals      two more registers per instance: clock (an offset), fence (a flag)
     stubs        bodies for what Go has no words for: atomics, futexes, thread exit
     imports      host calls that may block give up their P meanwhile
@@ -20,14 +21,24 @@ from dataclasses import replace
 
 from gothreads.errors import ModuleError, shown
 from gothreads.wasm import atomics, code, layout
-from gothreads.wasm.binary import MAX_PAGES, DataSegment, Export, FuncType, Import, Kind, Limits, Module
-from gothreads.wasm.leb import Reader, signed
+from gothreads.wasm.binary import MAX_PAGES, DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
+from gothreads.wasm.instructions import CALL_INDIRECT, find
+from gothreads.wasm.leb import Reader, signed, uleb
 from gothreads.wasm.parsing import function_names, with_names
 
 #: Exports of the runtime part of the overlay: called by the functions added here, and hidden from the host.
 INTERNAL = frozenset({"gt_take", "gt_attach", "gt_enter", "gt_leave", "gt_g0", "gt_detach", "gt_import_enter"})
 #: How Go's linker numbers functions in PCs (cmd/link/internal/wasm: funcValueOffset).
 FIRST_FUNCTION_PC = 0x1000
+#: What Go's linker writes before their sizes: one table of functions without a maximum, and a segment of it that begins at a constant.
+_TABLE, _SEGMENT = b"\x01\x70\x00", b"\x00"
+#: What a caller's instance looks up in its table, until it waits in the module (read from the tables of 60). Of each function in a table an
+#: instance has a record, which wasmtime fills in when it is first looked up, and which lie in the order in which the module names the functions:
+#: named first, those are in one page of memory instead of four. A name that a version of Go does not have is no matter.
+LOOKED_UP_BY_CALLERS = (
+    "runtime.park_m", "runtime.parkunlock_c", "runtime.mallocgcSmallScanNoHeaderSC1", "runtime.malg.func1", "runtime.newextram",
+    "runtime.exitsyscall.func3", "sync.__Mutex_.Unlock", "runtime.__mheap_.alloc.func1", "runtime.gtEnter", "runtime.exitsyscallNoP",
+    "runtime.exitsyscall", "runtime.persistentalloc.func1")
 #: Gaps of fewer bytes between data segments are filled: fewer segments, little waste.
 DATA_GAP = 256
 
@@ -74,7 +85,7 @@ def rewrite(module: Module) -> Module:
 class _Rewrite:
     def __init__(self, module: Module) -> None:
         self.module = replace(module, types=list(module.types), imports=list(module.imports), functions=list(module.functions),
-                              globals=list(module.globals), exports=list(module.exports), bodies=list(module.bodies))
+                              globals=list(module.globals), exports=list(module.exports), bodies=list(module.bodies), raw=dict(module.raw))
         self.names = function_names(module)
         self.imported = len(module.imported_functions)
         self.host = {(i.module, i.name): index for index, i in enumerate(module.imported_functions)}
@@ -90,6 +101,7 @@ class _Rewrite:
     def run(self) -> Module:
         self.share_memory()
         self.make_data_passive()
+        self.shrink_table()
         self.add_registers()
         self.fill_stubs()
         self.release_p_in_blocking_imports()
@@ -168,6 +180,29 @@ class _Rewrite:
             code.i32_const(signed(start, 32)) + code.i32_const(0) + code.i32_const(len(content)) + code.memory_init(index) + code.data_drop(index)
             for index, (start, content) in enumerate(merged))
         self.add_entry("gt_init_memory", code.VOID, code.body(copy))
+
+    def shrink_table(self) -> None:
+        """A function's place in the table is its number in PCs, so the first 4,096 places are empty: 32 KB, in each instance. Now each place is
+        that much lower, and so is what is looked up. A PC that is no function's is none afterwards either: what was an empty place is far outside.
+
+        A segment before it, which is for no table, only names functions.
+        """
+        table, elements = self.module.raw.get(Section.TABLE, b""), self.module.raw.get(Section.ELEMENT, b"")
+        segment = b"\x01" + _SEGMENT + code.i32_const(FIRST_FUNCTION_PC) + code.END
+        if not table.startswith(_TABLE) or not elements.startswith(segment) or (size := Reader(table[len(_TABLE):], "table").u32()) < FIRST_FUNCTION_PC:
+            raise ModuleError("the module's table of functions is not as Go's linker makes it: is this Go version supported?")
+        self.module.raw[Section.TABLE] = _TABLE + uleb(size - FIRST_FUNCTION_PC)
+        first = [uleb(self.names[title]) for title in LOOKED_UP_BY_CALLERS if title in self.names]
+        named = b"\x03\x00" + uleb(len(first)) + b"".join(first)
+        self.module.raw[Section.ELEMENT] = b"\x02" + named + _SEGMENT + code.i32_const(0) + code.END + elements[len(segment):]
+        lower = code.i32_const(FIRST_FUNCTION_PC) + code.I32_SUB
+        for place, body in enumerate(self.module.bodies):
+            parts, last = [], 0
+            for found in find(body, CALL_INDIRECT):
+                parts += [body[last:found.offset], lower]
+                last = found.offset
+            if parts:
+                self.module.bodies[place] = b"".join(parts) + body[last:]
 
     def add_registers(self) -> None:
         first = len(self.module.globals)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gothreads.errors import ModuleError
-from gothreads.wasm.instructions import WAIT32, Instruction, MemoryArgument, instructions, memory_argument
+from gothreads.wasm.instructions import WAIT32, Instruction, MemoryArgument, find, instructions, memory_argument
 from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import parse
 from tests.conftest import native
@@ -61,6 +61,23 @@ def test_what_zig_has_built_is_walked_to_its_end(source: str) -> None:
 
 def test_what_go_has_built_is_walked_to_its_end(linked: bytes) -> None:
     assert sum(len(walked(body)) for body in parse(linked).bodies) > 500_000
+
+
+def test_those_of_one_kind_are_found_where_the_walk_finds_them(linked: bytes) -> None:
+    bodies = parse(linked).bodies + parse(native("program.c").read_bytes()).bodies
+    walks = [list(instructions(body)) for body in bodies]
+    for opcode in (0x10, 0x11, 0x0E, 0x42, 0x0B, 0x37):
+        every = [[instruction for instruction in walk if instruction.opcode == opcode] for walk in walks]
+        assert sum(map(len, every)) > 100
+        assert [list(find(body, opcode)) for body in bodies] == every
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_an_instruction_of_any_form_is_passed_by(text: str) -> None:
+    body = body_of(f"(local (ref null 0)) call 0 {text} call 0 {text}")
+    calls = [instruction for instruction in instructions(body) if instruction.opcode == 0x10]
+    assert len(calls) == (4 if text == "call 0" else 2)
+    assert list(find(body, 0x10)) == calls
 
 
 @pytest.mark.parametrize("text", FORMS)
@@ -120,6 +137,9 @@ def test_a_number_may_be_longer_than_it_needs_to_be() -> None:
 def test_what_is_no_body_is_an_error(body: bytes, said: str) -> None:
     with pytest.raises(ModuleError, match=said):
         list(instructions(body, 0x100))
+    if body not in (b"\0", b"\0\x0b\x0b", b"\0\x02\x40\x0b"):  # whether blocks are closed is not looked at
+        with pytest.raises(ModuleError, match=said):
+            list(find(body, 0x10, 0x100))
 
 
 def test_every_truncated_body_is_an_error() -> None:

@@ -13,15 +13,18 @@ from gothreads.host.engine import new_engine
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm import code, leb
 from gothreads.wasm.atomics import BODIES, PACKAGE
-from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, FuncType, Import, Kind, Limits, Module
+from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
+from gothreads.wasm.instructions import CALL_INDIRECT, instructions
 from gothreads.wasm.leb import Reader, uleb, vector
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.rewrite import INTERNAL, MOST_PARAMETERS, rewrite
+from gothreads.wasm.rewrite import FIRST_FUNCTION_PC, INTERNAL, LOOKED_UP_BY_CALLERS, MOST_PARAMETERS, rewrite
 
 ENTRIES = {"gt_init_memory", "gt_setup", "gt_thread_start", "gt_attach", "gt_detach", "gt_read_clock"}
 STUBS = {"runtime.futexWait", "runtime.futexWake", "runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread"}
 #: Of one name or the other, by the Go version.
 SPINS = {"runtime.procyield", "runtime.procyieldAsm"}
+#: The end of an indirect call, with what the rewrite puts before it.
+LOWER = code.i32_const(FIRST_FUNCTION_PC) + code.I32_SUB + b"\x11"
 
 
 @pytest.fixture(scope="session")
@@ -112,14 +115,37 @@ def test_functions_keep_their_indices_and_only_known_ones_change(module: Module,
     assert rewritten.types[:len(module.types)] == module.types
     assert rewritten.functions[:len(module.functions)] == module.functions
     assert rewritten.globals[:len(module.globals)] == module.globals
-    assert rewritten.raw == module.raw
+    assert {**rewritten.raw, **{section: module.raw[section] for section in (Section.TABLE, Section.ELEMENT)}} == module.raw
     imported = len(module.imported_functions)
     by_index = {index: name for name, index in function_names(module).items()}
-    changed = {by_index[imported + i] for i, body in enumerate(module.bodies) if rewritten.bodies[i] != body}
+    changed = {by_index[imported + i] for i, body in enumerate(module.bodies) if rewritten.bodies[i].replace(LOWER, b"\x11") != body}
     assert STUBS | {"syscall.fd_write", f"{PACKAGE}Cas"} <= changed
     assert len(changed & SPINS) == 1
     others = changed - STUBS - SPINS - {PACKAGE + name for name in BODIES}
     assert {name.partition(".")[0] for name in others} <= {"syscall", "internal_syscall_unix", "internal_poll", "os", "net"}
+
+
+def test_the_table_begins_with_the_first_function_and_what_is_looked_up_is_as_much_lower(module: Module, rewritten: Module) -> None:
+    def table(of: Module) -> int:
+        return Reader(of.raw[Section.TABLE][3:], "table").u32()
+    assert table(rewritten) == table(module) - FIRST_FUNCTION_PC < len(module.functions) + 2
+    sites = sum(instruction.opcode == CALL_INDIRECT for body in module.bodies for instruction in instructions(body))
+    assert sites > 100
+    assert sum(body.count(LOWER) for body in rewritten.bodies) == sites
+    begin = rewritten.raw[Section.ELEMENT].index(b"\0\x41\0\x0b")
+    assert rewritten.raw[Section.ELEMENT][begin + 4:] == module.raw[Section.ELEMENT][len(b"\x01\0\x41\x80\x20\x0b"):]
+    names = function_names(module)
+    assert all(name in names for name in LOOKED_UP_BY_CALLERS), "of the Go that these tests run with"
+
+
+@pytest.mark.parametrize(("section", "content"), [
+    (Section.TABLE, None), (Section.TABLE, b"\x01\x70\x01\x80\x20\x80\x20"), (Section.TABLE, b"\x01\x70\0\x10"),
+    (Section.ELEMENT, None), (Section.ELEMENT, b"\x01\0\x41\x80\x10\x0b\0"), (Section.ELEMENT, b"\x02\0\x41\x80\x20\x0b\0\0\x41\0\x0b\0"),
+])
+def test_a_table_that_gos_linker_does_not_write_is_refused(module: Module, section: Section, content: bytes | None) -> None:
+    other = {known: raw for known, raw in module.raw.items() if known is not section} | ({} if content is None else {section: content})
+    with pytest.raises(ModuleError, match="the module's table of functions is not as Go's linker makes it"):
+        rewrite(replace(module, raw=other))
 
 
 def test_the_name_section_has_the_added_names_in_order(module: Module, rewritten: Module) -> None:
