@@ -21,6 +21,11 @@ MIXED = ("runtime: out of memory: cannot allocate 1048576-byte block (79953920 i
      "fatal error: out of memory"),
     ("fatal error: fatal error: out of memory\nout of memory\n\n", "fatal error: fatal error: out of memory"),
     ("fatal error: fatal error: out of memoryout of memory\n\n\n", "fatal error: fatal error: out of memoryout of memory"),
+    ("fatal error: out of memoryruntime: out of memory: cannot allocate 524288-byte block (2949 in use)\nfatal error: \nout of memory\n\n",
+     "fatal error: out of memoryruntime: out of memory: cannot allocate 524288-byte block (2949 in use)"),
+    ("fatal error: out of memory\nfatal error: \n\n", "fatal error: out of memory"),
+    ("fatal error: fatal error: \nout of memoryout of memory\n\n", "fatal error: out of memoryout of memory"),
+    ("fatal error: \nfatal error: \nout of memory\nout of memory\n\n", "fatal error: out of memory"),
 ])
 def test_what_threads_say_that_give_up_at_the_same_moment_is_read(said: str, reason: str) -> None:
     text = "the program's own line\n" + said + THROWN

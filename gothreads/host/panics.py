@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 
+_THROWN = b"fatal error: "
 _SAID = rb"^(?:panic: |fatal error: ).*"
 _STACK = rb"(?:\n\t.*|\n\[.*)*\n\n(?:goroutine \d+ .*\n(?!runtime/debug\.)|runtime stack:)"
 _WITH_STACK = re.compile(_SAID + _STACK, re.MULTILINE)
@@ -43,10 +44,14 @@ def reason(text: str) -> str | None:
     """The line that says what a panic was; None when there was none."""
     encoded = text.encode(errors="replace")
     found = _WITH_STACK.search(encoded) or _AT_THE_END.search(encoded)
-    if found is not None:
-        said = found[0].split(b"\n")[0]
-    elif (mixed := _MIXED.search(encoded)) is not None:
-        said = [line for line in mixed[0].split(b"\n") if line.startswith(b"fatal error: ")][-1]
-    else:
-        return None
-    return said.decode(errors="replace").strip()
+    said = b"" if found is None else found[0].split(b"\n")[0]
+    if not said.replace(_THROWN, b"") and (mixed := _MIXED.search(encoded)) is not None:
+        said = _thrown(mixed[0].split(b"\n"))
+    return said.decode(errors="replace").strip() or None
+
+
+def _thrown(lines: list[bytes]) -> bytes:
+    """What threads have thrown that were mixed: the last that stands behind its beginning, or else the first line that can be one."""
+    said = [line for line in lines if line.replace(_THROWN, b"")]
+    begun = [line for line in said if line.startswith(_THROWN)]
+    return begun[-1] if begun else _THROWN + said[0]
