@@ -30,7 +30,7 @@ from gothreads.quick import quick, requester
 from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Guest
 from gothreads.stall import Stall, StallWatch
-from gothreads.state import SPARE_THREADS, AppStatistics, State
+from gothreads.state import SPARE_THREADS, AppStatistics, Options, State
 from gothreads.wasm import code, waits
 from gothreads.wasm.binary import PAGE, FuncType, Kind
 from gothreads.wasm.rewrite import HOST, WASI
@@ -45,6 +45,11 @@ _ANSWER_SECONDS = 1.0
 _REGISTERED_SECONDS = 5.0
 #: clock_time_get: which clock, how precisely, and where to; an errno.
 _CLOCK = FuncType(code.I32 + code.I64 + code.I32, code.I32)
+
+
+def least_heap(options: Options) -> int:
+    """To what size Go lets a small heap grow before it collects it, at GOGC=100, in bytes: stock Go's 4 MB, or more where there may be more."""
+    return max(4 << 20, min(16 * options.procs << 20, 64 << 20, options.limits.memory // 16))
 
 
 class ThreadedApp(App):
@@ -158,6 +163,7 @@ class ThreadedApp(App):
             "thread_spawn": (FuncType(code.I32, code.I32), lambda g0: 0 if self._pool.spawn(g0) else -1),
             "initialized": (code.VOID, self._initialized),
             "has_callers": (number, lambda: self.loaded.has_callers),
+            "least_heap": (number, lambda: least_heap(self.options)),
         }
         polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
         for name, kind in kinds.items():

@@ -30,6 +30,7 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -85,6 +86,7 @@ class Life:
         self.ran: collections.Counter[int] = collections.Counter()
         self.outcomes: dict[int, list[object]] = {}
         self.called_back: collections.Counter[int] = collections.Counter()
+        self.to_be_called_back: set[int] = set()
         self.kinds: collections.Counter[str] = collections.Counter()
         self.sent: list[int] = []
         self.lock = threading.Lock()
@@ -195,6 +197,8 @@ class Life:
                 futures.append(Future())
                 futures[-1].set_exception(error)
                 continue
+            with self.lock:
+                self.to_be_called_back.add(number)
             future.add_done_callback(lambda _, number=number: self._called_back(number))  # type: ignore[misc]
             futures.append(future)
         failed: BaseException | None = None
@@ -388,8 +392,9 @@ class Life:
                 raise Broken(f"call {number} ran {self.ran[number]} times: {outcome!r}")
             if isinstance(outcome, errors.GuestError) and self.model != "pool" and type(outcome) is not type(cause):
                 raise Broken(f"call {number} got {outcome!r}, the cause is {cause!r}")
-        wrong = {number: times for number, times in self.called_back.items() if times != 1}
-        if wrong:
+        # A worker does what is to be done at a call's end when it has told who waits for the call: perhaps only now.
+        self._wait(app, lambda: len(self.called_back) >= len(self.to_be_called_back), "all that is to be done at calls' ends")
+        if wrong := {number: times for number, times in self.called_back.items() if times != 1}:
             raise Broken(f"futures that were done more than once: {wrong}")
 
 
@@ -436,7 +441,7 @@ def run(seconds: float, seed: int, models: list[str], faults: list[str], only: i
         try:
             ends.append(life.live())
         except Exception as error:
-            said = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
+            said = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error)).rstrip()
             said += f"\n  in life {number} ({model}, {fault}): --seed {seed} --life {number}"
             if life.hung:
                 kept = Path(f"gothreads-chaos-{seed}-{number}.txt")

@@ -86,6 +86,20 @@ def test_the_number_of_processors(semantics: Path) -> None:
         assert app.request("cpus") == b"3 2"
 
 
+@pytest.mark.parametrize(("procs", "memory", "env", "goal"), [
+    (1, 3 << 30, {}, 16), (2, 3 << 30, {}, 32), (8, 3 << 30, {}, 64), (2, 96 << 20, {}, 6), (2, 32 << 20, {}, 4),
+    (2, 3 << 30, {"GOGC": "25"}, 8), (2, 3 << 30, {"GOMEMLIMIT": "8MiB"}, 5),
+])
+def test_a_small_heap_grows_with_the_processors_and_with_what_memory_there_may_be(
+        calls: Path, procs: int, memory: int, env: dict[str, str], goal: int) -> None:
+    traced = io.BytesIO()
+    with gothreads.open(calls, procs=procs, limits=gothreads.Limits(memory=memory), env=env | {"GODEBUG": "gctrace=1"}, stderr=traced) as app:
+        assert app.exports.heap() < 4 << 20
+    goals = list(map(int, re.findall(r" (\d+) MB goal, .* MB stacks", traced.getvalue().decode())))
+    assert len(goals) == 2
+    assert goals[-1] == goal if "GOMEMLIMIT" not in env else goals[-1] <= goal
+
+
 def test_deep_recursion_works_and_too_deep_is_said(semantics: Path) -> None:
     """WebAssembly's own stack usually ends first: Go's limit is a gigabyte. A goroutine that is preempted begins a new one, so not always."""
     with gothreads.open(semantics, limits=gothreads.Limits(stack=64 << 20)) as app:

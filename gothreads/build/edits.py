@@ -86,6 +86,8 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("runtime/mgcmark.go", "isAsyncPreempt := frame.fn.valid() && frame.fn.funcID == abi.FuncID_asyncPreempt\n",
          "isAsyncPreempt := frame.fn.valid() && (frame.fn.funcID == abi.FuncID_asyncPreempt || isLoopCheck(frame.fn))\n",
          "a loop's check is scanned as an asynchronous preemption"),
+    Edit("runtime/mgcpacer.go", "c.heapMinimum = defaultHeapMinimum * uint64(in) / 100", "c.heapMinimum = leastHeap(c) * uint64(in) / 100",
+         "small heaps are collected less often: heap_gothreads.go"),
     Edit("runtime/debug.go", 'if GOARCH == "wasm" && n > 1 {', 'if GOOS == "js" && n > 1 {', "GOMAXPROCS above 1"),
     Edit("runtime/cgocall.go", "\tif !mp.isextra {\n", '\tif GOARCH == "wasm" || !mp.isextra {\n',
          "an extra M's g0 stack is in linear memory, from malg: its bounds are known"),
