@@ -19,7 +19,7 @@ log = logging.getLogger("gothreads")
 #: Go files that are added to GOROOT: folders below are folders of GOROOT/src.
 ADDED = Path(__file__).parent / "goroot"
 GUEST = "gothreads/guest"
-#: What rewrites modules.
+#: What rewrites modules, in the order that builder.finish gives.
 WASM = Path(__file__).parent.parent / "wasm"
 
 
@@ -93,7 +93,7 @@ def fingerprint() -> str:
     for folder, _, names in sorted(os.walk(ADDED)):
         for name in sorted(names):
             digest.update(name.encode() + b"\0" + (Path(folder) / name).read_bytes())
-    for path in sorted(WASM.glob("*.py")):
+    for path in (*sorted(WASM.glob("*.py")), Path(__file__).parent / "builder.py"):
         digest.update(path.read_bytes())
     digest.update(repr((RUNTIME_EDITS, sorted(LEFT_OUT))).encode())
     return digest.hexdigest()[:16]

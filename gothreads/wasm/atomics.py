@@ -6,9 +6,11 @@ sync/atomic's functions jump to them. What is built only on these (methods, loop
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from gothreads.wasm import code, layout
+from gothreads.wasm.code import Frame
 
 PACKAGE = "internal_runtime_atomic."
 
@@ -26,82 +28,107 @@ _COMPARE_EXCHANGE = {4: 0x48, 8: 0x49}
 # What they do, in plain instructions. Exchanging is dropping the old value, which is below the new one: so it is not here.
 _PLAIN = {0x1E: code.I32_ADD, 0x1F: code.I64_ADD, 0x2C: code.I32_AND, 0x2D: code.I64_AND, 0x33: code.I32_OR, 0x34: code.I64_OR}
 
-# The first argument is always the pointer, at 8(SP); a value follows at 16(SP).
-_POINTER = code.argument(8, 4)
 
-
-def _body(width: int, aligned: bytes, plain: bytes) -> bytes:
-    """A function whose two codes do the same.
+@dataclass(frozen=True)
+class Operation:
+    """One of the package's functions: two codes that do the same with its arguments.
 
     The instructions trap where an address is not a multiple of the width. Go's compiler aligns, but code with unsafe may not, and
     works on other 64-bit machines: there a word of its own guards plain instructions. For accesses of one width an address is
     always one or always the other, so the two do not meet; accesses of 4 and of 8 bytes to the same unaligned word would.
     """
-    if width == 1:
-        return code.body(aligned + code.RETURN)
-    lock = code.i32_const(layout.UNALIGNED_LOCK)
-    take = code.LOOP + lock + code.i32_const(0) + code.i32_const(1) + code.atomic(_COMPARE_EXCHANGE[4], 4) + code.br_if(0) + code.END
-    give = lock + code.i32_const(0) + code.atomic(_STORE[4], 4)
-    return code.body(_POINTER + code.i32_const(width - 1) + code.I32_AND + code.IF + take + plain + give + code.ELSE + aligned + code.END + code.RETURN)
+
+    width: int
+    aligned: Callable[[Frame], bytes]
+    plain: Callable[[Frame], bytes]
+
+    def if_unaligned(self, frame: Frame, then: bytes, otherwise: bytes) -> bytes:
+        """A single byte never is."""
+        if self.width == 1:
+            return otherwise
+        return _pointer(frame) + code.i32_const(self.width - 1) + code.I32_AND + code.IF + then + code.ELSE + otherwise + code.END
+
+    @property
+    def body(self) -> bytes:
+        """Of the function itself."""
+        lock = code.i32_const(layout.UNALIGNED_LOCK)
+        take = code.LOOP + lock + code.i32_const(0) + code.i32_const(1) + code.atomic(_COMPARE_EXCHANGE[4], 4) + code.br_if(0) + code.END
+        give = lock + code.i32_const(0) + code.atomic(_STORE[4], 4)
+        guarded = take + self.plain(code.CALLED) + give if self.width > 1 else b""
+        return code.body(self.if_unaligned(code.CALLED, guarded, self.aligned(code.CALLED)) + code.RETURN)
+
+    def in_place_of_call(self, call: bytes) -> bytes:
+        """Where it is called. `call` is how."""
+        return self.if_unaligned(code.CALLING, call, self.aligned(code.CALLING))
 
 
-def _plain_load(width: int) -> bytes:
-    return _POINTER + {4: code.i32_load, 8: code.i64_load}[width](0)
+def _pointer(frame: Frame) -> bytes:
+    """The first argument always is, at 8(SP); a value follows at 16(SP)."""
+    return frame.argument(8, 4)
 
 
-def _plain_store(width: int, value: bytes) -> bytes:
-    return _POINTER + value + {4: code.i32_store, 8: code.i64_store}[width](0)
+def _plain_load(frame: Frame, width: int) -> bytes:
+    return _pointer(frame) + {4: code.i32_load, 8: code.i64_load}[width](0)
 
 
-def _load(width: int) -> bytes:
+def _plain_store(frame: Frame, width: int, value: bytes) -> bytes:
+    return _pointer(frame) + value + {4: code.i32_store, 8: code.i64_store}[width](0)
+
+
+def _load(width: int) -> Operation:
     """func(ptr *T) T"""
-    return _body(width, code.result(16, width, _POINTER + code.atomic(_LOAD[width], width)), code.result(16, width, _plain_load(width)) if width > 1 else b"")
+    return Operation(width, lambda frame: frame.result(16, width, _pointer(frame) + code.atomic(_LOAD[width], width)),
+                     lambda frame: frame.result(16, width, _plain_load(frame, width)))
 
 
-def _store(width: int) -> bytes:
+def _store(width: int) -> Operation:
     """func(ptr *T, val T)"""
-    value = code.argument(16, width)
-    return _body(width, _POINTER + value + code.atomic(_STORE[width], width), _plain_store(width, value) if width > 1 else b"")
+    return Operation(width, lambda frame: _pointer(frame) + frame.argument(16, width) + code.atomic(_STORE[width], width),
+                     lambda frame: _plain_store(frame, width, frame.argument(16, width)))
 
 
-def _plain_modify(opcodes: dict[int, int], width: int) -> bytes:
-    value = code.argument(16, width)
-    if width == 1:
-        return b""
-    return _plain_store(width, value if opcodes is _EXCHANGE else _plain_load(width) + value + _PLAIN[opcodes[width]])
+def _plain_modify(frame: Frame, opcodes: dict[int, int], width: int) -> bytes:
+    value = frame.argument(16, width)
+    return _plain_store(frame, width, value if opcodes is _EXCHANGE else _plain_load(frame, width) + value + _PLAIN[opcodes[width]])
 
 
-def _modify(opcodes: dict[int, int], width: int) -> bytes:
+def _modify(opcodes: dict[int, int], width: int) -> Operation:
     """func(ptr *T, val T)"""
-    aligned = _POINTER + code.argument(16, width) + code.atomic(opcodes[width], width) + code.DROP
-    return _body(width, aligned, _plain_modify(opcodes, width))
+    return Operation(width, lambda frame: _pointer(frame) + frame.argument(16, width) + code.atomic(opcodes[width], width) + code.DROP,
+                     lambda frame: _plain_modify(frame, opcodes, width))
 
 
-def _modify_get_old(opcodes: dict[int, int], width: int) -> bytes:
+def _modify_get_old(opcodes: dict[int, int], width: int) -> Operation:
     """func(ptr *T, val T) (old T)"""
-    aligned = code.result(24, width, _POINTER + code.argument(16, width) + code.atomic(opcodes[width], width))
-    plain = code.result(24, width, _plain_load(width)) + _plain_modify(opcodes, width) if width > 1 else b""
-    return _body(width, aligned, plain)
+    return Operation(width, lambda frame: frame.result(24, width, _pointer(frame) + frame.argument(16, width) + code.atomic(opcodes[width], width)),
+                     lambda frame: frame.result(24, width, _plain_load(frame, width)) + _plain_modify(frame, opcodes, width))
 
 
-def _add_get_new(width: int) -> bytes:
+def _add_get_new(width: int) -> Operation:
     """func(ptr *T, delta T) (new T)"""
-    value = _POINTER + code.argument(16, width) + code.atomic(_ADD[width], width) + code.argument(16, width) + _PLAIN[_ADD[width]]
-    return _body(width, code.result(24, width, value), _plain_modify(_ADD, width) + code.result(24, width, _plain_load(width)))
+    def aligned(frame: Frame) -> bytes:
+        delta = frame.argument(16, width)
+        return frame.result(24, width, _pointer(frame) + delta + code.atomic(_ADD[width], width) + delta + _PLAIN[_ADD[width]])
+    return Operation(width, aligned, lambda frame: _plain_modify(frame, _ADD, width) + frame.result(24, width, _plain_load(frame, width)))
 
 
-def _compare_and_swap(width: int) -> bytes:
+def _compare_and_swap(width: int) -> Operation:
     """func(ptr *T, old, new T) (swapped bool)"""
     equal = code.I32_EQ if width == 4 else code.I64_EQ
-    old, new = code.argument(16, width), code.argument(16 + width, width)
     swapped = 16 + 8 * (width // 4)
-    value = _POINTER + old + new + code.atomic(_COMPARE_EXCHANGE[width], width) + old + equal
-    plain = (code.result(swapped, 1, _plain_load(width) + old + equal)
-             + code.argument(swapped, 1) + code.IF + _plain_store(width, new) + code.END)
-    return _body(width, code.result(swapped, 1, value), plain)
+
+    def aligned(frame: Frame) -> bytes:
+        old, new = frame.argument(16, width), frame.argument(16 + width, width)
+        return frame.result(swapped, 1, _pointer(frame) + old + new + code.atomic(_COMPARE_EXCHANGE[width], width) + old + equal)
+
+    def plain(frame: Frame) -> bytes:
+        old, new = frame.argument(16, width), frame.argument(16 + width, width)
+        return (frame.result(swapped, 1, _plain_load(frame, width) + old + equal)
+                + frame.argument(swapped, 1) + code.IF + _plain_store(frame, width, new) + code.END)
+    return Operation(width, aligned, plain)
 
 
-def _bodies() -> Iterator[tuple[str, bytes]]:
+def _operations() -> Iterator[tuple[str, Operation]]:
     yield from ((name, _load(1)) for name in ("Load8",))
     yield from ((name, _load(4)) for name in ("Load", "LoadAcq", "Loadint32"))
     yield from ((name, _load(8)) for name in ("Loadp", "Load64", "LoadAcq64", "LoadAcquintptr", "Loaduintptr", "Loaduint", "Loadint64"))
@@ -123,5 +150,6 @@ def _bodies() -> Iterator[tuple[str, bytes]]:
     yield from ((name, _compare_and_swap(8)) for name in ("Cas64", "Casint64", "Casp1", "Casuintptr"))
 
 
-#: Function name, without the package -> body.
-BODIES: dict[str, bytes] = dict(_bodies())
+#: By function name, without the package.
+OPERATIONS: dict[str, Operation] = dict(_operations())
+BODIES: dict[str, bytes] = {name: operation.body for name, operation in OPERATIONS.items()}

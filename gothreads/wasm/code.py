@@ -8,6 +8,8 @@ The registers are globals.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from gothreads.wasm.binary import FuncType
 from gothreads.wasm.leb import sleb, uleb
 
@@ -112,14 +114,25 @@ def body(code: bytes, locals_: bytes = b"") -> bytes:
 
 # In terms of Go's convention:
 
-def argument(offset: int, width: int) -> bytes:
-    """Push what lies at offset(SP): an i64 when 8 bytes wide, else an i32."""
-    return global_get(SP) + {1: i32_load8, 4: i32_load, 8: i64_load}[width](offset)
+class Frame(NamedTuple):
+    """Where a function's arguments are: what pushes the address that their offsets count from, and how many bytes above it the first would be at 0."""
+
+    address: bytes
+    above: int
+
+    def argument(self, offset: int, width: int) -> bytes:
+        """Push what lies there: an i64 when 8 bytes wide, else an i32."""
+        return self.address + {1: i32_load8, 4: i32_load, 8: i64_load}[width](offset - self.above)
+
+    def result(self, offset: int, width: int, value: bytes) -> bytes:
+        """Store a value there."""
+        return self.address + value + {1: i32_store8, 4: i32_store, 8: i64_store}[width](offset - self.above)
 
 
-def result(offset: int, width: int, value: bytes) -> bytes:
-    """Store a value at offset(SP)."""
-    return global_get(SP) + value + {1: i32_store8, 4: i32_store, 8: i64_store}[width](offset)
+#: For a function that was called, and at its call, before the return address is put below: there a function has SP in local 1.
+CALLED, CALLING = Frame(global_get(SP), 0), Frame(local_get(1), 8)
+#: At offset(SP), of a function that was called.
+argument, result = CALLED.argument, CALLED.result
 
 
 def move_sp(by: int) -> bytes:

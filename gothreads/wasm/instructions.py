@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from gothreads.errors import ModuleError
 
-CALL_INDIRECT = 0x11
+CALL_INDIRECT = b"\x11"
 #: Opcodes behind a prefix byte are numbered prefix << 12 | number.
 WAIT32, WAIT64 = 0xFE001, 0xFE002
 _PREFIXES = (0xFC, 0xFD, 0xFE)
@@ -60,28 +60,28 @@ def instructions(body: bytes, base: int = 0) -> Iterator[Instruction]:
         raise _fail(at, base, "bytes are left over at the end of a function")
 
 
-def find(body: bytes, opcode: int, base: int = 0) -> Iterator[Instruction]:
-    """Those of `instructions` with that opcode (one without a prefix), some fifty times as fast. Whether blocks are closed is not looked at."""
-    pass_by = _all_but(opcode)
+def find(body: bytes, beginning: bytes, base: int = 0) -> Iterator[Instruction]:
+    """Those of `instructions` where the body goes on with such bytes, some fifty times as fast. Whether blocks are closed is not looked at."""
+    pass_by = _all_but(beginning)
     at = _begin(body, base)
     while (passed := pass_by.match(body, at)) is not None and (at := passed.end()) < len(body):
         found = _read(body, at, base)
-        if found.opcode == opcode:
+        if body.startswith(beginning, at):
             yield found
         at = found.end
 
 
 @functools.cache
-def _all_but(opcode: int) -> re.Pattern[bytes]:
-    """As many instructions as there are, up to one of that opcode, or one whose operands are not of a simple form."""
+def _all_but(beginning: bytes) -> re.Pattern[bytes]:
+    """As many instructions as there are, up to one that begins so, or one whose operands are not of a simple form."""
     short, long = (rb"[\x80-\xff]{0,%d}+[\0-\x7f]" % (longest - 1) for longest in (5, 10))
     forms = {"": b"", _INDEX: short, _I32: short, _I64: long, _F32: b".{4}", _F64: b".{8}", _TYPE: rb"[\x40-\x7f]", _MEMORY: rb"[\0-\x3f]" + long}
     opcodes: dict[str, list[int]] = {}
     for code, shape in _SHAPES.items():
-        if code < 0x100 and code != opcode and shape in forms:
+        if code < 0x100 and shape in forms:
             opcodes.setdefault(shape, []).append(code)
     each = (b"[" + b"".join(b"\\x%02x" % code for code in codes) + b"]" + forms[shape] for shape, codes in opcodes.items())
-    return re.compile(b"(?:" + b"|".join(each) + b")*+", re.DOTALL)
+    return re.compile(b"(?:(?!" + re.escape(beginning) + b")(?:" + b"|".join(each) + b"))*+", re.DOTALL)
 
 
 def _begin(body: bytes, base: int) -> int:

@@ -14,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gothreads.build.toolchain import find_go
-from gothreads.wasm import code
-from gothreads.wasm.atomics import BODIES, BUILT_ON_OTHERS
+from gothreads.wasm import code, leb
+from gothreads.wasm.atomics import BODIES, BUILT_ON_OTHERS, PACKAGE
 from gothreads.wasm.binary import Export, Kind, Limits, Module
+from gothreads.wasm.inline import inline_atomics
 from gothreads.wasm.layout import UNALIGNED_LOCK
-from gothreads.wasm.leb import uleb
+from gothreads.wasm.leb import uleb, vector
 
 FRAME = 1024          # where SP points: the return address, then the arguments
+RETURN_ADDRESS = 0x1234_0005
 TARGET = 2048         # what the pointer points at
 WIDTHS = {"uint8": 1, "bool": 1, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8, "uint": 8, "uintptr": 8, "unsafe.Pointer": 8}
 
@@ -64,33 +66,62 @@ def declarations() -> dict[str, Declaration]:
     return declared()
 
 
-class Machine:
-    """All bodies in one instance, with SP and a memory."""
+#: SP into local 1, as each function of Go's begins.
+_READ_SP = code.global_get(code.SP) + code.local_set(1)
 
-    def __init__(self) -> None:
-        module = Module(types=[code.GO_FUNC], functions=[0] * len(BODIES), memories=[Limits(1)],
-                        globals=[code.I32 + b"\1" + code.i32_const(0) + code.END], bodies=list(BODIES.values()))
-        module.exports = [Export(name, Kind.FUNC, index) for index, name in enumerate(BODIES)]
+
+def jump(function: int) -> bytes:
+    """The body of a function that only jumps to another, as Go's assembler makes it."""
+    return code.body(_READ_SP + code.i32_const(0) + code.call(function) + _READ_SP + code.LEAVE + code.UNREACHABLE, code.I32)
+
+
+def calling(function: int) -> bytes:
+    """The body of a function that calls another with the arguments that are there, as Go's compiler makes it; then local 1 must be SP."""
+    push = code.local_get(1) + code.i32_const(8) + code.I32_SUB + code.local_tee(1) + code.global_set(code.SP)
+    call = push + code.local_get(1) + code.i64_const(RETURN_ADDRESS) + code.i64_store(0) + code.i32_const(0) + code.call(function) + _READ_SP + code.br_if(0)
+    same = code.local_get(1) + code.global_get(code.SP) + code.I32_EQ + code.IF + code.i32_const(0) + code.LEAVE + code.END
+    return code.body(_READ_SP + b"\x02\x40" + call + code.END + same + code.i32_const(2), code.I32)
+
+
+#: How an atomic is reached: it, or a function that calls it, or one that calls what jumps to it.
+WAYS = ("itself", "called", "called by a jump")
+
+
+class Machine:
+    """All bodies in one instance, each reached in all ways, with SP and a memory."""
+
+    def __init__(self, *, inline: bool) -> None:
+        count = len(BODIES)
+        bodies = [*BODIES.values(), *map(jump, range(count)), *map(calling, range(2 * count))]
+        names = b"".join(uleb(index) + leb.name(PACKAGE + name) for index, name in enumerate(BODIES))
+        module = Module(types=[code.GO_FUNC], functions=[0] * 4 * count, memories=[Limits(1)],
+                        globals=[code.I32 + b"\1" + code.i32_const(0) + code.END], bodies=bodies, customs=[("name", b"\1" + vector(uleb(count) + names))])
+        module.exports = [Export(f"{name} {way}", Kind.FUNC, index + start) for index, name in enumerate(BODIES)
+                          for way, start in zip(WAYS, (0, 2 * count, 3 * count), strict=True)]
         module.exports += [Export("SP", Kind.GLOBAL, 0), Export("memory", Kind.MEMORY, 0)]
+        if inline:
+            module = inline_atomics(module)
+            assert module.bodies[:2 * count] == bodies[:2 * count]
+            assert all(now != before for now, before in zip(module.bodies[2 * count:], bodies[2 * count:], strict=True))
         self.store = wasmtime.Store()
         self.exports = wasmtime.Instance(self.store, wasmtime.Module(self.store.engine, module.encode()), []).exports(self.store)
 
-    def run(self, name: str, memory: bytes) -> bytes:
-        """Call a body over these bytes of memory, with SP at FRAME; the memory afterwards."""
-        function, sp, linear = self.exports[name], self.exports["SP"], self.exports["memory"]
+    def run(self, name: str, way: str, memory: bytes) -> bytes:
+        """Call a body over these bytes of memory, with SP at FRAME in it; the memory afterwards."""
+        function, sp, linear = self.exports[f"{name} {way}"], self.exports["SP"], self.exports["memory"]
         assert isinstance(function, wasmtime.Func)
         assert isinstance(sp, wasmtime.Global)
         assert isinstance(linear, wasmtime.Memory)
         linear.write(self.store, memory)
-        sp.set_value(self.store, FRAME)
+        sp.set_value(self.store, FRAME if way == "itself" else FRAME + 8)
         assert function(self.store, 0) == 0, "a normal return answers 0"
         assert sp.value(self.store) == FRAME + 8, "the return address is popped"
         return bytes(linear.read(self.store, 0, len(memory)))
 
 
-@pytest.fixture(scope="module")
-def machine() -> Machine:
-    return Machine()
+@pytest.fixture(scope="module", params=[False, True], ids=["", "inline"])
+def machine(request: pytest.FixtureRequest) -> Machine:
+    return Machine(inline=request.param)
 
 
 def meaning(name: str, bits: int, old: int, values: list[int]) -> tuple[int, int]:
@@ -122,7 +153,8 @@ def test_go_declares_nothing_that_has_no_body_here(declarations: dict[str, Decla
 @pytest.mark.parametrize("name", BODIES)
 @settings(deadline=None, max_examples=30)
 @given(data=st.data())
-def test_a_body_does_what_its_go_function_does(machine: Machine, declarations: dict[str, Declaration], name: str, data: st.DataObject) -> None:
+def test_a_body_does_what_its_go_function_does(
+        request: pytest.FixtureRequest, machine: Machine, declarations: dict[str, Declaration], name: str, data: st.DataObject) -> None:
     declaration = declarations.get(name)
     if declaration is None:
         pytest.skip(f"the Go at hand has no {name}")
@@ -144,7 +176,12 @@ def test_a_body_does_what_its_go_function_does(machine: Machine, declarations: d
     expected[target:target + width] = now.to_bytes(width, "little")
     at = FRAME + declaration.result_offset
     expected[at:at + declaration.result] = result.to_bytes(declaration.result, "little") if declaration.result else b""
-    assert machine.run(name, bytes(before)) == bytes(expected)
+    assert machine.run(name, "itself", bytes(before)) == bytes(expected)
+    # Not called, when it is inline: then there is no return address. But what is not aligned is.
+    if "inline" not in request.node.callspec.id or (target % width and width > 1):
+        expected[FRAME:FRAME + 8] = struct.pack("<Q", RETURN_ADDRESS)
+    for way in WAYS[1:]:
+        assert machine.run(name, way, bytes(before)) == bytes(expected), way
 
 
 def test_instructions_are_atomic_ones() -> None:

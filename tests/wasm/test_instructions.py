@@ -69,7 +69,7 @@ def test_those_of_one_kind_are_found_where_the_walk_finds_them(linked: bytes) ->
     for opcode in (0x10, 0x11, 0x0E, 0x42, 0x0B, 0x37):
         every = [[instruction for instruction in walk if instruction.opcode == opcode] for walk in walks]
         assert sum(map(len, every)) > 100
-        assert [list(find(body, opcode)) for body in bodies] == every
+        assert [list(find(body, bytes([opcode]))) for body in bodies] == every
 
 
 @pytest.mark.parametrize("text", FORMS)
@@ -77,7 +77,7 @@ def test_an_instruction_of_any_form_is_passed_by(text: str) -> None:
     body = body_of(f"(local (ref null 0)) call 0 {text} call 0 {text}")
     calls = [instruction for instruction in instructions(body) if instruction.opcode == 0x10]
     assert len(calls) == (4 if text == "call 0" else 2)
-    assert list(find(body, 0x10)) == calls
+    assert list(find(body, b"\x10")) == calls
 
 
 @pytest.mark.parametrize("text", FORMS)
@@ -139,7 +139,7 @@ def test_what_is_no_body_is_an_error(body: bytes, said: str) -> None:
         list(instructions(body, 0x100))
     if body not in (b"\0", b"\0\x0b\x0b", b"\0\x02\x40\x0b"):  # whether blocks are closed is not looked at
         with pytest.raises(ModuleError, match=said):
-            list(find(body, 0x10, 0x100))
+            list(find(body, b"\x10", 0x100))
 
 
 def test_every_truncated_body_is_an_error() -> None:

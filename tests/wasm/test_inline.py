@@ -1,0 +1,62 @@
+"""Atomics in place of their calls, in what Go has linked. (What they do there: test_atomics.py.)"""
+
+from __future__ import annotations
+
+import pytest
+import wasmtime
+
+from gothreads.build.builder import finish
+from gothreads.host.engine import new_engine
+from gothreads.wasm.atomics import OPERATIONS, PACKAGE
+from gothreads.wasm.binary import Module
+from gothreads.wasm.inline import inline_atomics
+from gothreads.wasm.instructions import instructions
+from gothreads.wasm.leb import Reader
+from gothreads.wasm.metadata import Metadata
+from gothreads.wasm.parsing import function_names, parse
+from gothreads.wasm.rewrite import rewrite
+from gothreads.wasm.sharpen import sharpen
+
+
+@pytest.fixture(scope="module")
+def threaded(linked: bytes) -> Module:
+    return rewrite(parse(linked))
+
+
+def atomics(module: Module) -> set[int]:
+    names = function_names(module)
+    return {names[PACKAGE + name] for name in OPERATIONS if PACKAGE + name in names}
+
+
+def calls(body: bytes) -> list[tuple[int, bytes]]:
+    """Functions that are called, and what comes behind each call."""
+    found = list(instructions(body))
+    return [(Reader(body[i.operands:i.end], "code").u32(), body[i.end:i.end + 5]) for i in found if i.opcode == 0x10]
+
+
+def test_no_atomic_is_called_but_where_its_address_is_not_aligned(threaded: Module) -> None:
+    inlined = inline_atomics(threaded)
+    wasmtime.Module.validate(new_engine(1 << 20), inlined.encode())
+    wanted = atomics(threaded)
+    changed = [(before, after) for before, after in zip(threaded.bodies, inlined.bodies, strict=True) if before != after]
+    assert len(changed) > 200
+    for before, after in changed:
+        called = [function for function, _ in calls(before)]
+        assert [function for function, _ in calls(after) if function not in wanted] == [function for function in called if function not in wanted]
+        assert all(behind == b"\x23\0\x21\1\x1a" for function, behind in calls(after) if function in wanted), "SP is read again, the answer dropped"
+    for before, after in zip(threaded.bodies, inlined.bodies, strict=True):
+        if before == after and (left := [behind for function, behind in calls(before) if function in wanted]):
+            assert left == [b"\x23\0\x21\1\x0f"], "a function that jumps to it"
+
+
+def test_what_it_was_made_of_is_left_as_it_was(threaded: Module) -> None:
+    before = threaded.encode()
+    inline_atomics(threaded)
+    assert threaded.encode() == before
+
+
+def test_where_races_are_sharpened_atomics_are_called(linked: bytes, threaded: Module) -> None:
+    def made(options: dict[str, object]) -> list[bytes]:
+        return finish(parse(linked), Metadata("0.1.0", "go1.27.3", "threaded", "exe", True, options=options), strip=False).bodies
+    assert made({}) == inline_atomics(threaded).bodies
+    assert made({"sharpen": 3}) == sharpen(threaded, 3).bodies
