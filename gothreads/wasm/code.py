@@ -61,6 +61,10 @@ def global_set(index: int) -> bytes:
     return b"\x24" + uleb(index)
 
 
+def br(label: int) -> bytes:
+    return b"\x0c" + uleb(label)
+
+
 def br_if(label: int) -> bytes:
     return b"\x0d" + uleb(label)
 

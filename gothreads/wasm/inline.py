@@ -14,17 +14,16 @@ from dataclasses import replace
 
 from gothreads.wasm import atomics, code
 from gothreads.wasm.binary import Module
-from gothreads.wasm.instructions import find
+from gothreads.wasm.instructions import LEB, find
 from gothreads.wasm.leb import Reader
 from gothreads.wasm.parsing import function_names
 
-_LEB = rb"[\x80-\xff]*+[\0-\x7f]"
 #: SP (local 1, and the global) goes down by 8; a return address is stored; ...
 _BEGINNING = b"\x20\x01\x41\x08\x6b\x22\x01\x24\0\x20\x01\x42"
 #: ... the function is called from its beginning, SP is read again; if it unwinds, so does the caller; the block before the point to resume at ends.
-_CALL = re.compile(b"(" + re.escape(_BEGINNING) + _LEB + rb"\x37\x03\0\x41\0\x10(" + _LEB + rb")\x23\0\x21\x01)\x0d" + _LEB + rb"\x0b", re.DOTALL)
+_CALL = re.compile(b"(" + re.escape(_BEGINNING) + LEB + rb"\x37\x03\0\x41\0\x10(" + LEB + rb")\x23\0\x21\x01)\x0d" + LEB + rb"\x0b", re.DOTALL)
 #: A function that only jumps to another: what sync/atomic has, in assembly, for internal/runtime/atomic's.
-_JUMP = re.compile(rb"\x01\x01\x7f\x23\0\x21\x01\x41\0\x10(" + _LEB + rb")\x23\0\x21\x01\x0f\0\x0b", re.DOTALL)
+_JUMP = re.compile(rb"\x01\x01\x7f\x23\0\x21\x01\x41\0\x10(" + LEB + rb")\x23\0\x21\x01\x0f\0\x0b", re.DOTALL)
 
 
 def inline_atomics(module: Module) -> Module:
@@ -45,7 +44,7 @@ def _operations(module: Module) -> dict[int, atomics.Operation]:
 
 def _inlined(body: bytes, operations: dict[int, atomics.Operation]) -> bytes:
     parts, last = [], 0
-    for instruction in find(body, _BEGINNING):
+    for instruction in find(body, re.escape(_BEGINNING)):
         call = _CALL.match(body, instruction.offset)
         if call is not None and (operation := operations.get(_number(call[2]))) is not None:
             parts += [body[last:call.start()], operation.in_place_of_call(call[1] + code.DROP), code.END]

@@ -21,8 +21,10 @@ WAIT32, WAIT64 = 0xFE001, 0xFE002
 _PREFIXES = (0xFC, 0xFD, 0xFE)
 _BLOCK, _LOOP, _IF, _TRY, _TRY_TABLE = 0x02, 0x03, 0x04, 0x06, 0x1F
 _DELEGATE, _END = 0x18, 0x0B
-_OPENS = frozenset({_BLOCK, _LOOP, _IF, _TRY, _TRY_TABLE})
-_CLOSES = frozenset({_END, _DELEGATE})
+OPENS = frozenset({_BLOCK, _LOOP, _IF, _TRY, _TRY_TABLE})
+CLOSES = frozenset({_END, _DELEGATE})
+#: As a pattern: a number as operands have it.
+LEB = rb"[\x80-\xff]*+[\0-\x7f]"
 
 
 class Instruction(NamedTuple):
@@ -47,12 +49,12 @@ def instructions(body: bytes, base: int = 0) -> Iterator[Instruction]:
 
     ModuleError when it is malformed, or has an instruction that is not known. `base` is where it lies, for that.
     """
-    at, depth = _begin(body, base), 1
+    at, depth = after_locals(body, base), 1
     while depth:
         found = _read(body, at, base)
-        if found.opcode in _OPENS:
+        if found.opcode in OPENS:
             depth += 1
-        elif found.opcode in _CLOSES:
+        elif found.opcode in CLOSES:
             depth -= 1
         at = found.end
         yield found
@@ -60,20 +62,22 @@ def instructions(body: bytes, base: int = 0) -> Iterator[Instruction]:
         raise _fail(at, base, "bytes are left over at the end of a function")
 
 
-def find(body: bytes, beginning: bytes, base: int = 0) -> Iterator[Instruction]:
-    """Those of `instructions` where the body goes on with such bytes, some fifty times as fast. Whether blocks are closed is not looked at."""
-    pass_by = _all_but(beginning)
-    at = _begin(body, base)
+def find(body: bytes, pattern: bytes, base: int = 0, begin: int | None = None) -> Iterator[Instruction]:
+    """Those of `instructions` from where the body is as a pattern (of module re) says, up to fifty times as fast. Whether blocks are closed is not
+    looked at. `begin`: the offset of the first.
+    """
+    wanted, pass_by = re.compile(pattern, re.DOTALL), _all_but(pattern)
+    at = after_locals(body, base) if begin is None else begin
     while (passed := pass_by.match(body, at)) is not None and (at := passed.end()) < len(body):
         found = _read(body, at, base)
-        if body.startswith(beginning, at):
+        if wanted.match(body, at) is not None:
             yield found
         at = found.end
 
 
 @functools.cache
-def _all_but(beginning: bytes) -> re.Pattern[bytes]:
-    """As many instructions as there are, up to one that begins so, or one whose operands are not of a simple form."""
+def _all_but(pattern: bytes) -> re.Pattern[bytes]:
+    """As many instructions as there are, up to one where the pattern matches, or one whose operands are not of a simple form."""
     short, long = (rb"[\x80-\xff]{0,%d}+[\0-\x7f]" % (longest - 1) for longest in (5, 10))
     forms = {"": b"", _INDEX: short, _I32: short, _I64: long, _F32: b".{4}", _F64: b".{8}", _TYPE: rb"[\x40-\x7f]", _MEMORY: rb"[\0-\x3f]" + long}
     opcodes: dict[str, list[int]] = {}
@@ -81,11 +85,11 @@ def _all_but(beginning: bytes) -> re.Pattern[bytes]:
         if code < 0x100 and shape in forms:
             opcodes.setdefault(shape, []).append(code)
     each = (b"[" + b"".join(b"\\x%02x" % code for code in codes) + b"]" + forms[shape] for shape, codes in opcodes.items())
-    return re.compile(b"(?:(?!" + re.escape(beginning) + b")(?:" + b"|".join(each) + b"))*+", re.DOTALL)
+    return re.compile(b"(?:(?!" + pattern + b")(?:" + b"|".join(each) + b"))*+", re.DOTALL)
 
 
-def _begin(body: bytes, base: int) -> int:
-    """Where the first instruction is."""
+def after_locals(body: bytes, base: int = 0) -> int:
+    """The offset of the first instruction. Errors as of `instructions`."""
     try:
         return _after_locals(body)
     except IndexError:
