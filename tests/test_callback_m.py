@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import gothreads
+from gothreads.build.builder import Request, build
 from gothreads.threaded import ThreadedApp
-from tests.conftest import together, wait_until
+from tests.conftest import MODULES, together, wait_until
 
 
 def threaded(calls: Path, callers: int) -> ThreadedApp:
@@ -88,6 +89,33 @@ def test_attach_and_detach_while_others_call(calls: Path) -> None:
         statistics = app._cache.statistics()
         assert statistics.attached - statistics.detached == statistics.total
         assert statistics.detached >= results[0] >= 1  # type: ignore[operator]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_world_stops_though_a_system_call_begins_meanwhile_that_needs_it_to_start(seed: int) -> None:
+    """A host function that calls an export, a collection in the other caller, and no timer that would wake sysmon: stock Go's order of looking
+    (syscall_gothreads.go), with races sharpened, stood still after some thousand calls.
+    """
+    def again(number: int, context: gothreads.Context) -> int:
+        return int(context.app.exports.work(number, 0))
+    path = build(Request(str(MODULES.parent.parent / "stress" / "chaos"), sharpen=seed)).path
+    host = {"env": {"ran": lambda number: None, "again": again, "fails": lambda: None}}
+    with gothreads.open(path, procs=2, callers=2, host=host) as app:
+        slowest, end = [0.0] * 8, time.monotonic() + 12
+
+        def calls(place: int) -> None:
+            collects = place % 2
+            while (begin := time.monotonic()) < end:
+                app.exports.work(16, 3 if collects else 4)
+                slowest[place] = max(slowest[place], time.monotonic() - begin)
+        threads = [threading.Thread(target=calls, args=(place,), daemon=True) for place in range(len(slowest))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, end + 10 - time.monotonic()))
+        assert not any(thread.is_alive() for thread in threads)
+        assert 0 < max(slowest) < 5
 
 
 def test_short_lived_threads_leave_nothing_behind(calls: Path) -> None:

@@ -28,6 +28,7 @@ from gothreads.errors import BuildError, CompileError, MisuseError
 from gothreads.files import cache_folder, locked, write_atomically
 from gothreads.wasm.binary import Module
 from gothreads.wasm.inline import inline_atomics
+from gothreads.wasm.jumps import shorten_jumps
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.rewrite import HOST, rewrite
@@ -126,7 +127,7 @@ def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
     module = linked
     if metadata.model == "threaded":
         seed = metadata.options.get("sharpen")
-        module = inline_atomics(rewrite(linked)) if seed is None else sharpen(rewrite(linked), seed)
+        module = shorten_jumps(inline_atomics(rewrite(linked)) if seed is None else sharpen(rewrite(linked), seed))
     dropped = ("name", "producers", SECTION) if strip else (SECTION,)
     customs = [(title, body) for title, body in module.customs if title not in dropped and not (strip and title.startswith(".debug"))]
     return replace(module, customs=[*customs, (SECTION, metadata.encode())])

@@ -76,6 +76,9 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "callers may come from now on"),
     Edit("runtime/proc.go", 'pause(sys.GetCallerSP() - 16) // should not return\n\t\t\tpanic("unreachable")\n', "return\n",
          "a library's first thread goes on as a scheduler thread, as in native libraries"),
+    Edit("runtime/proc.go", "\t\t\tpreemptall()\n\t\t}\n\t}\n\n\tfinish := nanotime()\n",
+         "\t\t\tpreemptall()\n\t\t\tif stopSyscalls() {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}\n\t}\n\n\tfinish := nanotime()\n",
+         "who stops the world must see system calls that began meanwhile: syscall_gothreads.go", since="1.26"),
     # Preemption of loops: preempt_gothreads.go has the rules.
     Edit("runtime/proc.go", "func goschedguarded() {\n\tmcall(goschedguarded_m)\n}",
          "func goschedguarded() {\n\tgetg().m.loopCheckPC = sys.GetCallerPC()\n\tmcall(goschedguarded_m)\n\tgetg().asyncSafePoint = false\n}",

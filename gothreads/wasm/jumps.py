@@ -54,6 +54,8 @@ def _shortened(body: bytes) -> bytes:
     ended = within = 0  # of the blocks; and those that are open besides
     loops = False
     for found in find(body, _LOOKED_AT, begin=table.at):
+        if found.offset < last:  # the branch of a jump
+            continue
         if found.opcode in OPENS:
             within += 1
         elif found.opcode in CLOSES:
