@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,7 @@ def test_the_world_stops_though_a_system_call_begins_meanwhile_that_needs_it_to_
     def again(number: int, context: gothreads.Context) -> int:
         return int(context.app.exports.work(number, 0))
     path = build(Request(str(MODULES.parent.parent / "stress" / "chaos"), sharpen=seed)).path
-    host = {"env": {"ran": lambda number: None, "again": again, "fails": lambda: None}}
+    host: dict[str, dict[str, Callable[..., int | None]]] = {"env": {"ran": lambda number: None, "again": again, "fails": lambda: None}}
     with gothreads.open(path, procs=2, callers=2, host=host) as app:
         slowest, end = [0.0] * 8, time.monotonic() + 12
 

@@ -64,9 +64,9 @@ def function(places: list[list[Part]], table: list[int], *, reads_sp: bool) -> b
 
 
 def module_of(body: bytes) -> Module:
-    return Module(types=[FuncType(code.I32, code.I32)], functions=[0], memories=[Limits(1)], bodies=[body],
-                  globals=[code.I32 + b"\1" + code.i32_const(0) + code.END] * 2,
-                  exports=[Export("run", Kind.FUNC, 0), Export("memory", Kind.MEMORY, 0), Export("written", Kind.GLOBAL, WRITTEN), Export("read", Kind.GLOBAL, READ)])
+    exports = [Export("run", Kind.FUNC, 0), Export("memory", Kind.MEMORY, 0), Export("written", Kind.GLOBAL, WRITTEN), Export("read", Kind.GLOBAL, READ)]
+    return Module(types=[FuncType(code.I32, code.I32)], functions=[0], memories=[Limits(1)], bodies=[body], exports=exports,
+                  globals=[code.I32 + b"\1" + code.i32_const(0) + code.END] * 2)
 
 
 def runner(module: Module, engine: wasmtime.Engine) -> Callable[[int, bytes], tuple[int, bytes]]:
