@@ -15,7 +15,7 @@ from dataclasses import replace
 from gothreads.wasm import atomics, code
 from gothreads.wasm.binary import Module
 from gothreads.wasm.instructions import LEB, find
-from gothreads.wasm.leb import Reader
+from gothreads.wasm.leb import number
 from gothreads.wasm.parsing import function_names
 
 #: SP (local 1, and the global) goes down by 8; a return address is stored; ...
@@ -37,7 +37,7 @@ def _operations(module: Module) -> dict[int, atomics.Operation]:
     names, imported = function_names(module), len(module.imported_functions)
     found = {names[title]: operation for name, operation in atomics.OPERATIONS.items() if (title := atomics.PACKAGE + name) in names}
     for place, body in enumerate(module.bodies):
-        if (jump := _JUMP.fullmatch(body)) is not None and (operation := found.get(_number(jump[1]))) is not None:
+        if (jump := _JUMP.fullmatch(body)) is not None and (operation := found.get(number(jump[1]))) is not None:
             found[imported + place] = operation
     return found
 
@@ -46,11 +46,7 @@ def _inlined(body: bytes, operations: dict[int, atomics.Operation]) -> bytes:
     parts, last = [], 0
     for instruction in find(body, re.escape(_BEGINNING)):
         call = _CALL.match(body, instruction.offset)
-        if call is not None and (operation := operations.get(_number(call[2]))) is not None:
+        if call is not None and (operation := operations.get(number(call[2]))) is not None:
             parts += [body[last:call.start()], operation.in_place_of_call(call[1] + code.DROP), code.END]
             last = call.end()
     return b"".join(parts) + body[last:] if parts else body
-
-
-def _number(leb: bytes) -> int:
-    return Reader(leb, "code").u32()

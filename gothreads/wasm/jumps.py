@@ -26,7 +26,7 @@ from dataclasses import replace
 from gothreads.wasm import code
 from gothreads.wasm.binary import Module
 from gothreads.wasm.instructions import CLOSES, LEB, OPENS, after_locals, find
-from gothreads.wasm.leb import Reader
+from gothreads.wasm.leb import Reader, number
 
 #: How such a function begins, behind its locals: SP is read, perhaps; the loop; the blocks; the table.
 _BEGINNING = re.compile(rb"(?:\x23\0\x21\x01)?\x02\x40(\x03)\x40((?:\x02\x40)+)\x20\0\x0e")
@@ -62,8 +62,8 @@ def _shortened(body: bytes) -> bytes:
             ended, within = (ended, within - 1) if within else (ended + 1, 0)
         elif (branch := _BRANCH.match(body, found.offset)) is None:
             return body
-        elif _number(branch[2]) == within + blocks - ended:
-            place = places[min(_number(branch[1]), len(places) - 1)] if branch[1] is not None else -1
+        elif number(branch[2]) == within + blocks - ended:
+            place = places[min(number(branch[1]), len(places) - 1)] if branch[1] is not None else -1
             if place < ended:
                 loops = True
             else:
@@ -71,7 +71,3 @@ def _shortened(body: bytes) -> bytes:
                 last = branch.end()
     shortened = b"".join(parts) + body[last:]
     return shortened if loops else shortened[:begin.start(1)] + _BLOCK + shortened[begin.end(1):]
-
-
-def _number(leb: bytes) -> int:
-    return Reader(leb, "code").u32()

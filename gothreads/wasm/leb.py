@@ -75,6 +75,11 @@ def signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
+def number(content: bytes) -> int:
+    """What u32 these bytes are."""
+    return Reader(content, "code").u32()
+
+
 def uleb(value: int) -> bytes:
     out = bytearray()
     while True:
