@@ -383,4 +383,4 @@ def test_the_commands_of_the_document_are_right_and_its_plots_are_there(capsys: 
 def test_the_design_that_others_are_compared_with_is_threaded() -> None:
     assert [design.name for design in designs(1)][:1] == ["threaded-1"]
     report = Report(machine(), TINY, designs(4), [])
-    assert report.reference == Design("threaded-4", "threaded", 4, None, "one module on threads, 4 procs")
+    assert report.reference == Design("threaded-4", "threaded", 4, None, "one module on threads, 4 procs, as gothreads rewrites it")

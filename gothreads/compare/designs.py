@@ -36,10 +36,10 @@ def steps(processors: int, *, between: bool = True) -> list[int]:
 
 def designs(processors: int, *, quick: bool = False) -> list[Design]:
     """For a machine with so many. Of those with threads the one with the most procs is what the others are compared with."""
-    threaded = [Design(f"threaded-{procs}", "threaded", procs, None, f"one module on threads, {procs} proc{'s' * (procs > 1)}")
+    threaded = [Design(f"threaded-{procs}", "threaded", procs, None, f"one module on threads, {procs} proc{'s' * (procs > 1)}, as gothreads rewrites it")
                 for procs in steps(processors, between=not quick)]
     return [*threaded,
-            Design("single", "single", 1, None, "stock Go behind a lock: one call at a time, and it stands still between calls"),
+            Design("single", "single", 1, None, "stock Go's module behind a lock: one call at a time, and it stands still between calls"),
             Design("idle", "idle", 1, None, "stock Go; what a call has begun runs on until every goroutine waits"),
             Design("pool", "pool", 1, processors, f"stock Go, {processors} instance{'s' * (processors > 1)} that share nothing"),
             Design("native", "native", processors, None, "no WebAssembly: go build -buildmode=c-shared, called through ctypes")]
