@@ -68,7 +68,11 @@ def find(body: bytes, pattern: bytes, base: int = 0, begin: int | None = None) -
     """
     wanted, pass_by = re.compile(pattern, re.DOTALL), _all_but(pattern)
     at = after_locals(body, base) if begin is None else begin
-    while (passed := pass_by.match(body, at)) is not None and (at := passed.end()) < len(body):
+    while True:
+        passed = pass_by.match(body, at)
+        assert passed is not None  # nothing at all is a match
+        if (at := passed.end()) >= len(body):
+            return
         found = _read(body, at, base)
         if wanted.match(body, at) is not None:
             yield found
@@ -79,13 +83,14 @@ def find(body: bytes, pattern: bytes, base: int = 0, begin: int | None = None) -
 def _all_but(pattern: bytes) -> re.Pattern[bytes]:
     """As many instructions as there are, up to one where the pattern matches, or one whose operands are not of a simple form."""
     short, long = (rb"[\x80-\xff]{0,%d}+[\0-\x7f]" % (longest - 1) for longest in (5, 10))
-    forms = {"": b"", _INDEX: short, _I32: short, _I64: long, _F32: b".{4}", _F64: b".{8}", _TYPE: rb"[\x40-\x7f]", _MEMORY: rb"[\0-\x3f]" + long}
+    forms = {"": b"", _INDEX: short, _I32: short, _I64: long, _F32: b".{4}", _F64: b".{8}", _TYPE: rb"[\x40-\x62\x65-\x7f]", _MEMORY: rb"[\0-\x3f]" + long}
     opcodes: dict[str, list[int]] = {}
     for code, shape in _SHAPES.items():
         if code < 0x100 and shape in forms:
             opcodes.setdefault(shape, []).append(code)
     each = (b"[" + b"".join(b"\\x%02x" % code for code in codes) + b"]" + forms[shape] for shape, codes in opcodes.items())
-    return re.compile(b"(?:(?!" + pattern + b")(?:" + b"|".join(each) + b"))*+", re.DOTALL)
+    # Not "*+": until 3.11.5 Python goes on too far where a lookahead ends a possessive repeat (python/cpython#106052).
+    return re.compile(b"(?:(?!" + pattern + b")(?:" + b"|".join(each) + b"))*", re.DOTALL)
 
 
 def after_locals(body: bytes, base: int = 0) -> int:

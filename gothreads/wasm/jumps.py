@@ -14,8 +14,9 @@ a call, with a table of branches in the innermost (cmd/internal/obj/wasm: prepro
         code ...
 
 A jump sets local 0 and branches to the loop: through a look at the epoch, a comparison with the table's size, and an indirect branch. But what lies
-behind the end of a block further out can be reached by leaving that block, and that is what it comes to. Nothing but the table reads local 0, so who
-leaves a block need not set it. Jumps back stay as they are: they need the loop. Where there are none it is a block, and looks at no epoch.
+behind the end of a block further out can be reached by leaving that block, and that is what it comes to. Where nothing but the table reads local 0, who
+leaves a block need not set it. (A call through a pointer uses it as scratch; a function with one stays as it is, though it need not.) Jumps back stay as
+they are: they need the loop. Where there are none it is a block, and looks at no epoch.
 """
 
 from __future__ import annotations

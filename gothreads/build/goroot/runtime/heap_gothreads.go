@@ -9,8 +9,13 @@ func leastHeap(c *gcControllerState) uint64 {
 	if c.test { // of the runtime's own tests, which compute with the constant
 		return defaultHeapMinimum
 	}
-	return uint64(hostLeastHeap())
+	if toldLeastHeap == 0 { // gcinit: nobody else runs yet. Later calls hold the heap's lock, which must not wait for the host.
+		toldLeastHeap = uint64(hostLeastHeap())
+	}
+	return toldLeastHeap
 }
+
+var toldLeastHeap uint64
 
 // hostLeastHeap is in bytes.
 //
