@@ -14,9 +14,9 @@ a call, with a table of branches in the innermost (cmd/internal/obj/wasm: prepro
         code ...
 
 A jump sets local 0 and branches to the loop: through a look at the epoch, a comparison with the table's size, and an indirect branch. But what lies
-behind the end of a block further out can be reached by leaving that block, and that is what it comes to. Where nothing but the table reads local 0, who
-leaves a block need not set it. (A call through a pointer uses it as scratch; a function with one stays as it is, though it need not.) Jumps back stay as
-they are: they need the loop. Where there are none it is a block, and looks at no epoch.
+behind the end of a block further out can be reached by leaving that block, and that is what it comes to. Who leaves
+a block need not set local 0, for nothing but the table reads it (and a call through a pointer, which has just set it: there it is scratch). Jumps
+back stay as they are: they need the loop. Where there are none it is a block, and looks at no epoch.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from gothreads.wasm.leb import Reader, number
 _BEGINNING = re.compile(rb"(?:\x23\0\x21\x01)?\x02\x40(\x03)\x40((?:\x02\x40)+)\x20\0\x0e")
 #: A jump, or another branch.
 _BRANCH = re.compile(rb"(?:\x41(" + LEB + rb")\x21\0\x0c|[\x0c\x0d])(" + LEB + b")")
-#: What has to be looked at: branches; what begins and ends blocks; and what no such function has: other tables, and what reads local 0.
-_LOOKED_AT = rb"\x41" + LEB + rb"\x21\0\x0c|[" + re.escape(bytes(sorted(OPENS | CLOSES))) + rb"\x0c\x0d]|\x0e|[\x20\x22]\0"
+#: A call through a pointer: it sets local 0, and reads it again.
+_SCRATCH = b"\x21\0\x41\0\x20\0"
+#: What has to be looked at: branches; what begins and ends blocks; and what no such function has besides: other tables, and what reads local 0.
+_LOOKED_AT = rb"\x41" + LEB + rb"\x21\0\x0c|" + re.escape(_SCRATCH) + b"|[" + re.escape(bytes(sorted(OPENS | CLOSES))) + rb"\x0c\x0d]|\x0e|[\x20\x22]\0"
 _BLOCK = b"\x02"
 
 
@@ -51,16 +53,18 @@ def _shortened(body: bytes) -> bytes:
     table = Reader(body, "code")
     table.at = begin.end()
     places = [table.u32() for _ in range(table.u32() + 1)]
-    parts, last = [], 0
+    parts, last, seen = [], 0, 0  # up to where the body is in the parts, and was looked at
     ended = within = 0  # of the blocks; and those that are open besides
     loops = False
     for found in find(body, _LOOKED_AT, begin=table.at):
-        if found.offset < last:  # the branch of a jump
+        if found.offset < seen:  # the second half of what was found before
             continue
         if found.opcode in OPENS:
             within += 1
         elif found.opcode in CLOSES:
             ended, within = (ended, within - 1) if within else (ended + 1, 0)
+        elif body.startswith(_SCRATCH, found.offset):
+            seen = found.offset + len(_SCRATCH)
         elif (branch := _BRANCH.match(body, found.offset)) is None:
             return body
         elif number(branch[2]) == within + blocks - ended:
@@ -69,6 +73,6 @@ def _shortened(body: bytes) -> bytes:
                 loops = True
             else:
                 parts += [body[last:branch.start()], code.br(place - ended + within)]
-                last = branch.end()
+                last = seen = branch.end()
     shortened = b"".join(parts) + body[last:]
     return shortened if loops else shortened[:begin.start(1)] + _BLOCK + shortened[begin.end(1):]
