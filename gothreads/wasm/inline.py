@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from gothreads.wasm import atomics, code
 from gothreads.wasm.binary import Module
-from gothreads.wasm.instructions import LEB, find
+from gothreads.wasm.instructions import LEB, find, replaced
 from gothreads.wasm.leb import number
 from gothreads.wasm.parsing import function_names
 
@@ -43,10 +43,6 @@ def _operations(module: Module) -> dict[int, atomics.Operation]:
 
 
 def _inlined(body: bytes, operations: dict[int, atomics.Operation]) -> bytes:
-    parts, last = [], 0
-    for instruction in find(body, re.escape(_BEGINNING)):
-        call = _CALL.match(body, instruction.offset)
-        if call is not None and (operation := operations.get(number(call[2]))) is not None:
-            parts += [body[last:call.start()], operation.in_place_of_call(call[1] + code.DROP), code.END]
-            last = call.end()
-    return b"".join(parts) + body[last:] if parts else body
+    calls = (call for found in find(body, re.escape(_BEGINNING)) if (call := _CALL.match(body, found.offset)) is not None)
+    return replaced(body, ((call.start(), call.end(), operation.in_place_of_call(call[1] + code.DROP) + code.END)
+                           for call in calls if (operation := operations.get(number(call[2]))) is not None))

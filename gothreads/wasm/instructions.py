@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from gothreads.errors import ModuleError
@@ -77,6 +77,15 @@ def find(body: bytes, pattern: bytes, base: int = 0, begin: int | None = None) -
         if wanted.match(body, at) is not None:
             yield found
         at = found.end
+
+
+def replaced(body: bytes, others: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """The body with other bytes from one offset to another, for each, in order."""
+    parts, last = [], 0
+    for begin, end, other in others:
+        parts += [body[last:begin], other]
+        last = end
+    return b"".join(parts) + body[last:]
 
 
 @functools.cache

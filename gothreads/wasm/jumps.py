@@ -26,7 +26,7 @@ from dataclasses import replace
 
 from gothreads.wasm import code
 from gothreads.wasm.binary import Module
-from gothreads.wasm.instructions import CLOSES, LEB, OPENS, after_locals, find
+from gothreads.wasm.instructions import CLOSES, LEB, OPENS, after_locals, find, replaced
 from gothreads.wasm.leb import Reader, number
 
 #: How such a function begins, behind its locals: SP is read, perhaps; the loop; the blocks; the table.
@@ -53,7 +53,8 @@ def _shortened(body: bytes) -> bytes:
     table = Reader(body, "code")
     table.at = begin.end()
     places = [table.u32() for _ in range(table.u32() + 1)]
-    parts, last, seen = [], 0, 0  # up to where the body is in the parts, and was looked at
+    direct: list[tuple[int, int, bytes]] = []
+    seen = 0  # up to where the body was looked at
     ended = within = 0  # of the blocks; and those that are open besides
     loops = False
     for found in find(body, _LOOKED_AT, begin=table.at):
@@ -72,7 +73,6 @@ def _shortened(body: bytes) -> bytes:
             if place < ended:
                 loops = True
             else:
-                parts += [body[last:branch.start()], code.br(place - ended + within)]
-                last = seen = branch.end()
-    shortened = b"".join(parts) + body[last:]
-    return shortened if loops else shortened[:begin.start(1)] + _BLOCK + shortened[begin.end(1):]
+                direct.append((branch.start(), branch.end(), code.br(place - ended + within)))
+                seen = branch.end()
+    return replaced(body, direct if loops else [(*begin.span(1), _BLOCK), *direct])

@@ -22,8 +22,8 @@ from dataclasses import replace
 from gothreads.errors import ModuleError, shown
 from gothreads.wasm import atomics, code, layout
 from gothreads.wasm.binary import MAX_PAGES, DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
-from gothreads.wasm.instructions import CALL_INDIRECT, find
-from gothreads.wasm.leb import Reader, signed, uleb
+from gothreads.wasm.instructions import CALL_INDIRECT, find, replaced
+from gothreads.wasm.leb import Reader, number, signed, uleb
 from gothreads.wasm.parsing import function_names, with_names
 
 #: Exports of the runtime part of the overlay: called by the functions added here, and hidden from the host.
@@ -196,13 +196,7 @@ class _Rewrite:
         named = b"\x03\x00" + uleb(len(first)) + b"".join(first)
         self.module.raw[Section.ELEMENT] = b"\x02" + named + _SEGMENT + code.i32_const(0) + code.END + elements[len(segment):]
         lower = code.i32_const(FIRST_FUNCTION_PC) + code.I32_SUB
-        for place, body in enumerate(self.module.bodies):
-            parts, last = [], 0
-            for found in find(body, CALL_INDIRECT):
-                parts += [body[last:found.offset], lower]
-                last = found.offset
-            if parts:
-                self.module.bodies[place] = b"".join(parts) + body[last:]
+        self.module.bodies = [replaced(body, ((found.offset, found.offset, lower) for found in find(body, CALL_INDIRECT))) for body in self.module.bodies]
 
     def add_registers(self) -> None:
         first = len(self.module.globals)
@@ -250,15 +244,15 @@ class _Rewrite:
         """
         wrappers = self.import_wrappers()
         titles = {index: title for title, index in self.names.items()}
-        for number, imported in enumerate(self.module.imported_functions):
+        for place, imported in enumerate(self.module.imported_functions):
             own = imported.module not in (HOST, WASI)
-            if number not in wrappers:
+            if place not in wrappers:
                 if own:
                     raise ModuleError(f"the Go function that imports {shown(f'{imported.module}.{imported.name}')} is not as gothreads knows such functions: "
                                       "is it one for JavaScript hosts, has it a parameter of a SIMD type, or is this Go version not supported?")
                 continue
-            index = wrappers[number]
-            title = titles.get(index, f"import {number}")
+            index = wrappers[place]
+            title = titles.get(index, f"import {place}")
             parameters = len(self.module.types[imported.type_index].params)
             if title.startswith("runtime.") or not (own or imported.name in BLOCKING_CALLS) or parameters > MOST_PARAMETERS:
                 continue
@@ -279,7 +273,7 @@ class _Rewrite:
         found = {}
         for place, body in enumerate(self.module.bodies):
             match = _IMPORT_WRAPPER.fullmatch(body)
-            if match is not None and (called := Reader(match[1], "code").u32()) < self.imported:
+            if match is not None and (called := number(match[1])) < self.imported:
                 found[called] = self.imported + place
         return found
 

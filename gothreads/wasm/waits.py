@@ -22,7 +22,7 @@ from dataclasses import replace
 from gothreads.errors import ModuleError
 from gothreads.wasm import code
 from gothreads.wasm.binary import PAGE, Export, FuncType, Import, Kind, Limits, Module, Section
-from gothreads.wasm.instructions import WAIT32, WAIT64, MemoryArgument, instructions, memory_argument
+from gothreads.wasm.instructions import WAIT32, WAIT64, MemoryArgument, instructions, memory_argument, replaced
 from gothreads.wasm.leb import Reader, uleb
 
 #: What the second memory is imported as, its size in pages, and what is in it (see above).
@@ -84,12 +84,8 @@ class _Waits:
     def rewritten(self, body: bytes) -> bytes:
         if _MAY_WAIT.search(body) is None:
             return body
-        parts, last = [], 0
-        for found in instructions(body):
-            if found.opcode in (WAIT32, WAIT64):
-                parts += [body[last:found.offset], code.call(self.wait(found.opcode, memory_argument(body, found)))]
-                last = found.end
-        return b"".join(parts) + body[last:]
+        return replaced(body, ((found.offset, found.end, code.call(self.wait(found.opcode, memory_argument(body, found))))
+                               for found in instructions(body) if found.opcode in (WAIT32, WAIT64)))
 
     def wait(self, opcode: int, argument: MemoryArgument) -> int:
         """The function that stands for such an instruction: (address, expected value, nanoseconds) -> how it ended.

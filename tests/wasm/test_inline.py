@@ -12,7 +12,7 @@ from gothreads.wasm.binary import Module
 from gothreads.wasm.inline import inline_atomics
 from gothreads.wasm.instructions import instructions
 from gothreads.wasm.jumps import shorten_jumps
-from gothreads.wasm.leb import Reader
+from gothreads.wasm.leb import number
 from gothreads.wasm.metadata import Metadata
 from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.rewrite import rewrite
@@ -32,7 +32,7 @@ def atomics(module: Module) -> set[int]:
 def calls(body: bytes) -> list[tuple[int, bytes]]:
     """Functions that are called, and what comes behind each call."""
     found = list(instructions(body))
-    return [(Reader(body[i.operands:i.end], "code").u32(), body[i.end:i.end + 5]) for i in found if i.opcode == 0x10]
+    return [(number(body[i.operands:i.end]), body[i.end:i.end + 5]) for i in found if i.opcode == 0x10]
 
 
 def test_no_atomic_is_called_but_where_its_address_is_not_aligned(threaded: Module) -> None:
