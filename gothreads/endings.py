@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gothreads.errors import GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
 from gothreads.host import ffi, panics
-from gothreads.host.functions import Raised, WrongResult
+from gothreads.host.functions import WrongResult
 from gothreads.host.streams import OutputExceeded
 from gothreads.host.wasi_calls import ExitRequested
 
@@ -48,7 +48,7 @@ def of_host_function(name: str, error: BaseException, stderr: str) -> GuestError
     if isinstance(error, OutputExceeded):
         return LimitExceeded(f"{name}: the module was ended: {error}", 153, stderr)
     what = "a Python function that the module called"
-    if isinstance(error, Raised):
+    if isinstance(error, ffi.Raised):
         what, error = f"{error.name}, {what},", error.error
     if isinstance(error, WrongResult):
         cause = HostFunctionError(f"{name}: {error}", 134, stderr, (), error.place)
@@ -65,7 +65,7 @@ def of_time(name: str, seconds: float, stderr: str) -> LimitExceeded:
 
 def words(error: BaseException) -> str:
     """An exception in words, even one that cannot say them."""
-    if isinstance(error, Raised):
+    if isinstance(error, ffi.Raised):
         error = error.error
     try:
         return f"{type(error).__name__}: {error}"

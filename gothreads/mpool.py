@@ -94,7 +94,7 @@ class MPool(Generic[Job]):
         try:
             with big_stack(self._stack):
                 threading.Thread(target=self._run, args=(job,), name=f"gothreads-m{number}", daemon=True).start()
-        except RuntimeError:
+        except (RuntimeError, MemoryError):
             self._left()
             return False
         return True

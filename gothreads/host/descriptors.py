@@ -205,10 +205,11 @@ class StandardStream(Descriptor):
     """Descriptor 0, 1 or 2."""
 
     def __init__(self, stream: Input | Output, fd: int | None) -> None:
-        """`fd` is the host's, when it is inherited."""
+        """`fd` is the host's, when it is inherited. A file object is a terminal when it says so, and a pipe otherwise."""
         self._stream, self.inherited = stream, fd
+        self._mode = stat.S_IFCHR if fd is None and stream.is_terminal else stat.S_IFIFO
         try:
-            self.type = FileType.CHARACTER_DEVICE if fd is None else file_type(os.fstat(fd).st_mode)
+            self.type = file_type(self.stat().st_mode)
         except OSError:  # closed by whoever has started this process
             self.type = FileType.CHARACTER_DEVICE
         self.fd, self.flags, self.preopen, self.read_only = -1, 0, None, False
@@ -218,6 +219,14 @@ class StandardStream(Descriptor):
     @property
     def may_wait(self) -> bool:
         return False
+
+    def set_flags(self, flags: int) -> None:
+        """The host's own descriptor keeps its flags: others have it too."""
+        if flags & ~ALL_FLAGS:
+            raise OSError(errno.EINVAL, "flags")
+        if flags & NONBLOCK:
+            raise OSError(errno.ENOTSUP, "Go does not poll it")
+        self.flags = flags
 
     def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
         if offset is not None:
@@ -240,7 +249,7 @@ class StandardStream(Descriptor):
     def stat(self) -> os.stat_result:
         if self.inherited is not None:
             return os.fstat(self.inherited)
-        return os.stat_result((stat.S_IFCHR, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+        return os.stat_result((self._mode, 0, 0, 1, 0, 0, 0, *[0] * 9))  # with times in nanoseconds, which are None otherwise
 
 
 def _most_descriptors() -> int:

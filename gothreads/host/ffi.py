@@ -69,6 +69,14 @@ class Trapped(Exception):
         self.trap = trap
 
 
+class Raised(Exception):
+    """What one of the program's own Python functions has raised, which the module called under that name."""
+
+    def __init__(self, name: str, error: BaseException) -> None:
+        super().__init__(name, error)
+        self.name, self.error = name, error
+
+
 class Missing(ModuleError):
     """The module does not export a function that gothreads needs."""
 

@@ -320,14 +320,6 @@ class _Ended(Exception):
     """The module has ended in the meantime; the first cause is known."""
 
 
-class Raised(Exception):
-    """What a Python function has raised that the module imports under that name."""
-
-    def __init__(self, name: str, error: BaseException) -> None:
-        super().__init__(name, error)
-        self.name, self.error = name, error
-
-
 class WrongResult(TypeError, ValueError):
     """A Python function has returned what the module cannot take. `place` is where it is."""
 
@@ -368,7 +360,7 @@ class _Fitted:
             try:
                 result = checked(call(*raw) if plain else call(*[take(raw) for take in takers]))
             except BaseException as error:
-                raise Raised(name, error) from error
+                raise ffi.Raised(name, error) from error
             finally:
                 away.pop()
             if context.ended or app._cause is not None:

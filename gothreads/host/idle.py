@@ -44,6 +44,8 @@ class Idle(Descriptor):
         self.waits = Waits(None if seconds is None else time.monotonic() + seconds, wanted, used)
 
     def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
+        if offset is not None:
+            raise OSError(errno.ESPIPE, "no file")
         if not self._reached:
             raise BlockingIOError(errno.EAGAIN, "not idle")
         self._reached = False

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import io
 import os
 import select
 import stat
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gothreads.errors import AppClosed
-from gothreads.host import panics
+from gothreads.host import ffi, panics
 from gothreads.host.waiting import Away, Stop
 
 #: How much of standard error is kept for error messages, in bytes.
@@ -115,6 +116,11 @@ class Output:
         """Whether it is this process's own."""
         return self._target.file is None
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the file object says so."""
+        return _is_terminal(self._target.file)
+
     def write(self, parts: Sequence[bytes | memoryview]) -> int:
         """Write all of it; how much that was. OSError as the target raises it; AppClosed when the app ends first; OutputExceeded."""
         target = self._target
@@ -137,10 +143,9 @@ class Output:
                     if target.may_wait:
                         self._stop.wait({target.descriptor: select.POLLOUT})
                     view = view[os.write(target.descriptor, view[:select.PIPE_BUF] if target.may_wait else view):]
-            elif self._decoder is not None:
-                target.file.write(self._decoder.decode(data))
             else:
-                target.file.write(data)
+                with _the_programs(f"{'stdout' if target.descriptor == 1 else 'stderr'}.write"):
+                    target.file.write(data if self._decoder is None else self._decoder.decode(data))
             if len(data) < len(wanted):
                 raise target.allowance.exceeded()
             return len(data)
@@ -176,6 +181,11 @@ class Source:
         """Whether it is this process's own."""
         return self._source is None
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the file object says so."""
+        return _is_terminal(self._source)
+
     def read(self, size: int, stop: Stop) -> bytes:
         """At most `size` bytes; none at the end. AppClosed when the reader's end comes first."""
         if self._source is None:
@@ -193,7 +203,8 @@ class Source:
                 raise AppClosed("stopped")  # the first cause is known
         try:
             if not self._begun:
-                self._begin()
+                with _the_programs("stdin"):
+                    self._begin()
             if not self._rest and self._descriptor < 0:
                 self._rest = self._read_source(size)
             if self._rest or self._descriptor < 0:
@@ -226,8 +237,9 @@ class Source:
 
     def _read_source(self, size: int) -> bytes:
         assert self._source is not None
-        data = self._source.read(size)
-        return data.encode() if isinstance(data, str) else bytes(data or b"")
+        with _the_programs("stdin.read"):
+            data = self._source.read(size)
+            return data.encode() if isinstance(data, str) else bytes(data or b"")
 
 
 class Input:
@@ -240,6 +252,11 @@ class Input:
     def inherited(self) -> bool:
         """Whether it is this process's own."""
         return self._source.inherited
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the file object says so."""
+        return self._source.is_terminal
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes; none at the end. AppClosed when the app, or this instance, ends first."""
@@ -259,6 +276,26 @@ def _may_wait(descriptor: int) -> bool:
     try:
         return not stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:  # closed: writing will say so
+        return False
+
+
+@contextlib.contextmanager
+def _the_programs(name: str) -> Iterator[None]:
+    """Around a call of a file object of the program's. Errors of files are errors in the module; whatever else it raises is a host function's."""
+    try:
+        yield
+    except OSError:
+        raise
+    except ValueError as error:  # as a closed one says
+        raise OSError(errno.EBADF, "closed") from error
+    except BaseException as error:
+        raise ffi.Raised(name, error) from error
+
+
+def _is_terminal(file: object) -> bool:
+    try:
+        return bool(file.isatty())  # type: ignore[attr-defined]
+    except Exception:  # not a whole file object, or closed
         return False
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import logging
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +19,21 @@ from pathlib import Path
 
 import wasmtime
 
-from gothreads.errors import MemoryAccessError, MisuseError, ModuleError, cut, shown
+from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, cut, shown
 from gothreads.host import ffi
 from gothreads.host.descriptors import Descriptor, Table
-from gothreads.host.wasi_calls import WasiCalls
+from gothreads.host.streams import OutputExceeded
+from gothreads.host.wasi_calls import ExitRequested, WasiCalls
 from gothreads.host.wasi_errno import wasi_errno
 from gothreads.wasm.binary import FuncType
 from gothreads.wasm.rewrite import WASI
 
+log = logging.getLogger("gothreads")
+
 LOCAL = frozenset({"args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_time_get", "clock_res_get", "random_get", "sched_yield"})
-_EFAULT, _EINVAL, _ENOMEM = (wasi_errno(OSError(number, "")) for number in (errno.EFAULT, errno.EINVAL, errno.ENOMEM))
+_EFAULT, _EINVAL, _EIO, _ENOMEM = (wasi_errno(OSError(number, "")) for number in (errno.EFAULT, errno.EINVAL, errno.EIO, errno.ENOMEM))
+#: What a call may raise to end the module: it exits, has written too much, has ended already; or a file object of the program's raised.
+_ENDS = (ExitRequested, OutputExceeded, AppClosed, ffi.Raised)
 _I32, _I64 = 0x7F, 0x7E
 
 
@@ -106,22 +112,28 @@ def define_with_errno(functions: ffi.HostFunctions, module: str, name: str, kind
     fits = len(kind.params) == len(inspect.signature(implementation).parameters) and not set(kind.params) - {_I32, _I64}
     if not fits or kind.results not in (b"", bytes([_I32])):
         raise ModuleError(f"the module imports {module}.{name} as {kind}, which is not its type")
-    functions.define(module, name, type_of(kind), letters(kind.params, signed=False), letters(kind.results), _with_errno(implementation))
+    functions.define(module, name, type_of(kind), letters(kind.params, signed=False), letters(kind.results), _with_errno(f"{module}.{name}", implementation))
 
 
-def _with_errno(implementation: Callable[..., None]) -> ffi.HostFunction:
+def _with_errno(name: str, implementation: Callable[..., None]) -> ffi.HostFunction:
     def run(*values: int) -> int:
         try:
             implementation(*values)
             return 0
-        except (OSError, ValueError) as error:  # ValueError: a file object of the host's that is closed
-            return wasi_errno(error)
         except MemoryAccessError:
             return _EFAULT
         except (OverflowError, struct.error):  # a number that this system's calls do not take
             return _EINVAL
+        except OSError as error:
+            return wasi_errno(error)
         except MemoryError:
             return _ENOMEM
+        except _ENDS:
+            raise
+        except Exception as error:  # a fault of gothreads': the module gets an error of this call, and goes on
+            log.error("%s failed (the module gets EIO; please report it): %s", name, shown(f"{type(error).__name__}: {error}"),
+                      exc_info=log.isEnabledFor(logging.DEBUG))
+            return _EIO
     return run
 
 

@@ -132,11 +132,11 @@ class WasiCalls:
 
     def fd_sync(self, fd: int) -> None:
         descriptor = self._table.get(fd)
-        os.fsync(_file(descriptor).fd)
+        os.fsync(_synced(descriptor))
 
     def fd_datasync(self, fd: int) -> None:
         descriptor = self._table.get(fd)
-        os.fdatasync(_file(descriptor).fd)
+        os.fdatasync(_synced(descriptor))
 
     def fd_close(self, fd: int) -> None:
         self._table.remove(fd)
@@ -162,14 +162,14 @@ class WasiCalls:
 
     def fd_filestat_set_size(self, fd: int, size: int) -> None:
         descriptor = self._table.get(fd)
-        if not _file(descriptor).writable:
+        if not _file(descriptor, errno.EINVAL).writable:
             raise OSError(errno.EINVAL, "not open for writing")
         os.ftruncate(descriptor.fd, _offset(size))
 
     def fd_filestat_set_times(self, fd: int, accessed: int, modified: int, flags: int) -> None:
         descriptor = self._table.get(fd)
         self._check_writable(descriptor)
-        os.utime(_file(descriptor).fd, ns=_times(os.fstat(descriptor.fd), accessed, modified, flags))
+        os.utime(_file(descriptor, errno.EINVAL).fd, ns=_times(os.fstat(descriptor.fd), accessed, modified, flags))
 
     def fd_prestat_get(self, fd: int, result: int) -> None:
         descriptor = self._table.get(fd)
@@ -252,6 +252,8 @@ class WasiCalls:
 
     def path_symlink(self, target: int, target_length: int, fd: int, path: int, length: int) -> None:
         says = self._name(target, target_length)
+        if b"\0" in says:
+            raise OSError(errno.EINVAL, "a NUL in a name")
         if says.startswith(b"/"):
             raise OSError(errno.EPERM, "it would lead outside for others")
         with self._changing(fd, path, length, special=errno.EEXIST) as (folder, name):
@@ -569,10 +571,18 @@ def _list(fd: int) -> list[tuple[bytes, int, FileType]]:
         os.close(own)
 
 
-def _file(descriptor: Descriptor) -> Descriptor:
-    if isinstance(descriptor, StandardStream):
-        raise OSError(errno.ESPIPE, "a stream")
+def _file(descriptor: Descriptor, otherwise: int = errno.ESPIPE) -> Descriptor:
+    """A file, a folder, a FIFO; `otherwise` is the error for a stream, a socket, a queue."""
+    if isinstance(descriptor, StandardStream) or descriptor.polled:
+        raise OSError(otherwise, "not a file")
     return descriptor
+
+
+def _synced(descriptor: Descriptor) -> int:
+    """The host's descriptor of what can be synced: also a stream's that is inherited. EINVAL, as of a pipe or a terminal."""
+    if isinstance(descriptor, StandardStream) and descriptor.inherited is not None:
+        return descriptor.inherited
+    return _file(descriptor, errno.EINVAL).fd
 
 
 def _folder(descriptor: Descriptor) -> Descriptor:

@@ -21,10 +21,6 @@ class NotAllowed(OSError):
     """The host has not allowed it: WASI's ENOTCAPABLE, which POSIX does not have."""
 
 
-def wasi_errno(error: BaseException) -> int:
-    """WASI's number for what a system call, or a file object of Python's, raised."""
-    if isinstance(error, NotAllowed):
-        return _NOT_CAPABLE
-    if isinstance(error, OSError):
-        return _NUMBERS.get(error.errno or 0, _EIO)
-    return _NUMBERS[errno.EBADF] if isinstance(error, ValueError) else _EIO  # a file object that was closed says ValueError
+def wasi_errno(error: OSError) -> int:
+    """WASI's number for what a system call, or a file object of the program's, raised."""
+    return _NOT_CAPABLE if isinstance(error, NotAllowed) else _NUMBERS.get(error.errno or 0, _EIO)

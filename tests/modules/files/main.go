@@ -116,6 +116,18 @@ func init() {
 	operations = map[string]operation{
 		"args": func(t tree, a args) (any, error) { return [][]string{os.Args[1:], os.Environ()}, nil },
 
+		"streams": func(t tree, a args) (any, error) {
+			var modes []string
+			for _, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
+				info, err := f.Stat()
+				if err != nil {
+					return nil, err
+				}
+				modes = append(modes, info.Mode().String())
+			}
+			return modes, nil
+		},
+
 		"read":      func(t tree, a args) (any, error) { return text(t.ReadFile(a.s(0))) },
 		"write":     func(t tree, a args) (any, error) { return nil, t.WriteFile(a.s(0), []byte(a.s(1)), 0o600) },
 		"mkdir":     func(t tree, a args) (any, error) { return nil, t.Mkdir(a.s(0), 0o700) },
