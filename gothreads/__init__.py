@@ -7,6 +7,9 @@
         app.request("search", b"...")         # a handler that Go registered
 """
 
+import gothreads.requirements  # noqa: F401 - first: ImportError where gothreads cannot run
+
+# isort: split
 from gothreads.app import App
 from gothreads.context import Context
 from gothreads.errors import (

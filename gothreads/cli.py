@@ -46,6 +46,7 @@ from gothreads.inspector import Goroutine
 from gothreads.life import close_all
 from gothreads.loading import LoadedModule, load
 from gothreads.opening import CALLERS, LoadedOptions, find, open_loaded
+from gothreads.requirements import lacking
 from gothreads.restarts import Restart
 from gothreads.stress.command import stress
 from gothreads.supervised import Supervised
@@ -349,10 +350,9 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
 
 
 def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    try:
-        from gothreads.serve.server import serve
-    except ModuleNotFoundError as error:
-        raise GothreadsError(f"serving needs {error.name}: pip install 'gothreads[serve]'") from None
+    if (problem := lacking("serve")) is not None:
+        raise GothreadsError(problem)
+    from gothreads.serve.server import serve
     arguments.args = arguments.rest
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down are for a module that is begun again: add --restart")

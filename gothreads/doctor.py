@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ from gothreads.files import cache_folder
 from gothreads.host import fast
 from gothreads.host.engine import new_engine
 from gothreads.opening import available_processors
+from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, lacking
 from gothreads.state import Limits
 from gothreads.terminal import Terminal
 from gothreads.version import __version__
@@ -27,16 +27,13 @@ from gothreads.version import __version__
 HELP = "whether this machine has what gothreads needs; exits with 1 if not"
 EXAMPLES = "  gothreads doctor\n  gothreads doctor --json"
 
-#: Modules by which the extras are known.
-_EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2"), "compare": ("matplotlib", "rich", "psutil", "jinja2"), "stress": ("rich", "psutil")}
-
 
 @dataclass(frozen=True)
 class Finding:
-    """`state`: ok, less (something is slower or not there), or bad (nothing works)."""
+    """`state`: ok, warning (it was not tested), less (something is slower or not there), or bad (nothing works)."""
 
     name: str
-    state: Literal["ok", "less", "bad"]
+    state: Literal["ok", "warning", "less", "bad"]
     words: str
 
 
@@ -57,9 +54,12 @@ def findings() -> Iterator[Finding]:
         yield Finding("go", "less", f"only modules that are built already can be run: {error}")
     compiler = next((name for name in (os.environ.get("CC", "cc"), "gcc", "clang") if shutil.which(name)), None)
     yield Finding("cc", "ok" if compiler else "less", compiler or "there is no C compiler, so `gothreads compare` leaves native Go out")
-    for extra, modules in _EXTRAS.items():
-        missing = [name for name in modules if importlib.util.find_spec(name) is None]
-        yield Finding(extra, "less" if missing else "ok", f"{', '.join(missing)} missing: pip install 'gothreads[{extra}]'" if missing else "installed")
+    for extra in EXTRAS:
+        untested = UVICORN.warning if extra == "serve" else None
+        if (problem := lacking(extra)) is not None:
+            yield Finding(extra, "less", problem)
+        else:
+            yield Finding(extra, "warning" if untested else "ok", untested or "installed")
 
 
 def _wasmtime() -> Finding:
@@ -69,6 +69,8 @@ def _wasmtime() -> Finding:
         engine.close()
     except (wasmtime.WasmtimeError, GothreadsError) as error:
         return Finding("wasmtime", "bad", f"{version('wasmtime')} cannot compile modules with threads here: {str(error).splitlines()[0]}")
+    if WASMTIME.warning is not None:
+        return Finding("wasmtime", "warning", WASMTIME.warning)
     return Finding("wasmtime", "ok", f"{version('wasmtime')}, with threads (which its authors support as Tier 2: docs/security.md)")
 
 
@@ -89,7 +91,7 @@ def examine(terminal: Terminal, *, as_json: bool) -> int:
     if as_json:
         terminal.data({"findings": [asdict(finding) for finding in found], "ok": all(finding.state != "bad" for finding in found)})
     else:
-        width = max(len(finding.name) for finding in found)
+        width, states = max(len(finding.name) for finding in found), max(4, *(len(finding.state) for finding in found))
         for finding in found:
-            terminal.out(f"{finding.state.ljust(4)}  {finding.name.ljust(width)}  {finding.words}")
+            terminal.out(f"{finding.state.ljust(states)}  {finding.name.ljust(width)}  {finding.words}")
     return int(any(finding.state == "bad" for finding in found))

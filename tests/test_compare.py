@@ -309,7 +309,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
 def test_an_extra_that_is_missing_is_named_with_what_installs_it() -> None:
     script = "import sys; sys.modules['matplotlib'] = None; from gothreads.cli import main; sys.exit(main(['compare', 'cpu']))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "gothreads: comparing needs matplotlib: pip install 'gothreads[compare]'\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "gothreads: gothreads compare needs matplotlib: pip install 'gothreads[compare]'\n")
 
 
 @pytest.mark.long

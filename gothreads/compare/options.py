@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 
 from gothreads.errors import GothreadsError
+from gothreads.requirements import lacking
 from gothreads.terminal import Terminal
 
 #: The workloads, in order. catalogue.py has what they are.
 NAMES = ("cpu", "loops", "alloc", "short", "lock", "shards", "ring", "callback", "bytes", "blocking", "meet", "background", "timers", "idle-cpu",
          "start", "start-cold", "memory", "memory-data")
-#: What `pip install 'gothreads[compare]'` brings.
-NEEDED = ("rich", "jinja2", "matplotlib", "psutil")
 HELP = "measure the designs side by side: threads, stock Go behind a lock, run until idle, a pool, native"
 EXAMPLES = ("  gothreads compare --quick                 all workloads, in less than two minutes\n"
             "  gothreads compare --out report            report/report.html, with plots; report/report.json\n"
@@ -32,9 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """The command. GothreadsError when an extra is missing."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise GothreadsError(f"comparing needs {', '.join(missing)}: pip install 'gothreads[compare]'")
+    if (problem := lacking("compare")) is not None:
+        raise GothreadsError(problem)
     from gothreads.compare.command import run
     return run(arguments, terminal)
 

@@ -23,6 +23,7 @@ from wasmtime import _ffi
 from gothreads.errors import GothreadsError, ModuleError
 from gothreads.files import cache_folder, write_atomically
 from gothreads.host import signals
+from gothreads.requirements import WASMTIME, warn_once
 from gothreads.wasm import waits
 from gothreads.wasm.parsing import parse
 
@@ -51,6 +52,7 @@ def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
     """
     if platform.machine() not in MACHINES:
         raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. Use x86-64 or ARM64")
+    warn_once(WASMTIME)
     config = wasmtime.Config()
     config.wasm_threads = config.shared_memory = threads
     config.wasm_multi_memory = True  # wasm/waits.py

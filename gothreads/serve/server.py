@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.arguments import DRAIN_SECONDS
 from gothreads.errors import GothreadsError, GuestError
+from gothreads.requirements import UVICORN, warn_once
 from gothreads.serve.guard import Connection, Hosts
 from gothreads.serve.web import Served, web_app
 from gothreads.terminal import Terminal
@@ -39,6 +40,7 @@ def serve(open_app: Callable[[], Served], host: str, port: int, terminal: Termin
     allowed: more names that it goes by. timeout, on_timeout: as for web_app. drain: how long requests in flight may take after a signal, in
     seconds; then they get 503.
     """
+    warn_once(UVICORN)
     with _listen(host, port) as listener:
         address = listener.getsockname()
         hosts = Hosts.of(host, address[0], allowed)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gothreads.errors import GothreadsError, MisuseError
+from gothreads.requirements import lacking
 from gothreads.stress.context import Plan
 from gothreads.terminal import Terminal
 
@@ -21,11 +22,8 @@ if TYPE_CHECKING:
 
 def stress(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run scenarios; 1 when one of them has failed, after which no more are run."""
-    try:
-        import psutil  # noqa: F401 - said here, rather than in the middle
-        import rich  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise GothreadsError(f"gothreads stress needs {error.name}: pip install 'gothreads[stress]'") from None
+    if (problem := lacking("stress")) is not None:
+        raise GothreadsError(problem)
     from gothreads.stress.catalogue import SCENARIOS, chosen
     from gothreads.stress.own import Own
     if arguments.list:

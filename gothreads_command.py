@@ -1,0 +1,29 @@
+"""The console script `gothreads`. It is outside the package because importing that fails where gothreads cannot run.
+
+There, each command says so in one line, and `gothreads doctor` in the form of its findings.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import NoReturn
+
+
+def run() -> NoReturn:
+    try:
+        from gothreads.cli import run as run_command
+    except ImportError as error:
+        sys.exit(_say(error, sys.argv[1:]))
+    run_command()
+
+
+def _say(error: ImportError, argv: list[str]) -> int:
+    """The exit code."""
+    if argv[:1] != ["doctor"]:
+        print(f"gothreads: {error}", file=sys.stderr)
+    elif "--json" in argv:
+        print(json.dumps({"findings": [{"name": error.name or "gothreads", "state": "bad", "words": str(error)}], "ok": False}, indent=2))
+    else:
+        print(f"bad   {error.name or 'gothreads'}  {error}")
+    return 1
