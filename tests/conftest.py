@@ -1,4 +1,9 @@
-"""What tests share: real modules, built by the real toolchain once and kept in gothreads' cache."""
+"""What tests share: real modules, built by the real toolchain once and kept in gothreads' cache.
+
+The tests test the gothreads that is installed: a wheel in site-packages, as users have it, or an editable install. The
+sources in this checkout have no compiled extension, and must not shadow it. So the checkout comes last on sys.path, here
+(--import-mode=append in pyproject.toml) and in the processes that tests start (`pytest_configure`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import functools
 import gc
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -15,9 +21,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import psutil
 import pytest
@@ -32,6 +40,7 @@ from tests.faults import Fault, Measured, markdown
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ROOT = Path(__file__).parent.parent
 MODULES = Path(__file__).parent / "modules"
 NATIVE = Path(__file__).parent / "modules_native"
 _WASI_THREADS = ("cc", "-target", "wasm32-freestanding", "-mcpu=generic+atomics+bulk_memory", "-O2", "-nostdlib", "-Wl,--no-entry", "-Wl,--import-memory",
@@ -54,6 +63,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     measured: list[Measured] = []
     config.stash[_MEASURED] = measured
+    tested, expected = Path(gothreads.__file__).parent, installed()
+    if expected is None:
+        raise pytest.UsageError("gothreads is not installed: pip install '.[test]'")
+    if not tested.samefile(expected):
+        raise pytest.UsageError(f"this would test {tested}, but {expected} is installed. Run `pytest`: `python -m pytest` "
+                                "and PYTHONPATH put this folder before what is installed")
+    # Python does not put the folder that a process runs in first; the checkout (tests, stress) follows what is installed.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(expected.parent), str(ROOT))))
+
+
+def installed() -> Path | None:
+    """Where the installed package is: in site-packages, or, when the install is editable, in its checkout."""
+    for distribution in distributions(name="gothreads"):
+        if distribution.read_text("RECORD") is None:  # gothreads.egg-info, which a build leaves in the checkout
+            continue
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            return Path(url2pathname(urlsplit(origin["url"]).path)) / "gothreads"
+        return Path(str(distribution.locate_file("gothreads")))
+    return None
 
 
 def pytest_collection_finish() -> None:
@@ -81,7 +111,7 @@ def built(name: str, model: str = "threaded", **options: object) -> Path:
     """A module of tests/modules (or of examples), built."""
     folder = MODULES / name
     if not folder.exists():
-        folder = Path(__file__).parent.parent / "examples" / name
+        folder = ROOT / "examples" / name
     return build(Request(str(folder), model=model, **options)).path  # type: ignore[arg-type]
 
 

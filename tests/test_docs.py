@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -47,8 +46,7 @@ def test_the_conversation_of_the_readme_runs_as_it_says(tmp_path: Path) -> None:
     (go,), (python,) = (re.findall(rf"```{language}\n(.*?)```", section.split("\n## ")[0], re.DOTALL) for language in ("go", "python"))
     (tmp_path / "shop.go").write_text(go)
     (tmp_path / "run.py").write_text(python)
-    with subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert [process.stdout.readline() for _ in range(2)] == ["nuts: 4.00 <nil>\n", "anvils: 6.00 <nil>\n"]

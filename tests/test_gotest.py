@@ -80,7 +80,7 @@ func TestFails(t *testing.T) {
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "gothreads", "test", *arguments], cwd=folder, capture_output=True, text=True, timeout=110,
-                          env=os.environ | {"GOMAXPROCS": "2", "GIVEN": "on", "PYTHONPATH": str(Path(gothreads.__file__).parent.parent)} | environment)
+                          env=os.environ | {"GOMAXPROCS": "2", "GIVEN": "on"} | environment)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_go_exec_alone_runs_stock_go(sums: Path) -> None:
     go_exec = f"{sys.executable} -m gothreads go-exec"
     environment = os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "GIVEN": "on"}
     done = subprocess.run([find_go().go, "test", "-exec", go_exec, "-run", "Files", "-v", "."], cwd=sums, capture_output=True, text=True, timeout=110,
-                          env=environment | {"PYTHONPATH": str(Path(gothreads.__file__).parent.parent)})
+                          env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "--- PASS: TestFiles" in done.stdout
 

@@ -177,8 +177,7 @@ def test_json_has_the_verdicts_and_nothing_else_is_said(tmp_path: Path) -> None:
 def test_ctrl_c_ends_it_promptly_with_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gothreads.cli import run; run()",
                "stress", "blocked", "--seconds", "100", "--seed", "4"]
-    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
             while not (line := process.stderr.readline()).startswith("gothreads: blocked: time "):
