@@ -29,7 +29,7 @@ from gothreads.errors import (
     shown,
 )
 from gothreads.exports import Export, Exports, Function
-from gothreads.host import ffi, interrupt, signals, stack
+from gothreads.host import ffi, interrupt, stack
 from gothreads.host.functions import HostImports
 from gothreads.host.queues import FRAME, Queue, framed
 from gothreads.host.streams import Streams
@@ -455,7 +455,6 @@ class App(Travels, Life):
         """Run a call; turn its trap into the app's end, and every end into its first cause."""
         if self._state is not State.RUNNING:
             self._wait_until_running()
-        signals.check()
         if not interrupt.on_main_thread():
             return self._inside(call)
         with interrupt.Postponed(self._interrupted):

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from faulthandler import is_enabled
 from threading import get_ident
 from time import monotonic
 from typing import Any
 
 from gothreads.callback_m import CallbackMCache
 from gothreads.exports import FLOAT32_MAX, RANGES, Export, Function
-from gothreads.host import ffi, interrupt, signals
+from gothreads.host import ffi, interrupt
 from gothreads.host.fast import compiled
 from gothreads.host.stack import CALLER_MARGIN, few_frames, inside
 
@@ -60,8 +59,6 @@ class _Quick(Function):
         for value, (kind, least, most) in zip(args, self._simply, strict=True):
             if type(value) is not kind or not least <= value <= most:
                 return super().__call__(*args)
-        if is_enabled() is not signals.seen:
-            return super().__call__(*args)
         now = monotonic()
         if now - mine.get("looked", 0.0) >= _LOOK_SECONDS:
             if not few_frames():

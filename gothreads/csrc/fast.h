@@ -73,12 +73,10 @@ extern PyObject *getframe;      /* sys._getframe */
 extern PyObject *trapped_type;  /* ffi.Trapped */
 extern PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 extern PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
-extern PyObject *is_enabled;    /* faulthandler.is_enabled */
 extern unsigned long main_thread;
 extern int interrupted;             /* interrupt: Ctrl-C came while the main thread was in a call */
 extern unsigned long long serial;   /* how many calls of C's the main thread has begun */
 extern double next_look;            /* interrupt: when the main thread's next call is to look after the signal handlers */
-extern int faulthandler_seen;       /* signals: whether faulthandler was on when it was looked at last */
 
 /* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
 extern THREAD_LOCAL Py_ssize_t depth;
@@ -192,6 +190,7 @@ int add_callers(PyObject *module);
 int add_calls(PyObject *module);
 int add_host(PyObject *module);
 int add_clock(PyObject *module);
+int add_signals(PyObject *module);
 PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, const char *name);
 /* What is left of an object, whose fields have been let go of: the end of every tp_dealloc. */
 void free_object(PyObject *self);

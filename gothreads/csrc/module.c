@@ -24,7 +24,8 @@ PyMODINIT_FUNC PyInit__fast(void)
 {
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL
-        && (add_state(module) || add_function(module) || add_callers(module) || add_calls(module) || add_host(module) || add_clock(module)))
+        && (add_state(module) || add_function(module) || add_callers(module) || add_calls(module) || add_host(module) || add_clock(module)
+            || add_signals(module)))
         Py_CLEAR(module);
     return module;
 }

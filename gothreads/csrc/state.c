@@ -13,12 +13,10 @@ PyObject *getframe;      /* sys._getframe */
 PyObject *trapped_type;  /* ffi.Trapped */
 PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
-PyObject *is_enabled;    /* faulthandler.is_enabled */
 unsigned long main_thread;
 int interrupted;             /* interrupt: Ctrl-C came while the main thread was in a call */
 unsigned long long serial;   /* how many calls of C's the main thread has begun */
 double next_look;            /* interrupt: when the main thread's next call is to look after the signal handlers */
-int faulthandler_seen = 1;   /* signals: whether faulthandler was on when it was looked at last */
 
 /* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
 THREAD_LOCAL Py_ssize_t depth;
@@ -91,21 +89,14 @@ static PyObject *set_next_look(PyObject *self, PyObject *value)
     Py_RETURN_NONE;
 }
 
-static PyObject *set_faulthandler_seen(PyObject *self, PyObject *value)
-{
-    (void)self;
-    faulthandler_seen = value == Py_True;
-    Py_RETURN_NONE;
-}
-
-/* bind(addresses, trapped_type, describe, main_calls, main_thread, is_enabled, getframe) */
+/* bind(addresses, trapped_type, describe, main_calls, main_thread, getframe) */
 static PyObject *bind(PyObject *self, PyObject *args)
 {
     unsigned long long call, define_function, new_trap, data_size;
-    PyObject *trapped_type_, *describe_, *main_calls_, *is_enabled_, *getframe_;
+    PyObject *trapped_type_, *describe_, *main_calls_, *getframe_;
     (void)self;
-    if (!PyArg_ParseTuple(args, "(KKKK)OOO!kOO:bind", &call, &define_function, &new_trap, &data_size, &trapped_type_, &describe_, &PyList_Type, &main_calls_,
-                          &main_thread, &is_enabled_, &getframe_))
+    if (!PyArg_ParseTuple(args, "(KKKK)OOO!kO:bind", &call, &define_function, &new_trap, &data_size, &trapped_type_, &describe_, &PyList_Type, &main_calls_,
+                          &main_thread, &getframe_))
         return NULL;
     func_call_unchecked = (void *(*)(void *, const void *, Value *, size_t, void **))(uintptr_t)call;
     linker_define_func_unchecked = (void *(*)(void *, const char *, size_t, const char *, size_t, const void *,
@@ -115,13 +106,11 @@ static PyObject *bind(PyObject *self, PyObject *args)
     Py_INCREF(trapped_type_);
     Py_INCREF(describe_);
     Py_INCREF(main_calls_);
-    Py_INCREF(is_enabled_);
     Py_INCREF(getframe_);
     getframe = getframe_;
     trapped_type = trapped_type_;
     describe = describe_; /* called once */
     main_calls = main_calls_;
-    is_enabled = is_enabled_;
     Py_RETURN_NONE;
 }
 
@@ -135,7 +124,6 @@ static PyMethodDef functions[] = {
     {"set_interrupted", set_interrupted, METH_O, "Ctrl-C came while the main thread was in a call, or has been told."},
     {"get_interrupted", get_interrupted, METH_NOARGS, NULL},
     {"set_next_look", set_next_look, METH_O, "When the main thread is to look after the signal handlers, in seconds of the monotonic clock."},
-    {"set_faulthandler_seen", set_faulthandler_seen, METH_O, "Whether faulthandler is on, as it was looked at last."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -60,9 +60,8 @@ def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
     # Only the C API can set it, and it may not be smaller than the other.
     _ffi.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
     config.max_wasm_stack = stack
-    engine = wasmtime.Engine(config)
-    signals.note()
-    return engine
+    with signals.kept():
+        return wasmtime.Engine(config)
 
 
 def new_store(engine: wasmtime.Engine, memory: int = _EXCEPTIONS) -> wasmtime.Store:

@@ -10,7 +10,6 @@ Thread rules: a `Function` belongs to a store, and a store to one thread at a ti
 from __future__ import annotations
 
 import ctypes
-import faulthandler
 import re
 import struct
 import sys
@@ -261,4 +260,4 @@ def _describe(error: int | None, trap: int | None) -> Trap:
 if compiled is not None:
     compiled.bind(tuple(address(getattr(_dll, name)) for name in (
         "wasmtime_func_call_unchecked", "wasmtime_linker_define_func_unchecked", "wasmtime_trap_new", "wasmtime_sharedmemory_data_size")),
-        Trapped, trapped, interrupt.calls, interrupt.MAIN or 0, faulthandler.is_enabled, sys._getframe)
+        Trapped, trapped, interrupt.calls, interrupt.MAIN or 0, sys._getframe)

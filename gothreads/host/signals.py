@@ -1,67 +1,98 @@
-"""Keeps wasmtime's signal handlers in place.
+"""Keeps the signals that WebAssembly's traps need.
 
-wasmtime turns SIGILL, SIGSEGV, SIGFPE and SIGBUS of compiled code into traps, with handlers that it installs once, with
-the process's first engine. `faulthandler.enable()` called later replaces them, and the next trap kills Python. (Called
-earlier, wasmtime's come first and pass on what is not theirs.) So the handlers are noted after the first engine, and put
-back when faulthandler has been turned on since: crashes outside of WebAssembly then go where they went before wasmtime.
+wasmtime turns SIGILL, SIGSEGV and SIGFPE of compiled code into traps, with handlers that it installs once, with the process's first engine; what is
+not its own they pass on to the handlers that they have replaced. `signal.signal` and `faulthandler` would replace wasmtime's, and the next trap, in
+any thread, would kill the process. So the interpreter's own changes of these signals are noted instead of made, and a fault outside of WebAssembly is
+handled as the program wishes (csrc/signals.c, which has the whole story).
+
+Where there is no C extension, or the interpreter's calls cannot be redirected, wasmtime's handlers are put back at once after each function of
+Python's that replaces them. A trap at that very moment is still lost, and a fault outside of WebAssembly goes where it went before the first engine.
+
+Not covered: a native library that replaces the handlers itself and does not pass on what is not its own. (Most do: Go, the JVM, .NET.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
+import functools
+import importlib
 import logging
 import signal
-import sys
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from gothreads.host.fast import compiled
+from wasmtime import _ffi
+
+from gothreads.host import fast
 
 log = logging.getLogger("gothreads")
 
 _SIGNALS = (signal.SIGILL, signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS)
 _ROOM = 256  # struct sigaction: 152 bytes with glibc on x86-64 and ARM64
+_NOT_DONE = ("gothreads keeps the signals that WebAssembly's traps need, and without its C extension cannot do what %s asks: "
+             "a crash outside of WebAssembly goes where it went before the first app was opened. Call it before")
 _lock = threading.Lock()
-_noted: dict[int, bytes] = {}
-#: Whether faulthandler was on when it was last looked at; on: nothing to do.
-seen = True
+_first = True
 
 
-def note() -> None:
-    """Remember wasmtime's handlers. Called after an engine was made."""
-    if not sys.platform.startswith("linux"):
-        return
-    with _lock:
-        if not _noted:
-            _noted.update((number, _get(number)) for number in _SIGNALS)
-            _see(faulthandler.is_enabled())
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Around the making of an engine: from the first one on the signals are kept."""
+    global _first
+    with _lock if _first else contextlib.nullcontext():
+        if not _first:
+            yield
             return
-    _put_back()
+        taken = fast.native is not None and fast.native.take_signals(ctypes.cast(_ffi.dll.wasmtime_func_call_unchecked, ctypes.c_void_p).value)
+        before = {number: _get(number) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            if taken:
+                fast.native.keep_signals()
+        if not taken:
+            after = {number: _get(number) for number in _SIGNALS}
+            _guard({number: action for number, action in after.items() if action[:8] != before[number][:8]})
+        _first = False
 
 
-def check() -> None:
-    """Before a call: nearly free unless faulthandler has just been turned on."""
-    if faulthandler.is_enabled() is not seen:
-        now = faulthandler.is_enabled()
-        _put_back()
-        _see(now)  # last: whoever sees it may rely on the handlers
+def unblock() -> None:
+    """Let the calling thread, and those that it starts, get these signals. (Where a fault's signal is blocked, the system kills the process.)"""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
-def _see(on: bool) -> None:
-    global seen
-    seen = on
-    if compiled is not None:
-        compiled.set_faulthandler_seen(on)
+def _guard(wasmtimes: dict[signal.Signals, bytes]) -> None:
+    """Without C: have wasmtime's handlers put back after whatever replaces them."""
+    module = importlib.import_module("_signal")  # what `signal` calls
+    was_enabled = faulthandler.is_enabled()
 
+    def guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **named: Any) -> Any:
+            if name == "faulthandler.disable" and was_enabled:  # wasmtime passes faults on to its handler, which must go on handling them
+                log.warning(_NOT_DONE, name)
+                return True
+            try:
+                return function(*args, **named)
+            finally:
+                replaced = [number for number, action in wasmtimes.items() if _get(number)[:8] != action[:8]]
+                for number in replaced:
+                    _library().sigaction(number, ctypes.create_string_buffer(wasmtimes[number], _ROOM), None)
+                if replaced:
+                    log.warning(_NOT_DONE, name)
+        return call
 
-def _put_back() -> None:
-    with _lock:
-        replaced = [number for number, action in _noted.items() if _get(number)[:8] != action[:8]]
-        for number in replaced:
-            _library().sigaction(number, ctypes.create_string_buffer(_noted[number], _ROOM), None)
-    if replaced and faulthandler.is_enabled():
-        log.warning("faulthandler was enabled after gothreads and took over the signals that WebAssembly traps need; they were taken back, so a crash "
-                    "outside of WebAssembly prints no traceback. Enable it before (python -X faulthandler)")
+    def masked(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(how: int, mask: Any) -> Any:
+            return function(how, mask if how == signal.SIG_UNBLOCK else set(mask) - set(wasmtimes))
+        return call
+    for owner, name in ((module, "signal"), (faulthandler, "enable"), (faulthandler, "disable")):
+        setattr(owner, name, guarded(f"{owner.__name__.lstrip('_')}.{name}", getattr(owner, name)))
+    module.pthread_sigmask = masked(module.pthread_sigmask)  # type: ignore[attr-defined]
 
 
 def _get(number: int) -> bytes:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
+from gothreads.host import signals
 from gothreads.host.engine import STACK_MARGIN
 from gothreads.host.fast import compiled
 
@@ -49,8 +50,9 @@ def big_stack(wasm: int) -> Iterator[None]:
     """Threads started inside have room for WebAssembly that uses `wasm` bytes of stack.
 
     Python's setting is the process's: a thread that somebody else starts at this moment gets the large stack too, which
-    costs address space only. What somebody else sets meanwhile stays.
+    costs address space only. What somebody else sets meanwhile stays. They inherit this thread's signal mask, which lets traps through.
     """
+    signals.unblock()
     with _size_lock:
         size = wasm + 2 * STACK_MARGIN
         before = threading.stack_size(size)
@@ -73,6 +75,7 @@ def fits(wasm: int) -> bool:
         size: int = _local.size
     except AttributeError:
         size = _local.size = _stack_size()
+        signals.unblock()
         if inside.lend is None:  # else its calls do not go the short way: see App
             inside.room = size
     return size >= wasm + CALLER_MARGIN

@@ -1,0 +1,238 @@
+/* Signals that WebAssembly's traps need stay wasmtime's, whatever the program does with them.
+
+   wasmtime installs its handlers with the process's first engine. A handler turns a fault of compiled code into a trap, and passes any other fault on
+   to the handler that it has replaced. But signal.signal and faulthandler call sigaction, which would replace wasmtime's handler: the next trap, in
+   any thread, would then kill the process. Putting the handler back afterwards leaves a window. So the interpreter's own calls of sigaction are
+   redirected (in its global offset table) to `wish`, which only notes the new action; and before the first engine is made, `pass_on` is
+   installed, for wasmtime to replace, and to pass other faults to:
+
+       kernel -> wasmtime's handler -> (not a trap) pass_on -> what the program wishes: faulthandler, Python's handler, or the system's default
+
+   Invariant: from take_signals on, the kernel's action of each signal in `kept` is pass_on, and then wasmtime's for good. Only pass_on itself changes it,
+   to the default, when the process is about to die.
+
+   pass_on reads a wish in a signal handler, and faulthandler writes one in a signal handler; so there are no locks. `wishes[n].handler` is one
+   word, read once, and it is all that pass_on acts on; the rest of a wish is only reported back to the interpreter, under Python's lock, or by a
+   thread that is dying.
+
+   A synchronous fault whose signal is blocked kills the process, too; so pthread_sigmask is redirected likewise, and leaves these signals out. */
+
+#define _GNU_SOURCE
+#include "fast.h"
+
+#include <signal.h>
+
+#if defined(__linux__)
+
+#include <dlfcn.h>
+#include <link.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const int numbers[] = {SIGILL, SIGSEGV, SIGFPE, SIGBUS};
+#define COUNT (sizeof numbers / sizeof *numbers)
+
+typedef void (*Handler)(int, siginfo_t *, void *);
+
+static struct sigaction wishes[COUNT];
+static volatile sig_atomic_t kept[COUNT]; /* whether the program's wishes are noted in place of being done */
+
+static size_t place_of(int number)
+{
+    size_t place = 0;
+    while (place < COUNT && numbers[place] != number)
+        place++;
+    return place;
+}
+
+static Handler handler_of(const struct sigaction *action)
+{
+    /* sa_handler and sa_sigaction are one field. */
+    return __atomic_load_n(&action->sa_sigaction, __ATOMIC_ACQUIRE);
+}
+
+/* Handles a fault that is not WebAssembly's as the program wishes. */
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+    Handler handler = handler_of(&wishes[place_of(number)]);
+    int sent = info->si_code <= 0; /* by kill: it does not happen again by itself */
+    struct sigaction action;
+    if (handler != (Handler)SIG_DFL && handler != (Handler)SIG_IGN) {
+        handler(number, info, context); /* one that takes only the number does not see the others */
+        return;
+    }
+    if (handler == (Handler)SIG_IGN && sent)
+        return;
+    /* The process ends here: the system does not ignore faults either. */
+    memset(&action, 0, sizeof action);
+    action.sa_handler = SIG_DFL;
+    sigaction(number, &action, NULL);
+    if (sent)
+        raise(number);
+}
+
+/* Stands for sigaction in the interpreter. */
+static int wish(int number, const struct sigaction *action, struct sigaction *old)
+{
+    size_t place = place_of(number);
+    struct sigaction before;
+    if (place == COUNT || !kept[place])
+        return sigaction(number, action, old);
+    before = wishes[place];
+    if (action != NULL) {
+        wishes[place].sa_flags = action->sa_flags;
+        wishes[place].sa_mask = action->sa_mask;
+        __atomic_store_n(&wishes[place].sa_sigaction, action->sa_sigaction, __ATOMIC_RELEASE);
+    }
+    if (old != NULL)
+        *old = before;
+    return 0;
+}
+
+/* Stands for pthread_sigmask in the interpreter. */
+static int mask(int how, const sigset_t *set, sigset_t *old)
+{
+    sigset_t fewer;
+    size_t place;
+    if (set != NULL && how != SIG_UNBLOCK) {
+        fewer = *set;
+        for (place = 0; place < COUNT; place++)
+            if (kept[place])
+                sigdelset(&fewer, numbers[place]);
+        set = &fewer;
+    }
+    return pthread_sigmask(how, set, old);
+}
+
+static const struct {
+    const char *name;
+    uintptr_t instead;
+} redirected[] = {{"sigaction", (uintptr_t)wish}, {"pthread_sigmask", (uintptr_t)mask}};
+
+/* Overwrites a slot that the dynamic linker has filled in, which may have been made read-only since. */
+static int redirect(uintptr_t *slot, uintptr_t instead, int read_only)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    void *start = (void *)((uintptr_t)slot & ~(page - 1));
+    if (read_only && mprotect(start, page, PROT_READ | PROT_WRITE))
+        return 0;
+    __atomic_store_n(slot, instead, __ATOMIC_RELEASE);
+    if (read_only)
+        mprotect(start, page, PROT_READ);
+    return 1;
+}
+
+/* For dl_iterate_phdr: redirects the calls of the object that the interpreter is in, and stops there with a bit for each name. */
+static int redirect_object(struct dl_phdr_info *object, size_t size, void *interpreter)
+{
+    const ElfW(Dyn) *dynamic = NULL;
+    uintptr_t base = object->dlpi_addr, entries[2] = {0, 0}, sizes[2] = {0, 0}, names = 0, symbols = 0, relro = 0, relro_end = 0;
+    int here = 0, done = 0, table;
+    size_t place, which;
+    (void)size;
+    for (place = 0; place < object->dlpi_phnum; place++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[place];
+        uintptr_t start = base + part->p_vaddr;
+        if (part->p_type == PT_LOAD && (uintptr_t)interpreter - start < part->p_memsz)
+            here = 1;
+        else if (part->p_type == PT_DYNAMIC)
+            dynamic = (const ElfW(Dyn) *)start;
+        else if (part->p_type == PT_GNU_RELRO)
+            relro = start, relro_end = start + part->p_memsz;
+    }
+    if (!here || dynamic == NULL)
+        return 0;
+    for (; dynamic->d_tag != DT_NULL; dynamic++) {
+        uintptr_t value = dynamic->d_un.d_val, address = value < base ? base + value : value; /* musl does not relocate them */
+        switch (dynamic->d_tag) {
+        case DT_JMPREL: entries[0] = address; break;
+        case DT_PLTRELSZ: sizes[0] = value; break;
+        case DT_RELA: entries[1] = address; break;
+        case DT_RELASZ: sizes[1] = value; break;
+        case DT_STRTAB: names = address; break;
+        case DT_SYMTAB: symbols = address; break;
+        }
+    }
+    for (table = 0; table < 2; table++)
+        for (place = 0; place < sizes[table] / sizeof(ElfW(Rela)); place++) {
+            const ElfW(Rela) *entry = (const ElfW(Rela) *)entries[table] + place;
+            const ElfW(Sym) *symbol = (const ElfW(Sym) *)symbols + (entry->r_info >> 32);
+            uintptr_t slot = base + entry->r_offset;
+            if (symbol != (const ElfW(Sym) *)symbols)
+                for (which = 0; which < sizeof redirected / sizeof *redirected; which++)
+                    if (strcmp((const char *)names + symbol->st_name, redirected[which].name) == 0)
+                        done |= redirect((uintptr_t *)slot, redirected[which].instead, slot >= relro && slot < relro_end) << which;
+        }
+    return done;
+}
+
+/* take_signals(address of a function of wasmtime's) -> whether the interpreter's calls could be redirected; before the first engine. */
+static PyObject *take_signals(PyObject *self, PyObject *function)
+{
+    struct sigaction action;
+    Dl_info its, wasmtime;
+    size_t place;
+    void *address = PyLong_AsVoidPtr(function);
+    (void)self;
+    if (address == NULL && PyErr_Occurred())
+        return NULL;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = pass_on;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK; /* as wasmtime's */
+    if (dl_iterate_phdr(redirect_object, (void *)(uintptr_t)PyErr_CheckSignals) != 3)
+        Py_RETURN_FALSE;
+    for (place = 0; place < COUNT; place++) {
+        sigaction(numbers[place], NULL, &wishes[place]);
+        /* Where another user of wasmtime has made an engine before, wasmtime's handler is there already, and stays. */
+        if (!dladdr(address, &wasmtime) || !dladdr((void *)(uintptr_t)wishes[place].sa_sigaction, &its) || its.dli_fbase != wasmtime.dli_fbase)
+            sigaction(numbers[place], &action, NULL);
+        kept[place] = 1;
+    }
+    Py_RETURN_TRUE;
+}
+
+/* keep_signals(): after the first engine. Signals that wasmtime does not use become the program's again. */
+static PyObject *keep_signals(PyObject *self, PyObject *unused)
+{
+    struct sigaction action;
+    size_t place;
+    (void)self;
+    (void)unused;
+    for (place = 0; place < COUNT; place++) {
+        sigaction(numbers[place], NULL, &action);
+        if (action.sa_sigaction == pass_on) {
+            kept[place] = 0;
+            sigaction(numbers[place], &wishes[place], NULL);
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+#else
+
+static PyObject *take_signals(PyObject *self, PyObject *function)
+{
+    (void)self;
+    (void)function;
+    Py_RETURN_FALSE;
+}
+
+static PyObject *keep_signals(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    Py_RETURN_NONE;
+}
+
+#endif
+
+static PyMethodDef functions[] = {
+    {"take_signals", take_signals, METH_O, "Before the first engine: take the signals of traps over. False when that is not possible here."},
+    {"keep_signals", keep_signals, METH_NOARGS, "After the first engine: give back those that it does not use."},
+    {NULL, NULL, 0, NULL},
+};
+
+int add_signals(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
+}
