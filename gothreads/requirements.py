@@ -64,6 +64,9 @@ EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"), "compare": ("rich"
 
 def _check() -> None:
     """ImportError where gothreads cannot run."""
+    if not _in_main_interpreter():
+        raise ImportError("gothreads works in the main interpreter only, and this is a subinterpreter. With mod_wsgi: "
+                          "WSGIApplicationGroup %{GLOBAL}. Elsewhere, use threads, or processes", name="interpreter")
     if sys.platform != "linux":
         raise ImportError(f"gothreads runs on Linux, and this is {sys.platform}. Use a container, a virtual machine, or on Windows WSL", name="platform")
     if WASMTIME.problem is not None:
@@ -72,6 +75,19 @@ def _check() -> None:
         importlib.import_module("wasmtime")
     except (ImportError, OSError, RuntimeError) as error:  # it has no library for this machine
         raise ImportError(f"wasmtime cannot be loaded: {error}", name="wasmtime") from error
+
+
+def _in_main_interpreter() -> bool:
+    """What gothreads, ctypes and wasmtime know of calls, threads and signal handlers is the process's: a second copy, in a
+    subinterpreter, would overwrite it. (csrc/module.c looks, too.)
+    """
+    for name in ("_interpreters", "_xxsubinterpreters"):  # from Python 3.13 on; before
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        return bool(module.get_current() == module.get_main())
+    return True  # this Python has none, or C tells
 
 
 def lacking(extra: str) -> str | None:

@@ -17,15 +17,33 @@ void free_object(PyObject *self)
     Py_DECREF(type);
 }
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "gothreads._fast", "Calls between Python and a module's instances, in C.", -1, NULL,
-                                        NULL, NULL, NULL, NULL};
+/* What the module knows is the process's: there is one, for the main interpreter. Another interpreter would overwrite it. (Multi-phase, since a module
+   of one phase is copied into other interpreters without asking it. Interpreters with a lock of their own are refused by Python itself.) */
+static PyObject *create(PyObject *spec, PyModuleDef *definition)
+{
+    static PyObject *module;
+    (void)spec;
+    (void)definition;
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+        PyErr_SetString(PyExc_ImportError, "gothreads works in the main interpreter only, and this is a subinterpreter");
+        return NULL;
+    }
+    if (module == NULL) {
+        module = PyModule_New("gothreads._fast");
+        if (module != NULL
+            && (add_state(module) || add_function(module) || add_callers(module) || add_calls(module) || add_host(module) || add_clock(module)
+                || add_signals(module)))
+            Py_CLEAR(module);
+    }
+    Py_XINCREF(module);
+    return module;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_create, create}, {0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "gothreads._fast", "Calls between Python and a module's instances, in C.", 0, NULL,
+                                        slots, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__fast(void)
 {
-    PyObject *module = PyModule_Create(&definition);
-    if (module != NULL
-        && (add_state(module) || add_function(module) || add_callers(module) || add_calls(module) || add_host(module) || add_clock(module)
-            || add_signals(module)))
-        Py_CLEAR(module);
-    return module;
+    return PyModuleDef_Init(&definition);
 }
