@@ -225,6 +225,27 @@ def one_in_one_waiting(app: gothreads.App, inside: Callable[[], Future[Any]], wa
     return futures
 
 
+def assert_linear(make: Callable[[int], Any], run: Callable[[Any], object], begin: int = 1000, most: int = 16_000) -> None:
+    """Fail unless `run(make(n))` takes CPU time in proportion to n: four times n may take eight times as long; a quadratic algorithm takes sixteen.
+
+    n grows from `begin` until a run takes 5 ms, so that what is done once does not count, but not beyond `most`, where what a quadratic
+    algorithm takes is much longer than that. The least of a few runs is what it takes: other threads and processes only add to it.
+    """
+    def least(size: int, runs: int) -> float:
+        times = []
+        for _ in range(runs):
+            given = make(size)
+            started = time.thread_time()
+            run(given)
+            times.append(time.thread_time() - started)
+        return min(times)
+    size = begin
+    while (once := least(size, 2)) < 0.005 and size < most:
+        size *= 2
+    once, four = max(once, 0.001), least(4 * size, 3)
+    assert four < 8 * once, f"{size:,} take {once:.4f} s, four times as many {four / once:.1f} times that"
+
+
 @contextlib.contextmanager
 def raises_within(kind: type[BaseException], seconds: float) -> Iterator[None]:
     begin = time.monotonic()

@@ -19,7 +19,7 @@ from gothreads.files import write_atomically
 
 #: A folder whose name begins with a dot is not part of ./... .
 COPY = Path(".gothreads") / "guest"
-_REPLACED = re.compile(rf"(?m)^\s*(?:replace\s+)?{GUEST}(?:\s+v\S+)?\s*=>\s*(\S+)\s*$")
+_REPLACED = re.compile(rf"(?m)^[ \t]*(?:replace[ \t]+)?{GUEST}(?:[ \t]+v\S+)?[ \t]*=>[ \t]*(\S+)[ \t\r]*$")
 _EXAMPLE = '''package main
 
 import (

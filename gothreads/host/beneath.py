@@ -14,6 +14,7 @@ import ctypes
 import errno
 import os
 import struct
+from collections import deque
 from collections.abc import Iterator
 
 _OPENAT2 = 437  # the same number on all of Linux's architectures
@@ -109,12 +110,12 @@ def _open_in_steps(folder: int, path: bytes, flags: int, mode: int) -> int:
         if flags & os.O_CREAT:
             raise OSError(errno.EISDIR, "a name that ends with a slash")
         flags, follow_last = flags | os.O_DIRECTORY, True
-    left = _parts(path)
+    left = deque(_parts(path))
     open_folders = [os.dup(folder)]
     links = 0
     try:
         while left:
-            part = left.pop(0)
+            part = left.popleft()
             if part == b"..":
                 if len(open_folders) == 1:
                     raise OSError(errno.EPERM, "outside of the folder")
@@ -129,7 +130,7 @@ def _open_in_steps(folder: int, path: bytes, flags: int, mode: int) -> int:
                         raise OSError(errno.ELOOP, "too many links")
                     if target.startswith(b"/"):
                         raise OSError(errno.EPERM, "outside of the folder")
-                    left = _parts(target) + left
+                    left.extendleft(reversed(_parts(target)))
                     continue
             if last:
                 return os.open(part, flags | os.O_NOFOLLOW, mode, dir_fd=here)

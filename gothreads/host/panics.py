@@ -30,8 +30,9 @@ _SAID = rb"^(?:panic: |fatal error: ).*"
 _STACK = rb"(?:\n\t.*|\n\[.*)*\n\n(?:goroutine \d+ .*\n(?!runtime/debug\.)|runtime stack:)"
 _WITH_STACK = re.compile(_SAID + _STACK, re.MULTILINE)
 _MIXED = re.compile(rb"^fatal error: .*(?:\n.*){0,20}?\n(?:goroutine \d+ gp=.*\n|runtime stack:)", re.MULTILINE)
-#: With GOTRACEBACK=none no stack follows, and nothing else.
-_AT_THE_END = re.compile(_SAID + rb"(?:\n\t.*|\n\[.*)*\s*\Z", re.MULTILINE)
+#: With GOTRACEBACK=none no stack follows, and nothing else. Blank lines at the end are left out before: a pattern that takes them as what they
+#: may be, lines of the panic or space behind it, tries all the ways to divide them.
+_AT_THE_END = re.compile(_SAID + rb"(?:\n\t.*|\n\[.*)*\Z", re.MULTILINE)
 
 
 def begins(text: bytes | bytearray) -> int | None:
@@ -43,7 +44,8 @@ def begins(text: bytes | bytearray) -> int | None:
 def reason(text: str) -> str | None:
     """The line that says what a panic was; None when there was none."""
     encoded = text.encode(errors="replace")
-    found = _WITH_STACK.search(encoded) or _AT_THE_END.search(encoded)
+    end = encoded.find(b"\n", len(encoded.rstrip()))
+    found = _WITH_STACK.search(encoded) or _AT_THE_END.search(encoded, 0, len(encoded) if end < 0 else end)
     said = b"" if found is None else found[0].split(b"\n")[0]
     if not said.replace(_THROWN, b"") and (mixed := _MIXED.search(encoded)) is not None:
         said = _thrown(mixed[0].split(b"\n"))
