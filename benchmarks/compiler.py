@@ -37,13 +37,13 @@ def measure(rounds: int) -> dict[str, Any]:
         arguments = ["-o", str(compiled), "-p", PACKAGE, "-std", "-complete", "-importcfg", str(imports), f"-c={CONCURRENCY}", *files]
         module = build(Request("cmd/compile")).path
         mounts = {scratch: "", str(source): ":ro", go("env", "GOCACHE").strip(): ":ro"}
-        prefix = [sys.executable, "-m", "gothreads", "run", str(module), "--no-mount-args", "--env", "GOOS=linux", "--env", "GOARCH=amd64",
+        prefix = [sys.executable, "-m", "gothreads", "run", "--no-mount-args", "--env", "GOOS=linux", "--env", "GOARCH=amd64",
                   *(part for folder, how in mounts.items() for part in ("--mount", f"{folder}:{folder}{how}"))]
         native = go("tool", "-n", "compile").strip()
-        version = [*prefix, "--", "-V"]
+        version = [*prefix, str(module), "-V"]
         subprocess.run(version, check=True, capture_output=True)  # machine code is made, and kept
         found = side_by_side({
-            "one proc": [*prefix, "--procs", "1", "--", *arguments], "two procs": [*prefix, "--procs", "2", "--", *arguments],
+            "one proc": [*prefix, "--procs", "1", str(module), *arguments], "two procs": [*prefix, "--procs", "2", str(module), *arguments],
             "native, one": ["env", "GOMAXPROCS=1", native, *arguments], "native, two": ["env", "GOMAXPROCS=2", native, *arguments],
         }, rounds, compiled)
         return {"compile": found, "version": side_by_side({"version": version}, rounds)}

@@ -22,11 +22,11 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
     toolchain = find_go()
     source = toolchain.goroot / "src"
     module = build(Request("cmd/gofmt")).path
-    prefix = [sys.executable, "-m", "gothreads", "run", str(module), "--mount", f"{source}:{source}:ro", "--no-mount-args"]
+    prefix = [sys.executable, "-m", "gothreads", "run", "--mount", f"{source}:{source}:ro", "--no-mount-args"]
     native = toolchain.goroot / "bin" / "gofmt"
-    subprocess.run([*prefix, "--", os.devnull], capture_output=True)  # machine code is made, and kept
+    subprocess.run([*prefix, str(module), os.devnull], capture_output=True)  # machine code is made, and kept
     return side_by_side({
-        "one proc": [*prefix, "--procs", "1", "--", str(source)], "two procs": [*prefix, "--procs", "2", "--", str(source)],
+        "one proc": [*prefix, "--procs", "1", str(module), str(source)], "two procs": [*prefix, "--procs", "2", str(module), str(source)],
         "native, one": ["env", "GOMAXPROCS=1", str(native), str(source)], "native, two": ["env", "GOMAXPROCS=2", str(native), str(source)],
     }, rounds)
 

@@ -38,11 +38,75 @@ EXIT_CODES = """exit codes:
   153      it wrote more than it may (--limit output=N)
   others   the module's own: os.Exit"""
 
+#: Commands that pass arguments on to the module: the number of positional arguments of their own, which come first.
+_OWN = {"run": 1, "serve": 1, "call": 2}
+
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
-def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
-    """The parser for the commands. What runs one is in `command` of what it parses, its own parser in `parser`."""
+def parse(functions: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line. SystemExit when it is wrong.
+
+    The command's function is in `command`, what it passes on in `args`: everything after the module (of `call`: after the
+    export), with the -- that may follow it left out; of `build`, everything after --. `note` is a remark for the user.
+    """
+    parser, commands = _build_parsers(functions)
+    name = argv[0] if argv else ""
+    own, passed = _split(commands[name], argv[1:], _OWN[name]) if name in _OWN else _split_at_dashes(argv[1:])
+    arguments, unknown = parser.parse_known_args([*argv[:1], *own])
+    if name not in (*_OWN, "build"):
+        unknown += passed
+    if unknown:
+        where = {"build": "go build goes after --", **dict.fromkeys(_OWN, "the module goes after it")}
+        arguments.parser.error(f"unrecognized argument: {unknown[0]}" + (f"; what is for {where[name]}" if name in where else ""))
+    arguments.note = _note(name, commands[name], own[-1], passed) if name in _OWN else None
+    arguments.args = passed[passed[:1] == ["--"]:]
+    return arguments
+
+
+def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> tuple[list[str], list[str]]:
+    """Split after so many positional arguments. argparse cannot: it looks for options among those that follow, too."""
+    options = parser._option_string_actions
+    own: list[str] = []
+    rest = list(argv)
+    while rest and count:
+        text = rest.pop(0)
+        if text == "--" and "--" in own:  # a second one, which argparse would take for an argument
+            continue
+        own.append(text)
+        name, equals, _ = text.partition("=")
+        if text == "--":
+            continue
+        if "--" in own or not text.startswith("-") or text == "-":
+            count -= 1
+        elif (option := options.get(name)) is None or equals or option.nargs == 0:
+            pass
+        elif option.nargs == "?":  # in `--restart app.wasm`, the module is not the option's value
+            value = rest.pop(0) if rest and rest[0] in (option.choices or ()) else option.const
+            own[-1] = f"{name}={value}"
+        elif rest:
+            own.append(rest.pop(0))
+    return own, rest
+
+
+def _split_at_dashes(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    where = argv.index("--") if "--" in argv else len(argv)
+    return list(argv[:where]), list(argv[where + 1:])
+
+
+def _note(command: str, parser: argparse.ArgumentParser, last: str, passed: Sequence[str]) -> str | None:
+    """What to say when options that look like gothreads' own go to the module. After -- they are meant to."""
+    names = (text.partition("=")[0] for text in _split_at_dashes(passed)[0])
+    ours = [name for name in dict.fromkeys(names) if name in parser._option_string_actions.keys() - {"-h", "--help"}]
+    if not ours:
+        return None
+    return (f"{', '.join(ours)} after {last} goes to the module. An option for gothreads comes before it: "
+            f"gothreads {command} {ours[0]} ... (write -- after {last} if the module is meant)")
+
+
+def _build_parsers(functions: Mapping[str, Command]
+                   ) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser of the command line, and of each command. What runs a command is in `command`, its parser in `parser`."""
     parser = argparse.ArgumentParser(prog="gothreads", allow_abbrev=False, description="Ordinary Go, compiled to WebAssembly, on many threads.",
                                      epilog=f"{EXIT_CODES}\n\ngothreads COMMAND --help has examples.",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,11 +142,10 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     sub = add("run", "run a module's main to its end; the exit code is the module's (a module that is there to be called: serve, call)",
               "  gothreads run app.wasm ARG…\n"
-              "  gothreads run ./app --procs 4 --mount ./data:/data:ro -- -v /data\n"
-              "  gothreads run ./app --listen 127.0.0.1:8080 --allow-net api.example.org:443\n"
-              "  gothreads run ./app --stall-timeout 10 --on-stall exit")
-    sub.add_argument("module", metavar="FILE|PACKAGE")
-    sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the module; after -- when they begin with a dash")
+              "  gothreads run --procs 4 --mount ./data:/data:ro ./app -v /data\n"
+              "  gothreads run --listen 127.0.0.1:8080 --allow-net api.example.org:443 ./app\n"
+              "  gothreads run --stall-timeout 10 --on-stall exit ./app")
+    _add_module(sub)
     _add_build_options(sub)
     _add_run_options(sub)
     _add_service_options(sub)
@@ -94,7 +157,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
               "  gothreads call --bytes strings.wasm upper hello   not Go's: a text is an address and a length, and so is what comes back")
     sub.add_argument("module", metavar="FILE|PACKAGE")
     sub.add_argument("export", metavar="EXPORT|HANDLER")
-    sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the export, or the handler's payload; after -- when one begins with a dash")
+    sub.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the export, or the handler's payload: everything after its name")
     sub.add_argument("--json", action="store_true", help="print the result as JSON")
     sub.add_argument("--timeout", type=_seconds, metavar="S", help="give up, and end the module, after so many seconds (default: never)")
     sub.add_argument("--bytes", action="store_true", help="print the bytes that the result, an i64, stands for: address << 32 | length (not of Go's modules)")
@@ -109,13 +172,13 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     sub = add("serve", "run a module and serve its exports over HTTP",
               "  gothreads serve app.wasm\n"
-              "  gothreads serve examples/searchd --port 8000 -- DIR\n"
-              "  gothreads serve ./app --model pool --instances 4\n"
-              "  gothreads serve ./app --python host.py         with the Python functions that it calls\n"
-              "  gothreads serve ./app --timeout 5 --limit memory=512M --limit files=100\n"
-              "  gothreads serve ./app --restart --save-every 10   a fresh instance when it has ended, with the state of 10 seconds ago at the most\n"
+              "  gothreads serve --port 8000 examples/searchd DIR\n"
+              "  gothreads serve --model pool --instances 4 ./app\n"
+              "  gothreads serve --python host.py ./app         with the Python functions that it calls\n"
+              "  gothreads serve --timeout 5 --limit memory=512M --limit files=100 ./app\n"
+              "  gothreads serve --restart --save-every 10 ./app   a fresh instance when it has ended, with the state of 10 seconds ago at the most\n"
               "  curl -d '{\"args\": [2, 3]}' localhost:8080/api/call/add")
-    sub.add_argument("module", metavar="FILE|PACKAGE")
+    _add_module(sub)
     sub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s; there is no authentication)")
     sub.add_argument("--port", type=_port, default=8080, help="port to listen on; 0: any (default: %(default)s)")
     sub.add_argument("--allow-host", action="append", default=[], metavar="NAME",
@@ -136,7 +199,12 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
                      help="with --restart: ask the module's handler `save` for its state so often; `load` of a fresh instance is given it")
     stress_options.add_options(add("stress", stress_options.HELP, stress_options.EXAMPLES), _seconds, _count)
     comparing.add_options(add("compare", comparing.HELP, comparing.EXAMPLES))
-    return parser
+    return parser, commands.choices
+
+
+def _add_module(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("module", metavar="FILE|PACKAGE")
+    parser.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the module: everything after it, options too")
 
 
 def _add_build_options(parser: argparse.ArgumentParser) -> None:

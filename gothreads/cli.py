@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import logging
 import os
-import re
 import resource
 import signal
 import sys
@@ -30,7 +29,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from gothreads.app import App
-from gothreads.arguments import Command, build_parser, parse_environment, parse_limits, parse_mount
+from gothreads.arguments import Command, parse, parse_environment, parse_limits, parse_mount
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
@@ -96,6 +95,8 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
             arguments = _arguments(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as error:  # argparse has said why
         return int(error.code or 0)
+    if note := getattr(arguments, "note", None):
+        terminal.say(note)
     handler = Handler(terminal)
     logger = logging.getLogger("gothreads")
     logger.addHandler(handler)
@@ -157,26 +158,12 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     """The command line, taken apart. SystemExit when it is wrong."""
     if argv[:1] in (["test"], ["go-exec"]):  # what follows is for others to take apart
         return _passed_on(argv[0], argv[1:])
-    argv, rest = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
-    # argparse leaves over the module's arguments that come after an option of ours.
-    arguments, left = build_parser(_COMMANDS).parse_known_args(argv)
-    takes_args = hasattr(arguments, "args")
-    wrong = next((text for text in left if not takes_args or (text.startswith("-") and not re.match(r"-[\d.]", text))), None)
-    if wrong is not None:
-        kinds = {_run: "the module", _call: "the module", _serve: "the module", _build: "go build"}
-        hint = f"; what is for {kinds[arguments.command]} goes after --" if arguments.command in kinds else ""
-        arguments.parser.error(f"unrecognized argument: {wrong}{hint}")
-    if rest and arguments.command in (_inspect, compare, stress):
-        arguments.parser.error(f"unrecognized argument: {rest[0]}")
-    arguments.rest = rest
-    if takes_args:
-        arguments.args = [*arguments.args, *left, *rest]
-    return arguments
+    return parse(_COMMANDS, argv)
 
 
 def _build(arguments: argparse.Namespace, terminal: Terminal) -> int:
     built = build(Request(arguments.package, arguments.model or "threaded", arguments.buildmode, arguments.go, arguments.strip,
-                          not arguments.no_preemption, arguments.sharpen, tuple(arguments.rest)), terminal.progress)
+                          not arguments.no_preemption, arguments.sharpen, tuple(arguments.args)), terminal.progress)
     output = Path(arguments.output or f"{_package_name(arguments.package)}.wasm")
     content = built.path.read_bytes()
     write_atomically(output, content)
@@ -353,7 +340,6 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if (problem := lacking("serve")) is not None:
         raise GothreadsError(problem)
     from gothreads.serve.server import serve
-    arguments.args = arguments.rest
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down are for a module that is begun again: add --restart")
     return serve(lambda: _open_or_supervise(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),

@@ -52,7 +52,7 @@ class Raw(Part[Request]):
     name = "raw"
 
     def __enter__(self) -> Raw:
-        command = [sys.executable, "-m", "gothreads", "serve", str(built("calls")), "--port", "0"]
+        command = [sys.executable, "-m", "gothreads", "serve", "--port", "0", str(built("calls"))]
         self._said = tempfile.NamedTemporaryFile("r", errors="replace")
         with open(self._said.name, "wb") as errors:
             self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)

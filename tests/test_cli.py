@@ -110,8 +110,8 @@ def bad(tmp_path: Path, calls: Path, calls_single: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("name", ["empty", "text", "truncated", "header", "version", "component", "not_go"])
 @pytest.mark.parametrize("verb", ["inspect", "run", "call", "serve"])
 def test_a_bad_file_gets_one_line_that_says_how_to_mend_it(bad: dict[str, Path], verb: str, name: str) -> None:
-    rest = {"call": ["add", 1, 2], "serve": ["--port", 0]}.get(verb, [])
-    code, out, err = command(verb, bad[name], *rest)
+    own, passed = {"call": ([], ["add", 1, 2]), "serve": (["--port", 0], [])}.get(verb, ([], []))
+    code, out, err = command(verb, *own, bad[name], *passed)
     assert (code, out) == (1, "")
     assert SENTENCE.fullmatch(err)
     assert str(bad[name]) in err
@@ -134,15 +134,15 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["run", "./nowhere"], "there is no folder ./nowhere"),
     (["build", "./nowhere.go"], "there is no file ./nowhere.go"),
     (["build", "--go", "/nowhere/go"], "Install one: pip install 'gothreads[go]', or name it: --go /path/to/go"),
-    (["run", "CALLS", "--mount", "nowhere:/x"], "--mount nowhere:/x: nowhere does not exist"),
-    (["run", "CALLS", "--mount", "CALLS:/x"], "is not a folder"),
-    (["run", "CALLS", "--mount", "/tmp"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
-    (["run", "CALLS", "--mount", ".:data"], "--mount .:data: the place in the module must begin with /: .:/data"),
-    (["run", "CALLS", "--memory", "lots"], "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
-    (["run", "CALLS", "--memory", "5G"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
-    (["run", "CALLS", "--memory", "1M"], "Raise the limit on memory"),
-    (["run", "CALLS", "--env", "=x"], "--env =x: expected NAME=VALUE or NAME"),
-    (["run", "CALLS", "--procs", "2000"], "procs must be between 1 and 1024, not 2000"),
+    (["run", "--mount", "nowhere:/x", "CALLS"], "--mount nowhere:/x: nowhere does not exist"),
+    (["run", "--mount", "CALLS:/x", "CALLS"], "is not a folder"),
+    (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
+    (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the place in the module must begin with /: .:/data"),
+    (["run", "--memory", "lots", "CALLS"], "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
+    (["run", "--memory", "5G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
+    (["run", "--memory", "1M", "CALLS"], "Raise the limit on memory"),
+    (["run", "--env", "=x", "CALLS"], "--env =x: expected NAME=VALUE or NAME"),
+    (["run", "--procs", "2000", "CALLS"], "procs must be between 1 and 1024, not 2000"),
     (["run", "CALLS", "caf\udce9"], "is not UTF-8"),
     (["call", "CALLS", "add", "2"], "add takes 2 arguments, 1 given: func add(a, b int32) int32"),
     (["call", "CALLS", "add", "2", "x"], "add: argument 'b' must be an int from -2147483648 to 2147483647 (Go: int32): got 'x'"),
@@ -163,13 +163,15 @@ def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], sai
     ([], "the following arguments are required: COMMAND"),
     (["nonsense"], "invalid choice: 'nonsense'"),
     (["run"], "required: FILE|PACKAGE\n"),
-    (["run", "x.wasm", "-v"], "unrecognized argument: -v; what is for the module goes after --"),
-    (["run", "x.wasm", "--procs", "0"], "'0' is not a whole number of at least 1"),
-    (["serve", "x.wasm", "DIR"], "unrecognized argument: DIR; what is for the module goes after --"),
-    (["serve", "x.wasm", "--port", "99999"], "'99999' is not a port; expected a number from 0 to 65535"),
-    (["serve", "x.wasm", "--callers", "none"], "'none' is not a whole number of at least 1"),
+    (["run", "-v", "x.wasm"], "unrecognized argument: -v; what is for the module goes after it"),
+    (["run", "--procs"], "argument --procs: expected one argument"),
+    (["run", "--procs", "0", "x.wasm"], "'0' is not a whole number of at least 1"),
+    (["call", "x.wasm"], "required: EXPORT|HANDLER"),
+    (["serve", "--port", "99999", "x.wasm"], "'99999' is not a port; expected a number from 0 to 65535"),
+    (["serve", "--callers", "none", "x.wasm"], "'none' is not a whole number of at least 1"),
     (["build", ".", "-tags"], "unrecognized argument: -tags; what is for go build goes after --"),
     (["inspect", "x.wasm", "--", "y"], "unrecognized argument: y"),
+    (["doctor", "--", "y"], "unrecognized argument: y"),
 ])
 def test_a_wrong_command_line_shows_the_usage_and_exits_2(argv: list[str], said: str) -> None:
     code, out, err = command(*argv)
@@ -277,19 +279,29 @@ def test_inspect_json(calls: Path) -> None:
     (["add", "2", "3"], "5\n"),
     (["add", "-2", "3"], "1\n"),
     (["add", "--", "-2", "3"], "1\n"),
-    (["add", "--procs", "2", "-2", "3"], "1\n"),
+    (["--procs", "2", "add", "-2", "-3"], "-5\n"),
     (["--json", "add", "2", "3"], "5\n"),
     (["bools", "true"], "false\n"),
     (["uint64s", "0xffffffffffffffff"], "18446744073709551615\n"),
     (["float64s", "-1e300"], "-1e+300\n"),
     (["length", "h\u00e9"], "3\n"),
-    (["procs", "--procs", "3"], "3\n"),
+    (["--procs=3", "procs"], "3\n"),
+    (["--", "echo", "-x"], "-x"),
+    (["echo", "--", "--json"], "--json"),
+    (["echo", "--help"], "--help"),
     (["sleep", "0"], ""),
     (["echo", "hello"], "hello"),
-    (["upper", "hello", "--json"], '"HELLO"\n'),
+    (["--json", "upper", "hello"], '"HELLO"\n'),
 ])
 def test_call_prints_the_result(calls: Path, argv: list[str], out: str) -> None:
     assert command("call", calls, *argv) == (0, out, "")
+
+
+def test_an_option_of_gothreads_after_the_export_is_the_exports_and_that_is_said(calls: Path) -> None:
+    code, out, err = command("call", calls, "echo", "--timeout=2")
+    assert (code, out) == (0, "--timeout=2")
+    assert SENTENCE.fullmatch(err)
+    assert "--timeout after echo goes to the module. An option for gothreads comes before it" in err
 
 
 def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Path) -> None:
@@ -300,15 +312,15 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
 
 
 @pytest.mark.parametrize(("argv", "code", "kind", "error"), [
-    (["call", "CALLS", "ad", "2"], 1, "UnknownExport", "the module has no export or handler 'ad'; it has: "),
-    (["call", "CALLS", "fail", "hi"], 1, "HandlerError", "no: hi"),
-    (["call", "CALLS", "exits", "5"], 5, "GuestExit", "the module has ended: exit code 5"),
-    (["call", "CALLS", "hang", "--timeout", "0.1"], 124, "CallTimeout", "the call of hang has not come back within 0.1 s"),
-    (["inspect", "nowhere.wasm"], 1, "ModuleError", "cannot read nowhere.wasm"),
-    (["build", "./nowhere"], 1, "BuildError", "there is no folder ./nowhere"),
+    (["call", "--json", "CALLS", "ad", "2"], 1, "UnknownExport", "the module has no export or handler 'ad'; it has: "),
+    (["call", "--json", "CALLS", "fail", "hi"], 1, "HandlerError", "no: hi"),
+    (["call", "--json", "CALLS", "exits", "5"], 5, "GuestExit", "the module has ended: exit code 5"),
+    (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout", "the call of hang has not come back within 0.1 s"),
+    (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "cannot read nowhere.wasm"),
+    (["build", "./nowhere", "--json"], 1, "BuildError", "there is no folder ./nowhere"),
 ])
 def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], code: int, kind: str, error: str) -> None:
-    got, out, err = command(*(a.replace("CALLS", str(calls)) for a in argv), "--json")
+    got, out, err = command(*(a.replace("CALLS", str(calls)) for a in argv))
     said = json.loads(out)
     assert (got, said["kind"]) == (code, kind)
     assert error in said["error"]
@@ -380,9 +392,29 @@ def test_an_unknown_handler_of_the_hosts_is_gos_error() -> None:
 # run
 
 def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None:
-    assert finished("run", calls, "--env", "NAME=value", "env", "a", "--", "-b", "--", "c") == (0, "[a -b -- c] value\n", "")
-    assert finished("run", calls, "--env", "NAME", "env", env=os.environ | {"NAME": "mine"}) == (0, "[] mine\n", "")
+    assert finished("run", "--env", "NAME=value", calls, "env", "a", "-b", "--", "c") == (0, "[a -b -- c] value\n", "")
+    assert finished("run", "--env", "NAME", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] mine\n", "")
     assert finished("run", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] \n", "")
+
+
+@pytest.mark.parametrize(("argv", "args"), [
+    (["CALLS", "env", "-p", "x", "--help", "-1"], "-p x --help -1"),
+    (["CALLS", "--", "env", "--procs", "2"], "--procs 2"),
+    (["CALLS", "--", "env", "--", "x"], "-- x"),
+    (["--", "CALLS", "env", "-x"], "-x"),
+    (["--restart", "CALLS", "env"], ""),
+    (["--restart", "always", "--limit", "seconds=60", "--restart", "on-failure", "CALLS", "env", "always"], "always"),
+    (["--env=NAME=", "--no-mount-args", "CALLS", "env", ""], ""),
+])
+def test_what_follows_the_module_is_the_modules(calls: Path, argv: list[str], args: str) -> None:
+    assert finished("run", *(a.replace("CALLS", str(calls)) for a in argv)) == (0, f"[{args}] \n", "")
+
+
+def test_an_option_of_gothreads_after_the_module_is_the_modules_and_that_is_said(calls: Path) -> None:
+    code, out, err = finished("run", calls, "env", "--mount", ".:/x", "--procs=2", "-v", "--", "--env", "x")
+    assert (code, out) == (0, "[--mount .:/x --procs=2 -v -- --env x] \n")
+    assert err == (f"gothreads: --mount, --procs after {calls} goes to the module. An option for gothreads comes before it: "
+                   f"gothreads run --mount ... (write -- after {calls} if the module is meant)\n")
 
 
 def test_run_ends_with_the_modules_exit_code(calls: Path) -> None:
@@ -442,7 +474,7 @@ def test_limits_are_named_on_the_command_line(patient_host: Path) -> None:
     code, out, err = finished("call", built("patient"), "--python", patient_host, "--limit", "output=1k", "--limit", "files=50", "write", 1000)
     assert (code, out) == (153, "")
     assert "more than 1,024 bytes" in err
-    code, out, err = finished("run", built("patient"), "--python", patient_host, "--limit", "seconds=0.2")
+    code, out, err = finished("run", "--python", patient_host, "--limit", "seconds=0.2", built("patient"))
     assert (code, out) == (124, "")
     assert "it has run for 0.2 s" in err
 
@@ -461,19 +493,19 @@ def test_a_limit_that_is_none_is_said_in_one_line(calls: Path, text: str, said: 
 
 def test_nothing_is_reachable_without_a_mount(reader: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("secret")
-    assert finished("run", reader, "--no-mount-args", tmp_path) == (0, f"cannot read {tmp_path}\n", "")
+    assert finished("run", "--no-mount-args", reader, tmp_path) == (0, f"cannot read {tmp_path}\n", "")
     assert finished("run", reader, "/", "/etc/..") == (0, "cannot read /\ncannot read /etc/..\n", "")
 
 
 def test_a_mounted_folder_is_read_and_written(reader: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("content")
-    assert finished("run", reader, "--mount", f"{tmp_path}:/data", "/data") == (0, "a: content\n", "")
+    assert finished("run", "--mount", f"{tmp_path}:/data", reader, "/data") == (0, "a: content\n", "")
     assert (tmp_path / "written").read_text() == "by Go"
 
 
 def test_a_folder_mounted_ro_is_only_read(reader: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("content")
-    assert finished("run", reader, "--mount", f"{tmp_path}:/data:ro", "/data") == (0, "a: content\ncannot write\n", "")
+    assert finished("run", "--mount", f"{tmp_path}:/data:ro", reader, "/data") == (0, "a: content\ncannot write\n", "")
     assert [f.name for f in tmp_path.iterdir()] == ["a"]
 
 
@@ -616,7 +648,7 @@ func main() {
 """)
     folder = tmp_path / "data"
     folder.mkdir()
-    code, out, said = finished("run", str(tmp_path / "app.go"), "--restart", "--mount", f"{folder}:/d")
+    code, out, said = finished("run", "--restart", "--mount", f"{folder}:/d", tmp_path / "app.go")
     assert (code, out) == (0, "run 1\nrun 2\nrun 3\n")
     assert re.findall(r"gothreads: restart (\d), in 0\.[123] s: \S+: the module has ended: exit code 3\n", said) == ["1", "2"]
-    assert finished("run", str(tmp_path / "app.go"), "--mount", f"{folder}:/d")[:2] == (0, "run 4\n")
+    assert finished("run", "--mount", f"{folder}:/d", tmp_path / "app.go")[:2] == (0, "run 4\n")

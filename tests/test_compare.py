@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import pytest
 
-from gothreads.arguments import build_parser
+from gothreads.arguments import parse
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
 from gothreads.cli import main
@@ -362,11 +362,11 @@ def test_the_commands_of_the_document_are_right_and_its_plots_are_there(capsys: 
     text = (ROOT / "docs" / "comparison.md").read_text()
     lines = [line.split("  ")[0].strip() for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     assert len(lines) >= 4
-    parser = build_parser(dict.fromkeys(("build", "init", "run", "call", "inspect", "doctor", "serve", "compare", "stress"), lambda _arguments, _terminal: 0))
+    functions = dict.fromkeys(("build", "init", "run", "call", "inspect", "doctor", "serve", "compare", "stress"), lambda _arguments, _terminal: 0)
     for line in lines:
         words = line.split()
         if words[0] == "gothreads":
-            arguments: argparse.Namespace = parser.parse_args(words[1:])
+            arguments: argparse.Namespace = parse(functions, words[1:])
             assert set(arguments.workloads) <= set(WORKLOADS)
         elif words[:2] == ["python", "-m"]:
             subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, check=True, capture_output=True)

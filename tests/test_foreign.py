@@ -289,11 +289,11 @@ def test_what_only_go_has_is_refused(model: str) -> None:
         gothreads.open(module, model=model, handlers={"f": print})
 
 
-@pytest.mark.parametrize("argv", [["call", "add", "1"], ["serve", "--port", "0"], ["call", "--model", "pool", "add"]])
+@pytest.mark.parametrize("argv", [["call", "PROGRAM", "add", "1"], ["serve", "--port", "0", "PROGRAM"], ["call", "--model", "pool", "PROGRAM", "add"]])
 def test_a_program_is_not_run_where_it_was_to_be_called(tmp_path: Path, argv: list[str]) -> None:
     program = wat(tmp_path, '(module (import "env" "told" (func $told)) (func (export "_start") (call $told)))')
     (tmp_path / "host.py").write_text("import gothreads\nhost = gothreads.Host()\n@host.function('env')\ndef told(): print('it runs')\n")
-    code, out, err = command(argv[0], "--python", tmp_path / "host.py", program, *argv[1:])
+    code, out, err = command(argv[0], "--python", tmp_path / "host.py", *(program if a == "PROGRAM" else a for a in argv[1:]))
     assert (code, out, err) == (1, "", f"gothreads: {program} is a program, which takes no calls. Run it: gothreads run {program}\n")
 
 

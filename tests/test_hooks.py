@@ -234,14 +234,14 @@ def command(*args: str) -> list[str]:
 def test_call_runs_the_hooks(model: str) -> None:
     module = str(built("hooks", model="threaded" if model == "threaded" else "single"))
     options = ["--instances", "1"] if model == "pool" else []
-    done = subprocess.run(command("call", module, "count", "--model", model, *options), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command("call", "--model", model, *options, module, "count"), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "1\n")
     assert [line for line in done.stderr.split() if line in ("init", "start", "stop")] == ["init", "start", "stop"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_run_runs_the_hooks(number: int, code: int) -> None:
-    with subprocess.Popen(command("run", str(built("hooks")), "--listen", "127.0.0.1:0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command("run", "--listen", "127.0.0.1:0", str(built("hooks"))), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "listening on" in process.stderr.readline()  # it is open
         process.send_signal(number)
@@ -253,7 +253,7 @@ def test_run_runs_the_hooks(number: int, code: int) -> None:
 def test_serve_runs_the_hooks(model: str) -> None:
     module = str(built("hooks", model="threaded" if model == "threaded" else "single"))
     options = ["--instances", "1"] if model == "pool" else []
-    with subprocess.Popen(command("serve", module, "--port", "0", "--model", model, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    with subprocess.Popen(command("serve", "--port", "0", "--model", model, *options, module), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "serving" in line)

@@ -204,20 +204,20 @@ def test_a_wrong_stall_timeout_is_said(calls: Path, wrong: object) -> None:
 
 
 def test_run_reports_a_stall_and_exits_with_2_when_told(calls: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", str(calls), "--stall-timeout", "0.2", "--on-stall", "exit"]) == 2
+    assert main(["run", "--stall-timeout", "0.2", "--on-stall", "exit", str(calls)]) == 2
     said = capfd.readouterr().err
     assert "stalled: all goroutines wait" in said
     assert "main.main()" in said
     assert "Traceback" not in said
     with contextlib.suppress(SystemExit):
-        assert main(["run", str(calls), "--stall-timeout", "soon"]) == 2
+        assert main(["run", "--stall-timeout", "soon", str(calls)]) == 2
     assert "not a number of seconds" in capfd.readouterr().err
-    assert main(["run", str(calls), "--on-stall", "exit"]) == 1
+    assert main(["run", "--on-stall", "exit", str(calls)]) == 1
     assert "on_stall needs stall_timeout" in capfd.readouterr().err
 
 
 def test_run_goes_on_after_a_report(calls: Path) -> None:
-    with subprocess.Popen([sys.executable, "-m", "gothreads", "run", str(calls), "--stall-timeout", "0.2"], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-m", "gothreads", "run", "--stall-timeout", "0.2", str(calls)], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "stalled: all goroutines wait" in line:

@@ -101,14 +101,14 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
 
 
 def test_a_real_server_is_asked_by_its_names_only(calls: Path) -> None:
-    with running(calls, "--allow-host", "app.example.org") as started:
+    with running("--allow-host", "app.example.org", calls) as started:
         names = {"localhost": 200, "app.example.org": 200, "attacker.example": 421, "1.2.3.4": 421}
         assert {name: started.client.get("/healthz", headers={"Host": name}).status_code for name in names} == names
         assert started.call("count").json() == {"result": 1}
 
 
 def test_where_others_may_connect_it_is_said_by_what_names_and_an_address_is_enough(calls: Path) -> None:
-    command = [*GOTHREADS, "serve", str(calls), "--host", "0.0.0.0", "--port", "0", "--allow-host", "app.example.org"]
+    command = [*GOTHREADS, "serve", "--host", "0.0.0.0", "--port", "0", "--allow-host", "app.example.org", str(calls)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None

@@ -27,7 +27,7 @@ class Server:
     """A server that is known to listen. `client` keeps connections alive, as browsers do."""
 
     def __init__(self, *argv: object) -> None:
-        command = [*GOTHREADS, "serve", *map(str, argv), "--port", "0"]
+        command = [*GOTHREADS, "serve", "--port", "0", *map(str, argv)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         said = ""
@@ -147,7 +147,7 @@ def test_a_second_signal_does_not_wait_for_calls_that_hang(server: Server) -> No
 
 @pytest.mark.parametrize(("drain", "said"), [("0.2", "gothreads: ending: waits up to 0.2 s for 1 request (Ctrl-C again: at once)\n"), ("0", "")])
 def test_how_long_it_waits_is_an_option(calls: Path, drain: str, said: str) -> None:
-    with running(calls, "--drain", drain) as server:
+    with running("--drain", drain, calls) as server:
         stuck = server.begin("hang")
         server.process.send_signal(signal.SIGINT)
         assert stuck.result(10).status_code == 503
@@ -174,26 +174,26 @@ def test_when_the_module_ends_calls_get_503_and_the_server_exits_with_its_code(s
 def test_a_port_in_use_is_one_line(calls: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = subprocess.run([*GOTHREADS, "serve", str(calls), "--port", str(port)],
+        done = subprocess.run([*GOTHREADS, "serve", "--port", str(port), str(calls)],
                               capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"gothreads: cannot listen on 127.0.0.1:{port}: Address already in use. Choose another with --port (0: any)\n"
 
 
 def test_a_module_that_fails_to_start_is_not_served(calls: Path) -> None:
-    done = subprocess.run([*GOTHREADS, "serve", str(calls), "--port", "0", "--memory", "1M"],
+    done = subprocess.run([*GOTHREADS, "serve", "--port", "0", "--memory", "1M", str(calls)],
                           capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1
 
 
 def test_callers_are_a_limit_and_others_wait(calls: Path) -> None:
-    with running(calls, "--callers", 1) as server:
+    with running("--callers", 1, calls) as server:
         assert [r.result(10).status_code for r in [server.begin("sleep", 20) for _ in range(5)]] == [200] * 5
 
 
 def test_a_client_that_goes_away_gives_its_request_up(patient_host: Path) -> None:
-    with running(built("patient"), "--python", patient_host) as server:
+    with running("--python", patient_host, built("patient")) as server:
         def counts() -> str:
             """Calls that wait, that were cancelled, that are done."""
             return server.client.post("/api/request/counts").text
@@ -203,7 +203,7 @@ def test_a_client_that_goes_away_gives_its_request_up(patient_host: Path) -> Non
                 wait_until(lambda: counts()[0] == "1")
             wait_until(lambda: counts() == f"0 {cancelled} 0")  # noqa: B023
 def test_a_module_that_ends_is_begun_again_and_later_requests_are_answered(calls: Path) -> None:
-    with running(calls, "--restart") as server:
+    with running("--restart", calls) as server:
         stuck = [server.begin("hang") for _ in range(3)]
         assert server.call("panics").status_code == 503
         assert [r.result(15).status_code for r in stuck] == [503] * 3
@@ -222,17 +222,17 @@ def test_a_module_that_ends_is_begun_again_and_later_requests_are_answered(calls
 
 
 def test_a_module_that_leaves_with_0_ends_the_server_unless_it_is_always_to_run(calls: Path) -> None:
-    with running(calls, "--restart") as server:
+    with running("--restart", calls) as server:
         assert server.call("exits", 0).status_code == 503
         assert server.end()[0] == 0
-    with running(calls, "--restart", "always") as server:
+    with running("--restart", "always", calls) as server:
         assert server.call("exits", 0).status_code == 503
         assert server.call("add", 2, 3).json() == {"result": 5}
 
 
 def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> None:
     (tmp_path / "app.go").write_text('package main\n\nimport "os"\n\nfunc init() { os.Exit(4) }\n\n//go:wasmexport f\nfunc f() {}\n\nfunc main() {}\n')
-    with running(tmp_path / "app.go", "--restart") as server:
+    with running("--restart", tmp_path / "app.go") as server:
         wait_until(lambda: server.client.get("/healthz").json()["supervision"]["restarts"] >= 3, 30)
         health = server.client.get("/healthz")
         assert (health.status_code, health.json()["state"]) == (503, "restarting")
@@ -242,7 +242,7 @@ def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> Non
 
 
 def test_what_is_for_restarts_needs_them(calls: Path) -> None:
-    done = subprocess.run([*GOTHREADS, "serve", str(calls), "--save-every", "3"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*GOTHREADS, "serve", "--save-every", "3", str(calls)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "gothreads: --save-every and --while-down are for a module that is begun again: add --restart\n")
 def test_bytes_behind_a_request_that_closes_get_an_answer_and_leave_no_traceback(server: Server) -> None:
     with socket.create_connection((server.client.base_url.host, server.client.base_url.port or 80), 10) as connection:
