@@ -225,8 +225,8 @@ def _add_go(parser: argparse.ArgumentParser) -> None:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--procs", type=_count, metavar="N", help="GOMAXPROCS (default: the number of processors)")
     parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable for the module; without =VALUE, this process's own")
-    parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]", help="a folder that the module may use")
-    parser.add_argument("--no-mount-args", action="store_true", help="do not make arguments that name folders readable to the module")
+    parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]", help="a folder that the module may use; or, with :ro, a file")
+    parser.add_argument("--no-mount-args", action="store_true", help="do not make arguments that name files and folders readable to the module")
     parser.add_argument("--allow-net", action="append", default=[], metavar="HOST:PORT",
                         help="what the module may dial, and listen on (guest.Dial, guest.Listen): each part may be *; or unix:PATH. Where other machines "
                         "can connect, it listens only on an address named here, such as 0.0.0.0:8080 (default: nothing)")
@@ -258,9 +258,12 @@ def parse_mount(text: str) -> Mount:
     mode = parts.pop() if read_only else "rw"
     if len(parts) != 2 or not all(parts):
         raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro")
-    if not os.path.isdir(parts[0]):  # not Path.is_dir, which raises for a name that is too long
-        problem = "is not a folder" if os.path.exists(parts[0]) else "does not exist"
-        raise MisuseError(f"--mount {text}: {parts[0]} {problem}")
+    if not os.path.exists(parts[0]):  # not Path's, which raises for a name that is too long
+        raise MisuseError(f"--mount {text}: {parts[0]} does not exist")
+    is_file = os.path.isfile(parts[0])
+    if not os.path.isdir(parts[0]) and not (is_file and mode == "ro"):
+        hint = f"; a file can be mounted read-only: --mount {parts[0]}:{parts[1]}:ro" if is_file else ""
+        raise MisuseError(f"--mount {text}: {parts[0]} is not a folder{hint}")
     if not parts[1].startswith("/"):
         raise MisuseError(f"--mount {text}: the place in the module must begin with /: {parts[0]}:/{parts[1]}")
     return Mount(Path(parts[0]), parts[1], mode == "ro")

@@ -411,14 +411,18 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
 
 
 def _argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:
-    """Folders that are named as arguments are handed over by that, read-only, under the same path."""
-    found = []
-    for arg in dict.fromkeys(args):
-        path = Path(os.path.abspath(arg))
-        if os.path.isdir(path) and path != Path("/") and not any(Path(arg).is_relative_to(m.guest) for m in mounts):
-            found.append(Mount(path, str(path), read_only=True))
-            terminal.say(f"the module may read {path} (--no-mount-args: it may not)")
+    """Files and folders that are named as arguments are handed over by that, read-only, under the same path."""
+    named = list(dict.fromkeys(Path(os.path.abspath(arg)) for arg in args))
+    found = [Mount(path, str(path), read_only=True) for path in named if os.path.isdir(path) and path != Path("/") and not _covered(path, mounts)]
+    found += [Mount(path, str(path), read_only=True) for path in named if os.path.isfile(path) and not _covered(path, [*mounts, *found])]
+    for mount in found:
+        terminal.say(f"the module may read {mount.host} (--no-mount-args: it may not)")
     return found
+
+
+def _covered(path: Path, mounts: Sequence[Mount]) -> bool:
+    """Whether there is a mount already where the module would look for it."""
+    return any(path.is_relative_to(mount.guest) for mount in mounts)
 
 
 def _package_name(package: str) -> str:

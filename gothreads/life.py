@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import logging
 import os
+import posixpath
 import sys
 import threading
 import time
@@ -29,7 +30,7 @@ from typing import Protocol, Self
 
 from gothreads import endings
 from gothreads.deadlines import Deadlines
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError, again, cut
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError, again, cut, shown
 from gothreads.handlers import Handlers
 from gothreads.host import ffi, interrupt, stack
 from gothreads.host.streams import Allowance, Input, Output, Source, Streams, Target
@@ -393,6 +394,7 @@ class Life(ABC):
                     self._settled.set()
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
+        self._at_the_end(self._hint)
         for world in list(self._worlds):
             self._at_the_end(world.table.close_all)  # as a process's are closed when it ends
         for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
@@ -402,6 +404,22 @@ class Life(ABC):
         self._left.set()
         self._free_if_wanted()
         stack.inside.depth -= 1
+
+    def _hint(self) -> None:
+        """When the module has ended with an error about a path that is under no mount, say what that needs."""
+        cause = self._cause
+        if not isinstance(cause, GuestExit) or cause.code == 0:
+            return
+        words = cause.stderr.lower()
+        if "no such file or directory" not in words and "read-only file system" not in words:
+            return
+        for world in list(self._worlds):
+            for path in reversed(world.missed):
+                name = posixpath.basename(path.rstrip("/")).lower()
+                if f" {name}:" in words or f"/{name}:" in words:
+                    log.warning("%s: the module was given nothing at %s: mount what it needs (--mount HOST:GUEST, in Python mounts={GUEST: HOST})",
+                                self.loaded.name, shown(path))
+                    return
 
     def _at_the_end(self, step: Callable[[], object]) -> None:
         """Whatever a step raises, which may run what is the program's own, the next are done: nobody else would tell those who wait."""

@@ -87,7 +87,8 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
     path: a module's file, or a Go package's folder (or .go file), which is built, and kept in a cache. A file need not be Go's: with plain
         exports it is run as "single" or "pool", with wasi-threads as "threaded".
     args, env: what Go sees as os.Args[1:] and its environment. Nothing is inherited.
-    mounts: folders the module may use, as {"/in/the/module": "on/this/machine"}, or `gothreads.Mount`s. No others.
+    mounts: folders the module may use, as {"/in/the/module": "on/this/machine"}, or `gothreads.Mount`s, which can also be single files, read-only.
+        Nothing else is there, but for the folders above the mounts.
     procs: GOMAXPROCS; as many as there are processors unless told otherwise.
     callers: how many threads may be in calls at the same time; more wait, `callers_timeout` seconds (None: for ever), then
         get CallersBusy.

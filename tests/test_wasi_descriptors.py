@@ -113,6 +113,10 @@ class Calls:
         self.app.memory.write(BUFFER, name.encode())
         return self.made("path_open", 3, 1, BUFFER, len(name), oflags, rights, rights, fdflags, RESULT)
 
+    def above(self) -> int:
+        self.app.memory.write(BUFFER, b"pwd")
+        return self.made("path_open", 5, 1, BUFFER, 3, 2, 2, 2, 0, RESULT)
+
     def listener(self) -> int:
         return self.made("sock_listen", ADDRESS + 64, 3, ADDRESS + 67, 11, RESULT)
 
@@ -137,6 +141,8 @@ NAMES = {wasi_errno(OSError(number, "")): name for number, name in errno.errorco
 KINDS: dict[str, Callable[[Calls], int]] = {
     "mount": lambda calls: 3,
     "read-only mount": lambda calls: 4,
+    "root": lambda calls: 5,  # where nothing is mounted
+    "above": lambda calls: calls.above(),
     "folder": lambda calls: calls.file(2, 2, name="sub"),
     "file to read": lambda calls: calls.file(2),
     "file to write": lambda calls: calls.file(64),
@@ -153,7 +159,7 @@ KINDS: dict[str, Callable[[Calls], int]] = {
     "huge": lambda calls: HUGE,
     "negative": lambda calls: -1,
 }
-GROUPS = {"mount": "folder", "read-only mount": "folder", "file to append": "file", "events": "queue", "replies": "queue", "idle": "queue"}
+GROUPS = {"above": "root", "mount": "folder", "read-only mount": "folder", "file to append": "file", "events": "queue", "replies": "queue", "idle": "queue"}
 #: What the calls that are not about names answer: "OK" where nothing is said. (EBADF for what is not open.)
 SENSE: dict[str, dict[str, str]] = {
     "fd_allocate": {"folder": "EBADF", "file to read": "EBADF", "fifo to read": "EBADF", "fifo": "ESPIPE", "listener": "ESPIPE", "connection": "ESPIPE",
@@ -180,6 +186,11 @@ SENSE: dict[str, dict[str, str]] = {
     "sock_send": {"listener": "EPIPE"},
     "sock_accept": {"listener": "EAGAIN", "connection": "EINVAL"},
 }
+_ROOT = {"fd_allocate": "ESPIPE", "fd_datasync": "EINVAL", "fd_filestat_set_size": "EINVAL", "fd_filestat_set_times": "EROFS", "fd_pread": "EISDIR",
+         "fd_pwrite": "EBADF", "fd_read": "EISDIR", "fd_seek": "ESPIPE", "fd_write": "EBADF"}
+for _name, _said in _ROOT.items():
+    SENSE[_name]["root"] = _said
+SENSE["fd_prestat_get"] |= {"root": "OK", "above": "ENOTDIR"}
 SENSE |= {"fd_sync": SENSE["fd_datasync"], "fd_tell": SENSE["fd_seek"], "fd_prestat_dir_name": SENSE["fd_prestat_get"]}
 #: Of names: those that only look.
 LOOKING = ("path_filestat_get", "path_open", "path_readlink")
@@ -189,6 +200,8 @@ def expected(name: str, kind: str) -> str:
     group = GROUPS.get(kind, kind)
     if kind in ("closed", "huge", "negative"):
         return "EBADF"
+    if name.startswith("path_") and group == "root":
+        return "EROFS" if name in ("path_create_directory", "path_symlink") else "ENOENT"
     if name.startswith("path_"):
         return "ENOTDIR" if group != "folder" else "EROFS" if kind == "read-only mount" and name not in LOOKING else "OK"
     if name.startswith("sock_") and kind not in ("listener", "connection"):
@@ -213,7 +226,7 @@ def opened(folder: Path, model: str, **streams: Any) -> Iterator[Calls]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         mounts = [gothreads.Mount(folder / "mount", "/m"), gothreads.Mount(folder / "mount", "/ro", read_only=True)]
-        with gothreads.open(module(folder, model, port), mounts=mounts, allow_net=["127.0.0.1:*"], **streams) as app:
+        with gothreads.open(module(folder, model, port), mounts=mounts, allow_net=["127.0.0.1:*"], env={"PWD": "/pwd"}, **streams) as app:
             yield Calls(app, folder / "mount", port)
 
 
@@ -253,7 +266,7 @@ def test_every_call_on_every_kind_of_descriptor(tmp_path: Path, model: str, capl
     with opened(tmp_path, model, stdin=b"", stdout=io.BytesIO(), stderr=io.BytesIO()) as calls:
         for kind, make in KINDS.items():
             for name, rest in ON_DESCRIPTORS.items():
-                if GROUPS.get(kind) == "folder" and "mount" in kind and name in ("fd_renumber", "fd_close"):
+                if kind in ("mount", "read-only mount", "root") and name in ("fd_renumber", "fd_close"):
                     continue  # it is needed
                 lay_out(calls.folder, name)
                 lay_out(calls.folder / "sub", name)

@@ -49,6 +49,10 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "called where the stack must not grow"),
     Edit("runtime/os_wasip1.go", "\treturn int64(time)\n}", "\treturn sameTime(int64(time))\n}",
          "each instance's host clock may start at its own zero, which is known but to a microsecond"),
+    # Files.
+    Edit("syscall/fs_wasip1.go", "stringslite.HasPrefix(path, p.name) {",
+         "stringslite.HasPrefix(path, p.name) &&\n\t\t\t(isDir(p.name) || len(path) == len(p.name) || path[len(p.name)] == '/') {",
+         "what is mounted at /data has nothing to do with /database"),
     # Stack guards. A function with a large frame compares SP with the guard plus the frame's size, in 32 bits. A poisoned guard
     # at the very top wraps around there: the check passes, and the frame is laid below the stack. So the poison is lower, above
     # any address that a stack can have (layout.MOST_MEMORY), with room above it for any frame.

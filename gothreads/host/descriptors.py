@@ -107,7 +107,7 @@ class Descriptor:
             raise OSError(errno.EINVAL, "flags")
         if flags & NONBLOCK and not self.may_wait:
             raise OSError(errno.ENOTSUP, "it never waits")
-        if (flags ^ self.flags) & APPEND:
+        if self.fd >= 0 and (flags ^ self.flags) & APPEND:  # a stream's keeps its flags: others of the host's have it too
             own = fcntl.fcntl(self.fd, fcntl.F_GETFL)
             fcntl.fcntl(self.fd, fcntl.F_SETFL, own | os.O_APPEND if flags & APPEND else own & ~os.O_APPEND)
         self.flags = flags
@@ -219,14 +219,6 @@ class StandardStream(Descriptor):
     @property
     def may_wait(self) -> bool:
         return False
-
-    def set_flags(self, flags: int) -> None:
-        """The host's own descriptor keeps its flags: others have it too."""
-        if flags & ~ALL_FLAGS:
-            raise OSError(errno.EINVAL, "flags")
-        if flags & NONBLOCK:
-            raise OSError(errno.ENOTSUP, "Go does not poll it")
-        self.flags = flags
 
     def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
         if offset is not None:

@@ -12,16 +12,19 @@ import errno
 import inspect
 import logging
 import os
+import posixpath
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import wasmtime
 
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, cut, shown
 from gothreads.host import ffi
+from gothreads.host.beneath import PLACE
 from gothreads.host.descriptors import Descriptor, Table
+from gothreads.host.root import File, Root
 from gothreads.host.streams import OutputExceeded
 from gothreads.host.wasi_calls import ExitRequested, WasiCalls
 from gothreads.host.wasi_errno import wasi_errno
@@ -39,7 +42,7 @@ _I32, _I64 = 0x7F, 0x7E
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder of the host's that the module sees at `guest`."""
+    """A folder of the host's that the module sees at `guest`; or a single file, read-only."""
 
     host: Path
     guest: str
@@ -63,8 +66,17 @@ class WasiSettings:
         for mount in self.mounts:
             if "\0" in mount.guest or not _is_unicode(mount.guest):
                 raise MisuseError(f"cannot mount anything at {cut(mount.guest)}: it is no UTF-8 without a NUL")
-            if not os.path.isdir(mount.host):
+            if os.path.isdir(mount.host):
+                continue
+            if not os.path.isfile(mount.host):
                 raise MisuseError(f"cannot mount {shown(str(mount.host))}: it is not a folder")
+            if not mount.read_only:
+                raise MisuseError(f"cannot mount {shown(str(mount.host))}: it is not a folder; a single file can only be mounted read-only "
+                                  "(--mount HOST:GUEST:ro, Mount(..., read_only=True))")
+            over = [other for other in self.mounts if other is not mount and PurePosixPath(mount.guest).is_relative_to(other.guest)]
+            if over:
+                raise MisuseError(f"cannot mount the file {shown(str(mount.host))} at {shown(mount.guest)}: "
+                                  f"what is there is in {shown(str(over[0].host))}, mounted at {shown(over[0].guest)}")
 
     def local(self) -> wasmtime.WasiConfig:
         """For a thread's store."""
@@ -73,14 +85,30 @@ class WasiSettings:
         config.env = list(self.env.items())
         return config
 
-    def mount(self, table: Table) -> None:
-        """Open the mounts in a descriptor table."""
-        for mount in self.mounts:
-            try:
-                fd = os.open(mount.host, os.O_RDONLY | os.O_DIRECTORY)
-            except OSError as error:
-                raise MisuseError(f"cannot mount {shown(str(mount.host))} at {shown(mount.guest)}: {error.strerror}") from None
-            table.add(Descriptor(fd, table.stop, writable=False, read_only=mount.read_only, preopen=mount.guest.encode()))
+    def mount(self, table: Table) -> Root:
+        """Open the mounts in a descriptor table; and, where none is at "/", the folders above them."""
+        root, opened = Root(), [(PurePosixPath(mount.guest), self._opened(mount, table)) for mount in self.mounts]
+        if any(len(guest.parts) == 1 for guest, _ in opened):
+            return root
+        for guest, leaf in sorted(opened, key=lambda one: len(one[0].parts)):  # what lies in a mount is the mount's
+            root.add(str(guest), leaf)
+        root.add(posixpath.join("/", self.env.get("PWD", "")))  # where the module is, as it is told
+        table.add(root.view())  # last: Go begins in the first
+        return root
+
+    @staticmethod
+    def _opened(mount: Mount, table: Table) -> Descriptor | File:
+        is_file = os.path.isfile(mount.host)
+        folder, name = os.path.split(os.path.realpath(mount.host)) if is_file else (str(mount.host), "")
+        try:
+            fd = os.open(folder, (PLACE if is_file else os.O_RDONLY) | os.O_DIRECTORY)
+        except OSError as error:
+            raise MisuseError(f"cannot mount {shown(str(mount.host))} at {shown(mount.guest)}: {error.strerror}") from None
+        if is_file:
+            return File(Descriptor(fd, table.stop, writable=False, read_only=True), os.fsencode(name))
+        descriptor = Descriptor(fd, table.stop, writable=False, read_only=mount.read_only, preopen=mount.guest.encode())
+        table.add(descriptor)
+        return descriptor
 
 
 def _is_unicode(text: str) -> bool:

@@ -36,6 +36,7 @@ from gothreads.host.descriptors import (
     socket_of,
 )
 from gothreads.host.idle import Idle
+from gothreads.host.root import Above
 from gothreads.host.streams import Input, Output, Streams
 from gothreads.host.wasi_errno import wasi_errno
 from gothreads.shared_memory import BoundedMemory
@@ -193,7 +194,7 @@ class WasiCalls:
                 raise OSError(errno.ENOTDIR, "not a folder")
             listing = descriptor.listing
             if cookie == 0 or not listing:
-                listing = _list(descriptor.fd)
+                listing = descriptor.entries() if isinstance(descriptor, Above) else _list(descriptor.fd)
                 self._listings.keep(descriptor, listing)
             chunks, room = [], size
             for place in range(cookie, len(listing)):
@@ -209,7 +210,7 @@ class WasiCalls:
     # Names.
 
     def path_open(self, fd: int, lookup: int, path: int, length: int, oflags: int, rights: int, _inheriting: int, fdflags: int, result: int) -> None:
-        name = self._name(path, length)
+        folder, name = self._at(fd, path, length, creates=bool(oflags & _CREATE))
         reads, writes = bool(rights & _RIGHT_READ), bool(rights & _RIGHT_WRITE)
         flags = (os.O_RDWR if reads else os.O_WRONLY) if writes else os.O_RDONLY
         flags |= os.O_NONBLOCK | os.O_NOCTTY | (0 if lookup & _FOLLOW else os.O_NOFOLLOW)
@@ -217,15 +218,15 @@ class WasiCalls:
             flags |= flag if oflags & bit else 0
         for bit, flag in ((APPEND, os.O_APPEND), (DSYNC, os.O_DSYNC), (SYNC | RSYNC, os.O_SYNC)):
             flags |= flag if fdflags & bit else 0
-        folder = self._table.get(fd)
-        _folder(folder)
         if writes or oflags & (_CREATE | _TRUNCATE):
+            if isinstance(folder, Above):
+                raise OSError(errno.EISDIR, "a folder")
             self._check_writable(folder)
-        opened = self._open(folder, name, flags, reads or not writes, writes, fdflags)
+        opened = folder if isinstance(folder, Above) else self._open(folder, name, flags, reads or not writes, writes, fdflags)
         hand_out(self._table, self.memory, opened, result)
 
     def path_create_directory(self, fd: int, path: int, length: int) -> None:
-        with self._changing(fd, path, length, special=errno.EEXIST) as (folder, name):
+        with self._changing(fd, path, length, special=errno.EEXIST, creates=True) as (folder, name):
             os.mkdir(name, dir_fd=folder)
 
     def path_remove_directory(self, fd: int, path: int, length: int) -> None:
@@ -237,17 +238,16 @@ class WasiCalls:
             os.unlink(name, dir_fd=folder)
 
     def path_rename(self, fd: int, path: int, length: int, to_fd: int, to_path: int, to_length: int) -> None:
-        with self._changing(fd, path, length) as (folder, name), self._changing(to_fd, to_path, to_length) as (to_folder, to_name):
+        with self._changing(fd, path, length) as (folder, name), self._changing(to_fd, to_path, to_length, creates=True) as (to_folder, to_name):
             os.rename(name, to_name, src_dir_fd=folder, dst_dir_fd=to_folder)
 
     def path_link(self, fd: int, lookup: int, path: int, length: int, to_fd: int, to_path: int, to_length: int) -> None:
-        source = self._table.get(fd)
-        name = self._name(path, length)
-        _refuse_slash(_folder(source).fd, name, errno.EPERM)
-        if lookup & _FOLLOW:
-            name = followed(_folder(source).fd, name)
+        source, name = self._at(fd, path, length)
         self._check_writable(source)  # a link would let it be changed elsewhere
-        with parent(_folder(source).fd, name) as (folder, last), self._changing(to_fd, to_path, to_length, special=errno.EEXIST) as (to_folder, to_last):
+        _refuse_slash(source.fd, name, errno.EPERM)
+        if lookup & _FOLLOW:
+            name = followed(source.fd, name)
+        with parent(source.fd, name) as (folder, last), self._changing(to_fd, to_path, to_length, special=errno.EEXIST, creates=True) as (to_folder, to_last):
             os.link(last, to_last, src_dir_fd=folder, dst_dir_fd=to_folder, follow_symlinks=False)
 
     def path_symlink(self, target: int, target_length: int, fd: int, path: int, length: int) -> None:
@@ -256,26 +256,28 @@ class WasiCalls:
             raise OSError(errno.EINVAL, "a NUL in a name")
         if says.startswith(b"/"):
             raise OSError(errno.EPERM, "it would lead outside for others")
-        with self._changing(fd, path, length, special=errno.EEXIST) as (folder, name):
+        with self._changing(fd, path, length, special=errno.EEXIST, creates=True) as (folder, name):
             os.symlink(says, name, dir_fd=folder)
 
     def path_readlink(self, fd: int, path: int, length: int, buffer: int, size: int, done: int) -> None:
-        descriptor, link = self._table.get(fd), self._name(path, length)
-        _refuse_slash(_folder(descriptor).fd, link, errno.EINVAL)
-        with parent(_folder(descriptor).fd, link) as (folder, name):
+        above, link = self._at(fd, path, length)
+        if isinstance(above, Above):
+            raise OSError(errno.EINVAL, "a folder")
+        _refuse_slash(above.fd, link, errno.EINVAL)
+        with parent(above.fd, link) as (folder, name):
             target = os.readlink(name, dir_fd=folder)
         self.memory.write(buffer, target[:size])
         self._put(done, min(size, len(target)))
 
     def path_filestat_get(self, fd: int, lookup: int, path: int, length: int, result: int) -> None:
-        folder = self._table.get(fd)
-        found = stat_beneath(_folder(folder).fd, self._name(path, length), follow=bool(lookup & _FOLLOW))
+        folder, name = self._at(fd, path, length)
+        found = folder.stat() if isinstance(folder, Above) else stat_beneath(folder.fd, name, follow=bool(lookup & _FOLLOW))
         self._put_stat(result, found)
 
     def path_filestat_set_times(self, fd: int, lookup: int, path: int, length: int, accessed: int, modified: int, flags: int) -> None:
-        descriptor = self._table.get(fd)
+        descriptor, name = self._at(fd, path, length)
         self._check_writable(descriptor)
-        name, folder = self._name(path, length), _folder(descriptor).fd
+        folder = descriptor.fd
         if name.endswith(b"/") or name.rpartition(b"/")[2] in (b".", b".."):  # a call on the name would follow a link before a slash
             opened = open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -410,11 +412,19 @@ class WasiCalls:
             raise OSError(errno.ENAMETOOLONG, "a name")
         return self.memory.read(address, length)
 
+    def _at(self, fd: int, path: int, length: int, *, creates: bool = False) -> tuple[Descriptor, bytes]:
+        """The folder that a name is looked up in, and the name; see Above.find. It stays open as long as the caller refers to it."""
+        folder, name = _folder(self._table.get(fd)), self._name(path, length)
+        return folder.find(name, creates=creates) if isinstance(folder, Above) else (folder, name)
+
     @contextlib.contextmanager
-    def _changing(self, fd: int, path: int, length: int, *, special: int = errno.EINVAL) -> Iterator[tuple[int, bytes]]:
-        descriptor = self._table.get(fd)
+    def _changing(self, fd: int, path: int, length: int, *, special: int = errno.EINVAL, creates: bool = False) -> Iterator[tuple[int, bytes]]:
+        """`creates`: the name is of what is not there yet."""
+        descriptor, name = self._at(fd, path, length, creates=creates)
+        if creates and isinstance(descriptor, Above):
+            raise OSError(errno.EEXIST, "it is there")
         self._check_writable(descriptor)
-        with parent(_folder(descriptor).fd, self._name(path, length), special=special) as found:
+        with parent(descriptor.fd, name, special=special) as found:
             yield found
 
     @staticmethod
@@ -572,8 +582,8 @@ def _list(fd: int) -> list[tuple[bytes, int, FileType]]:
 
 
 def _file(descriptor: Descriptor, otherwise: int = errno.ESPIPE) -> Descriptor:
-    """A file, a folder, a FIFO; `otherwise` is the error for a stream, a socket, a queue."""
-    if isinstance(descriptor, StandardStream) or descriptor.polled:
+    """A file, a folder of the host's, a FIFO; `otherwise` is the error for all else."""
+    if isinstance(descriptor, StandardStream | Above) or descriptor.polled:
         raise OSError(otherwise, "not a file")
     return descriptor
 

@@ -40,12 +40,14 @@ class World:
         self.messages, self.calls, self.context = messages, messages.new_calls(self.table, context), context
         #: The addresses of the listeners that the module was handed, with the ports that they got.
         self.listening: list[str] = []
+        #: The paths that it looked for and that are under no mount, the latest last.
+        self.missed: Sequence[str] = ()
         try:
             for address in listeners:  # before the mounts: from descriptor 3 on, as systemd has it
                 made = listen(address, self.stopped)
                 self.table.add(made, handed=True)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
-            settings.mount(self.table)
+            self.missed = settings.mount(self.table).missed
         except BaseException as error:
             self.close()
             if isinstance(error, OSError) and error.errno == errno.EMFILE and files is not None:

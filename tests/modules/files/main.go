@@ -9,7 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/user"
 	"path"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -116,6 +118,25 @@ func init() {
 	operations = map[string]operation{
 		"args": func(t tree, a args) (any, error) { return [][]string{os.Args[1:], os.Environ()}, nil },
 
+		"evalsymlinks": func(t tree, a args) (any, error) { return filepath.EvalSymlinks(a.s(0)) },
+		"location": func(t tree, a args) (any, error) {
+			place, err := time.LoadLocation(a.s(0))
+			if err != nil {
+				return nil, err
+			}
+			return place.String(), nil
+		},
+		"user": func(t tree, a args) (any, error) { return user.Lookup(a.s(0)) },
+		"ticks": func(t tree, a args) (any, error) { // how often a goroutine ran during a read of standard input
+			var ticks atomic.Int64
+			go func() {
+				for range time.Tick(time.Millisecond) {
+					ticks.Add(1)
+				}
+			}()
+			_, err := os.Stdin.Read(make([]byte, 1))
+			return ticks.Load(), err
+		},
 		"streams": func(t tree, a args) (any, error) {
 			var modes []string
 			for _, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {

@@ -186,6 +186,7 @@ func lookAround() {
 		}
 	}
 	fmt.Println(found, "of 6")
+	fmt.Println(os.ReadDir("/"))
 }
 
 //go:wasmimport wasi_snapshot_preview1 path_open
