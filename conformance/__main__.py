@@ -1,53 +1,69 @@
-"""Go's own tests of its standard library, on threads and stock, side by side.
+"""Go's own tests of its standard library, on threads and stock, side by side; and real programs, on threads and native.
 
     python -m conformance                        all of std, and what Go's release process runs besides: about an hour and a half
     python -m conformance sync/... encoding/json
     python -m conformance --smoke --threaded-only --go /path/to/go1.25/bin/go
     python -m conformance --repeat 50            the packages that a scheduler breaks first, fifty times over
+    python -m conformance --libraries            the tests of real libraries, from Debian's packages: about an hour
+    python -m conformance --libraries goldmark toml
+    python -m conformance --test-folder          the programs of Go's own test/ folder: about half an hour
+    python -m conformance --test-folder 'chan/*' 'typeparam/*'
 
-Interrupted, it goes on where it was. The table is conformance/results/<version>.md; the figures beside it are .json.
+Interrupted, it goes on where it was. The tables are conformance/results/<version>*.md; the figures beside them are .json.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.metadata
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from conformance import programs
+from conformance import crashes, libraries, testfolder
+from conformance.debian import RELEASE, Debian
 from conformance.plan import REPEATED, SMOKE, Run, packages, plain, variants
 from conformance.record import Record, perform
-from conformance.table import Row, lost, regressions, write
+from conformance.table import Row, lost, regressions, write, write_table
 from gothreads.build.edits import TEST_EDITS
 from gothreads.build.overlay import fingerprint
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import GothreadsError
+from gothreads.files import cache_folder
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", nargs="*", help="packages or patterns, as go list takes them (default: all of std, and the variants)")
-    parser.add_argument("--smoke", action="store_true", help=f"only {', '.join(SMOKE)}")
+    parser.add_argument("packages", nargs="*", metavar="NAME", help="packages of std or patterns, as go list takes them (default: all of std, and the "
+                        "variants); with --libraries, libraries; with --test-folder, patterns of names of programs")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--libraries", action="store_true", help=f"instead of std, real libraries: {', '.join(one.name for one in libraries.LIBRARIES)}")
+    what.add_argument("--test-folder", action="store_true", help="instead of std, the programs of Go's own test/ folder")
+    parser.add_argument("--smoke", action="store_true", help=f"only {', '.join(SMOKE)}; of the libraries {', '.join(libraries.SMOKE)}; "
+                        f"of the test folder {', '.join(testfolder.SMOKE)}")
     parser.add_argument("--repeat", type=int, metavar="N", help=f"{', '.join(REPEATED)} (or the packages given), threaded, N times each")
     parser.add_argument("--threaded-only", action="store_true", help="no stock runs to compare with")
     parser.add_argument("--again", action="store_true", help="also what has been run before")
     parser.add_argument("--go", metavar="PATH", help="the go command to use")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where results go (default: %(default)s)")
     arguments = parser.parse_args()
+    if (arguments.libraries or arguments.test_folder) and (arguments.repeat or arguments.threaded_only):
+        parser.error("--libraries and --test-folder compare with native Go: --repeat and --threaded-only are for std")
     console = Console(stderr=True, highlight=False)
     try:
         toolchain = find_go(arguments.go)
-        return _conform(arguments, toolchain, console)
+        perform = _libraries if arguments.libraries else _test_folder if arguments.test_folder else _conform
+        return perform(arguments, toolchain, console)
     except GothreadsError as error:
         console.print(str(error), markup=False)
         return 1
@@ -66,22 +82,99 @@ def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Conso
     if whole:
         runs += variants()
     rows = [Row(run) for run in runs]
-    ran: list[programs.Program] = []
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(runs))
-
-        def running(what: str) -> None:
-            progress.update(task, description=what)
+    ran: list[crashes.Program] = []
+    with _progress(console, len(runs)) as (running, advance):
         for row in rows:
             row.single = _record(arguments, toolchain, row.run, "single", console, running)
             row.threaded = _record(arguments, toolchain, row.run, "threaded", console, running)
-            progress.advance(task)
+            advance()
         if whole:
             ran = _programs(arguments, toolchain, running)
     if whole:
         write(rows, ran, toolchain, arguments.out)
     return _conclude(rows, ran, console)
+
+
+def _libraries(arguments: argparse.Namespace, toolchain: Toolchain, console: Console) -> int:
+    """The tests of real libraries, natively and on threads."""
+    chosen = libraries.select(arguments.packages or (libraries.SMOKE if arguments.smoke else ()))
+    tested = []
+    debian, versions = _debian([name for library in chosen for name in (library.debian, *library.needs)], console)
+    with _progress(console, sum(len(library.packages) for library in chosen)) as (running, advance):
+        def record(run: Run, model: str) -> Record:
+            done = _record(arguments, toolchain, run, model, console, running)
+            assert done is not None  # of std only are there runs that are not wanted
+            return done
+        for library in chosen:
+            for plain, threaded, known in libraries.runs(library, versions[library.debian], debian.gopath):
+                again = None if known is None else record(known, "threaded")
+                one = libraries.Compared(library, plain, record(plain, "native"), record(threaded, "threaded"), again)
+                tested.append(one)
+                for test in one.findings():
+                    console.print(f"\n{plain.name} {test}\n" + "\n".join(one.threaded.output.get(test, one.threaded.output.get("", []))),
+                                  markup=False, soft_wrap=True)
+                for test in one.outdated():
+                    console.print(f"{plain.name} {test}: the reason no longer applies: {one.reasons[test]}", markup=False, soft_wrap=True)
+                advance()
+    if len(chosen) == len(libraries.LIBRARIES):
+        about = f"Real libraries: {toolchain.version}, Debian {RELEASE}"
+        write_table(arguments.out, f"{toolchain.version}-libraries", about, libraries.figures(tested, versions), libraries.markdown(tested, versions))
+    found, outdated = sum(len(one.findings()) for one in tested), sum(len(one.outdated()) for one in tested)
+    console.print(f"{len(tested)} packages, {found} tests that pass natively and fail threaded, {outdated} reasons that no longer apply")
+    return 1 if found or outdated else 0
+
+
+def _debian(names: Sequence[str], console: Console) -> tuple[Debian, dict[str, str]]:
+    """Debian's packages, unpacked, and their versions."""
+    debian = Debian(cache_folder() / "debian")
+    with _progress(console, 1) as (running, _):
+        return debian, debian.provide(set(names), running)
+
+
+def _test_folder(arguments: argparse.Namespace, toolchain: Toolchain, console: Console) -> int:
+    """The programs of Go's own test/ folder, natively and on threads."""
+    results: list[testfolder.Result] = []
+    patterns = arguments.packages or (testfolder.SMOKE if arguments.smoke else ())
+    debian, versions = _debian([testfolder.DEBIAN], console)
+    version, folder = versions[testfolder.DEBIAN], debian.root / testfolder.FOLDER
+    names = testfolder.names(folder, patterns)
+    batches = [names[at:at + testfolder.BATCH] for at in range(0, len(names), testfolder.BATCH)]
+    with tempfile.TemporaryDirectory() as work, _progress(console, len(batches)) as (running, advance):
+        for number, batch in enumerate(batches):
+            def told(what: str, at: str = f"{number + 1} of {len(batches)}") -> None:
+                running(f"batch {at}: {what}")
+            programs = testfolder.Programs(toolchain, folder, Path(work) / str(number), told)
+            key = f"{_key(toolchain, Run(testfolder.DEBIAN, version), 'threaded', 1)} {_digest(repr(batch))}"
+            path = arguments.out / "records" / toolchain.version / "test-folder" / f"{_digest(repr(batch))}.json"
+            done = None if arguments.again else testfolder.load(path, key)
+            if done is None:
+                begin = time.monotonic()
+                done = programs.perform(batch)
+                testfolder.save(path, key, done)
+                console.print(f"{batch[0]} to {batch[-1]}: {testfolder.summary(done)}, {time.monotonic() - begin:.0f} s", markup=False, soft_wrap=True)
+            results += done
+            advance()
+    for one in testfolder.findings(results):
+        console.print(f"\n{one.name} {one.state}\n" + "\n".join(one.detail), markup=False, soft_wrap=True)
+    outdated = testfolder.outdated(results)
+    for name in outdated:
+        console.print(f"{name}: the reason no longer applies: {testfolder.DIFFERENT[name]}", markup=False, soft_wrap=True)
+    if not patterns:
+        about = f"Go's test/ folder: {toolchain.version}, programs of {testfolder.DEBIAN} {version}"
+        write_table(arguments.out, f"{toolchain.version}-test-folder", about, testfolder.figures(results), testfolder.markdown(results))
+    found = testfolder.findings(results)
+    console.print(f"{len(results)} programs: {testfolder.summary(results)}; {len(found)} that differ without a reason, "
+                  f"{len(outdated)} reasons that no longer apply", soft_wrap=True)
+    return 1 if found or outdated else 0
+
+
+@contextlib.contextmanager
+def _progress(console: Console, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """A bar: to say what runs now, and that one more is done."""
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda what: progress.update(task, description=what), lambda: progress.advance(task)
 
 
 def _record(arguments: argparse.Namespace, toolchain: Toolchain, run: Run, model: str, console: Console, running: Callable[[str], None]) -> Record | None:
@@ -110,17 +203,17 @@ def _record(arguments: argparse.Namespace, toolchain: Toolchain, run: Run, model
     return record
 
 
-def _programs(arguments: argparse.Namespace, toolchain: Toolchain, running: Callable[[str], None]) -> list[programs.Program]:
+def _programs(arguments: argparse.Namespace, toolchain: Toolchain, running: Callable[[str], None]) -> list[crashes.Program]:
     folder = arguments.out / "records" / toolchain.version
     key = _key(toolchain, Run("programs"), "threaded", 1)
-    ran = None if arguments.again else programs.load(folder / "programs.json", key)
+    ran = None if arguments.again else crashes.load(folder / "programs.json", key)
     if ran is None:
-        ran = programs.perform(toolchain, folder, running)
-        programs.save(folder / "programs.json", key, ran)
+        ran = crashes.perform(toolchain, folder, running)
+        crashes.save(folder / "programs.json", key, ran)
     return ran
 
 
-def _conclude(rows: list[Row], ran: list[programs.Program], console: Console) -> int:
+def _conclude(rows: list[Row], ran: list[crashes.Program], console: Console) -> int:
     """Say what is wrong; the exit code."""
     failed, differ = regressions(rows), [program for program in ran if not program.ok]
     for row in failed:
@@ -139,7 +232,7 @@ def _conclude(rows: list[Row], ran: list[programs.Program], console: Console) ->
 
 def _key(toolchain: Toolchain, run: Run, model: str, count: int) -> str:
     """What a record depends on, but for the host's own code: --again after changing that."""
-    ours = "" if model == "single" else f" {fingerprint()} {_digest(repr(TEST_EDITS))}"
+    ours = "" if model in ("single", "native") else f" {fingerprint()} {_digest(repr(TEST_EDITS))}"
     return f"{toolchain.version} wasmtime {importlib.metadata.version('wasmtime')} {_digest(repr(run))} x{count}{ours}"
 
 

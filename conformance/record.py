@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from conformance.building import environment
 from conformance.plan import Run
+from gothreads.build.toolchain import find_go
 from gothreads.files import write_atomically
 from gothreads.gotest import TestOptions, command
 
@@ -56,16 +58,16 @@ class Record:
 
 
 def perform(run: Run, model: str, go: str | None, key: str, count: int, progress: Progress) -> Record:
-    """Run it: go test, on threads or stock."""
+    """Run it: go test, on threads, stock, or native."""
     # vet reads files itself, and finds an overlaid folder incomplete.
     left_out = () if run.left_out is None else (f"-skip={run.left_out[0]}",)
     rest = ("-json", "-vet=off", f"-count={count}", "-timeout=20m", *run.flags, *left_out, run.package, *run.binary_flags)
-    arguments, environment = command(TestOptions(model, True, go, rest))
-    environment |= run.environment
+    arguments, variables = ([str(find_go(go).go), "test", *rest], environment("native")) if model == "native" else command(TestOptions(model, True, go, rest))
+    variables |= run.environment
     record = Record(run.package, run.variant, model, key)
     output: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_KEPT_LINES))
     begin = time.monotonic()
-    with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+    with subprocess.Popen(arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:

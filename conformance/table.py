@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conformance.crashes import Program, markdown
 from conformance.plan import Run
-from conformance.programs import Program, markdown
 from conformance.record import Record
 from gothreads.build.toolchain import Toolchain
 from gothreads.files import write_atomically
@@ -78,6 +78,14 @@ def write(rows: Sequence[Row], programs: list[Program], toolchain: Toolchain, fo
                "programs": {program.name: program.done for program in programs}}
     write_atomically(folder / f"{version}.json", (json.dumps(figures, indent=1) + "\n").encode())
     write_atomically(folder / f"{version}.md", "\n".join([*_markdown(rows, figures), *markdown(programs), ""]).encode())
+
+
+def write_table(folder: Path, name: str, about: str, figures: dict[str, Any], lines: list[str]) -> None:
+    """Both forms of another table, beside that of std."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wasmtime = importlib.metadata.version("wasmtime")
+    write_atomically(folder / f"{name}.json", (json.dumps({"about": about, "wasmtime": wasmtime} | figures, indent=1) + "\n").encode())
+    write_atomically(folder / f"{name}.md", "\n".join([f"# {about}, wasmtime {wasmtime}", "", *lines, ""]).encode())
 
 
 def _figures(row: Row) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance.plan import Run, packages, variants
-from conformance.programs import Program, load, save
+from conformance.crashes import Program, load, save
 from conformance.record import Record, perform
 from conformance.table import Row, reason, regressions, write
 from gothreads.build.toolchain import find_go

@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gothreads.build.builder import go_environment
-from gothreads.build.overlay import write_overlay
+from conformance.building import KINDS, build, runner
 from gothreads.build.toolchain import Toolchain
-from gothreads.errors import CompileError
-from gothreads.files import cache_folder, write_atomically
+from gothreads.files import write_atomically
 
 FOLDER = "src/runtime/testdata/testprog"
 _SECONDS = 60
@@ -75,8 +72,11 @@ def perform(toolchain: Toolchain, folder: Path, progress: Callable[[str], None])
     """Build and run all of them."""
     folder.mkdir(parents=True, exist_ok=True)
     progress("building Go's crash programs")
-    go_exec = [sys.executable, "-m", "gothreads", "go-exec"]
-    commands = {kind: [*([] if kind == "native" else go_exec), str(_build(toolchain, folder, kind))] for kind in ("native", "single", "threaded")}
+    source = toolchain.goroot / FOLDER
+    commands = {}
+    for kind in KINDS:
+        left_out = () if kind == "native" else (source / "signal_bogus.go",)  # does not compile for wasip1
+        commands[kind] = [*runner(kind), str(build(toolchain, source, folder / f"programs-{kind}", kind, left_out))]
     programs = []
     for name in names(toolchain):
         progress(name)
@@ -84,23 +84,6 @@ def perform(toolchain: Toolchain, folder: Path, progress: Callable[[str], None])
         if program.done["native"] != (0, [f"unknown function: {name}"]):  # it is for another system
             programs.append(program)
     return programs
-
-
-def _build(toolchain: Toolchain, folder: Path, kind: str) -> Path:
-    source = toolchain.goroot / FOLDER
-    replace = {str(source / "signal_bogus.go"): ""} if kind != "native" else {}  # does not compile for wasip1
-    if kind == "threaded":
-        replace |= json.loads(write_overlay(toolchain, cache_folder(), threaded=True, testing=True).read_text())["Replace"]
-    overlay, output = folder / f"programs-{kind}.overlay", (folder / f"programs-{kind}").absolute()
-    overlay.write_text(json.dumps({"Replace": replace}))
-    environment = go_environment(kind, True)
-    if kind == "native":
-        environment = {name: value for name, value in environment.items() if name not in ("GOOS", "GOARCH", "GOEXPERIMENT")}
-    done = subprocess.run([str(toolchain.go), "build", "-overlay", str(overlay.absolute()), "-o", str(output), "."], cwd=source, env=environment,
-                          capture_output=True, text=True)
-    if done.returncode:
-        raise CompileError("Go's crash programs do not build", done.stderr)
-    return output
 
 
 def _run(command: list[str]) -> tuple[int | str, list[str]]:

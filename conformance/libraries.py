@@ -1,0 +1,172 @@
+"""Real libraries: their own tests, as Debian packages them, natively and on threads.
+
+What passes natively and not on threads has a reason here, or is a finding. A reason is checked: its tests run by themselves, and
+one that passes says that the reason no longer applies. What fails natively says nothing about gothreads, and is only counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conformance.plan import Run
+from conformance.record import Record
+from conformance.table import lost, reason
+from gothreads.errors import MisuseError
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library: its Debian package, the Go packages whose tests run, and the Debian packages that only the tests need.
+
+    `differs`: package, then test -> why it passes natively and cannot on threads.
+    """
+
+    name: str
+    debian: str
+    packages: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    differs: dict[str, dict[str, str]] = field(default_factory=dict, hash=False)
+
+
+def _under(path: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{path}/{name}".rstrip("/") for name in names)
+
+
+LIBRARIES = (
+    Library("chi", "golang-github-go-chi-chi-dev", _under("github.com/go-chi/chi", "", "middleware")),
+    Library("compress", "golang-github-klauspost-compress-dev", _under("github.com/klauspost/compress", "flate", "gzip", "huff0", "s2", "zstd")),
+    Library("conc", "golang-github-sourcegraph-conc-dev", _under("github.com/sourcegraph/conc", "", "pool", "stream")),
+    Library("decimal", "golang-github-shopspring-decimal-dev", ("github.com/shopspring/decimal",)),
+    Library("expr", "golang-github-antonmedv-expr-dev", _under("github.com/antonmedv/expr", "", "vm")),
+    Library("goja", "golang-github-dop251-goja-dev", ("github.com/dop251/goja",)),
+    Library("goldmark", "golang-github-yuin-goldmark-dev", _under("github.com/yuin/goldmark", "", "extension")),
+    Library("gopher-lua", "golang-github-yuin-gopher-lua-dev", ("github.com/yuin/gopher-lua",)),
+    Library("grpc", "golang-google-grpc-dev", _under("google.golang.org/grpc/internal", "grpcsync", "transport")),
+    Library("http2", "golang-golang-x-net-dev", _under("golang.org/x/net/http2", "", "hpack")),
+    Library("prometheus", "golang-github-prometheus-client-golang-dev", ("github.com/prometheus/client_golang/prometheus",)),
+    Library("regexp2", "golang-github-dlclark-regexp2-dev", ("github.com/dlclark/regexp2",)),
+    Library("ristretto", "golang-github-dgraph-io-ristretto-dev", ("github.com/dgraph-io/ristretto",)),
+    Library("roaring", "golang-github-roaringbitmap-roaring-dev", ("github.com/RoaringBitmap/roaring",)),
+    Library("ssh", "golang-golang-x-crypto-dev", _under("golang.org/x/crypto/ssh", "", "agent")),
+    Library("starlark", "golang-starlark-dev", _under("go.starlark.net", "starlark", "syntax")),
+    Library("sync", "golang-golang-x-sync-dev", _under("golang.org/x/sync", "errgroup", "semaphore", "singleflight")),
+    Library("toml", "golang-github-burntsushi-toml-dev", ("github.com/BurntSushi/toml",)),
+    Library("yaml", "golang-gopkg-yaml.v3-dev", ("gopkg.in/yaml.v3",)),
+    Library("zap", "golang-go.uber-zap-dev", _under("go.uber.org/zap", "", "zapcore")),
+    Library("zerolog", "golang-github-rs-zerolog-dev", _under("github.com/rs/zerolog", "", "diode")),
+)
+
+#: What CI runs: small, and each of another kind.
+SMOKE = ("conc", "decimal", "sync", "toml")
+
+
+def select(names: Sequence[str]) -> list[Library]:
+    """The libraries of these names; of none, all."""
+    known = {library.name: library for library in LIBRARIES}
+    if unknown := [name for name in names if name not in known]:
+        raise MisuseError(f"there is no library {unknown[0]!r} to test; there are: {', '.join(known)}")
+    return [known[name] for name in names] if names else list(LIBRARIES)
+
+
+@dataclass
+class Compared:
+    """One package: natively, on threads without the tests that have a reason, and on threads those alone."""
+
+    library: Library
+    run: Run
+    native: Record
+    threaded: Record
+    known: Record | None = None
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        return self.library.differs.get(self.run.package, {})
+
+    def findings(self) -> list[str]:
+        """What passes natively and fails on threads, without a reason."""
+        return [test for test in lost(self.native, self.threaded) if not self._reason(test)]
+
+    def outdated(self) -> list[str]:
+        """Tests with a reason that pass on threads, or that do not pass natively: the reason no longer applies."""
+        passed = {test for test, verdict in self.known.tests.items() if verdict == "pass"} if self.known else set()
+        return [test for test in self.reasons if test in passed or self.native.tests.get(test) != "pass"]
+
+    def lacking(self) -> Counter[str]:
+        """Reason -> how many tests that pass natively do not on threads because of it."""
+        reasons = (self._reason(test) for test in lost(self.native, self.threaded))
+        return Counter(why for why in reasons if why)
+
+    def _reason(self, test: str) -> str:
+        """Why a test that passes natively does not on threads: the one known, its own for skipping, or that it is not for WebAssembly."""
+        top = test.split("/")[0]
+        if known := next((why for name, why in self.reasons.items() if test == name or test.startswith(f"{name}/")), ""):
+            return known
+        if skipped := next((name for name in _upwards(test) if self.threaded.tests.get(name) == "skip"), None):
+            return reason(self.threaded.reasons.get(skipped, ""))
+        # go test runs all that was compiled.
+        return "in files that are not for wasip1" if top not in self.threaded.tests and self.threaded.verdict in ("pass", "skip") else ""
+
+
+def _upwards(test: str) -> Iterable[str]:
+    """The test, and those that it is part of."""
+    while test:
+        yield test
+        test = test.rpartition("/")[0]
+
+
+def runs(library: Library, version: str, gopath: Path) -> list[tuple[Run, Run, Run | None]]:
+    """For each package: the native run, the threaded one, and that of the tests with a reason, if there are."""
+    environment = {"GO111MODULE": "off", "GOPATH": str(gopath), "GOFLAGS": ""}
+    found = []
+    for package in library.packages:
+        names = library.differs.get(package, {})
+        pattern = "|".join("/".join(f"^{re.escape(part)}$" for part in name.split("/")) for name in names)
+        plain = Run(package, version, environment=environment)
+        known = Run(package, f"{version} known", ("-short", f"-run={pattern}", "-timeout=3m"), environment) if names else None
+        found.append((plain, Run(package, version, environment=environment, left_out=(pattern, "known")) if names else plain, known))
+    return found
+
+
+def figures(tested: Sequence[Compared], versions: dict[str, str]) -> dict[str, Any]:
+    """The record, compact: of the tests only those that do not pass."""
+    packages: dict[str, Any] = {}
+    for one in tested:
+        packages[one.run.package] = {
+            "library": one.library.name, "debian": f"{one.library.debian} {versions[one.library.debian]}",
+            "native": _counts(one.native), "threaded": _counts(one.threaded), "same": _same(one), "skipped": one.threaded.reasons,
+            "reasons": one.reasons, "findings": one.findings()}
+    return packages
+
+
+def markdown(tested: Sequence[Compared], versions: dict[str, str]) -> list[str]:
+    """One line a library."""
+    lines = [f"{_total(tested)} tests of {len(tested)} packages pass natively and on threads. "
+             f"Pass natively and fail on threads without a reason: **{sum(len(one.findings()) for one in tested)}**.", "",
+             "| library | version | packages | native | same on threads | not on threads | fail natively |", "|---|---|--:|--:|--:|---|---|"]
+    for library in dict.fromkeys(one.library for one in tested):
+        own = [one for one in tested if one.library is library]
+        lacking = sum((one.lacking() for one in own), Counter[str]())
+        lacks = [f"{count} {why}" for why, count in lacking.most_common()] + [f"**{one.run.package} {test}**" for one in own for test in one.findings()]
+        failing = [test for one in own for test, verdict in one.native.tests.items() if verdict == "fail" and "/" not in test]
+        broken = [one.run.package for one in own if one.native.verdict == "build-fail"]
+        lines.append(f"| {library.name} | {versions[library.debian]} | {len(own)} | {sum(one.native.count('pass') for one in own)} | {_total(own)} "
+                     f"| {'; '.join(lacks)} | {', '.join(failing + [f'{name} (does not compile)' for name in broken])} |")
+    return lines
+
+
+def _counts(record: Record) -> dict[str, Any]:
+    return {"verdict": record.verdict, "seconds": record.seconds, "passed": record.count("pass"), "failed": record.count("fail"),
+            "failures": [test for test, verdict in record.tests.items() if verdict == "fail"]}
+
+
+def _same(one: Compared) -> int:
+    return one.native.count("pass") - len(lost(one.native, one.threaded))
+
+
+def _total(tested: Iterable[Compared]) -> int:
+    return sum(_same(one) for one in tested)
