@@ -14,6 +14,7 @@ import fnmatch
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -107,10 +108,11 @@ class Result:
 
 
 def names(folder: Path, patterns: Sequence[str] = ()) -> list[str]:
-    """The programs of one file that are run without flags, of these patterns."""
+    """The programs that are run without flags, of these patterns: those of one file, then those of a folder of packages."""
     files = (path.relative_to(folder) for path in sorted(folder.rglob("*.go")))
-    found = [str(file) for file in files if not any(part.endswith(".dir") for part in file.parts)
-             and _is_run((folder / file).read_text(errors="surrogateescape"))]
+    actions = {str(file): _action((folder / file).read_text(errors="surrogateescape")) for file in files
+               if not any(part.endswith(".dir") for part in file.parts)}
+    found = [name for wanted in ("run", "rundir") for name, action in actions.items() if action == wanted]
     chosen = [name for name in found if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
     if not chosen:
         raise MisuseError(f"Go's test folder has no program to run called {' or '.join(patterns)}. Patterns are those of a shell: 'chan/*'")
@@ -151,10 +153,24 @@ class Programs:
         """Make a package of each program; package -> name."""
         packages = {f"p{number}": name for number, name in enumerate(names)}
         for package, name in packages.items():
-            self._write(f"{package}/{Path(name).name}", re.sub(r"(?m)^package main\b", "package p", self._text(name), count=1))
+            for file, text in self._sources(name, f"gotest/{package}").items():
+                self._write(f"{package}/{file}", re.sub(r"(?m)^package main\b", "package p", text, count=1))
             self._write(f"{package}/zz_run.go", "package p\n\nfunc Run_() { main() }\n")
         self._write("go.mod", f"module gotest\n\ngo {_GO}\n")
         return packages
+
+    def _sources(self, name: str, module: str) -> dict[str, str]:
+        """A program's files. Those of a folder are several packages; Go's runner has them import each other as ./name."""
+        text = self._text(name)
+        if _action(text) != "rundir":
+            return {Path(name).name: text}
+        found = {}
+        for path in sorted((self.folder / name).with_suffix(".dir").glob("*.go")):
+            text = path.read_text(errors="surrogateescape")
+            package = re.search(r"(?m)^package (\w+)", text)
+            place = "" if package is None or package[1] == "main" else f"{package[1]}/"
+            found[f"{place}{path.name}"] = re.sub(r'(?m)^((?:import)?\s*[\w.]*\s*")\./(\w+")', rf"\1{module}/\2", text)
+        return found
 
     def _write(self, name: str, text: str) -> None:
         path = self.work / name
@@ -169,8 +185,11 @@ class Programs:
             for package in packages.keys() - unfit.keys():
                 if "//go:build" in self._text(packages[package]) and self._is_ignored(package, kind):
                     unfit[package] = "not for WebAssembly" if kind == "threaded" else "not for this machine"
-            said = self._go(kind, "build", *(f"./{package}" for package in packages if package not in unfit)).stderr
-            unfit |= {package: f"does not compile, {kind}" for package in re.findall(r"(?m)^(?:# gotest/)?(p\d+)\b", said) if package in packages}
+            broken = {""}
+            while broken:  # an import that is not there keeps all from being compiled
+                said = self._go(kind, "build", *(f"./{package}" for package in packages if package not in unfit)).stderr
+                broken = {package for package in re.findall(r"(?m)^(?:# gotest/)?(p\d+)\b", said) if package in packages} - unfit.keys()
+                unfit |= dict.fromkeys(broken, f"does not compile, {kind}")
         return unfit
 
     def _is_ignored(self, package: str, kind: str) -> bool:
@@ -213,10 +232,11 @@ class Programs:
     def _alone(self, name: str) -> Result:
         """A program as it is, in a process of its own."""
         done = {}
-        for path in (self.work / "alone").glob("*.go"):
-            path.unlink()
+        if (self.work / "alone").exists():
+            shutil.rmtree(self.work / "alone")
         self._write("alone/go.mod", f"module alone\n\ngo {_GO}\n")
-        self._write(f"alone/{Path(name).name}", self._text(name))
+        for source, text in self._sources(name, "alone").items():
+            self._write(f"alone/{source}", text)
         for kind in ("native", "threaded"):
             self.progress(f"{name} alone, {kind}")
             try:
@@ -250,9 +270,9 @@ class Programs:
             return code, out.read(_MOST), err.read(_MOST)
 
 
-def _is_run(text: str) -> bool:
-    """Whether Go's own runner of this folder builds and runs this file, without flags."""
-    return next((line for line in text.splitlines() if line.strip() and not line.startswith("//go:build")), "").strip() == "// run"
+def _action(text: str) -> str:
+    """What Go's own runner of this folder does with this file."""
+    return next((line for line in text.splitlines() if line.strip() and not line.startswith("//go:build")), "").removeprefix("//").strip()
 
 
 def _taken_apart(code: int | str, out: bytes, err: bytes) -> dict[str, Outcome]:
@@ -314,7 +334,7 @@ def markdown(results: Sequence[Result]) -> list[str]:
     counts = Counter(one.state for one in results)
     bad = [one for one in results if one.bad]
     compared = counts["same"] + len(bad)
-    lines = ["The programs of Go's test/ folder that are one file and run without flags: the exit code, stdout and stderr, against native.", "",
+    lines = ["The programs of Go's test/ folder that run without flags: the exit code, stdout and stderr, against native.", "",
              f"{counts['same']} of {compared} are the same on threads as native. Differ without a reason: **{len(findings(results))}**.", "",
              "| of the others | |", "|---|--:|", *(f"| {state} | {count} |" for state, count in counts.most_common() if state != "same")]
     if bad:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.plan import Run, packages, variants
 from conformance.crashes import Program, load, save
+from conformance.plan import Run, packages, variants
 from conformance.record import Record, perform
 from conformance.table import Row, reason, regressions, write
 from gothreads.build.toolchain import find_go

@@ -138,13 +138,14 @@ PROGRAMS = {
     "says.go": ("// run\n\npackage main\n\nfunc main() { println(\"to stderr\"); print(1) }\n", "to stderr\n1"),
     "exits.go": ("// run\n\npackage main\n\nimport \"os\"\n\nfunc main() { os.Exit(0) }\n", ""),
     "after.go": ("// run\n\npackage main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"after\") }\n", "after\n"),
-    "early.go": ("// run\n\npackage main\n\nfunc init() { print(\"early\") }\n\nfunc main() {}\n", "early"),
-    "system.go": ("// run\n\npackage main\n\nimport (\n\t\"os\"\n\t\"runtime\"\n)\n\nfunc main() {\n\tif runtime.GOARCH == \"wasm\" {\n"
-                  "\t\tos.Stdout.WriteString(\"wasm\")\n\t}\n}\n", None),
+    "early.go": ("// run\n\npackage main\n\nimport \"runtime\"\n\nfunc init() { print(\"early\") }\n\n"
+                 "func main() {\n\tif runtime.GOARCH == \"wasm\" {\n\t\tprint(\" on wasm\")\n\t}\n}\n", "early"),
     "foreign.go": ("// run\n\n//go:build !wasm\n\npackage main\n\nfunc main() {}\n", None),
     "broken.go": ("// run\n\npackage main\n\nfunc main() { undefined() }\n", None),
     "compiled.go": ("// compile\n\npackage main\n\nfunc main() {}\n", None),
-    "parts.dir/a.go": ("// run\n\npackage main\n\nfunc main() {}\n", None),
+    "parts.go": ("// rundir\n\npackage ignored\n", "of a part\n"),
+    "parts.dir/a.go": ("package a\n\nimport \"fmt\"\n\nfunc F() { fmt.Println(\"of a part\") }\n", None),
+    "parts.dir/main.go": ("package main\n\nimport \"./a\"\n\nfunc main() { a.F() }\n", None),
 }
 
 
@@ -158,17 +159,17 @@ def test_programs_are_compared_with_native_in_a_batch_and_alone(tmp_path: Path) 
         if out is not None:
             path.with_suffix(".out").write_text(out)
     chosen = names(folder)
-    assert chosen == sorted(set(PROGRAMS) - {"compiled.go", "parts.dir/a.go"})
-    assert names(folder, ["s*.go"]) == ["says.go", "system.go"]
+    assert chosen == [*sorted(set(PROGRAMS) - {"compiled.go", "parts.go", "parts.dir/a.go", "parts.dir/main.go"}), "parts.go"]
+    assert names(folder, ["s*.go"]) == ["says.go"]
     with pytest.raises(MisuseError, match="no program to run called nosuch"):
         names(folder, ["nosuch"])
     said: list[str] = []
     results = Programs(find_go(), folder, tmp_path / "work", said.append).perform(chosen)
     assert {one.name: one.state for one in results} == {
-        "after.go": "same", "broken.go": "does not compile, native", "early.go": "same", "exits.go": "same", "foreign.go": "not for WebAssembly",
-        "says.go": "same", "system.go": "differs"}
+        "after.go": "same", "broken.go": "does not compile, native", "early.go": "differs", "exits.go": "same", "foreign.go": "not for WebAssembly",
+        "parts.go": "same", "says.go": "same"}
     # What a batch can do was not run alone.
     alone = {what.split()[0] for what in said if " alone, " in what}
-    assert alone == {"early.go", "system.go"}
-    [system] = [one for one in results if one.name == "system.go"]
-    assert system.detail[1].startswith("threaded: exit code 0, stdout 'wasm'")
+    assert alone == {"early.go"}
+    [early] = [one for one in results if one.name == "early.go"]
+    assert early.detail == ["native: exit code 0, stdout '', stderr 'early'", "threaded: exit code 0, stdout '', stderr 'early on wasm'"]
