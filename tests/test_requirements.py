@@ -139,7 +139,7 @@ def test_a_uvicorn_of_another_version_is_refused_when_older_and_told_when_newer(
     assert command(bare, "serve", "x.wasm") == (1, "", f"gothreads: gothreads needs {UVICORN}, and uvicorn 0.30.0 is installed: pip install '{UVICORN}'\n")
     version_of(bare, "uvicorn", "0.99.0")
     said = f"uvicorn 0.99.0 is newer than what gothreads was tested with. If something fails: pip install '{UVICORN}'"
-    code, _, err = command(bare, "serve", "x.wasm", "--port", "0")
+    code, _, err = command(bare, "serve", "--port", "0", "x.wasm")
     assert (code, err.splitlines()) == (1, [f"gothreads: {said}", "gothreads: there is no file x.wasm"])
     assert f"warning  serve       {said}" in command(bare, "doctor")[1]
 
