@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.command import check_calls_in_c
 from benchmarks.document import missing, put
 from gothreads.cli import main as gothreads
 from gothreads.compare.findings import findings
@@ -27,6 +28,8 @@ def main() -> int:
     parser.add_argument("--from", dest="earlier", type=Path, metavar="FILE", help="a report.json")
     parser.add_argument("--document", type=Path, default=DOCUMENT, metavar="FILE", help="(default: docs/comparison.md)")
     arguments = parser.parse_args()
+    if arguments.earlier is None:
+        check_calls_in_c(parser)
     folder = arguments.document.with_suffix("")
     if arguments.earlier is not None:
         report = Report.from_json(json.loads(arguments.earlier.read_text()))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import blocked, call_path, compiler, scaling
+from benchmarks.command import check_calls_in_c
 from benchmarks.document import missing, put
 
 BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -109,6 +110,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="all that was found, and the table, as JSON")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table there, between <!-- targets: begin --> and end")
     arguments = parser.parse_args()
+    check_calls_in_c(parser)
     if arguments.write is not None and (why := missing(arguments.write, _PLACE)) is not None:
         parser.error(why)
     found = {}

@@ -44,7 +44,8 @@ def findings() -> Iterator[Finding]:
     if fast.compiled is not None:
         yield Finding("calls", "ok", "in C")
     else:
-        yield Finding("calls", "less", f"through ctypes, which is right and some twenty times slower: the extension in C is not in use, since {fast.missing}")
+        yield Finding("calls", "less", "through ctypes, which is correct and some twenty times slower. "
+                      f"The extension in C is not in use: {fast.missing}")
     processors = available_processors()
     yield Finding("processors", "ok" if processors > 1 else "less", f"{processors}" if processors > 1 else "1: threads will not run at the same time")
     yield _cache()

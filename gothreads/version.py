@@ -1,3 +1,22 @@
-"""The version of gothreads."""
+"""The version of gothreads, and where it is installed."""
+
+import json
+from importlib.metadata import distributions
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 __version__ = "0.1.0"
+
+
+def installed_package() -> Path | None:
+    """The folder of the installed package, which is not always the imported one: Python finds a checkout that it is run from
+    first. Of an editable install, the folder in its checkout. None: gothreads is not installed.
+    """
+    for distribution in distributions(name="gothreads"):
+        if distribution.read_text("RECORD") is None:  # gothreads.egg-info, which a build leaves in a checkout
+            continue
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            return Path(unquote(urlsplit(origin["url"]).path), "gothreads")
+        return Path(str(distribution.locate_file("gothreads")))
+    return None

@@ -12,7 +12,6 @@ import functools
 import gc
 import hashlib
 import io
-import json
 import os
 import signal
 import subprocess
@@ -21,11 +20,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import psutil
 import pytest
@@ -34,6 +31,7 @@ import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.files import cache_folder, locked, write_atomically
 from gothreads.host import interrupt
+from gothreads.version import installed_package
 from tests.faults import Fault, Measured, markdown
 
 # A shell's background jobs ignore Ctrl-C, and so would all processes that tests begin, and send it to.
@@ -63,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     measured: list[Measured] = []
     config.stash[_MEASURED] = measured
-    tested, expected = Path(gothreads.__file__).parent, installed()
+    tested, expected = Path(gothreads.__file__).parent, installed_package()
     if expected is None:
         raise pytest.UsageError("gothreads is not installed: pip install '.[test]'")
     if not tested.samefile(expected):
@@ -72,18 +70,6 @@ def pytest_configure(config: pytest.Config) -> None:
     # Python does not put the folder that a process runs in first; the checkout (tests, stress) follows what is installed.
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(expected.parent), str(ROOT))))
-
-
-def installed() -> Path | None:
-    """Where the installed package is: in site-packages, or, when the install is editable, in its checkout."""
-    for distribution in distributions(name="gothreads"):
-        if distribution.read_text("RECORD") is None:  # gothreads.egg-info, which a build leaves in the checkout
-            continue
-        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-        if origin.get("dir_info", {}).get("editable"):
-            return Path(url2pathname(urlsplit(origin["url"]).path)) / "gothreads"
-        return Path(str(distribution.locate_file("gothreads")))
-    return None
 
 
 def pytest_collection_finish() -> None:

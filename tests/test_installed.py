@@ -13,14 +13,15 @@ import pytest
 
 import gothreads
 from gothreads.host import fast
-from tests.conftest import ROOT, installed
+from gothreads.version import installed_package
+from tests.conftest import ROOT
 
 PACKAGE = Path(gothreads.__file__).parent
 SHOW = "import gothreads; print(gothreads.__file__)"
 
 
 def test_the_tests_import_what_is_installed() -> None:
-    assert installed() == PACKAGE
+    assert installed_package() == PACKAGE
 
 
 @pytest.mark.parametrize("arguments", [["-c", SHOW], ["-m", "tests.test_installed"]], ids=["-c", "-m"])
@@ -51,6 +52,50 @@ def test_what_is_installed_is_whole_and_of_these_sources() -> None:
         newest = max((here / "csrc").iterdir(), key=lambda path: path.stat().st_mtime)
         compiled = Path(fast.compiled.__file__)
         assert compiled.stat().st_mtime > newest.stat().st_mtime, f"{newest.name} has changed since: install it again"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of another place, as git has it: nothing is compiled."""
+    for folder in ("gothreads", "benchmarks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return tmp_path
+
+
+def run_in(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Python, as a user runs it there: the folder comes before what is installed."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONSAFEPATH", "GOTHREADS_FAST")}
+    return subprocess.run([sys.executable, *arguments], cwd=checkout, env=kept | environment, capture_output=True, text=True)
+
+
+def test_sources_that_shadow_what_is_installed_are_named_with_what_to_do(checkout: Path) -> None:
+    done = run_in(checkout, "-m", "gothreads", "doctor")
+    (line,) = (line for line in done.stdout.splitlines() if line.split()[1] == "calls")
+    assert line.startswith("less  calls")
+    assert f"the sources in {checkout}, in which nothing is compiled" in line
+    assert f"shadow the gothreads installed in {PACKAGE.parent}." in line
+    assert line.endswith(f"by the command `gothreads`; or install the sources: pip install -e {checkout}")
+    assert "compiler" not in line
+
+
+@pytest.mark.parametrize(("error", "installed", "said"), [
+    (ModuleNotFoundError("no", name="gothreads._fast"), None, "Install them: pip install -e /here"),
+    (ModuleNotFoundError("no", name="gothreads._fast"), Path("/here/gothreads"), "takes a C compiler and Python's headers"),
+    (ImportError("undefined symbol: x", name="gothreads._fast"), Path("/here/gothreads"), "cannot be loaded (undefined symbol: x)"),
+])
+def test_why_there_is_no_extension(error: ImportError, installed: Path | None, said: str) -> None:
+    assert said in fast.why_missing(error, Path("/here/gothreads"), installed)
+
+
+def test_benchmarks_refuse_to_measure_without_c_unless_that_is_asked_for(checkout: Path) -> None:
+    program = "import sys; from benchmarks.command import run; sys.exit(run('', lambda rounds: {}, print))"
+    refused = run_in(checkout, "-c", program)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"the sources in {checkout}" in refused.stderr
+    assert "To measure without it all the same: GOTHREADS_FAST=0" in refused.stderr
+    for name in ("targets", "comparison"):
+        assert "GOTHREADS_FAST=0" in run_in(checkout, "-m", f"benchmarks.{name}").stderr
+    assert run_in(checkout, "-c", program, GOTHREADS_FAST="0").stdout == "{} 7\n"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from gothreads.compare.table import show
 from gothreads.compare.workload import Workload
 from gothreads.compare.writing import write
 from gothreads.errors import GothreadsError, MisuseError, cut
+from gothreads.host import fast
 from gothreads.opening import available_processors
 from gothreads.terminal import Terminal
 
@@ -45,6 +47,8 @@ def compare(plan: Plan, chosen: list[str], processors: int, terminal: Terminal, 
     """Measure by a plan. Interrupted, it says so in one line, and shows and keeps what was measured until then."""
     runner = None
     try:
+        if fast.compiled is None and os.environ.get("GOTHREADS_FAST") != "0":
+            terminal.say(f"calls go through ctypes, not C, and are slower for that: {fast.missing}")
         terminal.say("building the program: for threads, stock, and natively")
         runner = Runner(build_programs(go, terminal.progress), plan, processors, chosen)
         terminal.clear()

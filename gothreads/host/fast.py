@@ -7,15 +7,39 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
+
+from gothreads.version import installed_package
 
 #: The extension; None: there is none, and `missing` says why.
 native: Any = None
 missing: str | None = None
+
+
+def why_missing(error: ImportError, package: Path, installed: Path | None) -> str:
+    """Why there is no extension, and how to get it."""
+    if error.name != "gothreads._fast" or not isinstance(error, ModuleNotFoundError):
+        return f"it cannot be loaded ({error}). Install gothreads again"
+    if installed is None:
+        return (f"these are the sources in {package.parent}, in which nothing is compiled. "
+                f"Install them: pip install -e {package.parent}")
+    if package.resolve() != installed.resolve():
+        return (f"these are the sources in {package.parent}, in which nothing is compiled. They shadow the gothreads "
+                f"installed in {installed.parent}. Run it from another folder, or by the command `gothreads`; "
+                f"or install the sources: pip install -e {package.parent}")
+    return ("it was not built when gothreads was installed, which takes a C compiler and Python's headers. "
+            "With these, install gothreads again: pip install --force-reinstall --no-cache-dir")
+
+
+_package = Path(__file__).parent.parent
 try:
-    native = importlib.import_module("gothreads._fast")
+    _found = importlib.import_module("gothreads._fast")
+    if not _package.samefile(Path(str(_found.__file__)).parent):  # an editable install offers its own to another checkout
+        raise ModuleNotFoundError(f"it is of another gothreads: {_found.__file__}", name="gothreads._fast")
+    native = _found
 except ImportError as error:
-    missing = f"it was not built when gothreads was installed, for which a C compiler is needed ({error})"
+    missing = why_missing(error, _package, installed_package())
 #: The same where calls go through it.
 compiled = native
 if os.environ.get("GOTHREADS_FAST", "1") == "0":
