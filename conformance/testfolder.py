@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from conformance.building import build, environment, runner
 from gothreads.build.toolchain import Toolchain
@@ -47,6 +47,7 @@ _MOST, _KEPT = 64 << 20, 400
 DIFFERENT: dict[str, str] = {}
 
 Progress = Callable[[str], None]
+T = TypeVar("T")
 
 _MAIN = """package main
 
@@ -199,15 +200,11 @@ class Programs:
         return subprocess.run([str(self.toolchain.go), *command], cwd=self.work, env=environment(kind), capture_output=True, text=True)
 
     def _that_start(self, packages: dict[str, str]) -> dict[str, str]:
-        """Without those that write, fail or end before main, found by halves."""
-        if not packages:
-            return {}
-        if self._process(self._link(packages, "native"), "native", []) == (0, b"", b""):
-            return packages
-        if len(packages) == 1:
-            return {}
-        both, half = list(packages.items()), len(packages) // 2
-        return self._that_start(dict(both[:half])) | self._that_start(dict(both[half:]))
+        """Without those that do not link, and that write, fail or end before main; found by halves."""
+        with contextlib.suppress(CompileError):
+            if not packages or self._process(self._link(packages, "native"), "native", []) == (0, b"", b""):
+                return packages
+        return _of_halves(self._that_start, packages)
 
     def _link(self, packages: dict[str, str], kind: str) -> Path:
         """The program that runs the programs."""
@@ -216,11 +213,16 @@ class Programs:
         return build(self.toolchain, self.work, self.work / f"batch-{kind}", kind)
 
     def _run_all(self, packages: dict[str, str], kind: str) -> dict[str, Outcome]:
-        """Package -> how it ended. Behind one that ends the process, another goes on."""
+        """Package -> how it ended, without those that do not link. Behind one that ends the process, another goes on."""
         done: dict[str, Outcome] = {}
         left = list(packages)
-        file = self._link(packages, kind) if packages else None
-        while left and file is not None:
+        if not left:
+            return done
+        try:
+            file = self._link(packages, kind)
+        except CompileError:
+            return _of_halves(lambda half: self._run_all(half, kind), packages)
+        while left:
             self.progress(f"running {len(left)} programs, {kind}")
             ended = _taken_apart(*self._process(file, kind, left))
             if not ended:
@@ -268,6 +270,12 @@ class Programs:
             out.seek(0)
             err.seek(0)
             return code, out.read(_MOST), err.read(_MOST)
+
+
+def _of_halves(perform: Callable[[dict[str, str]], dict[str, T]], packages: dict[str, str]) -> dict[str, T]:
+    """What it makes of each half; of a single package, which has no halves, nothing."""
+    both, half = list(packages.items()), len(packages) // 2
+    return perform(dict(both[:half])) | perform(dict(both[half:])) if half else {}
 
 
 def _action(text: str) -> str:
