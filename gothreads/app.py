@@ -138,7 +138,7 @@ class App(Travels, Life):
     def _new_world(self, streams: Streams, stop: Stop) -> World:
         """The world of one memory. To be closed by who asks, once nobody is in it."""
         options = self.options
-        world = World(stop, streams, options.wasi, options.listen, options.allow_net, self._messages, Context(self), options.limits.files)
+        world = World(stop, streams, options.wasi, options.listen, options.allow_net, self._messages, Context(self), self._files)
         self._worlds.append(world)
         return world
 

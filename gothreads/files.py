@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,16 @@ def cache_folder() -> Path:
         raise GothreadsError(f"cannot make the cache folder {folder}: {error.strerror}. Set GOTHREADS_CACHE to a folder "
                              "that can be written") from error
     return folder.absolute()
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused something, and how to mend it where that is known."""
+    if error.errno != errno.EMFILE:
+        return error.strerror or str(error)
+    import resource  # where there are limits
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    more = f" (ulimit -n; up to {hard:,} here)" if soft != hard else ""
+    return f"this process has all the file descriptors open that it may have, {soft:,}. Close some, or raise the limit{more}"
 
 
 def write_atomically(path: Path, content: bytes | bytearray) -> None:

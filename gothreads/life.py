@@ -33,6 +33,7 @@ from gothreads.deadlines import Deadlines
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError, again, cut, shown
 from gothreads.handlers import Handlers
 from gothreads.host import ffi, interrupt, stack
+from gothreads.host.descriptors import FileAllowance
 from gothreads.host.streams import Allowance, Input, Output, Source, Streams, Target
 from gothreads.host.waiting import Away, Stop
 from gothreads.host.world import World
@@ -103,19 +104,21 @@ class Life(ABC):
         self._done = threading.Event()   # and everything is freed
         self._settled = threading.Event()  # ... or that takes as long as Python functions do
         self._in_python: Away = deque()
-        # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
-        self._owned = contextlib.ExitStack()
-        self._stop = Stop()
-        self._owned.callback(self._stop.close)
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
         self._targets = Target(1, options.stdout, allowance, self._in_python), Target(2, options.stderr, allowance, self._in_python)
         self._source = Source(options.stdin, self._in_python)
-        self._streams = self._new_streams(self._stop)
-        handlers = Handlers(options.handlers, Workers(options.callers, options.limits.stack), options.loop)
-        self._messages = Messages(self._stop, handlers, options.event_queue)
-        self._owned.callback(self._messages.close)
+        self._files = FileAllowance(options.limits.files, options.instances if self.model == "pool" else 1)
         self._worlds: list[World] = []  # one for each memory
+        with contextlib.ExitStack() as owned:
+            self._stop = Stop()
+            owned.callback(self._stop.close)
+            self._streams = self._new_streams(self._stop)
+            handlers = Handlers(options.handlers, Workers(options.callers, options.limits.stack), options.loop)
+            self._messages = Messages(self._stop, handlers, options.event_queue)
+            owned.callback(self._messages.close)
+            # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
+            self._owned = owned.pop_all()
 
     # What a model and its calls are.
 
@@ -160,9 +163,9 @@ class Life(ABC):
         Called once, by `gothreads.open`.
         """
         _Process.used = True
-        interrupt.watch()
         _apps.add(self)
         try:
+            interrupt.watch()
             if (seconds := self.options.limits.seconds) is not None:  # on one thread, launching initialises all packages
                 self._deadlines.after(seconds, lambda: self._end(endings.of_time(self.loaded.name, seconds, self._streams.stderr.tail)))
             self._launch()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gothreads.errors import ModuleError, shown
 from gothreads.exports import Export, from_wasm, matches
+from gothreads.files import reason
 from gothreads.foreign import Allocator, ForeignExport
 from gothreads.wasm import abi, metadata
 from gothreads.wasm.binary import MAGIC, VALUE_TYPES, FuncType, Kind, Limits, Module, read_limits
@@ -75,7 +76,7 @@ def load(path: Path) -> LoadedModule:
     try:
         wasm = path.read_bytes()
     except OSError as error:
-        raise ModuleError(f"cannot read {path}: {error.strerror}") from None
+        raise ModuleError(f"cannot read {path}: {reason(error)}") from None
     if path.suffix == ".go":
         raise ModuleError(f"{path}: Go source, not a WebAssembly module. To make one of it: gothreads build {path} -o {path.with_suffix('.wasm')}")
     if wasm and not wasm.startswith(MAGIC[:len(wasm)]):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -13,7 +14,8 @@ from typing import TypedDict, Unpack
 from gothreads.app import App
 from gothreads.build.builder import Progress, Request, build
 from gothreads.configuration import Configuration
-from gothreads.errors import MisuseError, ModuleError, cut
+from gothreads.errors import GothreadsError, MisuseError, ModuleError, cut
+from gothreads.files import reason
 from gothreads.handlers import Handler
 from gothreads.host.sockets import Rule
 from gothreads.host.streams import Readable, Writable
@@ -203,17 +205,31 @@ def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, st
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
                       stall_timeout, on_stall, no_calls, tuple(listen), rules, given, event_queue, loop,
                       instances or available_processors(), given_functions(host))
-    return (WasiThreadsApp if loaded.foreign and loaded.model == "threaded" else _APPS[model or loaded.model])(loaded, options)
+    kind = WasiThreadsApp if loaded.foreign and loaded.model == "threaded" else _APPS[model or loaded.model]
+    with _refusals_told(loaded):
+        return kind(loaded, options)
 
 
 def started(app: App) -> App:
     """Start what was made. GuestError when that fails, AppClosed when it is closed meanwhile."""
-    app.start()
+    with _refusals_told(app.loaded):
+        app.start()
     if app.error is not None and app.exit != 0:
         error = app.error
         app.close()
         raise error
     return app
+
+
+@contextlib.contextmanager
+def _refusals_told(loaded: LoadedModule) -> Iterator[None]:
+    """What the system refuses is an error of gothreads'."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, GothreadsError):  # CallTimeout is one too
+            raise
+        raise GothreadsError(f"cannot open {loaded.name}: {reason(error)}") from error
 
 
 def _check_types(args: object, env: object, procs: object, callers: object, event_queue: object, instances: object, limits: object,

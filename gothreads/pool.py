@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from gothreads import endings
 from gothreads.app import App
 from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, again, shown
+from gothreads.files import reason
 from gothreads.host import ffi
 from gothreads.host.engine import new_engine
 from gothreads.host.stack import inside
@@ -244,7 +245,7 @@ class PoolApp(App):
         except Exception as error:  # the system's too: no descriptors, no memory. Or the app has ended: that stays the first cause
             # A copy: what was raised refers to all that was there when it was.
             self._end(again(error) if isinstance(error, GothreadsError)
-                      else GothreadsError(f"{self.loaded.name}: cannot make another instance: {error}"))
+                      else GothreadsError(f"{self.loaded.name}: cannot make another instance: {reason(error) if isinstance(error, OSError) else error}"))
         finally:
             if made is None:
                 self._put_back(None, None)

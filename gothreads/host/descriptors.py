@@ -40,6 +40,9 @@ class FileType(IntEnum):
     SYMBOLIC_LINK = 7
 
 
+#: Of all that an app may have: the standard streams, whatever instance uses them; and what each instance has for itself, or half of its share.
+_STREAMS, _OWN = 3, 8
+
 #: WASI's fdflags.
 APPEND, DSYNC, NONBLOCK, RSYNC, SYNC = 1, 2, 4, 8, 16
 ALL_FLAGS = 31
@@ -65,6 +68,8 @@ class Descriptor:
 
     #: Whether it never waits but says EAGAIN, and Go polls it: a socket, or what is like one. It has a number among theirs.
     polled = False
+    #: Whether it is one of those that Limits(files=) is about.
+    counted = True
 
     def __init__(self, fd: int, stop: Stop, *, flags: int = 0, readable: bool = True, writable: bool = True, read_only: bool = False,
                  preopen: bytes | None = None) -> None:
@@ -204,6 +209,8 @@ def prepared(connection: socket.socket) -> socket.socket:
 class StandardStream(Descriptor):
     """Descriptor 0, 1 or 2."""
 
+    counted = False
+
     def __init__(self, stream: Input | Output, fd: int | None) -> None:
         """`fd` is the host's, when it is inherited. A file object is a terminal when it says so, and a pipe otherwise."""
         self._stream, self.inherited = stream, fd
@@ -251,6 +258,40 @@ def _most_descriptors() -> int:
     return min(own - max(32, own // 8), layout.FIRST_SOCKET - 1)
 
 
+class Refused(OSError):
+    """EMFILE: an app has as many descriptors as it may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(errno.EMFILE, "too many descriptors")
+        self.most = most
+
+
+class FileAllowance:
+    """How many descriptors an app's instances may have, together. May be used from any thread.
+
+    Each instance has `own` of them for itself: with these it can begin, whatever the others have. The rest goes to who comes first.
+    Invariant: of what a table has, all beyond the first `own` was taken here, and is given back when it is taken out of the table.
+    """
+
+    def __init__(self, most: int | None, instances: int = 1) -> None:
+        """None: most of what this process may have."""
+        self._most = _most_descriptors() if most is None else min(most, _most_descriptors())
+        self.own = min(_OWN, (self._most - _STREAMS) // (2 * instances))
+        self._lock = threading.Lock()
+        self._used = _STREAMS + self.own * instances  # guarded by _lock
+
+    def take(self) -> None:
+        """Refused: there are as many as there may be."""
+        with self._lock:
+            if self._used >= self._most:
+                raise Refused(self._most)
+            self._used += 1
+
+    def give(self) -> None:
+        with self._lock:
+            self._used -= 1
+
+
 class _Numbers:
     """Hands out the lowest number from `first` on that is free."""
 
@@ -271,13 +312,12 @@ class _Numbers:
 class Table:
     """Numbers to descriptors. May be used from any thread."""
 
-    def __init__(self, stop: Stop, most: int | None = None) -> None:
-        """`most` is how many there may be."""
-        self.stop = stop
+    def __init__(self, stop: Stop, allowance: FileAllowance | None = None) -> None:
+        self.stop, self._allowance = stop, allowance or FileAllowance(None)
         self._lock = threading.Lock()
         # Guarded by _lock; _open is read without it.
         self._open: dict[int, Descriptor] = {}
-        self._most = _most_descriptors() if most is None else min(most, _most_descriptors())
+        self._count = 0  # of those that are counted
         self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
         #: Told of a descriptor that was taken out, in the thread that did it.
         self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None
@@ -285,11 +325,13 @@ class Table:
     def add(self, descriptor: Descriptor, *, handed: bool = False) -> int:
         """The lowest number that is free, as POSIX has it; for sockets, other than those that are handed over, among theirs.
 
-        EMFILE: the host keeps some for itself.
+        EMFILE: there are too many.
         """
         with self._lock:
-            if len(self._open) >= self._most:
-                raise OSError(errno.EMFILE, "too many descriptors")
+            if descriptor.counted:
+                if self._count >= self._allowance.own:
+                    self._allowance.take()
+                self._count += 1
             descriptor.added()
             number = (self._sockets if descriptor.polled and not handed else self._numbers).take()
             self._open[number] = descriptor
@@ -335,6 +377,11 @@ class Table:
             self._let_go(descriptor)
 
     def _let_go(self, descriptor: Descriptor) -> None:
+        if descriptor.counted:
+            with self._lock:
+                self._count -= 1
+                if self._count >= self._allowance.own:
+                    self._allowance.give()
         self.on_remove(descriptor)
         descriptor.removed()
 

@@ -60,7 +60,10 @@ def watch() -> None:
         signal.set_wakeup_fd(previous)
         return
     if _wakeup == -1:
-        read, write = os.pipe()
+        try:
+            read, write = os.pipe()
+        except OSError:  # no descriptor is left: the next call to look tries again
+            return
         os.set_blocking(write, False)
         try:
             threading.Thread(target=_watch, args=(read,), name="gothreads-interrupt", daemon=True).start()

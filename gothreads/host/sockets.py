@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gothreads.errors import AppClosed, GothreadsError, MisuseError, cut, shown
+from gothreads.files import reason
 from gothreads.host.beneath import PLACE
 from gothreads.host.descriptors import Connection, Table, prepared, socket_of
 from gothreads.host.waiting import Stop
@@ -101,7 +102,7 @@ def listen(address: str, stop: Stop) -> Connection:
         hint = ""
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             hint = ". Another process has it" + ("" if address.startswith(_UNIX) else "; choose another port, or 0 for any")
-        raise GothreadsError(f"cannot listen on {shown(address)}: {getattr(error, 'strerror', None) or error}{hint}") from None
+        raise GothreadsError(f"cannot listen on {shown(address)}: {reason(error) if isinstance(error, OSError) else error}{hint}") from None
 
 
 def address_of(connection: Connection, *, peer: bool = False) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 import wasmtime
 
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, cut, shown
+from gothreads.files import reason
 from gothreads.host import ffi
 from gothreads.host.beneath import PLACE
 from gothreads.host.descriptors import Descriptor, Table
@@ -103,7 +104,7 @@ class WasiSettings:
         try:
             fd = os.open(folder, (PLACE if is_file else os.O_RDONLY) | os.O_DIRECTORY)
         except OSError as error:
-            raise MisuseError(f"cannot mount {shown(str(mount.host))} at {shown(mount.guest)}: {error.strerror}") from None
+            raise MisuseError(f"cannot mount {shown(str(mount.host))} at {shown(mount.guest)}: {reason(error)}") from None
         if is_file:
             return File(Descriptor(fd, table.stop, writable=False, read_only=True), os.fsencode(name))
         descriptor = Descriptor(fd, table.stop, writable=False, read_only=mount.read_only, preopen=mount.guest.encode())

@@ -6,13 +6,12 @@ thread is in the module any more.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
 from gothreads.context import Context
 from gothreads.errors import MisuseError
 from gothreads.host import ffi
-from gothreads.host.descriptors import Table
+from gothreads.host.descriptors import FileAllowance, Refused, Table
 from gothreads.host.sockets import Rule, SocketCalls, address_of, listen
 from gothreads.host.streams import Streams
 from gothreads.host.waiting import Stop
@@ -31,8 +30,7 @@ class World:
     """MisuseError, GothreadsError when a mount or a listener cannot be had."""
 
     def __init__(self, stop: Stop, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule], messages: Messages,
-                 context: Context, files: int | None) -> None:
-        """`files` is how many descriptors it may have; None: as many as this process can give it."""
+                 context: Context, files: FileAllowance) -> None:
         self.stopped = stop
         self.table = Table(self.stopped, files)
         self._wasi = WasiCalls(self.table, streams)
@@ -50,8 +48,8 @@ class World:
             self.missed = settings.mount(self.table).missed
         except BaseException as error:
             self.close()
-            if isinstance(error, OSError) and error.errno == errno.EMFILE and files is not None:
-                raise MisuseError(f"the limit on files ({files}) leaves no room for the mounts and listeners: Limits(files=...)") from None
+            if isinstance(error, Refused):
+                raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: Limits(files=...)") from None
             raise
 
     def use(self, memory: BoundedMemory) -> None:

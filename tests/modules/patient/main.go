@@ -120,9 +120,17 @@ func shout(letter, times int32) {
 // openFiles opens the file of that name n times, and says how often that went well before it went wrong.
 //
 //go:wasmexport open_files
-func openFiles(name string, n int64) int64 {
+func openFiles(name string, n int64) int64 { return withFiles(name, n, func() {}) }
+
+// holdFiles is openFiles, with a call of Python before they are closed.
+//
+//go:wasmexport hold_files
+func holdFiles(name string, n int64) int64 { return withFiles(name, n, func() { callAgain(0) }) }
+
+func withFiles(name string, n int64, do func()) int64 {
 	var files []*os.File
 	defer func() {
+		do()
 		for _, f := range files {
 			f.Close()
 		}
