@@ -53,6 +53,18 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("syscall/fs_wasip1.go", "stringslite.HasPrefix(path, p.name) {",
          "stringslite.HasPrefix(path, p.name) &&\n\t\t\t(isDir(p.name) || len(path) == len(p.name) || path[len(p.name)] == '/') {",
          "what is mounted at /data has nothing to do with /database"),
+    # What the host has, or everybody: pipes (syscall/pipe_gothreads.go), a process that lives, a name for itself.
+    Edit("syscall/fs_wasip1.go", "func Pipe(fd []int) error {\n\treturn ENOSYS\n}\n", "", "the host makes pipes"),
+    Edit("os/pipe_wasm.go", "\t// Neither GOOS=js nor GOOS=wasip1 have pipes.\n\treturn nil, nil, NewSyscallError(\"pipe\", syscall.ENOSYS)\n",
+         "\tvar p [2]int\n\tif err := syscall.Pipe(p[:]); err != nil {\n\t\treturn nil, nil, NewSyscallError(\"pipe\", err)\n\t}\n"
+         "\treturn newFile(p[0], \"|0\", kindPipe, false), newFile(p[1], \"|1\", kindPipe, false), nil\n",
+         "as where there are pipes"),
+    Edit("syscall/syscall_wasip1.go", "\tProcExit(128 + int32(signum))\n", "\tif signum != 0 {\n\t\tProcExit(128 + int32(signum))\n\t}\n",
+         "signal 0 only asks whether the process is there"),
+    Edit("net/hosts.go", "\t\t\treturn ipsCp, byName.canonicalName\n\t\t}\n\t}\n",
+         "\t\t\treturn ipsCp, byName.canonicalName\n\t\t}\n\t}\n"
+         "\tif isLocalhost(host) {\n\t\treturn []string{\"127.0.0.1\", \"::1\"}, absDomainName(host)\n\t}\n",
+         "localhost is this machine, also without /etc/hosts (RFC 6761), and there is no DNS to ask"),
     # Stack guards. A function with a large frame compares SP with the guard plus the frame's size, in 32 bits. A poisoned guard
     # at the very top wraps around there: the check passes, and the frame is laid below the stack. So the poison is lower, above
     # any address that a stack can have (layout.MOST_MEMORY), with room above it for any frame.

@@ -73,7 +73,7 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
     texts: dict[Path, str] = dict(extra or {})
     if threaded:
         texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS + (TEST_EDITS if testing else ())).items()}
-        replace |= {str(source / name): str(path) for name, path in added("runtime").items()}
+        replace |= {str(source / name): str(path) for folder in ("runtime", "syscall") for name, path in added(folder).items()}
         replace |= {str(source / name): "" for name in LEFT_OUT}
     for target, text in texts.items():
         copy = cache / "overlay" / f"{_digest(text)}-{target.name}"

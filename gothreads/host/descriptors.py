@@ -15,10 +15,11 @@ import heapq
 import os
 import resource
 import select
+import signal
 import socket
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -101,7 +102,8 @@ class Descriptor:
         if not self.writable:
             raise OSError(errno.EBADF, "not open for writing")
         buffers = [buffer(*span) for span in spans]
-        return self._retried(select.POLLOUT, lambda: os.writev(self.fd, buffers) if offset is None else os.pwritev(self.fd, buffers, offset))
+        with _no_sigpipe() if self.type is FileType.UNKNOWN else contextlib.nullcontext():
+            return self._retried(select.POLLOUT, lambda: os.writev(self.fd, buffers) if offset is None else os.pwritev(self.fd, buffers, offset))
 
     def stat(self) -> os.stat_result:
         return os.fstat(self.fd)
@@ -130,6 +132,23 @@ class Descriptor:
                 if self.flags & NONBLOCK:
                     raise
                 self._stop.wait({self.fd: events})
+
+
+@contextlib.contextmanager
+def _no_sigpipe() -> Iterator[None]:
+    """A write to a pipe that nobody reads is an error of the module's, also in a program that SIGPIPE ends. (Python ignores it, unless told otherwise.)"""
+    if signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})  # it comes to the thread that writes
+    try:
+        yield
+    except BrokenPipeError:
+        if signal.SIGPIPE not in before:
+            signal.sigtimedwait({signal.SIGPIPE}, 0)
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # A socket's own calls, non-blocking: they take less time than giving up the interpreter's lock and getting it back, so they keep it.

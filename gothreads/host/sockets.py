@@ -216,6 +216,9 @@ class SocketCalls:
         family = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}.get(kind)
         if family is None:
             raise OSError(errno.EAFNOSUPPORT, kind)
+        if host.lower() == _LOCALHOST:  # nobody need be asked, nor may anybody say otherwise (RFC 6761)
+            here = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
+            return [one for one in here if family in (socket.AF_UNSPEC, one[0])]
         try:
             found: list[Any] = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         except socket.gaierror:  # a name

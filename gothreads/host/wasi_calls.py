@@ -289,6 +289,20 @@ class WasiCalls:
             found = os.stat(last, dir_fd=above, follow_symlinks=False)
             os.utime(last, ns=_times(found, accessed, modified, flags), dir_fd=above, follow_symlinks=False)
 
+    # Not WASI's: what Go's os.Pipe imports from module `gothreads`.
+
+    def pipe_open(self, result: int) -> None:
+        """The number of the end to read from, and of the one to write to."""
+        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        reader, writer = Descriptor(read, self._table.stop, writable=False), Descriptor(write, self._table.stop, readable=False)
+        number = hand_out(self._table, self.memory, reader, result)
+        try:
+            hand_out(self._table, self.memory, writer, result + _u32.size)
+        except BaseException:
+            with contextlib.suppress(OSError):  # another thread may have closed it
+                self._table.remove(number)
+            raise
+
     # Sockets.
 
     def sock_accept(self, fd: int, flags: int, result: int) -> None:
@@ -548,7 +562,7 @@ class _BlockingOpens:
             self._ends.append(os.open(f"/proc/self/fd/{place}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
-def hand_out(table: Table, memory: BoundedMemory, descriptor: Descriptor, result: int) -> None:
+def hand_out(table: Table, memory: BoundedMemory, descriptor: Descriptor, result: int) -> int:
     """Give a descriptor its number, and tell the module. It is the table's from here on: another thread may be in a call on it at once."""
     number = table.add(descriptor)
     try:
@@ -557,6 +571,7 @@ def hand_out(table: Table, memory: BoundedMemory, descriptor: Descriptor, result
         with contextlib.suppress(OSError):  # another thread may have closed it
             table.remove(number)
         raise
+    return number
 
 
 def _refuse_slash(folder: int, name: bytes, number: int) -> None:

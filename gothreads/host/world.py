@@ -23,6 +23,7 @@ from gothreads.wasm.binary import Module
 from gothreads.wasm.rewrite import HOST, WASI
 
 _SOCKET_CALLS = ("sock_listen", "sock_dial", "sock_connected", "sock_address")
+_PIPE_CALLS = ("pipe_open",)
 _MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_cancels", "msg_events", "idle_open")
 
 
@@ -60,7 +61,7 @@ class World:
         """Define what the module imports of it. `own_clock` as for define_wasi."""
         kinds = {(i.module, i.name): module.types[i.type_index] for i in module.imported_functions}
         define_wasi(functions, {name: kind for (of, name), kind in kinds.items() if of == WASI}, self._wasi, own_clock=own_clock)
-        for calls, names in ((self._sockets, _SOCKET_CALLS), (self.calls, _MESSAGE_CALLS)):
+        for calls, names in ((self._wasi, _PIPE_CALLS), (self._sockets, _SOCKET_CALLS), (self.calls, _MESSAGE_CALLS)):
             for name in names:
                 kind = kinds.get((HOST, name))
                 if kind is not None:
@@ -69,7 +70,7 @@ class World:
     @staticmethod
     def has(module: str, name: str) -> bool:
         """Whether it has the function that a module imports."""
-        return module == WASI or (module == HOST and name in _SOCKET_CALLS + _MESSAGE_CALLS)
+        return module == WASI or (module == HOST and name in _PIPE_CALLS + _SOCKET_CALLS + _MESSAGE_CALLS)
 
     def stop(self) -> None:
         """Wake whoever waits in a call. From any thread, returns at once."""

@@ -127,6 +127,39 @@ func init() {
 			return place.String(), nil
 		},
 		"user": func(t tree, a args) (any, error) { return user.Lookup(a.s(0)) },
+		"pipe": func(t tree, a args) (any, error) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				return nil, err
+			}
+			first := last.Add(2)
+			opened.Store(first-1, r)
+			opened.Store(first, w)
+			return []int64{first - 1, first}, nil
+		},
+		"f.deadline": func(t tree, a args) (any, error) {
+			return nil, a.file(0).SetDeadline(time.Now().Add(time.Duration(a.n(1)) * time.Millisecond))
+		},
+		"captured": func(t tree, a args) (any, error) { // what the program's own output is, given away meanwhile
+			r, w, err := os.Pipe()
+			if err != nil {
+				return nil, err
+			}
+			stdout := os.Stdout
+			os.Stdout = w
+			fmt.Print(a.s(0))
+			os.Stdout = stdout
+			w.Close()
+			defer r.Close()
+			return text(io.ReadAll(r))
+		},
+		"alive": func(t tree, a args) (any, error) {
+			p, err := os.FindProcess(int(a.n(0)))
+			if err != nil {
+				return nil, err
+			}
+			return os.Getpid(), p.Signal(syscall.Signal(0))
+		},
 		"ticks": func(t tree, a args) (any, error) { // how often a goroutine ran during a read of standard input
 			var ticks atomic.Int64
 			go func() {

@@ -68,6 +68,28 @@ func numbered(what any, err error) (any, error) {
 
 var operations = map[string]func(a args) (any, error){
 	"listen": func(a args) (any, error) { return numbered(guest.Listen(a.s(0), a.s(1))) },
+	"fake network": func(a args) (any, error) { // package net's own, by a name: a listener, and what somebody who dials it reads
+		l, err := net.Listen("tcp", a.s(0)+":0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				c.Write([]byte("hello"))
+				c.Close()
+			}
+		}()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		c, err := net.Dial("tcp", net.JoinHostPort(a.s(0), port))
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		said, err := io.ReadAll(c)
+		return string(said), err
+	},
+	"look up": func(a args) (any, error) { return net.LookupHost(a.s(0)) },
 	"listeners": func(a args) (any, error) {
 		listeners, err := guest.Listeners()
 		numbers := []any{}
