@@ -188,6 +188,8 @@ def _build_parsers(functions: Mapping[str, Command]
     sub.add_argument("--on-timeout", choices=("cancel", "continue", "stop"), default="cancel",
                      help="what becomes of it then: cancel the context of a handler that has one, and let others go on; let all go on; or stop the module, "
                      "or of a pool the instance (default: %(default)s)")
+    sub.add_argument("--json-limit", metavar="SIZE", default="4M",
+                     help="the most that a call's arguments may be, as JSON (default: %(default)s; what handlers get may be 64M)")
     sub.add_argument("--drain", type=_drain, metavar="S", default=DRAIN_SECONDS,
                      help="how many seconds requests in flight may take after Ctrl-C or SIGTERM (default: %(default)g)")
     _add_model_options(sub)

@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from gothreads.app import App
-from gothreads.arguments import Command, parse, parse_environment, parse_limits, parse_mount
+from gothreads.arguments import Command, parse, parse_environment, parse_limits, parse_mount, parse_size
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
@@ -343,7 +343,8 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down are for a module that is begun again: add --restart")
     return serve(lambda: _open_or_supervise(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
-                 arguments.host, arguments.port, terminal, arguments.allow_host, arguments.timeout, arguments.on_timeout, arguments.drain)
+                 arguments.host, arguments.port, terminal, arguments.allow_host, arguments.timeout, arguments.on_timeout, arguments.drain,
+                 parse_size(arguments.json_limit, "--json-limit "))
 
 
 def _raise_file_limit() -> None:

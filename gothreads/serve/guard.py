@@ -2,7 +2,9 @@
 
     Host            a name that is not this server's: a page whose name was made to lead here (DNS rebinding) could call it otherwise
     Origin          a page of another site; and what browsers say of themselves (Sec-Fetch-Site), where they do not send it
-    heads, bodies   those that come too slowly, and bodies that are too many bytes together
+    bodies          those that come too slowly, and those that, with answers that clients have not read, are too many bytes together
+
+(What a client's connection may take of the server is in connection.py.)
 
 And what answers say to browsers: nothing of them is a page but the page, no other site may show it, and no script runs in it but its own.
 """
@@ -15,27 +17,27 @@ import hashlib
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import h11
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gothreads.errors import MisuseError
+from gothreads.serve.connection import LEAST_RATE
 
-#: The most that a request's body may be, and all of those that the server has at a time, in bytes.
+#: The most that a request's body may be; and all of those that the server has at a time, with answers that are not sent yet. Bytes.
 LARGEST_BODY = 64 << 20
-MOST_BODIES = 512 << 20
-#: How long a request's head may take; and its body, besides a second for each LEAST_RATE bytes. Seconds.
-HEAD_SECONDS = BODY_SECONDS = 20.0
-LEAST_RATE = 16 << 10
+MOST_HELD = 512 << 20
+#: So much is not counted; and in pieces of so much answers are sent. Bytes.
+SMALL = PIECE = 64 << 10
+#: How long a request's body may take, besides a second for each LEAST_RATE bytes. Seconds.
+BODY_SECONDS = 20.0
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 #: For all answers. (The page's policy for scripts and styles is its own.)
@@ -86,20 +88,38 @@ class Hosts:
 class Guard:
     """The ASGI application `app`, for those who may ask it."""
 
-    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
-        self._app, self._hosts = app, hosts
+    def __init__(self, app: ASGIApp, hosts: Hosts, held: Held) -> None:
+        self._app, self._hosts, self._held = app, hosts, held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
+        start: Message | None = None
+
         async def send_guarded(message: Message) -> None:
+            nonlocal start
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-            await send(message)
+                start = message  # with the body it is known whether there is room for it
+                return
+            body: bytes = message.get("body", b"")
+            with self._held.answer(len(body)) as fits:
+                if start is not None and not fits:
+                    start = None
+                    refused = _refused(503, "the answers that clients have not read yet are too large together. Try again", {"Retry-After": "1"})
+                    await refused(scope, receive, send_guarded)
+                    return
+                if start is not None:
+                    await send(start)
+                    start = None
+                # uvicorn takes a piece when the one before is sent, so the rest is here, where it is counted.
+                for at in range(0, max(len(body), 1), PIECE):
+                    more = message.get("more_body", False) or at + PIECE < len(body)
+                    await send({**message, "body": body[at:at + PIECE], "more_body": more})
         await (self._refusal(scope) or self._app)(scope, receive, send_guarded)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
@@ -115,60 +135,65 @@ class Guard:
         return None
 
 
-class Bodies:
-    """The bodies of requests that the server has. On its event loop only."""
+class Held:
+    """What the server holds of clients' requests, and of answers to them that they have not read, in bytes. On its event loop only.
+
+    What is small is not counted, so that answers of all other kinds go on when some hold all there may be: there are bounds on how many connect.
+    """
 
     def __init__(self) -> None:
         self._size = 0
 
+    @contextmanager
+    def answer(self, size: int) -> Iterator[bool]:
+        """While an answer is sent. Whether there is room for it: by itself, a large one goes."""
+        mine = _counted(size)
+        fits = self._fits(mine)
+        mine = mine if fits else 0
+        self._size += mine
+        try:
+            yield fits
+        finally:
+            self._size -= mine
+
     @asynccontextmanager
-    async def of(self, request: Request) -> AsyncIterator[bytes]:
-        """A request's, for as long as it is needed. HTTPException when it is too large, too slow, or one too many."""
-        body, begun = bytearray(), asyncio.get_running_loop().time()
+    async def body(self, request: Request, most: int, weight: int = 1) -> AsyncIterator[bytes]:
+        """A request's body, for as long as it is needed. HTTPException when it is larger than `most`, too slow, or one too many.
+
+        weight: how many bytes each byte of it takes up.
+        """
+        body, mine, begun = bytearray(), 0, asyncio.get_running_loop().time()
+        too_large = HTTPException(413, f"the body is larger than {most:,} bytes")
+        if (told := request.headers.get("content-length", "")).isdecimal() and len(told) < 20 and int(told) > most:
+            raise too_large
         try:
             try:
                 async with asyncio.timeout(BODY_SECONDS) as late:
                     async for part in request.stream():
                         body += part
-                        self._size += len(part)
-                        if len(body) > LARGEST_BODY:
-                            raise HTTPException(413, f"the body is larger than {LARGEST_BODY:,} bytes")
-                        if self._size > max(MOST_BODIES, len(body)):
-                            raise HTTPException(503, "the bodies of all requests together are too large. Try again", {"Retry-After": "1"})
+                        if len(body) > most:
+                            raise too_large
+                        more = _counted(len(body) * weight) - mine
+                        if not self._fits(more, mine):
+                            raise HTTPException(503, "the bodies and answers of all requests together are too large. Try again", {"Retry-After": "1"})
+                        self._size, mine = self._size + more, mine + more
                         late.reschedule(begun + BODY_SECONDS + len(body) / LEAST_RATE)
             except TimeoutError:
                 raise HTTPException(408, "the body comes too slowly", {"Connection": "close"}) from None
             except ClientDisconnect:
                 raise HTTPException(400, "the client went away") from None
-            yield bytes(body)
+            whole = bytes(body)
+            body.clear()
+            yield whole
         finally:
-            self._size -= len(body)
+            self._size -= mine
+
+    def _fits(self, more: int, mine: int = 0) -> bool:
+        return not more or self._size + more <= max(MOST_HELD, mine + more)
 
 
-class Connection(H11Protocol):
-    """One of uvicorn's, which is closed when a request's head takes too long."""
-
-    _late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._watch(lost=True)
-        super().connection_lost(exc)
-
-    def handle_events(self) -> None:
-        super().handle_events()
-        self._watch()
-
-    def _watch(self, *, lost: bool = False) -> None:
-        """The clock runs as long as a head has not come whole, whether or not it has begun."""
-        if self.conn.their_state is h11.IDLE and not lost:
-            self._late = self._late or self.loop.call_later(HEAD_SECONDS, self.transport.close)
-        elif self._late is not None:
-            self._late.cancel()
-            self._late = None
+def _counted(size: int) -> int:
+    return size if size > SMALL else 0
 
 
 def policy(page: str) -> str:
@@ -180,8 +205,8 @@ def policy(page: str) -> str:
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 
 
-def _refused(status: int, why: str) -> JSONResponse:
-    return JSONResponse({"error": why}, status)
+def _refused(status: int, why: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": why}, status, headers)
 
 
 def _is_address(text: Any) -> bool:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import math
+import os
+import resource
 import signal
 import socket
 import threading
@@ -24,27 +27,33 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gothreads.arguments import DRAIN_SECONDS
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.requirements import UVICORN, warn_once
-from gothreads.serve.guard import Connection, Hosts
+from gothreads.serve.connection import Connection, Seldom, log
+from gothreads.serve.guard import Hosts
+from gothreads.serve.payload import LARGEST_JSON
 from gothreads.serve.web import Served, web_app
 from gothreads.terminal import Terminal
 from gothreads.tickets import OnTimeout
 
 #: How many clients may be connected. More get 503.
 MOST_CONNECTIONS = 2048
+#: How many may wait to be accepted.
+_BACKLOG = 2048
+
+_seldom = Seldom()
 
 
 def serve(open_app: Callable[[], Served], host: str, port: int, terminal: Terminal, allowed: Sequence[str] = (), timeout: float | None = None,
-          on_timeout: OnTimeout = "cancel", drain: float = DRAIN_SECONDS) -> int:
+          on_timeout: OnTimeout = "cancel", drain: float = DRAIN_SECONDS, largest_json: int = LARGEST_JSON) -> int:
     """Serve until SIGTERM, Ctrl-C, or the module's end (its last, when it is supervised); the exit code is 0, or the module's.
 
-    allowed: more names that it goes by. timeout, on_timeout: as for web_app. drain: how long requests in flight may take after a signal, in
+    allowed: more names that it goes by. timeout, on_timeout, largest_json: as for web_app. drain: how long requests in flight may take after a signal, in
     seconds; then they get 503.
     """
     warn_once(UVICORN)
     with _listen(host, port) as listener:
         address = listener.getsockname()
         hosts = Hosts.of(host, address[0], allowed)
-        return _serve(open_app, lambda app: web_app(app, hosts, timeout, on_timeout), listener, address, hosts, terminal, drain)
+        return _serve(open_app, lambda app: web_app(app, hosts, timeout, on_timeout, largest_json), listener, address, hosts, terminal, drain)
 
 
 def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], listener: socket.socket, address: Any, hosts: Hosts, terminal: Terminal,
@@ -71,8 +80,12 @@ class _Server(uvicorn.Server):
     """uvicorn's server, for one app."""
 
     def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, drain: float) -> None:
-        super().__init__(uvicorn.Config(_quiet(web), http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
-                                        limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=math.ceil(drain) + 5))
+        most = most_connections()
+        # The backlog is how many are accepted in each turn of the event loop. One that is refused takes some turns to go.
+        super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
+                                        backlog=max(1, most // 16), limit_concurrency=most + 1, timeout_graceful_shutdown=math.ceil(drain) + 5))
+        for logger in (log, logging.getLogger("uvicorn.error")):
+            logger.addFilter(_seldom)
         self._app, self._terminal, self._drain = app, terminal, drain
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -87,6 +100,12 @@ class _Server(uvicorn.Server):
             self._app.wait()
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_loop_failed)
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
             requests = "1 request" if waiting == 1 else f"{waiting} requests"
@@ -98,6 +117,23 @@ class _Server(uvicorn.Server):
     def _close_app(self) -> None:
         """On a thread: it takes as long as a Python function that the module has called."""
         threading.Thread(target=self._app.close, name="gothreads-close", daemon=True).start()
+
+
+def most_connections() -> int:
+    """How many clients may be connected: not more than half of the descriptors that are left, since the module opens files, too."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(1, min(MOST_CONNECTIONS, (soft - len(os.listdir("/proc/self/fd"))) // 2))
+
+
+def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """When the module has all other descriptors, asyncio fails to accept each second, as often as its backlog has places, and tells of each."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+        log.warning("cannot accept clients: %s. Raise the limit on open files (ulimit -n), or lower the module's (--limit files=N)", error.strerror)
+    else:
+        loop.default_exception_handler(context)
 
 
 def _quiet(app: ASGIApp) -> ASGIApp:

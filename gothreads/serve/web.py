@@ -10,14 +10,14 @@
 Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are)
 or nothing of the kind in this module, 405 the wrong method, 408 too slow, 413 too large, 421 another server's name, 422 wrong arguments or
 an error that the handler returned, 500 a bug, 502 a module that does not answer as one should, 503 all callers busy, no room for an
-event, or the module has ended (with Retry-After when that is worth while), 504 the call has taken longer than it may. A request whose
-client goes away is given up: the context of its handler, if it has one (guest.HandleContext), is cancelled.
+event, for the body or for the answer (the call has been made then), or the module has ended (with Retry-After when that is worth while),
+504 the call has taken longer than it may. A request whose client goes away is given up: the context of its handler, if it has one
+(guest.HandleContext), is cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from concurrent.futures import Future
 from dataclasses import asdict, replace
@@ -48,12 +48,16 @@ from gothreads.errors import (
     UnknownExport,
     unknown,
 )
-from gothreads.serve.guard import Bodies, Guard, Hosts, policy
+from gothreads.serve import guard
+from gothreads.serve.guard import Guard, Held, Hosts, policy
+from gothreads.serve.payload import LARGEST_JSON, WEIGHT, aside, parse_arguments, result_json
 from gothreads.state import State
 from gothreads.supervised import Supervised
 from gothreads.tickets import OnTimeout
 from gothreads.version import __version__
 
+#: The most that is told of an error, in characters.
+MOST_SAID = 16 << 10
 #: How long a list of handlers may take, in seconds; when all callers are busy the last known is shown.
 HANDLERS_SECONDS = 1.0
 
@@ -66,12 +70,14 @@ _POLICY = policy((_FOLDER / "index.html").read_text())
 Served = App | Supervised
 
 
-def web_app(app: Served, hosts: Hosts = Hosts(), timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> ASGIApp:
+def web_app(app: Served, hosts: Hosts = Hosts(), timeout: float | None = None, on_timeout: OnTimeout = "cancel",
+            largest_json: int = LARGEST_JSON) -> ASGIApp:
     """The ASGI application for an app, which goes by the names `hosts`. It does not close the app.
 
-    timeout: of each call, in seconds; on_timeout: as for App.request.
+    timeout: of each call, in seconds; on_timeout: as for App.request. largest_json: the most that a call's arguments may be, in bytes.
     """
-    faces = _Faces(app, timeout, on_timeout)
+    held = Held()
+    faces = _Faces(app, held, timeout, on_timeout, largest_json)
     return Guard(Starlette(
         routes=[
             Route("/", faces.index),
@@ -81,16 +87,15 @@ def web_app(app: Served, hosts: Hosts = Hosts(), timeout: float | None = None, o
             Route("/api/request/{handler:path}", faces.request, methods=["POST"]),
             Route("/api/signal/{event:path}", faces.signal, methods=["POST"]),
         ],
-        exception_handlers={GothreadsError: faces.failed, HTTPException: _http_error, Exception: _bug}), hosts)
+        exception_handlers={GothreadsError: faces.failed, HTTPException: _http_error, Exception: _bug}), hosts, held)
 
 
 class _Faces:
     """The routes."""
 
-    def __init__(self, app: Served, timeout: float | None, on_timeout: OnTimeout) -> None:
-        self._app, self._timeout, self._on_timeout = app, timeout, on_timeout
+    def __init__(self, app: Served, held: Held, timeout: float | None, on_timeout: OnTimeout, largest_json: int) -> None:
+        self._app, self._held, self._timeout, self._on_timeout, self._largest_json = app, held, timeout, on_timeout, largest_json
         self._last_handlers: list[str] = []
-        self._bodies = Bodies()
 
     async def index(self, request: Request) -> Response:
         return _templates.TemplateResponse(request, "index.html", {
@@ -145,13 +150,14 @@ class _Faces:
         name = request.path_params["export"]
         self._app.exports[name]  # a name that is not there is said before anything about the body
         on_timeout: OnTimeout = "stop" if self._on_timeout == "stop" else "continue"
-        async with self._bodies.of(request) as body:
-            future = self._app.submit(name, *_arguments(body), timeout=self._timeout, on_timeout=on_timeout)
+        async with self._held.body(request, self._largest_json, WEIGHT) as body:
+            arguments = await aside(parse_arguments, body)
+            future = self._app.submit(name, *arguments, timeout=self._timeout, on_timeout=on_timeout)
             result = await self._answered(request, future)
-        return JSONResponse({"result": _finite(result)})
+        return Response(await aside(result_json, result), media_type="application/json")
 
     async def request(self, request: Request) -> Response:
-        async with self._bodies.of(request) as body:
+        async with self._held.body(request, guard.LARGEST_BODY) as body:
             future = self._app.submit_request(request.path_params["handler"], body, timeout=self._timeout, on_timeout=self._on_timeout)
             reply = await self._answered(request, future)
         return Response(reply, media_type="application/json" if _is_json(reply) else "application/octet-stream")
@@ -160,7 +166,7 @@ class _Faces:
         name = request.path_params["event"]
         if name not in self._app.events:  # others would wait for ever, and take up memory
             raise unknown("event", name, self._app.events)
-        async with self._bodies.of(request) as body:
+        async with self._held.body(request, guard.LARGEST_BODY) as body:
             self._app.signal(name, body, full="raise")
         return JSONResponse({"queued": True}, 202)
 
@@ -188,33 +194,16 @@ class _Faces:
         return self._last_handlers
 
 
-def _arguments(body: bytes) -> list[Any]:
-    if not body.strip():
-        return []
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f'the body is not JSON: {error}; expected {{"args": [...]}}') from None
-    if not isinstance(value, dict) or not isinstance(value.get("args", []), list) or value.keys() - {"args"}:
-        raise HTTPException(400, 'the body must be {"args": [...]}')
-    args: list[Any] = value.get("args", [])
-    return args
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no numbers for these."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _is_json(reply: bytes) -> bool:
-    return reply[:1] in (b"{", b"[") and reply.rstrip()[-1:] in (b"}", b"]")
+    return reply[:1] in (b"{", b"[") and reply[-64:].rstrip()[-1:] in (b"}", b"]")
 
 
 def _said(error: Exception) -> str:
     """An error without what is not for clients: what the module wrote to stderr, where it is in its code, what the host's own functions raised."""
     if isinstance(error, HostFunctionError):
         return "the module has ended: a function of the host's that it called has failed"
-    return error.message if isinstance(error, GuestError | UnknownExport) else str(error)
+    said = error.message if isinstance(error, GuestError | UnknownExport) else str(error)
+    return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}… ({len(said):,} characters)"  # a handler's may be as long as it likes
 
 
 def _bug(_request: Request, _error: Exception) -> Response:

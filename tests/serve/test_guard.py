@@ -19,7 +19,7 @@ import pytest
 
 import gothreads
 from gothreads.errors import MisuseError
-from gothreads.serve import guard, server, web
+from gothreads.serve import connection, guard, server, web
 from gothreads.serve.guard import Hosts
 from gothreads.serve.web import web_app
 from gothreads.terminal import Terminal
@@ -220,7 +220,7 @@ def test_errors_tell_neither_paths_nor_what_the_module_wrote(calls: Path, tmp_pa
 
 
 def test_a_bug_is_told_without_a_traceback(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "_finite", lambda _: 1 / 0)
+    monkeypatch.setattr(web, "result_json", lambda _: 1 / 0)
     sent: list[Any] = []
 
     async def conversation(_: object) -> None:
@@ -261,7 +261,7 @@ def until_closed(client: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "])
 def test_a_head_that_does_not_come_is_not_waited_for(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
     with serving(shared) as address, socket.create_connection(address) as slow:
         slow.sendall(begun)
         assert until_closed(slow) == b""
@@ -272,7 +272,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(shared: gothreads.App, monk
 
 
 def test_a_call_that_takes_longer_than_a_head_may_is_not_cut_off(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
     with serving(shared) as (host, port):
         assert httpx.post(f"http://{host}:{port}/api/call/sleep", json={"args": [600]}, timeout=30).status_code == 200
 
@@ -287,7 +287,8 @@ def test_a_body_that_does_not_come_is_not_waited_for(shared: gothreads.App, monk
 
 
 def test_bodies_are_limited_together_and_a_large_one_by_itself_goes(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "MOST_BODIES", 1000)
+    monkeypatch.setattr(guard, "MOST_HELD", 1000)
+    monkeypatch.setattr(guard, "SMALL", 0)
     with serving(shared) as address, socket.create_connection(address) as first:
         first.sendall(b"POST /api/request/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n" + b"x" * 900)
         url = f"http://127.0.0.1:{address[1]}/api/request/echo"

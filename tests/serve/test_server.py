@@ -26,8 +26,10 @@ STOPS = [signal.SIGTERM, signal.SIGINT]
 class Server:
     """A server that is known to listen. `client` keeps connections alive, as browsers do."""
 
-    def __init__(self, *argv: object) -> None:
+    def __init__(self, *argv: object, descriptors: int | None = None) -> None:
         command = [*GOTHREADS, "serve", "--port", "0", *map(str, argv)]
+        if descriptors is not None:
+            command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         said = ""
@@ -77,8 +79,8 @@ def server(calls: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def running(*argv: object) -> Iterator[Server]:
-    started = Server(*argv)
+def running(*argv: object, descriptors: int | None = None) -> Iterator[Server]:
+    started = Server(*argv, descriptors=descriptors)
     try:
         yield started
     finally:

@@ -1,0 +1,154 @@
+"""A client's connection: uvicorn's, with bounds on what one client can make it hold, and for how long.
+
+    too many     connections are refused before anything of theirs is read
+    coming in    RECEIVED bytes at a time, so that a head, and what lies unread, is bounded, and no client has the event loop for long; chunks of a body
+                 that are LEAST_CHUNK bytes on average, but for the first FREE_CHUNKS, since the smallest takes h11 as long as a large one
+    waiting      HEAD_SECONDS for a head, and for the rest of a body whose answer has gone out already
+    going out    nothing more is written while anything is unsent, and that goes at LEAST_RATE, give or take SEND_SECONDS; else the connection ends
+
+All of it runs on the server's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+import time
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: How much is read at a time, in bytes. h11 bounds a head only when it comes in more than one piece.
+RECEIVED = 16 << 10
+#: How much the kernel may hold that it cannot send, in bytes.
+UNSENT = 64 << 10
+#: How many chunks of a body may be of any size, and what those of more must have on average, in bytes.
+FREE_CHUNKS, LEAST_CHUNK = 1000, 64
+#: How long a request's head may take; and what is unsent, besides a second for each LEAST_RATE bytes. Seconds.
+HEAD_SECONDS = SEND_SECONDS = 20.0
+LEAST_RATE = 16 << 10
+#: How often one message of the log may be repeated, in seconds.
+SELDOM_SECONDS = 60.0
+
+log = logging.getLogger("gothreads.serve")
+
+_FULL = b'{"error":"too many clients are connected. Try again"}'
+_REFUSAL = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s"
+            % (len(_FULL), _FULL))
+
+
+class Seldom(logging.Filter):
+    """Lets a warning through once a minute: clients can bring those of a server about as often as they like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[tuple[str, int], float] = {}  # by the line that logs: so there are not many
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        where, now = (record.pathname, record.lineno), time.monotonic()
+        if record.levelno > logging.WARNING:
+            return True
+        if now < self._next.get(where, 0.0):
+            return False
+        self._next[where] = now + SELDOM_SECONDS
+        return True
+
+
+class Connection(H11Protocol, asyncio.BufferedProtocol):
+    """One of uvicorn's for h11."""
+
+    _waits: asyncio.TimerHandle | None = None  # for a head
+    _sends: asyncio.TimerHandle | None = None  # runs while anything is unsent
+    # How many seconds longer than at LEAST_RATE it may still take until what is unsent is sent, and since when that is so.
+    _patience, _since, _unsent = SEND_SECONDS, 0.0, 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        assert self.limit_concurrency is not None
+        if len(self.connections) + 1 >= self.limit_concurrency:  # as uvicorn counts, for requests
+            transport.set_protocol(asyncio.Protocol())
+            transport.write(_REFUSAL)
+            transport.close()
+            log.warning("%d clients are connected, as many as may be: others get 503. The limit on open files (ulimit -n) may be what allows no more",
+                        len(self.connections))
+            return
+        # What the kernel takes, it has sent, but for this: else it would hold megabytes more.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        transport.set_write_buffer_limits(high=0)  # so that pause_writing is called whenever anything is unsent, and resume_writing when nothing is
+        super().connection_made(transport)
+        self._received, self._patience = bytearray(RECEIVED), SEND_SECONDS
+        self._next_event, self.conn.next_event = self.conn.next_event, self._checked_event  # type: ignore[method-assign]
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._waits, self._sends):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    # Coming in.
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._received[:nbytes]))
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def _checked_event(self) -> Any:
+        event = self._next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._chunked = 0
+        elif isinstance(event, h11.Data) and event.chunk_end:
+            self._chunks += 1
+            if (counted := self._chunks - FREE_CHUNKS) > 0:
+                self._chunked += len(event.data)
+                if self._chunked < counted * LEAST_CHUNK:
+                    raise h11.RemoteProtocolError("the chunks are too small")
+        return event
+
+    def send_400_response(self, msg: str) -> None:
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:  # the answer to what came before has begun
+            self.transport.close()
+
+    def _watch(self) -> None:
+        """The clock runs while no request is being answered, whether or not the next has begun."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if self._waits is not None and answering:
+            self._waits.cancel()
+            self._waits = None
+        elif self._waits is None and not answering and not self.transport.is_closing():
+            self._waits = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    # Going out.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        now = self.loop.time()
+        self._patience = min(SEND_SECONDS, self._patience + now - self._since)  # all was sent meanwhile
+        self._since, self._unsent = now, self.transport.get_write_buffer_size()
+        self._sends = self.loop.call_later(self._patience + self._unsent / LEAST_RATE, self._give_up)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        assert self._sends is not None
+        self._sends.cancel()
+        now = self.loop.time()
+        self._patience = min(SEND_SECONDS, self._patience + self._unsent / LEAST_RATE - (now - self._since))
+        self._since = now
+
+    def _give_up(self) -> None:
+        # Without it the kernel would keep what it has of the answer, and go on trying.
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
