@@ -25,6 +25,7 @@ from gothreads.errors import (
     MisuseError,
     NotCallable,
     QueueFull,
+    UnknownExport,
     cut,
     shown,
 )
@@ -39,6 +40,7 @@ from gothreads.inspector import Goroutine
 from gothreads.life import Life
 from gothreads.loading import LoadedModule
 from gothreads.messages import WhenFull
+from gothreads.settling import SETTLE_SECONDS, Settling
 from gothreads.slot import LARGEST, Guest, Memory
 from gothreads.state import AppStatistics, Options, State
 from gothreads.tickets import OnTimeout, Ticket, Waited
@@ -65,8 +67,9 @@ class App(Travels, Life):
         self._workers = Workers(options.callers, options.limits.stack)
         self._nested = Workers(None, options.limits.stack)
         self._for_handlers = Workers(options.callers, options.limits.stack)
-        self._hooks: frozenset[str] = frozenset()  # `start` and `stop`, as there are; known when packages are initialised
+        self._hooks: frozenset[str] | None = None  # which of `start` and `stop` there were when it started; None: it has not
         self.compile_seconds: float | None = None
+        self._settling: Settling | None = None  # where main runs on, and may register handlers
         try:
             declared = loaded.metadata.imports if loaded.metadata else ()
             self._host = HostImports(loaded.name, loaded.outline, declared, options.host, self._provides)
@@ -189,6 +192,8 @@ class App(Travels, Life):
     def request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> bytes:
         """Call a handler that the module has registered by name: bytes in, bytes out.
 
+        A name that is not there yet is waited for, as main may be about to register it: until every goroutine that the module
+        runs by itself waits, or until five seconds after its start.
         HandlerError when it returns an error, UnknownExport when there is no handler of that name, NotCallable when the module is not Go's,
         CallTimeout after `timeout` seconds.
         on_timeout: as for submit; or "cancel": the context of a handler that has one (guest.HandleContext) is cancelled, any other goes on.
@@ -197,6 +202,8 @@ class App(Travels, Life):
             try:
                 if (answer := self._request_quickly(handler, payload)) is not None:
                     return answer
+            except UnknownExport:
+                pass  # perhaps not yet: it is asked for again below
             except GothreadsError as error:
                 first = self._first(error)
                 raise first from first.__cause__
@@ -204,7 +211,9 @@ class App(Travels, Life):
         handler, data = _handler_name(handler), bytes_of(payload)
         if timeout is None:
             tickets.checked(timeout, on_timeout, request=True)
-            return bytes(self._here_or_on_a_worker(lambda: self._request(handler, data)))
+            def request() -> bytes:
+                return bytes(self._here_or_on_a_worker(lambda: self._request(handler, data)))
+            return self._registered_by_main(handler, request)  # waits outside of the call: Ctrl-C there ends the app
         return bytes(self._result(self._waited_request(handler, data, timeout, on_timeout, here=True)))
 
     def submit_request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> Future[bytes]:
@@ -228,15 +237,60 @@ class App(Travels, Life):
             return guest.slot.request(handler, payload)
         return self._within(request if ticket is None else lambda guest: ticket.use(guest, request, request=True))
 
-    def _handlers(self) -> list[str]:
-        """The names of the handlers. Raises ffi.Trapped."""
-        return self._within(lambda guest: guest.slot.handlers())
+    def _registered_by_main(self, handler: str, ask: Callable[[], T], ticket: Ticket | None = None) -> T:
+        """What `ask` gives, which asks for a handler. If main has yet to register it, wait, and ask again."""
+        settling, waited = self._settling, False
+        while True:
+            settled = settling is None or settling.settled(handler)  # looked at before it is asked: see settling.py
+            try:
+                return ask()
+            except UnknownExport as error:
+                if settling is None or (settled and not (waited and settling.gave_up)):
+                    raise
+                if settled:
+                    raise UnknownExport(f"{error.message}. {SETTLE_SECONDS:g} s after its start the module was still busy, "
+                                        "and requests do not wait longer: register handlers before work that takes long",
+                                        error.known) from None
+            settling.wait(handler, ticket)
+            waited = True
+
+    def _listed(self, run: Callable[[Callable[[], list[str]]], list[str]], wanted: str | None = None,
+                ticket: Ticket | None = None) -> list[str]:
+        """The names of the handlers. Waits for those that main has yet to register, unless `wanted` is there before.
+
+        `run` makes the call that asks the module for them.
+        """
+        if self.loaded.metadata is None:
+            return []
+        names = run(lambda: self._handlers(ticket))
+        if wanted in names:
+            return names
+        if self._settling is not None:
+            self._settling.wait(wanted, ticket)
+        return run(self._settled_handlers)
+
+    def _handlers(self, ticket: Ticket | None = None) -> list[str]:
+        """The names of the handlers that are registered now. Raises as _call."""
+        def handlers(guest: Guest) -> list[str]:
+            return guest.slot.handlers()
+        return self._within(handlers if ticket is None else lambda guest: ticket.use(guest, handlers))
+
+    def _settled_handlers(self) -> list[str]:
+        """The same, after the goroutines of inits have run, where they run in calls only. Raises ffi.Trapped."""
+        return self._handlers()
+
+    def _expect(self, handlers: Iterable[str]) -> None:
+        """Wait for these even while every goroutine waits: an earlier instance had them."""
+        if self._settling is not None:
+            self._settling.expected = frozenset(handlers)
 
     def _waited_call(self, export: Export, converted: list[Any], timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> Waited:
         return self._waited(f"the call of {export.name}", lambda ticket: self._call(export, converted, ticket), timeout, on_timeout, here=here)
 
     def _waited_request(self, handler: str, payload: bytes, timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> Waited:
-        return self._waited(f"the request to {handler}", lambda ticket: self._request(handler, payload, ticket), timeout, on_timeout, here=here, request=True)
+        def request(ticket: Ticket) -> bytes:
+            return self._registered_by_main(handler, lambda: self._request(handler, payload, ticket), ticket)
+        return self._waited(f"the request to {handler}", request, timeout, on_timeout, here=here, request=True)
 
     def _waited(self, what: str, call: Callable[[Ticket], Any], timeout: float | None, on_timeout: OnTimeout, *,
                 here: bool, request: bool = False) -> Waited:
@@ -380,16 +434,18 @@ class App(Travels, Life):
             raise TimeoutError(f"{self.loaded.name}: not every goroutine waits after {timeout:g} s") from None
 
     def handlers(self) -> list[str]:
-        """The names of the handlers that are registered now."""
-        if self.loaded.metadata is None:
-            return []
-        return list(self._here_or_on_a_worker(self._handlers))
+        """The names of the handlers. Waits, as `request` does, for those that main is about to register."""
+        return self._listed(self._here_or_on_a_worker)
 
     async def handlers_async(self) -> list[str]:
         """Like handlers, without blocking the event loop."""
         if self.loaded.metadata is None:
             return []
-        return list(await asyncio.wrap_future(self._submit(self._handlers)))
+        def listed(ticket: Ticket) -> list[str]:
+            return self._listed(lambda work: work(), ticket=ticket)
+        waited = self._waited("the list of handlers", listed, None, "continue", here=False)
+        names: list[str] = await asyncio.wrap_future(waited.future)
+        return names
 
     def _call_export(self, export: Export, converted: list[Any], timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Any:
         if timeout is None and on_timeout == "continue":
@@ -510,10 +566,10 @@ class App(Travels, Life):
                 log.warning("%s: the module does not answer, so its handlers `start` and `stop`, if it has them, are not called", self.loaded.name)
         if "start" in names:
             self._hook("start")
-        self._hooks = frozenset(names)  # only what has started is told to stop
+        self._hooks = frozenset(names)
 
     def _before_close(self) -> None:
-        if "stop" not in self._hooks:
+        if not self._has_stop():
             return
         try:
             self._submit_to(self._workers, lambda: self._hook("stop")).result(HOOK_SECONDS)
@@ -523,6 +579,10 @@ class App(Travels, Life):
             log.warning("%s: the module's stop has not returned after %g s, and is ended", self.loaded.name, HOOK_SECONDS)
         except (GothreadsError, RuntimeError) as error:  # RuntimeError: Python is ending
             log.warning("%s: the module's stop failed: %s", self.loaded.name, shown(str(error)))
+
+    def _has_stop(self) -> bool:
+        """Whether it is to be told to stop: only what has started is."""
+        return self._hooks is not None and "stop" in self._hooks
 
     def _in_flight(self) -> int:
         return self._in_use + self._workers.pending + self._nested.pending + self._for_handlers.pending

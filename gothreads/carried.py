@@ -1,5 +1,5 @@
 """What is carried from one instance of a module to the next: the state that its handler `save` gave last, for its handler `load`; and
-which handlers there were, for which the next is waited for.
+which handlers there were: requests wait until the next has them, too (settling.py).
 
 Used by the one thread that makes instances, but for `answered`, to which callers add.
 """
@@ -11,12 +11,9 @@ import time
 from concurrent.futures import Future
 
 from gothreads.app import App
-from gothreads.errors import GothreadsError, HandlerError
+from gothreads.errors import GothreadsError, HandlerError, UnknownExport
 
 log = logging.getLogger("gothreads")
-
-#: How long a fresh instance is waited for to register handlers, in seconds: `load`, and those that the one before it had.
-_LOAD_SECONDS, _READY_SECONDS = 5.0, 1.0
 
 
 class Carried:
@@ -50,15 +47,19 @@ class Carried:
             self._state, self._since, self._suspect = state, time.monotonic(), False
 
     def hand_over(self, app: App) -> None:
-        """Make a fresh instance like the one before: wait for its handlers, which main may register, and give it the state. Any error: it has failed."""
+        """Make a fresh instance like the one before: expect the same handlers, and give it the state.
+
+        Any error: it has failed.
+        """
         state = None if self._suspect else self._state
-        self._wait_for(app, set(self.answered), _READY_SECONDS)
+        app._expect(self.answered if state is None else {"load", *self.answered})
         if state is None:
             return
         self._loading = True
-        if not self._wait_for(app, {"load"}, _LOAD_SECONDS):
-            raise HandlerError(f"{self._name}: the module has saved state, but has no handler `load` {_LOAD_SECONDS:g} s after it has started")
-        app.submit_request("load", state).result()
+        try:
+            app.submit_request("load", state).result()
+        except UnknownExport:
+            raise HandlerError(f"{self._name}: the module has saved state, but no handler `load` now") from None
         self._loading = False
 
     def start_failed(self) -> None:
@@ -69,29 +70,12 @@ class Carried:
             log.warning("%s: the state (%d bytes) is dropped: the module did not start with it, and does without", self._name, self.size)
             self._state, self._suspect = None, False
 
-    def _wait_for(self, app: App, names: set[str], seconds: float) -> bool:
-        """Whether the module has handlers of these names, in time. Those that it has not are not waited for again."""
-        if not names:
-            return True
-        deadline, pause = time.monotonic() + seconds, 0.001
-        while True:
-            try:
-                missing = names - set(app._submit(app._handlers).result(max(0.0, deadline - time.monotonic())))
-            except TimeoutError:
-                missing = names
-            if not missing:
-                return True
-            if time.monotonic() >= deadline or app.model != "threaded":  # in the other models, nothing goes on by itself
-                self.answered -= missing
-                return False
-            time.sleep(pause)  # nothing tells when a handler is registered
-            pause = min(pause * 1.5, 0.05)
-
 
 def ask(app: App) -> Future[bytes | None]:
     """What the module's `save` gives; None when it has not both `save` and `load`, or is many instances with a state each."""
     def save() -> bytes | None:
-        carries = app.model != "pool" and app.loaded.has_handlers and {"save", "load"} <= set(app._handlers())
+        carries = (app.model != "pool" and app.loaded.has_handlers
+                   and {"save", "load"} <= set(app._listed(lambda work: work(), "load")))
         return app._request("save", b"") if carries else None
     future: Future[bytes | None]
     try:

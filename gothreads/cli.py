@@ -233,7 +233,7 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
             elif result is not None:
                 terminal.out(str(result).lower() if isinstance(result, bool) else str(result))
             return 0
-        handlers = _aside(app.handlers)
+        handlers = _aside(lambda: app._listed(app._here_or_on_a_worker, name))
         if name not in handlers:
             raise unknown("export or handler", name, [*app.exports, *handlers])
         if len(texts) > 1:

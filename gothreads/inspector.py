@@ -102,6 +102,13 @@ class Inspector:
         """The names of the handlers that are registered now. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
         return self._ask(lambda caller: caller.slot.handlers(), timeout)
 
+    def preparing(self, timeout: float) -> tuple[list[str], bool]:
+        """The handlers, and whether the program goes on by itself, so that it may register more. Raises as handlers."""
+        def look(caller: CallbackM) -> tuple[list[str], bool]:
+            goes_on = bool(caller.function("gothreads_preparing", "", "?")())
+            return caller.slot.handlers(), goes_on
+        return self._ask(look, timeout)
+
     def wake_all(self) -> None:
         """Let a waiting thread see that the app has ended."""
         self._cache.wake_all()

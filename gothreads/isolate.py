@@ -12,15 +12,17 @@ from collections.abc import Callable
 
 import wasmtime
 
-from gothreads.errors import GuestError, ModuleError, shown
+from gothreads.errors import GuestError, ModuleError, UnknownExport, shown
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_store
 from gothreads.host.functions import HostImports
+from gothreads.host.stack import inside
 from gothreads.host.world import World
 from gothreads.loading import LoadedModule
 from gothreads.shared_memory import BoundedMemory
 from gothreads.slot import Slot
 from gothreads.state import Options
+from gothreads.tickets import Ticket
 
 
 class Isolates:
@@ -57,6 +59,7 @@ class Isolate:
                  host: HostImports, failed: Callable[[BaseException], str], ended: Callable[[], bool] | None) -> None:
         self._loaded, self.context = loaded.without_code(), world.context
         self._found: dict[str, ffi.Function] = {}
+        self._settled = not loaded.has_handlers
         with contextlib.ExitStack() as owned:
             owned.callback(self._found.clear)
             linker = wasmtime.Linker(engine)
@@ -97,6 +100,40 @@ class Isolate:
             export.call(self.function(export.name, export.params, export.result), [], self.slot)
         elif self._loaded.has_handlers and name in self.slot.handlers():
             self.slot.request(name, b"")
+
+    def request(self, handler: str, payload: bytes, ticket: Ticket | None) -> bytes:
+        """Call a handler. If there is none of that name, let the module settle, and ask again."""
+        def request(_isolate: Isolate) -> bytes:
+            return self.slot.request(handler, payload)
+
+        def use() -> bytes:
+            return request(self) if ticket is None else ticket.use(self, request, request=True)
+        try:
+            return use()
+        except UnknownExport:
+            if not self._settle(ticket):
+                raise
+        return use()
+
+    def handlers(self) -> list[str]:
+        """The names of the handlers, after the module has settled."""
+        self._settle()
+        return self.slot.handlers()
+
+    def _settle(self, ticket: Ticket | None = None) -> bool:
+        """Run the goroutines that inits have begun until every one waits: they may register handlers. False: no need.
+
+        Done once, and not in a call from inside another: until that returns, the outer one's goroutine cannot go on.
+        """
+        if self._settled or inside.depth > 1:
+            return False
+        self._settled = True
+        try:
+            self.function("gothreads_idle")
+        except ffi.Missing:
+            return False
+        self.run_until_idle() if ticket is None else ticket.use(self, Isolate.run_until_idle)
+        return True
 
     def check_idle(self) -> None:
         """ModuleError when it cannot be run until it is idle."""

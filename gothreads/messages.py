@@ -85,6 +85,12 @@ class Messages:
             return sum(one.outstanding for one in self._calls)
 
     @property
+    def begun(self) -> int:
+        """How many calls the module has begun so far."""
+        with self._lock:
+            return sum(one.begun for one in self._calls)
+
+    @property
     def unread(self) -> bool:
         """Whether there are events that the module has asked for, or replies, that it has not read."""
         with self._lock:
@@ -123,6 +129,7 @@ class MessageCalls:
         self._lock = threading.RLock()  # a signal handler may end the app
         # Guarded by _lock.
         self._running: dict[int, HostCall] = {}  # those that Go waits for, or has not waited for
+        self.begun = 0  # calls, so far
         self._count = self._size = 0  # of calls that go on in Python, and of their payloads in bytes: more than in _running, when Go cancels some
         self.idle: Idle | None = None  # made when the module asks for it
 
@@ -218,6 +225,7 @@ class MessageCalls:
             if self._count + unread >= MOST_CALLS or (self._count + unread and self._size + unread_size + size > _MOST_BYTES):
                 raise OSError(errno.EAGAIN, "too many calls")
             self._running[number] = call
+            self.begun += 1
             self._count += 1
             self._size += size
         if self._messages.stop.is_set:  # the app's end may have come before it was there to be cancelled

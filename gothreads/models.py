@@ -26,6 +26,7 @@ from gothreads.inspector import Goroutine, parse_goroutines
 from gothreads.isolate import Isolate, Isolates, StoreMemory
 from gothreads.slot import Guest
 from gothreads.state import AppStatistics
+from gothreads.tickets import Ticket
 from gothreads.turns import Turns
 
 T = TypeVar("T")
@@ -118,6 +119,9 @@ class SingleApp(App):
             return work(self._isolate)
 
     def _within(self, work: Callable[[Guest], T]) -> T:
+        return self._counted(work)
+
+    def _counted(self, work: Callable[[Isolate], T]) -> T:
         def counted(isolate: Isolate) -> T:
             self._calls += 1
             return work(isolate)
@@ -130,8 +134,18 @@ class SingleApp(App):
     def _same_instance(self) -> bool:
         return self._turns.mine
 
-    def _handlers(self) -> list[str]:
-        return [] if self.loaded.entry == "_start" else self._run(lambda isolate: isolate.slot.handlers())  # no call
+    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
+        return self._counted(lambda isolate: isolate.request(handler, payload, ticket))
+
+    def _handlers(self, ticket: Ticket | None = None) -> list[str]:
+        def handlers(isolate: Isolate) -> list[str]:
+            return isolate.slot.handlers()
+        if self.loaded.entry == "_start":
+            return []
+        return self._run(handlers if ticket is None else lambda isolate: ticket.use(isolate, handlers))  # no call
+
+    def _settled_handlers(self) -> list[str]:
+        return [] if self.loaded.entry == "_start" else self._run(Isolate.handlers)
 
     def _hook(self, name: str) -> None:
         self._run(lambda isolate: isolate.hook(name))

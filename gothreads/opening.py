@@ -84,7 +84,9 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
          listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
          handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE, loop: asyncio.AbstractEventLoop | None = None,
          instances: int | None = None, model: str | None = None, go: PathLike | None = None) -> App:
-    """Run a module, and return when its packages are initialised.
+    """Run a module, and return when its packages are initialised, and its hook `start` has returned.
+
+    `main` goes on from there. A handler that it is yet to register can be requested at once: see `App.request`.
 
     path: a module's file, or a Go package's folder (or .go file), which is built, and kept in a cache. A file need not be Go's: with plain
         exports it is run as "single" or "pool", with wasi-threads as "threaded".

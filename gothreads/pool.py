@@ -33,6 +33,7 @@ from gothreads.line import Line
 from gothreads.shared_memory import BoundedMemory
 from gothreads.slot import Guest
 from gothreads.state import AppStatistics, PoolStatistics, State
+from gothreads.tickets import Ticket
 
 T = TypeVar("T")
 
@@ -253,6 +254,12 @@ class PoolApp(App):
 
     def _within(self, work: Callable[[Guest], T]) -> T:
         return self._run(work)
+
+    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
+        return self._run(lambda isolate: isolate.request(handler, payload, ticket))
+
+    def _settled_handlers(self) -> list[str]:
+        return self._run(Isolate.handlers)
 
     @property
     def _in_use(self) -> int:

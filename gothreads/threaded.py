@@ -13,7 +13,7 @@ import wasmtime
 
 from gothreads.app import App, Payload
 from gothreads.callback_m import CallbackMCache
-from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, Stalled, shown
+from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError, Stalled, shown
 from gothreads.exports import Export, Function
 from gothreads.host import ffi
 from gothreads.host.engine import compile_threaded, new_engine
@@ -27,6 +27,7 @@ from gothreads.host.world import World
 from gothreads.inspector import Goroutine, Inspector
 from gothreads.mpool import MPool, MRunner
 from gothreads.quick import quick, requester
+from gothreads.settling import Settling
 from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Guest
 from gothreads.stall import Stall, StallWatch
@@ -105,6 +106,8 @@ class ThreadedApp(App):
         self._requester = requester(self._cache)
         self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, self._trapped, attaching,
                                     self._cache.in_flight, self._submit_to)
+        if loaded.has_handlers:
+            self._settling = Settling(self._look_at_rest)
 
     @property
     def memory(self) -> SharedMemory:
@@ -237,8 +240,29 @@ class ThreadedApp(App):
         else:
             self._request(name, b"")
 
+    def _has_stop(self) -> bool:
+        if super()._has_stop() or self._hooks is None or not self.loaded.has_handlers:
+            return super()._has_stop()
+        with contextlib.suppress(TimeoutError, GothreadsError):  # main may have registered it since `open` looked
+            return "stop" in self._inspector.handlers(_ANSWER_SECONDS)
+        return False
+
     def _registered(self) -> list[str]:
         return self._inspector.handlers(_REGISTERED_SECONDS)
+
+    def _look_at_rest(self, timeout: float) -> tuple[list[str], bool]:
+        """The handlers, and whether the module rests: does nothing by itself, and waits for no reply (settling.py)."""
+        begun = self._messages.begun
+        # In this order: a reply is in the queue before its call is no longer outstanding.
+        awaits = self._messages.outstanding or self._messages.unread
+        names, goes_on = self._inspector.preparing(timeout)
+        # If a call has begun since, its goroutine may have waited during the look, and go on now that it is answered.
+        return names, not (goes_on or awaits or begun != self._messages.begun)
+
+    def _initialized(self) -> None:
+        if self._settling is not None:
+            self._settling.begin()
+        super()._initialized()
 
     def _stop_running(self) -> None:
         self._notes.stop()

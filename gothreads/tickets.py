@@ -69,6 +69,11 @@ class Ticket:
             elif guest is not None and self._on_timeout == "stop":
                 self._stop(guest)
 
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._given_up
+
     def give_up_waiting(self) -> bool:
         """Give it up if it has not entered the module; whether that is so."""
         with self._lock:

@@ -32,6 +32,7 @@ from gothreads.mpool import MPool
 from gothreads.shared_memory import SharedMemory
 from gothreads.slot import Guest, Slot
 from gothreads.state import AppStatistics
+from gothreads.tickets import Ticket
 from gothreads.turns import Turns
 from gothreads.wasm import waits
 from gothreads.wasm.binary import PAGE, Kind, Section
@@ -256,7 +257,7 @@ class WasiThreadsApp(App):
     def _same_instance(self) -> bool:
         return self._turns.mine
 
-    def _handlers(self) -> list[str]:
+    def _handlers(self, ticket: Ticket | None = None) -> list[str]:
         return []
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:

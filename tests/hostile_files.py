@@ -21,6 +21,7 @@ _SLOT = """
   (func (export "gothreads_stacks") (param i32) {stacks})
   (func (export "gothreads_counts") (param i32 i32) {counts})
   (func (export "gothreads_blocked") (param i32) (result i32) (i32.const 1))
+  (func (export "gothreads_preparing") (result i32) {preparing})
   (func (export "gothreads_release") (param i32))"""
 _SINGLE = """(module {imports} (memory (export "memory") {pages}) {more}
   (func (export "_initialize") {main})""" + _SLOT + ")"
@@ -38,7 +39,8 @@ _THREADED = """(module {imports}
 
 #: What the parts are that a test does not name. Addresses and lengths: a reply is (status, address, length) at `slot`.
 _HARMLESS: Mapping[str, object] = {"slot": 1024, "buffer": 4096, "pages": 4, "more": "", "imports": "", "request": "", "handlers": "", "stacks": "",
-                                   "counts": "", "thread": "", "main": "", "clock": 0, "memory": "", "setup": "", "attach": "", "detach": ""}
+                                   "counts": "", "thread": "", "main": "", "clock": 0, "memory": "", "setup": "",
+                                   "attach": "", "detach": "", "preparing": "(i32.const 0)"}
 
 
 def reply(status: int, address: int, length: int, slot: int = 1024) -> str:

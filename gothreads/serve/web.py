@@ -18,6 +18,7 @@ event, for the body or for the answer (the call has been made then), or the modu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from concurrent.futures import Future
 from dataclasses import asdict, replace
@@ -51,6 +52,7 @@ from gothreads.errors import (
 from gothreads.serve import guard
 from gothreads.serve.guard import Guard, Held, Hosts, policy
 from gothreads.serve.payload import LARGEST_JSON, WEIGHT, aside, parse_arguments, result_json
+from gothreads.settling import SETTLE_SECONDS
 from gothreads.state import State
 from gothreads.supervised import Supervised
 from gothreads.tickets import OnTimeout
@@ -164,6 +166,10 @@ class _Faces:
 
     async def signal(self, request: Request) -> Response:
         name = request.path_params["event"]
+        if name not in self._app.events:
+            with contextlib.suppress(GothreadsError, TimeoutError):
+                async with asyncio.timeout(SETTLE_SECONDS):  # main may be about to ask for it
+                    await self._app.handlers_async()
         if name not in self._app.events:  # others would wait for ever, and take up memory
             raise unknown("event", name, self._app.events)
         async with self._held.body(request, guard.LARGEST_BODY) as body:

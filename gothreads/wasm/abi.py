@@ -24,7 +24,8 @@ GUEST: Mapping[str, FuncType] = {
     "gothreads_stacks": _TAKES, "gothreads_release": _TAKES, "gothreads_idle": VOID}
 #: Of the runtime with threads (build/goroot), and of the rewrite (rewrite.py).
 THREADS: Mapping[str, FuncType] = {
-    "gothreads_counts": _TAKES_TWO, "gothreads_blocked": FuncType(I32, I32), "gt_init_memory": VOID, "gt_setup": FuncType(I64 + I32, b""),
+    "gothreads_counts": _TAKES_TWO, "gothreads_blocked": FuncType(I32, I32),
+    "gothreads_preparing": FuncType(b"", I32), "gt_init_memory": VOID, "gt_setup": FuncType(I64 + I32, b""),
     "gt_read_clock": FuncType(b"", I64), "gt_attach": FuncType(I32, I32), "gt_detach": VOID, "gt_thread_start": _TAKES}
 
 

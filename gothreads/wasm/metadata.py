@@ -12,7 +12,7 @@ from gothreads.signature import ImportSignature, Signature
 
 SECTION = "gothreads"
 #: Counts up when modules and hosts of different counts cannot work together.
-ABI = 5
+ABI = 6
 MODELS = ("threaded", "single")
 BUILD_MODES = ("exe", "c-shared")
 _LARGEST = 16 << 20

@@ -68,10 +68,10 @@ func count(c *counts) {
 				if !readsQueue(gp) {
 					c.busy++
 				}
-			// For the collector, or for the world, which may be stopped for this very count.
-			case waitReasonSemacquire, waitReasonWaitForGCCycle, waitReasonGCAssistWait, waitReasonGCAssistMarking,
-				waitReasonStoppingTheWorld, waitReasonGarbageCollection:
-				c.busy++
+			default:
+				if waitsForRuntime(gp) {
+					c.busy++
+				}
 			}
 			if mp := gp.lockedm.ptr(); mp != nil && mp.isextra {
 				c.blocked++
@@ -87,6 +87,50 @@ func count(c *counts) {
 	if gcphase != _GCoff {
 		c.busy++
 	}
+}
+
+// waitsForRuntime says whether a goroutine waits for the collector, or for the world, which may be stopped to look at it.
+func waitsForRuntime(gp *g) bool {
+	switch gp.waitreason {
+	case waitReasonSemacquire, waitReasonWaitForGCCycle, waitReasonGCAssistWait, waitReasonGCAssistMarking,
+		waitReasonStoppingTheWorld, waitReasonGarbageCollection:
+		return true
+	}
+	return false
+}
+
+// gothreadsPreparing says whether the program still works by itself, so that it may yet register handlers. It stops the
+// world only when nothing seems to run: where a loop cannot be preempted, everybody would wait for its end.
+//
+//go:wasmexport gothreads_preparing
+func gothreadsPreparing() bool {
+	if preparing() {
+		return true
+	}
+	stw := stopTheWorld(stwGoroutineProfile)
+	goesOn := preparing()
+	startTheWorld(stw)
+	return goesOn
+}
+
+// preparing leaves out callers: the host has begun what they do. A main that sleeps will go on; other goroutines sleep
+// as a part of what they do all the time.
+func preparing() bool {
+	goesOn := false
+	forEachGRace(func(gp *g) {
+		if mp := gp.lockedm.ptr(); (mp != nil && mp.isextra) || isSystemGoroutine(gp, false) {
+			return
+		}
+		switch readgstatus(gp) &^ _Gscan {
+		case _Grunning, _Grunnable, _Gpreempted, _Gsyscall:
+			goesOn = true
+		case _Gwaiting:
+			if waitsForRuntime(gp) || (gp.goid == 1 && gp.waitreason == waitReasonSleep) {
+				goesOn = true
+			}
+		}
+	})
+	return goesOn
 }
 
 // readsQueue says whether a goroutine is one of gothreads/guest's that wait for events or replies, of which the host knows.

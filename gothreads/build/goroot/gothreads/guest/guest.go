@@ -4,7 +4,8 @@
 //
 //	guest.Handle("search", func(payload []byte) ([]byte, error) { … })
 //
-// and the host calls them: app.request("search", b"…") in Python, POST /api/request/search over HTTP.
+// and the host calls them: app.request("search", b"…") in Python, POST /api/request/search over HTTP. A request that
+// comes early waits while main works, but not longer than some seconds: register handlers before anything that takes long.
 // Handlers run at the same time as each other, as main and as exported functions: state they share needs
 // locks, as in any Go program.
 //

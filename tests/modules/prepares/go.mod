@@ -1,0 +1,3 @@
+module prepares
+
+go 1.25
