@@ -454,6 +454,9 @@ class App(Travels, Life):
 
     def _here_or_on_a_worker(self, call: Callable[[], Any]) -> Any:
         self._check_takes_calls()
+        if interrupt.in_handler_of(self):
+            raise MisuseError(f"{self.loaded.name}: a signal handler cannot call the module in the middle of a call: the module stands still meanwhile. "
+                              "Use submit(), or signal()")
         if stack.inside.depth:
             self._check_started()
             return self._call_back(call)
@@ -513,11 +516,8 @@ class App(Travels, Life):
             self._wait_until_running()
         if not interrupt.on_main_thread():
             return self._inside(call)
-        with interrupt.Postponed(self._interrupted):
+        with interrupt.Postponed(self):
             return self._inside(call)
-
-    def _interrupted(self) -> None:
-        self._end(AppClosed(f"{self.loaded.name}: the app was ended by Ctrl-C"))
 
     def _inside(self, call: Callable[[], Any]) -> Any:
         stack.check_python_stack()

@@ -10,7 +10,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-from gothreads.errors import GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
+from gothreads.errors import AppClosed, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
 from gothreads.host import ffi, panics
 from gothreads.host.functions import WrongResult
 from gothreads.host.streams import OutputExceeded
@@ -56,6 +56,20 @@ def of_host_function(name: str, error: BaseException, stderr: str) -> GuestError
         cause = HostFunctionError(f"{name}: {what} raised {words(error)}", 134, stderr, (), place(error))
     cause.__cause__ = error
     return cause
+
+
+def of_signal(name: str, error: BaseException | None) -> AppClosed | LimitExceeded:
+    """A signal handler has raised that in the main thread's call, which did not come back. None: Ctrl-C."""
+    if isinstance(error, Exception):
+        return of_stop(name, error)
+    how = "Ctrl-C" if error is None or isinstance(error, KeyboardInterrupt) else f"a signal handler, which raised {words(error)}"
+    return AppClosed(f"{name}: the app was ended by {how}")
+
+
+def of_stop(name: str, error: BaseException | None) -> LimitExceeded:
+    """The same, where only the instance is stopped."""
+    what = "Ctrl-C" if error is None else f"a signal handler, which raised {words(error)}"
+    return LimitExceeded(f"{name}: the module was stopped: its call was given up because of {what}", 124)
 
 
 def of_time(name: str, seconds: float, stderr: str) -> LimitExceeded:

@@ -36,8 +36,8 @@ class Isolates:
         compiled = compile_module(engine, loaded.wasm, options.limits.stack)
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
-    def new(self, world: World, failed: Callable[[BaseException], str], ended: Callable[[], bool] | None = None) -> Isolate:
-        """`failed` as for ffi.HostFunctions. `ended`: whether this one has, when the engine's epoch moves; else they all have.
+    def new(self, world: World, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> Isolate:
+        """`failed` as for ffi.HostFunctions. `ended`: whether this one has, when the engine's epoch moves.
 
         ModuleError when the module cannot be instantiated.
         """
@@ -56,7 +56,7 @@ class Isolate:
     stop: Callable[[GuestError], None]
 
     def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, loaded: LoadedModule, options: Options, world: World,
-                 host: HostImports, failed: Callable[[BaseException], str], ended: Callable[[], bool] | None) -> None:
+                 host: HostImports, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> None:
         self._loaded, self.context = loaded.without_code(), world.context
         self._found: dict[str, ffi.Function] = {}
         self._settled = not loaded.has_handlers
@@ -74,8 +74,8 @@ class Isolate:
             self._store = new_store(engine, options.limits.memory // max(memories, 1))
             owned.callback(self._store.close)
             self._store.set_wasi(options.wasi.local())
-            self._on_epoch = None if ended is None else ffi.run_on_until(self._store, ended)
-            if ended is not None and ended():  # the epoch may have moved before the store was there
+            self._on_epoch = ffi.run_on_until(self._store, ended)
+            if ended():  # the epoch may have moved before the store was there
                 raise ffi.Trapped(ffi.Trap("the app has ended"))
             try:
                 self._instance = linker.instantiate(self._store, module)

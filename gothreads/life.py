@@ -134,6 +134,10 @@ class Life(ABC):
         """Make all threads leave the module's code; called once, from any thread; returns at once."""
 
     @abstractmethod
+    def _run_handlers(self) -> bool:
+        """As `_poke`, while nothing is freed."""
+
+    @abstractmethod
     def _sweep_once(self) -> int:
         """Push the threads that are still in; how many these are."""
 
@@ -322,9 +326,28 @@ class Life(ABC):
 
     def _host_function_failed(self, error: BaseException) -> str:
         """A host function raised, if only to exit: that ends the module. The trap's message."""
-        if self._cause is None:
+        if (raised := self._kept(error)) is not None:
+            self._interrupted(raised)
+        elif self._cause is None:
             self._end(endings.of_host_function(self.loaded.name, error, self._streams.stderr.tail))
         return endings.words(error)
+
+    @staticmethod
+    def _kept(error: BaseException) -> BaseException | None:
+        """If a signal handler has raised it in a Python function that the module called: that, which the caller gets."""
+        error = error.error if isinstance(error, ffi.Raised) else error
+        if not interrupt.from_handler(error):
+            return None
+        interrupt.keep(error)
+        return error
+
+    def _poke(self) -> bool:
+        with self._lock:
+            return self._freed or self._run_handlers()
+
+    def _interrupted(self, error: BaseException | None) -> None:
+        if self._cause is None:
+            self._end(endings.of_signal(self.loaded.name, error))
 
     def _error(self) -> GothreadsError:
         """The first cause, as an exception of the caller's own."""
@@ -497,7 +520,7 @@ def close_all() -> None:
 _OWN_FOLDER = os.path.dirname(__file__) + "/"
 #: Modules that use apps as programs do, and what calls close() besides programs.
 _FACES = frozenset({"__main__.py", "cli.py", "gotest.py", "opening.py", "configuration.py", "supervised.py", "supervisor.py", "succession.py", "carried.py"})
-_ORDINARY = frozenset({Life.start.__code__, Life.__exit__.__code__, close_all.__code__})
+_ORDINARY = frozenset({Life.start.__code__, Life.__exit__.__code__, close_all.__code__, interrupt.Held.__call__.__code__})
 
 
 def _after_fork() -> None:

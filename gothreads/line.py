@@ -16,7 +16,12 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from gothreads.host import interrupt
+
 T = TypeVar("T")
+
+#: How long the main thread may not see what a signal handler has raised, in seconds.
+_SLICE = 0.1
 
 
 class Counting(Protocol):
@@ -55,7 +60,8 @@ class Line:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     break
-                self._condition.wait(left)
+                self._condition.wait(left if not interrupt.on_main_thread() else min(left or _SLICE, _SLICE))
+                interrupt.raise_kept()
                 may = True
                 if not woken:
                     woken = True

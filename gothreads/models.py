@@ -48,7 +48,7 @@ class SingleApp(App):
         self.compile_seconds = isolates.compile_seconds
         self._world = self._new_world(self._streams, self._stop)
         owned.callback(self._world.close)
-        self._isolate = isolates.new(self._world, self._host_function_failed)
+        self._isolate = isolates.new(self._world, self._host_function_failed, lambda: self._cause is not None)
         owned.callback(self._isolate.close)
 
     @property
@@ -167,6 +167,10 @@ class SingleApp(App):
 
     def _stop_running(self) -> None:
         self._engine.increment_epoch()
+
+    def _run_handlers(self) -> bool:
+        self._engine.increment_epoch()
+        return True
 
     def _sweep_once(self) -> int:
         return self._turns.taken

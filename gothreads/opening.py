@@ -118,8 +118,9 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
         "single" can be "idle" or "pool" too.
     go: the go command to build with.
 
-    A program that is interrupted by Ctrl-C while its main thread is in a call of the module's ends the app, and gets the
-    KeyboardInterrupt.
+    Signal handlers of Python's (Ctrl-C's too) run while the main thread is in a call. What they raise is raised out of the call: when it has
+    come back, or after 0.2 s, which ends the app (in a pool, the instance). In a Python function that the module has called they raise as anywhere;
+    what leaves the function ends the app (the instance) as well. Meanwhile `signal.getsignal` gives a function around the handler.
 
     Raises BuildError, ModuleError, MisuseError before anything runs; GuestError when the module fails to start.
     """

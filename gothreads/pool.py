@@ -21,7 +21,7 @@ from gothreads import endings
 from gothreads.app import App
 from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, again, shown
 from gothreads.files import reason
-from gothreads.host import ffi
+from gothreads.host import ffi, interrupt
 from gothreads.host.engine import new_engine
 from gothreads.host.stack import inside
 from gothreads.host.streams import OutputExceeded, Streams
@@ -76,7 +76,9 @@ class _Member:
     def _host_function_failed(self, error: BaseException) -> str:
         if isinstance(error, OutputExceeded):  # it is the app's, and another instance would have none either
             return self._app._host_function_failed(error)
-        if self.cause is None:
+        if (raised := self._app._kept(error)) is not None:
+            self.stop(endings.of_stop(self._app.loaded.name, raised))
+        elif self.cause is None:
             self.cause = endings.of_host_function(self._app.loaded.name, error, self.streams.stderr.tail)
         return endings.words(error)
 
@@ -98,6 +100,7 @@ class PoolApp(App):
         if loaded.entry == "_start":
             raise NotCallable(f"{loaded.name}: the module's main runs to its end, so a pool of it takes no calls. Build it with --buildmode c-shared")
         self._local = threading.local()  # `member`: the one that the thread is in
+        self._main: _Member | None = None  # ... that the main thread is in
         self._condition = threading.Condition()
         # Guarded by _condition. `_total` counts places in `_free` and with threads, and those being made.
         self._free: deque[_Member | None] = deque()
@@ -192,12 +195,17 @@ class PoolApp(App):
     def _use(self, member: _Member, work: Callable[[Isolate], T]) -> T:
         """Do something in one that was taken, and put it back."""
         before, whole = self._mine(), True
+        on_main = interrupt.on_main_thread()
         try:
             self._local.member = member
+            if on_main:
+                self._main = member
             try:
                 return work(member.isolate)
             finally:
                 self._local.member = before
+                if on_main:
+                    self._main = before
         except ffi.Trapped as trapped:
             if self._cause is not None:
                 raise
@@ -325,6 +333,16 @@ class PoolApp(App):
         self._engine.increment_epoch()
         with self._condition:
             self._condition.notify_all()
+
+    def _run_handlers(self) -> bool:
+        self._engine.increment_epoch()
+        return True
+
+    def _interrupted(self, error: BaseException | None) -> None:
+        if (member := self._main) is not None:
+            member.stop(endings.of_stop(self.loaded.name, error))
+        else:  # it starts an instance
+            super()._interrupted(error)
 
     def _sweep_once(self) -> int:
         with self._condition:

@@ -99,7 +99,7 @@ class ThreadedApp(App):
         owned.callback(self._instances.close_all)
         self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
         attaching = threading.Lock()
-        self._postponed = Postponed(self._interrupted)
+        self._postponed = Postponed(self)
         self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, self._trapped, attaching,
                                      waits.MOST_NOTES - 1 - options.limits.threads, self._world.calls.cancel_request,
                                      self._postponed, options.limits.stack, self._error)
@@ -271,16 +271,24 @@ class ThreadedApp(App):
         self._cache.wake_all()
         self._inspector.wake_all()
 
+    def _run_handlers(self) -> bool:
+        self._engine.increment_epoch()
+        self._wake_all()  # Go's own waits look why they were woken, and wait again
+        return True
+
     def _close_workers(self) -> None:
         super()._close_workers()
         self._inspector.close()
+
+    def _wake_all(self) -> None:
+        for address in self._notes.addresses():
+            with contextlib.suppress(MemoryAccessError):  # it is about to trap
+                self._memory.notify(address)
 
     def _sweep_once(self) -> int:
         left = self._pool.active + self._cache.in_use + self._inspector.in_use
         if not left:
             return 0
-        for address in self._notes.addresses():
-            with contextlib.suppress(MemoryAccessError):  # it is about to trap
-                self._memory.notify(address)
+        self._wake_all()
         self._cache.wake_all()
         return left

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from gothreads.host import ffi
+from gothreads.host import ffi, interrupt
 
 #: How long a thread that waits may not see the end, in seconds, while the one that is in does not come back.
 _SLICE = 0.1
@@ -49,6 +49,7 @@ class Turns:
                     self._leave()
                     return False
                 self._check()
+                interrupt.raise_kept()
         except BaseException:
             self._leave()
             raise

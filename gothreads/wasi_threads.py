@@ -276,6 +276,10 @@ class WasiThreadsApp(App):
         self._engine.increment_epoch()
         self._pool.close()
 
+    def _run_handlers(self) -> bool:
+        self._engine.increment_epoch()
+        return False  # in WebAssembly's own terms a wait ends for a reason
+
     def _sweep_once(self) -> int:
         left = self._pool.active + self._turns.taken
         if not left:

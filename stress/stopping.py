@@ -204,8 +204,10 @@ def _cases() -> Iterator[Case]:
     yield Case("Ctrl-C, in wait", _BUSY + "try:\n    ready()\n    app.wait()\nexcept KeyboardInterrupt:\n    sys.exit(7)\n", signal.SIGINT, 7)
     for export in ("spin", "receive", "sleep"):
         yield Case(f"Ctrl-C, in a call: {export}", _IN_CALL.format(export), signal.SIGINT, 7)
+        yield Case(f"SIGTERM that is turned into SystemExit, in a call: {export}", _SIGTERM + _IN_CALL.format(export), signal.SIGTERM, 8)
     for model in ("single", "idle", "pool"):
         body = f"app = opened({'instances=2' if model == 'pool' else ''})\n" + _SPIN
+        yield Case(f"SIGTERM that is turned into SystemExit, in a call, {model}", _SIGTERM + body, signal.SIGTERM, 8, model=model)
         yield Case(f"Ctrl-C, in a call, {model}", body, signal.SIGINT, 7, model=model)
     yield Case("Ctrl-C while the module starts", """
         try:

@@ -42,7 +42,7 @@ static Caller *take(Rest *rest)
     return caller;
 }
 
-/* The main thread begins a call: Ctrl-C is noted from here on. 0, or -1 when Python should see to it (no exception is set). */
+/* The main thread begins a call: what signal handlers raise is kept from here on. 0, or -1 when Python should see to it (no exception is set). */
 static int postpone(Rest *rest)
 {
     if (coarse_now() >= next_look)
@@ -52,27 +52,32 @@ static int postpone(Rest *rest)
         return -1;
     }
     serial++;
+    handlers_known = 0;
     return 0;
 }
 
-/* It has come back. -1 with KeyboardInterrupt when that came meanwhile. */
+/* It has come back. -1 with what a signal handler has raised meanwhile. */
 static int postponed(void)
 {
     Py_ssize_t count = PyList_Size(main_calls);
     if (PyList_SetSlice(main_calls, count - 1, count, NULL))
         return -1;
-    if (UNLIKELY(interrupted) && count == 1) {
-        interrupted = 0;
-        PyErr_SetNone(PyExc_KeyboardInterrupt);
-        return -1;
-    }
-    return 0;
+    return raise_kept();
+}
+
+/* Before what follows a call is left to Python: there too, what signal handlers raise must be kept. */
+static void leave_to_python(void)
+{
+    if (on_main_thread() && !handlers_known)
+        hold_handlers();
 }
 
 /* Calls a method of the cache's with one argument (NULL: none). -1 with an exception. */
 static int have_cache(const Rest *rest, PyObject *method, PyObject *argument)
 {
-    PyObject *done = PyObject_CallMethodObjArgs(rest->cache, method, argument, NULL);
+    PyObject *done;
+    leave_to_python();
+    done = PyObject_CallMethodObjArgs(rest->cache, method, argument, NULL);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
 }
@@ -149,6 +154,7 @@ static int run(Call *call, int place, Value *values)
     PyObject *exception;
     if (LIKELY(enter(call->functions[place], values, &error, &trap) == 0))
         return 0;
+    leave_to_python();
     exception = described(error, trap);
     has_trapped(call, exception);
     Py_XDECREF(exception);
@@ -158,7 +164,9 @@ static int run(Call *call, int place, Value *values)
 /* Has Python do something in the caller, where functions may trap too. NULL with what that has come to. */
 static PyObject *run_in_python(Call *call, PyObject *object, PyObject *method, PyObject *argument)
 {
-    PyObject *answer = PyObject_CallMethodObjArgs(object, method, argument, NULL), *type, *value, *traceback;
+    PyObject *answer, *type, *value, *traceback;
+    leave_to_python();
+    answer = PyObject_CallMethodObjArgs(object, method, argument, NULL);
     if (UNLIKELY(answer == NULL && PyErr_ExceptionMatches(trapped_type))) {
         PyErr_Fetch(&type, &value, &traceback);
         PyErr_NormalizeException(&type, &value, &traceback);
@@ -170,7 +178,8 @@ static PyObject *run_in_python(Call *call, PyObject *object, PyObject *method, P
     return answer;
 }
 
-/* Puts the caller back, and lets Ctrl-C go before what the call came to: `answer`, which it takes over, or the exception that is set. */
+/* Puts the caller back, and lets what a signal handler has raised go before what the call came to: `answer`, which it takes over, or the
+   exception that is set. */
 static PyObject *end(Call *call, PyObject *answer)
 {
     PyObject *type, *value, *traceback;

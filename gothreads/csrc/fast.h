@@ -72,11 +72,23 @@ extern size_t (*sharedmemory_data_size)(const void *memory);
 extern PyObject *getframe;      /* sys._getframe */
 extern PyObject *trapped_type;  /* ffi.Trapped */
 extern PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
-extern PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
+
+/* interrupt.c: signal handlers while the main thread is in a call (host/interrupt.py). All of it is for the main thread. */
+
+extern PyObject *main_calls;        /* interrupt.calls */
 extern unsigned long main_thread;
-extern int interrupted;             /* interrupt: Ctrl-C came while the main thread was in a call */
+extern int kept;                    /* a handler has raised, and that is to be raised when the call has come back */
+extern int handlers_known;          /* every handler is held; 0: somebody must look */
 extern unsigned long long serial;   /* how many calls of C's the main thread has begun */
-extern double next_look;            /* interrupt: when the main thread's next call is to look after the signal handlers */
+extern double next_look;            /* when its next call is to look after the wakeup descriptor */
+
+/* Before gothreads' own code runs in a call: runs the handlers of signals that have come, and holds all. */
+void hold_handlers(void);
+/* Around the program's code in a call. -1 with an exception: it must not run. */
+int begin_program(void);
+void end_program(void);
+/* A call has come back: -1 with what is kept, if that is to be raised now. */
+int raise_kept(void);
 
 /* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
 extern THREAD_LOCAL Py_ssize_t depth;
@@ -191,6 +203,7 @@ int add_calls(PyObject *module);
 int add_host(PyObject *module);
 int add_clock(PyObject *module);
 int add_signals(PyObject *module);
+int add_interrupt(PyObject *module);
 PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, const char *name);
 /* What is left of an object, whose fields have been let go of: the end of every tp_dealloc. */
 void free_object(PyObject *self);

@@ -10,6 +10,7 @@ typedef struct {
     char *params;
     Py_ssize_t count;
     char result;
+    int own; /* gothreads' code; 0: the program's */
 } HostFunction;
 
 /* The trap that answers for the exception that is set. */
@@ -52,9 +53,14 @@ static void *host_function(void *data, void *caller, Value *values, size_t count
     PyObject *few[9], **args = few, *answer = NULL;
     void *trap = NULL;
     Py_ssize_t place, made = 0;
+    int on_main = on_main_thread(), in_program = on_main && !host->own;
     (void)caller;
     (void)count;
-    if (host->count > 8 && (args = PyMem_Malloc((size_t)(host->count + 1) * sizeof *args)) == NULL)
+    if (on_main && host->own && UNLIKELY(!handlers_known))
+        hold_handlers();
+    if (in_program && begin_program())
+        in_program = 0;
+    else if (host->count > 8 && (args = PyMem_Malloc((size_t)(host->count + 1) * sizeof *args)) == NULL)
         PyErr_NoMemory();
     else {
         for (place = 0; place < host->count; place++, made++) /* args[0] is for whom is called: vectorcall's manner */
@@ -69,6 +75,8 @@ static void *host_function(void *data, void *caller, Value *values, size_t count
     }
     if (args != few)
         PyMem_Free(args);
+    if (in_program)
+        end_program();
     if (answer == NULL)
         trap = trap_of_exception(host);
     Py_XDECREF(answer);
@@ -111,17 +119,19 @@ static PyType_Spec HostFunction_spec = {
     HostFunction_slots,
 };
 
-/* define(linker, module, name, type, params, result, implementation, failed) -> (what must live as long as the linker is used, an error's address) */
+/* define(linker, module, name, type, params, result, implementation, failed, own) -> (what must live as long as the linker is used, an error's address) */
 static PyObject *define(PyObject *self, PyObject *args)
 {
     unsigned long long linker, type;
     const char *module, *name, *result;
     Py_ssize_t module_size, name_size;
+    int own;
     PyObject *params, *implementation, *failed;
     HostFunction *host;
     void *error;
     (void)self;
-    if (!PyArg_ParseTuple(args, "Ks#s#KUsOO:define", &linker, &module, &module_size, &name, &name_size, &type, &params, &result, &implementation, &failed))
+    if (!PyArg_ParseTuple(args, "Ks#s#KUsOOp:define", &linker, &module, &module_size, &name, &name_size, &type, &params, &result, &implementation, &failed,
+                          &own))
         return NULL;
     host = (HostFunction *)PyType_GenericAlloc(HostFunction_Type, 0);
     if (host == NULL)
@@ -135,6 +145,7 @@ static PyObject *define(PyObject *self, PyObject *args)
     host->implementation = implementation;
     host->failed = failed;
     host->result = result[0];
+    host->own = own;
     error = linker_define_func_unchecked((void *)(uintptr_t)linker, module, (size_t)module_size, name, (size_t)name_size, (void *)(uintptr_t)type,
                                          host_function, host, NULL);
     return Py_BuildValue("NK", (PyObject *)host, (unsigned long long)(uintptr_t)error);

@@ -32,7 +32,7 @@ static PyObject *create(PyObject *spec, PyModuleDef *definition)
         module = PyModule_New("gothreads._fast");
         if (module != NULL
             && (add_state(module) || add_function(module) || add_callers(module) || add_calls(module) || add_host(module) || add_clock(module)
-                || add_signals(module)))
+                || add_signals(module) || add_interrupt(module)))
             Py_CLEAR(module);
     }
     Py_XINCREF(module);

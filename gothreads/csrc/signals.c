@@ -8,7 +8,7 @@
 
        kernel -> wasmtime's handler -> (not a trap) pass_on -> what the program wishes: faulthandler, Python's handler, or the system's default
 
-   Invariant: from take_signals on, the kernel's action of each signal in `kept` is pass_on, and then wasmtime's for good. Only pass_on itself changes it,
+   Invariant: from take_signals on, the kernel's action of each signal in `taken` is pass_on, and then wasmtime's for good. Only pass_on itself changes it,
    to the default, when the process is about to die.
 
    pass_on reads a wish in a signal handler, and faulthandler writes one in a signal handler; so there are no locks. `wishes[n].handler` is one
@@ -35,7 +35,7 @@ static const int numbers[] = {SIGILL, SIGSEGV, SIGFPE, SIGBUS};
 typedef void (*Handler)(int, siginfo_t *, void *);
 
 static struct sigaction wishes[COUNT];
-static volatile sig_atomic_t kept[COUNT]; /* whether the program's wishes are noted in place of being done */
+static volatile sig_atomic_t taken[COUNT]; /* whether the program's wishes are noted in place of being done */
 
 static size_t place_of(int number)
 {
@@ -76,7 +76,7 @@ static int wish(int number, const struct sigaction *action, struct sigaction *ol
 {
     size_t place = place_of(number);
     struct sigaction before;
-    if (place == COUNT || !kept[place])
+    if (place == COUNT || !taken[place])
         return sigaction(number, action, old);
     before = wishes[place];
     if (action != NULL) {
@@ -97,7 +97,7 @@ static int mask(int how, const sigset_t *set, sigset_t *old)
     if (set != NULL && how != SIG_UNBLOCK) {
         fewer = *set;
         for (place = 0; place < COUNT; place++)
-            if (kept[place])
+            if (taken[place])
                 sigdelset(&fewer, numbers[place]);
         set = &fewer;
     }
@@ -186,7 +186,7 @@ static PyObject *take_signals(PyObject *self, PyObject *function)
         /* Where another user of wasmtime has made an engine before, wasmtime's handler is there already, and stays. */
         if (!dladdr(address, &wasmtime) || !dladdr((void *)(uintptr_t)wishes[place].sa_sigaction, &its) || its.dli_fbase != wasmtime.dli_fbase)
             sigaction(numbers[place], &action, NULL);
-        kept[place] = 1;
+        taken[place] = 1;
     }
     Py_RETURN_TRUE;
 }
@@ -201,7 +201,7 @@ static PyObject *keep_signals(PyObject *self, PyObject *unused)
     for (place = 0; place < COUNT; place++) {
         sigaction(numbers[place], NULL, &action);
         if (action.sa_sigaction == pass_on) {
-            kept[place] = 0;
+            taken[place] = 0;
             sigaction(numbers[place], &wishes[place], NULL);
         }
     }

@@ -12,11 +12,6 @@ size_t (*sharedmemory_data_size)(const void *memory);
 PyObject *getframe;      /* sys._getframe */
 PyObject *trapped_type;  /* ffi.Trapped */
 PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
-PyObject *main_calls;    /* interrupt: the list of calls that the main thread is in */
-unsigned long main_thread;
-int interrupted;             /* interrupt: Ctrl-C came while the main thread was in a call */
-unsigned long long serial;   /* how many calls of C's the main thread has begun */
-double next_look;            /* interrupt: when the main thread's next call is to look after the signal handlers */
 
 /* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
 THREAD_LOCAL Py_ssize_t depth;
@@ -58,45 +53,13 @@ static PyObject *get_room(PyObject *self, PyObject *unused)
     return PyLong_FromSsize_t(room);
 }
 
-static PyObject *get_serial(PyObject *self, PyObject *unused)
-{
-    (void)self;
-    (void)unused;
-    return PyLong_FromUnsignedLongLong(serial);
-}
-
-static PyObject *set_interrupted(PyObject *self, PyObject *value)
-{
-    (void)self;
-    interrupted = value == Py_True;
-    Py_RETURN_NONE;
-}
-
-static PyObject *get_interrupted(PyObject *self, PyObject *unused)
-{
-    (void)self;
-    (void)unused;
-    return PyBool_FromLong(interrupted);
-}
-
-static PyObject *set_next_look(PyObject *self, PyObject *value)
-{
-    double number = PyFloat_AsDouble(value);
-    (void)self;
-    if (number == -1.0 && PyErr_Occurred())
-        return NULL;
-    next_look = number;
-    Py_RETURN_NONE;
-}
-
-/* bind(addresses, trapped_type, describe, main_calls, main_thread, getframe) */
+/* bind(addresses, trapped_type, describe, getframe) */
 static PyObject *bind(PyObject *self, PyObject *args)
 {
     unsigned long long call, define_function, new_trap, data_size;
-    PyObject *trapped_type_, *describe_, *main_calls_, *getframe_;
+    PyObject *trapped_type_, *describe_, *getframe_;
     (void)self;
-    if (!PyArg_ParseTuple(args, "(KKKK)OOO!kO:bind", &call, &define_function, &new_trap, &data_size, &trapped_type_, &describe_, &PyList_Type, &main_calls_,
-                          &main_thread, &getframe_))
+    if (!PyArg_ParseTuple(args, "(KKKK)OOO:bind", &call, &define_function, &new_trap, &data_size, &trapped_type_, &describe_, &getframe_))
         return NULL;
     func_call_unchecked = (void *(*)(void *, const void *, Value *, size_t, void **))(uintptr_t)call;
     linker_define_func_unchecked = (void *(*)(void *, const char *, size_t, const char *, size_t, const void *,
@@ -105,12 +68,10 @@ static PyObject *bind(PyObject *self, PyObject *args)
     sharedmemory_data_size = (size_t (*)(const void *))(uintptr_t)data_size;
     Py_INCREF(trapped_type_);
     Py_INCREF(describe_);
-    Py_INCREF(main_calls_);
     Py_INCREF(getframe_);
     getframe = getframe_;
     trapped_type = trapped_type_;
     describe = describe_; /* called once */
-    main_calls = main_calls_;
     Py_RETURN_NONE;
 }
 
@@ -120,10 +81,6 @@ static PyMethodDef functions[] = {
     {"set_depth", set_depth, METH_O, NULL},
     {"get_room", get_room, METH_NOARGS, NULL},
     {"set_room", set_room, METH_O, "How much stack WebAssembly may use on this thread, in bytes."},
-    {"get_serial", get_serial, METH_NOARGS, "How many calls of C's the main thread has begun."},
-    {"set_interrupted", set_interrupted, METH_O, "Ctrl-C came while the main thread was in a call, or has been told."},
-    {"get_interrupted", get_interrupted, METH_NOARGS, NULL},
-    {"set_next_look", set_next_look, METH_O, "When the main thread is to look after the signal handlers, in seconds of the monotonic clock."},
     {NULL, NULL, 0, NULL},
 };
 

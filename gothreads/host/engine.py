@@ -65,7 +65,10 @@ def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
 
 
 def new_store(engine: wasmtime.Engine, memory: int = _EXCEPTIONS) -> wasmtime.Store:
-    """A store, which the next move of the epoch ends. `memory`: the most that a memory of its own may have, in bytes. (A shared one is no store's.)"""
+    """A store. When the epoch moves, its code traps, or asks whether to (ffi.run_on_until).
+
+    memory: the most that a memory of its own may have, in bytes. (A shared one is no store's.)
+    """
     store = wasmtime.Store(engine)
     store.set_limits(memory_size=memory, table_elements=_MOST_ELEMENTS, tables=_MOST_TABLES)
     store.set_epoch_deadline(1)

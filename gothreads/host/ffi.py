@@ -155,10 +155,13 @@ def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, para
 
 
 def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:
-    """When the engine's epoch moves, code in this store traps only if `ended()`, and runs on if not.
+    """When the engine's epoch moves, code in this store traps only if `ended()`, and runs on if not: on the main thread, signal handlers run meanwhile.
 
     What is returned must live as long as the store. `ended` is called by whoever is in the store, and must not raise.
     """
+    if compiled is not None:
+        _on_epoch(address(store.ptr()), compiled.get_epoch_moved(), id(ended), None)
+        return ended
     def moved(_context: int, _data: int, delta: Any, kind: Any) -> int:
         if ended():
             return address(_ffi.wasmtime_error_new(ctypes.create_string_buffer(b"interrupted")))
@@ -183,13 +186,14 @@ class HostFunctions:
         self._linker, self._failed = linker, failed
         self._kept: list[Any] = []
 
-    def define(self, module: str, name: str, kind: wasmtime.FuncType, params: str, result: str, implementation: HostFunction) -> None:
-        """`params`, `result`: as letters, how the implementation gets its values, and gives the result."""
+    def define(self, module: str, name: str, kind: wasmtime.FuncType, params: str, result: str, implementation: HostFunction,
+               *, own: bool = True) -> None:
+        """`params`, `result`: as letters, how the implementation gets its values, and gives the result. own: it is gothreads' code, not the program's."""
         linker, of = address(self._linker.ptr()), address(kind.ptr())
         if compiled is not None:
-            kept, error = compiled.define(linker, module, name, of, params, result, implementation, self._failed)
+            kept, error = compiled.define(linker, module, name, of, params, result, implementation, self._failed, own)
         else:
-            kept = self._callback(params, result, implementation)
+            kept = self._callback(params, result, implementation if own else interrupt.as_program(implementation))
             error = _define(linker, module.encode(), len(module.encode()), name.encode(), len(name.encode()), of,
                             address(kept), None, None)
         self._keep(module, name, kept, error)
@@ -260,4 +264,5 @@ def _describe(error: int | None, trap: int | None) -> Trap:
 if compiled is not None:
     compiled.bind(tuple(address(getattr(_dll, name)) for name in (
         "wasmtime_func_call_unchecked", "wasmtime_linker_define_func_unchecked", "wasmtime_trap_new", "wasmtime_sharedmemory_data_size")),
-        Trapped, trapped, interrupt.calls, interrupt.MAIN or 0, sys._getframe)
+        Trapped, trapped, sys._getframe)
+    compiled.bind_error_new(address(_dll.wasmtime_error_new))

@@ -100,7 +100,7 @@ class HostImports:
         """Define them in a linker, for the instances that have the context's memory."""
         for (module, name), (want, fitted) in self._fitted.items():
             functions.define(module, name, type_of(want.kind), fitted.letters, LETTERS[fitted.result] if fitted.result else "",
-                             fitted.compile(want.name, context))
+                             fitted.compile(want.name, context), own=False)
 
 
 def _lines(head: str, items: Sequence[str]) -> str:

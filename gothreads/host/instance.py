@@ -84,8 +84,8 @@ class NotInstantiated(ffi.Trapped):
 class Instance:
     """Made by Instances. `note` is the address of its note."""
 
-    def __init__(self, store: wasmtime.Store, instance: wasmtime.Instance, note: int) -> None:
-        self.store, self._instance, self.note = store, instance, note
+    def __init__(self, store: wasmtime.Store, instance: wasmtime.Instance, note: int, on_epoch: object) -> None:
+        self.store, self._instance, self.note, self._on_epoch = store, instance, note, on_epoch
 
     def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
         """An exported function; its types as for ffi.function."""
@@ -107,16 +107,17 @@ class Instances(ABC):
 
     def new(self) -> Instance:
         """GothreadsError when the memory has no place for another thread. Raises ffi.Trapped once the app stops."""
-        # The next move of the epoch traps. It moves once, after `stopping` has become true: so a store that was made before is
-        # trapped, and one that is made after is seen here.
+        # When `stopping` has become true the epoch moves, and who is in a store asks whether to go on: so a store that was made before
+        # is left, and one that is made after is seen here.
         store = new_store(self._engine)
+        on_epoch = ffi.run_on_until(store, self._stopping)
         if self._stopping():
             store.close()
             raise ffi.Trapped(ffi.Trap("the app is stopping"))
         store.set_wasi(self._wasi())
         note = self._notes.take()
         try:
-            instance = Instance(store, self._instantiate(store), note)
+            instance = Instance(store, self._instantiate(store), note, on_epoch)
             instance.function(waits.SETUP, "I")(note)
             self._prepare(instance)
         except BaseException:
