@@ -201,6 +201,25 @@ def test_handlers_of_asyncio_run_when_the_call_is_over() -> None:
     """)
 
 
+def test_a_call_is_given_up_where_asyncio_has_the_wakeup_descriptor() -> None:
+    run("threaded", """
+        import asyncio
+        async def main():
+            told = []
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.append, 1)
+            until = time.monotonic() + 0.2
+            while time.monotonic() < until:  # it is seen that the descriptor is not ours
+                app.exports.add(1, 2)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await asyncio.sleep(0.05)
+            assert told == [1]
+            alarm(0.1)
+            app.exports.hang()
+        with opened() as app:
+            assert caught(asyncio.run, main())[0] is Late
+    """)
+
+
 def test_a_supervised_module_is_opened_again_when_a_handler_has_ended_its_call() -> None:
     run("threaded", """
         with gothreads.supervise(sys.argv[1], backoff=gothreads.Backoff(first=0.01)) as app:

@@ -30,6 +30,7 @@ import _signal  # type: ignore[import-not-found]
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import threading
 import time
@@ -45,8 +46,10 @@ from gothreads.host.fast import compiled
 PATIENCE = 0.2
 #: When the main thread is poked after a signal: it may be about to wait just when it is. The pauses between, in seconds.
 _PAUSES = (0.0005, 0.002, 0.008, 0.03, 0.06, PATIENCE - 0.1005)
-#: How often it is looked whether the wakeup descriptor is still there, in seconds: asyncio takes it for signal handlers of its own, and leaves none.
+#: How often it is looked whose the wakeup descriptor is, in seconds: asyncio takes it for signal handlers of its own, and leaves none.
 _LOOK_SECONDS = 0.05
+#: Where the wakeup descriptor is somebody else's, how often the main thread is poked while it is in a call, in milliseconds.
+_THEIRS_MS = 100
 #: What is written to the watcher when something is kept. No signal has that number.
 _KEPT = b"\0"
 _SA_RESTART = 0x10000000
@@ -71,6 +74,7 @@ class Interruptible(Protocol):
 calls: list[Postponed | Literal[False] | None] = []
 _kept: BaseException | None = None  # C knows whether there is one
 _wakeup = _read = -1  # what the watcher is woken by; -1: there is none yet
+_theirs = -1  # the wakeup descriptor that somebody else has set: asyncio (loop.add_signal_handler), gunicorn
 #: When a call on the main thread is to look after the wakeup descriptor, in seconds of the monotonic clock.
 next_look = 0.0
 _serial = 0
@@ -78,18 +82,22 @@ _serial = 0
 
 def watch() -> None:
     """Hold the handlers, and begin to watch. From other threads than the main one: does nothing."""
-    global next_look
+    global next_look, _theirs
     if not on_main_thread():
         return
     next_look = time.monotonic() + _LOOK_SECONDS
     if compiled is not None:
         compiled.set_next_look(next_look)
     hold()
-    previous = signal.set_wakeup_fd(-1)
-    if previous not in (-1, _wakeup):  # somebody else's, asyncio's for one
-        signal.set_wakeup_fd(previous)
-    elif _wakeup != -1 or _begin_to_watch():
-        signal.set_wakeup_fd(_wakeup, warn_on_full_buffer=False)
+    if _wakeup == -1 and not _begin_to_watch():
+        return
+    before = _theirs
+    previous = signal.set_wakeup_fd(_wakeup, warn_on_full_buffer=False)
+    _theirs = -1 if previous in (-1, _wakeup) else previous
+    if _theirs != -1:  # what came between goes to the watcher, which passes it on
+        signal.set_wakeup_fd(_theirs)
+        if before == -1:
+            _wake_watcher()
 
 
 def _begin_to_watch() -> bool:
@@ -176,8 +184,12 @@ def keep(error: BaseException) -> None:
     if compiled is not None:
         compiled.set_kept(True)
     if _wakeup != -1:
-        with contextlib.suppress(BlockingIOError):  # it is full: the watcher is about to look
-            os.write(_wakeup, _KEPT)
+        _wake_watcher()
+
+
+def _wake_watcher() -> None:
+    with contextlib.suppress(BlockingIOError):  # it is full: the watcher is about to look
+        os.write(_wakeup, _KEPT)
 
 
 def raise_kept() -> None:
@@ -283,8 +295,14 @@ def _told_apart() -> int:
 
 
 def _watch(read: int) -> None:
+    poll = select.poll()
+    poll.register(read, select.POLLIN)
     while True:
-        _look(signal.SIGINT in os.read(read, 512))  # a function of its own: what it has seen must not be kept until the next signal
+        numbers = os.read(read, 512) if poll.poll(None if _theirs == -1 else _THEIRS_MS) else b""
+        if (told := numbers.replace(_KEPT, b"")) and (theirs := _theirs) != -1:
+            with contextlib.suppress(OSError):
+                os.write(theirs, told)
+        _look(signal.SIGINT in numbers)  # a function of its own: what it has seen must not be kept until the next signal
 
 
 def _look(ctrl_c: bool) -> None:
@@ -322,20 +340,23 @@ def in_handler_of(app: object) -> bool:
 
 def _after_fork() -> None:
     """In the child. This is its main thread, the watcher is not here, and the wakeup descriptor is the parent's too."""
-    global MAIN, _wakeup, _read, next_look
+    global MAIN, _kept, _wakeup, _read, _theirs, next_look
     if not on_main_thread():
-        MAIN = threading.get_ident()
+        MAIN, _kept = threading.get_ident(), None
         calls.clear()
         if compiled is not None:
             compiled.set_main_thread(MAIN)
+            compiled.set_kept(False)
     if _wakeup != -1:
         previous = signal.set_wakeup_fd(-1)
         if previous not in (-1, _wakeup):
             signal.set_wakeup_fd(previous)
         os.close(_wakeup)
         os.close(_read)
-        _wakeup = _read = -1
+        _wakeup = _read = _theirs = -1
     next_look = 0.0
+    if compiled is not None:
+        compiled.set_next_look(next_look)
 
 
 os.register_at_fork(after_in_child=_after_fork)
