@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -180,6 +181,7 @@ def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, st
                 loop: asyncio.AbstractEventLoop | None = None, instances: int | None = None, model: str | None = None, no_calls: bool = False) -> App:
     """An app that is not started. It may be closed, before and while it is."""
     check_not_forked()
+    _check_not_patched(sockets=bool(listen or allow_net))
     _check_types(args, env, procs, callers, event_queue, instances, limits, stdin)
     if stall_timeout is not None and (isinstance(stall_timeout, bool) or not isinstance(stall_timeout, int | float) or not stall_timeout > 0):
         raise MisuseError(f"stall_timeout must be a number of seconds above 0, not {cut(stall_timeout)}")
@@ -211,6 +213,27 @@ def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, st
     kind = WasiThreadsApp if loaded.foreign and loaded.model == "threaded" else _APPS[model or loaded.model]
     with _refusals_told(loaded):
         return kind(loaded, options)
+
+
+#: What must be Python's own, since threads of the system's use it. In these libraries' place of it they would wait for an event loop that does not run.
+_REAL = ("_thread.start_new_thread", "_thread.allocate_lock", "threading.get_ident", "threading.local", "threading.Event", "queue.SimpleQueue",
+         "select.poll", "select.epoll", "time.sleep", "os.read")
+_PATCHING = {"gevent": "gevent.monkey.patch_all(thread=False, queue=False, select=False, time=False{})",
+             "eventlet": "eventlet.monkey_patch(os=False, select=False, thread=False, time=False{})"}
+
+
+def _check_not_patched(*, sockets: bool) -> None:
+    """MisuseError where gevent or eventlet has replaced what threads need. `sockets`: whether these must be Python's own too."""
+    replaced: dict[str, list[str]] = {}
+    for name in (*_REAL, "socket.socket") if sockets else _REAL:
+        module, _, attribute = name.partition(".")
+        library = str(getattr(getattr(importlib.import_module(module), attribute, None), "__module__", "")).partition(".")[0]
+        if library in _PATCHING:
+            replaced.setdefault(library, []).append(name)
+    for library, names in replaced.items():
+        how = _PATCHING[library].format(", socket=False" if sockets else "")
+        raise MisuseError(f"{library} has replaced {', '.join(names)}, of which gothreads needs Python's own: its threads are the system's. Patch the rest: "
+                          f"{how}; and call the module on {library}'s pool of threads, or the event loop stands still meanwhile")
 
 
 def started(app: App) -> App:
