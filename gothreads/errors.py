@@ -219,10 +219,13 @@ def cut(value: object) -> str:
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
     """The error for a name that the module does not have, with the names that it has."""
-    there = ", ".join(map(shown, known)) if known else "none"
-    if len(there) > _SHOWN_NAMES:
-        there = f"{there[:_SHOWN_NAMES]}… ({len(known):,} in all)"
-    return UnknownExport(f"the module has no {kind} {cut(name)}; it has: {there}", known)
+    return UnknownExport(f"the module has no {kind} {cut(name)}; it has: {listed(known) or 'none'}", known)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of a module's, as a part of a line: the first of very many."""
+    there = ", ".join(map(shown, names))
+    return there if len(there) <= _SHOWN_NAMES else f"{there[:_SHOWN_NAMES]}… ({len(names):,} in all)"
 
 
 def printable(text: str) -> str:

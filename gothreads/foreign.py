@@ -44,9 +44,10 @@ class Allocator:
     @classmethod
     def of(cls, module: Module, functions: Mapping[str, int]) -> Allocator | None:
         """What a module with these exported functions has."""
-        if not {"malloc", "free"} <= functions.keys() or module.function_type(functions["malloc"]) != FuncType(_I32, _I32):
+        kinds = module.function_types()
+        if not {"malloc", "free"} <= functions.keys() or kinds[functions["malloc"]] != FuncType(_I32, _I32):
             return None
-        free = module.function_type(functions["free"])
+        free = kinds[functions["free"]]
         return cls(len(free.params) == 2) if free in (FuncType(_I32, b""), FuncType(_I32 * 2, b"")) else None
 
     def allocate(self, slot: Slot, data: bytes) -> Block:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import wasmtime
 
-from gothreads.errors import GuestError, ModuleError, UnknownExport, shown
+from gothreads.errors import GuestError, ModuleError, UnknownExport, listed
 from gothreads.host import ffi
 from gothreads.host.engine import compile_module, new_store
 from gothreads.host.functions import HostImports
@@ -30,9 +30,9 @@ class Isolates:
 
     def __init__(self, engine: wasmtime.Engine, loaded: LoadedModule, options: Options, host: HostImports) -> None:
         self._engine, self._loaded, self._options, self._host = engine, loaded, options, host
-        missing = [shown(f"{i.module}.{i.name}") for i in loaded.outline.imports if not World.has(i.module, i.name) and not host.has(i.module, i.name)]
+        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not World.has(i.module, i.name) and not host.has(i.module, i.name)]
         if missing:
-            raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
+            raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
         compiled = compile_module(engine, loaded.wasm, options.limits.stack)
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
@@ -81,7 +81,7 @@ class Isolate:
                 self._instance = linker.instantiate(self._store, module)
             except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
                 raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
-            self.memory = StoreMemory(self._store, self._instance.exports(self._store).get("memory"))
+            self.memory = StoreMemory(self._store, ffi.memory(self._store, self._instance))
             owned.callback(self.memory.close)
             world.use(self.memory)
             self.slot = Slot(self.function, self.memory, world.calls.cancel_request)
@@ -159,9 +159,9 @@ class StoreMemory(BoundedMemory):
     `memory` is what the instance exports by that name; if that is none, this one is empty.
     """
 
-    def __init__(self, store: wasmtime.Store, memory: object) -> None:
+    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory | None) -> None:
         super().__init__()
-        self._store, self._memory = store, memory if isinstance(memory, wasmtime.Memory) else None
+        self._store, self._memory = store, memory
 
     def _bounds(self) -> tuple[int, int]:
         if self._memory is None:

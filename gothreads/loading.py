@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gothreads.errors import ModuleError, shown
+from gothreads.errors import ModuleError, listed
 from gothreads.exports import Export, from_wasm, matches
 from gothreads.files import reason
 from gothreads.foreign import Allocator, ForeignExport
@@ -24,6 +24,8 @@ THREAD_START = "wasi_thread_start"
 #: What gothreads/guest imports where a program uses guest.Events, guest.Call or guest.Notify.
 _MESSAGES = ("msg_events", "msg_call", "msg_notify")
 _I32 = b"\x7f"
+#: Of all functions that a module imports or exports.
+_MOST_PARAMETERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
         # Whoever waits in one that is not the host's could not be ended.
         raise ModuleError("the module has threads and more than one memory, which gothreads cannot run")
     abi.check(outline, threads=threaded)
+    _check_parameters(outline, functions)
     foreign = about is None and outline.custom("go:buildid") is None
     if foreign:
         _check_foreign(outline, functions, imported)
@@ -131,13 +134,21 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     return LoadedModule(name, wasm, outline, about, "threaded" if threaded else "single", entry, exports, memory, foreign)
 
 
+def _check_parameters(outline: Module, functions: dict[str, int]) -> None:
+    """One type of many parameters may be that of many functions, and each of them gets a declaration."""
+    types = outline.function_types()
+    taken = sum(len(types[index].params) for index in (*functions.values(), *range(len(outline.imported_functions))))
+    if taken > _MOST_PARAMETERS:
+        raise ModuleError(f"the functions that the module imports and exports have {taken:,} parameters; gothreads takes {_MOST_PARAMETERS:,} at the most")
+
+
 def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Limits]) -> None:
     """Whether a module that was not built from Go can be run: what it imports must be there."""
     if not functions:
         raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm")
-    others = [f"{shown(i.module)}.{shown(i.name)} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
+    others = [f"{i.module}.{i.name} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
     if others:
-        raise ModuleError(f"the module imports {', '.join(others)}, which nobody provides: only functions, and a memory for threads, are. "
+        raise ModuleError(f"the module imports {listed(others)}, which nobody provides: only functions, and a memory for threads, are. "
                           "Link it as a whole, not as a part of another module")
     if any(not memory.shared for memory in memories):
         raise ModuleError("the module imports a memory that is not shared, which nobody provides. Link it with a memory of its own (without "
@@ -147,7 +158,7 @@ def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Li
     spawn = next((outline.types[i.type_index] for i in outline.imported_functions if (i.module, i.name) == THREAD_SPAWN), None)
     if spawn is None:
         return
-    start = outline.function_type(functions[THREAD_START]) if THREAD_START in functions else None
+    start = outline.function_types()[functions[THREAD_START]] if THREAD_START in functions else None
     if not memories or spawn != FuncType(_I32, _I32) or start != FuncType(_I32 * 2, b""):
         raise ModuleError(f"the module imports {'.'.join(THREAD_SPAWN)}, but is not as wasi-threads has it: it must import a shared memory, and export "
                           f"{THREAD_START}(i32, i32). Build it for wasm32-wasi-threads")
@@ -155,18 +166,20 @@ def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Li
 
 def _foreign_exports(outline: Module, functions: dict[str, int]) -> tuple[Export, ...]:
     allocator = Allocator.of(outline, functions)
-    kinds = {name: outline.function_type(index) for name, index in sorted(functions.items()) if name not in (*_ENTRIES, THREAD_START)}
+    types = outline.function_types()
+    kinds = {name: types[index] for name, index in sorted(functions.items()) if name not in (*_ENTRIES, THREAD_START)}
     return tuple(ForeignExport(name, kind, allocator) for name, kind in kinds.items() if _is_plain(kind))
 
 
 def _exports(outline: Module, about: metadata.Metadata | None, functions: dict[str, int]) -> tuple[Export, ...]:
     """The program's own exports, with the source's signatures where they fit what is there."""
     signatures = {s.name: s for s in about.exports} if about else {}
+    types = outline.function_types()
     found = []
     for name, index in sorted(functions.items()):
         if name in _ENTRIES or name.startswith(_PLUMBING):
             continue
-        kind = outline.function_type(index)
+        kind = types[index]
         signature = signatures.get(name)
         if signature is not None and matches(signature, kind):
             found.append(Export(signature))

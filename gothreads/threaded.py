@@ -13,7 +13,7 @@ import wasmtime
 
 from gothreads.app import App, Payload
 from gothreads.callback_m import CallbackMCache
-from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError, Stalled, shown
+from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError, Stalled, listed, shown
 from gothreads.exports import Export, Function
 from gothreads.host import ffi
 from gothreads.host.engine import compile_threaded, new_engine
@@ -150,11 +150,11 @@ class ThreadedApp(App):
             raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
-        missing = [shown(f"{i.module}.{i.name}") for i in self.loaded.outline.imports
+        missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
                    if i.module != HOST and not World.has(i.module, i.name) and not self._host.has(i.module, i.name)
                    and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
-            raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {', '.join(missing)}")
+            raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
 
     def _define_host(self, functions: ffi.HostFunctions) -> None:
         """What the overlay's Go imports from module `gothreads`."""

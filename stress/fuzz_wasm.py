@@ -107,9 +107,10 @@ def look(module: Module) -> None:
     with contextlib.suppress(ModuleError):
         function_names(module)
     _ = module.memory
+    kinds = module.function_types()
     for export in module.exports:
         if export.kind is Kind.FUNC:
-            module.function_type(export.index)
+            _ = kinds[export.index]
 
 
 def unchanged(engine: wasmtime.Engine, case: bytes, encoded: bytes) -> str:
@@ -158,9 +159,10 @@ class Rewrite(Wasm):
 
 def what_is_named(module: Module) -> frozenset[tuple[str, str]]:
     """Functions by name, with their types. Where these are not as Go has them, the result is not valid, and refused when it is compiled."""
+    kinds = module.function_types()
     imported = [(f"{i.module}.{i.name}", str(module.types[i.type_index])) for i in module.imported_functions]
-    exported = [(e.name, str(module.function_type(e.index))) for e in module.exports if e.kind is Kind.FUNC and e.name.startswith("gt_")]
-    named = [(title, str(module.function_type(index))) for title, index in function_names(module).items()]
+    exported = [(e.name, str(kinds[e.index])) for e in module.exports if e.kind is Kind.FUNC and e.name.startswith("gt_")]
+    named = [(title, str(kinds[index])) for title, index in function_names(module).items()]
     return frozenset((*imported, *exported, *named))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import wasmtime
 from wasmtime import _bindings, _ffi
+from wasmtime._extern import wrap_extern
 
 from gothreads.errors import Frame, InternalError, ModuleError, shown
 from gothreads.host import interrupt
@@ -139,9 +140,8 @@ def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, para
     Missing when there is none. Nobody looks at its type from here on, and one with other values, or with references, would have
     the engine write behind the buffer, or take a number of ours for an address: wasm/abi.py has looked at all that can be asked for.
     """
-    extern = _ffi.wasmtime_extern_t()
-    encoded = name.encode()
-    if not _export_get(store._context(), ctypes.byref(instance._instance), encoded, len(encoded), ctypes.byref(extern)):
+    extern = _export(store, instance, name)
+    if extern is None:
         raise Missing(f"the module does not export {shown(name)}, which gothreads needs. Build it with: gothreads build")
     if int(extern.kind) != _FUNC:
         raise ModuleError(f"the module's export {shown(name)} is not a function")
@@ -152,6 +152,20 @@ def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, para
         found: Function = compiled.Function(context, bytes(func), params, result)
         return found
     return _Function(context, func, params, result)
+
+
+def memory(store: wasmtime.Store, instance: wasmtime.Instance) -> wasmtime.Memory | None:
+    """What it exports as "memory", if that is one. (wasmtime-py's `instance.exports` looks up all exports, each in time in proportion to all.)"""
+    extern = _export(store, instance, "memory")
+    found = None if extern is None else wrap_extern(extern)
+    return found if isinstance(found, wasmtime.Memory) else None
+
+
+def _export(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> Any:
+    extern = _ffi.wasmtime_extern_t()
+    encoded = name.encode()
+    there = _export_get(store._context(), ctypes.byref(instance._instance), encoded, len(encoded), ctypes.byref(extern))
+    return extern if there else None
 
 
 def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:

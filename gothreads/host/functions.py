@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gothreads.context import Context
-from gothreads.errors import MemoryAccessError, MisuseError, ModuleError, cut, shown
+from gothreads.errors import MemoryAccessError, MisuseError, ModuleError, cut, listed, shown
 from gothreads.exports import FIELDS, LETTERS, converter, describe, from_wasm, matches, python_type, type_words
 from gothreads.host import ffi
 from gothreads.host.wasi import type_of
@@ -44,6 +44,8 @@ _INTS = ("int32", "uint32", "int64", "uint64", "uintptr", "unsafe.Pointer", "poi
 # What a parameter may be annotated for a Go type, and what a result.
 _TAKES = {"bool": {"bool", "int"}, "string": {"str", "bytes"}, "float32": {"float"}, "float64": {"float"}, **{kind: {"int", "float"} for kind in _INTS}}
 _GIVES = {"bool": {"bool"}, "float32": {"float", "int"}, "float64": {"float", "int"}, **{kind: {"int"} for kind in _INTS}}
+#: How many of a module's imports one error tells of.
+_MOST_SHOWN = 100
 _HINT = ("the module cannot wait for a coroutine in the middle of a host function: give an ordinary one, or call it from Go as a handler "
          "(guest.Call), which may be a coroutine")
 
@@ -70,7 +72,7 @@ class HostImports:
         """`provided` says what the module imports and gets from elsewhere; `title` is the module's name in messages."""
         wanted = _wanted(title, module, declared, provided)
         self._fitted: dict[Key, tuple[_Wanted, _Fitted]] = {}
-        missing, wrong = [], []
+        missing, wrong, hint = [], [], None
         for key, want in wanted.items():
             if key not in given:
                 missing.append(f"{want.name} is missing: {want.shown}")
@@ -80,18 +82,18 @@ class HostImports:
             except MisuseError as error:
                 wrong.append(f"{want.name}: {error}")
         unused = {(s.module, s.name) for s in declared}  # those that nothing calls were dropped by Go's linker
-        there = ", ".join(sorted(want.name for want in wanted.values())) or "none"
-        if extra := [shown(".".join(key)) for key in given if key not in wanted and key not in unused]:
+        there = listed(sorted(map(".".join, wanted))) or "none"
+        if extra := [".".join(key) for key in given if key not in wanted and key not in unused]:
             many = len(extra) > 1
-            wrong.append(f"{', '.join(extra)} {'are' if many else 'is'} given, but the module does not import {'them' if many else 'it'}; it imports: {there}")
+            wrong.append(f"{listed(extra)} {'are' if many else 'is'} given, but the module does not import {'them' if many else 'it'}; it imports: {there}")
         if missing:
             module_name, name = map(shown, next(key for key in wanted if key not in given))
-            missing.append(f'Functions come from Python: gothreads.open(..., host={{"{module_name}": {{"{name}": function}}}}); on the command line: '
-                           '--python FILE')
+            hint = (f'Functions come from Python: gothreads.open(..., host={{"{module_name}": {{"{name}": function}}}}); on the command line: '
+                    '--python FILE')
         if wrong:
-            raise MisuseError(_lines(f"{title}: the host functions are not what the module wants:", wrong + missing))
+            raise MisuseError(_lines(f"{title}: the host functions are not what the module wants:", wrong + missing, hint))
         if missing:
-            raise ModuleError(_lines(f"{title}: the module imports functions that nobody provides:", missing))
+            raise ModuleError(_lines(f"{title}: the module imports functions that nobody provides:", missing, hint))
 
     def has(self, module: str, name: str) -> bool:
         return (module, name) in self._fitted
@@ -103,12 +105,16 @@ class HostImports:
                              fitted.compile(want.name, context), own=False)
 
 
-def _lines(head: str, items: Sequence[str]) -> str:
-    return "\n  ".join([head, *items])
+def _lines(head: str, items: Sequence[str], hint: str | None) -> str:
+    left = [f"… and {len(items) - _MOST_SHOWN:,} more"] if len(items) > _MOST_SHOWN else []
+    return "\n  ".join([head, *items[:_MOST_SHOWN], *left, *([hint] if hint else [])])
 
 
 def _wanted(title: str, module: Module, declared: Sequence[ImportSignature], provided: Callable[[str, str], bool]) -> dict[Key, _Wanted]:
     found: dict[Key, _Wanted] = {}
+    declarations: dict[Key, list[ImportSignature]] = {}
+    for signature in declared:
+        declarations.setdefault((signature.module, signature.name), []).append(signature)
     for imported in module.imported_functions:
         key = imported.module, imported.name
         kind = module.types[imported.type_index]
@@ -120,7 +126,7 @@ def _wanted(title: str, module: Module, declared: Sequence[ImportSignature], pro
             continue
         if len(kind.results) > 1 or any(VALUE_TYPES.get(t) not in ("i32", "i64", "f32", "f64") for t in kind.params + kind.results):
             raise ModuleError(f"{title}: the module imports {shown('.'.join(key))}, of a type that a Python function cannot have: {kind}")
-        said = [s for s in declared if (s.module, s.name) == key]
+        said = declarations.get(key, [])
         fitting = [s for s in said if matches(s, kind)]
         same = len({(tuple(p.type for p in s.params), s.result) for s in fitting}) == 1  # two packages may declare it differently
         found[key] = _Wanted(key, kind, fitting[0] if same else None, _shown(imported.name, said, fitting[0] if same else None, kind))

@@ -36,7 +36,8 @@ def check(module: Module, *, threads: bool) -> None:
     there = {e.name: e for e in module.exports if e.name in known}
     if missing := sorted(required.keys() - there.keys()):
         raise ModuleError(f"the module does not export {', '.join(missing)}, which gothreads calls. Build it again: gothreads build")
+    kinds = module.function_types()
     for name, export in there.items():
-        if export.kind is not Kind.FUNC or module.function_type(export.index) != known[name]:
-            found = module.function_type(export.index) if export.kind is Kind.FUNC else f"a {export.kind.name.lower()}"
+        if export.kind is not Kind.FUNC or kinds[export.index] != known[name]:
+            found = kinds[export.index] if export.kind is Kind.FUNC else f"a {export.kind.name.lower()}"
             raise ModuleError(f"the module exports {name} as {found}; gothreads knows it as {known[name]}")

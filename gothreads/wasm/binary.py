@@ -6,6 +6,7 @@ needed (tables, elements, the instructions of functions) stays bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -124,6 +125,36 @@ class DataSegment:
         return b"\x00\x41" + sleb(signed(self.offset, 32)) + b"\x0b" + vector(self.content)
 
 
+class FunctionTypes:
+    """The type of each function, by its index: imported functions come first."""
+
+    def __init__(self, indices: Sequence[int], types: Sequence[FuncType]) -> None:
+        self._indices, self._types = indices, types
+
+    def __getitem__(self, index: int) -> FuncType:
+        """ModuleError when there is no such function, or it has no such type."""
+        try:
+            return self._types[self._indices[index]]
+        except IndexError:
+            raise ModuleError(f"not a valid WebAssembly module: function {index} is not there, or has no type") from None
+
+
+class TypeIndices:
+    """The index of each type in a module's list, for who adds functions. A type that is not there is added to the list."""
+
+    def __init__(self, types: list[FuncType]) -> None:
+        self._types = types
+        self._indices: dict[FuncType, int] = {}
+        for index, kind in enumerate(types):
+            self._indices.setdefault(kind, index)
+
+    def __getitem__(self, kind: FuncType) -> int:
+        index = self._indices.setdefault(kind, len(self._types))
+        if index == len(self._types):
+            self._types.append(kind)
+        return index
+
+
 @dataclass
 class Module:
     """A module, taken apart. Function indices count imported functions first."""
@@ -153,14 +184,9 @@ class Module:
                 return read_limits(Reader(imported.description, "import"))
         return self.memories[0] if self.memories else None
 
-    def function_type(self, index: int) -> FuncType:
-        """ModuleError when there is no such function, or it has no such type."""
-        imported = self.imported_functions
-        try:
-            type_index = imported[index].type_index if index < len(imported) else self.functions[index - len(imported)]
-            return self.types[type_index]
-        except IndexError:
-            raise ModuleError(f"not a valid WebAssembly module: function {index} is not there, or has no type") from None
+    def function_types(self) -> FunctionTypes:
+        """As they are now. It goes through all functions: for several, ask once."""
+        return FunctionTypes([i.type_index for i in self.imported_functions] + self.functions, self.types)
 
     def custom(self, wanted: str) -> bytes | None:
         return next((content for title, content in self.customs if title == wanted), None)

@@ -63,8 +63,13 @@ class Reader:
         except UnicodeDecodeError:
             raise self.fail("a name is not UTF-8") from None
 
-    def vector(self, item: Callable[[Reader], T]) -> list[T]:
-        return [item(self) for _ in range(self.u32())]
+    def vector(self, item: Callable[[Reader], T], most: int | None = None) -> list[T]:
+        count = self.u32()
+        if count > self.end - self.at:  # each takes a byte at least
+            raise self.fail("it ends early (is the file truncated?)")
+        if most is not None and count > most:
+            raise ModuleError(f"the module's {self.where} section has {count:,} entries; gothreads takes {most:,} at the most")
+        return [item(self) for _ in range(count)]
 
     def rest(self) -> bytes:
         return self.take(self.end - self.at)

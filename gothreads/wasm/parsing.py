@@ -9,6 +9,10 @@ from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, Export, Fu
 from gothreads.wasm.leb import Reader, name, uleb, vector
 
 _TYPED_REFERENCES = frozenset((0x63, 0x64))
+#: How many of these a module may have. For each type and function gothreads makes an object, for each import and export several. (Browsers
+#: have the first two limits too, and had the others; wasmtime has limits of its own, which it checks afterwards.)
+MOST_TYPES = MOST_FUNCTIONS = 1_000_000
+MOST_IMPORTS = MOST_EXPORTS = 100_000
 
 
 def parse(content: bytes, *, outline: bool = False) -> Module:
@@ -63,11 +67,11 @@ def _section(module: Module, section: Section, reader: Reader) -> None:
         case Section.CUSTOM:
             module.customs.append((reader.name(), reader.rest()))
         case Section.TYPE:
-            module.types = reader.vector(_func_type)
+            module.types = reader.vector(_func_type, MOST_TYPES)
         case Section.IMPORT:
-            module.imports = reader.vector(_import)
+            module.imports = reader.vector(_import, MOST_IMPORTS)
         case Section.FUNCTION:
-            module.functions = reader.vector(Reader.u32)
+            module.functions = reader.vector(Reader.u32, MOST_FUNCTIONS)
         case Section.MEMORY:
             module.memories = reader.vector(read_limits)
         case Section.GLOBAL:
@@ -75,7 +79,7 @@ def _section(module: Module, section: Section, reader: Reader) -> None:
             count = reader.u32()
             module.globals = _globals(reader, count)
         case Section.EXPORT:
-            module.exports = reader.vector(_export)
+            module.exports = reader.vector(_export, MOST_EXPORTS)
         case Section.CODE:
             module.bodies = reader.vector(lambda r: r.take(r.u32()))
         case Section.DATA:

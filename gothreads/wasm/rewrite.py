@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from gothreads.errors import ModuleError, shown
 from gothreads.wasm import atomics, code, layout
-from gothreads.wasm.binary import MAX_PAGES, DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
+from gothreads.wasm.binary import MAX_PAGES, DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section, TypeIndices
 from gothreads.wasm.instructions import CALL_INDIRECT, find, replaced
 from gothreads.wasm.leb import Reader, number, signed, uleb
 from gothreads.wasm.parsing import function_names, with_names
@@ -86,6 +86,7 @@ class _Rewrite:
     def __init__(self, module: Module) -> None:
         self.module = replace(module, types=list(module.types), imports=list(module.imports), functions=list(module.functions),
                               globals=list(module.globals), exports=list(module.exports), bodies=list(module.bodies), raw=dict(module.raw))
+        self.types = TypeIndices(self.module.types)
         self.names = function_names(module)
         self.imported = len(module.imported_functions)
         self.host = {(i.module, i.name): index for index, i in enumerate(module.imported_functions)}
@@ -133,16 +134,11 @@ class _Rewrite:
         except KeyError:
             raise ModuleError(f"the module does not import {module}.{title}: is it of a Go version that gothreads supports?") from None
 
-    def type_index(self, wanted: FuncType) -> int:
-        if wanted not in self.module.types:
-            self.module.types.append(wanted)
-        return self.module.types.index(wanted)
-
     def set_body(self, title: str, body: bytes) -> None:
         self.module.bodies[self.function(title) - self.imported] = body
 
     def add_function(self, title: str, kind: FuncType, body: bytes) -> int:
-        self.module.functions.append(self.type_index(kind))
+        self.module.functions.append(self.types[kind])
         self.module.bodies.append(body)
         index = self.imported + len(self.module.bodies) - 1
         self.added.append((index, title))
@@ -279,12 +275,13 @@ class _Rewrite:
 
     def wrap_exports(self) -> None:
         exports, self.module.exports = self.module.exports, []
+        kinds = self.module.function_types()
         for export in exports:
             if export.kind is not Kind.FUNC or export.name in ("_start", "_initialize") or export.name.startswith("gt_"):
                 if export.name not in INTERNAL:
                     self.module.exports.append(export)
                 continue
-            kind = self.module.function_type(export.index)
+            kind = kinds[export.index]
             arguments, entered = len(kind.params), len(kind.params)
             self.add_entry(export.name, kind, code.body(
                 code.call(self.internal("gt_enter")) + code.local_set(entered)

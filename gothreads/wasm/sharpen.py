@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from gothreads.errors import MisuseError, ModuleError
 from gothreads.wasm import atomics, code, layout
-from gothreads.wasm.binary import FuncType, Kind, Module
+from gothreads.wasm.binary import FuncType, Kind, Module, TypeIndices
 from gothreads.wasm.parsing import function_names, with_names
 
 #: One of so many calls spins, up to so many turns; one of so many sleeps, up to so many nanoseconds. Powers of two.
@@ -50,6 +50,7 @@ def sharpen(module: Module, seed: int) -> Module:
 class _Sharpener:
     def __init__(self, module: Module, seed: int) -> None:
         self.module = replace(module, types=list(module.types), functions=list(module.functions), globals=list(module.globals), bodies=list(module.bodies))
+        self.types = TypeIndices(self.module.types)
         self.seed = seed
         self.names = function_names(module)
         self.imported = len(module.imported_functions)
@@ -71,9 +72,7 @@ class _Sharpener:
         return replace(self.module, customs=with_names(self.module.customs, self.added))
 
     def add_function(self, title: str, kind: FuncType, body: bytes) -> int:
-        if kind not in self.module.types:
-            self.module.types.append(kind)
-        self.module.functions.append(self.module.types.index(kind))
+        self.module.functions.append(self.types[kind])
         self.module.bodies.append(body)
         index = self.imported + len(self.module.bodies) - 1
         self.added.append((index, title))

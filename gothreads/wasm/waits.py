@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from gothreads.errors import ModuleError
 from gothreads.wasm import code
-from gothreads.wasm.binary import PAGE, Export, FuncType, Import, Kind, Limits, Module, Section
+from gothreads.wasm.binary import PAGE, Export, FuncType, Import, Kind, Limits, Module, Section, TypeIndices
 from gothreads.wasm.instructions import WAIT32, WAIT64, MemoryArgument, instructions, memory_argument, replaced
 from gothreads.wasm.leb import Reader, uleb
 
@@ -57,6 +57,7 @@ class _Waits:
     def __init__(self, module: Module) -> None:
         self.module = replace(module, types=list(module.types), imports=list(module.imports), functions=list(module.functions), raw=dict(module.raw),
                               globals=list(module.globals), exports=list(module.exports), bodies=list(module.bodies))
+        self.types = TypeIndices(self.module.types)
         self.imported = len(module.imported_functions)
         self.place = sum(i.kind is Kind.GLOBAL for i in module.imports) + len(module.globals)
         self.added: dict[tuple[int, MemoryArgument], int] = {}
@@ -106,9 +107,7 @@ class _Waits:
     def add_function(self, kind: FuncType, body: bytes) -> int:
         """Behind all others, so that theirs stay."""
         module = self.module
-        if kind not in module.types:
-            module.types.append(kind)
-        module.functions.append(module.types.index(kind))
+        module.functions.append(self.types[kind])
         module.bodies.append(body)
         return self.imported + len(module.functions) - 1
 

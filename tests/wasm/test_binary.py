@@ -65,7 +65,7 @@ def test_a_module_with_every_section_is_the_same_after_a_round_trip() -> None:
     assert module.data == [DataSegment(100, b"active"), DataSegment(None, b"passive")]
     assert module.memory == Limits(1, 3)
     assert len(module.globals) == 4
-    assert module.function_type(0) == FuncType(b"\x7f\x7e", b"\x7c")
+    assert module.function_types()[0] == FuncType(b"\x7f\x7e", b"\x7c")
     assert function_names(module) == {"f": 0, "start": 1}
 
 
@@ -175,7 +175,7 @@ def parsed_or_refused(content: bytes, *, outline: bool) -> None:
         function_names(module)
         _ = module.memory
         for index in [e.index for e in module.exports if e.kind is Kind.FUNC]:
-            module.function_type(index)
+            _ = module.function_types()[index]
     except ModuleError as error:
         said = str(error)
     else:
@@ -187,10 +187,10 @@ def parsed_or_refused(content: bytes, *, outline: bool) -> None:
 def test_an_export_of_a_function_that_is_not_there_is_a_module_error() -> None:
     module = parse(SMALL)
     with pytest.raises(ModuleError):
-        module.function_type(99)
+        _ = module.function_types()[99]
     module.functions = [7]
     with pytest.raises(ModuleError):
-        module.function_type(1)
+        _ = module.function_types()[1]
 
 
 @settings(deadline=None)

@@ -1,0 +1,170 @@
+"""Reading, checking and rewriting a module takes time in proportion to its size, whatever it has many of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import gothreads
+from gothreads.errors import ModuleError
+from gothreads.host.functions import HostImports
+from gothreads.loading import inspect_module
+from gothreads.signature import ImportSignature
+from gothreads.wasm import code, layout
+from gothreads.wasm.binary import DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
+from gothreads.wasm.inline import inline_atomics
+from gothreads.wasm.jumps import shorten_jumps
+from gothreads.wasm.leb import name, uleb, vector
+from gothreads.wasm.parsing import MOST_EXPORTS, MOST_IMPORTS, function_names, parse, with_names
+from gothreads.wasm.rewrite import rewrite
+from gothreads.wasm.sharpen import sharpen
+from gothreads.wasm.waits import rewrite_waits
+from tests.conftest import assert_linear
+
+Make = Callable[[int], Module]
+
+EMPTY = code.body(b"")
+START = Export("_start", Kind.FUNC, 0)
+
+
+def types(n: int) -> list[FuncType]:
+    """So many different ones, from the empty one on."""
+    return [FuncType(b"", b""), *(FuncType(bytes(0x7C + (i >> 2 * place) % 4 for place in range(10)), b"") for i in range(n - 1))]
+
+
+def functions(n: int, body: bytes = EMPTY) -> Module:
+    return Module(types=[code.VOID], functions=[0] * n, bodies=[body] * n, exports=[START])
+
+
+def imports(n: int, kind: bytes = b"\0") -> Module:
+    return Module(types=[code.VOID], imports=[Import("env", f"f{i}", Kind.FUNC, kind) for i in range(n)], functions=[0], bodies=[EMPTY],
+                  exports=[Export("_start", Kind.FUNC, n)])
+
+
+def both(n: int) -> Module:
+    """Imports and exports, as those that JavaScript is to call and be called by have them."""
+    module = imports(n)
+    module.exports += [Export(f"g{i}", Kind.FUNC, n) for i in range(n)]
+    return module
+
+
+def wide(n: int) -> Module:
+    """Exports of one type, which is long."""
+    return Module(types=[FuncType(b"\x7f" * 1000, b"")], functions=[0], bodies=[EMPTY], exports=[Export(f"f{i}", Kind.FUNC, 0) for i in range(n)])
+
+
+def one_body(content: bytes, locals_: bytes = b"\0") -> Module:
+    return Module(types=[code.VOID], functions=[0], bodies=[locals_ + content + code.END], exports=[START])
+
+
+def elements(n: int) -> Module:
+    module = functions(1)
+    module.raw[Section.TABLE] = b"\x01\x70\x00" + uleb(n)
+    module.raw[Section.ELEMENT] = uleb(n) + b"\x00\x41\x00\x0b\x01\x00" * n
+    return module
+
+
+#: By what there are many of.
+MODULES: dict[str, Make] = {
+    "types": lambda n: Module(types=types(n), functions=[0], bodies=[EMPTY], exports=[START]),
+    "functions": functions,
+    "functions of as many types": lambda n: Module(types=types(n), functions=list(range(n)), bodies=[EMPTY] * n, exports=[START]),
+    "imports": imports,
+    "exports": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], exports=[START, *(Export(f"f{i}", Kind.FUNC, 0) for i in range(n))]),
+    "imports and exports": both,
+    "globals": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], globals=[b"\x7f\0\x41\0\x0b"] * n, exports=[START]),
+    "data segments": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], memories=[Limits(1)], data=[DataSegment(0, b"x")] * n, exports=[START]),
+    "element segments": elements,
+    "custom sections": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], customs=[("x", b"y")] * n, exports=[START]),
+    "locals": lambda n: one_body(b"", uleb(n) + b"\x01\x7f" * n),
+    "labels of a table": lambda n: one_body(b"\x41\0\x0e" + uleb(n) + b"\0" * n + b"\0"),
+    "nested blocks": lambda n: one_body(b"\x02\x40" * n + b"\x0b" * n),
+    "instructions": lambda n: one_body(b"\x01" * n),
+}
+
+
+@pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
+def test_a_module_is_parsed_inspected_and_written_in_time_in_proportion(make: Make) -> None:
+    assert_linear(lambda n: make(n).encode(), lambda content: inspect_module("app.wasm", content))
+    assert_linear(lambda n: make(n).encode(), lambda content: parse(content).encode())
+
+
+def test_what_go_has_linked_is_rewritten_in_time_in_proportion(module: Module) -> None:
+    """What Go's linker made, without its code, and with as much of everything as is added."""
+    first, bare = len(module.imported_functions) + len(module.functions), [EMPTY] * len(module.functions)
+
+    def linked(n: int) -> Module:
+        jumps = b"\x02\x40\x03\x40\x02\x40\x20\0\x0e\0\0\x0b\x0b\x0b"
+        return replace(module, types=[*module.types, *types(n)], functions=[*module.functions, *range(len(module.types), len(module.types) + n)],
+                       bodies=[*bare, *[code.body(jumps)] * n], exports=[*module.exports, *(Export(f"e{i}", Kind.FUNC, first + i) for i in range(n))],
+                       data=[DataSegment(layout.GO_DATA + 1024 * i, b"x") for i in range(n)],
+                       customs=with_names(module.customs, [(first + i, f"main.f{i}") for i in range(n)]))
+
+    assert_linear(linked, lambda made: sharpen(shorten_jumps(inline_atomics(rewrite(made))), 1), begin=2000)
+
+
+def test_names_are_read_in_time_in_proportion() -> None:
+    def named(n: int) -> Module:
+        names = uleb(n) + b"".join(uleb(i) + name(f"f{i}") for i in range(n))
+        return Module(customs=[("name", b"\x01" + vector(names))])
+    assert_linear(named, function_names)
+    assert_linear(named, lambda module: with_names(module.customs, [(1 << 20, "x")]))
+
+
+def test_waits_are_noted_in_time_in_proportion() -> None:
+    """Each is different, and so is each type: a function is added for each."""
+    def waiting(n: int) -> Module:
+        wait = b"".join(b"\x41\0\x41\0\x42\0\xfe\x01\x02" + uleb(4 * i) + b"\x1a" for i in range(n))
+        return Module(types=types(n), imports=[Import("env", "memory", Kind.MEMORY, Limits(1, 1, shared=True).encode())], functions=[0],
+                      bodies=[code.body(wait)], exports=[START])
+    assert_linear(waiting, rewrite_waits)
+
+
+def test_functions_of_pythons_are_fitted_in_time_in_proportion() -> None:
+    declared = [ImportSignature(f"f{i}", f"func f{i}()", f"f{i}", "main", "", (), None, "main.go:1", "env") for i in range(1 << 16)]
+
+    def fit(module: Module) -> None:
+        given = {("env", i.name): fit_this for i in module.imports}
+        HostImports("app", module, declared[:len(module.imports)], given, lambda *_: False)
+
+    def refuse(module: Module) -> None:
+        with pytest.raises(ModuleError) as raised:
+            HostImports("app", module, declared[:len(module.imports)], {}, lambda *_: False)
+        assert len(str(raised.value)) < 20_000
+    assert_linear(imports, fit)
+    assert_linear(imports, refuse)
+
+
+def fit_this() -> None:
+    pass
+
+
+@pytest.mark.parametrize(("what", "begin"), [("exports", 8000), ("imports", 2000)])
+def test_a_module_is_opened_in_time_in_proportion_to_its_imports_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str,
+                                                                            begin: int) -> None:
+    monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "app.wasm"
+
+    def write(n: int) -> dict[str, Callable[[], None]]:
+        module = MODULES[what](n)
+        module.exports = [replace(export, name=export.name.lstrip("_")) for export in module.exports]  # no program
+        path.write_bytes(module.encode())
+        return {imported.name: fit_this for imported in module.imports}
+
+    def open_and_close(host: dict[str, Callable[[], None]]) -> None:
+        gothreads.open(path, host={"env": host}).close()
+    assert_linear(write, open_and_close, begin, most=begin)
+
+
+@pytest.mark.parametrize(("module", "said"), [
+    (functions(1).encode()[:8] + b"\x01\x85\x89\x7a" + uleb(2_000_000) + bytes(2_000_002), "type section has 2,000,000 entries; gothreads takes 1,000,000"),
+    (imports(MOST_IMPORTS + 1).encode(), "import section has 100,001 entries; gothreads takes 100,000 at the most"),
+    (wide(1100).encode(), "imports and exports have 1,100,000 parameters; gothreads takes 1,000,000 at the most"),
+    (MODULES["exports"](MOST_EXPORTS).encode(), "export section has 100,001 entries; gothreads takes 100,000 at the most"),
+])
+def test_more_than_anybody_needs_is_refused(module: bytes, said: str) -> None:
+    with pytest.raises(ModuleError, match=said):
+        inspect_module("app.wasm", module)
