@@ -39,26 +39,22 @@ def _under(path: str, *names: str) -> tuple[str, ...]:
 
 LIBRARIES = (
     Library("chi", "golang-github-go-chi-chi-dev", _under("github.com/go-chi/chi", "", "middleware")),
-    Library("compress", "golang-github-klauspost-compress-dev", _under("github.com/klauspost/compress", "flate", "gzip", "huff0", "s2", "zstd")),
-    Library("conc", "golang-github-sourcegraph-conc-dev", _under("github.com/sourcegraph/conc", "", "pool", "stream")),
+    Library("compress", "golang-github-klauspost-compress-dev", _under("github.com/klauspost/compress", "flate", "s2", "zstd")),
+    Library("conc", "golang-github-sourcegraph-conc-dev", _under("github.com/sourcegraph/conc", "", "pool")),
     Library("decimal", "golang-github-shopspring-decimal-dev", ("github.com/shopspring/decimal",)),
-    Library("expr", "golang-github-antonmedv-expr-dev", _under("github.com/antonmedv/expr", "", "vm")),
     Library("goja", "golang-github-dop251-goja-dev", ("github.com/dop251/goja",)),
-    Library("goldmark", "golang-github-yuin-goldmark-dev", _under("github.com/yuin/goldmark", "", "extension")),
+    Library("goldmark", "golang-github-yuin-goldmark-dev", ("github.com/yuin/goldmark",)),
     Library("gopher-lua", "golang-github-yuin-gopher-lua-dev", ("github.com/yuin/gopher-lua",)),
-    Library("grpc", "golang-google-grpc-dev", _under("google.golang.org/grpc/internal", "grpcsync", "transport")),
+    Library("grpc", "golang-google-grpc-dev", _under("google.golang.org/grpc/internal", "transport")),
     Library("http2", "golang-golang-x-net-dev", _under("golang.org/x/net/http2", "", "hpack")),
-    Library("prometheus", "golang-github-prometheus-client-golang-dev", ("github.com/prometheus/client_golang/prometheus",)),
     Library("regexp2", "golang-github-dlclark-regexp2-dev", ("github.com/dlclark/regexp2",)),
-    Library("ristretto", "golang-github-dgraph-io-ristretto-dev", ("github.com/dgraph-io/ristretto",)),
     Library("roaring", "golang-github-roaringbitmap-roaring-dev", ("github.com/RoaringBitmap/roaring",)),
-    Library("ssh", "golang-golang-x-crypto-dev", _under("golang.org/x/crypto/ssh", "", "agent")),
+    Library("ssh", "golang-golang-x-crypto-dev", ("golang.org/x/crypto/ssh",)),
     Library("starlark", "golang-starlark-dev", _under("go.starlark.net", "starlark", "syntax")),
     Library("sync", "golang-golang-x-sync-dev", _under("golang.org/x/sync", "errgroup", "semaphore", "singleflight")),
     Library("toml", "golang-github-burntsushi-toml-dev", ("github.com/BurntSushi/toml",)),
     Library("yaml", "golang-gopkg-yaml.v3-dev", ("gopkg.in/yaml.v3",)),
     Library("zap", "golang-go.uber-zap-dev", _under("go.uber.org/zap", "", "zapcore")),
-    Library("zerolog", "golang-github-rs-zerolog-dev", _under("github.com/rs/zerolog", "", "diode")),
 )
 
 #: What CI runs: small, and each of another kind.

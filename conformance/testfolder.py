@@ -39,6 +39,7 @@ SMOKE = ("chan/*", "ken/*")
 
 BATCH = 100
 _SECONDS, _START_SECONDS = 120, 900
+_READY = b"\x01ready\x01"
 _BEGIN, _END = re.compile(rb"\x01begin (p\d+)\x01"), re.compile(rb"\x01end (p\d+)\x01")
 #: Of a program's output: what is read, and what is kept where it differs.
 _MOST, _KEPT = 64 << 20, 400
@@ -63,6 +64,7 @@ var programs = map[string]func(){%s}
 func main() {
 	packages := os.Args[1:]
 	os.Args = os.Args[:1]
+	mark("ready")
 	for _, name := range packages {
 		mark("begin " + name)
 		programs[name]()
@@ -132,7 +134,7 @@ class Programs:
         results = {packages[package]: Result(packages[package], state) for package, state in self._unfit(packages).items()}
         fit = self._that_start({package: name for package, name in packages.items() if name not in results})
         native = self._run_all(fit, "native")
-        good = {package: name for package, name in fit.items() if self._as_it_must(name, native.get(package))}
+        good = {package: name for package, name in fit.items() if self._as_it_must(name, native.get(package), "p")}
         threaded = self._run_all(good, "threaded")
         for package, name in packages.items():
             if package in good and package in threaded and threaded[package].compared == native[package].compared:
@@ -144,10 +146,10 @@ class Programs:
     def _text(self, name: str) -> str:
         return (self.folder / name).read_text(errors="surrogateescape")
 
-    def _as_it_must(self, name: str, done: Outcome | None) -> bool:
-        """A program ends with 0 and writes what is in the .out file beside it, or nothing."""
+    def _as_it_must(self, name: str, done: Outcome | None, package: str = "main") -> bool:
+        """A program ends with 0 and writes what is in the .out file beside it, or nothing. Names of its types begin with its package's."""
         expected = (self.folder / name).with_suffix(".out")
-        text = expected.read_text(errors="surrogateescape") if expected.exists() else ""
+        text = re.sub(r"\bmain\.", f"{package}.", expected.read_text(errors="surrogateescape")) if expected.exists() else ""
         return done is not None and done.code == 0 and text in (done.out + done.err, done.err + done.out)
 
     def _packages(self, names: Sequence[str]) -> dict[str, str]:
@@ -202,7 +204,7 @@ class Programs:
     def _that_start(self, packages: dict[str, str]) -> dict[str, str]:
         """Without those that do not link, and that write, fail or end before main; found by halves."""
         with contextlib.suppress(CompileError):
-            if not packages or self._process(self._link(packages, "native"), "native", []) == (0, b"", b""):
+            if not packages or self._process(self._link(packages, "native"), "native", []) == (0, _READY, _READY):
                 return packages
         return _of_halves(self._that_start, packages)
 

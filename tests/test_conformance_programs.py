@@ -138,8 +138,9 @@ PROGRAMS = {
     "says.go": ("// run\n\npackage main\n\nfunc main() { println(\"to stderr\"); print(1) }\n", "to stderr\n1"),
     "exits.go": ("// run\n\npackage main\n\nimport \"os\"\n\nfunc main() { os.Exit(0) }\n", ""),
     "after.go": ("// run\n\npackage main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"after\") }\n", "after\n"),
-    "early.go": ("// run\n\npackage main\n\nimport \"runtime\"\n\nfunc init() { print(\"early\") }\n\n"
-                 "func main() {\n\tif runtime.GOARCH == \"wasm\" {\n\t\tprint(\" on wasm\")\n\t}\n}\n", "early"),
+    "named.go": ("// run\n\npackage main\n\nimport \"fmt\"\n\ntype T struct{}\n\nfunc main() { fmt.Printf(\"%T\\n\", T{}) }\n", "main.T\n"),
+    "early.go": ("// run\n\npackage main\n\nimport (\n\t\"os\"\n\t\"runtime\"\n)\n\nfunc init() {\n\tif runtime.GOARCH == \"wasm\" {\n"
+                 "\t\tprint(\"on wasm\")\n\t}\n\tos.Exit(0)\n}\n\nfunc main() {}\n", None),
     "unlinked.go": ("// run\n\npackage main\n\nimport _ \"unsafe\"\n\n//go:linkname missing runtime.missing\nfunc missing()\n\n"
                     "func main() { missing() }\n", None),
     "foreign.go": ("// run\n\n//go:build !wasm\n\npackage main\n\nfunc main() {}\n", None),
@@ -169,9 +170,9 @@ def test_programs_are_compared_with_native_in_a_batch_and_alone(tmp_path: Path) 
     results = Programs(find_go(), folder, tmp_path / "work", said.append).perform(chosen)
     assert {one.name: one.state for one in results} == {
         "after.go": "same", "broken.go": "does not compile, native", "early.go": "differs", "exits.go": "same", "foreign.go": "not for WebAssembly",
-        "parts.go": "same", "says.go": "same", "unlinked.go": "does not compile, native"}
+        "named.go": "same", "parts.go": "same", "says.go": "same", "unlinked.go": "does not compile, native"}
     # What a batch can do was not run alone.
     alone = {what.split()[0] for what in said if " alone, " in what}
     assert alone == {"early.go", "unlinked.go"}
     [early] = [one for one in results if one.name == "early.go"]
-    assert early.detail == ["native: exit code 0, stdout '', stderr 'early'", "threaded: exit code 0, stdout '', stderr 'early on wasm'"]
+    assert early.detail == ["native: exit code 0, stdout '', stderr ''", "threaded: exit code 0, stdout '', stderr 'on wasm'"]
