@@ -131,8 +131,10 @@ class Programs:
     def perform(self, names: Sequence[str]) -> list[Result]:
         """Run these programs, in one batch as far as that goes."""
         packages = self._packages(names)
-        results = {packages[package]: Result(packages[package], state) for package, state in self._unfit(packages).items()}
-        fit = self._that_start({package: name for package, name in packages.items() if name not in results})
+        elsewhere = self._elsewhere(packages)
+        results = {packages[package]: Result(packages[package], state) for package, state in elsewhere.items()}
+        broken = self._broken([package for package in packages if package not in elsewhere])
+        fit = self._that_start({package: name for package, name in packages.items() if package not in elsewhere and package not in broken})
         native = self._run_all(fit, "native")
         good = {package: name for package, name in fit.items() if self._as_it_must(name, native.get(package), "p")}
         threaded = self._run_all(good, "threaded")
@@ -163,16 +165,16 @@ class Programs:
         return packages
 
     def _sources(self, name: str, module: str) -> dict[str, str]:
-        """A program's files. Those of a folder are several packages; Go's runner has them import each other as ./name."""
+        """A program's files. Those of a folder are several packages; they import each other as ./file, by the first of a package."""
         text = self._text(name)
         if _action(text) != "rundir":
-            return {Path(name).name: text}
-        found = {}
+            return {_untested(name): text}
+        found, places = {}, {"main": ""}
         for path in sorted((self.folder / name).with_suffix(".dir").glob("*.go")):
             text = path.read_text(errors="surrogateescape")
             package = re.search(r"(?m)^package (\w+)", text)
-            place = "" if package is None or package[1] == "main" else f"{package[1]}/"
-            found[f"{place}{path.name}"] = re.sub(r'(?m)^((?:import)?\s*[\w.]*\s*")\./(\w+")', rf"\1{module}/\2", text)
+            place = places.setdefault(package[1] if package else "main", f"{path.stem}/")
+            found[f"{place}{_untested(path.name)}"] = re.sub(r'(?m)^((?:import)?\s*[\w.]*\s*")\./(\w+")', rf"\1{module}/\2", text)
         return found
 
     def _write(self, name: str, text: str) -> None:
@@ -180,20 +182,23 @@ class Programs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, errors="surrogateescape")
 
-    def _unfit(self, packages: dict[str, str]) -> dict[str, str]:
-        """What is for other systems, or does not compile with this Go: package -> which of it."""
-        unfit: dict[str, str] = {}
+    def _elsewhere(self, packages: dict[str, str]) -> dict[str, str]:
+        """What is for other systems: package -> for which it is not."""
+        constrained = [package for package, name in packages.items() if "//go:build" in self._text(name)]
+        here = {package: "not for this machine" for package in constrained if self._is_ignored(package, "native")}
+        return {package: "not for WebAssembly" for package in constrained if self._is_ignored(package, "threaded")} | here
+
+    def _broken(self, packages: list[str]) -> set[str]:
+        """What does not compile in a batch with this Go."""
+        broken: set[str] = set()
         for kind in ("native", "threaded"):
             self.progress(f"compiling {len(packages)} programs, {kind}")
-            for package in packages.keys() - unfit.keys():
-                if "//go:build" in self._text(packages[package]) and self._is_ignored(package, kind):
-                    unfit[package] = "not for WebAssembly" if kind == "threaded" else "not for this machine"
-            broken = {""}
-            while broken:  # an import that is not there keeps all from being compiled
-                said = self._go(kind, "build", *(f"./{package}" for package in packages if package not in unfit)).stderr
-                broken = {package for package in re.findall(r"(?m)^(?:# gotest/)?(p\d+)\b", said) if package in packages} - unfit.keys()
-                unfit |= dict.fromkeys(broken, f"does not compile, {kind}")
-        return unfit
+            more = {""}
+            while more:  # an import that is not there keeps all from being compiled
+                said = self._go(kind, "build", *(f"./{package}" for package in packages if package not in broken)).stderr
+                more = {package for package in re.findall(r"(?m)^(?:# gotest/)?(p\d+)\b", said) if package in packages} - broken
+                broken |= more
+        return broken
 
     def _is_ignored(self, package: str, kind: str) -> bool:
         return Path(self._go(kind, "list", "-f", "{{.IgnoredGoFiles}}", f"./{package}").stdout.strip()[1:-1]).name != ""
@@ -238,8 +243,8 @@ class Programs:
         done = {}
         if (self.work / "alone").exists():
             shutil.rmtree(self.work / "alone")
-        self._write("alone/go.mod", f"module alone\n\ngo {_GO}\n")
-        for source, text in self._sources(name, "alone").items():
+        self._write("alone/go.mod", f"module test\n\ngo {_GO}\n")
+        for source, text in self._sources(name, "test").items():
             self._write(f"alone/{source}", text)
         for kind in ("native", "threaded"):
             self.progress(f"{name} alone, {kind}")
@@ -278,6 +283,11 @@ def _of_halves(perform: Callable[[dict[str, str]], dict[str, T]], packages: dict
     """What it makes of each half; of a single package, which has no halves, nothing."""
     both, half = list(packages.items()), len(packages) // 2
     return perform(dict(both[:half])) | perform(dict(both[half:])) if half else {}
+
+
+def _untested(name: str) -> str:
+    """The name of a file that go build takes: to it x_test.go is no part of a program."""
+    return re.sub(r"_test\.go$", "_test_.go", Path(name).name)
 
 
 def _action(text: str) -> str:
