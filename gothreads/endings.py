@@ -24,6 +24,8 @@ _INSTALLED = tuple(sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "pla
 def of_exit(name: str, code: int, stderr: str) -> GuestExit:
     """main returned, or os.Exit, or a panic."""
     if code == 2 and (reason := panics.reason(stderr)):
+        if reason == "fatal error: stack overflow":
+            reason += " (endless recursion? runtime/debug.SetMaxStack raises the limit)"
         return GuestPanic(f"{name}: the module has ended: {reason}", code, stderr)
     how = "main returned, or os.Exit(0)" if code == 0 else f"exit code {code}"
     return GuestExit(f"{name}: the module has ended: {how}", code, stderr if code else "")

@@ -44,7 +44,7 @@ class Limits:
 
     memory: in bytes; beyond it Go is out of memory. (Of a pool, each instance.)
     threads: Ms at a time; beyond it Go's runtime ends the module ("no thread left").
-    stack: of WebAssembly, a thread, in bytes; beyond it the module traps.
+    stack: of WebAssembly, a thread, in bytes; beyond it the module traps. (With threads, Go's own limit ends recursion: debug.SetMaxStack.)
     files: open files and sockets at a time, of a pool all instances together; beyond it opening fails (EMFILE). None: most of what this
         process may have.
     output: bytes that it writes to its standard output and error, in all; beyond it the module is ended.

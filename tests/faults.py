@@ -65,10 +65,11 @@ _PANICS = [
     _exit("os.Exit(3) in a handler", "handler"),
     _trap("`unreachable` in a raw export", "fault", "unreachable", "wasm `unreachable` instruction executed"),
     _trap("out-of-bounds load in a raw export", "fault", "out of bounds", "out of bounds memory access"),
-    _trap("stack exhausted", "fault", "stack", "call stack exhausted (each thread has 6 MiB for it: Limits(stack=...))"),
     _panic("out of memory at the declared maximum", "fault", "memory", "fatal error: out of memory", **_MEMORY),
     _host("a host function raises, called by an export", "fault"),
 ]
+#: In stock Go a thread's stack ends first.
+_RECURSION = [_trap("stack exhausted", "fault", "stack", "call stack exhausted (each thread has 6 MiB for it: Limits(stack=...))")]
 #: Where Go's scheduler runs on after the call that began it.
 _BACKGROUND = [
     _panic("panic in a goroutine", "fault_goroutine", "panic", "panic: on purpose"),
@@ -90,6 +91,7 @@ _STARTING = [
 FAULTS: dict[str, list[Fault]] = {
     "threaded": [
         *_PANICS, *_BACKGROUND,
+        _panic("endless recursion", "fault", "stack", "fatal error: stack overflow"),
         _panic("panic in a deferred function", "fault_deferred", "panic", "panic: on purpose"),
         _panic("panic in main", "fault_main", "panic", "panic: on purpose"),
         _panic("a second panic while the first is on its way", "fault", "again", "panic: before that"),
@@ -107,9 +109,9 @@ FAULTS: dict[str, list[Fault]] = {
         _trap("`unreachable` in a goroutine", "fault_goroutine", "unreachable", "wasm `unreachable` instruction executed"),
         _trap("integer division by zero in a raw export", "fault", "divide", "integer divide by zero"),
     ],
-    "single": _PANICS,
-    "idle": _PANICS + _BACKGROUND,
-    "pool": _PANICS,
+    "single": _PANICS + _RECURSION,
+    "idle": _PANICS + _RECURSION + _BACKGROUND,
+    "pool": _PANICS + _RECURSION,
 }
 #: model -> what makes `open` fail.
 STARTING = dict.fromkeys(FAULTS, _STARTING)

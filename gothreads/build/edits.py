@@ -107,6 +107,19 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "a loop's check is scanned as an asynchronous preemption"),
     Edit("runtime/mgcpacer.go", "c.heapMinimum = defaultHeapMinimum * uint64(in) / 100", "c.heapMinimum = leastHeap(c) * uint64(in) / 100",
          "small heaps are collected less often: heap_gothreads.go"),
+    # Recursion: recursion_gothreads.go has the reasons.
+    Edit("runtime/asm_wasm.s", "\t\t\t// Get PC_B & PC_F from -8(SP)\n", "\t\t\tI32Const $0\n\t\t\tCall runtime·rebase(SB)\n\t\t\tDrop\n\n"
+         "\t\t\t// Get PC_B & PC_F from -8(SP)\n", "what runs next begins with an empty WebAssembly stack"),
+    Edit("runtime/asm_wasm.s", "\t\t\t// Get PC_F & PC_B from -8(SP)\n", "\t\t\tI32Const $0\n\t\t\tCall runtime·rebase(SB)\n\t\t\tDrop\n\n"
+         "\t\t\t// Get PC_F & PC_B from -8(SP)\n", "what runs next begins with an empty WebAssembly stack"),
+    Edit("runtime/stack.go", "\t// Allocate a bigger segment and move the stack.\n\toldsize := gp.stack.hi - gp.stack.lo\n",
+         "\tif hasRoom(gp) && stackguard0 != stackForceMove {\n\t\tgogo(&gp.sched) // never return\n\t}\n\n"
+         "\t// Allocate a bigger segment and move the stack.\n\toldsize := gp.stack.hi - gp.stack.lo\n",
+         "the WebAssembly stack has been unwound, which was all that was needed"),
+    Edit("runtime/proc.go", "\t\t\tgp.stackguard0 = gp.stack.lo + stackGuard\n\t\t}\n\t\tgp.throwsplit = false\n",
+         "\t\t\tgp.stackguard0 = windowGuard(gp)\n\t\t}\n\t\tgp.throwsplit = false\n", "the WebAssembly stack is as full as before the system call"),
+    Edit("runtime/proc.go", "maxstacksize = 1000000000\n", "maxstacksize = 64000000\n",
+         "a gigabyte is a quarter of all memory, which never shrinks"),
     Edit("runtime/debug.go", 'if GOARCH == "wasm" && n > 1 {', 'if GOOS == "js" && n > 1 {', "GOMAXPROCS above 1"),
     Edit("runtime/cgocall.go", "\tif !mp.isextra {\n", '\tif GOARCH == "wasm" || !mp.isextra {\n',
          "an extra M's g0 stack is in linear memory, from malg: its bounds are known"),

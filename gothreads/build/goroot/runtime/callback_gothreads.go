@@ -71,6 +71,7 @@ func gtEnter() uint32 {
 	if gp.syscallsp == 0 {
 		return 0
 	}
+	gp.m.stackBase = gp.stack.hi
 	exitsyscall()
 	mp := gp.m
 	mp.incgo = false

@@ -13,6 +13,8 @@ import (
 type mOS struct {
 	waitsema    uint32  // semaphore for parking on locks
 	loopCheckPC uintptr // where the loop's check that runs now returns to
+	stackBase   uintptr // SP where the WebAssembly stack was last empty: recursion_gothreads.go
+	largeFrame  uintptr // how much of the stack the function that runs next takes at once
 }
 
 //go:wasmimport gothreads ncpu

@@ -7,3 +7,52 @@
 TEXT runtime·setg(SB), NOSPLIT, $0-8
 	MOVD gg+0(FP), g
 	RET
+
+// func rebase: called for each function that is run with an empty WebAssembly stack (wasm_pc_f_loop). It may use neither the
+// Go stack, where the address of that function lies, nor block.
+TEXT runtime·rebase(SB), NOSPLIT, $0
+	Get g
+	I64Eqz
+	If // the first instructions of all
+		I32Const $0
+		Return
+	End
+
+	// m.stackBase = SP - m.largeFrame
+	MOVD g_m(g), R0
+	Get SP
+	I64ExtendI32U
+	MOVD (m_mOS+mOS_largeFrame)(R0), R1
+	Get R1
+	I64Sub
+	Set R1
+	MOVD R1, (m_mOS+mOS_stackBase)(R0)
+	MOVD $0, (m_mOS+mOS_largeFrame)(R0)
+
+	// R1 = windowGuard(g)
+	Get R1
+	I64Const $const_stackWindow
+	I64Sub
+	Set R1
+	MOVD (g_stack+stack_lo)(g), R2
+	Get R2
+	I64Const $const_stackGuard
+	I64Add
+	Set R2
+	Get R1
+	Get R2
+	I64LtS
+	If
+		MOVD R2, R1
+	End
+
+	// A request to stop stays. One that comes between the load and the store is lost, as Go's own may be: who makes them repeats them.
+	MOVD g_stackguard0(g), R2
+	Get R2
+	I64Const $const_stackPoisonMin
+	I64LtU
+	If
+		MOVD R1, g_stackguard0(g)
+	End
+	I32Const $0
+	Return
