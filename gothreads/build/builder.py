@@ -25,7 +25,7 @@ from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError
-from gothreads.files import cache_folder, locked, write_atomically
+from gothreads.files import cache_folder, is_kept, keep, locked, seal
 from gothreads.wasm.binary import Module
 from gothreads.wasm.inline import inline_atomics
 from gothreads.wasm.jumps import shorten_jumps
@@ -110,15 +110,18 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
         linked = folder / "linked.wasm"
+        if not is_kept(linked):  # Go looks at the identity that it has, not at the rest
+            linked.unlink(missing_ok=True)
         compiled = _go_build(toolchain, overlay, request, work, targets, linked, environment, program.packages, progress)
+        seal(linked)
         content = linked.read_bytes()
     own = _signatures(toolchain, program.files, cache)
     metadata = Metadata(gothreads.version.__version__, toolchain.version, request.model, request.mode, _uses_guest(program.files),
                         own.exports, _options(request), own.imports)
     path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
-    found = path.exists()
+    found = is_kept(path)
     if not found:
-        write_atomically(path, finish(parse(content), metadata, strip=request.strip).encode())
+        keep(path, finish(parse(content), metadata, strip=request.strip).encode())
     return Built(path, toolchain, metadata, found and compiled == 0, time.monotonic() - begin)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, TEST_EDITS, Edit
 from gothreads.build.toolchain import SUPPORTED, Toolchain
 from gothreads.errors import ToolchainError
-from gothreads.files import write_atomically
+from gothreads.files import keep_exactly
 
 log = logging.getLogger("gothreads")
 
@@ -77,13 +77,11 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
         replace |= {str(source / name): "" for name in LEFT_OUT}
     for target, text in texts.items():
         copy = cache / "overlay" / f"{_digest(text)}-{target.name}"
-        if not copy.exists():
-            write_atomically(copy, text.encode())
+        keep_exactly(copy, text.encode())
         replace[str(target)] = str(copy)
     content = json.dumps({"Replace": dict(sorted(replace.items()))}, indent=1)
     overlay = cache / "overlay" / f"{_digest(content)}.json"
-    if not overlay.exists():
-        write_atomically(overlay, content.encode())
+    keep_exactly(overlay, content.encode())
     return overlay
 
 

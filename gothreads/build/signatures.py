@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gothreads.errors import BuildError
+from gothreads.files import is_kept, seal
 from gothreads.signature import ImportSignature, Signature
 
 _SOURCE = Path(__file__).parent / "signatures_go"
@@ -60,7 +61,7 @@ def _reader(go: Path, cache: Path) -> Path:
         identity.update(source.read_bytes())
     suffix = ".exe" if sys.platform == "win32" else ""
     reader = cache.absolute() / f"signatures-{identity.hexdigest()[:16]}{suffix}"
-    if not reader.exists():
+    if not is_kept(reader):
         reader.parent.mkdir(parents=True, exist_ok=True)
         # Others may build it at the same time: each in its own folder, and the last to finish wins.
         with tempfile.TemporaryDirectory(dir=reader.parent, prefix="signatures-") as folder:
@@ -68,6 +69,7 @@ def _reader(go: Path, cache: Path) -> Path:
             # Without VCS stamps: git may refuse the folder this package is installed in, and fail the build.
             _run([go, "build", "-C", _SOURCE, "-trimpath", "-buildvcs=false", "-o", built, "."], env)
             built.replace(reader)
+        seal(reader)
     return reader
 
 

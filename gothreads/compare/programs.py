@@ -14,7 +14,7 @@ from typing import Any
 from gothreads.build.builder import Progress, Request, build
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
-from gothreads.files import cache_folder, locked, write_atomically
+from gothreads.files import cache_folder, is_kept, keep, locked
 
 #: The Go program, as it comes with gothreads.
 SOURCE = Path(__file__).parent / "workloads"
@@ -71,13 +71,13 @@ def build_native(toolchain: Toolchain, source: Path = SOURCE) -> Path:
     folder.mkdir(exist_ok=True)
     library = folder / f"{identity.hexdigest()[:32]}.so"
     with locked(folder / "lock"):
-        if not library.exists():
+        if not is_kept(library):
             made = folder / "made.so"
             done = subprocess.run([str(toolchain.go), "build", "-buildmode=c-shared", "-o", str(made), "."], cwd=source, env=environment,
                                   capture_output=True, text=True)
             if done.returncode:
                 raise CompileError("go build -buildmode=c-shared failed", done.stderr)
-            write_atomically(library, made.read_bytes())
+            keep(library, made.read_bytes())
             made.unlink()
             (folder / "made.h").unlink(missing_ok=True)
     return library

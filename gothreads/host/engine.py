@@ -21,7 +21,7 @@ import wasmtime
 from wasmtime import _ffi
 
 from gothreads.errors import GothreadsError, ModuleError
-from gothreads.files import cache_folder, write_atomically
+from gothreads.files import cache_folder, keep, kept
 from gothreads.host import signals
 from gothreads.requirements import WASMTIME, warn_once
 from gothreads.wasm import waits
@@ -123,17 +123,18 @@ def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewrit
     seconds = time.monotonic() - begin
     log.log(level, "compiled in %.1f s", seconds)
     try:
-        write_atomically(path, bytes(module.serialize()))
+        keep(path, module.serialize())
     except GothreadsError as error:  # a full disk is no reason not to run
         log.warning("the compiled module is not kept: %s", error)
     return Compiled(module, seconds)
 
 
 def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
-    if not path.exists():
-        return None
-    try:
-        return wasmtime.Module.deserialize_file(engine, str(path))
-    except wasmtime.WasmtimeError as error:
-        log.info("the compiled module in the cache does not fit here, and is made again: %s", str(error).splitlines()[0])
-        return None
+    with kept(path) as file:
+        if file is None:
+            return None
+        try:  # this very file, not what may have its name by now
+            return wasmtime.Module.deserialize_file(engine, f"/proc/self/fd/{file.fileno()}")
+        except wasmtime.WasmtimeError as error:
+            log.info("the compiled module in the cache does not fit here, and is made again: %s", str(error).splitlines()[0])
+            return None
