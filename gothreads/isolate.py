@@ -39,7 +39,7 @@ class Isolates:
     def new(self, world: World, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> Isolate:
         """`failed` as for ffi.HostFunctions. `ended`: whether this one has, when the engine's epoch moves.
 
-        ModuleError when the module cannot be instantiated.
+        ModuleError when the module cannot be instantiated. Raises ffi.Trapped when its start function traps.
         """
         return Isolate(self._engine, self.module, self._loaded, self._options, world, self._host, failed, ended)
 
@@ -66,7 +66,13 @@ class Isolate:
             owned.callback(linker.close)
             linker.allow_shadowing = True
             linker.define_wasi()
-            functions = ffi.HostFunctions(linker, failed)
+            raised = False  # whether a host function has
+
+            def told(error: BaseException) -> str:
+                nonlocal raised
+                raised = True
+                return failed(error)
+            functions = ffi.HostFunctions(linker, told)
             owned.callback(functions.clear)
             world.define(functions, loaded.outline, own_clock=loaded.foreign)
             host.define(functions, world.context)
@@ -79,7 +85,10 @@ class Isolate:
                 raise ffi.Trapped(ffi.Trap("the app has ended"))
             try:
                 self._instance = linker.instantiate(self._store, module)
-            except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+            except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+                # A trap: in its start function, or its data lie outside the memory. Or that function has called one that raised.
+                if raised or isinstance(error, wasmtime.Trap | wasmtime.ExitTrap):
+                    raise ffi.Trapped(ffi.trap_of(error)) from None
                 raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
             self.memory = StoreMemory(self._store, ffi.memory(self._store, self._instance))
             owned.callback(self.memory.close)

@@ -48,7 +48,12 @@ class SingleApp(App):
         self.compile_seconds = isolates.compile_seconds
         self._world = self._new_world(self._streams, self._stop)
         owned.callback(self._world.close)
-        self._isolate = isolates.new(self._world, self._host_function_failed, lambda: self._cause is not None)
+        try:
+            self._isolate = isolates.new(self._world, self._host_function_failed, lambda: self._cause is not None)
+        except ffi.Trapped as trapped:  # in its start function: there is nothing yet that could be ended
+            if self._cause is not None:  # a Python function that it has called raised, or it has exited
+                raise self._error() from None
+            raise endings.of_trap(loaded.name, trapped.trap, self._streams.stderr.tail, options.limits.stack) from None
         owned.callback(self._isolate.close)
 
     @property

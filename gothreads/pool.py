@@ -52,7 +52,13 @@ class _Member:
             self.streams: Streams = app._new_streams(self._stop)
             self.world: World = app._new_world(self.streams, self._stop)
             owned.callback(app._close_world, self.world)
-            self.isolate: Isolate = isolates.new(self.world, self._host_function_failed, lambda: self.stopped)
+            try:
+                self.isolate: Isolate = isolates.new(self.world, self._host_function_failed, lambda: self.stopped)
+            except ffi.Trapped as trapped:  # in its start function; or the app has ended
+                if app._cause is not None:
+                    raise
+                error = self.ended(trapped)
+                raise error from error.__cause__
             self.isolate.stop = self.stop
             owned.callback(self.isolate.close)
             self._owned = owned.pop_all()

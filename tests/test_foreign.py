@@ -228,13 +228,37 @@ def test_a_program_runs_and_takes_no_calls(tmp_path: Path) -> None:
     ('(module (import "wasi_snapshot_preview1" "fd_fly" (func)) (func (export "g")))', "imports wasi_snapshot_preview1.fd_fly, which is not in WASI preview 1"),
     ('(module (func (export "g") (drop (i32.const 1) (i64.add))))', "not a valid WebAssembly module"),
     ('(module (memory 1000) (func (export "g")))', "cannot instantiate the module"),
-    ('(module (func $s unreachable) (start $s) (func (export "g")))', "cannot instantiate the module"),
-    ('(module (import "env" "memory" (memory 1 1 shared)) (data (i32.const 65536) "x") (func (export "g")))', "cannot instantiate the module"),
 ])
 def test_what_cannot_be_run_is_said_in_one_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ModuleError, match=said) as raised:
         gothreads.open(wat(tmp_path, text), limits=gothreads.Limits(memory=1 << 20))
     assert "\n" not in str(raised.value)
+
+
+START_SECTIONS = [
+    ("(func $s unreachable) (start $s)", "`unreachable` instruction"),
+    ("(func $s (drop (i32.div_u (i32.const 1) (i32.const 0)))) (start $s)", "integer divide by zero"),
+    ("(func $s (call $s)) (start $s)", "stack exhausted"),
+    ('(data (i32.const 65536) "x")', "out of bounds memory access"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), START_SECTIONS)
+@pytest.mark.parametrize("memory", ['(memory 1)', '(import "env" "memory" (memory 1 1 shared))'])
+def test_a_trap_before_anything_is_called_is_a_trap_in_all_models(tmp_path: Path, model: str, memory: str, text: str, said: str) -> None:
+    if "shared" in memory:
+        model = "threaded"
+    with pytest.raises(gothreads.GuestTrap, match=said) as raised:
+        gothreads.open(wat(tmp_path, f'(module {memory} {text} (func (export "g")))'), model=model)
+    assert raised.value.code == 134
+
+
+def test_what_a_python_function_raises_in_the_start_section_is_the_cause(tmp_path: Path, model: str) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+    module = wat(tmp_path, '(module (import "env" "fail" (func $f)) (start $f) (func (export "g")))')
+    with pytest.raises(gothreads.HostFunctionError, match="ValueError: no"):
+        gothreads.open(module, model=model, host={"env": {"fail": fail}})
 
 
 def test_python_functions_are_imported_and_may_call_back(tmp_path: Path, model: str) -> None:

@@ -258,21 +258,23 @@ def _describe(error: int | None, trap: int | None) -> Trap:
     """Take over what wasmtime returned, and free it."""
     if error:
         pointer = ctypes.cast(error, ctypes.POINTER(_ffi.wasmtime_error_t))
-        raised = wasmtime.WasmtimeError._from_ptr(pointer)
-        try:
-            if isinstance(raised, wasmtime.ExitTrap):
-                return Trap(f"exit {raised.code}", exit_code=raised.code)
-            return Trap(str(raised))
-        finally:
-            raised.close()
-    taken = wasmtime.Trap._from_ptr(ctypes.cast(trap or 0, ctypes.POINTER(_ffi.wasm_trap_t)))
+        return trap_of(wasmtime.WasmtimeError._from_ptr(pointer))
+    return trap_of(wasmtime.Trap._from_ptr(ctypes.cast(trap or 0, ctypes.POINTER(_ffi.wasm_trap_t))))
+
+
+def trap_of(raised: wasmtime.WasmtimeError | wasmtime.Trap) -> Trap:
+    """From an exception of wasmtime-py's, which is freed."""
     try:
+        if isinstance(raised, wasmtime.ExitTrap):
+            return Trap(f"exit {raised.code}", exit_code=raised.code)
+        if isinstance(raised, wasmtime.WasmtimeError):
+            return Trap(str(raised))
         frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", -1 if frame.module_offset == _UNKNOWN else frame.module_offset)
-                       for frame in taken.frames)
-        message = taken.message.strip().splitlines()[-1] if taken.message.strip() else "trap"
+                       for frame in raised.frames)
+        message = raised.message.strip().splitlines()[-1] if raised.message.strip() else "trap"
         return Trap(_CAUSE.sub("", message.strip()), frames)
     finally:
-        taken.close()
+        raised.close()
 
 
 if compiled is not None:

@@ -78,7 +78,7 @@ class Notes:
 
 
 class NotInstantiated(ffi.Trapped):
-    """It has trapped before it was there."""
+    """It cannot be made. (What its code or its data do meanwhile is a trap as any other.)"""
 
 
 class Instance:
@@ -131,7 +131,9 @@ class Instances(ABC):
     def _instantiate(self, store: wasmtime.Store) -> wasmtime.Instance:
         try:
             return self._pre.instantiate(store)
-        except (wasmtime.WasmtimeError, wasmtime.Trap) as error:  # its start function, or its data, which lie outside the memory
+        except (wasmtime.Trap, wasmtime.ExitTrap) as error:  # its start function, or its data, which lie outside the memory
+            raise ffi.Trapped(ffi.trap_of(error)) from None
+        except wasmtime.WasmtimeError as error:
             raise NotInstantiated(ffi.Trap(str(error).splitlines()[-1].strip())) from None
 
     def close(self, instance: Instance) -> None:
