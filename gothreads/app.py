@@ -79,7 +79,7 @@ class App(Travels, Life):
             raise
         self.loaded = loaded.without_code()
         #: The functions that the module exports: `app.exports.add(2, 3)`.
-        self.exports = Exports({e.name: self._quick(Function(e, self._call_export), e) for e in loaded.exports})
+        self.exports = Exports({e.name: self._quick(Function(e, self._call_export), e) for e in loaded.exports}, loaded.uncallable)
 
     # What a model is.
 

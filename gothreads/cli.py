@@ -35,7 +35,7 @@ from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
 from gothreads.compare.options import compare
 from gothreads.doctor import examine
-from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, NotCallable, unknown
+from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, NotCallable, shown, unknown
 from gothreads.files import write_atomically
 from gothreads.gotest import EXEC_HELP, EXEC_LIMITS, TEST_HELP, exec_options, load_linked, machine_environment, machine_mounts, test
 from gothreads.host.streams import Writable
@@ -234,6 +234,8 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
                 terminal.out(str(result).lower() if isinstance(result, bool) else str(result))
             return 0
         handlers = _aside(lambda: app._listed(app._here_or_on_a_worker, name))
+        if name in app.loaded.uncallable and name not in handlers:
+            app.exports[name]  # says why
         if name not in handlers:
             raise unknown("export or handler", name, [*app.exports, *handlers])
         if len(texts) > 1:
@@ -313,6 +315,9 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.out(f"  {export.signature.declaration}")
         for line in export.signature.doc.strip().splitlines():
             terminal.out(f"      {line}")
+    for name, why in loaded.uncallable.items():
+        if name != "memory":  # nearly all have one, for WASI
+            terminal.out(f"cannot be called: {shown(name)}: {why}")
     for declared in about["host"]:
         terminal.out(f"wants from Python: {declared['module']}.{declared['name']}: {declared['go']}")
     terminal.out("imports: " + (", ".join(f"{module} ({len(names)})" for module, names in sorted(about["imports"].items())) or "none"))
@@ -331,7 +336,7 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
         "gothreads": about.version if about else None, "go": about.go if about else None, "options": dict(about.options) if about else {},
         "handlers": bool(about and about.handlers),
         "memory": loaded.memory and {"minimum": loaded.memory.minimum * PAGE, "maximum": loaded.memory.maximum and loaded.memory.maximum * PAGE},
-        "exports": [asdict(export.signature) for export in loaded.exports], "imports": imports,
+        "exports": [asdict(export.signature) for export in loaded.exports], "uncallable": dict(loaded.uncallable), "imports": imports,
         "host": [asdict(s) for s in about.imports if s.name in imports.get(s.module, ())] if about else [],
     }
 

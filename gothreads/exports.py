@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gothreads.errors import ArgumentError, NotCallable, cut, shown, unknown
+from gothreads.errors import ArgumentError, NotCallable, UnknownExport, cut, shown, unknown
 from gothreads.host import ffi
 from gothreads.signature import Parameter, Signature
 from gothreads.slot import Slot
@@ -264,16 +264,17 @@ class Function:
 class Exports:
     """The functions that a module exports: attributes, or `exports["name"]`. Iterating gives the names."""
 
-    def __init__(self, functions: Mapping[str, Function]) -> None:
-        self._functions = dict(functions)
+    def __init__(self, functions: Mapping[str, Function], uncallable: Mapping[str, str] | None = None) -> None:
+        """`uncallable`: what else the module exports, and why it cannot be called."""
+        self._functions, self._uncallable = dict(functions), dict(uncallable or {})
 
     def __getattr__(self, name: str) -> Function:
-        if name.startswith("__") or name == "_functions":
+        if name.startswith("__") or name in ("_functions", "_uncallable"):
             raise AttributeError(name)
         try:
             function = self._functions[name]
         except KeyError:
-            raise unknown("export", name, sorted(self._functions)) from None
+            raise self._missing(name) from None
         self.__dict__[name] = function  # the next look-up does not come here
         return function
 
@@ -281,7 +282,14 @@ class Exports:
         try:
             return self._functions[name]
         except (KeyError, TypeError):  # TypeError: what is not even hashable
-            raise unknown("export", name, sorted(self._functions)) from None
+            raise self._missing(name) from None
+
+    def _missing(self, name: str) -> UnknownExport:
+        known = sorted(self._functions)
+        why = self._uncallable.get(name) if isinstance(name, str) else None
+        if why is None:
+            return unknown("export", name, known)
+        return UnknownExport(f"the module's export {shown(name)} cannot be called: {why}", known)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._functions)

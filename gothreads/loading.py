@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gothreads.errors import ModuleError, listed
@@ -44,6 +45,8 @@ class LoadedModule:
     exports: tuple[Export, ...]
     memory: Limits | None
     foreign: bool = False
+    #: Exports that cannot be called, and why.
+    uncallable: Mapping[str, str] = field(default_factory=dict)
 
     def without_code(self) -> LoadedModule:
         """The same, without the megabytes that only compiling needs."""
@@ -131,15 +134,18 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
         raise ModuleError("the module has threads and a memory of its own, so its threads could not share it. Rebuild it: gothreads build")
     entry = next((entry for entry in _ENTRIES if entry in functions), None)
     exports = _foreign_exports(outline, functions) if foreign else _exports(outline, about, functions)
-    return LoadedModule(name, wasm, outline, about, "threaded" if threaded else "single", entry, exports, memory, foreign)
+    uncallable = _uncallable(outline, {export.name for export in exports}, foreign=foreign)
+    return LoadedModule(name, wasm, outline, about, "threaded" if threaded else "single", entry, exports, memory, foreign, uncallable)
 
 
 def _check_parameters(outline: Module, functions: dict[str, int]) -> None:
     """One type of many parameters may be that of many functions, and each of them gets a declaration."""
     types = outline.function_types()
-    taken = sum(len(types[index].params) for index in (*functions.values(), *range(len(outline.imported_functions))))
+    kinds = (types[index] for index in (*functions.values(), *range(len(outline.imported_functions))))
+    taken = sum(len(kind.params) + len(kind.results) for kind in kinds)
     if taken > _MOST_PARAMETERS:
-        raise ModuleError(f"the functions that the module imports and exports have {taken:,} parameters; gothreads takes {_MOST_PARAMETERS:,} at the most")
+        raise ModuleError(f"the functions that the module imports and exports have {taken:,} parameters and results; gothreads takes "
+                          f"{_MOST_PARAMETERS:,} at the most")
 
 
 def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Limits]) -> None:
@@ -190,4 +196,29 @@ def _exports(outline: Module, about: metadata.Metadata | None, functions: dict[s
 
 def _is_plain(kind: FuncType) -> bool:
     """Whether the host can call it: numbers, and one result at the most."""
-    return all(VALUE_TYPES.get(t) in ("i32", "i64", "f32", "f64") for t in kind.params + kind.results) and len(kind.results) <= 1
+    return not _odd_types(kind) and len(kind.results) <= 1
+
+
+def _odd_types(kind: FuncType) -> list[str]:
+    """The types of values that are no numbers."""
+    names = [VALUE_TYPES.get(t, f"{t:#x}") for t in kind.params + kind.results]
+    return [name for name in dict.fromkeys(names) if name not in ("i32", "i64", "f32", "f64")]
+
+
+def _uncallable(outline: Module, callable_: set[str], *, foreign: bool) -> dict[str, str]:
+    """The exports that are neither callable nor what the host itself uses, with what keeps them from being called."""
+    types, found = outline.function_types(), {}
+    for export in outline.exports:
+        name = export.name
+        if name in callable_ or name in _ENTRIES or (name == THREAD_START if foreign else name.startswith(_PLUMBING)):
+            continue
+        if export.kind is not Kind.FUNC:
+            found[name] = f"it is a {export.kind.name.lower()}, not a function" + (" (see App.memory)" if export.kind is Kind.MEMORY else "")
+            continue
+        kind = types[export.index]
+        if odd := _odd_types(kind):
+            found[name] = f"it takes or returns {', '.join(odd)}, for which Python has no values; numbers can be passed: {kind}"
+        else:
+            found[name] = (f"it returns {len(kind.results)} values, and a call can return one: {kind}. Return them in the module's memory, or packed "
+                           "into an i64")
+    return found

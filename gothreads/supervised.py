@@ -99,7 +99,7 @@ class Supervised(Travels, Supervisor):
         _check_carries(save_every, options.get("model"))
         self._while_down, self._wait_timeout = while_down, wait_timeout
         #: The functions that the module exports: `supervised.exports.add(2, 3)`.
-        self.exports = Exports({export.name: _SupervisedFunction(export, self) for export in loaded.exports})
+        self.exports = Exports({export.name: _SupervisedFunction(export, self) for export in loaded.exports}, loaded.uncallable)
         self._events: dict[str, None] = {}
         super().__init__(loaded, options, restart, backoff or Backoff(), most_restarts, save_every, on_restart)
 

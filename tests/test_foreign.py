@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wasmtime
@@ -233,6 +235,39 @@ def test_what_cannot_be_run_is_said_in_one_line(tmp_path: Path, text: str, said:
     with pytest.raises(ModuleError, match=said) as raised:
         gothreads.open(wat(tmp_path, text), limits=gothreads.Limits(memory=1 << 20))
     assert "\n" not in str(raised.value)
+
+
+UNCALLABLE = """(module (import "env" "f" (func $f (param i64))) (memory (export "memory") 1) (memory (export "other") 1)
+    (table (export "table") 1 funcref) (global (export "global") i32 (i32.const 1))
+    (func (export "two") (result i32 i32) (i32.const 1) (i32.const 2))
+    (func (export "vector") (param v128)) (func (export "vectors") (result v128) (v128.const i64x2 0 0))
+    (func (export "reference") (param externref i32)) (func (export "function") (result funcref) (ref.null func))
+    (func (export "plain")))"""
+
+
+def test_what_is_exported_and_cannot_be_called_says_why(tmp_path: Path, model: str) -> None:
+    reasons = {"two": r"returns 2 values, and a call can return one: \(\) -> \(i32 i32\)", "vector": "takes or returns v128, for which Python has no values",
+               "vectors": "v128", "reference": "externref, for which", "function": "funcref", "memory": r"a memory, not a function \(see App\.memory\)",
+               "other": "a memory", "table": "a table, not a function", "global": "a global, not a function"}
+    module = wat(tmp_path, UNCALLABLE)
+    host: dict[str, Any] = {"env": {"f": lambda number: None}}
+    with gothreads.open(module, model=model, host=host) as app:
+        assert list(app.exports) == ["plain"]
+        for name, why in reasons.items():
+            assert not hasattr(app.exports, name)
+            for ask in (app.exports.__getitem__, partial(getattr, app.exports), app.submit):
+                with pytest.raises(gothreads.UnknownExport, match=f"export {name} cannot be called: it .*{why}"):
+                    ask(name)
+        with pytest.raises(gothreads.UnknownExport, match="the module has no export 'none'; it has: plain"):
+            _ = app.exports.none
+    code, said, _ = finished("inspect", module)
+    assert code == 0
+    assert said.count("cannot be called: ") == len(reasons) - 1
+    assert "cannot be called: two: it returns 2 values" in said
+    assert json.loads(finished("inspect", module, "--json")[1])["uncallable"].keys() == reasons.keys()
+    (tmp_path / "host.py").write_text("import gothreads\nhost = gothreads.Host()\n@host.function('env')\ndef f(n: int) -> None: ...\n")
+    code, _, said = finished("call", "--python", tmp_path / "host.py", module, "two")
+    assert (code, "export two cannot be called: it returns 2 values" in said) == (1, True)
 
 
 START_SECTIONS = [

@@ -162,7 +162,7 @@ def test_a_module_is_opened_in_time_in_proportion_to_its_imports_and_exports(tmp
 @pytest.mark.parametrize(("module", "said"), [
     (functions(1).encode()[:8] + b"\x01\x85\x89\x7a" + uleb(2_000_000) + bytes(2_000_002), "type section has 2,000,000 entries; gothreads takes 1,000,000"),
     (imports(MOST_IMPORTS + 1).encode(), "import section has 100,001 entries; gothreads takes 100,000 at the most"),
-    (wide(1100).encode(), "imports and exports have 1,100,000 parameters; gothreads takes 1,000,000 at the most"),
+    (wide(1100).encode(), "imports and exports have 1,100,000 parameters and results; gothreads takes 1,000,000 at the most"),
     (MODULES["exports"](MOST_EXPORTS).encode(), "export section has 100,001 entries; gothreads takes 100,000 at the most"),
 ])
 def test_more_than_anybody_needs_is_refused(module: bytes, said: str) -> None:
