@@ -51,6 +51,7 @@ from gothreads.stress.command import stress
 from gothreads.supervised import Supervised
 from gothreads.terminal import Handler, Terminal
 from gothreads.wasm.binary import PAGE
+from gothreads.wasm.origins import made_for
 
 #: What a shell says of a process that ended by SIGINT.
 INTERRUPTED = 128 + signal.SIGINT
@@ -307,6 +308,8 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
         return 0
     built = f"built by gothreads {about['gothreads']} with {about['go']}" if loaded.metadata else "not built by gothreads"
     terminal.out(f"{arguments.module}: {about['bytes'] / 1e6:.1f} MB, {about['model']}, {about['buildmode']}, {built}")
+    if about["made_for"]:
+        terminal.out(f"built for {about['made_for']}")
     if isinstance(seed := about["options"].get("sharpen"), int):
         terminal.out(f"races sharpened with seed {seed}: for tests, it is slow")
     terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB to start" if loaded.memory else "memory: none")
@@ -333,6 +336,7 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
     return {
         "bytes": len(loaded.wasm), "model": loaded.model, "entry": loaded.entry,
         "buildmode": about.buildmode if about else ("exe" if loaded.entry == "_start" else "c-shared"), "foreign": loaded.foreign,
+        "made_for": made_for(loaded.outline),
         "gothreads": about.version if about else None, "go": about.go if about else None, "options": dict(about.options) if about else {},
         "handlers": bool(about and about.handlers),
         "memory": loaded.memory and {"minimum": loaded.memory.minimum * PAGE, "maximum": loaded.memory.maximum and loaded.memory.maximum * PAGE},

@@ -13,6 +13,7 @@ from gothreads.foreign import Allocator, ForeignExport
 from gothreads.wasm import abi, metadata
 from gothreads.wasm.binary import MAGIC, VALUE_TYPES, FuncType, Kind, Limits, Module, read_limits
 from gothreads.wasm.leb import Reader
+from gothreads.wasm.origins import made_for
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.rewrite import HOST
 
@@ -125,7 +126,12 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     _check_parameters(outline, functions)
     foreign = about is None and outline.custom("go:buildid") is None
     if foreign:
-        _check_foreign(outline, functions, imported)
+        try:
+            _check_foreign(outline, functions, imported)
+        except ModuleError:
+            if (origin := made_for(outline)) is not None:
+                raise ModuleError(f"the module was built for {origin}") from None
+            raise
         threaded = memory is not None and memory.shared
     elif memory is None or (memory.shared and not threaded):
         has = "no memory" if memory is None else "a shared memory, but not gothreads' threads"

@@ -33,6 +33,7 @@ from gothreads.host.wasi import type_of
 from gothreads.host.wasi_calls import LARGEST_TRANSFER
 from gothreads.signature import ImportSignature, Parameter, Signature
 from gothreads.wasm.binary import VALUE_TYPES, FuncType, Module
+from gothreads.wasm.origins import made_for
 from gothreads.wasm.rewrite import HOST, WASI
 
 Key = tuple[str, str]
@@ -93,6 +94,8 @@ class HostImports:
         if wrong:
             raise MisuseError(_lines(f"{title}: the host functions are not what the module wants:", wrong + missing, hint))
         if missing:
+            if (origin := made_for(module)) is not None:
+                raise ModuleError(f"{title}: the module was built for {origin}")
             raise ModuleError(_lines(f"{title}: the module imports functions that nobody provides:", missing, hint))
 
     def has(self, module: str, name: str) -> bool:

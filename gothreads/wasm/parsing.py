@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gothreads.errors import ModuleError
 from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, Export, FuncType, Import, Kind, Module, Section, read_limits
 from gothreads.wasm.leb import Reader, name, uleb, vector
+from gothreads.wasm.origins import COMPONENT
 
 _TYPED_REFERENCES = frozenset((0x63, 0x64))
 #: How many of these a module may have. For each type and function gothreads makes an object, for each import and export several. (Browsers
@@ -25,7 +26,7 @@ def parse(content: bytes, *, outline: bool = False) -> Module:
     if content[:4] != MAGIC:
         raise ModuleError("not a WebAssembly module (it does not begin with \\0asm)")
     if content[4:8] != VERSION:
-        kind = "a WebAssembly component, not a core module" if content[6:8] == b"\1\0" else "of an unknown version"
+        kind = COMPONENT if content[6:8] == b"\1\0" else "of an unknown version"
         raise ModuleError(f"not a core WebAssembly module, but {kind}" if len(content) >= 8 else "the file is truncated")
     module = Module()
     file = Reader(content, "header")
