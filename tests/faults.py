@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -134,16 +135,17 @@ class Measured:
 
 
 _SECTIONS = {
-    "threaded": ("threaded", "50 callers each: that of the fault, 2 that compute (one in a loop without calls), 31 that wait (for channels, locks, a "
-                             "`sync.Cond`, a `WaitGroup`, timers, replies of the host), one in a Python function, which is told after a tenth of a second, "
-                             "and 15 that wait for a free caller."),
+    "threaded": ("threaded", "50 callers each: one causes the fault; 2 compute (one in a loop without calls); 31 wait (for "
+                             "channels, locks, a `sync.Cond`, a `WaitGroup`, timers, replies of the host); one is in a "
+                             "Python function, and gets the cause after a tenth of a second; and 15 wait for a free caller."),
     "single": ("single", "50 callers each: one is in the module, the others wait for their turn."),
-    "idle": ("idle", "As `single`; what goes wrong after the call that began it has returned ends the app too."),
-    "pool": ("pool", "In a pool only the call in which it happens is lost, and a fresh instance comes in its place. The others, of which some are in other "
-                     "instances and some wait for one, get their answers. The time is that of the one call."),
+    "idle": ("idle", "As `single`. A fault after the call that led to it has returned ends the app too."),
+    "pool": ("pool", "In a pool only the call with the fault is lost, and a fresh instance replaces its instance. The other "
+                     "calls, some in other instances and some waiting for one, get their answers. The time is that of the "
+                     "one call."),
     "wasi-threads": ("Modules with wasi-threads", "50 callers each: one is in the module, the others wait for their turn."),
-    "open": ("While the module starts", "In every model: `gothreads.open` raises the error, with the same type, code and "
-                                        "words. The time is the slowest model's."),
+    "open": ("While the module starts", "In every model `gothreads.open` raises the error, with the same type, exit code "
+                                        "and message. The time is that of the slowest model."),
 }
 
 
@@ -166,7 +168,7 @@ def markdown(measured: Iterable[Measured]) -> str:
                                   f"wasmtime {version('wasmtime')}, gothreads {gothreads.__version__}")]
     for section, (title, text) in _SECTIONS.items():
         callers = "the caller gets" if section in ("pool", "open") else "every caller gets"
-        lines += [f"## {title}", "", text, "", f"| what happens | {callers} | `exit` | `state` | after |", "|---|---|---|---|---|"]
+        lines += [f"## {title}", "", textwrap.fill(text, 118), "", f"| what happens | {callers} | `exit` | `state` | after |", "|---|---|---|---|---|"]
         for of, fault in rows():
             if of == section:
                 one = slowest[section, fault]
@@ -193,36 +195,41 @@ def _escaped(text: str) -> str:
     return text if "`" in text else f"`{text}`"
 
 
-_HEAD = """# What happens when it goes wrong
+_HEAD = """# What happens when something fails
 
-A panic that nobody recovers from, `os.Exit`, a trap, anywhere in the module, ends the module, as it ends a native program. The
-Python process goes on, and so do other apps in it; the same module can be opened again.
+An unrecovered panic, `os.Exit` or a trap, anywhere in the module, ends the module, as it ends a native program. The
+Python process and the other apps in it run on, and the same module can be opened again.
 
-- **Every caller gets the first cause**, as an exception of its own: those that run, wait, sleep, queue, and those that call later. All know
-  within 0.5 seconds, however many there are and whatever they are in.
-- `app.error` is the cause, `app.exit` the exit code that a process would have had, `app.state` `ending` until the last thread has
-  left the module and then as below. `error.stderr` has the module's last words, with the panic's beginning if they are long; a
-  trap's `error.frames` say where.
-- What the module had written to stdout and stderr is all there.
-- Nothing is left: no threads, file descriptors, memory.
+- **Every caller gets the first cause**, as an exception of its own: callers that run, wait, sleep or queue, and those
+  that call later. All know within 0.5 seconds, however many there are and whatever they are doing.
+- `app.error` is the cause, and `app.exit` the exit code that a process would have had. `app.state` is `ending` until
+  the last thread has left the module, and then as in the tables.
+- `error.stderr` has the last that the module wrote to standard error, with a panic's beginning if it is long. A
+  trap's `error.frames` say where it happened.
+- Everything that the module had written to stdout and stderr arrives.
+- Nothing is left behind: no threads, file descriptors or memory.
 
-Each line is a test in `tests/test_faults_table.py`, which makes the real fault happen and measures the last column: from the fault until the
-last caller had its exception (the slowest, if there are several runs). When Go's runtime gives up (out of memory, no thread left) it prints
-the stacks of all goroutines before it ends the module, and the time includes that. From stack exhaustion, whose moment nobody notes, the time
-counts from the first caller that knew.
+Each line is a test in `tests/test_faults_table.py`, which causes the real fault and measures the last column: the time
+from the fault until the last caller had its exception (of the slowest run, if there are several). When Go's runtime
+gives up (out of memory, no thread left), it prints the stacks of all goroutines before it ends the module, and the
+time includes that. The moment of stack exhaustion is not observable, so its time counts from the first caller that
+knew.
 
-Measured on {machine}. To measure again: `pytest tests/test_faults_table.py --faults-table docs/faults.md`
+Measured on {machine}.
+To measure again: `pytest tests/test_faults_table.py --faults-table docs/faults.md`
 """
 
-_TAIL = """## What nobody can end
+_TAIL = """## What cannot be ended
 
-**A Python function that the module has called** (`host=`, a `stdout` object's `write`) runs until it returns. Whoever called through the app's
-own threads (`submit`, `map`, `call_async`, `submit_request`, and threads with small stacks) is told the cause all the same within
-0.5 seconds, and `close()` returns then, with a warning in the log; the app's resources are freed when the function returns. A thread that made
-the call itself (`app.exports.f()`) is in that function, and gets the cause when it returns from it.
+**A Python function that the module has called** (`host=`, a `stdout` object's `write`) runs until it returns. A caller
+that uses the app's own threads (`submit`, `map`, `call_async`, `submit_request`, and any call from a thread with a
+small stack) still gets the cause within 0.5 seconds. `close()` returns then too, with a warning in the log; the app's
+resources are freed when the function returns. A thread that made the call itself (`app.exports.f()`) is inside that
+function, and gets the cause when it returns from it.
 
-**The hook `stop`** of a module that is closed has 5 seconds, and **coroutines** of `handlers=` that are cancelled have one, to clean up.
+When a module is closed, **its hook `stop`** has 5 seconds. **Coroutines** of `handlers=` that are cancelled have one
+second to clean up.
 
-`tests/test_stopping.py` has what stops an app from outside (`close()`, the end of the interpreter, SIGTERM, Ctrl-C), in all of
-these situations; `python -m stress.stopping` repeats each a hundred times.
+`tests/test_stopping.py` tests everything that stops an app from outside (`close()`, the end of the interpreter,
+SIGTERM, Ctrl-C) in all of these situations; `python -m stress.stopping` repeats each a hundred times.
 """
