@@ -168,7 +168,8 @@ def markdown(measured: Iterable[Measured]) -> str:
                                   f"wasmtime {version('wasmtime')}, gothreads {gothreads.__version__}")]
     for section, (title, text) in _SECTIONS.items():
         callers = "the caller gets" if section in ("pool", "open") else "every caller gets"
-        lines += [f"## {title}", "", textwrap.fill(text, 118), "", f"| what happens | {callers} | `exit` | `state` | after |", "|---|---|---|---|---|"]
+        lines += [f"## {title}", "", textwrap.fill(text, 118), ""]
+        lines += [f"| what happens | {callers} | `exit` | `state` | after |", "|---|---|---|---|---|"]
         for of, fault in rows():
             if of == section:
                 one = slowest[section, fault]
