@@ -36,7 +36,7 @@ def test_a_subinterpreter_is_refused_and_harms_nobody(without: str) -> None:
                 interpreters.run_string(interpreter, __import__("textwrap").dedent(code))
             interpreters.destroy(interpreter)
         trap(one.exports.trap_if, True)
-        other.exports.fault_later("unreachable", 1)
+        later(other, "unreachable", 1)
         trap(other.wait)
     """, without)
     *refused, one, other = done.stdout.splitlines()
