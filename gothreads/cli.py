@@ -28,6 +28,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
+from gothreads import endings
 from gothreads.app import App
 from gothreads.arguments import Command, parse, parse_environment, parse_limits, parse_mount, parse_size
 from gothreads.build.builder import Request, build
@@ -198,11 +199,18 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
     """Wait for the end of main. When nothing will come of that, say so, once: a module that is there to be called has such a main."""
     with contextlib.suppress(TimeoutError):
-        return app.wait(_IDLE_SECONDS)
+        return _ended(app, app.wait(_IDLE_SECONDS), terminal)
     with contextlib.suppress(TimeoutError, GothreadsError):
         if app.model == "threaded" and not app.loaded.foreign and _only_to_be_called(app.goroutines(_IDLE_SECONDS)):
             terminal.say(f"main does nothing but wait (select {{}}). To call what {module} has: gothreads serve {module}")
-    return app.wait()
+    return _ended(app, app.wait(), terminal)
+
+
+def _ended(app: App | Supervised, code: int, terminal: Terminal) -> int:
+    """The exit code, when it has been said what Go itself does not know."""
+    if isinstance(app.error, GuestError) and (hint := endings.advice(app.error.stderr)):
+        terminal.say(hint)
+    return code
 
 
 def _only_to_be_called(goroutines: Sequence[Goroutine]) -> bool:

@@ -24,11 +24,20 @@ _INSTALLED = tuple(sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "pla
 def of_exit(name: str, code: int, stderr: str) -> GuestExit:
     """main returned, or os.Exit, or a panic."""
     if code == 2 and (reason := panics.reason(stderr)):
-        if reason == "fatal error: stack overflow":
-            reason += " (endless recursion? runtime/debug.SetMaxStack raises the limit)"
-        return GuestPanic(f"{name}: the module has ended: {reason}", code, stderr)
+        hint = advice(stderr)
+        return GuestPanic(f"{name}: the module has ended: {reason}{f' ({hint})' if hint else ''}", code, stderr)
     how = "main returned, or os.Exit(0)" if code == 0 else f"exit code {code}"
     return GuestExit(f"{name}: the module has ended: {how}", code, stderr if code else "")
+
+
+def advice(stderr: str) -> str | None:
+    """How to mend what ended the module, where its last words tell."""
+    if panics.reason(stderr) == "fatal error: stack overflow":
+        return "endless recursion? runtime/debug.SetMaxStack raises the limit"
+    if "all goroutines are asleep" not in stderr or "net.(*fakeNetFD)" not in stderr:
+        return None
+    return ("in WebAssembly package net reaches nobody outside: listen with guest.Listen of gothreads/guest, as --allow-net HOST:PORT allows; or "
+            "with guest.Listener, on what --listen HOST:PORT hands over")
 
 
 def of_trap(name: str, trap: ffi.Trap, stderr: str, stack: int) -> GuestError:

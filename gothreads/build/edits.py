@@ -21,6 +21,9 @@ class Edit:
     since: str = "1.25"  # the first Go that has the text
 
 
+#: What net says of itself, in parentheses; see also gothreads/endings.py.
+_NET = "in WebAssembly package net reaches nobody outside: dial with guest.Dial of gothreads/guest, as --allow-net HOST:PORT allows"
+
 #: Files of GOROOT/src that are left out: ours take their place.
 LEFT_OUT = {
     "runtime/lock_wasip1.go": "locks for one thread, which assume that nobody else can hold them",
@@ -129,6 +132,13 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "\t\tscanConservative(gp.syscallsp, min(64*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
          "\tif gp.sched.ctxt != nil {\n",
          "pointers that only a blocking host call still holds stay alive"),
+    # package net has a network of its own here, in memory. What is not in it is refused, and says what reaches further.
+    Edit("net/net_fake.go", "sockets.Load(fa)\n\tif !ok {\n\t\treturn wrapErr(syscall.ECONNREFUSED)\n",
+         f'sockets.Load(fa)\n\tif !ok {{\n\t\treturn wrapErr(errors.New("connect: " + syscall.ECONNREFUSED.Error() + " ({_NET})"))\n',
+         "who dials is told how to"),
+    Edit("net/net_fake.go", 'if peeri == nil {\n\t\t\treturn 0, os.NewSyscallError("write", syscall.ECONNRESET)\n',
+         f'if peeri == nil {{\n\t\t\treturn 0, os.NewSyscallError("write ({_NET})", syscall.ECONNRESET)\n',
+         "so is who looks a name up: that is a dial to a name server"),
 )
 
 def _unskipped(file: str, condition: str, reason: str, why: str, count: int = 1) -> Edit:
