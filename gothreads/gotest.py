@@ -19,7 +19,7 @@ from gothreads.build.builder import finish, go_environment
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import write_overlay
 from gothreads.build.toolchain import find_go
-from gothreads.errors import MisuseError, ModuleError
+from gothreads.errors import MisuseError, ModuleError, listed
 from gothreads.files import cache_folder
 from gothreads.host.wasi import Mount
 from gothreads.loading import LoadedModule, inspect_module
@@ -28,6 +28,7 @@ from gothreads.version import __version__
 from gothreads.wasm.metadata import MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.sharpen import check_model, check_seed
+from gothreads.wasm.undefined import callers_of_undefined
 
 TEST_HELP = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH] [PACKAGES] [GO TEST FLAGS]
 
@@ -158,6 +159,9 @@ def load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
         content = path.read_bytes()
         module = parse(content)
         if module.custom(SECTION) is None and any(e.name == "gt_attach" for e in module.exports):
+            if callers := callers_of_undefined(module):
+                raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not there?), "
+                                  f"in {listed(callers)}")
             module = finish(module, Metadata(__version__, "go", "threaded", "exe", False, options={} if sharpen is None else {"sharpen": sharpen}), strip=False)
             content = module.encode()
         return inspect_module(path.name, content)

@@ -48,6 +48,8 @@ PATTERNS: dict[str, list[Text]] = {
     "_CAUSE": [lambda n: "1" * n, lambda n: "1: " * n],
     "_COMMANDS": [lambda n: "\x1b" * n, lambda n: "a" * n],
     "_IDENTIFIER": [lambda n: "a" * n + " "],
+    "_LINKNAME": [lambda n: "//go:linkname" + " " * n, lambda n: "//go:linkname " + "a" * n, lambda n: "//go:linkname a" + " " * n],
+    "_USES_C": [lambda n: "\n" * n, lambda n: "import" + " " * n + "x", lambda n: '"C"' + " " * n + "x", lambda n: "import\n" * n],
     "_PACKAGE_LINE": [lambda n: "a/" * n, lambda n: "a" * n + " ", lambda n: "a/b." * n + " "],
     "_REPLACED": [
         lambda n: "\n" * n, lambda n: " \n" * n, lambda n: "replace\n" * n, lambda n: " " * n,

@@ -24,20 +24,24 @@ from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
-from gothreads.errors import BuildError, CompileError, MisuseError
+from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, seal
 from gothreads.wasm.binary import Module
 from gothreads.wasm.inline import inline_atomics
 from gothreads.wasm.jumps import shorten_jumps
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
-from gothreads.wasm.parsing import parse
+from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.rewrite import HOST, rewrite
 from gothreads.wasm.sharpen import check_model, check_seed, sharpen
+from gothreads.wasm.undefined import callers_of_undefined, symbol
 
 #: Imports the guest package into every program, so that bytes and strings can be handed over.
 _GUEST_FILE = "zz_gothreads_guest.go"
 _GUEST_SOURCE = "package main\n\nimport _ \"gothreads/guest\"\n"
 _PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
+#: At the beginning of a line: a local name for another package's function.
+_LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
+_USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
 
 #: Told of progress: packages compiled so far, packages in all.
 Progress = Callable[[int, int], None]
@@ -87,11 +91,15 @@ class Built:
 
 @dataclass(frozen=True)
 class _Program:
-    """What go list says: the main package's folder, the Go files of all packages that are not Go's own, how many packages."""
+    """What go list says: the main package's folder, the Go files of all packages that are not Go's own, how many packages.
+
+    ignored: the files of each package, by its import path, that are not for this system.
+    """
 
     folder: Path
     files: tuple[Path, ...]
     packages: int
+    ignored: Mapping[str, tuple[Path, ...]]
 
 
 def build(request: Request, progress: Progress | None = None) -> Built:
@@ -112,7 +120,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
         linked = folder / "linked.wasm"
         if not is_kept(linked):  # Go looks at the identity that it has, not at the rest
             linked.unlink(missing_ok=True)
-        compiled = _go_build(toolchain, overlay, request, work, targets, linked, environment, program.packages, progress)
+        compiled = _go_build(toolchain, overlay, request, work, targets, linked, environment, program, progress)
         seal(linked)
         content = linked.read_bytes()
     own = _signatures(toolchain, program.files, cache)
@@ -121,7 +129,10 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
     found = is_kept(path)
     if not found:
-        keep(path, finish(parse(content), metadata, strip=request.strip).encode())
+        module = parse(content)
+        if callers := callers_of_undefined(module):
+            raise CompileError(f"{request.package}: the program calls functions that are not defined", _undefined(module, callers, program.files))
+        keep(path, finish(module, metadata, strip=request.strip).encode())
     return Built(path, toolchain, metadata, found and compiled == 0, time.monotonic() - begin)
 
 
@@ -134,6 +145,20 @@ def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
     dropped = ("name", "producers", SECTION) if strip else (SECTION,)
     customs = [(title, body) for title, body in module.customs if title not in dropped and not (strip and title.startswith(".debug"))]
     return replace(module, customs=[*customs, (SECTION, metadata.encode())])
+
+
+def _undefined(module: Module, callers: Sequence[str], files: Sequence[Path]) -> str:
+    """What can be said of them: who calls, and which //go:linkname names what is not there."""
+    names = function_names(module)
+    said = []
+    for file in files:
+        lines = file.read_text(errors="replace").splitlines()
+        bodies = {line[5:].partition("(")[0] for line in lines if line.startswith("func ") and "{" in line}
+        for number, line in enumerate(lines, 1):
+            pulled = _LINKNAME.match(line)  # of a function with a body it is the name that others know it by
+            if pulled is not None and pulled[1] not in bodies and symbol(pulled[2]) not in names:
+                said.append(f"{file}:{number}: relocation target {pulled[2]} not defined (//go:linkname {pulled[1]})\n")
+    return "".join(said) + f"Called by: {listed(callers)}\n"
 
 
 def _options(request: Request) -> dict[str, Any]:
@@ -168,7 +193,7 @@ def go_environment(model: str, preemption: bool) -> dict[str, str]:
 
 def _list(toolchain: Toolchain, overlay: Path, request: Request, work: Path, target: str, environment: Mapping[str, str]) -> _Program:
     # The user's flags too: -tags and -mod decide which files there are.
-    command = [str(toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay), "-json=Dir,Name,GoFiles,Standard,ImportPath,DepOnly,Error",
+    command = [str(toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay), "-json=Dir,Name,GoFiles,IgnoredGoFiles,Standard,ImportPath,DepOnly,Error",
                *request.flags, target]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
     packages = list(_json_values(done.stdout))
@@ -180,16 +205,21 @@ def _list(toolchain: Toolchain, overlay: Path, request: Request, work: Path, tar
         hint = f". A folder needs a go.mod; this writes one: gothreads init {request.package}" if needs_init else ""
         raise CompileError(f"go list failed{hint}", done.stderr)
     main = mains[0]
+    ignored = {p["ImportPath"]: tuple(Path(p["Dir"]) / name for name in p["IgnoredGoFiles"]) for p in packages
+               if not p.get("Standard") and p.get("Dir") and p.get("IgnoredGoFiles")}
     if main.get("Name") not in ("main", "", None) and "Error" not in main:
         raise BuildError(f"{main['ImportPath']} is package {main['Name']}, not a program (package main)")
     if not main.get("Dir") or ("Error" in main and not main.get("GoFiles")):
-        raise CompileError(f"{request.package}: there is no such package", (main.get("Error") or {}).get("Err", "") + "\n")
+        said = (main.get("Error") or {}).get("Err", "") + "\n"
+        if cgo := _cgo({path: files for path, files in ignored.items() if path == main["ImportPath"]}):
+            raise CompileError(f"{request.package}: the package uses cgo, which WebAssembly has not", cgo)
+        raise CompileError(f"{request.package}: there is no such package", said)
     files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir") for name in p.get("GoFiles") or ()]
-    return _Program(Path(main["Dir"]), tuple(files), len(packages))
+    return _Program(Path(main["Dir"]), tuple(files), len(packages), ignored)
 
 
 def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path, targets: Sequence[str], output: Path,
-              environment: Mapping[str, str], packages: int, progress: Progress | None) -> int:
+              environment: Mapping[str, str], program: _Program, progress: Progress | None) -> int:
     """Returns how many packages had to be compiled."""
     command = [str(toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}", *request.flags, "-o", str(output), *targets]
     said: list[str] = []
@@ -201,15 +231,26 @@ def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path,
                 if _PACKAGE_LINE.fullmatch(line.rstrip("\n")):  # what -v prints
                     compiled += 1
                     if progress is not None:
-                        progress(compiled, packages)
+                        progress(compiled, program.packages)
                 else:
                     said.append(line)
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        raise CompileError(f"{request.package}: go build failed", "".join(said))
+        told = "".join(said)
+        # What Go says names the package, after "#" or "imports", or something of it.
+        words = {word.rstrip(":") for word in told.split()}
+        named = words | {word.partition(".")[0] for word in words}
+        cgo = _cgo({path: files for path, files in program.ignored.items() if {path, path.rpartition("/")[2]} & named})
+        raise CompileError(f"{request.package}: go build failed", told + cgo)
     return compiled
+
+
+def _cgo(ignored: Mapping[str, Sequence[Path]]) -> str:
+    """Which of these packages use cgo, in which of these files."""
+    using = {path: [file.name for file in files if _USES_C.search(file.read_bytes())] for path, files in ignored.items()}
+    return "".join(f"package {path} uses cgo, which WebAssembly has not: {', '.join(names)}\n" for path, names in using.items() if names)
 
 
 def _signatures(toolchain: Toolchain, files: Sequence[Path], cache: Path) -> Signatures:

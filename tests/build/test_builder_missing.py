@@ -1,0 +1,90 @@
+"""What a program needs and WebAssembly, or nobody, has: it is named, as native builds name it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gothreads.build.builder import Request, build
+from gothreads.errors import CompileError
+from gothreads.wasm.binary import Module
+from gothreads.wasm.parsing import parse
+from gothreads.wasm.undefined import callers_of_undefined
+
+CGO = '// int one() { return 1; }\nimport "C"\n\nfunc One() int { return int(C.one()) }\n'
+
+
+def program(folder: Path, files: dict[str, str]) -> str:
+    for name, text in {"go.mod": "module app\n\ngo 1.25\n", **files}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return str(folder)
+
+
+def refused(folder: Path, files: dict[str, str], model: str = "threaded") -> CompileError:
+    with pytest.raises(CompileError) as raised:
+        build(Request(program(folder, files), model=model))
+    return raised.value
+
+
+@pytest.mark.parametrize("model", ["threaded", "single"])
+def test_a_linkname_to_what_is_not_there_names_the_symbol(tmp_path: Path, model: str) -> None:
+    error = refused(tmp_path, {"empty.s": "", "main.go": """package main
+
+import _ "unsafe"
+
+//go:linkname missing runtime.thereIsNoSuchThing
+func missing() int
+
+//go:linkname nanotime runtime.nanotime
+func nanotime() int64
+
+//go:linkname pushed example.com/elsewhere.pushed
+func pushed() {}
+
+func call() int { return missing() }
+
+func main() { println(call(), nanotime()); pushed() }
+"""}, model)
+    assert error.message == f"{tmp_path}: the program calls functions that are not defined"
+    place = f"{tmp_path}/main.go:5"
+    first, last = error.output.splitlines()
+    assert first == f"{place}: relocation target runtime.thereIsNoSuchThing not defined (//go:linkname missing)"
+    assert last.startswith("Called by: main.")
+
+
+def test_without_names_it_is_said_where(tmp_path: Path) -> None:
+    files = {"empty.s": "", "main.go": "package main\n\nfunc missing()\n\nfunc main() { missing() }\n"}
+    with pytest.raises(CompileError) as raised:
+        build(Request(program(tmp_path, files), model="single", flags=("-ldflags=-s",)))
+    assert raised.value.message.endswith("calls functions that are not defined")
+    assert raised.value.output.startswith("Called by: ")
+
+
+def test_what_go_links_calls_nothing_undefined(calls: Path, calls_single: Path) -> None:
+    for path in (calls, calls_single):
+        module: Module = parse(path.read_bytes())
+        assert callers_of_undefined(module) == []
+
+
+@pytest.mark.parametrize(("files", "message", "line"), [
+    ({"main.go": "package main\n\n" + CGO + "\nfunc main() { One() }\n"}, "the package uses cgo, which WebAssembly has not",
+     "package app uses cgo, which WebAssembly has not: main.go"),
+    ({"main.go": 'package main\n\nimport "app/dep"\n\nfunc main() { dep.One() }\n', "dep/dep.go": "package dep\n\n" + CGO},
+     "go build failed", "package app/dep uses cgo, which WebAssembly has not: dep.go"),
+    ({"main.go": 'package main\n\nimport "app/dep"\n\nfunc main() { dep.One() }\n', "dep/one.go": "package dep\n\n" + CGO,
+      "dep/two.go": "package dep\n\nfunc Two() {}\n"}, "go build failed", "package app/dep uses cgo, which WebAssembly has not: one.go"),
+    ({"main.go": "package main\n\nfunc main() { One() }\n", "one.go": 'package main\n\nimport (\n\t"C"\n)\n\nfunc One() {}\n'},
+     "go build failed", "package app uses cgo, which WebAssembly has not: one.go"),
+])
+def test_a_package_with_cgo_says_so_and_names_its_files(tmp_path: Path, files: dict[str, str], message: str, line: str) -> None:
+    error = refused(tmp_path, files)
+    assert error.message == f"{tmp_path}: {message}"
+    assert line in error.output
+
+
+def test_a_package_that_is_for_another_system_does_not_speak_of_cgo(tmp_path: Path) -> None:
+    error = refused(tmp_path, {"main_windows.go": 'package main\n\nconst text = `"C"`\n\nfunc main() {}\n'})
+    assert error.message.endswith("there is no such package")
+    assert "cgo" not in error.output
