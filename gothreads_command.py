@@ -12,7 +12,7 @@ from typing import NoReturn
 
 def run() -> NoReturn:
     try:
-        from gothreads.cli import run as run_command
+        from gothreads.cli.main import run as run_command
     except ImportError as error:
         sys.exit(_say(error, sys.argv[1:]))
     run_command()

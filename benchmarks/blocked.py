@@ -23,9 +23,9 @@ import psutil
 import gothreads
 from benchmarks.command import ratio, run
 from benchmarks.worker import Design, Measure, Worker, work
-from gothreads.compare.native import NativePeer
-from gothreads.compare.programs import Programs, build_programs
 from gothreads.shared_memory import SharedMemory
+from gothreads.tools.compare.native import NativePeer
+from gothreads.tools.compare.programs import Programs, build_programs
 
 TRIPS, THREADS = 4_000, 8
 #: How long the processor's use is looked at, and how long threads get to come to rest. Seconds.

@@ -20,9 +20,9 @@ import wasmtime
 import gothreads
 from benchmarks.command import ratio, run
 from benchmarks.worker import Design, Measure, Worker, work
-from gothreads.compare.native import NativePeer
-from gothreads.compare.programs import Programs, build_programs
-from gothreads.host import fast
+from gothreads.engine import extension
+from gothreads.tools.compare.native import NativePeer
+from gothreads.tools.compare.programs import Programs, build_programs
 
 #: How often each is called in a round.
 TIMES = 20_000
@@ -109,7 +109,7 @@ def measure(rounds: int) -> dict[str, Any]:
     """By design: microseconds by what is called. And the ratios that the bars are of."""
     programs = build_programs()
     workers = {name: Worker("benchmarks.call_path", name, programs, {"GOTHREADS_FAST": "0" if name == "ctypes" else "1"}) for name in DESIGNS
-               if not (name == "C" and fast.compiled is None) and not (name == "native" and programs.native is None)}
+               if not (name == "C" and extension.compiled is None) and not (name == "native" and programs.native is None)}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
     for _ in range(rounds):
         for name, worker in workers.items():

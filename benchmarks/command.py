@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gothreads.host import fast
+from gothreads.engine import extension
 
 
 def ratio(ours: Iterable[float], theirs: Iterable[float]) -> float:
@@ -20,8 +20,8 @@ def ratio(ours: Iterable[float], theirs: Iterable[float]) -> float:
 
 def check_calls_in_c(parser: argparse.ArgumentParser) -> None:
     """Refuse to measure calls through ctypes by accident, as in a checkout without the compiled extension."""
-    if fast.compiled is None and os.environ.get("GOTHREADS_FAST") != "0":
-        parser.error(f"calls would go through ctypes. The extension in C is not in use: {fast.missing}. "
+    if extension.compiled is None and os.environ.get("GOTHREADS_FAST") != "0":
+        parser.error(f"calls would go through ctypes. The extension in C is not in use: {extension.missing}. "
                      "To measure without it all the same: GOTHREADS_FAST=0")
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from benchmarks.command import check_calls_in_c
 from benchmarks.document import missing, put
-from gothreads.cli import main as gothreads
-from gothreads.compare.findings import findings
-from gothreads.compare.report import Report
-from gothreads.compare.writing import write
+from gothreads.cli.main import main as gothreads
+from gothreads.tools.compare.findings import findings
+from gothreads.tools.compare.report import Report
+from gothreads.tools.compare.writing import write
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "comparison.md"
 _PLACE = "what was measured"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
-from gothreads.compare.programs import Programs
+from gothreads.tools.compare.programs import Programs
 
 #: Measures once: by what it is of, a figure.
 Measure = Callable[[], dict[str, float]]

@@ -15,8 +15,8 @@ from typing import Any
 from conformance.building import environment
 from conformance.plan import Run
 from gothreads.build.toolchain import find_go
+from gothreads.cli.go_test import TestOptions, command
 from gothreads.files import write_atomically
-from gothreads.gotest import TestOptions, command
 
 #: A line that t.Skip, t.Error and t.Log write.
 _SAID = re.compile(r"\s+[\w./-]+\.go:\d+: (.*)")

@@ -10,8 +10,8 @@
 import gothreads.requirements  # noqa: F401 - first: ImportError where gothreads cannot run
 
 # isort: split
-from gothreads.app import App
-from gothreads.context import Context
+from gothreads.bridge.context import Context
+from gothreads.bridge.host_registry import Host
 from gothreads.errors import (
     AppClosed,
     AppForked,
@@ -39,17 +39,19 @@ from gothreads.errors import (
     ToolchainError,
     UnknownExport,
 )
-from gothreads.host.wasi import Mount
-from gothreads.hosting import Host
-from gothreads.inspector import Goroutine
-from gothreads.opening import open
-from gothreads.restarts import Backoff, Restart, Supervision
+from gothreads.launch import open
+from gothreads.runtime.app import App
+from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.options import Limits
+from gothreads.runtime.stall import Stall
+from gothreads.runtime.state import State
+from gothreads.runtime.statistics import AppStatistics, GoStatistics
 from gothreads.shared_memory import SharedMemory
-from gothreads.signature import Parameter, Signature
-from gothreads.stall import Stall
-from gothreads.state import AppStatistics, GoStatistics, Limits, State
-from gothreads.supervised import Supervised, supervise
+from gothreads.supervise.app import Supervised, supervise
+from gothreads.supervise.restarts import Backoff, Restart, Supervision
 from gothreads.version import __version__
+from gothreads.wasi.definitions import Mount
+from gothreads.wasm.signature import Parameter, Signature
 
 __all__ = [
     "App",

@@ -1,5 +1,5 @@
 """python -m gothreads"""
 
-from gothreads.cli import run
+from gothreads.cli.main import run
 
 run()

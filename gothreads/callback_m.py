@@ -18,7 +18,7 @@ Invariants:
     enter refills Go's list of extra Ms, and an attach on an empty list waits. And detach runs on the g0 stack of the M that
     it gives back: an attach that took this M at once would run on the same stack.
 
-The race of putting back and waiting (line.py), without a lock on the fast path:
+The race of putting back and waiting (sync/wait_queue.py), without a lock on the fast path:
   a waiter   W1 counts itself in `waiting`   W2 looks into `_idle`   W3 sleeps
   a return   R1 appends to `_idle`           R2 reads `waiting`      R3 wakes one
 If R2 reads before W1 counts, R1 came before W2 looks, and W2 finds it. Else R3 needs the lock that the waiter holds
@@ -34,15 +34,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NoReturn, TypeVar
 
+from gothreads.bridge.buffers import Cancel, Slot
+from gothreads.engine import ffi
+from gothreads.engine.callers import Caller, Rest
+from gothreads.engine.interrupt import Postponed
+from gothreads.engine.stack import CALLER_MARGIN
 from gothreads.errors import CallersBusy
-from gothreads.host import ffi
-from gothreads.host.callers import Caller, Rest
-from gothreads.host.instance import Instance, Instances
-from gothreads.host.interrupt import Postponed
-from gothreads.host.stack import CALLER_MARGIN
-from gothreads.line import Line
+from gothreads.instances import Instance, Instances
 from gothreads.shared_memory import SharedMemory
-from gothreads.slot import Cancel, Slot
+from gothreads.sync.wait_queue import Line
 from gothreads.wasm import layout
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ class CallbackMCache:
             self.trim(IDLE_SECONDS)
 
     def trapped(self, caller: CallbackM, trapped: ffi.Trapped | None) -> NoReturn:
-        """A call that took the short way (quick.py) did not return; None: for want of memory nobody knows why. Raises what it has come to."""
+        """A call that took the short way (runtime/fast_calls.py) did not return; None: for want of memory nobody knows why. Raises what it has come to."""
         self._trapped(trapped or ffi.Trapped(ffi.Trap("it has trapped, and there is no memory to say why")))
         self.release(caller)
         assert self._error is not None

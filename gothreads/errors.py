@@ -30,18 +30,17 @@ All can be pickled: their arguments are plain values and are the ones that the c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+
+from gothreads.text import cut, printable, shown
 
 _Error = TypeVar("_Error", bound="GothreadsError")
 
 #: How many lines of a compiler's output are part of the message; and how many letters of the names that a module has.
 _SHOWN = 20
 _SHOWN_NAMES = 2000
-#: What a terminal or a log may take for more than text: control characters, and those that turn the direction of writing round.
-_COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class GothreadsError(Exception):
@@ -203,20 +202,6 @@ def again(error: _Error) -> _Error:
     return own
 
 
-def shown(text: str) -> str:
-    """Text of a module's, such as a name, as a part of a line that a terminal shows: what is not printable is escaped, as in repr()."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def cut(value: object) -> str:
-    """A value for an error's line: its repr, or the beginning of a long one. Some have none: an int of 5,000 digits, what raises."""
-    try:
-        told = repr(value)
-    except Exception:
-        return f"{'an' if isinstance(value, int) else 'a value of type'} {type(value).__name__} that cannot be shown"
-    return told if len(told) <= 200 else f"{told[:200]}… ({len(told):,} characters)"
-
-
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
     """The error for a name that the module does not have, with the names that it has."""
     return UnknownExport(f"the module has no {kind} {cut(name)}; it has: {listed(known) or 'none'}", known)
@@ -226,11 +211,6 @@ def listed(names: Sequence[str]) -> str:
     """Names of a module's, as a part of a line: the first of very many."""
     there = ", ".join(map(shown, names))
     return there if len(there) <= _SHOWN_NAMES else f"{there[:_SHOWN_NAMES]}… ({len(names):,} in all)"
-
-
-def printable(text: str) -> str:
-    """Lines of a module's, for people: what a terminal or a log would take for a command is escaped, as in repr()."""
-    return _COMMANDS.sub(lambda found: repr(found[0])[1:-1], text.replace("\r\n", "\n"))
 
 
 def _indent(text: str) -> str:

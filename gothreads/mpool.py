@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from gothreads.engine import ffi
+from gothreads.engine.stack import big_stack, inside
 from gothreads.errors import GothreadsError
-from gothreads.host import ffi
-from gothreads.host.instance import Instance, Instances
-from gothreads.host.stack import big_stack, inside
+from gothreads.instances import Instance, Instances
 
 Job = TypeVar("Job")
 Job_contra = TypeVar("Job_contra", contravariant=True)

@@ -53,7 +53,7 @@ class Tested:
             return None
 
 
-#: Calls go through its _ffi and _bindings (host/ffi.py, csrc), and code is rewritten by what it makes of it (wasm/rewrite.py).
+#: Calls go through its _ffi and _bindings (engine/ffi.py, csrc), and code is rewritten by what it makes of it (wasm/passes/threads.py).
 WASMTIME = Tested("wasmtime", "50", "51")
 #: serve/ extends its protocol for h11 and its server.
 UVICORN = Tested("uvicorn", "0.54", "0.55")

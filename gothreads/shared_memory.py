@@ -19,8 +19,8 @@ from typing import Any
 import wasmtime
 from wasmtime import _ffi
 
+from gothreads.engine import ffi
 from gothreads.errors import AppClosed, ArgumentError, MemoryAccessError, ModuleError
-from gothreads.host import ffi
 from gothreads.wasm import code
 from gothreads.wasm.binary import MAX_PAGES, PAGE, Export, FuncType, Import, Kind, Limits, Module
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gothreads
-from gothreads.threaded import ThreadedApp
+from gothreads.runtime.models.threaded import ThreadedApp
 
 CALLS = Path(__file__).parent.parent / "tests" / "modules" / "calls"
 

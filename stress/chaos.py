@@ -42,7 +42,7 @@ import gothreads
 from gothreads import errors
 from gothreads.build.builder import Request, build
 from gothreads.files import write_atomically
-from gothreads.stress.context import goroutine_stacks, python_stacks
+from gothreads.tools.stress.context import goroutine_stacks, python_stacks
 
 MODULE = Path(__file__).parent / "chaos"
 MODELS = ("threaded", "single", "idle", "pool")

@@ -30,10 +30,10 @@ import httpx
 import wasmtime
 
 import gothreads
-from gothreads.cli import describe
-from gothreads.cli import main as command
+from gothreads.cli.main import describe
+from gothreads.cli.main import main as command
 from gothreads.errors import ModuleError
-from gothreads.loading import inspect_module
+from gothreads.runtime.module_file import inspect_module
 from gothreads.serve.web import web_app
 from gothreads.wasm import metadata
 from gothreads.wasm.binary import Export, Import, Kind

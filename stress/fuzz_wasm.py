@@ -35,15 +35,15 @@ from typing import Any, Self, TextIO
 import wasmtime
 
 import gothreads
-from gothreads.cli import describe
+from gothreads.cli.main import describe
+from gothreads.engine import ffi
+from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError
-from gothreads.host import ffi
-from gothreads.host.engine import new_engine
-from gothreads.loading import inspect_module
+from gothreads.runtime.module_file import inspect_module
 from gothreads.wasm.binary import Import, Kind, Limits, Module
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.rewrite import rewrite
-from gothreads.wasm.waits import rewrite_waits
+from gothreads.wasm.passes.threads import rewrite
+from gothreads.wasm.passes.waits import rewrite_waits
 from stress import modules
 from stress.fuzzing import Finding, Part, main
 

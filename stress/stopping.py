@@ -37,7 +37,7 @@ def report():
 atexit.register(report)
 import asyncio, os, signal, sys, threading
 import gothreads
-from gothreads.host import interrupt
+from gothreads.engine import interrupt
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 gate = threading.Event()

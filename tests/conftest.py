@@ -29,8 +29,8 @@ import pytest
 
 import gothreads
 from gothreads.build.builder import Request, build
+from gothreads.engine import interrupt
 from gothreads.files import cache_folder, locked, write_atomically
-from gothreads.host import interrupt
 from gothreads.version import installed_package
 from tests.faults import Fault, Measured, markdown
 

@@ -1,4 +1,4 @@
-"""Who has opened an app finds what main registers, whenever main does (settling.py; tests/modules/prepares)."""
+"""Who has opened an app finds what main registers, whenever main does (runtime/settling.py; tests/modules/prepares)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads import settling
 from gothreads.build.builder import Request, build
-from gothreads.cli import main
+from gothreads.cli.main import main
+from gothreads.runtime import settling
+from gothreads.runtime.cancellation import GivenUp
 from gothreads.serve.web import web_app
-from gothreads.tickets import GivenUp
 from tests.conftest import MODULES, built, opened, raises_within, together, wait_until
 from tests.test_interrupted import python
 
@@ -256,7 +256,7 @@ def test_a_stop_that_main_registers_is_called() -> None:
 # The rule itself.
 
 def test_an_answer_from_before_it_has_settled_is_not_believed() -> None:
-    """The handler comes between the answer and the look that finds the module at rest: see settling.py."""
+    """The handler comes between the answer and the look that finds the module at rest: see runtime/settling.py."""
     with prepares("sleep") as app:
         asked: list[bool] = []
 

@@ -13,7 +13,7 @@ import pytest
 
 import gothreads
 from gothreads.build.builder import Request, build
-from gothreads.threaded import ThreadedApp
+from gothreads.runtime.models.threaded import ThreadedApp
 from tests.conftest import MODULES, together, wait_until
 
 

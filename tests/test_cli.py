@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.arguments import parse_mount, parse_size
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
-from gothreads.cli import main
+from gothreads.cli.main import main
+from gothreads.cli.parser import parse_mount, parse_size
 from gothreads.errors import MisuseError
 from gothreads.wasm.binary import Export, FuncType, Kind, Limits, Module
 from tests.conftest import MODULES, built
@@ -35,7 +35,7 @@ def command(*argv: object) -> tuple[int, str, str]:
 
 
 #: The console script. Whoever runs the tests in the background of a shell has SIGINT ignored, and processes inherit that.
-GOTHREADS = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gothreads.cli import run; run()"]
+GOTHREADS = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gothreads.cli.main import run; run()"]
 
 
 def process(*argv: object, **options: object) -> subprocess.Popen[bytes]:

@@ -23,27 +23,27 @@ from typing import Any
 import psutil
 import pytest
 
-from gothreads.arguments import parse
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
-from gothreads.cli import main
-from gothreads.compare.catalogue import WORKLOADS
-from gothreads.compare.child import Child
-from gothreads.compare.command import compare
-from gothreads.compare.designs import Design, designs
-from gothreads.compare.figures import Figure, Latencies, Sample, ratio
-from gothreads.compare.findings import findings, verdict
-from gothreads.compare.machine import Machine
-from gothreads.compare.plan import Plan, full, quick
-from gothreads.compare.programs import SOURCE, Programs, build_programs
-from gothreads.compare.report import Report, Result
-from gothreads.compare.runner import Runner
-from gothreads.compare.table import markdown, rows
-from gothreads.compare.words import number, place, times
-from gothreads.compare.workload import Workload, WrongResult
-from gothreads.compare.writing import write
+from gothreads.cli.main import main
+from gothreads.cli.parser import parse
 from gothreads.files import cache_folder
 from gothreads.terminal import Terminal
+from gothreads.tools.compare.catalogue import WORKLOADS
+from gothreads.tools.compare.child import Child
+from gothreads.tools.compare.command import compare
+from gothreads.tools.compare.designs import Design, designs
+from gothreads.tools.compare.figures import Figure, Latencies, Sample, ratio
+from gothreads.tools.compare.findings import findings, verdict
+from gothreads.tools.compare.machine import Machine
+from gothreads.tools.compare.plan import Plan, full, quick
+from gothreads.tools.compare.programs import SOURCE, Programs, build_programs
+from gothreads.tools.compare.report import Report, Result
+from gothreads.tools.compare.runner import Runner
+from gothreads.tools.compare.table import markdown, rows
+from gothreads.tools.compare.words import number, place, times
+from gothreads.tools.compare.workload import Workload, WrongResult
+from gothreads.tools.compare.writing import write
 from tests.test_cli import command, process
 
 ROOT = Path(__file__).parent.parent
@@ -307,7 +307,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
 
 
 def test_an_extra_that_is_missing_is_named_with_what_installs_it() -> None:
-    script = "import sys; sys.modules['matplotlib'] = None; from gothreads.cli import main; sys.exit(main(['compare', 'cpu']))"
+    script = "import sys; sys.modules['matplotlib'] = None; from gothreads.cli.main import main; sys.exit(main(['compare', 'cpu']))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "gothreads: gothreads compare needs matplotlib: pip install 'gothreads[compare]'\n")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.host import fast
+from gothreads.engine import extension
 
 
 def doctor(*argv: str, **environment: str) -> tuple[int, str]:
@@ -24,7 +24,7 @@ def test_a_machine_that_has_all() -> None:
     found = {finding["name"]: finding for finding in json.loads(out)["findings"]}
     assert (code, json.loads(out)["ok"]) == (0, True)
     assert {name for name, finding in found.items() if finding["state"] != "ok"} <= {"calls", "cc", "processors"}
-    assert (found["calls"]["words"] == "in C") == (fast.compiled is not None)
+    assert (found["calls"]["words"] == "in C") == (extension.compiled is not None)
     assert "go1." in found["go"]["words"]
 
 
@@ -43,8 +43,8 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["C", "ctypes"])
 def test_an_app_says_how_its_calls_are_made(path: str, calls: Path) -> None:
-    if path == "C" and fast.compiled is None:
-        pytest.skip(f"without C: {fast.missing}")
+    if path == "C" and extension.compiled is None:
+        pytest.skip(f"without C: {extension.missing}")
     program = "import gothreads, sys\nwith gothreads.open(sys.argv[1]) as app:\n    print(app.exports.add(2, 3), app.statistics().call_path)"
     done = subprocess.run([sys.executable, "-c", program, str(calls)], capture_output=True, text=True, timeout=60,
                           env=os.environ | {"GOTHREADS_FAST": "1" if path == "C" else "0"}, check=True)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import gothreads
-from gothreads import endings
+from gothreads.runtime import exit_reasons
 from tests.conftest import built, opened, together
 
 
@@ -211,13 +211,13 @@ def test_ctrl_c_at_any_moment_leaves_no_caller_behind(calls: Path) -> None:
 @pytest.mark.parametrize("model", ["threaded", "single", "idle"])
 def test_nobody_gets_what_a_trap_has_left_in_the_middle_of_something(model: str, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
     """A trap is the app's end before another may take the caller, or the turn: Go may have held any lock."""
-    describe, trapped = endings.of_trap, threading.Event()
+    describe, trapped = exit_reasons.of_trap, threading.Event()
 
     def slowly(*arguments: Any) -> Any:
         trapped.set()
         time.sleep(0.2)  # the end is not there yet: who could come in meanwhile, would
         return describe(*arguments)
-    monkeypatch.setattr(endings, "of_trap", slowly)
+    monkeypatch.setattr(exit_reasons, "of_trap", slowly)
     host = {"env": {"block": lambda: None, "raises": lambda: None, "close": lambda: None}}
     came_in = 0
     with opened("faults", model, callers=1, host=host, stderr=io.BytesIO()) as app:

@@ -17,7 +17,7 @@ from tests.conftest import built
 
 OPEN = """if True:
     import sys, gothreads
-    from gothreads.host import engine
+    from gothreads.engine import settings as engine
     engine._LONG_SECONDS = 0.001
     with gothreads.open(sys.argv[1]) as app:
         print(app.exports.add(1, 2), flush=True)

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gothreads
+from gothreads.bridge.exports import FIELDS, LETTERS, Export, Exports, Function, from_wasm, matches
+from gothreads.engine import extension, ffi
 from gothreads.errors import ArgumentError, UnknownExport
-from gothreads.exports import FIELDS, LETTERS, Export, Exports, Function, from_wasm, matches
-from gothreads.host import fast, ffi
-from gothreads.signature import Parameter, Signature
 from gothreads.wasm.binary import FuncType
+from gothreads.wasm.signature import Parameter, Signature
 
 RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1), "uint64": (0, (1 << 64) - 1),
           "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
@@ -55,7 +55,7 @@ def same(go_type: str, path: str) -> Callable[[Any], Any]:
 
 
 _alive: list[wasmtime.Store] = []
-PATHS = ["ctypes", pytest.param("C", marks=pytest.mark.skipif(fast.compiled is None, reason=f"without C: {fast.missing}"))]
+PATHS = ["ctypes", pytest.param("C", marks=pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}"))]
 
 
 def convert(go_type: str, value: object) -> Any:

@@ -25,12 +25,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gothreads
-from gothreads.exports import Function
-from gothreads.host import fast, stack
+from gothreads.bridge.exports import Function
+from gothreads.engine import extension, stack
 from tests.conftest import built, opened, together, wait_until
 from tests.test_interrupted import python
 
-pytestmark = pytest.mark.skipif(fast.compiled is None, reason=f"without C: {fast.missing}")
+pytestmark = pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}")
 
 KINDS = ["int32s", "uint32s", "int64s", "uint64s", "float32s", "float64s", "bools", "uintptrs"]
 LIMITS = [edge + near for bits in (31, 32, 63, 64) for edge in (1 << bits, -(1 << bits)) for near in (-1, 0, 1)]
@@ -239,7 +239,7 @@ def test_what_puts_a_caller_back_counts_as_inside(monkeypatch: pytest.MonkeyPatc
         for caller in cache.rest:
             caller.function("add", "ii", "i")
         app.exports.add(1, 2)
-        monkeypatch.setattr("gothreads.slot.Slot.close", lambda slot: seen.append(stack.inside.depth))
+        monkeypatch.setattr("gothreads.bridge.buffers.Slot.close", lambda slot: seen.append(stack.inside.depth))
         next(iter(cache.rest)).since -= 100
         app.exports.add(1, 2)
         assert seen == [1]

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 import gothreads
-from gothreads.host.streams import TAIL
+from gothreads.wasi.streams import TAIL
 from tests.conftest import MODELS, built, gothreads_threads, native, opened, wait_until
 from tests.faults import BOUND, DOCUMENT, FAULTS, STARTING, WASI_THREADS, Fault, rows, titles
 

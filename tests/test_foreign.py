@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gothreads
+from gothreads.bridge.c_exports import Allocator, ForeignExport
 from gothreads.errors import ModuleError
-from gothreads.foreign import Allocator, ForeignExport
-from gothreads.loading import inspect_module
+from gothreads.runtime.module_file import inspect_module
 from gothreads.wasm.binary import FuncType
 from tests.conftest import native, one_in_one_waiting, together
 from tests.test_cli import command, finished

@@ -18,12 +18,13 @@ from starlette.datastructures import Headers
 
 import gothreads
 from gothreads.build import builder
-from gothreads.errors import CompileError, GuestTrap, printable, shown
-from gothreads.host import beneath, panics
-from gothreads.host.streams import TAIL, Tail
-from gothreads.inspector import parse_goroutines
+from gothreads.errors import CompileError, GuestTrap
+from gothreads.runtime.inspector import parse_goroutines
 from gothreads.serve.guard import Hosts
-from gothreads.signature import Signature
+from gothreads.text import printable, shown
+from gothreads.wasi import openat, panics
+from gothreads.wasi.streams import TAIL, Tail
+from gothreads.wasm.signature import Signature
 from tests.conftest import assert_linear
 
 Text = Callable[[int], str]
@@ -73,7 +74,7 @@ PATTERNS: dict[str, list[Text]] = {
 def patterns() -> Iterator[tuple[str, Pattern]]:
     """All that modules of gothreads have, but for those that only see what gothreads has measured itself."""
     for found in pkgutil.walk_packages(gothreads.__path__, "gothreads."):
-        if not found.name.startswith(("gothreads.compare", "gothreads.stress", "gothreads._", "gothreads.__")):
+        if not found.name.startswith(("gothreads.tools.compare", "gothreads.tools.stress", "gothreads._", "gothreads.__")):
             module = importlib.import_module(found.name)
             yield from ((name, value) for name, value in vars(module).items() if isinstance(value, re.Pattern))
 
@@ -139,7 +140,7 @@ def test_a_path_of_many_parts_takes_time_in_proportion_to_its_length(tmp_path: P
     (tmp_path / "a").mkdir()
 
     def look_up(path: bytes) -> None:
-        os.close(beneath._open_in_steps(folder, path, os.O_RDONLY, 0))
+        os.close(openat._open_in_steps(folder, path, os.O_RDONLY, 0))
     try:
         assert_linear(lambda n: b"a/../" * n + b"a", look_up, begin=32_000)
     finally:

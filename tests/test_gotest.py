@@ -14,8 +14,8 @@ import pytest
 
 import gothreads
 from gothreads.build.toolchain import find_go
-from gothreads.cli import main
-from gothreads.gotest import command, options
+from gothreads.cli.go_test import command, options
+from gothreads.cli.main import main
 
 TESTS = """package sums
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads import app as app_module
+from gothreads.runtime import app as app_module
 from tests.conftest import MODELS, built, opened, raises_within, wait_until
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.filterwarnings("error")]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NewType
 import pytest
 
 import gothreads
+from gothreads.bridge.host_functions import HostImports
+from gothreads.bridge.host_registry import given_functions
 from gothreads.errors import MisuseError, ModuleError
-from gothreads.host.functions import HostImports
-from gothreads.hosting import given_functions
-from gothreads.signature import ImportSignature, Parameter
 from gothreads.wasm import code
 from gothreads.wasm.binary import FuncType, Import, Kind, Module
+from gothreads.wasm.signature import ImportSignature, Parameter
 
 if TYPE_CHECKING:
     from nowhere import Missing  # type: ignore[import-not-found]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.wasm import waits
+from gothreads.wasm.passes import waits
 from tests.conftest import built, raises_within, together, wait_until
 
 MODELS = ("threaded", "single", "idle", "pool")
@@ -442,7 +442,7 @@ def test_fifty_rounds_of_everything_at_once() -> None:
 
 
 def test_the_command_line_says_that_functions_come_from_python(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from gothreads.cli import main
+    from gothreads.cli.main import main
     module = tmp_path / "app.wasm"
     module.write_bytes(built("hostcalls").read_bytes())
     for command in ("run", "call"):

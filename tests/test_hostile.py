@@ -16,7 +16,7 @@ import pytest
 
 import gothreads
 from gothreads import Limits
-from gothreads.host import beneath
+from gothreads.wasi import openat
 from tests.conftest import built, wait_until
 
 INVALID, REFUSED, NOT_CAPABLE = 28, 14, 76  # WASI's numbers
@@ -177,7 +177,7 @@ def test_wrong_numbers_are_errors(inside: Path) -> None:
 
 @pytest.mark.parametrize("lookup", ["_open_natively", "_open_in_steps"])
 def test_times_outside_are_never_set(inside: Path, lookup: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beneath, "_open", getattr(beneath, lookup))
+    monkeypatch.setattr(openat, "_open", getattr(openat, lookup))
     (inside.parent / "outside").mkdir()
     before = (inside.parent / "outside").stat().st_mtime_ns
     attempt("times", "../outside", folder=inside)

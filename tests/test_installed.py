@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import gothreads
-from gothreads.host import fast
+from gothreads.engine import extension
 from gothreads.version import installed_package
 from tests.conftest import ROOT
 
@@ -36,8 +36,8 @@ def test_calls_are_in_c_where_c_can_be_compiled() -> None:
     """
     headers = Path(sysconfig.get_path("include"), "Python.h").exists()
     if shutil.which(os.environ.get("CC", "cc")) and headers and os.environ.get("GOTHREADS_FAST") != "0":
-        assert fast.compiled is not None, f"{fast.missing}. To see why: pip install -v ."
-        assert Path(fast.compiled.__file__).parent == PACKAGE
+        assert extension.compiled is not None, f"{extension.missing}. To see why: pip install -v ."
+        assert Path(extension.compiled.__file__).parent == PACKAGE
 
 
 def test_what_is_installed_is_whole_and_of_these_sources() -> None:
@@ -48,9 +48,9 @@ def test_what_is_installed_is_whole_and_of_these_sources() -> None:
     differ = [str(path) for path in files
               if not (PACKAGE / path).is_file() or (PACKAGE / path).read_bytes() != (here / path).read_bytes()]
     assert differ == [], "not installed, or not as here: install it again"
-    if fast.compiled is not None:
+    if extension.compiled is not None:
         newest = max((here / "csrc").iterdir(), key=lambda path: path.stat().st_mtime)
-        compiled = Path(fast.compiled.__file__)
+        compiled = Path(extension.compiled.__file__)
         assert compiled.stat().st_mtime > newest.stat().st_mtime, f"{newest.name} has changed since: install it again"
 
 
@@ -84,7 +84,7 @@ def test_sources_that_shadow_what_is_installed_are_named_with_what_to_do(checkou
     (ImportError("undefined symbol: x", name="gothreads._fast"), Path("/here/gothreads"), "cannot be loaded (undefined symbol: x)"),
 ])
 def test_why_there_is_no_extension(error: ImportError, installed: Path | None, said: str) -> None:
-    assert said in fast.why_missing(error, Path("/here/gothreads"), installed)
+    assert said in extension.why_missing(error, Path("/here/gothreads"), installed)
 
 
 def test_benchmarks_refuse_to_measure_without_c_unless_that_is_asked_for(checkout: Path) -> None:

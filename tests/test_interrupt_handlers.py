@@ -231,7 +231,7 @@ def test_a_supervised_module_is_opened_again_when_a_handler_has_ended_its_call()
 
 def test_a_handler_that_is_held_keeps_its_system_calls_going_on() -> None:
     run("single", """
-        from gothreads.host import interrupt
+        from gothreads.engine import interrupt
         signal.signal(signal.SIGUSR1, late)
         signal.siginterrupt(signal.SIGUSR1, False)
         signal.signal(signal.SIGUSR2, late)

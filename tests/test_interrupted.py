@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import gothreads
+from gothreads.engine.call_threads import Workers
 from gothreads.errors import CallersBusy
-from gothreads.host.descriptors import Table
-from gothreads.host.queues import Queue, QueueReader
-from gothreads.host.waiting import Stop
-from gothreads.workers import Workers
+from gothreads.sync.stop_event import Stop
+from gothreads.wasi.descriptors import Table
+from gothreads.wasi.queues import Queue, QueueReader
 from tests.conftest import MODELS, built, opened, raises_within, wait_until
 from tests.test_timeouts import patient
 
@@ -266,7 +266,7 @@ def test_an_end_that_finds_no_thread_is_made_good_for_by_whoever_comes_by(monkey
         with monkeypatch.context() as patch:
             def none_left(*_: object) -> int:
                 raise RuntimeError("can't start new thread")
-            patch.setattr("gothreads.life._thread.start_new_thread", none_left)
+            patch.setattr("gothreads.runtime.lifecycle._thread.start_new_thread", none_left)
             call = app.submit("again", 1)
             wait_until(lambda: app.error is not None)
         with pytest.raises(gothreads.HostFunctionError):

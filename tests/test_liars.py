@@ -12,8 +12,8 @@ import pytest
 import wasmtime
 
 import gothreads
+from gothreads.engine import extension
 from gothreads.errors import ModuleError
-from gothreads.host import fast
 from gothreads.wasm import abi, code
 from gothreads.wasm.binary import Export, FuncType, Import, Kind, Limits, Module
 from gothreads.wasm.leb import uleb
@@ -121,7 +121,7 @@ def test_what_a_module_with_threads_imports_must_be_of_its_type(tmp_path: Path, 
 
 
 # The clock is read where each store has one of its own: not with C.
-@pytest.mark.parametrize("name", ["gt_setup", "gt_init_memory", "_initialize", *(["gt_read_clock"] if fast.compiled is None else [])])
+@pytest.mark.parametrize("name", ["gt_setup", "gt_init_memory", "_initialize", *(["gt_read_clock"] if extension.compiled is None else [])])
 def test_a_trap_before_anything_is_initialised_is_the_modules_end(tmp_path: Path, name: str) -> None:
     liar = Liar(tmp_path, "threaded")
     liar.export(name, {**abi.ENTRIES, **abi.THREADS}[name], code.UNREACHABLE)

@@ -47,7 +47,7 @@ def test_ctrl_c_in_a_child_leaves_the_parents_call_alone() -> None:
 def test_in_the_child_of_a_fork_the_thread_that_has_forked_is_the_main_one() -> None:
     """Ctrl-C ends its call there."""
     assert python("""
-        from gothreads.host import interrupt
+        from gothreads.engine import interrupt
         threading.stack_size(64 << 20)
         def fork():
             child = os.fork()

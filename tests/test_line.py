@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gothreads.line import Line
+from gothreads.sync.wait_queue import Line
 from tests.conftest import opened, together
 
 

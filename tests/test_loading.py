@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import gothreads
 from gothreads.build.toolchain import find_go
 from gothreads.errors import ModuleError
-from gothreads.loading import LoadedModule, inspect_module, load
+from gothreads.runtime.module_file import LoadedModule, inspect_module, load
 from gothreads.wasm.binary import MAGIC, VERSION, Kind, Limits, Module
 from gothreads.wasm.metadata import SECTION
 from gothreads.wasm.parsing import parse

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads import messages
+from gothreads.bridge import messages
 from tests.conftest import MODELS, built, gothreads_threads, opened, together, wait_until
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.filterwarnings("error")]

@@ -85,7 +85,7 @@ while free >= 0:
     outcome = attempt()
     for fd in taken:
         os.close(fd)
-    gothreads.life.close_all()
+    gothreads.runtime.lifecycle.close_all()
     said.append((free, outcome, closed() - before))
     free -= 1
 print(json.dumps(said))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gothreads.host import panics
+from gothreads.wasi import panics
 
 THROWN = "goroutine 38 gp=0x383880 m=10 mp=0x39f808 [running, locked to thread]:\nruntime.throw({0xa8bd, 0xd})\n"
 #: As `gothreads stress memory` has found it: the first thread has written "fatal error: " when the second writes all that it has to.

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from gothreads.host.descriptors import Table
-from gothreads.host.engine import new_engine
-from gothreads.host.poller import Poller
-from gothreads.host.queues import Queue, QueueReader
-from gothreads.host.waiting import Stop
+from gothreads.engine.settings import new_engine
 from gothreads.shared_memory import SharedMemory
+from gothreads.sync.stop_event import Stop
+from gothreads.wasi.descriptors import Table
+from gothreads.wasi.poller import Poller
+from gothreads.wasi.queues import Queue, QueueReader
 
 HEAD, TAIL, WAKE, PLACES, SPACE, EVENTS, SIZE = 64, 68, 72, 80, 1024, 4096, 40
 

@@ -13,10 +13,10 @@ import pytest
 
 import gothreads
 from gothreads.callback_m import IDLE_SECONDS, CallbackM
-from gothreads.host import ffi
-from gothreads.host.callers import Rest
-from gothreads.life import Life
-from gothreads.succession import Instance
+from gothreads.engine import ffi
+from gothreads.engine.callers import Rest
+from gothreads.runtime.lifecycle import Life
+from gothreads.supervise.current_instance import Instance
 from tests.conftest import built, opened, wait_until
 from tests.test_supervise import NEVER
 
@@ -145,7 +145,7 @@ def test_an_app_that_a_timeout_stops_ends_though_there_is_no_thread_for_that(mon
         raise RuntimeError("can't start new thread")
     with opened("calls") as app:
         with monkeypatch.context() as patch:
-            patch.setattr("gothreads.life._thread.start_new_thread", none_left)
+            patch.setattr("gothreads.runtime.lifecycle._thread.start_new_thread", none_left)
             call = app.submit("spin", timeout=0.2, on_timeout="stop")
             assert isinstance(call.exception(10), gothreads.CallTimeout)
             wait_until(lambda: tried)

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import gothreads
-from gothreads.life import Life
+from gothreads.runtime.lifecycle import Life
 from tests.conftest import built, opened
 from tests.test_interrupted import python
 

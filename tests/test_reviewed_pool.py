@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.host.world import World
-from gothreads.pool import PoolApp, _Member
+from gothreads.runtime.models.pool import PoolApp, _Member
+from gothreads.runtime.wasi_environment import World
 from tests.conftest import opened, wait_until
 from tests.test_models import Parking
 from tests.test_reviewed import elsewhere, leaves

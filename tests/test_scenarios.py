@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.cli import main
-from gothreads.signature import Parameter, Signature
-from gothreads.stress import program
-from gothreads.stress.catalogue import SCENARIOS
-from gothreads.stress.context import Context, Plan
-from gothreads.stress.live import Changing, Nothing
-from gothreads.stress.measure import Sample
-from gothreads.stress.own import arguments
-from gothreads.stress.runner import Verdict, run
+from gothreads.cli.main import main
 from gothreads.terminal import Terminal
+from gothreads.tools.stress import program
+from gothreads.tools.stress.catalogue import SCENARIOS
+from gothreads.tools.stress.context import Context, Plan
+from gothreads.tools.stress.live import Changing, Nothing
+from gothreads.tools.stress.measure import Sample
+from gothreads.tools.stress.own import arguments
+from gothreads.tools.stress.runner import Verdict, run
+from gothreads.wasm.signature import Parameter, Signature
 from tests.conftest import MODULES
 
 PLAN = Plan(seed=7, seconds=0.8, threads=6)
@@ -175,7 +175,7 @@ def test_json_has_the_verdicts_and_nothing_else_is_said(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_it_promptly_with_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gothreads.cli import run; run()",
+    command = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gothreads.cli.main import run; run()",
                "stress", "blocked", "--seconds", "100", "--seed", "4"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

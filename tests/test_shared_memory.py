@@ -11,8 +11,8 @@ import wasmtime
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gothreads.engine.settings import new_engine
 from gothreads.errors import AppClosed, ArgumentError, MemoryAccessError, ModuleError
-from gothreads.host.engine import new_engine
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm.binary import PAGE
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import gothreads
-from gothreads.cli import main
-from gothreads.inspector import parse_goroutines
+from gothreads.cli.main import main
+from gothreads.runtime.inspector import parse_goroutines
 from tests.conftest import built, wait_until
 
 

@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gothreads
-from gothreads import opening
-from gothreads.restarts import Restart
+from gothreads import launch
+from gothreads.supervise.restarts import Restart
 from tests.conftest import built, gothreads_threads, together, wait_until
 
 SOON = gothreads.Backoff(first=0.01, most=0.05)
@@ -736,29 +736,29 @@ def test_closing_at_any_moment_of_a_restart_leaves_nothing(nothing_left: None) -
 @pytest.mark.parametrize("model", ["threaded", "single", "idle", "pool"])
 def test_an_app_may_be_closed_while_it_is_started(model: str, nothing_left: None) -> None:
     choose = random.Random(2)
-    loaded = opening.find(built("keeps", model="threaded" if model == "threaded" else "single"), model=model)
+    loaded = launch.find(built("keeps", model="threaded" if model == "threaded" else "single"), model=model)
     for _ in range(15):
-        app = opening.make(loaded, model=model, stderr=Nowhere(), host={"env": {"raise": refuse, "within": same}})
+        app = launch.make(loaded, model=model, stderr=Nowhere(), host={"env": {"raise": refuse, "within": same}})
 
         def start(app: gothreads.App = app) -> None:
             with contextlib.suppress(gothreads.AppClosed):
-                opening.started(app)
+                launch.started(app)
 
         def close(app: gothreads.App = app) -> None:
             time.sleep(choose.random() * 0.02)
             app.close()
         together(start, close)
         assert app.state is gothreads.State.CLOSED
-    app = opening.make(loaded, model=model, stderr=Nowhere(), host={"env": {"raise": refuse, "within": same}})
+    app = launch.make(loaded, model=model, stderr=Nowhere(), host={"env": {"raise": refuse, "within": same}})
     app.close()
     with pytest.raises(gothreads.AppClosed):
-        opening.started(app)
+        launch.started(app)
 
 
 @pytest.mark.parametrize("model", ["threaded", "single", "idle", "pool"])
 def test_nothing_is_freed_while_an_app_is_started_that_was_closed(model: str, nothing_left: None) -> None:
-    loaded = opening.find(built("keeps", model="threaded" if model == "threaded" else "single"), model=model)
-    app = opening.make(loaded, model=model, stderr=Nowhere(), host={"env": {"raise": refuse, "within": same}})
+    loaded = launch.find(built("keeps", model="threaded" if model == "threaded" else "single"), model=model)
+    app = launch.make(loaded, model=model, stderr=Nowhere(), host={"env": {"raise": refuse, "within": same}})
     closer, start = threading.Thread(target=app.close), app._start
 
     def closed_first() -> None:
@@ -768,7 +768,7 @@ def test_nothing_is_freed_while_an_app_is_started_that_was_closed(model: str, no
         start()
     app._start = closed_first  # type: ignore[method-assign]  # at this moment, every time
     with pytest.raises(gothreads.AppClosed):
-        opening.started(app)
+        launch.started(app)
     closer.join(10)
     assert not closer.is_alive()
 
@@ -792,4 +792,4 @@ def test_it_is_called_like_an_app() -> None:
 
 def test_supervise_takes_what_open_takes() -> None:
     of_open = set(inspect.signature(gothreads.open).parameters) - {"path", "model", "go"}
-    assert set(get_type_hints(opening.OpenOptions)) == of_open
+    assert set(get_type_hints(launch.OpenOptions)) == of_open

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.deadlines import Deadlines
+from gothreads.sync.deadlines import Deadlines
 from tests.conftest import MODELS, opened, together, wait_until
 
 

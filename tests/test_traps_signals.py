@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.host import fast
+from gothreads.engine import extension
 from tests.conftest import built
 
 _HEAD = """
     import faulthandler, io, os, signal, sys, threading
     import gothreads
-    from gothreads.host import fast
+    from gothreads.engine import extension as fast
     if {without_c}:
         fast.native = None
 
@@ -56,8 +56,8 @@ WITHOUT = ["C", "calls in C", "nothing"]
 
 def run(code: str, without: str = "nothing") -> subprocess.CompletedProcess[str]:
     """A program with `app` and `trap`, without the C extension, without its calls, or with all."""
-    if without != "C" and fast.native is None:
-        pytest.skip(f"without C: {fast.missing}")
+    if without != "C" and extension.native is None:
+        pytest.skip(f"without C: {extension.missing}")
     head = textwrap.dedent(_HEAD).format(faults=str(built("faults")), without_c=without == "C")
     return subprocess.run([sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True, timeout=60,
                           env=os.environ | {"GOTHREADS_FAST": "1" if without == "nothing" else "0"})
@@ -149,8 +149,8 @@ def test_an_engine_of_somebody_elses_may_be_first() -> None:
 
 @pytest.mark.parametrize("without", WITHOUT)
 def test_pytests_own_faulthandler_may_come_after_the_first_app(tmp_path: Path, without: str) -> None:
-    if without != "C" and fast.native is None:
-        pytest.skip(f"without C: {fast.missing}")
+    if without != "C" and extension.native is None:
+        pytest.skip(f"without C: {extension.missing}")
     head = textwrap.dedent(_HEAD).format(faults=str(built("faults")), without_c=without == "C")
     (tmp_path / "conftest.py").write_text(head + textwrap.dedent("""
         running = [app() for _ in range(3)]  # before the plugin is set up

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.opening import open_loaded
+from gothreads.launch import open_loaded
 from tests.conftest import built
 
 #: "spawn" begins with nothing of this process's but what is pickled.
@@ -194,7 +194,7 @@ def test_an_app_is_not_copied(app: gothreads.App, calls: Path) -> None:
 
 
 def test_one_that_was_not_opened_by_gothreads_open_says_so(calls: Path) -> None:
-    from gothreads.loading import load
+    from gothreads.runtime.module_file import load
     with open_loaded(load(calls)) as app, pytest.raises(gothreads.MisuseError, match=r"not opened with gothreads\.open"):
         pickle.dumps(app)
 

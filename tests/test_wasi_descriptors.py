@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.host.wasi_calls import WasiCalls
-from gothreads.host.wasi_errno import wasi_errno
+from gothreads.wasi.calls import WasiCalls
+from gothreads.wasi.errnos import wasi_errno
 from tests.conftest import MODELS
 from tests.conftest import opened as started
 from tests.hostile_files import liar, string

@@ -22,7 +22,7 @@ import pytest
 
 import gothreads
 from gothreads import Mount
-from gothreads.host import beneath
+from gothreads.wasi import openat
 from tests.conftest import built, together
 
 SECRET = "the secret"
@@ -410,7 +410,7 @@ def test_the_working_folder(tmp_path: Path) -> None:
 @pytest.fixture(params=["_open_natively", "_open_in_steps"])
 def lookup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the kernel, and as it is done where the kernel cannot."""
-    monkeypatch.setattr(beneath, "_open", getattr(beneath, request.param))
+    monkeypatch.setattr(openat, "_open", getattr(openat, request.param))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 import gothreads
 from gothreads import Mount
-from gothreads.cli import _argument_mounts
+from gothreads.cli.main import _argument_mounts
 from gothreads.terminal import Terminal
 from tests.conftest import MODELS
 from tests.conftest import opened as started

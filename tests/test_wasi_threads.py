@@ -17,7 +17,7 @@ import pytest
 
 import gothreads
 from gothreads.errors import ModuleError
-from gothreads.wasi_threads import LAST_THREAD, ThreadNumbers
+from gothreads.runtime.models.wasi_threads import LAST_THREAD, ThreadNumbers
 from tests.conftest import native, one_in_one_waiting, raises_within, together, wait_until
 from tests.test_cli import command, finished
 from tests.test_foreign import wat

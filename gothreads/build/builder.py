@@ -27,12 +27,12 @@ from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, seal
 from gothreads.wasm.binary import Module
-from gothreads.wasm.inline import inline_atomics
-from gothreads.wasm.jumps import shorten_jumps
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.rewrite import HOST, rewrite
-from gothreads.wasm.sharpen import check_model, check_seed, sharpen
+from gothreads.wasm.passes.inline import inline_atomics
+from gothreads.wasm.passes.jumps import shorten_jumps
+from gothreads.wasm.passes.sharpen import check_model, check_seed, sharpen
+from gothreads.wasm.passes.threads import HOST, rewrite
 from gothreads.wasm.undefined import callers_of_undefined, symbol
 
 #: Imports the guest package into every program, so that bytes and strings can be handed over.
@@ -49,7 +49,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What to build. `package` is a folder, an import path, or a .go file; `flags` go to go build. `sharpen`: a seed (wasm/sharpen.py)."""
+    """What to build. `package` is a folder, an import path, or a .go file; `flags` go to go build. `sharpen`: a seed (wasm/passes/sharpen.py)."""
 
     package: str
     model: str = "threaded"

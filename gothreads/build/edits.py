@@ -21,7 +21,7 @@ class Edit:
     since: str = "1.25"  # the first Go that has the text
 
 
-#: What net says of itself, in parentheses; see also gothreads/endings.py.
+#: What net says of itself, in parentheses; see also gothreads/runtime/exit_reasons.py.
 _NET = "in WebAssembly package net reaches nobody outside: dial with guest.Dial of gothreads/guest, as --allow-net HOST:PORT allows"
 
 #: Files of GOROOT/src that are left out: ours take their place.

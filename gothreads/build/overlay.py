@@ -91,7 +91,7 @@ def fingerprint() -> str:
     for folder, _, names in sorted(os.walk(ADDED)):
         for name in sorted(names):
             digest.update(name.encode() + b"\0" + (Path(folder) / name).read_bytes())
-    for path in (*sorted(WASM.glob("*.py")), Path(__file__).parent / "builder.py"):
+    for path in (*sorted(WASM.rglob("*.py")), Path(__file__).parent / "builder.py"):
         digest.update(path.read_bytes())
     digest.update(repr((RUNTIME_EDITS, sorted(LEFT_OUT))).encode())
     return digest.hexdigest()[:16]

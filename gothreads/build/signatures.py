@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gothreads.errors import BuildError
 from gothreads.files import is_kept, seal
-from gothreads.signature import ImportSignature, Signature
+from gothreads.wasm.signature import ImportSignature, Signature
 
 _SOURCE = Path(__file__).parent / "signatures_go"
 _DIRECTIVES = (b"//go:wasmexport", b"//go:wasmimport")

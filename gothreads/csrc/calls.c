@@ -1,4 +1,4 @@
-/* Calls that need nothing but a caller at rest: of exports, and of handlers. quick.py has the same in Python. */
+/* Calls that need nothing but a caller at rest: of exports, and of handlers. runtime/fast_calls.py has the same in Python. */
 
 #include "fast.h"
 
@@ -337,7 +337,7 @@ static PyType_Spec Export_spec = {
     "gothreads._fast.Export", sizeof(Export), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC, Export_slots,
 };
 
-/* Requests: bytes in, bytes out (slot.py, and the guest's slot_wasip1.go, which has the rules). */
+/* Requests: bytes in, bytes out (bridge/buffers.py, and the guest's slot_wasip1.go, which has the rules). */
 
 /* Copies of more bytes than this let others run meanwhile. */
 #define MUCH (32 << 10)

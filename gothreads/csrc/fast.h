@@ -1,6 +1,6 @@
-/* gothreads._fast: calls between Python and a module's instances, in C: the same as host/ffi.py does through ctypes, for a tenth of the time.
+/* gothreads._fast: calls between Python and a module's instances, in C: the same as engine/ffi.py does through ctypes, for a tenth of the time.
 
-   Optional: without it everything works, behind the same interface (host/fast.py). What is unusual is left to Python in any case: an argument
+   Optional: without it everything works, behind the same interface (engine/extension.py). What is unusual is left to Python in any case: an argument
    that is not simply what the signature says, an app that does not run, a cache without an idle caller. So the rules, and the messages, stand
    in one place.
 
@@ -73,7 +73,7 @@ extern PyObject *getframe;      /* sys._getframe */
 extern PyObject *trapped_type;  /* ffi.Trapped */
 extern PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 
-/* interrupt.c: signal handlers while the main thread is in a call (host/interrupt.py). All of it is for the main thread. */
+/* interrupt.c: signal handlers while the main thread is in a call (engine/interrupt.py). All of it is for the main thread. */
 
 extern PyObject *main_calls;        /* interrupt.calls */
 extern unsigned long main_thread;

@@ -1,4 +1,4 @@
-/* Python's signal handlers while the main thread is in a call: host/interrupt.py has the rules. */
+/* Python's signal handlers while the main thread is in a call: engine/interrupt.py has the rules. */
 
 #include "fast.h"
 
@@ -211,7 +211,7 @@ static PyObject *bind_error_new(PyObject *self, PyObject *value)
 }
 
 static PyMethodDef functions[] = {
-    {"bind_interrupt", bind_interrupt, METH_VARARGS, "Called once, with what it uses of host/interrupt.py."},
+    {"bind_interrupt", bind_interrupt, METH_VARARGS, "Called once, with what it uses of engine/interrupt.py."},
     {"bind_error_new", bind_error_new, METH_O, "Called once, with the address of wasmtime_error_new."},
     {"get_serial", get_serial, METH_NOARGS, "How many calls of C's the main thread has begun."},
     {"set_kept", set_kept, METH_O, "A signal handler has raised while the main thread was in a call; or that was told."},

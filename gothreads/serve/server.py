@@ -24,15 +24,15 @@ import h11
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gothreads.arguments import DRAIN_SECONDS
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.requirements import UVICORN, warn_once
+from gothreads.runtime.cancellation import OnTimeout
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
+from gothreads.serve.options import DRAIN_SECONDS
 from gothreads.serve.payload import LARGEST_JSON
 from gothreads.serve.web import Served, web_app
 from gothreads.terminal import Terminal
-from gothreads.tickets import OnTimeout
 
 #: How many clients may be connected. More get 503.
 MOST_CONNECTIONS = 2048

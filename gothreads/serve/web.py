@@ -33,7 +33,6 @@ from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
-from gothreads.app import App
 from gothreads.errors import (
     ArgumentError,
     CallersBusy,
@@ -49,13 +48,14 @@ from gothreads.errors import (
     UnknownExport,
     unknown,
 )
+from gothreads.runtime.app import App
+from gothreads.runtime.cancellation import OnTimeout
+from gothreads.runtime.settling import SETTLE_SECONDS
+from gothreads.runtime.state import State
 from gothreads.serve import guard
 from gothreads.serve.guard import Guard, Held, Hosts, policy
 from gothreads.serve.payload import LARGEST_JSON, WEIGHT, aside, parse_arguments, result_json
-from gothreads.settling import SETTLE_SECONDS
-from gothreads.state import State
-from gothreads.supervised import Supervised
-from gothreads.tickets import OnTimeout
+from gothreads.supervise.app import Supervised
 from gothreads.version import __version__
 
 #: The most that is told of an error, in characters.

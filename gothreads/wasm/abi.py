@@ -1,6 +1,6 @@
 """The functions that gothreads calls by name, besides the program's own, and their types.
 
-The host's calls are unchecked (host/ffi.py): nothing compares the types of what is passed with those of the function. So a module that
+The host's calls are unchecked (engine/ffi.py): nothing compares the types of what is passed with those of the function. So a module that
 exports one of these names as anything else is refused before anything of it runs.
 """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gothreads.errors import ModuleError
-from gothreads.signature import ImportSignature, Signature
+from gothreads.wasm.signature import ImportSignature, Signature
 
 SECTION = "gothreads"
 #: Counts up when modules and hosts of different counts cannot work together.

@@ -14,7 +14,7 @@ from gothreads.wasm.binary import Module
 from gothreads.wasm.instructions import find
 from gothreads.wasm.leb import sleb
 from gothreads.wasm.parsing import function_names
-from gothreads.wasm.rewrite import FIRST_FUNCTION_PC
+from gothreads.wasm.passes.threads import FIRST_FUNCTION_PC
 
 _CALL = b"\x10"
 

@@ -14,7 +14,7 @@ import pytest
 
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.errors import BuildError
-from gothreads.signature import ImportSignature, Parameter, Signature
+from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 
 Read = Callable[..., list[Signature]]
 

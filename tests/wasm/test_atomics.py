@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from gothreads.build.toolchain import find_go
 from gothreads.wasm import code, leb
-from gothreads.wasm.atomics import BODIES, BUILT_ON_OTHERS, PACKAGE
 from gothreads.wasm.binary import Export, Kind, Limits, Module
-from gothreads.wasm.inline import inline_atomics
 from gothreads.wasm.layout import UNALIGNED_LOCK
 from gothreads.wasm.leb import uleb, vector
+from gothreads.wasm.passes.atomics import BODIES, BUILT_ON_OTHERS, PACKAGE
+from gothreads.wasm.passes.inline import inline_atomics
 
 FRAME = 1024          # where SP points: the return address, then the arguments
 RETURN_ADDRESS = 0x1234_0005

@@ -6,17 +6,17 @@ import pytest
 import wasmtime
 
 from gothreads.build.builder import finish
-from gothreads.host.engine import new_engine
-from gothreads.wasm.atomics import OPERATIONS, PACKAGE
+from gothreads.engine.settings import new_engine
 from gothreads.wasm.binary import Module
-from gothreads.wasm.inline import inline_atomics
 from gothreads.wasm.instructions import instructions
-from gothreads.wasm.jumps import shorten_jumps
 from gothreads.wasm.leb import number
 from gothreads.wasm.metadata import Metadata
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.rewrite import rewrite
-from gothreads.wasm.sharpen import sharpen
+from gothreads.wasm.passes.atomics import OPERATIONS, PACKAGE
+from gothreads.wasm.passes.inline import inline_atomics
+from gothreads.wasm.passes.jumps import shorten_jumps
+from gothreads.wasm.passes.sharpen import sharpen
+from gothreads.wasm.passes.threads import rewrite
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gothreads.host.engine import new_engine
+from gothreads.engine.settings import new_engine
 from gothreads.wasm import code
 from gothreads.wasm.binary import Export, FuncType, Kind, Limits, Module
 from gothreads.wasm.instructions import LEB, find
-from gothreads.wasm.jumps import shorten_jumps
 from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import parse
-from gothreads.wasm.rewrite import rewrite
+from gothreads.wasm.passes.jumps import shorten_jumps
+from gothreads.wasm.passes.threads import rewrite
 
 BLOCK = b"\x02\x40"
 #: Where the trace ends, in memory, and where the script begins and ends, which says which jumps are taken.

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 import gothreads
+from gothreads.bridge.host_functions import HostImports
 from gothreads.errors import ModuleError
-from gothreads.host.functions import HostImports
-from gothreads.loading import inspect_module
-from gothreads.signature import ImportSignature
+from gothreads.runtime.module_file import inspect_module
 from gothreads.wasm import code, layout
 from gothreads.wasm.binary import DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
-from gothreads.wasm.inline import inline_atomics
-from gothreads.wasm.jumps import shorten_jumps
 from gothreads.wasm.leb import name, uleb, vector
 from gothreads.wasm.parsing import MOST_EXPORTS, MOST_IMPORTS, function_names, parse, with_names
-from gothreads.wasm.rewrite import rewrite
-from gothreads.wasm.sharpen import sharpen
-from gothreads.wasm.waits import rewrite_waits
+from gothreads.wasm.passes.inline import inline_atomics
+from gothreads.wasm.passes.jumps import shorten_jumps
+from gothreads.wasm.passes.sharpen import sharpen
+from gothreads.wasm.passes.threads import rewrite
+from gothreads.wasm.passes.waits import rewrite_waits
+from gothreads.wasm.signature import ImportSignature
 from tests.conftest import assert_linear
 
 Make = Callable[[int], Module]

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gothreads.errors import ModuleError
-from gothreads.signature import ImportSignature, Parameter, Signature
 from gothreads.wasm.metadata import ABI, Metadata, decode
+from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 
 ADD = Signature("add", "func add(a, b int32) int32", "add", "main", "adds\n", (Parameter("a", "int32"), Parameter("b", "int32")), "int32", "main.go:3")
 LOG = ImportSignature("log", "func log(text string)", "log", "main", "", (Parameter("text", "string"),), None, "main.go:9", "env")

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError
-from gothreads.host.engine import new_engine
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm import code, leb
-from gothreads.wasm.atomics import BODIES, PACKAGE
 from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
 from gothreads.wasm.instructions import CALL_INDIRECT, instructions
 from gothreads.wasm.leb import Reader, uleb, vector
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.rewrite import FIRST_FUNCTION_PC, INTERNAL, LOOKED_UP_BY_CALLERS, MOST_PARAMETERS, rewrite
+from gothreads.wasm.passes.atomics import BODIES, PACKAGE
+from gothreads.wasm.passes.threads import FIRST_FUNCTION_PC, INTERNAL, LOOKED_UP_BY_CALLERS, MOST_PARAMETERS, rewrite
 
 ENTRIES = {"gt_init_memory", "gt_setup", "gt_thread_start", "gt_attach", "gt_detach", "gt_read_clock"}
 STUBS = {"runtime.futexWait", "runtime.futexWake", "runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread"}

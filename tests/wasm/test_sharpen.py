@@ -12,14 +12,14 @@ import wasmtime
 
 import gothreads
 from gothreads.build.builder import Request, build
-from gothreads.cli import main
+from gothreads.cli.main import main
+from gothreads.engine.settings import new_engine
 from gothreads.errors import MisuseError, ModuleError
-from gothreads.host.engine import new_engine
-from gothreads.wasm import atomics
 from gothreads.wasm.binary import Module
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.rewrite import rewrite
-from gothreads.wasm.sharpen import MOST_SEED, sharpen
+from gothreads.wasm.passes import atomics
+from gothreads.wasm.passes.sharpen import MOST_SEED, sharpen
+from gothreads.wasm.passes.threads import rewrite
 from tests.conftest import MODULES, built
 
 

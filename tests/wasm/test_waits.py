@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import wasmtime
 
+from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError
-from gothreads.host.engine import new_engine
 from gothreads.shared_memory import SharedMemory
-from gothreads.wasm import waits
 from gothreads.wasm.instructions import WAIT32, WAIT64, instructions, memory_argument
 from gothreads.wasm.parsing import parse
-from gothreads.wasm.waits import FIRST_NOTE, NOTE_SIZE, rewrite_waits
+from gothreads.wasm.passes import waits
+from gothreads.wasm.passes.waits import FIRST_NOTE, NOTE_SIZE, rewrite_waits
 from tests.conftest import native, wait_until
 
 NOTE = FIRST_NOTE + 3 * NOTE_SIZE

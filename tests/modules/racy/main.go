@@ -1,4 +1,4 @@
-// Races that a quiet machine hardly ever shows: what the race sharpener is for (gothreads/wasm/sharpen.py).
+// Races that a quiet machine hardly ever shows: what the race sharpener is for (gothreads/wasm/passes/sharpen.py).
 package main
 
 import (

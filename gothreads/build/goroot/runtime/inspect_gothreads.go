@@ -10,7 +10,7 @@ import (
 // What the host asks about a running module. It does so through a caller that is kept for this, so that an answer comes when
 // all others are blocked.
 
-// counts is what the host reads: gothreads.inspector.Counts, in this order.
+// counts is what the host reads: gothreads.runtime.inspector.Counts, in this order.
 type counts struct {
 	goroutines, running, runnable, waiting, syscalls uint64 // the program's own, but for this one and callers at rest
 	timers, ms, collections, heap                    uint64

@@ -8,7 +8,7 @@ import (
 )
 
 // The network poller. A thread of the host waits for all descriptors, edge-triggered, and puts what happens into
-// pollRing (gothreads/host/poller.py), so that Ms poll without calling the host. An M that would block here sleeps on
+// pollRing (gothreads/wasi/poller.py), so that Ms poll without calling the host. An M that would block here sleeps on
 // pollWake until a timer is due, the host has news, or netpollBreak wakes it, and holds no lock meanwhile.
 
 type pollEvent struct {

@@ -13,7 +13,7 @@ import (
 	"unsafe"
 )
 
-// The host's side is gothreads/messages.py. Replies and events come through descriptors that are read like sockets; the
+// The host's side is gothreads/bridge/messages.py. Replies and events come through descriptors that are read like sockets; the
 // host never writes into the module by itself. Errors are WASI's numbers.
 
 //go:wasmimport gothreads msg_call
@@ -34,7 +34,7 @@ func msg_events(name string, fd *int32) int32
 //go:wasmimport gothreads idle_open
 func idle_open(fd *int32) int32
 
-// How a call went, in the host's words: gothreads.handlers.Status.
+// How a call went, in the host's words: gothreads.bridge.handlers.Status.
 const (
 	replyOK = iota
 	replyError
@@ -205,7 +205,7 @@ func messageError(name string, errno int32) error {
 // idling is what idle waits with.
 var idling *os.File
 
-// idle returns when every other goroutine waits. Only for a module with one thread: see gothreads/host/idle.py.
+// idle returns when every other goroutine waits. Only for a module with one thread: see gothreads/wasi/idle.py.
 //
 //go:wasmexport gothreads_idle
 func idle() {

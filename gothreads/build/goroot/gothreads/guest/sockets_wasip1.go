@@ -13,7 +13,7 @@ import (
 	"unsafe"
 )
 
-// Sockets are the host's (gothreads/host/sockets.py). Each has a number in WASI's descriptor table, and from there on is
+// Sockets are the host's (gothreads/wasi/sockets.py). Each has a number in WASI's descriptor table, and from there on is
 // Go's own: package net reads, writes and polls it. Errors are WASI's numbers.
 
 //go:wasmimport gothreads sock_listen

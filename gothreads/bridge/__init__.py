@@ -1,0 +1,1 @@
+"""Between Python and Go: values, exports, buffers, host functions, handlers, events."""

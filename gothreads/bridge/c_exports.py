@@ -1,0 +1,187 @@
+"""Exports of modules that are not Go's: numbers by their WebAssembly types, and bytes by TinyGo's convention.
+
+The convention, which TinyGo's modules have by themselves and others can export: for each argument of bytes the host gets memory by
+`malloc(length)`, copies them there, passes address and length (two i32), and calls `free(address)` after the call. An export answers with
+bytes by one i64, address << 32 | length; the host copies them and frees them in the same way. Some modules' `free` takes the length too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from gothreads.bridge.buffers import LARGEST, Slot
+from gothreads.bridge.exports import Export, from_wasm
+from gothreads.engine import ffi
+from gothreads.errors import ArgumentError, MemoryAccessError, NotCallable
+from gothreads.wasm.binary import VALUE_TYPES, FuncType, Module
+
+_I32 = b"\x7f"
+_BYTES = bytes | bytearray | memoryview | str
+_EXPORT_THEM = "Export them (in C: -Wl,--export=malloc -Wl,--export=free; docs/other-languages.md has more)"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Memory that belongs to the module, `length` bytes."""
+
+    address: int
+    length: int
+
+    def holds(self, other: Block) -> bool:
+        return self.address <= other.address < self.address + self.length
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """A module's malloc and free. `slot` is of whoever is in the module; all raise ffi.Trapped."""
+
+    free_takes_length: bool
+
+    @classmethod
+    def of(cls, module: Module, functions: Mapping[str, int]) -> Allocator | None:
+        """What a module with these exported functions has."""
+        kinds = module.function_types()
+        if not {"malloc", "free"} <= functions.keys() or kinds[functions["malloc"]] != FuncType(_I32, _I32):
+            return None
+        free = kinds[functions["free"]]
+        return cls(len(free.params) == 2) if free in (FuncType(_I32, b""), FuncType(_I32 * 2, b"")) else None
+
+    def allocate(self, slot: Slot, data: bytes) -> Block:
+        """A copy of the bytes. ArgumentError when the module has no room."""
+        size = max(len(data), 1)  # malloc(0) may be 0, which is no place for an empty text
+        block = Block(self._malloc(slot, size), size)
+        if not block.address:
+            raise ArgumentError(f"{len(data):,} bytes are too many for the module: its malloc has no room for them")
+        try:
+            slot.memory.write(block.address, data)
+        except MemoryAccessError as error:
+            raise MemoryAccessError(f"the module's malloc gave what is not in its memory: {error}") from None
+        return block
+
+    def free(self, slot: Slot, block: Block) -> None:
+        if self.free_takes_length:
+            slot.function("free", "II", "")(block.address, block.length)
+        else:
+            slot.function("free", "I", "")(block.address)
+
+    @staticmethod
+    def _malloc(slot: Slot, length: int) -> int:
+        address: int = slot.function("malloc", "I", "I")(length)
+        return address
+
+
+class ForeignExport(Export):
+    """See Export. Where the module has malloc and free, `bytes` or `str` may stand for two i32 in a row."""
+
+    wasm_types = True
+
+    def __init__(self, name: str, kind: FuncType, allocator: Allocator | None, *, packed: bool = False) -> None:
+        super().__init__(from_wasm(name, kind, foreign=True))
+        self._kind, self._allocator, self._packed = kind, allocator, packed
+        self._types = [VALUE_TYPES[t] for t in kind.params]
+
+    def convert(self, args: tuple[Any, ...]) -> list[Any]:
+        if not any(isinstance(value, _BYTES) for value in args):
+            if len(args) != len(self._types):
+                raise self._wrong_count(len(args))
+            return super().convert(args)
+        numbers: list[Any] = []  # in the place of bytes, two that fit
+        texts: dict[int, bytes] = {}
+        for number, value in enumerate(args, 1):
+            if not isinstance(value, _BYTES):
+                numbers.append(value)
+                continue
+            data = value.encode() if isinstance(value, str) else bytes(value)
+            if self._types[len(numbers):len(numbers) + 2] != ["i32", "i32"]:
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}, which takes the place of two i32, an address "
+                                    f"and a length: {self.signature.declaration}")
+            if self._allocator is None:
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}: the module exports no malloc(i32) i32 and "
+                                    f"free(i32), by which it would get there. {_EXPORT_THEM}; or pass an address and a length")
+            if len(data) > LARGEST:
+                raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
+            texts[len(numbers)] = data
+            numbers += [0, 0]
+        if len(numbers) != len(self._types):
+            raise self._wrong_count(len(args))
+        converted = super().convert(tuple(numbers))
+        return [texts.get(place, raw) for place, raw in enumerate(converted) if place - 1 not in texts]
+
+    def _wrong_count(self, given: int) -> ArgumentError:
+        hint = "; a str or bytes takes the place of two i32" if self._allocator is not None and ("i32", "i32") in pairwise(self._types) else ""
+        return ArgumentError(f"{self._takes(given)}{hint}")
+
+    def call(self, function: ffi.Function, converted: list[Any], slot: Slot) -> Any:
+        borrowed: list[Block] = []
+        try:
+            values: list[Any] = []
+            for raw in converted:
+                if isinstance(raw, bytes):
+                    assert self._allocator is not None
+                    borrowed.append(self._allocator.allocate(slot, raw))
+                    values += [borrowed[-1].address, len(raw)]
+                else:
+                    values.append(raw)
+            result = function(*values)
+            return self._take(slot, result & (1 << 64) - 1, borrowed) if self._packed else result
+        except ffi.Trapped:
+            borrowed.clear()  # nothing can be called any more
+            raise
+        finally:
+            for block in borrowed:
+                assert self._allocator is not None
+                self._allocator.free(slot, block)
+
+    def _take(self, slot: Slot, result: int, borrowed: list[Block]) -> bytes:
+        """The bytes that were returned, which are freed, unless they lie in an argument, which is freed anyway."""
+        assert self._allocator is not None
+        block = Block(result >> 32, result & 0xFFFFFFFF)
+        if not block.length and self._allocator.free_takes_length:
+            return b""  # nothing was allocated, and the address may be anything (Zig's is the highest)
+        try:
+            if block.length > LARGEST:
+                raise MemoryAccessError(f"it is longer than {LARGEST:,} bytes")
+            data = slot.memory.read(block.address, block.length)
+        except MemoryAccessError as error:
+            raise MemoryAccessError(f"{self.shown} returned {result:#x}, which is not bytes (address << 32 | length): {error}") from None
+        if block.address and not any(argument.holds(block) for argument in borrowed):
+            self._allocator.free(slot, block)
+        return data
+
+    def packed(self) -> Export:
+        if self._kind.results != b"\x7e":
+            raise NotCallable(f"{self.shown} does not return bytes, which would be one i64 (address << 32 | length): {self.signature.declaration}")
+        if self._allocator is None:
+            raise NotCallable(f"{self.shown}: the module exports no malloc(i32) i32 and free(i32), by which bytes that it returns would be freed. "
+                              f"{_EXPORT_THEM}")
+        return ForeignExport(self.name, self._kind, self._allocator, packed=True)
+
+    def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
+        """With fewer texts than parameters, some stand for two i32: those that are no number, then those that come first."""
+        if len(texts) == len(self._types):
+            return super().parse(texts)
+        found = self._arrange(texts)
+        if found is None:
+            raise ArgumentError(f"{self.shown}: the arguments ({len(texts)}) do not fit; each is a number, or a text that takes the place "
+                                f"of two i32, an address and a length: {self.signature.declaration}")
+        return found
+
+    def _arrange(self, texts: tuple[str, ...]) -> tuple[Any, ...] | None:
+        @functools.cache
+        def arranged(place: int, index: int) -> tuple[Any, ...] | None:
+            """The texts from `index` on, for the parameters from `place` on."""
+            if index == len(texts):
+                return () if place == len(self._types) else None
+            if self._types[place:place + 2] == ["i32", "i32"] and (rest := arranged(place + 2, index + 1)) is not None:
+                return (texts[index], *rest)
+            if place < len(self._types) and (rest := arranged(place + 1, index + 1)) is not None:
+                try:
+                    return (self.parse_one(place, texts[index]), *rest)
+                except ArgumentError:
+                    return None
+            return None
+        return arranged(0, 0)

@@ -1,0 +1,308 @@
+"""Exported functions as Python sees them: signatures, and the conversion and checking of arguments and results.
+
+Go's rules for //go:wasmexport: bool, 32- and 64-bit integers and floats, uintptr, pointers (32 bits to the host), strings
+(as pointer and length); at most one result, never a string. A wrong argument raises before anything runs.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from gothreads.bridge.buffers import Slot
+from gothreads.engine import ffi
+from gothreads.errors import ArgumentError, NotCallable, UnknownExport, unknown
+from gothreads.text import cut, shown
+from gothreads.wasm.binary import VALUE_TYPES, FuncType
+from gothreads.wasm.signature import Parameter, Signature
+
+#: Go type -> the field of wasmtime's value union, and the WebAssembly types it takes.
+FIELDS: Mapping[str, tuple[str, str]] = {
+    "bool": ("i32", "i32"), "int32": ("i32", "i32"), "uint32": ("i32", "i32"), "int64": ("i64", "i64"), "uint64": ("i64", "i64"),
+    "float32": ("f32", "f32"), "float64": ("f64", "f64"), "uintptr": ("i32", "i32"), "unsafe.Pointer": ("i32", "i32"),
+    "pointer": ("i32", "i32"), "string": ("i32", "i32 i32"),
+}
+#: Go type -> how it is given to a module's function, and taken from it: the letters of engine/ffi.py.
+LETTERS: Mapping[str, str] = {
+    "bool": "?", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d", "uintptr": "I", "unsafe.Pointer": "I",
+    "pointer": "I", "string": "II",
+}
+RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1),
+           "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
+PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
+FLOAT32_MAX = 3.4028234663852886e38
+_FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: what rounds to infinity
+
+
+def _number(go_type: str, value: Any) -> int:
+    low, high = RANGES[go_type]
+    if isinstance(value, bool):
+        raise TypeError(f"got {value}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"got {cut(value)}") from None
+    if not low <= number <= high:
+        raise ValueError(f"{cut(number)} is outside {low} … {high}")
+    return number
+
+
+def _bool(value: Any) -> int:
+    if not isinstance(value, bool):
+        raise TypeError(f"got {cut(value)}, not True or False")
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):  # float() reads texts, too
+        raise TypeError(f"got {cut(value)}")
+    return float(value)
+
+
+def _float32(value: Any) -> float:
+    number = _float(value)
+    if math.isfinite(number) and abs(number) >= _FLOAT32_LIMIT:
+        raise ValueError(f"{number:g} is outside ±{FLOAT32_MAX:g}")
+    return number
+
+
+def _string(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"got {cut(value)}")
+
+
+def converter(go_type: str) -> Callable[[Any], Any]:
+    """From a Python value to the raw one (bytes for a string). It raises TypeError, ValueError or OverflowError."""
+    match go_type:
+        case "bool":
+            return _bool
+        case "float64":
+            return _float
+        case "float32":
+            return _float32
+        case "string":
+            return _string
+        case _:
+            low, high = RANGES[go_type]
+            return lambda value: value if type(value) is int and low <= value <= high else _number(go_type, value)
+
+
+class Export:
+    """One exported function's signature, made ready for calls."""
+
+    #: Whether messages have WebAssembly's names of types, not Go's.
+    wasm_types = False
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.name = signature.name
+        self.shown = shown(signature.name)
+        self._converters = [(parameter, converter(parameter.type)) for parameter in signature.params]
+        self.has_strings = any(parameter.type == "string" for parameter in signature.params)
+        #: The function's types: see ffi.function.
+        self.params = "".join(LETTERS[parameter.type] for parameter in signature.params)
+        self.result = "" if signature.result is None else LETTERS[signature.result]
+
+    def convert(self, args: tuple[Any, ...]) -> list[Any]:
+        """The raw value of each argument; bytes for strings. ArgumentError."""
+        if len(args) != len(self._converters):
+            raise ArgumentError(self._takes(len(args)))
+        converted = []
+        for (parameter, convert), value in zip(self._converters, args, strict=True):
+            try:
+                converted.append(convert(value))
+            except (TypeError, ValueError, OverflowError) as error:
+                raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {self._describe(parameter.type)}: {error}") from None
+        return converted
+
+    def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
+        """Arguments from the command line. ArgumentError when a text is not of its parameter's type."""
+        if len(texts) != len(self._converters):
+            return texts  # convert says what is wrong
+        return tuple(self.parse_one(place, text) for place, text in enumerate(texts))
+
+    def parse_one(self, place: int, text: str) -> Any:
+        parameter = self.signature.params[place]
+        try:
+            return _parse(parameter.type, text)
+        except (ValueError, KeyError):
+            expected = "true or false (Go: bool)" if parameter.type == "bool" else self._describe(parameter.type)
+            raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {expected}: got {cut(text)}") from None
+
+    def _takes(self, given: int) -> str:
+        count = len(self._converters)
+        return f"{self.shown} takes {count} argument{'s' * (count != 1)}, {given} given: {self.signature.declaration}"
+
+    def _describe(self, go_type: str) -> str:
+        return describe(go_type, wasm=self.wasm_types)
+
+    def packed(self) -> Export:
+        """The same export, answering with the bytes that its result stands for. NotCallable when that is none."""
+        raise NotCallable(f"{self.shown} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
+
+    def call(self, function: ffi.Function, converted: list[Any], slot: Slot) -> Any:
+        """Put strings into the slot, call, and take the result. Raises ffi.Trapped."""
+        if not self.has_strings:
+            return function(*converted)
+        address = slot.put(b"".join(raw for raw in converted if isinstance(raw, bytes)))
+        values: list[Any] = []
+        for raw in converted:
+            if isinstance(raw, bytes):
+                values += [address, len(raw)]
+                address += len(raw)
+            else:
+                values.append(raw)
+        return function(*values)
+
+    def python_signature(self) -> inspect.Signature:
+        taken: set[str] = set()
+        parameters = []
+        for index, parameter in enumerate(self.signature.params):
+            name = parameter.name if parameter.name.isidentifier() and parameter.name not in taken else f"arg{index}_"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY, annotation=python_type(parameter.type)))
+        result = python_type(self.signature.result) if self.signature.result else "None"
+        return inspect.Signature(parameters, return_annotation=result)
+
+
+def python_type(go_type: str) -> str:
+    return PYTHON_TYPES.get(go_type, "int")
+
+
+def describe(go_type: str, *, wasm: bool = False) -> str:
+    """What an argument of a Go type may be; `wasm`: in WebAssembly's words."""
+    said = type_words(go_type, wasm=wasm)
+    if go_type in RANGES:
+        low, high = RANGES[go_type]
+        return f"an int from {low} to {high} ({said})"
+    return f"{PYTHON_TYPES[go_type]} ({said})"
+
+
+def type_words(go_type: str, *, wasm: bool) -> str:
+    """What to call a type: by Go's name, or by WebAssembly's."""
+    return FIELDS[go_type][1] if wasm else f"Go: {go_type}"
+
+
+def _parse(go_type: str, text: str) -> Any:
+    """ValueError or KeyError when the text is none such."""
+    match go_type:
+        case "bool":
+            return {"true": True, "false": False}[text.lower()]
+        case "float32" | "float64":
+            return float(text)
+        case "string":
+            return text
+        case _:
+            return int(text, 0)
+
+
+def from_wasm(name: str, kind: FuncType, *, foreign: bool = False) -> Signature:
+    """The signature of an export of which only the WebAssembly types are known. `foreign`: its declaration is not Go's."""
+    types = {"i32": "int32", "i64": "int64", "f32": "float32", "f64": "float64"}
+    params = tuple(Parameter(f"arg{i}", types[VALUE_TYPES[t]]) for i, t in enumerate(kind.params))
+    result = types[VALUE_TYPES[kind.results[0]]] if kind.results else None
+    go = f"func {shown(name)}({', '.join(f'{p.name} {p.type}' for p in params)}){f' {result}' if result else ''}"
+    if foreign:
+        declared = ", ".join(f"{p.name}: {VALUE_TYPES[t]}" for p, t in zip(params, kind.params, strict=True))
+        go = f"{shown(name)}({declared})" + (f" -> {VALUE_TYPES[kind.results[0]]}" if kind.results else "")
+    return Signature(name=name, go=go, function=name, package="", doc="", params=params, result=result, position="")
+
+
+def matches(signature: Signature, kind: FuncType) -> bool:
+    """Whether what the source says fits what the module has."""
+    if any(p.type not in FIELDS for p in signature.params) or signature.result not in (None, *(FIELDS.keys() - {"string"})):
+        return False
+    params = " ".join(FIELDS[p.type][1] for p in signature.params).split()
+    results = [FIELDS[signature.result][0]] if signature.result else []
+    return [VALUE_TYPES.get(t) for t in kind.params] == params and [VALUE_TYPES.get(t) for t in kind.results] == results
+
+
+#: What may be given to any call beside its arguments.
+_BY_NAME = {"timeout", "on_timeout"}
+
+
+class Function:
+    """An export, to be called: `app.exports.add(2, 3)`."""
+
+    def __init__(self, export: Export, call: Callable[..., Any]) -> None:
+        """`call` gets the export, the converted arguments, and what goes by name: timeout, on_timeout."""
+        self._export, self._call = export, call
+        self.__name__ = self.__qualname__ = export.name
+        self.__doc__ = f"{export.signature.declaration}\n\n{export.signature.doc}".rstrip()
+        self.__signature__ = export.python_signature()
+        #: What the Go source says of it.
+        self.signature = export.signature
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """`timeout` and `on_timeout` go by name: see App.submit."""
+        if named and not named.keys() <= _BY_NAME:
+            given = ", ".join(named.keys() - _BY_NAME)
+            raise ArgumentError(f"{self._export.shown} takes its arguments in order, not by name ({given}): {self.signature.declaration}")
+        return self._call(self._export, self._export.convert(args), **named)
+
+    def bytes(self, *args: Any, **named: Any) -> builtins.bytes:
+        """Call an export of a module that is not Go's which answers with bytes, as address << 32 | length: a copy, and the module's are freed.
+
+        NotCallable when it does not, or the module exports no malloc and free.
+        """
+        packed = self._export.packed()
+        result: builtins.bytes = self._call(packed, packed.convert(args), **named)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<export {self._export.signature}>"
+
+
+class Exports:
+    """The functions that a module exports: attributes, or `exports["name"]`. Iterating gives the names."""
+
+    def __init__(self, functions: Mapping[str, Function], uncallable: Mapping[str, str] | None = None) -> None:
+        """`uncallable`: what else the module exports, and why it cannot be called."""
+        self._functions, self._uncallable = dict(functions), dict(uncallable or {})
+
+    def __getattr__(self, name: str) -> Function:
+        if name.startswith("__") or name in ("_functions", "_uncallable"):
+            raise AttributeError(name)
+        try:
+            function = self._functions[name]
+        except KeyError:
+            raise self._missing(name) from None
+        self.__dict__[name] = function  # the next look-up does not come here
+        return function
+
+    def __getitem__(self, name: str) -> Function:
+        try:
+            return self._functions[name]
+        except (KeyError, TypeError):  # TypeError: what is not even hashable
+            raise self._missing(name) from None
+
+    def _missing(self, name: str) -> UnknownExport:
+        known = sorted(self._functions)
+        why = self._uncallable.get(name) if isinstance(name, str) else None
+        if why is None:
+            return unknown("export", name, known)
+        return UnknownExport(f"the module's export {shown(name)} cannot be called: {why}", known)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._functions
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._functions})
+
+    def __repr__(self) -> str:
+        return f"<exports: {', '.join(name if name.isprintable() else repr(name) for name in self._functions)}>"

@@ -1,0 +1,125 @@
+"""What a program gives its modules to call: `gothreads.open(..., host=..., handlers=...)`, as dicts or as a `Host`."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gothreads.bridge.handlers import Handler, checked
+from gothreads.errors import MisuseError
+from gothreads.text import cut, words
+from gothreads.wasm.passes.threads import HOST, WASI
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: {module: {name: function}}
+Functions = Mapping[str, Mapping[str, Callable[..., Any]]]
+
+
+class Host:
+    """The functions that modules may call, collected with decorators. Several apps may be opened with one.
+
+        host = gothreads.Host()
+
+        @host.function("env")            # //go:wasmimport env log
+        def log(level: int, text: str) -> None: ...
+
+        @host.handler()                  # guest.Call("price", payload)
+        async def price(payload: bytes) -> bytes: ...
+
+        gothreads.open("app.wasm", host=host)
+
+    An app has the functions that there are when it is opened.
+    """
+
+    def __init__(self) -> None:
+        self._functions: dict[str, dict[str, Callable[..., Any]]] = {}
+        self._handlers: dict[str, Handler] = {}
+
+    @property
+    def functions(self) -> Functions:
+        return self._functions
+
+    def function(self, module: str, name: str | None = None) -> Callable[[F], F]:
+        """Give the decorated function as `//go:wasmimport MODULE NAME`; its own name unless told otherwise. MisuseError when there is one already."""
+        if not isinstance(module, str):
+            raise MisuseError('give the module that Go imports from: @host.function("env")')
+
+        def add(function: F) -> F:
+            named = name or getattr(function, "__name__", None)
+            if named is None:
+                raise MisuseError(f'{function!r} has no name of its own: @host.function({module!r}, name="NAME")')
+            functions = self._functions.setdefault(module, {})
+            if named in functions:
+                raise MisuseError(f"there is a host function {module}.{named} already: {functions[named]!r}")
+            functions[named] = function
+            return function
+        return add
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        return self._handlers
+
+    def handler(self, name: str | None = None) -> Callable[[F], F]:
+        """Give the decorated function as what guest.Call(NAME) calls; its own name unless told otherwise. See `gothreads.open`."""
+        if callable(name):
+            raise MisuseError("write @host.handler(), with the parentheses")
+
+        def add(function: F) -> F:
+            named = name or getattr(function, "__name__", None)
+            if named is None:
+                raise MisuseError(f'{function!r} has no name of its own: @host.handler("NAME")')
+            if named in self._handlers:
+                raise MisuseError(f"there is a handler {named} already: {self._handlers[named]!r}")
+            self._handlers[named] = function
+            return function
+        return add
+
+
+def load_host(path: str) -> Host:
+    """The Host that a Python file has under the name `host`. Runs the file, with its folder on the path. MisuseError when that fails."""
+    if not Path(path).is_file():
+        raise MisuseError(f"there is no Python file {path}")
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        found = runpy.run_path(path, run_name=Path(path).stem).get("host")
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        raise MisuseError(f"{path}{f', line {line}' if line else ''}: {words(error)}") from error
+    if not isinstance(found, Host):
+        raise MisuseError(f"{path} has no `host = gothreads.Host()`, with the functions that the module may call")
+    return found
+
+
+def given_handlers(host: Host | Functions | None, handlers: Mapping[str, Handler] | None) -> Mapping[str, Handler]:
+    """The handlers of both. MisuseError when they are not what `open` takes."""
+    if handlers is not None and not isinstance(handlers, Mapping):
+        raise MisuseError(f'handlers must be a dict such as {{"price": function}}, not {cut(handlers)}')
+    own = host.handlers if isinstance(host, Host) else {}
+    twice = sorted(own.keys() & (handlers or {}).keys())
+    if twice:
+        raise MisuseError(f"handlers and host both have: {', '.join(twice)}")
+    return checked({**own, **(handlers or {})})
+
+
+def given_functions(host: Host | Functions | None) -> dict[tuple[str, str], Callable[..., Any]]:
+    """The functions by (module, name). MisuseError when `host` is not what `open` takes."""
+    modules = host.functions if isinstance(host, Host) else {} if host is None else host
+    if not isinstance(modules, Mapping) or not all(isinstance(functions, Mapping) for functions in modules.values()):
+        raise MisuseError(f'host must be a gothreads.Host, or a dict such as {{"env": {{"log": function}}}}, not {cut(host)}')
+    given = {(module, name): function for module, functions in modules.items() for name, function in functions.items()}
+    for (module, name), function in given.items():
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise MisuseError(f"host must have names that are str, not {cut(module)}, {cut(name)}")
+        if not callable(function):
+            raise MisuseError(f"host function {module}.{name} must be callable, not {cut(function)}")
+        if module in (HOST, WASI):
+            raise MisuseError(f"host function {module}.{name} cannot be given: the module {cut(module)} is gothreads' own. Import from another, such as env")
+    return given

@@ -1,0 +1,252 @@
+"""What goes between Python and a running module besides calls of exports: events, and the module's own calls of handlers.
+
+    app.signal ─▶ a queue for each name ─▶ guest.Events
+    guest.Call ─▶ handler ─▶ the queue of replies
+
+`Messages` is the app's. Each instance of the module has its own `MessageCalls`: what gothreads/guest imports, under these names.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import struct
+import sys
+import threading
+from typing import Literal
+
+from gothreads.bridge.context import Context
+from gothreads.bridge.handlers import Handlers, HostCall, Reply, Status
+from gothreads.sync.stop_event import Stop
+from gothreads.text import place, shown, words
+from gothreads.wasi.calls import LARGEST_TRANSFER, hand_out
+from gothreads.wasi.descriptors import Table
+from gothreads.wasi.idle import Idle
+from gothreads.wasi.queues import Queue, QueueReader
+
+log = logging.getLogger("gothreads")
+
+#: What to do with an event for which there is no room: wait for it, let it go, or raise QueueFull.
+WhenFull = Literal["wait", "drop", "raise"]
+
+#: How many names of events a module may ask for.
+_MOST_NAMES = 1024
+#: How many calls of one instance may be under way, or have replies that it has not read; and how many bytes they may have, or one call.
+MOST_CALLS = 1 << 16
+_MOST_BYTES = 1 << 30
+_LONGEST_NAME = 1024
+#: How many bytes of events may wait under each name.
+EVENTS_SIZE = 64 << 20
+
+_reply = struct.Struct("<QII")
+_cancel = struct.Struct("<II")
+
+
+class Messages:
+    """`capacity` is how many events may wait under each name. May be used from any thread."""
+
+    def __init__(self, stop: Stop, handlers: Handlers, capacity: int) -> None:
+        self.stop, self.handlers, self._capacity = stop, handlers, capacity
+        self._lock = threading.RLock()  # a signal handler may signal, or end the app
+        # Guarded by _lock.
+        self._events: dict[str, Queue] = {}
+        self._calls: list[MessageCalls] = []
+
+    def new_calls(self, table: Table, context: Context) -> MessageCalls:
+        """For an instance of the module."""
+        calls = MessageCalls(self, table, context)
+        with self._lock:
+            self._calls.append(calls)
+        return calls
+
+    def events(self, name: str) -> Queue:
+        """The queue of a name's events. EMFILE when there are too many names."""
+        found = self._events.get(name)
+        if found is None:
+            with self._lock:
+                if len(self._events) >= _MOST_NAMES:
+                    raise OSError(errno.EMFILE, "too many names of events")
+                found = self._events.setdefault(name, Queue(self._capacity, EVENTS_SIZE))
+                if self.stop.is_set:
+                    found.close()
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """Of the events that the module has asked for."""
+        return sorted(name for name, queue in list(self._events.items()) if queue.wanted)
+
+    @property
+    def outstanding(self) -> int:
+        """How many of the module's calls are under way."""
+        with self._lock:
+            return sum(one.outstanding for one in self._calls)
+
+    @property
+    def begun(self) -> int:
+        """How many calls the module has begun so far."""
+        with self._lock:
+            return sum(one.begun for one in self._calls)
+
+    @property
+    def unread(self) -> bool:
+        """Whether there are events that the module has asked for, or replies, that it has not read."""
+        with self._lock:
+            queues = [*self._events.values(), *(queue for one in self._calls for queue in (one.replies, one.cancels))]
+        return any(queue and queue.wanted for queue in queues)
+
+    def forget(self, calls: MessageCalls) -> None:
+        """Of an instance that is no more."""
+        with self._lock:
+            self._calls.remove(calls)
+        calls.close()
+
+    def close(self) -> None:
+        """Free the events. After `end`, when no instance is left."""
+        with self._lock:
+            self._events.clear()
+
+    def end(self) -> None:
+        """The app ends: wake those who wait for room, and cancel what is under way. Returns at once."""
+        with self._lock:
+            queues, calls = list(self._events.values()), list(self._calls)
+        for queue in queues:
+            queue.close()
+        for one in calls:
+            one.cancel_all()
+
+
+class MessageCalls:
+    """The imports of one instance: numbers and addresses, unsigned; they raise OSError, as those of WasiCalls do."""
+
+    def __init__(self, messages: Messages, table: Table, context: Context) -> None:
+        self._messages, self._table, self._context = messages, table, context
+        self.replies = Queue(sys.maxsize, sys.maxsize)
+        self.cancels = Queue(MOST_CALLS, sys.maxsize)
+        self._notified = itertools.count(-1, -1)  # for calls without a number of the module's
+        self._lock = threading.RLock()  # a signal handler may end the app
+        # Guarded by _lock.
+        self._running: dict[int, HostCall] = {}  # those that Go waits for, or has not waited for
+        self.begun = 0  # calls, so far
+        self._count = self._size = 0  # of calls that go on in Python, and of their payloads in bytes: more than in _running, when Go cancels some
+        self.idle: Idle | None = None  # made when the module asks for it
+
+    def msg_call(self, number: int, name: int, name_length: int, payload: int, length: int) -> None:
+        """Begin a call, whose reply comes under that number. ENOENT: no such handler; EAGAIN: too many calls at a time; EINVAL: replies are not read."""
+        if not self.replies.wanted:
+            raise OSError(errno.EINVAL, "nobody reads replies")
+
+        handler = self._text(name, name_length)
+
+        def finished(status: Status, reply: bytes, raised: BaseException | None) -> None:
+            if raised is not None and log.isEnabledFor(logging.INFO):
+                log.info("the handler %s raised %s", handler, _told(raised))
+            if len(reply) > LARGEST_TRANSFER:
+                status, reply = Status.ERROR, f"the reply has {len(reply):,} bytes; at most {LARGEST_TRANSFER:,}".encode()
+            # Put before it is let go of: whoever counts finds it in the one or in the other.
+            self.replies.put(_reply.pack(number, status, len(reply)) + reply)
+            self._let_go(number)
+        self._begin(number, handler, self._payload(payload, length), finished)
+
+    def msg_notify(self, name: int, name_length: int, payload: int, length: int) -> None:
+        """Call a handler whose reply nobody wants. ENOENT: no such handler; EAGAIN: too many at a time."""
+        handler, number = self._text(name, name_length), next(self._notified)
+
+        def finished(status: Status, _reply: bytes, raised: BaseException | None) -> None:
+            self._let_go(number)
+            if status is not Status.OK and not self._messages.stop.is_set:
+                log.warning("the handler %s, which guest.Notify called, failed: %s", handler,
+                            shown(_told(raised)) if raised is not None else status.name.lower())
+        self._begin(number, handler, self._payload(payload, length), finished)
+
+    def msg_cancel(self, number: int) -> None:
+        """The module does not want a call's reply any more. None comes, unless it is on its way."""
+        call = self._let_go(number)
+        if call is not None:
+            call.cancel()
+
+    def msg_replies(self, result: int) -> None:
+        """The descriptor from which replies are read: number, status, length; and so many bytes."""
+        hand_out(self._table, self._context.memory, QueueReader(self.replies, self._messages.stop), result)
+
+    def msg_cancels(self, result: int) -> None:
+        """The descriptor from which the requests are read that nobody waits for any more: slot, and which of its requests."""
+        hand_out(self._table, self._context.memory, QueueReader(self.cancels, self._messages.stop), result)
+
+    def cancel_request(self, slot: int, request: int) -> None:
+        """Tell the module, if it wants to know, that nobody waits for a request any more. From any thread, returns at once."""
+        if self.cancels.wanted:
+            self.cancels.put(_cancel.pack(slot, request))
+
+    def msg_events(self, name: int, length: int, result: int) -> None:
+        """The descriptor from which the events of that name are read: length; and so many bytes."""
+        queue = self._messages.events(self._text(name, length))
+        hand_out(self._table, self._context.memory, QueueReader(queue, self._messages.stop), result)
+
+    def idle_open(self, result: int) -> None:
+        """A descriptor that can be read when the module would wait (see Idle)."""
+        with self._lock:
+            self.idle = idle = self.idle or Idle(self._messages.stop)
+        hand_out(self._table, self._context.memory, idle, result)
+
+    @property
+    def outstanding(self) -> int:
+        """See Messages."""
+        with self._lock:
+            return len(self._running)
+
+    def close(self) -> None:
+        """Cancel what is under way, and free the descriptor."""
+        self.cancel_all()
+        self.idle = None
+
+    def cancel_all(self) -> None:
+        with self._lock:
+            running, self._running = list(self._running.values()), {}
+        for call in running:
+            call.cancel()
+
+    def _begin(self, number: int, handler: str, payload: bytes, finished: Reply) -> None:
+        size = len(payload)
+
+        def ended() -> None:
+            with self._lock:
+                self._count -= 1
+                self._size -= size
+        if handler not in self._messages.handlers:
+            raise OSError(errno.ENOENT, "no such handler")
+        call = HostCall(handler, finished, ended)
+        unread, unread_size = len(self.replies), self.replies.size
+        with self._lock:
+            if number in self._running:
+                raise OSError(errno.EINVAL, "the number of a call under way")
+            if self._count + unread >= MOST_CALLS or (self._count + unread and self._size + unread_size + size > _MOST_BYTES):
+                raise OSError(errno.EAGAIN, "too many calls")
+            self._running[number] = call
+            self.begun += 1
+            self._count += 1
+            self._size += size
+        if self._messages.stop.is_set:  # the app's end may have come before it was there to be cancelled
+            call.cancel()
+        self._messages.handlers.run(call, payload, self._context)
+
+    def _let_go(self, number: int) -> HostCall | None:
+        with self._lock:
+            return self._running.pop(number, None)
+
+    def _text(self, address: int, length: int) -> str:
+        if length > _LONGEST_NAME:
+            raise OSError(errno.ENAMETOOLONG, "a name")
+        return self._context.memory.read(address, length).decode(errors="replace")
+
+    def _payload(self, address: int, length: int) -> bytes:
+        if length > LARGEST_TRANSFER:
+            raise OSError(errno.E2BIG, "a payload")
+        return self._context.memory.read(address, length) if length else b""
+
+
+def _told(error: BaseException) -> str:
+    """What was raised, and where."""
+    where = place(error)
+    return f"{words(error)} ({where})" if where else words(error)

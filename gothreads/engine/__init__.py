@@ -1,0 +1,1 @@
+"""wasmtime: its settings, calls in both directions, stacks, traps and interrupts."""

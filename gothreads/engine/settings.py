@@ -1,0 +1,140 @@
+"""Engine settings, and compiled modules on disk.
+
+Each app has an engine of its own: the epoch, which stops running code, is an engine's, and must not stop other apps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import wasmtime
+from wasmtime import _ffi
+
+from gothreads.engine import trap_signals
+from gothreads.errors import GothreadsError, ModuleError
+from gothreads.files import cache_folder, keep, kept
+from gothreads.requirements import WASMTIME, warn_once
+from gothreads.wasm.parsing import parse
+from gothreads.wasm.passes import waits
+
+log = logging.getLogger("gothreads")
+
+#: The machines for which wasmtime compiles to machine code. Elsewhere it interprets (Pulley), which has no threads.
+MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
+#: What wasmtime needs of a host thread's stack beyond the part that WebAssembly may use.
+STACK_MARGIN = 2 << 20
+#: What a module may have in each store besides its memory: tables, elements in each of them, and bytes for what exceptions carry.
+_MOST_TABLES, _MOST_ELEMENTS, _EXCEPTIONS = 8, 1 << 20, 64 << 20
+#: Compiling so many bytes takes long enough to say so; and so many seconds are long for somebody who was told nothing.
+_LARGE = 1 << 20
+_LONG_SECONDS = 2.0
+
+
+def needs_fence() -> bool:
+    """Whether the processor may reorder stores, so that Go's publication barrier must be a real one. x86 does not."""
+    return platform.machine() not in ("x86_64", "AMD64")
+
+
+def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
+    """An engine for one app. `stack` is what WebAssembly may use of a thread's stack, in bytes.
+
+    threads: whether modules may share memories. Where none needs to, it is off: wasmtime promises less for it (docs/security.md).
+    """
+    if platform.machine() not in MACHINES:
+        raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. Use x86-64 or ARM64")
+    warn_once(WASMTIME)
+    config = wasmtime.Config()
+    config.wasm_threads = config.shared_memory = threads
+    config.wasm_multi_memory = True  # wasm/passes/waits.py
+    config.epoch_interruption = True
+    # Only the C API can set it, and it may not be smaller than the other.
+    _ffi.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
+    config.max_wasm_stack = stack
+    with trap_signals.kept():
+        return wasmtime.Engine(config)
+
+
+def new_store(engine: wasmtime.Engine, memory: int = _EXCEPTIONS) -> wasmtime.Store:
+    """A store. When the epoch moves, its code traps, or asks whether to (ffi.run_on_until).
+
+    memory: the most that a memory of its own may have, in bytes. (A shared one is no store's.)
+    """
+    store = wasmtime.Store(engine)
+    store.set_limits(memory_size=memory, table_elements=_MOST_ELEMENTS, tables=_MOST_TABLES)
+    store.set_epoch_deadline(1)
+    return store
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled module. `seconds` is what compiling took; None when it came from the cache."""
+
+    module: wasmtime.Module
+    seconds: float | None
+
+
+def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:
+    """Compile, or load what an earlier run compiled, for an engine without threads. A miss is said in the log. ModuleError when it is not valid."""
+    return _compiled(engine, wasm, stack, " alone", lambda wasm: wasm)
+
+
+def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:
+    """The same for a module with threads, whose waits are noted (wasm/passes/waits.py), wherever they are: the file may be anybody's."""
+    def noted(wasm: bytes) -> bytes:
+        wasmtime.Module.validate(engine, wasm)  # before: what it names must be its own
+        return waits.rewrite_waits(parse(wasm)).encode()
+    return _compiled(engine, wasm, stack, f" waits={waits.EDITION}", noted)
+
+
+def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes]) -> Compiled:
+    # Everything that changes the machine code, or what wasmtime accepts: it checks the rest itself when loading.
+    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs memories stack={stack}{how}"
+    key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
+    path = cache_folder() / "compiled" / f"{key}.cwasm"
+    if (loaded := _load(engine, path)) is not None:
+        return Compiled(loaded, None)
+    begin = time.monotonic()
+    said = "compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6
+    level = logging.INFO if len(wasm) >= _LARGE else logging.DEBUG
+    log.log(level, *said)
+    # In a program that has not set up its log that is not shown: then somebody at a terminal is told when it takes long.
+    unseen = level == logging.INFO and not log.isEnabledFor(level) and sys.stderr is not None and sys.stderr.isatty()
+    late = threading.Timer(_LONG_SECONDS, log.warning, said) if unseen else None
+    if late is not None:
+        late.name, late.daemon = "gothreads-compiling", True
+        late.start()
+    try:
+        module = wasmtime.Module(engine, rewritten(wasm))
+    except wasmtime.WasmtimeError as error:
+        raise ModuleError(f"not a valid WebAssembly module (was it changed after it was built?): {str(error).splitlines()[-1].strip()}") from None
+    finally:
+        if late is not None:
+            late.cancel()
+    seconds = time.monotonic() - begin
+    log.log(level, "compiled in %.1f s", seconds)
+    try:
+        keep(path, module.serialize())
+    except GothreadsError as error:  # a full disk is no reason not to run
+        log.warning("the compiled module is not kept: %s", error)
+    return Compiled(module, seconds)
+
+
+def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
+    with kept(path) as file:
+        if file is None:
+            return None
+        try:  # this very file, not what may have its name by now
+            return wasmtime.Module.deserialize_file(engine, f"/proc/self/fd/{file.fileno()}")
+        except wasmtime.WasmtimeError as error:
+            log.info("the compiled module in the cache does not fit here, and is made again: %s", str(error).splitlines()[0])
+            return None

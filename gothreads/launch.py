@@ -1,0 +1,293 @@
+"""`gothreads.open`: from a file, or a Go package's folder, to a running app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from gothreads.bridge.handlers import Handler
+from gothreads.bridge.host_registry import Functions, Host, given_functions, given_handlers
+from gothreads.build.builder import Progress, Request, build
+from gothreads.errors import GothreadsError, MisuseError, ModuleError
+from gothreads.files import reason
+from gothreads.runtime.app import App
+from gothreads.runtime.lifecycle import check_not_forked
+from gothreads.runtime.models.idle import IdleApp
+from gothreads.runtime.models.pool import PoolApp
+from gothreads.runtime.models.single import SingleApp
+from gothreads.runtime.models.threaded import ThreadedApp
+from gothreads.runtime.models.wasi_threads import WasiThreadsApp
+from gothreads.runtime.module_file import LoadedModule, load
+from gothreads.runtime.options import Limits, OnStall, Options
+from gothreads.runtime.pickling import Configuration
+from gothreads.text import cut
+from gothreads.wasi.definitions import Mount, WasiSettings
+from gothreads.wasi.sockets import Rule
+from gothreads.wasi.streams import Readable, Writable
+
+log = logging.getLogger("gothreads")
+
+#: How many threads may be in calls at the same time, unless told otherwise.
+CALLERS = 64
+#: How many events of each name may wait, unless told otherwise.
+EVENT_QUEUE = 1024
+#: How a module is run -> what it must have been built for.
+RUN_MODELS = {"threaded": "threaded", "single": "single", "idle": "single", "pool": "single"}
+_APPS: dict[str, type[App]] = {"threaded": ThreadedApp, "single": SingleApp, "idle": IdleApp, "pool": PoolApp}
+
+PathLike = str | os.PathLike[str]
+
+
+#: GOMAXPROCS at the most: each costs memory, and nobody has so many processors.
+MOST_PROCS = 1024
+
+
+class OpenOptions(TypedDict, total=False):
+    """What `open` takes besides the path, the model, and the Go to build with."""
+
+    args: Sequence[str]
+    env: Mapping[str, str] | None
+    mounts: Mapping[str, PathLike] | Sequence[Mount]
+    procs: int | None
+    callers: int
+    callers_timeout: float | None
+    limits: Limits | None
+    stdin: Readable | bytes | None
+    stdout: Writable | None
+    stderr: Writable | None
+    stall_timeout: float | None
+    on_stall: OnStall
+    listen: Sequence[str]
+    allow_net: Sequence[str]
+    host: Host | Functions | None
+    handlers: Mapping[str, Handler] | None
+    event_queue: int
+    loop: asyncio.AbstractEventLoop | None
+    instances: int | None
+
+
+class LoadedOptions(OpenOptions, total=False):
+    """What `open_loaded` takes besides the module."""
+
+    model: str | None
+    no_calls: bool
+
+
+def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
+         mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
+         callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
+         stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None, on_stall: OnStall = "report",
+         listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
+         handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE, loop: asyncio.AbstractEventLoop | None = None,
+         instances: int | None = None, model: str | None = None, go: PathLike | None = None) -> App:
+    """Run a module, and return when its packages are initialised, and its hook `start` has returned.
+
+    `main` goes on from there. A handler that it is yet to register can be requested at once: see `App.request`.
+
+    path: a module's file, or a Go package's folder (or .go file), which is built, and kept in a cache. A file need not be Go's: with plain
+        exports it is run as "single" or "pool", with wasi-threads as "threaded".
+    args, env: what Go sees as os.Args[1:] and its environment. Nothing is inherited.
+    mounts: folders the module may use, as {"/in/the/module": "on/this/machine"}, or `gothreads.Mount`s, which can also be single files, read-only.
+        Nothing else is there, but for the folders above the mounts.
+    procs: GOMAXPROCS; as many as there are processors unless told otherwise.
+    callers: how many threads may be in calls at the same time; more wait, `callers_timeout` seconds (None: for ever), then
+        get CallersBusy.
+    stdin, stdout, stderr: file objects (of text or bytes); stdin may be bytes. Inherited unless given.
+    stall_timeout: when all calls in the module have waited for so many seconds, and nothing is left that could end that (no
+        goroutine that can run, no timer, such as a ticker's, no host call, nobody who waits for a peer), do what `on_stall` says, once:
+        "report" logs it with all stacks, "exit" ends the app (Stalled), a function is called with the `gothreads.Stall`. (Stock Go ends the program by itself.)
+    listen: addresses to listen on, such as "127.0.0.1:8080" (port 0: any; see `App.listening`) or "unix:/path". The module is handed
+        the sockets: guest.Listener().
+    allow_net: what the module itself may dial, and listen on: "HOST:PORT" (each may be "*") or "unix:/path". Nothing else. Where other
+        machines can connect, it listens only on an address that is named, such as "0.0.0.0:8080".
+    host: the Python functions that the module imports, as {"env": {"log": function}} for Go's //go:wasmimport env log, or a `gothreads.Host`.
+        They get and return ints, floats, bools and str (or bytes, where the annotation says so), as Go declares them; a parameter annotated
+        `gothreads.Context` gets the app and its memory. Each runs on the thread that calls it, several at the same time; what one raises ends
+        the app (HostFunctionError). They may call the app's exports. What does not fit is said here, before anything runs.
+    handlers: what the module calls by name, with guest.Call and guest.Notify: functions of the payload (bytes) that return bytes, str, None,
+        or a Future; or coroutine functions. What they raise is an error in Go. Plain functions run on the app's threads, as many as `callers`;
+        coroutines on `loop`, or a loop of the app's own.
+    event_queue: how many events of each name may wait for the module; see `App.signal`.
+    model: how the module is run (docs/models.md): "threaded" (it runs on, on threads); "single" (stock Go: one call at a time, and it stands
+        still between); "idle" (the same, but what a call begins runs until every goroutine waits); "pool" (as "single", in `instances`
+        isolated instances; as many as there are processors unless told otherwise). A package is built for it; a file that was built for
+        "single" can be "idle" or "pool" too.
+    go: the go command to build with.
+
+    Signal handlers of Python's (Ctrl-C's too) run while the main thread is in a call. What they raise is raised out of the call: when it has
+    come back, or after 0.2 s, which ends the app (in a pool, the instance). In a Python function that the module has called they raise as anywhere;
+    what leaves the function ends the app (the instance) as well. Meanwhile `signal.getsignal` gives a function around the handler.
+
+    Raises BuildError, ModuleError, MisuseError before anything runs; GuestError when the module fails to start.
+    """
+    loaded = find(path, model=model, go=go, progress=say_once())
+    options = OpenOptions(args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
+                          stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall,
+                          listen=listen, allow_net=allow_net, host=host, handlers=handlers, event_queue=event_queue, loop=loop,
+                          instances=instances)
+    app = open_loaded(loaded, **options, model=model)
+    app.configuration = Configuration.of("open", path, {**options, "model": model, "go": go})
+    return app
+
+
+def say_once() -> Progress:
+    """Progress of a build for the log: one line, when Go's standard library has to be compiled."""
+    def progress(done: int, total: int) -> None:
+        if done == 20:
+            log.warning("compiling Go's standard library for WebAssembly: up to %d packages, the first time only", total)
+    return progress
+
+
+def find(path: PathLike, *, model: str | None = None, buildmode: str | None = None, go: PathLike | None = None,
+         progress: Progress | None = None) -> LoadedModule:
+    """The module behind a path: a file, or a package, which is built (for that model and build mode). An import path is a package too."""
+    place = Path(path)
+    if model is not None and (not isinstance(model, str) or model not in RUN_MODELS):
+        raise MisuseError(f"there is no model {cut(model)}; there are: {', '.join(RUN_MODELS)}")
+    idle, model = model == "idle", RUN_MODELS[model] if model else None
+    there = os.path.exists(place)  # not Path.exists, which raises for a name that is too long
+    if os.path.isfile(place) and place.suffix != ".go":
+        loaded = load(place)
+        if loaded.foreign and (idle or model not in (None, loaded.model)):
+            how = "wasi-threads, so it is run as threaded" if loaded.model == "threaded" else "no threads, so it is run as single or pool"
+            raise ModuleError(f"{place} was not built from Go, and has {how}")
+        if model is not None and loaded.model != model:
+            raise ModuleError(f"{place} was built for the model {loaded.model}, not {model}. Rebuild it: gothreads build PACKAGE --model {model} -o {place}")
+        return loaded
+    if not there and place.suffix == ".wasm":
+        raise ModuleError(f"there is no file {place}")
+    if not there and "/" not in str(path) and "." not in str(path):
+        raise ModuleError(f"there is no file or folder {place}")
+    built = build(Request(str(path), model=model or "threaded", buildmode=buildmode, go=None if go is None else os.fspath(go)), progress)
+    return replace(load(built.path), name=place.resolve().name)
+
+
+def open_loaded(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
+    """Like open, for a module that was looked at before. `no_calls`: exports will not be called, so that a stall does not take a call."""
+    return started(make(loaded, **options))
+
+
+def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
+                mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
+                callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
+                stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None,
+                on_stall: OnStall = "report", listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
+                handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE,
+                loop: asyncio.AbstractEventLoop | None = None, instances: int | None = None, model: str | None = None, no_calls: bool = False) -> App:
+    """An app that is not started. It may be closed, before and while it is."""
+    check_not_forked()
+    _check_not_patched(sockets=bool(listen or allow_net))
+    _check_types(args, env, procs, callers, event_queue, instances, limits, stdin)
+    if stall_timeout is not None and (isinstance(stall_timeout, bool) or not isinstance(stall_timeout, int | float) or not stall_timeout > 0):
+        raise MisuseError(f"stall_timeout must be a number of seconds above 0, not {cut(stall_timeout)}")
+    if on_stall not in ("report", "exit") and not callable(on_stall):
+        raise MisuseError(f'on_stall must be "report", "exit", or a function, not {cut(on_stall)}')
+    if procs is not None and not 1 <= procs <= MOST_PROCS:
+        raise MisuseError(f"procs must be between 1 and {MOST_PROCS}, not {cut(procs)}")
+    for name, value in (("callers", callers), ("event_queue", event_queue), ("instances", instances)):
+        if value is not None and value < 1:
+            raise MisuseError(f"{name} must be at least 1, not {cut(value)}")
+    if instances is not None and model != "pool":
+        raise MisuseError('instances are for the model "pool"')
+    if on_stall != "report" and stall_timeout is None:
+        raise MisuseError("on_stall needs stall_timeout (--stall-timeout S): how long nothing must go on")
+    for name, addresses in (("listen", listen), ("allow_net", allow_net)):
+        if isinstance(addresses, str) or not isinstance(addresses, Sequence) or not all(isinstance(text, str) for text in addresses):
+            raise MisuseError(f"{name} must be a list of addresses, not {cut(addresses)}")
+    given = given_handlers(host, handlers)
+    if given and not loaded.has_messages:
+        why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
+        raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(given))[1:-1]}), but the module {why}, so it calls none")
+    rules = tuple(Rule.parse(text) for text in allow_net)
+    handed = {"LISTEN_FDS": str(len(listen))} if listen else {}  # as systemd tells a program
+    folders = _mounts(mounts)
+    settings = WasiSettings([loaded.name.encode(errors="replace").decode(), *args], dict(env or {}) | handed, folders)
+    options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
+                      stall_timeout, on_stall, no_calls, tuple(listen), rules, given, event_queue, loop,
+                      instances or available_processors(), given_functions(host))
+    kind = WasiThreadsApp if loaded.foreign and loaded.model == "threaded" else _APPS[model or loaded.model]
+    with _refusals_told(loaded):
+        return kind(loaded, options)
+
+
+#: What must be Python's own, since threads of the system's use it. In these libraries' place of it they would wait for an event loop that does not run.
+_REAL = ("_thread.start_new_thread", "_thread.allocate_lock", "threading.get_ident", "threading.local", "threading.Event", "queue.SimpleQueue",
+         "select.poll", "select.epoll", "time.sleep", "os.read")
+_PATCHING = {"gevent": "gevent.monkey.patch_all(thread=False, queue=False, select=False, time=False{})",
+             "eventlet": "eventlet.monkey_patch(os=False, select=False, thread=False, time=False{})"}
+
+
+def _check_not_patched(*, sockets: bool) -> None:
+    """MisuseError where gevent or eventlet has replaced what threads need. `sockets`: whether these must be Python's own too."""
+    replaced: dict[str, list[str]] = {}
+    for name in (*_REAL, "socket.socket") if sockets else _REAL:
+        module, _, attribute = name.partition(".")
+        library = str(getattr(getattr(importlib.import_module(module), attribute, None), "__module__", "")).partition(".")[0]
+        if library in _PATCHING:
+            replaced.setdefault(library, []).append(name)
+    for library, names in replaced.items():
+        how = _PATCHING[library].format(", socket=False" if sockets else "")
+        raise MisuseError(f"{library} has replaced {', '.join(names)}, of which gothreads needs Python's own: its threads are the system's. Patch the rest: "
+                          f"{how}; and call the module on {library}'s pool of threads, or the event loop stands still meanwhile")
+
+
+def started(app: App) -> App:
+    """Start what was made. GuestError when that fails, AppClosed when it is closed meanwhile."""
+    with _refusals_told(app.loaded):
+        app.start()
+    if app.error is not None and app.exit != 0:
+        error = app.error
+        app.close()
+        raise error
+    return app
+
+
+@contextlib.contextmanager
+def _refusals_told(loaded: LoadedModule) -> Iterator[None]:
+    """What the system refuses is an error of gothreads'."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, GothreadsError):  # CallTimeout is one too
+            raise
+        raise GothreadsError(f"cannot open {loaded.name}: {reason(error)}") from error
+
+
+def _check_types(args: object, env: object, procs: object, callers: object, event_queue: object, instances: object, limits: object,
+                 stdin: object) -> None:
+    """What a type checker would have said."""
+    if isinstance(args, str | bytes) or not isinstance(args, Sequence) or not all(isinstance(a, str) for a in args):
+        raise MisuseError(f"args must be a list of str, not {cut(args)}")
+    if env is not None and not (isinstance(env, Mapping) and all(isinstance(n, str) and n and "=" not in n and isinstance(v, str) for n, v in env.items())):
+        raise MisuseError(f"env must be a dict of str to str, with names that have no '=', not {cut(env)}")
+    for name, value in (("procs", procs), ("callers", callers), ("event_queue", event_queue), ("instances", instances)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise MisuseError(f"{name} must be an int, not {cut(value)}")
+    if limits is not None and not isinstance(limits, Limits):
+        raise MisuseError(f"limits must be gothreads.Limits(...), not {cut(limits)}")
+    if stdin is not None and not isinstance(stdin, bytes) and not hasattr(stdin, "read"):
+        raise MisuseError(f"stdin must be bytes or a file object, not {cut(stdin)}")
+
+
+def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
+    try:
+        given = [Mount(Path(host), guest) for guest, host in mounts.items()] if isinstance(mounts, Mapping) else list(mounts)
+        folders = [replace(mount, host=Path(mount.host)) for mount in given]
+    except (TypeError, AttributeError):
+        raise MisuseError(f'mounts must be a dict such as {{"/data": "./data"}}, or a list of gothreads.Mount, not {cut(mounts)}') from None
+    for mount in folders:
+        if not isinstance(mount.guest, str) or not mount.guest.startswith("/"):
+            raise MisuseError(f"a mount's name in the module must begin with a slash, not {cut(mount.guest)}")
+    return folders
+
+
+def available_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""A running module: options, statistics, its lifecycle, calls, the inspector."""

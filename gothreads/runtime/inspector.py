@@ -1,0 +1,136 @@
+"""Looking into a running module: how many goroutines do what, which callers wait, the stacks.
+
+It must work when nothing else does, so it has a caller and a thread of its own: all others may be blocked. What is asked of
+Go still needs a P for a moment; a module built without preemption whose loops hold all Ps answers late.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+from gothreads.callback_m import CallbackM, CallbackMCache
+from gothreads.engine import ffi
+from gothreads.engine.call_threads import Workers
+from gothreads.errors import GothreadsError
+from gothreads.instances import Instances
+from gothreads.runtime.statistics import GoStatistics
+from gothreads.shared_memory import SharedMemory
+from gothreads.text import printable
+from gothreads.wasm import layout
+
+T = TypeVar("T")
+
+_HEADER = re.compile(r"goroutine ([0-9]{1,20}) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[(.*)\]:$")
+#: What the stack of a caller at rest is.
+_AT_REST = "runtime.goexit"
+_INSPECTOR = "gothreads/guest.stacks"
+#: How many words Go's side writes at layout.COUNTS.
+_WORDS = 11
+
+
+@dataclass(frozen=True)
+class Goroutine:
+    """`state` is Go's word for what it does or waits for, such as "chan receive, 2 minutes"; `stack` the rest of its traceback."""
+
+    id: int
+    state: str
+    stack: str
+
+    def __str__(self) -> str:
+        return f"goroutine {self.id} [{self.state}]:\n{self.stack}"
+
+
+def parse_goroutines(text: str) -> list[Goroutine]:
+    """From Go's traceback of all goroutines. Left out: callers at rest, and the one that took the traceback."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        header, _, stack = block.partition("\n")
+        match = _HEADER.match(printable(header))
+        if match is not None and not stack.startswith((_AT_REST, _INSPECTOR)):
+            found.append(Goroutine(int(match[1]), match[2], printable(stack.rstrip())))
+    return found
+
+
+class Counts(NamedTuple):
+    """What Go's side counts (inspect_gothreads.go), whose words are those of `go` and then the others, in order."""
+
+    go: GoStatistics
+    blocked: int  # callers whose goroutines wait
+    busy: int     # what goes on, or will when a timer fires or a host call returns; the runtime's own, such as a collection, too
+
+
+class Inspector:
+    """`in_flight` tells the callers that threads have; `submit` runs something in the app on a worker, as calls are run."""
+
+    def __init__(self, instances: Instances, memory: SharedMemory, stack: int, ended: Callable[[], bool], trapped: Callable[[ffi.Trapped], None],
+                 attaching: threading.Lock, in_flight: Callable[[], dict[CallbackM, float]],
+                 submit: Callable[[Workers, Callable[[], Any]], Future[Any]]) -> None:
+        self._memory, self._in_flight, self._submit = memory, in_flight, submit
+        self._cache = CallbackMCache(instances, memory, 1, None, ended, trapped, attaching)
+        self._worker = Workers(1, stack)
+
+    @property
+    def in_use(self) -> int:
+        """1 while it may be in the module's code."""
+        return self._cache.in_use
+
+    def statistics(self, timeout: float) -> GoStatistics | None:
+        """None when Go does not answer in time, or the app ends."""
+        def look(caller: CallbackM) -> GoStatistics:
+            calls, now = self._in_flight(), time.monotonic()
+            blocked = sorted((now - calls[c] for c in self._blocked(caller, calls)), reverse=True)
+            return replace(self._counts(caller, exact=False).go, blocked_calls=tuple(blocked))
+        try:
+            return self._ask(look, timeout)
+        except (GothreadsError, TimeoutError):
+            return None
+
+    def counts(self, timeout: float | None) -> Counts:
+        """What all goroutines do at one moment, the world stopped. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        return self._ask(lambda caller: self._counts(caller, exact=True), timeout)
+
+    def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
+        """All goroutines with their stacks. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        return parse_goroutines(self._ask(lambda caller: caller.slot.stacks(), timeout))
+
+    def handlers(self, timeout: float | None) -> list[str]:
+        """The names of the handlers that are registered now. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        return self._ask(lambda caller: caller.slot.handlers(), timeout)
+
+    def preparing(self, timeout: float) -> tuple[list[str], bool]:
+        """The handlers, and whether the program goes on by itself, so that it may register more. Raises as handlers."""
+        def look(caller: CallbackM) -> tuple[list[str], bool]:
+            goes_on = bool(caller.function("gothreads_preparing", "", "?")())
+            return caller.slot.handlers(), goes_on
+        return self._ask(look, timeout)
+
+    def wake_all(self) -> None:
+        """Let a waiting thread see that the app has ended."""
+        self._cache.wake_all()
+
+    def close(self) -> None:
+        """When all have left."""
+        self._worker.close()
+
+    def _ask(self, look: Callable[[CallbackM], T], timeout: float | None) -> T:
+        future: Future[T] = self._submit(self._worker, lambda: self._cache.use(look))
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    def _counts(self, caller: CallbackM, *, exact: bool) -> Counts:
+        caller.function("gothreads_counts", "Ii")(layout.COUNTS, exact)
+        *go, blocked, busy = (self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(_WORDS))
+        return Counts(GoStatistics(*go), blocked, busy)
+
+    def _blocked(self, caller: CallbackM, calls: dict[CallbackM, float]) -> list[CallbackM]:
+        blocked = caller.function("gothreads_blocked", "I", "?")
+        return [other for other in calls if blocked(other.goroutine)]

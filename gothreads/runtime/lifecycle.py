@@ -1,0 +1,538 @@
+"""A running module's life and end, whatever its model.
+
+    open_module ─▶ STARTING ─▶ RUNNING ─▶ [DRAINING] ─▶ ENDING ─▶ EXITED | FAILED | CLOSED
+
+The first cause of an end wins: it is what every call in flight, waiting or new gets. Ending runs in the background, on a
+thread of its own (the sweep), so it may begin anywhere: in a call, in a host function, in close(), in a signal handler. `_left` is set
+when no thread is in the module's code any more; only then is anything freed.
+
+Setting the cause and starting the sweep are two steps, and an exception (Ctrl-C) may come between. So whoever comes by and finds a cause
+without a sweep starts it: close, wait, the next to end it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import contextlib
+import logging
+import os
+import posixpath
+import sys
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Protocol, Self
+
+from gothreads import text
+from gothreads.bridge.handlers import Handlers
+from gothreads.bridge.messages import Messages
+from gothreads.engine import ffi, interrupt, stack
+from gothreads.engine.call_threads import Workers
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError, again
+from gothreads.runtime import exit_reasons
+from gothreads.runtime.module_file import LoadedModule
+from gothreads.runtime.options import Options
+from gothreads.runtime.state import State
+from gothreads.runtime.wasi_environment import World
+from gothreads.sync.deadlines import Deadlines
+from gothreads.sync.stop_event import Away, Stop
+from gothreads.text import cut, shown
+from gothreads.wasi.descriptors import FileAllowance
+from gothreads.wasi.streams import Allowance, Input, Output, Source, Streams, Target
+
+log = logging.getLogger("gothreads")
+
+#: How long a signal may go unseen in a wait, in seconds.
+_SLICE = 0.2
+#: How long close() waits for threads to leave the module, at the most, in seconds.
+CLOSE_SECONDS = 5.0
+#: How long an end waits for threads that are in Python functions which the module called, in seconds. Nobody can end these.
+PATIENCE = 0.1
+
+
+class _Process:
+    """What fork changes. wasmtime's own threads, which WASI needs, do not survive one."""
+
+    used = False    # an app has run in this process
+    forked = False  # ... in a parent of it
+
+
+def check_not_forked() -> None:
+    """AppForked in a child of a process that has run an app."""
+    if _Process.forked:
+        raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process otherwise "
+                        "(multiprocessing: the 'spawn' start method)")
+
+
+def check_drain(drain: object) -> None:
+    """MisuseError when it cannot be what close(drain=...) is given."""
+    if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
+        raise MisuseError(f"drain must be a number of seconds, not below 0, not {cut(drain)}")
+
+
+class Closes(Protocol):
+    """What ends with the process."""
+
+    def close(self) -> None: ...
+    def _forked(self) -> None: ...
+
+
+_apps: weakref.WeakSet[Life] = weakref.WeakSet()
+#: What opens apps again when they end: closed before the apps are.
+keepers: weakref.WeakSet[Closes] = weakref.WeakSet()
+
+
+class Life(ABC):
+    """From start to end. All methods may be called from any thread."""
+
+    model: str
+
+    def __init__(self, loaded: LoadedModule, options: Options) -> None:
+        self.loaded, self.options = loaded, options
+        self._begun = time.monotonic()
+        self._lock = threading.RLock()  # a signal handler may call close() in the middle of close()
+        # Guarded by _lock; _cause and _state are also read without it: they change from None, and forward, once.
+        self._cause: GothreadsError | None = None
+        self._state = State.STARTING
+        self._close_wanted = self._freed = self._launching = self._stopping = False
+        self._when_ended: list[Callable[[], object]] = []
+        self._sweeping = threading.Lock()  # taken by the sweep, for good
+        self._ready = threading.Event()  # initialised, or ended
+        self._left = threading.Event()   # no thread is in the module's code
+        self._done = threading.Event()   # and everything is freed
+        self._settled = threading.Event()  # ... or that takes as long as Python functions do
+        self._in_python: Away = deque()
+        self._deadlines = Deadlines()
+        allowance = Allowance(options.limits.output)
+        self._targets = Target(1, options.stdout, allowance, self._in_python), Target(2, options.stderr, allowance, self._in_python)
+        self._source = Source(options.stdin, self._in_python)
+        self._files = FileAllowance(options.limits.files, options.instances if self.model == "pool" else 1)
+        self._worlds: list[World] = []  # one for each memory
+        with contextlib.ExitStack() as owned:
+            self._stop = Stop()
+            owned.callback(self._stop.close)
+            self._streams = self._new_streams(self._stop)
+            handlers = Handlers(options.handlers, Workers(options.callers, options.limits.stack), options.loop)
+            self._messages = Messages(self._stop, handlers, options.event_queue)
+            owned.callback(self._messages.close)
+            # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
+            self._owned = owned.pop_all()
+
+    # What a model and its calls are.
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Start the module. `_initialized` is called when its packages are initialised."""
+
+    def _open_to_calls(self, is_open: bool) -> None:  # noqa: B027  (models without such calls have nothing to do)
+        """Whether calls may begin that look at nothing else. From anywhere."""
+
+    @abstractmethod
+    def _stop_running(self) -> None:
+        """Make all threads leave the module's code; called once, from any thread; returns at once."""
+
+    @abstractmethod
+    def _run_handlers(self) -> bool:
+        """As `_poke`, while nothing is freed."""
+
+    @abstractmethod
+    def _sweep_once(self) -> int:
+        """Push the threads that are still in; how many these are."""
+
+    @abstractmethod
+    def _started(self) -> None:
+        """Packages are initialised: what comes before `start` returns."""
+
+    @abstractmethod
+    def _before_close(self) -> None:
+        """close() is to end a module that runs."""
+
+    @abstractmethod
+    def _in_flight(self) -> int:
+        """How many calls are in the module, or wait for their turn: 0 when nothing of them is left."""
+
+    @abstractmethod
+    def _abandon_calls(self) -> None:
+        """Tell all who wait for a call that was handed to another thread how the app ended. The thread may be in a Python function for long."""
+
+    @abstractmethod
+    def _close_workers(self) -> None:
+        """End the threads that calls are handed to. All have left."""
+
+    def start(self) -> Self:
+        """Start the module; returns when its packages are initialised and its hook `start` has returned, or it has ended.
+
+        Called once, by `gothreads.open`.
+        """
+        _Process.used = True
+        _apps.add(self)
+        try:
+            interrupt.watch()
+            if (seconds := self.options.limits.seconds) is not None:  # on one thread, launching initialises all packages
+                self._deadlines.after(seconds, lambda: self._end(exit_reasons.of_time(self.loaded.name, seconds, self._streams.stderr.tail)))
+            self._launch()
+            self._ready.wait()
+            with contextlib.suppress(GuestError):  # `open` looks at how it ended
+                self._started()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _launch(self) -> None:
+        """Begin, unless close() came first. When it comes meanwhile, nothing is freed before this has returned:
+
+        1. under the lock, either this sees the cause, or `_launching` is set before there is one;
+        2. the sweep, which begins after the cause, looks at `_launching` before it looks for who is in: what was begun is seen.
+        """
+        try:
+            with self._lock:
+                if self._cause is not None:
+                    raise self._error()
+                self._launching = True
+            self._start()
+        except ffi.Trapped as trapped:  # the end came first
+            self._trapped(trapped)
+        finally:
+            self._launching = False
+
+    def when_ended(self, tell: Callable[[], object]) -> None:
+        """`tell` is called once, as soon as there is a cause (now, if there is), on any thread, also in a signal handler: it must not wait."""
+        with self._lock:
+            if self._cause is None:
+                self._when_ended.append(tell)
+                return
+        tell()
+
+    def _new_streams(self, stop: Stop) -> Streams:
+        """Of one memory, whose end `stop` is."""
+        out, error = self._targets
+        return Streams(Input(self._source, stop), Output(out, stop), Output(error, stop))
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def exit(self) -> int | None:
+        """The exit code, when the module has ended by itself."""
+        return self._cause.code if isinstance(self._cause, GuestError) else None
+
+    @property
+    def error(self) -> GothreadsError | None:
+        """Why the app ended; None while it runs."""
+        return None if self._cause is None else self._error()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the module has ended by itself or is closed; returns the exit code (0 when it was closed).
+
+        TimeoutError after so many seconds; the error when it ended by a trap or because of a host function.
+        """
+        # In slices: Python can miss a signal that comes just before a wait without end begins.
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._left.wait(_SLICE if deadline is None else max(0.0, min(_SLICE, deadline - time.monotonic()))):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"the module still runs after {timeout:g} s")
+            self._see_to_the_sweep(may_wait=True)
+        if isinstance(self._cause, GuestExit):
+            return self._cause.code
+        if isinstance(self._cause, GuestError):
+            raise self._error()
+        return 0
+
+    def close(self, *, drain: float | None = None) -> None:
+        """End the app, free everything. Calls in flight get AppClosed. May be called twice, and from anywhere.
+
+        drain: let calls that are in flight finish first, for so many seconds at the most; new ones get AppClosed meanwhile, but for those that
+        Python functions make which the module has called. A second close() does not wait.
+
+        Before that, the module's hook `stop`, if it has one, gets a few seconds, for which a second close() does not wait. From inside one
+        of the app's own calls, a coroutine on the app's own loop, or a signal handler that has interrupted one of these, it returns at
+        once, without the hook, and the rest happens behind it.
+        """
+        check_drain(drain)
+        called = self._is_called()
+        interrupts = not called and _interrupts_us()
+        inside = called or interrupts
+        with self._lock:
+            first, self._close_wanted = not self._close_wanted, True
+            running = self._state is State.RUNNING
+            if first and running and drain:
+                self._open_to_calls(False)
+                self._state = State.DRAINING
+        if first and running and drain:
+            if inside or stack.nested.get():  # it is one of those that are waited for, or a handler that one of these waits for
+                threading.Thread(target=self._drain, args=(drain,), name="gothreads-drain", daemon=True).start()
+                return
+            self._drain(drain)
+        elif first and running and not inside:
+            self._before_close()
+        self._end(AppClosed(f"{self.loaded.name}: the app was closed"), here=not interrupts)
+        if inside:
+            return
+        self._wait_freed()
+
+    def _drain(self, seconds: float) -> None:
+        """Wait for the calls that are in flight, and end the app."""
+        deadline = time.monotonic() + seconds
+        pause = 0.0005
+        while self._in_flight() and (left := deadline - time.monotonic()) > 0 and self._cause is None:
+            self._left.wait(min(pause, left))  # nothing tells when the last has gone
+            pause = min(pause * 1.5, 0.02)
+        if self._cause is None:
+            self._before_close()
+        self._end(AppClosed(f"{self.loaded.name}: the app was closed"))
+        self._free_if_wanted()
+
+    def _wait_freed(self) -> None:
+        self._see_to_the_sweep(may_wait=True)
+        self._free_if_wanted()
+        self._settled.wait(CLOSE_SECONDS)
+        if self._state is not State.ENDING:  # all have left, after what it did not wait for: the sweep is about to free everything
+            self._done.wait(CLOSE_SECONDS)
+        if not self._done.is_set():
+            log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
+
+    def _is_inside(self) -> bool:
+        """Whether what ends the app (the caller of this) cannot wait on this thread until it has."""
+        return self._is_called() or _interrupts_us()
+
+    def _is_called(self) -> bool:
+        return stack.inside.depth > 0 or self._messages.handlers.on_own_loop
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<gothreads.App {self.loaded.name} {self.model} {self._state.value}>"
+
+    def _initialized(self) -> None:
+        """The module's packages are initialised."""
+        with self._lock:
+            if self._state is State.STARTING:
+                self._state = State.RUNNING
+                self._open_to_calls(True)
+        self._ready.set()
+
+    def _trapped(self, trapped: ffi.Trapped) -> None:
+        """A thread did not come back from the module's code: if this is the first, it is the end."""
+        if self._cause is None:
+            self._end(exit_reasons.of_trap(self.loaded.name, trapped.trap, self._streams.stderr.tail, self.options.limits.stack))
+
+    def _host_function_failed(self, error: BaseException) -> str:
+        """A host function raised, if only to exit: that ends the module. The trap's message."""
+        if (raised := self._kept(error)) is not None:
+            self._interrupted(raised)
+        elif self._cause is None:
+            self._end(exit_reasons.of_host_function(self.loaded.name, error, self._streams.stderr.tail))
+        return text.words(error.error if isinstance(error, ffi.Raised) else error)
+
+    @staticmethod
+    def _kept(error: BaseException) -> BaseException | None:
+        """If a signal handler has raised it in a Python function that the module called: that, which the caller gets."""
+        error = error.error if isinstance(error, ffi.Raised) else error
+        if not interrupt.from_handler(error):
+            return None
+        interrupt.keep(error)
+        return error
+
+    def _poke(self) -> bool:
+        with self._lock:
+            return self._freed or self._run_handlers()
+
+    def _interrupted(self, error: BaseException | None) -> None:
+        if self._cause is None:
+            self._end(exit_reasons.of_signal(self.loaded.name, error))
+
+    def _error(self) -> GothreadsError:
+        """The first cause, as an exception of the caller's own."""
+        cause = self._cause
+        assert cause is not None
+        return again(cause)
+
+    def _end(self, cause: GothreadsError, *, here: bool = True) -> None:
+        """Begin to end it, for that cause, unless it ends already. From anywhere, returns at once. With `here` no code of the module's runs on
+        when it returns (but for a few instructions); without, it takes no lock that this thread may have been interrupted in.
+        """
+        first = False
+        try:
+            with self._lock:
+                if first := self._cause is None:
+                    # Before there is a cause: whoever sees one may sweep, and would free what is being stopped here, or puts a caller back
+                    # that has trapped.
+                    self._stopping = here
+                    self._open_to_calls(False)
+                    self._cause = cause
+                    self._state = State.ENDING
+            if first and here:
+                self._stop_all()
+        finally:  # Ctrl-C may come between any two steps
+            if first:
+                self._stopping = False
+        self._see_to_the_sweep()
+
+    def _stop_all(self) -> None:
+        """May be done twice."""
+        self._ready.set()
+        self._stop_running()
+        self._stop.set()
+        for world in list(self._worlds):
+            world.stop()
+        self._deadlines.close()
+        with self._lock:
+            told, self._when_ended = self._when_ended, []
+        for tell in told:
+            tell()
+        self._at_the_end(self._messages.end)  # what others want to be done when a call is cancelled
+
+    def _see_to_the_sweep(self, *, may_wait: bool = False) -> None:
+        """If the app is to end, somebody sweeps, from now on. With `may_wait`, this thread if there can be no other."""
+        if self._cause is None or self._sweeping.locked() or self._freed:
+            return
+        try:
+            _thread.start_new_thread(self._sweep, ())  # threading's own would take a lock, which a signal handler may have interrupted
+        except RuntimeError:  # Python is ending, or the system has no thread left
+            if may_wait and not stack.inside.depth:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Stop the module, and push until all have left. Polling, since a thread may park just after it was looked at."""
+        if not self._sweeping.acquire(blocking=False):
+            return
+        stack.inside.depth += 1  # close(), in what others want to be done at a call's end, does not wait for this thread
+        self._at_the_end(self._stop_all)
+        pause, begun, abandoned, stuck = 0.0005, time.monotonic(), False, 0
+        while True:
+            launching = self._launching or self._stopping  # before who is in: see _launch
+            if not (left := self._sweep_once()) and not launching:
+                break
+            if time.monotonic() - begun > PATIENCE:
+                if not abandoned:
+                    self._at_the_end(self._abandon_calls)
+                    abandoned = True
+                stuck = stuck + 1 if left <= len(self._in_python) and not launching else 0
+                if stuck == 2:  # who has been seen there once may be on the way out
+                    self._settled.set()
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+        self._at_the_end(self._hint)
+        for world in list(self._worlds):
+            self._at_the_end(world.table.close_all)  # as a process's are closed when it ends
+        for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
+            self._at_the_end(step)
+        with self._lock:
+            self._state = self._final(self._cause)
+        self._left.set()
+        self._free_if_wanted()
+        stack.inside.depth -= 1
+
+    def _hint(self) -> None:
+        """When the module has ended with an error about a path that is under no mount, say what that needs."""
+        cause = self._cause
+        if not isinstance(cause, GuestExit) or cause.code == 0:
+            return
+        words = cause.stderr.lower()
+        if "no such file or directory" not in words and "read-only file system" not in words:
+            return
+        for world in list(self._worlds):
+            for path in reversed(world.missed):
+                name = posixpath.basename(path.rstrip("/")).lower()
+                if f" {name}:" in words or f"/{name}:" in words:
+                    log.warning("%s: the module was given nothing at %s: mount what it needs (--mount HOST:GUEST, in Python mounts={GUEST: HOST})",
+                                self.loaded.name, shown(path))
+                    return
+
+    def _at_the_end(self, step: Callable[[], object]) -> None:
+        """Whatever a step raises, which may run what is the program's own, the next are done: nobody else would tell those who wait."""
+        try:
+            step()
+        except BaseException:
+            log.exception("%s: at its end", self.loaded.name)
+
+    @staticmethod
+    def _final(cause: GothreadsError | None) -> State:
+        match cause:
+            case GuestExit():
+                return State.EXITED
+            case AppClosed():
+                return State.CLOSED
+            case _:
+                return State.FAILED
+
+    def _free_if_wanted(self) -> None:
+        with self._lock:
+            if not self._close_wanted or not self._left.is_set() or self._freed:
+                return
+            self._freed = True
+        try:
+            self._owned.close()
+        finally:
+            self._done.set()
+            self._settled.set()
+
+    def _forked(self) -> None:
+        """In the child of a fork: the threads are not here."""
+        self._lock = threading.RLock()
+        self._open_to_calls(False)
+        self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
+        self._state = State.CLOSED
+        self._freed = True
+        self._sweeping = threading.Lock()
+        for event in ("_ready", "_left", "_done", "_settled"):
+            setattr(self, event, threading.Event())
+            getattr(self, event).set()
+
+
+def _interrupts_us() -> bool:
+    """Whether this is a signal handler that has interrupted gothreads' own code: that may hold locks, or wait for what close() would wait for.
+
+    Python runs them on the main thread, on top of what is there. What has called this is in close(), and does not count, nor does what calls that
+    in the ordinary way.
+    """
+    if not interrupt.on_main_thread():
+        return False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code in (Life._is_inside.__code__, Life.close.__code__):
+        called, frame = frame.f_code, frame.f_back
+        if called is Life.close.__code__:
+            break
+    while frame is not None:
+        folder, _, name = frame.f_code.co_filename.removeprefix(_OWN_FOLDER).partition("/")
+        if frame.f_code.co_filename.startswith(_OWN_FOLDER) and ((name and folder == "host") or (not name and folder not in _FACES)) \
+                and frame.f_code not in _ORDINARY:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def close_all() -> None:
+    """All that are open."""
+    for app in (*keepers, *_apps):
+        with contextlib.suppress(Exception):  # the others must be closed all the same
+            app.close()
+
+
+_OWN_FOLDER = os.path.dirname(__file__) + "/"
+#: Modules that use apps as programs do, and what calls close() besides programs.
+_FACES = frozenset({"__main__.py", "cli/main.py", "cli/go_test.py", "launch.py", "runtime/pickling.py", "supervise/app.py", "supervise/supervisor.py", "supervise/current_instance.py", "supervise/state_transfer.py"})
+_ORDINARY = frozenset({Life.start.__code__, Life.__exit__.__code__, close_all.__code__, interrupt.Held.__call__.__code__})
+
+
+def _after_fork() -> None:
+    _Process.forked = _Process.used
+    for app in (*keepers, *_apps):
+        app._forked()
+
+
+# Daemon threads that are still in WebAssembly when the interpreter goes away may crash it.
+atexit.register(close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

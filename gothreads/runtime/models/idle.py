@@ -1,0 +1,76 @@
+"""The idle model: stock Go, which runs on until every goroutine waits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from gothreads.engine.stack import big_stack
+from gothreads.errors import GothreadsError
+from gothreads.runtime.models.single import SingleApp
+from gothreads.runtime.models.single_instance import Isolate
+from gothreads.wasi.idle import Waits
+
+T = TypeVar("T")
+
+
+class IdleApp(SingleApp):
+    """See App. After each call the module runs on until every goroutine waits; and again when what they wait for comes: an event, a reply,
+    a peer's bytes, a timer.
+
+    That is what Go does in a browser (syscall/js), where the event loop drives it. Still one thread: while the module runs, calls queue.
+    """
+
+    model = "idle"
+
+    def _make(self) -> None:
+        super()._make()
+        self._isolate.check_idle()
+        self._driver = threading.Thread(target=self._drive, name="gothreads-idle", daemon=True)
+        self._ran = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable when the module may wait for something else than the driver does
+        self._owned.callback(os.close, self._ran)
+
+    def _start(self) -> None:
+        super()._start()
+        with big_stack(self.options.limits.stack):
+            self._driver.start()
+
+    def _run(self, work: Callable[[Isolate], T]) -> T:
+        if self._turns.mine:  # the goroutine that has called Python waits for it
+            return super()._run(work)
+        self._check_callable()
+        with self._turns:
+            try:
+                result = work(self._isolate)
+            except GothreadsError:  # a handler's error: what it has begun runs on
+                self._run_on()
+                raise
+            self._run_on()
+            return result
+
+    def _run_on(self) -> None:
+        self._isolate.run_until_idle()
+        os.eventfd_write(self._ran, 1)
+
+    def _drive(self) -> None:
+        with contextlib.suppress(GothreadsError):  # the app's end, which all are told
+            while True:
+                self._guarded(lambda: self._run(lambda _isolate: None))
+                while self._wait() == [(self._ran, select.POLLIN)]:
+                    pass
+
+    def _wait(self) -> list[tuple[int, int]]:
+        """For what the module waits for, or another thread's call, after which that may be something else."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._ran)
+        idle = self._world.calls.idle
+        waits = idle.waits if idle is not None else Waits()
+        return self._stop.wait({**waits.wanted, self._ran: select.POLLIN}, None if waits.until is None else waits.until - time.monotonic())
+
+    def _sweep_once(self) -> int:
+        return super()._sweep_once() or int(self._driver.is_alive())

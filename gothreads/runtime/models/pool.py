@@ -1,0 +1,365 @@
+"""The model pool: N isolates of a single-threaded module, and a queue of those that are free. What proxy-wasm and Extism users do.
+
+Calls run at the same time, as many as there are isolates; nothing is shared between them, and which one a call gets is chance.
+An isolate whose module ends takes only its own call with it: the next to need it gets a fresh one in its place.
+
+Invariant: a place is in `_free`, or with exactly one thread. In `_free` it is a member, or None when its module has ended: who takes that
+makes a fresh one. So a call that has ended never waits for what comes after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gothreads import text
+from gothreads.bridge.buffers import Guest
+from gothreads.engine import ffi, interrupt
+from gothreads.engine.settings import new_engine
+from gothreads.engine.stack import inside
+from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, again
+from gothreads.files import reason
+from gothreads.runtime import exit_reasons
+from gothreads.runtime.app import App
+from gothreads.runtime.cancellation import Ticket
+from gothreads.runtime.inspector import Goroutine, parse_goroutines
+from gothreads.runtime.models.single_instance import Isolate, Isolates
+from gothreads.runtime.state import State
+from gothreads.runtime.statistics import AppStatistics, PoolStatistics
+from gothreads.runtime.wasi_environment import World
+from gothreads.shared_memory import BoundedMemory
+from gothreads.sync.stop_event import Stop
+from gothreads.sync.wait_queue import Line
+from gothreads.text import shown
+from gothreads.wasi.streams import OutputExceeded, Streams
+
+T = TypeVar("T")
+
+log = logging.getLogger("gothreads")
+
+
+class _Member:
+    """An isolate with a world and streams of its own; and why it ended, if a host function knows, or somebody has stopped it."""
+
+    def __init__(self, app: PoolApp, isolates: Isolates) -> None:
+        self._app = app
+        self.cause: GuestError | None = None
+        with contextlib.ExitStack() as owned:
+            self._stop = Stop()
+            owned.callback(self._stop.close)
+            self.streams: Streams = app._new_streams(self._stop)
+            self.world: World = app._new_world(self.streams, self._stop)
+            owned.callback(app._close_world, self.world)
+            try:
+                self.isolate: Isolate = isolates.new(self.world, self._host_function_failed, lambda: self.stopped)
+            except ffi.Trapped as trapped:  # in its start function; or the app has ended
+                if app._cause is not None:
+                    raise
+                error = self.ended(trapped)
+                raise error from error.__cause__
+            self.isolate.stop = self.stop
+            owned.callback(self.isolate.close)
+            self._owned = owned.pop_all()
+
+    @property
+    def stopped(self) -> bool:
+        """It is of no more use. (An instance that is made after the app's end is seen by who makes it.)"""
+        return self._stop.is_set or self._app._cause is not None
+
+    def stop(self, cause: GuestError) -> None:
+        """End what runs in it. From any thread, returns at once."""
+        if self.cause is None:
+            self.cause = cause
+        self.world.stop()
+        self._app._engine.increment_epoch()  # the others look, and run on
+
+    def close(self) -> None:
+        """No thread may be in it."""
+        self._owned.close()
+
+    def _host_function_failed(self, error: BaseException) -> str:
+        if isinstance(error, OutputExceeded):  # it is the app's, and another instance would have none either
+            return self._app._host_function_failed(error)
+        if (raised := self._app._kept(error)) is not None:
+            self.stop(exit_reasons.of_stop(self._app.loaded.name, raised))
+        elif self.cause is None:
+            self.cause = exit_reasons.of_host_function(self._app.loaded.name, error, self.streams.stderr.tail)
+        return text.words(error.error if isinstance(error, ffi.Raised) else error)
+
+    def ended(self, trapped: ffi.Trapped) -> GuestError:
+        """Why it did."""
+        app = self._app
+        return self.cause or exit_reasons.of_trap(app.loaded.name, trapped.trap, self.streams.stderr.tail, app.options.limits.stack)
+
+
+class PoolApp(App):
+    """See App. `memory` is none: each isolate has one."""
+
+    model = "pool"
+
+    def _make(self) -> None:
+        loaded, options, owned = self.loaded, self.options, self._owned
+        if options.listen:
+            raise MisuseError("listen is for modules that run on: in a pool they stand still between calls, and nobody would accept")
+        if loaded.entry == "_start":
+            raise NotCallable(f"{loaded.name}: the module's main runs to its end, so a pool of it takes no calls. Build it with --buildmode c-shared")
+        self._local = threading.local()  # `member`: the one that the thread is in
+        self._main: _Member | None = None  # ... that the main thread is in
+        self._condition = threading.Condition()
+        # Guarded by _condition. `_total` counts places in `_free` and with threads, and those being made.
+        self._free: deque[_Member | None] = deque()
+        self._line = Line(self._condition, lambda: bool(self._free))
+        self._total = self._calls = self._replaced = 0
+        self._engine = new_engine(options.limits.stack, threads=False)
+        owned.callback(self._engine.close)
+        self._isolates = Isolates(self._engine, loaded, options, self._host)
+        owned.callback(self._isolates.close)
+        self.compile_seconds = self._isolates.compile_seconds
+        owned.callback(self._close_members)
+
+    @property
+    def memory(self) -> BoundedMemory:
+        raise NotCallable(f"{self.loaded.name}: in a pool each of the {self.options.instances} instances has a memory of its own")
+
+    def statistics(self) -> AppStatistics:
+        with self._condition:
+            free = list(self._free)
+            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._line.counts.waiting, self._replaced)
+            size = sum(member.isolate.memory.size for member in free if member is not None) if self._state is State.RUNNING else 0
+        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory * pool.limit,
+                             self.compile_seconds, pool=pool)
+
+    def _start(self) -> None:
+        def start() -> None:
+            missing = self.options.instances
+            with self._condition:
+                self._total = missing
+            try:
+                while missing:
+                    made = self._new_member()
+                    with self._condition:
+                        self._free.append(made)
+                    missing -= 1
+            finally:
+                with self._condition:
+                    self._total -= missing
+        self._workers.run(start)
+        self._initialized()
+
+    def _new_member(self) -> _Member:
+        """A fresh isolate, initialised and started."""
+        member = _Member(self, self._isolates)
+        inside.depth += 1
+        inside.starting = self
+        try:
+            # A store that was made before the end is trapped by it; one that was made after would run on, and is seen here.
+            if self._cause is not None:
+                raise self._error()
+            if self.loaded.entry is not None:
+                member.isolate.function(self.loaded.entry)()
+            member.isolate.hook("start")
+        except ffi.Trapped as trapped:
+            error = member.ended(trapped) if self._cause is None else self._error()
+            member.close()
+            raise error from error.__cause__
+        except BaseException:
+            member.close()
+            raise
+        finally:
+            inside.starting = None
+            inside.depth -= 1
+        return member
+
+    def _call_back(self, call: Callable[[], Any]) -> Any:
+        # Into the same instance: another would have other state, and all may be in use.
+        if inside.starting is self:  # an instance that takes another's place
+            raise self._too_early()
+        return self._guarded(call) if self._mine() is not None else super()._call_back(call)
+
+    def _mine(self) -> _Member | None:
+        """The member that this thread is in already, in a Python function that it has called."""
+        return getattr(self._local, "member", None)
+
+    def _run(self, work: Callable[[Isolate], T]) -> T:
+        """Do something in a free isolate, or in the one that this thread is in."""
+        mine = self._mine()
+        if mine is None:
+            return self._use(self._take(), work)
+        if mine.isolate.context.ended and mine.cause is not None:  # in a call that this one is in: what it has left is not whole
+            raise again(mine.cause)
+        try:
+            return work(mine.isolate)
+        except ffi.Trapped as trapped:
+            mine.isolate.context.ended = True
+            if self._cause is not None:
+                raise
+            mine.cause = error = mine.ended(trapped)
+            raise error from error.__cause__
+
+    def _use(self, member: _Member, work: Callable[[Isolate], T]) -> T:
+        """Do something in one that was taken, and put it back."""
+        before, whole = self._mine(), True
+        on_main = interrupt.on_main_thread()
+        try:
+            self._local.member = member
+            if on_main:
+                self._main = member
+            try:
+                return work(member.isolate)
+            finally:
+                self._local.member = before
+                if on_main:
+                    self._main = before
+        except ffi.Trapped as trapped:
+            if self._cause is not None:
+                raise
+            error, whole = member.ended(trapped), False
+            raise error from error.__cause__
+        finally:
+            # Stopped, when it was too late for this call: the next would find that.
+            self._put_back(member if whole and (self._cause is not None or not member.stopped) else None, member)
+
+    def _put_back(self, fit: _Member | None, member: _Member | None) -> None:
+        """Give a place back: with its member, or without when that is of no more use."""
+        if fit is None and member is not None:
+            try:
+                member.close()
+            except BaseException:  # what somebody wants to be done when a reply is cancelled may raise SystemExit
+                log.exception("%s: closing an instance that has ended", self.loaded.name)
+        with self._condition:
+            if fit is not None:
+                self._free.append(fit)
+            else:
+                self._replaced += member is not None
+                self._free.appendleft(None)  # taken last
+            self._condition.notify()
+
+    def _take(self) -> _Member:
+        def take(may: bool) -> list[_Member | None] | None:
+            if self._cause is not None:
+                raise ffi.Trapped(ffi.Trap("the app has ended"))
+            if not may or not self._free:
+                return None
+            self._calls += 1
+            return [self._free.pop()]
+        with self._condition:
+            taken = self._line.wait(take, self.options.callers_timeout)
+        if taken is None:
+            raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within {self.options.callers_timeout:g} s. "
+                              "Raise `instances`, or call less at once")
+        return taken[0] or self._made_anew()
+
+    def _made_anew(self) -> _Member:
+        """In a place whose module has ended. When there can be none, that is the end of the app. Raises ffi.Trapped then."""
+        made: _Member | None = None
+        try:
+            made = self._new_member()
+            return made
+        except Exception as error:  # the system's too: no descriptors, no memory. Or the app has ended: that stays the first cause
+            # A copy: what was raised refers to all that was there when it was.
+            self._end(again(error) if isinstance(error, GothreadsError)
+                      else GothreadsError(f"{self.loaded.name}: cannot make another instance: {reason(error) if isinstance(error, OSError) else error}"))
+        finally:
+            if made is None:
+                self._put_back(None, None)
+        raise ffi.Trapped(ffi.Trap("there can be no other instance"))
+
+    def _within(self, work: Callable[[Guest], T]) -> T:
+        return self._run(work)
+
+    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
+        return self._run(lambda isolate: isolate.request(handler, payload, ticket))
+
+    def _settled_handlers(self) -> list[str]:
+        return self._run(Isolate.handlers)
+
+    @property
+    def _in_use(self) -> int:
+        with self._condition:
+            return self._total - len(self._free)
+
+    def _stop_call(self, guest: Guest, cause: LimitExceeded) -> None:
+        assert isinstance(guest, Isolate)
+        guest.stop(cause)
+
+    def _same_instance(self) -> bool:
+        return self._mine() is not None
+
+    def _hook(self, name: str) -> None:
+        """`start` was called when an instance was made; `stop` is for those that no call is in."""
+        def stop(isolate: Isolate) -> list[None]:
+            isolate.hook(name)
+            return []
+        if name == "stop":
+            self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, shown(str(error))))
+
+    def _goroutines(self, timeout: float | None) -> list[Goroutine]:
+        """Of the instances that no call is in."""
+        def stacks(isolate: Isolate) -> list[Goroutine]:
+            return parse_goroutines(isolate.slot.stacks())
+        if self._mine() is not None:
+            found: list[Goroutine] = self._guarded(lambda: self._of_all_free(stacks))
+            return found
+        return self._asked("goroutines()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, stacks)), timeout)
+
+    def _wait_idle(self, timeout: float | None) -> None:
+        """Runs the instances that no call is in until every goroutine of them waits."""
+        def run(isolate: Isolate) -> list[None]:
+            isolate.run_until_idle()
+            return []
+        self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, run)), timeout)
+
+    def _of_all_free(self, work: Callable[[Isolate], list[T]], failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
+        """What each gives. `failed` is told of one that fails; else that is the end of it. The others take calls meanwhile."""
+        with self._condition:
+            members = [member for member in self._free if member is not None]
+        found: list[T] = []
+        for member in members:
+            with self._condition:
+                if self._cause is not None:
+                    raise ffi.Trapped(ffi.Trap("the app has ended"))
+                if member not in self._free:  # a call has it now
+                    continue
+                self._free.remove(member)
+            try:
+                found += self._use(member, work)
+            except GothreadsError as error:
+                if failed is None:
+                    raise
+                failed(error)
+        return found
+
+    def _check_started(self) -> None:
+        if inside.starting is self:  # also of an instance that takes another's place: the only one, perhaps
+            raise self._too_early()
+
+    def _stop_running(self) -> None:
+        self._engine.increment_epoch()
+        with self._condition:
+            self._condition.notify_all()
+
+    def _run_handlers(self) -> bool:
+        self._engine.increment_epoch()
+        return True
+
+    def _interrupted(self, error: BaseException | None) -> None:
+        if (member := self._main) is not None:
+            member.stop(exit_reasons.of_stop(self.loaded.name, error))
+        else:  # it starts an instance
+            super()._interrupted(error)
+
+    def _sweep_once(self) -> int:
+        with self._condition:
+            return self._total - len(self._free)
+
+    def _close_members(self) -> None:
+        with self._condition:  # statistics look at those that are free
+            members = [member for member in self._free if member is not None]
+            self._free.clear()
+        for member in members:
+            member.close()

@@ -1,0 +1,178 @@
+"""Execution models on stock Go, behind the same interface.
+
+single (case 2 of golang/go#42372): one isolate, one thread at a time: each call drives Go's scheduler, and when
+it returns everything freezes until the next. Calls queue for a lock.
+idle: the same, but what a call has begun runs on until nothing can run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gothreads.bridge.buffers import Guest
+from gothreads.engine import ffi, interrupt
+from gothreads.engine.settings import new_engine
+from gothreads.engine.stack import big_stack, inside
+from gothreads.errors import NotCallable
+from gothreads.runtime import exit_reasons
+from gothreads.runtime.app import App
+from gothreads.runtime.call_lock import Turns
+from gothreads.runtime.cancellation import Ticket
+from gothreads.runtime.inspector import Goroutine, parse_goroutines
+from gothreads.runtime.models.single_instance import Isolate, Isolates, StoreMemory
+from gothreads.runtime.statistics import AppStatistics
+
+T = TypeVar("T")
+
+
+class SingleApp(App):
+    """See App."""
+
+    model = "single"
+
+    def _make(self) -> None:
+        loaded, options, owned = self.loaded, self.options, self._owned
+        self._turns = Turns(lambda: self._cause is not None, self._instance_ended)
+        self._calls = 0
+        self._engine = new_engine(options.limits.stack, threads=False)
+        owned.callback(self._engine.close)
+        isolates = Isolates(self._engine, loaded, options, self._host)
+        owned.callback(isolates.close)
+        self.compile_seconds = isolates.compile_seconds
+        self._world = self._new_world(self._streams, self._stop)
+        owned.callback(self._world.close)
+        try:
+            self._isolate = isolates.new(self._world, self._host_function_failed, lambda: self._cause is not None)
+        except ffi.Trapped as trapped:  # in its start function: there is nothing yet that could be ended
+            if self._cause is not None:  # a Python function that it has called raised, or it has exited
+                raise self._error() from None
+            raise exit_reasons.of_trap(loaded.name, trapped.trap, self._streams.stderr.tail, options.limits.stack) from None
+        owned.callback(self._isolate.close)
+
+    @property
+    def memory(self) -> StoreMemory:
+        return self._isolate.memory
+
+    def statistics(self) -> AppStatistics:
+        with interrupt.Postponed() if interrupt.on_main_thread() else contextlib.nullcontext():
+            size = self._size()
+        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
+
+    def _size(self) -> int:
+        """Of its memory; 0 while somebody is in the module, or it has ended."""
+        with contextlib.suppress(ffi.Trapped):
+            if self._turns.acquire(wait=False):
+                try:
+                    return self.memory.size
+                finally:
+                    self._turns.release()
+        return 0
+
+    def _start(self) -> None:
+        if self.loaded.entry == "_start":
+            # main runs to its end on a thread of its own; stock Go takes no calls meanwhile, nor after.
+            with big_stack(self.options.limits.stack):
+                threading.Thread(target=self._run_main, name="gothreads-main", daemon=True).start()
+            self._initialized()
+            return
+        if self.loaded.entry is not None:
+            self._initialize(self.loaded.entry)
+        self._initialized()
+
+    def _initialize(self, entry: str) -> None:
+        def initialize() -> None:
+            inside.depth += 1
+            inside.starting = self
+            try:
+                with self._turns:
+                    self._isolate.function(entry)()
+            except ffi.Trapped as trapped:
+                self._trapped(trapped)
+            finally:
+                inside.starting = None
+                inside.depth -= 1
+        self._workers.run(initialize)
+
+    def _run_main(self) -> None:
+        inside.depth += 1
+        try:
+            with self._turns:
+                self._isolate.function("_start")()
+            self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
+        except ffi.Trapped as trapped:
+            self._trapped(trapped)
+
+    def _call_back(self, call: Callable[[], Any]) -> Any:
+        # Into the same instance, as a call of the goroutine that called Python: Go's own rule. Its stack is checked as one.
+        return self._guarded(call) if self._turns.mine else super()._call_back(call)
+
+    def _instance_ended(self, trapped: ffi.Trapped) -> None:
+        self._isolate.context.ended = True
+        self._trapped(trapped)
+
+    def _run(self, work: Callable[[Isolate], T]) -> T:
+        """Do something in the module, when it is this thread's turn."""
+        self._check_callable()
+        with self._turns:
+            return work(self._isolate)
+
+    def _within(self, work: Callable[[Guest], T]) -> T:
+        return self._counted(work)
+
+    def _counted(self, work: Callable[[Isolate], T]) -> T:
+        def counted(isolate: Isolate) -> T:
+            self._calls += 1
+            return work(isolate)
+        return self._run(counted)
+
+    @property
+    def _in_use(self) -> int:
+        return self._turns.taken
+
+    def _same_instance(self) -> bool:
+        return self._turns.mine
+
+    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
+        return self._counted(lambda isolate: isolate.request(handler, payload, ticket))
+
+    def _handlers(self, ticket: Ticket | None = None) -> list[str]:
+        def handlers(isolate: Isolate) -> list[str]:
+            return isolate.slot.handlers()
+        if self.loaded.entry == "_start":
+            return []
+        return self._run(handlers if ticket is None else lambda isolate: ticket.use(isolate, handlers))  # no call
+
+    def _settled_handlers(self) -> list[str]:
+        return [] if self.loaded.entry == "_start" else self._run(Isolate.handlers)
+
+    def _hook(self, name: str) -> None:
+        self._run(lambda isolate: isolate.hook(name))
+
+    def _goroutines(self, timeout: float | None) -> list[Goroutine]:
+        def stacks(isolate: Isolate) -> str:
+            return isolate.slot.stacks()
+        if self._turns.mine:
+            return parse_goroutines(self._guarded(lambda: self._run(stacks)))
+        return parse_goroutines(self._asked("goroutines()", lambda ticket: self._run(lambda isolate: ticket.use(isolate, stacks)), timeout))
+
+    def _wait_idle(self, timeout: float | None) -> None:
+        self._asked("wait_idle()", lambda ticket: self._run(lambda isolate: ticket.use(isolate, Isolate.run_until_idle)), timeout)
+
+    def _check_callable(self) -> None:
+        if self.loaded.entry == "_start":
+            how = "Link it as a library (in C: -mexec-model=reactor)" if self.loaded.foreign else "Build the module threaded, or with --buildmode c-shared"
+            raise NotCallable(f"{self.loaded.name}: on one thread the module takes no calls while main runs. {how}")
+
+    def _stop_running(self) -> None:
+        self._engine.increment_epoch()
+
+    def _run_handlers(self) -> bool:
+        self._engine.increment_epoch()
+        return True
+
+    def _sweep_once(self) -> int:
+        return self._turns.taken

@@ -1,0 +1,178 @@
+"""One instance of a single-threaded module, with a memory and a world of its own: stock Go, or any other module with plain exports.
+
+What runs in it runs on the thread that calls; when the call returns, everything in it stands still. It may be used from any
+thread, by one at a time: whoever makes it sees to that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable
+
+import wasmtime
+
+from gothreads.bridge.buffers import Slot
+from gothreads.bridge.host_functions import HostImports
+from gothreads.engine import ffi
+from gothreads.engine.settings import compile_module, new_store
+from gothreads.engine.stack import inside
+from gothreads.errors import GuestError, ModuleError, UnknownExport, listed
+from gothreads.runtime.cancellation import Ticket
+from gothreads.runtime.module_file import LoadedModule
+from gothreads.runtime.options import Options
+from gothreads.runtime.wasi_environment import World
+from gothreads.shared_memory import BoundedMemory
+
+
+class Isolates:
+    """Makes isolates of one module. `engine` is the app's, and so is `host`."""
+
+    def __init__(self, engine: wasmtime.Engine, loaded: LoadedModule, options: Options, host: HostImports) -> None:
+        self._engine, self._loaded, self._options, self._host = engine, loaded, options, host
+        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not World.has(i.module, i.name) and not host.has(i.module, i.name)]
+        if missing:
+            raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
+        compiled = compile_module(engine, loaded.wasm, options.limits.stack)
+        self.module, self.compile_seconds = compiled.module, compiled.seconds
+
+    def new(self, world: World, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> Isolate:
+        """`failed` as for ffi.HostFunctions. `ended`: whether this one has, when the engine's epoch moves.
+
+        ModuleError when the module cannot be instantiated. Raises ffi.Trapped when its start function traps.
+        """
+        return Isolate(self._engine, self.module, self._loaded, self._options, world, self._host, failed, ended)
+
+    def close(self) -> None:
+        self.module.close()
+
+
+class Isolate:
+    """See above. All methods that run the module raise ffi.Trapped, after which the isolate is of no more use.
+
+    `stop` ends what runs in it, from any thread; it is set by whoever can.
+    """
+
+    stop: Callable[[GuestError], None]
+
+    def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, loaded: LoadedModule, options: Options, world: World,
+                 host: HostImports, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> None:
+        self._loaded, self.context = loaded.without_code(), world.context
+        self._found: dict[str, ffi.Function] = {}
+        self._settled = not loaded.has_handlers
+        with contextlib.ExitStack() as owned:
+            owned.callback(self._found.clear)
+            linker = wasmtime.Linker(engine)
+            owned.callback(linker.close)
+            linker.allow_shadowing = True
+            linker.define_wasi()
+            raised = False  # whether a host function has
+
+            def told(error: BaseException) -> str:
+                nonlocal raised
+                raised = True
+                return failed(error)
+            functions = ffi.HostFunctions(linker, told)
+            owned.callback(functions.clear)
+            world.define(functions, loaded.outline, own_clock=loaded.foreign)
+            host.define(functions, world.context)
+            memories = len(loaded.outline.memories)  # none is imported
+            self._store = new_store(engine, options.limits.memory // max(memories, 1))
+            owned.callback(self._store.close)
+            self._store.set_wasi(options.wasi.local())
+            self._on_epoch = ffi.run_on_until(self._store, ended)
+            if ended():  # the epoch may have moved before the store was there
+                raise ffi.Trapped(ffi.Trap("the app has ended"))
+            try:
+                self._instance = linker.instantiate(self._store, module)
+            except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
+                # A trap: in its start function, or its data lie outside the memory. Or that function has called one that raised.
+                if raised or isinstance(error, wasmtime.Trap | wasmtime.ExitTrap):
+                    raise ffi.Trapped(ffi.trap_of(error)) from None
+                raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
+            self.memory = StoreMemory(self._store, ffi.memory(self._store, self._instance))
+            owned.callback(self.memory.close)
+            world.use(self.memory)
+            self.slot = Slot(self.function, self.memory, world.calls.cancel_request)
+            self._owned = owned.pop_all()
+
+    def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
+        """An export, looked up once."""
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = ffi.function(self._store, self._instance, name, params, result)
+        return found
+
+    def hook(self, name: str) -> None:
+        """See App."""
+        if (export := self._loaded.hook(name)) is not None:
+            export.call(self.function(export.name, export.params, export.result), [], self.slot)
+        elif self._loaded.has_handlers and name in self.slot.handlers():
+            self.slot.request(name, b"")
+
+    def request(self, handler: str, payload: bytes, ticket: Ticket | None) -> bytes:
+        """Call a handler. If there is none of that name, let the module settle, and ask again."""
+        def request(_isolate: Isolate) -> bytes:
+            return self.slot.request(handler, payload)
+
+        def use() -> bytes:
+            return request(self) if ticket is None else ticket.use(self, request, request=True)
+        try:
+            return use()
+        except UnknownExport:
+            if not self._settle(ticket):
+                raise
+        return use()
+
+    def handlers(self) -> list[str]:
+        """The names of the handlers, after the module has settled."""
+        self._settle()
+        return self.slot.handlers()
+
+    def _settle(self, ticket: Ticket | None = None) -> bool:
+        """Run the goroutines that inits have begun until every one waits: they may register handlers. False: no need.
+
+        Done once, and not in a call from inside another: until that returns, the outer one's goroutine cannot go on.
+        """
+        if self._settled or inside.depth > 1:
+            return False
+        self._settled = True
+        try:
+            self.function("gothreads_idle")
+        except ffi.Missing:
+            return False
+        self.run_until_idle() if ticket is None else ticket.use(self, Isolate.run_until_idle)
+        return True
+
+    def check_idle(self) -> None:
+        """ModuleError when it cannot be run until it is idle."""
+        try:
+            self.function("gothreads_idle")
+        except ffi.Missing:
+            message = f"{self._loaded.name}: the module cannot be run until it is idle: it has no gothreads/guest. Build it with: gothreads build"
+            raise ModuleError(message) from None
+
+    def run_until_idle(self) -> None:
+        """Run the module's goroutines until every one waits, if only for a timer."""
+        self.check_idle()
+        self.function("gothreads_idle")()
+
+    def close(self) -> None:
+        """Free it. No thread may be in it."""
+        self._owned.close()
+
+
+class StoreMemory(BoundedMemory):
+    """A memory that belongs to a store: it may move when it grows, so only whoever is in the isolate may look at it.
+
+    `memory` is what the instance exports by that name; if that is none, this one is empty.
+    """
+
+    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory | None) -> None:
+        super().__init__()
+        self._store, self._memory = store, memory
+
+    def _bounds(self) -> tuple[int, int]:
+        if self._memory is None:
+            return 0, 0
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents), self._memory.data_len(self._store)

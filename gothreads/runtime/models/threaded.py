@@ -1,0 +1,298 @@
+"""The threaded model (case 1 of golang/go#42372): the module runs on, on threads of its own, and any thread calls it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import wasmtime
+
+from gothreads.bridge.buffers import Guest
+from gothreads.bridge.exports import Export, Function
+from gothreads.callback_m import CallbackMCache
+from gothreads.engine import ffi
+from gothreads.engine.extension import compiled
+from gothreads.engine.interrupt import Postponed
+from gothreads.engine.settings import compile_threaded, new_engine
+from gothreads.engine.stack import inside, nested
+from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError, Stalled, listed
+from gothreads.instances import GoInstances, Notes
+from gothreads.mpool import MPool, MRunner
+from gothreads.runtime.app import App, Payload
+from gothreads.runtime.fast_calls import quick, requester
+from gothreads.runtime.inspector import Goroutine, Inspector
+from gothreads.runtime.options import SPARE_THREADS, Options
+from gothreads.runtime.settling import Settling
+from gothreads.runtime.stall import Stall, StallWatch
+from gothreads.runtime.state import State
+from gothreads.runtime.statistics import AppStatistics
+from gothreads.runtime.wasi_environment import World
+from gothreads.shared_memory import SharedMemory
+from gothreads.text import shown
+from gothreads.wasi.definitions import define_with_errno, letters, type_of
+from gothreads.wasi.poller import Poller
+from gothreads.wasm import code
+from gothreads.wasm.binary import PAGE, FuncType, Kind
+from gothreads.wasm.passes import waits
+from gothreads.wasm.passes.threads import HOST, WASI
+
+T = TypeVar("T")
+
+log = logging.getLogger("gothreads")
+
+#: How long statistics wait for Go's part, in seconds.
+_ANSWER_SECONDS = 1.0
+#: And how long `open` waits to be told the handlers.
+_REGISTERED_SECONDS = 5.0
+#: clock_time_get: which clock, how precisely, and where to; an errno.
+_CLOCK = FuncType(code.I32 + code.I64 + code.I32, code.I32)
+
+
+def least_heap(options: Options) -> int:
+    """To what size Go lets a small heap grow before it collects it, at GOGC=100, in bytes: stock Go's 4 MB, or more where there may be more."""
+    return max(4 << 20, min(16 * options.procs << 20, 64 << 20, options.limits.memory // 16))
+
+
+class ThreadedApp(App):
+    """See App."""
+
+    model = "threaded"
+
+    def _make(self) -> None:
+        loaded, options, owned = self.loaded, self.options, self._owned
+        self._check()
+        self._world = self._new_world(self._streams, self._stop)
+        owned.callback(self._world.close)
+        self._engine = new_engine(options.limits.stack)
+        owned.callback(self._engine.close)
+        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
+        self.compile_seconds = machine_code.seconds
+        owned.callback(machine_code.module.close)
+        assert loaded.memory is not None
+        self._memory = SharedMemory(self._engine, loaded.memory.minimum, options.limits.memory // PAGE)
+        owned.callback(self._memory.close)
+        self._world.use(self._memory)
+        self._notes = Notes(self._engine)
+        owned.callback(self._notes.close)
+        self._poller = Poller(self._memory, self._world.table)
+        owned.callback(self._poller.close)
+        linker = wasmtime.Linker(self._engine)
+        owned.callback(linker.close)
+        linker.allow_shadowing = True
+        linker.define_wasi()
+        with wasmtime.Store(self._engine) as store:
+            linker.define(store, "env", "memory", self._memory.handle)
+            self._notes.define(linker, store)
+        functions = ffi.HostFunctions(linker, self._host_function_failed)
+        owned.callback(functions.clear)
+        self._world.define(functions, loaded.outline)
+        if compiled is not None:
+            functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
+        self._host.define(functions, self._world.context)
+        self._define_host(functions)
+        try:
+            pre = linker.instantiate_pre(machine_code.module)
+        except wasmtime.WasmtimeError as error:  # one name with two types
+            raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
+        owned.callback(pre.close)
+        self._instances = GoInstances(self._engine, pre, self._notes, options.wasi.local, self._is_ending, one_clock=compiled is not None)
+        owned.callback(self._instances.close_all)
+        self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
+        attaching = threading.Lock()
+        self._postponed = Postponed(self)
+        self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, self._trapped, attaching,
+                                     waits.MOST_NOTES - 1 - options.limits.threads, self._world.calls.cancel_request,
+                                     self._postponed, options.limits.stack, self._error)
+        self._requester = requester(self._cache)
+        self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, self._trapped, attaching,
+                                    self._cache.in_flight, self._submit_to)
+        if loaded.has_handlers:
+            self._settling = Settling(self._look_at_rest)
+
+    @property
+    def memory(self) -> SharedMemory:
+        return self._memory
+
+    def trim(self) -> int:
+        """Give back the callers that are not in use now; returns how many."""
+        return int(self._here_or_on_a_worker(self._cache.trim))
+
+    def statistics(self) -> AppStatistics:
+        go = self._inspector.statistics(_ANSWER_SECONDS) if self._state is State.RUNNING else None
+        callers = self._cache.statistics()
+        try:
+            size = self._memory.size
+        except AppClosed:
+            size = 0
+        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, callers.calls, size, self.options.limits.memory,
+                             self.compile_seconds, callers, self._pool.statistics(), go)
+
+    def _goroutines(self, timeout: float | None) -> list[Goroutine]:
+        return self._inspector.goroutines(timeout)
+
+    def _quick(self, function: Function, export: Export) -> Function:
+        return quick(function, export, self._cache, self._postponed, self.options.limits.stack)
+
+    def _request_quickly(self, handler: str, payload: Payload) -> bytes | None:
+        return self._requester(handler, payload)
+
+    def _open_to_calls(self, is_open: bool) -> None:
+        self._cache.rest.open = is_open
+
+    def _is_ending(self) -> bool:
+        return self._cause is not None
+
+    def _check(self) -> None:
+        """What can be said before anything is made."""
+        options = self.options
+        most = waits.MOST_NOTES - 1  # one caller is the inspector's
+        if options.callers + options.limits.threads > most:
+            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {most:,} together")
+        if options.limits.threads < options.procs + SPARE_THREADS:
+            raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
+        missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
+                   if i.module != HOST and not World.has(i.module, i.name) and not self._host.has(i.module, i.name)
+                   and not (i.kind is Kind.MEMORY and i.module == "env")]
+        if missing:
+            raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
+
+    def _define_host(self, functions: ffi.HostFunctions) -> None:
+        """What the overlay's Go imports from module `gothreads`."""
+        kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == HOST}
+
+        number = FuncType(b"", code.I32)
+        own: dict[str, tuple[FuncType, ffi.HostFunction]] = {
+            "ncpu": (number, lambda: self.options.procs),
+            "thread_spawn": (FuncType(code.I32, code.I32), lambda g0: 0 if self._pool.spawn(g0) else -1),
+            "initialized": (code.VOID, self._initialized),
+            "has_callers": (number, lambda: self.loaded.has_callers),
+            "least_heap": (number, lambda: least_heap(self.options)),
+        }
+        polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
+        for name, kind in kinds.items():
+            if World.has(HOST, name):
+                continue
+            if name in polling:
+                define_with_errno(functions, HOST, name, kind, polling[name])
+            elif name in own and own[name][0] == kind:
+                functions.define(HOST, name, type_of(kind), letters(kind.params, signed=False), letters(kind.results), own[name][1])
+            else:
+                raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{shown(name)} {kind}, which this gothreads does not have. "
+                                  "Rebuild it: gothreads build")
+
+    def _start(self) -> None:
+        if (entry := self.loaded.entry) is None:
+            raise ModuleError(f"{self.loaded.name}: the module has neither _start nor _initialize")
+
+        def run() -> None:  # all of the module's code, on a thread that can be waited for: a file may do anything in any of it
+            inside.starting = self
+            first = self._instances.new()
+            first.function("gt_init_memory")()
+            first.function(entry)()
+            if self._state is State.STARTING:  # Go's would have said that it is initialised, or exited
+                raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
+        self._pool.start(run)
+        if self.options.stall_timeout is not None:
+            StallWatch(self._inspector, self.options.stall_timeout, self._cache, lambda: self._state is State.RUNNING and not self._messages.outstanding,
+                       self._left, self._stalled, self.options.no_calls).start()
+
+    def _stalled(self, stall: Stall) -> None:
+        match self.options.on_stall:
+            case "report":
+                log.warning("%s: %s", self.loaded.name, stall)
+            case "exit":
+                self._end(Stalled(f"{self.loaded.name}: {stall}"))
+            case told:
+                told(stall)
+
+    def _wait_idle(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._wait_until_running()
+        pause, idle = 0.0005, 0
+        while idle < 2:  # what is handed from one queue to the next may be seen in neither, once
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            idle = idle + 1 if self._is_idle(left) else 0
+            if not idle:
+                time.sleep(pause)  # nothing tells when a goroutine begins to wait
+                pause = min(pause * 1.5, 0.02)
+
+    def _is_idle(self, timeout: float | None) -> bool:
+        calls = self._cache.in_flight()
+        if self._messages.unread:
+            return False
+        counts = self._inspector.counts(timeout)
+        go = counts.go
+        return (go.running + go.runnable + go.syscalls == 0 and counts.blocked == len(calls) == self._cache.in_use
+                and self._cache.in_flight() == calls and not self._messages.unread)
+
+    def _within(self, work: Callable[[Guest], T]) -> T:
+        return self._cache.use(work, nested.get())
+
+    @property
+    def _in_use(self) -> int:
+        return self._cache.in_use
+
+    def _hook(self, name: str) -> None:
+        if (export := self.loaded.hook(name)) is not None:
+            self._call(export, [])
+        else:
+            self._request(name, b"")
+
+    def _has_stop(self) -> bool:
+        if super()._has_stop() or self._hooks is None or not self.loaded.has_handlers:
+            return super()._has_stop()
+        with contextlib.suppress(TimeoutError, GothreadsError):  # main may have registered it since `open` looked
+            return "stop" in self._inspector.handlers(_ANSWER_SECONDS)
+        return False
+
+    def _registered(self) -> list[str]:
+        return self._inspector.handlers(_REGISTERED_SECONDS)
+
+    def _look_at_rest(self, timeout: float) -> tuple[list[str], bool]:
+        """The handlers, and whether the module rests: does nothing by itself, and waits for no reply (runtime/settling.py)."""
+        begun = self._messages.begun
+        # In this order: a reply is in the queue before its call is no longer outstanding.
+        awaits = self._messages.outstanding or self._messages.unread
+        names, goes_on = self._inspector.preparing(timeout)
+        # If a call has begun since, its goroutine may have waited during the look, and go on now that it is answered.
+        return names, not (goes_on or awaits or begun != self._messages.begun)
+
+    def _initialized(self) -> None:
+        if self._settling is not None:
+            self._settling.begin()
+        super()._initialized()
+
+    def _stop_running(self) -> None:
+        self._notes.stop()
+        self._engine.increment_epoch()
+        self._pool.close()
+        self._cache.wake_all()
+        self._inspector.wake_all()
+
+    def _run_handlers(self) -> bool:
+        self._engine.increment_epoch()
+        self._wake_all()  # Go's own waits look why they were woken, and wait again
+        return True
+
+    def _close_workers(self) -> None:
+        super()._close_workers()
+        self._inspector.close()
+
+    def _wake_all(self) -> None:
+        for address in self._notes.addresses():
+            with contextlib.suppress(MemoryAccessError):  # it is about to trap
+                self._memory.notify(address)
+
+    def _sweep_once(self) -> int:
+        left = self._pool.active + self._cache.in_use + self._inspector.in_use
+        if not left:
+            return 0
+        self._wake_all()
+        self._cache.wake_all()
+        return left

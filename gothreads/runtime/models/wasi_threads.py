@@ -1,0 +1,290 @@
+"""The threaded model for modules that are not Go's: wasi-threads (https://github.com/WebAssembly/wasi-threads).
+
+The module asks for a thread (wasi.thread-spawn), and gets one of the pool's, with an instance of its own over the shared memory, in which
+`wasi_thread_start` runs. What the host calls runs in the main instance, one call at a time: it has the only stack that the host
+knows of, in the middle of the module's memory. The module's own threads run on meanwhile, and between calls.
+
+A trap, or proc_exit, in any thread ends all of it. So does the return of main (`_start`), as in C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import wasmtime
+
+from gothreads.bridge.buffers import Guest, Slot
+from gothreads.engine import ffi
+from gothreads.engine.settings import compile_threaded, new_engine
+from gothreads.engine.stack import inside
+from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, NotCallable
+from gothreads.instances import Instance, Instances, Notes, NotInstantiated
+from gothreads.mpool import MPool
+from gothreads.runtime import exit_reasons
+from gothreads.runtime.app import App
+from gothreads.runtime.call_lock import Turns
+from gothreads.runtime.cancellation import Ticket
+from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.module_file import THREAD_SPAWN, THREAD_START
+from gothreads.runtime.statistics import AppStatistics
+from gothreads.shared_memory import SharedMemory
+from gothreads.wasi.definitions import type_of
+from gothreads.wasm.binary import PAGE, Kind, Section
+from gothreads.wasm.passes import waits
+
+T = TypeVar("T")
+
+#: Threads are numbered from 1 to this: the specification keeps the upper bits for errors.
+LAST_THREAD = (1 << 29) - 1
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A thread of the module's: its number, and what it asked for to be handed to it."""
+
+    number: int
+    argument: int
+
+
+class ThreadNumbers:
+    """Numbers of threads that run, none twice. May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Guarded by _lock.
+        self._used: set[int] = set()
+        self._last = 0
+
+    def take(self) -> int:
+        with self._lock:
+            while True:  # there are never so many as there are numbers
+                self._last = self._last % LAST_THREAD + 1
+                if self._last not in self._used:
+                    self._used.add(self._last)
+                    return self._last
+
+    def give(self, number: int) -> None:
+        with self._lock:
+            self._used.discard(number)
+
+
+class WasiInstances(Instances):
+    """The first to be made initialises the memory (the module's start function sees to that)."""
+
+    def __init__(self, has_start: bool, engine: wasmtime.Engine, pre: wasmtime.InstancePre, notes: Notes,
+                 wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool]) -> None:
+        super().__init__(engine, pre, notes, wasi, stopping)
+        self._has_start = has_start
+
+    def _prepare(self, instance: Instance) -> None:
+        if self._has_start:
+            instance.function(waits.START)()
+
+
+class _Runner:
+    """Each thread has an instance of its own: its globals (the stack pointer, thread-local variables) begin as they were."""
+
+    def __init__(self, instances: Instances, numbers: ThreadNumbers) -> None:
+        self._instances, self._numbers = instances, numbers
+
+    def run(self, job: Thread) -> None:
+        instance = self._instances.new()
+        instance.function(THREAD_START, "ii")(job.number, job.argument)
+        self._instances.close(instance)
+        self._numbers.give(job.number)
+
+    def close(self) -> None:
+        """Nothing is kept from job to job."""
+
+
+class _MainInstance:
+    """What calls go into. `instance` is set when the module starts."""
+
+    instance: Instance
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self._found: dict[str, ffi.Function] = {}
+        self.slot = Slot(self.function, memory)
+
+    def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
+        """An export, looked up once."""
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = self.instance.function(name, params, result)
+        return found
+
+    def close(self) -> None:
+        """No thread is in it."""
+        self._found.clear()
+
+
+class WasiThreadsApp(App):
+    """See App, and above."""
+
+    model = "threaded"
+
+    def _make(self) -> None:
+        loaded, options, owned = self.loaded, self.options, self._owned
+        self._check()
+        self._turns = Turns(lambda: self._cause is not None, self._instance_ended)
+        self._calls = 0
+        self._numbers = ThreadNumbers()
+        self._world = self._new_world(self._streams, self._stop)
+        owned.callback(self._world.close)
+        self._engine = new_engine(options.limits.stack)
+        owned.callback(self._engine.close)
+        compiled = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
+        self.compile_seconds = compiled.seconds
+        owned.callback(compiled.module.close)
+        assert loaded.memory is not None
+        assert loaded.memory.maximum is not None, "a shared memory has one"
+        self._memory = SharedMemory(self._engine, loaded.memory.minimum, min(loaded.memory.maximum, options.limits.memory // PAGE))
+        owned.callback(self._memory.close)
+        self._world.use(self._memory)
+        self._notes = Notes(self._engine)
+        owned.callback(self._notes.close)
+        linker = wasmtime.Linker(self._engine)
+        owned.callback(linker.close)
+        linker.allow_shadowing = True
+        linker.define_wasi()
+        place = next(i for i in loaded.outline.imports if i.kind is Kind.MEMORY)
+        with wasmtime.Store(self._engine) as store:
+            linker.define(store, place.module, place.name, self._memory.handle)
+            self._notes.define(linker, store)
+        functions = ffi.HostFunctions(linker, self._host_function_failed)
+        owned.callback(functions.clear)
+        self._world.define(functions, loaded.outline, own_clock=True)
+        self._host.define(functions, self._world.context)
+        for imported in loaded.outline.imported_functions:
+            if (imported.module, imported.name) == THREAD_SPAWN:
+                functions.define(*THREAD_SPAWN, type_of(loaded.outline.types[imported.type_index]), "i", "i", self._thread_spawn)
+        try:
+            pre = linker.instantiate_pre(compiled.module)
+        except wasmtime.WasmtimeError as error:
+            raise self._no_instance(error) from None
+        owned.callback(pre.close)
+        has_start = Section.START in loaded.outline.raw
+        self._instances = WasiInstances(has_start, self._engine, pre, self._notes, options.wasi.local, lambda: self._cause is not None)
+        owned.callback(self._instances.close_all)
+        self._pool = MPool(lambda: _Runner(self._instances, self._numbers), options.limits.threads, options.limits.stack, self._trapped)
+        self._main = _MainInstance(self._memory)
+        owned.callback(self._main.close)
+
+    def _check(self) -> None:
+        """What can be said before anything is made."""
+        most = waits.MOST_NOTES - 1  # one is the main instance's
+        if self.options.limits.threads > most:
+            raise MisuseError(f"the limit on threads ({self.options.limits.threads:,}) may be {most:,} at the most")
+
+    @staticmethod
+    def _provides(module: str, name: str) -> bool:
+        return App._provides(module, name) or (module, name) == THREAD_SPAWN
+
+    def _no_instance(self, error: wasmtime.WasmtimeError | NotInstantiated) -> ModuleError:
+        return ModuleError(f"{self.loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}")
+
+    @property
+    def memory(self) -> SharedMemory:
+        return self._memory
+
+    def _call_back(self, call: Callable[[], Any]) -> Any:
+        # From the main instance into it again, on top of its stack; from the module's own threads as from any other.
+        return self._guarded(call) if self._turns.mine else super()._call_back(call)
+
+    def _instance_ended(self, trapped: ffi.Trapped) -> None:
+        self._world.context.ended = True
+        self._trapped(trapped)
+
+    def statistics(self) -> AppStatistics:
+        try:
+            size = self._memory.size
+        except AppClosed:
+            size = 0
+        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory,
+                             self.compile_seconds, threads=self._pool.statistics())
+
+    def _thread_spawn(self, argument: int) -> int:
+        thread = Thread(self._numbers.take(), argument)
+        if not self._pool.spawn(thread):
+            self._numbers.give(thread.number)
+            return -1
+        return thread.number
+
+    def _start(self) -> None:
+        if self.loaded.entry == "_start":
+            self._pool.start(self._run_main)
+        else:
+            self._workers.run(self._initialize)
+        self._initialized()
+
+    def _run_main(self) -> None:
+        self._instances.new().function("_start")()
+        self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
+
+    def _initialize(self) -> None:
+        inside.depth += 1
+        inside.starting = self
+        try:
+            with self._turns:
+                self._main.instance = self._instances.new()
+                if self.loaded.entry is not None:
+                    self._main.function(self.loaded.entry)()
+        except NotInstantiated as error:
+            raise self._no_instance(error) from None
+        except ffi.Trapped as trapped:
+            self._trapped(trapped)
+        finally:
+            inside.starting = None
+            inside.depth -= 1
+
+    def _within(self, work: Callable[[Guest], T]) -> T:
+        if self.loaded.entry == "_start":
+            raise NotCallable(f"{self.loaded.name}: the module is a program: it takes no calls while its main runs. Link it as a library "
+                              "(in C: -mexec-model=reactor)")
+        with self._turns:
+            self._calls += 1
+            return work(self._main)
+
+    @property
+    def _in_use(self) -> int:
+        return self._turns.taken
+
+    def _same_instance(self) -> bool:
+        return self._turns.mine
+
+    def _handlers(self, ticket: Ticket | None = None) -> list[str]:
+        return []
+
+    def _goroutines(self, timeout: float | None) -> list[Goroutine]:
+        raise NotImplementedError  # only Go has them, and this is not Go
+
+    def _wait_idle(self, timeout: float | None) -> None:
+        raise NotImplementedError
+
+    def _hook(self, name: str) -> None:
+        export = self.loaded.hook(name)
+        assert export is not None
+        self._call(export, [])
+
+    def _stop_running(self) -> None:
+        self._notes.stop()
+        self._engine.increment_epoch()
+        self._pool.close()
+
+    def _run_handlers(self) -> bool:
+        self._engine.increment_epoch()
+        return False  # in WebAssembly's own terms a wait ends for a reason
+
+    def _sweep_once(self) -> int:
+        left = self._pool.active + self._turns.taken
+        if not left:
+            return 0
+        for address in self._notes.addresses():
+            with contextlib.suppress(MemoryAccessError):  # it is about to trap
+                self._memory.notify(address)
+        return left

@@ -1,0 +1,230 @@
+"""A module file, looked at before it is run: what it is, and what it exports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from gothreads.bridge.c_exports import Allocator, ForeignExport
+from gothreads.bridge.exports import Export, from_wasm, matches
+from gothreads.errors import ModuleError, listed
+from gothreads.files import reason
+from gothreads.wasm import abi, metadata
+from gothreads.wasm.binary import MAGIC, VALUE_TYPES, FuncType, Kind, Limits, Module, read_limits
+from gothreads.wasm.leb import Reader
+from gothreads.wasm.origins import made_for
+from gothreads.wasm.parsing import parse
+from gothreads.wasm.passes.threads import HOST
+
+#: Exports that are not the program's own.
+_PLUMBING = ("gt_", "gothreads_")
+_ENTRIES = ("_start", "_initialize")
+#: What a module with wasi-threads asks for a thread by, and what that runs (https://github.com/WebAssembly/wasi-threads).
+THREAD_SPAWN = ("wasi", "thread-spawn")
+THREAD_START = "wasi_thread_start"
+#: What gothreads/guest imports where a program uses guest.Events, guest.Call or guest.Notify.
+_MESSAGES = ("msg_events", "msg_call", "msg_notify")
+_I32 = b"\x7f"
+#: Of all functions that a module imports or exports.
+_MOST_PARAMETERS = 1_000_000
+
+
+@dataclass(frozen=True)
+class LoadedModule:
+    """`entry` is what starts it. `foreign`: it was not built from Go. `memory` is None when it has none, as only those may.
+
+    A foreign module of the model threaded has wasi-threads.
+    """
+
+    name: str
+    wasm: bytes
+    outline: Module
+    metadata: metadata.Metadata | None
+    model: str
+    entry: str | None
+    exports: tuple[Export, ...]
+    memory: Limits | None
+    foreign: bool = False
+    #: Exports that cannot be called, and why.
+    uncallable: Mapping[str, str] = field(default_factory=dict)
+
+    def without_code(self) -> LoadedModule:
+        """The same, without the megabytes that only compiling needs."""
+        return replace(self, wasm=b"", outline=replace(self.outline, raw={}, customs=[]))
+
+    def hook(self, name: str) -> Export | None:
+        """The export of that name, if it takes nothing: `start` and `stop` are called by the host."""
+        return next((export for export in self.exports if export.name == name and not export.signature.params), None)
+
+    @property
+    def has_handlers(self) -> bool:
+        return bool(self.metadata and self.metadata.handlers)
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether it may ask for events, and call handlers of the host's: by gothreads/guest, or by what that imports."""
+        return self.has_handlers or any(i.module == HOST and i.name in _MESSAGES for i in self.outline.imports)
+
+    @property
+    def hooks(self) -> list[str]:
+        """Which of them are exports. A main on one thread takes no calls."""
+        return [] if (self.model == "single" or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop") if self.hook(name)]
+
+    @property
+    def has_callers(self) -> bool:
+        """Whether a host can ever call into it: if not, goroutines that all wait are a deadlock."""
+        return bool(self.exports) or self.has_handlers or self.entry == "_initialize"
+
+
+def load(path: Path) -> LoadedModule:
+    """Read a module file. ModuleError says in one line what is wrong with it, and how to mend it."""
+    try:
+        wasm = path.read_bytes()
+    except OSError as error:
+        raise ModuleError(f"cannot read {path}: {reason(error)}") from None
+    if path.suffix == ".go":
+        raise ModuleError(f"{path}: Go source, not a WebAssembly module. To make one of it: gothreads build {path} -o {path.with_suffix('.wasm')}")
+    if wasm and not wasm.startswith(MAGIC[:len(wasm)]):
+        raise ModuleError(f"{path}: {_kind_of(wasm)}, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE")
+    try:
+        return inspect_module(path.name, wasm)
+    except ModuleError as error:
+        raise ModuleError(f"{path}: {error}") from None
+
+
+def _kind_of(content: bytes) -> str:
+    """What a file is that is no module."""
+    try:
+        text = content[:1 << 16].decode(errors="strict" if len(content) <= 1 << 16 else "ignore")
+    except UnicodeDecodeError:
+        return "binary data"
+    return "text" if "\0" not in text else "binary data"
+
+
+def inspect_module(name: str, wasm: bytes) -> LoadedModule:
+    """What a module is. ModuleError when it is none that gothreads can open."""
+    try:
+        outline = parse(wasm, outline=True)
+    except ModuleError as error:
+        raise ModuleError(f"{error}. To make one of a Go package: gothreads build PACKAGE -o FILE") from None
+    section = outline.custom(metadata.SECTION)
+    about = metadata.decode(section) if section is not None else None
+    memory = outline.memory
+    functions = {e.name: e.index for e in outline.exports if e.kind is Kind.FUNC}
+    threaded = "gt_attach" in functions and memory is not None and memory.shared
+    if about is not None and (about.model == "threaded") != threaded:
+        has = "has threads" if threaded else "has no threads"
+        raise ModuleError(f"the module says that it is {about.model}, but {has} (was it changed after the build?). Rebuild it: gothreads build")
+    if about is None and threaded:
+        raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: gothreads build --strip")
+    imported = [read_limits(Reader(i.description, "import")) for i in outline.imports if i.kind is Kind.MEMORY]
+    if imported + outline.memories != [memory] and any(m.shared for m in imported + outline.memories):
+        # Whoever waits in one that is not the host's could not be ended.
+        raise ModuleError("the module has threads and more than one memory, which gothreads cannot run")
+    abi.check(outline, threads=threaded)
+    _check_parameters(outline, functions)
+    foreign = about is None and outline.custom("go:buildid") is None
+    if foreign:
+        try:
+            _check_foreign(outline, functions, imported)
+        except ModuleError:
+            if (origin := made_for(outline)) is not None:
+                raise ModuleError(f"the module was built for {origin}") from None
+            raise
+        threaded = memory is not None and memory.shared
+    elif memory is None or (memory.shared and not threaded):
+        has = "no memory" if memory is None else "a shared memory, but not gothreads' threads"
+        raise ModuleError(f"the module has {has}. Rebuild it: gothreads build ./app -o app.wasm")
+    elif threaded and not imported:
+        raise ModuleError("the module has threads and a memory of its own, so its threads could not share it. Rebuild it: gothreads build")
+    entry = next((entry for entry in _ENTRIES if entry in functions), None)
+    exports = _foreign_exports(outline, functions) if foreign else _exports(outline, about, functions)
+    uncallable = _uncallable(outline, {export.name for export in exports}, foreign=foreign)
+    return LoadedModule(name, wasm, outline, about, "threaded" if threaded else "single", entry, exports, memory, foreign, uncallable)
+
+
+def _check_parameters(outline: Module, functions: dict[str, int]) -> None:
+    """One type of many parameters may be that of many functions, and each of them gets a declaration."""
+    types = outline.function_types()
+    kinds = (types[index] for index in (*functions.values(), *range(len(outline.imported_functions))))
+    taken = sum(len(kind.params) + len(kind.results) for kind in kinds)
+    if taken > _MOST_PARAMETERS:
+        raise ModuleError(f"the functions that the module imports and exports have {taken:,} parameters and results; gothreads takes "
+                          f"{_MOST_PARAMETERS:,} at the most")
+
+
+def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Limits]) -> None:
+    """Whether a module that was not built from Go can be run: what it imports must be there."""
+    if not functions:
+        raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm")
+    others = [f"{i.module}.{i.name} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
+    if others:
+        raise ModuleError(f"the module imports {listed(others)}, which nobody provides: only functions, and a memory for threads, are. "
+                          "Link it as a whole, not as a part of another module")
+    if any(not memory.shared for memory in memories):
+        raise ModuleError("the module imports a memory that is not shared, which nobody provides. Link it with a memory of its own (without "
+                          "--import-memory); or, if it is to have threads, with --shared-memory")
+    if any(memory.shared for memory in outline.memories):
+        raise ModuleError("the module has a shared memory of its own, so its threads could not share it. Link it with --import-memory")
+    spawn = next((outline.types[i.type_index] for i in outline.imported_functions if (i.module, i.name) == THREAD_SPAWN), None)
+    if spawn is None:
+        return
+    start = outline.function_types()[functions[THREAD_START]] if THREAD_START in functions else None
+    if not memories or spawn != FuncType(_I32, _I32) or start != FuncType(_I32 * 2, b""):
+        raise ModuleError(f"the module imports {'.'.join(THREAD_SPAWN)}, but is not as wasi-threads has it: it must import a shared memory, and export "
+                          f"{THREAD_START}(i32, i32). Build it for wasm32-wasi-threads")
+
+
+def _foreign_exports(outline: Module, functions: dict[str, int]) -> tuple[Export, ...]:
+    allocator = Allocator.of(outline, functions)
+    types = outline.function_types()
+    kinds = {name: types[index] for name, index in sorted(functions.items()) if name not in (*_ENTRIES, THREAD_START)}
+    return tuple(ForeignExport(name, kind, allocator) for name, kind in kinds.items() if _is_plain(kind))
+
+
+def _exports(outline: Module, about: metadata.Metadata | None, functions: dict[str, int]) -> tuple[Export, ...]:
+    """The program's own exports, with the source's signatures where they fit what is there."""
+    signatures = {s.name: s for s in about.exports} if about else {}
+    types = outline.function_types()
+    found = []
+    for name, index in sorted(functions.items()):
+        if name in _ENTRIES or name.startswith(_PLUMBING):
+            continue
+        kind = types[index]
+        signature = signatures.get(name)
+        if signature is not None and matches(signature, kind):
+            found.append(Export(signature))
+        elif _is_plain(kind):
+            found.append(Export(from_wasm(name, kind)))
+    return tuple(found)
+
+
+def _is_plain(kind: FuncType) -> bool:
+    """Whether the host can call it: numbers, and one result at the most."""
+    return not _odd_types(kind) and len(kind.results) <= 1
+
+
+def _odd_types(kind: FuncType) -> list[str]:
+    """The types of values that are no numbers."""
+    names = [VALUE_TYPES.get(t, f"{t:#x}") for t in kind.params + kind.results]
+    return [name for name in dict.fromkeys(names) if name not in ("i32", "i64", "f32", "f64")]
+
+
+def _uncallable(outline: Module, callable_: set[str], *, foreign: bool) -> dict[str, str]:
+    """The exports that are neither callable nor what the host itself uses, with what keeps them from being called."""
+    types, found = outline.function_types(), {}
+    for export in outline.exports:
+        name = export.name
+        if name in callable_ or name in _ENTRIES or (name == THREAD_START if foreign else name.startswith(_PLUMBING)):
+            continue
+        if export.kind is not Kind.FUNC:
+            found[name] = f"it is a {export.kind.name.lower()}, not a function" + (" (see App.memory)" if export.kind is Kind.MEMORY else "")
+            continue
+        kind = types[export.index]
+        if odd := _odd_types(kind):
+            found[name] = f"it takes or returns {', '.join(odd)}, for which Python has no values; numbers can be passed: {kind}"
+        else:
+            found[name] = (f"it returns {len(kind.results)} values, and a call can return one: {kind}. Return them in the module's memory, or packed "
+                           "into an i64")
+    return found

@@ -1,0 +1,108 @@
+"""What an app was opened with: the part of it that can travel to another process, with pickle, and opens anew there.
+
+Memory, threads and sockets cannot. So what travels is the path, made absolute, and the options as they were given; each is
+looked at by itself, so that the error names the one that is in the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gothreads.bridge.host_registry import Host
+from gothreads.errors import MisuseError
+from gothreads.text import words
+from gothreads.wasi.definitions import Mount
+
+#: Options that are a file object of this process, unless they are bytes.
+_STREAMS = ("stdin", "stdout", "stderr")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """`opener` is the function of gothreads that was called: "open" or "supervise"."""
+
+    opener: str
+    path: str
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, opener: str, path: str | os.PathLike[str], options: Mapping[str, Any]) -> Configuration:
+        """With the paths made absolute. What is not there is a package's import path, or Go's to find."""
+        options = dict(options)
+        mounts = options.get("mounts", ())
+        if isinstance(mounts, Mapping):
+            options["mounts"] = {guest: os.path.abspath(host) for guest, host in mounts.items()}
+        else:
+            options["mounts"] = [replace(mount, host=Path(os.path.abspath(mount.host))) if isinstance(mount, Mount) else mount for mount in mounts]
+        options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where for where in options.get("listen", ())]
+        if options.get("go") is not None:
+            options["go"] = _absolute(options["go"])
+        return cls(opener, _absolute(path), options)
+
+    def check(self) -> None:
+        """MisuseError with the name of what cannot travel."""
+        for name, value in self.options.items():
+            if name in _STREAMS and not isinstance(value, bytes | None):
+                self._refuse(name, value, "is a file object of this process")
+            if isinstance(value, asyncio.AbstractEventLoop):
+                self._refuse(name, value, "runs in this process")
+            for part, content in _parts(name, value):
+                try:
+                    pickle.dumps(content)
+                except Exception as error:  # whatever objects raise that cannot be pickled
+                    self._refuse(part, content, f"cannot be pickled ({words(error)})", callable(content))
+
+    def _refuse(self, name: str, value: object, why: str, function: bool = False) -> NoReturn:
+        hint = " A function travels when its module has it under its name." if function else ""
+        raise MisuseError(f"{Path(self.path).name}: an app travels to another process as what it was opened with, but its option {name}={value!r} "
+                          f"{why}.{hint} Leave it out, or open the app there: gothreads.{self.opener}(...)")
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(path) if os.path.exists(path) else os.fspath(path)
+
+
+def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
+    """What to look at by itself: each function of those that are given in dicts."""
+    if name == "handlers" and isinstance(value, Mapping):
+        return [(f"handlers[{key!r}]", function) for key, function in value.items()]
+    if name == "host" and isinstance(value, Host):
+        return [*_parts(name, value.functions), *_parts("handlers", value.handlers), (name, value)]
+    if name == "host" and isinstance(value, Mapping):
+        return [(f"host[{module!r}][{key!r}]", function) for module, functions in value.items() for key, function in functions.items()]
+    return [(name, value)]
+
+
+def reopen(opener: str, path: str, options: Mapping[str, Any]) -> Any:
+    """What unpickling calls."""
+    return getattr(importlib.import_module("gothreads"), opener)(path, **options)
+
+
+class Travels:
+    """An app that can be pickled: what comes out is another, opened with the same configuration.
+
+    So can one that is closed, whose configuration is the same. Whoever unpickles one closes it.
+    """
+
+    #: None: it was opened otherwise than by gothreads.open or supervise.
+    configuration: Configuration | None = None
+
+    def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        configuration = self.configuration
+        if configuration is None:
+            raise MisuseError(f"{self!r} was not opened with gothreads.open or gothreads.supervise, so nobody knows how to open it in another process")
+        configuration.check()
+        return reopen, (configuration.opener, configuration.path, dict(configuration.options))
+
+    def __copy__(self) -> NoReturn:
+        raise MisuseError(f"{self!r} cannot be copied: nothing copies a running program's memory and threads. Open another with gothreads.open(...)")
+
+    def __deepcopy__(self, _memo: object) -> NoReturn:
+        self.__copy__()

@@ -1,0 +1,61 @@
+"""What an app tells of itself: frozen values, which metrics, dashboards and the inspector read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gothreads.callback_m import CallbackMStatistics
+from gothreads.engine.extension import PATH
+from gothreads.mpool import MPoolStatistics
+
+
+@dataclass(frozen=True)
+class GoStatistics:
+    """From Go's runtime.
+
+    `goroutines` = `running` + `runnable` + `waiting` (for each other, a lock, a timer) + `syscalls` (in a host call): the
+    program's own, calls among them. `timers` are set; `ms`: threads in Go's eyes; `collections` of garbage so far; `heap` in bytes.
+    `blocked_calls`: for each call whose goroutine waits, how long it has been in the module, in seconds, longest first.
+    """
+
+    goroutines: int
+    running: int
+    runnable: int
+    waiting: int
+    syscalls: int
+    timers: int
+    ms: int
+    collections: int
+    heap: int
+    blocked_calls: tuple[float, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)
+class PoolStatistics:
+    """`total` = `idle` + `in_use` instances. `waiting`: threads that wait for one. `replaced`: those whose module ended, so far."""
+
+    limit: int
+    total: int
+    idle: int
+    in_use: int
+    waiting: int
+    replaced: int
+
+
+@dataclass(frozen=True)
+class AppStatistics:
+    """`memory` and `memory_limit` in bytes, `uptime` and `compile_seconds` in seconds (None: compiled by an earlier run)."""
+
+    model: str
+    state: str
+    uptime: float
+    calls: int
+    memory: int
+    memory_limit: int
+    compile_seconds: float | None
+    callers: CallbackMStatistics | None = None
+    threads: MPoolStatistics | None = None
+    go: GoStatistics | None = None
+    pool: PoolStatistics | None = None
+    #: How calls are made: in "C", or through "ctypes" (engine/extension.py).
+    call_path: str = PATH

@@ -1,0 +1,84 @@
+"""What a module has of the world outside: its descriptor table with streams, mounts and sockets, and the calls over it.
+
+One for each app, whatever its model. `memory` is set before the module runs; `stop` ends what waits; `close` comes when no
+thread is in the module any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gothreads.bridge.context import Context
+from gothreads.bridge.messages import Messages
+from gothreads.engine import ffi
+from gothreads.errors import MisuseError
+from gothreads.shared_memory import BoundedMemory
+from gothreads.sync.stop_event import Stop
+from gothreads.wasi.calls import WasiCalls
+from gothreads.wasi.definitions import WasiSettings, define_wasi, define_with_errno
+from gothreads.wasi.descriptors import FileAllowance, Refused, Table
+from gothreads.wasi.sockets import Rule, SocketCalls, address_of, listen
+from gothreads.wasi.streams import Streams
+from gothreads.wasm.binary import Module
+from gothreads.wasm.passes.threads import HOST, WASI
+
+_SOCKET_CALLS = ("sock_listen", "sock_dial", "sock_connected", "sock_address")
+_PIPE_CALLS = ("pipe_open",)
+_MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_cancels", "msg_events", "idle_open")
+
+
+class World:
+    """MisuseError, GothreadsError when a mount or a listener cannot be had."""
+
+    def __init__(self, stop: Stop, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule], messages: Messages,
+                 context: Context, files: FileAllowance) -> None:
+        self.stopped = stop
+        self.table = Table(self.stopped, files)
+        self._wasi = WasiCalls(self.table, streams)
+        self._sockets = SocketCalls(self.table, rules)
+        self.messages, self.calls, self.context = messages, messages.new_calls(self.table, context), context
+        #: The addresses of the listeners that the module was handed, with the ports that they got.
+        self.listening: list[str] = []
+        #: The paths that it looked for and that are under no mount, the latest last.
+        self.missed: Sequence[str] = ()
+        try:
+            for address in listeners:  # before the mounts: from descriptor 3 on, as systemd has it
+                made = listen(address, self.stopped)
+                self.table.add(made, handed=True)
+                self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
+            self.missed = settings.mount(self.table).missed
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Refused):
+                raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: Limits(files=...)") from None
+            raise
+
+    def use(self, memory: BoundedMemory) -> None:
+        """The module's memory."""
+        self._wasi.memory = self._sockets.memory = self.context.memory = memory
+
+    def define(self, functions: ffi.HostFunctions, module: Module, *, own_clock: bool = False) -> None:
+        """Define what the module imports of it. `own_clock` as for define_wasi."""
+        kinds = {(i.module, i.name): module.types[i.type_index] for i in module.imported_functions}
+        define_wasi(functions, {name: kind for (of, name), kind in kinds.items() if of == WASI}, self._wasi, own_clock=own_clock)
+        for calls, names in ((self._wasi, _PIPE_CALLS), (self._sockets, _SOCKET_CALLS), (self.calls, _MESSAGE_CALLS)):
+            for name in names:
+                kind = kinds.get((HOST, name))
+                if kind is not None:
+                    define_with_errno(functions, HOST, name, kind, getattr(calls, name))
+
+    @staticmethod
+    def has(module: str, name: str) -> bool:
+        """Whether it has the function that a module imports."""
+        return module == WASI or (module == HOST and name in _PIPE_CALLS + _SOCKET_CALLS + _MESSAGE_CALLS)
+
+    def stop(self) -> None:
+        """Wake whoever waits in a call. From any thread, returns at once."""
+        self.stopped.set()
+        self._wasi.stop()
+
+    def close(self) -> None:
+        """Free all. No thread may be in a call."""
+        self.table.close_all()
+        self._wasi.close()
+        self.messages.forget(self.calls)

@@ -1,0 +1,1 @@
+"""Restarts a module that has ended, and carries its state over."""

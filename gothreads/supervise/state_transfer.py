@@ -1,0 +1,86 @@
+"""What is carried from one instance of a module to the next: the state that its handler `save` gave last, for its handler `load`; and
+which handlers there were: requests wait until the next has them, too (runtime/settling.py).
+
+Used by the one thread that makes instances, but for `answered`, to which callers add.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future
+
+from gothreads.errors import GothreadsError, HandlerError, UnknownExport
+from gothreads.runtime.app import App
+
+log = logging.getLogger("gothreads")
+
+
+class Carried:
+    """`name` is the module's.
+
+    A state that did not load is suspect: the next instance is not given it. If that starts, the state is to blame, and dropped. If it does
+    not, the state is not: it is tried again.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._state: bytes | None = None
+        self._since = 0.0
+        self._loading = self._suspect = False
+        self.answered: set[str] = set()
+
+    @property
+    def size(self) -> int | None:
+        """Of the state, in bytes; None when there is none."""
+        state = self._state
+        return None if state is None else len(state)
+
+    @property
+    def seconds(self) -> float | None:
+        """Since the module gave it."""
+        return None if self._state is None else time.monotonic() - self._since
+
+    def keep(self, state: bytes | None) -> None:
+        """What `ask` has got."""
+        if state is not None:
+            self._state, self._since, self._suspect = state, time.monotonic(), False
+
+    def hand_over(self, app: App) -> None:
+        """Make a fresh instance like the one before: expect the same handlers, and give it the state.
+
+        Any error: it has failed.
+        """
+        state = None if self._suspect else self._state
+        app._expect(self.answered if state is None else {"load", *self.answered})
+        if state is None:
+            return
+        self._loading = True
+        try:
+            app.submit_request("load", state).result()
+        except UnknownExport:
+            raise HandlerError(f"{self._name}: the module has saved state, but no handler `load` now") from None
+        self._loading = False
+
+    def start_failed(self) -> None:
+        self._suspect, self._loading = self._loading, False
+
+    def start_worked(self) -> None:
+        if self._suspect:
+            log.warning("%s: the state (%d bytes) is dropped: the module did not start with it, and does without", self._name, self.size)
+            self._state, self._suspect = None, False
+
+
+def ask(app: App) -> Future[bytes | None]:
+    """What the module's `save` gives; None when it has not both `save` and `load`, or is many instances with a state each."""
+    def save() -> bytes | None:
+        carries = (app.model != "pool" and app.loaded.has_handlers
+                   and {"save", "load"} <= set(app._listed(lambda work: work(), "load")))
+        return app._request("save", b"") if carries else None
+    future: Future[bytes | None]
+    try:
+        future = app._submit(save)
+    except GothreadsError as error:
+        future = Future()
+        future.set_exception(error)
+    return future

@@ -1,0 +1,1 @@
+"""Waiting, and waking who waits."""

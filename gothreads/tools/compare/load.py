@@ -1,0 +1,88 @@
+"""Callers: threads that call as fast as they can, or at given times, and note how long each call took.
+
+All begin at the same moment. The first exception of any of them ends all, and is raised where they were begun.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from gothreads.tools.compare.figures import Latencies, Sample
+
+#: Makes what one of the threads calls again and again, from its place.
+Caller = Callable[[int], Callable[[], None]]
+
+
+def together(jobs: Sequence[Callable[[], None]]) -> float:
+    """Run each on a thread of its own, released at the same moment. Seconds until the last was done; the first exception."""
+    barrier = threading.Barrier(len(jobs) + 1)
+    failed: list[BaseException] = []
+
+    def run(job: Callable[[], None]) -> None:
+        barrier.wait()
+        try:
+            job()
+        except BaseException as error:
+            failed.append(error)
+    threads = [threading.Thread(target=run, args=(job,), daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - begin
+    if failed:
+        raise failed[0]
+    return seconds
+
+
+def loop(threads: int, seconds: float, caller: Caller) -> Sample:
+    """So many threads, each calling for so many seconds, at least once. Values: rate, cpu (of a call), calls."""
+    taken: list[list[int]] = [[] for _ in range(threads)]
+    stop = threading.Event()
+
+    def job(place: int) -> Callable[[], None]:
+        call, mine, clock = caller(place), taken[place], time.perf_counter_ns
+        call()  # what is made at the first call is not what is measured
+
+        def run() -> None:
+            deadline = clock() + int(seconds * 1e9)
+            try:
+                now = clock()
+                while True:
+                    call()
+                    before, now = now, clock()
+                    mine.append(now - before)
+                    if now >= deadline or stop.is_set():
+                        return
+            except BaseException:
+                stop.set()
+                raise
+        return run
+    jobs = [job(place) for place in range(threads)]
+    cpu = time.process_time()
+    passed = together(jobs)
+    cpu = time.process_time() - cpu
+    latencies = Latencies.of(nanoseconds for mine in taken for nanoseconds in mine)
+    return Sample({"rate": latencies.count / passed, "cpu": cpu / latencies.count, "calls": latencies.count}, latencies)
+
+
+def paced(begin: float, end: float, every: float, call: Callable[[], None]) -> list[tuple[float, float, float]]:
+    """Call at fixed times, from `begin` to `end` of time.monotonic(), by this thread; one that comes too late for the next makes up for it.
+
+    For each call, when it was due, begun and done, by time.monotonic().
+    """
+    times = []
+    due = begin
+    while due < end:
+        wait = due - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        begun = time.monotonic()
+        call()
+        times.append((due, begun, time.monotonic()))
+        due += every
+    return times

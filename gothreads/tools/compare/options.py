@@ -1,0 +1,42 @@
+"""The command line of `gothreads compare`. Light: nothing that an extra brings is imported before the command runs."""
+
+from __future__ import annotations
+
+import argparse
+
+from gothreads.errors import GothreadsError
+from gothreads.requirements import lacking
+from gothreads.terminal import Terminal
+
+#: The workloads, in order. catalogue.py has what they are.
+NAMES = ("cpu", "loops", "alloc", "short", "lock", "shards", "ring", "callback", "bytes", "blocking", "meet", "background", "timers", "idle-cpu",
+         "start", "start-cold", "memory", "memory-data")
+HELP = "measure the designs side by side: threads, stock Go behind a lock, run until idle, a pool, native"
+EXAMPLES = ("  gothreads compare --quick                 all workloads, in less than two minutes\n"
+            "  gothreads compare --out report            report/report.html, with plots; report/report.json\n"
+            "  gothreads compare cpu blocking --json\n"
+            f"workloads:\n  {', '.join(NAMES[:9])},\n  {', '.join(NAMES[9:])}")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workloads", nargs="*", default=[], metavar="WORKLOAD", help="what to measure (default: all)")
+    parser.add_argument("--out", metavar="DIR", help="write report.html, report.json, table.md and the plots there")
+    parser.add_argument("--quick", action="store_true", help="fewer points, shorter samples: a look, not a measurement")
+    parser.add_argument("--repeat", type=_repeats, metavar="N",
+                        help="rounds through all designs (default: 5, and 3 where each needs a process of its own; --quick: 3, and 1)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
+    parser.add_argument("--go", metavar="PATH", help="the go command to build with")
+
+
+def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """The command. GothreadsError when an extra is missing."""
+    if (problem := lacking("compare")) is not None:
+        raise GothreadsError(problem)
+    from gothreads.tools.compare.command import run
+    return run(arguments, terminal)
+
+
+def _repeats(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 1000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000")
+    return int(text)

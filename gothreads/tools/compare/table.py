@@ -1,0 +1,100 @@
+"""The table: a line for each workload, a column for each design. Its cells once, as values; shown by rich, in Markdown, or by the template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gothreads.tools.compare.findings import HEADINGS, Finding, verdict
+from gothreads.tools.compare.report import Report
+from gothreads.tools.compare.words import number, place, times
+
+CAPTION = "× is how many times better than {reference} it does (below 1: worse), the median of the rounds."
+
+_STYLES = {"better": "red", "worse": "green", "wrong": "bold red", "cannot": "dim"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`value` with its unit; `against`: a ratio; `verdict` of it, as findings have it. "cannot": why not is in the findings."""
+
+    value: str
+    against: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A workload, where it is most telling; `metric`: what the figures are."""
+
+    name: str
+    title: str
+    metric: str
+    cells: tuple[Cell, ...]
+
+
+def rows(report: Report) -> list[Row]:
+    found = []
+    for workload in report.measured:
+        point, metric = report.headline(workload), workload.metrics[0]
+        cells = []
+        for design in report.present:
+            result = report.result(workload.name, design.name, point)
+            figure, better = result.figure(metric.name), report.better(workload, design, point)
+            if result.cannot:
+                cells.append(Cell("cannot", verdict="cannot"))
+            elif result.wrong:
+                cells.append(Cell("WRONG", verdict="wrong"))
+            elif figure is None:
+                cells.append(Cell("failed" if result.problems else "–"))
+            elif design == report.reference or better is None:
+                cells.append(Cell(number(figure.median, metric.unit)))
+            else:
+                cells.append(Cell(number(figure.median, metric.unit), f"×{times(better.median)}", verdict(better)))
+        where = place(workload, point)
+        found.append(Row(workload.name, f"{workload.title}, {where}" if where else workload.title, metric.title, tuple(cells)))
+    return found
+
+
+def show(report: Report, found: Sequence[Finding], console: Console) -> None:
+    """To a terminal: the table, and the findings."""
+    table = Table(show_lines=False, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for design in report.present:
+        table.add_column(design.name, justify="right", no_wrap=True)
+    for row in rows(report):
+        cells = [Text(f"{cell.value}\n{cell.against}" if cell.against else cell.value, _STYLES.get(cell.verdict, "")) for cell in row.cells]
+        title = Text(row.title)
+        title.append(f"\n{row.metric}", "dim")
+        table.add_row(title, *cells)
+    console.print(table)
+    console.print(Text(f"{CAPTION.format(reference=report.reference.name)} Red: better in all rounds; green: worse in all.", "dim"))
+    for kind, heading in HEADINGS.items():
+        sentences = [finding.text for finding in found if finding.kind == kind]
+        if sentences:
+            console.print(Text(f"\n{heading}", "bold"))
+            for sentence in sentences:
+                console.print(Text(f"  {sentence}"), soft_wrap=True)
+    console.print(Text(f"\n{report.machine.words}", "dim"), soft_wrap=True)
+
+
+def markdown(report: Report, found: Sequence[Finding]) -> str:
+    """The same, for a document."""
+    names = [design.name for design in report.present]
+    lines = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for row in rows(report):
+        cells = [f"{cell.value} {cell.against}".strip() for cell in row.cells]
+        lines.append(f"| {row.title}: {row.metric} | {' | '.join(cells)} |")
+    lines += ["", CAPTION.format(reference=report.reference.name), ""]
+    for kind, heading in HEADINGS.items():
+        sentences = [finding.text for finding in found if finding.kind == kind]
+        if sentences:
+            lines += [f"**{heading}**", "", *(f"- {sentence}" for sentence in sentences), ""]
+    plan = report.plan
+    lines += [f"{report.begun[:10]}, in {report.seconds / 60:.0f} minutes, medians of {plan.repeats} rounds ({plan.fresh_repeats} where each takes a process "
+              f"of its own). {report.machine.words}."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,385 @@
+"""The module's way to the network: addresses that it may use, listeners that it is handed, and the calls behind guest.Listen and guest.Dial.
+
+Nothing is allowed that was not said. A rule is HOST:PORT or unix:PATH; HOST may be a name, an address, or "*", PORT may be "*".
+A name is looked up only when a rule names it, or says "*": asking for a name tells others something too. (And "localhost", which
+tells nobody.) Listening where others than this machine can connect needs a rule that names that very address ("0.0.0.0:80").
+
+Paths of Unix sockets are fixed when the rule is made: what is looked up afterwards follows no link, since the module may be able to
+make links.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import queue
+import socket
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gothreads.errors import AppClosed, GothreadsError, MisuseError
+from gothreads.files import reason
+from gothreads.shared_memory import BoundedMemory
+from gothreads.sync.stop_event import Stop
+from gothreads.text import cut, shown
+from gothreads.wasi.calls import hand_out
+from gothreads.wasi.descriptors import Connection, Table, prepared, socket_of
+from gothreads.wasi.errnos import NotAllowed
+from gothreads.wasi.openat import PLACE
+
+_UNIX = "unix:"
+_LOCALHOST = "localhost"
+_EVERYWHERE = ("0.0.0.0", "::")
+_BACKLOG = 4096  # the system cuts it to what it has
+#: How often a lookup, which cannot be interrupted, looks whether the app has ended. Seconds.
+_LOOKUP_SLICE = 0.05
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What --allow-net says. `path`: where a Unix socket really is, without links."""
+
+    host: str
+    port: str
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """MisuseError when it is not one."""
+        if text.startswith(_UNIX) and text != _UNIX:
+            path = _unix_path(text)
+            return cls(_UNIX, path, _real(path))
+        host, port = split(text, f"{text!r} is not an address that can be allowed: it must be HOST:PORT (each may be *) or unix:PATH")
+        if port != "*":
+            _port(port, text)
+        return cls(host.lower(), port)
+
+    def is_for(self, port: int) -> bool:
+        return self.host != _UNIX and self.port in ("*", str(port))
+
+    def allows(self, host: str, port: int) -> bool:
+        """To dial it. (What allows listening everywhere does not: to a dialler, 0.0.0.0 is this machine.)"""
+        return self.host not in _EVERYWHERE and self.is_for(port) and self.host in ("*", host.lower())
+
+
+def _unix_path(text: str) -> str:
+    """Of unix:PATH. MisuseError when it cannot be one."""
+    path = text.removeprefix(_UNIX)
+    if "\0" in path or any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in path):
+        raise MisuseError(f"{cut(text)} is not an address: the path of a Unix socket has no NUL, and is Unicode")
+    return os.path.abspath(path)
+
+
+def split(text: str, wrong: str) -> tuple[str, str]:
+    """HOST:PORT or [HOST]:PORT in two; MisuseError(wrong) when it is not."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise MisuseError(wrong)
+    if not colon or not host or not port:
+        raise MisuseError(wrong)
+    return host, port
+
+
+def listen(address: str, stop: Stop) -> Connection:
+    """A listening socket to hand over. MisuseError for a wrong address, GothreadsError when it cannot be had."""
+    try:
+        if address.startswith(_UNIX) and address != _UNIX:
+            path = _unix_path(address)
+            listener = Connection(_listen_unix(_real(path)), stop, local=path)
+            _remove_with(listener, _real(path))
+            return listener
+        host, port = split(address, f"{address!r} is not an address to listen on: it must be HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8080, or unix:PATH")
+        number = _port(port, address)
+        families = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return Connection(_listen_tcp(families[0][0], families[0][4]), stop)
+    except (OSError, UnicodeError) as error:
+        hint = ""
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            hint = ". Another process has it" + ("" if address.startswith(_UNIX) else "; choose another port, or 0 for any")
+        raise GothreadsError(f"cannot listen on {shown(address)}: {reason(error) if isinstance(error, OSError) else error}{hint}") from None
+
+
+def address_of(connection: Connection, *, peer: bool = False) -> str:
+    """As Go writes it: 127.0.0.1:80, [::1]:80, or a Unix socket's path."""
+    if connection.socket.family == socket.AF_UNIX:
+        return connection.peer if peer else connection.local
+    host, port, *_ = (connection.peer_name or connection.socket.getpeername()) if peer else connection.socket.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class SocketCalls:
+    """What gothreads/guest imports, in WASI's manner: numbers and addresses in; returns nothing, or raises OSError.
+
+    `memory` is set before the module runs. From any thread.
+    """
+
+    memory: BoundedMemory
+
+    def __init__(self, table: Table, rules: Sequence[Rule]) -> None:
+        self._table, self._rules = table, tuple(rules)
+
+    def sock_listen(self, network: int, network_length: int, address: int, length: int, result: int) -> None:
+        kind, text = self._text(network, network_length), self._text(address, length)
+        if kind == "unix":
+            rule = self._unix_rule(text)
+            listener = Connection(_listen_unix(rule.path), self._table.stop, local=text)
+            _remove_with(listener, rule.path)
+        else:
+            host, port = _host_port(text)
+            if not host:  # Go's word for all of this machine's addresses: those that were allowed
+                everywhere = {"tcp4": _EVERYWHERE[:1], "tcp6": _EVERYWHERE[1:]}.get(kind, _EVERYWHERE)
+                host = next((rule.host for rule in self._rules if rule.host in everywhere and rule.is_for(port)), _here(kind))
+            if not _is_address(host) and host.lower() != _LOCALHOST:
+                self._check(any(rule.host == host.lower() and rule.is_for(port) for rule in self._rules))
+            found = self._look_up(kind, host, port)
+            allowed = [(family, sockaddr) for family, sockaddr in found
+                       if any(rule.is_for(port) and self._may_listen(rule, host, str(sockaddr[0])) for rule in self._rules)]
+            self._check(bool(allowed))
+            family, sockaddr = min(allowed, key=lambda one: one[0] != socket.AF_INET)  # as Go prefers
+            listener = Connection(_listen_tcp(family, sockaddr, only_v6=kind == "tcp6"), self._table.stop)
+        hand_out(self._table, self.memory, listener, result)
+
+    def sock_dial(self, network: int, network_length: int, address: int, length: int, attempt: int, result: int) -> None:
+        """Begin to connect to one of the addresses that a name has, by its place. ERANGE: there are no more. ENOENT: there is no such name."""
+        kind, text = self._text(network, network_length), self._text(address, length)
+        if kind == "unix":
+            rule = self._unix_rule(text)
+            if attempt:
+                raise OSError(errno.ERANGE, "no more addresses")
+            with _place(rule.path) as (place, mode):
+                if not stat.S_ISSOCK(mode):
+                    raise OSError(errno.ECONNREFUSED, "not a socket")
+                made = _connecting(socket.AF_UNIX, place)
+            hand_out(self._table, self.memory, Connection(made, self._table.stop, peer=text), result)
+            return
+        host, port = _host_port(text)
+        host = host or _here(kind)
+        by_name = any(rule.allows(host, port) for rule in self._rules)
+        self._check(by_name or _is_address(host) or (host.lower() == _LOCALHOST and any(rule.is_for(port) for rule in self._rules)))
+        addresses = [one for one in self._look_up(kind, host, port) if by_name or any(rule.allows(str(one[1][0]), port) for rule in self._rules)]
+        self._check(bool(addresses))
+        if attempt >= len(addresses):
+            raise OSError(errno.ERANGE, "no more addresses")
+        hand_out(self._table, self.memory, Connection(_connecting(*addresses[attempt]), self._table.stop), result)
+
+    def sock_connected(self, fd: int) -> None:
+        """EAGAIN while it is not known yet; else what connecting has come to."""
+        connection = socket_of(self._table.get(fd))
+        own = connection.socket
+        number = own.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+        try:
+            own.getpeername()
+        except OSError as error:
+            raise OSError(errno.EAGAIN if error.errno == errno.ENOTCONN else error.errno, "not connected") from None
+
+    def sock_address(self, fd: int, peer: int, buffer: int, size: int, done: int) -> None:
+        """The network and the address, with a space between them."""
+        own = socket_of(self._table.get(fd))  # not only its socket: it closes that when nobody has it any more
+        network = "unix" if own.socket.family == socket.AF_UNIX else "tcp"
+        text = f"{network} {address_of(own, peer=bool(peer))}".encode(errors="surrogateescape")[:size]
+        self.memory.write(buffer, text)
+        self.memory.write_u32(done, len(text))
+
+    def _text(self, address: int, length: int) -> str:
+        if length > 4096:
+            raise OSError(errno.ENAMETOOLONG, "an address")
+        text = self.memory.read(address, length).decode(errors="surrogateescape")
+        if "\0" in text:
+            raise OSError(errno.EINVAL, "a NUL in an address")
+        return text
+
+    def _unix_rule(self, text: str) -> Rule:
+        path = os.path.abspath(text)
+        for rule in self._rules:
+            if rule.host == _UNIX and path in (rule.port, rule.path):
+                return rule
+        raise NotAllowed("not allowed")
+
+    @staticmethod
+    def _check(allowed: bool) -> None:
+        if not allowed:
+            raise NotAllowed("not allowed")
+
+    @staticmethod
+    def _may_listen(rule: Rule, host: str, address: str) -> bool:
+        return rule.host in (host.lower(), address) or (rule.host == "*" and ipaddress.ip_address(address.partition("%")[0]).is_loopback)
+
+    def _look_up(self, kind: str, host: str, port: int) -> list[tuple[int, Any]]:
+        family = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}.get(kind)
+        if family is None:
+            raise OSError(errno.EAFNOSUPPORT, kind)
+        if host.lower() == _LOCALHOST:  # nobody need be asked, nor may anybody say otherwise (RFC 6761)
+            here = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
+            return [one for one in here if family in (socket.AF_UNSPEC, one[0])]
+        try:
+            found: list[Any] = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:  # a name
+            found = self._asked(host, port, family)
+        except (UnicodeError, OverflowError):
+            raise OSError(errno.ENOENT, host) from None
+        return [(info[0], info[4]) for info in found]
+
+    def _asked(self, host: str, port: int, family: int) -> list[Any]:
+        """Ask the system for a name, on a thread of its own, which the end of the app does not wait for."""
+        answers: queue.SimpleQueue[list[Any] | BaseException] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
+            except BaseException as error:
+                answers.put(error)
+        try:
+            threading.Thread(target=ask, name="gothreads-lookup", daemon=True).start()
+        except RuntimeError:
+            raise OSError(errno.EAGAIN, "no thread is left") from None
+        while not self._table.stop.is_set:
+            try:
+                answer = answers.get(timeout=_LOOKUP_SLICE)
+            except queue.Empty:
+                continue
+            if isinstance(answer, BaseException):
+                raise OSError(errno.ENOENT, host) from None
+            return answer
+        raise AppClosed("stopped")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+        return True
+    except ValueError:
+        return False
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    """Of Go's text; the host may be empty, which is any address of this machine's."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise OSError(errno.EINVAL, "a port")
+    return host, int(port)
+
+
+def _here(kind: str) -> str:
+    return "::1" if kind == "tcp6" else "127.0.0.1"
+
+
+def _port(text: str, of: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise MisuseError(f"{of!r}: a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _connecting(family: int, sockaddr: Any) -> socket.socket:
+    """A socket that is on its way."""
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        number = prepared(made).connect_ex(sockaddr)
+        if number not in (0, errno.EINPROGRESS):
+            raise OSError(number, os.strerror(number))
+        return made
+    except BaseException:
+        made.close()
+        raise
+
+
+def _listen_tcp(family: int, sockaddr: Any, *, only_v6: bool = False) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only_v6 or sockaddr[0] != "::"))
+        made.bind(sockaddr)
+        made.listen(_BACKLOG)
+        return made
+    except BaseException:
+        made.close()
+        raise
+
+
+def _listen_unix(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _folder_of(path) as (folder, name):
+            _remove_if_dead(folder, name)
+            try:
+                made.bind(f"/proc/self/fd/{folder}/{name}")
+            except OSError as error:
+                if error.errno is None:  # as Python has it
+                    raise OSError(errno.ENAMETOOLONG, str(error)) from None
+                raise
+        made.listen(_BACKLOG)
+        return made
+    except BaseException:
+        made.close()
+        raise
+
+
+def _remove_with(listener: Connection, path: str) -> None:
+    """Remove a Unix socket's path when it is closed, as Go does."""
+    try:
+        made = os.lstat(path)
+    except OSError:  # somebody has been faster
+        return
+
+    def remove() -> None:
+        with contextlib.suppress(OSError), _folder_of(path) as (folder, name):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):  # and not another's, who has taken its place
+                os.unlink(name, dir_fd=folder)
+    listener.closed = remove
+
+
+def _remove_if_dead(folder: int, name: str) -> None:
+    """Of what a process that was killed has left, nobody listens."""
+    try:
+        if stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.setblocking(False)  # one who listens and does not accept is alive
+                if probe.connect_ex(f"/proc/self/fd/{folder}/{name}") == errno.ECONNREFUSED:
+                    os.unlink(name, dir_fd=folder)
+    except OSError:
+        pass  # then bind says what is wrong
+
+
+# Paths without links.
+
+def _real(path: str) -> str:
+    """The path with the links in its folders resolved."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+
+
+@contextlib.contextmanager
+def _folder_of(path: str) -> Iterator[tuple[int, str]]:
+    """The folder that a path without links is in, and its name there. OSError when there is a link after all."""
+    folder = os.open("/", PLACE | os.O_DIRECTORY)
+    try:
+        *above, name = path.strip("/").split("/")
+        for part in above:
+            inner = os.open(part, PLACE | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder, name
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _place(path: str) -> Iterator[tuple[str, int]]:
+    """A path, for as long as the context lasts, to what lies at a path without links; and its mode."""
+    with _folder_of(path) as (folder, name):
+        place = os.open(name, PLACE | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        yield f"/proc/self/fd/{place}", os.fstat(place).st_mode
+    finally:
+        os.close(place)

@@ -1,0 +1,139 @@
+"""The folders above a module's mounts: "/", and what leads to each mount. They have nothing else in them, and are read-only.
+
+A path that no mount covers must be "not there" (ENOENT) for the module. Go finds no descriptor to ask about such a path, and says EBADF,
+which no program expects. So where nothing is mounted at "/", the module is handed a "/" that only exists here. Files that are mounted
+alone are in these folders too: WASI hands over nothing but folders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import posixpath
+import stat
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from gothreads.wasi.descriptors import Descriptor, FileType
+
+#: How many paths that were not there are remembered, for the hint at the end.
+_MOST_MISSED = 64
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that was mounted alone: its folder, which the module never gets, and its name there."""
+
+    folder: Descriptor
+    name: bytes
+
+
+@dataclass(eq=False)
+class Place:
+    """One of these folders, at `path`. `inside` does not change once the module runs."""
+
+    path: bytes
+    inode: int
+    missed: deque[str]
+    inside: dict[bytes, Place | Descriptor | File] = field(default_factory=dict)
+
+
+class Root:
+    """Makes the folders. `missed`: what the module looked for, and was not there. Appending to it is atomic."""
+
+    def __init__(self) -> None:
+        self.missed: deque[str] = deque(maxlen=_MOST_MISSED)
+        self._inodes = itertools.count(1)
+        self._top = self._new(b"/")
+
+    def add(self, path: str, leaf: Descriptor | File | None = None) -> None:
+        """Put something at an absolute path; when it is None, an empty folder. What lies in a mount is the mount's: nothing is put there."""
+        place = self._top
+        parts = [part for part in os.fsencode(posixpath.normpath(path)).split(b"/") if part]
+        last = parts.pop() if leaf is not None else b""
+        for part in parts:
+            inner = place.inside.setdefault(part, self._new(posixpath.join(place.path, part)))
+            if not isinstance(inner, Place):
+                return
+            place = inner
+        if leaf is not None:
+            place.inside.setdefault(last, leaf)
+
+    def _new(self, path: bytes) -> Place:
+        return Place(path, next(self._inodes), self.missed)
+
+    def view(self) -> Above:
+        """The descriptor of "/", to be handed over."""
+        return Above(self._top, preopen=b"/")
+
+
+class Above(Descriptor):
+    """A descriptor of one of these folders. It has none of the host's: `fd` is -1."""
+
+    counted = False
+
+    def __init__(self, place: Place, preopen: bytes | None = None) -> None:
+        self.place = place
+        self.type = FileType.DIRECTORY
+        self.fd, self.flags, self.preopen = -1, 0, preopen
+        self.readable, self.writable, self.read_only = True, False, True
+        self.listing, self.lock = [], threading.Lock()
+
+    def find(self, name: bytes, *, creates: bool = False) -> tuple[Descriptor, bytes]:
+        """Where a name leads: a folder of the host's and a name in it; or one of these folders and ".".
+
+        ENOENT where that is nothing. `creates`: the call makes what is not there yet, which nobody can in these: EROFS.
+        """
+        if b"\0" in name:
+            raise OSError(errno.EINVAL, "a NUL in a name")
+        if name.startswith(b"/"):
+            raise OSError(errno.EPERM, "outside of the folder")
+        if not name:
+            raise OSError(errno.ENOENT, "an empty name")
+        way = [self.place]
+        left = name.split(b"/")
+        while left:
+            part = left.pop(0)
+            if part == b"..":
+                way.pop()
+                if not way:
+                    raise OSError(errno.EPERM, "outside of the folder")
+            elif part not in (b"", b"."):
+                found = way[-1].inside.get(part)
+                if isinstance(found, Descriptor):
+                    return found, b"/".join(left).lstrip(b"/") or b"."
+                if isinstance(found, File):
+                    if left:
+                        raise OSError(errno.ENOTDIR, "a file")
+                    return found.folder, found.name
+                if found is None:
+                    self.place.missed.append(os.fsdecode(posixpath.join(way[-1].path, part, *left)))
+                    if creates and not any(left):
+                        raise OSError(errno.EROFS, "nothing can be made here")
+                    raise OSError(errno.ENOENT, "not there")
+                way.append(found)
+        return Above(way[-1]), b"."
+
+    def entries(self) -> list[tuple[bytes, int, FileType]]:
+        """What is in it: name, inode, type."""
+        found = [(b".", self.place.inode, FileType.DIRECTORY), (b"..", self.place.inode, FileType.DIRECTORY)]
+        for name, inner in self.place.inside.items():
+            match inner:
+                case Place():
+                    found.append((name, inner.inode, FileType.DIRECTORY))
+                case File():
+                    with contextlib.suppress(FileNotFoundError):  # removed by now
+                        found.append((name, os.stat(inner.name, dir_fd=inner.folder.fd).st_ino, FileType.REGULAR_FILE))
+                case _:
+                    found.append((name, inner.stat().st_ino, FileType.DIRECTORY))
+        return found
+
+    def read(self, spans: object, offset: int | None = None) -> int:
+        raise OSError(errno.EISDIR, "a folder")
+
+    def stat(self) -> os.stat_result:
+        return os.stat_result((stat.S_IFDIR, self.place.inode, 0, 2, 0, 0, 0, *[0] * 9))
+

@@ -1,0 +1,1 @@
+"""Changes to a linked module, one a file."""

@@ -1,0 +1,49 @@
+"""Atomics where they are called: Go's compiler has no words for them on wasm, so each is a call, which costs more than what it does.
+
+A call of Go's is always the same (cmd/internal/obj/wasm: preprocess), and so is what is put in its place, which works on the arguments where the
+caller has laid them. SP and the stack are as they would be after the call. An atomic never unwinds, so nothing resumes behind it; the block that
+ends there stays, for the br_table at the function's beginning.
+
+The functions stay too: for addresses that are not aligned, and for who has them as values. A sharpened module (sharpen.py) keeps its calls.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from gothreads.wasm import code
+from gothreads.wasm.binary import Module
+from gothreads.wasm.instructions import LEB, find, replaced
+from gothreads.wasm.leb import number
+from gothreads.wasm.parsing import function_names
+from gothreads.wasm.passes import atomics
+
+#: SP (local 1, and the global) goes down by 8; a return address is stored; ...
+_BEGINNING = b"\x20\x01\x41\x08\x6b\x22\x01\x24\0\x20\x01\x42"
+#: ... the function is called from its beginning, SP is read again; if it unwinds, so does the caller; the block before the point to resume at ends.
+_CALL = re.compile(b"(" + re.escape(_BEGINNING) + LEB + rb"\x37\x03\0\x41\0\x10(" + LEB + rb")\x23\0\x21\x01)\x0d" + LEB + rb"\x0b", re.DOTALL)
+#: A function that only jumps to another: what sync/atomic has, in assembly, for internal/runtime/atomic's.
+_JUMP = re.compile(rb"\x01\x01\x7f\x23\0\x21\x01\x41\0\x10(" + LEB + rb")\x23\0\x21\x01\x0f\0\x0b", re.DOTALL)
+
+
+def inline_atomics(module: Module) -> Module:
+    """The same module (rewrite.py has made it, and it has its names), with its atomics where they are called."""
+    operations = _operations(module)
+    return replace(module, bodies=[_inlined(body, operations) for body in module.bodies])
+
+
+def _operations(module: Module) -> dict[int, atomics.Operation]:
+    """By the index of the function that does it."""
+    names, imported = function_names(module), len(module.imported_functions)
+    found = {names[title]: operation for name, operation in atomics.OPERATIONS.items() if (title := atomics.PACKAGE + name) in names}
+    for place, body in enumerate(module.bodies):
+        if (jump := _JUMP.fullmatch(body)) is not None and (operation := found.get(number(jump[1]))) is not None:
+            found[imported + place] = operation
+    return found
+
+
+def _inlined(body: bytes, operations: dict[int, atomics.Operation]) -> bytes:
+    calls = (call for found in find(body, re.escape(_BEGINNING)) if (call := _CALL.match(body, found.offset)) is not None)
+    return replaced(body, ((call.start(), call.end(), operation.in_place_of_call(call[1] + code.DROP) + code.END)
+                           for call in calls if (operation := operations.get(number(call[2]))) is not None))
