@@ -34,15 +34,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NoReturn, TypeVar
 
-from gothreads.bridge.buffers import Cancel, Slot
+from gothreads.bridge.buffers import Buffers, Cancel
 from gothreads.engine import ffi
-from gothreads.engine.callers import Caller, Rest
+from gothreads.engine.callers import Caller, IdleCallers
 from gothreads.engine.interrupt import Postponed
 from gothreads.engine.stack import CALLER_MARGIN
 from gothreads.errors import CallersBusy
 from gothreads.instances import Instance, Instances
 from gothreads.shared_memory import SharedMemory
-from gothreads.sync.wait_queue import Line
+from gothreads.sync.wait_queue import WaitQueue
 from gothreads.wasm import layout
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class CallbackM(Caller):
     def __init__(self, instance: Instance, memory: SharedMemory, cancel: Cancel | None) -> None:
         super().__init__()
         self.instance, self._memory = instance, memory
-        self.slot = Slot(self.function, memory, cancel)
+        self.slot = Buffers(self.function, memory, cancel)
         self.goroutine = 0  # where its g is
 
     def attach(self) -> None:
@@ -103,11 +103,11 @@ class CallbackMCache:
                  error: Callable[[], BaseException] | None = None) -> None:
         self._instances, self._memory, self._limit, self._timeout, self._ended, self._trapped = instances, memory, limit, timeout, ended, trapped
         self._most, self._cancel, self._error = max(limit, most), cancel, error
-        self._idle = Rest(self, postponed, stack + CALLER_MARGIN, IDLE_SECONDS, *memory.pointers)
+        self._idle = IdleCallers(self, postponed, stack + CALLER_MARGIN, IDLE_SECONDS, *memory.pointers)
         self._attaching = attaching
         self._condition = threading.Condition()
         # Guarded by _condition.
-        self._line = Line(self._condition, lambda: bool(self._idle) or self._total < limit, self._idle)
+        self._line = WaitQueue(self._condition, lambda: bool(self._idle) or self._total < limit, self._idle)
         self._total = self._attached = self._detached = self._old_calls = 0
         self._members: set[CallbackM] = set()
 
@@ -228,7 +228,7 @@ class CallbackMCache:
         return oldest.since < time.monotonic() - IDLE_SECONDS
 
     @property
-    def rest(self) -> Rest:
+    def rest(self) -> IdleCallers:
         """The callers at rest, for calls of C's."""
         return self._idle
 

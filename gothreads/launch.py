@@ -26,7 +26,7 @@ from gothreads.runtime.models.threaded import ThreadedApp
 from gothreads.runtime.models.wasi_threads import WasiThreadsApp
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.runtime.options import Limits, OnStall, Options
-from gothreads.runtime.pickling import Configuration
+from gothreads.runtime.pickling import PickledOptions
 from gothreads.text import cut
 from gothreads.wasi.definitions import Mount, WasiSettings
 from gothreads.wasi.sockets import Rule
@@ -133,7 +133,7 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
                           listen=listen, allow_net=allow_net, host=host, handlers=handlers, event_queue=event_queue, loop=loop,
                           instances=instances)
     app = open_loaded(loaded, **options, model=model)
-    app.configuration = Configuration.of("open", path, {**options, "model": model, "go": go})
+    app.configuration = PickledOptions.of("open", path, {**options, "model": model, "go": go})
     return app
 
 

@@ -22,7 +22,7 @@ from wasmtime import _ffi
 from gothreads.engine import ffi
 from gothreads.errors import AppClosed, ArgumentError, MemoryAccessError, ModuleError
 from gothreads.wasm import code
-from gothreads.wasm.binary import MAX_PAGES, PAGE, Export, FuncType, Import, Kind, Limits, Module
+from gothreads.wasm.binary import MAX_PAGES, PAGE, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module
 
 _view = ctypes.pythonapi.PyMemoryView_FromMemory
 _view.restype, _view.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
@@ -232,8 +232,8 @@ class _Notifier:
 
     def __init__(self, engine: wasmtime.Engine, memory: wasmtime.SharedMemory, minimum: int) -> None:
         body = code.body(code.local_get(0) + code.local_get(1) + code.NOTIFY)
-        module = Module(types=[FuncType(code.I32 * 2, code.I32)], functions=[0], bodies=[body], exports=[Export("notify", Kind.FUNC, 0)],
-                        imports=[Import("env", "memory", Kind.MEMORY, Limits(minimum, MAX_PAGES, shared=True).encode())])
+        module = Module(types=[FuncType(code.I32 * 2, code.I32)], functions=[0], bodies=[body], exports=[ExportEntry("notify", Kind.FUNC, 0)],
+                        imports=[Import("env", "memory", Kind.MEMORY, MemoryLimits(minimum, MAX_PAGES, shared=True).encode())])
         compiled = wasmtime.Module(engine, module.encode())
         self._store = wasmtime.Store(engine)
         self._store.set_epoch_deadline(1 << 40)  # works on when the app's own code is stopped

@@ -36,7 +36,7 @@ from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import inspect_module
 from gothreads.serve.web import web_app
 from gothreads.wasm import metadata
-from gothreads.wasm.binary import Export, Import, Kind
+from gothreads.wasm.binary import ExportEntry, Import, Kind
 from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import parse
 from stress import anything
@@ -121,13 +121,13 @@ class Shown(Part[bytes]):
             title = anything.text(choose, surrogates=False, longest=20_000)
             if title not in titles:
                 titles.append(title)
-                module.exports.append(Export(title, Kind.FUNC, choose.randrange(2)))
+                module.exports.append(ExportEntry(title, Kind.FUNC, choose.randrange(2)))
         if choose.random() < 0.3:
             module.imports.append(Import(choose.choice(("env", "wasi_snapshot_preview1", anything.text(choose, surrogates=False))),
                                          anything.text(choose, surrogates=False), choose.choice((Kind.FUNC, Kind.FUNC, Kind.GLOBAL)), uleb(1) + b"\0"))
             if module.imports[-1].kind is Kind.FUNC:
                 module.imports[-1] = Import(module.imports[-1].module, module.imports[-1].name, Kind.FUNC, uleb(1))
-            module.exports = [Export(e.name, e.kind, e.index + (e.kind is Kind.FUNC and module.imports[-1].kind is Kind.FUNC)) for e in module.exports]
+            module.exports = [ExportEntry(e.name, e.kind, e.index + (e.kind is Kind.FUNC and module.imports[-1].kind is Kind.FUNC)) for e in module.exports]
         if choose.random() < 0.5:
             named = _SIGNATURE | {"name": choose.choice(titles)}
             fields = _GOOD | {"exports": [named | {key: anything.text(choose, surrogates=False) for key in choose.sample(["go", "doc", "position"], 2)}]}

@@ -40,7 +40,7 @@ from gothreads.engine import ffi
 from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import inspect_module
-from gothreads.wasm.binary import Import, Kind, Limits, Module
+from gothreads.wasm.binary import Import, Kind, MemoryLimits, Module
 from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.passes.threads import rewrite
 from gothreads.wasm.passes.waits import rewrite_waits
@@ -230,7 +230,7 @@ class Generated(Part[bytes | None]):
         """The same module, as if it had threads: its memory is imported."""
         if len(module.memories) != 1 or any(i.kind is Kind.MEMORY for i in module.imports):
             return ""
-        shared = Limits(module.memories[0].minimum, module.memories[0].maximum or 65536, shared=True)
+        shared = MemoryLimits(module.memories[0].minimum, module.memories[0].maximum or 65536, shared=True)
         imported = replace(module, memories=[], imports=[*module.imports, Import("env", "memory", Kind.MEMORY, shared.encode())])
         if not valid(self.engine, imported.encode()):
             raise Finding("a module whose memory was made an import is not valid")

@@ -19,7 +19,7 @@ import wasmtime
 from gothreads.build.builder import Request, build
 from gothreads.errors import ModuleError
 from gothreads.wasm import abi
-from gothreads.wasm.binary import MAGIC, VERSION, DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
+from gothreads.wasm.binary import MAGIC, VERSION, DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section
 from gothreads.wasm.leb import Reader, name, sleb, uleb, vector
 from gothreads.wasm.metadata import ABI
 from gothreads.wasm.parsing import function_names, parse
@@ -146,9 +146,9 @@ def pretended(choose: random.Random) -> bytes:
     imported = len(module.imports)
     threaded = choose.random() < 0.4
     if threaded:
-        module.imports.append(Import("env", "memory", Kind.MEMORY, Limits(choose.choice((1, 10)), choose.choice((10, 65536)), shared=True).encode()))
+        module.imports.append(Import("env", "memory", Kind.MEMORY, MemoryLimits(choose.choice((1, 10)), choose.choice((10, 65536)), shared=True).encode()))
     else:
-        module.memories.append(Limits(choose.choice((0, 1, 10)), choose.choice((None, 10))))
+        module.memories.append(MemoryLimits(choose.choice((0, 1, 10)), choose.choice((None, 10))))
     chosen = choose.sample(_EXPORTED, choose.randrange(1, len(_EXPORTED)))
     if honest:
         chosen = [*{*chosen, *abi.GUEST} - {*abi.THREADS}, *(abi.THREADS if threaded else ())]
@@ -158,9 +158,9 @@ def pretended(choose: random.Random) -> bytes:
             types.append(right)
         kind = len(types) - 1 if honest else choose.randrange(len(types)) if choose.random() < 0.6 else len(types) - choose.randrange(1, 4)
         if title == "memory" or (not honest and choose.random() < 0.05):
-            module.exports.append(Export(title, Kind.MEMORY, 0))
+            module.exports.append(ExportEntry(title, Kind.MEMORY, 0))
             continue
-        module.exports.append(Export(title, Kind.FUNC, imported + len(module.functions)))
+        module.exports.append(ExportEntry(title, Kind.FUNC, imported + len(module.functions)))
         module.functions.append(kind)
         results = b"".join(choose.choice(_I32S) if t == 0x7F else _CONSTANTS[t] for t in types[kind].results)
         calls = b"".join(b"".join(_CONSTANTS[t] for t in called.params) + b"\x10" + uleb(place) + b"\x1a" * len(called.results)
@@ -329,7 +329,7 @@ def _model(choose: random.Random, content: bytes, _modules: Mapping[str, bytes])
     types = bytes(choose.choice(b"\x7f\x7e\x7d\x7c\x7b\x70\x6f") for _ in range(choose.choice((0, 1, 2, 3, 1_200))))
     match choose.randrange(9):
         case 0:
-            module.exports.insert(choose.randrange(len(module.exports) + 1), Export(title, kind, number))
+            module.exports.insert(choose.randrange(len(module.exports) + 1), ExportEntry(title, kind, number))
         case 1 if module.exports:
             at = choose.randrange(len(module.exports))
             module.exports[at] = replace(module.exports[at], index=number) if choose.random() < 0.7 else replace(module.exports[at], kind=kind)
@@ -342,7 +342,7 @@ def _model(choose: random.Random, content: bytes, _modules: Mapping[str, bytes])
         case 5:
             of = choose.choice(["wasi_snapshot_preview1", "wasi", "gothreads", "env", "", title])
             wanted = choose.choice(["fd_write", "proc_exit", "thread-spawn", "nope", "msg_call", "args_get", "memory", title])
-            described = {Kind.FUNC: uleb(choose.choice((0, number))), Kind.TABLE: b"\x70" + Limits(1).encode(), Kind.MEMORY: _limits(choose).encode(),
+            described = {Kind.FUNC: uleb(choose.choice((0, number))), Kind.TABLE: b"\x70" + MemoryLimits(1).encode(), Kind.MEMORY: _limits(choose).encode(),
                          Kind.GLOBAL: b"\x7f\0", Kind.TAG: b"\0" + uleb(choose.choice((0, number)))}[kind]
             module.imports.insert(choose.randrange(len(module.imports) + 1), Import(of, wanted, kind, described))
         case 6:
@@ -354,10 +354,10 @@ def _model(choose: random.Random, content: bytes, _modules: Mapping[str, bytes])
     return module.encode()
 
 
-def _limits(choose: random.Random) -> Limits:
+def _limits(choose: random.Random) -> MemoryLimits:
     least = choose.choice((0, 1, 2, 100, 65535, 65536, 65537, (1 << 32) - 1))
     most = choose.choice((None, 0, 1, least, 65536, (1 << 32) - 1))
-    return Limits(least, most, most is not None and choose.random() < 0.5)
+    return MemoryLimits(least, most, most is not None and choose.random() < 0.5)
 
 
 _WAYS = (_bytes, _bytes, _cut, _splice, _leb, _sections, _sections, _inside, _inside, _inside, _model, _model, _model)

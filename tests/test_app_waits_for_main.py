@@ -18,7 +18,7 @@ import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.cli.main import main
 from gothreads.runtime import settling
-from gothreads.runtime.cancellation import GivenUp
+from gothreads.runtime.cancellation import CallGivenUp
 from gothreads.serve.web import web_app
 from tests.conftest import MODULES, built, opened, raises_within, together, wait_until
 from tests.test_interrupted import python
@@ -296,5 +296,5 @@ def test_looks_are_shared_and_end_with_who_waits() -> None:
 
     class Ticket:
         given_up = True
-    with pytest.raises(GivenUp):
+    with pytest.raises(CallGivenUp):
         one.wait("c", Ticket())  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from gothreads.build.toolchain import find_go
 from gothreads.cli.main import main
 from gothreads.cli.parser import parse_mount, parse_size
 from gothreads.errors import MisuseError
-from gothreads.wasm.binary import Export, FuncType, Kind, Limits, Module
+from gothreads.wasm.binary import ExportEntry, FuncType, Kind, MemoryLimits, Module
 from tests.conftest import MODULES, built
 
 SENTENCE = re.compile(r"gothreads: [^\n]+\n")
@@ -601,7 +601,7 @@ def test_sizes_that_are_none(text: str) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_names_of_a_modules_are_not_obeyed_by_a_terminal(tmp_path: Path, encoding: str) -> None:
     odd = "a\nb\x1b[2J\x7f\x9b31m\u202e\U0010ffff"
-    module = Module(memories=[Limits(1)], types=[FuncType(b"", b"")], functions=[0], bodies=[b"\0\x0b"], exports=[Export(odd, Kind.FUNC, 0)])
+    module = Module(memories=[MemoryLimits(1)], types=[FuncType(b"", b"")], functions=[0], bodies=[b"\0\x0b"], exports=[ExportEntry(odd, Kind.FUNC, 0)])
     (tmp_path / "odd.wasm").write_bytes(module.encode())
     for argv in (["inspect"], ["inspect", "--json"], ["call"]):
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2))

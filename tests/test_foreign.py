@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gothreads
-from gothreads.bridge.c_exports import Allocator, ForeignExport
+from gothreads.bridge.c_exports import Allocator, CExport
 from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import inspect_module
 from gothreads.wasm.binary import FuncType
@@ -391,19 +391,19 @@ def test_exports_with_several_results_or_vectors_are_left_out(tmp_path: Path) ->
     (b"", (), ()),
 ])
 def test_a_text_stands_for_two_numbers_where_there_are_fewer(params: bytes, texts: tuple[str, ...], parsed: tuple[object, ...]) -> None:
-    assert ForeignExport("f", FuncType(params, b""), Allocator(False)).parse(texts) == parsed
+    assert CExport("f", FuncType(params, b""), Allocator(False)).parse(texts) == parsed
 
 
 @pytest.mark.parametrize(("params", "texts"), [(I32 * 3, ("x",)), (I64 * 2, ("x",)), (I32 + F64 + I32, ("1", "2")), (I32 * 3, ("x", "y")), (I32, ())])
 def test_texts_that_do_not_fit_are_refused(params: bytes, texts: tuple[str, ...]) -> None:
     with pytest.raises(gothreads.ArgumentError, match="do not fit; each is a number, or a text that takes the place of two i32"):
-        ForeignExport("f", FuncType(params, b""), Allocator(False)).parse(texts)
+        CExport("f", FuncType(params, b""), Allocator(False)).parse(texts)
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.sampled_from([*"abc", *range(3)]), max_size=12))
 def test_texts_with_letters_are_put_where_they_were(values: list[object]) -> None:
-    export = ForeignExport("f", FuncType(b"".join(I32 * (1 + isinstance(value, str)) for value in values), b""), Allocator(False))
+    export = CExport("f", FuncType(b"".join(I32 * (1 + isinstance(value, str)) for value in values), b""), Allocator(False))
     assert export.parse(tuple(map(str, values))) == tuple(values)
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.engine.call_threads import Workers
+from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import CallersBusy
-from gothreads.sync.stop_event import Stop
-from gothreads.wasi.descriptors import Table
+from gothreads.sync.stop_event import StopEvent
+from gothreads.wasi.descriptors import DescriptorTable
 from gothreads.wasi.queues import Queue, QueueReader
 from tests.conftest import MODELS, built, opened, raises_within, wait_until
 from tests.test_timeouts import patient
@@ -241,7 +241,7 @@ def test_jobs_for_which_there_is_no_thread_are_refused_without_a_word_to_others(
             raise RuntimeError("can't start new thread")
         real(thread)
     monkeypatch.setattr(threading.Thread, "start", start)
-    workers = Workers(2, 1 << 20)
+    workers = CallThreads(2, 1 << 20)
     told: list[BaseException | None] = []
     cancelled: Future[Any] = Future()
     cancelled.cancel()
@@ -331,8 +331,8 @@ def test_a_wait_for_idle_that_was_given_up_runs_nothing_later() -> None:
 
 def test_a_reader_that_goes_is_not_written_to() -> None:
     """Its number may be another file's by then. (A weak reference is good until after the object has closed it.)"""
-    queue, stop = Queue(1 << 30, 1 << 40), Stop()
-    table = Table(stop)
+    queue, stop = Queue(1 << 30, 1 << 40), StopEvent()
+    table = DescriptorTable(stop)
     over = time.monotonic() + 1.0
     failed: list[BaseException] = []
 

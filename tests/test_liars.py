@@ -15,7 +15,7 @@ import gothreads
 from gothreads.engine import extension
 from gothreads.errors import ModuleError
 from gothreads.wasm import abi, code
-from gothreads.wasm.binary import Export, FuncType, Import, Kind, Limits, Module
+from gothreads.wasm.binary import ExportEntry, FuncType, Import, Kind, MemoryLimits, Module
 from gothreads.wasm.leb import uleb
 from gothreads.wasm.metadata import Metadata
 
@@ -32,9 +32,9 @@ class Liar:
         self.model = model
         self.module = Module(customs=[("gothreads", Metadata("0", "go1.27", model, "c-shared", False).encode())])
         if model == "threaded":
-            self.module.imports.append(Import("env", "memory", Kind.MEMORY, Limits(1, 65536, shared=True).encode()))
+            self.module.imports.append(Import("env", "memory", Kind.MEMORY, MemoryLimits(1, 65536, shared=True).encode()))
         else:
-            self.module.memories.append(Limits(1))
+            self.module.memories.append(MemoryLimits(1))
         for name, kind in {**abi.ENTRIES, **abi.GUEST, **(abi.THREADS if model == "threaded" else {})}.items():
             if name != "_start":
                 self.export(name, kind)
@@ -42,7 +42,7 @@ class Liar:
     def export(self, name: str, kind: FuncType, body: bytes | None = None) -> None:
         """Instead of what had the name."""
         self.module.exports = [e for e in self.module.exports if e.name != name]
-        self.module.exports.append(Export(name, Kind.FUNC, len(self.module.imported_functions) + len(self.module.functions)))
+        self.module.exports.append(ExportEntry(name, Kind.FUNC, len(self.module.imported_functions) + len(self.module.functions)))
         self.module.types.append(kind)
         self.module.functions.append(len(self.module.types) - 1)
         self.module.bodies.append(b"\0" + (b"".join(RESULTS[t] for t in kind.results) if body is None else body) + b"\x0b")
@@ -50,7 +50,7 @@ class Liar:
     def imports(self, module: str, name: str, kind: FuncType) -> None:
         self.module.types.append(kind)
         self.module.imports.insert(0, Import(module, name, Kind.FUNC, uleb(len(self.module.types) - 1)))
-        self.module.exports = [Export(e.name, e.kind, e.index + 1) for e in self.module.exports]
+        self.module.exports = [ExportEntry(e.name, e.kind, e.index + 1) for e in self.module.exports]
 
     def open(self) -> gothreads.App:
         self.file.write_bytes(self.module.encode())
@@ -77,7 +77,7 @@ def test_what_is_called_by_name_must_be_of_its_type(liar: Liar, kind: FuncType) 
 
 def test_what_is_called_by_name_must_be_a_function(liar: Liar) -> None:
     exports = [e for e in liar.module.exports if e.name != "gothreads_buffer"]
-    liar.module.exports = [*exports, Export("gothreads_buffer", Kind.MEMORY, 0)]
+    liar.module.exports = [*exports, ExportEntry("gothreads_buffer", Kind.MEMORY, 0)]
     with pytest.raises(ModuleError, match="exports gothreads_buffer as a memory"):
         liar.open()
 

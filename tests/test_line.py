@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gothreads.sync.wait_queue import Line
+from gothreads.sync.wait_queue import WaitQueue
 from tests.conftest import opened, together
 
 
@@ -19,7 +19,7 @@ class Few:
     def __init__(self, count: int) -> None:
         self.free = list(range(count))
         self.condition = threading.Condition()
-        self.line = Line(self.condition, lambda: bool(self.free))
+        self.line = WaitQueue(self.condition, lambda: bool(self.free))
         self.out = self.most = 0
 
     def take(self, timeout: float | None = None) -> int | None:

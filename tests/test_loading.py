@@ -19,7 +19,7 @@ import gothreads
 from gothreads.build.toolchain import find_go
 from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import LoadedModule, inspect_module, load
-from gothreads.wasm.binary import MAGIC, VERSION, Kind, Limits, Module
+from gothreads.wasm.binary import MAGIC, VERSION, Kind, MemoryLimits, Module
 from gothreads.wasm.metadata import SECTION
 from gothreads.wasm.parsing import parse
 
@@ -179,7 +179,7 @@ def test_a_section_of_a_single_module_that_says_threaded_is_refused(refused: Ref
 
 def test_a_threaded_module_whose_memory_is_its_own_is_refused(refused: Refused, threaded: Module) -> None:
     imports = [i for i in threaded.imports if i.kind is not Kind.MEMORY]
-    assert "Rebuild it" in refused(replace(threaded, imports=imports, memories=[Limits(100)]).encode())
+    assert "Rebuild it" in refused(replace(threaded, imports=imports, memories=[MemoryLimits(100)]).encode())
 
 
 def test_signatures_that_do_not_fit_the_module_give_way_to_its_types(threaded: Module) -> None:

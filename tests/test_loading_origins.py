@@ -12,7 +12,7 @@ import pytest
 import gothreads
 from gothreads.build.toolchain import find_go
 from gothreads.errors import ModuleError
-from gothreads.wasm.binary import MAGIC, Export, Import, Kind, Module
+from gothreads.wasm.binary import MAGIC, ExportEntry, Import, Kind, Module
 from gothreads.wasm.code import VOID, body
 from tests.test_cli import command
 
@@ -20,11 +20,11 @@ from tests.test_cli import command
 def importing(*names: tuple[str, str], custom: str = "x") -> bytes:
     imports = [Import(module, name, Kind.FUNC, b"\0") for module, name in names]
     return Module(types=[VOID], imports=imports, functions=[0], bodies=[body(b"")], customs=[(custom, b"")],
-                  exports=[Export("f", Kind.FUNC, len(names))]).encode()
+                  exports=[ExportEntry("f", Kind.FUNC, len(names))]).encode()
 
 
 TABLE = Module(types=[VOID], imports=[Import("env", "table", Kind.TABLE, b"\x70\0\1"), Import("env", "invoke_vi", Kind.FUNC, b"\0")],
-               functions=[0], bodies=[body(b"")], exports=[Export("f", Kind.FUNC, 1)]).encode()
+               functions=[0], bodies=[body(b"")], exports=[ExportEntry("f", Kind.FUNC, 1)]).encode()
 
 
 @pytest.mark.parametrize(("content", "said"), [

@@ -9,8 +9,8 @@ import pytest
 
 from gothreads.engine.settings import new_engine
 from gothreads.shared_memory import SharedMemory
-from gothreads.sync.stop_event import Stop
-from gothreads.wasi.descriptors import Table
+from gothreads.sync.stop_event import StopEvent
+from gothreads.wasi.descriptors import DescriptorTable
 from gothreads.wasi.poller import Poller
 from gothreads.wasi.queues import Queue, QueueReader
 
@@ -19,8 +19,8 @@ HEAD, TAIL, WAKE, PLACES, SPACE, EVENTS, SIZE = 64, 68, 72, 80, 1024, 4096, 40
 
 @pytest.mark.parametrize("told", [1, 16])
 def test_a_module_that_does_not_look_at_its_ring_loses_nothing_and_fills_only_the_ring(told: int) -> None:
-    engine, stop = new_engine(8 << 20), Stop()
-    memory, table, queue = SharedMemory(engine, 1, 1), Table(stop), Queue(1, 1)
+    engine, stop = new_engine(8 << 20), StopEvent()
+    memory, table, queue = SharedMemory(engine, 1, 1), DescriptorTable(stop), Queue(1, 1)
     poller = Poller(memory, table)
     memory.write(PLACES, struct.pack("<IIIII", HEAD, TAIL, WAKE, EVENTS, SIZE))
     poller.start(PLACES)

@@ -14,9 +14,9 @@ import pytest
 import gothreads
 from gothreads.callback_m import IDLE_SECONDS, CallbackM
 from gothreads.engine import ffi
-from gothreads.engine.callers import Rest
-from gothreads.runtime.lifecycle import Life
-from gothreads.supervise.current_instance import Instance
+from gothreads.engine.callers import IdleCallers
+from gothreads.runtime.lifecycle import Lifecycle
+from gothreads.supervise.current_instance import SupervisedInstance
 from tests.conftest import built, opened, wait_until
 from tests.test_supervise import NEVER
 
@@ -206,7 +206,7 @@ def test_a_nested_call_that_finds_no_thread_is_not_waited_for_at_the_end(monkeyp
 
 # Callers.
 
-class Idle(Rest):
+class Idle(IdleCallers):
     """Callers that are idle: one that was taken out to be looked at is put back when the test says so."""
 
     def __init__(self, cache: object) -> None:
@@ -244,7 +244,7 @@ def test_a_caller_that_was_looked_at_goes_to_who_has_looked_for_one_meanwhile(no
 
 @pytest.mark.parametrize("callers", [1, 2])
 def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: int, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
-    attach, trapped = CallbackM.attach, Life._trapped
+    attach, trapped = CallbackM.attach, Lifecycle._trapped
     first, other = threading.Event(), threading.Event()
     causes: list[str] = []
 
@@ -257,7 +257,7 @@ def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: in
         wait_until(lambda: cache._line.counts.waiting + cache._total == 2)  # another waits for this one's place, or for its turn to attach
         raise ffi.Trapped(ffi.Trap("attaching has trapped"))
 
-    def slowly(life: Life, error: ffi.Trapped) -> None:
+    def slowly(life: Lifecycle, error: ffi.Trapped) -> None:
         if "attaching" in error.trap.message:
             other.wait(0.3)  # the end is not there yet: who could come in meanwhile, would
         causes.append(error.trap.message)
@@ -266,7 +266,7 @@ def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: in
         app.trim()  # type: ignore[attr-defined]
         monkeypatch.setattr(CallbackM, "attach", attach_or_trap)
         monkeypatch.setattr(app._cache, "_trapped", lambda error: slowly(app, error))  # type: ignore[attr-defined]
-        monkeypatch.setattr(Life, "_trapped", slowly)
+        monkeypatch.setattr(Lifecycle, "_trapped", slowly)
         one = elsewhere(lambda: app.exports.add(1, 2))
         assert first.wait(10)
         two = elsewhere(lambda: app.exports.add(3, 4))
@@ -289,10 +289,10 @@ def test_a_restart_that_is_not_meant_so_is_said_and_changes_nothing(options: dic
 
 
 def test_an_event_that_may_be_dropped_does_not_wait_for_the_next_instance(monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
-    look: Any = vars(Instance)["up"].fget
+    look: Any = vars(SupervisedInstance)["up"].fget
     looks: list[int] = []
 
-    def up(instance: Instance) -> gothreads.App | None:
+    def up(instance: SupervisedInstance) -> gothreads.App | None:
         found: gothreads.App | None = look(instance)
         if not looks:  # it goes down just after it was looked at
             looks.append(1)
@@ -301,7 +301,7 @@ def test_an_event_that_may_be_dropped_does_not_wait_for_the_next_instance(monkey
             wait_until(lambda: supervised._down)
         return found
     with gothreads.supervise(built("calls"), stderr=io.BytesIO(), backoff=NEVER, on_restart=lambda restart: None) as supervised:
-        monkeypatch.setattr(Instance, "up", property(up))
+        monkeypatch.setattr(SupervisedInstance, "up", property(up))
         told = elsewhere(lambda: supervised.signal("x", b"y", full="drop"))
         assert isinstance(told.exception(5), gothreads.GuestPanic)
     assert looks

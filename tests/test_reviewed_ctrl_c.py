@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import gothreads
-from gothreads.runtime.lifecycle import Life
+from gothreads.runtime.lifecycle import Lifecycle
 from tests.conftest import built, opened
 from tests.test_interrupted import python
 
@@ -88,8 +88,8 @@ def test_ctrl_c_while_a_thread_is_started_leaves_no_place_without_one() -> None:
 
 def test_ctrl_c_at_any_line_of_the_end_leaves_an_app_that_closes() -> None:
     """At any where Python looks for signals: not before a lock is given back, nor at the beginning of `finally`."""
-    code = Life._end.__code__
-    source, begin = inspect.getsourcelines(Life._end)
+    code = Lifecycle._end.__code__
+    source, begin = inspect.getsourcelines(Lifecycle._end)
     final = range(begin + next(n for n, line in enumerate(source) if "finally:" in line), begin + len(source) - 1)
     place, lines = 0, set[int]()
 

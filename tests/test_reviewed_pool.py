@@ -15,7 +15,7 @@ import pytest
 
 import gothreads
 from gothreads.runtime.models.pool import PoolApp, _Member
-from gothreads.runtime.wasi_environment import World
+from gothreads.runtime.wasi_environment import WasiEnvironment
 from tests.conftest import opened, wait_until
 from tests.test_models import Parking
 from tests.test_reviewed import elsewhere, leaves
@@ -202,11 +202,11 @@ def test_who_asks_all_instances_takes_none_when_the_app_has_ended(monkeypatch: p
 
 
 def test_to_stop_an_instance_that_was_just_closed_writes_to_nobodys_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop, close = World.stop, _Member.close
+    stop, close = WasiEnvironment.stop, _Member.close
     closes, stopping, closed = threading.Event(), threading.Event(), threading.Event()
     pipes: list[tuple[int, int]] = []
 
-    def stops(world: World) -> None:
+    def stops(world: WasiEnvironment) -> None:
         if world is first and not stopping.is_set():
             stopping.set()
             closed.wait(10)  # whoever ends the app has found it, and has not told it yet
@@ -223,7 +223,7 @@ def test_to_stop_an_instance_that_was_just_closed_writes_to_nobodys_descriptor(m
     app = opened("calls", "pool", instances=1, stderr=io.BytesIO())
     first = app._worlds[0]
     number = first.stopped._write
-    monkeypatch.setattr(World, "stop", stops)
+    monkeypatch.setattr(WasiEnvironment, "stop", stops)
     monkeypatch.setattr(_Member, "close", close_at_last)
     call = app.submit("panics")
     assert closes.wait(10)

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from gothreads.engine import ffi
-from gothreads.engine.callers import SlotBase
+from gothreads.engine.callers import BuffersBase
 from gothreads.errors import ArgumentError, HandlerError, MemoryAccessError, ModuleError, unknown
 
 #: Replies above this size are let go of at once, not at the slot's next use. Bytes.
@@ -19,7 +19,7 @@ LARGEST = (1 << 31) - (1 << 16)
 _MOST_NAMES = 1 << 20
 
 
-class Status(IntEnum):
+class RequestStatus(IntEnum):
     """The guest's word for how a request went."""
 
     OK = 0
@@ -30,7 +30,7 @@ class Status(IntEnum):
 _header = struct.Struct("<III")
 
 
-class Memory(Protocol):
+class ReadWriteMemory(Protocol):
     """What slots need of a memory: SharedMemory has it, and so has a single-threaded module's."""
 
     def read(self, offset: int, length: int) -> bytes: ...
@@ -40,7 +40,7 @@ class Memory(Protocol):
 class Guest(Protocol):
     """An instance that runs the module's exports, for one thread at a time, with its slot."""
 
-    slot: Slot
+    slot: Buffers
 
     def function(self, name: str, params: str = "", result: str = "") -> ffi.Function: ...
 
@@ -49,13 +49,13 @@ class Guest(Protocol):
 Cancel = Callable[[int, int], None]
 
 
-class Slot(SlotBase):
+class Buffers(BuffersBase):
     """One caller's slot, opened at its first use. Used by one thread at a time, but for `cancel`.
 
     `function(name, params, result)` looks up an export of the caller's instance. All methods raise ffi.Trapped.
     """
 
-    def __init__(self, function: Callable[[str, str, str], ffi.Function], memory: Memory, cancel: Cancel | None = None) -> None:
+    def __init__(self, function: Callable[[str, str, str], ffi.Function], memory: ReadWriteMemory, cancel: Cancel | None = None) -> None:
         super().__init__()
         self.function, self.memory, self._cancel = function, memory, cancel
 
@@ -86,11 +86,11 @@ class Slot(SlotBase):
         """What the request has come to that was just made."""
         status, reply = self._reply()
         match status:
-            case Status.OK:
+            case RequestStatus.OK:
                 return reply
-            case Status.ERROR:
+            case RequestStatus.ERROR:
                 raise HandlerError(reply.decode(errors="replace"))
-            case Status.UNKNOWN:
+            case RequestStatus.UNKNOWN:
                 raise unknown("handler", handler, _names(reply))
             case _:
                 raise HandlerError(f"the module answered a request with status {status}, which means nothing")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from gothreads.bridge.buffers import LARGEST, Slot
+from gothreads.bridge.buffers import LARGEST, Buffers
 from gothreads.bridge.exports import Export, from_wasm
 from gothreads.engine import ffi
 from gothreads.errors import ArgumentError, MemoryAccessError, NotCallable
@@ -50,7 +50,7 @@ class Allocator:
         free = kinds[functions["free"]]
         return cls(len(free.params) == 2) if free in (FuncType(_I32, b""), FuncType(_I32 * 2, b"")) else None
 
-    def allocate(self, slot: Slot, data: bytes) -> Block:
+    def allocate(self, slot: Buffers, data: bytes) -> Block:
         """A copy of the bytes. ArgumentError when the module has no room."""
         size = max(len(data), 1)  # malloc(0) may be 0, which is no place for an empty text
         block = Block(self._malloc(slot, size), size)
@@ -62,19 +62,19 @@ class Allocator:
             raise MemoryAccessError(f"the module's malloc gave what is not in its memory: {error}") from None
         return block
 
-    def free(self, slot: Slot, block: Block) -> None:
+    def free(self, slot: Buffers, block: Block) -> None:
         if self.free_takes_length:
             slot.function("free", "II", "")(block.address, block.length)
         else:
             slot.function("free", "I", "")(block.address)
 
     @staticmethod
-    def _malloc(slot: Slot, length: int) -> int:
+    def _malloc(slot: Buffers, length: int) -> int:
         address: int = slot.function("malloc", "I", "I")(length)
         return address
 
 
-class ForeignExport(Export):
+class CExport(Export):
     """See Export. Where the module has malloc and free, `bytes` or `str` may stand for two i32 in a row."""
 
     wasm_types = True
@@ -115,7 +115,7 @@ class ForeignExport(Export):
         hint = "; a str or bytes takes the place of two i32" if self._allocator is not None and ("i32", "i32") in pairwise(self._types) else ""
         return ArgumentError(f"{self._takes(given)}{hint}")
 
-    def call(self, function: ffi.Function, converted: list[Any], slot: Slot) -> Any:
+    def call(self, function: ffi.Function, converted: list[Any], slot: Buffers) -> Any:
         borrowed: list[Block] = []
         try:
             values: list[Any] = []
@@ -136,7 +136,7 @@ class ForeignExport(Export):
                 assert self._allocator is not None
                 self._allocator.free(slot, block)
 
-    def _take(self, slot: Slot, result: int, borrowed: list[Block]) -> bytes:
+    def _take(self, slot: Buffers, result: int, borrowed: list[Block]) -> bytes:
         """The bytes that were returned, which are freed, unless they lie in an argument, which is freed anyway."""
         assert self._allocator is not None
         block = Block(result >> 32, result & 0xFFFFFFFF)
@@ -158,7 +158,7 @@ class ForeignExport(Export):
         if self._allocator is None:
             raise NotCallable(f"{self.shown}: the module exports no malloc(i32) i32 and free(i32), by which bytes that it returns would be freed. "
                               f"{_EXPORT_THEM}")
-        return ForeignExport(self.name, self._kind, self._allocator, packed=True)
+        return CExport(self.name, self._kind, self._allocator, packed=True)
 
     def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
         """With fewer texts than parameters, some stand for two i32: those that are no number, then those that come first."""

@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gothreads.bridge.buffers import Slot
+from gothreads.bridge.buffers import Buffers
 from gothreads.engine import ffi
 from gothreads.errors import ArgumentError, NotCallable, UnknownExport, unknown
 from gothreads.text import cut, shown
@@ -147,7 +147,7 @@ class Export:
         """The same export, answering with the bytes that its result stands for. NotCallable when that is none."""
         raise NotCallable(f"{self.shown} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
 
-    def call(self, function: ffi.Function, converted: list[Any], slot: Slot) -> Any:
+    def call(self, function: ffi.Function, converted: list[Any], slot: Buffers) -> Any:
         """Put strings into the slot, call, and take the result. Raises ffi.Trapped."""
         if not self.has_strings:
             return function(*converted)

@@ -23,7 +23,7 @@ from typing import Any
 from gothreads.bridge.context import Context
 from gothreads.bridge.host_functions import takes_context, takes_payload
 from gothreads.engine import stack
-from gothreads.engine.call_threads import Workers
+from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import AppClosed, MisuseError
 from gothreads.text import cut, words
 
@@ -36,7 +36,7 @@ Handler = Callable[..., Any]
 _END_SECONDS = 1.0
 
 
-class Status(IntEnum):
+class ReplyStatus(IntEnum):
     """How a call went: the guest's words for it (messages_wasip1.go)."""
 
     OK = 0
@@ -45,7 +45,7 @@ class Status(IntEnum):
 
 
 #: Takes how a call went, the payload of the reply, and what was raised.
-Reply = Callable[[Status, bytes, BaseException | None], None]
+Reply = Callable[[ReplyStatus, bytes, BaseException | None], None]
 
 
 class HostCall:
@@ -81,7 +81,7 @@ class HostCall:
     def done(self, future: Future[Any] | asyncio.Future[Any]) -> None:
         """What it has become is done."""
         if future.cancelled():
-            self._end(Status.CANCELLED, b"")
+            self._end(ReplyStatus.CANCELLED, b"")
         elif (error := future.exception()) is not None:
             self.raised(error)
         else:
@@ -94,17 +94,17 @@ class HostCall:
         except Exception as error:
             self.raised(error)
         else:
-            self._end(Status.OK, reply)
+            self._end(ReplyStatus.OK, reply)
 
     def raised(self, error: BaseException) -> None:
         """The handler has raised."""
         if isinstance(error, asyncio.CancelledError | CancelledError):
-            self._end(Status.CANCELLED, b"")
+            self._end(ReplyStatus.CANCELLED, b"")
             return
         log.debug("the handler %s raised", self.handler, exc_info=error)
-        self._end(Status.ERROR, words(error).encode(errors="replace"), error)
+        self._end(ReplyStatus.ERROR, words(error).encode(errors="replace"), error)
 
-    def _end(self, status: Status, payload: bytes, raised: BaseException | None = None) -> None:
+    def _end(self, status: ReplyStatus, payload: bytes, raised: BaseException | None = None) -> None:
         with self._lock:
             first, self._over = not self._over, True
             done, self._done = self._done, True
@@ -116,7 +116,7 @@ class HostCall:
             try:
                 self._reply(status, payload, raised)
             except BaseException as error:  # no memory for it, or Ctrl-C in the middle; a second reply is one that nobody waits for
-                self._reply(Status.ERROR, words(error).encode(errors="replace"), error)
+                self._reply(ReplyStatus.ERROR, words(error).encode(errors="replace"), error)
                 raise
 
 
@@ -126,7 +126,7 @@ class Handlers:
     `workers` run plain functions. `loop` runs coroutines; None: one of the app's own, on a thread that starts when it is needed.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], workers: Workers, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], workers: CallThreads, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._handlers = {name: (function, _is_coroutine_function(function), takes_context(function)) for name, function in handlers.items()}
         self._workers = workers
         self._lock = threading.Lock()

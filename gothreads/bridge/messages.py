@@ -17,11 +17,11 @@ import threading
 from typing import Literal
 
 from gothreads.bridge.context import Context
-from gothreads.bridge.handlers import Handlers, HostCall, Reply, Status
-from gothreads.sync.stop_event import Stop
+from gothreads.bridge.handlers import Handlers, HostCall, Reply, ReplyStatus
+from gothreads.sync.stop_event import StopEvent
 from gothreads.text import place, shown, words
 from gothreads.wasi.calls import LARGEST_TRANSFER, hand_out
-from gothreads.wasi.descriptors import Table
+from gothreads.wasi.descriptors import DescriptorTable
 from gothreads.wasi.idle import Idle
 from gothreads.wasi.queues import Queue, QueueReader
 
@@ -46,14 +46,14 @@ _cancel = struct.Struct("<II")
 class Messages:
     """`capacity` is how many events may wait under each name. May be used from any thread."""
 
-    def __init__(self, stop: Stop, handlers: Handlers, capacity: int) -> None:
+    def __init__(self, stop: StopEvent, handlers: Handlers, capacity: int) -> None:
         self.stop, self.handlers, self._capacity = stop, handlers, capacity
         self._lock = threading.RLock()  # a signal handler may signal, or end the app
         # Guarded by _lock.
         self._events: dict[str, Queue] = {}
         self._calls: list[MessageCalls] = []
 
-    def new_calls(self, table: Table, context: Context) -> MessageCalls:
+    def new_calls(self, table: DescriptorTable, context: Context) -> MessageCalls:
         """For an instance of the module."""
         calls = MessageCalls(self, table, context)
         with self._lock:
@@ -120,7 +120,7 @@ class Messages:
 class MessageCalls:
     """The imports of one instance: numbers and addresses, unsigned; they raise OSError, as those of WasiCalls do."""
 
-    def __init__(self, messages: Messages, table: Table, context: Context) -> None:
+    def __init__(self, messages: Messages, table: DescriptorTable, context: Context) -> None:
         self._messages, self._table, self._context = messages, table, context
         self.replies = Queue(sys.maxsize, sys.maxsize)
         self.cancels = Queue(MOST_CALLS, sys.maxsize)
@@ -139,11 +139,11 @@ class MessageCalls:
 
         handler = self._text(name, name_length)
 
-        def finished(status: Status, reply: bytes, raised: BaseException | None) -> None:
+        def finished(status: ReplyStatus, reply: bytes, raised: BaseException | None) -> None:
             if raised is not None and log.isEnabledFor(logging.INFO):
                 log.info("the handler %s raised %s", handler, _told(raised))
             if len(reply) > LARGEST_TRANSFER:
-                status, reply = Status.ERROR, f"the reply has {len(reply):,} bytes; at most {LARGEST_TRANSFER:,}".encode()
+                status, reply = ReplyStatus.ERROR, f"the reply has {len(reply):,} bytes; at most {LARGEST_TRANSFER:,}".encode()
             # Put before it is let go of: whoever counts finds it in the one or in the other.
             self.replies.put(_reply.pack(number, status, len(reply)) + reply)
             self._let_go(number)
@@ -153,9 +153,9 @@ class MessageCalls:
         """Call a handler whose reply nobody wants. ENOENT: no such handler; EAGAIN: too many at a time."""
         handler, number = self._text(name, name_length), next(self._notified)
 
-        def finished(status: Status, _reply: bytes, raised: BaseException | None) -> None:
+        def finished(status: ReplyStatus, _reply: bytes, raised: BaseException | None) -> None:
             self._let_go(number)
-            if status is not Status.OK and not self._messages.stop.is_set:
+            if status is not ReplyStatus.OK and not self._messages.stop.is_set:
                 log.warning("the handler %s, which guest.Notify called, failed: %s", handler,
                             shown(_told(raised)) if raised is not None else status.name.lower())
         self._begin(number, handler, self._payload(payload, length), finished)

@@ -29,7 +29,7 @@ EXAMPLES = "  gothreads doctor\n  gothreads doctor --json"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """`state`: ok, warning (it was not tested), less (something is slower or not there), or bad (nothing works)."""
 
     name: str
@@ -37,53 +37,53 @@ class Finding:
     words: str
 
 
-def findings() -> Iterator[Finding]:
+def findings() -> Iterator[Check]:
     """All that is looked at, in order."""
-    yield Finding("gothreads", "ok", f"{__version__}, Python {platform.python_version()}, {platform.system()} on {platform.machine()}")
+    yield Check("gothreads", "ok", f"{__version__}, Python {platform.python_version()}, {platform.system()} on {platform.machine()}")
     yield _wasmtime()
     if extension.compiled is not None:
-        yield Finding("calls", "ok", "in C")
+        yield Check("calls", "ok", "in C")
     else:
-        yield Finding("calls", "less", "through ctypes, which is correct and some twenty times slower. "
+        yield Check("calls", "less", "through ctypes, which is correct and some twenty times slower. "
                       f"The extension in C is not in use: {extension.missing}")
     processors = available_processors()
-    yield Finding("processors", "ok" if processors > 1 else "less", f"{processors}" if processors > 1 else "1: threads will not run at the same time")
+    yield Check("processors", "ok" if processors > 1 else "less", f"{processors}" if processors > 1 else "1: threads will not run at the same time")
     yield _cache()
     try:
-        yield Finding("go", "ok", str(find_go()))
+        yield Check("go", "ok", str(find_go()))
     except GothreadsError as error:
-        yield Finding("go", "less", f"only modules that are built already can be run: {error}")
+        yield Check("go", "less", f"only modules that are built already can be run: {error}")
     compiler = next((name for name in (os.environ.get("CC", "cc"), "gcc", "clang") if shutil.which(name)), None)
-    yield Finding("cc", "ok" if compiler else "less", compiler or "there is no C compiler, so `gothreads compare` leaves native Go out")
+    yield Check("cc", "ok" if compiler else "less", compiler or "there is no C compiler, so `gothreads compare` leaves native Go out")
     for extra in EXTRAS:
         untested = UVICORN.warning if extra == "serve" else None
         if (problem := lacking(extra)) is not None:
-            yield Finding(extra, "less", problem)
+            yield Check(extra, "less", problem)
         else:
-            yield Finding(extra, "warning" if untested else "ok", untested or "installed")
+            yield Check(extra, "warning" if untested else "ok", untested or "installed")
 
 
-def _wasmtime() -> Finding:
+def _wasmtime() -> Check:
     try:
         engine = new_engine(Limits().stack)
         wasmtime.Module(engine, '(module (memory 1 1 shared) (func (result i32) (i32.atomic.load (i32.const 0))))').close()
         engine.close()
     except (wasmtime.WasmtimeError, GothreadsError) as error:
-        return Finding("wasmtime", "bad", f"{version('wasmtime')} cannot compile modules with threads here: {str(error).splitlines()[0]}")
+        return Check("wasmtime", "bad", f"{version('wasmtime')} cannot compile modules with threads here: {str(error).splitlines()[0]}")
     if WASMTIME.warning is not None:
-        return Finding("wasmtime", "warning", WASMTIME.warning)
-    return Finding("wasmtime", "ok", f"{version('wasmtime')}, with threads (which its authors support as Tier 2: docs/security.md)")
+        return Check("wasmtime", "warning", WASMTIME.warning)
+    return Check("wasmtime", "ok", f"{version('wasmtime')}, with threads (which its authors support as Tier 2: docs/security.md)")
 
 
-def _cache() -> Finding:
+def _cache() -> Check:
     try:
         folder = cache_folder()
         with tempfile.TemporaryFile(dir=folder):
             pass
         size = sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names)
     except (GothreadsError, OSError) as error:
-        return Finding("cache", "bad", str(error))
-    return Finding("cache", "ok", f"{folder}, {size / 1e6:,.0f} MB")
+        return Check("cache", "bad", str(error))
+    return Check("cache", "ok", f"{folder}, {size / 1e6:,.0f} MB")
 
 
 def examine(terminal: Terminal, *, as_json: bool) -> int:

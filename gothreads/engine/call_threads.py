@@ -44,12 +44,12 @@ class Call(Future[Any]):
 
 
 def _lending(fn: Callable[[Future[Any]], object], done: Future[Any]) -> None:
-    workers: Workers | None = getattr(_current, "workers", None)
+    workers: CallThreads | None = getattr(_current, "workers", None)
     with contextlib.nullcontext() if workers is None else workers.lent():
         fn(done)
 
 
-class Workers:
+class CallThreads:
     """At most `limit` threads, started when needed. May be used from any thread.
 
     Without a limit no job waits for another: each gets a thread at once, or is CallersBusy when the system has none left.

@@ -20,14 +20,14 @@ class Caller:
         self.calls = 0
 
 
-class SlotBase:
+class BuffersBase:
     """Where a caller's slot is in the module (0: it has not been opened), and how many requests were begun since."""
 
     def __init__(self) -> None:
         self.address = self.requests = 0
 
 
-class Rest(deque[Any]):
+class IdleCallers(deque[Any]):
     """The callers at rest, last in, first out; and the door to them.
 
     open: the app runs, and takes calls. waiting, passed: as sync/wait_queue.py counts. over: there are more callers than the limit.
@@ -45,4 +45,4 @@ class Rest(deque[Any]):
 
 
 if compiled is not None:
-    Caller, Rest, SlotBase = compiled.Caller, compiled.Rest, compiled.Slot  # type: ignore[misc]
+    Caller, IdleCallers, BuffersBase = compiled.Caller, compiled.Rest, compiled.Slot  # type: ignore[misc]

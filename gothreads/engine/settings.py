@@ -76,19 +76,19 @@ def new_store(engine: wasmtime.Engine, memory: int = _EXCEPTIONS) -> wasmtime.St
 
 
 @dataclass(frozen=True)
-class Compiled:
+class MachineCode:
     """A compiled module. `seconds` is what compiling took; None when it came from the cache."""
 
     module: wasmtime.Module
     seconds: float | None
 
 
-def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:
+def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> MachineCode:
     """Compile, or load what an earlier run compiled, for an engine without threads. A miss is said in the log. ModuleError when it is not valid."""
     return _compiled(engine, wasm, stack, " alone", lambda wasm: wasm)
 
 
-def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compiled:
+def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int) -> MachineCode:
     """The same for a module with threads, whose waits are noted (wasm/passes/waits.py), wherever they are: the file may be anybody's."""
     def noted(wasm: bytes) -> bytes:
         wasmtime.Module.validate(engine, wasm)  # before: what it names must be its own
@@ -96,13 +96,13 @@ def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int) -> Compil
     return _compiled(engine, wasm, stack, f" waits={waits.EDITION}", noted)
 
 
-def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes]) -> Compiled:
+def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes]) -> MachineCode:
     # Everything that changes the machine code, or what wasmtime accepts: it checks the rest itself when loading.
     settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs memories stack={stack}{how}"
     key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
     path = cache_folder() / "compiled" / f"{key}.cwasm"
     if (loaded := _load(engine, path)) is not None:
-        return Compiled(loaded, None)
+        return MachineCode(loaded, None)
     begin = time.monotonic()
     said = "compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6
     level = logging.INFO if len(wasm) >= _LARGE else logging.DEBUG
@@ -126,7 +126,7 @@ def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewrit
         keep(path, module.serialize())
     except GothreadsError as error:  # a full disk is no reason not to run
         log.warning("the compiled module is not kept: %s", error)
-    return Compiled(module, seconds)
+    return MachineCode(module, seconds)
 
 
 def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from gothreads.bridge.buffers import LARGEST, Guest, Memory
+from gothreads.bridge.buffers import LARGEST, Guest, ReadWriteMemory
 from gothreads.bridge.context import Context
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.bridge.host_functions import HostImports
 from gothreads.bridge.messages import WhenFull
 from gothreads.engine import ffi, interrupt, stack
-from gothreads.engine.call_threads import Call, Workers
+from gothreads.engine.call_threads import Call, CallThreads
 from gothreads.errors import (
     AppClosed,
     ArgumentError,
@@ -31,18 +31,18 @@ from gothreads.errors import (
     UnknownExport,
 )
 from gothreads.runtime import cancellation
-from gothreads.runtime.cancellation import OnTimeout, Ticket, Waited
+from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
 from gothreads.runtime.inspector import Goroutine
-from gothreads.runtime.lifecycle import Life
+from gothreads.runtime.lifecycle import Lifecycle
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
-from gothreads.runtime.pickling import Travels
+from gothreads.runtime.pickling import Picklable
 from gothreads.runtime.settling import SETTLE_SECONDS, Settling
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics
-from gothreads.runtime.wasi_environment import World
+from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadline
-from gothreads.sync.stop_event import Stop
+from gothreads.sync.stop_event import StopEvent
 from gothreads.text import cut, shown
 from gothreads.wasi.queues import FRAME, Queue, framed
 from gothreads.wasi.streams import Streams
@@ -58,16 +58,16 @@ log = logging.getLogger("gothreads")
 HOOK_SECONDS = 5.0
 
 
-class App(Travels, Life):
+class App(Picklable, Lifecycle):
     """A running module. Use `gothreads.open`. All methods may be called from any thread unless they say otherwise."""
 
     model: str
 
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
         super().__init__(loaded, options)
-        self._workers = Workers(options.callers, options.limits.stack)
-        self._nested = Workers(None, options.limits.stack)
-        self._for_handlers = Workers(options.callers, options.limits.stack)
+        self._workers = CallThreads(options.callers, options.limits.stack)
+        self._nested = CallThreads(None, options.limits.stack)
+        self._for_handlers = CallThreads(options.callers, options.limits.stack)
         self._hooks: frozenset[str] | None = None  # which of `start` and `stop` there were when it started; None: it has not
         self.compile_seconds: float | None = None
         self._settling: Settling | None = None  # where main runs on, and may register handlers
@@ -120,7 +120,7 @@ class App(Travels, Life):
     @staticmethod
     def _provides(module: str, name: str) -> bool:
         """Whether the module's import comes from gothreads itself."""
-        return World.has(module, name)
+        return WasiEnvironment.has(module, name)
 
     def _registered(self) -> list[str]:
         """The names of the handlers, not asked for by anybody. TimeoutError when Go does not answer. Raises ffi.Trapped."""
@@ -136,17 +136,17 @@ class App(Travels, Life):
 
     @property
     @abstractmethod
-    def memory(self) -> Memory:
+    def memory(self) -> ReadWriteMemory:
         """The module's memory."""
 
-    def _new_world(self, streams: Streams, stop: Stop) -> World:
+    def _new_world(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
         """The world of one memory. To be closed by who asks, once nobody is in it."""
         options = self.options
-        world = World(stop, streams, options.wasi, options.listen, options.allow_net, self._messages, Context(self), self._files)
+        world = WasiEnvironment(stop, streams, options.wasi, options.listen, options.allow_net, self._messages, Context(self), self._files)
         self._worlds.append(world)
         return world
 
-    def _close_world(self, world: World) -> None:
+    def _close_world(self, world: WasiEnvironment) -> None:
         """No thread may be in it."""
         self._worlds.remove(world)
         world.close()
@@ -226,19 +226,19 @@ class App(Travels, Life):
         """Like request, without blocking the event loop. Being cancelled is like a timeout."""
         return await asyncio.wrap_future(self.submit_request(handler, payload, timeout=timeout, on_timeout=on_timeout))
 
-    def _call(self, export: Export, converted: list[Any], ticket: Ticket | None = None) -> Any:
+    def _call(self, export: Export, converted: list[Any], ticket: Cancellation | None = None) -> Any:
         """Call an export on this thread. Raises ffi.Trapped; GivenUp when its caller has given it up."""
         def call(guest: Guest) -> Any:
             return export.call(guest.function(export.name, export.params, export.result), converted, guest.slot)
         return self._within(call if ticket is None else lambda guest: ticket.use(guest, call))
 
-    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
+    def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
         """Call a handler on this thread. Raises as _call."""
         def request(guest: Guest) -> bytes:
             return guest.slot.request(handler, payload)
         return self._within(request if ticket is None else lambda guest: ticket.use(guest, request, request=True))
 
-    def _registered_by_main(self, handler: str, ask: Callable[[], T], ticket: Ticket | None = None) -> T:
+    def _registered_by_main(self, handler: str, ask: Callable[[], T], ticket: Cancellation | None = None) -> T:
         """What `ask` gives, which asks for a handler. If main has yet to register it, wait, and ask again."""
         settling, waited = self._settling, False
         while True:
@@ -256,7 +256,7 @@ class App(Travels, Life):
             waited = True
 
     def _listed(self, run: Callable[[Callable[[], list[str]]], list[str]], wanted: str | None = None,
-                ticket: Ticket | None = None) -> list[str]:
+                ticket: Cancellation | None = None) -> list[str]:
         """The names of the handlers. Waits for those that main has yet to register, unless `wanted` is there before.
 
         `run` makes the call that asks the module for them.
@@ -270,7 +270,7 @@ class App(Travels, Life):
             self._settling.wait(wanted, ticket)
         return run(self._settled_handlers)
 
-    def _handlers(self, ticket: Ticket | None = None) -> list[str]:
+    def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
         """The names of the handlers that are registered now. Raises as _call."""
         def handlers(guest: Guest) -> list[str]:
             return guest.slot.handlers()
@@ -285,16 +285,16 @@ class App(Travels, Life):
         if self._settling is not None:
             self._settling.expected = frozenset(handlers)
 
-    def _waited_call(self, export: Export, converted: list[Any], timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> Waited:
+    def _waited_call(self, export: Export, converted: list[Any], timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> PendingCall:
         return self._waited(f"the call of {export.name}", lambda ticket: self._call(export, converted, ticket), timeout, on_timeout, here=here)
 
-    def _waited_request(self, handler: str, payload: bytes, timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> Waited:
-        def request(ticket: Ticket) -> bytes:
+    def _waited_request(self, handler: str, payload: bytes, timeout: float | None, on_timeout: OnTimeout, *, here: bool = False) -> PendingCall:
+        def request(ticket: Cancellation) -> bytes:
             return self._registered_by_main(handler, lambda: self._request(handler, payload, ticket), ticket)
         return self._waited(f"the request to {handler}", request, timeout, on_timeout, here=here, request=True)
 
-    def _waited(self, what: str, call: Callable[[Ticket], Any], timeout: float | None, on_timeout: OnTimeout, *,
-                here: bool, request: bool = False) -> Waited:
+    def _waited(self, what: str, call: Callable[[Cancellation], Any], timeout: float | None, on_timeout: OnTimeout, *,
+                here: bool, request: bool = False) -> PendingCall:
         """Run a call on a worker, so that its caller can give it up. `here`: this thread waits for it."""
         cancellation.checked(timeout, on_timeout, request=request)
         if self._same_instance():
@@ -303,8 +303,8 @@ class App(Travels, Life):
 
         def stop(guest: Guest) -> None:
             self._stop_call(guest, LimitExceeded(f"{self.loaded.name}: the module was stopped: {what} was given up", 124))
-        ticket = Ticket(on_timeout, stop)
-        waited = Waited(ticket, f"{self.loaded.name}: {what}")
+        ticket = Cancellation(on_timeout, stop)
+        waited = PendingCall(ticket, f"{self.loaded.name}: {what}")
         inside = here and stack.inside.depth > 0
         self._check_started()
         busy = self.options.callers_timeout
@@ -329,7 +329,7 @@ class App(Travels, Life):
         inner.when_done(over)
         return waited
 
-    def _asked(self, what: str, ask: Callable[[Ticket], T], timeout: float | None) -> T:
+    def _asked(self, what: str, ask: Callable[[Cancellation], T], timeout: float | None) -> T:
         """Ask something of the module, on a worker, which is not asked any more after the timeout. CallTimeout then."""
         answer: T = self._result(self._waited(what, ask, timeout, "continue", here=False))
         return answer
@@ -343,7 +343,7 @@ class App(Travels, Life):
         return False
 
     @staticmethod
-    def _result(waited: Waited) -> Any:
+    def _result(waited: PendingCall) -> Any:
         try:
             return waited.future.result()
         except BaseException:
@@ -442,7 +442,7 @@ class App(Travels, Life):
         """Like handlers, without blocking the event loop."""
         if self.loaded.metadata is None:
             return []
-        def listed(ticket: Ticket) -> list[str]:
+        def listed(ticket: Cancellation) -> list[str]:
             return self._listed(lambda work: work(), ticket=ticket)
         waited = self._waited("the list of handlers", listed, None, "continue", here=False)
         names: list[str] = await asyncio.wrap_future(waited.future)
@@ -500,7 +500,7 @@ class App(Travels, Life):
             return self._submit_to(self._for_handlers, _as_nested(call))
         return self._submit_to(self._workers, call)
 
-    def _submit_to(self, workers: Workers, call: Callable[[], Any]) -> Call:
+    def _submit_to(self, workers: CallThreads, call: Callable[[], Any]) -> Call:
         if self._cause is not None:
             raise self._error()
         try:

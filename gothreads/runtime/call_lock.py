@@ -11,7 +11,7 @@ from gothreads.engine import ffi, interrupt
 _SLICE = 0.1
 
 
-class Turns:
+class CallLock:
     """`ended` says whether the module has: who comes after that, or waits, is turned away. `trapped` is told when a thread that is in did
     not come back: before the next may be in, which then finds the end.
 

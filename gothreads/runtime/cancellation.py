@@ -1,9 +1,9 @@
 """Calls that their callers give up: because they took too long, or because nobody wants the result any more.
 
 A thread that is in the module cannot be taken out of it. So a call that may be given up runs on a thread of the app's, and the caller
-waits for a future. A Ticket is what the two sides know of each other.
+waits for a future. A Cancellation is what the two sides know of each other.
 
-Invariant: a call that was given up before it has entered the module never does; `use` raises GivenUp.
+Invariant: a call that was given up before it has entered the module never does; `use` raises CallGivenUp.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ T = TypeVar("T")
 G = TypeVar("G", bound=Guest)
 
 
-class GivenUp(Exception):
+class CallGivenUp(Exception):
     """Nobody waits for this call any more, and it has not begun. Internal."""
 
 
-class Ticket:
+class Cancellation:
     """One call's. `stop` is told, when it is given up with "stop", of what it is in."""
 
     def __init__(self, on_timeout: OnTimeout, stop: Callable[[Guest], None]) -> None:
@@ -44,12 +44,12 @@ class Ticket:
         self._request = 0  # which of its slot's requests it is; 0: none
 
     def use(self, guest: G, work: Callable[[G], T], *, request: bool = False) -> T:
-        """Make the call in an instance that is this thread's. GivenUp when nobody waits for it any more."""
+        """Make the call in an instance that is this thread's. CallGivenUp when nobody waits for it any more."""
         if request:
             guest.slot.opened()  # before anybody may cancel
         with self._lock:
             if self._given_up:
-                raise GivenUp
+                raise CallGivenUp
             self._begun, self._guest = True, guest
             self._request = guest.slot.requests + 1 if request else 0
         try:
@@ -92,10 +92,10 @@ def checked(timeout: float | None, on_timeout: OnTimeout, *, request: bool) -> O
     return on_timeout
 
 
-class Waited:
+class PendingCall:
     """What the caller waits for: `future`. It has the call's result, unless the caller gives up first: by a timeout, or by cancelling it."""
 
-    def __init__(self, ticket: Ticket, what: str) -> None:
+    def __init__(self, ticket: Cancellation, what: str) -> None:
         self._ticket, self._what = ticket, what
         self.future = Call()
         self.future.when_done(self._cancelled)
@@ -105,7 +105,7 @@ class Waited:
         try:
             if call.cancelled():
                 self.future.cancel()
-            elif isinstance(call.exception(), GivenUp):
+            elif isinstance(call.exception(), CallGivenUp):
                 pass  # whoever has given it up says so: perhaps only now
             elif (error := call.exception()) is not None:
                 self.future.set_exception(error)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gothreads.callback_m import CallbackM, CallbackMCache
 from gothreads.engine import ffi
-from gothreads.engine.call_threads import Workers
+from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import GothreadsError
 from gothreads.instances import Instances
 from gothreads.runtime.statistics import GoStatistics
@@ -57,7 +57,7 @@ def parse_goroutines(text: str) -> list[Goroutine]:
     return found
 
 
-class Counts(NamedTuple):
+class GoroutineCounts(NamedTuple):
     """What Go's side counts (inspect_gothreads.go), whose words are those of `go` and then the others, in order."""
 
     go: GoStatistics
@@ -70,10 +70,10 @@ class Inspector:
 
     def __init__(self, instances: Instances, memory: SharedMemory, stack: int, ended: Callable[[], bool], trapped: Callable[[ffi.Trapped], None],
                  attaching: threading.Lock, in_flight: Callable[[], dict[CallbackM, float]],
-                 submit: Callable[[Workers, Callable[[], Any]], Future[Any]]) -> None:
+                 submit: Callable[[CallThreads, Callable[[], Any]], Future[Any]]) -> None:
         self._memory, self._in_flight, self._submit = memory, in_flight, submit
         self._cache = CallbackMCache(instances, memory, 1, None, ended, trapped, attaching)
-        self._worker = Workers(1, stack)
+        self._worker = CallThreads(1, stack)
 
     @property
     def in_use(self) -> int:
@@ -91,7 +91,7 @@ class Inspector:
         except (GothreadsError, TimeoutError):
             return None
 
-    def counts(self, timeout: float | None) -> Counts:
+    def counts(self, timeout: float | None) -> GoroutineCounts:
         """What all goroutines do at one moment, the world stopped. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
         return self._ask(lambda caller: self._counts(caller, exact=True), timeout)
 
@@ -126,10 +126,10 @@ class Inspector:
             future.cancel()
             raise
 
-    def _counts(self, caller: CallbackM, *, exact: bool) -> Counts:
+    def _counts(self, caller: CallbackM, *, exact: bool) -> GoroutineCounts:
         caller.function("gothreads_counts", "Ii")(layout.COUNTS, exact)
         *go, blocked, busy = (self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(_WORDS))
-        return Counts(GoStatistics(*go), blocked, busy)
+        return GoroutineCounts(GoStatistics(*go), blocked, busy)
 
     def _blocked(self, caller: CallbackM, calls: dict[CallbackM, float]) -> list[CallbackM]:
         blocked = caller.function("gothreads_blocked", "I", "?")

@@ -32,15 +32,15 @@ from gothreads import text
 from gothreads.bridge.handlers import Handlers
 from gothreads.bridge.messages import Messages
 from gothreads.engine import ffi, interrupt, stack
-from gothreads.engine.call_threads import Workers
+from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError, again
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.state import State
-from gothreads.runtime.wasi_environment import World
+from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadlines
-from gothreads.sync.stop_event import Away, Stop
+from gothreads.sync.stop_event import Away, StopEvent
 from gothreads.text import cut, shown
 from gothreads.wasi.descriptors import FileAllowance
 from gothreads.wasi.streams import Allowance, Input, Output, Source, Streams, Target
@@ -75,19 +75,19 @@ def check_drain(drain: object) -> None:
         raise MisuseError(f"drain must be a number of seconds, not below 0, not {cut(drain)}")
 
 
-class Closes(Protocol):
+class Closable(Protocol):
     """What ends with the process."""
 
     def close(self) -> None: ...
     def _forked(self) -> None: ...
 
 
-_apps: weakref.WeakSet[Life] = weakref.WeakSet()
+_apps: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 #: What opens apps again when they end: closed before the apps are.
-keepers: weakref.WeakSet[Closes] = weakref.WeakSet()
+keepers: weakref.WeakSet[Closable] = weakref.WeakSet()
 
 
-class Life(ABC):
+class Lifecycle(ABC):
     """From start to end. All methods may be called from any thread."""
 
     model: str
@@ -112,12 +112,12 @@ class Life(ABC):
         self._targets = Target(1, options.stdout, allowance, self._in_python), Target(2, options.stderr, allowance, self._in_python)
         self._source = Source(options.stdin, self._in_python)
         self._files = FileAllowance(options.limits.files, options.instances if self.model == "pool" else 1)
-        self._worlds: list[World] = []  # one for each memory
+        self._worlds: list[WasiEnvironment] = []  # one for each memory
         with contextlib.ExitStack() as owned:
-            self._stop = Stop()
+            self._stop = StopEvent()
             owned.callback(self._stop.close)
             self._streams = self._new_streams(self._stop)
-            handlers = Handlers(options.handlers, Workers(options.callers, options.limits.stack), options.loop)
+            handlers = Handlers(options.handlers, CallThreads(options.callers, options.limits.stack), options.loop)
             self._messages = Messages(self._stop, handlers, options.event_queue)
             owned.callback(self._messages.close)
             # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
@@ -209,7 +209,7 @@ class Life(ABC):
                 return
         tell()
 
-    def _new_streams(self, stop: Stop) -> Streams:
+    def _new_streams(self, stop: StopEvent) -> Streams:
         """Of one memory, whose end `stop` is."""
         out, error = self._targets
         return Streams(Input(self._source, stop), Output(out, stop), Output(error, stop))
@@ -500,9 +500,9 @@ def _interrupts_us() -> bool:
     if not interrupt.on_main_thread():
         return False
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code in (Life._is_inside.__code__, Life.close.__code__):
+    while frame is not None and frame.f_code in (Lifecycle._is_inside.__code__, Lifecycle.close.__code__):
         called, frame = frame.f_code, frame.f_back
-        if called is Life.close.__code__:
+        if called is Lifecycle.close.__code__:
             break
     while frame is not None:
         folder, _, name = frame.f_code.co_filename.removeprefix(_OWN_FOLDER).partition("/")
@@ -523,7 +523,7 @@ def close_all() -> None:
 _OWN_FOLDER = os.path.dirname(__file__) + "/"
 #: Modules that use apps as programs do, and what calls close() besides programs.
 _FACES = frozenset({"__main__.py", "cli/main.py", "cli/go_test.py", "launch.py", "runtime/pickling.py", "supervise/app.py", "supervise/supervisor.py", "supervise/current_instance.py", "supervise/state_transfer.py"})
-_ORDINARY = frozenset({Life.start.__code__, Life.__exit__.__code__, close_all.__code__, interrupt.Held.__call__.__code__})
+_ORDINARY = frozenset({Lifecycle.start.__code__, Lifecycle.__exit__.__code__, close_all.__code__, interrupt.Held.__call__.__code__})
 
 
 def _after_fork() -> None:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gothreads.bridge.c_exports import Allocator, ForeignExport
+from gothreads.bridge.c_exports import Allocator, CExport
 from gothreads.bridge.exports import Export, from_wasm, matches
 from gothreads.errors import ModuleError, listed
 from gothreads.files import reason
 from gothreads.wasm import abi, metadata
-from gothreads.wasm.binary import MAGIC, VALUE_TYPES, FuncType, Kind, Limits, Module, read_limits
+from gothreads.wasm.binary import MAGIC, VALUE_TYPES, FuncType, Kind, MemoryLimits, Module, read_limits
 from gothreads.wasm.leb import Reader
 from gothreads.wasm.origins import made_for
 from gothreads.wasm.parsing import parse
@@ -44,7 +44,7 @@ class LoadedModule:
     model: str
     entry: str | None
     exports: tuple[Export, ...]
-    memory: Limits | None
+    memory: MemoryLimits | None
     foreign: bool = False
     #: Exports that cannot be called, and why.
     uncallable: Mapping[str, str] = field(default_factory=dict)
@@ -154,7 +154,7 @@ def _check_parameters(outline: Module, functions: dict[str, int]) -> None:
                           f"{_MOST_PARAMETERS:,} at the most")
 
 
-def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Limits]) -> None:
+def _check_foreign(outline: Module, functions: dict[str, int], memories: list[MemoryLimits]) -> None:
     """Whether a module that was not built from Go can be run: what it imports must be there."""
     if not functions:
         raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm")
@@ -180,7 +180,7 @@ def _foreign_exports(outline: Module, functions: dict[str, int]) -> tuple[Export
     allocator = Allocator.of(outline, functions)
     types = outline.function_types()
     kinds = {name: types[index] for name, index in sorted(functions.items()) if name not in (*_ENTRIES, THREAD_START)}
-    return tuple(ForeignExport(name, kind, allocator) for name, kind in kinds.items() if _is_plain(kind))
+    return tuple(CExport(name, kind, allocator) for name, kind in kinds.items() if _is_plain(kind))
 
 
 def _exports(outline: Module, about: metadata.Metadata | None, functions: dict[str, int]) -> tuple[Export, ...]:

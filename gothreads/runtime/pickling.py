@@ -25,7 +25,7 @@ _STREAMS = ("stdin", "stdout", "stderr")
 
 
 @dataclass(frozen=True)
-class Configuration:
+class PickledOptions:
     """`opener` is the function of gothreads that was called: "open" or "supervise"."""
 
     opener: str
@@ -33,7 +33,7 @@ class Configuration:
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, opener: str, path: str | os.PathLike[str], options: Mapping[str, Any]) -> Configuration:
+    def of(cls, opener: str, path: str | os.PathLike[str], options: Mapping[str, Any]) -> PickledOptions:
         """With the paths made absolute. What is not there is a package's import path, or Go's to find."""
         options = dict(options)
         mounts = options.get("mounts", ())
@@ -85,14 +85,14 @@ def reopen(opener: str, path: str, options: Mapping[str, Any]) -> Any:
     return getattr(importlib.import_module("gothreads"), opener)(path, **options)
 
 
-class Travels:
+class Picklable:
     """An app that can be pickled: what comes out is another, opened with the same configuration.
 
     So can one that is closed, whose configuration is the same. Whoever unpickles one closes it.
     """
 
     #: None: it was opened otherwise than by gothreads.open or supervise.
-    configuration: Configuration | None = None
+    configuration: PickledOptions | None = None
 
     def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         configuration = self.configuration

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from gothreads.runtime.cancellation import GivenUp, Ticket
+from gothreads.runtime.cancellation import CallGivenUp, Cancellation
 
 #: How long after its start a module is waited for, in seconds.
 SETTLE_SECONDS = 5.0
@@ -62,12 +62,12 @@ class Settling:
             return True
         return self._rests and (self.expected <= self._names if name is None else name not in self.expected)
 
-    def wait(self, name: str | None, ticket: Ticket | None) -> None:
-        """Return when there is such a handler, or it has settled. Raises as `look`, and GivenUp for the ticket."""
+    def wait(self, name: str | None, ticket: Cancellation | None) -> None:
+        """Return when there is such a handler, or it has settled. Raises as `look`, and CallGivenUp for the ticket."""
         pause = _FIRST_PAUSE
         while not self.settled(name) and name not in self._names:
             if ticket is not None and ticket.given_up:
-                raise GivenUp
+                raise CallGivenUp
             if time.monotonic() - self._looked >= pause and self._looking.acquire(blocking=False):
                 try:
                     with contextlib.suppress(TimeoutError):

@@ -13,10 +13,10 @@ from gothreads.bridge.messages import Messages
 from gothreads.engine import ffi
 from gothreads.errors import MisuseError
 from gothreads.shared_memory import BoundedMemory
-from gothreads.sync.stop_event import Stop
+from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.calls import WasiCalls
 from gothreads.wasi.definitions import WasiSettings, define_wasi, define_with_errno
-from gothreads.wasi.descriptors import FileAllowance, Refused, Table
+from gothreads.wasi.descriptors import DescriptorTable, FileAllowance, Refused
 from gothreads.wasi.sockets import Rule, SocketCalls, address_of, listen
 from gothreads.wasi.streams import Streams
 from gothreads.wasm.binary import Module
@@ -27,13 +27,13 @@ _PIPE_CALLS = ("pipe_open",)
 _MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_cancels", "msg_events", "idle_open")
 
 
-class World:
+class WasiEnvironment:
     """MisuseError, GothreadsError when a mount or a listener cannot be had."""
 
-    def __init__(self, stop: Stop, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule], messages: Messages,
+    def __init__(self, stop: StopEvent, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule], messages: Messages,
                  context: Context, files: FileAllowance) -> None:
         self.stopped = stop
-        self.table = Table(self.stopped, files)
+        self.table = DescriptorTable(self.stopped, files)
         self._wasi = WasiCalls(self.table, streams)
         self._sockets = SocketCalls(self.table, rules)
         self.messages, self.calls, self.context = messages, messages.new_calls(self.table, context), context

@@ -12,14 +12,14 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, cast
 
-from gothreads.bridge.buffers import Memory
+from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.errors import CallTimeout, GothreadsError, MisuseError
 from gothreads.launch import LoadedOptions, OpenOptions, PathLike, find, say_once
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.module_file import LoadedModule
-from gothreads.runtime.pickling import Configuration, Travels
+from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.supervise.restarts import Backoff, Restart, RestartWhen, WhileDown
 from gothreads.supervise.supervisor import Supervisor
@@ -57,7 +57,7 @@ def supervise(path: PathLike, *, restart: RestartWhen = "on-failure", backoff: B
     loaded = find(path, model=model, go=go, progress=say_once())
     supervised = Supervised(loaded, cast(LoadedOptions, {**options, "model": model}), restart=restart, backoff=backoff, while_down=while_down,
                             wait_timeout=wait_timeout, most_restarts=most_restarts, save_every=save_every, on_restart=on_restart)
-    supervised.configuration = Configuration.of("supervise", path, {
+    supervised.configuration = PickledOptions.of("supervise", path, {
         "restart": restart, "backoff": backoff, "while_down": while_down, "wait_timeout": wait_timeout, "most_restarts": most_restarts,
         "save_every": save_every, "on_restart": on_restart, **options, "model": model, "go": go})
     return supervised
@@ -86,7 +86,7 @@ def _check_carries(save_every: object, model: object) -> None:
         raise MisuseError('save_every is not for the model "pool": its instances share nothing, so there is no state of the module to save')
 
 
-class Supervised(Travels, Supervisor):
+class Supervised(Picklable, Supervisor):
     """A supervised module. Use `gothreads.supervise`. It is called like an `App`, whatever keywords a method of App takes; each call is one
     of the instance that takes calls then. All methods may be called from any thread.
 
@@ -196,7 +196,7 @@ class Supervised(Travels, Supervisor):
         return [] if app is None else app.listening
 
     @property
-    def memory(self) -> Memory:
+    def memory(self) -> ReadWriteMemory:
         """The memory of the instance that takes calls now. Raises the cause while there is none."""
         if (app := self._instance.up) is None:
             raise self._why()

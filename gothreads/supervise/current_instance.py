@@ -17,7 +17,7 @@ log = logging.getLogger("gothreads")
 _Tell = Callable[[], object]
 
 
-class After:
+class Successor:
     """What comes after an instance is there, or will never be: told once. From any thread, also in a signal handler."""
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class After:
                 log.exception("telling who waits for an instance")
 
 
-class Instance:
+class SupervisedInstance:
     """`app`: None when the first did not start. `retired`: it is to be replaced, though it runs. `begun`: when it was put in place."""
 
     def __init__(self, app: App | None, begun: float = 0.0) -> None:
         self.app, self.begun = app, begun
         self.retired = False
-        self.after = After()
+        self.after = Successor()
 
     @property
     def up(self) -> App | None:

@@ -16,7 +16,7 @@ from gothreads.runtime.app import App
 log = logging.getLogger("gothreads")
 
 
-class Carried:
+class StateTransfer:
     """`name` is the module's.
 
     A state that did not load is suspect: the next instance is not given it. If that starts, the state is to blame, and dropped. If it does

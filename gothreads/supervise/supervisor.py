@@ -38,9 +38,9 @@ from gothreads.runtime.lifecycle import CLOSE_SECONDS, check_drain, keepers
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.state import State
-from gothreads.supervise.current_instance import Ended, Instance, Replace, Saved
+from gothreads.supervise.current_instance import Ended, Replace, Saved, SupervisedInstance
 from gothreads.supervise.restarts import Backoff, Restart, RestartWhen, Supervision
-from gothreads.supervise.state_transfer import Carried, ask
+from gothreads.supervise.state_transfer import StateTransfer, ask
 from gothreads.sync.deadlines import Deadlines
 from gothreads.text import words
 
@@ -66,13 +66,13 @@ class Supervisor:
         self._opening: App | None = None
         self._over: GothreadsError | None = None
         self._ended = threading.Event()  # `_over` is known
-        self._instance = Instance(None)
+        self._instance = SupervisedInstance(None)
         self._down: GothreadsError | None = None  # why there is no instance, once the keeper has noticed
         self._record = Supervision()
         self._row = 0                             # restarts without an instance between that ran for long
         self._down_since: float | None = None
         self._next_try: float | None = None
-        self._carried = Carried(loaded.name)
+        self._carried = StateTransfer(loaded.name)
         self._asked: list[Replace] = []          # calls of restart() that the next instance answers
         self._keeper: threading.Thread | None = None
         first = self._open(first=True)
@@ -189,7 +189,7 @@ class Supervisor:
     def _forked(self) -> None:
         """In the child of a fork: the keeper is not here."""
         self._lock, self._commands = threading.RLock(), queue.SimpleQueue()
-        self._instance, self._keeper = Instance(None), None
+        self._instance, self._keeper = SupervisedInstance(None), None
         self._over = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
         self._ended = threading.Event()
         self._ended.set()
@@ -330,7 +330,7 @@ class Supervisor:
 
     def _put(self, app: App, begun: float) -> None:
         """Give calls to an app."""
-        before, self._instance = self._instance, Instance(app, begun)
+        before, self._instance = self._instance, SupervisedInstance(app, begun)
         self._down = self._down_since = self._next_try = None
         self._opening = None
         before.after.tell()

@@ -17,7 +17,7 @@ _LONGEST = 2_000_000.0
 Away = deque[None]
 
 
-class Stop:
+class StopEvent:
     """Set once; ends all waits. May be used from any thread."""
 
     def __init__(self) -> None:

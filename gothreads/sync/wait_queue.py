@@ -24,26 +24,26 @@ T = TypeVar("T")
 _SLICE = 0.1
 
 
-class Counting(Protocol):
+class QueueCounts(Protocol):
     """How many are in a line, and how many of them were woken before. Changed under its condition; may be read without."""
 
     waiting: int
     passed: int
 
 
-class Counts:
+class _Counts:
     """See Counting."""
 
     def __init__(self) -> None:
         self.waiting = self.passed = 0
 
 
-class Line:
+class WaitQueue:
     """`there`: whether something is, that who waits could take. All of it is guarded by `condition`; what it counts may be read without."""
 
-    def __init__(self, condition: threading.Condition, there: Callable[[], bool], counts: Counting | None = None) -> None:
+    def __init__(self, condition: threading.Condition, there: Callable[[], bool], counts: QueueCounts | None = None) -> None:
         self._condition, self._there = condition, there
-        self.counts: Counting = Counts() if counts is None else counts
+        self.counts: QueueCounts = _Counts() if counts is None else counts
 
     def wait(self, take: Callable[[bool], T | None], timeout: float | None) -> T | None:
         """What `take` has taken; None after so many seconds. Holding the condition.

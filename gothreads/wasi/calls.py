@@ -20,7 +20,21 @@ import weakref
 from collections.abc import Iterator
 
 from gothreads.shared_memory import BoundedMemory
-from gothreads.wasi.descriptors import ALL_FLAGS, APPEND, DSYNC, NONBLOCK, RSYNC, SYNC, Descriptor, FileType, Span, StandardStream, Table, file_type, socket_of
+from gothreads.wasi.descriptors import (
+    ALL_FLAGS,
+    APPEND,
+    DSYNC,
+    NONBLOCK,
+    RSYNC,
+    SYNC,
+    Descriptor,
+    DescriptorTable,
+    FileType,
+    Span,
+    StandardStream,
+    file_type,
+    socket_of,
+)
 from gothreads.wasi.errnos import wasi_errno
 from gothreads.wasi.idle import Idle
 from gothreads.wasi.openat import PLACE, followed, open_beneath, parent, stat_beneath
@@ -70,7 +84,7 @@ class WasiCalls:
 
     memory: BoundedMemory
 
-    def __init__(self, table: Table, streams: Streams) -> None:
+    def __init__(self, table: DescriptorTable, streams: Streams) -> None:
         self._table = table
         standard: tuple[Input | Output, ...] = (streams.stdin, streams.stdout, streams.stderr)
         for fd, stream in enumerate(standard):
@@ -548,7 +562,7 @@ class _BlockingOpens:
             self._ends.append(os.open(f"/proc/self/fd/{place}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
-def hand_out(table: Table, memory: BoundedMemory, descriptor: Descriptor, result: int) -> int:
+def hand_out(table: DescriptorTable, memory: BoundedMemory, descriptor: Descriptor, result: int) -> int:
     """Give a descriptor its number, and tell the module. It is the table's from here on: another thread may be in a call on it at once."""
     number = table.add(descriptor)
     try:

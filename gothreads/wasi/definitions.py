@@ -25,7 +25,7 @@ from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleEr
 from gothreads.files import reason
 from gothreads.text import cut, shown
 from gothreads.wasi.calls import ExitRequested, WasiCalls
-from gothreads.wasi.descriptors import Descriptor, Table
+from gothreads.wasi.descriptors import Descriptor, DescriptorTable
 from gothreads.wasi.errnos import wasi_errno
 from gothreads.wasi.openat import PLACE
 from gothreads.wasi.streams import OutputExceeded
@@ -87,7 +87,7 @@ class WasiSettings:
         config.env = list(self.env.items())
         return config
 
-    def mount(self, table: Table) -> Root:
+    def mount(self, table: DescriptorTable) -> Root:
         """Open the mounts in a descriptor table; and, where none is at "/", the folders above them."""
         root, opened = Root(), [(PurePosixPath(mount.guest), self._opened(mount, table)) for mount in self.mounts]
         if any(len(guest.parts) == 1 for guest, _ in opened):
@@ -99,7 +99,7 @@ class WasiSettings:
         return root
 
     @staticmethod
-    def _opened(mount: Mount, table: Table) -> Descriptor | File:
+    def _opened(mount: Mount, table: DescriptorTable) -> Descriptor | File:
         is_file = os.path.isfile(mount.host)
         folder, name = os.path.split(os.path.realpath(mount.host)) if is_file else (str(mount.host), "")
         try:

@@ -24,7 +24,7 @@ from enum import IntEnum
 from typing import Any
 
 from gothreads.shared_memory import buffer
-from gothreads.sync.stop_event import Stop
+from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.streams import Input, Output
 from gothreads.wasm import layout
 
@@ -72,7 +72,7 @@ class Descriptor:
     #: Whether it is one of those that Limits(files=) is about.
     counted = True
 
-    def __init__(self, fd: int, stop: Stop, *, flags: int = 0, readable: bool = True, writable: bool = True, read_only: bool = False,
+    def __init__(self, fd: int, stop: StopEvent, *, flags: int = 0, readable: bool = True, writable: bool = True, read_only: bool = False,
                  preopen: bytes | None = None) -> None:
         self.type = file_type(os.fstat(fd).st_mode)
         self.flags, self.readable, self.writable, self.read_only, self.preopen = flags, readable, writable, read_only, preopen
@@ -159,12 +159,12 @@ _recv.argtypes = _send.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_
 _AT_ONCE = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
-class Connection(Descriptor):
+class SocketDescriptor(Descriptor):
     """A socket: a listener, or a stream. `local` and `peer`: the names of a Unix socket's ends, as those who asked for it gave them."""
 
     polled = True
 
-    def __init__(self, connection: socket.socket, stop: Stop, *, local: str = "", peer: str = "") -> None:
+    def __init__(self, connection: socket.socket, stop: StopEvent, *, local: str = "", peer: str = "") -> None:
         self.socket, self.local, self.peer = connection, local, peer
         self.peer_name: Any = None  # of one that was accepted: it may have gone since
         self.closed: Callable[[], None] = lambda: None  # called when it has been closed
@@ -192,11 +192,11 @@ class Connection(Descriptor):
             if number == errno.EAGAIN:
                 self._stop.wait({self.fd: events})
 
-    def accept(self) -> Connection:
+    def accept(self) -> SocketDescriptor:
         while True:
             try:
                 made, name = self.socket.accept()
-                accepted = Connection(prepared(made), self._stop, local=self.local)
+                accepted = SocketDescriptor(prepared(made), self._stop, local=self.local)
                 accepted.peer_name = name
                 return accepted
             except BlockingIOError:
@@ -209,9 +209,9 @@ class Connection(Descriptor):
         self.closed()
 
 
-def socket_of(descriptor: Descriptor) -> Connection:
+def socket_of(descriptor: Descriptor) -> SocketDescriptor:
     """The descriptor, when it is a socket; else ENOTSOCK."""
-    if not isinstance(descriptor, Connection):
+    if not isinstance(descriptor, SocketDescriptor):
         raise OSError(errno.ENOTSOCK, "not a socket")
     return descriptor
 
@@ -328,10 +328,10 @@ class _Numbers:
         heapq.heappush(self._free, number)
 
 
-class Table:
+class DescriptorTable:
     """Numbers to descriptors. May be used from any thread."""
 
-    def __init__(self, stop: Stop, allowance: FileAllowance | None = None) -> None:
+    def __init__(self, stop: StopEvent, allowance: FileAllowance | None = None) -> None:
         self.stop, self._allowance = stop, allowance or FileAllowance(None)
         self._lock = threading.Lock()
         # Guarded by _lock; _open is read without it.

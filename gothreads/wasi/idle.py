@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gothreads.sync.stop_event import Stop
+from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.descriptors import NONBLOCK, Descriptor, Span
 
 
@@ -33,7 +33,7 @@ class Idle(Descriptor):
 
     polled = True
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: StopEvent) -> None:
         self._reached = False
         self.waits = Waits()
         super().__init__(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), stop, flags=NONBLOCK, writable=False)

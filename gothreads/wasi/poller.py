@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from gothreads.errors import AppClosed, MemoryAccessError
 from gothreads.shared_memory import SharedMemory
-from gothreads.wasi.descriptors import Descriptor, Table
+from gothreads.wasi.descriptors import Descriptor, DescriptorTable
 from gothreads.wasi.queues import QueueReader
 
 log = logging.getLogger("gothreads")
@@ -57,7 +57,7 @@ class _Watched:
 class Poller:
     """The thread starts with the first descriptor. Methods raise OSError, and may be called from any thread."""
 
-    def __init__(self, memory: SharedMemory, table: Table) -> None:
+    def __init__(self, memory: SharedMemory, table: DescriptorTable) -> None:
         self._memory, self._table = memory, table
         self._lock = threading.Lock()
         # Guarded by _lock.

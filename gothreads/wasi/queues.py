@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from gothreads.shared_memory import buffer
-from gothreads.sync.stop_event import Stop
+from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.descriptors import NONBLOCK, Descriptor, Span
 
 #: How long a signal may go unseen in a wait, in seconds.
@@ -151,7 +151,7 @@ class QueueReader(Descriptor):
 
     polled = True
 
-    def __init__(self, queue: Queue, stop: Stop) -> None:
+    def __init__(self, queue: Queue, stop: StopEvent) -> None:
         self._queue = queue
         # Guarded by the queue's lock.
         self._rest = _NOTHING  # of the frame that was begun

@@ -25,10 +25,10 @@ from typing import Any
 from gothreads.errors import AppClosed, GothreadsError, MisuseError
 from gothreads.files import reason
 from gothreads.shared_memory import BoundedMemory
-from gothreads.sync.stop_event import Stop
+from gothreads.sync.stop_event import StopEvent
 from gothreads.text import cut, shown
 from gothreads.wasi.calls import hand_out
-from gothreads.wasi.descriptors import Connection, Table, prepared, socket_of
+from gothreads.wasi.descriptors import DescriptorTable, SocketDescriptor, prepared, socket_of
 from gothreads.wasi.errnos import NotAllowed
 from gothreads.wasi.openat import PLACE
 
@@ -87,18 +87,18 @@ def split(text: str, wrong: str) -> tuple[str, str]:
     return host, port
 
 
-def listen(address: str, stop: Stop) -> Connection:
+def listen(address: str, stop: StopEvent) -> SocketDescriptor:
     """A listening socket to hand over. MisuseError for a wrong address, GothreadsError when it cannot be had."""
     try:
         if address.startswith(_UNIX) and address != _UNIX:
             path = _unix_path(address)
-            listener = Connection(_listen_unix(_real(path)), stop, local=path)
+            listener = SocketDescriptor(_listen_unix(_real(path)), stop, local=path)
             _remove_with(listener, _real(path))
             return listener
         host, port = split(address, f"{address!r} is not an address to listen on: it must be HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8080, or unix:PATH")
         number = _port(port, address)
         families = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return Connection(_listen_tcp(families[0][0], families[0][4]), stop)
+        return SocketDescriptor(_listen_tcp(families[0][0], families[0][4]), stop)
     except (OSError, UnicodeError) as error:
         hint = ""
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
@@ -106,7 +106,7 @@ def listen(address: str, stop: Stop) -> Connection:
         raise GothreadsError(f"cannot listen on {shown(address)}: {reason(error) if isinstance(error, OSError) else error}{hint}") from None
 
 
-def address_of(connection: Connection, *, peer: bool = False) -> str:
+def address_of(connection: SocketDescriptor, *, peer: bool = False) -> str:
     """As Go writes it: 127.0.0.1:80, [::1]:80, or a Unix socket's path."""
     if connection.socket.family == socket.AF_UNIX:
         return connection.peer if peer else connection.local
@@ -122,14 +122,14 @@ class SocketCalls:
 
     memory: BoundedMemory
 
-    def __init__(self, table: Table, rules: Sequence[Rule]) -> None:
+    def __init__(self, table: DescriptorTable, rules: Sequence[Rule]) -> None:
         self._table, self._rules = table, tuple(rules)
 
     def sock_listen(self, network: int, network_length: int, address: int, length: int, result: int) -> None:
         kind, text = self._text(network, network_length), self._text(address, length)
         if kind == "unix":
             rule = self._unix_rule(text)
-            listener = Connection(_listen_unix(rule.path), self._table.stop, local=text)
+            listener = SocketDescriptor(_listen_unix(rule.path), self._table.stop, local=text)
             _remove_with(listener, rule.path)
         else:
             host, port = _host_port(text)
@@ -143,7 +143,7 @@ class SocketCalls:
                        if any(rule.is_for(port) and self._may_listen(rule, host, str(sockaddr[0])) for rule in self._rules)]
             self._check(bool(allowed))
             family, sockaddr = min(allowed, key=lambda one: one[0] != socket.AF_INET)  # as Go prefers
-            listener = Connection(_listen_tcp(family, sockaddr, only_v6=kind == "tcp6"), self._table.stop)
+            listener = SocketDescriptor(_listen_tcp(family, sockaddr, only_v6=kind == "tcp6"), self._table.stop)
         hand_out(self._table, self.memory, listener, result)
 
     def sock_dial(self, network: int, network_length: int, address: int, length: int, attempt: int, result: int) -> None:
@@ -157,7 +157,7 @@ class SocketCalls:
                 if not stat.S_ISSOCK(mode):
                     raise OSError(errno.ECONNREFUSED, "not a socket")
                 made = _connecting(socket.AF_UNIX, place)
-            hand_out(self._table, self.memory, Connection(made, self._table.stop, peer=text), result)
+            hand_out(self._table, self.memory, SocketDescriptor(made, self._table.stop, peer=text), result)
             return
         host, port = _host_port(text)
         host = host or _here(kind)
@@ -167,7 +167,7 @@ class SocketCalls:
         self._check(bool(addresses))
         if attempt >= len(addresses):
             raise OSError(errno.ERANGE, "no more addresses")
-        hand_out(self._table, self.memory, Connection(_connecting(*addresses[attempt]), self._table.stop), result)
+        hand_out(self._table, self.memory, SocketDescriptor(_connecting(*addresses[attempt]), self._table.stop), result)
 
     def sock_connected(self, fd: int) -> None:
         """EAGAIN while it is not known yet; else what connecting has come to."""
@@ -325,7 +325,7 @@ def _listen_unix(path: str) -> socket.socket:
         raise
 
 
-def _remove_with(listener: Connection, path: str) -> None:
+def _remove_with(listener: SocketDescriptor, path: str) -> None:
     """Remove a Unix socket's path when it is closed, as Go does."""
     try:
         made = os.lstat(path)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from gothreads.engine import ffi
 from gothreads.errors import AppClosed
-from gothreads.sync.stop_event import Away, Stop
+from gothreads.sync.stop_event import Away, StopEvent
 from gothreads.wasi import panics
 
 #: How much of standard error is kept for error messages, in bytes.
@@ -106,7 +106,7 @@ class Target:
 class Output:
     """Standard output or error, of one memory. `stop` is its end."""
 
-    def __init__(self, target: Target, stop: Stop) -> None:
+    def __init__(self, target: Target, stop: StopEvent) -> None:
         self._target, self._stop = target, stop
         # Guarded by the target's lock.
         self._tail = Tail()
@@ -187,7 +187,7 @@ class Source:
         """Whether the file object says so."""
         return _is_terminal(self._source)
 
-    def read(self, size: int, stop: Stop) -> bytes:
+    def read(self, size: int, stop: StopEvent) -> bytes:
         """At most `size` bytes; none at the end. AppClosed when the reader's end comes first."""
         if self._source is None:
             return self._read(size, stop)
@@ -197,7 +197,7 @@ class Source:
         finally:
             self._away.pop()
 
-    def _read(self, size: int, stop: Stop) -> bytes:
+    def _read(self, size: int, stop: StopEvent) -> bytes:
         size = min(size, _MOST_AT_ONCE)
         while not self._lock.acquire(timeout=_SLICE):  # who has it may be of another instance, and wait for long
             if stop.is_set:
@@ -246,7 +246,7 @@ class Source:
 class Input:
     """Standard input, of one memory. `stop` is its end."""
 
-    def __init__(self, source: Source, stop: Stop) -> None:
+    def __init__(self, source: Source, stop: StopEvent) -> None:
         self._source, self._stop = source, stop
 
     @property

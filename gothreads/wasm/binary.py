@@ -73,7 +73,7 @@ class FuncType:
 
 
 @dataclass(frozen=True)
-class Limits:
+class MemoryLimits:
     """Of a memory, in pages of 64 KiB."""
 
     minimum: int
@@ -103,7 +103,7 @@ class Import:
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportEntry:
     name: str
     kind: Kind
     index: int
@@ -162,9 +162,9 @@ class Module:
     types: list[FuncType] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
     functions: list[int] = field(default_factory=list)
-    memories: list[Limits] = field(default_factory=list)
+    memories: list[MemoryLimits] = field(default_factory=list)
     globals: list[bytes] = field(default_factory=list)
-    exports: list[Export] = field(default_factory=list)
+    exports: list[ExportEntry] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     data: list[DataSegment] = field(default_factory=list)
     data_count: bool = False
@@ -177,7 +177,7 @@ class Module:
         return [i for i in self.imports if i.kind is Kind.FUNC]
 
     @property
-    def memory(self) -> Limits | None:
+    def memory(self) -> MemoryLimits | None:
         """Memory 0, imported or not."""
         for imported in self.imports:
             if imported.kind is Kind.MEMORY:
@@ -207,9 +207,9 @@ class Module:
         return b"".join(parts)
 
 
-def read_limits(reader: Reader) -> Limits:
+def read_limits(reader: Reader) -> MemoryLimits:
     flags = reader.byte()
     if flags > 3:
         raise reader.fail("64-bit memories, and pages of another size, are not supported")
     minimum = reader.u32()
-    return Limits(minimum, reader.u32() if flags & 1 else None, bool(flags & 2))
+    return MemoryLimits(minimum, reader.u32() if flags & 1 else None, bool(flags & 2))

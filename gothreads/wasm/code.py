@@ -118,7 +118,7 @@ def body(code: bytes, locals_: bytes = b"") -> bytes:
 
 # In terms of Go's convention:
 
-class Frame(NamedTuple):
+class LocalFrame(NamedTuple):
     """Where a function's arguments are: what pushes the address that their offsets count from, and how many bytes above it the first would be at 0."""
 
     address: bytes
@@ -134,7 +134,7 @@ class Frame(NamedTuple):
 
 
 #: For a function that was called, and at its call, before the return address is put below: there a function has SP in local 1.
-CALLED, CALLING = Frame(global_get(SP), 0), Frame(local_get(1), 8)
+CALLED, CALLING = LocalFrame(global_get(SP), 0), LocalFrame(local_get(1), 8)
 #: At offset(SP), of a function that was called.
 argument, result = CALLED.argument, CALLED.result
 

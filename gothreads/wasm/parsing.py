@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gothreads.errors import ModuleError
-from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, Export, FuncType, Import, Kind, Module, Section, read_limits
+from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, ExportEntry, FuncType, Import, Kind, Module, Section, read_limits
 from gothreads.wasm.leb import Reader, name, uleb, vector
 from gothreads.wasm.origins import COMPONENT
 
@@ -131,8 +131,8 @@ def _import(reader: Reader) -> Import:
     return Import(module, title, kind, reader.content[begin:reader.at])
 
 
-def _export(reader: Reader) -> Export:
-    return Export(reader.name(), _kind(reader), reader.u32())
+def _export(reader: Reader) -> ExportEntry:
+    return ExportEntry(reader.name(), _kind(reader), reader.u32())
 
 
 def _kind(reader: Reader) -> Kind:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gothreads.build.toolchain import find_go
 from gothreads.wasm import code, leb
-from gothreads.wasm.binary import Export, Kind, Limits, Module
+from gothreads.wasm.binary import ExportEntry, Kind, MemoryLimits, Module
 from gothreads.wasm.layout import UNALIGNED_LOCK
 from gothreads.wasm.leb import uleb, vector
 from gothreads.wasm.passes.atomics import BODIES, BUILT_ON_OTHERS, PACKAGE
@@ -95,11 +95,11 @@ class Machine:
         count = len(BODIES)
         bodies = [*BODIES.values(), *map(jump, range(count)), *map(calling, range(2 * count))]
         names = b"".join(uleb(index) + leb.name(PACKAGE + name) for index, name in enumerate(BODIES))
-        module = Module(types=[code.GO_FUNC], functions=[0] * 4 * count, memories=[Limits(1)],
+        module = Module(types=[code.GO_FUNC], functions=[0] * 4 * count, memories=[MemoryLimits(1)],
                         globals=[code.I32 + b"\1" + code.i32_const(0) + code.END], bodies=bodies, customs=[("name", b"\1" + vector(uleb(count) + names))])
-        module.exports = [Export(f"{name} {way}", Kind.FUNC, index + start) for index, name in enumerate(BODIES)
+        module.exports = [ExportEntry(f"{name} {way}", Kind.FUNC, index + start) for index, name in enumerate(BODIES)
                           for way, start in zip(WAYS, (0, 2 * count, 3 * count), strict=True)]
-        module.exports += [Export("SP", Kind.GLOBAL, 0), Export("memory", Kind.MEMORY, 0)]
+        module.exports += [ExportEntry("SP", Kind.GLOBAL, 0), ExportEntry("memory", Kind.MEMORY, 0)]
         if inline:
             module = inline_atomics(module)
             assert module.bodies[:2 * count] == bodies[:2 * count]

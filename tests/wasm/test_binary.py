@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gothreads.errors import ModuleError
-from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, FuncType, Kind, Limits, Module, Section
+from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, FuncType, Kind, MemoryLimits, Module, Section
 from gothreads.wasm.leb import Reader, signed, sleb, uleb, vector
 from gothreads.wasm.parsing import function_names, parse
 
@@ -63,7 +63,7 @@ def test_a_module_with_every_section_is_the_same_after_a_round_trip() -> None:
     module = parse(SMALL)
     assert module.encode() == SMALL
     assert module.data == [DataSegment(100, b"active"), DataSegment(None, b"passive")]
-    assert module.memory == Limits(1, 3)
+    assert module.memory == MemoryLimits(1, 3)
     assert len(module.globals) == 4
     assert module.function_types()[0] == FuncType(b"\x7f\x7e", b"\x7c")
     assert function_names(module) == {"f": 0, "start": 1}
@@ -226,7 +226,7 @@ def test_signed_leb128_beyond_32_bits_is_an_error(value: int) -> None:
 
 @pytest.mark.parametrize("address", [0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFF0])
 def test_data_above_2_gib_keep_their_address(address: int) -> None:
-    module = Module(memories=[Limits(65536)], data=[DataSegment(address, b"x")])
+    module = Module(memories=[MemoryLimits(65536)], data=[DataSegment(address, b"x")])
     encoded = module.encode()
     assert parse(encoded).data == module.data
     wasmtime.Module.validate(wasmtime.Engine(), encoded)

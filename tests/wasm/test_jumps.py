@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gothreads.engine.settings import new_engine
 from gothreads.wasm import code
-from gothreads.wasm.binary import Export, FuncType, Kind, Limits, Module
+from gothreads.wasm.binary import ExportEntry, FuncType, Kind, MemoryLimits, Module
 from gothreads.wasm.instructions import LEB, find
 from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import parse
@@ -67,8 +67,8 @@ def function(places: list[list[Part]], table: list[int], *, reads_sp: bool) -> b
 
 
 def module_of(body: bytes) -> Module:
-    exports = [Export("run", Kind.FUNC, 0), Export("memory", Kind.MEMORY, 0), Export("written", Kind.GLOBAL, WRITTEN), Export("read", Kind.GLOBAL, READ)]
-    return Module(types=[FuncType(code.I32, code.I32)], functions=[0], memories=[Limits(1)], bodies=[body], exports=exports,
+    exports = [ExportEntry("run", Kind.FUNC, 0), ExportEntry("memory", Kind.MEMORY, 0), ExportEntry("written", Kind.GLOBAL, WRITTEN), ExportEntry("read", Kind.GLOBAL, READ)]
+    return Module(types=[FuncType(code.I32, code.I32)], functions=[0], memories=[MemoryLimits(1)], bodies=[body], exports=exports,
                   globals=[code.I32 + b"\1" + code.i32_const(0) + code.END] * 2)
 
 

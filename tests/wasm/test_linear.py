@@ -13,7 +13,7 @@ from gothreads.bridge.host_functions import HostImports
 from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import inspect_module
 from gothreads.wasm import code, layout
-from gothreads.wasm.binary import DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
+from gothreads.wasm.binary import DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section
 from gothreads.wasm.leb import name, uleb, vector
 from gothreads.wasm.parsing import MOST_EXPORTS, MOST_IMPORTS, function_names, parse, with_names
 from gothreads.wasm.passes.inline import inline_atomics
@@ -27,7 +27,7 @@ from tests.conftest import assert_linear
 Make = Callable[[int], Module]
 
 EMPTY = code.body(b"")
-START = Export("_start", Kind.FUNC, 0)
+START = ExportEntry("_start", Kind.FUNC, 0)
 
 
 def types(n: int) -> list[FuncType]:
@@ -41,19 +41,19 @@ def functions(n: int, body: bytes = EMPTY) -> Module:
 
 def imports(n: int, kind: bytes = b"\0") -> Module:
     return Module(types=[code.VOID], imports=[Import("env", f"f{i}", Kind.FUNC, kind) for i in range(n)], functions=[0], bodies=[EMPTY],
-                  exports=[Export("_start", Kind.FUNC, n)])
+                  exports=[ExportEntry("_start", Kind.FUNC, n)])
 
 
 def both(n: int) -> Module:
     """Imports and exports, as those that JavaScript is to call and be called by have them."""
     module = imports(n)
-    module.exports += [Export(f"g{i}", Kind.FUNC, n) for i in range(n)]
+    module.exports += [ExportEntry(f"g{i}", Kind.FUNC, n) for i in range(n)]
     return module
 
 
 def wide(n: int) -> Module:
     """Exports of one type, which is long."""
-    return Module(types=[FuncType(b"\x7f" * 1000, b"")], functions=[0], bodies=[EMPTY], exports=[Export(f"f{i}", Kind.FUNC, 0) for i in range(n)])
+    return Module(types=[FuncType(b"\x7f" * 1000, b"")], functions=[0], bodies=[EMPTY], exports=[ExportEntry(f"f{i}", Kind.FUNC, 0) for i in range(n)])
 
 
 def one_body(content: bytes, locals_: bytes = b"\0") -> Module:
@@ -73,10 +73,10 @@ MODULES: dict[str, Make] = {
     "functions": functions,
     "functions of as many types": lambda n: Module(types=types(n), functions=list(range(n)), bodies=[EMPTY] * n, exports=[START]),
     "imports": imports,
-    "exports": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], exports=[START, *(Export(f"f{i}", Kind.FUNC, 0) for i in range(n))]),
+    "exports": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], exports=[START, *(ExportEntry(f"f{i}", Kind.FUNC, 0) for i in range(n))]),
     "imports and exports": both,
     "globals": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], globals=[b"\x7f\0\x41\0\x0b"] * n, exports=[START]),
-    "data segments": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], memories=[Limits(1)], data=[DataSegment(0, b"x")] * n, exports=[START]),
+    "data segments": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], memories=[MemoryLimits(1)], data=[DataSegment(0, b"x")] * n, exports=[START]),
     "element segments": elements,
     "custom sections": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], customs=[("x", b"y")] * n, exports=[START]),
     "locals": lambda n: one_body(b"", uleb(n) + b"\x01\x7f" * n),
@@ -99,7 +99,7 @@ def test_what_go_has_linked_is_rewritten_in_time_in_proportion(module: Module) -
     def linked(n: int) -> Module:
         jumps = b"\x02\x40\x03\x40\x02\x40\x20\0\x0e\0\0\x0b\x0b\x0b"
         return replace(module, types=[*module.types, *types(n)], functions=[*module.functions, *range(len(module.types), len(module.types) + n)],
-                       bodies=[*bare, *[code.body(jumps)] * n], exports=[*module.exports, *(Export(f"e{i}", Kind.FUNC, first + i) for i in range(n))],
+                       bodies=[*bare, *[code.body(jumps)] * n], exports=[*module.exports, *(ExportEntry(f"e{i}", Kind.FUNC, first + i) for i in range(n))],
                        data=[DataSegment(layout.GO_DATA + 1024 * i, b"x") for i in range(n)],
                        customs=with_names(module.customs, [(first + i, f"main.f{i}") for i in range(n)]))
 
@@ -118,7 +118,7 @@ def test_waits_are_noted_in_time_in_proportion() -> None:
     """Each is different, and so is each type: a function is added for each."""
     def waiting(n: int) -> Module:
         wait = b"".join(b"\x41\0\x41\0\x42\0\xfe\x01\x02" + uleb(4 * i) + b"\x1a" for i in range(n))
-        return Module(types=types(n), imports=[Import("env", "memory", Kind.MEMORY, Limits(1, 1, shared=True).encode())], functions=[0],
+        return Module(types=types(n), imports=[Import("env", "memory", Kind.MEMORY, MemoryLimits(1, 1, shared=True).encode())], functions=[0],
                       bodies=[code.body(wait)], exports=[START])
     assert_linear(waiting, rewrite_waits)
 

@@ -12,7 +12,7 @@ from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm import code, leb
-from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section
+from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section
 from gothreads.wasm.instructions import CALL_INDIRECT, instructions
 from gothreads.wasm.leb import Reader, uleb, vector
 from gothreads.wasm.parsing import function_names, parse
@@ -32,7 +32,7 @@ def rewritten(linked: bytes) -> Module:
     return rewrite(parse(linked))
 
 
-def functions(module: Module) -> dict[str, Export]:
+def functions(module: Module) -> dict[str, ExportEntry]:
     return {e.name: e for e in module.exports if e.kind is Kind.FUNC}
 
 
@@ -65,10 +65,10 @@ def test_the_input_is_left_as_it_was(linked: bytes, module: Module) -> None:
 
 def test_memory_is_imported_and_shared_and_still_exported(module: Module, rewritten: Module) -> None:
     assert rewritten.memories == []
-    shared = Limits(module.memories[0].minimum, MAX_PAGES, shared=True)
+    shared = MemoryLimits(module.memories[0].minimum, MAX_PAGES, shared=True)
     assert rewritten.imports == [*module.imports, Import("env", "memory", Kind.MEMORY, shared.encode())]
     assert rewritten.memory == shared
-    assert Export("memory", Kind.MEMORY, 0) in rewritten.exports
+    assert ExportEntry("memory", Kind.MEMORY, 0) in rewritten.exports
 
 
 def test_user_exports_keep_their_names_and_types_and_internal_ones_are_hidden(module: Module, rewritten: Module) -> None:
@@ -90,7 +90,7 @@ def test_data_are_few_and_are_copied_in_where_active_segments_would_be(module: M
     pages = module.memories[0].minimum
 
     store = wasmtime.Store()
-    active = Module(memories=[Limits(pages)], exports=[Export("memory", Kind.MEMORY, 0)], data=module.data)
+    active = Module(memories=[MemoryLimits(pages)], exports=[ExportEntry("memory", Kind.MEMORY, 0)], data=module.data)
     memory = wasmtime.Instance(store, wasmtime.Module(store.engine, active.encode()), []).exports(store)["memory"]
     assert isinstance(memory, wasmtime.Memory)
     expected = bytes(memory.read(store, 0, pages * PAGE))
@@ -98,7 +98,7 @@ def test_data_are_few_and_are_copied_in_where_active_segments_would_be(module: M
     index = functions(rewritten)["gt_init_memory"].index - len(rewritten.imported_functions)
     assert rewritten.memory is not None
     passive = Module(types=[code.VOID], imports=[Import("env", "memory", Kind.MEMORY, rewritten.memory.encode())], functions=[0],
-                     exports=[Export("gt_init_memory", Kind.FUNC, 0)], bodies=[rewritten.bodies[index]], data=rewritten.data, data_count=True)
+                     exports=[ExportEntry("gt_init_memory", Kind.FUNC, 0)], bodies=[rewritten.bodies[index]], data=rewritten.data, data_count=True)
     engine = new_engine(1 << 20)
     shared, store = SharedMemory(engine, pages, MAX_PAGES), wasmtime.Store(engine)
     store.set_epoch_deadline(1)

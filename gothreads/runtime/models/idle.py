@@ -13,7 +13,7 @@ from typing import TypeVar
 from gothreads.engine.stack import big_stack
 from gothreads.errors import GothreadsError
 from gothreads.runtime.models.single import SingleApp
-from gothreads.runtime.models.single_instance import Isolate
+from gothreads.runtime.models.single_instance import SingleInstance
 from gothreads.wasi.idle import Waits
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class IdleApp(SingleApp):
         with big_stack(self.options.limits.stack):
             self._driver.start()
 
-    def _run(self, work: Callable[[Isolate], T]) -> T:
+    def _run(self, work: Callable[[SingleInstance], T]) -> T:
         if self._turns.mine:  # the goroutine that has called Python waits for it
             return super()._run(work)
         self._check_callable()

@@ -26,15 +26,15 @@ from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExcee
 from gothreads.files import reason
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
-from gothreads.runtime.cancellation import Ticket
+from gothreads.runtime.cancellation import Cancellation
 from gothreads.runtime.inspector import Goroutine, parse_goroutines
-from gothreads.runtime.models.single_instance import Isolate, Isolates
+from gothreads.runtime.models.single_instance import SingleInstance, SingleInstances
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics, PoolStatistics
-from gothreads.runtime.wasi_environment import World
+from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.shared_memory import BoundedMemory
-from gothreads.sync.stop_event import Stop
-from gothreads.sync.wait_queue import Line
+from gothreads.sync.stop_event import StopEvent
+from gothreads.sync.wait_queue import WaitQueue
 from gothreads.text import shown
 from gothreads.wasi.streams import OutputExceeded, Streams
 
@@ -46,17 +46,17 @@ log = logging.getLogger("gothreads")
 class _Member:
     """An isolate with a world and streams of its own; and why it ended, if a host function knows, or somebody has stopped it."""
 
-    def __init__(self, app: PoolApp, isolates: Isolates) -> None:
+    def __init__(self, app: PoolApp, isolates: SingleInstances) -> None:
         self._app = app
         self.cause: GuestError | None = None
         with contextlib.ExitStack() as owned:
-            self._stop = Stop()
+            self._stop = StopEvent()
             owned.callback(self._stop.close)
             self.streams: Streams = app._new_streams(self._stop)
-            self.world: World = app._new_world(self.streams, self._stop)
+            self.world: WasiEnvironment = app._new_world(self.streams, self._stop)
             owned.callback(app._close_world, self.world)
             try:
-                self.isolate: Isolate = isolates.new(self.world, self._host_function_failed, lambda: self.stopped)
+                self.isolate: SingleInstance = isolates.new(self.world, self._host_function_failed, lambda: self.stopped)
             except ffi.Trapped as trapped:  # in its start function; or the app has ended
                 if app._cause is not None:
                     raise
@@ -113,11 +113,11 @@ class PoolApp(App):
         self._condition = threading.Condition()
         # Guarded by _condition. `_total` counts places in `_free` and with threads, and those being made.
         self._free: deque[_Member | None] = deque()
-        self._line = Line(self._condition, lambda: bool(self._free))
+        self._line = WaitQueue(self._condition, lambda: bool(self._free))
         self._total = self._calls = self._replaced = 0
         self._engine = new_engine(options.limits.stack, threads=False)
         owned.callback(self._engine.close)
-        self._isolates = Isolates(self._engine, loaded, options, self._host)
+        self._isolates = SingleInstances(self._engine, loaded, options, self._host)
         owned.callback(self._isolates.close)
         self.compile_seconds = self._isolates.compile_seconds
         owned.callback(self._close_members)
@@ -185,7 +185,7 @@ class PoolApp(App):
         """The member that this thread is in already, in a Python function that it has called."""
         return getattr(self._local, "member", None)
 
-    def _run(self, work: Callable[[Isolate], T]) -> T:
+    def _run(self, work: Callable[[SingleInstance], T]) -> T:
         """Do something in a free isolate, or in the one that this thread is in."""
         mine = self._mine()
         if mine is None:
@@ -201,7 +201,7 @@ class PoolApp(App):
             mine.cause = error = mine.ended(trapped)
             raise error from error.__cause__
 
-    def _use(self, member: _Member, work: Callable[[Isolate], T]) -> T:
+    def _use(self, member: _Member, work: Callable[[SingleInstance], T]) -> T:
         """Do something in one that was taken, and put it back."""
         before, whole = self._mine(), True
         on_main = interrupt.on_main_thread()
@@ -272,11 +272,11 @@ class PoolApp(App):
     def _within(self, work: Callable[[Guest], T]) -> T:
         return self._run(work)
 
-    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
+    def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
         return self._run(lambda isolate: isolate.request(handler, payload, ticket))
 
     def _settled_handlers(self) -> list[str]:
-        return self._run(Isolate.handlers)
+        return self._run(SingleInstance.handlers)
 
     @property
     def _in_use(self) -> int:
@@ -284,7 +284,7 @@ class PoolApp(App):
             return self._total - len(self._free)
 
     def _stop_call(self, guest: Guest, cause: LimitExceeded) -> None:
-        assert isinstance(guest, Isolate)
+        assert isinstance(guest, SingleInstance)
         guest.stop(cause)
 
     def _same_instance(self) -> bool:
@@ -292,7 +292,7 @@ class PoolApp(App):
 
     def _hook(self, name: str) -> None:
         """`start` was called when an instance was made; `stop` is for those that no call is in."""
-        def stop(isolate: Isolate) -> list[None]:
+        def stop(isolate: SingleInstance) -> list[None]:
             isolate.hook(name)
             return []
         if name == "stop":
@@ -300,7 +300,7 @@ class PoolApp(App):
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         """Of the instances that no call is in."""
-        def stacks(isolate: Isolate) -> list[Goroutine]:
+        def stacks(isolate: SingleInstance) -> list[Goroutine]:
             return parse_goroutines(isolate.slot.stacks())
         if self._mine() is not None:
             found: list[Goroutine] = self._guarded(lambda: self._of_all_free(stacks))
@@ -309,12 +309,12 @@ class PoolApp(App):
 
     def _wait_idle(self, timeout: float | None) -> None:
         """Runs the instances that no call is in until every goroutine of them waits."""
-        def run(isolate: Isolate) -> list[None]:
+        def run(isolate: SingleInstance) -> list[None]:
             isolate.run_until_idle()
             return []
         self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, run)), timeout)
 
-    def _of_all_free(self, work: Callable[[Isolate], list[T]], failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
+    def _of_all_free(self, work: Callable[[SingleInstance], list[T]], failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
         """What each gives. `failed` is told of one that fails; else that is the end of it. The others take calls meanwhile."""
         with self._condition:
             members = [member for member in self._free if member is not None]

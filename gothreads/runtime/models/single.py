@@ -20,10 +20,10 @@ from gothreads.engine.stack import big_stack, inside
 from gothreads.errors import NotCallable
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
-from gothreads.runtime.call_lock import Turns
-from gothreads.runtime.cancellation import Ticket
+from gothreads.runtime.call_lock import CallLock
+from gothreads.runtime.cancellation import Cancellation
 from gothreads.runtime.inspector import Goroutine, parse_goroutines
-from gothreads.runtime.models.single_instance import Isolate, Isolates, StoreMemory
+from gothreads.runtime.models.single_instance import SingleInstance, SingleInstances, StoreMemory
 from gothreads.runtime.statistics import AppStatistics
 
 T = TypeVar("T")
@@ -36,11 +36,11 @@ class SingleApp(App):
 
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
-        self._turns = Turns(lambda: self._cause is not None, self._instance_ended)
+        self._turns = CallLock(lambda: self._cause is not None, self._instance_ended)
         self._calls = 0
         self._engine = new_engine(options.limits.stack, threads=False)
         owned.callback(self._engine.close)
-        isolates = Isolates(self._engine, loaded, options, self._host)
+        isolates = SingleInstances(self._engine, loaded, options, self._host)
         owned.callback(isolates.close)
         self.compile_seconds = isolates.compile_seconds
         self._world = self._new_world(self._streams, self._stop)
@@ -114,7 +114,7 @@ class SingleApp(App):
         self._isolate.context.ended = True
         self._trapped(trapped)
 
-    def _run(self, work: Callable[[Isolate], T]) -> T:
+    def _run(self, work: Callable[[SingleInstance], T]) -> T:
         """Do something in the module, when it is this thread's turn."""
         self._check_callable()
         with self._turns:
@@ -123,8 +123,8 @@ class SingleApp(App):
     def _within(self, work: Callable[[Guest], T]) -> T:
         return self._counted(work)
 
-    def _counted(self, work: Callable[[Isolate], T]) -> T:
-        def counted(isolate: Isolate) -> T:
+    def _counted(self, work: Callable[[SingleInstance], T]) -> T:
+        def counted(isolate: SingleInstance) -> T:
             self._calls += 1
             return work(isolate)
         return self._run(counted)
@@ -136,31 +136,31 @@ class SingleApp(App):
     def _same_instance(self) -> bool:
         return self._turns.mine
 
-    def _request(self, handler: str, payload: bytes, ticket: Ticket | None = None) -> bytes:
+    def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
         return self._counted(lambda isolate: isolate.request(handler, payload, ticket))
 
-    def _handlers(self, ticket: Ticket | None = None) -> list[str]:
-        def handlers(isolate: Isolate) -> list[str]:
+    def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
+        def handlers(isolate: SingleInstance) -> list[str]:
             return isolate.slot.handlers()
         if self.loaded.entry == "_start":
             return []
         return self._run(handlers if ticket is None else lambda isolate: ticket.use(isolate, handlers))  # no call
 
     def _settled_handlers(self) -> list[str]:
-        return [] if self.loaded.entry == "_start" else self._run(Isolate.handlers)
+        return [] if self.loaded.entry == "_start" else self._run(SingleInstance.handlers)
 
     def _hook(self, name: str) -> None:
         self._run(lambda isolate: isolate.hook(name))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
-        def stacks(isolate: Isolate) -> str:
+        def stacks(isolate: SingleInstance) -> str:
             return isolate.slot.stacks()
         if self._turns.mine:
             return parse_goroutines(self._guarded(lambda: self._run(stacks)))
         return parse_goroutines(self._asked("goroutines()", lambda ticket: self._run(lambda isolate: ticket.use(isolate, stacks)), timeout))
 
     def _wait_idle(self, timeout: float | None) -> None:
-        self._asked("wait_idle()", lambda ticket: self._run(lambda isolate: ticket.use(isolate, Isolate.run_until_idle)), timeout)
+        self._asked("wait_idle()", lambda ticket: self._run(lambda isolate: ticket.use(isolate, SingleInstance.run_until_idle)), timeout)
 
     def _check_callable(self) -> None:
         if self.loaded.entry == "_start":

@@ -12,42 +12,42 @@ from collections.abc import Callable
 
 import wasmtime
 
-from gothreads.bridge.buffers import Slot
+from gothreads.bridge.buffers import Buffers
 from gothreads.bridge.host_functions import HostImports
 from gothreads.engine import ffi
 from gothreads.engine.settings import compile_module, new_store
 from gothreads.engine.stack import inside
 from gothreads.errors import GuestError, ModuleError, UnknownExport, listed
-from gothreads.runtime.cancellation import Ticket
+from gothreads.runtime.cancellation import Cancellation
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
-from gothreads.runtime.wasi_environment import World
+from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.shared_memory import BoundedMemory
 
 
-class Isolates:
+class SingleInstances:
     """Makes isolates of one module. `engine` is the app's, and so is `host`."""
 
     def __init__(self, engine: wasmtime.Engine, loaded: LoadedModule, options: Options, host: HostImports) -> None:
         self._engine, self._loaded, self._options, self._host = engine, loaded, options, host
-        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not World.has(i.module, i.name) and not host.has(i.module, i.name)]
+        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not WasiEnvironment.has(i.module, i.name) and not host.has(i.module, i.name)]
         if missing:
             raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
         compiled = compile_module(engine, loaded.wasm, options.limits.stack)
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
-    def new(self, world: World, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> Isolate:
+    def new(self, world: WasiEnvironment, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> SingleInstance:
         """`failed` as for ffi.HostFunctions. `ended`: whether this one has, when the engine's epoch moves.
 
         ModuleError when the module cannot be instantiated. Raises ffi.Trapped when its start function traps.
         """
-        return Isolate(self._engine, self.module, self._loaded, self._options, world, self._host, failed, ended)
+        return SingleInstance(self._engine, self.module, self._loaded, self._options, world, self._host, failed, ended)
 
     def close(self) -> None:
         self.module.close()
 
 
-class Isolate:
+class SingleInstance:
     """See above. All methods that run the module raise ffi.Trapped, after which the isolate is of no more use.
 
     `stop` ends what runs in it, from any thread; it is set by whoever can.
@@ -55,7 +55,7 @@ class Isolate:
 
     stop: Callable[[GuestError], None]
 
-    def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, loaded: LoadedModule, options: Options, world: World,
+    def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, loaded: LoadedModule, options: Options, world: WasiEnvironment,
                  host: HostImports, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> None:
         self._loaded, self.context = loaded.without_code(), world.context
         self._found: dict[str, ffi.Function] = {}
@@ -93,7 +93,7 @@ class Isolate:
             self.memory = StoreMemory(self._store, ffi.memory(self._store, self._instance))
             owned.callback(self.memory.close)
             world.use(self.memory)
-            self.slot = Slot(self.function, self.memory, world.calls.cancel_request)
+            self.slot = Buffers(self.function, self.memory, world.calls.cancel_request)
             self._owned = owned.pop_all()
 
     def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
@@ -110,9 +110,9 @@ class Isolate:
         elif self._loaded.has_handlers and name in self.slot.handlers():
             self.slot.request(name, b"")
 
-    def request(self, handler: str, payload: bytes, ticket: Ticket | None) -> bytes:
+    def request(self, handler: str, payload: bytes, ticket: Cancellation | None) -> bytes:
         """Call a handler. If there is none of that name, let the module settle, and ask again."""
-        def request(_isolate: Isolate) -> bytes:
+        def request(_isolate: SingleInstance) -> bytes:
             return self.slot.request(handler, payload)
 
         def use() -> bytes:
@@ -129,7 +129,7 @@ class Isolate:
         self._settle()
         return self.slot.handlers()
 
-    def _settle(self, ticket: Ticket | None = None) -> bool:
+    def _settle(self, ticket: Cancellation | None = None) -> bool:
         """Run the goroutines that inits have begun until every one waits: they may register handlers. False: no need.
 
         Done once, and not in a call from inside another: until that returns, the outer one's goroutine cannot go on.
@@ -141,7 +141,7 @@ class Isolate:
             self.function("gothreads_idle")
         except ffi.Missing:
             return False
-        self.run_until_idle() if ticket is None else ticket.use(self, Isolate.run_until_idle)
+        self.run_until_idle() if ticket is None else ticket.use(self, SingleInstance.run_until_idle)
         return True
 
     def check_idle(self) -> None:

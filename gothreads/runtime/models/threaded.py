@@ -30,7 +30,7 @@ from gothreads.runtime.settling import Settling
 from gothreads.runtime.stall import Stall, StallWatch
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics
-from gothreads.runtime.wasi_environment import World
+from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.shared_memory import SharedMemory
 from gothreads.text import shown
 from gothreads.wasi.definitions import define_with_errno, letters, type_of
@@ -155,7 +155,7 @@ class ThreadedApp(App):
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
-                   if i.module != HOST and not World.has(i.module, i.name) and not self._host.has(i.module, i.name)
+                   if i.module != HOST and not WasiEnvironment.has(i.module, i.name) and not self._host.has(i.module, i.name)
                    and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
             raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
@@ -174,7 +174,7 @@ class ThreadedApp(App):
         }
         polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
         for name, kind in kinds.items():
-            if World.has(HOST, name):
+            if WasiEnvironment.has(HOST, name):
                 continue
             if name in polling:
                 define_with_errno(functions, HOST, name, kind, polling[name])

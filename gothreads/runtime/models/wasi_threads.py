@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import wasmtime
 
-from gothreads.bridge.buffers import Guest, Slot
+from gothreads.bridge.buffers import Buffers, Guest
 from gothreads.engine import ffi
 from gothreads.engine.settings import compile_threaded, new_engine
 from gothreads.engine.stack import inside
@@ -27,8 +27,8 @@ from gothreads.instances import Instance, Instances, Notes, NotInstantiated
 from gothreads.mpool import MPool
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
-from gothreads.runtime.call_lock import Turns
-from gothreads.runtime.cancellation import Ticket
+from gothreads.runtime.call_lock import CallLock
+from gothreads.runtime.cancellation import Cancellation
 from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.module_file import THREAD_SPAWN, THREAD_START
 from gothreads.runtime.statistics import AppStatistics
@@ -109,7 +109,7 @@ class _MainInstance:
 
     def __init__(self, memory: SharedMemory) -> None:
         self._found: dict[str, ffi.Function] = {}
-        self.slot = Slot(self.function, memory)
+        self.slot = Buffers(self.function, memory)
 
     def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
         """An export, looked up once."""
@@ -131,7 +131,7 @@ class WasiThreadsApp(App):
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
         self._check()
-        self._turns = Turns(lambda: self._cause is not None, self._instance_ended)
+        self._turns = CallLock(lambda: self._cause is not None, self._instance_ended)
         self._calls = 0
         self._numbers = ThreadNumbers()
         self._world = self._new_world(self._streams, self._stop)
@@ -257,7 +257,7 @@ class WasiThreadsApp(App):
     def _same_instance(self) -> bool:
         return self._turns.mine
 
-    def _handlers(self, ticket: Ticket | None = None) -> list[str]:
+    def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
         return []
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:

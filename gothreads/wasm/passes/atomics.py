@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gothreads.wasm import code, layout
-from gothreads.wasm.code import Frame
+from gothreads.wasm.code import LocalFrame
 
 PACKAGE = "internal_runtime_atomic."
 
@@ -39,10 +39,10 @@ class Operation:
     """
 
     width: int
-    aligned: Callable[[Frame], bytes]
-    plain: Callable[[Frame], bytes]
+    aligned: Callable[[LocalFrame], bytes]
+    plain: Callable[[LocalFrame], bytes]
 
-    def if_unaligned(self, frame: Frame, then: bytes, otherwise: bytes) -> bytes:
+    def if_unaligned(self, frame: LocalFrame, then: bytes, otherwise: bytes) -> bytes:
         """A single byte never is."""
         if self.width == 1:
             return otherwise
@@ -62,16 +62,16 @@ class Operation:
         return self.if_unaligned(code.CALLING, call, self.aligned(code.CALLING))
 
 
-def _pointer(frame: Frame) -> bytes:
+def _pointer(frame: LocalFrame) -> bytes:
     """The first argument always is, at 8(SP); a value follows at 16(SP)."""
     return frame.argument(8, 4)
 
 
-def _plain_load(frame: Frame, width: int) -> bytes:
+def _plain_load(frame: LocalFrame, width: int) -> bytes:
     return _pointer(frame) + {4: code.i32_load, 8: code.i64_load}[width](0)
 
 
-def _plain_store(frame: Frame, width: int, value: bytes) -> bytes:
+def _plain_store(frame: LocalFrame, width: int, value: bytes) -> bytes:
     return _pointer(frame) + value + {4: code.i32_store, 8: code.i64_store}[width](0)
 
 
@@ -87,7 +87,7 @@ def _store(width: int) -> Operation:
                      lambda frame: _plain_store(frame, width, frame.argument(16, width)))
 
 
-def _plain_modify(frame: Frame, opcodes: dict[int, int], width: int) -> bytes:
+def _plain_modify(frame: LocalFrame, opcodes: dict[int, int], width: int) -> bytes:
     value = frame.argument(16, width)
     return _plain_store(frame, width, value if opcodes is _EXCHANGE else _plain_load(frame, width) + value + _PLAIN[opcodes[width]])
 
@@ -106,7 +106,7 @@ def _modify_get_old(opcodes: dict[int, int], width: int) -> Operation:
 
 def _add_get_new(width: int) -> Operation:
     """func(ptr *T, delta T) (new T)"""
-    def aligned(frame: Frame) -> bytes:
+    def aligned(frame: LocalFrame) -> bytes:
         delta = frame.argument(16, width)
         return frame.result(24, width, _pointer(frame) + delta + code.atomic(_ADD[width], width) + delta + _PLAIN[_ADD[width]])
     return Operation(width, aligned, lambda frame: _plain_modify(frame, _ADD, width) + frame.result(24, width, _plain_load(frame, width)))
@@ -117,11 +117,11 @@ def _compare_and_swap(width: int) -> Operation:
     equal = code.I32_EQ if width == 4 else code.I64_EQ
     swapped = 16 + 8 * (width // 4)
 
-    def aligned(frame: Frame) -> bytes:
+    def aligned(frame: LocalFrame) -> bytes:
         old, new = frame.argument(16, width), frame.argument(16 + width, width)
         return frame.result(swapped, 1, _pointer(frame) + old + new + code.atomic(_COMPARE_EXCHANGE[width], width) + old + equal)
 
-    def plain(frame: Frame) -> bytes:
+    def plain(frame: LocalFrame) -> bytes:
         old, new = frame.argument(16, width), frame.argument(16 + width, width)
         return (frame.result(swapped, 1, _plain_load(frame, width) + old + equal)
                 + frame.argument(swapped, 1) + code.IF + _plain_store(frame, width, new) + code.END)

@@ -22,7 +22,7 @@ from dataclasses import replace
 from gothreads.errors import ModuleError
 from gothreads.text import shown
 from gothreads.wasm import code, layout
-from gothreads.wasm.binary import MAX_PAGES, DataSegment, Export, FuncType, Import, Kind, Limits, Module, Section, TypeIndices
+from gothreads.wasm.binary import MAX_PAGES, DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section, TypeIndices
 from gothreads.wasm.instructions import CALL_INDIRECT, find, replaced
 from gothreads.wasm.leb import Reader, number, signed, uleb
 from gothreads.wasm.parsing import function_names, with_names
@@ -147,13 +147,13 @@ class _Rewrite:
         return index
 
     def add_entry(self, title: str, kind: FuncType, body: bytes) -> None:
-        self.module.exports.append(Export(title, Kind.FUNC, self.add_function(title, kind, body)))
+        self.module.exports.append(ExportEntry(title, Kind.FUNC, self.add_function(title, kind, body)))
 
     # The steps.
 
     def share_memory(self) -> None:
         memory = self.module.memories[0]
-        shared = Limits(memory.minimum, MAX_PAGES, shared=True)
+        shared = MemoryLimits(memory.minimum, MAX_PAGES, shared=True)
         self.module.memories = []
         self.module.imports.append(Import("env", "memory", Kind.MEMORY, shared.encode()))
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from gothreads.errors import ModuleError
 from gothreads.wasm import code
-from gothreads.wasm.binary import PAGE, Export, FuncType, Import, Kind, Limits, Module, Section, TypeIndices
+from gothreads.wasm.binary import PAGE, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section, TypeIndices
 from gothreads.wasm.instructions import WAIT32, WAIT64, MemoryArgument, instructions, memory_argument, replaced
 from gothreads.wasm.leb import Reader, uleb
 
@@ -69,15 +69,15 @@ class _Waits:
             raise ModuleError(f"the module exports {', '.join(sorted(taken))}, names that gothreads needs for itself")
         if any((i.module, i.name) == NOTES for i in module.imports):
             raise ModuleError(f"the module imports {'.'.join(NOTES)}, a name that gothreads needs for itself")
-        module.imports.append(Import(*NOTES, Kind.MEMORY, Limits(NOTES_PAGES, NOTES_PAGES, shared=True).encode()))
+        module.imports.append(Import(*NOTES, Kind.MEMORY, MemoryLimits(NOTES_PAGES, NOTES_PAGES, shared=True).encode()))
         module.globals.append(code.I32 + b"\1" + code.i32_const(FIRST_NOTE) + code.END)
         for index, body in enumerate(list(module.bodies)):  # not those that are added meanwhile
             module.bodies[index] = self.rewritten(body)
         self.add_export(SETUP, FuncType(code.I32, b""), code.body(code.local_get(0) + code.global_set(self.place)))
         if (start := module.raw.pop(Section.START, None)) is not None:
-            module.exports.append(Export(START, Kind.FUNC, Reader(start, "start").u32()))
+            module.exports.append(ExportEntry(START, Kind.FUNC, Reader(start, "start").u32()))
         if "memory" not in exported:  # where WASI looks for it
-            module.exports.append(Export("memory", Kind.MEMORY, 0))
+            module.exports.append(ExportEntry("memory", Kind.MEMORY, 0))
         # Debuggers' sections have offsets into the code.
         module.customs = [(title, content) for title, content in module.customs if not title.startswith((".debug_", "reloc.", "linking"))]
         return module
@@ -112,7 +112,7 @@ class _Waits:
         return self.imported + len(module.functions) - 1
 
     def add_export(self, title: str, kind: FuncType, body: bytes) -> None:
-        self.module.exports.append(Export(title, Kind.FUNC, self.add_function(kind, body)))
+        self.module.exports.append(ExportEntry(title, Kind.FUNC, self.add_function(kind, body)))
 
 
 def _notes(opcode: int) -> bytes:
