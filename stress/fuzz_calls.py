@@ -25,7 +25,7 @@ from typing import Any
 import gothreads
 from stress import anything
 from stress.fuzzing import Finding, Part, main
-from tests.conftest import MODELS, opened
+from tests.support.modules import MODELS, opened
 
 #: The most that a payload is: what `gothreads serve` takes too.
 LARGEST = 64 << 20

@@ -31,7 +31,7 @@ import httpx
 from gothreads.serve.web import web_app
 from stress import anything
 from stress.fuzzing import Finding, Part, main
-from tests.conftest import built, opened
+from tests.support.modules import built, opened
 
 #: How long an answer may take, in seconds.
 ANSWER_SECONDS = 20.0

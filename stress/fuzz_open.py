@@ -41,7 +41,7 @@ from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import parse
 from stress import anything
 from stress.fuzzing import Finding, Part, main
-from tests.conftest import built
+from tests.support.modules import built
 
 _SIGNATURE = {"name": "add", "go": "func add(a, b int32) int32", "function": "add", "package": "main", "doc": "adds\n",
               "params": [{"name": "a", "type": "int32"}, {"name": "b", "type": "int32"}], "result": "int32", "position": "main.go:3"}

@@ -23,7 +23,7 @@ from gothreads.wasm.binary import MAGIC, VERSION, DataSegment, ExportEntry, Func
 from gothreads.wasm.leb import Reader, name, sleb, uleb, vector
 from gothreads.wasm.metadata import ABI
 from gothreads.wasm.parsing import function_names, parse
-from tests.conftest import MODULES, built, native
+from tests.support.modules import MODULES, built, native
 
 HEADER = MAGIC + VERSION
 

@@ -3,7 +3,7 @@
     python -m stress.stopping [--times 100] [--only TEXT] [--dev both|yes|no] [--json FILE]
 
 A process that crashes or hangs, an end that takes longer than half a second, and anything unexpected on stderr, is a finding: it ends with 1.
-tests/test_stopping.py runs each once.
+tests/runtime/test_stopping.py runs each once.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import pytest
 import gothreads
 from gothreads.errors import GothreadsError
 from gothreads.files import cache_folder, is_kept, keep, keep_exactly, kept, seal, write_atomically
-from tests.conftest import MODULES
+from tests.support.modules import MODULES
 
 PAGE = 4096
 CONTENT = bytes(range(256)) * 1024

@@ -14,7 +14,8 @@ import pytest
 import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.runtime.models.threaded import ThreadedApp
-from tests.conftest import MODULES, together, wait_until
+from tests.support.modules import MODULES
+from tests.support.waiting import together, wait_until
 
 
 def threaded(calls: Path, callers: int) -> ThreadedApp:

@@ -10,7 +10,7 @@ import pytest
 
 from gothreads.errors import GothreadsError
 from gothreads.files import cache_folder, locked, write_atomically
-from tests.conftest import together
+from tests.support.waiting import together
 
 
 def test_a_file_is_written_whole_and_replaced_whole(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import gothreads
 from gothreads.engine import extension
 from gothreads.version import installed_package
-from tests.conftest import ROOT
+from tests.support.modules import ROOT
 
 PACKAGE = Path(gothreads.__file__).parent
 SHOW = "import gothreads; print(gothreads.__file__)"

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import gothreads
-from tests.test_cli import finished
+from tests.support.command_line import finished
 
 LISTENS = """package main
 

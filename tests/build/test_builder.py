@@ -15,7 +15,7 @@ from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainErr
 from gothreads.wasm.binary import Kind
 from gothreads.wasm.metadata import SECTION, decode
 from gothreads.wasm.parsing import function_names, parse
-from tests.conftest import MODULES
+from tests.support.modules import MODULES
 
 CALLS = str(MODULES / "calls")
 Program = Callable[..., Path]

@@ -27,11 +27,11 @@ from starlette.exceptions import HTTPException
 import gothreads
 from gothreads.serve import connection, guard, web
 from gothreads.serve.payload import MOST_ARGUMENTS, aside, parse_arguments, result_json
-from tests.conftest import wait_until
-from tests.serve.test_guard import serving, until_closed
-from tests.serve.test_server import Server, running
-from tests.serve.test_web import ask, talk
-from tests.test_cli import GOTHREADS
+from tests.support.command_line import GOTHREADS
+from tests.support.server import Server, running
+from tests.support.waiting import wait_until
+from tests.support.web import ask, talk
+from tests.support.web_socket import serving, until_closed
 
 MIB = 1 << 20
 

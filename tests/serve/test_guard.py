@@ -9,7 +9,6 @@ import io
 import re
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from gothreads.errors import MisuseError
 from gothreads.serve import connection, guard, server, web
 from gothreads.serve.guard import Hosts
 from gothreads.serve.web import web_app
-from gothreads.terminal import Terminal
-from tests.conftest import wait_until
-from tests.hostile_files import liar, reply, string
-from tests.serve.test_server import running
-from tests.serve.test_web import ask, call, talk
-from tests.test_cli import GOTHREADS
+from tests.support.command_line import GOTHREADS
+from tests.support.hostile_files import liar, reply, string
+from tests.support.server import running
+from tests.support.waiting import wait_until
+from tests.support.web import ask, call, talk
+from tests.support.web_socket import LOCAL, serving, until_closed
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,6 @@ def shared(calls: Path) -> Iterator[gothreads.App]:
 
 # Names.
 
-LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")
 EVERYWHERE = Hosts.of("0.0.0.0", "0.0.0.0", ["App.Example.org"])
 NAMED = Hosts.of("intranet", "10.0.0.7")
 V6 = Hosts.of("::", "::")
@@ -233,31 +231,6 @@ def test_a_bug_is_told_without_a_traceback(shared: gothreads.App, monkeypatch: p
 
 
 # Clients that take their time, or too much.
-
-@contextlib.contextmanager
-def serving(app: gothreads.App) -> Iterator[tuple[str, int]]:
-    """A real server in this process; its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        made = server._Server(app, web_app(app, LOCAL), Terminal(), 10)
-        thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
-        thread.start()
-        wait_until(lambda: made.started)
-        try:
-            yield listener.getsockname()
-        finally:
-            made.should_exit = True
-            thread.join(30)
-
-
-def until_closed(client: socket.socket) -> bytes:
-    """All that comes until the server closes."""
-    client.settimeout(30)
-    said = b""
-    with contextlib.suppress(ConnectionResetError):
-        while part := client.recv(1 << 16):
-            said += part
-    return said
-
 
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "])
 def test_a_head_that_does_not_come_is_not_waited_for(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:

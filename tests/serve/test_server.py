@@ -2,92 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.conftest import built, wait_until
-from tests.test_cli import GOTHREADS
+from tests.support.command_line import GOTHREADS
+from tests.support.modules import built
+from tests.support.server import Server, running
+from tests.support.waiting import wait_until
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
-
-
-class Server:
-    """A server that is known to listen. `client` keeps connections alive, as browsers do."""
-
-    def __init__(self, *argv: object, descriptors: int | None = None) -> None:
-        command = [*GOTHREADS, "serve", "--port", "0", *map(str, argv)]
-        if descriptors is not None:
-            command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        said = ""
-        while (found := re.search(r"serving \S+ on (http://127\.0\.0\.1:\d+) \(Ctrl-C ends\)", said)) is None:
-            line = self.process.stderr.readline()
-            assert line, said
-            said += line
-        self.client = httpx.Client(base_url=found[1], timeout=30, limits=httpx.Limits(max_connections=100))
-        self._threads = ThreadPoolExecutor(40)
-
-    def call(self, export: str, *args: Any) -> httpx.Response:
-        return self.client.post(f"/api/call/{export}", json={"args": args})
-
-    def begin(self, export: str, *args: Any) -> Future[httpx.Response]:
-        """A call on a connection of its own, which the server has begun when this returns.
-
-        Its connection is accepted before the call is sent, and another call has its answer after: the server's one event
-        loop has then seen the first.
-        """
-        connection = socket.create_connection((self.client.base_url.host, self.client.base_url.port or 80))
-        replies = connection.makefile("rb")
-        connection.sendall(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        while replies.readline() not in (b"\r\n", b""):
-            pass
-        content = json.dumps({"args": args}).encode()
-        head = f"POST /api/call/{export} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
-        connection.sendall(head.encode() + content)
-        assert self.call("count").status_code == 200
-
-        def answer() -> httpx.Response:
-            with connection, replies:
-                top, _, body = replies.read().partition(b"\r\n\r\n")
-            return httpx.Response(int(top.split()[1]), content=body)
-        return self._threads.submit(answer)
-
-    def end(self, seconds: float = 15) -> tuple[int, str]:
-        """Wait for its end; the exit code, and what it said on standard error."""
-        out, err = self.process.communicate(timeout=seconds)
-        assert out == ""
-        return self.process.returncode, err
 
 
 @pytest.fixture
 def server(calls: Path) -> Iterator[Server]:
     with running(calls) as started:
         yield started
-
-
-@contextlib.contextmanager
-def running(*argv: object, descriptors: int | None = None) -> Iterator[Server]:
-    started = Server(*argv, descriptors=descriptors)
-    try:
-        yield started
-    finally:
-        started.process.kill()
-        started.client.close()
-        started._threads.shutdown()
-        started.process.communicate()
 
 
 def test_many_clients_call_at_the_same_time(server: Server) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 
 import gothreads
 from gothreads.serve import guard, web
-from gothreads.serve.web import web_app
-from tests.conftest import built, opened, wait_until
-from tests.test_host_functions import host as given_all
-from tests.test_timeouts import counts, patient
-
-Talk = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
+from tests.support.host_functions import host as given_all
+from tests.support.modules import built, opened
+from tests.support.patient import counts, patient
+from tests.support.waiting import wait_until
+from tests.support.web import ask, call, talk
 
 
 @pytest.fixture(scope="module")
@@ -31,26 +30,6 @@ def shared(calls: Path) -> Iterator[gothreads.App]:
     """One app for the tests that do not end it."""
     with open(os.devnull, "wb") as null, gothreads.open(calls, stderr=null) as running:
         yield running
-
-
-def talk(app: web.Served, conversation: Talk, **options: Any) -> None:
-    async def run() -> None:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(app, **options)), base_url="http://localhost") as client:
-            await conversation(client)
-    asyncio.run(run())
-
-
-def ask(app: gothreads.App, method: str, path: str, **options: Any) -> httpx.Response:
-    replies: list[httpx.Response] = []
-
-    async def once(client: httpx.AsyncClient) -> None:
-        replies.append(await client.request(method, path, **options))
-    talk(app, once)
-    return replies[0]
-
-
-def call(app: gothreads.App, export: str, *args: Any) -> httpx.Response:
-    return ask(app, "POST", f"/api/call/{export}", json={"args": args})
 
 
 @pytest.mark.parametrize(("export", "args", "result"), [

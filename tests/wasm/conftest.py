@@ -9,7 +9,7 @@ import pytest
 from gothreads.build.builder import Request, build
 from gothreads.wasm.binary import Module
 from gothreads.wasm.parsing import parse
-from tests.conftest import MODULES
+from tests.support.modules import MODULES
 
 
 def _linked(name: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:

@@ -14,7 +14,7 @@ from gothreads.errors import ModuleError
 from gothreads.wasm.instructions import WAIT32, Instruction, MemoryArgument, find, instructions, memory_argument
 from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import parse
-from tests.conftest import native
+from tests.support.modules import native
 
 #: The first build with a libc compiles that libc: a minute, where other programs run too.
 pytestmark = pytest.mark.timeout(400)

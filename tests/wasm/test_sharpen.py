@@ -20,7 +20,7 @@ from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.passes import atomics
 from gothreads.wasm.passes.sharpen import MOST_SEED, sharpen
 from gothreads.wasm.passes.threads import rewrite
-from tests.conftest import MODULES, built
+from tests.support.modules import MODULES, built
 
 
 def sharpened(name: str, seed: int = 1) -> Path:

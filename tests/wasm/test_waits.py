@@ -17,7 +17,8 @@ from gothreads.wasm.instructions import WAIT32, WAIT64, instructions, memory_arg
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes import waits
 from gothreads.wasm.passes.waits import FIRST_NOTE, NOTE_SIZE, rewrite_waits
-from tests.conftest import native, wait_until
+from tests.support.modules import native
+from tests.support.waiting import wait_until
 
 NOTE = FIRST_NOTE + 3 * NOTE_SIZE
 MEMORY = '(import "env" "memory" (memory 1 2 shared))'

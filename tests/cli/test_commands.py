@@ -1,0 +1,631 @@
+"""The command line: exit codes, data on standard output, words on standard error; and real processes, with their signals."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gothreads.build.builder import Request, build
+from gothreads.build.toolchain import find_go
+from gothreads.cli.main import main
+from gothreads.cli.parser import parse_mount, parse_size
+from gothreads.errors import MisuseError
+from gothreads.wasm.binary import ExportEntry, FuncType, Kind, MemoryLimits, Module
+from tests.support.command_line import command, finished, process
+from tests.support.modules import MODULES, built
+
+SENTENCE = re.compile(r"gothreads: [^\n]+\n")
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that says what it finds in a folder, and writes there; and one whose main returns at once."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "go.mod").write_text("module reader\n\ngo 1.25\n")
+    (folder / "main.go").write_text("""package main
+
+import (
+	"fmt"
+	"os"
+)
+
+//go:wasmexport block
+func block() { select {} }
+
+func main() {
+	for _, name := range os.Args[1:] {
+		entries, err := os.ReadDir(name)
+		if err != nil {
+			fmt.Println("cannot read", name)
+			continue
+		}
+		for _, e := range entries {
+			content, _ := os.ReadFile(name + "/" + e.Name())
+			fmt.Printf("%s: %s\\n", e.Name(), content)
+		}
+		if os.WriteFile(name+"/written", []byte("by Go"), 0o644) != nil {
+			fmt.Println("cannot write")
+		}
+	}
+}
+""")
+    return build(Request(str(folder))).path
+
+
+@pytest.fixture
+def bad(tmp_path: Path, calls: Path, calls_single: Path) -> dict[str, Path]:
+    """Files that are no modules, or not the right ones."""
+    whole = calls.read_bytes()
+    files = {
+        "empty": b"",
+        "text": b"#!/bin/sh\n",
+        "truncated": whole[:len(whole) // 2],
+        "header": whole[:6],
+        "version": b"\0asm\2\0\0\0",
+        "component": b"\0asm\x0d\0\1\0",
+        "not_go": b"\0asm\1\0\0\0" + b"\x05\x03\x01\x00\x01",
+        "single_as_threaded": calls_single.read_bytes().replace(b'"model": "single"', b'"model": "threaded"').replace(b'"model":"single"', b'"model":"thread"'),
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.wasm").write_bytes(content)
+    return {name: tmp_path / f"{name}.wasm" for name in files}
+
+
+# What commands print.
+
+@pytest.mark.parametrize("name", ["empty", "text", "truncated", "header", "version", "component", "not_go"])
+@pytest.mark.parametrize("verb", ["inspect", "run", "call", "serve"])
+def test_a_bad_file_gets_one_line_that_says_how_to_mend_it(bad: dict[str, Path], verb: str, name: str) -> None:
+    own, passed = {"call": ([], ["add", 1, 2]), "serve": (["--port", 0], [])}.get(verb, ([], []))
+    code, out, err = command(verb, *own, bad[name], *passed)
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert str(bad[name]) in err
+    assert "gothreads build" in err
+
+
+def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Path) -> None:
+    code, out, err = command("run", "--model", "threaded", calls_single)
+    assert (code, out) == (1, "")
+    assert err == (f"gothreads: {calls_single} was built for the model single, not threaded. "
+                   f"Rebuild it: gothreads build PACKAGE --model threaded -o {calls_single}\n")
+
+
+@pytest.mark.parametrize(("argv", "said"), [
+    (["inspect", "nowhere.wasm"], "cannot read nowhere.wasm: No such file or directory"),
+    (["inspect", "."], ". is a folder; build it, and look at the module: gothreads build . -o app.wasm"),
+    (["inspect", str(MODULES / "calls" / "main.go")], "main.go: Go source, not a WebAssembly module. To make one of it: gothreads build "),
+    (["call", __file__, "add"], f"{__file__}: text, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE"),
+    (["run", "nowhere.wasm"], "there is no file nowhere.wasm"),
+    (["run", "./nowhere"], "there is no folder ./nowhere"),
+    (["build", "./nowhere.go"], "there is no file ./nowhere.go"),
+    (["build", "--go", "/nowhere/go"], "Install one: pip install 'gothreads[go]', or name it: --go /path/to/go"),
+    (["run", "--mount", "nowhere:/x", "CALLS"], "--mount nowhere:/x: nowhere does not exist"),
+    (["run", "--mount", "CALLS:/x", "CALLS"], "is not a folder"),
+    (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
+    (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the place in the module must begin with /: .:/data"),
+    (["run", "--memory", "lots", "CALLS"], "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
+    (["run", "--memory", "5G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
+    (["run", "--memory", "1M", "CALLS"], "Raise the limit on memory"),
+    (["run", "--env", "=x", "CALLS"], "--env =x: expected NAME=VALUE or NAME"),
+    (["run", "--procs", "2000", "CALLS"], "procs must be between 1 and 1024, not 2000"),
+    (["run", "CALLS", "caf\udce9"], "is not UTF-8"),
+    (["call", "CALLS", "add", "2"], "add takes 2 arguments, 1 given: func add(a, b int32) int32"),
+    (["call", "CALLS", "add", "2", "x"], "add: argument 'b' must be an int from -2147483648 to 2147483647 (Go: int32): got 'x'"),
+    (["call", "CALLS", "add", "2", "3000000000"], "3000000000 is outside"),
+    (["call", "CALLS", "bools", "yes"], "bools: argument 'v' must be true or false (Go: bool): got 'yes'"),
+    (["call", "CALLS", "ad", "2"], "the module has no export or handler 'ad'; it has: add, ask,"),
+    (["call", "CALLS", "echo", "a", "b"], "the handler echo takes one payload, 2 given"),
+    (["call", "CALLS", "fail", "hi"], "no: hi"),
+])
+def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], said: str) -> None:
+    code, out, err = command(*(a.replace("CALLS", str(calls)) for a in argv))
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert said in err
+
+
+@pytest.mark.parametrize(("argv", "said"), [
+    ([], "the following arguments are required: COMMAND"),
+    (["nonsense"], "invalid choice: 'nonsense'"),
+    (["run"], "required: FILE|PACKAGE\n"),
+    (["run", "-v", "x.wasm"], "unrecognized argument: -v; what is for the module goes after it"),
+    (["run", "--procs"], "argument --procs: expected one argument"),
+    (["run", "--procs", "0", "x.wasm"], "'0' is not a whole number of at least 1"),
+    (["call", "x.wasm"], "required: EXPORT|HANDLER"),
+    (["serve", "--port", "99999", "x.wasm"], "'99999' is not a port; expected a number from 0 to 65535"),
+    (["serve", "--callers", "none", "x.wasm"], "'none' is not a whole number of at least 1"),
+    (["build", ".", "-tags"], "unrecognized argument: -tags; what is for go build goes after --"),
+    (["inspect", "x.wasm", "--", "y"], "unrecognized argument: y"),
+    (["doctor", "--", "y"], "unrecognized argument: y"),
+])
+def test_a_wrong_command_line_shows_the_usage_and_exits_2(argv: list[str], said: str) -> None:
+    code, out, err = command(*argv)
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: gothreads")
+    assert said in err
+
+
+@pytest.mark.parametrize("verb", ["build", "run", "call", "inspect", "serve"])
+def test_help_has_examples(verb: str) -> None:
+    code, out, err = command(verb, "--help")
+    assert (code, err) == (0, "")
+    assert f"examples:\n  gothreads {verb} " in out
+
+
+def test_help_has_the_exit_codes() -> None:
+    out = command("--help")[1]
+    assert all(f"\n  {code} " in out for code in (0, 1, 2, 124, "130, 143", 134, 153))
+
+
+def test_version() -> None:
+    assert command("--version")[:2] == (0, "gothreads 0.1.0\n")
+
+
+# build
+
+def test_build_says_what_it_built(tmp_path: Path) -> None:
+    target = tmp_path / "made" / "app.wasm"
+    code, out, err = command("build", MODULES / "calls", "-o", target)
+    assert (code, out) == (0, "")
+    assert re.search(rf"gothreads: {target}: [\d.]+ MB, threaded, go1\.\d+\.\d+ \(.*\), (unchanged, )?[\d.]+ s\n$", err)
+    assert target.read_bytes().startswith(b"\0asm")
+
+
+def test_build_json_is_json_on_standard_output(tmp_path: Path) -> None:
+    code, out, err = command("build", MODULES / "calls", "-o", tmp_path / "app.wasm", "--json")
+    told = json.loads(out)
+    assert (code, err) == (0, "")
+    assert told["model"] == "threaded"
+    assert told["bytes"] == (tmp_path / "app.wasm").stat().st_size
+    assert "add" in told["exports"]
+
+
+def test_a_go_file_by_itself_can_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one.go").write_text("package main\n\nfunc main() { println(42) }\n")
+    monkeypatch.chdir(tmp_path)
+    assert command("build", "one.go")[0] == 0
+    assert (tmp_path / "one.wasm").exists()
+
+
+def test_what_go_says_of_a_program_is_shown_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module broken\n")
+    (tmp_path / "main.go").write_text("package main\n\nfunc main() { x }\n")
+    code, out, err = command("build", tmp_path)
+    assert (code, out) == (1, "")
+    assert "main.go:3:15: undefined: x\n" in err
+    assert err.endswith(f"gothreads: {tmp_path}: go build failed\n")
+
+
+@pytest.mark.parametrize("verb", ["build", "run"])
+def test_a_folder_without_go_mod_is_told_of_init(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "main.go").write_text("package main\n\nfunc main() {}\n")
+    code, out, err = command(verb, tmp_path)
+    assert (code, out) == (1, "")
+    assert err.endswith(f"gothreads: go list failed. A folder needs a go.mod; this writes one: gothreads init {tmp_path}\n")
+    assert command("init", tmp_path)[0] == 0
+    assert command("run", tmp_path)[0] == 0
+
+
+def test_build_does_not_leave_anything_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    code, out, err = command("build", MODULES / "calls", "-o", tmp_path / "taken")
+    assert (code, out, err) == (1, "", f"gothreads: cannot write {tmp_path / 'taken'}: Is a directory\n")
+    assert [f.name for f in tmp_path.iterdir()] == ["taken"]
+
+
+# inspect
+
+def test_inspect_tells_exports_with_their_go_signatures(calls: Path) -> None:
+    code, out, err = command("inspect", calls)
+    assert (code, err) == (0, "")
+    assert re.match(rf"{calls}: [\d.]+ MB, threaded, exe, built by gothreads [\d.]+ with go1\.", out)
+    assert "  func add(a, b int32) int32\n" in out
+    assert "  func ask(n int64) int64\n      ask blocks until main has answered.\n" in out
+
+
+def test_inspect_counts_functions_among_imports_and_not_the_memory(calls: Path) -> None:
+    imports = command("inspect", calls)[1].splitlines()[-1]
+    assert re.fullmatch(r"imports: gothreads \(\d+\), wasi_snapshot_preview1 \(\d+\)", imports)
+
+
+def test_inspect_json(calls: Path) -> None:
+    code, out, err = command("inspect", "--json", calls)
+    about = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (about["model"], about["buildmode"], about["handlers"]) == ("threaded", "exe", True)
+    add = next(e for e in about["exports"] if e["name"] == "add")
+    assert add["params"] == [{"name": "a", "type": "int32"}, {"name": "b", "type": "int32"}]
+    assert "fd_write" in about["imports"]["wasi_snapshot_preview1"]
+
+
+# call
+
+@pytest.mark.parametrize(("argv", "out"), [
+    (["add", "2", "3"], "5\n"),
+    (["add", "-2", "3"], "1\n"),
+    (["add", "--", "-2", "3"], "1\n"),
+    (["--procs", "2", "add", "-2", "-3"], "-5\n"),
+    (["--json", "add", "2", "3"], "5\n"),
+    (["bools", "true"], "false\n"),
+    (["uint64s", "0xffffffffffffffff"], "18446744073709551615\n"),
+    (["float64s", "-1e300"], "-1e+300\n"),
+    (["length", "h\u00e9"], "3\n"),
+    (["--procs=3", "procs"], "3\n"),
+    (["--", "echo", "-x"], "-x"),
+    (["echo", "--", "--json"], "--json"),
+    (["echo", "--help"], "--help"),
+    (["sleep", "0"], ""),
+    (["echo", "hello"], "hello"),
+    (["--json", "upper", "hello"], '"HELLO"\n'),
+])
+def test_call_prints_the_result(calls: Path, argv: list[str], out: str) -> None:
+    assert command("call", calls, *argv) == (0, out, "")
+
+
+def test_an_option_of_gothreads_after_the_export_is_the_exports_and_that_is_said(calls: Path) -> None:
+    code, out, err = command("call", calls, "echo", "--timeout=2")
+    assert (code, out) == (0, "--timeout=2")
+    assert SENTENCE.fullmatch(err)
+    assert "--timeout after echo goes to the module. An option for gothreads comes before it" in err
+
+
+def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Path) -> None:
+    code, out, err = command("call", reader, "block")
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert "main returned, or os.Exit(0), so it takes no calls. End main with select {}" in err
+
+
+@pytest.mark.parametrize(("argv", "code", "kind", "error"), [
+    (["call", "--json", "CALLS", "ad", "2"], 1, "UnknownExport", "the module has no export or handler 'ad'; it has: "),
+    (["call", "--json", "CALLS", "fail", "hi"], 1, "HandlerError", "no: hi"),
+    (["call", "--json", "CALLS", "exits", "5"], 5, "GuestExit", "the module has ended: exit code 5"),
+    (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout", "the call of hang has not come back within 0.1 s"),
+    (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "cannot read nowhere.wasm"),
+    (["build", "./nowhere", "--json"], 1, "BuildError", "there is no folder ./nowhere"),
+])
+def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], code: int, kind: str, error: str) -> None:
+    got, out, err = command(*(a.replace("CALLS", str(calls)) for a in argv))
+    said = json.loads(out)
+    assert (got, said["kind"]) == (code, kind)
+    assert error in said["error"]
+    assert error in err or kind == "GuestExit"
+
+
+def test_call_ends_with_the_modules_code(calls: Path) -> None:
+    assert command("call", calls, "exits", 5)[0] == 5
+
+
+def test_a_handlers_payload_comes_from_standard_input(calls: Path) -> None:
+    every = bytes(range(256)) * 1000
+    with process("call", calls, "echo", "-", stdin=subprocess.PIPE) as running:
+        assert running.communicate(every, timeout=60) == (every, b"")
+    assert finished("call", calls, "upper", stdin=b"piped") == (0, "PIPED", "")
+
+
+HOST = """import gothreads
+
+host = gothreads.Host()
+
+
+@host.handler()
+def up(payload: bytes, context: gothreads.Context) -> str:
+    return payload.decode().upper() + f" of {context.app.model}"
+"""
+
+
+@pytest.mark.parametrize("model", ["threaded", "single", "idle", "pool"])
+def test_python_functions_come_from_a_file_and_any_model_is_chosen(tmp_path: Path, model: str) -> None:
+    (tmp_path / "host.py").write_text(HOST)
+    assert command("call", MODULES / "talk", "--model", model, "--python", tmp_path / "host.py", "call", "up abc") == (0, f"ABC of {model}", "")
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (None, "there is no Python file "),
+    ("1 / 0\n", "host.py, line 1: ZeroDivisionError: division by zero"),
+    ("import gothreads\nhost = (\n", "host.py, line 2: SyntaxError: "),
+    ("import gothreads\n", "host.py has no `host = gothreads.Host()`"),
+    ("import gothreads\nhost = gothreads.Host()\n\n@host.handler\ndef f(p): ...\n", "host.py, line 4: MisuseError: write @host.handler(), with"),
+])
+def test_a_python_file_that_is_none_is_said_in_one_line(calls: Path, tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "host.py").write_text(text)
+    code, out, err = command("call", calls, "--python", tmp_path / "host.py", "add", 1, 2)
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert said in err
+
+
+def test_what_python_functions_raise_is_said_with_its_file_and_line(tmp_path: Path) -> None:
+    host = tmp_path / "host.py"
+    begin = "import gothreads\nhost = gothreads.Host()\n\n"
+    host.write_text(f"{begin}@host.handler()\ndef up(payload):\n    raise LookupError('no such thing')\n")
+    code, out, err = command("call", "--python", host, MODULES / "talk", "call", "up abc")
+    assert (code, out) == (1, "")
+    assert err == f"gothreads: the handler up raised LookupError: no such thing ({host}, line 6)\ngothreads: handler up: LookupError: no such thing\n"
+    host.write_text(f"{begin}@host.function('env')\ndef call_again(n: int) -> int:\n    return int('unlucky')\n")
+    code, out, err = command("call", "--python", host, MODULES / "patient", "again", 1)
+    assert (code, out) == (134, "")
+    assert re.fullmatch(r"gothreads: patient: env\.call_again, a Python function that the module called, raised ValueError: .*'unlucky' "
+                        rf"\({host}, line 6\)\n", err)
+
+
+def test_an_unknown_handler_of_the_hosts_is_gos_error() -> None:
+    assert command("call", MODULES / "talk", "call", "up abc") == (1, "", "gothreads: handler up: the host has no such handler\n")
+
+
+# run
+
+def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None:
+    assert finished("run", "--env", "NAME=value", calls, "env", "a", "-b", "--", "c") == (0, "[a -b -- c] value\n", "")
+    assert finished("run", "--env", "NAME", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] mine\n", "")
+    assert finished("run", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] \n", "")
+
+
+@pytest.mark.parametrize(("argv", "args"), [
+    (["CALLS", "env", "-p", "x", "--help", "-1"], "-p x --help -1"),
+    (["CALLS", "--", "env", "--procs", "2"], "--procs 2"),
+    (["CALLS", "--", "env", "--", "x"], "-- x"),
+    (["--", "CALLS", "env", "-x"], "-x"),
+    (["--restart", "CALLS", "env"], ""),
+    (["--restart", "always", "--limit", "seconds=60", "--restart", "on-failure", "CALLS", "env", "always"], "always"),
+    (["--env=NAME=", "--no-mount-args", "CALLS", "env", ""], ""),
+])
+def test_what_follows_the_module_is_the_modules(calls: Path, argv: list[str], args: str) -> None:
+    assert finished("run", *(a.replace("CALLS", str(calls)) for a in argv)) == (0, f"[{args}] \n", "")
+
+
+def test_an_option_of_gothreads_after_the_module_is_the_modules_and_that_is_said(calls: Path) -> None:
+    code, out, err = finished("run", calls, "env", "--mount", ".:/x", "--procs=2", "-v", "--", "--env", "x")
+    assert (code, out) == (0, "[--mount .:/x --procs=2 -v -- --env x] \n")
+    assert err == (f"gothreads: --mount, --procs after {calls} goes to the module. An option for gothreads comes before it: "
+                   f"gothreads run --mount ... (write -- after {calls} if the module is meant)\n")
+
+
+def test_run_ends_with_the_modules_exit_code(calls: Path) -> None:
+    assert finished("run", calls, "exit") == (7, "", "going\n")
+
+
+def test_run_says_when_main_only_waits_to_be_called(tmp_path: Path) -> None:
+    program = tmp_path / "newapp"
+    assert command("init", program)[0] == 0
+    with process("run", program) as running:
+        assert running.stderr is not None
+        said = next(line for line in iter(running.stderr.readline, b"") if not line.startswith(b"gothreads: compil"))
+        assert said.decode() == f"gothreads: main does nothing but wait (select {{}}). To call what {program} has: gothreads serve {program}\n"
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 143
+
+
+def test_main_leaves_the_log_as_it_was(calls: Path) -> None:
+    log = logging.getLogger("gothreads")
+    before = log.level, list(log.handlers)
+    assert command("call", calls, "add", 2, 3)[0] == 0
+    assert (log.level, log.handlers) == before
+
+
+def test_standard_input_is_piped_through(calls: Path, tmp_path: Path) -> None:
+    text = "".join(f"line {n}\n" for n in range(20_000))
+    (tmp_path / "text").write_text(text)
+    with (tmp_path / "text").open("rb") as file, process("run", calls, "cat", stdin=file) as running:
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, out.decode(), err) == (0, text, b"")
+
+
+def test_a_panic_exits_2_with_gos_own_words(calls: Path) -> None:
+    code, out, err = finished("call", calls, "panics")
+    assert (code, out) == (2, "")
+    assert err.startswith("panic: assignment to entry in nil map\n\ngoroutine ")
+    assert "main.panics()" in err
+    assert "Traceback" not in err
+
+
+def test_the_limit_on_memory_is_gos_out_of_memory(calls: Path) -> None:
+    code, _, err = finished("call", calls, "--memory", "64M", "fill", 200)
+    assert code == 2
+    assert "fatal error: out of memory" in err
+    assert finished("call", calls, "--memory", "256M", "fill", 20)[:2] == (0, "20\n")
+
+
+def test_a_call_that_takes_too_long_ends_with_124(patient_host: Path) -> None:
+    for name in ("spin", "wait"):
+        code, out, err = finished("call", built("patient"), "--python", patient_host, "--timeout", "0.1", name)
+        assert (code, out) == (124, "")
+        assert re.fullmatch(rf"gothreads: .*{name} has not come back within 0.1 s\n", err)
+    assert finished("call", built("patient"), "--python", patient_host, "--timeout", "30", "add", 1, 2) == (0, "3\n", "")
+
+
+def test_limits_are_named_on_the_command_line(patient_host: Path) -> None:
+    code, out, err = finished("call", built("patient"), "--python", patient_host, "--limit", "output=1k", "--limit", "files=50", "write", 1000)
+    assert (code, out) == (153, "")
+    assert "more than 1,024 bytes" in err
+    code, out, err = finished("run", "--python", patient_host, "--limit", "seconds=0.2", built("patient"))
+    assert (code, out) == (124, "")
+    assert "it has run for 0.2 s" in err
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("output", "expected NAME=N; names are: memory, threads, stack, files, output, seconds"), ("cpu=1", "expected NAME=N"), ("=1", "expected NAME=N"),
+    ("output=1X", "--limit output=1X: not a size"), ("threads=0", "not a whole number"),
+    ("seconds=never", "not a number of seconds"), ("files=2", "at least 3"),
+])
+def test_a_limit_that_is_none_is_said_in_one_line(calls: Path, text: str, said: str) -> None:
+    code, out, err = command("call", calls, "--limit", text, "add", 1, 2)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert SENTENCE.fullmatch(err)
+
+
+def test_nothing_is_reachable_without_a_mount(reader: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("secret")
+    assert finished("run", "--no-mount-args", reader, tmp_path) == (0, f"cannot read {tmp_path}\n", "")
+    seen = f"{Path.cwd().parts[1]}: \ncannot write\n"  # where it is, and nothing in it
+    assert finished("run", reader, "/", "/etc/..") == (0, seen * 2, "")
+
+
+def test_a_mounted_folder_is_read_and_written(reader: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("content")
+    assert finished("run", "--mount", f"{tmp_path}:/data", reader, "/data") == (0, "a: content\n", "")
+    assert (tmp_path / "written").read_text() == "by Go"
+
+
+def test_a_folder_mounted_ro_is_only_read(reader: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("content")
+    assert finished("run", "--mount", f"{tmp_path}:/data:ro", reader, "/data") == (0, "a: content\ncannot write\n", "")
+    assert [f.name for f in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_that_is_an_argument_can_be_read_and_that_is_said(reader: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("content")
+    code, out, err = finished("run", reader, tmp_path)
+    assert (code, out) == (0, "a: content\ncannot write\n")
+    assert err == f"gothreads: the module may read {tmp_path} (--no-mount-args: it may not)\n"
+
+
+def test_output_that_nobody_reads_is_no_traceback(calls: Path) -> None:
+    with process("inspect", calls) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    with Path("/dev/full").open("wb") as full, process("inspect", calls, stdout=full) as running:
+        assert running.stderr is not None
+        assert running.stderr.read() == b"gothreads: cannot write the output: No space left on device\n"
+    assert running.returncode == 1
+
+
+# Signals. A module shows that it runs by echoing what it reads, or by what it writes.
+
+@pytest.fixture
+def echoing(calls: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`run` of a module that is known to run."""
+    with process("run", calls, "cat", stdin=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        running.stdin.write(b"x")
+        running.stdin.flush()
+        assert running.stdout.read(1) == b"x"
+        yield running
+        running.kill()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_run_within_a_second(echoing: subprocess.Popen[bytes], number: signal.Signals, code: int) -> None:
+    begin = time.monotonic()
+    echoing.send_signal(number)
+    assert echoing.wait(10) == code
+    assert time.monotonic() - begin < 1
+    assert echoing.stderr is not None
+    assert echoing.stderr.read() == b""
+
+
+def test_ctrl_c_ends_a_call_that_computes_within_a_second(calls: Path) -> None:
+    # write never ends, and its first byte says that it has begun.
+    with process("call", calls, "write", "x", 2**31 - 1) as running:
+        assert running.stderr is not None
+        assert running.stderr.read(1) == b"x"  # standard output is for the result
+        begin = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        try:
+            out, err = running.communicate(timeout=10)
+        finally:
+            running.kill()
+    assert (running.returncode, out) == (130, b"")
+    assert set(err) <= {ord("x")}
+    assert time.monotonic() - begin < 1
+
+
+def test_ctrl_c_ends_a_build(tmp_path: Path) -> None:
+    # go is a program that says that it has begun, and hangs when it is to build.
+    fake, begun = tmp_path / "go", tmp_path / "begun"
+    os.mkfifo(begun)
+    fake.write_text(f"#!/bin/sh\n[ $1 = env ] && exec {find_go().go} \"$@\"\necho > {begun}\nexec sleep 60\n")
+    fake.chmod(0o755)
+    with process("build", MODULES / "calls", "--go", fake, "-o", tmp_path / "app.wasm") as running:
+        begun.read_text()
+        begin = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        assert running.communicate(timeout=10) == (b"", b"")
+    assert running.returncode == 130
+    assert time.monotonic() - begin < 1
+
+
+# Texts.
+
+@pytest.mark.parametrize(("text", "size"), [("65536", 65536), ("512M", 512 << 20), ("1.5g", 3 << 29), ("64 KiB", 65536), ("1GB", 1 << 30)])
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1", "1e9", "12Q", "0x10", "1 2", "\u0661"])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(MisuseError, match="--memory"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_of_a_modules_are_not_obeyed_by_a_terminal(tmp_path: Path, encoding: str) -> None:
+    odd = "a\nb\x1b[2J\x7f\x9b31m\u202e\U0010ffff"
+    module = Module(memories=[MemoryLimits(1)], types=[FuncType(b"", b"")], functions=[0], bodies=[b"\0\x0b"], exports=[ExportEntry(odd, Kind.FUNC, 0)])
+    (tmp_path / "odd.wasm").write_bytes(module.encode())
+    for argv in (["inspect"], ["inspect", "--json"], ["call"]):
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2))
+        assert main([*argv, str(tmp_path / "odd.wasm"), *(["nope\x1b"] if argv == ["call"] else [])], out, err) == (1 if argv == ["call"] else 0)
+        said = (out.buffer.getvalue() + err.buffer.getvalue()).decode(encoding)
+        assert all(letter.isprintable() or letter == "\n" for letter in said)
+        if "--json" in argv:
+            assert json.loads(said)["exports"][0]["name"] == odd
+        else:
+            assert r"a\nb\x1b[2J\x7f\x9b31m\u202e\U0010ffff" in said
+
+
+def test_names_of_files_that_are_too_long_are_one_line(tmp_path: Path, calls_single: Path) -> None:
+    long = "x" * 5_000
+    mount = ["call", "--mount", f"{long}:/x", calls_single, "count"]
+    for argv in (["inspect", long], ["call", long, "f"], ["call", f"{long}.wasm", "f"], ["build", f"./{long}"], mount):
+        code, out, err = command(*argv)
+        assert (code, out) == (1, "")
+        assert SENTENCE.fullmatch(err), err
+        assert "cannot write the output" not in err
+    assert command("call", calls_single, "length", long) == (0, "5000\n", "")
+
+
+def test_mounts(tmp_path: Path) -> None:
+    assert (parse_mount(f"{tmp_path}:/a").read_only, parse_mount(f"{tmp_path}:/a:ro").read_only, parse_mount(f"{tmp_path}:/a:rw").read_only) == (
+        False, True, False)
+
+
+def test_run_begins_again_what_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "app.go").write_text("""package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	before, _ := os.ReadFile("/d/runs")
+	os.WriteFile("/d/runs", append(before, 'x'), 0o644)
+	fmt.Println("run", len(before)+1)
+	if len(before) < 2 {
+		os.Exit(3)
+	}
+}
+""")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    code, out, said = finished("run", "--restart", "--mount", f"{folder}:/d", tmp_path / "app.go")
+    assert (code, out) == (0, "run 1\nrun 2\nrun 3\n")
+    assert re.findall(r"gothreads: restart (\d), in 0\.[123] s: \S+: the module has ended: exit code 3\n", said) == ["1", "2"]
+    assert finished("run", "--mount", f"{folder}:/d", tmp_path / "app.go")[:2] == (0, "run 4\n")

@@ -1,0 +1,51 @@
+"""What compiling a module says to whoever waits for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+import gothreads
+from tests.support.modules import built
+
+OPEN = """if True:
+    import sys, gothreads
+    from gothreads.engine import settings as engine
+    engine._LONG_SECONDS = 0.001
+    with gothreads.open(sys.argv[1]) as app:
+        print(app.exports.add(1, 2), flush=True)
+"""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_somebody_at_a_terminal_is_told_of_a_compilation_that_takes_long(tmp_path: Path, terminal: bool) -> None:
+    reads, writes = pty.openpty() if terminal else os.pipe()
+    module = built("calls")
+    done = subprocess.run([sys.executable, "-c", OPEN, str(module)], env=os.environ | {"GOTHREADS_CACHE": str(tmp_path)},
+                          stdout=subprocess.PIPE, stderr=writes, timeout=100, text=True)
+    os.write(writes, b"the end\n")
+    with os.fdopen(reads, "rb", buffering=0) as source:
+        said = b""
+        while not said.rstrip().endswith(b"the end"):
+            said += source.read(4096)
+    os.close(writes)
+    assert (done.returncode, done.stdout) == (0, "3\n")
+    assert said.startswith(b"compiling ") == terminal
+    assert said.count(b"\n") == terminal + 1
+
+
+def test_of_what_takes_no_time_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path))
+    small = tmp_path / "small.wasm"
+    small.write_bytes(bytes(wasmtime.wat2wasm('(module (func (export "one") (result i32) (i32.const 1)))')))
+    with caplog.at_level(logging.INFO, "gothreads"), gothreads.open(small) as app:
+        assert app.exports.one() == 1
+        assert app.compile_seconds is not None
+    assert caplog.records == []

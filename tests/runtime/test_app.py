@@ -1,0 +1,239 @@
+"""One running app: calls from any thread, requests, futures, asyncio, statistics, streams."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+import io
+import threading
+from pathlib import Path
+
+import pytest
+
+import gothreads
+from tests.support.modules import built
+from tests.support.waiting import together, wait_until
+
+
+def test_exports_are_called_with_every_type(app: gothreads.App) -> None:
+    exports = app.exports
+    assert exports.add(2, 3) == 5
+    assert exports.int32s(-(1 << 31)) == -(1 << 31)
+    assert exports.uint32s((1 << 32) - 1) == (1 << 32) - 1
+    assert exports.int64s(-(1 << 63)) == -(1 << 63)
+    assert exports.uint64s((1 << 64) - 1) == (1 << 64) - 1
+    assert exports.uintptrs((1 << 32) - 1) == (1 << 32) - 1
+    assert exports.float32s(0.5) == 0.5
+    assert exports.float64s(0.1) == 0.1
+    assert exports.bools(True) is False
+    assert exports.length("né") == 3
+    assert exports.length(b"\0\xff") == 2
+    assert exports.length("") == 0
+    assert exports.compare("a", 7, "b") == -7
+    assert exports.hang.signature.result is None
+
+
+def test_an_export_knows_its_signature_and_doc_comment(app: gothreads.App) -> None:
+    assert str(inspect.signature(app.exports.add)) == "(a: 'int', b: 'int', /) -> 'int'"
+    assert "length is in bytes." in (app.exports.length.__doc__ or "")
+
+
+def test_an_export_that_blocks_is_answered_by_main_from_fifty_threads_at_once(app: gothreads.App) -> None:
+    def ask(n: int) -> list[int]:
+        return [app.exports.ask(n + i) for i in range(20)]
+    results = together(*(lambda n=n: ask(n) for n in range(50)))
+    assert results == [[2 * (n + i) for i in range(20)] for n in range(50)]
+
+
+def test_sums_are_exact_while_garbage_is_collected_all_the_time(app: gothreads.App) -> None:
+    before = app.exports.collections()
+    app.exports.collect(True)
+    counts = together(*(lambda: [app.exports.count() for _ in range(625)] for _ in range(16)))
+    app.exports.collect(False)
+    assert sorted(n for part in counts for n in part) == list(range(1, 10_001))  # type: ignore[attr-defined]
+    assert app.exports.collections() > before
+
+
+@pytest.mark.parametrize("preemption", [True, False])
+def test_functions_with_large_frames_grow_their_stacks_when_they_are_preempted(preemption: bool) -> None:
+    """A poisoned stack guard must not let a large frame pass Go's check (in 32 bits it wrapped around)."""
+    with gothreads.open(built("calls", preemption=preemption), procs=2) as app:
+        assert app.exports.frames(40) == 80
+
+
+def test_strings_that_go_keeps_stay_as_they_were(app: gothreads.App) -> None:
+    words = [f"word {i}" * (i % 7 + 1) for i in range(200)]
+    kept = [(app.exports.remember(word), word) for word in words]
+    app.exports.churn(20_000)
+    app.exports.heap()
+    assert all(app.exports.same(number, word) for number, word in kept)
+
+
+def test_requests_pass_bytes_in_and_out(app: gothreads.App) -> None:
+    assert app.request("upper", "abc") == b"ABC"
+    assert app.request("echo", b"") == b""
+    large = bytes(range(256)) * 40_000
+    assert app.request("echo", large) == large
+    assert app.handlers() == ["echo", "fail", "keep", "kept", "panic", "reverse", "upper"]
+
+
+@pytest.mark.parametrize(("handler", "payload", "said"), [
+    (3, b"", "a handler's name must be a str, not 3"), ("\ud800", b"", r"a handler's name must be valid Unicode, not '\\ud800'"),
+    ("echo", "\udfff", "a payload must be valid Unicode"), ("echo", None, "a payload must be bytes or str, not NoneType"),
+])
+def test_a_request_that_cannot_be_made_says_why(app: gothreads.App, handler: object, payload: object, said: str) -> None:
+    for ask in (app.request, app.submit_request):
+        with pytest.raises(gothreads.MisuseError, match=said):
+            ask(handler, payload)  # type: ignore[arg-type]
+
+
+def test_payloads_that_a_handler_keeps_are_its_own(app: gothreads.App) -> None:
+    kept = [(app.request("keep", f"payload {i}"), f"payload {i}".encode()) for i in range(300)]
+    app.exports.churn(20_000)
+    assert all(app.request("kept", number) == payload for number, payload in kept)
+
+
+def test_a_handlers_error_is_an_exception_with_its_text_and_the_module_goes_on(app: gothreads.App) -> None:
+    with pytest.raises(gothreads.HandlerError, match="^no: thanks$"):
+        app.request("fail", "thanks")
+    assert app.request("upper", "on") == b"ON"
+
+
+def test_an_unknown_handler_is_an_error_that_lists_those_there_are(app: gothreads.App) -> None:
+    with pytest.raises(gothreads.UnknownExport, match=r"'nope'; it has: echo, fail") as caught:
+        app.request("nope")
+    assert "upper" in caught.value.known
+
+
+def test_wrong_arguments_raise_before_anything_runs(app: gothreads.App) -> None:
+    with pytest.raises(gothreads.ArgumentError, match=r"takes 2 arguments, 1 given"):
+        app.exports.add(1)
+    with pytest.raises(gothreads.ArgumentError, match="'b' must be an int from -2147483648 to 2147483647"):
+        app.submit("add", 1, 1 << 31)
+    with pytest.raises(gothreads.UnknownExport, match="no export 'ad'; it has: add, "):
+        app.exports.ad(1, 2)
+    with pytest.raises(gothreads.MisuseError, match="payload must be bytes or str, not int"):
+        app.request("echo", 3)  # type: ignore[arg-type]
+
+
+def test_futures_and_map_run_at_the_same_time(app: gothreads.App) -> None:
+    futures = [app.submit("ask", n) for n in range(100)]
+    assert [future.result() for future in futures] == [2 * n for n in range(100)]
+    assert list(app.map("add", range(50), range(50))) == [2 * n for n in range(50)]
+    assert list(app.map("fib", range(15))) == [0, 1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377]
+
+
+def test_a_call_from_asyncio_does_not_block_the_event_loop(app: gothreads.App) -> None:
+    async def run() -> tuple[list[int], int]:
+        ticks = 0
+        calls = asyncio.gather(*(app.call_async("sleep", 50) for _ in range(20)))
+        while not calls.done():
+            await asyncio.sleep(0.001)
+            ticks += 1
+        await calls
+        return [await app.call_async("add", n, 1) for n in range(5)], ticks
+    sums, ticks = asyncio.run(run())
+    assert sums == [1, 2, 3, 4, 5]
+    assert ticks > 3
+    assert asyncio.run(app.request_async("upper", b"x")) == b"X"
+
+
+def test_a_thread_with_a_small_stack_can_call_deep_go(app: gothreads.App) -> None:
+    results: list[int] = []
+    before = threading.stack_size(256 << 10)
+    try:
+        thread = threading.Thread(target=lambda: results.append(app.exports.deep(5_000)))
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert results == [5_000]
+
+
+def test_two_exports_run_on_two_processors(app: gothreads.App) -> None:
+    assert app.exports.procs() == app.options.procs
+    statistics = app.statistics()
+    assert statistics.state == "running"
+    assert statistics.go is not None
+    assert statistics.go.goroutines >= 1
+    assert statistics.callers is not None
+    assert statistics.callers.in_use == 0
+    assert statistics.threads is not None
+    assert statistics.threads.running >= 1
+    assert statistics.memory == app.memory.size  # type: ignore[attr-defined]
+
+
+def test_a_goroutine_that_ends_locked_to_its_thread_gives_the_thread_back(app: gothreads.App) -> None:
+    for _ in range(5):
+        assert app.exports.locked(20) == 20
+    threads = app.statistics().threads
+    assert threads is not None
+    assert threads.started > threads.peak  # threads were used again
+    wait_until(lambda: app.statistics().threads.running < 20)  # type: ignore[union-attr]
+
+
+def test_standard_output_goes_to_a_file_object_and_writes_stay_whole(calls: Path) -> None:
+    out = io.BytesIO()
+    with gothreads.open(calls, stdout=out) as app:
+        together(*(lambda c=c: app.exports.write(c * 99 + "\n", 50) for c in "abcdefgh"))
+    lines = out.getvalue().decode().splitlines()
+    assert sorted(lines) == sorted(c * 99 for c in "abcdefgh" for _ in range(50))
+
+
+def test_standard_streams_may_be_of_text(calls: Path) -> None:
+    out = io.StringIO()
+    with gothreads.open(calls, args=["cat"], stdin=io.StringIO("ein Wort: näher\n"), stdout=out) as app:
+        assert app.wait(10) == 0
+    assert out.getvalue() == "ein Wort: näher\n"
+
+
+def test_a_read_of_standard_input_that_waits_holds_up_nobody_and_ends_with_close(calls: Path) -> None:
+    import os
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as source, gothreads.open(calls, args=["cat"], stdin=source, procs=1) as app:
+        assert app.exports.add(1, 1) == 2
+        assert list(app.map("fib", range(10)))[-1] == 34
+        os.close(write)
+        assert app.wait(10) == 0
+
+
+def test_arguments_and_environment_are_those_given(calls: Path) -> None:
+    out = io.BytesIO()
+    with gothreads.open(calls, args=["env", "a b", "ü"], env={"NAME": "värde"}, stdout=out) as app:
+        assert app.wait(10) == 0
+        assert app.state is gothreads.State.EXITED
+    assert out.getvalue().decode() == "[a b ü] värde\n"
+
+
+def test_a_package_folder_opens_without_a_build_step(tmp_path: Path) -> None:
+    (tmp_path / "main.go").write_text("package main\n\n//go:wasmexport twice\nfunc twice(n int32) int32 { return 2 * n }\n\nfunc main() { select {} }\n")
+    (tmp_path / "go.mod").write_text("module twice\n\ngo 1.25\n")
+    with gothreads.open(tmp_path) as app:
+        assert app.exports.twice(21) == 42
+
+
+@pytest.mark.parametrize("procs", [1, 2, 4])
+def test_calls_work_with_any_number_of_processors(calls: Path, procs: int) -> None:
+    with gothreads.open(calls, procs=procs) as app:
+        assert app.exports.procs() == procs
+        assert together(*(lambda n=n: app.exports.ask(n) for n in range(10))) == [2 * n for n in range(10)]
+
+
+def test_a_library_goes_on_without_main(tmp_path: Path) -> None:
+    with gothreads.open(built("calls", buildmode="c-shared")) as app:
+        assert together(*(lambda: app.exports.count() for _ in range(10)))
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            assert sum(pool.map(app.exports.fib, [10] * 8)) == 8 * 55
+
+
+def test_many_apps_run_in_one_process(calls: Path) -> None:
+    apps = [gothreads.open(calls) for _ in range(5)]
+    try:
+        for app in apps:
+            app.exports.count()
+        apps[0].close()
+        assert [app.exports.count() for app in apps[1:]] == [2] * 4
+    finally:
+        for app in apps:
+            app.close()

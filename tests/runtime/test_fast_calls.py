@@ -1,0 +1,351 @@
+"""Calls in C (gothreads/csrc): they come to the same as Python's, and what is unusual is left to these.
+
+The rest of the tests runs with C, where it was built. Here are those that hold the two against each other, those of C's own corners, and a part
+of the others without C.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import io
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gothreads
+from gothreads.bridge.exports import Function
+from gothreads.engine import extension, stack
+from tests.support.interrupted_program import python
+from tests.support.modules import ROOT, built, opened
+from tests.support.waiting import together, wait_until
+
+pytestmark = pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}")
+
+KINDS = ["int32s", "uint32s", "int64s", "uint64s", "float32s", "float64s", "bools", "uintptrs"]
+LIMITS = [edge + near for bits in (31, 32, 63, 64) for edge in (1 << bits, -(1 << bits)) for near in (-1, 0, 1)]
+
+
+class Whole(int):
+    """Not simply an int."""
+
+
+class Real(float):
+    """Not simply a float."""
+
+
+class Index:
+    def __index__(self) -> int:
+        return 7
+
+
+VALUES = (st.integers(-(1 << 70), 1 << 70) | st.integers(-100, 100) | st.sampled_from(LIMITS) | st.floats() | st.floats(width=32) | st.booleans()
+          | st.sampled_from([None, "1", b"1", Whole(3), Real(2.5), Index(), 3.4028234663852886e38, 3.4028235677973366e38, 1j]))
+
+
+def in_python(export: Any) -> Function:
+    """The function that C leaves what is unusual to."""
+    function: Function = export.__call__.__self__
+    assert type(function) is Function
+    assert type(export) is not Function
+    return function
+
+
+def outcome(call: Callable[[], Any]) -> object:
+    """What a call comes to: the type tells True from 1; and NaN is not itself."""
+    try:
+        value = call()
+    except Exception as error:
+        return type(error), str(error)
+    return type(value), "nan" if isinstance(value, float) and math.isnan(value) else value, math.copysign(1, value) if isinstance(value, float) else 0
+
+
+@settings(deadline=None, max_examples=600)
+@given(kind=st.sampled_from(KINDS), values=st.lists(VALUES, min_size=1, max_size=1) | st.lists(VALUES, max_size=3))
+def test_every_value_comes_to_the_same_in_c_and_in_python(shared: gothreads.App, kind: str, values: list[Any]) -> None:
+    export = shared.exports[kind]
+    assert outcome(lambda: export(*values)) == outcome(lambda: in_python(export)(*values))
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[gothreads.App]:
+    """One app for all examples."""
+    with opened("calls") as app:
+        yield app
+
+
+def test_a_function_in_c_looks_like_one_in_python(shared: gothreads.App) -> None:
+    add, plain = shared.exports.add, in_python(shared.exports.add)
+    assert isinstance(add, Function)
+    assert (repr(add), add.__doc__, add.__name__, add.signature) == (repr(plain), plain.__doc__, plain.__name__, plain.signature)
+    with pytest.raises(gothreads.ArgumentError, match="not by name"):
+        add(a=1, b=2)
+    assert add(1, 2, timeout=10) == 3
+
+
+def test_calls_are_counted_and_leave_their_callers_at_rest() -> None:
+    with opened("calls", callers=4) as app:
+        before = app.statistics().calls
+        together(*[lambda: [app.exports.add(1, n) for n in range(5000)]] * 8)
+        statistics = app.statistics()
+        assert statistics.calls - before == 40_000
+        assert statistics.callers is not None
+        assert (statistics.callers.in_use, statistics.callers.waiting) == (0, 0)
+        assert statistics.callers.total <= 4
+
+
+def test_who_waits_for_a_caller_is_woken_by_a_call_in_c() -> None:
+    """One caller: who comes while it is in use waits in Python, and who has it is in C."""
+    with opened("calls", callers=1) as app:
+        begin, sleeping = threading.Event(), threading.Event()
+
+        def sleeps() -> None:
+            app.exports.sleep(0)  # a thread's first call is Python's
+            begin.set()
+            for _ in range(20):
+                sleeping.set()
+                app.exports.sleep(20)
+                time.sleep(0.01)
+
+        def others() -> None:
+            begin.wait()
+            for _ in range(20):
+                sleeping.wait()
+                wait_until(lambda: app._in_use)
+                assert app.exports.add(2, 3) == 5
+                sleeping.clear()
+        together(sleeps, others)
+
+
+@pytest.mark.parametrize("how", ["close", "exits", "panics"])
+def test_the_end_meets_calls_in_c(how: str) -> None:
+    for _ in range(10):
+        with opened("calls", stderr=io.BytesIO()) as app:
+            def calls(app: gothreads.App = app) -> type[BaseException]:
+                try:
+                    while True:
+                        assert app.exports.add(20, 3) == 23
+                except gothreads.GothreadsError as error:
+                    return type(error)
+
+            def ends(app: gothreads.App = app) -> None:
+                time.sleep(0.02)
+                if how == "close":
+                    app.close()
+                else:
+                    with pytest.raises(gothreads.GuestError):
+                        app.exports[how](*[3] * (how == "exits"))
+            found = set(together(*[calls] * 4, ends)) - {None}
+            assert found == {{"close": gothreads.AppClosed, "exits": gothreads.GuestExit, "panics": gothreads.GuestPanic}[how]}
+            assert app.statistics().callers.in_use == 0  # type: ignore[union-attr]
+
+
+def test_a_draining_app_takes_no_calls_in_c_either() -> None:
+    with opened("calls") as app:
+        together(*[lambda: app.exports.sleep(50)] * 3)
+        for caller in app._cache.rest:  # type: ignore[attr-defined]
+            caller.function("add", "ii", "i")
+        slow = app.submit("sleep", 300)
+        wait_until(lambda: app._in_use)
+        closing = threading.Thread(target=lambda: app.close(drain=10))
+        closing.start()
+        wait_until(lambda: app.state is gothreads.State.DRAINING)
+        for _ in range(3):  # the first is Python's, after a while
+            with pytest.raises(gothreads.AppClosed):
+                app.exports.add(1, 2)
+        slow.result(10)
+        closing.join()
+
+
+def test_ctrl_c_between_short_calls_ends_nothing() -> None:
+    """Each call of the main thread shares one note of it: the watcher must not take the next for the one that Ctrl-C came in."""
+    assert python("""
+        with gothreads.open(sys.argv[1]) as app:
+            interrupts = calls = 0
+            begin = time.monotonic()
+            kill(0.2), kill(0.7), kill(1.2)
+            while time.monotonic() - begin < 1.8:
+                try:
+                    while time.monotonic() - begin < 1.8:
+                        assert app.exports.add(calls, 1) == calls + 1
+                        calls += 1
+                except KeyboardInterrupt:
+                    interrupts += 1
+            print(interrupts, calls > 1000, app.state.value)
+    """, built("calls")) == "3 True running\n"
+
+
+def test_ctrl_c_ends_a_call_in_c_that_does_not_come_back() -> None:
+    assert python("""
+        with gothreads.open(sys.argv[1]) as app:
+            app.exports.add(1, 2)
+            app.exports.hang
+            threading.Thread(target=app.exports.sleep, args=(1,)).start()
+            kill(0.3)
+            begin = time.monotonic()
+            try:
+                app.exports.hang()
+            except KeyboardInterrupt:
+                print("interrupted", time.monotonic() - begin < 2, app.state.value != "running")
+    """, built("calls")) == "interrupted True True\n"
+
+
+def test_a_trap_at_the_end_of_pythons_stack_is_the_end_or_does_not_come() -> None:
+    """What follows a trap needs some of it: a call for which there is none is not made."""
+    outcomes = set()
+    for depth in (*range(sys.getrecursionlimit() - 170, sys.getrecursionlimit() - 20, 10), *range(sys.getrecursionlimit() - 20, sys.getrecursionlimit())):
+        with opened("faults", stderr=io.BytesIO(), host={"env": dict.fromkeys(["block", "raises", "close"], lambda: None)}) as app:
+            trap_if = app.exports.trap_if
+            for _ in range(3):
+                trap_if(False)
+
+            def deep(more: int, trap_if: Any = trap_if) -> None:
+                if more:
+                    deep(more - 1)
+                else:
+                    trap_if(True)
+            try:
+                deep(depth - len(inspect.stack(0)))
+            except RecursionError:
+                outcomes.add("none")
+                assert app.state is gothreads.State.RUNNING
+                trap_if(False)
+                assert app._in_use == 0
+            except gothreads.GuestTrap:
+                outcomes.add("trap")
+                assert app.error is not None
+            begin = time.monotonic()
+            app.close()
+            assert time.monotonic() - begin < 2
+    assert outcomes == {"none", "trap"}
+
+
+def test_what_puts_a_caller_back_counts_as_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may run Go, to give an old one up: what Python does then must not call as if it were outside."""
+    seen = []
+    with opened("calls") as app:
+        cache = app._cache  # type: ignore[attr-defined]
+        together(*[lambda: app.exports.sleep(30)] * 2)
+        for caller in cache.rest:
+            caller.function("add", "ii", "i")
+        app.exports.add(1, 2)
+        monkeypatch.setattr("gothreads.bridge.buffers.Slot.close", lambda slot: seen.append(stack.inside.depth))
+        next(iter(cache.rest)).since -= 100
+        app.exports.add(1, 2)
+        assert seen == [1]
+        assert stack.inside.depth == 0
+        assert cache.statistics().total == 1
+
+
+def test_a_thread_that_is_inside_calls_in_python() -> None:
+    seen: list[int] = []
+
+    def call_again(n: int, context: gothreads.Context) -> int:
+        seen.append(stack.inside.depth)
+        return int(context.app.exports.again(n - 1)) if n > 1 else 1
+    with opened("patient", host={"env": {"call_again": call_again}}) as app:
+        together(*[lambda: [app.exports.again(1) for _ in range(3)]] * 4)  # so that more than one caller is at rest
+        assert [app.exports.again(1) for _ in range(3)] == [1] * 3
+        seen.clear()
+        assert app.exports.again(3) == 1
+    assert set(seen) == {1}
+    assert stack.inside.depth == 0
+
+
+def test_faulthandler_that_is_turned_on_later_is_noticed_before_a_call_in_c() -> None:
+    assert python("""
+        import faulthandler, io
+        host = {"env": dict.fromkeys(["block", "raises", "close"], lambda: None)}
+        with gothreads.open(sys.argv[1], stderr=io.BytesIO(), host=host) as app:
+            for _ in range(3):
+                app.exports.trap_if(False)
+            faulthandler.enable()
+            try:
+                app.exports.trap_if(True)
+            except gothreads.GuestError as error:
+                print(type(error).__name__)
+    """, built("faults")).strip() == "GuestTrap"
+
+
+REQUESTS = [b"", b"x", b"x" * 63, b"\0\xff" * 32, b"y" * 65_530, b"z" * 65_536, b"z" * 65_537, b"w" * 1_000_000]
+
+
+@pytest.mark.parametrize("payload", REQUESTS, ids=lambda payload: str(len(payload)))
+def test_requests_come_back_whole(payload: bytes) -> None:
+    with opened("calls") as app:
+        for _ in range(4):
+            assert app.request("echo", payload) == payload
+        answers = together(*[lambda: [app.request("echo", payload) == payload for _ in range(50)]] * 4)
+        assert answers == [[True] * 50] * 4
+
+
+def test_the_end_meets_requests_whose_answers_are_given_back() -> None:
+    """Large answers are let go of by a function of the module's, which may be the one that does not return."""
+    for _ in range(30):
+        with opened("calls") as app:
+            def requests(app: gothreads.App = app) -> type[BaseException]:
+                try:
+                    while True:
+                        assert len(app.request("echo", bytes(70_000))) == 70_000
+                except gothreads.GothreadsError as error:
+                    return type(error)
+
+            def closes(app: gothreads.App = app) -> None:
+                time.sleep(0.02)
+                app.close()
+            assert set(together(*[requests] * 6, closes)) - {None} == {gothreads.AppClosed}
+
+
+def test_requests_that_fail_say_why_as_pythons_do() -> None:
+    with opened("calls") as app:
+        for _ in range(3):
+            with pytest.raises(gothreads.HandlerError):
+                app.request("fail", b"as asked")
+            with pytest.raises(gothreads.UnknownExport, match="ech0"):
+                app.request("ech0", b"")
+            with pytest.raises(gothreads.MisuseError):
+                app.request("\ud800", b"")
+            assert app.request("upper", "text") == b"TEXT"
+            assert app.request("upper", bytearray(b"text")) == b"TEXT"
+
+
+def test_calls_in_c_leak_nothing(shared: gothreads.App) -> None:
+    app = shared
+    process = psutil.Process()
+
+    def round_(times: int) -> None:
+        for n in range(times):
+            app.exports.add(n, 1)
+            app.exports.float64s(n + 0.5)
+            app.exports.int64s(1 << 40)
+            app.request("echo", b"some bytes")
+            with pytest.raises(gothreads.ArgumentError):
+                app.exports.add(1 << 40, 1)
+    round_(300)
+    gc.collect()
+    blocks, memory = sys.getallocatedblocks(), process.memory_info().rss
+    round_(3000)
+    gc.collect()
+    assert sys.getallocatedblocks() - blocks < 500
+    assert process.memory_info().rss - memory < 16 << 20
+
+
+#: What runs without C too, in a process of its own; .ci/run runs all so.
+_WITHOUT = ["tests/bridge/test_exports.py", "test_api.py", "test_callback_m.py", "tests/sync/test_wait_queue.py"]
+
+
+def test_a_part_of_the_tests_passes_without_c() -> None:
+    folder = ROOT / "tests"
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *[str(folder / name) for name in _WITHOUT]], cwd=folder.parent,
+                          env=os.environ | {"GOTHREADS_FAST": "0"}, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout[-5000:]

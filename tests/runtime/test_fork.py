@@ -1,0 +1,140 @@
+"""Forks: of a process that has only imported gothreads, as pre-fork servers do, and of one that has opened an app."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from tests.support.interrupted_program import python
+from tests.support.modules import built
+from tests.support.waiting import wait_until
+
+
+def test_the_child_of_a_fork_does_not_wake_the_parents_watcher() -> None:
+    assert python("""
+        app = gothreads.open(sys.argv[1])
+        app.exports.add(1, 2)
+        child = os.fork()
+        if not child:
+            shared = signal.set_wakeup_fd(-1)
+            os._exit(0 if shared == -1 else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        assert signal.set_wakeup_fd(-1) != -1  # the parent's is still there
+    """, built("calls")) == "0\n"
+
+
+def test_ctrl_c_in_a_child_leaves_the_parents_call_alone() -> None:
+    assert python("""
+        app = gothreads.open(sys.argv[1])
+        app.exports.add(1, 2)
+        child = os.fork()
+        if not child:
+            try:
+                time.sleep(60)
+            except KeyboardInterrupt:
+                os._exit(0)
+        threading.Timer(0.1, os.kill, (child, signal.SIGINT)).start()
+        app.exports.sleep(600)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), app.exports.add(1, 2))
+    """, built("calls")) == "0 3\n"
+
+
+def test_in_the_child_of_a_fork_the_thread_that_has_forked_is_the_main_one() -> None:
+    """Ctrl-C ends its call there."""
+    assert python("""
+        from gothreads.engine import interrupt
+        threading.stack_size(64 << 20)
+        def fork():
+            child = os.fork()
+            if child:
+                codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                return
+            try:
+                signal.alarm(60)
+                if not interrupt.on_main_thread():
+                    os._exit(2)
+                app = gothreads.open(sys.argv[1])
+                kill(0.3)
+                app.exports.hang()
+            except KeyboardInterrupt:
+                os._exit(7)
+            os._exit(1)
+        codes = []
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
+        print(codes)
+    """, built("calls")) == "[7]\n"
+
+
+def test_each_process_of_multiprocessing_that_was_forked_opens_an_app() -> None:
+    assert python("""
+        import multiprocessing
+        def work(n):
+            global app
+            if "app" not in globals():
+                app = gothreads.open(sys.argv[1])
+            return app.exports.add(n, 1), os.getpid()
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            answers = pool.map(work, range(20), chunksize=1)
+        print([answer for answer, _ in answers] == list(range(1, 21)))
+        with gothreads.open(sys.argv[1]) as app:  # and the parent, afterwards
+            print(app.exports.add(1, 2))
+    """, built("calls")) == "True\n3\n"
+
+
+def test_each_worker_of_gunicorn_opens_an_app(tmp_path: Path) -> None:
+    """Imported before the fork (--preload). Where a call does not come back, gunicorn's handler for its own timeout runs all the same."""
+    aborted = tmp_path / "aborted"
+    (tmp_path / "settings.py").write_text(f"def worker_abort(worker):\n    open({str(aborted)!r}, 'w').close()\n")
+    (tmp_path / "served.py").write_text(textwrap.dedent(f"""
+        import os
+        import gothreads
+        app = None
+        def application(environ, start_response):
+            global app
+            if app is None:
+                app = gothreads.open({str(built("calls"))!r})
+            if environ["PATH_INFO"] == "/hang":
+                app.exports.hang()
+            body = f"{{app.exports.add(40, 2)}} {{os.getpid()}}".encode()
+            start_response("200 OK", [("Content-Length", str(len(body)))])
+            return [body]
+        """))
+    with socket.socket() as listener, (tmp_path / "log").open("w+") as log:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--timeout", "5", "--config", str(tmp_path / "settings.py"),
+                   "--chdir", str(tmp_path), "--bind", f"fd://{listener.fileno()}", "served:application"]
+
+        def answer(path: str) -> bytes:
+            host, port = listener.getsockname()
+            connection = http.client.HTTPConnection(host, port, timeout=60)
+            connection.request("GET", path)
+            return connection.getresponse().read()
+
+        def works() -> bool:
+            number, worker = answer("/").split()
+            assert number == b"42"
+            workers.add(worker)
+            return len(workers) >= 2
+        workers: set[bytes] = set()
+        with subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=log) as server:
+            try:
+                wait_until(works, 60)
+                with contextlib.suppress(http.client.HTTPException):
+                    answer("/hang")
+                wait_until(aborted.exists, 60)
+                workers.clear()
+                wait_until(works, 60)
+            finally:
+                server.send_signal(signal.SIGTERM)
+                server.wait(30)
+        log.seek(0)
+        assert server.returncode == 0, log.read()

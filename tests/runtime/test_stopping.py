@@ -1,0 +1,86 @@
+"""Stopping an app from outside, whatever is in it: close(), the end of the interpreter, SIGTERM, Ctrl-C.
+
+The cases are those of stress/stopping.py, which repeats them; each runs in a Python process of its own.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gothreads
+from stress import stopping
+from tests.support.waiting import wait_until
+
+#: Those that run here: on threads all, of the other models one each, and one under `python -X dev`. The rest is the stress test's.
+HERE = [(case, ()) for case in stopping.CASES
+        if case.model == "threaded" or case.name in ("Ctrl-C, in a call, single", "close, idle", "the interpreter ends without close, pool")]
+DEV = [(case, ("-X", "dev")) for case in stopping.CASES if case.name == "the interpreter ends without close, threaded"]
+
+
+@pytest.mark.parametrize(("case", "options"), [pytest.param(case, options, id=" ".join([case.name, *options])) for case, options in [*HERE, *DEV]])
+def test_an_app_ends_at_once_and_python_as_it_should(case: stopping.Case, options: tuple[str, ...]) -> None:
+    done = stopping.run(case, stopping.built(case), *options)
+    assert done.wrong == ""
+
+
+def test_a_finding_is_one(calls: Path) -> None:
+    def wrong(body: str, **options: Any) -> str:
+        return stopping.run(stopping.Case("", body, **options), str(calls)).wrong
+    prints = "ready(); "
+    assert wrong(prints) == ""
+    assert wrong(prints + "time.sleep(0.6)").startswith("took 0.")
+    assert wrong(prints + "os.kill(os.getpid(), signal.SIGSEGV)").startswith("the process ended with -11")
+    assert "ValueError: x" in wrong(prints + "raise ValueError('x')")
+    assert "oh" in wrong(prints + "print('oh', file=sys.stderr)")
+    assert wrong(prints + "os._exit(0)") == "the process has not ended properly"
+    assert wrong("print('no')", send=signal.SIGINT).startswith("hangs")
+
+
+def in_flight(app: gothreads.App) -> list[Future[Any]]:
+    """Calls that would never end: blocked, asleep, running."""
+    futures = [app.submit("hang") for _ in range(20)] + [app.submit("sleep", 3_600_000) for _ in range(5)] + [app.submit("spin")]
+    wait_until(lambda: app.statistics().callers.in_use >= len(futures))  # type: ignore[union-attr]
+    return futures
+
+
+def test_callers_that_wait_for_a_slot_get_the_cause_too(calls: Path) -> None:
+    with gothreads.open(calls, callers=2) as app:
+        blocked = [app.submit("hang") for _ in range(2)]
+        errors: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                app.exports.add(1, 1)
+            except gothreads.GothreadsError as error:
+                errors.append(error)
+        threads = [threading.Thread(target=call) for _ in range(3)]
+        wait_until(lambda: app.statistics().callers.in_use == 2)  # type: ignore[union-attr]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: app.statistics().callers.waiting == 3)  # type: ignore[union-attr]
+        app.close()
+        for thread in threads:
+            thread.join(5)
+        assert [type(error) for error in errors] == [gothreads.AppClosed] * 3
+        assert all(isinstance(future.exception(5), gothreads.AppClosed) for future in blocked)
+
+
+def test_close_ends_everything_at_once(app: gothreads.App) -> None:
+    futures = in_flight(app)
+    begin = time.monotonic()
+    app.close()
+    assert time.monotonic() - begin < 0.5
+    assert all(isinstance(future.exception(1), gothreads.AppClosed) for future in futures)
+    assert app.state is gothreads.State.CLOSED
+    app.close()
+    with pytest.raises(gothreads.AppClosed, match="was closed"):
+        app.exports.add(1, 2)
+    with pytest.raises(gothreads.AppClosed):
+        app.submit("add", 1, 2).result()

@@ -1,0 +1,295 @@
+"""Calls that their callers give up: when, what the caller gets, and what becomes of the call."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from concurrent.futures import CancelledError, Future, wait
+from functools import partial
+from typing import Any
+
+import pytest
+
+import gothreads
+from gothreads.sync.deadlines import Deadlines
+from tests.support.modules import MODELS, opened
+from tests.support.patient import counts, patient
+from tests.support.waiting import together, wait_until
+
+
+def waits(app: gothreads.App, kind: type[BaseException], call: Any, seconds: float = 0.05) -> None:
+    """A call that has an error after so many seconds, and not much before."""
+    begin = time.monotonic()
+    with pytest.raises(kind):
+        call()
+    assert time.monotonic() - begin >= seconds * 0.9
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_call_in_time_is_none_the_different(model: str, nothing_left: None) -> None:
+    with patient(model) as app:
+        assert app.exports.add(1, 2, timeout=30) == 3
+        assert app.submit("add", 1, 2, timeout=30).result() == 3
+        assert list(app.map("add", range(5), range(5), timeout=30)) == [0, 2, 4, 6, 8]
+        assert app.request("echo", "x", timeout=30) == b"x"
+        assert app.submit_request("echo", "x", timeout=30).result() == b"x"
+        assert asyncio.run(app.call_async("add", 1, 2, timeout=30)) == 3
+        assert asyncio.run(app.request_async("echo", "x", timeout=30)) == b"x"
+        with pytest.raises(gothreads.UnknownExport):
+            app.request("nobody", timeout=30)
+
+
+def test_after_the_timeout_the_caller_goes_and_the_call_goes_on() -> None:
+    with patient() as app:
+        waits(app, gothreads.CallTimeout, lambda: app.exports.sleep(300, timeout=0.05))
+        waits(app, gothreads.CallTimeout, lambda: app.submit("sleep", 300, timeout=0.05).result())
+        waits(app, TimeoutError, lambda: asyncio.run(app.call_async("sleep", 300, timeout=0.05)))
+        waits(app, gothreads.CallTimeout, lambda: list(app.map("sleep", [300, 300], timeout=0.05)))
+        wait_until(lambda: counts(app)[2] == 5)
+        assert app.state is gothreads.State.RUNNING
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_context_of_a_handler_is_cancelled(model: str) -> None:
+    with patient(model, instances=1 if model == "pool" else None) as app:
+        with pytest.raises(gothreads.CallTimeout, match="the request to wait has not come back within 0.05 s"):
+            app.request("wait", timeout=0.05)
+        wait_until(lambda: counts(app) == (0, 1, 0))
+        with pytest.raises(gothreads.CallTimeout):
+            app.submit_request("wait", timeout=0.05).result()
+        wait_until(lambda: counts(app) == (0, 2, 0))
+        with pytest.raises(gothreads.CallTimeout):
+            asyncio.run(app.request_async("wait", timeout=0.05))
+        wait_until(lambda: counts(app) == (0, 3, 0))
+        assert app.request("echo", "x") == b"x"  # the next context is not cancelled
+
+
+def test_one_without_a_context_goes_on() -> None:
+    with patient() as app:
+        with pytest.raises(gothreads.CallTimeout):
+            app.request("plain", timeout=0.05)
+        with pytest.raises(gothreads.CallTimeout):
+            app.request("wait", timeout=0.05, on_timeout="continue")
+        assert counts(app) == (2, 0, 0)
+        app.request("release")
+        wait_until(lambda: counts(app) == (0, 0, 1))
+
+
+@pytest.mark.parametrize("export", ["spin", "sleep"])
+@pytest.mark.parametrize("model", ["threaded", "single", "idle"])
+def test_the_module_is_stopped_and_all_others_are_told(model: str, export: str) -> None:
+    with patient(model) as app:
+        others = [app.submit("sleep", 3_600_000) for _ in range(3)] if model == "threaded" else []
+        with pytest.raises(gothreads.CallTimeout):
+            app.exports[export](*([3_600_000] if export == "sleep" else []), timeout=0.05, on_timeout="stop")
+        for other in others:
+            error = other.exception(5)
+            assert isinstance(error, gothreads.LimitExceeded)
+            assert f"the call of {export} was given up" in str(error)
+        with pytest.raises(gothreads.LimitExceeded):
+            app.exports.add(1, 2)
+        assert app.exit == 124
+        with pytest.raises(gothreads.LimitExceeded):
+            app.wait(5)
+        assert app.state is gothreads.State.FAILED
+
+
+@pytest.mark.parametrize("export", ["spin", "sleep"])
+def test_of_a_pool_only_the_instance_is_stopped(export: str) -> None:
+    with patient("pool", instances=3) as app:
+        others = [app.submit_request("plain") for _ in range(2)]
+        for n in range(3):
+            wait_until(lambda n=n: (app.statistics().pool.replaced, app._in_use) == (n, 2))  # type: ignore[misc,union-attr]
+            assert app.exports.add(1, 2) == 3  # by a fresh instance
+            stopped = app.submit(export, *([3_600_000] if export == "sleep" else []), timeout=3600, on_timeout="stop")
+            wait_until(lambda: app._in_use == 3)
+            assert stopped.cancel()
+        wait_until(lambda: (app.statistics().pool.replaced, app._in_use) == (3, 2))  # type: ignore[union-attr]
+        assert not any(other.done() for other in others)  # they run on
+        with pytest.raises(gothreads.CallTimeout):
+            app.exports.spin(timeout=0.05, on_timeout="stop")
+        assert app.exports.add(1, 2) == 3
+
+
+def test_a_call_that_has_not_begun_never_does() -> None:
+    with patient(callers=1) as app:
+        first = app.submit_request("wait")
+        wait_until(lambda: app.statistics().callers.in_use == 1)  # type: ignore[union-attr]
+        for on_timeout in ("continue", "stop"):
+            with pytest.raises(gothreads.CallTimeout):
+                app.exports.sleep(0, timeout=0.02, on_timeout=on_timeout)
+        with pytest.raises(gothreads.CallTimeout):
+            app.request("plain", timeout=0.02)
+        first.cancel()
+        assert counts(app) == (0, 1, 0)
+        with pytest.raises(CancelledError):
+            first.result()
+
+
+def test_callers_timeout_counts_for_calls_on_other_threads_too() -> None:
+    with patient(callers=1, callers_timeout=0.05) as app:
+        first = app.submit_request("wait")
+        wait_until(lambda: app.statistics().callers.in_use == 1)  # type: ignore[union-attr]
+        assert isinstance(app.submit("add", 1, 2).exception(5), gothreads.CallersBusy)
+        assert isinstance(app.submit_request("echo").exception(5), gothreads.CallersBusy)
+        assert isinstance(app.submit_request("echo", timeout=30).exception(5), gothreads.CallersBusy)
+        time.sleep(0.1)
+        assert not first.done()  # it has begun, and may take as long as it likes
+        first.cancel()
+        wait_until(lambda: app.statistics().callers.in_use == 0)  # type: ignore[union-attr]
+        assert counts(app) == (0, 1, 0)
+
+
+def test_to_cancel_a_future_or_a_task_is_to_give_up() -> None:
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(app.request_async("wait"))
+        while counts_now()[0] < 1:  # the loop is free meanwhile
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await app.request_async("wait")
+
+    def counts_now() -> tuple[int, int, int]:
+        return counts(app)
+    with patient() as app:
+        future = app.submit_request("wait")
+        wait_until(lambda: counts(app)[0] == 1)
+        assert future.cancel()
+        assert wait([future], 5).done == {future}
+        wait_until(lambda: counts(app) == (0, 1, 0))
+        asyncio.run(cancelled())
+        wait_until(lambda: counts(app) == (0, 3, 0))
+
+        async def stopped() -> None:
+            async with asyncio.timeout(0.05):
+                await app.call_async("spin", on_timeout="stop")
+        with pytest.raises(TimeoutError):
+            asyncio.run(stopped())
+        with pytest.raises(gothreads.LimitExceeded):
+            app.exports.add(1, 2)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_call_inside_anothers_time(model: str) -> None:
+    """In stock Go the inner request uses the slot of the outer one, which is then cancelled all the same."""
+    with patient(model, instances=1 if model == "pool" else None) as app:
+        future = app.submit_request("nested")
+        if model == "threaded":
+            wait_until(lambda: counts(app)[0] == 1)
+        else:
+            wait_until(lambda: app._in_use == 1)
+        future.cancel()
+        wait_until(lambda: counts(app) == (0, 1, 0))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_host_function_may_set_a_time_where_its_call_is_in_another_instance(model: str) -> None:
+    errors: list[BaseException] = []
+
+    def call_again(n: int, context: gothreads.Context) -> int:
+        try:
+            return int(context.app.request("wait", timeout=0.05) or n)
+        except gothreads.GothreadsError as error:
+            errors.append(error)
+            return n
+    with opened("patient", model, host={"env": {"call_again": call_again}}) as app:
+        assert app.exports.again(5) == 5
+        assert [type(error) for error in errors] == [gothreads.CallTimeout if model == "threaded" else gothreads.MisuseError]
+        assert app.exports.add(1, 2) == 3
+
+
+def test_the_end_of_the_app_comes_before_any_timeout() -> None:
+    with patient() as app:
+        futures = [app.submit("sleep", 3_600_000, timeout=3600), app.submit_request("wait", timeout=3600)]
+        wait_until(lambda: counts(app)[0] == 2)
+        with pytest.raises(gothreads.GuestPanic):
+            app.request("panic", timeout=3600)
+        assert [type(future.exception(5)) for future in futures] == [gothreads.GuestPanic] * 2
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"timeout": -1}, "timeout must be"), ({"timeout": "1"}, "timeout must be"), ({"timeout": True}, "timeout must be"), ({"timeout": float("nan")}, "timeout"),
+    ({"timeout": 1, "on_timeout": "kill"}, "on_timeout must be"), ({"on_timeout": "kill"}, "on_timeout must be"),
+    ({"timeout": 1, "on_timeout": "cancel"}, "an export has no context"),
+])
+def test_what_cannot_be_meant_is_said(options: dict[str, Any], said: str) -> None:
+    with patient() as app:
+        for call in (lambda: app.exports.add(1, 2, **options), lambda: app.submit("add", 1, 2, **options),
+                     lambda: asyncio.run(app.call_async("add", 1, 2, **options)), lambda: app.map("add", [1], [2], **options)):
+            with pytest.raises(gothreads.MisuseError, match=said):
+                call()
+        if options.get("on_timeout") != "cancel":
+            with pytest.raises(gothreads.MisuseError, match=said):
+                app.request("echo", **options)
+        with pytest.raises(gothreads.ArgumentError, match=r"not by name \(c\)"):
+            app.exports.add(1, 2, timeout=1, c=3)
+
+
+def test_every_call_is_accounted_for_when_times_are_about_as_long_as_calls() -> None:
+    """Each call is answered, or its caller gets CallTimeout and its handler a cancelled context: never both, never neither."""
+    answered: list[str] = []
+    timed_out: list[str] = []
+
+    def call(seed: int) -> None:
+        draw = random.Random(seed)
+        for n in range(60):
+            text = f"{seed} {n}"
+            try:
+                assert app.request("echo" if n % 2 else "wait", text, timeout=draw.uniform(0, 0.004)) == text.encode()
+                answered.append(text)
+            except gothreads.CallTimeout:
+                timed_out.append(text)
+    with patient(callers=4) as app:
+        together(*(partial(call, seed) for seed in range(8)))
+        wait_until(lambda: app.statistics().callers.in_use == 0)  # type: ignore[union-attr]
+        waiting, cancelled, _ = counts(app)
+        assert waiting == 0
+        assert len(answered) + len(timed_out) == 8 * 60
+        assert len(timed_out) >= 8 * 30  # all of `wait`'s
+        assert cancelled <= len(timed_out)
+        assert app.request("echo", "x") == b"x"
+
+
+# The clock.
+
+def test_deadlines_fire_in_order_once_and_not_when_cancelled() -> None:
+    deadlines, fired = Deadlines(), []
+    late = deadlines.after(0.06, lambda: fired.append("late"))
+    deadlines.after(0.04, lambda: fired.append("second"))
+    deadlines.after(0.02, lambda: fired.append("first"))
+    never = deadlines.after(0.03, lambda: fired.append("never"))
+    assert never.cancel()
+    assert not never.cancel()
+    wait_until(lambda: len(fired) == 3)
+    assert fired == ["first", "second", "late"]
+    assert not late.cancel()
+    deadlines.close()
+    deadlines.after(0, lambda: fired.append("closed"))
+    wait_until(lambda: not [t for t in threading.enumerate() if t.name == "gothreads-deadlines"])
+    assert len(fired) == 3
+
+
+def test_deadlines_that_are_cancelled_are_let_go_of() -> None:
+    deadlines = Deadlines()
+    for _ in range(10_000):
+        deadlines.cancel(deadlines.after(3600, lambda: None))
+    assert len(deadlines._heap) < 200
+    deadlines.close()
+
+
+def test_deadlines_survive_what_raises(caplog: pytest.LogCaptureFixture) -> None:
+    deadlines = Deadlines()
+    fired: Future[None] = Future()
+
+    def fails() -> None:
+        raise ValueError("in a deadline")
+    deadlines.after(0, fails)
+    deadlines.after(0.01, lambda: fired.set_result(None))
+    fired.result(10)
+    deadlines.close()
+    assert "in a deadline" in caplog.text

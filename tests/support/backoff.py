@@ -1,0 +1,10 @@
+"""Pauses between restarts, for tests."""
+
+from __future__ import annotations
+
+import gothreads
+
+SOON = gothreads.Backoff(first=0.01, most=0.05)
+
+
+NEVER = gothreads.Backoff(first=3600, most=3600)

@@ -1,0 +1,8 @@
+"""Which gothreads is tested."""
+
+from __future__ import annotations
+
+
+
+
+

@@ -1,0 +1,69 @@
+"""Real modules, built by the real toolchain once and kept in the cache."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gothreads
+from gothreads.build.builder import Request, build
+from gothreads.files import cache_folder, locked, write_atomically
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+MODULES = ROOT / "tests" / "modules"
+
+
+NATIVE = ROOT / "tests" / "modules_native"
+
+
+_WASI_THREADS = ("cc", "-target", "wasm32-freestanding", "-mcpu=generic+atomics+bulk_memory", "-O2", "-nostdlib", "-Wl,--no-entry", "-Wl,--import-memory",
+                 "-Wl,--shared-memory", "-Wl,--max-memory=67108864", "-Wall", "-Wextra", "-Werror", "-o")
+
+
+#: How Zig builds the sources of tests/modules_native; the output's name follows. (Zig's own std.Thread does not link for WASI in 0.17, and
+#: its libc has no pthreads for it: threads are C, with a header of ours.)
+_ZIG = {"strings.c": ("cc", "-target", "wasm32-wasi", "-O2", "-mexec-model=reactor", "-o"),
+        "strings.zig": ("build-exe", "-target", "wasm32-freestanding", "-OReleaseSmall", "-fno-entry", "-rdynamic", "-femit-bin="),
+        "threads.c": _WASI_THREADS, "program.c": _WASI_THREADS}
+
+
+@functools.cache  # asking Go whether all is up to date takes as long as many a test
+def built(name: str, model: str = "threaded", **options: object) -> Path:
+    """A module of tests/modules (or of examples), built."""
+    folder = MODULES / name
+    if not folder.exists():
+        folder = ROOT / "examples" / name
+    return build(Request(str(folder), model=model, **options)).path  # type: ignore[arg-type]
+
+
+def native(source: str) -> Path:
+    """A module of tests/modules_native, built by Zig (of which it has the C compiler) when its sources have changed."""
+    *flags, output = _ZIG[source]
+    wanted = [version("ziglang"), *flags, *((NATIVE / name).read_text() for name in ("wasi_threads.h", source))]
+    folder = cache_folder() / "tests"
+    path = folder / f"{source.replace('.', '_')}-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]}.wasm"
+    folder.mkdir(exist_ok=True)
+    with locked(folder / "lock"):
+        if not path.exists():
+            made = folder / "made.wasm"
+            to = [output + str(made)] if output.endswith("=") else [output, str(made)]
+            environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
+            subprocess.run([sys.executable, "-m", "ziglang", *flags, str(NATIVE / source), *to], env=environment, check=True)
+            write_atomically(path, made.read_bytes())
+    return path
+
+
+MODELS = ["threaded", "single", "idle", "pool"]
+
+
+def opened(name: str, model: str = "threaded", **options: Any) -> gothreads.App:
+    """A module of tests/modules in one of the models."""
+    return gothreads.open(built(name, model="threaded" if model == "threaded" else "single"), model=model, **options)

@@ -1,0 +1,42 @@
+"""A served app, and raw connections to it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import gothreads
+from gothreads.serve import server
+from gothreads.serve.guard import Hosts
+from gothreads.serve.web import web_app
+from gothreads.terminal import Terminal
+from tests.support.waiting import wait_until
+
+LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")
+
+
+@contextlib.contextmanager
+def serving(app: gothreads.App) -> Iterator[tuple[str, int]]:
+    """A real server in this process; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        made = server._Server(app, web_app(app, LOCAL), Terminal(), 10)
+        thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
+        thread.start()
+        wait_until(lambda: made.started)
+        try:
+            yield listener.getsockname()
+        finally:
+            made.should_exit = True
+            thread.join(30)
+
+
+def until_closed(client: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    client.settimeout(30)
+    said = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := client.recv(1 << 16):
+            said += part
+    return said

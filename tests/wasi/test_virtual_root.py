@@ -1,0 +1,153 @@
+"""Paths that no mount covers are not there; the folders above mounts are; and single files are mounted too."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gothreads
+from gothreads import Mount
+from gothreads.cli.main import _argument_mounts
+from gothreads.terminal import Terminal
+from tests.support.command_line import finished
+from tests.support.files_program import Go, GoError
+from tests.support.modules import MODELS
+from tests.support.modules import opened as started
+
+
+@pytest.fixture(params=MODELS)
+def go(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """The module, with a folder mounted at /home/me/project, and a file beside it."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "f").write_text("text")
+    (tmp_path / "file").write_text("alone")
+    (tmp_path / "secret").write_text("secret")
+    mounts = [Mount(tmp_path / "project", "/home/me/project"), Mount(tmp_path / "file", "/home/me/data.csv", read_only=True)]
+    options = {"instances": 1} if request.param == "pool" else {}
+    with started("files", request.param, mounts=mounts, env={"PWD": "/work"}, **options) as app:
+        yield Go(app, tmp_path)
+
+
+def test_what_is_under_no_mount_is_not_there(go: Go) -> None:
+    for op in ("stat", "lstat", "read", "readdir", "remove", "readlink", "evalsymlinks", "chdir"):
+        for path in ("/nowhere", "/home/me/other", "/home/you/x", "/homes", "nowhere", "../nowhere/x/"):
+            go.fails("ErrNotExist", op, path)
+    go.fails("ErrNotExist", "user", "root")
+    go.fails("ErrNotExist", "write", "/tmp/x", "text")
+    go.fails("ErrNotExist", "rename", "/nowhere", "/home/me/project/x")
+    go("removeall", "/nowhere")
+    with pytest.raises(GoError, match="unknown time zone"):
+        go("location", "Nowhere/City")
+
+
+def test_the_folders_above_a_mount_are_there_and_cannot_be_changed(go: Go) -> None:
+    assert [go("readdir", path) for path in ("/", "/home", ".")] == [["dhome", "dwork"], ["dme"], []]
+    assert go("getwd") == "/work"
+    assert go("evalsymlinks", "/home/me/project/f") == "/home/me/project/f"
+    go("mkdirall", "/home/me/project/new/folder")
+    go("mkdirall", "/home/me")
+    for change in (("mkdir", "/new"), ("write", "/new", "x"), ("write", "/work/new", "x"), ("remove", "/work"), ("symlink", "x", "/new"),
+                   ("rename", "/home/me/project/f", "/new"), ("link", "/home/me/project/f", "/new"), ("chtimes", "/home", 1, 1), ("mkdirall", "/tmp/x")):
+        go.fails("EROFS", *change)
+    go.fails("ErrExist", "mkdir", "/home")
+    go.fails("EISDIR", "open", "/home", "RDWR")
+    root = Go(go.app, go.host, "/")
+    assert root("read", "home/me/project/f") == "text"
+    root.refuses(("read", "home/me/project/../../secret"), ("read", "../secret"), ("read", "home/me/secret"), ("readlink", "home"))
+
+
+def test_a_single_file_is_read_and_nothing_beside_it(go: Go) -> None:
+    file = "/home/me/data.csv"
+    assert (go("read", file), go("stat", file)["size"]) == ("alone", 5)
+    assert sorted(go("readdir", "/home/me")) == ["-data.csv", "dproject"]
+    for change in (("write", file, "x"), ("remove", file), ("rename", file, "/home/me/project/x"), ("link", file, "/home/me/project/x"),
+                   ("chtimes", file, 1, 1), ("open", file, "RDONLY|TRUNC")):
+        go.fails("EROFS", *change)
+    go.fails("ENOTDIR", "read", f"{file}/x")
+    go.refuses(("read", f"{file}/../secret"), ("read", "/home/me/secret"), ("read", "/home/me/file"))
+    (go.host / "file").write_text("another")  # as an editor does
+    os.replace(go.host / "file", go.host / "kept")
+    (go.host / "file").write_text("new")
+    assert go("read", file) == "new"
+
+
+def test_a_mount_has_nothing_to_do_with_a_name_that_only_begins_like_it(tmp_path: Path) -> None:
+    """Stock Go believes that it is in it."""
+    (tmp_path / "base").write_text("wrong")
+    with started("files", mounts={"/data": tmp_path}) as app:
+        go = Go(app, tmp_path)
+        go.fails("ErrNotExist", "read", "/database")
+        assert go("read", "/data/base") == go("read", "/data//./base") == "wrong"
+        assert go("readdir", "/data") == go("readdir", "/data/") == ["-base"]
+
+
+def test_what_cannot_be_mounted_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(gothreads.MisuseError, match="can only be mounted read-only"):
+        started("files", mounts={"/file": tmp_path / "file"})
+    with pytest.raises(gothreads.MisuseError, match=r"what is there is in .*, mounted at /d$"):
+        started("files", mounts=[Mount(tmp_path, "/d"), Mount(tmp_path / "file", "/d/file", read_only=True)])
+
+
+PROGRAM = """package main
+
+import "os"
+
+func main() {
+	for _, name := range os.Args[1:] {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			println(err.Error())
+			os.Exit(1)
+		}
+		print(string(content))
+	}
+}
+"""
+
+
+@pytest.mark.parametrize("model", ["threaded", "single"])
+def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    (tmp_path / "main.go").write_text(PROGRAM)
+    (tmp_path / "data.csv").write_text("1,2\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, said = finished("run", tmp_path / "main.go", "--model", model, "data.csv", tmp_path / "data.csv")
+    assert (code, out) == (0, "")
+    assert said == f"gothreads: the module may read {tmp_path}/data.csv (--no-mount-args: it may not)\n" + "1,2\n" * 2
+    code, _, said = finished("run", tmp_path / "main.go", "--model", model, "--no-mount-args", "data.csv")
+    assert code == 1
+    assert "open data.csv: No such file or directory\n" in said
+    assert f"was given nothing at {tmp_path}/data.csv: mount what it needs (--mount HOST:GUEST" in said
+
+
+def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("data/inside", "data.csv"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    found = _argument_mounts(["data", "data/inside", "data.csv", "./data.csv", "none", "/dev/null"], [], Terminal(io.StringIO(), io.StringIO()))
+    assert [str(mount.host) for mount in found] == [f"{tmp_path}/data", f"{tmp_path}/data.csv"]
+    assert not _argument_mounts(["data.csv"], [Mount(tmp_path, str(tmp_path))], Terminal(io.StringIO(), io.StringIO()))
+
+
+def test_the_hint_is_only_given_for_what_the_module_has_ended_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with started("files", env={"PWD": "/work"}) as app, caplog.at_level(logging.INFO, "gothreads"):
+        Go(app, tmp_path).fails("ErrNotExist", "read", "/nowhere")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_read_of_stdin_lets_goroutines_go_on_or_stops_them_all(tmp_path: Path, model: str) -> None:
+    class Slow(io.RawIOBase):
+        def read(self, size: int = -1, /) -> bytes:
+            threading.Event().wait(0.2)
+            return b"x"
+    with started("files", model, stdin=Slow(), **({"instances": 1} if model == "pool" else {})) as app:
+        ticks = Go(app, tmp_path)("ticks")
+    assert ticks >= 5 if model == "threaded" else ticks <= 1
