@@ -10,7 +10,6 @@
 import gothreads.requirements  # noqa: F401 - first: ImportError where gothreads cannot run
 
 # isort: split
-from gothreads.bridge.context import Context
 from gothreads.bridge.host_registry import Host
 from gothreads.errors import (
     AppClosed,
@@ -40,7 +39,7 @@ from gothreads.errors import (
     UnknownExport,
 )
 from gothreads.launch import open
-from gothreads.runtime.app import App
+from gothreads.runtime.app import App, Context
 from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.options import Limits
 from gothreads.runtime.stall import Stall

@@ -32,6 +32,9 @@ from gothreads.wasi.definitions import Mount, WasiSettings
 from gothreads.wasi.sockets import Rule
 from gothreads.wasi.streams import Readable, Writable
 
+#: Code here uses apps as a program does: close() in a signal handler that has interrupted it may wait (runtime/lifecycle.py).
+PROGRAM_CODE = True
+
 log = logging.getLogger("gothreads")
 
 #: How many threads may be in calls at the same time, unless told otherwise.

@@ -1,39 +1,36 @@
-"""What a Python function that the module calls is told besides its arguments, where a parameter asks for it."""
+"""What a Python function that the module calls gets besides its arguments."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any, Self
 
 from gothreads.shared_memory import BoundedMemory
-
-if TYPE_CHECKING:
-    from gothreads.runtime.app import App
+from gothreads.sync.stop_event import Away
 
 
-class Context:
-    """For a parameter annotated `gothreads.Context`.
+class CallContext:
+    """The base of `gothreads.Context`: what this room needs of it.
 
-    app: the app that calls. Its exports may be called from inside.
-    memory: the memory of the instance that calls, for the addresses that Go gives as pointers. What is behind one is Go's again when
-        the function has returned. A handler of guest.Call may look at it in the threaded model only: in the others the module runs on.
-    cancelled: set when nobody waits for the reply any more (of a handler of guest.Call), for a function that takes long to look at.
+    in_python: an entry for each thread that is in a Python function of the program's.
+    app_ended: whether the app has a cause to end.
     """
 
-    __slots__ = ("app", "cancelled", "ended", "memory")
+    __slots__ = ("app", "app_ended", "cancelled", "ended", "in_python", "memory")
 
-    app: App
-    memory: BoundedMemory  # set when there is one: before the module runs
+    memory: BoundedMemory  # set before the module runs
 
-    def __init__(self, app: App) -> None:
-        self.app = app
+    def __init__(self, app: Any, in_python: Away, app_ended: Callable[[], bool]) -> None:
+        self.app, self.in_python, self.app_ended = app, in_python, app_ended
         self.cancelled = threading.Event()
-        # A call from inside has ended the instance: nothing may return to its code, even if a Python function keeps the error to itself.
+        # A call from inside has ended the instance. Nothing may return to its code, even if a Python function
+        # swallows the error.
         self.ended = False
 
-    def for_call(self, cancelled: threading.Event) -> Context:
-        """The same for one call of a handler."""
-        context = Context(self.app)
+    def for_call(self, cancelled: threading.Event) -> Self:
+        """A copy for one call of a handler."""
+        context = type(self)(self.app, self.in_python, self.app_ended)
         context.memory, context.cancelled = self.memory, cancelled
         return context
 

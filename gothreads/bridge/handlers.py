@@ -20,7 +20,7 @@ from concurrent.futures import CancelledError, Future
 from enum import IntEnum
 from typing import Any
 
-from gothreads.bridge.context import Context
+from gothreads.bridge.context import CallContext
 from gothreads.bridge.host_functions import takes_context, takes_payload
 from gothreads.engine import stack
 from gothreads.engine.call_threads import CallThreads
@@ -143,7 +143,7 @@ class Handlers:
         """Whether the calling thread is the app's own, for coroutines."""
         return threading.current_thread() is self._own
 
-    def run(self, call: HostCall, payload: bytes, context: Context) -> None:
+    def run(self, call: HostCall, payload: bytes, context: CallContext) -> None:
         """Begin a call of a handler that there is, from the instance that has the context. Whatever goes wrong is its reply."""
         function, is_coroutine, with_context = self._handlers[call.handler]
         arguments = (payload, context.for_call(call.cancelled)) if with_context else (payload,)

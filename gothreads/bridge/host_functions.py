@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gothreads.bridge.context import Context
+from gothreads.bridge.context import CallContext
 from gothreads.bridge.exports import FIELDS, LETTERS, converter, describe, from_wasm, matches, python_type, type_words
 from gothreads.engine import ffi
 from gothreads.errors import MemoryAccessError, MisuseError, ModuleError, listed
@@ -40,8 +40,8 @@ from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 Key = tuple[str, str]
 Function = Callable[..., Any]
 
-_KNOWN: Mapping[object, str] = {int: "int", float: "float", bool: "bool", str: "str", bytes: "bytes", None: "None", type(None): "None", Context: "Context"}
-_BY_NAME = {name: name for name in _KNOWN.values()} | {"gothreads.Context": "Context"}
+_KNOWN: Mapping[object, str] = {int: "int", float: "float", bool: "bool", str: "str", bytes: "bytes", None: "None", type(None): "None"}
+_BY_NAME = {name: name for name in _KNOWN.values()} | {"Context": "Context", "gothreads.Context": "Context"}
 _INTS = ("int32", "uint32", "int64", "uint64", "uintptr", "unsafe.Pointer", "pointer")
 # What a parameter may be annotated for a Go type, and what a result.
 _TAKES = {"bool": {"bool", "int"}, "string": {"str", "bytes"}, "float32": {"float"}, "float64": {"float"}, **{kind: {"int", "float"} for kind in _INTS}}
@@ -102,7 +102,7 @@ class HostImports:
     def has(self, module: str, name: str) -> bool:
         return (module, name) in self._fitted
 
-    def define(self, functions: ffi.HostFunctions, context: Context) -> None:
+    def define(self, functions: ffi.HostFunctions, context: CallContext) -> None:
         """Define them in a linker, for the instances that have the context's memory."""
         for (module, name), (want, fitted) in self._fitted.items():
             functions.define(module, name, type_of(want.kind), fitted.letters, LETTERS[fitted.result] if fitted.result else "",
@@ -299,6 +299,8 @@ def _meaning(annotation: object) -> frozenset[str]:
     if origin in (typing.Union, types.UnionType):
         meanings = [_meaning(part) for part in typing.get_args(annotation)]
         return frozenset().union(*meanings) if all(meanings) else frozenset()
+    if isinstance(annotation, type) and issubclass(annotation, CallContext):
+        return frozenset(("Context",))
     known = _KNOWN.get(annotation) if isinstance(annotation, type | None) else None
     return frozenset() if known is None else frozenset((known,))
 
@@ -356,14 +358,13 @@ class _Fitted:
         """How it gets its values (engine/ffi.py)."""
         return "".join(LETTERS[of] for of, _ in self.takes if of)
 
-    def compile(self, name: str, context: Context) -> ffi.HostFunction:
+    def compile(self, name: str, context: CallContext) -> ffi.HostFunction:
         """A host function that makes the arguments of raw values, calls, and checks the result. All that can be decided before is."""
         call = functools.partial(self.function, **dict.fromkeys(self.by_keyword, context)) if self.by_keyword else self.function
         checked = self._checker(name)
         takers = self._takers(context)
         plain = all(of not in ("", "bool", "string") for of, _ in self.takes)  # the values are the arguments
-        app = context.app
-        away = app._in_python
+        away = context.in_python
 
         def run(*raw: Any) -> Any:
             away.append(None)
@@ -373,12 +374,12 @@ class _Fitted:
                 raise ffi.Raised(name, error) from error
             finally:
                 away.pop()
-            if context.ended or app._cause is not None:
+            if context.ended or context.app_ended():
                 raise _Ended
             return result
         return run
 
-    def _takers(self, context: Context) -> list[Callable[[tuple[Any, ...]], Any]]:
+    def _takers(self, context: CallContext) -> list[Callable[[tuple[Any, ...]], Any]]:
         takers, at = [], 0
         for of, as_bytes in self.takes:
             takers.append(_taker(of, as_bytes, at, context))
@@ -409,7 +410,7 @@ class _Fitted:
         return raw
 
 
-def _taker(of: str, as_bytes: bool, at: int, context: Context) -> Callable[[tuple[Any, ...]], Any]:
+def _taker(of: str, as_bytes: bool, at: int, context: CallContext) -> Callable[[tuple[Any, ...]], Any]:
     def read(raw: tuple[Any, ...]) -> bytes:
         if raw[at + 1] > LARGEST_TRANSFER:
             raise MemoryAccessError(f"a string of {raw[at + 1]:,} bytes; at most {LARGEST_TRANSFER:,}")

@@ -16,7 +16,7 @@ import sys
 import threading
 from typing import Literal
 
-from gothreads.bridge.context import Context
+from gothreads.bridge.context import CallContext
 from gothreads.bridge.handlers import Handlers, HostCall, Reply, ReplyStatus
 from gothreads.sync.stop_event import StopEvent
 from gothreads.text import place, shown, words
@@ -53,7 +53,7 @@ class Messages:
         self._events: dict[str, Queue] = {}
         self._calls: list[MessageCalls] = []
 
-    def new_calls(self, table: DescriptorTable, context: Context) -> MessageCalls:
+    def new_calls(self, table: DescriptorTable, context: CallContext) -> MessageCalls:
         """For an instance of the module."""
         calls = MessageCalls(self, table, context)
         with self._lock:
@@ -120,7 +120,7 @@ class Messages:
 class MessageCalls:
     """The imports of one instance: numbers and addresses, unsigned; they raise OSError, as those of WasiCalls do."""
 
-    def __init__(self, messages: Messages, table: DescriptorTable, context: Context) -> None:
+    def __init__(self, messages: Messages, table: DescriptorTable, context: CallContext) -> None:
         self._messages, self._table, self._context = messages, table, context
         self.replies = Queue(sys.maxsize, sys.maxsize)
         self.cancels = Queue(MOST_CALLS, sys.maxsize)

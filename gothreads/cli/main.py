@@ -48,7 +48,6 @@ from gothreads.supervise.app import Supervised
 from gothreads.supervise.restarts import Restart
 from gothreads.terminal import Handler, Terminal
 from gothreads.text import shown
-from gothreads.tools.compare.options import compare
 from gothreads.tools.stress.command import stress
 from gothreads.wasi.definitions import Mount
 from gothreads.wasi.streams import Writable
@@ -455,5 +454,13 @@ def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
     return examine(terminal, as_json=arguments.json)
 
 
+def _compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    """The command. GothreadsError when an extra is missing."""
+    if (problem := lacking("compare")) is not None:
+        raise GothreadsError(problem)
+    from gothreads.tools.compare.command import run
+    return run(arguments, terminal)
+
+
 _COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "doctor": _doctor, "serve": _serve,
-                                 "compare": compare, "stress": stress}
+                                 "compare": _compare, "stress": stress}

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from gothreads.bridge.buffers import LARGEST, Guest, ReadWriteMemory
-from gothreads.bridge.context import Context
+from gothreads.bridge.context import CallContext
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.bridge.host_functions import HostImports
 from gothreads.bridge.messages import WhenFull
@@ -142,7 +142,7 @@ class App(Picklable, Lifecycle):
     def _new_world(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
         """The world of one memory. To be closed by who asks, once nobody is in it."""
         options = self.options
-        world = WasiEnvironment(stop, streams, options.wasi, options.listen, options.allow_net, self._messages, Context(self), self._files)
+        world = WasiEnvironment(stop, streams, options.wasi, options.listen, options.allow_net, self._messages, Context(self, self._in_python, lambda: self._cause is not None), self._files)
         self._worlds.append(world)
         return world
 
@@ -598,6 +598,20 @@ class App(Picklable, Lifecycle):
         self._nested.close()
         self._for_handlers.close()
         self._messages.handlers.close()
+
+
+class Context(CallContext):
+    """For a parameter annotated `gothreads.Context`.
+
+    app: the app that calls. Its exports may be called from inside.
+    memory: the memory of the instance that calls, for addresses that Go passes as pointers. What an address points to belongs to Go again
+        once the function has returned. A handler of guest.Call may use it in the threaded model only: in the others the module runs on.
+    cancelled: set when nobody waits for a handler's reply any more. A handler that takes long should look at it.
+    """
+
+    __slots__ = ()
+
+    app: App
 
 
 def _as_nested(call: Callable[[], Any]) -> Callable[[], Any]:

@@ -505,12 +505,22 @@ def _interrupts_us() -> bool:
         if called is Lifecycle.close.__code__:
             break
     while frame is not None:
-        folder, _, name = frame.f_code.co_filename.removeprefix(_OWN_FOLDER).partition("/")
-        if frame.f_code.co_filename.startswith(_OWN_FOLDER) and ((name and folder == "host") or (not name and folder not in _FACES)) \
-                and frame.f_code not in _ORDINARY:
+        if _is_own_code(frame):
             return True
         frame = frame.f_back
     return False
+
+
+def _is_own_code(frame: FrameType) -> bool:
+    """Whether a frame runs gothreads' own code. Modules and packages that use apps as programs do are marked PROGRAM_CODE."""
+    name = str(frame.f_globals.get("__name__", ""))
+    if frame.f_code in _ORDINARY or not name.startswith(_PACKAGE):
+        return False
+    while name:
+        if getattr(sys.modules.get(name), "PROGRAM_CODE", False):
+            return False
+        name = name.rpartition(".")[0]
+    return True
 
 
 def close_all() -> None:
@@ -520,9 +530,7 @@ def close_all() -> None:
             app.close()
 
 
-_OWN_FOLDER = os.path.dirname(__file__) + "/"
-#: Modules that use apps as programs do, and what calls close() besides programs.
-_FACES = frozenset({"__main__.py", "cli/main.py", "cli/go_test.py", "launch.py", "runtime/pickling.py", "supervise/app.py", "supervise/supervisor.py", "supervise/current_instance.py", "supervise/state_transfer.py"})
+_PACKAGE = __name__.partition(".")[0] + "."
 _ORDINARY = frozenset({Lifecycle.start.__code__, Lifecycle.__exit__.__code__, close_all.__code__, interrupt.Held.__call__.__code__})
 
 

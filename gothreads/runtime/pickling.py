@@ -20,6 +20,9 @@ from gothreads.errors import MisuseError
 from gothreads.text import words
 from gothreads.wasi.definitions import Mount
 
+#: Code here uses apps as a program does: close() in a signal handler that has interrupted it may wait (runtime/lifecycle.py).
+PROGRAM_CODE = True
+
 #: Options that are a file object of this process, unless they are bytes.
 _STREAMS = ("stdin", "stdout", "stderr")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gothreads.bridge.context import Context
+from gothreads.bridge.context import CallContext
 from gothreads.bridge.messages import Messages
 from gothreads.engine import ffi
 from gothreads.errors import MisuseError
@@ -31,7 +31,7 @@ class WasiEnvironment:
     """MisuseError, GothreadsError when a mount or a listener cannot be had."""
 
     def __init__(self, stop: StopEvent, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule], messages: Messages,
-                 context: Context, files: FileAllowance) -> None:
+                 context: CallContext, files: FileAllowance) -> None:
         self.stopped = stop
         self.table = DescriptorTable(self.stopped, files)
         self._wasi = WasiCalls(self.table, streams)

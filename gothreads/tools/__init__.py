@@ -1,1 +1,4 @@
 """Commands for those who compare and stress the designs."""
+
+#: Code here uses apps as a program does: close() in a signal handler that has interrupted it may wait (runtime/lifecycle.py).
+PROGRAM_CODE = True

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from gothreads.errors import GothreadsError
-from gothreads.requirements import lacking
-from gothreads.terminal import Terminal
-
 #: The workloads, in order. catalogue.py has what they are.
 NAMES = ("cpu", "loops", "alloc", "short", "lock", "shards", "ring", "callback", "bytes", "blocking", "meet", "background", "timers", "idle-cpu",
          "start", "start-cold", "memory", "memory-data")
@@ -26,14 +22,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="rounds through all designs (default: 5, and 3 where each needs a process of its own; --quick: 3, and 1)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
     parser.add_argument("--go", metavar="PATH", help="the go command to build with")
-
-
-def compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """The command. GothreadsError when an extra is missing."""
-    if (problem := lacking("compare")) is not None:
-        raise GothreadsError(problem)
-    from gothreads.tools.compare.command import run
-    return run(arguments, terminal)
 
 
 def _repeats(text: str) -> int:

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections import Counter
 
-import gothreads.bridge.context
+import gothreads.runtime.app
 from gothreads.runtime.app import App
 from gothreads.runtime.models.threaded import ThreadedApp
 from gothreads.tools.stress import program
@@ -93,7 +93,7 @@ class Callbacks(Scenario):
         came: Counter[int] = Counter()  # by depth
         lock = threading.Lock()
 
-        def again(depth: int, n: int, inside: gothreads.bridge.context.Context) -> int:
+        def again(depth: int, n: int, inside: gothreads.runtime.app.Context) -> int:
             with lock:
                 came[depth] += 1
             return program.again(depth, n, inside)

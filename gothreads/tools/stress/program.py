@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import gothreads.bridge.context
+import gothreads.runtime.app
 from gothreads.build.builder import Progress, Request, build
 from gothreads.launch import OpenOptions
 from gothreads.runtime.module_file import LoadedModule, load
@@ -33,7 +33,7 @@ def _built(wanted: Request, progress: Progress | None) -> LoadedModule:
     return replace(load(build(wanted, progress).path), name=FOLDER.name)
 
 
-def again(depth: int, n: int, context: gothreads.bridge.context.Context) -> int:
+def again(depth: int, n: int, context: gothreads.runtime.app.Context) -> int:
     """Back into the module, from inside."""
     return int(context.app.exports.descend(depth, n))
 
