@@ -142,7 +142,8 @@ class App(Picklable, Lifecycle):
     def _new_world(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
         """The world of one memory. To be closed by who asks, once nobody is in it."""
         options = self.options
-        world = WasiEnvironment(stop, streams, options.wasi, options.listen, options.allow_net, self._messages, Context(self, self._in_python, lambda: self._cause is not None), self._files)
+        world = WasiEnvironment(stop, streams, options.wasi, options.listen, options.allow_net, self._messages,
+                                Context(self, self._in_python, lambda: self._cause is not None), self._files)
         self._worlds.append(world)
         return world
 

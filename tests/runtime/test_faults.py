@@ -1,4 +1,7 @@
-"""Ends of a module that its surroundings have a part in. What each fault does to its callers: tests/runtime/test_faults_table.py; stopping: tests/runtime/test_stopping.py."""
+"""Ends of a module that its surroundings take part in.
+
+What each fault does to its callers: test_faults_table.py. Stopping: test_stopping.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a module may use: each limit, exceeded; its error on either side; and that only the module is exhausted. (Memory, threads: tests/runtime/test_faults.py.)"""
+"""What a module may use: each limit, exceeded; its error on either side; and that only the module is exhausted.
+
+Memory and threads: test_faults.py.
+"""
 
 from __future__ import annotations
 

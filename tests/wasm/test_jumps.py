@@ -67,7 +67,8 @@ def function(places: list[list[Part]], table: list[int], *, reads_sp: bool) -> b
 
 
 def module_of(body: bytes) -> Module:
-    exports = [ExportEntry("run", Kind.FUNC, 0), ExportEntry("memory", Kind.MEMORY, 0), ExportEntry("written", Kind.GLOBAL, WRITTEN), ExportEntry("read", Kind.GLOBAL, READ)]
+    exports = [ExportEntry("run", Kind.FUNC, 0), ExportEntry("memory", Kind.MEMORY, 0),
+               ExportEntry("written", Kind.GLOBAL, WRITTEN), ExportEntry("read", Kind.GLOBAL, READ)]
     return Module(types=[FuncType(code.I32, code.I32)], functions=[0], memories=[MemoryLimits(1)], bodies=[body], exports=exports,
                   globals=[code.I32 + b"\1" + code.i32_const(0) + code.END] * 2)
 

@@ -51,7 +51,8 @@ def write(report: Report, found: Sequence[Finding], folder: Path) -> Path:
 
 def html(report: Report, found: Sequence[Finding], drawn: dict[str, str]) -> str:
     """One file that needs no other, and no script."""
-    environment = Environment(loader=PackageLoader("gothreads.tools.compare", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(loader=PackageLoader("gothreads.tools.compare", "."), autoescape=True, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
     groups = [(heading, [finding.text for finding in found if finding.kind == kind]) for kind, heading in HEADINGS.items()]
     return environment.get_template("report.html.jinja").render(
         report=report, rows=rows(report), caption=CAPTION.format(reference=report.reference.name), groups=[group for group in groups if group[1]],
