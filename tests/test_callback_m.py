@@ -155,7 +155,9 @@ def test_callers_idle_for_long_are_trimmed_by_use(calls: Path, monkeypatch: pyte
         deadline = time.monotonic() + 5
         while app._cache.statistics().total > 1 and time.monotonic() < deadline:
             app.exports.add(1, 1)
-        assert app._cache.statistics().total == 1
+        statistics = app._cache.statistics()
+        assert statistics.total <= 1  # on a slow machine the last one, too, is idle for so long
+        assert statistics.detached == statistics.attached - statistics.total
 
 
 def test_close_while_callers_attach_wait_and_call(calls: Path) -> None:

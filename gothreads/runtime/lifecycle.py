@@ -102,6 +102,7 @@ class Lifecycle(ABC):
         self._close_wanted = self._freed = self._launching = self._stopping = False
         self._when_ended: list[Callable[[], object]] = []
         self._sweeping = threading.Lock()  # taken by the sweep, for good
+        self._poking = threading.Lock()  # around each _poke: nothing is freed meanwhile
         self._ready = threading.Event()  # initialised, or ended
         self._left = threading.Event()   # no thread is in the module's code
         self._done = threading.Event()   # and everything is freed
@@ -345,7 +346,9 @@ class Lifecycle(ABC):
         return error
 
     def _poke(self) -> bool:
-        with self._lock:
+        # Not under _lock. This may wait for a lock that the main thread holds, such as the memory's; and that thread's
+        # handler may be in close(), which waits for _lock.
+        with self._poking:
             return self._freed or self._run_handlers()
 
     def _interrupted(self, error: BaseException | None) -> None:
@@ -472,6 +475,8 @@ class Lifecycle(ABC):
             if not self._close_wanted or not self._left.is_set() or self._freed:
                 return
             self._freed = True
+        with self._poking:  # whoever pokes later finds it freed
+            pass
         try:
             self._owned.close()
         finally:
@@ -485,7 +490,7 @@ class Lifecycle(ABC):
         self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
         self._state = State.CLOSED
         self._freed = True
-        self._sweeping = threading.Lock()
+        self._sweeping, self._poking = threading.Lock(), threading.Lock()
         for event in ("_ready", "_left", "_done", "_settled"):
             setattr(self, event, threading.Event())
             getattr(self, event).set()
