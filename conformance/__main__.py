@@ -4,7 +4,7 @@
     python -m conformance sync/... encoding/json
     python -m conformance --smoke --threaded-only --go /path/to/go1.25/bin/go
     python -m conformance --repeat 50            the packages that a scheduler breaks first, fifty times over
-    python -m conformance --libraries            the tests of real libraries, from Debian's packages: about an hour
+    python -m conformance --libraries            the tests of real libraries, from Debian's packages: about half an hour
     python -m conformance --libraries goldmark toml
     python -m conformance --test-folder          the programs of Go's own test/ folder: about half an hour
     python -m conformance --test-folder 'chan/*' 'typeparam/*'

@@ -50,10 +50,11 @@ LIBRARIES = (
     Library("regexp2", "golang-github-dlclark-regexp2-dev", ("github.com/dlclark/regexp2",)),
     Library("roaring", "golang-github-roaringbitmap-roaring-dev", ("github.com/RoaringBitmap/roaring",)),
     Library("ssh", "golang-golang-x-crypto-dev", ("golang.org/x/crypto/ssh",)),
-    Library("starlark", "golang-starlark-dev", _under("go.starlark.net", "starlark", "syntax")),
+    Library("starlark", "golang-starlark-dev", _under("go.starlark.net", "starlark", "syntax"), differs={
+        "go.starlark.net/starlark": {"TestProfile": "runs go tool pprof, and WebAssembly has no other processes"}}),
     Library("sync", "golang-golang-x-sync-dev", _under("golang.org/x/sync", "errgroup", "semaphore", "singleflight")),
     Library("toml", "golang-github-burntsushi-toml-dev", ("github.com/BurntSushi/toml",)),
-    Library("yaml", "golang-gopkg-yaml.v3-dev", ("gopkg.in/yaml.v3",)),
+    Library("yaml", "golang-gopkg-yaml.v3-dev", ("gopkg.in/yaml.v3",), needs=("golang-gopkg-check.v1-dev",)),
     Library("zap", "golang-go.uber-zap-dev", _under("go.uber.org/zap", "", "zapcore")),
 )
 
