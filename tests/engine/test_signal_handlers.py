@@ -240,3 +240,21 @@ def test_a_handler_that_is_held_keeps_its_system_calls_going_on() -> None:
             assert isinstance(signal.getsignal(signal.SIGUSR1), interrupt.Held)
             assert interrupt._restarts(signal.SIGUSR1) and not interrupt._restarts(signal.SIGUSR2)
     """)
+
+
+def test_a_handler_may_close_the_app_while_the_memory_is_read() -> None:
+    """The watcher wakes the module's threads, for which it needs the memory's lock. It holds no lock that close() needs."""
+    run("threaded", """
+        signal.signal(signal.SIGALRM, lambda *_: None)
+
+        def call_again(n: int, context: gothreads.Context) -> int:
+            with context.memory._use:  # as in a read, which a handler may interrupt
+                signal.raise_signal(signal.SIGALRM)
+                time.sleep(0.1)  # the watcher begins
+                context.app.close()
+            return n
+
+        app = opened(host={"env": {"call_again": call_again}})
+        assert caught(app.exports.again, 1)[0] is gothreads.AppClosed
+        app.close()
+    """, "patient")
