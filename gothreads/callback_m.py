@@ -1,28 +1,30 @@
-"""The M/G cache: what lets a thread that Go did not start call into Go.
+"""The M/G cache: lets threads that Go did not start call into Go.
 
-As cgo does it (runtime/cgocall.go, cgocallback), but an M is bound to an instance instead of to a thread: WebAssembly does
-not know threads. A CallbackM is an instance that has taken one of Go's extra Ms (attach, which is needm) and keeps it,
-with its goroutine, from call to call. Any thread takes one from the cache, calls, puts it back. Between calls it rests
-in a system call (enter and leave in the wrapped exports), so neither the collector nor the scheduler waits for it.
+This works as in cgo (runtime/cgocall.go, cgocallback), except that an M is bound to an instance, not to a thread:
+WebAssembly does not know about threads. A CallbackM (a "caller") is an instance that has taken one of Go's extra Ms
+(attach, which is needm) and keeps it, with its goroutine, from call to call. Any thread may take a caller from the
+cache, make a call and put it back. Between calls a caller rests in a system call (enter and leave in the wrapped
+exports), so neither the garbage collector nor the scheduler waits for it.
 
-Last in, first out: what ran last is warm, and what lies at the bottom is not needed and is trimmed (detach, which is
-dropm, gives the M back to Go).
+The cache is last in, first out: the most recently used caller is warm, and callers at the bottom are not needed and
+are trimmed (detach, which is dropm, gives the M back to Go).
 
 Invariants:
- 1. A CallbackM is in `_idle` or with exactly one thread, never both.
- 2. `_total` counts those in `_idle`, those with threads, and those being made; it exceeds the limit by nested calls
-    only: a caller that comes back while it does is given up.
- 3. What is put back is at rest, or the app has ended: a trap leaves Go in the middle of anything (holding the scheduler's lock, for one). So the
-    end begins before the caller goes back, and who finds it in `_idle` finds the end too.
- 4. One thread at a time attaches or detaches (`_attaching`). Attach is followed by an enter before the next begins: only an
-    enter refills Go's list of extra Ms, and an attach on an empty list waits. And detach runs on the g0 stack of the M that
-    it gives back: an attach that took this M at once would run on the same stack.
+ 1. A CallbackM is either in `_idle` or held by exactly one thread, never both.
+ 2. `_total` counts the idle callers, those held by threads, and those being made. Only nested calls take it over the
+    limit, and a caller that is released while it is over the limit is detached.
+ 3. A caller that is put back is at rest, unless the app has ended: a trap can leave Go in any state, for example with
+    the scheduler's lock held. So the end of the app begins before the caller is put back, and a thread that takes such
+    a caller from `_idle` also sees that the app has ended.
+ 4. One thread at a time attaches or detaches (`_attaching`). Each attach is followed by an enter before the next one
+    begins: only an enter refills Go's list of extra Ms, and an attach on an empty list blocks. Detach runs on the g0
+    stack of the M that it gives back, so a concurrent attach that took this M would run on the same stack.
 
-The race of putting back and waiting (sync/wait_queue.py), without a lock on the fast path:
-  a waiter   W1 counts itself in `waiting`   W2 looks into `_idle`   W3 sleeps
-  a return   R1 appends to `_idle`           R2 reads `waiting`      R3 wakes one
-If R2 reads before W1 counts, R1 came before W2 looks, and W2 finds it. Else R3 needs the lock that the waiter holds
-from W1 until it sleeps: the wake-up comes after, and is not lost.
+The race between releasing and waiting (sync/wait_queue.py) needs no lock on the fast path:
+  waiter    W1 increments `waiting`   W2 looks into `_idle`   W3 sleeps
+  release   R1 appends to `_idle`     R2 reads `waiting`      R3 wakes one
+If R2 reads before W1 increments, then R1 precedes W2, and W2 finds the caller. Otherwise R3 needs the lock, which the
+waiter holds from W1 until it sleeps: the wake-up comes after that and is not lost.
 """
 
 from __future__ import annotations
@@ -47,29 +49,32 @@ from gothreads.wasm import layout
 
 T = TypeVar("T")
 
-#: A CallbackM that has not been used for so long is given back, in seconds.
+#: How long a CallbackM may be idle before it is detached, in seconds.
 IDLE_SECONDS = 30.0
 
 
 class CallbackM(Caller):
-    """One caller: an instance with an M and a G. Used by one thread at a time."""
+    """A caller: an instance with an M and a G. Used by one thread at a time."""
 
     def __init__(self, instance: Instance, memory: SharedMemory, cancel: Cancel | None) -> None:
         super().__init__()
         self.instance, self._memory = instance, memory
         self.slot = Buffers(self.function, memory, cancel)
-        self.goroutine = 0  # where its g is
+        self.goroutine = 0  # the address of its g
 
     def attach(self) -> None:
-        """Take an extra M (needm) and come to rest. One thread in the app at a time."""
+        """Take an extra M (needm) and come to rest. Only one thread of the app may do this at a time."""
         self.goroutine = self.instance.function("gt_attach", "I", "I")(layout.BOOTSTRAP_STACK)
 
     def detach(self) -> None:
-        """Give the M back (dropm), after `slot.close`. The instance is of no more use. One thread in the app at a time."""
+        """Give the M back (dropm), after `slot.close`. The instance cannot be used any more.
+
+        Only one thread of the app may do this at a time.
+        """
         self.instance.function("gt_detach")()
 
     def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
-        """An export, looked up once."""
+        """An exported function; it is looked up once and then cached."""
         found = self.functions.get(name)
         if found is None:
             found = self.functions[name] = self.instance.function(name, params, result)
@@ -78,7 +83,10 @@ class CallbackM(Caller):
 
 @dataclass(frozen=True)
 class CallbackMStatistics:
-    """`total` = `idle` + `in_use` (and those being made). `waiting`: threads that wait for one. The rest count since the start."""
+    """`total` is `idle` + `in_use`; `in_use` includes callers being made. `waiting`: threads waiting for a caller.
+
+    `calls`, `attached` and `detached` count since the start.
+    """
 
     limit: int
     total: int
@@ -91,10 +99,14 @@ class CallbackMStatistics:
 
 
 class CallbackMCache:
-    """At most `limit` callers; with those of nested calls `most`. `timeout` is how long to wait for one, in seconds; None: for ever.
+    """A cache of at most `limit` callers, or `most` including those of nested calls. May be used from any thread.
 
-    `trapped` makes a trap the app's end, if it has none yet. All caches of one app share `attaching`. `cancel` is for the callers' slots;
-    `postponed` is around calls of C's on the main thread, `stack` what they must have, in bytes, `error` how the app has ended, for them.
+    timeout: how long to wait for a caller, in seconds; None: for ever.
+    trapped: ends the app because of a trap, if it has not ended already.
+    attaching: a lock shared by all caches of one app.
+    cancel: passed to the callers' slots.
+    postponed, stack, error: for calls through the C fast path. `postponed` brackets calls on the main thread, `stack`
+    is the stack that WebAssembly may use, in bytes, and `error` returns the exception with which the app has ended.
     """
 
     def __init__(self, instances: Instances, memory: SharedMemory, limit: int, timeout: float | None, ended: Callable[[], bool],
@@ -112,7 +124,7 @@ class CallbackMCache:
         self._members: set[CallbackM] = set()
 
     def use(self, work: Callable[[CallbackM], T], nested: bool = False) -> T:
-        """Do something in a caller, and put it back. Raises as acquire."""
+        """Take a caller, run `work` with it, and release it. Raises as `acquire` does."""
         caller = self.acquire(nested)
         try:
             return work(caller)
@@ -123,21 +135,25 @@ class CallbackMCache:
             self.release(caller)
 
     def acquire(self, nested: bool = False) -> CallbackM:
-        """Take a caller, making or waiting for one. CallersBusy after the timeout; ffi.Trapped when the app ends meanwhile.
+        """Take a caller; make one, or wait for one, if none is idle.
 
-        nested: for a call from inside another. It does not wait: those that it would wait for may be waiting for it.
+        Raises CallersBusy after the timeout, and ffi.Trapped if the app has ended.
+
+        nested: for a call made inside another call. It never waits, since the calls that it would wait for may be
+        waiting for it.
         """
         if (nested or not self._idle.passed) and (caller := self._take_idle()) is not None:
             return caller
         return self._make_or_wait(nested)
 
     def _take_idle(self) -> CallbackM | None:
-        """Take a caller if one is idle. ffi.Trapped when the app has ended."""
+        """Take a caller if one is idle. Raises ffi.Trapped if one is idle and the app has ended."""
         try:
             caller: CallbackM = self._idle.pop()
         except IndexError:
             return None
-        # Looked at after it was taken: not ended now means that it counts as in use before anybody looks whether all have left.
+        # Checked after the caller was taken: if the app has not ended by now, this caller counts as in use before
+        # anybody checks whether all callers have left.
         if self._ended():
             self._idle.append(caller)
             raise ffi.Trapped(ffi.Trap("the app has ended"))
@@ -145,7 +161,7 @@ class CallbackMCache:
         return caller
 
     def release(self, caller: CallbackM) -> None:
-        """Put a caller back. It must be at rest, or the app ended."""
+        """Put a caller back. It must be at rest, unless the app has ended."""
         caller.calls += 1
         caller.since = time.monotonic()
         if self._idle.over and self._give_up(caller):
@@ -154,14 +170,17 @@ class CallbackMCache:
         self.released()
 
     def released(self) -> None:
-        """One was put back: wake who waits, or trim."""
+        """A caller was put back: wake a waiting thread, or trim the cache."""
         if self._idle.waiting:
             self._wake()
         elif self.has_old():
             self.trim(IDLE_SECONDS)
 
     def trapped(self, caller: CallbackM, trapped: ffi.Trapped | None) -> NoReturn:
-        """A call that took the short way (runtime/fast_calls.py) did not return; None: for want of memory nobody knows why. Raises what it has come to."""
+        """End the app because a call on the fast path (runtime/fast_calls.py) trapped, and raise the app's error.
+
+        trapped: the trap; None when there was no memory to describe it.
+        """
         self._trapped(trapped or ffi.Trapped(ffi.Trap("it has trapped, and there is no memory to say why")))
         self.release(caller)
         assert self._error is not None
@@ -174,7 +193,7 @@ class CallbackMCache:
 
     @contextlib.contextmanager
     def _ends_with_a_trap(self) -> Iterator[None]:
-        """A trap is the app's end before anybody else may come: into the next lock, or to the caller."""
+        """On a trap, end the app first: before an enclosing lock is released and before the exception propagates."""
         try:
             yield
         except ffi.Trapped as trapped:
@@ -182,7 +201,7 @@ class CallbackMCache:
             raise
 
     def trim(self, seconds: float = 0.0) -> int:
-        """Detach callers that have not been used for so many seconds; returns how many."""
+        """Detach callers that have been idle for at least `seconds`; returns how many."""
         trimmed = 0
         while not self._ended():
             try:
@@ -191,16 +210,16 @@ class CallbackMCache:
                 break
             if time.monotonic() - oldest.since < seconds or self._ended():
                 self._idle.appendleft(oldest)
-                self._wake()  # somebody may have looked for it meanwhile
+                self._wake()  # another thread may have looked for a caller meanwhile
                 break
             if not self._give_up(oldest):
-                self._idle.append(oldest)  # the app ends, and frees it
+                self._idle.append(oldest)  # the app is ending and will free it
                 break
             trimmed += 1
         return trimmed
 
     def _give_up(self, caller: CallbackM) -> bool:
-        """Detach a caller that nobody has. False when the app has ended, and frees it."""
+        """Detach a caller that no other thread holds. False if the app has ended: then the app frees the caller."""
         if self._ended():
             return False
         try:
@@ -220,7 +239,7 @@ class CallbackMCache:
         return True
 
     def has_old(self) -> bool:
-        """Whether one has been idle for so long that it is given back."""
+        """Whether a caller has been idle long enough to be trimmed."""
         try:
             oldest: CallbackM = self._idle[0]
         except IndexError:  # another thread took the last one
@@ -229,23 +248,23 @@ class CallbackMCache:
 
     @property
     def rest(self) -> IdleCallers:
-        """The callers at rest, for calls of C's."""
+        """The idle callers, for the C fast path."""
         return self._idle
 
     @property
     def in_use(self) -> int:
-        """Callers with threads, or being made: these may be in the module's code."""
+        """How many callers are held by threads or being made, and so may be in the module's code."""
         with self._condition:
             return self._total - len(self._idle)
 
     def in_flight(self) -> dict[CallbackM, float]:
-        """The callers that threads have now, and since when, in seconds of the monotonic clock."""
+        """The callers that threads hold now, and since when, in seconds of the monotonic clock."""
         with self._condition:
             idle = set(self._idle)
             return {caller: caller.since for caller in self._members if caller not in idle}
 
     def wake_all(self) -> None:
-        """Let waiting threads see that the app has ended."""
+        """Wake all waiting threads, to see that the app has ended."""
         with self._condition:
             self._condition.notify_all()
 

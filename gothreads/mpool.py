@@ -1,10 +1,11 @@
-"""The pool of host threads that run a module's own threads: Go's Ms, or those of wasi-threads.
+"""The pool of host threads that run a module's own threads: Go's Ms, or the threads of wasi-threads.
 
-The module asks for a thread, with a job (of an M: its g0); the pool gives it one, and takes it back when the job is done. What
-a thread needs for its jobs, such as an instance, is its runner's. The threads are daemons: the app ends them before Python ends.
+The module asks for a thread to run a job (for an M: its g0). The pool provides one, and takes it back when the job is
+done. Each thread has a runner, which owns what its jobs need, such as an instance. The threads are daemons: the app
+ends them before Python exits.
 
-Invariant: a thread counts as active from before `spawn` returns until it has left WebAssembly for good or has become idle,
-so that "no active threads" means that nobody is in the module's code.
+Invariant: a thread counts as active from before `spawn` returns until it has left WebAssembly for good or has become
+idle. So "no active threads" means that no thread is in the module's code.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ IDLE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class MPoolStatistics:
-    """`running`: threads that run a job (an M) now. `idle`: threads that wait for one. `started`: jobs so far. `peak`: most at a time."""
+    """`running`: threads that are running a job (an M) now. `idle`: threads waiting for a job.
+
+    `started`: jobs started so far. `peak`: the most that ran at a time.
+    """
 
     limit: int
     running: int
@@ -40,17 +44,17 @@ class MPoolStatistics:
 
 
 class Runner(Protocol[Job_contra]):
-    """What one thread of the pool runs jobs with."""
+    """Runs the jobs of one thread of the pool."""
 
     def run(self, job: Job_contra) -> None:
-        """Raises ffi.Trapped: then the app ends, and nothing more is asked of the runner, not even to close."""
+        """Run a job. Raises ffi.Trapped; then the app ends, and the runner is not called again, not even to close."""
 
     def close(self) -> None:
-        """The thread ends, or has no more jobs."""
+        """Called in the thread when it has no more jobs and ends."""
 
 
 class MRunner:
-    """Runs Go's Ms: a job is an M's g0. The instance is made by the first, and used by the next ones too."""
+    """Runs Go's Ms: a job is the address of an M's g0. The first job makes the instance, and later jobs reuse it."""
 
     def __init__(self, instances: Instances) -> None:
         self._instances = instances
@@ -67,7 +71,12 @@ class MRunner:
 
 
 class MPool(Generic[Job]):
-    """At most `limit` threads at a time. `failed` is told, in the thread, when a job did not return but trapped. May be used from any thread."""
+    """A pool of at most `limit` active threads. May be used from any thread.
+
+    runner: makes the runner of a new thread, in that thread.
+    stack: how much stack WebAssembly may use on a thread, in bytes.
+    failed: called, in the thread, when a job trapped instead of returning.
+    """
 
     def __init__(self, runner: Callable[[], Runner[Job]], limit: int, stack: int, failed: Callable[[ffi.Trapped], None]) -> None:
         self._runner, self._limit, self._stack, self._failed = runner, limit, stack, failed
@@ -78,7 +87,7 @@ class MPool(Generic[Job]):
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
 
     def spawn(self, job: Job) -> bool:
-        """Run a job on a thread. False when the limit is reached, or the system has no thread left."""
+        """Run a job on a thread. False if the limit is reached, the pool is closed, or no thread can be started."""
         with self._condition:
             if self._closed or self._active >= self._limit:
                 return False
@@ -86,7 +95,7 @@ class MPool(Generic[Job]):
             self._started += 1
             self._peak = max(self._peak, self._active)
             if self._idle:
-                # Counted down here, not by the thread: one idle thread must not be promised to two jobs.
+                # Decremented here and not by the thread: an idle thread must not be promised to two jobs.
                 self._idle -= 1
                 self._jobs.put(job)
                 return True
@@ -100,7 +109,10 @@ class MPool(Generic[Job]):
         return True
 
     def start(self, first: Callable[[], None]) -> None:
-        """Run the module's own first thread, which is not a job. Raises ffi.Trapped as a runner does."""
+        """Start the module's first thread, which is not a job. GothreadsError when no thread can be started.
+
+        first: runs in the new thread; may raise ffi.Trapped, as a runner may.
+        """
         with self._condition:
             self._active += 1
             self._started += 1
@@ -114,7 +126,7 @@ class MPool(Generic[Job]):
 
     @property
     def active(self) -> int:
-        """Threads that may be in the module's code."""
+        """How many threads may be in the module's code."""
         with self._condition:
             return self._active
 
@@ -123,7 +135,7 @@ class MPool(Generic[Job]):
             return MPoolStatistics(self._limit, self._active, self._idle, self._started, self._peak)
 
     def close(self) -> None:
-        """Take no more jobs, and end the idle threads."""
+        """Refuse further jobs and end the idle threads."""
         with self._condition:
             self._closed = True
             idle, self._idle = self._idle, 0
@@ -134,12 +146,12 @@ class MPool(Generic[Job]):
         runner = self._runner()
         while job is not None:
             if not self._guarded(functools.partial(runner.run, job)):
-                return  # the app is ending: it frees what the runner has when all have left
+                return  # the app is ending: it frees the runner's resources when all threads have left
             job = self._next_job()
         runner.close()
 
     def _guarded(self, run: Callable[[], None]) -> bool:
-        """Run the module's code; True when it has returned, and the thread can take another job."""
+        """Run the module's code. True if it returned, so that the thread can take another job."""
         inside.depth += 1
         try:
             run()
@@ -159,7 +171,7 @@ class MPool(Generic[Job]):
             self._active -= 1
 
     def _next_job(self) -> Job | None:
-        """None when the thread is to end."""
+        """Wait for the next job; None when the thread is to end."""
         with self._condition:
             if self._closed:
                 return None
@@ -171,4 +183,4 @@ class MPool(Generic[Job]):
                 if self._idle:
                     self._idle -= 1
                     return None
-            return self._jobs.get()  # spawn or close has counted on this thread: a job is on its way
+            return self._jobs.get()  # spawn or close has already claimed this thread: a job or None is on its way

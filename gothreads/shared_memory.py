@@ -1,10 +1,10 @@
-"""The one memory that all instances of an app share.
+"""The memory that all instances of an app share.
 
-A WebAssembly shared memory never moves and never shrinks, so its base address is good until `close`; its size grows
-while others look. Every access is checked against the size at that moment. What is in it belongs to Go and may change
-at any time: copy first, then check what was copied.
+A WebAssembly shared memory never moves and never shrinks, so its base address is valid until `close`; it may grow at
+any time. Every access is checked against the size at that moment. The contents belong to Go and may change at any
+time: copy first, then check the copy.
 
-Addresses and lengths are in bytes, numbers are little-endian, as WebAssembly's are. All methods may be called from any
+Addresses and lengths are in bytes. Numbers are little-endian, as in WebAssembly. All methods may be called from any
 thread.
 """
 
@@ -31,15 +31,16 @@ _u32, _u64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
 def buffer(address: int, length: int) -> memoryview:
-    """Bytes of this process, writable. (An array type of ctypes for each length would never be freed.)"""
+    """A writable view of this process's memory. (ctypes would make an array type for each length and never free it.)"""
     view: memoryview = _view(address, length, _PyBUF_WRITE)
     return view
 
 
 class BoundedMemory(ABC):
-    """Checked access to a memory. Addresses and lengths are in bytes, numbers are little-endian.
+    """Bounds-checked access to a memory. Addresses and lengths are in bytes, numbers are little-endian.
 
-    Every access holds `_use`, and so does `close`: nobody is in the memory when it is freed.
+    Every access holds `_use`, and so does `close`, so no access is under way when the memory is freed. Accesses raise
+    MemoryAccessError when they are out of bounds, and AppClosed after `close`.
     """
 
     def __init__(self) -> None:
@@ -48,24 +49,24 @@ class BoundedMemory(ABC):
 
     @abstractmethod
     def _bounds(self) -> tuple[int, int]:
-        """The host address and the size, now. Not called after close."""
+        """The host address and the current size. Not called after close."""
 
     @property
     def size(self) -> int:
-        """In bytes, now."""
+        """The current size in bytes."""
         with self._use:
             self._check_open()
             return self._bounds()[1]
 
     @property
     def pages(self) -> int:
-        """The size in pages of 64 KiB."""
+        """The current size in pages of 64 KiB."""
         return self.size // PAGE
 
     def address(self, offset: int, length: int) -> int:
-        """The host address of `length` bytes at `offset`; MemoryAccessError when they are not all in the memory.
+        """The host address of `length` bytes at `offset`; MemoryAccessError if they are not all in the memory.
 
-        Good until the app is closed, as is `view`.
+        Valid until the app is closed, like the result of `view`.
         """
         with self._use:
             self._check_open()
@@ -75,7 +76,7 @@ class BoundedMemory(ABC):
         return base + offset
 
     def read(self, offset: int, length: int) -> bytes:
-        """A copy."""
+        """A copy of `length` bytes."""
         with self._use:
             address = self.address(offset, length)
             return ctypes.string_at(address, length)
@@ -86,7 +87,7 @@ class BoundedMemory(ABC):
             ctypes.memmove(self.address(offset, len(data)), data, len(data))
 
     def view(self, offset: int, length: int) -> memoryview:
-        """The bytes themselves, writable. Good until the app is closed: after that, using it is undefined."""
+        """A writable view of the bytes themselves. Using it after the app is closed is undefined behaviour."""
         address = self.address(offset, length)
         return buffer(address, length)
 
@@ -127,13 +128,13 @@ class BoundedMemory(ABC):
         self.write(offset, struct.pack("<d", value))
 
     def load_u32(self, offset: int) -> int:
-        """An aligned load, which is atomic on the machines that wasmtime compiles for."""
+        """An aligned load, which is atomic on all machines that wasmtime compiles for."""
         self._check_aligned(offset)
         with self._use:
             return int(ctypes.c_uint32.from_address(self.address(offset, 4)).value)
 
     def store_u32(self, offset: int, value: int) -> None:
-        """An aligned store, which is atomic on the machines that wasmtime compiles for."""
+        """An aligned store, which is atomic on all machines that wasmtime compiles for."""
         self._check_aligned(offset)
         if not 0 <= value < 1 << 32:
             raise ArgumentError(f"{value} does not fit in 4 bytes, unsigned")
@@ -141,7 +142,7 @@ class BoundedMemory(ABC):
             ctypes.c_uint32.from_address(self.address(offset, 4)).value = value
 
     def close(self) -> None:
-        """Make every later access an error."""
+        """Make every later access raise AppClosed."""
         with self._use:
             self._closed = True
 
@@ -162,7 +163,7 @@ class BoundedMemory(ABC):
 
 
 class _Handle(wasmtime.SharedMemory):
-    """wasmtime-py passes a pointer to a pointer here, and linking fails (wasmtime-py#318)."""
+    """Works around wasmtime-py#318: `_as_extern` passes a pointer to a pointer, and linking fails."""
 
     def _as_extern(self) -> Any:
         union = _ffi.wasmtime_extern_union(sharedmemory=self.ptr())
@@ -170,7 +171,10 @@ class _Handle(wasmtime.SharedMemory):
 
 
 class SharedMemory(BoundedMemory):
-    """A memory of `minimum` pages (of 64 KiB) that may grow to `maximum`: the only limit on what Go may use."""
+    """A memory of `minimum` pages of 64 KiB that may grow to `maximum`, which is the only limit on Go's memory use.
+
+    ModuleError when it cannot be made.
+    """
 
     def __init__(self, engine: wasmtime.Engine, minimum: int, maximum: int) -> None:
         super().__init__()
@@ -181,7 +185,7 @@ class SharedMemory(BoundedMemory):
         except wasmtime.WasmtimeError as error:
             raise ModuleError(f"cannot reserve memory for the module: {error}") from None
         self._base = ctypes.addressof(self.handle.data_ptr().contents)
-        self._known = 0  # a size that it has had: it never shrinks
+        self._known = 0  # a size seen earlier: still within bounds, since the memory never shrinks
         self._notifier = _Notifier(engine, self.handle, minimum)  # guarded by _use
 
     def _bounds(self) -> tuple[int, int]:
@@ -195,11 +199,14 @@ class SharedMemory(BoundedMemory):
 
     @property
     def pointers(self) -> tuple[int, int]:
-        """The host addresses of the memory, and of what wasmtime knows of it: for code in C, while an instance is in use."""
+        """The host addresses of the memory and of its wasmtime_sharedmemory_t, for C code that uses an instance."""
         return self._base, ffi.address(self.handle.ptr())
 
     def grow(self, pages: int) -> int:
-        """Grow by so many pages; returns the size before, in pages. Go manages its memory itself and does not use these."""
+        """Grow by `pages` pages; returns the previous size, in pages. MemoryAccessError when it cannot grow that far.
+
+        Go manages its own memory and does not use the pages added here.
+        """
         self._check_open()
         if pages > MAX_PAGES:  # wasmtime-py would cut it to 64 bits
             raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: WebAssembly has no more than {MAX_PAGES:,}")
@@ -211,7 +218,10 @@ class SharedMemory(BoundedMemory):
             raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: {error}") from None
 
     def notify(self, offset: int, count: int = (1 << 32) - 1) -> int:
-        """Wake at most `count` threads that wait on the futex at an aligned address (memory.atomic.notify); returns how many."""
+        """Wake up to `count` threads waiting on the futex at an aligned address; returns how many were woken.
+
+        This is memory.atomic.notify.
+        """
         self._check_aligned(offset)
         self.address(offset, 4)
         with self._use:
@@ -219,7 +229,7 @@ class SharedMemory(BoundedMemory):
             return self._notifier(offset, count)
 
     def close(self) -> None:
-        """Free the memory. No instance may be left that uses it."""
+        """Free the memory. No instance that uses it may be left."""
         with self._use:
             if not self._closed:
                 super().close()
@@ -228,7 +238,7 @@ class SharedMemory(BoundedMemory):
 
 
 class _Notifier:
-    """The instruction memory.atomic.notify, which wasmtime's C API does not offer: a module of one function."""
+    """Runs the instruction memory.atomic.notify in a module of one function: wasmtime's C API does not offer it."""
 
     def __init__(self, engine: wasmtime.Engine, memory: wasmtime.SharedMemory, minimum: int) -> None:
         body = code.body(code.local_get(0) + code.local_get(1) + code.NOTIFY)
@@ -236,7 +246,7 @@ class _Notifier:
                         imports=[Import("env", "memory", Kind.MEMORY, MemoryLimits(minimum, MAX_PAGES, shared=True).encode())])
         compiled = wasmtime.Module(engine, module.encode())
         self._store = wasmtime.Store(engine)
-        self._store.set_epoch_deadline(1 << 40)  # works on when the app's own code is stopped
+        self._store.set_epoch_deadline(1 << 40)  # keeps working when the app's own code is stopped
         self._notify = ffi.function(self._store, wasmtime.Instance(self._store, compiled, [memory]), "notify", "II", "I")
         compiled.close()
 

@@ -1,1 +1,1 @@
-"""Waiting, and waking who waits."""
+"""Waiting and wake-ups between threads."""

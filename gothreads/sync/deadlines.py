@@ -1,6 +1,7 @@
-"""Things to be done at a time, on one thread, which starts with the first of them.
+"""Deadlines: callbacks that one thread calls at given times. The thread starts with the first deadline.
 
-Invariant: a deadline fires at most once, and not after `cancel` has returned True. What it does must return at once: the others wait.
+Invariant: a deadline fires at most once, and never after `cancel` has returned True. Callbacks must return at once: the
+other deadlines wait for them.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ log = logging.getLogger("gothreads")
 
 
 class Deadline:
-    """Made by Deadlines.at."""
+    """One deadline, made by Deadlines.after."""
 
     __slots__ = ("_fire", "when")
 
     def __init__(self, when: float, fire: Callable[[], None]) -> None:
         self.when = when
-        self._fire: list[Callable[[], None]] = [fire]  # taken out by who fires or cancels: `pop` is one step
+        self._fire: list[Callable[[], None]] = [fire]  # removed on firing or cancelling: `pop` is atomic
 
     def cancel(self) -> bool:
-        """It is not needed any more. False when it has fired. From any thread."""
+        """Cancel the deadline. False if it has fired or was cancelled before. May be called from any thread."""
         return self._take() is not None
 
     def _take(self) -> Callable[[], None] | None:
@@ -38,7 +39,7 @@ class Deadline:
 
 
 class Deadlines:
-    """May be used from any thread."""
+    """The deadlines and their thread. May be used from any thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -47,10 +48,10 @@ class Deadlines:
         self._number = itertools.count()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._cancelled = 0  # about how many in the heap are; they are swept out when they are most of it
+        self._cancelled = 0  # roughly how many in the heap are cancelled; swept out when they are the majority
 
     def after(self, seconds: float, fire: Callable[[], None]) -> Deadline:
-        """Call it so many seconds from now; after `close`, never. CallersBusy when there can be no thread."""
+        """Call `fire` in `seconds` seconds; after `close`, never. CallersBusy when the thread cannot be started."""
         deadline = Deadline(time.monotonic() + seconds, fire)
         with self._changed:
             if self._closed:
@@ -68,7 +69,7 @@ class Deadlines:
         return deadline
 
     def cancel(self, deadline: Deadline) -> None:
-        """As Deadline.cancel; and when most are, they are let go of. (A call that comes back in time is the rule.)"""
+        """Cancel a deadline; when most are cancelled, drop those from the heap. (Most calls return in time.)"""
         if not deadline.cancel():
             return
         with self._changed:
@@ -79,7 +80,7 @@ class Deadlines:
                 self._cancelled = 0
 
     def close(self) -> None:
-        """Nothing fires any more. From any thread, from what fires too."""
+        """Stop: no deadline fires any more. May be called from any thread, and from a callback."""
         with self._changed:
             self._closed = True
             self._heap.clear()
@@ -89,11 +90,11 @@ class Deadlines:
         while (fire := self._next()) is not None:
             try:
                 fire()
-            except BaseException:  # what somebody wants to be done then may raise SystemExit, which would be the end of all others
+            except BaseException:  # a callback may raise SystemExit, which would end this thread and all other deadlines
                 log.exception("a deadline")
 
     def _next(self) -> Callable[[], None] | None:
-        """Wait for the next that is due. None when closed."""
+        """Wait until a deadline is due and return its callback; None when closed."""
         with self._changed:
             while not self._closed:
                 left = self._heap[0][0] - time.monotonic() if self._heap else None

@@ -1,4 +1,4 @@
-"""Waiting for a descriptor of the host's, until the app ends."""
+"""Waits for the host's descriptors that end when the app ends."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from collections import deque
 
 from gothreads.errors import AppClosed
 
-#: The most that poll(2) can wait, about, in seconds. Whoever waits longer is told too early, and asks again.
+#: About the longest that poll(2) can wait, in seconds. A longer wait returns early, and its caller waits again.
 _LONGEST = 2_000_000.0
 
-#: An entry for each of a module's threads that is in a Python function of the program's, or waits for one that is. Adding and removing one is atomic.
+#: One entry for each of a module's threads that is in one of the program's Python functions, or waits for such a thread.
+#: Adding and removing an entry is atomic.
 Away = deque[None]
 
 
 class StopEvent:
-    """Set once; ends all waits. May be used from any thread."""
+    """An event that is set once and ends all waits. May be used from any thread."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         self._lock = threading.RLock()  # a signal handler may end the app
-        self._closed = False  # guarded by _lock: the descriptors are somebody else's from then on
+        self._closed = False  # guarded by _lock: once True, the descriptor numbers may belong to other files
         self._event = threading.Event()
 
     @property
@@ -32,7 +33,7 @@ class StopEvent:
 
     @property
     def descriptor(self) -> int:
-        """Can be read from once it is set."""
+        """A descriptor that becomes readable when the event is set."""
         return self._read
 
     def set(self) -> None:
@@ -43,23 +44,26 @@ class StopEvent:
                     os.write(self._write, b"x")
 
     def wait(self, wanted: dict[int, int], seconds: float | None = None) -> list[tuple[int, int]]:
-        """Wait for descriptor -> events of poll(2); which there are, none when the time is over. AppClosed when set."""
+        """Wait for any of the events (descriptor -> poll(2) events) and return those that occurred, as poll does.
+
+        The result is empty after `seconds` (None: for ever). Raises AppClosed when the event is set.
+        """
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
         for descriptor, events in wanted.items():
             poll.register(descriptor, events)
         ready = poll.poll(None if seconds is None else max(0, math.ceil(min(seconds, _LONGEST) * 1e3)))
         if self.is_set:
-            raise AppClosed("stopped")  # the app is ending: the first cause is known
+            raise AppClosed("stopped")  # the app is ending, and its first cause is already recorded
         return ready
 
     def sleep(self, seconds: float) -> None:
-        """More exact than `wait`, which counts milliseconds. AppClosed when set."""
+        """Sleep for `seconds`; more precise than `wait`, which counts milliseconds. Raises AppClosed when set."""
         if self._event.wait(min(seconds, _LONGEST)):
             raise AppClosed("stopped")
 
     def close(self) -> None:
-        """Nobody may wait any more. It may still be set."""
+        """Close the descriptors. No thread may wait any more, but the event may still be set."""
         with self._lock:
             self._closed = True
             os.close(self._read)

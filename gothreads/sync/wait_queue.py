@@ -1,12 +1,14 @@
-"""Threads that wait for one of a few things: callers, instances.
+"""A queue of threads that wait for one of a limited number of items: callers or instances.
 
-Who comes by when one is there takes it, without a switch of threads, though others wait: that is most of the speed of short calls. But one
-thread that takes and gives back without end would always be there before those that it wakes. So, as in Go's mutexes, whoever was woken in
-vain closes the door: who comes later stands in line behind.
+A newcomer may take an available item ahead of waiting threads, without a thread switch: most of the speed of short
+calls comes from that. But a thread that takes and releases in a loop would always be ahead of the threads that it
+wakes. So, as in Go's mutexes, a waiter that was woken in vain stops overtaking: later arrivals queue behind it.
 
 Invariants, under the condition:
- 1. `passed` counts those in line that were woken before: while it is not 0, nobody takes what is there but who was woken.
- 2. When something is there and somebody waits, one of these is being woken: by who has put it there, or by the last to leave the line.
+ 1. `passed` counts the waiters that have been woken in vain. While it is not 0, only threads that have been woken may
+    take an item.
+ 2. When an item is available and a thread waits, some waiter is being woken: by the thread that released the item, or
+    by the last one that left the queue.
 """
 
 from __future__ import annotations
@@ -20,36 +22,45 @@ from gothreads.engine import interrupt
 
 T = TypeVar("T")
 
-#: How long the main thread may not see what a signal handler has raised, in seconds.
+#: The longest delay before the main thread sees an exception that a signal handler has raised, in seconds.
 _SLICE = 0.1
 
 
 class QueueCounts(Protocol):
-    """How many are in a line, and how many of them were woken before. Changed under its condition; may be read without."""
+    """How many threads wait, and how many of them were woken before (`passed`).
+
+    Changed only under the condition; may be read without it.
+    """
 
     waiting: int
     passed: int
 
 
 class _Counts:
-    """See Counting."""
+    """See QueueCounts."""
 
     def __init__(self) -> None:
         self.waiting = self.passed = 0
 
 
 class WaitQueue:
-    """`there`: whether something is, that who waits could take. All of it is guarded by `condition`; what it counts may be read without."""
+    """A wait queue, guarded by `condition`; its counts may be read without it.
+
+    there: whether an item is available that a waiter could take.
+    """
 
     def __init__(self, condition: threading.Condition, there: Callable[[], bool], counts: QueueCounts | None = None) -> None:
         self._condition, self._there = condition, there
         self.counts: QueueCounts = _Counts() if counts is None else counts
 
     def wait(self, take: Callable[[bool], T | None], timeout: float | None) -> T | None:
-        """What `take` has taken; None after so many seconds. Holding the condition.
+        """Wait until `take` returns an item, and return it; None after `timeout` seconds (None: wait for ever).
 
-        take: gets whether it may take what is there; None when there is nothing for it, and whatever it raises ends the waiting. Who puts
-        something there notifies one, when any are `waiting`.
+        The calling thread holds the condition. A thread that makes an item available notifies one waiter if any are
+        `waiting`.
+
+        take: called with whether it may take an available item. It returns None when it cannot take one; an exception
+        that it raises ends the wait.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         counts = self.counts
