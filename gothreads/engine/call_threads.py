@@ -1,8 +1,8 @@
-"""Threads with a large stack for calls that do not run on the caller's own thread: submit, map, call_async, and calls
-from threads whose stack is too small for Go.
+"""Threads with a large stack for calls that do not run on the calling thread: submit, map, call_async, and calls from
+threads whose stack is too small for Go.
 
-Daemons, unlike those of concurrent.futures, which Python joins before apps can be closed: a call that blocks for ever
-would keep Python from ending.
+They are daemons. Python joins the threads of concurrent.futures before apps can be closed, so a call that blocks for
+ever would keep Python from exiting.
 """
 
 from __future__ import annotations
@@ -23,23 +23,25 @@ log = logging.getLogger("gothreads")
 
 _ASYNCIO = "asyncio.futures"
 _Job = tuple["Future[Any]", Callable[[], Any]]
-_current = threading.local()  # `workers`: whose thread it is
+_current = threading.local()  # `workers`: the CallThreads that the thread belongs to
 
-#: How long a thread of a pool without limit waits for a job before it ends, in seconds.
+#: How long an idle thread of a pool without a limit waits for a job before it ends, in seconds.
 IDLE_SECONDS = 10.0
 
 
 class Call(Future[Any]):
-    """The future of a job, or of what is told by one. What the program wants to be done when it is done may wait, for another job too: meanwhile
-    the thread, if it is a worker, is lent.
+    """The future of a job, or one that a job completes.
+
+    The program's done callbacks may block, even on another job: while one runs on a worker thread, that thread is lent
+    (see CallThreads).
     """
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        of_asyncio = getattr(fn, "__module__", "") == _ASYNCIO  # wrap_future's only tells the loop
+        of_asyncio = getattr(fn, "__module__", "") == _ASYNCIO  # wrap_future's callback only notifies the event loop
         self.when_done(fn if of_asyncio else functools.partial(_lending, fn))
 
     def when_done(self, fn: Callable[[Future[Any]], object]) -> None:
-        """As add_done_callback, for what does not wait."""
+        """Like add_done_callback, for callbacks that do not block."""
         super().add_done_callback(fn)
 
 
@@ -50,18 +52,24 @@ def _lending(fn: Callable[[Future[Any]], object], done: Future[Any]) -> None:
 
 
 class CallThreads:
-    """At most `limit` threads, started when needed. May be used from any thread.
+    """A pool of at most `limit` threads, started when needed. May be used from any thread.
 
-    Without a limit no job waits for another: each gets a thread at once, or is CallersBusy when the system has none left.
+    Without a limit no job waits for another: each gets a thread at once, or fails with CallersBusy when the system
+    cannot start one.
 
-    A thread that runs what is to be done when a future is done (add_done_callback) is lent until it is back: it may wait there for another job.
+    A thread that runs a future's done callback (add_done_callback) counts as lent until the callback returns, since it
+    may block there on another job.
+
+    stack: how much stack WebAssembly may use on a thread, in bytes.
     """
 
     def __init__(self, limit: int | None, stack: int) -> None:
         self._limit, self._stack = limit, stack
         self._lock = threading.RLock()  # a signal handler may submit, or close the app
-        self._open: set[Future[Any]] = set()  # guarded by _lock: what a thread will make something of; no longer when all were abandoned
-        # Guarded by _lock. Jobs that are queued or run; while there are more than threads, another thread is of use.
+        # Guarded by _lock: futures that a thread is going to complete. Emptied when all are abandoned.
+        self._open: set[Future[Any]] = set()
+        # Guarded by _lock. `_pending`: jobs that are queued or running. While there are more of them than threads,
+        # another thread is useful.
         self._threads = self._pending = self._lent = 0
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -71,7 +79,7 @@ class CallThreads:
         with self._lock:
             if self._closed:
                 raise AppClosed("the app is closed")
-            # Under the lock, so that a job is never put behind the end of the queue.
+            # Under the lock, so that no job is queued behind the entries that end the threads.
             self._jobs.put((future, job))
             self._open.add(future)
             self._pending += 1
@@ -83,7 +91,10 @@ class CallThreads:
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[None]:
-        """The calling thread is one of these, and waits for what may need another: so long it does not count."""
+        """While inside, the calling thread, which is one of the pool's, does not count against the limit.
+
+        For waits that may need another thread of the pool.
+        """
         with self._lock:
             self._lent += 1
             another = not self._closed and self._take_thread()
@@ -96,20 +107,20 @@ class CallThreads:
                 self._lent -= 1
 
     def _take_thread(self) -> bool:
-        """Count one more thread, if it is of use and there may be one. Holding the lock."""
+        """Count one more thread, if it is useful and the limit allows it. The calling thread holds the lock."""
         if self._pending <= self._threads or (self._limit is not None and self._threads - self._lent >= self._limit):
             return False
         self._threads += 1
         return True
 
     def _started(self) -> bool:
-        """Start a thread that is counted. False: the system has none left, and the jobs are for those there are, if they may wait for them."""
+        """Start a thread that has been counted. False if the system cannot: existing threads must run the jobs."""
         thread = threading.Thread(target=self._run, name="gothreads-call", daemon=True)
         try:
             with big_stack(self._stack):
                 thread.start()
             return True
-        except BaseException as error:  # Ctrl-C too: it may have come when it had started
+        except BaseException as error:  # Ctrl-C too, which may come after the thread has started
             if thread.ident is None:
                 with self._lock:
                     self._threads -= 1
@@ -131,28 +142,31 @@ class CallThreads:
                 if job is not None:
                     self._no_more(job[0])
                     left.append(job[0])
-        for waiting in left:  # without the lock: this may run what somebody wants to be done then
+        for waiting in left:  # without the lock: this may run done callbacks
             if waiting.set_running_or_notify_cancel():
                 _settle(waiting, None, CallersBusy("the system has no thread left for the call"))
 
     def _no_more(self, future: Future[Any]) -> None:
-        """Whoever takes the job finds that it is over. Holding the lock."""
+        """Drop a future: the thread that takes its job will skip it. The calling thread holds the lock."""
         if future in self._open:
             self._open.discard(future)
             self._pending -= 1
 
     @property
     def pending(self) -> int:
-        """Jobs that are queued, or run."""
+        """How many jobs are queued or running."""
         with self._lock:
             return self._pending
 
     def run(self, job: Callable[[], Any]) -> Any:
-        """Run on a thread of the pool, and wait."""
+        """Run a job on a thread of the pool and wait for its result."""
         return self.submit(job).result()
 
     def abandon(self, error: Callable[[], BaseException]) -> None:
-        """Take no more jobs. All that are queued, or run, fail with an error of their own now; what runs, runs on, and its result is nobody's."""
+        """Refuse further jobs. All that are queued or running fail now, each with its own error from `error`.
+
+        Running jobs continue, but their results are discarded.
+        """
         with self._lock:
             self._closed = True
             abandoned = list(self._open)
@@ -162,7 +176,7 @@ class CallThreads:
                 _settle(future, None, error())
 
     def close(self) -> None:
-        """End the threads, after the jobs that are queued."""
+        """Refuse further jobs, and end the threads after the queued jobs."""
         with self._lock:
             self._closed = True
             for _ in range(self._threads):
@@ -174,7 +188,7 @@ class CallThreads:
             try:
                 return self._jobs.get(timeout=IDLE_SECONDS if self._limit is None else None)
             except queue.Empty:
-                with self._lock:  # a job that is put later finds one thread fewer
+                with self._lock:  # a job submitted after this counts one thread fewer
                     if self._jobs.empty():
                         self._threads -= 1
                         return None
@@ -191,7 +205,7 @@ class CallThreads:
                 result = error = None
                 try:
                     result = work()
-                except BaseException as raised:  # it is the future's
+                except BaseException as raised:  # goes to the future
                     error = raised
                 with self._lock:
                     wanted = future in self._open
@@ -203,13 +217,13 @@ class CallThreads:
                     self._pending -= 1
                     surplus = self._limit is not None and not self._closed and self._threads - self._lent > self._limit
                     self._threads -= surplus
-                if surplus:  # it was started while others were lent
+                if surplus:  # more threads than the limit: one was started while others were lent
                     return
             del job, future, work
 
 
 def _settle(future: Future[Any], result: Any, error: BaseException | None) -> None:
-    """InvalidStateError when it is done already."""
+    """Complete a future. InvalidStateError if it is done already."""
     try:
         if error is None:
             future.set_result(result)
@@ -217,5 +231,5 @@ def _settle(future: Future[Any], result: Any, error: BaseException | None) -> No
             future.set_exception(error)
     except InvalidStateError:
         raise
-    except BaseException:  # what somebody wants to be done then may raise SystemExit
+    except BaseException:  # a done callback may raise SystemExit
         log.exception("what was to be done at the end of a call")

@@ -1,6 +1,8 @@
-"""The callers of a cache (callback_m.py), as C sees them: a call in C takes one that is at rest and puts it back, without any of Python's code.
+"""The parts of callers and their cache (callback_m.py) that C also uses.
 
-What C (gothreads/csrc) has of this, it has of the same names. All of it is guarded by Python's lock.
+With them the C fast path can take an idle caller and put it back without running Python code. The C versions
+(csrc/callers.c) have the same members and replace these classes when the extension is in use. All of it is guarded by
+the GIL.
 """
 
 from __future__ import annotations
@@ -12,7 +14,12 @@ from gothreads.engine.extension import compiled
 
 
 class Caller:
-    """`functions` of the instance, by name. `since`: when it was taken, or put back, in seconds of the monotonic clock. `calls` that it has made."""
+    """The base of CallbackM.
+
+    functions: exported functions of the instance, by name.
+    since: when the caller was last taken or put back, in seconds of the monotonic clock.
+    calls: how many calls it has made.
+    """
 
     def __init__(self) -> None:
         self.functions: dict[str, Any] = {}
@@ -21,16 +28,21 @@ class Caller:
 
 
 class BuffersBase:
-    """Where a caller's slot is in the module (0: it has not been opened), and how many requests were begun since."""
+    """The base of Buffers: the address of a caller's slot in the module, and how many requests were begun on it.
+
+    The address is 0 until the slot is opened; requests count from then on.
+    """
 
     def __init__(self) -> None:
         self.address = self.requests = 0
 
 
 class IdleCallers(deque[Any]):
-    """The callers at rest, last in, first out; and the door to them.
+    """The idle callers, last in, first out, and whether new calls may take one.
 
-    open: the app runs, and takes calls. waiting, passed: as sync/wait_queue.py counts. over: there are more callers than the limit.
+    open: the app is running and accepts calls.
+    waiting, passed: the counts of sync/wait_queue.py.
+    over: there are more callers than the limit.
     """
 
     open = False
@@ -38,8 +50,10 @@ class IdleCallers(deque[Any]):
     over = False
 
     def __init__(self, cache: object, postponed: object, stack: int, idle_seconds: float, memory: int, shared: int) -> None:
-        """C calls `cache.released`, `cache.release` and `cache.trapped` (callback_m.py). `postponed` is around calls on the main thread.
-        stack: what a thread must have for WebAssembly, in bytes. memory, shared: the addresses of the memory, and of what wasmtime has of it.
+        """cache: C calls its `released`, `release` and `trapped` (callback_m.py).
+        postponed: the interrupt.Postponed that brackets calls on the main thread.
+        stack: how much stack a thread must have, in bytes.
+        memory, shared: the host addresses of the memory and of its wasmtime_sharedmemory_t.
         """
         super().__init__()
 

@@ -1,6 +1,7 @@
-"""The call path in C (gothreads/csrc), where it was built; without it ctypes does the same, behind the same interface.
+"""Loads the C extension (gothreads/csrc), which makes calls fast; without it ctypes does the same, with one interface.
 
-It is built when gothreads is installed, if there is a C compiler. GOTHREADS_FAST=0 in the environment leaves its calls out.
+The extension is built when gothreads is installed, if there is a C compiler. With GOTHREADS_FAST=0 in the environment
+it is loaded, but calls do not go through it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Any
 
 from gothreads.version import installed_package
 
-#: The extension; None: there is none, and `missing` says why.
+#: The extension; None if there is none, and then `missing` says why.
 native: Any = None
 missing: str | None = None
 
 
 def why_missing(error: ImportError, package: Path, installed: Path | None) -> str:
-    """Why there is no extension, and how to get it."""
+    """A message: why the extension is missing, and how to get it."""
     if error.name != "gothreads._fast" or not isinstance(error, ModuleNotFoundError):
         return f"it cannot be loaded ({error}). Install gothreads again"
     if installed is None:
@@ -35,15 +36,15 @@ def why_missing(error: ImportError, package: Path, installed: Path | None) -> st
 _package = Path(__file__).parent.parent
 try:
     _found = importlib.import_module("gothreads._fast")
-    if not _package.samefile(Path(str(_found.__file__)).parent):  # an editable install offers its own to another checkout
+    if not _package.samefile(Path(str(_found.__file__)).parent):  # an editable install provides it to other checkouts
         raise ModuleNotFoundError(f"it is of another gothreads: {_found.__file__}", name="gothreads._fast")
     native = _found
 except ImportError as error:
     missing = why_missing(error, _package, installed_package())
-#: The same where calls go through it.
+#: The extension if calls go through it, else None.
 compiled = native
 if os.environ.get("GOTHREADS_FAST", "1") == "0":
     compiled, missing = None, "GOTHREADS_FAST=0"
 
-#: What is in use.
+#: The call path in use.
 PATH = "ctypes" if compiled is None else "C"

@@ -1,10 +1,10 @@
-"""wasmtime's unchecked calls in both directions: in C (engine/extension.py), or through ctypes.
+"""wasmtime's unchecked calls in both directions, in C (engine/extension.py) or through ctypes.
 
-wasmtime-py's own calls look types up each time and keep the exception of a host function in a global of the process,
-so that it can surface in another thread (wasmtime-py#254). Here a call is one foreign call with a buffer of our own, and what
-went wrong stays with the call. Everything else (engines, modules, linkers, stores) is wasmtime-py's.
+wasmtime-py's own calls look up types each time, and keep a host function's exception in a process-wide global, so that
+it can surface in another thread (wasmtime-py#254). Here a call is one foreign call with a buffer of its own, and an
+error stays with its call. Everything else (engines, modules, linkers, stores) is wasmtime-py's.
 
-Thread rules: a `Function` belongs to a store, and a store to one thread at a time.
+Thread rules: a `Function` belongs to a store, and only one thread at a time may use a store.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from gothreads.errors import Frame, InternalError, ModuleError
 from gothreads.text import shown
 
 Value = _bindings.wasmtime_val_raw
-_UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's word for an offset that it does not know
-#: What wasmtime puts before a trap's name, in a chain of causes with its number.
+_UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's value for an unknown offset
+#: What wasmtime puts before a trap's name; in a chain of causes, the cause's number as well.
 _CAUSE = re.compile(r"^(?:\d+: )?(?:wasm trap: )?")
 
 _dll = _ffi.dll
 
 
 def address(pointer: Any) -> int:
-    """Where a pointer of ctypes's, or a function, points; 0 for none."""
+    """The address in a ctypes pointer or function; 0 for a null pointer."""
     return ctypes.cast(pointer, ctypes.c_void_p).value or 0
 
 
 _call_unchecked = _dll.wasmtime_func_call_unchecked
-# The same function without types: ctypes then converts nothing. A prototype of our own leaves wasmtime-py's alone.
+# The same function without argument types, so that ctypes converts nothing. It has its own prototype: wasmtime-py's
+# stays as it is.
 _call = ctypes.CFUNCTYPE(ctypes.c_void_p)(address(_call_unchecked))
 _Callback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _define = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p,
@@ -55,7 +56,7 @@ _FUNC: int = _ffi.WASMTIME_EXTERN_FUNC.value
 
 @dataclass(frozen=True)
 class Trap:
-    """Why a call did not return. `exit_code` is set when it was WASI's proc_exit."""
+    """Why a call did not return. `exit_code` is set if the module called WASI's proc_exit."""
 
     message: str
     frames: tuple[Frame, ...] = ()
@@ -63,7 +64,7 @@ class Trap:
 
 
 class Trapped(Exception):
-    """A call did not return. Internal: the app turns it into an error of the tree."""
+    """A call did not return. Internal: the app converts it to a public exception (errors.py)."""
 
     def __init__(self, trap: Trap) -> None:
         super().__init__(trap.message)
@@ -71,7 +72,7 @@ class Trapped(Exception):
 
 
 class Raised(Exception):
-    """What one of the program's own Python functions has raised, which the module called under that name."""
+    """An exception raised by one of the program's Python functions, which the module called under `name`."""
 
     def __init__(self, name: str, error: BaseException) -> None:
         super().__init__(name, error)
@@ -82,22 +83,24 @@ class Missing(ModuleError):
     """The module does not export a function that gothreads needs."""
 
 
-# Values are named by letters, as in module struct: i I (32 bits, signed and not), q Q (64), f d (floats); and ? for a bool.
+# A letter names a value's type, as in module struct: i and I (32 bits, signed and unsigned), q and Q (64 bits), f and d
+# (floats), and ? for a bool.
 _CELLS: Mapping[str, Any] = {"i": ctypes.c_int32, "I": ctypes.c_uint32, "?": ctypes.c_int32, "q": ctypes.c_int64, "Q": ctypes.c_uint64,
                              "f": ctypes.c_float, "d": ctypes.c_double}
 
 
 def _layout(letters: str) -> struct.Struct:
-    """Of so many values, one after the other."""
+    """The layout of an array of raw values with these types."""
     return struct.Struct("<" + "".join(f"{letter}{ctypes.sizeof(Value) - struct.calcsize(letter)}x" for letter in letters.replace("?", "i")))
 
 
-#: A call of one exported function of one instance: raw values in (whatever their sign: only their bits count), the result out. Raises Trapped.
+#: Calls one exported function of one instance: takes raw values (only their bits matter, not their sign) and returns
+#: the result. Raises Trapped.
 Function = Callable[..., Any]
 
 
 class _Function:
-    """A Function through ctypes, with the buffer for its arguments and result."""
+    """A Function through ctypes, with a buffer for its arguments and result."""
 
     __slots__ = ("_arguments", "_buffer", "_cells", "_func", "_is_bool", "_pack", "_result", "_trap", "_values")
 
@@ -114,7 +117,7 @@ class _Function:
     def __call__(self, *raw: Any) -> Any:
         try:
             self._pack(self._buffer, 0, *raw)
-        except struct.error:  # a number of the other sign
+        except struct.error:  # a number out of the type's range, such as one of the other sign
             for cell, value in zip(self._cells, raw, strict=True):
                 cell.value = value
         error = _call(*self._arguments)
@@ -127,19 +130,20 @@ class _Function:
 
 
 def trapped(error: int | None, trap: int | None) -> Trapped:
-    """From what wasmtime has returned, which is freed."""
+    """Make a Trapped from the error or trap that wasmtime returned, and free it."""
     try:
         described = _describe(error, trap)
-    except Exception as failed:  # no memory, for one. Whatever is known of it: the instance is of no more use
+    except Exception as failed:  # out of memory, for example. In any case the instance cannot be used any more
         described = Trap(f"it has trapped, and what it says cannot be read: {type(failed).__name__}")
     return Trapped(described)
 
 
 def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, params: str, result: str) -> Function:
-    """Look an exported function up by name. `params`, `result`: a letter each; "" for no result.
+    """Look up an exported function by name. `params` and `result` have a letter for each value; "" for no result.
 
-    Missing when there is none. Nobody looks at its type from here on, and one with other values, or with references, would have
-    the engine write behind the buffer, or take a number of ours for an address: wasm/abi.py has looked at all that can be asked for.
+    Raises Missing when there is no such export, and ModuleError when it is not a function. Its type is not checked here
+    or later: with other values, or with references, the engine would write past the buffer or take a number for an
+    address. wasm/abi.py has already checked every export that can be asked for.
     """
     extern = _export(store, instance, name)
     if extern is None:
@@ -156,7 +160,10 @@ def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, para
 
 
 def memory(store: wasmtime.Store, instance: wasmtime.Instance) -> wasmtime.Memory | None:
-    """What it exports as "memory", if that is one. (wasmtime-py's `instance.exports` looks up all exports, each in time in proportion to all.)"""
+    """The memory exported as "memory", if there is one.
+
+    (wasmtime-py's `instance.exports` looks up all exports, and the time for each is proportional to their number.)
+    """
     extern = _export(store, instance, "memory")
     found = None if extern is None else wrap_extern(extern)
     return found if isinstance(found, wasmtime.Memory) else None
@@ -170,9 +177,10 @@ def _export(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> An
 
 
 def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:
-    """When the engine's epoch moves, code in this store traps only if `ended()`, and runs on if not: on the main thread, signal handlers run meanwhile.
+    """When the engine's epoch moves, code in this store traps if `ended()` is true, and otherwise continues.
 
-    What is returned must live as long as the store. `ended` is called by whoever is in the store, and must not raise.
+    On the main thread, signal handlers run at that moment. `ended` is called in the thread that is in the store, and
+    must not raise. The returned object must live as long as the store.
     """
     if compiled is not None:
         _on_epoch(address(store.ptr()), compiled.get_epoch_moved(), id(ended), None)
@@ -180,21 +188,22 @@ def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:
     def moved(_context: int, _data: int, delta: Any, kind: Any) -> int:
         if ended():
             return address(_ffi.wasmtime_error_new(ctypes.create_string_buffer(b"interrupted")))
-        delta[0], kind[0] = 1, 0  # the next move of the epoch is the new deadline; go on
+        delta[0], kind[0] = 1, 0  # the new deadline is the epoch's next move; continue
         return 0
     callback = _EpochCallback(moved)
     _on_epoch(address(store.ptr()), address(callback), None, None)
     return callback
 
 
-#: A host function gets raw values, and returns one, or None.
+#: A host function takes raw values and returns one, or None.
 HostFunction = Callable[..., Any]
 
 
 class HostFunctions:
-    """Defines host functions in a linker, and keeps them alive as long as the linker is used.
+    """Defines host functions in a linker, and keeps them alive while the linker is in use.
 
-    `failed` is told what a host function raised, in its thread; its answer is the message of the trap that ends the call.
+    failed: called with the exception of a host function, in that function's thread; returns the message of the trap
+    that ends the call.
     """
 
     def __init__(self, linker: wasmtime.Linker, failed: Callable[[BaseException], str]) -> None:
@@ -203,7 +212,11 @@ class HostFunctions:
 
     def define(self, module: str, name: str, kind: wasmtime.FuncType, params: str, result: str, implementation: HostFunction,
                *, own: bool = True) -> None:
-        """`params`, `result`: as letters, how the implementation gets its values, and gives the result. own: it is gothreads' code, not the program's."""
+        """Define a host function. InternalError if the linker refuses it.
+
+        params, result: letters for the values that the implementation takes, and for its result.
+        own: the implementation is gothreads' code, not the program's.
+        """
         linker, of = address(self._linker.ptr()), address(kind.ptr())
         if compiled is not None:
             kept, error = compiled.define(linker, module, name, of, params, result, implementation, self._failed, own)
@@ -214,7 +227,10 @@ class HostFunctions:
         self._keep(module, name, kept, error)
 
     def define_clock(self, module: str, name: str, kind: wasmtime.FuncType, memory: tuple[int, int]) -> None:
-        """WASI's clock_time_get in C (there must be C), for the shared memory with these pointers: one clock for all instances, the host's."""
+        """Define WASI's clock_time_get in C, so that all instances share the host's clock. Needs the C extension.
+
+        memory: `pointers` of the SharedMemory.
+        """
         linker, of = address(self._linker.ptr()), address(kind.ptr())
         self._keep(module, name, *compiled.define_clock(linker, module, name, of, *memory))
 
@@ -235,7 +251,7 @@ class HostFunctions:
                 if cell is not None:
                     cell(values).value = answer
                 return 0
-            except BaseException as error:  # nothing may cross into wasmtime
+            except BaseException as error:  # no exception may propagate into wasmtime
                 try:
                     message = failed(error)
                 except BaseException:
@@ -245,7 +261,7 @@ class HostFunctions:
         return _Callback(run)
 
     def clear(self) -> None:
-        """Let go of the functions. No instance may call them any more."""
+        """Free the functions. No instance may call them any more."""
         self._kept.clear()
 
 
@@ -256,7 +272,7 @@ def _new_trap(message: str) -> int:
 
 
 def _describe(error: int | None, trap: int | None) -> Trap:
-    """Take over what wasmtime returned, and free it."""
+    """Describe the error or trap that wasmtime returned, and free it."""
     if error:
         pointer = ctypes.cast(error, ctypes.POINTER(_ffi.wasmtime_error_t))
         return trap_of(wasmtime.WasmtimeError._from_ptr(pointer))
@@ -264,7 +280,7 @@ def _describe(error: int | None, trap: int | None) -> Trap:
 
 
 def trap_of(raised: wasmtime.WasmtimeError | wasmtime.Trap) -> Trap:
-    """From an exception of wasmtime-py's, which is freed."""
+    """Make a Trap from one of wasmtime-py's exceptions, and free the latter."""
     try:
         if isinstance(raised, wasmtime.ExitTrap):
             return Trap(f"exit {raised.code}", exit_code=raised.code)

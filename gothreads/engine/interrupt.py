@@ -1,27 +1,33 @@
-"""Python's signal handlers while the main thread is in a call.
+"""Runs Python's signal handlers while the main thread is in a call.
 
-Python runs handlers on the main thread, between any two bytecodes. In a call that is in gothreads' own code: a WASI function, say, in the middle of a
-write. An exception there would leave a count wrong, or the module without an answer, so it would be the app's end. And a call that stays in
-WebAssembly has no bytecodes at all: no handler would ever run. So
+Python runs handlers on the main thread, between any two bytecodes. During a call those are bytecodes of gothreads' own
+code, for example of a WASI function in the middle of a write. An exception there would leave a count wrong or the
+module without an answer, so it would end the app. And a call that stays in WebAssembly executes no bytecodes, so no
+handler would ever run. Therefore:
 
- 1. every handler is held: wrapped in `Held`, which runs it at once, and keeps what it raises until the call has come back;
- 2. a thread reads Python's wakeup descriptor, and has the engine stop the main thread for a moment (`poke`), where handlers can run;
- 3. a call that has not come back 0.2 s after its handler has raised is ended, and with it the app (in a pool, the instance): one thread cannot be
-    taken out of a running Go program alone.
+ 1. Every handler is held: wrapped in `Held`, which runs it at once and keeps an exception that it raises until the call
+    has returned.
+ 2. A watcher thread reads Python's wakeup descriptor and makes the engine interrupt the main thread for a moment
+    (`_poke`), so that handlers can run.
+ 3. A call that has not returned 0.2 s after its handler raised is ended, and the app with it (in a pool, the instance):
+    one thread cannot be removed from a running Go program.
 
-A Python function of the program's that the module has called is the program's code: there a handler raises, as anywhere in Python. If that
-leaves the function, Go has no answer, which ends the app (the instance) as well; the caller gets the exception as it is.
+A Python function of the program that the module has called is the program's code: there a handler raises as anywhere
+else in Python. If the exception leaves the function, Go gets no answer, which also ends the app (or the instance); the
+caller gets the exception unchanged.
 
-`calls` says which it is. Its last entry is a Postponed in gothreads' code; in the program's, None (a function) or False (a handler):
+`calls` tells the two cases apart. Its last entry is a Postponed in gothreads' code; in the program's code it is None
+(in a function) or False (in a handler):
 
     app.exports.f()                    [Postponed]
       a function that Go has called    [Postponed, None]
         app.exports.g()                [Postponed, None, Postponed]
           a handler                    [Postponed, None, Postponed, False]
 
-Invariant: in gothreads' code of a call every handler is held before the first bytecode that could run it. Handlers are installed by the program's
-code alone, on this thread. So it is enough to look when a call begins, and again when the program's code in it has returned; and a
-call in C, which has no bytecodes, need not look before it calls a host function.
+Invariant: in gothreads' code within a call, every handler is held before the first bytecode that could run it. Only the
+program's code installs handlers, and only on this thread. So it is enough to check when a call begins, and again when
+program code within it has returned. A call in C, which executes no bytecodes, need not check before it calls a host
+function.
 """
 
 from __future__ import annotations
@@ -42,46 +48,48 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from gothreads.engine.extension import compiled
 
-#: How long a call may take to come back by itself when a handler has raised, in seconds.
+#: How long a call may take to return by itself after a handler has raised, in seconds.
 PATIENCE = 0.2
-#: When the main thread is poked after a signal: it may be about to wait just when it is. The pauses between, in seconds.
+#: The pauses between pokes of the main thread after a signal, in seconds. One poke is not enough: the thread may be
+#: about to wait just when it is poked.
 _PAUSES = (0.0005, 0.002, 0.008, 0.03, 0.06, PATIENCE - 0.1005)
-#: How often it is looked whose the wakeup descriptor is, in seconds: asyncio takes it for signal handlers of its own, and leaves none.
+#: How often calls check who owns the wakeup descriptor, in seconds: asyncio takes it for its own signal handlers, and
+#: does not restore the one set before.
 _LOOK_SECONDS = 0.05
-#: Where the wakeup descriptor is somebody else's, how often the main thread is poked while it is in a call, in milliseconds.
+#: If somebody else owns the wakeup descriptor, how often the main thread is poked during a call, in milliseconds.
 _THEIRS_MS = 100
-#: What is written to the watcher when something is kept. No signal has that number.
+#: What is written to the watcher when an exception is kept. No signal has that number.
 _KEPT = b"\0"
 _SA_RESTART = 0x10000000
 
 _NUMBERS = tuple(int(number) for number in signal.valid_signals())
-_handler: Callable[[int], Any] = _signal.getsignal  # signal's own makes an enum of the answer
+_handler: Callable[[int], Any] = _signal.getsignal  # signal.getsignal converts the result to an enum
 
 MAIN = threading.main_thread().ident
 
 
 class Interruptible(Protocol):
-    """What a call is in: an app. From any thread."""
+    """An app that a call is in. Its methods may be called from any thread."""
 
     def _poke(self) -> bool:
-        """Have the main thread, if it is in the module's code, run signal handlers. False: where it waits it cannot be reached."""
+        """Let the main thread run signal handlers if it is in the module's code. False if it cannot be reached."""
 
     def _interrupted(self, error: BaseException | None) -> None:
-        """End the main thread's call. `error` is what a handler has raised; None: Ctrl-C, whose handler could not run."""
+        """End the main thread's call. error: what a handler raised; None: Ctrl-C, whose handler could not run."""
 
 
-#: The calls that the main thread is in, outermost first: see above. Only the main thread changes it.
+#: The calls that the main thread is in, outermost first (see above). Only the main thread changes the list.
 calls: list[Postponed | Literal[False] | None] = []
-_kept: BaseException | None = None  # C knows whether there is one
-_wakeup = _read = -1  # what the watcher is woken by; -1: there is none yet
-_theirs = -1  # the wakeup descriptor that somebody else has set: asyncio (loop.add_signal_handler), gunicorn
-#: When a call on the main thread is to look after the wakeup descriptor, in seconds of the monotonic clock.
+_kept: BaseException | None = None  # C is told whether there is one
+_wakeup = _read = -1  # the ends of the pipe that wakes the watcher; -1: no watcher yet
+_theirs = -1  # a wakeup descriptor set by somebody else: asyncio (loop.add_signal_handler), gunicorn
+#: When a call on the main thread next checks the wakeup descriptor, in seconds of the monotonic clock.
 next_look = 0.0
 _serial = 0
 
 
 def watch() -> None:
-    """Hold the handlers, and begin to watch. From other threads than the main one: does nothing."""
+    """Hold the handlers and start the watcher, or check the wakeup descriptor again. Only acts on the main thread."""
     global next_look, _theirs
     if not on_main_thread():
         return
@@ -94,7 +102,7 @@ def watch() -> None:
     before = _theirs
     previous = signal.set_wakeup_fd(_wakeup, warn_on_full_buffer=False)
     _theirs = -1 if previous in (-1, _wakeup) else previous
-    if _theirs != -1:  # what came between goes to the watcher, which passes it on
+    if _theirs != -1:  # signals since the first set_wakeup_fd went to the watcher, which passes them on
         signal.set_wakeup_fd(_theirs)
         if before == -1:
             _wake_watcher()
@@ -104,7 +112,7 @@ def _begin_to_watch() -> bool:
     global _read, _wakeup
     try:
         read, write = os.pipe()
-    except OSError:  # no descriptor is left: the next call to look tries again
+    except OSError:  # no descriptor is left: the next check tries again
         return False
     os.set_blocking(write, False)
     try:
@@ -122,7 +130,7 @@ def on_main_thread() -> bool:
 
 
 class Held:
-    """A handler of the program's: in gothreads' code it runs, and what it raises is kept."""
+    """A handler of the program, held: when it interrupts gothreads' code it runs, and what it raises is kept."""
 
     __slots__ = ("handler",)
 
@@ -139,10 +147,10 @@ class Held:
                 calls.append(False)
                 self.handler(number, frame)
             finally:
-                del calls[depth:]  # before anything is kept: another handler that raises here would be lost
+                del calls[depth:]  # before `keep`: else an exception that another handler raises here would be lost
         except BaseException as error:
             keep(error)
-        hold()  # it may have installed others
+        hold()  # the handler may have installed others
 
     def __repr__(self) -> str:
         return f"<{self.handler!r}, held by gothreads during calls>"
@@ -155,7 +163,7 @@ def _all_held() -> bool:
 
 
 def hold() -> None:
-    """Hold all handlers. Those that raise while they are not held yet raise here."""
+    """Hold all handlers. An exception from one that runs before it is held propagates from here."""
     while not _all_held():  # a handler that runs meanwhile may install others
         for number in _NUMBERS:
             handler = _handler(number)
@@ -170,14 +178,17 @@ def hold() -> None:
 
 
 def _restarts(number: int) -> bool:
-    """Whether system calls go on after that signal: signal.siginterrupt, which signal.signal undoes."""
+    """Whether system calls restart after this signal (signal.siginterrupt); signal.signal clears that."""
     action = ctypes.create_string_buffer(256)  # struct sigaction: a pointer, 128 bytes of mask, the flags
     ctypes.CDLL(None).sigaction(number, None, action)
     return bool(ctypes.c_int.from_buffer(action, 136).value & _SA_RESTART)
 
 
 def keep(error: BaseException) -> None:
-    """Raise it when the call has come back. The first counts; but what ends programs (SystemExit, Ctrl-C) before all else."""
+    """Keep an exception, to be raised when the call has returned.
+
+    The first one wins, except that an exception which ends programs (SystemExit, Ctrl-C) replaces any other.
+    """
     global _kept
     if _kept is None or (isinstance(_kept, Exception) and not isinstance(error, Exception)):
         _kept = error
@@ -188,18 +199,18 @@ def keep(error: BaseException) -> None:
 
 
 def _wake_watcher() -> None:
-    with contextlib.suppress(BlockingIOError):  # it is full: the watcher is about to look
+    with contextlib.suppress(BlockingIOError):  # the pipe is full, so the watcher is about to read
         os.write(_wakeup, _KEPT)
 
 
 def raise_kept() -> None:
-    """Where a call waits outside of the module, and may be given up."""
+    """Raise a kept exception, if any. For waits outside the module, where a call may be abandoned."""
     if _kept is not None and on_main_thread():
         take()
 
 
 def take() -> NoReturn:
-    """Raise what is kept."""
+    """Raise the kept exception."""
     global _kept
     error, _kept = _kept, None
     if compiled is not None:
@@ -208,11 +219,14 @@ def take() -> NoReturn:
     try:
         raise error
     finally:
-        del error  # else it would refer to itself
+        del error  # avoids a reference cycle: exception, traceback, this frame
 
 
 class Postponed:
-    """Around a call on the main thread: what handlers raise is raised when the call has come back, and ends `app` if it does not."""
+    """Brackets a call on the main thread.
+
+    An exception of a handler is raised when the call has returned; if the call does not return, it ends `app`.
+    """
 
     __slots__ = ("app",)
 
@@ -229,7 +243,7 @@ class Postponed:
 
 
 def begin(around: Postponed) -> None:
-    """As entering it, but for calls that share one, and when `next_look` has not come."""
+    """Like entering a Postponed, for calls that share one. Only valid before `next_look`."""
     global _serial
     hold()
     if not calls:
@@ -238,14 +252,14 @@ def begin(around: Postponed) -> None:
 
 
 def end() -> None:
-    """As leaving it."""
+    """Like leaving a Postponed."""
     calls.pop()
     if _kept is not None and (not calls or not calls[-1]):
         take()
 
 
 def as_program(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, which the module calls, as the program's code. (C has this too.)"""
+    """Wrap a function of the program that the module calls, so that it counts as the program's code. (Also in C.)"""
     def run(*raw: Any) -> Any:
         if not on_main_thread():
             return function(*raw)
@@ -260,9 +274,10 @@ def as_program(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def from_handler(error: BaseException) -> bool:
-    """Whether a signal handler has raised it: one that is installed is in its traceback. For what has left a Python function that the module called.
+    """Whether a signal handler raised `error`: whether an installed handler is in its traceback.
 
-    (Ctrl-C's own is in C, and in no traceback.)
+    For exceptions that have left a Python function called by the module. (The default Ctrl-C handler is in C and
+    appears in no traceback.)
     """
     if not on_main_thread():
         return False
@@ -277,7 +292,7 @@ def _code(handler: Any) -> types.CodeType | None:
     while isinstance(handler, partial):
         handler = handler.func
     for candidate in (handler, type(handler).__call__):
-        code = getattr(candidate, "__code__", None)  # of a method too
+        code = getattr(candidate, "__code__", None)  # methods have it too
         if isinstance(code, types.CodeType):
             return code
     return None
@@ -290,7 +305,7 @@ def _frames(traceback: types.TracebackType | None) -> Iterator[FrameType]:
 
 
 def _told_apart() -> int:
-    """Tells calls apart that share one Postponed."""
+    """A serial number that distinguishes calls which share one Postponed."""
     return _serial if compiled is None else _serial + int(compiled.get_serial())
 
 
@@ -302,20 +317,20 @@ def _watch(read: int) -> None:
         if (told := numbers.replace(_KEPT, b"")) and (theirs := _theirs) != -1:
             with contextlib.suppress(OSError):
                 os.write(theirs, told)
-        _look(signal.SIGINT in numbers)  # a function of its own: what it has seen must not be kept until the next signal
+        _look(signal.SIGINT in numbers)  # a separate function: its locals must not live on until the next signal
 
 
 def _look(ctrl_c: bool) -> None:
-    """Have handlers run, wait a moment, and end the call that is there if it is still there after one has raised."""
+    """Let handlers run, wait a moment, and end the current call if a handler has raised and the call is still there."""
     try:
-        outermost, serial = calls[0], _told_apart()  # those inside it may come and go without end
+        outermost, serial = calls[0], _told_apart()  # the outermost: calls nested in it may come and go without end
         reached = True
         for pause in _PAUSES:
             if (app := _innermost(outermost, serial)) is None:
                 return
             reached = app._poke()
             time.sleep(pause)
-        # Where handlers cannot run, this one is known to raise.
+        # Where handlers cannot run: the default Ctrl-C handler is known to raise.
         ends = _kept is not None or (ctrl_c and not reached and getattr(_handler(signal.SIGINT), "handler", None) is signal.default_int_handler)
         if ends and (app := _innermost(outermost, serial)) is not None:
             app._interrupted(_kept)
@@ -324,14 +339,17 @@ def _look(ctrl_c: bool) -> None:
 
 
 def _innermost(outermost: object, serial: int) -> Interruptible | None:
-    """The innermost app of the main thread's call, if that is still the same: what has called it comes back then."""
+    """The innermost app of the main thread's call; None if that is no longer the same call.
+
+    Ending the innermost app's call makes the outer calls return.
+    """
     if calls[0] is not outermost or _told_apart() != serial:
         return None
     return next((call.app for call in reversed(calls[:]) if call and call.app is not None), None)
 
 
 def in_handler_of(app: object) -> bool:
-    """Whether a signal handler runs that has interrupted a call of the app's."""
+    """Whether a signal handler is running that has interrupted a call of this app."""
     if False not in calls or not on_main_thread():
         return False
     interrupted = calls[:len(calls) - calls[::-1].index(False)]
@@ -339,7 +357,7 @@ def in_handler_of(app: object) -> bool:
 
 
 def _after_fork() -> None:
-    """In the child. This is its main thread, the watcher is not here, and the wakeup descriptor is the parent's too."""
+    """Runs in the child of a fork: this thread is its main thread, it has no watcher, and the pipe is the parent's."""
     global MAIN, _kept, _wakeup, _read, _theirs, next_look
     if not on_main_thread():
         MAIN, _kept = threading.get_ident(), None

@@ -1,6 +1,6 @@
-"""Engine settings, and compiled modules on disk.
+"""Engine settings, and the on-disk cache of compiled modules.
 
-Each app has an engine of its own: the epoch, which stops running code, is an engine's, and must not stop other apps.
+Each app has its own engine: the epoch, which stops running code, belongs to an engine and must not stop other apps.
 """
 
 from __future__ import annotations
@@ -29,26 +29,30 @@ from gothreads.wasm.passes import waits
 
 log = logging.getLogger("gothreads")
 
-#: The machines for which wasmtime compiles to machine code. Elsewhere it interprets (Pulley), which has no threads.
+#: The machines for which wasmtime compiles to machine code. Elsewhere it uses its interpreter (Pulley), which has no
+#: threads.
 MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
-#: What wasmtime needs of a host thread's stack beyond the part that WebAssembly may use.
+#: How much of a host thread's stack wasmtime needs beyond the part that WebAssembly may use, in bytes.
 STACK_MARGIN = 2 << 20
-#: What a module may have in each store besides its memory: tables, elements in each of them, and bytes for what exceptions carry.
+#: Limits in each store, apart from a module's memory: tables, elements in each table, and bytes for exceptions' values.
 _MOST_TABLES, _MOST_ELEMENTS, _EXCEPTIONS = 8, 1 << 20, 64 << 20
-#: Compiling so many bytes takes long enough to say so; and so many seconds are long for somebody who was told nothing.
+#: From this size in bytes on, compiling takes long enough to be logged; and after so many seconds a user at a terminal
+#: who has seen no log is told.
 _LARGE = 1 << 20
 _LONG_SECONDS = 2.0
 
 
 def needs_fence() -> bool:
-    """Whether the processor may reorder stores, so that Go's publication barrier must be a real one. x86 does not."""
+    """Whether the processor may reorder stores, so that Go's publication barrier must be a real one. (Not on x86.)"""
     return platform.machine() not in ("x86_64", "AMD64")
 
 
 def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
-    """An engine for one app. `stack` is what WebAssembly may use of a thread's stack, in bytes.
+    """An engine for one app. GothreadsError if wasmtime has no compiler for this machine.
 
-    threads: whether modules may share memories. Where none needs to, it is off: wasmtime promises less for it (docs/security.md).
+    stack: how much of a thread's stack WebAssembly may use, in bytes.
+    threads: whether modules may share memories. Off where none needs to: wasmtime guarantees less for shared memories
+    (docs/security.md).
     """
     if platform.machine() not in MACHINES:
         raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. Use x86-64 or ARM64")
@@ -57,7 +61,7 @@ def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
     config.wasm_threads = config.shared_memory = threads
     config.wasm_multi_memory = True  # wasm/passes/waits.py
     config.epoch_interruption = True
-    # Only the C API can set it, and it may not be smaller than the other.
+    # Only the C API can set this. It must not be smaller than max_wasm_stack.
     _ffi.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
     config.max_wasm_stack = stack
     with trap_signals.kept():
@@ -65,9 +69,9 @@ def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
 
 
 def new_store(engine: wasmtime.Engine, memory: int = _EXCEPTIONS) -> wasmtime.Store:
-    """A store. When the epoch moves, its code traps, or asks whether to (ffi.run_on_until).
+    """A store. When the epoch moves, its code traps, or asks whether it is to trap (ffi.run_on_until).
 
-    memory: the most that a memory of its own may have, in bytes. (A shared one is no store's.)
+    memory: the limit on each of the store's own memories, in bytes. (A shared memory belongs to no store.)
     """
     store = wasmtime.Store(engine)
     store.set_limits(memory_size=memory, table_elements=_MOST_ELEMENTS, tables=_MOST_TABLES)
@@ -77,27 +81,30 @@ def new_store(engine: wasmtime.Engine, memory: int = _EXCEPTIONS) -> wasmtime.St
 
 @dataclass(frozen=True)
 class MachineCode:
-    """A compiled module. `seconds` is what compiling took; None when it came from the cache."""
+    """A compiled module. `seconds` is how long compiling took; None if it came from the cache."""
 
     module: wasmtime.Module
     seconds: float | None
 
 
 def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> MachineCode:
-    """Compile, or load what an earlier run compiled, for an engine without threads. A miss is said in the log. ModuleError when it is not valid."""
+    """Compile a module for an engine without threads, or load it from the cache. ModuleError if it is not valid.
+
+    A cache miss is logged.
+    """
     return _compiled(engine, wasm, stack, " alone", lambda wasm: wasm)
 
 
 def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int) -> MachineCode:
-    """The same for a module with threads, whose waits are noted (wasm/passes/waits.py), wherever they are: the file may be anybody's."""
+    """The same for a module with threads. All its waits are rewritten (wasm/passes/waits.py): no file is trusted."""
     def noted(wasm: bytes) -> bytes:
-        wasmtime.Module.validate(engine, wasm)  # before: what it names must be its own
+        wasmtime.Module.validate(engine, wasm)  # before rewriting: the module may refer only to its own items
         return waits.rewrite_waits(parse(wasm)).encode()
     return _compiled(engine, wasm, stack, f" waits={waits.EDITION}", noted)
 
 
 def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes]) -> MachineCode:
-    # Everything that changes the machine code, or what wasmtime accepts: it checks the rest itself when loading.
+    # Everything that affects the machine code, or what wasmtime accepts. wasmtime checks the rest itself when loading.
     settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs memories stack={stack}{how}"
     key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
     path = cache_folder() / "compiled" / f"{key}.cwasm"
@@ -107,7 +114,7 @@ def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewrit
     said = "compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6
     level = logging.INFO if len(wasm) >= _LARGE else logging.DEBUG
     log.log(level, *said)
-    # In a program that has not set up its log that is not shown: then somebody at a terminal is told when it takes long.
+    # A program that has not configured logging does not show that: then a user at a terminal is told if it takes long.
     unseen = level == logging.INFO and not log.isEnabledFor(level) and sys.stderr is not None and sys.stderr.isatty()
     late = threading.Timer(_LONG_SECONDS, log.warning, said) if unseen else None
     if late is not None:
@@ -124,7 +131,7 @@ def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewrit
     log.log(level, "compiled in %.1f s", seconds)
     try:
         keep(path, module.serialize())
-    except GothreadsError as error:  # a full disk is no reason not to run
+    except GothreadsError as error:  # a full disk, for example, must not keep the app from running
         log.warning("the compiled module is not kept: %s", error)
     return MachineCode(module, seconds)
 
@@ -133,7 +140,7 @@ def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
     with kept(path) as file:
         if file is None:
             return None
-        try:  # this very file, not what may have its name by now
+        try:  # the open file, not whatever may have its name by now
             return wasmtime.Module.deserialize_file(engine, f"/proc/self/fd/{file.fileno()}")
         except wasmtime.WasmtimeError as error:
             log.info("the compiled module in the cache does not fit here, and is made again: %s", str(error).splitlines()[0])

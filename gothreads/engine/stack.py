@@ -1,4 +1,7 @@
-"""How much stack a host thread has. WebAssembly that is promised more than there is kills the process when it recurses."""
+"""How much stack host threads have.
+
+If WebAssembly is promised more stack than the thread has, deep recursion kills the process.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,18 @@ from gothreads.engine import trap_signals
 from gothreads.engine.extension import compiled
 from gothreads.engine.settings import STACK_MARGIN
 
-#: What a caller's thread must have beyond WebAssembly's part: for the Python frames above the call, and the host functions
-#: below it. With the default limit an ordinary thread (8 MiB, a main thread's a little less) is large enough.
+#: How much stack a calling thread must have beyond WebAssembly's part, in bytes: for the Python frames above the call
+#: and the host functions below it. With the default limit an ordinary thread (8 MiB, the main thread's a little less)
+#: is large enough.
 CALLER_MARGIN = 1 << 20
 
 class _Inside(threading.local):
-    """How many calls deep in WebAssembly the thread is; Go's own threads always are.
+    """Per-thread state of calls.
 
-    room: how much stack it has, in bytes, when calls may look at nothing else.
-    starting: the app whose module's packages it initialises, or has initialised. lend: for a thread of a bounded pool, around what may
-    need another of it.
+    depth: how many calls into WebAssembly the thread is in; for Go's own threads never 0.
+    room: the thread's stack in bytes, set only if calls need no other check before they take the fast path; else 0.
+    starting: the app whose module's packages the thread is initialising, or has initialised.
+    lend: in a thread of a bounded pool, a context manager for code that may need another thread of that pool.
     """
 
     depth = 0
@@ -32,14 +37,15 @@ class _Inside(threading.local):
 
 
 class _InsideInC(_Inside):
-    """What C looks at before each call is C's."""
+    """The fields that C checks before each call are stored in C."""
 
     depth = property(lambda self: compiled.get_depth(), lambda self, depth: compiled.set_depth(depth))
     room = property(lambda self: compiled.get_room(), lambda self, room: compiled.set_room(room))
 
 
 inside: _Inside = _Inside() if compiled is None else _InsideInC()
-#: What runs is a call from inside another, or a handler, for which another may wait. A coroutine has it on any loop, and what it begins there.
+#: Whether the running code is a call made inside another call, or a handler, which another call may wait for. A
+#: coroutine keeps the value on any event loop, as do the tasks that it starts there.
 nested: ContextVar[bool] = ContextVar("nested", default=False)
 _local = threading.local()
 _size_lock = threading.RLock()  # a signal handler may start threads
@@ -47,10 +53,11 @@ _size_lock = threading.RLock()  # a signal handler may start threads
 
 @contextlib.contextmanager
 def big_stack(wasm: int) -> Iterator[None]:
-    """Threads started inside have room for WebAssembly that uses `wasm` bytes of stack.
+    """Threads started inside this context have room for WebAssembly that uses `wasm` bytes of stack.
 
-    Python's setting is the process's: a thread that somebody else starts at this moment gets the large stack too, which
-    costs address space only. What somebody else sets meanwhile stays. They inherit this thread's signal mask, which lets traps through.
+    Python's setting is process-wide: a thread that other code starts at this moment gets the large stack too, which
+    costs only address space. A size that other code sets meanwhile stays. The new threads inherit this thread's signal
+    mask, which lets the signals of traps through.
     """
     trap_signals.unblock()
     with _size_lock:
@@ -65,9 +72,10 @@ def big_stack(wasm: int) -> Iterator[None]:
 
 
 def fits(wasm: int) -> bool:
-    """Whether the calling thread may run WebAssembly that uses `wasm` bytes of stack. Asked of the system once a thread.
+    """Whether the calling thread may run WebAssembly that uses `wasm` bytes of stack.
 
-    A thread that is in WebAssembly already may not: nobody knows how much it has used.
+    The stack size is asked of the system once per thread. A thread that is already in WebAssembly may not: how much of
+    its stack is used is unknown.
     """
     if inside.depth:
         return False
@@ -76,20 +84,21 @@ def fits(wasm: int) -> bool:
     except AttributeError:
         size = _local.size = _stack_size()
         trap_signals.unblock()
-        if inside.lend is None:  # else its calls do not go the short way: see App
+        if inside.lend is None:  # else its calls do not take the fast path (runtime/app.py)
             inside.room = size
     return size >= wasm + CALLER_MARGIN
 
 
-#: How many of Python's frames a call must have left: a Python function that the module calls, and cannot be entered for want of them, would
-#: leave wasmtime without an answer. What it needs itself is its own affair: then it raises, and that is told.
+#: How many Python frames must be left for a call: if a Python function that the module calls could not be entered for
+#: want of frames, wasmtime would get no answer. If the function itself needs more, it raises, and that is reported.
 PYTHON_MARGIN = 150
 
 
 def check_python_stack() -> None:
-    """RecursionError where Python's stack is nearly full.
+    """Raise RecursionError if Python's stack is nearly full.
 
-    Up to Python 3.11 calls of C's count too, which nobody can see; so where there are many frames, it is tried out. Few are seen to be so in 0.4 µs.
+    Up to Python 3.11, C calls count too and cannot be seen; so if there are many frames, this tries to add some. It
+    takes 0.4 µs to see that there are few.
     """
     if few_frames():
         return
@@ -100,7 +109,7 @@ def check_python_stack() -> None:
 
 
 def few_frames() -> bool:
-    """Whether not even a third of Python's stack is used."""
+    """Whether less than a third of Python's stack is used."""
     try:
         sys._getframe(sys.getrecursionlimit() // 3)
     except ValueError:
@@ -114,7 +123,7 @@ def _try(frames: int) -> None:
 
 
 def _stack_size() -> int:
-    """Of the calling thread, in bytes; 0 when it cannot be told."""
+    """The stack size of the calling thread, in bytes; 0 if unknown."""
     library = ctypes.CDLL(None)
     library.pthread_self.restype = ctypes.c_void_p
     me = ctypes.c_void_p(library.pthread_self())

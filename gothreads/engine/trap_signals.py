@@ -1,14 +1,17 @@
-"""Keeps the signals that WebAssembly's traps need.
+"""Protects the signal handlers that WebAssembly's traps need.
 
-wasmtime turns SIGILL, SIGSEGV and SIGFPE of compiled code into traps, with handlers that it installs once, with the process's first engine; what is
-not its own they pass on to the handlers that they have replaced. `signal.signal` and `faulthandler` would replace wasmtime's, and the next trap, in
-any thread, would kill the process. So the interpreter's own changes of these signals are noted instead of made, and a fault outside of WebAssembly is
-handled as the program wishes (csrc/signals.c, which has the whole story).
+wasmtime turns SIGILL, SIGSEGV and SIGFPE in compiled code into traps. It installs its handlers once, with the process's
+first engine; they pass other faults on to the handlers that they replaced. `signal.signal` and `faulthandler` would
+replace wasmtime's handlers, and the next trap in any thread would kill the process. So the interpreter's own changes to
+these signals are recorded instead of made, and a fault outside WebAssembly is handled as the program has asked
+(csrc/signals.c has the details).
 
-Where there is no C extension, or the interpreter's calls cannot be redirected, wasmtime's handlers are put back at once after each function of
-Python's that replaces them. A trap at that very moment is still lost, and a fault outside of WebAssembly goes where it went before the first engine.
+Without the C extension, or if the interpreter's calls cannot be redirected, wasmtime's handlers are restored
+immediately after each Python function that replaces them. A trap in between is still lost, and a fault outside
+WebAssembly goes where it went before the first engine.
 
-Not covered: a native library that replaces the handlers itself and does not pass on what is not its own. (Most do: Go, the JVM, .NET.)
+Not covered: a native library that replaces the handlers itself and does not pass on the faults that are not its own.
+(Most do pass them on: Go, the JVM, .NET.)
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ _first = True
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Around the making of an engine: from the first one on the signals are kept."""
+    """Brackets the creation of an engine: from the first engine on, the signals are protected."""
     global _first
     with _lock if _first else contextlib.nullcontext():
         if not _first:
@@ -60,19 +63,23 @@ def kept() -> Iterator[None]:
 
 
 def unblock() -> None:
-    """Let the calling thread, and those that it starts, get these signals. (Where a fault's signal is blocked, the system kills the process.)"""
+    """Unblock these signals in the calling thread and the threads that it starts.
+
+    (If the signal of a fault is blocked, the system kills the process.)
+    """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def _guard(wasmtimes: dict[signal.Signals, bytes]) -> None:
-    """Without C: have wasmtime's handlers put back after whatever replaces them."""
-    module = importlib.import_module("_signal")  # what `signal` calls
+    """Without C: restore wasmtime's handlers after each function that replaces them."""
+    module = importlib.import_module("_signal")  # the module that `signal` calls
     was_enabled = faulthandler.is_enabled()
 
     def guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any, **named: Any) -> Any:
-            if name == "faulthandler.disable" and was_enabled:  # wasmtime passes faults on to its handler, which must go on handling them
+            # wasmtime passes faults on to faulthandler's handler, which must keep handling them.
+            if name == "faulthandler.disable" and was_enabled:
                 log.warning(_NOT_DONE, name)
                 return True
             try:

@@ -90,7 +90,7 @@ class Deadlines:
         while (fire := self._next()) is not None:
             try:
                 fire()
-            except BaseException:  # a callback may raise SystemExit, which would end this thread and all other deadlines
+            except BaseException:  # a callback may raise SystemExit, which would end the thread of all deadlines
                 log.exception("a deadline")
 
     def _next(self) -> Callable[[], None] | None:

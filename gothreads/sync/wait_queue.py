@@ -5,8 +5,8 @@ calls comes from that. But a thread that takes and releases in a loop would alwa
 wakes. So, as in Go's mutexes, a waiter that was woken in vain stops overtaking: later arrivals queue behind it.
 
 Invariants, under the condition:
- 1. `passed` counts the waiters that have been woken in vain. While it is not 0, only threads that have been woken may
-    take an item.
+ 1. `passed` counts the waiters that have been woken at least once. While it is not 0, only threads that have been woken
+    may take an item.
  2. When an item is available and a thread waits, some waiter is being woken: by the thread that released the item, or
     by the last one that left the queue.
 """
