@@ -1,4 +1,4 @@
-/* A caller's slot, a caller, and the callers at rest: with their fields where calls find them without Python. */
+/* A caller's slot, a caller, and the idle callers, with fields that C calls can use without running Python code. */
 
 #include "fast.h"
 
@@ -78,7 +78,7 @@ static PyType_Spec Caller_spec = {
     "gothreads._fast.Caller", sizeof(Caller), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, Caller_slots,
 };
 
-int Rest_push(Rest *self, Caller *caller) /* takes the reference, when it is 0 */
+int Rest_push(Rest *self, Caller *caller)
 {
     if (UNLIKELY(self->count == self->room)) {
         Py_ssize_t more = self->room ? self->room * 2 : 64;
@@ -161,7 +161,7 @@ static PyObject *Rest_item(PyObject *self, Py_ssize_t place)
     return (PyObject *)rest->callers[place];
 }
 
-/* Rest(cache, around, stack, idle_seconds, memory, shared), once. */
+/* Rest(cache, around, stack, idle_seconds, memory, shared); an object can be initialised only once. */
 static int Rest_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     PyObject *cache, *around;

@@ -1,12 +1,13 @@
-/* Calls that need nothing but a caller at rest: of exports, and of handlers. runtime/fast_calls.py has the same in Python. */
+/* Calls of exports and handlers that need only an idle caller. runtime/fast_calls.py does the same in Python. */
 
 #include "fast.h"
 
 static PyObject *name_release, *name_released, *name_trapped, *name_payload, *name_request, *name_answer;
 
-/* Whether Python's stack has room for what follows a trap, and for host functions, which nobody could enter otherwise. Looking costs half a call, so
-   it is done once in a while: between two looks a thread gets by no more frames than fit into that while, and a third of the stack is as good as
-   none of it. Where there is more, Python looks closer (stack.check_python_stack). */
+/* Whether Python's stack has room for what follows a trap, and for host functions, which could not be entered
+   otherwise. A check costs half a call, so it is made only once per LOOK_SECONDS: a thread cannot add more frames
+   between two checks than fit into that time, and with less than a third of the stack in use there is ample room. If
+   more is in use, Python checks more closely (engine/stack.py, check_python_stack). */
 #define LOOK_SECONDS 5e-6
 
 static int has_frames(double now)
@@ -15,7 +16,8 @@ static int has_frames(double now)
     if (LIKELY(now - looked < LOOK_SECONDS && now >= looked))
         return 1;
     found = PyObject_CallFunction(getframe, "i", Py_GetRecursionLimit() / 3);
-    if (UNLIKELY(found != NULL || !PyErr_ExceptionMatches(PyExc_ValueError))) { /* RecursionError: there was not even room to look */
+    /* ValueError: few frames. RecursionError: there was not even room to check. */
+    if (UNLIKELY(found != NULL || !PyErr_ExceptionMatches(PyExc_ValueError))) {
         Py_XDECREF(found);
         PyErr_Clear();
         return 0;
@@ -25,8 +27,9 @@ static int has_frames(double now)
     return 1;
 }
 
-/* Takes a caller; NULL, without an exception, when Python should see to it. The lock is held from the look at `open` on until the caller counts
-   as in use: who closes the door afterwards, and then looks whether all have left, finds it. */
+/* Takes a caller; NULL, without an exception, if the call is left to Python. The GIL is held from the check of `open`
+   until the caller counts as in use: a thread that clears `open` afterwards, and then checks whether all callers have
+   left, sees this one. */
 static Caller *take(Rest *rest)
 {
     Caller *caller;
@@ -35,14 +38,15 @@ static Caller *take(Rest *rest)
         return NULL;
     if (!has_frames(now = fine_now()))
         return NULL;
-    if (UNLIKELY(!rest->open || rest->passed || !rest->count)) /* looking may have let others run */
+    if (UNLIKELY(!rest->open || rest->passed || !rest->count)) /* the check may have let other threads run */
         return NULL;
     caller = rest->callers[--rest->count];
     caller->since = now;
     return caller;
 }
 
-/* The main thread begins a call: what signal handlers raise is kept from here on. 0, or -1 when Python should see to it (no exception is set). */
+/* The main thread begins a call: from here on, what signal handlers raise is kept. 0, or -1, without an exception, if
+   the call is left to Python. */
 static int postpone(Rest *rest)
 {
     if (coarse_now() >= next_look)
@@ -56,7 +60,7 @@ static int postpone(Rest *rest)
     return 0;
 }
 
-/* It has come back. -1 with what a signal handler has raised meanwhile. */
+/* The main thread's call has returned. -1 with an exception that a signal handler has raised meanwhile. */
 static int postponed(void)
 {
     Py_ssize_t count = PyList_Size(main_calls);
@@ -65,14 +69,14 @@ static int postponed(void)
     return raise_kept();
 }
 
-/* Before what follows a call is left to Python: there too, what signal handlers raise must be kept. */
+/* Call before Python code continues a call: there, too, what signal handlers raise must be kept. */
 static void leave_to_python(void)
 {
     if (on_main_thread() && !handlers_known)
         hold_handlers();
 }
 
-/* Calls a method of the cache's with one argument (NULL: none). -1 with an exception. */
+/* Calls a method of the cache with one argument, or none (NULL). 0, or -1 with an exception. */
 static int have_cache(const Rest *rest, PyObject *method, PyObject *argument)
 {
     PyObject *done;
@@ -82,7 +86,7 @@ static int have_cache(const Rest *rest, PyObject *method, PyObject *argument)
     return done != NULL ? 0 : -1;
 }
 
-/* Puts a caller back that has returned (its reference goes with it). -1 with an exception. */
+/* Puts back a caller whose call has returned, and takes over its reference. 0, or -1 with an exception. */
 static int put_back(Rest *rest, Caller *caller)
 {
     double now = coarse_now();
@@ -98,19 +102,20 @@ static int put_back(Rest *rest, Caller *caller)
         Py_DECREF((PyObject *)caller);
         return -1;
     }
-    /* After it: whatever comes of the rest, the caller is back. */
+    /* The caller is back by now, whatever the result of this. */
     return UNLIKELY(rest->waiting || old) ? have_cache(rest, name_released, NULL) : 0;
 }
 
-/* A call of one or more functions, in one caller. */
+/* A call of one or two functions, in one caller. */
 typedef struct {
     Rest *rest;
     Caller *caller;
-    Function *functions[2]; /* borrowed of the caller, out of which nothing is ever taken */
+    Function *functions[2]; /* borrowed from the caller, whose functions are never removed */
     int on_main, trapped;
 } Call;
 
-/* Takes a caller that has all these functions. -1, without an exception, when Python should see to it. */
+/* Takes a caller, which must have all these functions. 0, or -1, without an exception, if the call is left to
+   Python. */
 static int begin(Call *call, Rest *rest, PyObject **names, int count)
 {
     Caller *caller = take(rest);
@@ -130,15 +135,16 @@ static int begin(Call *call, Rest *rest, PyObject **names, int count)
     return 0;
 back:
     PyErr_Clear();
-    rest->count++; /* nobody has taken its place: the lock was held */
+    rest->count++; /* its place is still free: the GIL was held */
     return -1;
 }
 
-/* One of its functions did not return: raises what that has come to. The end begins before the caller goes back: callback_m.py, invariant 3. */
+/* One of the call's functions did not return: ends the app, and sets the resulting exception. This comes before the
+   caller is put back: callback_m.py, invariant 3. exception: what described the trap, or NULL. */
 static void has_trapped(Call *call, PyObject *exception)
 {
     call->trapped = 1;
-    if (exception == NULL) { /* there is no memory to say what it was */
+    if (exception == NULL) { /* there was no memory to describe it */
         PyErr_Clear();
         exception = Py_None;
     }
@@ -147,7 +153,7 @@ static void has_trapped(Call *call, PyObject *exception)
         PyErr_SetString(PyExc_SystemError, "a call trapped, and nobody said so");
 }
 
-/* Runs one of its functions. -1 when it did not return: then what that has come to is raised. */
+/* Runs one of the call's functions. 0, or -1 with an exception if it did not return. */
 static int run(Call *call, int place, Value *values)
 {
     void *error, *trap;
@@ -161,7 +167,7 @@ static int run(Call *call, int place, Value *values)
     return -1;
 }
 
-/* Has Python do something in the caller, where functions may trap too. NULL with what that has come to. */
+/* Calls a Python method that uses the caller, whose functions may trap there too. NULL with an exception. */
 static PyObject *run_in_python(Call *call, PyObject *object, PyObject *method, PyObject *argument)
 {
     PyObject *answer, *type, *value, *traceback;
@@ -178,14 +184,14 @@ static PyObject *run_in_python(Call *call, PyObject *object, PyObject *method, P
     return answer;
 }
 
-/* Puts the caller back, and lets what a signal handler has raised go before what the call came to: `answer`, which it takes over, or the
-   exception that is set. */
+/* Puts the caller back and returns the call's outcome: `answer`, whose reference it takes over, or NULL with the
+   exception that is set. An exception of a signal handler takes precedence over both. */
 static PyObject *end(Call *call, PyObject *answer)
 {
     PyObject *type, *value, *traceback;
     int failed = 0;
     if (LIKELY(answer != NULL && !call->on_main)) {
-        failed = put_back(call->rest, call->caller); /* which may run Go: it counts as inside */
+        failed = put_back(call->rest, call->caller); /* may run Go, so this thread still counts as inside */
         depth--;
         if (LIKELY(!failed))
             return answer;
@@ -200,8 +206,8 @@ static PyObject *end(Call *call, PyObject *answer)
     depth--;
     if (call->on_main) {
         PyObject *type2, *value2, *traceback2;
-        PyErr_Fetch(&type2, &value2, &traceback2); /* of put_back */
-        if (UNLIKELY(postponed())) { /* in any case: else all later calls would be inside this one */
+        PyErr_Fetch(&type2, &value2, &traceback2); /* put_back's exception */
+        if (UNLIKELY(postponed())) { /* always called: else all later calls would count as nested in this one */
             failed = -1;
             Py_XDECREF(type2);
             Py_XDECREF(value2);
@@ -225,7 +231,7 @@ static PyObject *end(Call *call, PyObject *answer)
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    PyObject *slow; /* exports.Function, which does everything that this does not */
+    PyObject *slow; /* exports.Function, for every case not handled here */
     PyObject *rest;
     PyObject *name;
     char *params;
@@ -307,7 +313,7 @@ static void Export_dealloc(PyObject *self)
     free_object(self);
 }
 
-/* Everything but a call is that of the function behind it: its class, signature, documentation, `bytes`. */
+/* All attributes are those of the underlying function: its class, signature, documentation, `bytes`. */
 static PyObject *Export_getattro(PyObject *self, PyObject *name)
 {
     return PyObject_GetAttr(((Export *)self)->slow, name);
@@ -337,11 +343,11 @@ static PyType_Spec Export_spec = {
     "gothreads._fast.Export", sizeof(Export), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC, Export_slots,
 };
 
-/* Requests: bytes in, bytes out (bridge/buffers.py, and the guest's slot_wasip1.go, which has the rules). */
+/* Requests: bytes in, bytes out (bridge/buffers.py; the rules are in the guest's slot_wasip1.go). */
 
-/* Copies of more bytes than this let others run meanwhile. */
+/* To copy more bytes than this, the GIL is released. */
 #define MUCH (32 << 10)
-/* slot.KEEP and slot.LARGEST */
+/* KEEP and LARGEST in bridge/buffers.py */
 #define KEEP (64 << 10)
 #define LARGEST (((uint32_t)1 << 31) - (1 << 16))
 
@@ -356,13 +362,13 @@ static void copy(char *to, const char *from, size_t size)
     }
 }
 
-/* Whether the bytes lie in the memory, which never shrinks. */
+/* Whether the bytes lie in the memory. (It never shrinks, so the answer stays true.) */
 static int within(const Rest *rest, uint32_t address, size_t size)
 {
     return (uint64_t)address + size <= sharedmemory_data_size(rest->shared);
 }
 
-/* request(rest, handler, payload) -> the answer; None when Python should see to it all. */
+/* request(rest, handler, payload) -> the answer; None if the whole request is left to Python. */
 static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *names[2] = {name_payload, name_request}, *answer = NULL;
@@ -382,7 +388,7 @@ static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count
     rest = (Rest *)args[0];
     if (!PyUnicode_CheckExact(args[1]) || !PyBytes_CheckExact(args[2]))
         Py_RETURN_NONE;
-    if ((handler = PyUnicode_AsUTF8AndSize(args[1], &handler_size)) == NULL) { /* half of a surrogate pair */
+    if ((handler = PyUnicode_AsUTF8AndSize(args[1], &handler_size)) == NULL) { /* a lone surrogate */
         PyErr_Clear();
         Py_RETURN_NONE;
     }
@@ -399,7 +405,7 @@ static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count
     if (run(&call, 0, values))
         goto done;
     if (!within(rest, values[0].u32, (size_t)(handler_size + size))) {
-        /* Python finds it so too, and says it. */
+        /* Python finds this too, and raises the error. */
         Py_INCREF(Py_None);
         answer = Py_None;
         goto done;
@@ -412,7 +418,8 @@ static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count
     if (run(&call, 1, values))
         goto done;
     if (within(rest, slot->address, sizeof header)) {
-        memcpy(header, rest->memory + slot->address, sizeof header); /* copied first, then believed: the module may change it at any time */
+        /* Copied before it is checked: the module may change it at any time. */
+        memcpy(header, rest->memory + slot->address, sizeof header);
         if (LIKELY(header[0] == 0 && header[2] <= KEEP && within(rest, header[1], header[2]))) {
             answer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)header[2]);
             if (answer != NULL)

@@ -1,4 +1,4 @@
-/* The clock: a host function that needs no Python. */
+/* The clock: a host function that does not need Python. */
 
 #include "fast.h"
 
@@ -10,10 +10,11 @@ typedef struct {
     const void *shared;
 } Clock;
 
-/* WASI's errno. */
+/* WASI's errno values. */
 enum { SUCCESS = 0, EFAULT_ = 21, EINVAL_ = 28 };
 
-/* clock_time_get(id, precision, where): wasmtime's own looks its memory up by name each time, and its monotonic clock begins anew in each store. */
+/* clock_time_get(id, precision, where). wasmtime's own looks up the memory by name on each call, and its monotonic
+   clock starts anew in each store. */
 static void *clock_time_get(void *data, void *caller, Value *values, size_t count)
 {
     const Clock *clock = data;
@@ -43,7 +44,8 @@ static PyType_Spec Clock_spec = {
     "gothreads._fast.Clock", sizeof(Clock), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, Clock_slots,
 };
 
-/* define_clock(linker, module, name, type, memory, shared) -> (what must live as long as the linker is used, an error's address) */
+/* define_clock(linker, module, name, type, memory, shared) -> (an object that must live as long as the linker is used,
+   an error's address or 0) */
 static PyObject *define_clock(PyObject *self, PyObject *args)
 {
     unsigned long long linker, type, memory, shared;

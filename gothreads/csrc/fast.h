@@ -1,13 +1,14 @@
-/* gothreads._fast: calls between Python and a module's instances, in C: the same as engine/ffi.py does through ctypes, for a tenth of the time.
+/* gothreads._fast: calls between Python and a module's instances in C. It does what engine/ffi.py does through ctypes,
+   in a tenth of the time.
 
-   Optional: without it everything works, behind the same interface (engine/extension.py). What is unusual is left to Python in any case: an argument
-   that is not simply what the signature says, an app that does not run, a cache without an idle caller. So the rules, and the messages, stand
-   in one place.
+   The extension is optional: everything works without it, behind the same interface (engine/extension.py). Uncommon
+   cases are always left to Python: an argument that is not exactly of the signature's type, an app that is not running,
+   a cache without an idle caller. So the rules and the messages are in one place.
 
-   All state of this module is guarded by Python's lock (the GIL), which is let go of only while a module's code runs, and while many bytes are
-   copied. wasmtime's functions come as addresses (`bind`): wasmtime-py has loaded them already.
+   All state of this module is guarded by the GIL, which is released only while a module's code runs and while many
+   bytes are copied. wasmtime's functions are passed as addresses (`bind`), since wasmtime-py has loaded them already.
 
-   Python's stable ABI, as of 3.11; vectorcall, which became part of it in 3.12, is in 3.11 under the same number. */
+   Uses Python's stable ABI as of 3.11. Vectorcall joined it in 3.12, and 3.11 has it with the same values. */
 
 #ifndef GOTHREADS_FAST_H
 #define GOTHREADS_FAST_H
@@ -55,12 +56,13 @@ typedef union {
     uint8_t v128[16];
 } Value;
 
-/* More values than any signature that is called has: wasm/abi.py refuses others. */
+/* The most values of a signature that is called: wasm/abi.py refuses longer ones. */
 #define MOST_VALUES 1000
-/* sizeof(wasmtime_func_t) is 16 in wasmtime 50; Python says what it is, and this is the most that is stored. */
+/* The most that is stored of a wasmtime_func_t, in bytes. Its size is 16 in wasmtime 50; Python passes the actual
+   size. */
 #define FUNC_ROOM 32
 
-/* state.c: what is bound, and what is known of the thread. */
+/* state.c: what is bound, and the per-thread state. */
 
 extern void *(*func_call_unchecked)(void *context, const void *func, Value *values, size_t count, void **trap);
 extern void *(*linker_define_func_unchecked)(void *linker, const char *module, size_t module_size, const char *name, size_t name_size,
@@ -73,26 +75,28 @@ extern PyObject *getframe;      /* sys._getframe */
 extern PyObject *trapped_type;  /* ffi.Trapped */
 extern PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 
-/* interrupt.c: signal handlers while the main thread is in a call (engine/interrupt.py). All of it is for the main thread. */
+/* interrupt.c: signal handlers while the main thread is in a call (engine/interrupt.py). All of this is for the main
+   thread only. */
 
 extern PyObject *main_calls;        /* interrupt.calls */
 extern unsigned long main_thread;
-extern int kept;                    /* a handler has raised, and that is to be raised when the call has come back */
-extern int handlers_known;          /* every handler is held; 0: somebody must look */
-extern unsigned long long serial;   /* how many calls of C's the main thread has begun */
-extern double next_look;            /* when its next call is to look after the wakeup descriptor */
+extern int kept;                    /* a handler's exception is kept, to be raised when the call has returned */
+extern int handlers_known;          /* every handler is known to be held; 0: they must be checked */
+extern unsigned long long serial;   /* how many calls the main thread has begun in C */
+extern double next_look;            /* when its next call must check the wakeup descriptor, in monotonic seconds */
 
-/* Before gothreads' own code runs in a call: runs the handlers of signals that have come, and holds all. */
+/* Call before gothreads' own code runs in a call: runs the handlers of pending signals, and holds all handlers. */
 void hold_handlers(void);
-/* Around the program's code in a call. -1 with an exception: it must not run. */
+/* Bracket the program's code in a call. begin_program returns -1 with an exception: then the code must not run. */
 int begin_program(void);
 void end_program(void);
-/* A call has come back: -1 with what is kept, if that is to be raised now. */
+/* Call when a call has returned: -1 with the kept exception, if it is to be raised now. */
 int raise_kept(void);
 
-/* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
+/* Of the thread: how many calls deep in WebAssembly it is (depth); its stack in bytes, 0 if unknown (room); and whether
+   it is the main thread: 1 or -1, 0 if unknown (is_main). */
 extern THREAD_LOCAL Py_ssize_t depth;
-extern THREAD_LOCAL double looked; /* when its Python stack was looked at, in seconds of the monotonic clock */
+extern THREAD_LOCAL double looked; /* when its Python stack was last checked, in seconds of the monotonic clock */
 extern THREAD_LOCAL Py_ssize_t room;
 extern THREAD_LOCAL signed char is_main;
 
@@ -104,7 +108,7 @@ static inline int on_main_thread(void)
 }
 
 #if defined(__APPLE__)
-#define FINE_CLOCK CLOCK_UPTIME_RAW /* as Python's */
+#define FINE_CLOCK CLOCK_UPTIME_RAW /* the one that Python uses */
 #define COARSE_CLOCK CLOCK_UPTIME_RAW
 #else
 #define FINE_CLOCK CLOCK_MONOTONIC
@@ -128,20 +132,20 @@ static inline double fine_now(void)
     return seconds_of(FINE_CLOCK);
 }
 
-/* The same, a few milliseconds behind at the most: a quarter of its price. */
+/* The same, but up to a few milliseconds behind: it costs a quarter as much. */
 static inline double coarse_now(void)
 {
     return seconds_of(COARSE_CLOCK);
 }
 
-/* values.c: a letter each, as in module struct: i I q Q f d; and ? for a bool. */
+/* values.c: a letter for each type, as in module struct: i I q Q f d; and ? for a bool. */
 
-/* 1: it is in *value. 0: it is not simply that; no exception is set. */
+/* 1: the converted object is in *value. 0: the object is not exactly of that type and range; no exception is set. */
 int from_python(char kind, PyObject *object, Value *value);
-/* A number that is already what the module gets: of the right size, whatever its sign. 0 with an exception. */
+/* Converts a raw value: a number of the right size, whatever its sign. 1, or 0 with an exception. */
 int raw_from_python(char kind, PyObject *object, Value *value);
 PyObject *to_python(char kind, const Value *value);
-/* Copies letters; -1 with an exception when they are none. */
+/* Copies a string of type letters; -1 with an exception if it has other characters, or is too long. */
 int letters(PyObject *text, char **copy, Py_ssize_t *count);
 
 /* function.c: an exported function of one instance. */
@@ -156,24 +160,25 @@ typedef struct {
     uint64_t func[FUNC_ROOM / 8];
 } Function;
 
-/* Runs it with Python's lock let go of. 0, or -1 with `*error` and `*trap` to be described. */
+/* Runs it without the GIL. 0, or -1 with `*error` and `*trap` for `described`. */
 int enter(Function *function, Value *values, void **error, void **trap);
-/* The exception for these two; NULL with another. */
+/* The exception for an error or trap; NULL, with an exception set, if it cannot be made. */
 PyObject *described(void *error, void *trap);
 
-/* callers.c: a caller's slot, a caller (the bases of slot.Slot and callback_m.CallbackM), and the callers at rest. */
+/* callers.c: a caller's slot, a caller (the bases of bridge.buffers.Buffers and callback_m.CallbackM), and the idle
+   callers. */
 
 typedef struct {
     PyObject_HEAD
     unsigned int address; /* in the module; 0: not opened yet */
-    long long requests;   /* begun since it was opened; Go counts them too */
+    long long requests;   /* how many were begun since it was opened; Go counts them too */
 } Slot;
 
 typedef struct {
     PyObject_HEAD
     PyObject *functions; /* name -> Function */
     PyObject *slot;      /* a Slot; NULL until it is set */
-    double since;        /* when it was taken, or put back, in seconds of the monotonic clock */
+    double since;        /* when it was last taken or put back, in seconds of the monotonic clock */
     long long calls;
 } Caller;
 
@@ -181,21 +186,23 @@ typedef struct {
     PyObject_HEAD
     Caller **callers; /* the oldest first */
     Py_ssize_t count, room;
-    PyObject *cache;  /* told with `released` when somebody waits, or one is old; `release`s where there are too many; and `trapped` */
-    PyObject *around; /* interrupt.Postponed, for calls of the main thread; None: none */
-    char open;        /* the app runs, and takes calls */
+    /* C calls its `released` if a thread waits or a caller is old, its `release` if there are too many callers, and its
+       `trapped` after a trap. */
+    PyObject *cache;
+    PyObject *around; /* interrupt.Postponed, for calls of the main thread; or None */
+    char open;        /* the app is running and accepts calls */
     int waiting, passed, over;
-    Py_ssize_t stack; /* what a thread must have, in bytes */
+    Py_ssize_t stack; /* how much stack a thread must have, in bytes */
     double idle_seconds;
     const char *memory;       /* the module's */
-    const void *shared;       /* wasmtime_sharedmemory_t, which knows its size */
+    const void *shared;       /* its wasmtime_sharedmemory_t, which knows the size */
 } Rest;
 
 extern PyTypeObject *Rest_Type;
-/* Puts a caller on top; takes the reference, when it is 0. */
+/* Puts a caller on top. 0, and then it takes over the reference; or -1 with an exception. */
 int Rest_push(Rest *self, Caller *caller);
 
-/* Each file adds what it has to the module: 0, or -1. */
+/* Each file adds its part to the module: 0, or -1 with an exception. */
 int add_state(PyObject *module);
 int add_function(PyObject *module);
 int add_callers(PyObject *module);
@@ -205,7 +212,7 @@ int add_clock(PyObject *module);
 int add_signals(PyObject *module);
 int add_interrupt(PyObject *module);
 PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, const char *name);
-/* What is left of an object, whose fields have been let go of: the end of every tp_dealloc. */
+/* Frees an object whose fields have been released: the last step of every tp_dealloc. */
 void free_object(PyObject *self);
 
 #if defined(__GNUC__)

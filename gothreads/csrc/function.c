@@ -2,7 +2,6 @@
 
 #include "fast.h"
 
-/* Runs it with Python's lock let go of. 0, or -1 with `*error` and `*trap` to be described. */
 int enter(Function *function, Value *values, void **error, void **trap)
 {
     size_t count = (size_t)(function->count ? function->count : 1);
@@ -53,7 +52,7 @@ done:
     return answer;
 }
 
-/* Function(context, func, params, result): `func` is wasmtime's struct, as bytes. */
+/* Function(context, func, params, result). `func` is a wasmtime_func_t, as bytes. */
 static PyObject *Function_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     unsigned long long context;

@@ -1,4 +1,4 @@
-/* Python functions that modules call. */
+/* Host functions: Python functions that modules call. */
 
 #include "fast.h"
 
@@ -10,10 +10,10 @@ typedef struct {
     char *params;
     Py_ssize_t count;
     char result;
-    int own; /* gothreads' code; 0: the program's */
+    int own; /* 1: gothreads' code; 0: the program's */
 } HostFunction;
 
-/* The trap that answers for the exception that is set. */
+/* Makes a trap from the exception that is set, which is cleared. */
 static void *trap_of_exception(HostFunction *host)
 {
     PyObject *type, *value, *traceback, *message = NULL, *name = NULL;
@@ -45,7 +45,7 @@ static void *trap_of_exception(HostFunction *host)
     return trap;
 }
 
-/* wasmtime calls this, in any thread, without Python's lock. */
+/* wasmtime calls this in any thread, without the GIL. */
 static void *host_function(void *data, void *caller, Value *values, size_t count)
 {
     HostFunction *host = data;
@@ -63,7 +63,8 @@ static void *host_function(void *data, void *caller, Value *values, size_t count
     else if (host->count > 8 && (args = PyMem_Malloc((size_t)(host->count + 1) * sizeof *args)) == NULL)
         PyErr_NoMemory();
     else {
-        for (place = 0; place < host->count; place++, made++) /* args[0] is for whom is called: vectorcall's manner */
+        /* args[0] is left for the callee's use: VECTORCALL_OFFSET. */
+        for (place = 0; place < host->count; place++, made++)
             if ((args[place + 1] = to_python(host->params[place], &values[place])) == NULL)
                 break;
         if (made == host->count)
@@ -119,7 +120,8 @@ static PyType_Spec HostFunction_spec = {
     HostFunction_slots,
 };
 
-/* define(linker, module, name, type, params, result, implementation, failed, own) -> (what must live as long as the linker is used, an error's address) */
+/* define(linker, module, name, type, params, result, implementation, failed, own)
+   -> (an object that must live as long as the linker is used, an error's address or 0) */
 static PyObject *define(PyObject *self, PyObject *args)
 {
     unsigned long long linker, type;

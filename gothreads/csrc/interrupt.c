@@ -12,10 +12,10 @@ double next_look;
 static PyObject *get_handler, *numbers, *held_type, *hold, *keep, *take;
 static void *(*error_new)(const char *message);
 
-/* How often a step is done again that handlers have interrupted. */
+/* How often a step is retried that handlers have interrupted. */
 #define MOST_TIMES 100
 
-/* 1: every handler is held; 0: one is not; -1 with an exception: there is no room to look. */
+/* 1: every handler is held; 0: one is not; -1 with an exception: there was no room to check. */
 static int all_held(void)
 {
     Py_ssize_t place, count = PyTuple_Size(numbers);
@@ -43,7 +43,7 @@ static void keep_exception(void)
         PyErr_NormalizeException(&type, &value, &traceback);
         if (traceback != NULL)
             PyException_SetTraceback(value, traceback);
-        done = PyObject_CallFunctionObjArgs(keep, value, NULL); /* fails when another handler raises: that is kept instead */
+        done = PyObject_CallFunctionObjArgs(keep, value, NULL); /* fails if another handler raises: keep that instead */
         Py_XDECREF(done);
         Py_XDECREF(type);
         Py_XDECREF(value);
@@ -69,7 +69,7 @@ void hold_handlers(void)
     int times, all;
     for (times = 0; times < MOST_TIMES; times++) {
         PyObject *done;
-        if (LIKELY(push(Py_False) == 0)) { /* what runs here is handlers */
+        if (LIKELY(push(Py_False) == 0)) { /* False: handlers run here */
             int raised = PyErr_CheckSignals();
             pop();
             if (UNLIKELY(raised))
@@ -79,7 +79,7 @@ void hold_handlers(void)
         }
         if (LIKELY((all = all_held()) > 0))
             return;
-        if (all < 0) { /* nor is there room to hold one */
+        if (all < 0) { /* then there is no room to hold one either */
             PyErr_Clear();
             return;
         }
@@ -98,7 +98,7 @@ int begin_program(void)
 void end_program(void)
 {
     pop();
-    handlers_known = 0; /* it may have installed others */
+    handlers_known = 0; /* the program's code may have installed others */
 }
 
 int raise_kept(void)
@@ -116,7 +116,8 @@ int raise_kept(void)
     return done == NULL ? -1 : 0;
 }
 
-/* wasmtime calls this in a thread that runs a module's code, when the engine's epoch has moved. `data`: whether the code is to end. */
+/* wasmtime calls this in a thread that runs a module's code, when the engine's epoch has moved. `data` is a callable:
+   whether the code is to end. */
 static void *epoch_moved(void *context, void *data, uint64_t *delta, uint8_t *kind)
 {
     PyGILState_STATE state = PyGILState_Ensure();
@@ -129,13 +130,13 @@ static void *epoch_moved(void *context, void *data, uint64_t *delta, uint8_t *ki
         ended = answer != NULL ? PyObject_IsTrue(answer) : -1;
         Py_XDECREF(answer);
         if (UNLIKELY(ended < 0))
-            keep_exception(); /* a handler's, which was installed this very moment */
+            keep_exception(); /* from a handler that was installed at this very moment */
     }
     PyGILState_Release(state);
     if (ended)
         return error_new("interrupted");
-    *delta = 1; /* the next move of the epoch is the new deadline */
-    *kind = 0;  /* go on */
+    *delta = 1; /* the new deadline is the epoch's next move */
+    *kind = 0;  /* continue */
     return NULL;
 }
 
@@ -178,7 +179,7 @@ static PyObject *set_main_thread(PyObject *self, PyObject *value)
     if (number == (unsigned long)-1 && PyErr_Occurred())
         return NULL;
     main_thread = number;
-    is_main = 0; /* this thread's: after a fork there is no other */
+    is_main = 0; /* only this thread's: after a fork there is no other */
     Py_RETURN_NONE;
 }
 
@@ -196,7 +197,7 @@ static PyObject *bind_interrupt(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!kOO!OOOO:bind_interrupt", &PyList_Type, &main_calls, &main_thread, &get_handler, &PyTuple_Type, &numbers, &held_type,
                           &hold, &keep, &take))
         return NULL;
-    Py_INCREF(args); /* for good, and with it all that is in it */
+    Py_INCREF(args); /* never released: it keeps its items alive, to which the variables only borrow references */
     Py_RETURN_NONE;
 }
 

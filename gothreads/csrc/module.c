@@ -1,4 +1,4 @@
-/* The module. */
+/* The extension module: its creation, and helpers for types. */
 
 #include "fast.h"
 
@@ -17,8 +17,9 @@ void free_object(PyObject *self)
     Py_DECREF(type);
 }
 
-/* What the module knows is the process's: there is one, for the main interpreter. Another interpreter would overwrite it. (Multi-phase, since a module
-   of one phase is copied into other interpreters without asking it. Interpreters with a lock of their own are refused by Python itself.) */
+/* The module's state is process-wide, so there is one module, for the main interpreter; another interpreter would
+   overwrite the state. (Initialisation is multi-phase, since a single-phase module is copied into other interpreters
+   without being asked. Python itself refuses interpreters with their own GIL.) */
 static PyObject *create(PyObject *spec, PyModuleDef *definition)
 {
     static PyObject *module;

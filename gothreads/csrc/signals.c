@@ -1,21 +1,26 @@
-/* Signals that WebAssembly's traps need stay wasmtime's, whatever the program does with them.
+/* Keeps wasmtime's handlers for the signals that WebAssembly's traps need, whatever the program does with these
+   signals.
 
-   wasmtime installs its handlers with the process's first engine. A handler turns a fault of compiled code into a trap, and passes any other fault on
-   to the handler that it has replaced. But signal.signal and faulthandler call sigaction, which would replace wasmtime's handler: the next trap, in
-   any thread, would then kill the process. Putting the handler back afterwards leaves a window. So the interpreter's own calls of sigaction are
-   redirected (in its global offset table) to `wish`, which only notes the new action; and before the first engine is made, `pass_on` is
-   installed, for wasmtime to replace, and to pass other faults to:
+   wasmtime installs its handlers with the process's first engine. A handler turns a fault in compiled code into a trap,
+   and passes any other fault on to the handler that it replaced. But signal.signal and faulthandler call sigaction,
+   which would replace wasmtime's handler: the next trap in any thread would then kill the process. Restoring the
+   handler afterwards would leave a window. So the interpreter's own calls of sigaction are redirected (in its global
+   offset table) to `wish`, which only records the new action. And before the first engine is made, `pass_on` is
+   installed; wasmtime replaces it, and passes other faults on to it:
 
-       kernel -> wasmtime's handler -> (not a trap) pass_on -> what the program wishes: faulthandler, Python's handler, or the system's default
+       kernel -> wasmtime's handler -> (not a trap) pass_on -> what the program has asked for
 
-   Invariant: from take_signals on, the kernel's action of each signal in `taken` is pass_on, and then wasmtime's for good. Only pass_on itself changes it,
-   to the default, when the process is about to die.
+   That is faulthandler, Python's handler, or the system's default.
 
-   pass_on reads a wish in a signal handler, and faulthandler writes one in a signal handler; so there are no locks. `wishes[n].handler` is one
-   word, read once, and it is all that pass_on acts on; the rest of a wish is only reported back to the interpreter, under Python's lock, or by a
-   thread that is dying.
+   Invariant: from take_signals on, the kernel's action for each signal in `taken` is pass_on, and then wasmtime's
+   handler for good. Only pass_on itself changes it, to the default, when the process is about to die.
 
-   A synchronous fault whose signal is blocked kills the process, too; so pthread_sigmask is redirected likewise, and leaves these signals out. */
+   pass_on reads a wish in a signal handler, and faulthandler writes one in a signal handler, so there are no locks. The
+   handler in a wish (`sa_sigaction`) is one word, which is read once, and pass_on acts on nothing else. The rest of a
+   wish is only reported back to the interpreter, under the GIL or in a thread that is dying.
+
+   A synchronous fault whose signal is blocked also kills the process. So pthread_sigmask is redirected too, and never
+   blocks these signals. */
 
 #define _GNU_SOURCE
 #include "fast.h"
@@ -35,7 +40,7 @@ static const int numbers[] = {SIGILL, SIGSEGV, SIGFPE, SIGBUS};
 typedef void (*Handler)(int, siginfo_t *, void *);
 
 static struct sigaction wishes[COUNT];
-static volatile sig_atomic_t taken[COUNT]; /* whether the program's wishes are noted in place of being done */
+static volatile sig_atomic_t taken[COUNT]; /* whether the program's wishes are recorded instead of carried out */
 
 static size_t place_of(int number)
 {
@@ -47,23 +52,23 @@ static size_t place_of(int number)
 
 static Handler handler_of(const struct sigaction *action)
 {
-    /* sa_handler and sa_sigaction are one field. */
+    /* sa_handler and sa_sigaction are the same field. */
     return __atomic_load_n(&action->sa_sigaction, __ATOMIC_ACQUIRE);
 }
 
-/* Handles a fault that is not WebAssembly's as the program wishes. */
+/* Handles a fault outside WebAssembly as the program has asked. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
     Handler handler = handler_of(&wishes[place_of(number)]);
-    int sent = info->si_code <= 0; /* by kill: it does not happen again by itself */
+    int sent = info->si_code <= 0; /* sent by kill: it will not recur by itself */
     struct sigaction action;
     if (handler != (Handler)SIG_DFL && handler != (Handler)SIG_IGN) {
-        handler(number, info, context); /* one that takes only the number does not see the others */
+        handler(number, info, context); /* a handler that takes only the number ignores the other arguments */
         return;
     }
     if (handler == (Handler)SIG_IGN && sent)
         return;
-    /* The process ends here: the system does not ignore faults either. */
+    /* The process ends here, even if the wish is to ignore the fault: the system does not ignore faults either. */
     memset(&action, 0, sizeof action);
     action.sa_handler = SIG_DFL;
     sigaction(number, &action, NULL);
@@ -71,7 +76,7 @@ static void pass_on(int number, siginfo_t *info, void *context)
         raise(number);
 }
 
-/* Stands for sigaction in the interpreter. */
+/* Replaces sigaction in the interpreter. */
 static int wish(int number, const struct sigaction *action, struct sigaction *old)
 {
     size_t place = place_of(number);
@@ -89,7 +94,7 @@ static int wish(int number, const struct sigaction *action, struct sigaction *ol
     return 0;
 }
 
-/* Stands for pthread_sigmask in the interpreter. */
+/* Replaces pthread_sigmask in the interpreter. */
 static int mask(int how, const sigset_t *set, sigset_t *old)
 {
     sigset_t fewer;
@@ -109,7 +114,8 @@ static const struct {
     uintptr_t instead;
 } redirected[] = {{"sigaction", (uintptr_t)wish}, {"pthread_sigmask", (uintptr_t)mask}};
 
-/* Overwrites a slot that the dynamic linker has filled in, which may have been made read-only since. */
+/* Overwrites a slot of the global offset table, which may have been made read-only after the dynamic linker filled it
+   in. 1 if that succeeded. */
 static int redirect(uintptr_t *slot, uintptr_t instead, int read_only)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
@@ -122,7 +128,8 @@ static int redirect(uintptr_t *slot, uintptr_t instead, int read_only)
     return 1;
 }
 
-/* For dl_iterate_phdr: redirects the calls of the object that the interpreter is in, and stops there with a bit for each name. */
+/* Callback for dl_iterate_phdr: redirects calls in the object that contains the interpreter, and ends the iteration
+   there with a bit set for each redirected name. */
 static int redirect_object(struct dl_phdr_info *object, size_t size, void *interpreter)
 {
     const ElfW(Dyn) *dynamic = NULL;
@@ -143,7 +150,8 @@ static int redirect_object(struct dl_phdr_info *object, size_t size, void *inter
     if (!here || dynamic == NULL)
         return 0;
     for (; dynamic->d_tag != DT_NULL; dynamic++) {
-        uintptr_t value = dynamic->d_un.d_val, address = value < base ? base + value : value; /* musl does not relocate them */
+        /* musl does not relocate these addresses. */
+        uintptr_t value = dynamic->d_un.d_val, address = value < base ? base + value : value;
         switch (dynamic->d_tag) {
         case DT_JMPREL: entries[0] = address; break;
         case DT_PLTRELSZ: sizes[0] = value; break;
@@ -166,7 +174,8 @@ static int redirect_object(struct dl_phdr_info *object, size_t size, void *inter
     return done;
 }
 
-/* take_signals(address of a function of wasmtime's) -> whether the interpreter's calls could be redirected; before the first engine. */
+/* take_signals(address of one of wasmtime's functions) -> whether the interpreter's calls could be redirected. Call it
+   before the first engine. */
 static PyObject *take_signals(PyObject *self, PyObject *function)
 {
     struct sigaction action;
@@ -178,12 +187,13 @@ static PyObject *take_signals(PyObject *self, PyObject *function)
         return NULL;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = pass_on;
-    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK; /* as wasmtime's */
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK; /* the same as wasmtime's */
     if (dl_iterate_phdr(redirect_object, (void *)(uintptr_t)PyErr_CheckSignals) != 3)
         Py_RETURN_FALSE;
     for (place = 0; place < COUNT; place++) {
         sigaction(numbers[place], NULL, &wishes[place]);
-        /* Where another user of wasmtime has made an engine before, wasmtime's handler is there already, and stays. */
+        /* If another user of wasmtime has already made an engine, wasmtime's handler is installed already, and
+           stays. */
         if (!dladdr(address, &wasmtime) || !dladdr((void *)(uintptr_t)wishes[place].sa_sigaction, &its) || its.dli_fbase != wasmtime.dli_fbase)
             sigaction(numbers[place], &action, NULL);
         taken[place] = 1;
@@ -191,7 +201,7 @@ static PyObject *take_signals(PyObject *self, PyObject *function)
     Py_RETURN_TRUE;
 }
 
-/* keep_signals(): after the first engine. Signals that wasmtime does not use become the program's again. */
+/* keep_signals(): call it after the first engine. Gives signals that wasmtime does not use back to the program. */
 static PyObject *keep_signals(PyObject *self, PyObject *unused)
 {
     struct sigaction action;

@@ -1,4 +1,4 @@
-/* What the module is told once, and what it knows of each thread. */
+/* What the module is given once (`bind`), and its per-thread state. */
 
 #include "fast.h"
 
@@ -13,9 +13,9 @@ PyObject *getframe;      /* sys._getframe */
 PyObject *trapped_type;  /* ffi.Trapped */
 PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
 
-/* How deep in WebAssembly the thread is; how much of it it has room for, in bytes (0: not known); whether it is the main one (0: not known). */
+/* See fast.h. */
 THREAD_LOCAL Py_ssize_t depth;
-THREAD_LOCAL double looked; /* when its Python stack was looked at, in seconds of the monotonic clock */
+THREAD_LOCAL double looked;
 THREAD_LOCAL Py_ssize_t room;
 THREAD_LOCAL signed char is_main;
 
@@ -71,7 +71,7 @@ static PyObject *bind(PyObject *self, PyObject *args)
     Py_INCREF(getframe_);
     getframe = getframe_;
     trapped_type = trapped_type_;
-    describe = describe_; /* called once */
+    describe = describe_; /* bind is called once, so there are no earlier references to release */
     Py_RETURN_NONE;
 }
 

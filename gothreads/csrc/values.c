@@ -1,8 +1,7 @@
-/* Values between Python and WebAssembly. */
+/* Converts values between Python and WebAssembly. */
 
 #include "fast.h"
 
-/* 1: it is in *value. 0: it is not simply that; no exception is set. */
 int from_python(char kind, PyObject *object, Value *value)
 {
     int overflow;
@@ -43,7 +42,8 @@ int from_python(char kind, PyObject *object, Value *value)
         if (!PyFloat_CheckExact(object))
             return 0;
         exact = PyFloat_AsDouble(object);
-        if (exact - exact == 0.0 && (exact > 3.4028234663852886e38 || exact < -3.4028234663852886e38)) /* finite, perhaps not so here */
+        /* Finite, but perhaps not as a float. */
+        if (exact - exact == 0.0 && (exact > 3.4028234663852886e38 || exact < -3.4028234663852886e38))
             return 0;
         value->f32 = (float)exact;
         return 1;
@@ -58,7 +58,6 @@ int from_python(char kind, PyObject *object, Value *value)
     }
 }
 
-/* A number that is already what the module gets: of the right size, whatever its sign. */
 int raw_from_python(char kind, PyObject *object, Value *value)
 {
     switch (kind) {
@@ -115,7 +114,6 @@ PyObject *to_python(char kind, const Value *value)
     }
 }
 
-/* Copies letters; -1 with an exception when they are none. `result` may be "". */
 int letters(PyObject *text, char **copy, Py_ssize_t *count)
 {
     Py_ssize_t size, place;
