@@ -1,4 +1,4 @@
-"""`gothreads.open`: from a file, or a Go package's folder, to a running app."""
+"""`gothreads.open`: turns a module file or a Go package into a running app."""
 
 from __future__ import annotations
 
@@ -32,28 +32,29 @@ from gothreads.wasi.definitions import Mount, WasiSettings
 from gothreads.wasi.sockets import Rule
 from gothreads.wasi.streams import Readable, Writable
 
-#: Code here uses apps as a program does: close() in a signal handler that has interrupted it may wait (runtime/lifecycle.py).
+#: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
+#: (runtime/lifecycle.py).
 PROGRAM_CODE = True
 
 log = logging.getLogger("gothreads")
 
-#: How many threads may be in calls at the same time, unless told otherwise.
+#: Default for how many threads may be in calls at the same time.
 CALLERS = 64
-#: How many events of each name may wait, unless told otherwise.
+#: Default for how many events of each name may be queued.
 EVENT_QUEUE = 1024
-#: How a module is run -> what it must have been built for.
+#: Run model -> the build model that it needs.
 RUN_MODELS = {"threaded": "threaded", "single": "single", "idle": "single", "pool": "single"}
 _APPS: dict[str, type[App]] = {"threaded": ThreadedApp, "single": SingleApp, "idle": IdleApp, "pool": PoolApp}
 
 PathLike = str | os.PathLike[str]
 
 
-#: GOMAXPROCS at the most: each costs memory, and nobody has so many processors.
+#: Upper bound for GOMAXPROCS: each P costs memory, and no machine has so many processors.
 MOST_PROCS = 1024
 
 
 class OpenOptions(TypedDict, total=False):
-    """What `open` takes besides the path, the model, and the Go to build with."""
+    """Options of `open` besides the path, the model, and the Go to build with."""
 
     args: Sequence[str]
     env: Mapping[str, str] | None
@@ -77,7 +78,7 @@ class OpenOptions(TypedDict, total=False):
 
 
 class LoadedOptions(OpenOptions, total=False):
-    """What `open_loaded` takes besides the module."""
+    """Options of `open_loaded` besides the module."""
 
     model: str | None
     no_calls: bool
@@ -90,45 +91,52 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
          listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
          handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE, loop: asyncio.AbstractEventLoop | None = None,
          instances: int | None = None, model: str | None = None, go: PathLike | None = None) -> App:
-    """Run a module, and return when its packages are initialised, and its hook `start` has returned.
+    """Start a module. Returns when its packages are initialised and its `start` hook has returned.
 
-    `main` goes on from there. A handler that it is yet to register can be requested at once: see `App.request`.
+    `main` keeps running after that. A handler that it has not registered yet can already be requested: see
+    `App.request`.
 
-    path: a module's file, or a Go package's folder (or .go file), which is built, and kept in a cache. A file need not be Go's: with plain
-        exports it is run as "single" or "pool", with wasi-threads as "threaded".
-    args, env: what Go sees as os.Args[1:] and its environment. Nothing is inherited.
-    mounts: folders the module may use, as {"/in/the/module": "on/this/machine"}, or `gothreads.Mount`s, which can also be single files, read-only.
-        Nothing else is there, but for the folders above the mounts.
-    procs: GOMAXPROCS; as many as there are processors unless told otherwise.
-    callers: how many threads may be in calls at the same time; more wait, `callers_timeout` seconds (None: for ever), then
-        get CallersBusy.
-    stdin, stdout, stderr: file objects (of text or bytes); stdin may be bytes. Inherited unless given.
-    stall_timeout: when all calls in the module have waited for so many seconds, and nothing is left that could end that (no
-        goroutine that can run, no timer, such as a ticker's, no host call, nobody who waits for a peer), do what `on_stall` says, once:
-        "report" logs it with all stacks, "exit" ends the app (Stalled), a function is called with the `gothreads.Stall`. (Stock Go ends the program by itself.)
-    listen: addresses to listen on, such as "127.0.0.1:8080" (port 0: any; see `App.listening`) or "unix:/path". The module is handed
-        the sockets: guest.Listener().
-    allow_net: what the module itself may dial, and listen on: "HOST:PORT" (each may be "*") or "unix:/path". Nothing else. Where other
-        machines can connect, it listens only on an address that is named, such as "0.0.0.0:8080".
-    host: the Python functions that the module imports, as {"env": {"log": function}} for Go's //go:wasmimport env log, or a `gothreads.Host`.
-        They get and return ints, floats, bools and str (or bytes, where the annotation says so), as Go declares them; a parameter annotated
-        `gothreads.Context` gets the app and its memory. Each runs on the thread that calls it, several at the same time; what one raises ends
-        the app (HostFunctionError). They may call the app's exports. What does not fit is said here, before anything runs.
-    handlers: what the module calls by name, with guest.Call and guest.Notify: functions of the payload (bytes) that return bytes, str, None,
-        or a Future; or coroutine functions. What they raise is an error in Go. Plain functions run on the app's threads, as many as `callers`;
-        coroutines on `loop`, or a loop of the app's own.
-    event_queue: how many events of each name may wait for the module; see `App.signal`.
-    model: how the module is run (docs/models.md): "threaded" (it runs on, on threads); "single" (stock Go: one call at a time, and it stands
-        still between); "idle" (the same, but what a call begins runs until every goroutine waits); "pool" (as "single", in `instances`
-        isolated instances; as many as there are processors unless told otherwise). A package is built for it; a file that was built for
-        "single" can be "idle" or "pool" too.
+    path: a module file, or a Go package's folder (or .go file), which is built and cached. The file need not come from
+        Go: a module with plain exports runs as "single" or "pool", one that uses wasi-threads as "threaded".
+    args, env: os.Args[1:] and the environment in Go. Nothing is inherited from this process.
+    mounts: folders that the module may use, as {"/in/the/module": "on/this/machine"} or as `gothreads.Mount`s, which
+        can also be single read-only files. The module sees nothing else, except the parent folders of the mounts.
+    procs: GOMAXPROCS. Default: the number of available processors.
+    callers: how many threads may be in calls at the same time. Others wait up to `callers_timeout` seconds (None:
+        without limit), then get CallersBusy.
+    limits: what the module may use; see `gothreads.Limits`.
+    stdin, stdout, stderr: file objects (text or bytes); stdin may be bytes. Inherited by default.
+    stall_timeout: seconds. When all calls in the module have waited this long and nothing can wake them (no runnable
+        goroutine, no timer or ticker, no host call, nothing waiting for a peer), do what `on_stall` says, once:
+        "report" logs the stall with all stacks, "exit" ends the app (Stalled), a function is called with the
+        `gothreads.Stall`. (Stock Go ends the program by itself.)
+    listen: addresses to listen on, such as "127.0.0.1:8080" (port 0: any free port; see `App.listening`) or
+        "unix:/path". The module receives the sockets: guest.Listener().
+    allow_net: what the module itself may dial and listen on: "HOST:PORT" (either may be "*") or "unix:/path". Nothing
+        else is allowed. It may listen where other machines can connect only if that address is named, such as
+        "0.0.0.0:8080".
+    host: Python functions that the module imports, as {"env": {"log": function}} for Go's
+        //go:wasmimport env log, or a `gothreads.Host`. They take and return ints, floats, bools and str (or bytes,
+        where annotated so), as declared in Go; a parameter annotated `gothreads.Context` receives the app and its
+        memory. Each runs on the thread that calls it, so several may run at once. An exception in one ends the app
+        (HostFunctionError). They may call the app's exports. Mismatches are reported by `open`, before anything runs.
+    handlers: functions that the module calls by name, with guest.Call and guest.Notify. They take the payload (bytes)
+        and return bytes, str, None or a Future; or they are coroutine functions. An exception becomes an error in Go.
+        Plain functions run on the app's threads, up to `callers` at once; coroutines run on `loop`, or on a loop that
+        the app creates.
+    event_queue: how many events of each name may be queued for the module; see `App.signal`.
+    model: how the module runs (docs/models.md): "threaded" (keeps running, on threads); "single" (stock Go: one call
+        at a time, suspended between calls); "idle" (like "single", but what a call starts runs until every goroutine
+        waits); "pool" (like "single", in `instances` isolated instances; default: the number of available
+        processors). A package is built for the model; a file built for "single" also runs as "idle" or "pool".
     go: the go command to build with.
 
-    Signal handlers of Python's (Ctrl-C's too) run while the main thread is in a call. What they raise is raised out of the call: when it has
-    come back, or after 0.2 s, which ends the app (in a pool, the instance). In a Python function that the module has called they raise as anywhere;
-    what leaves the function ends the app (the instance) as well. Meanwhile `signal.getsignal` gives a function around the handler.
+    Python signal handlers (Ctrl-C's included) run while the main thread is in a call. An exception from one is raised
+    out of the call: when the call returns, or after 0.2 s, which ends the app (in a pool, the instance). In a Python
+    function that the module has called, it is raised as usual; if it leaves the function, that ends the app (the
+    instance) too. Meanwhile `signal.getsignal` returns a wrapper of the handler.
 
-    Raises BuildError, ModuleError, MisuseError before anything runs; GuestError when the module fails to start.
+    Raises BuildError, ModuleError or MisuseError before anything runs; GuestError when the module fails to start.
     """
     loaded = find(path, model=model, go=go, progress=say_once())
     options = OpenOptions(args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
@@ -141,7 +149,7 @@ def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | N
 
 
 def say_once() -> Progress:
-    """Progress of a build for the log: one line, when Go's standard library has to be compiled."""
+    """Build progress for the log: one line, if Go's standard library has to be compiled."""
     def progress(done: int, total: int) -> None:
         if done == 20:
             log.warning("compiling Go's standard library for WebAssembly: up to %d packages, the first time only", total)
@@ -150,12 +158,12 @@ def say_once() -> Progress:
 
 def find(path: PathLike, *, model: str | None = None, buildmode: str | None = None, go: PathLike | None = None,
          progress: Progress | None = None) -> LoadedModule:
-    """The module behind a path: a file, or a package, which is built (for that model and build mode). An import path is a package too."""
+    """Load the module at a path: a file, or a package (also by import path), which is built for the model and mode."""
     place = Path(path)
     if model is not None and (not isinstance(model, str) or model not in RUN_MODELS):
         raise MisuseError(f"there is no model {cut(model)}; there are: {', '.join(RUN_MODELS)}")
     idle, model = model == "idle", RUN_MODELS[model] if model else None
-    there = os.path.exists(place)  # not Path.exists, which raises for a name that is too long
+    there = os.path.exists(place)  # not Path.exists, which raises for names that are too long
     if os.path.isfile(place) and place.suffix != ".go":
         loaded = load(place)
         if loaded.foreign and (idle or model not in (None, loaded.model)):
@@ -173,7 +181,10 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
 
 
 def open_loaded(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
-    """Like open, for a module that was looked at before. `no_calls`: exports will not be called, so that a stall does not take a call."""
+    """Like open, for a module that is already loaded.
+
+    no_calls: exports will not be called, so a stall is detected without any call.
+    """
     return started(make(loaded, **options))
 
 
@@ -184,7 +195,7 @@ def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, st
                 on_stall: OnStall = "report", listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
                 handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE,
                 loop: asyncio.AbstractEventLoop | None = None, instances: int | None = None, model: str | None = None, no_calls: bool = False) -> App:
-    """An app that is not started. It may be closed, before and while it is."""
+    """Create an app without starting it. It may be closed before and during its start."""
     check_not_forked()
     _check_not_patched(sockets=bool(listen or allow_net))
     _check_types(args, env, procs, callers, event_queue, instances, limits, stdin)
@@ -209,7 +220,7 @@ def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, st
         why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
         raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(given))[1:-1]}), but the module {why}, so it calls none")
     rules = tuple(Rule.parse(text) for text in allow_net)
-    handed = {"LISTEN_FDS": str(len(listen))} if listen else {}  # as systemd tells a program
+    handed = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
     folders = _mounts(mounts)
     settings = WasiSettings([loaded.name.encode(errors="replace").decode(), *args], dict(env or {}) | handed, folders)
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
@@ -220,7 +231,8 @@ def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, st
         return kind(loaded, options)
 
 
-#: What must be Python's own, since threads of the system's use it. In these libraries' place of it they would wait for an event loop that does not run.
+#: Must be Python's own, because operating system threads use it: the libraries' replacements would wait for an event
+#: loop that does not run.
 _REAL = ("_thread.start_new_thread", "_thread.allocate_lock", "threading.get_ident", "threading.local", "threading.Event", "queue.SimpleQueue",
          "select.poll", "select.epoll", "time.sleep", "os.read")
 _PATCHING = {"gevent": "gevent.monkey.patch_all(thread=False, queue=False, select=False, time=False{})",
@@ -228,7 +240,7 @@ _PATCHING = {"gevent": "gevent.monkey.patch_all(thread=False, queue=False, selec
 
 
 def _check_not_patched(*, sockets: bool) -> None:
-    """MisuseError where gevent or eventlet has replaced what threads need. `sockets`: whether these must be Python's own too."""
+    """MisuseError if gevent or eventlet has replaced what threads need. `sockets`: check sockets too."""
     replaced: dict[str, list[str]] = {}
     for name in (*_REAL, "socket.socket") if sockets else _REAL:
         module, _, attribute = name.partition(".")
@@ -242,7 +254,7 @@ def _check_not_patched(*, sockets: bool) -> None:
 
 
 def started(app: App) -> App:
-    """Start what was made. GuestError when that fails, AppClosed when it is closed meanwhile."""
+    """Start an app from `make`. GuestError if it fails to start, AppClosed if it is closed meanwhile."""
     with _refusals_told(app.loaded):
         app.start()
     if app.error is not None and app.exit != 0:
@@ -254,18 +266,18 @@ def started(app: App) -> App:
 
 @contextlib.contextmanager
 def _refusals_told(loaded: LoadedModule) -> Iterator[None]:
-    """What the system refuses is an error of gothreads'."""
+    """Turns an OSError into a GothreadsError."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, GothreadsError):  # CallTimeout is one too
+        if isinstance(error, GothreadsError):  # CallTimeout is also an OSError
             raise
         raise GothreadsError(f"cannot open {loaded.name}: {reason(error)}") from error
 
 
 def _check_types(args: object, env: object, procs: object, callers: object, event_queue: object, instances: object, limits: object,
                  stdin: object) -> None:
-    """What a type checker would have said."""
+    """Checks what a type checker would."""
     if isinstance(args, str | bytes) or not isinstance(args, Sequence) or not all(isinstance(a, str) for a in args):
         raise MisuseError(f"args must be a list of str, not {cut(args)}")
     if env is not None and not (isinstance(env, Mapping) and all(isinstance(n, str) and n and "=" not in n and isinstance(v, str) for n, v in env.items())):
@@ -292,5 +304,5 @@ def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
 
 
 def available_processors() -> int:
-    """How many processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

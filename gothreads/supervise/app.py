@@ -1,4 +1,7 @@
-"""`gothreads.supervise`: a module that is opened again when it ends, and is called like any app. Its life: supervise/supervisor.py."""
+"""`gothreads.supervise`: a module that is reopened when it ends, and is called like any app.
+
+Its lifecycle is in supervise/supervisor.py.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from gothreads.supervise.supervisor import Supervisor
 T = TypeVar("T")
 Payload = bytes | bytearray | memoryview | str
 
-#: How long a signal may go unseen in a wait, in seconds.
+#: The longest single wait, in seconds: so a signal is not missed for longer.
 _SLICE = 0.2
 
 
@@ -35,23 +38,29 @@ def supervise(path: PathLike, *, restart: RestartWhen = "on-failure", backoff: B
               wait_timeout: float | None = None, most_restarts: int | None = None, save_every: float | None = None,
               on_restart: Callable[[Restart], object] | None = None, model: str | None = None, go: PathLike | None = None,
               **options: Unpack[OpenOptions]) -> Supervised:
-    """Like `open`, for a module that is replaced by a fresh instance, with fresh memory, when it ends.
+    """Like `open`, for a module that is replaced by a new instance, with new memory, when it ends.
 
-    restart: "on-failure": when it ended by a panic, os.Exit with another code than 0, a trap, or a host function; "always": also when main
-        returned, or somebody closed the app. close() ends it for good.
+    restart: "on-failure": when it ends by a panic, os.Exit with a code other than 0, a trap, or a host function;
+        "always": also when main returns or the app is closed from elsewhere. close() ends it for good.
     backoff: how long to wait before each restart.
-    while_down: what calls do that come while there is no instance: "wait" for the next, `wait_timeout` seconds at the most (None: for ever) and
-        then they fail with the cause, and no longer than their own timeout, then CallTimeout; or "fail" at once. Those that are in the module when it ends
-        fail with the cause in any case: they may have had an effect, so they are not made again.
-    most_restarts: give up after so many in a row, that is without `backoff.reset_after` seconds of running between. Every call gets the last cause.
-    save_every: when the module has handlers `save` and `load`: so often, in seconds, `save` is called, and what it has answered last goes to the
-        `load` of a fresh instance, before any call does. (So does what it answers before a planned `restart()`, with or without this. A module that
-        has ended cannot be asked: what was changed since the last time is lost.) A `load` that fails is a failed start; the next is without the state,
-        which is dropped if that works.
-    on_restart: called with a `gothreads.Restart` before each pause, on the thread that will make the fresh instance, which waits for it. Else it is logged.
-    Everything else is for `open`. It is opened each time with the same; a port 0 in `listen` stays the port that it got first.
+    while_down: what happens to calls made while there is no instance. "wait": they wait for the next one. After
+        `wait_timeout` seconds (None: without limit) they fail with the cause; after their own timeout, with
+        CallTimeout. "fail": they fail at once. Calls in the module when it ends always fail with the cause: they may
+        have had an effect, so they are not repeated.
+    most_restarts: give up after this many restarts in a row, that is without `backoff.reset_after` seconds of running
+        in between. Every call then fails with the last cause.
+    save_every: seconds. If the module has handlers `save` and `load`, `save` is called this often, and its latest
+        reply is passed to `load` of a new instance, before any call. (The same happens with the reply of `save` before
+        a planned `restart()`, with or without save_every. A module that has ended cannot be asked: changes since the
+        last `save` are lost.) If `load` fails, the start has failed; the next start is tried without the state, which
+        is dropped if that succeeds.
+    on_restart: called with a `gothreads.Restart` before each pause, on the thread that will create the new instance
+        and waits for it. Without it, restarts are logged.
+    All other options are for `open`, and are the same each time; a port 0 in `listen` stays the port that was chosen
+    first.
 
-    Returns when the first instance has started, or has failed to: that counts as an end. Raises BuildError, ModuleError, MisuseError.
+    Returns when the first instance has started or has failed to, which counts as an end. Raises BuildError,
+    ModuleError, MisuseError.
     """
     _check(restart, backoff, while_down, wait_timeout, most_restarts, save_every, on_restart, model)
     loaded = find(path, model=model, go=go, progress=say_once())
@@ -87,10 +96,12 @@ def _check_carries(save_every: object, model: object) -> None:
 
 
 class Supervised(Picklable, Supervisor):
-    """A supervised module. Use `gothreads.supervise`. It is called like an `App`, whatever keywords a method of App takes; each call is one
-    of the instance that takes calls then. All methods may be called from any thread.
+    """A supervised module; create it with `gothreads.supervise`. It is called like an `App`, with the same keywords.
 
-    A Python function that the module calls had better call back through its `gothreads.Context`: that is the instance which calls it.
+    Each call goes to the instance that takes calls at that time. All methods may be called from any thread.
+
+    A Python function that the module calls should call back through its `gothreads.Context`, which belongs to the
+    instance that called the function.
     """
 
     def __init__(self, loaded: LoadedModule, options: LoadedOptions, *, restart: RestartWhen = "on-failure", backoff: Backoff | None = None,
@@ -98,7 +109,7 @@ class Supervised(Picklable, Supervisor):
                  save_every: float | None = None, on_restart: Callable[[Restart], object] | None = None) -> None:
         _check_carries(save_every, options.get("model"))
         self._while_down, self._wait_timeout = while_down, wait_timeout
-        #: The functions that the module exports: `supervised.exports.add(2, 3)`.
+        #: The module's exported functions: `supervised.exports.add(2, 3)`.
         self.exports = Exports({export.name: _SupervisedFunction(export, self) for export in loaded.exports}, loaded.uncallable)
         self._events: dict[str, None] = {}
         super().__init__(loaded, options, restart, backoff or Backoff(), most_restarts, save_every, on_restart)
@@ -106,7 +117,7 @@ class Supervised(Picklable, Supervisor):
     # Calls.
 
     def submit(self, export: str, *args: Any, **options: Any) -> Future[Any]:
-        """See App. A call that is submitted while there is no instance is begun by the next."""
+        """See App. A call submitted while there is no instance starts in the next one."""
         self.exports[export]._export.convert(args)
         return self._submit(lambda app, left: app.submit(export, *args, **left), options)
 
@@ -135,7 +146,7 @@ class Supervised(Picklable, Supervisor):
         return reply
 
     def submit_request(self, handler: str, payload: Payload = b"", **options: Any) -> Future[bytes]:
-        """See App. A request that is submitted while there is no instance is begun by the next."""
+        """See App. A request submitted while there is no instance starts in the next one."""
         future = self._submit(lambda app, left: app.submit_request(handler, payload, **left), options)
 
         def answered(done: Future[bytes]) -> None:
@@ -151,8 +162,10 @@ class Supervised(Picklable, Supervisor):
         return reply
 
     def signal(self, name: str, payload: Payload = b"", **options: Any) -> bool:
-        """See App. While there is no instance, an event waits for the next, unless `full` says otherwise: there is no room for it."""
-        if (app := self._instance.up) is not None:  # looked at once: meanwhile it may go down
+        """See App. While there is no instance, the queue counts as full: the event waits for the next, or
+        fares as `full` says.
+        """
+        if (app := self._instance.up) is not None:  # read once: it may go down meanwhile
             return app.signal(name, payload, **options)
         if options.get("full", "wait") != "wait":
             if options["full"] == "drop" and self._over is None:
@@ -180,30 +193,30 @@ class Supervised(Picklable, Supervisor):
         """See App."""
         self._call(lambda app, left: app.wait_idle(**left), {"timeout": timeout})
 
-    # Looking: these do not wait for an instance.
+    # State. These do not wait for an instance.
 
     @property
     def events(self) -> list[str]:
-        """The names of the events that the module has asked for, in any of its instances."""
+        """The names of the events that any instance of the module has subscribed to."""
         if (app := self._instance.app) is not None:
             self._events.update(dict.fromkeys(app.events))
         return list(self._events)
 
     @property
     def listening(self) -> list[str]:
-        """See App; none while there is no instance."""
+        """See App; empty while there is no instance."""
         app = self._instance.up
         return [] if app is None else app.listening
 
     @property
     def memory(self) -> ReadWriteMemory:
-        """The memory of the instance that takes calls now. Raises the cause while there is none."""
+        """The memory of the current instance. Raises the cause while there is none."""
         if (app := self._instance.up) is None:
             raise self._why()
         return app.memory
 
     def statistics(self) -> AppStatistics:
-        """See App: of the instance that takes calls now. While there is none, nothing has run."""
+        """See App: the statistics of the current instance; zeros while there is none."""
         app = self._instance.up
         if app is not None:
             return app.statistics()
@@ -225,17 +238,17 @@ class Supervised(Picklable, Supervisor):
     # Waiting for an instance.
 
     def _check_may_wait(self) -> None:
-        """Raises why a call that has found no instance fails at once."""
+        """Raises the cause if a call that has found no instance must fail at once."""
         if self._over is not None or self._while_down == "fail" or threading.current_thread() is self._keeper:
             raise self._why()
 
     def _until(self, options: dict[str, Any]) -> float | None:
-        """When a call with these options stops waiting for an instance."""
+        """The time (monotonic) at which a call with these options stops waiting for an instance; None: never."""
         bounds = [seconds for seconds in (self._wait_timeout, options.get("timeout")) if isinstance(seconds, int | float)]
         return time.monotonic() + min(bounds) if bounds else None
 
     def _waited_out(self, options: dict[str, Any], begun: float) -> GothreadsError:
-        """What a call gets that has found no instance in its time: CallTimeout when that was its own limit, else the cause."""
+        """The error for a call that waited too long for an instance: CallTimeout at its own limit, else the cause."""
         why, timeout = self._why(), options.get("timeout")
         if not isinstance(timeout, int | float) or time.monotonic() - begun < timeout:
             return why
@@ -244,7 +257,7 @@ class Supervised(Picklable, Supervisor):
         return error
 
     def _call(self, call: Callable[[App, dict[str, Any]], T], options: dict[str, Any]) -> T:
-        """Make a call of the instance that is up, or of the next. It gets the options, with what is left of its timeout."""
+        """Make a call in the current instance, or in the next, with the options, and what is left of its timeout."""
         app = self._instance.up
         if app is not None:
             return call(app, options)
@@ -277,7 +290,7 @@ class Supervised(Picklable, Supervisor):
             told = asyncio.Event()
 
             def tell(told: asyncio.Event = told) -> None:
-                with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                with contextlib.suppress(RuntimeError):  # the loop has been closed
                     loop.call_soon_threadsafe(told.set)
             forget = instance.after.when(tell)
             try:
@@ -290,7 +303,7 @@ class Supervised(Picklable, Supervisor):
                 forget()
 
     def _submit(self, begin: Callable[[App, dict[str, Any]], Future[T]], options: dict[str, Any]) -> Future[T]:
-        """Like _call, for what gives a future."""
+        """Like _call, for calls that return a future."""
         app = self._instance.up
         if app is not None:
             return begin(app, options)
@@ -300,9 +313,12 @@ class Supervised(Picklable, Supervisor):
 
 
 class _Later(Future[T], Generic[T]):
-    """A call that was submitted while there was no instance. Claimed once: by an instance, by its time limit, or by the end of supervision.
+    """A call submitted while there was no instance.
 
-    It begins while `_beginning` is held: so who cancels it sees either that it has not begun, and then it will not, or what it has become.
+    Claimed once: by an instance, by its timeout, or by the end of supervision.
+
+    It starts while `_beginning` is held. So cancel() sees either that it has not started, and then it never will, or
+    the future that it has become.
     """
 
     def __init__(self, supervised: Supervised, begin: Callable[[App, dict[str, Any]], Future[T]], options: dict[str, Any]) -> None:
@@ -320,18 +336,18 @@ class _Later(Future[T], Generic[T]):
         self._look()
 
     def cancel(self) -> bool:
-        """False when it has begun."""
+        """False if it has started."""
         with self._beginning:
             if self._inner is not None:
                 return self._inner.cancel() and super().cancel()
             first = self._claimed()
             cancelled = super().cancel()
-            if first:  # else whoever was first says so to those who wait
+            if first:  # otherwise the first claimant notifies the waiters
                 self.set_running_or_notify_cancel()
             return cancelled
 
     def _claimed(self) -> bool:
-        """Whether this is the first to decide what becomes of it."""
+        """Claim the call; whether this was the first claim."""
         first = self._claims.acquire(blocking=False)
         if first:
             self._no_matter()
@@ -339,7 +355,7 @@ class _Later(Future[T], Generic[T]):
         return first
 
     def _look(self) -> None:
-        """Is there an instance now? Otherwise come again when there is. On any thread."""
+        """Start the call if there is an instance; otherwise look again when there is. On any thread."""
         instance = self._supervised._instance
         if (app := instance.up) is not None:
             if self._claimed():
@@ -360,7 +376,7 @@ class _Later(Future[T], Generic[T]):
                     self.set_running_or_notify_cancel()
                     return
                 self._inner = inner = self._begin(app, _left(self._options, self._since))
-        except Exception as error:  # it is the future's, not the keeper's
+        except Exception as error:  # for the future, not for the keeper
             if self.set_running_or_notify_cancel():
                 self.set_exception(error)
             return
@@ -378,7 +394,7 @@ class _Later(Future[T], Generic[T]):
 
 
 class _SupervisedFunction(Function):
-    """An export, of whichever instance takes calls."""
+    """An export, called in the current instance."""
 
     def __init__(self, export: Export, supervised: Supervised) -> None:
         super().__init__(export, lambda *_: None)
@@ -388,7 +404,7 @@ class _SupervisedFunction(Function):
         app = self._supervised._instance.up
         if app is not None:
             return app.exports[self._export.name](*args, **options)
-        self._export.convert(args)  # a wrong argument is said before it waits
+        self._export.convert(args)  # report a wrong argument before waiting
         return self._supervised._call(lambda app, left: app.exports[self._export.name](*args, **left), options)
 
     def bytes(self, *args: Any, **options: Any) -> builtins.bytes:
@@ -399,7 +415,10 @@ class _SupervisedFunction(Function):
 
 
 def _left(options: dict[str, Any], begun: float) -> dict[str, Any]:
-    """The options of a call that has waited: what is left of its timeout. It is never 0: a call that has found its instance is made."""
+    """The options of a call that has waited, with the rest of its timeout.
+
+    That is never 0: a call that has found its instance is made.
+    """
     timeout = options.get("timeout")
     if not isinstance(timeout, int | float):
         return options

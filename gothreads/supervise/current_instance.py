@@ -1,4 +1,4 @@
-"""One instance, and what comes after it: what calls look at, and wait for, while a supervisor replaces one by the next."""
+"""The current instance and its replacement: what calls read and wait for, and the commands of the replacing thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Tell = Callable[[], object]
 
 
 class Successor:
-    """What comes after an instance is there, or will never be: told once. From any thread, also in a signal handler."""
+    """Notifies waiters, once, that the next instance is up or will never be. From any thread or signal handler."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -27,7 +27,7 @@ class Successor:
         self._waiting: dict[object, _Tell] = {}
 
     def when(self, tell: _Tell) -> Callable[[], object]:
-        """`tell` is called once, when it is known; now, if it is. What is returned calls that off."""
+        """Call `tell` once: when the outcome is known, or now if it already is. Returns a function to cancel that."""
         key = object()
         with self._lock:
             told = self._told
@@ -44,12 +44,17 @@ class Successor:
         for tell in waiting:
             try:
                 tell()
-            except BaseException:  # what somebody wants to be done at a call's end may raise SystemExit: the others wait all the same
+            # A callback that runs at a call's end may raise SystemExit: the others must still be notified.
+            except BaseException:
                 log.exception("telling who waits for an instance")
 
 
 class SupervisedInstance:
-    """`app`: None when the first did not start. `retired`: it is to be replaced, though it runs. `begun`: when it was put in place."""
+    """An instance under supervision.
+
+    `app`: None if the first did not start. `retired`: it is to be replaced, though it still runs. `begun`: when it was
+    put in place.
+    """
 
     def __init__(self, app: App | None, begun: float = 0.0) -> None:
         self.app, self.begun = app, begun
@@ -63,7 +68,7 @@ class SupervisedInstance:
         return app if app is not None and not self.retired and app.state is State.RUNNING else None
 
 
-# What the thread that replaces them is told.
+# Commands for the thread that replaces instances.
 
 @dataclass(frozen=True)
 class Ended:
@@ -74,7 +79,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Saved:
-    """What the module has answered to `save`, or why not."""
+    """The module's reply to `save`, or the error."""
 
     app: App
     future: Future[bytes | None]
@@ -82,7 +87,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Replace:
-    """restart() was called. `close` are options of App.close. `until` is when the caller gives up."""
+    """restart() was called. `close`: options for App.close. `until`: when the caller gives up."""
 
     done: Future[None]
     until: float | None

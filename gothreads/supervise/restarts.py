@@ -1,4 +1,4 @@
-"""Restarts, as values: how long to wait before one, what is told of one, and the count of all."""
+"""Values for restarts: the backoff, the description of one restart, and the totals."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 
 from gothreads.errors import GothreadsError, MisuseError
 
-#: When a module that has ended is replaced: always, or unless it ended by itself with exit code 0, or somebody closed it.
+#: When a module that has ended is replaced: always, or unless it ended by itself with exit code 0 or was closed.
 RestartWhen = Literal["on-failure", "always"]
-#: What calls do that come while there is no instance: wait for the next, or fail at once with the cause.
+#: What calls do while there is no instance: wait for the next, or fail at once with the cause.
 WhileDown = Literal["wait", "fail"]
 
 
@@ -19,8 +19,9 @@ WhileDown = Literal["wait", "fail"]
 class Backoff:
     """How long to wait before each restart, in seconds: `first`, then `factor` times as long each time, at most `most`.
 
-    jitter: each pause is longer or shorter by up to this part of it, by chance, so that many that fell together do not rise together.
-    reset_after: an instance that ran so long was well: the next pause is `first` again.
+    jitter: each pause is randomly longer or shorter by up to this fraction, so that many modules that ended together
+        do not restart together.
+    reset_after: after an instance has run this long, the next pause is `first` again.
     """
 
     first: float = 0.1
@@ -38,7 +39,7 @@ class Backoff:
             raise MisuseError(f"Backoff: the first pause ({self.first:g} s) may not be longer than the most ({self.most:g} s)")
 
     def pause(self, before: int) -> float:
-        """The pause after so many restarts in a row."""
+        """The pause after this many restarts in a row, in seconds."""
         pause = self.first
         for _ in range(before):
             if pause >= self.most or pause == 0 or self.factor == 1:
@@ -49,7 +50,7 @@ class Backoff:
 
 @dataclass(frozen=True)
 class Restart:
-    """One restart, for `on_restart`: the `number`th, `pause` seconds from now. `cause`: why; None when restart() was called."""
+    """One restart, for `on_restart`: its `number`, the `pause` before it in seconds, its `cause` (None: restart())."""
 
     number: int
     cause: GothreadsError | None
@@ -62,11 +63,14 @@ class Restart:
 
 @dataclass(frozen=True)
 class Supervision:
-    """How it went so far. `restarts` were begun, those whose start failed among them; `by_cause` counts them: {"GuestPanic": 2, "restart()": 1}.
+    """The history of a supervised module.
 
-    last_cause: why the last instance ended, or did not start. down_seconds: for how long there has been none; None while there is.
-    next_try_seconds: until the next start; 0 while it starts; None while nothing is due. saved: bytes of state that the next instance
-    would be given, from saved_seconds ago; None: there are none.
+    restarts: restarts begun, including those that failed to start.
+    by_cause: restarts counted by cause: {"GuestPanic": 2, "restart()": 1}.
+    last_cause: why the last instance ended or did not start.
+    down_seconds: how long there has been no instance; None while there is one.
+    next_try_seconds: time until the next start; 0 while it starts; None if none is due.
+    saved: size in bytes of the state for the next instance, saved saved_seconds ago; None: there is no state.
     """
 
     restarts: int = 0

@@ -1,7 +1,8 @@
-"""What is carried from one instance of a module to the next: the state that its handler `save` gave last, for its handler `load`; and
-which handlers there were: requests wait until the next has them, too (runtime/settling.py).
+"""Carries over to the next instance: the last reply of the `save` handler, for `load`; and which handlers there were.
 
-Used by the one thread that makes instances, but for `answered`, to which callers add.
+Requests wait until the next instance has registered these handlers too (runtime/settling.py).
+
+Used only by the thread that creates instances, except `answered`, to which callers add.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ log = logging.getLogger("gothreads")
 
 
 class StateTransfer:
-    """`name` is the module's.
+    """`name`: the module's name.
 
-    A state that did not load is suspect: the next instance is not given it. If that starts, the state is to blame, and dropped. If it does
-    not, the state is not: it is tried again.
+    A state that failed to load is suspect: the next instance does not receive it. If that instance starts, the state
+    was to blame and is dropped. If it does not, the state was not to blame, and is tried again.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,24 +33,24 @@ class StateTransfer:
 
     @property
     def size(self) -> int | None:
-        """Of the state, in bytes; None when there is none."""
+        """Size of the state in bytes; None if there is none."""
         state = self._state
         return None if state is None else len(state)
 
     @property
     def seconds(self) -> float | None:
-        """Since the module gave it."""
+        """Age of the state in seconds; None if there is none."""
         return None if self._state is None else time.monotonic() - self._since
 
     def keep(self, state: bytes | None) -> None:
-        """What `ask` has got."""
+        """Store the result of `ask`; None keeps the previous state."""
         if state is not None:
             self._state, self._since, self._suspect = state, time.monotonic(), False
 
     def hand_over(self, app: App) -> None:
-        """Make a fresh instance like the one before: expect the same handlers, and give it the state.
+        """Prepare a new instance: expect the same handlers, and give it the state.
 
-        Any error: it has failed.
+        Any exception means that the instance has failed.
         """
         state = None if self._suspect else self._state
         app._expect(self.answered if state is None else {"load", *self.answered})
@@ -72,7 +73,7 @@ class StateTransfer:
 
 
 def ask(app: App) -> Future[bytes | None]:
-    """What the module's `save` gives; None when it has not both `save` and `load`, or is many instances with a state each."""
+    """The reply of `save`; None if the module lacks `save` or `load`, or is a pool: its instances have a state each."""
     def save() -> bytes | None:
         carries = (app.model != "pool" and app.loaded.has_handlers
                    and {"save", "load"} <= set(app._listed(lambda work: work(), "load")))

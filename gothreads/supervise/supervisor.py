@@ -1,22 +1,24 @@
-"""One instance of a module after the other: its start, its end, and the next. Calls: supervise/app.py.
+"""The lifecycle of a supervised module: its start, its end, and the next instance. Calls are in supervise/app.py.
 
-    make ─▶ start ─▶ load ─▶ up ─▶ its end ─▶ close ─▶ pause ─▶ make …
+    make ─▶ start ─▶ load ─▶ up ─▶ end ─▶ close ─▶ pause ─▶ make …
 
-One thread, the keeper, does all of that, one after the other. Invariants:
+One thread, the keeper, does all of this in sequence. Invariants:
 
-- Only the keeper puts another instance into `_instance`, and only one that has started and has loaded its state. An `Instance` keeps its
-  app; what comes after it is told once.
-- `_over` changes once, from None, before what comes after the last instance is told. So a caller that finds no instance up, looks at
-  `_over`, and then waits for what comes after that instance, is told, whenever the end comes.
-- Whatever the keeper is doing, close() need not wait for it: it says `_closing` and closes what there is. Under the lock, either the
-  keeper sees `_closing` before it starts what it has made, or close() sees what it starts. Of what is started and of what is up, close()
-  sees one: the next instance is put in place before `_opening` is emptied.
+- Only the keeper replaces `_instance`, and only by an instance that has started and has loaded its state. A
+  `SupervisedInstance` keeps its app; its waiters are notified once, by `after`.
+- `_over` changes once, from None, before the waiters of the last instance are notified. So a caller that finds no
+  instance up, then checks `_over`, and then waits for the successor is notified whenever the end comes.
+- close() need not wait for the keeper, whatever it is doing: it sets `_closing` and closes the existing apps. Under the
+  lock, either the keeper sees `_closing` before it starts the app it has made, or close() sees that app. An app that is
+  starting or up is always visible to close(): the next instance is put in place before `_opening` is cleared.
 
-A call meets the end of its instance in one of these ways. It is never made twice: whether it had an effect, nobody knows.
+A call meets the end of its instance in one of these ways. It is never repeated, because it may have had an effect.
 
-1. It takes the app, and is in the module when that ends: it fails with the cause, as in any app.
-2. It takes the app, which ends before the call has begun: the app refuses it with the cause. To the caller this is the same as 1.
-3. It finds the app ended, before or after the keeper has noticed: it waits for the next instance, or fails, as it was chosen.
+1. It takes the app and is in the module when that ends: it fails with the cause, as in any app.
+2. It takes the app, which ends before the call has begun: the app refuses it with the cause. To the caller this is the
+   same as 1.
+3. It finds the app ended, before or after the keeper has noticed: it waits for the next instance, or fails, as
+   `while_down` says.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ log = logging.getLogger("gothreads")
 
 
 class Supervisor:
-    """See above. All methods may be called from any thread."""
+    """Runs the keeper thread (see the module's docstring). All methods may be called from any thread."""
 
     def __init__(self, loaded: LoadedModule, options: LoadedOptions, when: RestartWhen, backoff: Backoff, most_restarts: int | None,
                  save_every: float | None, on_restart: Callable[[Restart], object] | None) -> None:
@@ -57,23 +59,23 @@ class Supervisor:
         self.loaded = loaded.without_code()
         self.model = options.get("model") or loaded.model
         self.options: Options  # what each instance is opened with
-        # SimpleQueue's put may be called in the middle of itself, by a signal handler.
+        # SimpleQueue.put is re-entrant: a signal handler may call it in the middle of itself.
         self._commands: queue.SimpleQueue[Ended | Saved | Replace | None] = queue.SimpleQueue()
         self._deadlines = Deadlines()
         self._lock = threading.RLock()  # a signal handler may call close() in the middle of close()
-        # Guarded by _lock. The other words are written by the keeper alone (before it runs, by the constructor).
+        # Guarded by _lock. The other fields are written only by the keeper (by the constructor before it runs).
         self._closing = False
         self._opening: App | None = None
         self._over: GothreadsError | None = None
-        self._ended = threading.Event()  # `_over` is known
+        self._ended = threading.Event()  # set when `_over` is
         self._instance = SupervisedInstance(None)
-        self._down: GothreadsError | None = None  # why there is no instance, once the keeper has noticed
+        self._down: GothreadsError | None = None  # why there is no instance, set once the keeper has noticed
         self._record = Supervision()
-        self._row = 0                             # restarts without an instance between that ran for long
+        self._row = 0  # restarts in a row without a long-running instance
         self._down_since: float | None = None
         self._next_try: float | None = None
         self._carried = StateTransfer(loaded.name)
-        self._asked: list[Replace] = []          # calls of restart() that the next instance answers
+        self._asked: list[Replace] = []  # restart() calls that the next instance answers
         self._keeper: threading.Thread | None = None
         first = self._open(first=True)
         keepers.add(self)
@@ -85,43 +87,43 @@ class Supervisor:
                 first.close()
             raise
 
-    # Looking.
+    # State.
 
     @property
     def app(self) -> App | None:
-        """The instance that takes calls now, if there is one. It may end at any time; what is called through it is not supervised."""
+        """The current instance, if any. It may end at any time; calls made through it are not supervised."""
         return self._instance.up
 
     @property
     def state(self) -> State:
-        """RESTARTING while there is no instance, and one is to come."""
+        """RESTARTING while there is no instance but another will follow."""
         if (over := self._over) is not None:
             return State.CLOSED if isinstance(over, AppClosed | AppForked) else State.EXITED if isinstance(over, GuestExit) else State.FAILED
         return State.RUNNING if self._instance.up else State.RESTARTING
 
     @property
     def exit(self) -> int | None:
-        """The exit code of the last instance, when there is no other after it."""
+        """The exit code of the last instance, once no other will follow."""
         return self._over.code if isinstance(self._over, GuestError) else None
 
     @property
     def error(self) -> GothreadsError | None:
-        """Why there is no instance, or no more; None while there is one."""
+        """Why there is no instance at the moment, or for good; None while there is one."""
         return None if self._over is None and self._instance.up else self._why()
 
     def supervision(self) -> Supervision:
-        """How it went so far."""
+        """The history so far."""
         now, down, next_try = time.monotonic(), self._down_since, self._next_try
         return replace(self._record, down_seconds=None if down is None else now - down,
                        next_try_seconds=None if next_try is None or self._over is not None else max(0.0, next_try - now),
                        saved=self._carried.size, saved_seconds=self._carried.seconds)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until there will be no other instance; returns the exit code of the last (0 when this was closed).
+        """Wait until no further instance will follow; returns the last exit code (0 if this was closed).
 
-        TimeoutError after so many seconds; the error when it ended by a trap or because of a host function.
+        TimeoutError after `timeout` seconds; the cause if it ended by a trap or a host function.
         """
-        # In slices: Python can miss a signal that comes just before a wait without end begins.
+        # In slices: Python can miss a signal that arrives just before an unbounded wait begins.
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ended.wait(0.2 if deadline is None else max(0.0, min(0.2, deadline - time.monotonic()))):
             if deadline is not None and time.monotonic() >= deadline:
@@ -133,12 +135,12 @@ class Supervisor:
         raise self._why()
 
     def _why(self) -> GothreadsError:
-        """Why there is no instance."""
+        """The error that says why there is no instance."""
         instance = self._instance
         if (cause := self._over or self._down) is not None:
             return again(cause)
         if not instance.retired and instance.app is not None and (error := instance.app.error) is not None:
-            return error  # the keeper has not noticed
+            return error  # the keeper has not noticed yet
         return self._replaced()
 
     def _replaced(self) -> AppClosed:
@@ -147,11 +149,12 @@ class Supervisor:
     # Commands.
 
     def restart(self, timeout: float | None = None, **close: Any) -> None:
-        """Replace a healthy instance, and return when the fresh one takes calls. Calls that come meanwhile wait, or fail.
+        """Replace a healthy instance; returns when the new one takes calls. Calls made meanwhile wait or fail.
 
-        If the module carries state, it is asked for it first; when it does not give it within `timeout` seconds (TimeoutError) or refuses
-        (HandlerError), it stays. TimeoutError also when the fresh one takes longer; the cause when it does not start: then it is tried
-        again as ever. Calls in flight fail with AppClosed. `close` are options of App.close. While the module is down: do not wait any longer.
+        A module that carries state is asked for it first. If it does not reply within `timeout` seconds (TimeoutError)
+        or refuses (HandlerError), it is not replaced. TimeoutError also if the new instance takes longer. If that fails
+        to start, this raises the cause, and restarts go on as usual. Calls in flight fail with AppClosed. `close`:
+        options for App.close. While the module is down, this cuts the pause short.
         """
         if threading.current_thread() is self._keeper:
             raise MisuseError("restart() cannot be called by on_restart, which the next instance waits for")
@@ -160,7 +163,8 @@ class Supervisor:
         check_drain(close.get("drain"))
         asked = Replace(Future(), None if timeout is None else time.monotonic() + timeout, close)
         self._commands.put(asked)
-        if self._over is not None:  # after putting it: either this sees the end, or the keeper, which sets _over first, sees what was put
+        # After the put: either this sees _over, or the keeper, which sets _over first, sees the command.
+        if self._over is not None:
             raise self._why()
         try:
             asked.done.result(timeout)
@@ -168,10 +172,11 @@ class Supervisor:
             raise TimeoutError(f"{self.loaded.name}: not replaced after {timeout:g} s") from None
 
     def close(self, **options: Any) -> None:
-        """End the module, and its supervision; free everything. `options` are those of App.close. Calls in flight, and those that wait, get AppClosed.
+        """End the module and its supervision; free everything. `options`: as for App.close.
 
-        May be called twice, from anywhere, and at any time: while the module is down, or starts, without end. From inside one of
-        the module's calls, from on_restart, or a signal handler that has interrupted one, it returns at once, and the rest happens behind it.
+        Calls in flight and waiting calls get AppClosed. May be called repeatedly, from any thread, at any time: also
+        while the module is down, or hangs in its start. From inside one of the module's calls, from on_restart, or from
+        a signal handler that has interrupted one, it returns at once, and the rest happens in the background.
         """
         with self._lock:
             self._closing = True
@@ -187,7 +192,7 @@ class Supervisor:
                 log.warning("%s: supervision has not ended yet: it waits for on_restart, or compiles", self.loaded.name)
 
     def _forked(self) -> None:
-        """In the child of a fork: the keeper is not here."""
+        """In the child of a fork: the keeper thread does not exist here."""
         self._lock, self._commands = threading.RLock(), queue.SimpleQueue()
         self._instance, self._keeper = SupervisedInstance(None), None
         self._over = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
@@ -210,7 +215,7 @@ class Supervisor:
                 if self._closing or not self._begin_restart(cause):
                     break
                 opened = self._open()
-        except BaseException as error:  # nobody may wait for ever
+        except BaseException as error:  # callers must not wait for ever
             log.exception("%s: supervision has failed", self.loaded.name)
             self._finish(InternalError(f"{self.loaded.name}: supervision has failed: {words(error)}"))
         finally:
@@ -220,14 +225,14 @@ class Supervisor:
             self._answer(self._why())
 
     def _watch(self, app: App) -> GothreadsError | None:
-        """Until it has ended, of which this is the cause, and is freed; or until it is closed to be replaced."""
+        """Wait until the app has ended, free it, and return the cause; or None when it was closed to be replaced."""
         app.when_ended(lambda: self._commands.put(Ended(app)))
         next_save = self._after_saving()
         while True:
             try:
                 command = self._commands.get(timeout=None if next_save is None else max(0.0, next_save - time.monotonic()))
             except queue.Empty:
-                next_save = None  # until it is done
+                next_save = None  # until this save is done
                 self._begin_save(app)
                 continue
             match command:
@@ -245,7 +250,7 @@ class Supervisor:
                     return AppClosed("")
 
     def _begin_restart(self, cause: GothreadsError | None) -> bool:
-        """Count the restart, tell of it, and wait. False: there is none. `cause` is None when it is planned."""
+        """Count the restart, report it, and pause. False: no restart. `cause` is None if it is planned."""
         pause = 0.0
         if cause is not None:
             clean = isinstance(cause, AppClosed) or (isinstance(cause, GuestExit) and cause.code == 0)
@@ -273,11 +278,11 @@ class Supervisor:
             return
         try:
             self._on_restart(restart)
-        except BaseException:  # SystemExit would end the keeper, and tell nobody
+        except BaseException:  # SystemExit would silently end the keeper
             log.exception("%s: on_restart failed", self.loaded.name)
 
     def _pause(self) -> bool:
-        """Wait until the next try, or restart(). False: closed."""
+        """Wait until the next try is due or restart() is called. False: closed."""
         while not self._closing:
             left = (self._next_try or 0.0) - time.monotonic()
             if left <= 0 or self._asked:
@@ -289,7 +294,7 @@ class Supervisor:
         return False
 
     def _open(self, *, first: bool = False) -> App | GothreadsError:
-        """A fresh instance, which takes calls from now on; or why there is none."""
+        """Open a new instance and let it take calls; returns it, or why there is none."""
         self._next_try = time.monotonic()
         if not first:
             self._take_commands()
@@ -323,27 +328,27 @@ class Supervisor:
             self._answer(cause)
             return cause
         if len(listening := app.listening) == len(self._settings.get("listen", ())):
-            self._settings["listen"] = listening  # a port that was to be any stays the same
+            self._settings["listen"] = listening  # a port 0 keeps the port that was chosen first
         self._put(app, time.monotonic())
         self._answer(None)
         return app
 
     def _put(self, app: App, begun: float) -> None:
-        """Give calls to an app."""
+        """Make an app the current instance."""
         before, self._instance = self._instance, SupervisedInstance(app, begun)
         self._down = self._down_since = self._next_try = None
         self._opening = None
         before.after.tell()
 
     def _take_commands(self) -> None:
-        """What came before now: restart() is what the next instance does, and the rest is of the last one."""
+        """Drain the queue: keep restart(), which the next instance answers; the rest concerns the last instance."""
         with contextlib.suppress(queue.Empty):
             while True:
                 if isinstance(command := self._commands.get_nowait(), Replace):
                     self._asked.append(command)
 
     def _answer(self, error: GothreadsError | None) -> None:
-        """What restart() waits for has come, or not."""
+        """Complete the pending restart() calls."""
         if self._over is not None:
             self._take_commands()
         asked, self._asked = self._asked, []
@@ -354,7 +359,7 @@ class Supervisor:
                 one.done.set_exception(again(error))
 
     def _finish(self, cause: GothreadsError) -> None:
-        """There is no other instance from now on, and this is why. The first cause counts."""
+        """Mark the end of supervision, with its cause. Only the first cause counts."""
         with self._lock:
             if self._over is not None:
                 return
@@ -366,7 +371,7 @@ class Supervisor:
     # State.
 
     def _after_saving(self) -> float | None:
-        """When to ask for the state next."""
+        """The time of the next save."""
         return None if self._save_every is None else time.monotonic() + self._save_every
 
     def _begin_save(self, app: App) -> None:
@@ -374,15 +379,15 @@ class Supervisor:
         asked.add_done_callback(lambda future: self._commands.put(Saved(app, future)))
 
     def _keep(self, future: Future[bytes | None]) -> None:
-        """The state that a module gave; else that of before stays."""
+        """Keep the state that a module gave; on an error the previous one stays."""
         try:
             self._carried.keep(future.result())
         except (GothreadsError, CancelledError) as error:
-            if not isinstance(error, GuestError | AppClosed):  # its end is told otherwise
+            if not isinstance(error, GuestError | AppClosed):  # the module's end is reported elsewhere
                 log.warning("%s: its state is not saved: %s", self.loaded.name, error)
 
     def _retire(self, app: App, asked: Replace) -> bool:
-        """Let no call in any more, and take the state. False: it does not give it, and stays; or it has ended by itself."""
+        """Admit no more calls, and save the state. False: saving failed and it stays, or it has ended by itself."""
         self._instance.retired = True
         try:
             self._carried.keep(ask(app).result(None if asked.until is None else asked.until - time.monotonic()))
