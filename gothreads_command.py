@@ -1,6 +1,6 @@
-"""The console script `gothreads`. It is outside the package because importing that fails where gothreads cannot run.
+"""The console script `gothreads`. Outside the package, because importing that fails where gothreads cannot run.
 
-There, each command says so in one line, and `gothreads doctor` in the form of its findings.
+There, each command prints the reason in one line, and `gothreads doctor` prints it as a finding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def run() -> NoReturn:
 
 
 def _say(error: ImportError, argv: list[str]) -> int:
-    """The exit code."""
+    """Print the error; returns the exit code."""
     if argv[:1] != ["doctor"]:
         print(f"gothreads: {error}", file=sys.stderr)
     elif "--json" in argv:

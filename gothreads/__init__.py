@@ -1,4 +1,4 @@
-"""Ordinary Go, compiled to WebAssembly, on many threads.
+"""Runs ordinary Go, compiled to WebAssembly, on many threads.
 
     import gothreads
 

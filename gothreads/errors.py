@@ -1,19 +1,19 @@
-"""Every error that gothreads raises, in one tree, by who is to blame.
+"""All errors that gothreads raises, in one tree, by what is to blame.
 
     GothreadsError
     ├── BuildError              the module could not be built
-    │   ├── ToolchainError          no Go, or none that is supported
-    │   └── CompileError            Go's compiler said no; its own words are in `output`
+    │   ├── ToolchainError          no Go, or no supported one
+    │   └── CompileError            Go's compiler rejected the program; `output` has its messages
     ├── ModuleError             the file is not a module that can be opened
-    ├── GuestError              the module failed: once it has, all of it has ended
-    │   ├── GuestExit               os.Exit, or main returned; `code` tells
+    ├── GuestError              the module failed, and all of it has ended
+    │   ├── GuestExit               os.Exit, or main returned; see `code`
     │   │   └── GuestPanic              a panic or a fatal error of Go's runtime
-    │   ├── GuestTrap               a WebAssembly trap; `frames` tell where
+    │   ├── GuestTrap               a WebAssembly trap; `frames` say where
     │   ├── Stalled                 all calls waited for ever, and on_stall was "exit"
-    │   ├── LimitExceeded           it took more time, or wrote more, than it was given
-    │   └── HostFunctionError       a Python function that the module called raised
-    ├── HandlerError            a handler returned an error; the module goes on
-    ├── CallTimeout             a call took longer than its caller waits; also a TimeoutError
+    │   ├── LimitExceeded           it exceeded its limit on time or output
+    │   └── HostFunctionError       a Python function that the module called raised an exception
+    ├── HandlerError            a handler returned an error; the module continues
+    ├── CallTimeout             a call exceeded its timeout; also a TimeoutError
     ├── MisuseError             the caller's mistake; nothing has run
     │   ├── UnknownExport
     │   ├── ArgumentError           also a TypeError and a ValueError
@@ -21,11 +21,11 @@
     │   ├── NotCallable             the module, as it was built, takes no calls
     │   ├── AppClosed               close() came first
     │   ├── AppForked               the app belongs to the parent process
-    │   ├── CallersBusy             no caller slot came free in time
+    │   ├── CallersBusy             no caller slot became free in time
     │   └── QueueFull               no room for an event
     └── InternalError           a bug in gothreads: please report it
 
-All can be pickled: their arguments are plain values and are the ones that the constructor takes.
+All can be pickled: their arguments are plain values, and match the constructor's.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from gothreads.text import cut, printable, shown
 
 _Error = TypeVar("_Error", bound="GothreadsError")
 
-#: How many lines of a compiler's output are part of the message; and how many letters of the names that a module has.
+#: How many lines of a compiler's output a message includes; and how many characters of a module's names.
 _SHOWN = 20
 _SHOWN_NAMES = 2000
 
 
 class GothreadsError(Exception):
-    """The base of all errors of gothreads. `str()` is one message: what, why, and how to mend it."""
+    """The base of all gothreads errors. `str()` is one message: what failed, why, and how to fix it."""
 
 
 class BuildError(GothreadsError):
@@ -52,11 +52,11 @@ class BuildError(GothreadsError):
 
 
 class ToolchainError(BuildError):
-    """There is no Go here, or none that gothreads supports."""
+    """There is no Go on this machine, or no version that gothreads supports."""
 
 
 class CompileError(BuildError):
-    """Go's own tools refused the program. `output` is what they printed."""
+    """Go's tools rejected the program. `output` is what they printed."""
 
     def __init__(self, message: str, output: str = "") -> None:
         super().__init__(message, output)
@@ -74,7 +74,7 @@ class ModuleError(GothreadsError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of the WebAssembly stack at a trap, innermost first. `offset` is in bytes, into the module; -1: not known."""
+    """One frame of the WebAssembly stack at a trap, innermost first. `offset`: bytes into the module; -1: unknown."""
 
     function: str
     offset: int
@@ -84,10 +84,10 @@ class Frame:
 
 
 class GuestError(GothreadsError):
-    """The module failed, and with it every call in flight: all get this one error.
+    """The module failed. Every call in flight fails with this one error.
 
-    `code` is the exit code that a process would have had, `stderr` what the module wrote to its standard error
-    last (text, the last few KB).
+    `code`: the exit code that a process would have had. `stderr`: the last few KB that the module wrote to its standard
+    error (text). `frames`: of a trap.
     """
 
     def __init__(self, message: str, code: int = 2, stderr: str = "", frames: Sequence[Frame] = ()) -> None:
@@ -96,7 +96,7 @@ class GuestError(GothreadsError):
 
     @property
     def headline(self) -> str:
-        """The message, and where in the program's own files it comes from, on one line."""
+        """The message and where it comes from in the program's own files, on one line."""
         return self.message
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ class GuestError(GothreadsError):
 
 
 class GuestExit(GuestError):
-    """The module ended by os.Exit, or because main returned (code 0)."""
+    """The module ended by os.Exit, or main returned (code 0)."""
 
 
 class GuestPanic(GuestExit):
@@ -121,15 +121,15 @@ class GuestTrap(GuestError):
 
 
 class Stalled(GuestError):
-    """All calls waited for ever, and the app was told to end then. The message has the stacks."""
+    """All calls waited for ever, and the app was configured to end then. The message includes the stacks."""
 
 
 class LimitExceeded(GuestError):
-    """The module was ended because it took more time than it was given (code 124), or wrote more (code 153), as a shell has them."""
+    """The module was ended because it exceeded its time (code 124) or output (code 153). The codes are a shell's."""
 
 
 class HostFunctionError(GuestError):
-    """A Python function that the module called raised; the exception is `__cause__`. `place`: where, as "host.py, line 9", or ""."""
+    """A Python function that the module called raised: `__cause__`. `place`: where, as "host.py, line 9", or ""."""
 
     def __init__(self, message: str, code: int = 134, stderr: str = "", frames: Sequence[Frame] = (), place: str = "") -> None:
         super().__init__(message, code, stderr, frames)
@@ -141,11 +141,11 @@ class HostFunctionError(GuestError):
 
 
 class HandlerError(GothreadsError):
-    """A handler in the module returned an error: its text. The module goes on."""
+    """A handler in the module returned this error. The module continues."""
 
 
 class CallTimeout(GothreadsError, TimeoutError):
-    """A call did not come back in the time that its caller gave it. Whether it goes on was the caller's choice (`on_timeout`)."""
+    """A call exceeded its caller's timeout. Whether it continues was the caller's choice (`on_timeout`)."""
 
 
 class MisuseError(GothreadsError):
@@ -153,7 +153,7 @@ class MisuseError(GothreadsError):
 
 
 class UnknownExport(MisuseError, AttributeError, KeyError):
-    """There is no such export or handler. `known` are those there are. hasattr and getattr's default work with it."""
+    """No such export or handler. `known`: those that exist. Works with hasattr and getattr's default."""
 
     def __init__(self, message: str, known: Sequence[str] = ()) -> None:
         super().__init__(message, tuple(known))
@@ -168,23 +168,23 @@ class MemoryAccessError(MisuseError, IndexError):
 
 
 class ArgumentError(MisuseError, TypeError, ValueError):
-    """A wrong argument; says what was expected."""
+    """A wrong argument; the message says what was expected."""
 
 
 class NotCallable(MisuseError):
-    """The module takes no calls, as it was built."""
+    """The module, as it was built, takes no calls."""
 
 
 class AppClosed(MisuseError):
-    """The app was closed before, or during, the call."""
+    """The app was closed before or during the call."""
 
 
 class AppForked(MisuseError):
-    """The app was opened before a fork: threads do not survive one."""
+    """The app was opened before a fork, which threads do not survive."""
 
 
 class CallersBusy(MisuseError):
-    """All callers were in use and none came free in time."""
+    """All caller slots were in use, and none became free in time."""
 
 
 class QueueFull(MisuseError):
@@ -196,19 +196,19 @@ class InternalError(GothreadsError):
 
 
 def again(error: _Error) -> _Error:
-    """The same error, for one more caller: an exception that is raised in several threads gets the tracebacks of all."""
+    """A copy of the error for another caller: an exception raised in several threads collects all their tracebacks."""
     own = type(error)(*error.args)
     own.__cause__ = error.__cause__
     return own
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
-    """The error for a name that the module does not have, with the names that it has."""
+    """The error for a name that the module lacks; it lists the names that exist."""
     return UnknownExport(f"the module has no {kind} {cut(name)}; it has: {listed(known) or 'none'}", known)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names of a module's, as a part of a line: the first of very many."""
+    """A module's names for use in one line; a long list is cut."""
     there = ", ".join(map(shown, names))
     return there if len(there) <= _SHOWN_NAMES else f"{there[:_SHOWN_NAMES]}… ({len(names):,} in all)"
 

@@ -1,9 +1,9 @@
-"""Files that several processes may write at once: the folder of caches, and writes that are whole or not at all.
+"""Atomic file writes, and the cache folder, which several processes may write to at once.
 
-What the cache has is run: machine code, programs, Go's own files. So nobody else may write there (`cache_folder`), and
-a file is used only when it is as it was written (`kept`): a power cut may leave pages of zeros, and damaged machine code
-kills the process. The checksum is against damage, not against people: CRC-32 takes 3 ms for 10 MB on any machine, where
-SHA-256 takes 6 to 25.
+The cache's contents are executed: machine code, programs, Go's own files. So nobody else may write there
+(`cache_folder`), and a file is used only if it is exactly as written (`kept`): a power cut may leave pages of zeros,
+and damaged machine code kills the process. The checksum is against damage, not against attackers: CRC-32 takes 3 ms
+for 10 MB on any machine, SHA-256 takes 6 to 25.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gothreads.errors import GothreadsError
 
 try:
     import fcntl
-except ImportError:  # not a Unix
+except ImportError:  # not Unix
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("gothreads")
@@ -34,18 +34,18 @@ _CHUNK = 1 << 20
 
 
 def cache_folder() -> Path:
-    """Where gothreads keeps what it can make again: GOTHREADS_CACHE, else XDG_CACHE_HOME or ~/.cache.
+    """The folder for everything that gothreads can make again: GOTHREADS_CACHE, else XDG_CACHE_HOME or ~/.cache.
 
-    Made on first use, for this user only. GothreadsError when it belongs to somebody else but root, or others can write
-    to it.
+    Created on first use, for this user only. GothreadsError if it belongs to another user than root, or others can
+    write to it.
     """
     named = os.environ.get("GOTHREADS_CACHE")
     folder = Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gothreads"
     try:
-        folder = folder.resolve()  # what is looked at is what is used, whatever becomes of a link
+        folder = folder.resolve()  # use exactly what is checked, even if a link changes
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.stat()
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round, up to Python 3.12
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links, up to Python 3.12
         raise GothreadsError(f"cannot make the cache folder {folder}: {getattr(error, 'strerror', error)}. Set "
                              "GOTHREADS_CACHE to a folder that can be written") from error
     if about.st_uid not in (0, os.geteuid()):
@@ -60,10 +60,10 @@ def cache_folder() -> Path:
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused something, and how to mend it where that is known."""
+    """Why the system refused something, and how to fix it if that is known."""
     if error.errno != errno.EMFILE:
         return error.strerror or str(error)
-    import resource  # where there are limits
+    import resource  # only where there are limits
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     more = f" (ulimit -n; up to {hard:,} here)" if soft != hard else ""
     return f"this process has all the file descriptors open that it may have, {soft:,}. Close some, or raise the limit{more}"
@@ -77,11 +77,11 @@ def _user(number: int) -> str:
 
 
 def write_atomically(path: Path, content: bytes | bytearray, mode: int = 0o666) -> None:
-    """Write the file so that whoever reads it sees all of it or the one before, after a power cut too.
+    """Write the file so that readers see either all of it or the previous one, even after a power cut.
 
-    mode: of the file, less the umask, as ever.
+    mode: permissions, subject to the umask.
 
-    GothreadsError, with nothing left behind, when it cannot be written (a full disk, no permission).
+    GothreadsError if it cannot be written (full disk, no permission); nothing is left behind then.
     """
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     made = False
@@ -103,7 +103,7 @@ def write_atomically(path: Path, content: bytes | bytearray, mode: int = 0o666) 
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that the new name is there after a power cut. Not all file systems do that, and some refuse."""
+    """Make a new name survive a power cut. Not all file systems support this, and some refuse."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -112,16 +112,16 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-# The cache's files. Beside each lies its checksum, which is written last: without it a file is not there.
+# Files in the cache. Each has a checksum file beside it, which is written last: without it the file does not count.
 
 def keep(path: Path, content: bytes | bytearray) -> None:
-    """Write a file of the cache's. GothreadsError as write_atomically."""
+    """Write a file in the cache. Raises GothreadsError as write_atomically does."""
     write_atomically(path, content, 0o600)
     write_atomically(_checksum_of(path), _told(len(content), zlib.crc32(content)), 0o600)
 
 
 def seal(path: Path) -> None:
-    """Keep what another program has written there, or has left as it was."""
+    """Adopt a file in the cache that another program has written or left unchanged."""
     try:
         with path.open("rb") as file:
             os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & ~_OTHERS_WRITE)
@@ -137,7 +137,7 @@ def seal(path: Path) -> None:
 
 @contextlib.contextmanager
 def kept(path: Path) -> Iterator[BinaryIO | None]:
-    """A file of the cache's, open, if it is as this user, or root, has written it; else None. Damage is logged."""
+    """A cached file, open, if it is undamaged and owned by this user or root; else None. Damage is logged."""
     with contextlib.ExitStack() as owned:
         yield _open_kept(path, owned)
 
@@ -148,7 +148,7 @@ def is_kept(path: Path) -> bool:
 
 
 def keep_exactly(path: Path, content: bytes) -> None:
-    """Write a file whose content is known, unless it is there as it should be."""
+    """Write a file whose content is known, unless it is there already and intact."""
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:
             return
@@ -184,7 +184,7 @@ def _checksum_of(path: Path) -> Path:
 
 
 def _checksum(file: BinaryIO) -> bytes:
-    """Of the rest of a file."""
+    """The checksum line for the rest of a file."""
     size = checksum = 0
     buffer = memoryview(bytearray(_CHUNK))
     while count := file.readinto(buffer):  # type: ignore[attr-defined]
@@ -199,7 +199,7 @@ def _told(size: int, checksum: int) -> bytes:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file: one process, and one thread, at a time."""
+    """Hold a lock file, against other processes and threads."""
     with path.open("ab") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,7 +1,8 @@
-"""What gothreads needs of the machine and of other packages, checked before anything else of gothreads is imported.
+"""Checks what gothreads needs of the machine and of other packages, before anything else of gothreads is imported.
 
-So this module imports nothing of gothreads, and nothing that some platform lacks. pyproject.toml says the same to pip
-(tests/test_requirements.py compares them), but pip is often overruled: by --no-deps, or by another package's bounds.
+So this module imports nothing from gothreads, and nothing that some platform lacks. pyproject.toml states the same
+for pip (tests/test_requirements.py compares them), but pip is often overruled: by --no-deps, or by another package's
+bounds.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ log = logging.getLogger("gothreads")
 
 @dataclass(frozen=True)
 class Tested:
-    """A package of whose private parts gothreads uses some: the first version that will do, and the first that was not tested."""
+    """A package whose private parts gothreads uses: its first supported version, and the first untested one."""
 
     package: str
     least: str
@@ -31,7 +32,7 @@ class Tested:
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot be used; None when it can."""
+        """Why it cannot be used; None if it can."""
         found = self._found
         if found is None or _numbers(found) < _numbers(self.least):
             return f"gothreads needs {self}, and {f'{self.package} {found}' if found else 'none'} is installed: pip install '{self}'"
@@ -39,7 +40,7 @@ class Tested:
 
     @property
     def warning(self) -> str | None:
-        """What to say of a version that is newer than those that were tested."""
+        """A warning about a version newer than the tested ones; None otherwise."""
         found = self._found
         if found is None or _numbers(found) < _numbers(self.below):
             return None
@@ -53,17 +54,17 @@ class Tested:
             return None
 
 
-#: Calls go through its _ffi and _bindings (engine/ffi.py, csrc), and code is rewritten by what it makes of it (wasm/passes/threads.py).
+#: Calls use its _ffi and _bindings (engine/ffi.py, csrc); wasm/passes/threads.py is tuned to the code it generates.
 WASMTIME = Tested("wasmtime", "50", "51")
-#: serve/ extends its protocol for h11 and its server.
+#: serve/ extends its h11 protocol and its server.
 UVICORN = Tested("uvicorn", "0.54", "0.55")
 
-#: The extras with commands of their own: the modules that each brings.
+#: The extras that have commands: the modules that each needs.
 EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"), "compare": ("rich", "jinja2", "matplotlib", "psutil"), "stress": ("rich", "psutil")}
 
 
 def _check() -> None:
-    """ImportError where gothreads cannot run."""
+    """ImportError if gothreads cannot run here."""
     if not _in_main_interpreter():
         raise ImportError("gothreads works in the main interpreter only, and this is a subinterpreter. With mod_wsgi: "
                           "WSGIApplicationGroup %{GLOBAL}. Elsewhere, use threads, or processes", name="interpreter")
@@ -73,25 +74,27 @@ def _check() -> None:
         raise ImportError(WASMTIME.problem, name="wasmtime")
     try:
         importlib.import_module("wasmtime")
-    except (ImportError, OSError, RuntimeError) as error:  # it has no library for this machine
+    except (ImportError, OSError, RuntimeError) as error:  # no library for this machine
         raise ImportError(f"wasmtime cannot be loaded: {error}", name="wasmtime") from error
 
 
 def _in_main_interpreter() -> bool:
-    """What gothreads, ctypes and wasmtime know of calls, threads and signal handlers is the process's: a second copy, in a
-    subinterpreter, would overwrite it. (csrc/module.c looks, too.)
+    """False in a subinterpreter.
+
+    gothreads, ctypes and wasmtime keep per-process state about calls, threads and signal handlers, which a second copy,
+    in a subinterpreter, would overwrite. (csrc/module.c checks too.)
     """
-    for name in ("_interpreters", "_xxsubinterpreters"):  # from Python 3.13 on; before
+    for name in ("_interpreters", "_xxsubinterpreters"):  # the first from Python 3.13, the second before
         try:
             module = importlib.import_module(name)
         except ImportError:
             continue
         return bool(module.get_current() == module.get_main())
-    return True  # this Python has none, or C tells
+    return True  # no subinterpreters in this Python, or csrc/module.c checks
 
 
 def lacking(extra: str) -> str | None:
-    """What an extra lacks, and how to install it; None when it is there."""
+    """What an extra lacks, and how to install it; None if it is complete."""
     missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
     if missing:
         return f"gothreads {extra} needs {', '.join(missing)}: pip install 'gothreads[{extra}]'"
@@ -100,7 +103,7 @@ def lacking(extra: str) -> str | None:
 
 @functools.cache
 def warn_once(tested: Tested) -> None:
-    """Say in the log when a version is newer than those that were tested."""
+    """Log a warning if the version is newer than the tested ones."""
     if tested.warning is not None:
         log.warning("%s", tested.warning)
 

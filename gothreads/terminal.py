@@ -1,4 +1,4 @@
-"""All that the commands print: for people to stderr, data to stdout."""
+"""The output of commands: messages to stderr, data to stdout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 
 class Terminal:
-    """Where a command writes. `progress` fits gothreads.build.builder.Progress."""
+    """Writes a command's output. `progress` is a gothreads.build.builder.Progress."""
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.stdout, self.stderr = stdout or sys.stdout, stderr or sys.stderr
@@ -19,7 +19,7 @@ class Terminal:
         self._line = 0
 
     def data(self, value: Any) -> None:
-        """JSON, for programs."""
+        """Print JSON."""
         print(_printable(json.dumps(value, indent=2, ensure_ascii=False), self.stdout, _in_json), file=self.stdout)
 
     def out(self, text: str) -> None:
@@ -30,13 +30,13 @@ class Terminal:
         print(f"gothreads: {_printable(text, self.stderr)}", file=self.stderr, flush=True)
 
     def raw(self, text: str) -> None:
-        """Somebody else's words, as they are."""
+        """Write another program's output unchanged."""
         self.clear()
         self.stderr.write(text)
         self.stderr.flush()
 
     def progress(self, done: int, total: int) -> None:
-        """Packages compiled. On a terminal a line that changes, else one line when it takes long."""
+        """Show how many packages are compiled: on a terminal in a line that changes, else once if it takes long."""
         now = time.monotonic()
         if self._begun is None:
             self._begun = now
@@ -49,7 +49,7 @@ class Terminal:
         self.stderr.flush()
 
     def clear(self) -> None:
-        """End the progress line."""
+        """Erase the progress line."""
         if self._line:
             self.stderr.write("\r" + " " * self._line + "\r")
             self._line = 0
@@ -64,7 +64,7 @@ def _in_json(letter: str) -> str:
 
 
 def _printable(text: str, stream: TextIO, escaped: Callable[[str], str] = _in_python) -> str:
-    """Text that may have come from a module, with nothing in it that a terminal would obey, or that could not be written."""
+    """Text that may come from a module, without anything that a terminal would interpret or that cannot be encoded."""
     encoding = stream.encoding or "utf-8"
 
     def can_be_written(letter: str) -> bool:
@@ -81,7 +81,7 @@ def _printable(text: str, stream: TextIO, escaped: Callable[[str], str] = _in_py
 
 
 class Handler(logging.Handler):
-    """Shows the library's log as the command's own words."""
+    """Shows the library's log as the command's messages."""
 
     def __init__(self, terminal: Terminal) -> None:
         super().__init__(logging.INFO)

@@ -9,11 +9,13 @@ __version__ = "0.1.0"
 
 
 def installed_package() -> Path | None:
-    """The folder of the installed package, which is not always the imported one: Python finds a checkout that it is run from
-    first. Of an editable install, the folder in its checkout. None: gothreads is not installed.
+    """The folder of the installed package; None if gothreads is not installed.
+
+    It may differ from the imported one: Python first finds a checkout that it is run from. For an editable install, it
+    is the folder in the checkout.
     """
     for distribution in distributions(name="gothreads"):
-        if distribution.read_text("RECORD") is None:  # gothreads.egg-info, which a build leaves in a checkout
+        if distribution.read_text("RECORD") is None:  # gothreads.egg-info, left in a checkout by a build
             continue
         origin = json.loads(distribution.read_text("direct_url.json") or "{}")
         if origin.get("dir_info", {}).get("editable"):

@@ -1,4 +1,5 @@
 """The command `gothreads`."""
 
-#: Code here uses apps as a program does: close() in a signal handler that has interrupted it may wait (runtime/lifecycle.py).
+#: Code in this package uses apps as a program does: close() may wait in a signal handler that has interrupted it
+#: (runtime/lifecycle.py).
 PROGRAM_CODE = True

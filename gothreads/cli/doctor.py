@@ -1,4 +1,4 @@
-"""`gothreads doctor`: whether this machine has what gothreads needs, and what each missing part would give."""
+"""`gothreads doctor`: checks whether this machine has what gothreads needs, and says what a missing part would add."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXAMPLES = "  gothreads doctor\n  gothreads doctor --json"
 
 @dataclass(frozen=True)
 class Check:
-    """`state`: ok, warning (it was not tested), less (something is slower or not there), or bad (nothing works)."""
+    """One result. `state`: ok, warning (untested version), less (slower, or a feature is missing), bad (unusable)."""
 
     name: str
     state: Literal["ok", "warning", "less", "bad"]
@@ -38,7 +38,7 @@ class Check:
 
 
 def findings() -> Iterator[Check]:
-    """All that is looked at, in order."""
+    """Run all checks, in the order of the report."""
     yield Check("gothreads", "ok", f"{__version__}, Python {platform.python_version()}, {platform.system()} on {platform.machine()}")
     yield _wasmtime()
     if extension.compiled is not None:
@@ -87,7 +87,7 @@ def _cache() -> Check:
 
 
 def examine(terminal: Terminal, *, as_json: bool) -> int:
-    """Look, and say; the exit code."""
+    """Run the checks and print the results; returns the exit code."""
     found = list(findings())
     if as_json:
         terminal.data({"findings": [asdict(finding) for finding in found], "ok": all(finding.state != "bad" for finding in found)})

@@ -1,7 +1,7 @@
-"""`go test` in WebAssembly, on threads: Go's own command, with the overlay, and this package as -exec.
+"""`gothreads test`: runs `go test` in WebAssembly on threads, using Go's command with the overlay and our own -exec.
 
-Flags, output and exit codes are Go's own. A test sees the machine's files, the working folder and the environment, as tests
-do on any other system: this is for running one's own code, not for sandboxing somebody else's.
+Flags, output and exit codes are Go's. A test sees the machine's files, the working directory and the environment, as
+tests do on other systems: this is for running your own code, not for sandboxing that of others.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ example:
   GOOS=wasip1 GOARCH=wasm go test -exec 'gothreads go-exec' ./...
 """
 
-#: Tests of Go's own recurse deeper, and use more threads, than a service does.
+#: Go's own tests recurse deeper and use more threads than a service does.
 EXEC_LIMITS = Limits(stack=32 << 20, threads=2200)
 
 
@@ -62,7 +62,7 @@ _NAMES = "-s=false"
 
 @dataclass(frozen=True)
 class TestOptions:
-    """What of a `gothreads test` command line is ours; the rest is go test's."""
+    """Our options on a `gothreads test` command line; `rest` is for go test."""
 
     model: str
     preemption: bool
@@ -72,7 +72,7 @@ class TestOptions:
 
 
 def options(argv: Sequence[str]) -> TestOptions:
-    """Take our options out of the command line. Those after -args are the test's."""
+    """Extract our options from the command line. Whatever follows -args belongs to the test."""
     ours = {"--model": "threaded", "--go": None, "--sharpen": None}
     preemption, rest = True, []
     left = list(argv)
@@ -101,7 +101,7 @@ def options(argv: Sequence[str]) -> TestOptions:
 
 
 def exec_options(argv: Sequence[str]) -> tuple[int | None, list[str]]:
-    """The seed that a `gothreads go-exec` command line begins with, if it does, and the rest: a file, and its arguments."""
+    """The --sharpen seed that a `gothreads go-exec` command line may begin with; then the file and its arguments."""
     if argv[:1] != ["--sharpen"]:
         return None, list(argv)
     if len(argv) < 3:
@@ -117,7 +117,7 @@ def _seed(text: str | None) -> int | None:
 
 
 def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
-    """The go test command and its environment."""
+    """The go test command, and its environment."""
     toolchain = find_go(chosen.go)
     overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == "threaded", guest=guest_folder(Path.cwd()), testing=True)
     sharpened = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
@@ -127,7 +127,7 @@ def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
 
 
 def _keep_names(rest: Sequence[str]) -> list[str]:
-    """go test links without names, which the rewrite needs: its -s is undone in front of the user's own -ldflags."""
+    """Keep names, which the rewrite needs: put -s=false before the user's -ldflags, since go test links with -s."""
     words = list(rest)
     for place, word in enumerate(words):
         if word in ("-args", "--args"):
@@ -149,12 +149,15 @@ def test(argv: Sequence[str]) -> int:
         while True:
             try:
                 return process.wait()
-            except KeyboardInterrupt:  # go test has got it too, and ends by itself
+            except KeyboardInterrupt:  # go test has received it too, and ends by itself
                 process.send_signal(signal.SIGINT)
 
 
 def load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
-    """A program as Go linked it, or a module: a program that was linked with the overlay is rewritten first, and sharpened with that seed."""
+    """Load a program that Go has linked, or a module.
+
+    A program that was linked with the overlay is rewritten first, and sharpened if there is a seed.
+    """
     try:
         content = path.read_bytes()
         module = parse(content)
@@ -172,10 +175,10 @@ def load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
 
 
 def machine_mounts() -> list[Mount]:
-    """All of the machine's files, where they are."""
+    """The machine's whole file system, under the same paths."""
     return [Mount(Path("/"), "/")]
 
 
 def machine_environment() -> dict[str, str]:
-    """This environment, with the working folder where Go on WASI looks for it."""
+    """This process's environment, with the working directory in PWD, where Go on WASI looks for it."""
     return dict(os.environ) | {"PWD": os.getcwd()}

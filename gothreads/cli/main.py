@@ -1,14 +1,14 @@
 """The command `gothreads`: one function from arguments to an exit code.
 
-    init     begin a program, or tell editors of the guest package
-    build    a Go package into a module
-    run      a module's main
-    call     one export, or one handler
-    inspect  what a module is
-    doctor   what this machine has
-    serve    a module over HTTP
-    compare  the designs, side by side
-    stress   scenarios that try to break it
+    init     start a new program, or make the guest package known to editors
+    build    build a Go package into a module
+    run      run a module's main
+    call     call one export or handler
+    inspect  describe a module
+    doctor   check this machine
+    serve    serve a module over HTTP
+    compare  compare the designs
+    stress   run scenarios that try to break it
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ from gothreads.wasi.streams import Writable
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.origins import made_for
 
-#: What a shell says of a process that ended by SIGINT.
+#: A shell's exit code for a process that SIGINT ended.
 INTERRUPTED = 128 + signal.SIGINT
-#: And timeout(1), of what it has ended.
+#: The exit code of timeout(1) at a timeout.
 TIMED_OUT = 124
-#: And by SIGTERM.
+#: A shell's exit code for a process that SIGTERM ended.
 STOPPED = 128 + signal.SIGTERM
 
 T = TypeVar("T")
 
-#: How long a signal may go unseen, in seconds.
+#: The longest single wait, in seconds: so a signal is not missed for longer.
 _SLICE_SECONDS = 0.2
-#: How long requests wait for a fresh instance, in seconds; then they are answered with 503.
+#: How long requests wait for a new instance, in seconds, before they get 503.
 _DOWN_SECONDS = 10.0
-#: How long `run` waits before it looks whether the module does anything, in seconds.
+#: How long `run` waits before it checks whether main does anything, in seconds.
 _IDLE_SECONDS = 2.0
 
 
 class _Stop(BaseException):
-    """SIGTERM came."""
+    """Raised on SIGTERM."""
 
 
 def run() -> NoReturn:
@@ -80,22 +80,22 @@ def run() -> NoReturn:
     code = main()
     try:
         sys.stdout.flush()
-    except OSError:  # main has said so; kept from Python's shutdown, which would say it again
+    except OSError:  # main has reported it; do not let Python report it again at shutdown
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if code in (INTERRUPTED, STOPPED):  # a module may still be compiled, on a thread that nothing can stop
-        close_all()  # one that was open, but not yet the command's
+    if code in (INTERRUPTED, STOPPED):  # a module may still be compiling, on a thread that cannot be stopped
+        close_all()  # an app may be open that the command has not received yet
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr: TextIO | None = None) -> int:
-    """Run a command. What the module itself prints goes to the process's own descriptors."""
+    """Run a command; returns its exit code. The module's own output goes to the process's descriptors."""
     terminal = Terminal(stdout, stderr)
     try:
         with contextlib.redirect_stdout(terminal.stdout), contextlib.redirect_stderr(terminal.stderr):
             arguments = _arguments(list(sys.argv[1:] if argv is None else argv))
-    except SystemExit as error:  # argparse has said why
+    except SystemExit as error:  # argparse has printed the error
         return int(error.code or 0)
     if note := getattr(arguments, "note", None):
         terminal.say(note)
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
 
 
 def _failed(error: GothreadsError, terminal: Terminal) -> int:
-    """Say what went wrong; the exit code (arguments.EXIT_CODES)."""
+    """Report the error; returns the exit code (parser.EXIT_CODES)."""
     match error:
         case CompileError():
             terminal.raw(error.output)
@@ -142,7 +142,7 @@ def _failed(error: GothreadsError, terminal: Terminal) -> int:
         case GuestExit():
             if error.code == 0:
                 terminal.say(main_returned(error))
-            return error.code or 1  # what a process of its own would say is on stderr already
+            return error.code or 1  # the module itself has written the rest to stderr
         case GuestError():
             terminal.say(str(error))
             return error.code
@@ -152,13 +152,13 @@ def _failed(error: GothreadsError, terminal: Terminal) -> int:
 
 
 def main_returned(error: GuestExit) -> str:
-    """What to say of a module that was to be called, and has ended without an error."""
+    """The message for a module that was to be called, but has ended without an error."""
     return f"{error.message}, so it takes no calls. End main with select {{}}, or build with --buildmode c-shared, which does not run it"
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
-    """The command line, taken apart. SystemExit when it is wrong."""
-    if argv[:1] in (["test"], ["go-exec"]):  # what follows is for others to take apart
+    """Parse the command line. SystemExit if it is wrong."""
+    if argv[:1] in (["test"], ["go-exec"]):  # others parse the rest
         return _passed_on(argv[0], argv[1:])
     return parse(_COMMANDS, argv)
 
@@ -197,7 +197,7 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
-    """Wait for the end of main. When nothing will come of that, say so, once: a module that is there to be called has such a main."""
+    """Wait for main to end. If main only waits for ever, as in modules that are to be called, say so, once."""
     with contextlib.suppress(TimeoutError):
         return _ended(app, app.wait(_IDLE_SECONDS), terminal)
     with contextlib.suppress(TimeoutError, GothreadsError):
@@ -207,14 +207,14 @@ def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
 
 
 def _ended(app: App | Supervised, code: int, terminal: Terminal) -> int:
-    """The exit code, when it has been said what Go itself does not know."""
+    """Returns the exit code, after adding advice that Go itself cannot give."""
     if isinstance(app.error, GuestError) and (hint := exit_reasons.advice(app.error.stderr)):
         terminal.say(hint)
     return code
 
 
 def _only_to_be_called(goroutines: Sequence[Goroutine]) -> bool:
-    """Whether main waits for ever, and there are no others (but for the guest package's)."""
+    """Whether main waits for ever and is the only goroutine (apart from the guest package's)."""
     own = [goroutine for goroutine in goroutines if "created by gothreads/guest." not in goroutine.stack]
     return [goroutine.state.partition(",")[0] for goroutine in own] == ["select (no cases)"]
 
@@ -225,7 +225,7 @@ def _raise_stop(_number: int, _frame: FrameType | None) -> None:
 
 def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
     texts, arguments.args = tuple(arguments.args), []
-    # Standard output is for the result: what main prints goes to standard error.
+    # Standard output is for the result; the output of main goes to standard error.
     with open(2, "wb", buffering=0, closefd=False) as errors, \
             _open(arguments, terminal, callers=2, model=arguments.model, stdout=errors) as app:
         name = arguments.export
@@ -244,7 +244,7 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
             return 0
         handlers = _aside(lambda: app._listed(app._here_or_on_a_worker, name))
         if name in app.loaded.uncallable and name not in handlers:
-            app.exports[name]  # says why
+            app.exports[name]  # raises the reason
         if name not in handlers:
             raise unknown("export or handler", name, [*app.exports, *handlers])
         if len(texts) > 1:
@@ -272,9 +272,9 @@ def _payload(text: str | None) -> bytes:
 
 
 def _aside(work: Callable[[], T]) -> T:
-    """Run on a thread of its own: Python sees Ctrl-C only while its first thread is not in the module's code.
+    """Run on another thread, and wait: Python handles Ctrl-C only while its main thread is outside the module's code.
 
-    Nor does it see a signal that comes after its last look and before the first thread begins to wait: so the wait is in slices.
+    The wait is in slices, because Python can miss a signal that arrives just before a wait begins.
     """
     future: Future[T] = Future()
 
@@ -290,7 +290,7 @@ def _aside(work: Callable[[], T]) -> T:
 
 
 def _passed_on(name: str, argv: list[str]) -> argparse.Namespace:
-    """Commands whose arguments are mostly not ours."""
+    """The commands that parse their own arguments."""
     if (argv[:1] in (["-h"], ["--help"])) or (name == "go-exec" and not argv):
         print(TEST_HELP if name == "test" else EXEC_HELP)
         raise SystemExit(0 if argv else 2)
@@ -299,7 +299,7 @@ def _passed_on(name: str, argv: list[str]) -> argparse.Namespace:
 
 
 def _go_exec(argv: Sequence[str]) -> int:
-    """`gothreads go-exec`: what go test runs its programs with."""
+    """`gothreads go-exec`: the -exec command of go test."""
     sharpen, (file, *args) = exec_options(argv)
     with open_loaded(load_linked(Path(file), sharpen), args=args, env=machine_environment(), mounts=machine_mounts(), limits=EXEC_LIMITS, callers=1,
                      no_calls=True) as app:
@@ -307,7 +307,7 @@ def _go_exec(argv: Sequence[str]) -> int:
 
 
 def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    if os.path.isdir(arguments.module):  # not Path.is_dir, which raises for a name that is too long
+    if os.path.isdir(arguments.module):  # not Path.is_dir, which raises for names that are too long
         raise ModuleError(f"{arguments.module} is a folder; build it, and look at the module: gothreads build {arguments.module} -o app.wasm")
     loaded = load(Path(arguments.module))
     about = describe(loaded)
@@ -327,7 +327,7 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
         for line in export.signature.doc.strip().splitlines():
             terminal.out(f"      {line}")
     for name, why in loaded.uncallable.items():
-        if name != "memory":  # nearly all have one, for WASI
+        if name != "memory":  # nearly all modules export one, for WASI
             terminal.out(f"cannot be called: {shown(name)}: {why}")
     for declared in about["host"]:
         terminal.out(f"wants from Python: {declared['module']}.{declared['name']}: {declared['go']}")
@@ -336,8 +336,8 @@ def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def describe(loaded: LoadedModule) -> dict[str, Any]:
-    """A module in words that JSON has."""
-    imports: dict[str, list[str]] = {}  # functions: the memory has a line of its own
+    """Describe a module, in types that JSON has."""
+    imports: dict[str, list[str]] = {}  # functions only: the memory is listed separately
     for imported in loaded.outline.imported_functions:
         imports.setdefault(imported.module, []).append(imported.name)
     about = loaded.metadata
@@ -365,7 +365,7 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _raise_file_limit() -> None:
-    """As Go's own programs do at their start: the soft limit on open files is for programs that use select(2)."""
+    """Raise the soft limit on open files, as Go programs do at start: the soft limit is for users of select(2)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -379,7 +379,7 @@ def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, mo
 
 def _open_or_supervise(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None,
                        callers_timeout: float | None = None) -> App | Supervised:
-    """As --restart says."""
+    """Open the module, under supervision with --restart."""
     if arguments.restart is None:
         return _open(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
     loaded, options = _options(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
@@ -401,10 +401,10 @@ def _said_where(app: _Opened, terminal: Terminal) -> _Opened:
 
 def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
              stdout: Writable | None = None) -> tuple[LoadedModule, LoadedOptions]:
-    """The module, and how to open it."""
+    """The module, and its options for open_loaded."""
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
-    # To run main of a package in stock Go, it must be built as a program.
+    # To run its main in stock Go, a package must be built as a program.
     loaded = find(arguments.module, model=model, progress=terminal.progress, buildmode="exe" if model == "single" and arguments.command is _run else None)
     terminal.clear()
     if arguments.command is not _run and loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):
@@ -429,7 +429,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
 
 
 def _argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:
-    """Files and folders that are named as arguments are handed over by that, read-only, under the same path."""
+    """Mounts, read-only and under the same path, for files and folders that are named as arguments."""
     named = list(dict.fromkeys(Path(os.path.abspath(arg)) for arg in args))
     found = [Mount(path, str(path), read_only=True) for path in named if os.path.isdir(path) and path != Path("/") and not _covered(path, mounts)]
     found += [Mount(path, str(path), read_only=True) for path in named if os.path.isfile(path) and not _covered(path, [*mounts, *found])]
@@ -439,7 +439,7 @@ def _argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Ter
 
 
 def _covered(path: Path, mounts: Sequence[Mount]) -> bool:
-    """Whether there is a mount already where the module would look for it."""
+    """Whether a mount already covers this path in the module."""
     return any(path.is_relative_to(mount.guest) for mount in mounts)
 
 
@@ -455,7 +455,7 @@ def _doctor(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """The command. GothreadsError when an extra is missing."""
+    """Run `compare`. GothreadsError if the extra is missing."""
     if (problem := lacking("compare")) is not None:
         raise GothreadsError(problem)
     from gothreads.tools.compare.command import run

@@ -1,4 +1,4 @@
-"""The command line's options, and the forms of their values."""
+"""The command line's options and the syntax of their values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gothreads.wasm.metadata import BUILD_MODES, MODELS
 #: Runs a command; returns the exit code.
 Command = Callable[[argparse.Namespace, Terminal], int]
 
-#: What the commands exit with.
+#: The commands' exit codes.
 EXIT_CODES = """exit codes:
   0        all went well
   1        a mistake, said on standard error; or a handler returned an error
@@ -36,17 +36,17 @@ EXIT_CODES = """exit codes:
   153      it wrote more than it may (--limit output=N)
   others   the module's own: os.Exit"""
 
-#: Commands that pass arguments on to the module: the number of positional arguments of their own, which come first.
+#: Commands that pass arguments on to the module -> how many positional arguments of their own come first.
 _OWN = {"run": 1, "serve": 1, "call": 2}
 
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def parse(functions: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line. SystemExit when it is wrong.
+    """Parse the command line. SystemExit if it is wrong.
 
-    The command's function is in `command`, what it passes on in `args`: everything after the module (of `call`: after the
-    export), with the -- that may follow it left out; of `build`, everything after --. `note` is a remark for the user.
+    In the result, `command` is the command's function, `note` a remark for the user, and `args` what is passed on:
+    everything after the module (for `call`, after the export), without a leading --; for `build`, everything after --.
     """
     parser, commands = _build_parsers(functions)
     name = argv[0] if argv else ""
@@ -63,13 +63,13 @@ def parse(functions: Mapping[str, Command], argv: Sequence[str]) -> argparse.Nam
 
 
 def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> tuple[list[str], list[str]]:
-    """Split after so many positional arguments. argparse cannot: it looks for options among those that follow, too."""
+    """Split after `count` positional arguments. argparse cannot: it also looks for options among those that follow."""
     options = parser._option_string_actions
     own: list[str] = []
     rest = list(argv)
     while rest and count:
         text = rest.pop(0)
-        if text == "--" and "--" in own:  # a second one, which argparse would take for an argument
+        if text == "--" and "--" in own:  # argparse would take a second one for an argument
             continue
         own.append(text)
         name, equals, _ = text.partition("=")
@@ -79,7 +79,7 @@ def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> 
             count -= 1
         elif (option := options.get(name)) is None or equals or option.nargs == 0:
             pass
-        elif option.nargs == "?":  # in `--restart app.wasm`, the module is not the option's value
+        elif option.nargs == "?":  # in `--restart app.wasm`, the module is not the value
             value = rest.pop(0) if rest and rest[0] in (option.choices or ()) else option.const
             own[-1] = f"{name}={value}"
         elif rest:
@@ -93,7 +93,7 @@ def _split_at_dashes(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _note(command: str, parser: argparse.ArgumentParser, last: str, passed: Sequence[str]) -> str | None:
-    """What to say when options that look like gothreads' own go to the module. After -- they are meant to."""
+    """A remark for the user if options that look like ours go to the module. After -- they are meant to."""
     names = (text.partition("=")[0] for text in _split_at_dashes(passed)[0])
     ours = [name for name in dict.fromkeys(names) if name in parser._option_string_actions.keys() - {"-h", "--help"}]
     if not ours:
@@ -104,7 +104,7 @@ def _note(command: str, parser: argparse.ArgumentParser, last: str, passed: Sequ
 
 def _build_parsers(functions: Mapping[str, Command]
                    ) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
-    """The parser of the command line, and of each command. What runs a command is in `command`, its parser in `parser`."""
+    """The main parser, and those of the commands, which set `command` (the function) and `parser` in the result."""
     parser = argparse.ArgumentParser(prog="gothreads", allow_abbrev=False, description="Ordinary Go, compiled to WebAssembly, on many threads.",
                                      epilog=f"{EXIT_CODES}\n\ngothreads COMMAND --help has examples.",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -258,7 +258,7 @@ def parse_mount(text: str) -> Mount:
     mode = parts.pop() if read_only else "rw"
     if len(parts) != 2 or not all(parts):
         raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro")
-    if not os.path.exists(parts[0]):  # not Path's, which raises for a name that is too long
+    if not os.path.exists(parts[0]):  # not Path.exists, which raises for names that are too long
         raise MisuseError(f"--mount {text}: {parts[0]} does not exist")
     is_file = os.path.isfile(parts[0])
     if not os.path.isdir(parts[0]) and not (is_file and mode == "ro"):
@@ -270,7 +270,7 @@ def parse_mount(text: str) -> Mount:
 
 
 def parse_environment(settings: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE, or NAME for this process's own, if it has it."""
+    """Parse NAME=VALUE, or NAME for this process's value, if it is set."""
     env = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -284,7 +284,7 @@ def parse_environment(settings: Sequence[str]) -> dict[str, str]:
 
 
 def parse_size(text: str, option: str = "--memory ") -> int:
-    """Bytes, from 65536, 512M, 1.5G. `option` is what it was given to, for the message."""
+    """Parse a size such as 65536, 512M or 1.5G into bytes. `option` is named in the error message."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     if match is None:
         raise MisuseError(f"{option}{text}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
@@ -292,7 +292,7 @@ def parse_size(text: str, option: str = "--memory ") -> int:
 
 
 def parse_limits(memory: str | None, texts: Sequence[str]) -> Limits:
-    """From --memory SIZE and --limit NAME=N."""
+    """Parse --memory SIZE and --limit NAME=N."""
     limits: dict[str, Any] = {"memory": parse_size(memory)} if memory else {}
     for text in texts:
         name, equals, value = text.partition("=")

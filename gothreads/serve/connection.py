@@ -1,10 +1,12 @@
-"""A client's connection: uvicorn's, with bounds on what one client can make it hold, and for how long.
+"""Client connections: uvicorn's, with bounds on what one client can make the server hold, and for how long.
 
-    too many     connections are refused before anything of theirs is read
-    coming in    RECEIVED bytes at a time, so that a head, and what lies unread, is bounded, and no client has the event loop for long; chunks of a body
-                 that are LEAST_CHUNK bytes on average, but for the first FREE_CHUNKS, since the smallest takes h11 as long as a large one
-    waiting      HEAD_SECONDS for a head, and for the rest of a body whose answer has gone out already
-    going out    nothing more is written while anything is unsent, and that goes at LEAST_RATE, give or take SEND_SECONDS; else the connection ends
+    connections  those above the limit are refused before anything is read from them
+    receiving    RECEIVED bytes at a time, which bounds a request head and unread data, and keeps one client from
+                 occupying the event loop for long. Beyond the first FREE_CHUNKS, the chunks of a body must have
+                 LEAST_CHUNK bytes on average, since h11 takes as long for the smallest chunk as for a large one
+    waiting      HEAD_SECONDS for a head, or for the rest of a body whose response has been sent already
+    sending      nothing more is written while anything is unsent; if that is sent more slowly than LEAST_RATE, with
+                 SEND_SECONDS of tolerance, the connection is closed
 
 All of it runs on the server's event loop.
 """
@@ -21,16 +23,16 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-#: How much is read at a time, in bytes. h11 bounds a head only when it comes in more than one piece.
+#: Bytes per read. h11 bounds the size of a head only if it arrives in more than one piece.
 RECEIVED = 16 << 10
-#: How much the kernel may hold that it cannot send, in bytes.
+#: How many unsent bytes the kernel may hold.
 UNSENT = 64 << 10
-#: How many chunks of a body may be of any size, and what those of more must have on average, in bytes.
+#: The number of chunks of a body that may have any size; and the average that any further ones must have, in bytes.
 FREE_CHUNKS, LEAST_CHUNK = 1000, 64
-#: How long a request's head may take; and what is unsent, besides a second for each LEAST_RATE bytes. Seconds.
+#: Seconds allowed for a request head; and for unsent data, in addition to a second for each LEAST_RATE bytes.
 HEAD_SECONDS = SEND_SECONDS = 20.0
 LEAST_RATE = 16 << 10
-#: How often one message of the log may be repeated, in seconds.
+#: The shortest interval at which a log message is repeated, in seconds.
 SELDOM_SECONDS = 60.0
 
 log = logging.getLogger("gothreads.serve")
@@ -41,11 +43,11 @@ _REFUSAL = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json
 
 
 class Seldom(logging.Filter):
-    """Lets a warning through once a minute: clients can bring those of a server about as often as they like."""
+    """Lets each warning through once a minute: clients can provoke a server's warnings as often as they like."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._next: dict[tuple[str, int], float] = {}  # by the line that logs: so there are not many
+        self._next: dict[tuple[str, int], float] = {}  # keyed by the logging line, so it stays small
 
     def filter(self, record: logging.LogRecord) -> bool:
         where, now = (record.pathname, record.lineno), time.monotonic()
@@ -58,25 +60,26 @@ class Seldom(logging.Filter):
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
-    """One of uvicorn's for h11."""
+    """uvicorn's h11 protocol, with the bounds above."""
 
-    _waits: asyncio.TimerHandle | None = None  # for a head
-    _sends: asyncio.TimerHandle | None = None  # runs while anything is unsent
-    # How many seconds longer than at LEAST_RATE it may still take until what is unsent is sent, and since when that is so.
+    _waits: asyncio.TimerHandle | None = None  # closes the connection if no head arrives in time
+    _sends: asyncio.TimerHandle | None = None  # running while anything is unsent
+    # The time left to send the unsent bytes beyond what LEAST_RATE takes, in seconds, and when that was computed.
     _patience, _since, _unsent = SEND_SECONDS, 0.0, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         assert self.limit_concurrency is not None
-        if len(self.connections) + 1 >= self.limit_concurrency:  # as uvicorn counts, for requests
+        if len(self.connections) + 1 >= self.limit_concurrency:  # as uvicorn does for requests
             transport.set_protocol(asyncio.Protocol())
             transport.write(_REFUSAL)
             transport.close()
             log.warning("%d clients are connected, as many as may be: others get 503. The limit on open files (ulimit -n) may be what allows no more",
                         len(self.connections))
             return
-        # What the kernel takes, it has sent, but for this: else it would hold megabytes more.
+        # Limits what the kernel accepts without sending it: otherwise it would hold megabytes more.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
-        transport.set_write_buffer_limits(high=0)  # so that pause_writing is called whenever anything is unsent, and resume_writing when nothing is
+        # So pause_writing is called whenever anything is unsent, and resume_writing when nothing is.
+        transport.set_write_buffer_limits(high=0)
         super().connection_made(transport)
         self._received, self._patience = bytearray(RECEIVED), SEND_SECONDS
         self._next_event, self.conn.next_event = self.conn.next_event, self._checked_event  # type: ignore[method-assign]
@@ -88,7 +91,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
                 timer.cancel()
         super().connection_lost(exc)
 
-    # Coming in.
+    # Receiving.
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._received
@@ -119,11 +122,11 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def send_400_response(self, msg: str) -> None:
         try:
             super().send_400_response(msg)
-        except h11.LocalProtocolError:  # the answer to what came before has begun
+        except h11.LocalProtocolError:  # the response to the previous request has begun
             self.transport.close()
 
     def _watch(self) -> None:
-        """The clock runs while no request is being answered, whether or not the next has begun."""
+        """Run the timer while no request is being answered, whether or not the next has begun."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if self._waits is not None and answering:
             self._waits.cancel()
@@ -131,12 +134,12 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         elif self._waits is None and not answering and not self.transport.is_closing():
             self._waits = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
-    # Going out.
+    # Sending.
 
     def pause_writing(self) -> None:
         super().pause_writing()
         now = self.loop.time()
-        self._patience = min(SEND_SECONDS, self._patience + now - self._since)  # all was sent meanwhile
+        self._patience = min(SEND_SECONDS, self._patience + now - self._since)  # nothing was unsent meanwhile
         self._since, self._unsent = now, self.transport.get_write_buffer_size()
         self._sends = self.loop.call_later(self._patience + self._unsent / LEAST_RATE, self._give_up)
 
@@ -149,6 +152,6 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._since = now
 
     def _give_up(self) -> None:
-        # Without it the kernel would keep what it has of the answer, and go on trying.
+        # Without SO_LINGER the kernel would keep the unsent rest, and go on trying to send it.
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()

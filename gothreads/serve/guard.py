@@ -1,12 +1,15 @@
-"""What a server does not take from clients, before anything of theirs gets to the module (docs/security.md).
+"""Request filtering: what is rejected before it reaches the module (docs/security.md).
 
-    Host            a name that is not this server's: a page whose name was made to lead here (DNS rebinding) could call it otherwise
-    Origin          a page of another site; and what browsers say of themselves (Sec-Fetch-Site), where they do not send it
-    bodies          those that come too slowly, and those that, with answers that clients have not read, are too many bytes together
+    Host            names that are not this server's: otherwise a page whose name was rebound to this address (DNS
+                    rebinding) could call the server
+    Origin          requests from pages of other sites; where browsers do not send Origin, Sec-Fetch-Site is checked
+    bodies          those that arrive too slowly, and those that would bring all bodies, together with responses that
+                    clients have not read, above MOST_HELD
 
-(What a client's connection may take of the server is in connection.py.)
+(The bounds on one client's connection are in connection.py.)
 
-And what answers say to browsers: nothing of them is a page but the page, no other site may show it, and no script runs in it but its own.
+Also the response headers for browsers: only the page is treated as a page, no other site may frame it, and only its own
+scripts run in it.
 """
 
 from __future__ import annotations
@@ -31,16 +34,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gothreads.errors import MisuseError
 from gothreads.serve.connection import LEAST_RATE
 
-#: The most that a request's body may be; and all of those that the server has at a time, with answers that are not sent yet. Bytes.
+#: The largest request body; and the largest sum of all bodies that the server holds and all unsent responses. Bytes.
 LARGEST_BODY = 64 << 20
 MOST_HELD = 512 << 20
-#: So much is not counted; and in pieces of so much answers are sent. Bytes.
+#: Bodies and responses up to SMALL are not counted. Responses are sent in pieces of PIECE. Bytes.
 SMALL = PIECE = 64 << 10
-#: How long a request's body may take, besides a second for each LEAST_RATE bytes. Seconds.
+#: Seconds allowed for a request's body, in addition to a second for each LEAST_RATE bytes.
 BODY_SECONDS = 20.0
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-#: For all answers. (The page's policy for scripts and styles is its own.)
+#: For all responses. (The page has its own policy for scripts and styles.)
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Frame-Options": "DENY",
@@ -53,14 +56,17 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Hosts:
-    """By what names a server may be asked for. `any_address`: by any address too, which nobody can make to lead elsewhere, as they can a name."""
+    """The names by which a server may be addressed.
+
+    any_address: any IP address is accepted too. Unlike a name, nobody can make an address lead elsewhere.
+    """
 
     names: frozenset[str] = _LOCAL
     any_address: bool = False
 
     @classmethod
     def of(cls, host: str, address: str, allowed: Iterable[str] = ()) -> Hosts:
-        """For a server that was told to listen on `host`, and does on `address`. MisuseError when one of `allowed` is no name."""
+        """For a server told to listen on `host`, bound to `address`. MisuseError if one of `allowed` is not a name."""
         names = {*_LOCAL, host.lower(), address}
         for name in allowed:
             if not re.fullmatch(r"[\w.-]+", name):
@@ -71,11 +77,11 @@ class Hosts:
 
     @property
     def is_local(self) -> bool:
-        """Whether it has no names but those of this machine for itself."""
+        """Whether all names mean the local machine."""
         return self.names <= _LOCAL and not self.any_address
 
     def have(self, headers: Headers) -> bool:
-        """Whether the request is for one of them."""
+        """Whether the request is addressed to one of the names."""
         asked = headers.getlist("host")
         name = re.sub(r":[0-9]*$", "", asked[0].strip().lower()) if len(asked) == 1 else ""
         name = name[1:-1] if name.startswith("[") and name.endswith("]") else name.rstrip(".")
@@ -86,7 +92,7 @@ class Hosts:
 
 
 class Guard:
-    """The ASGI application `app`, for those who may ask it."""
+    """The ASGI application `app`, behind the checks above."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts, held: Held) -> None:
         self._app, self._hosts, self._held = app, hosts, held
@@ -104,7 +110,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                start = message  # with the body it is known whether there is room for it
+                start = message  # held back: once the body comes, it is known whether it fits
                 return
             body: bytes = message.get("body", b"")
             with self._held.answer(len(body)) as fits:
@@ -116,7 +122,7 @@ class Guard:
                 if start is not None:
                     await send(start)
                     start = None
-                # uvicorn takes a piece when the one before is sent, so the rest is here, where it is counted.
+                # uvicorn takes a piece when the previous one is sent; the rest waits here, where it is counted.
                 for at in range(0, max(len(body), 1), PIECE):
                     more = message.get("more_body", False) or at + PIECE < len(body)
                     await send({**message, "body": body[at:at + PIECE], "more_body": more})
@@ -130,15 +136,17 @@ class Guard:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is not None and origin.partition("://")[2] != headers["host"] and not looks:
             return _refused(403, f"requests from pages of {origin:.200} are not allowed")
-        if site not in (None, "same-origin", "none") and not (looks and headers.get("sec-fetch-dest") == "document"):  # but a link may lead here
+        # Except that links from other sites may lead here.
+        if site not in (None, "same-origin", "none") and not (looks and headers.get("sec-fetch-dest") == "document"):
             return _refused(403, "requests from pages of other sites are not allowed")
         return None
 
 
 class Held:
-    """What the server holds of clients' requests, and of answers to them that they have not read, in bytes. On its event loop only.
+    """Counts the bytes held for clients: request bodies, and responses not yet read. On the server's event loop only.
 
-    What is small is not counted, so that answers of all other kinds go on when some hold all there may be: there are bounds on how many connect.
+    Small ones are not counted, so other responses still go out when the limit is reached: the number of connections
+    bounds those.
     """
 
     def __init__(self) -> None:
@@ -146,7 +154,7 @@ class Held:
 
     @contextmanager
     def answer(self, size: int) -> Iterator[bool]:
-        """While an answer is sent. Whether there is room for it: by itself, a large one goes."""
+        """Count a response while it is sent. Yields whether it fits; a large one does if there is nothing else."""
         mine = _counted(size)
         fits = self._fits(mine)
         mine = mine if fits else 0
@@ -158,9 +166,11 @@ class Held:
 
     @asynccontextmanager
     async def body(self, request: Request, most: int, weight: int = 1) -> AsyncIterator[bytes]:
-        """A request's body, for as long as it is needed. HTTPException when it is larger than `most`, too slow, or one too many.
+        """A request's body, counted as long as it is in use.
 
-        weight: how many bytes each byte of it takes up.
+        HTTPException if it is larger than `most`, too slow, or does not fit beside the others.
+
+        weight: bytes of memory per byte of the body.
         """
         body, mine, begun = bytearray(), 0, asyncio.get_running_loop().time()
         too_large = HTTPException(413, f"the body is larger than {most:,} bytes")
@@ -197,7 +207,7 @@ def _counted(size: int) -> int:
 
 
 def policy(page: str) -> str:
-    """The Content-Security-Policy of a page: what its own scripts and styles are, by their hashes, and nothing else."""
+    """A page's Content-Security-Policy: allows its own scripts and styles, by their hashes, and nothing else."""
     def hashes(tag: str) -> Iterator[str]:
         for text in re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL):
             yield f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

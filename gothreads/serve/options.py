@@ -1,6 +1,6 @@
-"""What `gothreads serve` is told. Needs none of the packages that serving needs."""
+"""Options of `gothreads serve`. Does not need the packages of the extra `serve`."""
 
 from __future__ import annotations
 
-#: How long requests in flight may take after SIGTERM or Ctrl-C, in seconds, unless told otherwise.
+#: Default for how long requests in flight may take after SIGTERM or Ctrl-C, in seconds.
 DRAIN_SECONDS = 10.0

@@ -1,7 +1,8 @@
-"""What calls are given and give, as JSON: {"args": [...]}, {"result": ...}.
+"""Arguments and results of calls as JSON: {"args": [...]}, {"result": ...}.
 
-json holds the interpreter's lock for as long as a value takes, whatever the thread; a list or an object takes forty times its size in memory, and of
-many of them a megabyte takes 0.2 s. So arguments are read one by one, and what cannot be an argument ends that.
+json holds the GIL while it processes a value, on whatever thread. A list or an object takes forty times its size in
+memory, and a megabyte of many of them takes 0.2 s. So arguments are parsed one by one, and parsing stops at a value
+that cannot be an argument.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 
-#: The most that a call's arguments may be, in bytes of JSON, unless told otherwise.
+#: Default for the largest arguments of a call, in bytes of JSON.
 LARGEST_JSON = 4 << 20
-#: How many bytes of memory one of JSON may take: its own, and four of a text.
+#: Bytes of memory that a byte of JSON may take: itself, and four for the decoded text.
 WEIGHT = 5
-#: More arguments no function of WebAssembly has.
+#: No WebAssembly function has more parameters.
 MOST_ARGUMENTS = 1000
-#: What is larger is taken apart, or put together, on a thread, and so much of a text at a time.
+#: Larger values are parsed or encoded on a thread, and text in pieces of this size. Bytes.
 _SMALL = 64 << 10
 
 _T = TypeVar("_T")
@@ -33,12 +34,12 @@ _decoder = json.JSONDecoder()
 
 
 async def aside(work: Callable[[Any], _T], value: Any) -> _T:
-    """On a thread when it may take long."""
+    """Run `work` on `value`: on a thread if that may take long."""
     return await asyncio.to_thread(work, value) if isinstance(value, bytes | str) and len(value) > _SMALL else work(value)
 
 
 def parse_arguments(body: bytes) -> list[Any]:
-    """The arguments of a call. HTTPException when they are not JSON, or none of any call."""
+    """The arguments of a call. HTTPException if they are not JSON or cannot be arguments."""
     try:
         text = body.decode()
         return [] if _NOTHING.fullmatch(text) else list(_values(text))
@@ -68,9 +69,9 @@ def _values(text: str) -> Iterator[Any]:
 
 
 def result_json(value: Any) -> bytes:
-    """A result, as JSON."""
+    """A result as JSON."""
     if isinstance(value, float) and not math.isfinite(value):
-        value = str(value)  # JSON has no numbers for these
+        value = str(value)  # JSON cannot represent NaN and infinity
     if not isinstance(value, str):
         return b'{"result":%s}' % json.dumps(value).encode()
     pieces = (json.dumps(value[at:at + _SMALL], ensure_ascii=False)[1:-1].encode() for at in range(0, len(value), _SMALL))

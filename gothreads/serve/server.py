@@ -1,7 +1,8 @@
-"""Serving an app: a socket, a web server, and their end together with the app's.
+"""Runs an HTTP server for an app: its socket, the web server, and their shutdown together with the app's.
 
-Three things end a server: a signal, the app's own end, and, when draining takes too long or a second signal comes, closing
-the app, which ends the calls in flight. All only set `should_exit`, or close the app; uvicorn does the rest.
+A server stops because of a signal, or because the app ends. If draining takes too long, or a second signal arrives, the
+app is closed, which ends the calls in flight. All of these only set `should_exit` or close the app; uvicorn does the
+rest.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from gothreads.serve.payload import LARGEST_JSON
 from gothreads.serve.web import Served, web_app
 from gothreads.terminal import Terminal
 
-#: How many clients may be connected. More get 503.
+#: The largest number of connected clients. More get 503.
 MOST_CONNECTIONS = 2048
-#: How many may wait to be accepted.
+#: How many connections may wait to be accepted.
 _BACKLOG = 2048
 
 _seldom = Seldom()
@@ -44,10 +45,12 @@ _seldom = Seldom()
 
 def serve(open_app: Callable[[], Served], host: str, port: int, terminal: Terminal, allowed: Sequence[str] = (), timeout: float | None = None,
           on_timeout: OnTimeout = "cancel", drain: float = DRAIN_SECONDS, largest_json: int = LARGEST_JSON) -> int:
-    """Serve until SIGTERM, Ctrl-C, or the module's end (its last, when it is supervised); the exit code is 0, or the module's.
+    """Serve until SIGTERM, Ctrl-C, or the end of the module (the final one if it is supervised).
 
-    allowed: more names that it goes by. timeout, on_timeout, largest_json: as for web_app. drain: how long requests in flight may take after a signal, in
-    seconds; then they get 503.
+    Returns the exit code: 0, or the module's.
+
+    allowed: further names of the server. timeout, on_timeout, largest_json: as for web_app. drain: how long requests in
+    flight may take after a signal, in seconds; then they get 503.
     """
     warn_once(UVICORN)
     with _listen(host, port) as listener:
@@ -61,7 +64,7 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
     with open_app() as app:
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         server = _Server(app, web(app), terminal, drain)
-        # From here on a signal drains: before uvicorn has its handlers in place, and after it has taken them away.
+        # From here on a signal drains, also before uvicorn installs its handlers and after it has removed them.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
         threading.Thread(target=server.stop_with_app, name="gothreads-watch", daemon=True).start()
@@ -70,18 +73,19 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
             terminal.say(f"others may be able to connect, and there is no authentication. Requests must be for {hosts}")
         server.run(sockets=[listener])
         ended = app.error
-        if app.exit is not None and isinstance(ended, GuestError):  # a supervised module that is down has not ended
+        # A supervised module that is down has not ended.
+        if app.exit is not None and isinstance(ended, GuestError):
             terminal.say(ended.headline)
             return ended.code
         return 0
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, for one app."""
+    """uvicorn's server for one app."""
 
     def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, drain: float) -> None:
         most = most_connections()
-        # The backlog is how many are accepted in each turn of the event loop. One that is refused takes some turns to go.
+        # The backlog is how many clients are accepted per turn of the event loop. Refusing one takes some turns.
         super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
                                         backlog=max(1, most // 16), limit_concurrency=most + 1, timeout_graceful_shutdown=math.ceil(drain) + 5))
         for logger in (log, logging.getLogger("uvicorn.error")):
@@ -89,13 +93,13 @@ class _Server(uvicorn.Server):
         self._app, self._terminal, self._drain = app, terminal, drain
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, the next ends. Unlike uvicorn's, none is raised again at the end."""
+        """The first signal drains, the second ends. Unlike in uvicorn, signals are not raised again at the end."""
         if self.should_exit:
             self._close_app()
         self.should_exit = True
 
     def stop_with_app(self) -> None:
-        """Wait for the app's end, then stop."""
+        """Wait for the end of the app, then stop."""
         with contextlib.suppress(GothreadsError):
             self._app.wait()
         self.should_exit = True
@@ -115,12 +119,12 @@ class _Server(uvicorn.Server):
         late.cancel()
 
     def _close_app(self) -> None:
-        """On a thread: it takes as long as a Python function that the module has called."""
+        """On a thread, because it may wait for a Python function that the module has called."""
         threading.Thread(target=self._app.close, name="gothreads-close", daemon=True).start()
 
 
 def most_connections() -> int:
-    """How many clients may be connected: not more than half of the descriptors that are left, since the module opens files, too."""
+    """The limit on clients: at most half of the descriptors that are left, since the module opens files too."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
@@ -128,7 +132,11 @@ def most_connections() -> int:
 
 
 def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """When the module has all other descriptors, asyncio fails to accept each second, as often as its backlog has places, and tells of each."""
+    """Log failed accepts as warnings, which Seldom limits.
+
+    If the module holds all descriptors, asyncio fails to accept every second, as often as its backlog is long, and
+    reports each failure.
+    """
     error = context.get("exception")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
         log.warning("cannot accept clients: %s. Raise the limit on open files (ulimit -n), or lower the module's (--limit files=N)", error.strerror)
@@ -137,10 +145,11 @@ def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> No
 
 
 def _quiet(app: ASGIApp) -> ASGIApp:
-    """The application, without a traceback in the log for each client that talks nonsense.
+    """The application, without a traceback in the log for each client that sends garbage.
 
-    uvicorn answers 400 itself to what follows a request and is none (behind one of HTTP/1.0, that is anything), though the first is not answered
-    yet. That answer then has no place: uvicorn raises in it, ends the connection, and says in one line what it missed.
+    If what follows a request is not a valid request (after one of HTTP/1.0, anything is not), uvicorn answers 400, even
+    while the first request is still unanswered. The response to that then is invalid: uvicorn raises an error in the
+    application, closes the connection, and logs one line.
     """
     async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(h11.LocalProtocolError):

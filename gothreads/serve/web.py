@@ -1,18 +1,30 @@
-"""HTTP in front of an app.
+"""The HTTP interface of an app.
 
     GET  /                        a page to try it from
-    GET  /healthz                 200 while the module runs, else 503 and why; when it is supervised, with its restarts
-    GET  /api/exports             what there is to call
+    GET  /healthz                 200 while the module runs, else 503 and why; if supervised, with its restarts
+    GET  /api/exports             exports, handlers and events
     POST /api/call/{export}       {"args": […]} → {"result": …}
     POST /api/request/{handler}   the body is the payload, the reply is the body
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
 
-Errors are {"error": text, …}: 400 a malformed body, 403 another site's page, 404 an unknown name (with those there are)
-or nothing of the kind in this module, 405 the wrong method, 408 too slow, 413 too large, 421 another server's name, 422 wrong arguments or
-an error that the handler returned, 500 a bug, 502 a module that does not answer as one should, 503 all callers busy, no room for an
-event, for the body or for the answer (the call has been made then), or the module has ended (with Retry-After when that is worth while),
-504 the call has taken longer than it may. A request whose client goes away is given up: the context of its handler, if it has one
-(guest.HandleContext), is cancelled.
+Errors are {"error": text, …}:
+
+    400  malformed body
+    403  a request from another site's page
+    404  unknown name (with the known ones), or this module has nothing of that kind
+    405  wrong method
+    408  body too slow
+    413  body too large
+    421  a name that is not this server's
+    422  wrong arguments, or an error that the handler returned
+    500  a bug
+    502  the module's answer is invalid
+    503  all callers are busy; no room for an event, a body, or a response (the call has been made in that case); or the
+         module has ended (with Retry-After if retrying makes sense)
+    504  the call took longer than allowed
+
+If the client of a request disconnects, the request is abandoned: if its handler has a context (guest.HandleContext),
+that is cancelled.
 """
 
 from __future__ import annotations
@@ -58,9 +70,9 @@ from gothreads.serve.payload import LARGEST_JSON, WEIGHT, aside, parse_arguments
 from gothreads.supervise.app import Supervised
 from gothreads.version import __version__
 
-#: The most that is told of an error, in characters.
+#: The longest error text in a response, in characters.
 MOST_SAID = 16 << 10
-#: How long a list of handlers may take, in seconds; when all callers are busy the last known is shown.
+#: Seconds to wait for the list of handlers; if all callers are busy, the last known list is shown.
 HANDLERS_SECONDS = 1.0
 
 _FOLDER = Path(__file__).parent
@@ -68,15 +80,16 @@ _templates = Jinja2Templates(_FOLDER)
 _POLICY = policy((_FOLDER / "index.html").read_text())
 
 
-#: What is served.
+#: What can be served.
 Served = App | Supervised
 
 
 def web_app(app: Served, hosts: Hosts = Hosts(), timeout: float | None = None, on_timeout: OnTimeout = "cancel",
             largest_json: int = LARGEST_JSON) -> ASGIApp:
-    """The ASGI application for an app, which goes by the names `hosts`. It does not close the app.
+    """The ASGI application for an app that is addressed by the names `hosts`. It does not close the app.
 
-    timeout: of each call, in seconds; on_timeout: as for App.request. largest_json: the most that a call's arguments may be, in bytes.
+    timeout: for each call, in seconds. on_timeout: as for App.request. largest_json: the largest arguments of a call,
+    in bytes.
     """
     held = Held()
     faces = _Faces(app, held, timeout, on_timeout, largest_json)
@@ -93,7 +106,7 @@ def web_app(app: Served, hosts: Hosts = Hosts(), timeout: float | None = None, o
 
 
 class _Faces:
-    """The routes."""
+    """The route handlers."""
 
     def __init__(self, app: Served, held: Held, timeout: float | None, on_timeout: OnTimeout, largest_json: int) -> None:
         self._app, self._held, self._timeout, self._on_timeout, self._largest_json = app, held, timeout, on_timeout, largest_json
@@ -117,13 +130,13 @@ class _Faces:
         return JSONResponse(body, 200 if state is State.RUNNING else 503, {} if state is State.RUNNING else self._retry_after())
 
     def _retry_after(self) -> dict[str, str]:
-        """When the module is to be there again."""
+        """When the module is expected to be up again."""
         if not isinstance(self._app, Supervised) or (seconds := self._app.supervision().next_try_seconds) is None:
             return {}
         return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
     async def failed(self, _request: Request, error: Exception) -> Response:
-        """The answer for an error of gothreads."""
+        """The response for a GothreadsError."""
         body: dict[str, Any] = {"error": _said(error)}
         match error:
             case UnknownExport():
@@ -136,7 +149,7 @@ class _Faces:
                 return JSONResponse(body, 504)
             case CallersBusy() | QueueFull():
                 return JSONResponse(body, 503, {"Retry-After": "1"})
-            case MemoryAccessError() | InternalError():  # what it has answered with is none of its memory, or makes no sense
+            case MemoryAccessError() | InternalError():  # the module returned an invalid address or value
                 return JSONResponse(body, 502)
             case _:  # the module has ended
                 return JSONResponse(body, 503, self._retry_after())
@@ -150,7 +163,7 @@ class _Faces:
 
     async def call(self, request: Request) -> Response:
         name = request.path_params["export"]
-        self._app.exports[name]  # a name that is not there is said before anything about the body
+        self._app.exports[name]  # report an unknown name before any error in the body
         on_timeout: OnTimeout = "stop" if self._on_timeout == "stop" else "continue"
         async with self._held.body(request, self._largest_json, WEIGHT) as body:
             arguments = await aside(parse_arguments, body)
@@ -168,16 +181,16 @@ class _Faces:
         name = request.path_params["event"]
         if name not in self._app.events:
             with contextlib.suppress(GothreadsError, TimeoutError):
-                async with asyncio.timeout(SETTLE_SECONDS):  # main may be about to ask for it
+                async with asyncio.timeout(SETTLE_SECONDS):  # main may be about to subscribe to it
                     await self._app.handlers_async()
-        if name not in self._app.events:  # others would wait for ever, and take up memory
+        if name not in self._app.events:  # an event without a receiver would stay in memory for ever
             raise unknown("event", name, self._app.events)
         async with self._held.body(request, guard.LARGEST_BODY) as body:
             self._app.signal(name, body, full="raise")
         return JSONResponse({"queued": True}, 202)
 
     async def _answered(self, request: Request, future: Future[Any]) -> Any:
-        """The result of a call, which is given up when the client goes away. (A client may not stop the module, though.)"""
+        """A call's result. The call is abandoned if the client disconnects, unless that would stop the module."""
         result, gone = asyncio.wrap_future(future), asyncio.ensure_future(request.receive())
         try:
             await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -205,15 +218,16 @@ def _is_json(reply: bytes) -> bool:
 
 
 def _said(error: Exception) -> str:
-    """An error without what is not for clients: what the module wrote to stderr, where it is in its code, what the host's own functions raised."""
+    """The error's text for clients: without the module's stderr and stack, and errors of the host's own functions."""
     if isinstance(error, HostFunctionError):
         return "the module has ended: a function of the host's that it called has failed"
     said = error.message if isinstance(error, GuestError | UnknownExport) else str(error)
-    return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}… ({len(said):,} characters)"  # a handler's may be as long as it likes
+    # The text of a handler's error can have any length.
+    return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}… ({len(said):,} characters)"
 
 
 def _bug(_request: Request, _error: Exception) -> Response:
-    """What it was is in the server's log."""
+    """The server's log has the details."""
     return JSONResponse({"error": "the server has failed"}, 500)
 
 
