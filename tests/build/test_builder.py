@@ -1,4 +1,4 @@
-"""Building real programs with the real Go."""
+"""Builds real programs with the real Go."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Program = Callable[..., Path]
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs in temporary folders are not kept in the user's cache."""
+    """Keeps programs in temporary folders out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GOTHREADS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -31,7 +31,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """program(main_go, **{"lib/lib.go": …}) is a folder with a module `example` of these files."""
+    """program(main_go, **{"lib/lib.go": …}) creates a folder with a module `example` of these files."""
     def program(main: str, **files: str) -> Path:
         for name, text in {"go.mod": "module example\n\ngo 1.25\n", "main.go": main, **files}.items():
             path = tmp_path / name
@@ -93,7 +93,7 @@ def test_a_change_of_the_source_is_built(program: Program) -> None:
 
 
 def test_progress_counts_the_packages_that_are_compiled(program: Program) -> None:
-    new = os.urandom(8).hex()  # or Go has it in its own cache
+    new = os.urandom(8).hex()  # otherwise Go has it in its own cache
     folder = program('package main\n\nimport "example/lib"\n\nfunc main() { lib.F() }\n', **{"lib/lib.go": f'package lib\n\nfunc F() {{ println("{new}") }}\n'})
     told: list[tuple[int, int]] = []
     build(Request(str(folder)), lambda done, packages: told.append((done, packages)))

@@ -1,4 +1,4 @@
-"""What a program needs and WebAssembly, or nobody, has: it is named, as native builds name it."""
+"""Builds that lack something, in WebAssembly or anywhere: the error names it, as native builds do."""
 
 from __future__ import annotations
 

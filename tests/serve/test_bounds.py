@@ -1,4 +1,8 @@
-"""What a client can make the server hold, how long it can keep the event loop or a connection, and what it can write to the log: all bounded."""
+"""Bounds on clients.
+
+They limit what a client can make the server hold, how long it can keep the event loop or a connection, and what it can
+write to the log.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,7 @@ def post(path: str, body: bytes, length: int | None = None) -> bytes:
 
 @contextlib.contextmanager
 def connected(address: tuple[str, int]) -> Iterator[socket.socket]:
-    """A client that takes little at a time."""
+    """A client with a small receive buffer."""
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(30)
@@ -58,13 +62,13 @@ def connected(address: tuple[str, int]) -> Iterator[socket.socket]:
 
 
 def ended(client: socket.socket) -> bool:
-    """Whether the server has given the connection up. (Nothing is read for that.)"""
+    """Whether the server has closed the connection; reads nothing."""
     poll = select.poll()
     poll.register(client, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
-# Answers.
+# Responses.
 
 def test_answers_that_nobody_reads_are_limited_together_and_small_ones_go_on(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MOST_HELD", 20 * MIB)
@@ -114,7 +118,7 @@ def test_who_does_not_read_is_not_waited_for(shared: gothreads.App, monkeypatch:
         many.settimeout(0.1)
 
         def flood() -> bool:
-            """Ask and ask, on one connection."""
+            """Keep sending requests on one connection."""
             with contextlib.suppress(TimeoutError, OSError):
                 many.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
             return ended(many)
@@ -122,7 +126,7 @@ def test_who_does_not_read_is_not_waited_for(shared: gothreads.App, monkeypatch:
 
 
 def paced(address: tuple[str, int], size: int) -> int:
-    """Read an answer of so many bytes, 64 KiB at a time, with pauses; how many have come."""
+    """Read a response of `size` bytes, 64 KiB at a time, with pauses; returns how many bytes arrived."""
     total = 0
     with socket.create_connection(address, 30) as client, contextlib.suppress(ConnectionResetError):
         client.sendall(post("/api/request/echo", b"x" * size))
@@ -142,7 +146,7 @@ def test_who_reads_slowly_but_steadily_gets_all_and_who_is_slower_than_that_does
         assert paced(address, 32 * MIB) < 32 * MIB
 
 
-# What comes in.
+# Requests.
 
 def test_a_body_that_trickles_in_behind_its_answer_is_not_waited_for(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
@@ -339,7 +343,7 @@ def test_clients_do_not_fill_the_log(calls: Path) -> None:
                 with connected(address) as client:
                     client.sendall(sent)
                     client.recv(1000)
-        with connected(address) as client:  # while its answer is on its way
+        with connected(address) as client:  # while the response is being sent
             client.sendall(post("/api/request/echo", b"x" * (4 * MIB)).replace(b"HTTP/1.1", b"HTTP/1.0"))
             assert client.recv(10) == b"HTTP/1.1 2"
             client.sendall(b"nonsense\r\n\r\n")

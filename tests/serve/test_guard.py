@@ -1,4 +1,4 @@
-"""Hostile clients, and hostile pages in a user's browser: what the server does not take from them, and what it tells browsers."""
+"""Hostile clients, and hostile pages in a browser: which requests are rejected, and what headers browsers get."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_server_answers_to_its_names(shared: gothreads.App, hosts: Hosts, aske
     (NAMED, "10.0.0.8"),
 ])
 def test_a_name_that_leads_here_but_is_not_its_own_is_refused(shared: gothreads.App, hosts: Hosts, asked: str) -> None:
-    """As a browser asks after DNS rebinding: the page and the request have the same name."""
+    """What a browser sends after DNS rebinding: the page's and the request's names are the same."""
     assert status(shared, hosts, [("Host", asked)]) == 421
     assert status(shared, hosts, [("Host", asked), ("Origin", f"http://{asked}")], "POST", "/api/call/count") == 421
 
@@ -70,7 +70,7 @@ def test_without_a_name_or_with_two_a_request_is_refused(shared: gothreads.App) 
 
 
 def status(app: gothreads.App, hosts: Hosts, headers: list[tuple[str, str]], method: str = "GET", path: str = "/healthz") -> int:
-    """What the application answers to a request with just these headers."""
+    """The application's status code for a request with exactly these headers."""
     sent: list[Any] = []
 
     async def conversation(_: object) -> None:
@@ -144,7 +144,7 @@ CROSS = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     ("GET", CROSS | {"Sec-Fetch-Dest": "image"}, 403),
     ("GET", CROSS | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, 403),
     ("GET", CROSS | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 200),
-    ("GET", {"Origin": "https://attacker.example"}, 200),  # it may not read the answer
+    ("GET", {"Origin": "https://attacker.example"}, 200),  # a browser does not let the page read the response
 ])
 def test_pages_of_other_sites_do_not_get_to_the_module(shared: gothreads.App, method: str, headers: dict[str, str], code: int) -> None:
     before = shared.statistics().calls
@@ -155,7 +155,7 @@ def test_pages_of_other_sites_do_not_get_to_the_module(shared: gothreads.App, me
         assert shared.statistics().calls == before
 
 
-# What browsers are told.
+# Response headers for browsers.
 
 def test_no_answer_is_a_page_but_the_page_and_nobody_else_may_show_it(app: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
     page = ask(app, "GET", "/")
@@ -197,12 +197,12 @@ def test_names_from_the_module_are_text_on_the_page(tmp_path: Path) -> None:
     assert page.count("</textarea>") == page.count("<textarea")
 
 
-# What errors tell.
+# Error texts.
 
 def test_errors_tell_neither_paths_nor_what_the_module_wrote(calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with gothreads.open(calls, stderr=io.BytesIO()) as app:
         call(app, "panics")
-        assert "goroutine" in str(app.error)  # its last words
+        assert "goroutine" in str(app.error)  # the end of its stderr
         for answer in (ask(app, "GET", "/healthz"), call(app, "add", 1, 2), ask(app, "POST", "/api/request/echo")):
             assert "panic: assignment to entry in nil map" in answer.json()["error"]
             assert "goroutine" not in answer.text
@@ -230,7 +230,7 @@ def test_a_bug_is_told_without_a_traceback(shared: gothreads.App, monkeypatch: p
     assert sent[0].headers["x-content-type-options"] == "nosniff"
 
 
-# Clients that take their time, or too much.
+# Slow or greedy clients.
 
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "])
 def test_a_head_that_does_not_come_is_not_waited_for(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
@@ -238,7 +238,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(shared: gothreads.App, monk
     with serving(shared) as address, socket.create_connection(address) as slow:
         slow.sendall(begun)
         assert until_closed(slow) == b""
-        for _ in range(2):  # nor is the second, on a connection that was used
+        for _ in range(2):  # nor is a second one waited for, on a used connection
             with socket.create_connection(address) as used:
                 used.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + begun)
                 assert until_closed(used).startswith(b"HTTP/1.1 200")

@@ -1,4 +1,4 @@
-"""`gothreads serve` as a process of its own, asked over real HTTP."""
+"""`gothreads serve` as a separate process, over real HTTP."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_callers_are_a_limit_and_others_wait(calls: Path) -> None:
 def test_a_client_that_goes_away_gives_its_request_up(patient_host: Path) -> None:
     with running("--python", patient_host, built("patient")) as server:
         def counts() -> str:
-            """Calls that wait, that were cancelled, that are done."""
+            """How many calls are waiting, cancelled, and finished."""
             return server.client.post("/api/request/counts").text
         for cancelled in (1, 2):
             with socket.create_connection((server.client.base_url.host, server.client.base_url.port or 80)) as client:

@@ -1,4 +1,4 @@
-"""The HTTP face, in this process: a real module behind the ASGI application."""
+"""The HTTP interface, in this process: a real module behind the ASGI application."""
 
 from __future__ import annotations
 
@@ -226,8 +226,8 @@ def test_events_are_sent_to_a_module_that_asked_for_them() -> None:
 
 
 def test_an_event_for_which_there_is_no_room_is_told_to_come_later() -> None:
-    with gothreads.open(built("talk", model="single"), event_queue=2) as app:  # which takes events in calls only
-        app.wait_idle(10)  # the goroutines that packages began have asked
+    with gothreads.open(built("talk", model="single"), event_queue=2) as app:  # which receives events during calls only
+        app.wait_idle(10)  # let the goroutines that packages started subscribe
         replies = [ask(app, "POST", "/api/signal/text", content="x") for _ in range(3)]
         assert [reply.status_code for reply in replies] == [202, 202, 503]
         assert replies[2].headers["Retry-After"] == "1"

@@ -1,4 +1,4 @@
-"""What Go's linker made of programs (with the overlay), before gothreads rewrites it: `calls`, unless it says otherwise."""
+"""Fixtures: what Go's linker makes of programs (with the overlay), before gothreads rewrites it. Default: `calls`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.modules import MODULES
 
 
 def _linked(name: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    cache: Path = tmp_path_factory.mktemp("cache")  # an empty one, since what is linked is not kept for ever
+    cache: Path = tmp_path_factory.mktemp("cache")  # an empty one, since linked files are not kept for ever
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GOTHREADS_CACHE", str(cache))
         build(Request(str(MODULES / name)))
@@ -28,7 +28,7 @@ def linked(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="session")
 def linked_hostcalls(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Of a program that imports functions of its own."""
+    """A program that imports functions of its own."""
     return _linked("hostcalls", tmp_path_factory)
 
 

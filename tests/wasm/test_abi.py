@@ -1,6 +1,7 @@
-"""Modules that say they are gothreads' own, with functions of other types: refused before anything runs, since the host's calls are not checked.
+"""Modules that pretend to be gothreads' own.
 
-And those of the right types that do not do what Go's do.
+If their functions have other types, they are refused before anything runs, since the host's calls are not checked. If
+the types are right, the functions may still not do what Go's do.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from gothreads.wasm.leb import uleb
 from gothreads.wasm.metadata import Metadata
 
 I32, V128, EXTERNREF = b"\x7f", b"\x7b", b"\x6f"
-#: For each type of a result, an instruction that makes one.
+#: For each result type, an instruction that produces a value of it.
 RESULTS = {0x7F: b"\x41\x07", 0x7E: b"\x42\x07", 0x7B: b"\xfd\x0c" + bytes(16), 0x6F: b"\xd0\x6f"}
 
 
 class Liar:
-    """A module with all that gothreads calls, each of which returns 7."""
+    """A module with all functions that gothreads calls, each of which returns 7."""
 
     def __init__(self, folder: Path, model: str) -> None:
         self.file = folder / "liar.wasm"
@@ -40,7 +41,7 @@ class Liar:
                 self.export(name, kind)
 
     def export(self, name: str, kind: FuncType, body: bytes | None = None) -> None:
-        """Instead of what had the name."""
+        """Replace the export of this name."""
         self.module.exports = [e for e in self.module.exports if e.name != name]
         self.module.exports.append(ExportEntry(name, Kind.FUNC, len(self.module.imported_functions) + len(self.module.functions)))
         self.module.types.append(kind)
@@ -120,7 +121,7 @@ def test_what_a_module_with_threads_imports_must_be_of_its_type(tmp_path: Path, 
         liar.open()
 
 
-# The clock is read where each store has one of its own: not with C.
+# gt_read_clock is only called if each store has its own clock: not with C.
 @pytest.mark.parametrize("name", ["gt_setup", "gt_init_memory", "_initialize", *(["gt_read_clock"] if extension.compiled is None else [])])
 def test_a_trap_before_anything_is_initialised_is_the_modules_end(tmp_path: Path, name: str) -> None:
     liar = Liar(tmp_path, "threaded")

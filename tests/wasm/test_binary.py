@@ -1,4 +1,4 @@
-"""The binary format: sections in, sections out, and what is wrong with a file that is no module."""
+"""The binary format: sections are parsed and written, and errors in files that are not modules are reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gothreads.wasm.leb import Reader, signed, sleb, uleb, vector
 from gothreads.wasm.parsing import function_names, parse
 
 HEADER = MAGIC + VERSION
-#: One of every section that the format has a place for.
+#: A module with one of every section in the format.
 SMALL = bytes(wasmtime.wat2wasm("""
 (module $small
   (type (func (param i32 i64) (result f64)))
@@ -41,7 +41,7 @@ def section(kind: Section, content: bytes) -> bytes:
 
 
 def boundaries(content: bytes) -> set[int]:
-    """Where sections begin or the file ends: cut there, it is a shorter module."""
+    """Where sections begin or the file ends: a file cut there is a shorter, valid module."""
     reader = Reader(content, "test")
     reader.at, found = len(HEADER), {len(HEADER)}
     while reader.at < reader.end:

@@ -1,4 +1,4 @@
-"""Damaged, generated and lying modules: what stress/fuzz_wasm.py tries for hours, for seconds and always the same."""
+"""Damaged, generated and lying modules: a few seconds, always the same, of what stress/fuzz_wasm.py tries for hours."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from stress import modules
 from stress.fuzz_wasm import Generated, Inspect, Open, Parse, Pretend, Rewrite, Waits
 from stress.fuzzing import Part, Plan, attempts
 
-#: The first build with a libc compiles that libc: a minute, where other programs run too.
+#: The first build with a libc compiles that libc: a minute if other programs are running.
 pytestmark = pytest.mark.timeout(400)
 
 
 def outcomes(part: Part[Any], count: int, folder: Path) -> Mapping[str, int]:
-    """How often there was which outcome; fails on a finding."""
+    """The number of attempts by outcome; fails on a finding."""
     with part:
         report = attempts(part, Plan("stress.fuzz_wasm", 1, count=count, folder=folder))
     assert report.findings == []
@@ -66,7 +66,7 @@ def test_generated_modules_are_the_same_after_a_round_trip(tmp_path: Path) -> No
 def test_modules_that_lie_about_what_they_export_and_import_end_no_process(tmp_path: Path) -> None:
     found = outcomes(Pretend(), 120, tmp_path)
     assert found["refused"] > 50
-    assert sum(found.values()) - found["refused"] > 10  # they got further
+    assert sum(found.values()) - found["refused"] > 10  # these passed the first checks
 
 
 def test_damaged_modules_are_opened_called_and_closed_or_refused(small: Mapping[str, bytes], tmp_path: Path) -> None:

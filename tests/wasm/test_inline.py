@@ -1,4 +1,4 @@
-"""Atomics in place of their calls, in what Go has linked. (What they do there: test_atomics.py.)"""
+"""Inlined atomics in programs that Go has linked. (Their behaviour is tested in test_atomics.py.)"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def atomics(module: Module) -> set[int]:
 
 
 def calls(body: bytes) -> list[tuple[int, bytes]]:
-    """Functions that are called, and what comes behind each call."""
+    """The functions called, and the bytes after each call."""
     found = list(instructions(body))
     return [(number(body[i.operands:i.end]), body[i.end:i.end + 5]) for i in found if i.opcode == 0x10]
 

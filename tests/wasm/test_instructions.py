@@ -1,4 +1,4 @@
-"""The walk over a function's instructions: real modules to their last byte, one of every form, and what is none."""
+"""The instruction decoder: real modules to their last byte, every operand form, and invalid bodies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import parse
 from tests.support.modules import native
 
-#: The first build with a libc compiles that libc: a minute, where other programs run too.
+#: The first build with a libc compiles that libc: a minute if other programs are running.
 pytestmark = pytest.mark.timeout(400)
 
-#: One of every form of operands, by proposal.
+#: Every operand form, by proposal.
 FORMS = """
 nop|unreachable|return|drop|select|br 0|br_if 0|br_table 0 0 0|br_table 0|call 0|call_indirect (type 0)|local.get 0|local.set 300|local.tee 0
 global.get 0|global.set 0|i32.load offset=70000 align=1|i64.store32 offset=4294967295|memory.size|memory.grow|i32.const -2147483648|i32.const 0
@@ -37,7 +37,7 @@ i32.atomic.load|i64.atomic.rmw32.cmpxchg_u offset=300|i32.load 1 offset=4|memory
 
 
 def walked(body: bytes) -> list[Instruction]:
-    """All instructions, which lie one behind the other, up to the end."""
+    """All instructions; checks that they are contiguous up to the end of the body."""
     found = list(instructions(body))
     assert all(a.end == b.offset for a, b in itertools.pairwise(found))
     assert all(i.offset < i.operands <= i.end for i in found)
@@ -47,7 +47,7 @@ def walked(body: bytes) -> list[Instruction]:
 
 
 def body_of(text: str) -> bytes:
-    """The body of a function of this text, in a module that has one of everything."""
+    """The body of a function with this text, in a module that has one of everything."""
     module = wasmtime.wat2wasm(f"""(module (type (func)) (memory 1) (memory 1) (table 1 funcref) (global (mut i32) (i32.const 0)) (tag)
         (func (type 0) {text}) (elem func 0) (data "x"))""")
     return parse(bytes(module)).bodies[0]
@@ -129,7 +129,7 @@ def test_a_number_may_be_longer_than_it_needs_to_be() -> None:
     (b"\0\xff\x0b", "instruction ff is not known"),
     (b"\0\xfe\x4f\x0b", "instruction fe 4f is not known"),
     (b"\0\xfd\xff\xff\xff\xff\x0f\x0b", "is not known"),
-    (b"\0\xfc\x81\xc0\x00\x02\x00\x0b", "instruction fc 81 c0 00 is not known"),  # not another prefix's
+    (b"\0\xfc\x81\xc0\x00\x02\x00\x0b", "instruction fc 81 c0 00 is not known"),  # not to be taken for another prefix's
     (b"\0\x1f\x40\x01\x04\x00\x0b\x0b", "there is no catch clause 4"),
     (b"\0\x0e" + uleb(0xFFFFFFFF), "ends early"),
     (uleb(0xFFFFFFFF) + b"\x01\x7f", "ends early"),
@@ -137,7 +137,7 @@ def test_a_number_may_be_longer_than_it_needs_to_be() -> None:
 def test_what_is_no_body_is_an_error(body: bytes, said: str) -> None:
     with pytest.raises(ModuleError, match=said):
         list(instructions(body, 0x100))
-    if body not in (b"\0", b"\0\x0b\x0b", b"\0\x02\x40\x0b"):  # whether blocks are closed is not looked at
+    if body not in (b"\0", b"\0\x0b\x0b", b"\0\x02\x40\x0b"):  # find does not check that blocks are closed
         with pytest.raises(ModuleError, match=said):
             list(find(body, b"\x10", 0x100))
 

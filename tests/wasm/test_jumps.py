@@ -1,4 +1,4 @@
-"""Jumps made direct: in functions of Go's form that do anything, and in what Go has linked."""
+"""Jumps made direct: in generated functions of the form that Go compiles to, and in programs that Go has linked."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from gothreads.wasm.passes.jumps import shorten_jumps
 from gothreads.wasm.passes.threads import rewrite
 
 BLOCK = b"\x02\x40"
-#: Where the trace ends, in memory, and where the script begins and ends, which says which jumps are taken.
+#: Where the trace ends in memory; and the start and end of the script, which decides which jumps are taken.
 TRACE, SCRIPT, END = 1024, 2048, 2300
-#: Globals: where the next byte of the trace goes, and where the script's next is.
+#: Globals: the address of the trace's next byte, and that of the script's next byte.
 WRITTEN, READ = 0, 1
 ENDED, LEFT = 2, 3
 
-#: A part of a place's code: to note a number; or, as the script says at so many nested conditions, to jump, to leave, or to go on.
+#: Part of a place's code: to note a number; or, if the script says so at this many nested conditions, to jump, to
+#: leave, or to go on.
 Part = tuple[str, int, int]
 PARTS = st.tuples(st.sampled_from(["note", "jump", "jump", "leave", "unwind", "scratch"]), st.integers(0, 12), st.integers(0, 3))
 PLACES = st.lists(st.lists(PARTS, max_size=4), min_size=1, max_size=7)
 
 
 def note(number: int) -> bytes:
-    """And end, when the trace is full or the script is over."""
+    """Append a number to the trace. Ends the run if the trace is full or the script is over."""
     moved = code.global_get(WRITTEN) + code.i32_const(1) + code.I32_ADD + code.global_set(WRITTEN)
     full = code.global_get(WRITTEN) + code.i32_const(TRACE) + code.I32_GE_U + code.global_get(READ) + code.i32_const(END) + code.I32_GE_U + code.I32_OR
     return (full + code.IF + code.i32_const(ENDED) + code.LEAVE + code.END + code.global_get(WRITTEN) + code.i32_const(number)
@@ -41,20 +42,20 @@ def note(number: int) -> bytes:
 
 
 def if_so() -> bytes:
-    """The script's next."""
+    """Begin a conditional on the script's next byte."""
     return (code.global_get(READ) + code.i32_const(1) + code.I32_ADD + code.global_set(READ)
             + code.global_get(READ) + code.i32_load8(0) + code.i32_const(1) + code.I32_AND + code.IF)
 
 
 def function(places: list[list[Part]], table: list[int], *, reads_sp: bool) -> bytes:
-    """The body of a function of Go's form. table: which place each number stands for; the last, all others."""
+    """The body of a function as Go compiles it. table: the place for each number; the last entry is for all others."""
     blocks = len(places)
     begin = (code.global_get(code.SP) + code.local_set(1)) * reads_sp + BLOCK + code.LOOP + BLOCK * blocks
     parts = [begin, code.local_get(0), b"\x0e", uleb(len(table) - 1), *map(uleb, table), code.END]
     for place, doing in enumerate(places):
         parts.append(note(place))
         for number, (what, argument, conditions) in enumerate(doing):
-            # What is scratch is traced, so it must be what it was set to.
+            # The scratch local is traced, so it must hold what it was set to.
             scratch = (code.i32_const(argument) + code.local_set(0) + code.i32_const(0) + code.local_get(0) + code.I32_ADD + code.local_set(2)
                        + code.global_get(WRITTEN) + code.local_get(2) + code.i32_store8(0))
             loop = conditions + 1 + blocks - place - 1
@@ -74,7 +75,7 @@ def module_of(body: bytes) -> Module:
 
 
 def runner(module: Module, engine: wasmtime.Engine) -> Callable[[int, bytes], tuple[int, bytes]]:
-    """(where to begin, the script) -> the answer, and the trace."""
+    """Returns a function from (start, script) to the answer and the trace."""
     store = wasmtime.Store(engine)
     exports = wasmtime.Instance(store, wasmtime.Module(engine, module.encode()), []).exports(store)
     run, memory, written, read = (exports[name] for name in ("run", "memory", "written", "read"))

@@ -1,4 +1,4 @@
-"""Reading, checking and rewriting a module takes time in proportion to its size, whatever it has many of."""
+"""Reading, checking and rewriting a module takes time linear in its size, whatever its size consists of."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ START = ExportEntry("_start", Kind.FUNC, 0)
 
 
 def types(n: int) -> list[FuncType]:
-    """So many different ones, from the empty one on."""
+    """`n` different types, the empty one first."""
     return [FuncType(b"", b""), *(FuncType(bytes(0x7C + (i >> 2 * place) % 4 for place in range(10)), b"") for i in range(n - 1))]
 
 
@@ -45,14 +45,14 @@ def imports(n: int, kind: bytes = b"\0") -> Module:
 
 
 def both(n: int) -> Module:
-    """Imports and exports, as those that JavaScript is to call and be called by have them."""
+    """Imports and exports, as in modules for JavaScript, which calls them and which they call."""
     module = imports(n)
     module.exports += [ExportEntry(f"g{i}", Kind.FUNC, n) for i in range(n)]
     return module
 
 
 def wide(n: int) -> Module:
-    """Exports of one type, which is long."""
+    """Exports that share one long type."""
     return Module(types=[FuncType(b"\x7f" * 1000, b"")], functions=[0], bodies=[EMPTY], exports=[ExportEntry(f"f{i}", Kind.FUNC, 0) for i in range(n)])
 
 
@@ -67,7 +67,7 @@ def elements(n: int) -> Module:
     return module
 
 
-#: By what there are many of.
+#: By what they contain many of.
 MODULES: dict[str, Make] = {
     "types": lambda n: Module(types=types(n), functions=[0], bodies=[EMPTY], exports=[START]),
     "functions": functions,
@@ -94,7 +94,7 @@ def test_a_module_is_parsed_inspected_and_written_in_time_in_proportion(make: Ma
 
 
 def test_what_go_has_linked_is_rewritten_in_time_in_proportion(module: Module) -> None:
-    """What Go's linker made, without its code, and with as much of everything as is added."""
+    """The output of Go's linker, without its code, and with `n` more of everything."""
     first, bare = len(module.imported_functions) + len(module.functions), [EMPTY] * len(module.functions)
 
     def linked(n: int) -> Module:
@@ -116,7 +116,7 @@ def test_names_are_read_in_time_in_proportion() -> None:
 
 
 def test_waits_are_noted_in_time_in_proportion() -> None:
-    """Each is different, and so is each type: a function is added for each."""
+    """All waits differ, and so do all types: each adds a function."""
     def waiting(n: int) -> Module:
         wait = b"".join(b"\x41\0\x41\0\x42\0\xfe\x01\x02" + uleb(4 * i) + b"\x1a" for i in range(n))
         return Module(types=types(n), imports=[Import("env", "memory", Kind.MEMORY, MemoryLimits(1, 1, shared=True).encode())], functions=[0],

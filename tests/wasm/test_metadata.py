@@ -1,4 +1,4 @@
-"""The custom section `gothreads`: from an untrusted file, so whatever is in it is either understood or refused in one line."""
+"""The custom section `gothreads`: from an untrusted file, so it is either understood or refused in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rewrite of a module that Go linked with the overlay: what changes, and that nothing else does."""
+"""The rewrite of a module that Go has linked with the overlay: what changes, and that nothing else does."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from gothreads.wasm.passes.threads import FIRST_FUNCTION_PC, INTERNAL, LOOKED_UP
 
 ENTRIES = {"gt_init_memory", "gt_setup", "gt_thread_start", "gt_attach", "gt_detach", "gt_read_clock"}
 STUBS = {"runtime.futexWait", "runtime.futexWake", "runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread"}
-#: Of one name or the other, by the Go version.
+#: The name depends on the Go version.
 SPINS = {"runtime.procyield", "runtime.procyieldAsm"}
-#: The end of an indirect call, with what the rewrite puts before it.
+#: The end of an indirect call, preceded by what the rewrite inserts.
 LOWER = code.i32_const(FIRST_FUNCTION_PC) + code.I32_SUB + b"\x11"
 
 
@@ -37,7 +37,7 @@ def functions(module: Module) -> dict[str, ExportEntry]:
 
 
 def names(module: Module) -> list[tuple[int, str]]:
-    """The function names as the name section lists them."""
+    """The function names, as listed in the name section."""
     content = module.custom("name")
     assert content is not None
     reader = Reader(content, "name")

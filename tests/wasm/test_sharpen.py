@@ -1,4 +1,4 @@
-"""The race sharpener: the same module, in which threads meet at bad moments more often."""
+"""The race sharpener: the same module, but threads meet at bad moments more often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The waits of a wasi-threads module, noted: what is parked can be found and ended, and nothing else changes."""
+"""Recorded waits of wasi-threads modules: parked threads can be found and ended, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WAITS = f"""(module {MEMORY} (global (mut i32) (i32.const 5))
 
 
 class Machine:
-    """One instance of a module that was rewritten, with its note at NOTE."""
+    """One instance of a rewritten module, with its note at NOTE."""
 
     def __init__(self, engine: wasmtime.Engine, wasm: bytes) -> None:
         self.engine = engine
@@ -53,7 +53,7 @@ class Machine:
 
     @contextmanager
     def calling(self, name: str, *args: int) -> Iterator[list[Any]]:
-        """A call on a thread of its own, from when it is parked; its result, or what it raised, when it is over."""
+        """A call on its own thread. Yields once it is parked; afterwards the list has its result, or its error."""
         result: list[Any] = []
 
         def run() -> None:
@@ -87,7 +87,7 @@ def machine(engine: wasmtime.Engine) -> Machine:
 def test_who_is_parked_is_noted_until_it_is_woken(machine: Machine, name: str, address: int, word: int) -> None:
     with machine.calling(name, address, 0, -1) as result:
         assert machine.notes.load_u32(NOTE) == word | waits.WAITING
-        wait_until(lambda: machine.memory.notify(word))  # the note comes before the wait
+        wait_until(lambda: machine.memory.notify(word))  # the note is written before the wait begins
     assert result == [5 if name == "wait32" else 0]
     assert machine.notes.load_u32(NOTE) == 0
 
@@ -101,15 +101,15 @@ def test_who_is_parked_is_ended(machine: Machine, name: str, width: int) -> None
 
 
 def test_who_parks_after_the_end_has_begun_is_ended(machine: Machine) -> None:
-    machine.notes.store_u32(waits.STOP_FLAG, 1)  # the epoch moves after that
+    machine.notes.store_u32(waits.STOP_FLAG, 1)  # the epoch is incremented only after that
     with machine.calling("wait32", 64, 0, -1) as result:
         machine.engine.increment_epoch()
     assert "interrupt" in result[0]
 
 
 def test_results_are_those_of_the_instruction(machine: Machine) -> None:
-    assert machine.call("wait32", 64, 1, -1) - 5 == 1  # not what was expected
-    assert machine.call("wait32", 64, 0, 1000) - 5 == 2  # the time is over
+    assert machine.call("wait32", 64, 1, -1) - 5 == 1  # the value differed from the expected one
+    assert machine.call("wait32", 64, 0, 1000) - 5 == 2  # timed out
     machine.memory.write_u64(72, 1 << 40)
     assert machine.call("wait64", 64, 1 << 41, -1) == 1
     assert machine.call("wait64", 64, 1 << 40, 0) == 2
@@ -148,7 +148,7 @@ def test_the_start_function_runs_when_the_instance_has_its_note(engine: wasmtime
 
 
 def test_code_has_no_name_for_the_notes(engine: wasmtime.Engine) -> None:
-    """It is validated as it came."""
+    """The code is validated before it is rewritten."""
     hostile = wasmtime.wat2wasm(f'(module {MEMORY} (func (export "f") (i32.atomic.store 1 (i32.const 0) (i32.const 1))))')
     with pytest.raises(wasmtime.WasmtimeError, match="unknown memory 1"):
         wasmtime.Module.validate(engine, bytes(hostile))
