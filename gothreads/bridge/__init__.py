@@ -1,1 +1,1 @@
-"""Between Python and Go: values, exports, buffers, host functions, handlers, events."""
+"""What connects Python and Go: values, exports, buffers, host functions, handlers, events."""

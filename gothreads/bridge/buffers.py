@@ -1,4 +1,7 @@
-"""Bytes between the host and Go: the host's side of gothreads/guest (slot_wasip1.go), which has the rules of ownership."""
+"""Passing bytes between the host and Go: the host's side of gothreads/guest.
+
+The rules of ownership are in gothreads/build/goroot/gothreads/guest/slot_wasip1.go.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from gothreads.engine import ffi
 from gothreads.engine.callers import BuffersBase
 from gothreads.errors import ArgumentError, HandlerError, MemoryAccessError, ModuleError, unknown
 
-#: Replies above this size are let go of at once, not at the slot's next use. Bytes.
+#: Replies above this size are freed at once, not at the slot's next use. Bytes.
 KEEP = 64 << 10
-#: The most that one request or reply may be, in bytes: WebAssembly's 32-bit lengths, less room for names.
+#: The largest request or reply, in bytes: WebAssembly's 32-bit lengths, less room for names.
 LARGEST = (1 << 31) - (1 << 16)
-#: How many bytes of names of handlers are believed.
+#: The most bytes of handler names that are accepted from a module.
 _MOST_NAMES = 1 << 20
 
 
 class RequestStatus(IntEnum):
-    """The guest's word for how a request went."""
+    """The outcome of a request, as the guest encodes it."""
 
     OK = 0
     ERROR = 1
@@ -31,28 +34,30 @@ _header = struct.Struct("<III")
 
 
 class ReadWriteMemory(Protocol):
-    """What slots need of a memory: SharedMemory has it, and so has a single-threaded module's."""
+    """What slots need of a memory. SharedMemory and the memory of a single-threaded module both provide it."""
 
     def read(self, offset: int, length: int) -> bytes: ...
     def write(self, offset: int, data: bytes) -> None: ...
 
 
 class Guest(Protocol):
-    """An instance that runs the module's exports, for one thread at a time, with its slot."""
+    """An instance that runs the module's exports, and its slot. Used by one thread at a time."""
 
     slot: Buffers
 
     def function(self, name: str, params: str = "", result: str = "") -> ffi.Function: ...
 
 
-#: Tells the module that nobody waits for a request any more: the slot's address, and which of its requests.
+#: Tells the module that nobody waits for a request any more. Takes the slot's address and the request's number in it.
 Cancel = Callable[[int, int], None]
 
 
 class Buffers(BuffersBase):
-    """One caller's slot, opened at its first use. Used by one thread at a time, but for `cancel`.
+    """One caller's slot, opened at its first use. Used by one thread at a time, except for `cancel`.
 
-    `function(name, params, result)` looks up an export of the caller's instance. All methods raise ffi.Trapped.
+    function: looks up an export of the caller's instance: function(name, params, result).
+
+    All methods that call the module raise ffi.Trapped when it traps.
     """
 
     def __init__(self, function: Callable[[str, str, str], ffi.Function], memory: ReadWriteMemory, cancel: Cancel | None = None) -> None:
@@ -60,13 +65,13 @@ class Buffers(BuffersBase):
         self.function, self.memory, self._cancel = function, memory, cancel
 
     def put(self, data: bytes, where: str = "gothreads_buffer") -> int:
-        """Copy bytes to where Go can see them; returns the address. Good for one exported call, or one request.
+        """Copy bytes into the module's memory, and return their address. Valid for one exported call, or one request.
 
-        where: the function that gives the place.
+        where: the export that allocates the space.
         """
         if len(data) > LARGEST:
             raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
-        slot = self.opened()  # first: it says when the module has no gothreads/guest
+        slot = self.opened()  # first, as it raises if the module has no gothreads/guest
         address: int = self.function(where, "II", "I")(slot, len(data))
         try:
             self.memory.write(address, data)
@@ -75,15 +80,15 @@ class Buffers(BuffersBase):
         return address
 
     def request(self, handler: str, payload: bytes) -> bytes:
-        """Call a handler. HandlerError with its error's text; UnknownExport when there is none of that name."""
+        """Call a Go handler, and return its reply. HandlerError: the handler failed; UnknownExport: no such handler."""
         name = handler.encode()
         self.put(name + payload, "gothreads_payload")
-        self.requests = self.requests % 0xFFFFFFFF + 1  # as Go counts them, in 32 bits, from 1
+        self.requests = self.requests % 0xFFFFFFFF + 1  # 1 … 2³²-1 and again from 1, as Go counts them
         self.function("gothreads_request", "II", "")(self.opened(), len(name))
         return self.answer(handler)
 
     def answer(self, handler: str) -> bytes:
-        """What the request has come to that was just made."""
+        """Return the reply to the request just made. Raises the same errors as `request`."""
         status, reply = self._reply()
         match status:
             case RequestStatus.OK:
@@ -96,34 +101,34 @@ class Buffers(BuffersBase):
                 raise HandlerError(f"the module answered a request with status {status}, which means nothing")
 
     def handlers(self) -> list[str]:
-        """The names of the handlers that are registered now."""
+        """Return the names of the handlers that are registered now."""
         slot = self.opened()
         self.function("gothreads_handlers", "I", "")(slot)
         return _names(self._reply()[1])
 
     def stacks(self) -> str:
-        """Go's traceback of all goroutines."""
+        """Return Go's traceback of all goroutines."""
         slot = self.opened()
         self.function("gothreads_stacks", "I", "")(slot)
         return self._reply()[1].decode(errors="replace")
 
     def release(self) -> None:
-        """Let go of the reply."""
+        """Let Go free the reply."""
         self.function("gothreads_release", "I", "")(self.opened())
 
     def close(self) -> None:
-        """Give the slot back."""
+        """Give the slot back to the module."""
         if self.address:
             self.function("gothreads_slot_close", "I", "")(self.address)
             self.address, self.requests = 0, 0
 
     def cancel(self, request: int) -> None:
-        """Nobody waits for that request any more. From any thread, while the request is under way."""
+        """Tell the module that nobody waits for that request any more. From any thread, while it is in progress."""
         if self._cancel is not None and self.address:
             self._cancel(self.address, request)
 
     def opened(self) -> int:
-        """Its address in the module."""
+        """Return the slot's address in the module; open the slot if necessary. ModuleError: no gothreads/guest."""
         if not self.address:
             try:
                 open_ = self.function("gothreads_slot_open", "", "I")
@@ -133,7 +138,7 @@ class Buffers(BuffersBase):
         return self.address
 
     def _reply(self) -> tuple[int, bytes]:
-        # Copy first, then believe: the module could change what is in its memory at any time.
+        # Copy before checking: the module could change its memory at any time.
         try:
             status, address, length = _header.unpack(self.memory.read(self.opened(), _header.size))
             if length > LARGEST:
@@ -147,7 +152,7 @@ class Buffers(BuffersBase):
 
 
 def _names(reply: bytes) -> list[str]:
-    """HandlerError when there are more than anybody would register."""
+    """Decode a list of handler names. HandlerError: it is implausibly long."""
     if len(reply) > _MOST_NAMES:
         raise HandlerError(f"the module says that it has {len(reply):,} bytes of names of handlers; at most {_MOST_NAMES:,}")
     return reply.decode(errors="replace").split("\n") if reply else []

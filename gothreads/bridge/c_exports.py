@@ -1,8 +1,9 @@
 """Exports of modules that are not Go's: numbers by their WebAssembly types, and bytes by TinyGo's convention.
 
-The convention, which TinyGo's modules have by themselves and others can export: for each argument of bytes the host gets memory by
-`malloc(length)`, copies them there, passes address and length (two i32), and calls `free(address)` after the call. An export answers with
-bytes by one i64, address << 32 | length; the host copies them and frees them in the same way. Some modules' `free` takes the length too.
+TinyGo's modules follow the convention by default, and other modules can export what it needs. For each bytes argument
+the host allocates memory with `malloc(length)`, copies the bytes there, passes address and length (two i32), and calls
+`free(address)` after the call. An export returns bytes as one i64, address << 32 | length; the host copies them, and
+frees them likewise. In some modules, `free` takes the length too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _EXPORT_THEM = "Export them (in C: -Wl,--export=malloc -Wl,--export=free; docs/o
 
 @dataclass(frozen=True)
 class Block:
-    """Memory that belongs to the module, `length` bytes."""
+    """A block of the module's memory; `length` is in bytes."""
 
     address: int
     length: int
@@ -37,13 +38,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Allocator:
-    """A module's malloc and free. `slot` is of whoever is in the module; all raise ffi.Trapped."""
+    """A module's malloc and free. `slot` is that of the caller that is in the module. Calls raise ffi.Trapped."""
 
     free_takes_length: bool
 
     @classmethod
     def of(cls, module: Module, functions: Mapping[str, int]) -> Allocator | None:
-        """What a module with these exported functions has."""
+        """Return the allocator of a module with these exported functions; None if they include no suitable one."""
         kinds = module.function_types()
         if not {"malloc", "free"} <= functions.keys() or kinds[functions["malloc"]] != FuncType(_I32, _I32):
             return None
@@ -51,8 +52,8 @@ class Allocator:
         return cls(len(free.params) == 2) if free in (FuncType(_I32, b""), FuncType(_I32 * 2, b"")) else None
 
     def allocate(self, slot: Buffers, data: bytes) -> Block:
-        """A copy of the bytes. ArgumentError when the module has no room."""
-        size = max(len(data), 1)  # malloc(0) may be 0, which is no place for an empty text
+        """Copy bytes into a new block. ArgumentError: no room; MemoryAccessError: malloc returned a bad address."""
+        size = max(len(data), 1)  # malloc(0) may return 0, which would look like a failure
         block = Block(self._malloc(slot, size), size)
         if not block.address:
             raise ArgumentError(f"{len(data):,} bytes are too many for the module: its malloc has no room for them")
@@ -75,7 +76,7 @@ class Allocator:
 
 
 class CExport(Export):
-    """See Export. Where the module has malloc and free, `bytes` or `str` may stand for two i32 in a row."""
+    """See Export. If the module has malloc and free, one `bytes` or `str` may take the place of two consecutive i32."""
 
     wasm_types = True
 
@@ -89,7 +90,7 @@ class CExport(Export):
             if len(args) != len(self._types):
                 raise self._wrong_count(len(args))
             return super().convert(args)
-        numbers: list[Any] = []  # in the place of bytes, two that fit
+        numbers: list[Any] = []  # with two zeros in the place of each text
         texts: dict[int, bytes] = {}
         for number, value in enumerate(args, 1):
             if not isinstance(value, _BYTES):
@@ -129,7 +130,7 @@ class CExport(Export):
             result = function(*values)
             return self._take(slot, result & (1 << 64) - 1, borrowed) if self._packed else result
         except ffi.Trapped:
-            borrowed.clear()  # nothing can be called any more
+            borrowed.clear()  # the instance cannot be called any more
             raise
         finally:
             for block in borrowed:
@@ -137,11 +138,14 @@ class CExport(Export):
                 self._allocator.free(slot, block)
 
     def _take(self, slot: Buffers, result: int, borrowed: list[Block]) -> bytes:
-        """The bytes that were returned, which are freed, unless they lie in an argument, which is freed anyway."""
+        """Copy the returned bytes, and free them, unless they lie within an argument, which the caller frees anyway.
+
+        MemoryAccessError: they are too long, or not in the module's memory.
+        """
         assert self._allocator is not None
         block = Block(result >> 32, result & 0xFFFFFFFF)
         if not block.length and self._allocator.free_takes_length:
-            return b""  # nothing was allocated, and the address may be anything (Zig's is the highest)
+            return b""  # nothing was allocated; the address may be anything (Zig uses the highest)
         try:
             if block.length > LARGEST:
                 raise MemoryAccessError(f"it is longer than {LARGEST:,} bytes")
@@ -161,7 +165,10 @@ class CExport(Export):
         return CExport(self.name, self._kind, self._allocator, packed=True)
 
     def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
-        """With fewer texts than parameters, some stand for two i32: those that are no number, then those that come first."""
+        """See Export. With fewer texts than parameters, some take the place of two i32 each.
+
+        Those are the texts that are not numbers, then as many others as needed, from the first on.
+        """
         if len(texts) == len(self._types):
             return super().parse(texts)
         found = self._arrange(texts)
@@ -173,7 +180,7 @@ class CExport(Export):
     def _arrange(self, texts: tuple[str, ...]) -> tuple[Any, ...] | None:
         @functools.cache
         def arranged(place: int, index: int) -> tuple[Any, ...] | None:
-            """The texts from `index` on, for the parameters from `place` on."""
+            """Assign the texts from `index` on to the parameters from `place` on; None if they do not fit."""
             if index == len(texts):
                 return () if place == len(self._types) else None
             if self._types[place:place + 2] == ["i32", "i32"] and (rest := arranged(place + 2, index + 1)) is not None:

@@ -1,4 +1,4 @@
-"""What a Python function that the module calls gets besides its arguments."""
+"""The context that a Python function may receive, besides its arguments, when the module calls it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gothreads.sync.stop_event import Away
 
 
 class CallContext:
-    """The base of `gothreads.Context`: what this room needs of it.
+    """The base class of `gothreads.Context`, with what this package needs of it.
 
-    in_python: an entry for each thread that is in a Python function of the program's.
-    app_ended: whether the app has a cause to end.
+    in_python: has one entry for each thread that is inside one of the program's Python functions.
+    app_ended: returns whether the app is ending or has ended.
     """
 
     __slots__ = ("app", "app_ended", "cancelled", "ended", "in_python", "memory")
@@ -24,12 +24,12 @@ class CallContext:
     def __init__(self, app: Any, in_python: Away, app_ended: Callable[[], bool]) -> None:
         self.app, self.in_python, self.app_ended = app, in_python, app_ended
         self.cancelled = threading.Event()
-        # A call from inside has ended the instance. Nothing may return to its code, even if a Python function
+        # Set when a nested call has ended the instance. Nothing may return to its code, even if a Python function
         # swallows the error.
         self.ended = False
 
     def for_call(self, cancelled: threading.Event) -> Self:
-        """A copy for one call of a handler."""
+        """Return a copy for one call of a handler."""
         context = type(self)(self.app, self.in_python, self.app_ended)
         context.memory, context.cancelled = self.memory, cancelled
         return context

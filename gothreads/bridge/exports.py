@@ -1,7 +1,7 @@
 """Exported functions as Python sees them: signatures, and the conversion and checking of arguments and results.
 
-Go's rules for //go:wasmexport: bool, 32- and 64-bit integers and floats, uintptr, pointers (32 bits to the host), strings
-(as pointer and length); at most one result, never a string. A wrong argument raises before anything runs.
+Go's rules for //go:wasmexport: bool, 32- and 64-bit integers and floats, uintptr, pointers (32 bits for the host) and
+strings (passed as pointer and length); at most one result, never a string. A wrong argument raises before any Go runs.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gothreads.text import cut, shown
 from gothreads.wasm.binary import VALUE_TYPES, FuncType
 from gothreads.wasm.signature import Parameter, Signature
 
-#: Go type -> the field of wasmtime's value union, and the WebAssembly types it takes.
+#: Go type -> the field of wasmtime's value union, and the WebAssembly types that it occupies.
 FIELDS: Mapping[str, tuple[str, str]] = {
     "bool": ("i32", "i32"), "int32": ("i32", "i32"), "uint32": ("i32", "i32"), "int64": ("i64", "i64"), "uint64": ("i64", "i64"),
     "float32": ("f32", "f32"), "float64": ("f64", "f64"), "uintptr": ("i32", "i32"), "unsafe.Pointer": ("i32", "i32"),
     "pointer": ("i32", "i32"), "string": ("i32", "i32 i32"),
 }
-#: Go type -> how it is given to a module's function, and taken from it: the letters of engine/ffi.py.
+#: Go type -> its representation in a call, in the letters of engine/ffi.py.
 LETTERS: Mapping[str, str] = {
     "bool": "?", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d", "uintptr": "I", "unsafe.Pointer": "I",
     "pointer": "I", "string": "II",
@@ -35,7 +35,7 @@ RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "i
            "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
 PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
 FLOAT32_MAX = 3.4028234663852886e38
-_FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: what rounds to infinity
+_FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: from here on, numbers round to infinity
 
 
 def _number(go_type: str, value: Any) -> int:
@@ -58,7 +58,8 @@ def _bool(value: Any) -> int:
 
 
 def _float(value: Any) -> float:
-    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):  # float() reads texts, too
+    # float() would take strings, too.
+    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
         raise TypeError(f"got {cut(value)}")
     return float(value)
 
@@ -79,7 +80,10 @@ def _string(value: Any) -> bytes:
 
 
 def converter(go_type: str) -> Callable[[Any], Any]:
-    """From a Python value to the raw one (bytes for a string). It raises TypeError, ValueError or OverflowError."""
+    """Return the function that converts a Python value to the raw one (bytes for a string).
+
+    It raises TypeError, ValueError or OverflowError.
+    """
     match go_type:
         case "bool":
             return _bool
@@ -95,9 +99,9 @@ def converter(go_type: str) -> Callable[[Any], Any]:
 
 
 class Export:
-    """One exported function's signature, made ready for calls."""
+    """The signature of one exported function, prepared for calls."""
 
-    #: Whether messages have WebAssembly's names of types, not Go's.
+    #: Whether messages name types as WebAssembly does, not as Go does.
     wasm_types = False
 
     def __init__(self, signature: Signature) -> None:
@@ -106,12 +110,12 @@ class Export:
         self.shown = shown(signature.name)
         self._converters = [(parameter, converter(parameter.type)) for parameter in signature.params]
         self.has_strings = any(parameter.type == "string" for parameter in signature.params)
-        #: The function's types: see ffi.function.
+        #: The types of the parameters and of the result, as ffi.function takes them.
         self.params = "".join(LETTERS[parameter.type] for parameter in signature.params)
         self.result = "" if signature.result is None else LETTERS[signature.result]
 
     def convert(self, args: tuple[Any, ...]) -> list[Any]:
-        """The raw value of each argument; bytes for strings. ArgumentError."""
+        """Convert each argument to its raw value; strings to bytes. ArgumentError: wrong type, range or number."""
         if len(args) != len(self._converters):
             raise ArgumentError(self._takes(len(args)))
         converted = []
@@ -123,9 +127,9 @@ class Export:
         return converted
 
     def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
-        """Arguments from the command line. ArgumentError when a text is not of its parameter's type."""
+        """Parse arguments from the command line. ArgumentError: a text is not of its parameter's type."""
         if len(texts) != len(self._converters):
-            return texts  # convert says what is wrong
+            return texts  # convert reports the error
         return tuple(self.parse_one(place, text) for place, text in enumerate(texts))
 
     def parse_one(self, place: int, text: str) -> Any:
@@ -144,11 +148,11 @@ class Export:
         return describe(go_type, wasm=self.wasm_types)
 
     def packed(self) -> Export:
-        """The same export, answering with the bytes that its result stands for. NotCallable when that is none."""
+        """Return the same export, returning the bytes that its result refers to. NotCallable: it returns no bytes."""
         raise NotCallable(f"{self.shown} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
 
     def call(self, function: ffi.Function, converted: list[Any], slot: Buffers) -> Any:
-        """Put strings into the slot, call, and take the result. Raises ffi.Trapped."""
+        """Copy strings into the slot, call the function, and return its result. Raises ffi.Trapped."""
         if not self.has_strings:
             return function(*converted)
         address = slot.put(b"".join(raw for raw in converted if isinstance(raw, bytes)))
@@ -179,7 +183,7 @@ def python_type(go_type: str) -> str:
 
 
 def describe(go_type: str, *, wasm: bool = False) -> str:
-    """What an argument of a Go type may be; `wasm`: in WebAssembly's words."""
+    """Describe the values that an argument of a Go type may have. `wasm`: name the type as WebAssembly does."""
     said = type_words(go_type, wasm=wasm)
     if go_type in RANGES:
         low, high = RANGES[go_type]
@@ -188,12 +192,12 @@ def describe(go_type: str, *, wasm: bool = False) -> str:
 
 
 def type_words(go_type: str, *, wasm: bool) -> str:
-    """What to call a type: by Go's name, or by WebAssembly's."""
+    """Return the name of a type for messages: WebAssembly's if `wasm`, else Go's."""
     return FIELDS[go_type][1] if wasm else f"Go: {go_type}"
 
 
 def _parse(go_type: str, text: str) -> Any:
-    """ValueError or KeyError when the text is none such."""
+    """Parse an argument from the command line. ValueError or KeyError: the text is not of that type."""
     match go_type:
         case "bool":
             return {"true": True, "false": False}[text.lower()]
@@ -206,7 +210,7 @@ def _parse(go_type: str, text: str) -> Any:
 
 
 def from_wasm(name: str, kind: FuncType, *, foreign: bool = False) -> Signature:
-    """The signature of an export of which only the WebAssembly types are known. `foreign`: its declaration is not Go's."""
+    """Make a signature when only the WebAssembly types are known. `foreign`: do not write the declaration in Go."""
     types = {"i32": "int32", "i64": "int64", "f32": "float32", "f64": "float64"}
     params = tuple(Parameter(f"arg{i}", types[VALUE_TYPES[t]]) for i, t in enumerate(kind.params))
     result = types[VALUE_TYPES[kind.results[0]]] if kind.results else None
@@ -218,7 +222,7 @@ def from_wasm(name: str, kind: FuncType, *, foreign: bool = False) -> Signature:
 
 
 def matches(signature: Signature, kind: FuncType) -> bool:
-    """Whether what the source says fits what the module has."""
+    """Whether the signature from the Go source fits the type in the module."""
     if any(p.type not in FIELDS for p in signature.params) or signature.result not in (None, *(FIELDS.keys() - {"string"})):
         return False
     params = " ".join(FIELDS[p.type][1] for p in signature.params).split()
@@ -226,33 +230,34 @@ def matches(signature: Signature, kind: FuncType) -> bool:
     return [VALUE_TYPES.get(t) for t in kind.params] == params and [VALUE_TYPES.get(t) for t in kind.results] == results
 
 
-#: What may be given to any call beside its arguments.
+#: The keyword arguments that any call takes besides its own arguments.
 _BY_NAME = {"timeout", "on_timeout"}
 
 
 class Function:
-    """An export, to be called: `app.exports.add(2, 3)`."""
+    """A callable export: `app.exports.add(2, 3)`."""
 
     def __init__(self, export: Export, call: Callable[..., Any]) -> None:
-        """`call` gets the export, the converted arguments, and what goes by name: timeout, on_timeout."""
+        """`call` gets the export, the converted arguments, and the keyword arguments timeout and on_timeout."""
         self._export, self._call = export, call
         self.__name__ = self.__qualname__ = export.name
         self.__doc__ = f"{export.signature.declaration}\n\n{export.signature.doc}".rstrip()
         self.__signature__ = export.python_signature()
-        #: What the Go source says of it.
+        #: The signature, from the Go source if that is known.
         self.signature = export.signature
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        """`timeout` and `on_timeout` go by name: see App.submit."""
+        """Call the export. `timeout` (seconds) and `on_timeout` are as in App.submit. ArgumentError."""
         if named and not named.keys() <= _BY_NAME:
             given = ", ".join(named.keys() - _BY_NAME)
             raise ArgumentError(f"{self._export.shown} takes its arguments in order, not by name ({given}): {self.signature.declaration}")
         return self._call(self._export, self._export.convert(args), **named)
 
     def bytes(self, *args: Any, **named: Any) -> builtins.bytes:
-        """Call an export of a module that is not Go's which answers with bytes, as address << 32 | length: a copy, and the module's are freed.
+        """Call an export that returns bytes as address << 32 | length, in a module that is not Go's.
 
-        NotCallable when it does not, or the module exports no malloc and free.
+        Returns a copy, and frees the module's bytes. NotCallable: the export does not return an i64, or the module
+        exports no malloc and free.
         """
         packed = self._export.packed()
         result: builtins.bytes = self._call(packed, packed.convert(args), **named)
@@ -263,10 +268,10 @@ class Function:
 
 
 class Exports:
-    """The functions that a module exports: attributes, or `exports["name"]`. Iterating gives the names."""
+    """The functions that a module exports, as attributes or as `exports["name"]`. Iterating yields the names."""
 
     def __init__(self, functions: Mapping[str, Function], uncallable: Mapping[str, str] | None = None) -> None:
-        """`uncallable`: what else the module exports, and why it cannot be called."""
+        """`uncallable`: the names of the other exports, and why each cannot be called."""
         self._functions, self._uncallable = dict(functions), dict(uncallable or {})
 
     def __getattr__(self, name: str) -> Function:
@@ -276,13 +281,13 @@ class Exports:
             function = self._functions[name]
         except KeyError:
             raise self._missing(name) from None
-        self.__dict__[name] = function  # the next look-up does not come here
+        self.__dict__[name] = function  # later look-ups do not get here
         return function
 
     def __getitem__(self, name: str) -> Function:
         try:
             return self._functions[name]
-        except (KeyError, TypeError):  # TypeError: what is not even hashable
+        except (KeyError, TypeError):  # TypeError: the name is not even hashable
             raise self._missing(name) from None
 
     def _missing(self, name: str) -> UnknownExport:

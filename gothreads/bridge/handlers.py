@@ -1,10 +1,10 @@
-"""Python functions that the module calls by name, and does not wait for with a thread: guest.Call and guest.Notify.
+"""Python handlers, which the module calls by name without blocking a thread: guest.Call and guest.Notify.
 
-    a plain function      runs on a thread of the app's
-    … returns a Future    the thread goes on, and the future's result is the reply
+    a plain function      runs on one of the app's threads
+    … returns a Future    frees the thread; the future's result is the reply
     a coroutine function  runs on the app's event loop
 
-A call is over once: when its function is done, or when Go has cancelled it, whichever comes first.
+A call ends exactly once: when its function is done, or when Go cancels it, whichever comes first.
 """
 
 from __future__ import annotations
@@ -29,41 +29,49 @@ from gothreads.text import cut, words
 
 log = logging.getLogger("gothreads")
 
-#: What may handle a call: takes the payload (bytes), and where its second parameter is annotated so, a gothreads.Context.
+#: A handler takes the payload (bytes) and, if its second parameter is annotated gothreads.Context, a context.
 Handler = Callable[..., Any]
 
-#: How long the end of an app waits for coroutines that were cancelled, in seconds.
+#: How long the end of an app waits for cancelled coroutines, in seconds.
 _END_SECONDS = 1.0
 
 
 class ReplyStatus(IntEnum):
-    """How a call went: the guest's words for it (messages_wasip1.go)."""
+    """The outcome of a call. messages_wasip1.go, on the guest's side, has the same values."""
 
     OK = 0
     ERROR = 1
     CANCELLED = 2
 
 
-#: Takes how a call went, the payload of the reply, and what was raised.
+#: Takes the outcome of a call, the payload of the reply, and the exception that was raised, if any.
 Reply = Callable[[ReplyStatus, bytes, BaseException | None], None]
 
 
 class HostCall:
-    """One call of a handler. `reply` is called at most once, with what was raised if that is it: when the handler is done, unless Go has
-    cancelled before. `ended` is called exactly once, when nothing of it goes on in Python any more. Both from any thread.
+    """One call of a handler. Thread-safe.
+
+    reply: called at most once, when the handler is done, unless Go has cancelled the call before. Called again if it
+        raises.
+    ended: called exactly once, when nothing of the call runs in Python any more.
+
+    Both may be called on any thread.
     """
 
     def __init__(self, handler: str, reply: Reply, ended: Callable[[], None]) -> None:
         self.handler = handler
-        self.cancelled = threading.Event()  # for the handler to look at
+        self.cancelled = threading.Event()  # the handler sees it as Context.cancelled
         self._reply, self._ended = reply, ended
-        self._lock = threading.RLock()  # a signal handler may end the app
+        self._lock = threading.RLock()  # re-entrant: a signal handler may end the app
         # Guarded by _lock.
         self._over = self._done = False
-        self._cancel: Callable[[], object] | None = None  # what is going on
+        self._cancel: Callable[[], object] | None = None  # cancels the running Future or Task
 
     def runs(self, cancel: Callable[[], object]) -> None:
-        """What is going on for it from now on is cancelled so, from any thread."""
+        """Set how to cancel the work that the call has started. If the call is over already, cancel at once.
+
+        `cancel` may be called on any thread.
+        """
         with self._lock:
             self._cancel = cancel
             over = self._over
@@ -71,7 +79,7 @@ class HostCall:
             _cancelled(cancel)
 
     def cancel(self) -> None:
-        """Go does not want it any more. What runs on a thread is not interrupted."""
+        """Cancel the call: Go no longer wants it. A function that runs on a thread is not interrupted."""
         self.cancelled.set()
         with self._lock:
             self._over, cancel = True, self._cancel
@@ -79,7 +87,7 @@ class HostCall:
             _cancelled(cancel)
 
     def done(self, future: Future[Any] | asyncio.Future[Any]) -> None:
-        """What it has become is done."""
+        """End the call with the result of its finished future or task."""
         if future.cancelled():
             self._end(ReplyStatus.CANCELLED, b"")
         elif (error := future.exception()) is not None:
@@ -88,7 +96,7 @@ class HostCall:
             self.returned(future.result())
 
     def returned(self, result: Any) -> None:
-        """The handler has returned."""
+        """End the call with what the handler has returned."""
         try:
             reply = _bytes(result)
         except Exception as error:
@@ -97,7 +105,7 @@ class HostCall:
             self._end(ReplyStatus.OK, reply)
 
     def raised(self, error: BaseException) -> None:
-        """The handler has raised."""
+        """End the call with what the handler has raised."""
         if isinstance(error, asyncio.CancelledError | CancelledError):
             self._end(ReplyStatus.CANCELLED, b"")
             return
@@ -109,21 +117,23 @@ class HostCall:
             first, self._over = not self._over, True
             done, self._done = self._done, True
             self._cancel = None
-        if done:  # the reply could not be given, for want of memory
+        if done:  # a second end, after the reply failed for lack of memory
             return
-        self._ended()  # first: whoever gets the reply may begin the next
+        self._ended()  # before the reply: whoever gets it may begin the next call
         if first:
             try:
                 self._reply(status, payload, raised)
-            except BaseException as error:  # no memory for it, or Ctrl-C in the middle; a second reply is one that nobody waits for
+            # Out of memory, or Ctrl-C in the middle. If the first reply did get through, nobody waits for the second.
+            except BaseException as error:
                 self._reply(ReplyStatus.ERROR, words(error).encode(errors="replace"), error)
                 raise
 
 
 class Handlers:
-    """The handlers of one app. `run` may be called from any thread, and returns at once.
+    """The handlers of one app. Thread-safe.
 
-    `workers` run plain functions. `loop` runs coroutines; None: one of the app's own, on a thread that starts when it is needed.
+    workers: the threads that run plain functions.
+    loop: runs coroutines. None: a loop of the app's own, whose thread starts when it is first needed.
     """
 
     def __init__(self, handlers: Mapping[str, Handler], workers: CallThreads, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -140,17 +150,20 @@ class Handlers:
 
     @property
     def on_own_loop(self) -> bool:
-        """Whether the calling thread is the app's own, for coroutines."""
+        """Whether the calling thread is the one that runs the app's own event loop."""
         return threading.current_thread() is self._own
 
     def run(self, call: HostCall, payload: bytes, context: CallContext) -> None:
-        """Begin a call of a handler that there is, from the instance that has the context. Whatever goes wrong is its reply."""
+        """Begin a call of a known handler, and return at once. Every error becomes the call's reply.
+
+        context: that of the calling instance.
+        """
         function, is_coroutine, with_context = self._handlers[call.handler]
         arguments = (payload, context.for_call(call.cancelled)) if with_context else (payload,)
 
         def begin() -> None:
             if not is_coroutine:
-                stack.nested.set(True)  # on a worker, which runs nothing else
+                stack.nested.set(True)  # need not be reset: this worker runs nothing else
                 stack.inside.lend = self._workers.lent
             if call.cancelled.is_set():
                 call.raised(CancelledError())
@@ -176,10 +189,11 @@ class Handlers:
         except AppClosed as error:
             call.raised(error)
         else:
-            started.when_done(lambda done: call.raised(failed) if (failed := done.exception()) else None)  # the system has no thread left
+            # `begin` does not raise: an exception means that the system could not start a thread.
+            started.when_done(lambda done: call.raised(failed) if (failed := done.exception()) else None)
 
     def close(self) -> None:
-        """Cancel the coroutines, end the loop if it is the app's own, and the threads. From any thread."""
+        """Stop the threads and, if the event loop is the app's own, cancel its coroutines and end it. Thread-safe."""
         with self._lock:
             self._closed = True
             own = self._own
@@ -190,7 +204,7 @@ class Handlers:
                 own.join(2 * _END_SECONDS)
 
     def _await(self, call: HostCall, awaitable: Awaitable[Any]) -> None:
-        """AppClosed when there is no loop any more."""
+        """Have the loop await it for the call. AppClosed: the loop is closed."""
         def begin(loop: asyncio.AbstractEventLoop) -> None:
             try:
                 task = asyncio.ensure_future(awaitable, loop=loop)
@@ -199,7 +213,8 @@ class Handlers:
                 return
             task.add_done_callback(call.done)
             call.runs(lambda: _on(loop, task.cancel))
-        with self._lock:  # until it is the loop's: what came before its end is cancelled there
+        # Hold the lock until the loop has the work: what the loop gets before its end is cancelled there.
+        with self._lock:
             if not self._closed:
                 loop = awaitable.get_loop() if asyncio.isfuture(awaitable) else self._started_loop()
                 context = contextvars.copy_context()
@@ -215,7 +230,7 @@ class Handlers:
             own = _OwnLoop()
             try:
                 own.start()
-            except RuntimeError:  # the system has no thread left
+            except RuntimeError:  # the system cannot start a thread
                 own.loop.close()
                 raise
             self._loop, self._own = own.loop, own
@@ -223,7 +238,7 @@ class Handlers:
 
 
 def checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
-    """MisuseError for what cannot be one."""
+    """Return the handlers. MisuseError: one of them cannot be a handler."""
     for name, function in handlers.items():
         if not isinstance(name, str) or not name:
             raise MisuseError(f"a handler's name must be a str, and not empty, not {cut(name)}")
@@ -239,15 +254,15 @@ def _is_coroutine_function(function: Handler) -> bool:
 
 
 def _cancelled(cancel: Callable[[], object]) -> None:
-    """Cancel a Future, which may be of a program's own kind."""
+    """Cancel a future or task. It may be a subclass of the program's: log what it raises."""
     try:
         cancel()
-    except BaseException:  # what is to be done then may raise SystemExit, and others wait
+    except BaseException:  # its callbacks may even raise SystemExit, but other calls are to be cancelled too
         log.exception("cancelling what a handler has begun")
 
 
 def _bytes(result: Any) -> bytes:
-    """A reply. TypeError when it is none."""
+    """Convert a handler's result to a reply. TypeError: it is neither bytes, str nor None."""
     if result is None:
         return b""
     if isinstance(result, str):
@@ -258,7 +273,7 @@ def _bytes(result: Any) -> bytes:
 
 
 def _on(loop: asyncio.AbstractEventLoop, work: Callable[[], object], context: contextvars.Context | None = None) -> bool:
-    """Have a loop do it; False when somebody has closed it."""
+    """Schedule work on a loop, from any thread. False: the loop is closed."""
     try:
         loop.call_soon_threadsafe(work, context=context)
     except RuntimeError:
@@ -267,7 +282,7 @@ def _on(loop: asyncio.AbstractEventLoop, work: Callable[[], object], context: co
 
 
 class _OwnLoop(threading.Thread):
-    """An event loop with a thread. When it is stopped, what is left is cancelled, and gets a moment to clean up."""
+    """An event loop on a thread of its own. Once stopped, it cancels its tasks, which get _END_SECONDS to clean up."""
 
     def __init__(self) -> None:
         super().__init__(name="gothreads-loop", daemon=True)
@@ -275,7 +290,7 @@ class _OwnLoop(threading.Thread):
         self._stopped = False
 
     def stop(self) -> None:
-        """From any thread."""
+        """Stop the loop. Thread-safe; does not wait."""
         def stop() -> None:
             self._stopped = True
             self.loop.stop()
@@ -285,16 +300,17 @@ class _OwnLoop(threading.Thread):
         loop = self.loop
         asyncio.set_event_loop(loop)
         while not self._stopped:
-            with contextlib.suppress(SystemExit, KeyboardInterrupt):  # raised by a handler, whose reply it is; asyncio passes it on
+            # A handler raised it, and it has become the reply; asyncio raises it here as well.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 loop.run_forever()
         left = asyncio.all_tasks(loop)
         for task in left:
-            if not task.cancelling():  # a second time would end its clean-up
+            if not task.cancelling():  # a second cancellation would interrupt its clean-up
                 task.cancel()
         if left:
             loop.run_until_complete(asyncio.wait(left, timeout=_END_SECONDS))
         for task in asyncio.all_tasks(loop):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said here
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # logged below instead
             log.warning("a coroutine goes on %g s after it was cancelled, and is dropped: %r", _END_SECONDS, task.get_coro())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

@@ -1,16 +1,16 @@
-"""Python functions that a module imports: fitted, before it starts, to what it wants of them, and made into host functions.
+"""Host functions: Python functions that a module imports. They are checked against its imports before it starts.
 
-What it wants is told by the WebAssembly types of its imports and, better, by the Go source (//go:wasmimport, in the metadata). Where
-only the former are known, the Python function's annotations decide: `str` and `bytes` take two i32s, `bool` one.
+The imports' signatures come from the Go source (//go:wasmimport, kept in the metadata). If only the WebAssembly types
+are known, the Python function's annotations decide: `str` and `bytes` take two i32 each, `bool` one.
 
     Go                                    Python
     bool                                  bool
     int32, uint32, int64, uint64          int
     float32, float64                      float
-    string                                str, invalid UTF-8 as U+FFFD; or bytes, where the annotation says so
+    string                                str, invalid UTF-8 as U+FFFD; or bytes, if annotated so
     pointers, unsafe.Pointer, uintptr     int, an address in Context.memory
 
-A parameter annotated `gothreads.Context` gets that, wherever it is. Annotations that are none of these count as none.
+A parameter annotated `gothreads.Context` gets the context, in any position. All other annotations are ignored.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ Function = Callable[..., Any]
 _KNOWN: Mapping[object, str] = {int: "int", float: "float", bool: "bool", str: "str", bytes: "bytes", None: "None", type(None): "None"}
 _BY_NAME = {name: name for name in _KNOWN.values()} | {"Context": "Context", "gothreads.Context": "Context"}
 _INTS = ("int32", "uint32", "int64", "uint64", "uintptr", "unsafe.Pointer", "pointer")
-# What a parameter may be annotated for a Go type, and what a result.
+# Go type -> the annotations that a parameter, and a result, may have.
 _TAKES = {"bool": {"bool", "int"}, "string": {"str", "bytes"}, "float32": {"float"}, "float64": {"float"}, **{kind: {"int", "float"} for kind in _INTS}}
 _GIVES = {"bool": {"bool"}, "float32": {"float", "int"}, "float64": {"float", "int"}, **{kind: {"int"} for kind in _INTS}}
-#: How many of a module's imports one error tells of.
+#: The most lines that one error lists.
 _MOST_SHOWN = 100
 _HINT = ("the module cannot wait for a coroutine in the middle of a host function: give an ordinary one, or call it from Go as a handler "
          "(guest.Call), which may be a coroutine")
@@ -54,7 +54,7 @@ _HINT = ("the module cannot wait for a coroutine in the middle of a host functio
 
 @dataclass(frozen=True)
 class _Wanted:
-    """An import of the module's. `signature` is what the Go source says, where that is known for sure."""
+    """A function that the module imports. `signature`: from the Go source; None unless that is unambiguous."""
 
     key: Key
     kind: FuncType
@@ -67,11 +67,15 @@ class _Wanted:
 
 
 class HostImports:
-    """The Python functions of one app, checked. MisuseError lists all mistakes; ModuleError when functions are only missing."""
+    """The host functions of one app, checked. MisuseError lists all mistakes; ModuleError: only missing functions."""
 
     def __init__(self, title: str, module: Module, declared: Sequence[ImportSignature], given: Mapping[Key, Function],
                  provided: Callable[[str, str], bool]) -> None:
-        """`provided` says what the module imports and gets from elsewhere; `title` is the module's name in messages."""
+        """Check the given functions against the module's imports.
+
+        title: the module's name in messages.
+        provided: whether an import (module, name) is provided by something else.
+        """
         wanted = _wanted(title, module, declared, provided)
         self._fitted: dict[Key, tuple[_Wanted, _Fitted]] = {}
         missing, wrong, hint = [], [], None
@@ -83,7 +87,7 @@ class HostImports:
                 self._fitted[key] = want, _Callee(given[key]).fit(want)
             except MisuseError as error:
                 wrong.append(f"{want.name}: {error}")
-        unused = {(s.module, s.name) for s in declared}  # those that nothing calls were dropped by Go's linker
+        unused = {(s.module, s.name) for s in declared}  # Go's linker drops the imports that nothing calls
         there = listed(sorted(map(".".join, wanted))) or "none"
         if extra := [".".join(key) for key in given if key not in wanted and key not in unused]:
             many = len(extra) > 1
@@ -103,7 +107,7 @@ class HostImports:
         return (module, name) in self._fitted
 
     def define(self, functions: ffi.HostFunctions, context: CallContext) -> None:
-        """Define them in a linker, for the instances that have the context's memory."""
+        """Define the functions in a linker, for instances that use the context's memory."""
         for (module, name), (want, fitted) in self._fitted.items():
             functions.define(module, name, type_of(want.kind), fitted.letters, LETTERS[fitted.result] if fitted.result else "",
                              fitted.compile(want.name, context), own=False)
@@ -132,13 +136,14 @@ def _wanted(title: str, module: Module, declared: Sequence[ImportSignature], pro
             raise ModuleError(f"{title}: the module imports {shown('.'.join(key))}, of a type that a Python function cannot have: {kind}")
         said = declarations.get(key, [])
         fitting = [s for s in said if matches(s, kind)]
-        same = len({(tuple(p.type for p in s.params), s.result) for s in fitting}) == 1  # two packages may declare it differently
+        # Two packages may declare it differently.
+        same = len({(tuple(p.type for p in s.params), s.result) for s in fitting}) == 1
         found[key] = _Wanted(key, kind, fitting[0] if same else None, _shown(imported.name, said, fitting[0] if same else None, kind))
     return found
 
 
 def _shown(name: str, said: Sequence[ImportSignature], signature: ImportSignature | None, kind: FuncType) -> str:
-    """What is wanted, in Go's words and in Python's."""
+    """Describe an import, in Go and in Python."""
     go = " and ".join(shown(f"{s.go} ({s.position})") for s in said)
     if signature is None:
         guessed = from_wasm(name if name.isidentifier() else "function", kind)
@@ -148,24 +153,27 @@ def _shown(name: str, said: Sequence[ImportSignature], signature: ImportSignatur
 
 
 def _python(signature: Signature) -> str:
-    """Its first line, as a Python function."""
+    """Write the signature as the first line of a Python function."""
     name = signature.name if signature.name.isidentifier() else signature.function
     parameters = ", ".join(f"{p.name}: {'str' if p.type == 'string' else python_type(p.type)}" for p in signature.params)
     return f"def {name}({parameters}) -> {python_type(signature.result) if signature.result else None}"
 
 
 def takes_context(function: Function) -> bool:
-    """Whether a handler of guest.Call wants a context after the payload: its second parameter is annotated so."""
+    """Whether a handler of guest.Call takes a context after the payload: its second parameter is annotated so."""
     signature = _python_signature(function)
     parameters = [] if signature is None else list(signature.parameters.values())
     return len(parameters) > 1 and "Context" in _meaning(parameters[1].annotation)
 
 
 def takes_payload(function: Function) -> str | None:
-    """What a function is that cannot be a handler of guest.Call, since it does not take the payload, and the context if it wants that; None: it can."""
+    """Return None if a function can be a handler of guest.Call, otherwise its description for an error message.
+
+    It can if it takes the payload and, if annotated so, the context.
+    """
     signature = _python_signature(function)
     if signature is None:
-        return None  # a built-in one may have none
+        return None  # built-in functions may have none
     try:
         signature.bind(*(None,) * (2 if takes_context(function) else 1))
     except TypeError:
@@ -177,7 +185,7 @@ def takes_payload(function: Function) -> str | None:
 
 @dataclass(frozen=True)
 class _Slot:
-    """A parameter. `meaning`: what values its annotation names; empty when that says nothing."""
+    """A parameter. `meaning`: the types that its annotation names (see _meaning); empty if unknown."""
 
     name: str
     meaning: frozenset[str]
@@ -185,7 +193,7 @@ class _Slot:
 
 
 class _Callee:
-    """A Python function as its signature has it. MisuseError when no import can be one such."""
+    """A Python function and its signature. MisuseError: it cannot be a host function."""
 
     def __init__(self, function: Function) -> None:
         self.function = function
@@ -196,7 +204,7 @@ class _Callee:
             if inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate):
                 raise MisuseError(f"{_name(function)} is a coroutine function; {_HINT}")
         signature = _python_signature(function)
-        # A built-in one may have no signature: it is called with what there is.
+        # Built-in functions may have no signature: they get all arguments.
         self.shown = _name(function, str(signature or "(...)"))
         self.slots: list[_Slot] = []
         self.rest: _Slot | None = None if signature is not None else _Slot("args", frozenset(), False)
@@ -216,15 +224,15 @@ class _Callee:
                     self.slots.append(slot)
 
     def fit(self, want: _Wanted) -> _Fitted:
-        """MisuseError, without the import's name, when it is not what is wanted."""
+        """Match the function with an import. MisuseError, without the import's name: they do not match."""
         signature = want.signature or self._guessed(want)
         left = list(signature.params)
-        takes: list[tuple[str, bool]] = []  # Go's type ("" for the context), whether as bytes
+        takes: list[tuple[str, bool]] = []  # Go's type ("" for the context), whether a string is passed as bytes
         by_keyword = list(self.by_keyword)
         wrong, gap = [], False
         for slot in self._slots(len(left)):
             if "Context" in slot.meaning:
-                # After a parameter that keeps its default, by name.
+                # After a parameter that keeps its default, pass the context by keyword.
                 by_keyword += [slot.name] if gap else []
                 takes += [] if gap else [("", False)]
             elif left:
@@ -245,14 +253,17 @@ class _Callee:
         return _Fitted(self.function, takes, by_keyword, signature.result, want.signature is None)
 
     def _slots(self, parameters: int) -> Iterator[_Slot]:
-        """The parameters that go by place, with as many for *args as are left."""
+        """Yield the positional parameters, then *args as often as arguments are left.
+
+        parameters: the number of the import's parameters.
+        """
         yield from self.slots
         if self.rest is not None:
             plain = sum("Context" not in slot.meaning for slot in self.slots)
             yield from [replace(self.rest, required=False)] * max(0, parameters - plain)
 
     def _guessed(self, want: _Wanted) -> Signature:
-        """From the WebAssembly types, and the annotations."""
+        """Guess the import's signature from its WebAssembly types and the annotations."""
         plain = from_wasm(want.key[1], want.kind)
         left, params = list(plain.params), []
         for slot in self._slots(len(left)):
@@ -270,11 +281,14 @@ class _Callee:
 
 
 def _python_signature(function: Function) -> inspect.Signature | None:
-    """None when the function does not tell. Annotations are evaluated, where that goes: not those that only a type checker imports."""
+    """Return the function's signature, or None if it has none.
+
+    Annotations are evaluated where possible, which excludes names that are imported for type checkers only.
+    """
     for options in ({"eval_str": True}, _unevaluated()):
         try:
             return inspect.signature(function, **options)
-        except Exception:  # an annotation may raise what it likes
+        except Exception:  # annotations may raise anything
             continue
     return None
 
@@ -286,7 +300,7 @@ def _unevaluated() -> dict[str, Any]:
 
 
 def _meaning(annotation: object) -> frozenset[str]:
-    """The names of what an annotation allows, of those in _KNOWN; empty when it is another, or allows others too."""
+    """Return the names of the types that an annotation allows; empty if it allows any not in _KNOWN, except Context."""
     parts: Sequence[object] = (annotation,)
     if isinstance(annotation, str):
         parts = [_BY_NAME.get(part.strip()) for part in annotation.split("|")]
@@ -306,14 +320,14 @@ def _meaning(annotation: object) -> frozenset[str]:
 
 
 def _name(function: Function, signature: str = "") -> str:
-    """A function, and where it is."""
+    """Describe a function, and where it is defined."""
     name = f"{getattr(function, '__qualname__', None) or repr(function)}{signature}"
     place = _place(function, ":")
     return f"{name} ({place})" if place else name
 
 
 def _place(function: Function, between: str) -> str:
-    """Its file and first line; "" when that is not known."""
+    """Return a function's file and first line, joined by `between`; "" if unknown."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"{code.co_filename}{between}{code.co_firstlineno}" if code is not None else ""
 
@@ -329,11 +343,11 @@ def _gets(go_type: str, *, wasm: bool) -> str:
 # A Python function that fits.
 
 class _Ended(Exception):
-    """The module has ended in the meantime; the first cause is known."""
+    """The app ended during the call. Its first cause is recorded already."""
 
 
 class WrongResult(TypeError, ValueError):
-    """A Python function has returned what the module cannot take. `place` is where it is."""
+    """A Python function has returned a value that the module cannot take. `place`: where the function is defined."""
 
     def __init__(self, message: str, place: str) -> None:
         super().__init__(message, place)
@@ -345,7 +359,13 @@ class WrongResult(TypeError, ValueError):
 
 @dataclass(frozen=True)
 class _Fitted:
-    """`takes`: for each argument Go's type ("" is the context) and whether a string is given as bytes. `by_keyword` get the context."""
+    """A Python function, matched with an import.
+
+    takes: for each argument, Go's type ("" for the context), and whether a string is passed as bytes.
+    by_keyword: the keyword arguments that get the context.
+    result: Go's type; None for no result.
+    guessed: only the import's WebAssembly types are known.
+    """
 
     function: Function
     takes: Sequence[tuple[str, bool]]
@@ -355,15 +375,18 @@ class _Fitted:
 
     @property
     def letters(self) -> str:
-        """How it gets its values (engine/ffi.py)."""
+        """The types of the raw arguments, in the letters of engine/ffi.py."""
         return "".join(LETTERS[of] for of, _ in self.takes if of)
 
     def compile(self, name: str, context: CallContext) -> ffi.HostFunction:
-        """A host function that makes the arguments of raw values, calls, and checks the result. All that can be decided before is."""
+        """Make the host function, which converts the raw arguments, calls the function, and checks its result.
+
+        Everything that does not depend on the arguments is decided here, not in each call.
+        """
         call = functools.partial(self.function, **dict.fromkeys(self.by_keyword, context)) if self.by_keyword else self.function
         checked = self._checker(name)
         takers = self._takers(context)
-        plain = all(of not in ("", "bool", "string") for of, _ in self.takes)  # the values are the arguments
+        plain = all(of not in ("", "bool", "string") for of, _ in self.takes)  # raw values need no conversion
         away = context.in_python
 
         def run(*raw: Any) -> Any:
@@ -387,7 +410,7 @@ class _Fitted:
         return takers
 
     def _checker(self, name: str) -> Callable[[Any], Any]:
-        """Checks what the function has returned, and makes a raw value of it."""
+        """Return the function that checks a result, and converts it to a raw value. It raises WrongResult."""
         result, where = self.result, _place(self.function, ", line ")
 
         def check(returned: object) -> None:
@@ -402,7 +425,7 @@ class _Fitted:
 
         def raw(returned: Any) -> Any:
             try:
-                # Nobody knows whether a number of which only the WebAssembly type is known has a sign.
+                # If only the WebAssembly type is known, the number may be signed or unsigned.
                 return convert(returned) if convert is unsigned or returned < 0 else unsigned(returned)
             except (TypeError, ValueError, OverflowError):
                 check(returned)
@@ -414,7 +437,7 @@ def _taker(of: str, as_bytes: bool, at: int, context: CallContext) -> Callable[[
     def read(raw: tuple[Any, ...]) -> bytes:
         if raw[at + 1] > LARGEST_TRANSFER:
             raise MemoryAccessError(f"a string of {raw[at + 1]:,} bytes; at most {LARGEST_TRANSFER:,}")
-        # Copied before it is looked at. What the module gives is data: an address outside its memory is an error.
+        # Copy before looking at it. Do not trust the address: outside the module's memory it is an error.
         return context.memory.read(raw[at], raw[at + 1])
     match of:
         case "":

@@ -1,4 +1,4 @@
-"""What a program gives its modules to call: `gothreads.open(..., host=..., handlers=...)`, as dicts or as a `Host`."""
+"""The functions that a program offers to its modules, as dicts or a `Host`: `open(..., host=..., handlers=...)`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Functions = Mapping[str, Mapping[str, Callable[..., Any]]]
 
 
 class Host:
-    """The functions that modules may call, collected with decorators. Several apps may be opened with one.
+    """A collection of functions that modules may call, filled by decorators. Several apps may share one.
 
         host = gothreads.Host()
 
@@ -33,7 +33,7 @@ class Host:
 
         gothreads.open("app.wasm", host=host)
 
-    An app has the functions that there are when it is opened.
+    An app gets the functions that are registered when it is opened.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,10 @@ class Host:
         return self._functions
 
     def function(self, module: str, name: str | None = None) -> Callable[[F], F]:
-        """Give the decorated function as `//go:wasmimport MODULE NAME`; its own name unless told otherwise. MisuseError when there is one already."""
+        """Offer the decorated function as `//go:wasmimport MODULE NAME`. NAME is the function's own name by default.
+
+        MisuseError: the name is taken, or the function has none.
+        """
         if not isinstance(module, str):
             raise MisuseError('give the module that Go imports from: @host.function("env")')
 
@@ -65,7 +68,10 @@ class Host:
         return self._handlers
 
     def handler(self, name: str | None = None) -> Callable[[F], F]:
-        """Give the decorated function as what guest.Call(NAME) calls; its own name unless told otherwise. See `gothreads.open`."""
+        """Register the decorated function as the handler of guest.Call(NAME); its own name by default.
+
+        See `gothreads.open`. MisuseError: the name is taken, or the function has none.
+        """
         if callable(name):
             raise MisuseError("write @host.handler(), with the parentheses")
 
@@ -81,7 +87,7 @@ class Host:
 
 
 def load_host(path: str) -> Host:
-    """The Host that a Python file has under the name `host`. Runs the file, with its folder on the path. MisuseError when that fails."""
+    """Run a Python file, with its folder on sys.path, and return its `host`, a Host. MisuseError if that fails."""
     if not Path(path).is_file():
         raise MisuseError(f"there is no Python file {path}")
     folder = str(Path(path).resolve().parent)
@@ -99,7 +105,7 @@ def load_host(path: str) -> Host:
 
 
 def given_handlers(host: Host | Functions | None, handlers: Mapping[str, Handler] | None) -> Mapping[str, Handler]:
-    """The handlers of both. MisuseError when they are not what `open` takes."""
+    """Return the handlers of both arguments of `open`. MisuseError: invalid ones, or a name in both."""
     if handlers is not None and not isinstance(handlers, Mapping):
         raise MisuseError(f'handlers must be a dict such as {{"price": function}}, not {cut(handlers)}')
     own = host.handlers if isinstance(host, Host) else {}
@@ -110,7 +116,7 @@ def given_handlers(host: Host | Functions | None, handlers: Mapping[str, Handler
 
 
 def given_functions(host: Host | Functions | None) -> dict[tuple[str, str], Callable[..., Any]]:
-    """The functions by (module, name). MisuseError when `host` is not what `open` takes."""
+    """Return the functions of `open`'s argument `host`, by (module, name). MisuseError: an invalid one."""
     modules = host.functions if isinstance(host, Host) else {} if host is None else host
     if not isinstance(modules, Mapping) or not all(isinstance(functions, Mapping) for functions in modules.values()):
         raise MisuseError(f'host must be a gothreads.Host, or a dict such as {{"env": {{"log": function}}}}, not {cut(host)}')

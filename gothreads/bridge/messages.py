@@ -1,9 +1,10 @@
-"""What goes between Python and a running module besides calls of exports: events, and the module's own calls of handlers.
+"""Messages between Python and a running module: events, and the module's calls of Python handlers.
 
     app.signal ─▶ a queue for each name ─▶ guest.Events
     guest.Call ─▶ handler ─▶ the queue of replies
 
-`Messages` is the app's. Each instance of the module has its own `MessageCalls`: what gothreads/guest imports, under these names.
+An app has one `Messages`. Each instance of the module has its own `MessageCalls`; its public `msg_…` and `idle_…`
+methods are the functions that gothreads/guest imports, under the same names.
 """
 
 from __future__ import annotations
@@ -27,16 +28,18 @@ from gothreads.wasi.queues import Queue, QueueReader
 
 log = logging.getLogger("gothreads")
 
-#: What to do with an event for which there is no room: wait for it, let it go, or raise QueueFull.
+#: What to do with an event when its queue is full: wait for room, drop the event, or raise QueueFull.
 WhenFull = Literal["wait", "drop", "raise"]
 
-#: How many names of events a module may ask for.
+#: The most event names that may be in use.
 _MOST_NAMES = 1024
-#: How many calls of one instance may be under way, or have replies that it has not read; and how many bytes they may have, or one call.
+#: The most calls of one instance that may be in progress or have unread replies.
 MOST_CALLS = 1 << 16
+#: The most bytes that their payloads and unread replies may have together. A single call may exceed it.
 _MOST_BYTES = 1 << 30
+#: The longest name of an event or a handler, in bytes.
 _LONGEST_NAME = 1024
-#: How many bytes of events may wait under each name.
+#: The most bytes of events that may be queued under each name.
 EVENTS_SIZE = 64 << 20
 
 _reply = struct.Struct("<QII")
@@ -44,24 +47,27 @@ _cancel = struct.Struct("<II")
 
 
 class Messages:
-    """`capacity` is how many events may wait under each name. May be used from any thread."""
+    """The event queues of an app, and the calls of all its instances. Thread-safe.
+
+    capacity: the most events that may be queued under each name.
+    """
 
     def __init__(self, stop: StopEvent, handlers: Handlers, capacity: int) -> None:
         self.stop, self.handlers, self._capacity = stop, handlers, capacity
-        self._lock = threading.RLock()  # a signal handler may signal, or end the app
+        self._lock = threading.RLock()  # re-entrant: a signal handler may call signal() or end the app
         # Guarded by _lock.
         self._events: dict[str, Queue] = {}
         self._calls: list[MessageCalls] = []
 
     def new_calls(self, table: DescriptorTable, context: CallContext) -> MessageCalls:
-        """For an instance of the module."""
+        """Create the MessageCalls of a new instance."""
         calls = MessageCalls(self, table, context)
         with self._lock:
             self._calls.append(calls)
         return calls
 
     def events(self, name: str) -> Queue:
-        """The queue of a name's events. EMFILE when there are too many names."""
+        """Return the queue of the events with this name, creating it if needed. OSError(EMFILE): too many names."""
         found = self._events.get(name)
         if found is None:
             with self._lock:
@@ -74,41 +80,41 @@ class Messages:
 
     @property
     def names(self) -> list[str]:
-        """Of the events that the module has asked for."""
+        """The names of the events that the module has subscribed to, sorted."""
         return sorted(name for name, queue in list(self._events.items()) if queue.wanted)
 
     @property
     def outstanding(self) -> int:
-        """How many of the module's calls are under way."""
+        """The number of the module's calls in progress."""
         with self._lock:
             return sum(one.outstanding for one in self._calls)
 
     @property
     def begun(self) -> int:
-        """How many calls the module has begun so far."""
+        """The number of calls that the module has begun so far."""
         with self._lock:
             return sum(one.begun for one in self._calls)
 
     @property
     def unread(self) -> bool:
-        """Whether there are events that the module has asked for, or replies, that it has not read."""
+        """Whether the module has not yet read all replies, cancellations, and events that it subscribed to."""
         with self._lock:
             queues = [*self._events.values(), *(queue for one in self._calls for queue in (one.replies, one.cancels))]
         return any(queue and queue.wanted for queue in queues)
 
     def forget(self, calls: MessageCalls) -> None:
-        """Of an instance that is no more."""
+        """Remove and close the calls of an instance that has ended."""
         with self._lock:
             self._calls.remove(calls)
         calls.close()
 
     def close(self) -> None:
-        """Free the events. After `end`, when no instance is left."""
+        """Free the events. Call it after `end`, when no instance is left."""
         with self._lock:
             self._events.clear()
 
     def end(self) -> None:
-        """The app ends: wake those who wait for room, and cancel what is under way. Returns at once."""
+        """Wake the threads that wait for room in a queue, and cancel all calls, as the app is ending. Never blocks."""
         with self._lock:
             queues, calls = list(self._events.values()), list(self._calls)
         for queue in queues:
@@ -118,22 +124,28 @@ class Messages:
 
 
 class MessageCalls:
-    """The imports of one instance: numbers and addresses, unsigned; they raise OSError, as those of WasiCalls do."""
+    """The functions that one instance imports. As in WasiCalls, they take unsigned numbers, and raise OSError."""
 
     def __init__(self, messages: Messages, table: DescriptorTable, context: CallContext) -> None:
         self._messages, self._table, self._context = messages, table, context
         self.replies = Queue(sys.maxsize, sys.maxsize)
         self.cancels = Queue(MOST_CALLS, sys.maxsize)
-        self._notified = itertools.count(-1, -1)  # for calls without a number of the module's
-        self._lock = threading.RLock()  # a signal handler may end the app
+        self._notified = itertools.count(-1, -1)  # negative numbers, for calls that the module has not numbered
+        self._lock = threading.RLock()  # re-entrant: a signal handler may end the app
         # Guarded by _lock.
-        self._running: dict[int, HostCall] = {}  # those that Go waits for, or has not waited for
-        self.begun = 0  # calls, so far
-        self._count = self._size = 0  # of calls that go on in Python, and of their payloads in bytes: more than in _running, when Go cancels some
+        self._running: dict[int, HostCall] = {}  # without those that Go has cancelled
+        self.begun = 0  # the number of calls so far
+        # The number of calls still running in Python, and the bytes of their payloads. Unlike _running, this includes
+        # calls that Go has cancelled.
+        self._count = self._size = 0
         self.idle: Idle | None = None  # made when the module asks for it
 
     def msg_call(self, number: int, name: int, name_length: int, payload: int, length: int) -> None:
-        """Begin a call, whose reply comes under that number. ENOENT: no such handler; EAGAIN: too many calls at a time; EINVAL: replies are not read."""
+        """Begin a call. Its reply carries `number`.
+
+        OSError. ENOENT: no such handler; EAGAIN: too many calls at once; EINVAL: the module has not opened the replies,
+        or a call with this number is in progress; ENAMETOOLONG; E2BIG: the payload.
+        """
         if not self.replies.wanted:
             raise OSError(errno.EINVAL, "nobody reads replies")
 
@@ -144,13 +156,13 @@ class MessageCalls:
                 log.info("the handler %s raised %s", handler, _told(raised))
             if len(reply) > LARGEST_TRANSFER:
                 status, reply = ReplyStatus.ERROR, f"the reply has {len(reply):,} bytes; at most {LARGEST_TRANSFER:,}".encode()
-            # Put before it is let go of: whoever counts finds it in the one or in the other.
+            # Queue the reply before removing the call, so that it is always counted among one or the other.
             self.replies.put(_reply.pack(number, status, len(reply)) + reply)
             self._let_go(number)
         self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_notify(self, name: int, name_length: int, payload: int, length: int) -> None:
-        """Call a handler whose reply nobody wants. ENOENT: no such handler; EAGAIN: too many at a time."""
+        """Call a handler, and discard its reply. Failures are logged. Raises OSError like msg_call."""
         handler, number = self._text(name, name_length), next(self._notified)
 
         def finished(status: ReplyStatus, _reply: bytes, raised: BaseException | None) -> None:
@@ -161,43 +173,43 @@ class MessageCalls:
         self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_cancel(self, number: int) -> None:
-        """The module does not want a call's reply any more. None comes, unless it is on its way."""
+        """Cancel a call. No reply follows, unless one is already on its way."""
         call = self._let_go(number)
         if call is not None:
             call.cancel()
 
     def msg_replies(self, result: int) -> None:
-        """The descriptor from which replies are read: number, status, length; and so many bytes."""
+        """Open the descriptor from which replies are read: each is number, status, length, and that many bytes."""
         hand_out(self._table, self._context.memory, QueueReader(self.replies, self._messages.stop), result)
 
     def msg_cancels(self, result: int) -> None:
-        """The descriptor from which the requests are read that nobody waits for any more: slot, and which of its requests."""
+        """Open the descriptor from which cancelled requests are read: each is a slot and the request's number in it."""
         hand_out(self._table, self._context.memory, QueueReader(self.cancels, self._messages.stop), result)
 
     def cancel_request(self, slot: int, request: int) -> None:
-        """Tell the module, if it wants to know, that nobody waits for a request any more. From any thread, returns at once."""
+        """Tell the module, if it listens, that nobody waits for a request any more. Thread-safe; never blocks."""
         if self.cancels.wanted:
             self.cancels.put(_cancel.pack(slot, request))
 
     def msg_events(self, name: int, length: int, result: int) -> None:
-        """The descriptor from which the events of that name are read: length; and so many bytes."""
+        """Open the descriptor from which the events of that name are read: each is a length and that many bytes."""
         queue = self._messages.events(self._text(name, length))
         hand_out(self._table, self._context.memory, QueueReader(queue, self._messages.stop), result)
 
     def idle_open(self, result: int) -> None:
-        """A descriptor that can be read when the module would wait (see Idle)."""
+        """Open a descriptor that becomes readable when the module would wait (see Idle)."""
         with self._lock:
             self.idle = idle = self.idle or Idle(self._messages.stop)
         hand_out(self._table, self._context.memory, idle, result)
 
     @property
     def outstanding(self) -> int:
-        """See Messages."""
+        """See Messages.outstanding."""
         with self._lock:
             return len(self._running)
 
     def close(self) -> None:
-        """Cancel what is under way, and free the descriptor."""
+        """Cancel all calls, and free the descriptor."""
         self.cancel_all()
         self.idle = None
 
@@ -227,7 +239,7 @@ class MessageCalls:
             self.begun += 1
             self._count += 1
             self._size += size
-        if self._messages.stop.is_set:  # the app's end may have come before it was there to be cancelled
+        if self._messages.stop.is_set:  # the app may have ended before the call was registered
             call.cancel()
         self._messages.handlers.run(call, payload, self._context)
 
@@ -247,6 +259,6 @@ class MessageCalls:
 
 
 def _told(error: BaseException) -> str:
-    """What was raised, and where."""
+    """Describe an exception, and where it was raised."""
     where = place(error)
     return f"{words(error)} ({where})" if where else words(error)
