@@ -1,7 +1,7 @@
-// Events is an order desk. Orders come as events from the host; each needs a price and a place in stock, for which the
-// desk asks the host; the answers come seconds later, in any order. Meanwhile everything goes on.
+// Events is an order desk. The host sends orders as events. For each one the desk asks the host for a price and for
+// stock; the answers come seconds later, in any order. Everything else goes on meanwhile.
 //
-// This file is all that has to do with the host; package desk is plain Go.
+// Only this file deals with the host; package desk is plain Go.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 // counter is the desk. It is a package variable because exported functions have no other way to find it.
 var counter = desk.New(host{})
 
-// main runs for as long as the module does. Events come through channels, so it waits for them as for anything else.
+// main runs as long as the module does. Events arrive on channels, so it can wait for them and for a ticker at once.
 func main() {
 	go audit()
 	orders, withdrawals := guest.Events("order"), guest.Events("withdraw")
@@ -41,12 +41,12 @@ func main() {
 				counter.Withdraw(id)
 			}
 		case <-second.C:
-			guest.Notify("tick", encoded(counter.Totals())) // nobody waits for it
+			guest.Notify("tick", encoded(counter.Totals())) // does not wait for a reply
 		}
 	}
 }
 
-// audit is work in the background: it goes through the books all the time.
+// audit is background work: it checks the books every few milliseconds.
 func audit() {
 	for range time.Tick(5 * time.Millisecond) {
 		if err := counter.Audit(); err != nil {
@@ -55,13 +55,14 @@ func audit() {
 	}
 }
 
-// host asks Python. Only the goroutine that asks waits for the answer; when its context ends, so does Python's side.
+// host asks Python. Only the asking goroutine waits for the answer. When its context is cancelled, so is the Python
+// function.
 type host struct{}
 
 func (host) Price(ctx context.Context, item string) (int64, error) {
 	reply, err := guest.CallContext(ctx, "price", []byte(item))
 	if err != nil {
-		return 0, err // such as what the Python function has raised
+		return 0, err // such as an exception from the Python function
 	}
 	return strconv.ParseInt(string(reply), 10, 64)
 }
@@ -80,25 +81,25 @@ func (host) Tell(o desk.Outcome) {
 func encoded(value any) []byte {
 	data, err := json.Marshal(value)
 	if err != nil {
-		panic(err) // of plain structs there is none
+		panic(err) // cannot happen with plain structs
 	}
 	return data
 }
 
-// What the host calls, from any thread, at any time.
+// The host calls these functions from any thread, at any time.
 
-// revenue is what the accepted orders bring, in cents.
+// revenue is the revenue from the accepted orders, in cents.
 //
 //go:wasmexport revenue
 func revenue() int64 { return counter.Totals().Revenue }
 
-// waiting is the number of orders that are open.
+// waiting is the number of open orders.
 //
 //go:wasmexport waiting
 func waiting() int64 { return counter.Totals().Open }
 
 // start is a hook: the host calls it before anything else. Stock Go does not run main in a module that takes calls, so
-// with --model single, idle or pool the host asks to have it begun here.
+// with --model single, idle or pool the host asks for main to be started here.
 //
 //go:wasmexport start
 func start() {
@@ -107,7 +108,7 @@ func start() {
 	}
 }
 
-// stop is a hook: the host calls it when it closes the module. It returns when every order is settled.
+// stop is a hook: the host calls it when it closes the module. It returns once every order is settled.
 //
 //go:wasmexport stop
 func stop() {

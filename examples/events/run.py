@@ -1,4 +1,4 @@
-"""Plays an order desk: a Go program that is told of events, asks Python, and waits for answers that come late and out of order.
+"""Simulates an order desk: a Go program that receives events and asks Python, which answers late and out of order.
 
     sender (a thread)  app.signal("order", …)   ─▶  main receives from guest.Events("order")
                                                     a goroutine an order: guest.Call("price"), guest.Call("reserve")
@@ -6,7 +6,7 @@
     outcome, tick                               ◀─  guest.Call("outcome"), guest.Notify("tick")
     app.exports.revenue()                       ─▶  an export, at any time
 
-It is stopped in the middle of that, and then accounts for every order.
+It is stopped while orders are open, and then accounts for every order.
 """
 
 from __future__ import annotations
@@ -39,14 +39,17 @@ WANTED = [*PRICES, "ghosts"]  # which nobody sells
 
 @dataclass
 class Account:
-    """What Python has seen of all orders; `closing` is what Go says when it stops. Lists only grow, from many threads."""
+    """What Python has seen of all orders. Any thread may append to the lists; nothing is ever removed.
+
+    closing: the totals that Go reports when it stops.
+    """
 
     signalled: list[int] = field(default_factory=list)
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     closing: list[dict[str, int]] = field(default_factory=list)
 
     def faults(self) -> list[str]:
-        """What does not add up."""
+        """Return the discrepancies between what Python and Go have seen."""
         settled = Counter(outcome["order"] for outcome in self.outcomes)
         taken = sum(totals["taken"] for totals in self.closing)
         found = [f"order {order} has {count} outcomes" for order, count in settled.items() if count > 1]
@@ -60,14 +63,19 @@ class Account:
         return found
 
     def numbers(self) -> dict[str, int]:
-        """Orders by what has become of them. Those that were not taken were still in the queue when the desk closed."""
+        """Return the number of orders by outcome. "Not taken": still in the queue when the desk closed."""
         verdicts = Counter(str(outcome["verdict"]) for outcome in self.outcomes)
         return {verdict: verdicts[verdict] for verdict in ("accepted", "refused", "withdrawn", "returned")} | {
             "not taken": len(self.signalled) - len(self.outcomes)}
 
 
 class Play:
-    """Everything on Python's side. `slowest`: the seconds that an answer takes at the most."""
+    """Python's side of the simulation.
+
+    rate: orders a second.
+    slowest: the longest time that an answer takes, in seconds.
+    quiet: print no time line.
+    """
 
     def __init__(self, model: str, rate: float, slowest: float, seed: int | None, quiet: bool) -> None:
         self.account = Account()
@@ -76,18 +84,18 @@ class Play:
         self._begun = time.monotonic()
         self._printing = threading.Lock()
         self._over = threading.Event()
-        self._shelves: list[tuple[float, Future[str], str]] = []  # when stock is known, for whom, what they want
+        self._shelves: list[tuple[float, Future[str], str]] = []  # when to answer, the answer, the item and count
 
     def say(self, who: str, what: str) -> None:
-        """A line of the time line."""
+        """Print a line of the time line."""
         if not self._quiet:
             with self._printing:
                 print(f"{time.monotonic() - self._begun:6.2f} s  {who:7} {what}", flush=True)
 
-    # What Go calls. Each answers in its own way.
+    # The handlers that Go calls, of different kinds.
 
     async def price(self, payload: bytes) -> str:
-        """A coroutine: thousands may wait at a time. What it raises is an error in Go; Go may cancel it."""
+        """A coroutine: thousands may wait at a time. An exception becomes an error in Go, and Go may cancel it."""
         item = payload.decode()
         await asyncio.sleep(self._delay())
         if item not in PRICES:
@@ -95,37 +103,37 @@ class Play:
         return str(PRICES[item])
 
     def reserve(self, payload: bytes) -> Future[str]:
-        """A plain function that returns a Future: somebody else, here a thread, has the answer later."""
+        """A plain function that returns a Future: someone else, here a thread, sets the answer later."""
         answer: Future[str] = Future()
         self._shelves.append((time.monotonic() + self._delay(), answer, payload.decode()))
         return answer
 
     def outcome(self, payload: bytes) -> None:
-        """A plain function: its return is the answer."""
+        """A plain function: Go gets its answer when it returns."""
         outcome = json.loads(payload)
         self.account.outcomes.append(outcome)
         euros = f"{outcome['cents'] / 100:.2f}" if outcome["verdict"] == "accepted" else outcome["why"].replace("\n", "; ")
         self.say("Go", f"order {outcome['order']:3} is {outcome['verdict']}: {euros}")
 
     def tick(self, payload: bytes) -> None:
-        """What Go says each second, with guest.Notify: it does not wait."""
+        """Go calls it each second with guest.Notify, which does not wait."""
         t = json.loads(payload)
         self.say("Go", f"tick: {t['taken']} taken, {t['open']} open, {t['accepted']} accepted; {t['audits']} audits in the background")
 
     def closed(self, payload: bytes) -> None:
-        """The module's hook `stop` is at its end."""
+        """Go calls it at the end of its hook `stop`."""
         self.account.closing.append(json.loads(payload))
 
     # Threads.
 
     def warehouse(self) -> None:
-        """Answers what `reserve` was asked, when it is time."""
+        """Answer the reservations that are due, until the desk closes."""
         while not self._over.wait(0.01):
             now = time.monotonic()
             for ready in [shelf for shelf in self._shelves if shelf[0] <= now]:
                 self._shelves.remove(ready)
                 _, answer, wanted = ready
-                if answer.set_running_or_notify_cancel():  # otherwise Go does not want to know any more
+                if answer.set_running_or_notify_cancel():  # otherwise Go has cancelled the call
                     item, count = wanted.split()
                     if int(count) > 9:
                         answer.set_exception(LookupError(f"there are not {count} {item}"))
@@ -133,9 +141,9 @@ class Play:
                         answer.set_result("reserved")
 
     def customers(self, app: gothreads.App) -> None:
-        """Send orders, and now and then change their minds."""
+        """Send orders, and withdraw one now and then."""
         order = 0
-        with contextlib.suppress(gothreads.GothreadsError):  # the end, which `run` is told too
+        with contextlib.suppress(gothreads.GothreadsError):  # the app has ended; `run` gets the error too
             while not self._over.wait(1 / self._rate):
                 order += 1
                 item, count = self._random.choice(WANTED), self._random.randint(1, 10)
@@ -146,7 +154,7 @@ class Play:
                     app.signal("withdraw", str(order - 1))
 
     def run(self, seconds: float) -> None:
-        """The whole play."""
+        """Run the simulation for that many seconds, then close the app."""
         handlers = {"price": self.price, "reserve": self.reserve, "outcome": self.outcome, "tick": self.tick, "closed": self.closed}
         env = {} if self._model == "threaded" else {"BEGIN_MAIN": "1"}
         with gothreads.open(Path(__file__).parent, model=self._model, handlers=handlers, env=env) as app:
@@ -158,7 +166,7 @@ class Play:
             try:
                 while (left := self._begun + seconds - time.monotonic()) > 0:
                     time.sleep(min(left, 0.7))
-                    if self._model in ("single", "pool"):  # which stand still unless somebody calls
+                    if self._model in ("single", "pool"):  # they do not run between calls
                         self.say("Python", "lets the module run until it waits")
                         app.wait_idle()
                     self.say("Python", f"asks: revenue {app.exports.revenue() / 100:.2f}, {app.exports.waiting()} orders waiting")
@@ -178,7 +186,7 @@ class Play:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: every order is accounted for."""
+    """Return the exit code; 0: every order is accounted for."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10, help="how long the desk is open (%(default)s)")
     parser.add_argument("--rate", type=float, default=3, help="orders a second (%(default)s)")

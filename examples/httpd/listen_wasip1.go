@@ -6,7 +6,7 @@ import (
 	"gothreads/guest"
 )
 
-// listen takes the socket that the host has opened: gothreads run --listen.
+// listen returns the socket that the host has opened: gothreads run --listen.
 func listen() (net.Listener, error) {
 	return guest.Listener()
 }

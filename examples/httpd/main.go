@@ -1,5 +1,5 @@
-// Httpd is an ordinary net/http server. Where its listener comes from is all that depends on the platform: listen_wasip1.go
-// and listen_other.go.
+// Httpd is an ordinary net/http server. Only the source of its listener depends on the platform: listen_wasip1.go and
+// listen_other.go.
 package main
 
 import (
@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	headerTimeout = 10 * time.Second // for a client to say what it wants
-	grace         = 30 * time.Second // for requests in flight, when it quits
+	headerTimeout = 10 * time.Second // for a client to send its request's header
+	grace         = 30 * time.Second // for requests in flight when the server quits
 )
 
 func main() {
@@ -29,7 +29,7 @@ func main() {
 	}
 }
 
-// serve answers until somebody asks it to quit, and then finishes the requests in flight.
+// serve answers requests until it is asked to quit, and then finishes those in flight.
 func serve(listener net.Listener) error {
 	site := newSite()
 	server := &http.Server{Handler: site, ReadHeaderTimeout: headerTimeout}

@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	maxBody   = 16 << 20  // of an echo
+	maxBody   = 16 << 20  // bytes, of an echo's body
 	maxChunks = 1_000_000 // of a stream
 	maxPause  = 3_600_000 // milliseconds
 )
 
-// A site is what the server serves.
+// A site is the server's handler.
 type site struct {
 	routes   *http.ServeMux
 	inFlight atomic.Int64
 	served   atomic.Int64
 	quit     func()
-	quitting chan struct{} // closed when somebody has asked for it
+	quitting chan struct{} // closed when the server is asked to quit
 }
 
 func newSite() *site {
@@ -67,7 +67,7 @@ func (s *site) json(w http.ResponseWriter, r *http.Request) {
 	}{name, "Hello, " + name + ".", len([]rune(name))})
 }
 
-// echo reads all before it answers: most clients read only when they have sent all.
+// echo reads the whole body before it answers, as most clients read only when they have sent everything.
 func (s *site) echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
@@ -81,7 +81,7 @@ func (s *site) echo(w http.ResponseWriter, r *http.Request) {
 	w.Write(body)
 }
 
-// stream sends chunks (10), each as soon as it is there, with a pause of ms (100) between them.
+// stream sends `chunks` chunks (default 10), flushing each, with pauses of `ms` milliseconds (default 100) in between.
 func (s *site) stream(w http.ResponseWriter, r *http.Request) {
 	chunks, ok := number(w, r, "chunks", 10, maxChunks)
 	if !ok {
@@ -104,14 +104,14 @@ func (s *site) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// sleep answers after ms (1000).
+// sleep answers after `ms` milliseconds (default 1000).
 func (s *site) sleep(w http.ResponseWriter, r *http.Request) {
 	if ms, ok := number(w, r, "ms", 1000, maxPause); ok && pause(r.Context(), ms) {
 		fmt.Fprintf(w, "slept for %d ms\n", ms)
 	}
 }
 
-// stats tells what goes on, this request included.
+// stats reports the server's activity, this request included.
 func (s *site) stats(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, struct {
 		Goroutines int    `json:"goroutines"`
@@ -133,7 +133,7 @@ func writeJSON(w http.ResponseWriter, value any) {
 	json.NewEncoder(w).Encode(value)
 }
 
-// number is a number of the query's, or its default. If it is none, the client has been told so.
+// number returns a number from the query, or its default. If it is invalid, number sends the error, and ok is false.
 func number(w http.ResponseWriter, r *http.Request, name string, fallback, most int) (n int, ok bool) {
 	text := r.FormValue(name)
 	if text == "" {
@@ -147,7 +147,8 @@ func number(w http.ResponseWriter, r *http.Request, name string, fallback, most 
 	return n, true
 }
 
-// pause says whether the client is still there after so long; it is not waited for one that has gone.
+// pause waits ms milliseconds and reports whether the client is still connected. If the client disconnects, it returns
+// at once.
 func pause(ctx context.Context, ms int) bool {
 	timer := time.NewTimer(time.Duration(ms) * time.Millisecond)
 	defer timer.Stop()

@@ -2,5 +2,5 @@ package main
 
 import "gothreads/guest"
 
-// dial asks the host, which allows what --allow-net names.
+// dial connects through the host, which allows the addresses given with --allow-net.
 var dial = guest.DialContext

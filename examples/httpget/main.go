@@ -1,9 +1,9 @@
-// Httpget fetches URLs, all at once, with an ordinary http.Client. Only what dials depends on the platform: dial_wasip1.go and
-// dial_other.go.
+// Httpget fetches URLs concurrently, with an ordinary http.Client. Only dialling depends on the platform:
+// dial_wasip1.go and dial_other.go.
 //
 //	gothreads run --allow-net example.com:80 examples/httpget http://example.com/
 //
-// For https the module needs certificates to trust, such as the machine's:
+// For https the module needs trusted certificates, such as the machine's:
 //
 //	--allow-net example.com:443 --mount /etc/ssl/certs:/etc/ssl/certs:ro --env SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 package main
@@ -20,7 +20,7 @@ import (
 
 var timeout = flag.Duration("timeout", 30*time.Second, "for each URL, its whole body included")
 
-// A result is what came of one URL.
+// A result describes how fetching one URL went.
 type result struct {
 	status int
 	bytes  int64
@@ -60,7 +60,7 @@ func newClient() *http.Client {
 	return &http.Client{Transport: transport, Timeout: *timeout}
 }
 
-// fetchAll fetches the URLs at the same time. The results are in their order.
+// fetchAll fetches the URLs concurrently, and returns the results in the order of the URLs.
 func fetchAll(client *http.Client, urls []string) []result {
 	results := make([]result, len(urls))
 	var running sync.WaitGroup
@@ -71,7 +71,7 @@ func fetchAll(client *http.Client, urls []string) []result {
 	return results
 }
 
-// fetch reads a URL to its end. A status without an error in the result may still be one of failure.
+// fetch gets a URL and reads its whole body. A result without err may still have a failure status.
 func fetch(client *http.Client, url string) (r result) {
 	begin := time.Now()
 	defer func() { r.took = time.Since(begin) }()

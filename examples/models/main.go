@@ -1,4 +1,4 @@
-// Models is a program whose behaviour depends on how it is run: run.py asks it the same questions under each model.
+// Models is a program whose behaviour depends on the execution model: run.py asks it the same questions under each.
 package main
 
 import (
@@ -19,7 +19,7 @@ func main() {
 	select {}
 }
 
-// What is begun before any call: work in the background, and somebody who waits for events.
+// init starts, before any call, background work and a goroutine that receives events.
 func init() {
 	go func() {
 		for range time.Tick(time.Millisecond) {
@@ -36,12 +36,12 @@ func init() {
 //go:wasmexport main_runs
 func main_runs() bool { return mainRuns.Load() }
 
-// ticked is how far the work in the background has come: a step each millisecond, as long as the module runs.
+// ticked is the progress of the background work: one step each millisecond, as long as the module runs.
 //
 //go:wasmexport ticked
 func ticked() int64 { return ticks.Load() }
 
-// begin begins something, and returns before it has happened: so many steps, each in another goroutine's turn.
+// begin starts work of that many steps, and returns before it is done. Each step switches to another goroutine.
 //
 //go:wasmexport begin
 func begin(steps int32) {
@@ -59,14 +59,14 @@ func begin(steps int32) {
 	}()
 }
 
-// later tells the host after so many milliseconds.
+// later notifies the host after ms milliseconds.
 //
 //go:wasmexport later
 func later(ms int32) {
 	time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { guest.Notify("told", []byte("timer")) })
 }
 
-// ask begins to ask the host, and returns. When the answer has come, it tells the host so.
+// ask starts a call of the host, and returns. When the answer has come, it notifies the host.
 //
 //go:wasmexport ask
 func ask() {
@@ -76,12 +76,12 @@ func ask() {
 	}()
 }
 
-// waits waits for the host's answer: it returns only then.
+// waits calls the host, and returns when the answer has come.
 //
 //go:wasmexport waits
 func waits() { guest.Call("slow", nil) }
 
-// computes takes so many steps, all on the processor.
+// computes runs a CPU-bound loop of that many steps.
 //
 //go:wasmexport computes
 func computes(steps int64) uint64 {
@@ -92,7 +92,7 @@ func computes(steps int64) uint64 {
 	return x
 }
 
-// computes_behind begins that, and returns.
+// computes_behind starts computes on a goroutine, and returns.
 //
 //go:wasmexport computes_behind
 func computes_behind(steps int64) {
@@ -110,7 +110,7 @@ func count() int64 { return counted.Add(1) }
 
 var handed = make(chan int64)
 
-// receive waits for what another call sends, so many milliseconds at the most: then it is -1.
+// receive waits for the number that another call sends. After ms milliseconds it returns -1.
 //
 //go:wasmexport receive
 func receive(ms int32) int64 {

@@ -1,6 +1,6 @@
-"""Asks one Go program the same questions under each execution model, and prints what differs.
+"""Measures how one Go program behaves under each execution model, and prints a table that compares them.
 
-Everything in the table is measured while it runs; nothing is taken from a document. docs/models.md says what it means.
+Everything in the table is measured, nothing is taken from a document. docs/models.md explains what it means.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ EXAMPLES = """examples:
   python examples/models/run.py --json | jq .single"""
 
 MODELS = ("threaded", "single", "idle", "pool")
-SLOW = 0.3          # seconds that Python's answer takes
-MORE = 4            # instances, to see what one more costs
+SLOW = 0.3          # seconds until Python answers
+MORE = 4            # more instances, to measure the memory of each
 TICKS_SECONDS = 0.5
 QUICK_CALLS = 2000
-COMPUTING = 0.05    # seconds, about, of a call that computes
+COMPUTING = 0.05    # seconds that a computing call takes, approximately
 ROUNDS = 8
 
 
@@ -49,7 +49,7 @@ def _milliseconds(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was measured of one model. Times are in seconds; None: it did not happen while nobody called, but did when somebody did."""
+    """The measurements of one model. Times are in seconds, memory in MB; None: only happened once somebody called."""
 
     main_runs: bool
     ticks: int
@@ -70,7 +70,7 @@ class Facts:
     memory: float
 
 
-#: Field -> its line in the table.
+#: Field of Facts -> its title and format in the table.
 LINES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "main_runs": ("main runs", _yes),
     "ticks": (f"steps of a 1 ms ticker, {TICKS_SECONDS:g} s without a call", str),
@@ -94,14 +94,14 @@ assert LINES.keys() == {field.name for field in fields(Facts)}
 
 
 class Questions:
-    """Asks one model. `patience`: seconds without a call after which something is taken not to happen."""
+    """Measures one model. `patience`: how long to wait, in seconds without a call, for something to happen."""
 
     def __init__(self, model: str, patience: float) -> None:
         self._model, self._patience = model, patience
         self._told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def ask(self) -> Facts:
-        self.open().close()  # built, compiled
+        self.open().close()  # builds and compiles
         with self.open() as app:
             opened = app.statistics().uptime
             quick = self._quick_call(app)
@@ -124,7 +124,10 @@ class Questions:
         await asyncio.sleep(SLOW)
 
     def _without_a_call(self, app: gothreads.App, name: str, action: Callable[[], object]) -> float | None:
-        """How long it takes until Go tells that it has happened."""
+        """Return the seconds until Go reports that it has happened; None: it takes a call.
+
+        SystemExit: it does not happen in 10 s of calls either.
+        """
         begin = time.perf_counter()
         action()
         with contextlib.suppress(queue.Empty):
@@ -156,7 +159,7 @@ class Questions:
 
     @staticmethod
     def _steps(app: gothreads.App) -> int:
-        """For about COMPUTING seconds."""
+        """Return the number of steps that take about COMPUTING seconds."""
         steps = 10_000_000
         return int(steps * COMPUTING / min(_seconds(lambda: app.exports.computes(steps)) for _ in range(5)))
 
@@ -164,13 +167,13 @@ class Questions:
     def _two_against_one(app: gothreads.App, steps: int) -> float:
         def run(calls: int) -> float:
             return _seconds(lambda: list(app.map("computes", [steps] * calls)))
-        run(2)  # threads are made
+        run(2)  # starts the threads
         one, two = zip(*((run(1), run(2)) for _ in range(ROUNDS)), strict=True)
-        return float(min(two) / min(one))  # what else the machine does only adds
+        return float(min(two) / min(one))  # other load on the machine only adds time
 
     def _beside(self, app: gothreads.App, other: Future[Any]) -> float:
-        """How long a quick call takes while another is in."""
-        time.sleep(0.05)  # it is in
+        """Return the seconds that a quick call takes while another call is in progress."""
+        time.sleep(0.05)  # let the other call begin
         taken = _seconds(app.exports.main_runs)
         other.result()
         return taken
@@ -184,7 +187,7 @@ class Questions:
     @staticmethod
     def _shared(app: gothreads.App) -> bool:
         first = app.exports.count()
-        busy = app.submit("waits")  # in a pool, it has the instance that has counted
+        busy = app.submit("waits")  # in a pool, it takes the instance that has counted
         time.sleep(0.05)
         second = app.exports.count()
         busy.result()
@@ -192,7 +195,7 @@ class Questions:
 
     @staticmethod
     def _calls_meet(app: gothreads.App) -> bool:
-        """Whether a call can wait for what a later one brings."""
+        """Whether a call can wait for something that a later call provides."""
         receiving = app.submit("receive", 500)
         time.sleep(0.05)
         sending = app.submit("send", 7, 500)
@@ -200,7 +203,7 @@ class Questions:
         return bool(receiving.result() == 7)
 
     def _panic(self) -> tuple[str, str]:
-        """What becomes of a call that was in before another panics, and of the next."""
+        """Return the outcomes of a call in progress while another panics, and of the call after the panic."""
         with self.open() as app:
             other = app.submit("waits")
             time.sleep(0.05)
@@ -209,7 +212,7 @@ class Questions:
             return _end(other.result), _end(app.exports.main_runs)
 
     def _memory(self) -> float:
-        """What one more takes, in MB resident: an instance of a pool, or an app."""
+        """Return the resident memory of one more instance, in MB: in a pool one of its instances, otherwise an app."""
         with contextlib.ExitStack() as opened:
             opened.enter_context(self.open(1))
             before = _resident()
@@ -237,7 +240,7 @@ def _end(call: Callable[[], object]) -> str:
 
 
 def _resident() -> float:
-    """Of this process, in MB."""
+    """Return the resident memory of this process, in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	maxSize = 4 << 20 // of a file that is indexed
-	head    = 8 << 10 // so much of a file is searched for a NUL, which text does not have
+	maxSize = 4 << 20 // bytes; larger files are not indexed
+	head    = 8 << 10 // bytes at the start of a file that are searched for a NUL, which text does not have
 )
 
-// A crawler brings an index up to date with its files.
+// A crawler keeps an index up to date with its files.
 type crawler struct {
 	index *index
 	seen  map[string]stamp // the files of the last walk that could be read, text or not
@@ -24,7 +24,7 @@ type stamp struct {
 	modified, size int64
 }
 
-// A listing is a file as its directory lists it.
+// A listing is a file's directory entry.
 type listing struct {
 	name  string
 	entry fs.DirEntry
@@ -34,8 +34,8 @@ func newCrawler(ix *index) *crawler {
 	return &crawler{index: ix}
 }
 
-// walk goes through all files once and indexes those that changed since the last walk. Workers share the files,
-// as even to ask for their stamps takes long when there are many.
+// walk visits all files once and indexes those that changed since the last walk. Workers share the files, as even
+// getting their stamps takes long when there are many.
 func (c *crawler) walk() {
 	var (
 		listed  = make(chan listing)
@@ -67,7 +67,7 @@ func (c *crawler) walk() {
 	c.seen = found
 }
 
-// list sends the files of all folders, save those it cannot read: they may be gone already.
+// list sends the files of all folders, except folders that it cannot read: they may be gone already.
 func list(files fs.FS, to chan<- listing) {
 	fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
@@ -82,8 +82,8 @@ func list(files fs.FS, to chan<- listing) {
 	})
 }
 
-// update indexes a file if it has changed, using a buffer for its content. The stamp is from before the file is
-// read, so a change in between shows at the next walk.
+// update indexes a file if it has changed, using a buffer for its content. The stamp is taken before the file is
+// read, so the next walk notices a change in between.
 func (c *crawler) update(file listing, content *bytes.Buffer) (stamp, error) {
 	info, err := file.entry.Info()
 	if err != nil {
@@ -106,7 +106,7 @@ func (c *crawler) update(file listing, content *bytes.Buffer) (stamp, error) {
 	return s, nil
 }
 
-// read fills the buffer from a file and says whether it is text of a fit size; if not, it stops early.
+// read reads a file into the buffer and reports whether it is text, and not too large; if not, it stops early.
 func (c *crawler) read(name string, content *bytes.Buffer) (text bool, err error) {
 	f, err := c.index.files.Open(name)
 	if err != nil {

@@ -6,14 +6,14 @@ func init() {
 	guest.Handle("search", library.answer)
 }
 
-// documents is the number of files in the index now. It grows while the folder is walked for the first time.
+// documents is the current number of files in the index. It grows during the first walk.
 //
 //go:wasmexport documents
 func documents() int64 {
 	return int64(library.documents())
 }
 
-// generation grows by one each time a file in the index is added, changed or removed. While it stays the same,
+// generation grows by one each time a file is added to the index, changed or removed. As long as it stays the same,
 // so do the answers.
 //
 //go:wasmexport generation

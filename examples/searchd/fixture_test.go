@@ -48,7 +48,7 @@ func (f *fixture) delete(name string) {
 	}
 }
 
-// ask sends a request and returns what a client reads.
+// ask sends a request and returns the reply as a client decodes it.
 func (f *fixture) ask(query string) reply {
 	f.t.Helper()
 	answer, err := f.index.answer(fmt.Appendf(nil, `{"query": %q}`, query))

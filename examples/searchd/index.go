@@ -8,11 +8,11 @@ import (
 	"sync"
 )
 
-// An index knows which documents contain which words. It keeps no text: that is read from files again when a
-// hit is shown.
+// An index knows which documents contain which words. It keeps no text: a hit's text is read from its file again when
+// it is shown.
 //
-// Queries share the lock; a change holds it only to move numbers about, never while a file is read or counted.
-// So every query sees each file either as it was or as it is, and never waits long.
+// Queries share the lock. A change holds it only to update numbers, never while a file is read or counted. So every
+// query sees each file either before or after a change, and never waits long.
 type index struct {
 	files fs.FS
 
@@ -21,7 +21,7 @@ type index struct {
 	byName     map[string]*document
 	byNumber   map[uint32]*document
 	lastNumber uint32
-	words      int // in all documents together, repetitions included
+	words      int // in all documents, repetitions included
 	generation int64
 }
 
@@ -33,14 +33,13 @@ type document struct {
 	terms  []*term // for removal
 }
 
-// A term is a word that some document contains; when the last one goes, so does the term.
+// A term is a word that at least one document contains. It is removed with the last such document.
 type term struct {
 	word     string
-	postings []posting // by document number, ascending
+	postings []posting // sorted by document number
 }
 
-// A posting is one document's entry in a term. It has no pointers, so the garbage collector skips the bulk of
-// the index.
+// A posting is one document's entry in a term. It has no pointers, so the garbage collector skips most of the index.
 type posting struct {
 	document, count, line uint32
 }
@@ -54,7 +53,7 @@ func newIndex(files fs.FS) *index {
 	}
 }
 
-// put adds a file, or replaces what the index knows of it.
+// put adds a file, or replaces its entry.
 func (ix *index) put(name string, tallies []tally) {
 	d := &document{name: name, terms: ix.known(tallies)}
 	for _, t := range tallies {
@@ -69,15 +68,15 @@ func (ix *index) put(name string, tallies []tally) {
 	ix.words += d.words
 	for i, t := range tallies {
 		if d.terms[i] == nil || len(d.terms[i].postings) == 0 {
-			d.terms[i] = ix.term(t.word) // new, or dropped since it was looked up
+			d.terms[i] = ix.term(t.word) // new, or removed since it was looked up
 		}
-		// Numbers only grow, so appending keeps the order.
+		// Document numbers only grow, so appending keeps the postings sorted.
 		d.terms[i].postings = append(d.terms[i].postings, posting{d.number, t.count, t.line})
 	}
 	ix.generation++
 }
 
-// remove forgets a file, if the index has it.
+// remove removes a file, if the index has it.
 func (ix *index) remove(name string) {
 	ix.mu.Lock()
 	defer ix.mu.Unlock()
@@ -86,8 +85,8 @@ func (ix *index) remove(name string) {
 	}
 }
 
-// known looks the words' terms up, leaving nil for new words. This is most of the work of adding a file, and
-// goes on beside queries and other files' as it needs the lock only for reading.
+// known looks up the terms of the words; those of new words are nil. This is most of the work of adding a file. It
+// needs the lock only for reading, so it runs concurrently with queries and with the same work for other files.
 func (ix *index) known(tallies []tally) []*term {
 	terms := make([]*term, len(tallies))
 	ix.mu.RLock()
@@ -98,18 +97,18 @@ func (ix *index) known(tallies []tally) []*term {
 	return terms
 }
 
-// term finds the term of a word or makes it. The caller holds the lock.
+// term returns the term of a word, and creates it if necessary. The caller holds the lock.
 func (ix *index) term(word string) *term {
 	t := ix.terms[word]
 	if t == nil {
-		word = strings.Clone(word) // lest it keep the whole text of its file
+		word = strings.Clone(word) // a substring would keep the whole text of its file alive
 		t = &term{word: word}
 		ix.terms[word] = t
 	}
 	return t
 }
 
-// drop takes a file's document out and says whether there was one. The caller holds the lock.
+// drop removes a file's document and reports whether there was one. The caller holds the lock.
 func (ix *index) drop(name string) bool {
 	d := ix.byName[name]
 	if d == nil {
@@ -132,28 +131,28 @@ func (t *term) remove(number uint32) {
 	}
 }
 
-// find says where in the postings a document is or would be.
+// find returns the position in the postings where a document is or would be, and whether it is there.
 func find(postings []posting, number uint32) (int, bool) {
 	return slices.BinarySearchFunc(postings, number, func(p posting, number uint32) int {
 		return cmp.Compare(p.document, number)
 	})
 }
 
-// documents is the number of files in the index.
+// documents returns the number of files in the index.
 func (ix *index) documents() int {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	return len(ix.byName)
 }
 
-// changes is how many files were ever added, changed or removed.
+// changes returns how often a file has been added, changed or removed.
 func (ix *index) changes() int64 {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	return ix.generation
 }
 
-// occurrences is the number of files that contain a word, in whatever case.
+// occurrences returns the number of files that contain a word. Case does not matter.
 func (ix *index) occurrences(word string) int {
 	word = strings.ToLower(word)
 	ix.mu.RLock()

@@ -1,7 +1,7 @@
 // Searchd keeps a full-text index of a folder and answers queries about it.
 //
-// Main indexes the folder, over and over, and never returns. The host calls what exports_wasip1.go exports
-// meanwhile, from as many threads as it likes.
+// Main indexes the folder repeatedly, and never returns. Meanwhile the host calls the exports in exports_wasip1.go,
+// from any number of threads.
 package main
 
 import (
@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// pause is the rest between two walks. With the walk itself, a change is found within about two seconds.
+// pause is the time between two walks. Including the walk itself, a change is found within about two seconds.
 const pause = time.Second
 
 // library is the index of the folder that the program was started with. It is a package variable because
 // exported functions have no other way to find it.
 var library = newIndex(os.DirFS(folder()))
 
-// folder is the program's one argument, or nothing.
+// folder returns the program's only argument, or "".
 func folder() string {
 	if len(os.Args) != 2 {
 		return ""
@@ -44,7 +44,7 @@ func main() {
 	}
 }
 
-// fail ends the program because of how it was started.
+// fail ends the program because it was started wrongly.
 func fail(why string) {
 	fmt.Fprintf(os.Stderr, "searchd: %s\nusage: searchd FOLDER\n", why)
 	os.Exit(2)

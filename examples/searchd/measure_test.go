@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestMeasure indexes the folder that SEARCHD_MEASURE names, such as $(go env GOROOT)/src, and prints what that
+// TestMeasure indexes the folder that SEARCHD_MEASURE names, such as $(go env GOROOT)/src, and prints how long that
 // took. Queries run meanwhile.
 func TestMeasure(t *testing.T) {
 	dir := os.Getenv("SEARCHD_MEASURE")
@@ -41,7 +41,7 @@ func TestMeasure(t *testing.T) {
 	spread("query at rest", queries(t, ix, done))
 }
 
-// queries asks until done and returns how long each answer took.
+// queries sends queries until done is closed, and returns how long each answer took.
 func queries(t *testing.T, ix *index, done <-chan struct{}) []time.Duration {
 	payloads := []string{`{"query":"context deadline"}`, `{"query":"func"}`, `{"query":"the of package"}`}
 	var took []time.Duration

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A request is what the search handler is asked; a reply is what it answers.
+// A request is the payload of a search, and a reply is its answer.
 type request struct {
 	Query string `json:"query"`
 	Limit int    `json:"limit"`
@@ -44,7 +44,7 @@ func (ix *index) answer(payload []byte) ([]byte, error) {
 	})
 }
 
-// parse takes the words to look for and the number of hits to show out of a request.
+// parse decodes a request into the words to search for and the number of hits to show.
 func parse(payload []byte) (words []string, limit int, err error) {
 	q := request{Limit: defaultLimit}
 	if err := json.Unmarshal(payload, &q); err != nil {

@@ -16,14 +16,14 @@ type hit struct {
 	Score float64 `json:"score"`
 }
 
-// A match is a hit before its file is read: 24 bytes, as there may be very many to sort.
+// A match is a hit whose file has not been read yet. It is small, 24 bytes, as there may be very many to sort.
 type match struct {
 	document *document
 	score    float64
 	line     uint32
 }
 
-// found is what the index says about a query, all of one moment.
+// found is the index's answer to a query. All of it is from one moment.
 type found struct {
 	matches    []match // the best first
 	generation int64
@@ -42,8 +42,8 @@ func (ix *index) search(words []string) found {
 	return f
 }
 
-// match finds the files in no particular order. It goes through the rarest word's documents and looks for each
-// in the other words' lists.
+// match finds the files, in no particular order. It looks for each document of the rarest word in the lists of the
+// other words.
 func (ix *index) match(words []string) found {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
@@ -65,7 +65,7 @@ func (ix *index) match(words []string) found {
 		for i := 1; i < len(lists) && all; i++ {
 			var at int
 			at, all = find(lists[i], first.document)
-			lists[i] = lists[i][at:] // documents come in order, so what was before is done with
+			lists[i] = lists[i][at:] // documents are sorted, so the earlier ones are no longer needed
 			if all {
 				score += weights[i] * saturation(lists[i][0].count, length)
 			}
@@ -77,8 +77,8 @@ func (ix *index) match(words []string) found {
 	return f
 }
 
-// lists collects the postings of the words, the rarest first, unless a word is nowhere. The caller holds the
-// lock for as long as it uses them.
+// lists collects the postings of the words, the rarest first; ok is false if a word does not occur. The caller holds
+// the lock for as long as it uses them.
 func (ix *index) lists(words []string) (lists [][]posting, ok bool) {
 	for _, word := range words {
 		t := ix.terms[word]
@@ -91,8 +91,8 @@ func (ix *index) lists(words []string) (lists [][]posting, ok bool) {
 	return lists, true
 }
 
-// rarity and saturation are the two factors of BM25, with its usual constants: a word counts for more the fewer
-// documents have it, and its repetitions for less and less, the more so in a long document.
+// rarity and saturation are the two factors of BM25, with its usual constants. The fewer documents have a word, the
+// more it counts. Each repetition counts less than the one before, especially in long documents.
 func rarity(having, all int) float64 {
 	return math.Log(1 + (float64(all-having)+0.5)/(float64(having)+0.5))
 }
@@ -103,8 +103,8 @@ func saturation(count uint32, length float64) float64 {
 	return n * (k + 1) / (n + k*(1-b+b*length))
 }
 
-// show reads a match's file for the first line that has the most of the words. If the file has changed or gone
-// since it was indexed, there remains the line that the index knows, without text.
+// show searches a match's file for the first line that has the most of the words. If the file has changed or gone since
+// it was indexed, the hit has the line number from the index, and no text.
 func (ix *index) show(m match, words []string) hit {
 	h := hit{File: m.document.name, Line: int(m.line), Score: m.score}
 	f, err := ix.files.Open(h.File)
@@ -125,7 +125,7 @@ func (ix *index) show(m match, words []string) hit {
 	return h
 }
 
-// common counts the words that a line has.
+// common returns how many of the words a line has.
 func common(line string, words []string) int {
 	n := 0
 	has := make([]bool, len(words))
@@ -138,7 +138,7 @@ func common(line string, words []string) int {
 	return n
 }
 
-// excerpt trims a line to a length that is good to show.
+// excerpt shortens a line for display.
 func excerpt(line string) string {
 	const length = 200
 	line = strings.TrimSpace(line)

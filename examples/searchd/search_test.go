@@ -17,7 +17,7 @@ func TestAllWordsMustOccur(t *testing.T) {
 	)
 	f.finds("red apple", "1", "3")
 	f.finds("Apple RED", "1", "3")
-	f.finds("red red", "4", "1", "3") // a word said twice is one word
+	f.finds("red red", "4", "1", "3") // a repeated word counts once
 	f.finds("apple, pear!", "3")
 	f.finds("red blue")
 	f.finds("blue")
@@ -88,8 +88,8 @@ func TestOccurrences(t *testing.T) {
 	}
 }
 
-// TestQueriesWhileIndexing changes files under running queries, which must find each file at every moment, in
-// one state or the other.
+// TestQueriesWhileIndexing changes files while queries run. At every moment they must find each file, in one state or
+// the other.
 func TestQueriesWhileIndexing(t *testing.T) {
 	f := newFixture(t)
 	for i := range 20 {

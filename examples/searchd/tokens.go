@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// tokens yields the words of a text in lower case, each with the number of its line; the first line is 1.
+// tokens yields the words of a text in lower case, each with its line number, counted from 1.
 func tokens(text string) iter.Seq2[string, int] {
 	text = strings.ToLower(text)
 	return func(yield func(string, int) bool) {
@@ -33,7 +33,7 @@ func tokens(text string) iter.Seq2[string, int] {
 	}
 }
 
-// inWord is whether a rune in lower case belongs to a word.
+// inWord reports whether a lower-case rune belongs to a word.
 func inWord(r rune) bool {
 	if r < utf8.RuneSelf {
 		return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '_'
@@ -41,13 +41,13 @@ func inWord(r rune) bool {
 	return unicode.IsLetter(r) || unicode.IsDigit(r)
 }
 
-// tally is how often a text contains a word, and the first line that does.
+// tally is the number of times that a text contains a word, and the first line with it.
 type tally struct {
 	word        string
 	count, line uint32
 }
 
-// count tallies the words of a text. The words share the text's memory: clone what is kept.
+// count tallies the words of a text. The words share the text's memory: clone those that you keep.
 func count(text string) []tally {
 	var tallies []tally
 	at := map[string]int{}
@@ -63,7 +63,7 @@ func count(text string) []tally {
 	return tallies
 }
 
-// distinct lists the words of a text, each once.
+// distinct returns the words of a text, each once.
 func distinct(text string) []string {
 	var words []string
 	for _, t := range count(text) {

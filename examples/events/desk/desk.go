@@ -1,4 +1,4 @@
-// Package desk decides what becomes of orders. It is plain Go: whom it asks for prices and stock is given to it.
+// Package desk accepts and refuses orders. It is plain Go: it asks a Host that it is given for prices and stock.
 package desk
 
 import (
@@ -8,41 +8,41 @@ import (
 	"sync"
 )
 
-// An Order is what a customer wants.
+// An Order is a customer's order.
 type Order struct {
 	ID    int64  `json:"id"`
 	Item  string `json:"item"`
 	Count int64  `json:"count"`
 }
 
-// An Outcome is what has become of an order.
+// An Outcome is how an order ended.
 type Outcome struct {
 	Order   int64  `json:"order"`
 	Verdict string `json:"verdict"` // one of the four below
-	Cents   int64  `json:"cents"`   // what it brings, when accepted
-	Why     string `json:"why"`     // otherwise
+	Cents   int64  `json:"cents"`   // the revenue, if accepted
+	Why     string `json:"why"`     // the reason, if not
 }
 
 const (
 	Accepted  = "accepted"
-	Refused   = "refused"   // there is no price, or not enough in stock
-	Withdrawn = "withdrawn" // by the customer, while answers were awaited
-	Returned  = "returned"  // the desk has closed while answers were awaited
+	Refused   = "refused"   // no price, or not enough in stock
+	Withdrawn = "withdrawn" // by the customer, before the answers came
+	Returned  = "returned"  // the desk closed before the answers came
 )
 
-// ErrClosed says that the desk has closed.
+// ErrClosed is returned when the desk has closed.
 var ErrClosed = errors.New("the desk has closed")
 
 var errWithdrawn = errors.New("the customer has changed their mind")
 
-// A Host answers the desk's questions, as late and in whatever order it likes. It is asked by many goroutines at once.
+// A Host answers the desk's questions, with any delay and in any order. Many goroutines use it at once.
 type Host interface {
 	Price(ctx context.Context, item string) (cents int64, err error)
-	Reserve(ctx context.Context, item string, count int64) error // an error when there is not enough
-	Tell(Outcome)                                                // returns when the host has heard it
+	Reserve(ctx context.Context, item string, count int64) error // an error if there is not enough
+	Tell(Outcome)                                                // returns when the host has handled it
 }
 
-// Totals are what the desk has done so far. Each order taken is open, or counted under its verdict.
+// Totals counts what the desk has done so far. Each order taken is either open or counted under its verdict.
 type Totals struct {
 	Taken     int64 `json:"taken"`
 	Open      int64 `json:"open"`
@@ -54,7 +54,7 @@ type Totals struct {
 	Audits    int64 `json:"audits"`
 }
 
-// A Desk takes orders, each of which it follows up on a goroutine of its own. All its methods may be called at any time.
+// A Desk takes orders, and handles each on its own goroutine. Its methods are safe for concurrent use.
 type Desk struct {
 	host    Host
 	working sync.WaitGroup
@@ -71,7 +71,7 @@ func New(host Host) *Desk {
 	return &Desk{host: host, open: map[int64]context.CancelCauseFunc{}, sales: map[int64]int64{}}
 }
 
-// Take begins with an order, and returns at once. An error says that it was not taken.
+// Take starts to handle an order, and returns at once. It returns an error if it does not take the order.
 func (d *Desk) Take(o Order) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -96,7 +96,7 @@ func (d *Desk) Take(o Order) error {
 	return nil
 }
 
-// decide asks for price and stock at the same time, and waits for both.
+// decide asks for price and stock concurrently, and waits for both answers.
 func (d *Desk) decide(ctx context.Context, o Order) Outcome {
 	reserved := make(chan error, 1)
 	go func() { reserved <- d.host.Reserve(ctx, o.Item, o.Count) }()
@@ -131,7 +131,7 @@ func (d *Desk) settle(o Outcome) {
 	}
 }
 
-// Withdraw gives up an order that is open. What is being asked for it is cancelled.
+// Withdraw withdraws an order if it is still open, and cancels its pending questions.
 func (d *Desk) Withdraw(id int64) {
 	d.cancel(errWithdrawn, id)
 }
@@ -146,7 +146,7 @@ func (d *Desk) cancel(cause error, ids ...int64) {
 	}
 }
 
-// Totals are those of this moment.
+// Totals returns the current totals.
 func (d *Desk) Totals() Totals {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -155,7 +155,7 @@ func (d *Desk) Totals() Totals {
 	return t
 }
 
-// Audit goes through the books. An error says what does not add up, which would be a bug.
+// Audit checks the books. It returns an error if they do not add up, which would be a bug.
 func (d *Desk) Audit() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -174,7 +174,7 @@ func (d *Desk) Audit() error {
 	return nil
 }
 
-// Close takes no more orders, cancels what is being asked, and returns when the host has been told of every order.
+// Close stops taking orders, cancels all pending questions, and returns when the host knows the outcome of every order.
 func (d *Desk) Close() {
 	d.mu.Lock()
 	d.closed = true

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// shop is a host: a price comes after as many seconds as it has cents, stock after one second.
+// shop is a host. A price of n cents takes n seconds, a reservation takes one second.
 type shop struct {
 	mu   sync.Mutex
 	told []Outcome
@@ -57,7 +57,7 @@ func take(t *testing.T, d *Desk, orders ...Order) {
 	}
 }
 
-// after gives what the host has heard when so much time has passed.
+// after waits for d, and returns the outcomes that the host has been told by then.
 func after(t *testing.T, s *shop, d time.Duration) string {
 	t.Helper()
 	time.Sleep(d)
@@ -114,7 +114,7 @@ func TestAWithdrawnOrderDoesNotWaitForItsAnswers(t *testing.T) {
 		take(t, d, Order{1, "anvils", 1}, Order{2, "anvils", 1})
 		time.Sleep(time.Second)
 		d.Withdraw(1)
-		d.Withdraw(7) // nobody's
+		d.Withdraw(7) // no such order
 		if got := after(t, s, 0); got != "1 withdrawn 0" {
 			t.Error(got)
 		}
