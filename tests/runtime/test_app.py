@@ -57,7 +57,7 @@ def test_sums_are_exact_while_garbage_is_collected_all_the_time(app: gothreads.A
 
 @pytest.mark.parametrize("preemption", [True, False])
 def test_functions_with_large_frames_grow_their_stacks_when_they_are_preempted(preemption: bool) -> None:
-    """A poisoned stack guard must not let a large frame pass Go's check (in 32 bits it wrapped around)."""
+    """A poisoned stack guard must not let a large frame pass Go's check (in 32 bits the sum wrapped around)."""
     with gothreads.open(built("calls", preemption=preemption), procs=2) as app:
         assert app.exports.frames(40) == 80
 
@@ -169,7 +169,7 @@ def test_a_goroutine_that_ends_locked_to_its_thread_gives_the_thread_back(app: g
         assert app.exports.locked(20) == 20
     threads = app.statistics().threads
     assert threads is not None
-    assert threads.started > threads.peak  # threads were used again
+    assert threads.started > threads.peak  # threads were reused
     wait_until(lambda: app.statistics().threads.running < 20)  # type: ignore[union-attr]
 
 

@@ -1,4 +1,4 @@
-"""Ends that meet something else: calls, reads of the memory, statistics, failures of Python functions."""
+"""Ends that coincide with something else: calls, reads of the memory, statistics, failures of Python functions."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_close_meets_calls_statistics_and_reads_of_the_memory(calls: Path, calls
             app.close()
             closing.set()
         uses = [partial(app.exports.add, 1, 1), partial(app.exports.add, 1, 1), app.statistics]
-        if model == "threaded":  # the other's memory belongs to whoever is in the module
+        if model == "threaded":  # in single, only the call in the module may use its memory
             uses.append(partial(app.memory.read, 0, 1 << 20))
         together(close, *(partial(until_closed, use) for use in uses))
         assert app.state is gothreads.State.CLOSED
 
 
 class Refuses(io.RawIOBase):
-    """A file object whose writes raise something that cannot even say what it is."""
+    """A file object whose writes raise an exception that cannot even be formatted."""
 
     def write(self, data: object, /) -> int:
         raise Unspeakable
@@ -136,7 +136,7 @@ def test_statistics_never_wait_for_a_caller(calls: Path) -> None:
         blocked = app.submit("hang")
         while app.statistics().callers.in_use < 1:  # type: ignore[union-attr]
             pass
-        assert app.statistics().go is not None  # asked through a caller of its own
+        assert app.statistics().go is not None  # uses a caller of its own
         app.close()
         assert isinstance(blocked.exception(5), gothreads.AppClosed)
 
@@ -172,7 +172,7 @@ def test_in_a_child_of_fork_nothing_waits_for_threads_that_are_not_there(calls: 
 
 
 def test_ctrl_c_at_any_moment_leaves_no_caller_behind(calls: Path) -> None:
-    """A KeyboardInterrupt between taking a caller and putting it back, or in a host function, would show here."""
+    """A caller lost to a KeyboardInterrupt between acquire and release, or in a host function, would show here."""
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(f"""
         import gothreads, os, random, signal, threading, time
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -211,12 +211,12 @@ def test_ctrl_c_at_any_moment_leaves_no_caller_behind(calls: Path) -> None:
 
 @pytest.mark.parametrize("model", ["threaded", "single", "idle"])
 def test_nobody_gets_what_a_trap_has_left_in_the_middle_of_something(model: str, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
-    """A trap is the app's end before another may take the caller, or the turn: Go may have held any lock."""
+    """A trap ends the app before another call can get the caller or the lock, as Go may have held any of its locks."""
     describe, trapped = exit_reasons.of_trap, threading.Event()
 
     def slowly(*arguments: Any) -> Any:
         trapped.set()
-        time.sleep(0.2)  # the end is not there yet: who could come in meanwhile, would
+        time.sleep(0.2)  # the app has not ended yet: another call would get in now if it could
         return describe(*arguments)
     monkeypatch.setattr(exit_reasons, "of_trap", slowly)
     host = {"env": {"block": lambda: None, "raises": lambda: None, "close": lambda: None}}

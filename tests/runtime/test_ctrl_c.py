@@ -1,4 +1,4 @@
-"""Ctrl-C at bad moments: it ends the call that the main thread is in, and the app closes all the same."""
+"""Ctrl-C at awkward moments: it ends the main thread's call, and the app closes all the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.modules import built, opened
 
 
 def test_ctrl_c_ends_a_call_that_calls_back_and_forth_without_end() -> None:
-    """No single call lasts long, but for the outermost."""
+    """No call lasts long, except the outermost."""
     assert python("""
         import faulthandler
         faulthandler.dump_traceback_later(20, exit=True)
@@ -87,7 +87,7 @@ def test_ctrl_c_while_a_thread_is_started_leaves_no_place_without_one() -> None:
 
 
 def test_ctrl_c_at_any_line_of_the_end_leaves_an_app_that_closes() -> None:
-    """At any where Python looks for signals: not before a lock is given back, nor at the beginning of `finally`."""
+    """Except lines where Python handles no signals: just before a lock is released, and at the start of `finally`."""
     code = Lifecycle._end.__code__
     source, begin = inspect.getsourcelines(Lifecycle._end)
     final = range(begin + next(n for n, line in enumerate(source) if "finally:" in line), begin + len(source) - 1)

@@ -1,4 +1,4 @@
-"""close(drain=S): calls in flight finish, new ones are refused; and no longer than S."""
+"""close(drain=S): calls in flight may finish for up to S seconds, and new ones are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 
 def closing(app: gothreads.App, drain: float) -> threading.Thread:
-    """Close on another thread; returns when that has begun."""
+    """Close on another thread, and return once it drains."""
     thread = threading.Thread(target=lambda: app.close(drain=drain))
     thread.start()
     wait_until(lambda: app.state is not State.RUNNING)
@@ -36,7 +36,7 @@ def test_calls_in_flight_finish_and_those_that_are_queued(model: str, nothing_le
     futures = [app.submit("sleep", 50) for _ in range(6)]
     begin = time.monotonic()
     app.close(drain=60)
-    assert time.monotonic() - begin < 30  # the last call ends it, not the clock
+    assert time.monotonic() - begin < 30  # it ends with the last call, not at the deadline
     assert sorted(future.result(0) for future in futures)[-1] >= (3 if model == "pool" else 6)
     assert app.state is State.CLOSED
     assert str(app.error).endswith("the app was closed")
@@ -53,7 +53,7 @@ def test_new_calls_are_refused_meanwhile_whoever_makes_them() -> None:
         refused(call)
     assert not inside.done()
     assert app.statistics().state == "draining"
-    app.close()  # a second one does not wait
+    app.close()  # a second close() does not wait
     thread.join(10)
     assert isinstance(inside.exception(0), gothreads.AppClosed)
     with pytest.raises(gothreads.AppClosed, match="was closed"):
@@ -72,7 +72,7 @@ def test_when_the_time_is_over_calls_are_ended() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_calls_in_flight_may_make_others(model: str) -> None:
-    """Through a Python function of the module's, and through a handler of guest.Call."""
+    """They do so from a host function, and from a handler of guest.Call."""
     begun, go_on = threading.Event(), threading.Event()
 
     def call_again(n: int, context: gothreads.Context) -> int:
@@ -136,7 +136,7 @@ def test_what_is_no_time_is_said_and_nothing_closes(drain: Any) -> None:
 
 
 def test_close_async_leaves_the_loop_to_those_that_the_end_waits_for() -> None:
-    """The app's handlers are on this loop, and a call in flight waits for one."""
+    """The app's handlers run on this loop, and a call in flight waits for one of them."""
     async def later(payload: bytes) -> bytes:
         await asyncio.sleep(0.05)
         return payload

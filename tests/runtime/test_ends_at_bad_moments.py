@@ -1,4 +1,4 @@
-"""Bad moments: an end, a thread that the system has not, or what somebody wants to be done at a call's end. Nobody waits for ever."""
+"""Awkward moments: ends, threads that the system cannot start, and callbacks at the end of a call. Nothing hangs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 
 
 def no_threads_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system has none left for these."""
+    """Make the system fail to start threads of that name."""
     real = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
@@ -33,7 +33,7 @@ def no_threads_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", start)
 
 
-# What is done at a call's end.
+# Callbacks at the end of a call.
 
 def test_after_a_timeout_whose_callback_exits_other_timeouts_fire(caplog: pytest.LogCaptureFixture, nothing_left: None) -> None:
     with opened("calls") as app:
@@ -63,7 +63,7 @@ def test_calls_that_are_abandoned_are_all_told_though_a_callback_exits(caplog: p
     assert all(isinstance(call.exception(5), gothreads.AppClosed) for call in calls)
     go_on.set()
     assert app.wait(5) == 0
-    app.close()  # the first did not wait until all is freed
+    app.close()  # wait() did not wait until everything was freed
     assert app.state is gothreads.State.CLOSED
     caplog.clear()
 
@@ -118,7 +118,7 @@ def test_output_that_cannot_be_flushed_does_not_keep_an_app_from_its_end(caplog:
 
 
 def test_an_app_that_a_timeout_stops_ends_though_there_is_no_thread_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever gives a call up cannot wait until it has left: it is what that call would wait for."""
+    """The thread that gives up a call cannot wait for the call to leave: the call would be waiting for that thread."""
     tried: list[int] = []
 
     def none_left(*_: object) -> int:
@@ -157,7 +157,7 @@ def test_a_handler_that_drains_the_app_does_not_wait_for_its_own_call(nothing_le
     app.close()
 
 
-# Threads that the system has not.
+# Threads that the system cannot start.
 
 @pytest.mark.parametrize("how", ["call", "submit"])
 def test_a_call_whose_time_cannot_be_kept_is_not_made(how: str, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
@@ -188,7 +188,7 @@ def test_a_nested_call_that_finds_no_thread_is_not_waited_for_at_the_end(monkeyp
 # Callers.
 
 class Idle(IdleCallers):
-    """Callers that are idle: one that was taken out to be looked at is put back when the test says so."""
+    """Idle callers. One that was taken out for inspection is put back when the test sets `go_on`."""
 
     def __init__(self, cache: object) -> None:
         super().__init__(cache, None, 0, IDLE_SECONDS, 0, 0)
@@ -235,12 +235,12 @@ def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: in
             return attach(caller)
         first.set()
         cache = app._cache  # type: ignore[attr-defined]
-        wait_until(lambda: cache._line.counts.waiting + cache._total == 2)  # another waits for this one's place, or for its turn to attach
+        wait_until(lambda: cache._line.counts.waiting + cache._total == 2)  # another waits for its place, or to attach
         raise ffi.Trapped(ffi.Trap("attaching has trapped"))
 
     def slowly(life: Lifecycle, error: ffi.Trapped) -> None:
         if "attaching" in error.trap.message:
-            other.wait(0.3)  # the end is not there yet: who could come in meanwhile, would
+            other.wait(0.3)  # the app has not ended yet: another call would get in now if it could
         causes.append(error.trap.message)
         trapped(life, error)
     with opened("calls", callers=callers) as app:
@@ -275,7 +275,7 @@ def test_an_event_that_may_be_dropped_does_not_wait_for_the_next_instance(monkey
 
     def up(instance: SupervisedInstance) -> gothreads.App | None:
         found: gothreads.App | None = look(instance)
-        if not looks:  # it goes down just after it was looked at
+        if not looks:  # it goes down just after the look
             looks.append(1)
             assert found is not None
             assert isinstance(found.submit("panics").exception(10), gothreads.GuestPanic)

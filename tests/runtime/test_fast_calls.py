@@ -1,7 +1,7 @@
-"""Calls in C (gothreads/csrc): they come to the same as Python's, and what is unusual is left to these.
+"""Calls in C (gothreads/csrc): they have the same results as those in Python, and leave uncommon cases to Python.
 
-The rest of the tests runs with C, where it was built. Here are those that hold the two against each other, those of C's own corners, and a part
-of the others without C.
+All other tests use C if it was built. The tests here compare the two, cover the corner cases of C, and run a part of
+the other tests without C.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ LIMITS = [edge + near for bits in (31, 32, 63, 64) for edge in (1 << bits, -(1 <
 
 
 class Whole(int):
-    """Not simply an int."""
+    """A subclass of int."""
 
 
 class Real(float):
-    """Not simply a float."""
+    """A subclass of float."""
 
 
 class Index:
@@ -54,7 +54,7 @@ VALUES = (st.integers(-(1 << 70), 1 << 70) | st.integers(-100, 100) | st.sampled
 
 
 def in_python(export: Any) -> Function:
-    """The function that C leaves what is unusual to."""
+    """Return the Python function that C calls in uncommon cases."""
     function: Function = export.__call__.__self__
     assert type(function) is Function
     assert type(export) is not Function
@@ -62,7 +62,7 @@ def in_python(export: Any) -> Function:
 
 
 def outcome(call: Callable[[], Any]) -> object:
-    """What a call comes to: the type tells True from 1; and NaN is not itself."""
+    """Return the outcome of a call for comparison: with its type, as True == 1, and with NaN equal to itself."""
     try:
         value = call()
     except Exception as error:
@@ -79,7 +79,7 @@ def test_every_value_comes_to_the_same_in_c_and_in_python(shared: gothreads.App,
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[gothreads.App]:
-    """One app for all examples."""
+    """One app, shared by all tests."""
     with opened("calls") as app:
         yield app
 
@@ -105,12 +105,12 @@ def test_calls_are_counted_and_leave_their_callers_at_rest() -> None:
 
 
 def test_who_waits_for_a_caller_is_woken_by_a_call_in_c() -> None:
-    """One caller: who comes while it is in use waits in Python, and who has it is in C."""
+    """There is one caller. The thread that uses it is in C; a thread that comes meanwhile waits in Python."""
     with opened("calls", callers=1) as app:
         begin, sleeping = threading.Event(), threading.Event()
 
         def sleeps() -> None:
-            app.exports.sleep(0)  # a thread's first call is Python's
+            app.exports.sleep(0)  # a thread's first call takes the path in Python
             begin.set()
             for _ in range(20):
                 sleeping.set()
@@ -160,7 +160,7 @@ def test_a_draining_app_takes_no_calls_in_c_either() -> None:
         closing = threading.Thread(target=lambda: app.close(drain=10))
         closing.start()
         wait_until(lambda: app.state is gothreads.State.DRAINING)
-        for _ in range(3):  # the first is Python's, after a while
+        for _ in range(3):  # after a while, the first call takes the path in Python
             with pytest.raises(gothreads.AppClosed):
                 app.exports.add(1, 2)
         slow.result(10)
@@ -168,7 +168,7 @@ def test_a_draining_app_takes_no_calls_in_c_either() -> None:
 
 
 def test_ctrl_c_between_short_calls_ends_nothing() -> None:
-    """Each call of the main thread shares one note of it: the watcher must not take the next for the one that Ctrl-C came in."""
+    """All calls of the main thread share one record: the watcher must not end a later call than Ctrl-C came in."""
     assert python("""
         with gothreads.open(sys.argv[1]) as app:
             interrupts = calls = 0
@@ -201,7 +201,7 @@ def test_ctrl_c_ends_a_call_in_c_that_does_not_come_back() -> None:
 
 
 def test_a_trap_at_the_end_of_pythons_stack_is_the_end_or_does_not_come() -> None:
-    """What follows a trap needs some of it: a call for which there is none is not made."""
+    """Handling a trap needs some of the stack: a call that would leave too little is not made."""
     outcomes = set()
     for depth in (*range(sys.getrecursionlimit() - 170, sys.getrecursionlimit() - 20, 10), *range(sys.getrecursionlimit() - 20, sys.getrecursionlimit())):
         with opened("faults", stderr=io.BytesIO(), host={"env": dict.fromkeys(["block", "raises", "close"], lambda: None)}) as app:
@@ -231,7 +231,7 @@ def test_a_trap_at_the_end_of_pythons_stack_is_the_end_or_does_not_come() -> Non
 
 
 def test_what_puts_a_caller_back_counts_as_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may run Go, to give an old one up: what Python does then must not call as if it were outside."""
+    """Putting a caller back may run Go, to close an old one. Python code that this runs must know that it is inside."""
     seen = []
     with opened("calls") as app:
         cache = app._cache  # type: ignore[attr-defined]
@@ -254,7 +254,7 @@ def test_a_thread_that_is_inside_calls_in_python() -> None:
         seen.append(stack.inside.depth)
         return int(context.app.exports.again(n - 1)) if n > 1 else 1
     with opened("patient", host={"env": {"call_again": call_again}}) as app:
-        together(*[lambda: [app.exports.again(1) for _ in range(3)]] * 4)  # so that more than one caller is at rest
+        together(*[lambda: [app.exports.again(1) for _ in range(3)]] * 4)  # so that several callers are idle
         assert [app.exports.again(1) for _ in range(3)] == [1] * 3
         seen.clear()
         assert app.exports.again(3) == 1
@@ -290,7 +290,7 @@ def test_requests_come_back_whole(payload: bytes) -> None:
 
 
 def test_the_end_meets_requests_whose_answers_are_given_back() -> None:
-    """Large answers are let go of by a function of the module's, which may be the one that does not return."""
+    """Large replies are freed by calling an export, and that call may be the one that the end interrupts."""
     for _ in range(30):
         with opened("calls") as app:
             def requests(app: gothreads.App = app) -> type[BaseException]:
@@ -340,7 +340,7 @@ def test_calls_in_c_leak_nothing(shared: gothreads.App) -> None:
     assert process.memory_info().rss - memory < 16 << 20
 
 
-#: What runs without C too, in a process of its own; .ci/run runs all so.
+#: The tests that are run without C too, in a process of their own. .ci/run runs all tests without C.
 _WITHOUT = ["tests/bridge/test_exports.py", "test_api.py", "test_callback_m.py", "tests/sync/test_wait_queue.py"]
 
 

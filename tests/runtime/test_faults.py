@@ -1,6 +1,6 @@
-"""Ends of a module that its surroundings take part in.
+"""Ends of a module that involve its environment: busy callers, deadlock, fork, faulthandler.
 
-What each fault does to its callers: test_faults_table.py. Stopping: test_stopping.py.
+See test_faults_table.py for what callers get from each fault, and test_stopping.py for stopping.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def test_a_caller_that_finds_all_busy_waits_and_gives_up_after_the_timeout(calls
 def test_a_program_without_exports_whose_goroutines_all_wait_is_deadlocked_as_in_go(tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module stuck\n\ngo 1.25\n")
     (tmp_path / "main.go").write_text("package main\n\nfunc main() { <-make(chan int) }\n")
-    def run() -> None:  # it may have ended when `open` returns, or just before
+    def run() -> None:  # it may end before `open` returns, or after
         with gothreads.open(tmp_path, stderr=io.BytesIO()) as app:
             assert app.wait(10) == 2
             assert app.error is not None

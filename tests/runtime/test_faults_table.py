@@ -1,6 +1,6 @@
-"""Death of the module, in every way, with fifty callers in it: what each of them gets, how soon, and that nothing is left.
+"""Deaths of the module, in every way, with fifty callers in it: what each of them gets, how soon; and nothing is left.
 
-The faults are those of tests/faults.py; `--faults-table docs/faults.md` writes down what was measured.
+The faults are those of tests/support/faults.py; `--faults-table docs/faults.md` writes the measurements to that file.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ Note = Callable[[str, Fault, int, float], None]
 
 LINES = b"".join(b"line %d\n" % n for n in range(100))
 
-#: What is in the module when it dies: exports of the module's, and how many calls of each wait; what computes, without calls, or allocating.
+#: What is in the module when it dies: the number of waiting calls by export, and one computing call of each export in
+#: COMPUTING: one without function calls, one that allocates.
 IN_IT = {"receive": 8, "send": 4, "choose": 3, "lock": 4, "condition": 3, "gather": 3, "sleep": 3}
 COMPUTING = ["spin", "churn"]
 REQUESTS = [("hang", ""), ("ask", "coroutine"), ("ask", "function")]
 WAITING = 15
-#: Those, one in a Python function, and that of the fault.
+#: All of those, one call in a Python function, and the one that causes the fault.
 CALLERS = sum(IN_IT.values()) + len(REQUESTS) + len(COMPUTING) + 2
 assert CALLERS + WAITING == 50
 
 
 class Stderr(io.BytesIO):
-    """Notes when the fault comes: the module has said its last words, or Go why it ends; and when all is said."""
+    """Notes the time of the fault, when the module prints its last words or Go its reason, and of the last write."""
 
     moment = last = 0.0
 
@@ -54,7 +55,7 @@ class Stderr(io.BytesIO):
 
 
 class Callers:
-    """Threads that call, and what they get. Half of them hand the call over, and wait for a future."""
+    """Threads that call, and what they get. Half of them submit the call, and wait for a future."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []
@@ -90,7 +91,7 @@ class Callers:
 
 
 class Host:
-    """What the module is given. `gate` opens for those who wait in Python."""
+    """The module's host functions and handlers. Setting `gate` releases those that wait in Python."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -114,7 +115,7 @@ class Host:
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    """Whatever goes wrong, nobody waits in it afterwards."""
+    """A Host whose functions are released at the end of the test, even if it fails."""
     made = Host()
     yield made
     made.gate.set()
@@ -122,7 +123,7 @@ def host() -> Iterator[Host]:
 
 @pytest.fixture
 def untouched(nothing_left: None) -> Iterator[None]:
-    """Another app in the process, with a call in it, goes on where it was."""
+    """Check that another app in the process, with a call in it, is not affected."""
     with gothreads.open(built("calls")) as app:
         blocked = app.submit("hang")
         assert app.exports.count() == 1
@@ -137,7 +138,7 @@ def parameters(model: str) -> list[Any]:
 
 
 def begin(app: gothreads.App, callers: Callers, fault: Fault) -> None:
-    """The call in which it will happen, when the event "go" comes; an ordinary one for a fault that comes with an event."""
+    """Make the call in which the fault will happen on the event "go"; an ordinary call if an event causes the fault."""
     if fault.where == "handler":
         callers.request(app, "fault", fault.kind)
     elif fault.where == "event":
@@ -154,7 +155,7 @@ def let_go(app: gothreads.App, fault: Fault) -> None:
 
 
 def check(fault: Fault, error: Any) -> None:
-    """That it is that fault's."""
+    """Check that the error is the one of that fault."""
     assert type(error) is fault.error, error
     assert error.code == fault.code
     assert fault.said in error.message
@@ -166,14 +167,14 @@ def check(fault: Fault, error: Any) -> None:
 
 
 def seconds(fault: Fault, callers: Callers, host: Host, stderr: Stderr) -> float:
-    """From the fault until the last caller was told."""
+    """Return the seconds from the fault until the last caller got its error."""
     moment = host.raised if fault.kind == "host" else min(callers.told) if fault.kind == "stack" else stderr.moment
     assert moment
     return max(callers.told) - moment
 
 
 def ended(app: gothreads.App, fault: Fault, stdout: io.BytesIO, stderr: io.BytesIO) -> None:
-    """What can be seen of the end afterwards."""
+    """Check what can be seen of the end afterwards."""
     wait_until(lambda: app.state is fault.state)
     assert app.exit == fault.code
     check(fault, app.error)
@@ -200,7 +201,7 @@ def test_every_caller_gets_the_first_cause_at_once(fault: Fault, host: Host, mea
                 callers.export(app, name)
         wait_until(lambda: app.exports.there() == len(callers.threads))
         begin(app, callers, fault)
-        for name in COMPUTING:  # last: they hold all others up
+        for name in COMPUTING:  # last, as they slow down all others
             callers.export(app, name)
         wait_until(lambda: app.statistics().callers.in_use == CALLERS)  # type: ignore[union-attr]
         for _ in range(WAITING):
@@ -213,7 +214,7 @@ def test_every_caller_gets_the_first_cause_at_once(fault: Fault, host: Host, mea
         assert len(callers.errors) == 50
         for error in callers.errors:
             check(fault, error)
-        # Go prints every goroutine's stack first when its runtime gives up: some thousand writes.
+        # When its runtime gives up, Go first prints every goroutine's stack, in thousands of writes.
         assert (max(callers.told) - stderr.last if fault.kind in ("memory", "threads", "goexit") else took) < BOUND
         host.gate.set()
         ended(app, fault, stdout, stderr)
@@ -268,7 +269,7 @@ def test_in_a_pool_only_its_own_call_is_lost(fault: Fault, host: Host, measured:
             own.request(app, "fault now", fault.kind)
         else:
             own.export(app, "fault_now", fault.kind)
-        for n in range(46):  # wait, or come a little later
+        for n in range(46):  # these wait for an instance, or come a little later
             others.export(app, "plus", n, 1)
         own.join()
         took = seconds(fault, own, host, stderr)
@@ -338,7 +339,7 @@ def test_the_table_has_the_faults_that_are_tested() -> None:
     assert titles(DOCUMENT.read_text()) == [(section, str(fault)) for section, fault in rows()]
 
 
-# What meets a fault.
+# What coincides with a fault.
 
 def test_of_two_faults_at_once_all_get_the_same_one(host: Host) -> None:
     pairs = [("panic", "exit"), ("unreachable", "panic"), ("exit", "host"), ("host", "unreachable"), ("panic", "panic")]
@@ -429,9 +430,9 @@ def test_events_replies_and_connections_are_under_way_at_a_death(host: Host) -> 
             for _ in range(20):
                 callers.request(app, "ask", "coroutine")
             wait_until(lambda app=app: app.exports.there() == 20)  # type: ignore[misc]
-            for _ in range(10):  # nobody takes them
+            for _ in range(10):  # the module does not read them
                 app.signal("unknown", "x")
-            for _ in range(3):  # and so these wait for room
+            for _ in range(3):  # so these wait for room
                 callers.call(lambda app=app: app.signal("unknown", "x"))  # type: ignore[misc]
             address, port = app.listening[0].split(":")
             with socket.create_connection((address, int(port))) as peer:
@@ -450,7 +451,7 @@ def test_events_replies_and_connections_are_under_way_at_a_death(host: Host) -> 
 @pytest.mark.parametrize("model", MODELS)
 def test_who_waits_for_a_thread_that_is_in_a_python_function_gets_the_cause_before_that_returns(
         model: str, host: Host, caplog: pytest.LogCaptureFixture) -> None:
-    """The call itself through a future, those that wait for its turn or its slot, and close()."""
+    """The call itself through a future, the calls that wait for the lock or a caller, and close()."""
     callers = Callers()
     app = opened("faults", model, host=host.functions, **({"callers": 1} if model == "threaded" else {"instances": 1} if model == "pool" else {}))
     callers.call(lambda: app.submit("block").result())

@@ -1,4 +1,4 @@
-"""Forks: of a process that has only imported gothreads, as pre-fork servers do, and of one that has opened an app."""
+"""Forking a process that has only imported gothreads, as pre-fork servers do, and one that has opened an app."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_ctrl_c_in_a_child_leaves_the_parents_call_alone() -> None:
 
 
 def test_in_the_child_of_a_fork_the_thread_that_has_forked_is_the_main_one() -> None:
-    """Ctrl-C ends its call there."""
+    """In the child, Ctrl-C ends that thread's call."""
     assert python("""
         from gothreads.engine import interrupt
         threading.stack_size(64 << 20)
@@ -90,7 +90,7 @@ def test_each_process_of_multiprocessing_that_was_forked_opens_an_app() -> None:
 
 
 def test_each_worker_of_gunicorn_opens_an_app(tmp_path: Path) -> None:
-    """Imported before the fork (--preload). Where a call does not come back, gunicorn's handler for its own timeout runs all the same."""
+    """gothreads is imported before the fork (--preload). If a call hangs, gunicorn's timeout handler still runs."""
     aborted = tmp_path / "aborted"
     (tmp_path / "settings.py").write_text(f"def worker_abort(worker):\n    open({str(aborted)!r}, 'w').close()\n")
     (tmp_path / "served.py").write_text(textwrap.dedent(f"""

@@ -1,4 +1,4 @@
-"""Hooks: what a module names `start` and `stop` is called at open and close (tests/modules/hooks)."""
+"""Hooks: a module's `start` is called by open, and its `stop` by close (tests/modules/hooks)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ func main() { select {} }
 
 
 def run(model: str, fail: str = "", **options: Any) -> tuple[gothreads.App, io.BytesIO]:
-    """An app, and what it has printed so far."""
+    """Return an app, and the stream that it prints to."""
     said = io.BytesIO()
     instances = options.pop("instances", 1 if model == "pool" else None)
     return opened("hooks", model, stdout=said, stderr=io.BytesIO(), env={"FAIL": fail}, instances=instances, **options), said
@@ -81,9 +81,9 @@ def test_each_instance_of_a_pool_has_its_own() -> None:
     assert app.exports.count() == 1
     with pytest.raises(gothreads.GuestPanic, match="crashed"):
         app.exports.crash()
-    assert app.exports.count() == 1  # of another
+    assert app.exports.count() == 1  # in another instance
     busy = [app.submit_request("call", "park") for _ in range(3)]
-    wait_until(lambda: len(parked) == 3)  # so that the third has been made anew
+    wait_until(lambda: len(parked) == 3)  # so the third instance has been replaced
     for future in parked:
         future.set_result(b"")
     assert [future.result(20) for future in busy] == [b""] * 3
@@ -213,7 +213,7 @@ def test_a_stop_whose_turn_does_not_come_is_given_up(model: str, monkeypatch: py
     assert time.monotonic() - begin < 1.3
     assert isinstance(call.exception(1), gothreads.AppClosed)
     assert said.getvalue() == b"init\nstart\n"
-    assert len(caplog.records) == (model != "pool")  # where those that a call is in are left alone
+    assert len(caplog.records) == (model != "pool")  # a pool skips instances that are in use
     caplog.clear()
 
 

@@ -1,4 +1,4 @@
-"""Exceptions and signals at bad moments: nothing is lost, nothing hangs, nothing is answered wrong."""
+"""Exceptions and signals at awkward moments: nothing is lost, nothing hangs, no answer is wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.waiting import raises_within, wait_until
 
 @pytest.mark.parametrize("model", ["threaded", "single"])
 def test_at_the_end_of_pythons_stack_a_call_is_right_or_a_recursion_error(model: str) -> None:
-    """Without room for a host function's frames, Go would have got back its own argument as the result, without an error."""
+    """If there were no room for a host function's frames, Go would silently get its own argument as the result."""
     def call_again(n: int) -> int:
         return 10 * n
     with opened("patient", model, host={"env": {"call_again": call_again}}) as app:
@@ -42,7 +42,7 @@ def test_at_the_end_of_pythons_stack_a_call_is_right_or_a_recursion_error(model:
                 outcomes.add(-1)
         assert outcomes <= {70, -1}
         assert -1 in outcomes
-        assert app.exports.again(7) == 70  # nothing has ended
+        assert app.exports.again(7) == 70  # the app has not ended
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -138,7 +138,7 @@ def test_close_in_the_middle_of_close_returns() -> None:
     """, built("calls")) == "ok\n"
 
 
-# What is done at a call's end.
+# Callbacks at the end of a call.
 
 def test_what_is_done_at_a_calls_end_may_wait_for_another_call() -> None:
     with patient(callers=4) as app:
@@ -148,7 +148,7 @@ def test_what_is_done_at_a_calls_end_may_wait_for_another_call() -> None:
         nested: Future[int] = Future()
 
         def again(left: int) -> None:
-            """Each waits for the next."""
+            """Each callback waits for the next."""
             if left:
                 inner: Future[int] = Future()
 
@@ -168,7 +168,7 @@ def test_what_is_done_at_a_calls_end_may_wait_for_another_call() -> None:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("timed", [{}, {"timeout": 20}])
 def test_what_is_done_at_a_calls_end_may_wait_for_a_call_that_is_queued(model: str, timed: dict[str, Any]) -> None:
-    """Queued before the first was over, so that nobody saw that another thread would be of use."""
+    """The call is queued before the first one ends, so at that time no other thread seemed necessary."""
     with patient(model, **({"instances": 1} if model == "pool" else {"callers": 1})) as app:
         told: Future[int] = Future()
         first, second = app.submit("sleep", 100, **timed), app.submit("add", 3, 4, **timed)
@@ -216,7 +216,7 @@ def test_what_is_done_at_a_calls_end_may_close_the_app() -> None:
     wait_until(lambda: app.state is gothreads.State.CLOSED)
 
 
-# Threads that the system has not.
+# Threads that the system cannot start.
 
 def test_jobs_for_which_there_is_no_thread_are_refused_without_a_word_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     real = threading.Thread.start
@@ -232,7 +232,7 @@ def test_jobs_for_which_there_is_no_thread_are_refused_without_a_word_to_others(
     cancelled.cancel()
     waiting: Future[Any] = Future()
     waiting.add_done_callback(lambda call: told.append(workers.submit(lambda: 3).exception(5)))
-    for future in (cancelled, waiting):  # jobs of other threads, which have found a thread that was about to be
+    for future in (cancelled, waiting):  # jobs of other threads, which saw that a thread was about to start
         workers._jobs.put((future, lambda: 1))
         workers._open.add(future)
         workers._pending += 1
@@ -281,7 +281,8 @@ def test_who_waits_for_a_turn_is_told_of_the_end_though_the_one_in_does_not_come
     go_on.set()
     closing.join(10)
     assert not closing.is_alive()
-    assert first.exception(5) is None or isinstance(first.exception(), gothreads.AppClosed)  # what was nearly done may be done
+    # The first call may just have finished.
+    assert first.exception(5) is None or isinstance(first.exception(), gothreads.AppClosed)
 
 
 @pytest.mark.parametrize("model", ["single", "idle", "pool"])
@@ -311,11 +312,14 @@ def test_a_wait_for_idle_that_was_given_up_runs_nothing_later() -> None:
         assert before
         assert first.result(10) == 1
         wait_until(lambda: app._workers.pending == 0)
-        assert app._world.calls.idle is None  # type: ignore[attr-defined]  # nobody has asked for it
+        assert app._world.calls.idle is None  # type: ignore[attr-defined]  # the module has not opened it
 
 
 def test_a_reader_that_goes_is_not_written_to() -> None:
-    """Its number may be another file's by then. (A weak reference is good until after the object has closed it.)"""
+    """Its descriptor's number may belong to another file by then.
+
+    A weak reference would not do: it stays valid until after the object has closed the descriptor.
+    """
     queue, stop = Queue(1 << 30, 1 << 40), StopEvent()
     table = DescriptorTable(stop)
     over = time.monotonic() + 1.0
@@ -362,7 +366,7 @@ def test_what_is_one_write_stays_together_whichever_instance_writes(model: str) 
 
 @pytest.mark.parametrize("model", ["threaded", "pool"])
 def test_an_app_that_ctrl_c_has_ended_is_not_kept(model: str) -> None:
-    """By the thread that watches for the next one: with all that the app refers to, its errors and their descriptors among them."""
+    """The thread that watches for Ctrl-C must not keep it alive, with all its errors and their descriptors."""
     assert python("""
         import gc, weakref
         app = gothreads.open(sys.argv[1], model=sys.argv[2])

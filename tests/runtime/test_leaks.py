@@ -1,4 +1,4 @@
-"""Nothing is left: of threads, memory, descriptors, Go's heap."""
+"""Nothing leaks: threads, memory, descriptors, Go's heap."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_two_hundred_runs_leave_no_threads_memory_or_descriptors(calls: Path) ->
     threads_after, descriptors_after, memory_after = settle()
     assert threads_after <= threads
     assert descriptors_after <= descriptors
-    # Per run: less than 20 KB, where one instance alone is 20 to 50.
+    # Less than 20 KB a run; one instance alone takes 20 to 50 KB.
     assert memory_after - memory < 4 << 20, f"{(memory_after - memory) / 200:.0f} bytes a run"
 
 
 def test_a_hundred_thousand_requests_leave_nothing(calls: Path) -> None:
     process = psutil.Process()
-    with gothreads.open(calls, env={"GOGC": "12"}) as app:  # a heap that is collected has the size that it will have
+    with gothreads.open(calls, env={"GOGC": "12"}) as app:  # frequent collections: the heap soon has its final size
         def many(count: int) -> None:
             for n in range(count):
                 payload = b"x" * (n % 1000)
@@ -67,6 +67,6 @@ def test_callers_are_small(calls: Path) -> None:
         blocked = [app.submit("hang") for _ in range(200)]
         wait_until(lambda: app.statistics().callers.in_use == 200, 30)  # type: ignore[union-attr]
         each = (process.memory_info().rss - before) / 200
-        assert each < 400 << 10  # with a Python thread each, and Go's stacks
+        assert each < 400 << 10  # including a Python thread each, and Go's stacks
         app.close()
         assert all(isinstance(future.exception(5), gothreads.AppClosed) for future in blocked)

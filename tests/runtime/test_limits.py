@@ -1,6 +1,6 @@
-"""What a module may use: each limit, exceeded; its error on either side; and that only the module is exhausted.
+"""Limits: what Go and Python get when a module exceeds each one, and that nothing but the module is affected.
 
-Memory and threads: test_faults.py.
+The limits on memory and threads are tested in test_faults_table.py.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def test_open_files_beyond_the_limit_are_gos_own_error(model: str, tmp_path: Pat
     errors = io.BytesIO()
     with patient(model, mounts={"/m": tmp_path}, stderr=errors, limits=Limits(files=20)) as app:
         opened_files = app.exports.open_files("/m/file", 100)
-        assert 8 <= opened_files < 20  # the streams, the mount, and what gothreads/guest has count too
+        assert 8 <= opened_files < 20  # the streams, the mount, and what gothreads/guest opens count too
         assert "too many open files" in errors.getvalue().decode().lower()
-        assert app.exports.open_files("/m/file", 5) == 5  # they were closed
+        assert app.exports.open_files("/m/file", 5) == 5  # the first ones were closed
 
 
 def test_mounts_that_find_no_room_are_said_before_anything_runs(tmp_path: Path) -> None:

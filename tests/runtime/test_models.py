@@ -1,4 +1,4 @@
-"""The four models behind one interface: what is the same, and what idle and pool promise (tests/modules/talk, hooks)."""
+"""The four models behind one interface: what they share, and what idle and pool promise (tests/modules/talk, hooks)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STOCK = ["single", "idle", "pool"]
 
 
 def alone(model: str) -> dict[str, Any]:
-    """One instance, so that a call finds what another has left."""
+    """Return options for a single instance, so that a call sees the state that another has left."""
     return {"instances": 1} if model == "pool" else {}
 
 
@@ -96,7 +96,7 @@ def test_wait_idle_returns_when_all_goroutines_wait_whatever_for(model: str) -> 
 @pytest.mark.parametrize("model", MODELS)
 def test_wait_idle_gives_up_on_a_goroutine_that_never_waits(model: str) -> None:
     with opened("talk", model, **alone(model)) as app:
-        if model == "idle":  # the call itself waits for it
+        if model == "idle":  # the call itself waits until the module is idle
             spinning = app.submit("spin")
             with pytest.raises(TimeoutError):
                 spinning.result(0.3)
@@ -125,7 +125,7 @@ def test_close_ends_wait_idle(model: str) -> None:
             errors.append(error)
     thread = threading.Thread(target=wait)
     thread.start()
-    time.sleep(0.1)  # if it has not begun to wait, so be it
+    time.sleep(0.1)  # usually it waits by now; the test holds either way
     app.close()
     thread.join(1)
     assert [type(error) for error in errors] == [gothreads.AppClosed]
@@ -139,10 +139,10 @@ def test_wait_idle_passes_over_calls_that_wait() -> None:
         assert not hanging.done()
 
 
-# idle: goroutines go on between calls, though it is stock Go.
+# idle: goroutines run between calls, though it is stock Go.
 
 class Told:
-    """A handler, and what it was told."""
+    """A handler that records its payloads."""
 
     def __init__(self) -> None:
         self.said: list[bytes] = []
@@ -245,7 +245,7 @@ def test_a_module_that_ends_while_nobody_calls_says_why(model: str) -> None:
                 call()
 
 
-# pool: instances that share nothing.
+# pool: instances share nothing.
 
 def test_as_many_calls_are_in_a_pool_at_once_as_it_has_instances() -> None:
     barrier = threading.Barrier(8)
@@ -265,7 +265,7 @@ def test_instances_have_a_state_of_their_own() -> None:
         counts = collections.Counter(n for part in seen for n in part)  # type: ignore[attr-defined]
         assert sum(counts.values()) == 400
         assert counts[1] <= 3
-        assert all(counts[n] >= counts[n + 1] for n in counts)  # up to three that count from 1, without a gap
+        assert all(counts[n] >= counts[n + 1] for n in counts)  # up to three instances, which count from 1 without gaps
         with pytest.raises(gothreads.NotCallable, match="each of the 3 instances has a memory of its own"):
             _ = app.memory
 
@@ -281,7 +281,7 @@ def test_an_instance_that_ends_is_replaced_and_takes_only_its_own_call(how: str,
         for _ in range(5):
             with pytest.raises(kind, match=said):
                 app.request("die", f"{how} last words")
-            assert app.exports.bump() == 1  # a fresh one
+            assert app.exports.bump() == 1  # a fresh instance
         assert (app.state, app.error) == (gothreads.State.RUNNING, None)
         park.parked[0].set_result(b"still here")
         assert other.result(10) == b"still here"
@@ -364,7 +364,7 @@ def test_a_pool_that_cannot_replace_an_instance_ends_with_the_cause() -> None:
         with pytest.raises(gothreads.GuestPanic):
             app.exports.crash()
         assert app.state is gothreads.State.RUNNING
-        with pytest.raises(gothreads.GuestPanic, match="may not start"):  # who needs it makes it
+        with pytest.raises(gothreads.GuestPanic, match="may not start"):  # the call that needs the instance creates it
             app.exports.count()
         with raises_within(gothreads.GuestPanic, 5):
             other.result(5)

@@ -1,4 +1,4 @@
-"""A module file, looked at before it runs: each thing that can be wrong with it is one line that says how to mend it."""
+"""Checking a module file before it runs: for each possible defect, the error is one line that says how to fix it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Refused = Callable[[bytes], str]
 
 @pytest.fixture
 def refused(tmp_path: Path) -> Refused:
-    """refused(content) is what load() says of a file with that content."""
+    """Return refused(content), which returns the error of load() for a file with that content."""
     path = tmp_path / "app.wasm"
 
     def refused(content: bytes) -> str:
@@ -56,7 +56,7 @@ def without(module: Module, *sections: str) -> list[tuple[str, bytes]]:
 
 
 def with_fields(module: Module, **fields: object) -> bytes:
-    """The module, with the section `gothreads` edited."""
+    """Return the module, with those fields of its section `gothreads` changed."""
     section = module.custom(SECTION)
     assert section is not None
     edited: dict[str, Any] = json.loads(section) | fields

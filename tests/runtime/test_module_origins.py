@@ -1,4 +1,4 @@
-"""A module that was built for another host says for which, and how to build it for this one."""
+"""For a module that was built for another host, the error says for which, and how to build it for this one."""
 
 from __future__ import annotations
 

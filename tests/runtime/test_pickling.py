@@ -1,4 +1,4 @@
-"""An app's configuration travels to other processes, and opens anew there."""
+"""Pickling an app: its configuration is sent to another process, which opens an app of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import gothreads
 from gothreads.launch import open_loaded
 from tests.support.modules import built
 
-#: "spawn" begins with nothing of this process's but what is pickled.
+#: A spawned process gets nothing from this process except what is pickled.
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -28,7 +28,7 @@ def price(item: bytes) -> bytes:
 
 
 def ask(app: gothreads.App | gothreads.Supervised, answers: Any) -> None:
-    """What runs in the other process."""
+    """Runs in the other process."""
     with app:
         answers.put((os.getpid(), app.exports.count(), app.request("upper", "x"), app.options.callers, app.options.wasi.args[1:]))
 
@@ -169,7 +169,7 @@ def int_of(n: int) -> int:
 
 
 class Holds:
-    """Has a handler, and the app that calls it: to pickle one is to pickle the other."""
+    """Has a handler, and the app that calls it: pickling one would pickle the other."""
 
     app: gothreads.App
 

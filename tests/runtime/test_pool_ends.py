@@ -1,4 +1,4 @@
-"""Bad moments in a pool: an instance that has ended keeps nothing from the others, and nobody gets what it has left."""
+"""Awkward moments in a pool: an instance that has ended does not hold up the others, and its state is never reused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def nested(*, started: Any = lambda: None, again: Any = lambda n: n, **options: 
     return opened("nested", "pool", host={"env": {"started": started, "again": again}}, **({"stderr": io.BytesIO(), "instances": 1} | options))
 
 
-# An instance that has ended, and the next in its place.
+# An instance that has ended, and its replacement.
 
 def test_calls_that_are_waited_for_at_the_end_get_an_instance_though_one_has_ended() -> None:
     park = Parking()
@@ -60,7 +60,7 @@ def test_a_call_that_has_ended_does_not_wait_for_the_next_instance() -> None:
     with nested(instances=2, started=started) as app:
         try:
             assert isinstance(app.submit("panics").exception(5), gothreads.GuestPanic)
-            assert elsewhere(lambda: app.exports.add(1, 2)).result(5) == 3  # in the other
+            assert elsewhere(lambda: app.exports.add(1, 2)).result(5) == 3  # in the other instance
         finally:
             go_on.set()
         assert app.statistics().pool.replaced == 1  # type: ignore[union-attr]
@@ -103,7 +103,7 @@ def test_a_reply_whose_callback_exits_does_not_cost_the_place_of_the_instance(ca
 
 @pytest.mark.parametrize("how", ["traps", "panics"])
 def test_nobody_gets_what_a_nested_call_has_left_in_the_middle_of_something(how: str) -> None:
-    """The Python function between swallows the error, and calls again."""
+    """The Python function in between swallows the error, and calls again."""
     errors: list[BaseException | None] = []
 
     def again(n: int) -> int:
@@ -119,7 +119,7 @@ def test_nobody_gets_what_a_nested_call_has_left_in_the_middle_of_something(how:
         with pytest.raises(kind):
             elsewhere(lambda: app.exports.outer(5)).result(10)
         assert [type(error) for error in errors] == [kind] * 4
-        assert app.exports.count() == 1  # a fresh one
+        assert app.exports.count() == 1  # a fresh instance
         assert app.state is gothreads.State.RUNNING
 
 
@@ -127,7 +127,7 @@ def test_nobody_gets_what_a_nested_call_has_left_in_the_middle_of_something(how:
 
 @contextlib.contextmanager
 def silent() -> Iterator[Any]:
-    """Standard input on which nothing comes."""
+    """Standard input on which nothing ever arrives."""
     read, write = os.pipe()
     try:
         with os.fdopen(read, "rb") as stdin:
@@ -157,7 +157,7 @@ def test_a_call_that_waits_to_read_behind_another_can_be_stopped_too() -> None:
         assert isinstance(first.exception(5), gothreads.AppClosed)
 
 
-# What asks all instances that are free.
+# Operations on all free instances.
 
 def test_an_instance_that_never_becomes_idle_keeps_the_others_from_nobody() -> None:
     with opened("talk", "pool", instances=3) as app:
@@ -165,7 +165,7 @@ def test_an_instance_that_never_becomes_idle_keeps_the_others_from_nobody() -> N
         with pytest.raises(TimeoutError, match="not every goroutine waits"):
             app.wait_idle(0.3)
         assert [app.submit("bump").result(5) for _ in range(3)]
-        assert app.statistics().pool.in_use == 1  # type: ignore[union-attr]  # it is still in the module
+        assert app.statistics().pool.in_use == 1  # type: ignore[union-attr]  # the unfinished wait_idle
 
 
 def test_who_asks_all_instances_takes_none_when_the_app_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def test_to_stop_an_instance_that_was_just_closed_writes_to_nobodys_descriptor(m
     def stops(world: WasiEnvironment) -> None:
         if world is first and not stopping.is_set():
             stopping.set()
-            closed.wait(10)  # whoever ends the app has found it, and has not told it yet
+            closed.wait(10)  # the end of the app has found the instance, but has not stopped it yet
         stop(world)
 
     def close_at_last(member: _Member) -> None:
@@ -219,7 +219,7 @@ def test_to_stop_an_instance_that_was_just_closed_writes_to_nobodys_descriptor(m
             stopping.wait(10)
         close(member)
         if member.world is first:
-            pipes.extend(os.pipe() for _ in range(4))  # anybody's: of the same numbers
+            pipes.extend(os.pipe() for _ in range(4))  # other files, which get the same numbers
             closed.set()
     app = opened("calls", "pool", instances=1, stderr=io.BytesIO())
     first = app._worlds[0]

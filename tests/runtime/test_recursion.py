@@ -1,4 +1,7 @@
-"""Recursion in the threaded model: as deep as Go's own limit allows, on any thread, and endless recursion ends there, in the same frame each time."""
+"""Recursion in the threaded model: on any thread it may be as deep as Go's own limit allows.
+
+Endless recursion ends at that limit, in the same frame each time.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def app() -> gothreads.App:
 
 
 def elided(error: gothreads.GuestError) -> str:
-    """How many frames Go's last words leave out."""
+    """Return the number of frames that Go's traceback leaves out."""
     assert type(error) is gothreads.GuestPanic
     assert error.code == 2
     assert "fatal error: stack overflow (endless recursion? runtime/debug.SetMaxStack raises the limit)" in str(error)
@@ -75,7 +78,7 @@ def test_endless_recursion_through_the_host_ends_so_too() -> None:
     ("zigzag", 30_000, 30_000 * 30_001 // 2)])
 def test_deep_recursion_works(kind: str, depth: int, expected: int) -> None:
     with app() as running:
-        for _ in range(3):  # what a call leaves behind is no burden for the next
+        for _ in range(3):  # a call does not affect the depth of the next
             assert running.exports.deep(KINDS[kind], depth) == expected
         assert together(*[lambda: running.exports.deep(KINDS[kind], depth // 4)] * 4)
         assert running.submit("deep", KINDS[kind], depth).result() == expected

@@ -1,4 +1,4 @@
-"""What a port of Go gets wrong first, checked from inside (tests/modules/semantics) and out, with threads."""
+"""What a port of Go is likely to get wrong, checked with threads, from inside (tests/modules/semantics) and outside."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_timers_fire_while_nobody_calls(semantics: Path) -> None:
         before, begin = int(app.request("ticks")), time.monotonic()
         time.sleep(1.0)
         ticks, seconds = int(app.request("ticks")) - before, time.monotonic() - begin
-        # A ticker drops ticks that nobody was there for: of 50 a second, never one more.
+        # A ticker drops ticks that are not received in time: of 50 a second there may be fewer, never more.
         assert 25 <= ticks <= seconds / 0.02 + 1
 
 
@@ -77,7 +77,7 @@ def test_threads_stop_being_locked(app: gothreads.App) -> None:
         threads = app.statistics().threads
         assert threads is not None
         return threads.started - threads.running
-    wait_until(lambda: ended() >= 25)  # 30 goroutines have ended locked to their threads, and main's first thread may be one of these
+    wait_until(lambda: ended() >= 25)  # 30 goroutines ended locked to their threads; one may be main's first
 
 
 def test_the_number_of_processors(semantics: Path) -> None:
@@ -139,7 +139,7 @@ def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -
     top = go_tool("pprof", "-top", "-sample_index=inuse_space", "-unit=MB", "heap", cwd=tmp_path)
     sampled = re.search(r"^\s*([\d.]+)MB .*main\.allocatesHere$", top, re.MULTILINE)
     assert sampled is not None, top
-    assert 32 <= float(sampled[1]) <= 128  # of 64
+    assert 32 <= float(sampled[1]) <= 128  # 64 were allocated; sampling estimates it
 
 
 @pytest.mark.long

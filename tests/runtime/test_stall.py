@@ -1,4 +1,4 @@
-"""Looking into a running module, and noticing when nothing in it can go on."""
+"""Inspecting a running module, and detecting stalls, in which nothing in it can make progress."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_stall_is_reported_once_with_all_stacks(calls: Path) -> None:
     stalls: list[gothreads.Stall] = []
     with gothreads.open(calls, stall_timeout=1.0, on_stall=stalls.append) as app:
         time.sleep(2.0)
-        assert stalls == []  # nobody is in the module: it waits for callers
+        assert stalls == []  # no stall: no call is in the module, which waits for calls
         begin = time.monotonic()
         for _ in range(3):
             app.submit("hang")
@@ -105,9 +105,9 @@ def test_a_stall_is_reported_once_with_all_stacks(calls: Path) -> None:
         assert str(stalls[0]).count("main.hang") == 3
         time.sleep(2.0)
         assert len(stalls) == 1
-        assert app.exports.add(1, 2) == 3  # it goes on
+        assert app.exports.add(1, 2) == 3  # it still works
         app.submit("hang")
-        wait_until(lambda: len(stalls) == 2)  # another stall, with one call more
+        wait_until(lambda: len(stalls) == 2)  # another stall, with one more call
         assert len(stalls[1].calls) == 4
 
 
@@ -125,7 +125,7 @@ def test_a_garbage_collection_is_no_stall(calls: Path) -> None:
     stalls: list[gothreads.Stall] = []
     with gothreads.open(calls, stall_timeout=0.1, on_stall=stalls.append) as app:
         app.exports.fill(64)
-        app.exports.collect(True)  # a goroutine that nearly always waits for the collector
+        app.exports.collect(True)  # starts a goroutine that nearly always waits for the collector
         app.submit("hang")
         time.sleep(1.5)
         assert stalls == []

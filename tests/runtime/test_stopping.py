@@ -1,6 +1,6 @@
-"""Stopping an app from outside, whatever is in it: close(), the end of the interpreter, SIGTERM, Ctrl-C.
+"""Stopping an app from outside, whatever runs in it: close(), the end of the interpreter, SIGTERM, Ctrl-C.
 
-The cases are those of stress/stopping.py, which repeats them; each runs in a Python process of its own.
+The cases come from stress/stopping.py, which repeats them. Each runs in a Python process of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import gothreads
 from stress import stopping
 from tests.support.waiting import wait_until
 
-#: Those that run here: on threads all, of the other models one each, and one under `python -X dev`. The rest is the stress test's.
+#: The cases to run here: all of the threaded model, one of each other model, and (DEV) one under `python -X dev`. The
+#: stress test runs the rest.
 HERE = [(case, ()) for case in stopping.CASES
         if case.model == "threaded" or case.name in ("Ctrl-C, in a call, single", "close, idle", "the interpreter ends without close, pool")]
 DEV = [(case, ("-X", "dev")) for case in stopping.CASES if case.name == "the interpreter ends without close, threaded"]
@@ -44,7 +45,7 @@ def test_a_finding_is_one(calls: Path) -> None:
 
 
 def in_flight(app: gothreads.App) -> list[Future[Any]]:
-    """Calls that would never end: blocked, asleep, running."""
+    """Make calls that would never end: blocked, asleep, running."""
     futures = [app.submit("hang") for _ in range(20)] + [app.submit("sleep", 3_600_000) for _ in range(5)] + [app.submit("spin")]
     wait_until(lambda: app.statistics().callers.in_use >= len(futures))  # type: ignore[union-attr]
     return futures

@@ -1,4 +1,4 @@
-"""Calls that their callers give up: when, what the caller gets, and what becomes of the call."""
+"""Calls that their callers give up: when that happens, what the caller gets, and what happens to the call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import together, wait_until
 
 
 def waits(app: gothreads.App, kind: type[BaseException], call: Any, seconds: float = 0.05) -> None:
-    """A call that has an error after so many seconds, and not much before."""
+    """Check that a call raises an error of that kind after that many seconds, and not much earlier."""
     begin = time.monotonic()
     with pytest.raises(kind):
         call()
@@ -107,7 +107,7 @@ def test_of_a_pool_only_the_instance_is_stopped(export: str) -> None:
             wait_until(lambda: app._in_use == 3)
             assert stopped.cancel()
         wait_until(lambda: (app.statistics().pool.replaced, app._in_use) == (3, 2))  # type: ignore[union-attr]
-        assert not any(other.done() for other in others)  # they run on
+        assert not any(other.done() for other in others)  # they keep running
         with pytest.raises(gothreads.CallTimeout):
             app.exports.spin(timeout=0.05, on_timeout="stop")
         assert app.exports.add(1, 2) == 3
@@ -136,7 +136,7 @@ def test_callers_timeout_counts_for_calls_on_other_threads_too() -> None:
         assert isinstance(app.submit_request("echo").exception(5), gothreads.CallersBusy)
         assert isinstance(app.submit_request("echo", timeout=30).exception(5), gothreads.CallersBusy)
         time.sleep(0.1)
-        assert not first.done()  # it has begun, and may take as long as it likes
+        assert not first.done()  # it has begun, so callers_timeout no longer applies
         first.cancel()
         wait_until(lambda: app.statistics().callers.in_use == 0)  # type: ignore[union-attr]
         assert counts(app) == (0, 1, 0)
@@ -145,7 +145,7 @@ def test_callers_timeout_counts_for_calls_on_other_threads_too() -> None:
 def test_to_cancel_a_future_or_a_task_is_to_give_up() -> None:
     async def cancelled() -> None:
         task = asyncio.ensure_future(app.request_async("wait"))
-        while counts_now()[0] < 1:  # the loop is free meanwhile
+        while counts_now()[0] < 1:  # the loop is not blocked
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -176,7 +176,7 @@ def test_to_cancel_a_future_or_a_task_is_to_give_up() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_call_inside_anothers_time(model: str) -> None:
-    """In stock Go the inner request uses the slot of the outer one, which is then cancelled all the same."""
+    """In stock Go the inner request uses the slot of the outer one. The outer one is cancelled all the same."""
     with patient(model, instances=1 if model == "pool" else None) as app:
         future = app.submit_request("nested")
         if model == "threaded":
@@ -231,7 +231,7 @@ def test_what_cannot_be_meant_is_said(options: dict[str, Any], said: str) -> Non
 
 
 def test_every_call_is_accounted_for_when_times_are_about_as_long_as_calls() -> None:
-    """Each call is answered, or its caller gets CallTimeout and its handler a cancelled context: never both, never neither."""
+    """Each call is either answered, or its caller gets CallTimeout and its handler a cancelled context."""
     answered: list[str] = []
     timed_out: list[str] = []
 
@@ -250,7 +250,7 @@ def test_every_call_is_accounted_for_when_times_are_about_as_long_as_calls() -> 
         waiting, cancelled, _ = counts(app)
         assert waiting == 0
         assert len(answered) + len(timed_out) == 8 * 60
-        assert len(timed_out) >= 8 * 30  # all of `wait`'s
+        assert len(timed_out) >= 8 * 30  # all calls of `wait`
         assert cancelled <= len(timed_out)
         assert app.request("echo", "x") == b"x"
 

@@ -1,4 +1,4 @@
-"""Who has opened an app finds what main registers, whenever main does (runtime/settling.py; tests/modules/prepares)."""
+"""The first calls after open find what main registers, however late (runtime/settling.py; tests/modules/prepares)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.waiting import raises_within, together, wait_until
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-#: What main does first.
+#: What main does before it registers handlers.
 BEFORE = ["", "compute", "collect", "together", "print", "sleep", "call"]
 STOCK = ["single", "idle", "pool"]
 
@@ -43,7 +43,7 @@ def prepares(before: str = "", model: str = "threaded", **options: Any) -> gothr
 
 @contextlib.contextmanager
 def never_at_rest(monkeypatch: pytest.MonkeyPatch, seconds: float, **options: Any) -> Iterator[gothreads.App]:
-    """An app whose main never waits, and is waited for so long."""
+    """Open an app whose main never waits; calls wait for it for at most that many seconds."""
     monkeypatch.setattr(settling, "SETTLE_SECONDS", seconds)
     with prepares("spin", **options) as app:
         yield app
@@ -140,7 +140,7 @@ def test_a_main_that_never_waits_is_waited_for_so_long_and_the_error_says_so(mon
 
 def test_a_timeout_and_being_cancelled_end_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     with never_at_rest(monkeypatch, 60, callers=2) as app:
-        for _ in range(4):  # more than there are workers: each is free again
+        for _ in range(4):  # more than there are workers: each becomes free again
             with raises_within(gothreads.CallTimeout, 5):
                 app.request("upper", timeout=0.05)
             with raises_within(gothreads.CallTimeout, 5):
@@ -218,7 +218,7 @@ def test_what_an_inits_goroutine_registers_is_there_in_every_instance(model: str
         with pytest.raises(gothreads.UnknownExport):
             app.request("nope")
         if model == "pool":
-            for _ in range(3):  # another comes in its place
+            for _ in range(3):  # the instance is replaced
                 with pytest.raises(gothreads.GuestPanic):
                     app.exports.crash()
                 assert app.request("begun", b"x", timeout=30) == b"X"
@@ -254,17 +254,17 @@ def test_a_stop_that_main_registers_is_called() -> None:
     assert said.getvalue() == b"stopped\n" * 10
 
 
-# The rule itself.
+# The rule itself (runtime/settling.py).
 
 def test_an_answer_from_before_it_has_settled_is_not_believed() -> None:
-    """The handler comes between the answer and the look that finds the module at rest: see runtime/settling.py."""
+    """The handler is registered between the answer and the look that finds the module at rest (runtime/settling.py)."""
     with prepares("sleep") as app:
         asked: list[bool] = []
 
         def ask() -> bytes:
             assert app._settling is not None
             asked.append(app._settling.settled("upper"))
-            if len(asked) == 1:  # main registers, waits, and another who asks finds that out
+            if len(asked) == 1:  # main registers and waits, and another call notices
                 wait_until(lambda: "upper" in app.handlers())
                 raise gothreads.UnknownExport("from before")
             return app._request("upper", b"x")

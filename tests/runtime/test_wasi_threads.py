@@ -1,4 +1,4 @@
-"""Modules with wasi-threads (C): their threads run at once and run on, and all of them end when they are to."""
+"""Modules with wasi-threads (C): their threads run in parallel and between calls, and all of them end with the app."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_numbers_of_threads_begin_again_and_none_is_used_twice() -> None:
 
 # The end.
 
-#: Threads that do not end by themselves: the export that starts one, and its arguments.
+#: Kinds of threads that do not end by themselves: the export that starts one, and its arguments.
 START: dict[str, tuple[str, tuple[int, ...]]] = {
     "parked": ("start_parked", (0,)), "parked at 64 bits": ("start_parked", (1,)), "waiting in a loop": ("start_parked", (2,)),
     "spinning": ("start_spinner", ()), "sleeping": ("start_sleeper", ()), "reading": ("start_reader", ()),
@@ -129,7 +129,7 @@ START: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 def start(app: gothreads.App, *, reading: bool = True) -> int:
-    """A thread of every kind that does not end by itself; how many."""
+    """Start a thread of every kind in START; return how many."""
     kinds = [kind for name, kind in START.items() if reading or name != "reading"]
     for export, args in kinds:
         assert app.exports[export](*args) > 0
@@ -221,7 +221,7 @@ def test_two_hundred_runs_leave_no_threads_memory_or_descriptors(opened: Opened)
     assert memory_after - memory < 4 << 20, f"{(memory_after - memory) / 200:.0f} bytes a run"
 
 
-# What it is, and is not.
+# What is supported, and what is not.
 
 def test_memory_is_limited_by_the_host_and_by_the_module(opened: Opened, tmp_path: Path) -> None:
     with pytest.raises(ModuleError, match="Raise the limit on memory"):

@@ -1,4 +1,4 @@
-"""Supervision: a module that ends is begun again, and everybody who calls it is answered once."""
+"""Supervision: a module that ends is restarted, and every call is answered exactly once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.backoff import NEVER, SOON
 from tests.support.modules import built
 from tests.support.waiting import gothreads_threads, together, wait_until
 
-#: Calls that end the module, and with what.
+#: Calls that end the module: the export, its arguments, and the error.
 FAULTS: dict[str, tuple[str, tuple[Any, ...], type[gothreads.GuestError]]] = {
     "panic": ("crash", (), gothreads.GuestPanic),
     "exit": ("exit", (3,), gothreads.GuestExit),
@@ -39,7 +39,7 @@ FAULTS: dict[str, tuple[str, tuple[Any, ...], type[gothreads.GuestError]]] = {
 
 
 class Plan:
-    """What the module does when it starts, saves and loads: for each moment, what comes next; then nothing special."""
+    """Tells the module what to do when it starts, saves and loads: for each moment a list, then nothing special."""
 
     def __init__(self, **moments: list[str]) -> None:
         self.moments = moments
@@ -61,7 +61,7 @@ def same(n: int) -> int:
 
 
 def kept(plan: Plan | None = None, *, within: Callable[[int], int] = same, model: str = "threaded", quiet: bool = True, **options: Any) -> gothreads.Supervised:
-    """The module `keeps`, supervised. It says nothing."""
+    """Supervise the module `keeps`, with no output."""
     given: dict[str, Any] = {
         "backoff": SOON, "stderr": Nowhere(), "handlers": {"plan": plan} if plan else None, "on_restart": (lambda restart: None) if quiet else None,
         "model": model, "env": {} if model == "threaded" else {"EARLY": "1"}, "host": {"env": {"raise": refuse, "within": within}}}
@@ -73,7 +73,7 @@ class Nowhere:
 
 
 def down(supervised: gothreads.Supervised) -> gothreads.Supervised:
-    """End the module, and wait until that was noticed, and no instance is up."""
+    """End the module, and wait until its end has been noticed and no instance is up."""
     with contextlib.suppress(gothreads.GuestPanic):
         supervised.exports.crash()
     wait_until(lambda: (so_far := supervised.supervision()).restarts and so_far.next_try_seconds)
@@ -118,7 +118,7 @@ def test_causes_are_counted_each_by_itself() -> None:
             export, args, kind = FAULTS[fault]
             with pytest.raises(kind):
                 supervised.exports[export](*args)
-        assert supervised.exports.double(1) == 2  # up again: else restart() would only make it wait no longer
+        assert supervised.exports.double(1) == 2  # wait until it is up: otherwise restart() would only end the pause
         supervised.restart()
         assert supervised.supervision().by_cause == {"GuestPanic": 2, "GuestTrap": 1, "restart()": 1}
         assert supervised.supervision().restarts == 4
@@ -164,7 +164,7 @@ def test_an_event_waits_for_the_next_instance_unless_it_is_to_be_dropped() -> No
         wait_until(lambda: supervised.exports.add(0) == 2)
 
 
-# When not, and when no more.
+# When a module is not restarted, and when restarting stops.
 
 def test_a_module_that_leaves_with_0_is_begun_again_only_if_always() -> None:
     with kept() as supervised:
@@ -283,7 +283,7 @@ def test_a_pause_grows_up_to_the_most_give_or_take_the_jitter(first: float, fact
     assert steady.pause(before) <= steady.pause(before + 1)
 
 
-# While it is down.
+# While the module is down.
 
 def test_while_down_calls_fail_at_once_if_so_chosen() -> None:
     with kept(while_down="fail", backoff=NEVER) as supervised:
@@ -383,7 +383,7 @@ def test_a_python_function_that_the_dead_module_has_called_may_call_the_next() -
         wait_until(lambda: answers == [42], 30)
 
 
-# Planned restarts, and state.
+# Planned restarts, and saved state.
 
 def test_the_state_that_was_saved_last_is_loaded_before_any_call(nothing_left: None) -> None:
     with kept(save_every=0.02) as supervised:
@@ -631,10 +631,13 @@ def test_ctrl_c_ends_a_call_and_a_wait(where: str) -> None:
     assert said.rstrip().endswith("KeyboardInterrupt")
 
 
-# Everybody at once.
+# Everything at once.
 
 def hammer(seed: int, seconds: float, close: bool) -> dict[str, int]:
-    """Callers of every kind, while the module falls in every way and is restarted; the answers and errors, counted. Each call has one."""
+    """Run callers of every kind while the module fails in every way and is restarted.
+
+    Returns how often each outcome occurred: a right answer, or an error by its name. Each call has exactly one.
+    """
     choose = random.Random(seed)
     over = threading.Event()
     counts: dict[str, int] = {}
@@ -727,7 +730,7 @@ def test_closing_at_any_moment_of_a_restart_leaves_nothing(nothing_left: None) -
             supervised.exports.crash()
         with contextlib.suppress(gothreads.GothreadsError):
             futures += [supervised.submit("double", 1) for _ in range(3)]
-        time.sleep(choose.random() * 0.04)  # not to wait for something: to be at any place
+        time.sleep(choose.random() * 0.04)  # not a wait: to close at an arbitrary moment
         supervised.close()
         for future in futures:
             assert isinstance(future.exception(10), gothreads.GothreadsError) or future.result() == 2
@@ -766,17 +769,17 @@ def test_nothing_is_freed_while_an_app_is_started_that_was_closed(model: str, no
         wait_until(lambda: app.state is gothreads.State.ENDING)
         assert not app._left.wait(0.3), "it would be freed now"
         start()
-    app._start = closed_first  # type: ignore[method-assign]  # at this moment, every time
+    app._start = closed_first  # type: ignore[method-assign]  # close at exactly this moment
     with pytest.raises(gothreads.AppClosed):
         launch.started(app)
     closer.join(10)
     assert not closer.is_alive()
 
 
-# The surface.
+# The public interface.
 
 def test_it_is_called_like_an_app() -> None:
-    own = {"start", "when_ended"}  # how one instance begins and ends
+    own = {"start", "when_ended"}  # the start and end of a single instance
     missing = {name for name in dir(gothreads.App) if not name.startswith("_")} - own - set(dir(gothreads.Supervised)) - {"loaded", "options", "exports"}
     assert missing == set()
     with kept() as supervised:
