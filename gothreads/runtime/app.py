@@ -1,4 +1,7 @@
-"""One running module, whatever its execution model: calls, events, and what is asked about it. Its life and end: runtime/lifecycle.py."""
+"""The public API of a running module, the same for every execution model: calls, requests, events, introspection.
+
+Starting and ending are in runtime/lifecycle.py.
+"""
 
 from __future__ import annotations
 
@@ -49,17 +52,17 @@ from gothreads.wasi.streams import Streams
 
 T = TypeVar("T")
 
-#: What goes to a handler, or with an event.
+#: The payload of a request or an event; text is sent as UTF-8.
 Payload = bytes | bytearray | memoryview | str
 
 log = logging.getLogger("gothreads")
 
-#: How long close() waits for the module's own hook, in seconds.
+#: How long close() waits for the module's hook `stop`, in seconds.
 HOOK_SECONDS = 5.0
 
 
 class App(Picklable, Lifecycle):
-    """A running module. Use `gothreads.open`. All methods may be called from any thread unless they say otherwise."""
+    """A running module, made by `gothreads.open`. Any thread may call any method that does not say otherwise."""
 
     model: str
 
@@ -68,9 +71,9 @@ class App(Picklable, Lifecycle):
         self._workers = CallThreads(options.callers, options.limits.stack)
         self._nested = CallThreads(None, options.limits.stack)
         self._for_handlers = CallThreads(options.callers, options.limits.stack)
-        self._hooks: frozenset[str] | None = None  # which of `start` and `stop` there were when it started; None: it has not
+        self._hooks: frozenset[str] | None = None  # `start`, `stop`: which exist; None until started
         self.compile_seconds: float | None = None
-        self._settling: Settling | None = None  # where main runs on, and may register handlers
+        self._settling: Settling | None = None  # in models where main runs on and may register handlers
         try:
             declared = loaded.metadata.imports if loaded.metadata else ()
             self._host = HostImports(loaded.name, loaded.outline, declared, options.host, self._provides)
@@ -82,48 +85,51 @@ class App(Picklable, Lifecycle):
         #: The functions that the module exports: `app.exports.add(2, 3)`.
         self.exports = Exports({e.name: self._quick(Function(e, self._call_export), e) for e in loaded.exports}, loaded.uncallable)
 
-    # What a model is.
+    # Implemented by the models.
 
     @abstractmethod
     def _make(self) -> None:
-        """Make everything that is needed to start, each with its end in `_owned`. Called once, by the constructor."""
+        """Create everything needed to start, and register its clean-up in `_owned`. Called once, by the constructor."""
 
     @abstractmethod
     def _within(self, work: Callable[[Guest], T]) -> T:
-        """Do something in the module on this thread, with an instance that is this thread's meanwhile. Raises ffi.Trapped."""
+        """Run `work` in the module on this thread, which has the instance to itself. Raises ffi.Trapped."""
 
     def _request_quickly(self, handler: str, payload: Payload) -> bytes | None:
-        """Make a request in C, where the model has that and all is as usual; else None."""
+        """Make a request on the C fast path; None if the model has none or the case is uncommon."""
         return None
 
     def _quick(self, function: Function, export: Export) -> Function:
-        """The same function, with calls of C's where the model has them."""
+        """The same function, on the C fast path where the model has one."""
         return function
 
     @property
     @abstractmethod
     def _in_use(self) -> int:
-        """How many threads are in calls of the module."""
+        """How many threads are in calls into the module."""
 
     def _stop_call(self, guest: Guest, cause: LimitExceeded) -> None:
-        """End what a call is in. From any thread, returns at once."""
+        """End the instance that a call is in (here, the whole app). From any thread; returns at once."""
         self._end(cause)
 
     @abstractmethod
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
-        """All goroutines."""
+        """See goroutines."""
 
     @abstractmethod
     def _hook(self, name: str) -> None:
-        """Call the module's hook of that name, which it has. Raises ffi.Trapped."""
+        """Call the module's hook of that name, which must exist. Raises ffi.Trapped."""
 
     @staticmethod
     def _provides(module: str, name: str) -> bool:
-        """Whether the module's import comes from gothreads itself."""
+        """Whether gothreads itself provides what the module imports under this name."""
         return WasiEnvironment.has(module, name)
 
     def _registered(self) -> list[str]:
-        """The names of the handlers, not asked for by anybody. TimeoutError when Go does not answer. Raises ffi.Trapped."""
+        """The names of the registered handlers, for gothreads' own use. TimeoutError if Go does not answer.
+
+        Raises ffi.Trapped.
+        """
         return self._handlers()
 
     @abstractmethod
@@ -132,7 +138,10 @@ class App(Picklable, Lifecycle):
 
     @abstractmethod
     def statistics(self) -> AppStatistics:
-        """What the app is doing, now. Go's part is None when Go does not answer within a second; usually it takes a fraction of a millisecond."""
+        """A snapshot of what the app is doing.
+
+        `go`, Go's part, is None if Go does not answer within a second; usually it takes a fraction of a millisecond.
+        """
 
     @property
     @abstractmethod
@@ -140,7 +149,7 @@ class App(Picklable, Lifecycle):
         """The module's memory."""
 
     def _new_world(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
-        """The world of one memory. To be closed by who asks, once nobody is in it."""
+        """Create the WASI environment of one memory. The caller closes it, once no thread is in it."""
         options = self.options
         world = WasiEnvironment(stop, streams, options.wasi, options.listen, options.allow_net, self._messages,
                                 Context(self, self._in_python, lambda: self._cause is not None), self._files)
@@ -148,24 +157,26 @@ class App(Picklable, Lifecycle):
         return world
 
     def _close_world(self, world: WasiEnvironment) -> None:
-        """No thread may be in it."""
+        """Close an environment that _new_world made. No thread may be in it."""
         self._worlds.remove(world)
         world.close()
 
     @property
     def listening(self) -> list[str]:
-        """The addresses of the listeners that the module was handed, in order, with the ports that they got."""
+        """The addresses of the listeners that the module was given, in order, with their actual ports."""
         return [address for world in self._worlds for address in world.listening]
 
     # Calls.
 
     def submit(self, export: str, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Future[Any]:
-        """Call an export on a thread of the app's; the result is the future's. Arguments are checked now.
+        """Call an export on one of the app's threads; the future gets its result. Arguments are checked now.
 
-        timeout: after so many seconds, waiting for a caller included, the future has CallTimeout. A call that has not begun by then never
-            does. One that has cannot be taken out of the module, and on_timeout says what becomes of it:
-        on_timeout: "continue" (it goes on, and holds its caller, until it comes back by itself) or "stop" (the module is ended: all other
-            calls get LimitExceeded; in a pool, only its instance). Cancelling a future that has a timeout gives the call up in the same way.
+        timeout: in seconds, including the wait for a free caller; after that the future has CallTimeout. A call that
+            has not begun by then never does. One that has begun cannot be taken out of the module; on_timeout says what
+            becomes of it.
+        on_timeout: "continue" (the call goes on, and holds its caller, until it returns by itself) or "stop" (the
+            module is ended, and all other calls get LimitExceeded; in a pool, only the call's instance is ended).
+            Cancelling a future that has a timeout gives up the call in the same way.
         """
         target = self.exports[export]
         converted = target._export.convert(args)
@@ -174,7 +185,10 @@ class App(Picklable, Lifecycle):
         return self._waited_call(target._export, converted, timeout, on_timeout).future
 
     def map(self, export: str, *iterables: Iterable[Any], timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Iterator[Any]:
-        """Like the built-in map, with the calls running at the same time. Results come in order. `timeout` from now, as for submit."""
+        """Like the built-in map, but the calls run at the same time. Results come in order.
+
+        `timeout` and `on_timeout` as for submit; the timeout of every call counts from now.
+        """
         futures = [self.submit(export, *args, timeout=timeout, on_timeout=on_timeout) for args in zip(*iterables, strict=False)]
 
         def results() -> Iterator[Any]:
@@ -187,25 +201,28 @@ class App(Picklable, Lifecycle):
         return results()
 
     async def call_async(self, export: str, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue") -> Any:
-        """Call an export without blocking the event loop. Being cancelled is like a timeout: see submit."""
+        """Call an export without blocking the event loop. Cancelling this acts like a timeout: see submit."""
         target = self.exports[export]
         return await asyncio.wrap_future(self._waited_call(target._export, target._export.convert(args), timeout, on_timeout).future)
 
     def request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> bytes:
         """Call a handler that the module has registered by name: bytes in, bytes out.
 
-        A name that is not there yet is waited for, as main may be about to register it: until every goroutine that the module
-        runs by itself waits, or until five seconds after its start.
-        HandlerError when it returns an error, UnknownExport when there is no handler of that name, NotCallable when the module is not Go's,
-        CallTimeout after `timeout` seconds.
-        on_timeout: as for submit; or "cancel": the context of a handler that has one (guest.HandleContext) is cancelled, any other goes on.
+        If there is no handler of that name yet, main may be about to register it. So the request waits, until every
+        goroutine that the module runs by itself is waiting, or until five seconds after the module's start.
+
+        HandlerError if the handler returns an error, UnknownExport if there is no handler of that name, NotCallable if
+        the module was not built from Go, CallTimeout after `timeout` seconds.
+
+        on_timeout: as for submit; or "cancel": a handler that has a context (guest.HandleContext) gets it cancelled,
+            any other goes on.
         """
         if timeout is None and on_timeout == "cancel":
             try:
                 if (answer := self._request_quickly(handler, payload)) is not None:
                     return answer
             except UnknownExport:
-                pass  # perhaps not yet: it is asked for again below
+                pass  # perhaps not registered yet: asked again below
             except GothreadsError as error:
                 first = self._first(error)
                 raise first from first.__cause__
@@ -215,20 +232,20 @@ class App(Picklable, Lifecycle):
             cancellation.checked(timeout, on_timeout, request=True)
             def request() -> bytes:
                 return bytes(self._here_or_on_a_worker(lambda: self._request(handler, data)))
-            return self._registered_by_main(handler, request)  # waits outside of the call: Ctrl-C there ends the app
+            return self._registered_by_main(handler, request)  # waits outside the call, where Ctrl-C would end the app
         return bytes(self._result(self._waited_request(handler, data, timeout, on_timeout, here=True)))
 
     def submit_request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> Future[bytes]:
-        """Like request, on a thread of the app's. Cancelling the future gives the request up, as a timeout does."""
+        """Like request, on one of the app's threads. Cancelling the future gives up the request, as a timeout does."""
         self._check_go("handlers")
         return self._waited_request(_handler_name(handler), bytes_of(payload), timeout, on_timeout).future
 
     async def request_async(self, handler: str, payload: Payload = b"", *, timeout: float | None = None, on_timeout: OnTimeout = "cancel") -> bytes:
-        """Like request, without blocking the event loop. Being cancelled is like a timeout."""
+        """Like request, without blocking the event loop. Cancelling this acts like a timeout."""
         return await asyncio.wrap_future(self.submit_request(handler, payload, timeout=timeout, on_timeout=on_timeout))
 
     def _call(self, export: Export, converted: list[Any], ticket: Cancellation | None = None) -> Any:
-        """Call an export on this thread. Raises ffi.Trapped; GivenUp when its caller has given it up."""
+        """Call an export on this thread. Raises ffi.Trapped, and CallGivenUp if its caller has given it up."""
         def call(guest: Guest) -> Any:
             return export.call(guest.function(export.name, export.params, export.result), converted, guest.slot)
         return self._within(call if ticket is None else lambda guest: ticket.use(guest, call))
@@ -240,10 +257,10 @@ class App(Picklable, Lifecycle):
         return self._within(request if ticket is None else lambda guest: ticket.use(guest, request, request=True))
 
     def _registered_by_main(self, handler: str, ask: Callable[[], T], ticket: Cancellation | None = None) -> T:
-        """What `ask` gives, which asks for a handler. If main has yet to register it, wait, and ask again."""
+        """Return `ask()`, which asks for a handler. While main may still register the handler, wait and ask again."""
         settling, waited = self._settling, False
         while True:
-            settled = settling is None or settling.settled(handler)  # looked at before it is asked: see runtime/settling.py
+            settled = settling is None or settling.settled(handler)  # read before asking: see runtime/settling.py
             try:
                 return ask()
             except UnknownExport as error:
@@ -258,7 +275,7 @@ class App(Picklable, Lifecycle):
 
     def _listed(self, run: Callable[[Callable[[], list[str]]], list[str]], wanted: str | None = None,
                 ticket: Cancellation | None = None) -> list[str]:
-        """The names of the handlers. Waits for those that main has yet to register, unless `wanted` is there before.
+        """The names of the handlers. Waits for those that main has yet to register, until `wanted` is among them.
 
         `run` makes the call that asks the module for them.
         """
@@ -278,11 +295,14 @@ class App(Picklable, Lifecycle):
         return self._within(handlers if ticket is None else lambda guest: ticket.use(guest, handlers))
 
     def _settled_handlers(self) -> list[str]:
-        """The same, after the goroutines of inits have run, where they run in calls only. Raises ffi.Trapped."""
+        """Like _handlers, but in models where goroutines run only during calls, runs those of init functions first.
+
+        Raises ffi.Trapped.
+        """
         return self._handlers()
 
     def _expect(self, handlers: Iterable[str]) -> None:
-        """Wait for these even while every goroutine waits: an earlier instance had them."""
+        """Wait for these handlers even when every goroutine waits: an earlier instance had them."""
         if self._settling is not None:
             self._settling.expected = frozenset(handlers)
 
@@ -296,7 +316,7 @@ class App(Picklable, Lifecycle):
 
     def _waited(self, what: str, call: Callable[[Cancellation], Any], timeout: float | None, on_timeout: OnTimeout, *,
                 here: bool, request: bool = False) -> PendingCall:
-        """Run a call on a worker, so that its caller can give it up. `here`: this thread waits for it."""
+        """Run a call on one of the app's threads, so that it can be given up. `here`: this thread waits for it."""
         cancellation.checked(timeout, on_timeout, request=request)
         if self._same_instance():
             raise MisuseError(f"{self.loaded.name}: {what} comes from inside a call into the same instance, which cannot go on before it is over: "
@@ -318,7 +338,7 @@ class App(Picklable, Lifecycle):
         def over(done: Future[Any]) -> None:
             call_off()
             waited.settle(done)
-        try:  # the deadlines first: when there can be none, the call is not made
+        try:  # the deadlines first: if they cannot be set, the call is not made
             if timeout is not None:
                 deadlines.append(self._deadlines.after(timeout, lambda: waited.timed_out(timeout)))
             if busy is not None and not inside:
@@ -331,7 +351,7 @@ class App(Picklable, Lifecycle):
         return waited
 
     def _asked(self, what: str, ask: Callable[[Cancellation], T], timeout: float | None) -> T:
-        """Ask something of the module, on a worker, which is not asked any more after the timeout. CallTimeout then."""
+        """Ask the module something, on one of the app's threads. After the timeout, give up and raise CallTimeout."""
         answer: T = self._result(self._waited(what, ask, timeout, "continue", here=False))
         return answer
 
@@ -340,7 +360,7 @@ class App(Picklable, Lifecycle):
                            "Raise `callers`, or call less at once")
 
     def _same_instance(self) -> bool:
-        """Whether the calling thread is in the instance that its calls go into."""
+        """Whether the calling thread is already in the instance that its calls go into."""
         return False
 
     @staticmethod
@@ -354,11 +374,13 @@ class App(Picklable, Lifecycle):
     # Events.
 
     def signal(self, name: str, payload: Payload = b"", *, full: WhenFull = "wait", timeout: float | None = None) -> bool:
-        """Send an event, which Go receives from the channel guest.Events(name). Returns at once when there is room in the queue.
+        """Send an event, which Go receives from the channel guest.Events(name). Does not block if the queue has room.
 
-        full: what to do when `event_queue` events of that name (or 64 MiB) have not been taken yet: "wait" (`timeout` seconds at the most, then
-        QueueFull), "drop" it (the answer is False), or "raise" QueueFull. Events of one sender stay in order. A module that has
-        not asked for the name yet finds them when it does. Raises the cause when the app has ended. A signal handler of Python's may call it.
+        full: what to do while `event_queue` events of that name (or 64 MiB) are still to be taken: "wait" (at most
+            `timeout` seconds, then QueueFull), "drop" the event (and return False), or "raise" QueueFull.
+
+        Events from one sender stay in order. Events sent before the module asks for their name are delivered once it
+        does. Raises the app's error if it has ended. May be called from a Python signal handler.
         """
         if full not in ("wait", "drop", "raise"):
             raise MisuseError(f'full must be "wait", "drop" or "raise", not {cut(full)}')
@@ -389,7 +411,7 @@ class App(Picklable, Lifecycle):
     def _put(queue: Queue, frame: bytes) -> bool:
         if not interrupt.on_main_thread():
             return queue.put(frame)
-        with interrupt.Postponed():  # in its middle, what is put would not be told before the next
+        with interrupt.Postponed():  # interrupted halfway, the event would be announced only with the next
             return queue.put(frame)
 
     def _queue(self, name: str, payload: bytes) -> Queue:
@@ -401,11 +423,14 @@ class App(Picklable, Lifecycle):
 
     @property
     def events(self) -> list[str]:
-        """The names of the events that the module has asked for, so far."""
+        """The names of the events that the module has asked for so far."""
         return self._messages.names
 
     async def signal_async(self, name: str, payload: Payload = b"") -> None:
-        """Like signal, without blocking the event loop while there is no room. An event whose sender is cancelled meanwhile is not sent."""
+        """Like signal, but waits for room without blocking the event loop.
+
+        If it is cancelled while it waits, the event is not sent.
+        """
         data, loop = bytes_of(payload), asyncio.get_running_loop()
         while not self.signal(name, data, full="drop"):
             room = asyncio.Event()
@@ -421,13 +446,17 @@ class App(Picklable, Lifecycle):
                 queue.no_matter(tell)
 
     async def close_async(self, *, drain: float | None = None) -> None:
-        """Like close, without blocking the event loop: a coroutine of it may be a handler that the module's hook `stop` waits for."""
+        """Like close, without blocking the event loop.
+
+        So a coroutine on that loop may be a handler that the module's hook `stop` waits for.
+        """
         await asyncio.to_thread(self.close, drain=drain)
 
     def wait_idle(self, timeout: float | None = None) -> None:
-        """Return when every goroutine waits: for a call, an event, a reply, a peer, a timer; and all events have been received.
+        """Return when every goroutine waits and all events have been received.
 
-        In stock Go, which stands still between calls, it runs the module until then. TimeoutError after so many seconds.
+        A goroutine may wait for a call, an event, a reply, a peer or a timer. Stock Go stands still between calls, so
+        there this runs the module until then. TimeoutError after `timeout` seconds.
         """
         self._check_go("goroutines")
         try:
@@ -462,7 +491,7 @@ class App(Picklable, Lifecycle):
         if stack.inside.depth:
             self._check_started()
             return self._call_back(call)
-        # A thread with a small stack has no room for as much as Go may use.
+        # The stack of this thread may be too small for what Go may use.
         if not stack.fits(self.options.limits.stack):
             return self._submit(call).result()
         if stack.inside.lend is None:
@@ -471,18 +500,20 @@ class App(Picklable, Lifecycle):
             return self._guarded(call)
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
-        """Run a call that a Python function makes which the module has called: on another thread, since nobody knows how much stack this one
-        has left. What it needs it gets at once: those that have it may be waiting for this call.
+        """Run a call made by a Python function that the module has called.
+
+        It runs on another thread, since how much stack this one has left is unknown. It never queues for a thread or a
+        caller: those that have one may be waiting for this call.
         """
         return self._submit_to(self._nested, _as_nested(call)).result()
 
     def _check_started(self) -> None:
-        """NotCallable when this thread initialises the module's packages: it would wait for itself."""
+        """NotCallable if this thread is initialising the module's packages: the call would wait for itself."""
         if stack.inside.starting is self and self._state is State.STARTING:
             raise self._too_early()
 
     def _check_go(self, what: str) -> None:
-        """NotCallable when the module is not Go's, which alone has them."""
+        """NotCallable if the module was not built from Go: only Go modules have `what`."""
         if self.loaded.foreign:
             raise NotCallable(f"{self.loaded.name}: the module was not built from Go, so it has no {what}")
 
@@ -490,14 +521,14 @@ class App(Picklable, Lifecycle):
         return NotCallable(f"{self.loaded.name}: a Python function that is called while Go's packages are initialised cannot call exports yet")
 
     def _check_takes_calls(self) -> None:
-        """AppClosed while close(drain=…) waits for the calls that are in: it takes those only that they make."""
+        """AppClosed while close(drain=…) waits for calls in flight, except for calls made from inside these."""
         if self._state is State.DRAINING and not stack.inside.depth and not stack.nested.get():
             raise AppClosed(f"{self.loaded.name}: the app is being closed, and takes no new calls")
 
     def _submit(self, call: Callable[[], Any]) -> Call:
-        """Run a call on a worker; after the end, raises its cause."""
+        """Run a call on one of the app's threads. If the app has ended, raises its cause."""
         self._check_takes_calls()
-        if stack.nested.get():  # a handler's: all other workers may be in calls that wait for it
+        if stack.nested.get():  # from a handler: all other workers may be in calls that wait for it
             return self._submit_to(self._for_handlers, _as_nested(call))
         return self._submit_to(self._workers, call)
 
@@ -507,13 +538,16 @@ class App(Picklable, Lifecycle):
         try:
             if not interrupt.on_main_thread():
                 return workers.submit(lambda: self._guarded(call))
-            with interrupt.Postponed():  # in its middle, a thread would be counted that is not there
+            with interrupt.Postponed():  # interrupted halfway, it would count a thread that does not exist
                 return workers.submit(lambda: self._guarded(call))
         except AppClosed:
             raise self._error() from None
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
-        """Run a call; turn its trap into the app's end, and every end into its first cause."""
+        """Run a call. A trap in it ends the app.
+
+        Once the app has ended, whatever the call raises is replaced by the app's first cause.
+        """
         if self._state is not State.RUNNING:
             self._wait_until_running()
         if not interrupt.on_main_thread():
@@ -538,7 +572,7 @@ class App(Picklable, Lifecycle):
             stack.inside.depth -= 1
 
     def _first(self, error: GothreadsError) -> GothreadsError:
-        """What a call raises: its own error, or the app's end."""
+        """What a call raises: the app's cause if it has ended, else the call's own error."""
         return error if self._cause is None else self._error()
 
     def _wait_until_running(self) -> None:
@@ -547,9 +581,10 @@ class App(Picklable, Lifecycle):
             raise self._error()
 
     def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
-        """All goroutines of the module with their stacks, as Go prints them; also when every caller is blocked.
+        """All goroutines of the module with their stacks, as Go prints them. Works even when every caller is blocked.
 
-        TimeoutError when Go does not answer within so many seconds: a loop that cannot be preempted holds all of its processors.
+        TimeoutError if Go does not answer within `timeout` seconds: loops that cannot be preempted hold all its
+        processors.
         """
         self._check_go("goroutines")
         return self._goroutines(timeout)
@@ -576,14 +611,14 @@ class App(Picklable, Lifecycle):
         try:
             self._submit_to(self._workers, lambda: self._hook("stop")).result(HOOK_SECONDS)
         except GuestError:
-            pass  # it ended by itself
+            pass  # the module ended by itself
         except TimeoutError:
             log.warning("%s: the module's stop has not returned after %g s, and is ended", self.loaded.name, HOOK_SECONDS)
-        except (GothreadsError, RuntimeError) as error:  # RuntimeError: Python is ending
+        except (GothreadsError, RuntimeError) as error:  # RuntimeError: the interpreter is shutting down
             log.warning("%s: the module's stop failed: %s", self.loaded.name, shown(str(error)))
 
     def _has_stop(self) -> bool:
-        """Whether it is to be told to stop: only what has started is."""
+        """Whether to call the hook `stop`: only if the module has it, and has started."""
         return self._hooks is not None and "stop" in self._hooks
 
     def _in_flight(self) -> int:
@@ -594,7 +629,7 @@ class App(Picklable, Lifecycle):
             workers.abandon(self._error)
 
     def _close_workers(self) -> None:
-        """End the threads that calls are handed to."""
+        """End the threads that run submitted calls."""
         self._workers.close()
         self._nested.close()
         self._for_handlers.close()
@@ -602,12 +637,13 @@ class App(Picklable, Lifecycle):
 
 
 class Context(CallContext):
-    """For a parameter annotated `gothreads.Context`.
+    """The context of a call, for a host function's parameter annotated `gothreads.Context`.
 
-    app: the app that calls. Its exports may be called from inside.
-    memory: the memory of the instance that calls, for addresses that Go passes as pointers. What an address points to belongs to Go again
-        once the function has returned. A handler of guest.Call may use it in the threaded model only: in the others the module runs on.
-    cancelled: set when nobody waits for a handler's reply any more. A handler that takes long should look at it.
+    app: the app that calls. Its exports may be called from inside the function.
+    memory: the memory of the instance that calls, for addresses that Go passes as pointers. What an address points to
+        belongs to Go again once the function has returned. A handler of guest.Call may use it in the threaded model
+        only: in the others the module runs on meanwhile.
+    cancelled: set when nobody waits for a handler's reply any more. A handler that takes long should check it.
     """
 
     __slots__ = ()
@@ -616,7 +652,7 @@ class Context(CallContext):
 
 
 def _as_nested(call: Callable[[], Any]) -> Callable[[], Any]:
-    """For threads that run nothing else."""
+    """Mark a call as nested. For threads that run nothing else."""
     def nested() -> Any:
         stack.nested.set(True)
         return call()
@@ -624,7 +660,7 @@ def _as_nested(call: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _handler_name(name: str) -> str:
-    """MisuseError, or ArgumentError, when there can be no handler of that name."""
+    """Return `name`. MisuseError or ArgumentError if it cannot be a handler's name."""
     if not isinstance(name, str):
         raise MisuseError(f"a handler's name must be a str, not {cut(name)}")
     _utf8(name, "a handler's name")
@@ -632,7 +668,7 @@ def _handler_name(name: str) -> str:
 
 
 def _utf8(text: str, what: str) -> bytes:
-    """A str of Python's may hold halves of surrogate pairs, which are not in UTF-8."""
+    """Encode as UTF-8. ArgumentError for unpaired surrogates, which a Python str may contain."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -640,7 +676,7 @@ def _utf8(text: str, what: str) -> bytes:
 
 
 def bytes_of(payload: Payload) -> bytes:
-    """MisuseError when it is none, ArgumentError when it is text that has no UTF-8."""
+    """The payload as bytes. MisuseError for another type, ArgumentError for text that UTF-8 cannot encode."""
     if isinstance(payload, str):
         return _utf8(payload, "a payload")
     if isinstance(payload, bytes | bytearray | memoryview):

@@ -1,13 +1,13 @@
-"""A running module's life and end, whatever its model.
+"""The lifecycle of a running module, from start to end, whatever its model.
 
     open_module ─▶ STARTING ─▶ RUNNING ─▶ [DRAINING] ─▶ ENDING ─▶ EXITED | FAILED | CLOSED
 
-The first cause of an end wins: it is what every call in flight, waiting or new gets. Ending runs in the background, on a
-thread of its own (the sweep), so it may begin anywhere: in a call, in a host function, in close(), in a signal handler. `_left` is set
-when no thread is in the module's code any more; only then is anything freed.
+The first cause of an end wins: every call in flight, waiting or new gets it. Ending runs in the background, on a thread
+of its own (the sweep), so it may begin anywhere: in a call, in a host function, in close(), in a signal handler.
+`_left` is set once no thread is in the module's code any more; only then is anything freed.
 
-Setting the cause and starting the sweep are two steps, and an exception (Ctrl-C) may come between. So whoever comes by and finds a cause
-without a sweep starts it: close, wait, the next to end it.
+Setting the cause and starting the sweep are two steps, and an exception (Ctrl-C) may come between them. So any thread
+that later finds a cause without a sweep starts the sweep: in close, in wait, or when it ends the app again.
 """
 
 from __future__ import annotations
@@ -47,48 +47,48 @@ from gothreads.wasi.streams import Allowance, Input, Output, Source, Streams, Ta
 
 log = logging.getLogger("gothreads")
 
-#: How long a signal may go unseen in a wait, in seconds.
+#: How long a signal may go unnoticed in a wait, in seconds.
 _SLICE = 0.2
-#: How long close() waits for threads to leave the module, at the most, in seconds.
+#: The longest that close() waits for threads to leave the module, in seconds.
 CLOSE_SECONDS = 5.0
-#: How long an end waits for threads that are in Python functions which the module called, in seconds. Nobody can end these.
+#: How long the end waits for threads in Python functions that the module called, in seconds. These cannot be ended.
 PATIENCE = 0.1
 
 
 class _Process:
-    """What fork changes. wasmtime's own threads, which WASI needs, do not survive one."""
+    """Process-wide state that fork changes. wasmtime's own threads, which WASI needs, do not survive a fork."""
 
     used = False    # an app has run in this process
-    forked = False  # ... in a parent of it
+    forked = False  # an app has run in a parent process
 
 
 def check_not_forked() -> None:
-    """AppForked in a child of a process that has run an app."""
+    """Raise AppForked in a child of a process that has run an app."""
     if _Process.forked:
         raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process otherwise "
                         "(multiprocessing: the 'spawn' start method)")
 
 
 def check_drain(drain: object) -> None:
-    """MisuseError when it cannot be what close(drain=...) is given."""
+    """Raise MisuseError if `drain` is not a valid argument of close."""
     if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
         raise MisuseError(f"drain must be a number of seconds, not below 0, not {cut(drain)}")
 
 
 class Closable(Protocol):
-    """What ends with the process."""
+    """Something that is closed when the process ends."""
 
     def close(self) -> None: ...
     def _forked(self) -> None: ...
 
 
 _apps: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
-#: What opens apps again when they end: closed before the apps are.
+#: Supervisors, which reopen apps that end: closed before the apps.
 keepers: weakref.WeakSet[Closable] = weakref.WeakSet()
 
 
 class Lifecycle(ABC):
-    """From start to end. All methods may be called from any thread."""
+    """Starts and ends a module. All methods may be called from any thread."""
 
     model: str
 
@@ -96,24 +96,24 @@ class Lifecycle(ABC):
         self.loaded, self.options = loaded, options
         self._begun = time.monotonic()
         self._lock = threading.RLock()  # a signal handler may call close() in the middle of close()
-        # Guarded by _lock; _cause and _state are also read without it: they change from None, and forward, once.
+        # Guarded by _lock. _cause and _state are also read without it: _cause is set once, _state only moves forward.
         self._cause: GothreadsError | None = None
         self._state = State.STARTING
         self._close_wanted = self._freed = self._launching = self._stopping = False
         self._when_ended: list[Callable[[], object]] = []
-        self._sweeping = threading.Lock()  # taken by the sweep, for good
-        self._poking = threading.Lock()  # around each _poke: nothing is freed meanwhile
+        self._sweeping = threading.Lock()  # taken by the sweep, never released
+        self._poking = threading.Lock()  # held around each _poke: nothing is freed meanwhile
         self._ready = threading.Event()  # initialised, or ended
         self._left = threading.Event()   # no thread is in the module's code
         self._done = threading.Event()   # and everything is freed
-        self._settled = threading.Event()  # ... or that takes as long as Python functions do
+        self._settled = threading.Event()  # everything is freed, or waits only for Python functions
         self._in_python: Away = deque()
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
         self._targets = Target(1, options.stdout, allowance, self._in_python), Target(2, options.stderr, allowance, self._in_python)
         self._source = Source(options.stdin, self._in_python)
         self._files = FileAllowance(options.limits.files, options.instances if self.model == "pool" else 1)
-        self._worlds: list[WasiEnvironment] = []  # one for each memory
+        self._worlds: list[WasiEnvironment] = []  # one per memory
         with contextlib.ExitStack() as owned:
             self._stop = StopEvent()
             owned.callback(self._stop.close)
@@ -121,52 +121,55 @@ class Lifecycle(ABC):
             handlers = Handlers(options.handlers, CallThreads(options.callers, options.limits.stack), options.loop)
             self._messages = Messages(self._stop, handlers, options.event_queue)
             owned.callback(self._messages.close)
-            # What the model makes, to be freed in the opposite order: when all have left, or when making it fails half way.
+            # What the model creates. Freed in reverse order: when all threads have left, or if creating it fails.
             self._owned = owned.pop_all()
 
-    # What a model and its calls are.
+    # Implemented by App and the models.
 
     @abstractmethod
     def _start(self) -> None:
         """Start the module. `_initialized` is called when its packages are initialised."""
 
     def _open_to_calls(self, is_open: bool) -> None:  # noqa: B027  (models without such calls have nothing to do)
-        """Whether calls may begin that look at nothing else. From anywhere."""
+        """Whether calls on the fast path, which check nothing else, may begin. May be called from anywhere."""
 
     @abstractmethod
     def _stop_running(self) -> None:
-        """Make all threads leave the module's code; called once, from any thread; returns at once."""
+        """Make all threads leave the module's code. May be called twice, from any thread; returns at once."""
 
     @abstractmethod
     def _run_handlers(self) -> bool:
-        """As `_poke`, while nothing is freed."""
+        """As `_poke`; nothing is freed while this runs."""
 
     @abstractmethod
     def _sweep_once(self) -> int:
-        """Push the threads that are still in; how many these are."""
+        """Prod the threads that are still in the module to leave; returns how many there are."""
 
     @abstractmethod
     def _started(self) -> None:
-        """Packages are initialised: what comes before `start` returns."""
+        """Called when packages are initialised, before `start` returns."""
 
     @abstractmethod
     def _before_close(self) -> None:
-        """close() is to end a module that runs."""
+        """Called when close() is about to end a running module."""
 
     @abstractmethod
     def _in_flight(self) -> int:
-        """How many calls are in the module, or wait for their turn: 0 when nothing of them is left."""
+        """How many calls are in the module or wait for their turn; 0 once nothing of them is left."""
 
     @abstractmethod
     def _abandon_calls(self) -> None:
-        """Tell all who wait for a call that was handed to another thread how the app ended. The thread may be in a Python function for long."""
+        """Give the app's cause to all who wait for a call on another thread.
+
+        That thread may be in a Python function for a long time.
+        """
 
     @abstractmethod
     def _close_workers(self) -> None:
-        """End the threads that calls are handed to. All have left."""
+        """End the threads that run submitted calls. No thread is in the module any more."""
 
     def start(self) -> Self:
-        """Start the module; returns when its packages are initialised and its hook `start` has returned, or it has ended.
+        """Start the module. Returns when packages are initialised and its hook `start` has returned, or it has ended.
 
         Called once, by `gothreads.open`.
         """
@@ -174,11 +177,11 @@ class Lifecycle(ABC):
         _apps.add(self)
         try:
             interrupt.watch()
-            if (seconds := self.options.limits.seconds) is not None:  # on one thread, launching initialises all packages
+            if (seconds := self.options.limits.seconds) is not None:  # first: _launch may initialise all packages
                 self._deadlines.after(seconds, lambda: self._end(exit_reasons.of_time(self.loaded.name, seconds, self._streams.stderr.tail)))
             self._launch()
             self._ready.wait()
-            with contextlib.suppress(GuestError):  # `open` looks at how it ended
+            with contextlib.suppress(GuestError):  # `open` checks how it ended
                 self._started()
         except BaseException:
             self.close()
@@ -186,10 +189,11 @@ class Lifecycle(ABC):
         return self
 
     def _launch(self) -> None:
-        """Begin, unless close() came first. When it comes meanwhile, nothing is freed before this has returned:
+        """Begin, unless close() came first. If close() comes meanwhile, nothing is freed before this has returned:
 
         1. under the lock, either this sees the cause, or `_launching` is set before there is one;
-        2. the sweep, which begins after the cause, looks at `_launching` before it looks for who is in: what was begun is seen.
+        2. the sweep, which begins after the cause is set, reads `_launching` before it counts the threads inside: so it
+            sees what was begun.
         """
         try:
             with self._lock:
@@ -203,7 +207,10 @@ class Lifecycle(ABC):
             self._launching = False
 
     def when_ended(self, tell: Callable[[], object]) -> None:
-        """`tell` is called once, as soon as there is a cause (now, if there is), on any thread, also in a signal handler: it must not wait."""
+        """Call `tell` once, as soon as there is a cause (now, if there is one already).
+
+        It may run on any thread, also in a signal handler, so it must not block.
+        """
         with self._lock:
             if self._cause is None:
                 self._when_ended.append(tell)
@@ -211,7 +218,7 @@ class Lifecycle(ABC):
         tell()
 
     def _new_streams(self, stop: StopEvent) -> Streams:
-        """Of one memory, whose end `stop` is."""
+        """The streams of one memory; `stop` is set when that memory ends."""
         out, error = self._targets
         return Streams(Input(self._source, stop), Output(out, stop), Output(error, stop))
 
@@ -221,7 +228,7 @@ class Lifecycle(ABC):
 
     @property
     def exit(self) -> int | None:
-        """The exit code, when the module has ended by itself."""
+        """The exit code if the module has ended by itself, else None."""
         return self._cause.code if isinstance(self._cause, GuestError) else None
 
     @property
@@ -230,11 +237,11 @@ class Lifecycle(ABC):
         return None if self._cause is None else self._error()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until the module has ended by itself or is closed; returns the exit code (0 when it was closed).
+        """Wait until the module has ended by itself or is closed. Returns the exit code (0 if it was closed).
 
-        TimeoutError after so many seconds; the error when it ended by a trap or because of a host function.
+        TimeoutError after `timeout` seconds. If a trap, a limit or a host function ended the module, raises that error.
         """
-        # In slices: Python can miss a signal that comes just before a wait without end begins.
+        # In slices: Python can miss a signal that comes just before an unbounded wait begins.
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._left.wait(_SLICE if deadline is None else max(0.0, min(_SLICE, deadline - time.monotonic()))):
             if deadline is not None and time.monotonic() >= deadline:
@@ -247,14 +254,15 @@ class Lifecycle(ABC):
         return 0
 
     def close(self, *, drain: float | None = None) -> None:
-        """End the app, free everything. Calls in flight get AppClosed. May be called twice, and from anywhere.
+        """End the app and free everything. Calls in flight get AppClosed. May be called twice, and from anywhere.
 
-        drain: let calls that are in flight finish first, for so many seconds at the most; new ones get AppClosed meanwhile, but for those that
-        Python functions make which the module has called. A second close() does not wait.
+        drain: first let calls in flight finish, for at most so many seconds. Meanwhile new calls get AppClosed, except
+            those made by Python functions that the module has called. A second close() does not wait.
 
-        Before that, the module's hook `stop`, if it has one, gets a few seconds, for which a second close() does not wait. From inside one
-        of the app's own calls, a coroutine on the app's own loop, or a signal handler that has interrupted one of these, it returns at
-        once, without the hook, and the rest happens behind it.
+        Before a running module is ended, its hook `stop`, if it has one, gets a few seconds; a second close() does not
+        wait for it. From inside one of the app's own calls, from a coroutine on the app's own loop, or from a signal
+        handler that has interrupted one of these, close() returns at once and the rest happens in the background;
+        without `drain`, the hook is then skipped.
         """
         check_drain(drain)
         called = self._is_called()
@@ -267,7 +275,7 @@ class Lifecycle(ABC):
                 self._open_to_calls(False)
                 self._state = State.DRAINING
         if first and running and drain:
-            if inside or stack.nested.get():  # it is one of those that are waited for, or a handler that one of these waits for
+            if inside or stack.nested.get():  # this is a call that the drain waits for, or a handler of one
                 threading.Thread(target=self._drain, args=(drain,), name="gothreads-drain", daemon=True).start()
                 return
             self._drain(drain)
@@ -279,11 +287,11 @@ class Lifecycle(ABC):
         self._wait_freed()
 
     def _drain(self, seconds: float) -> None:
-        """Wait for the calls that are in flight, and end the app."""
+        """Wait for the calls in flight, then end the app."""
         deadline = time.monotonic() + seconds
         pause = 0.0005
         while self._in_flight() and (left := deadline - time.monotonic()) > 0 and self._cause is None:
-            self._left.wait(min(pause, left))  # nothing tells when the last has gone
+            self._left.wait(min(pause, left))  # polling: nothing signals that the last call is over
             pause = min(pause * 1.5, 0.02)
         if self._cause is None:
             self._before_close()
@@ -294,13 +302,13 @@ class Lifecycle(ABC):
         self._see_to_the_sweep(may_wait=True)
         self._free_if_wanted()
         self._settled.wait(CLOSE_SECONDS)
-        if self._state is not State.ENDING:  # all have left, after what it did not wait for: the sweep is about to free everything
+        if self._state is not State.ENDING:  # all have left after all: the sweep is about to free everything
             self._done.wait(CLOSE_SECONDS)
         if not self._done.is_set():
             log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
 
     def _is_inside(self) -> bool:
-        """Whether what ends the app (the caller of this) cannot wait on this thread until it has."""
+        """Whether the caller, which ends the app, must not wait on this thread until the app has ended."""
         return self._is_called() or _interrupts_us()
 
     def _is_called(self) -> bool:
@@ -316,7 +324,7 @@ class Lifecycle(ABC):
         return f"<gothreads.App {self.loaded.name} {self.model} {self._state.value}>"
 
     def _initialized(self) -> None:
-        """The module's packages are initialised."""
+        """Called when the module's packages are initialised."""
         with self._lock:
             if self._state is State.STARTING:
                 self._state = State.RUNNING
@@ -324,12 +332,12 @@ class Lifecycle(ABC):
         self._ready.set()
 
     def _trapped(self, trapped: ffi.Trapped) -> None:
-        """A thread did not come back from the module's code: if this is the first, it is the end."""
+        """A thread did not return from the module's code: if it is the first, that ends the app."""
         if self._cause is None:
             self._end(exit_reasons.of_trap(self.loaded.name, trapped.trap, self._streams.stderr.tail, self.options.limits.stack))
 
     def _host_function_failed(self, error: BaseException) -> str:
-        """A host function raised, if only to exit: that ends the module. The trap's message."""
+        """End the module because a host function raised, if only to exit. Returns the trap's message."""
         if (raised := self._kept(error)) is not None:
             self._interrupted(raised)
         elif self._cause is None:
@@ -338,7 +346,10 @@ class Lifecycle(ABC):
 
     @staticmethod
     def _kept(error: BaseException) -> BaseException | None:
-        """If a signal handler has raised it in a Python function that the module called: that, which the caller gets."""
+        """Keep and return an exception that a signal handler raised in a Python function that the module called.
+
+        The caller of the module gets it. None if the exception is not from a signal handler.
+        """
         error = error.error if isinstance(error, ffi.Raised) else error
         if not interrupt.from_handler(error):
             return None
@@ -346,8 +357,8 @@ class Lifecycle(ABC):
         return error
 
     def _poke(self) -> bool:
-        # Not under _lock. This may wait for a lock that the main thread holds, such as the memory's; and that thread's
-        # handler may be in close(), which waits for _lock.
+        # Not under _lock: this may wait for a lock that the main thread holds, such as the memory's, while a signal
+        # handler on that thread is in close(), which waits for _lock.
         with self._poking:
             return self._freed or self._run_handlers()
 
@@ -356,21 +367,23 @@ class Lifecycle(ABC):
             self._end(exit_reasons.of_signal(self.loaded.name, error))
 
     def _error(self) -> GothreadsError:
-        """The first cause, as an exception of the caller's own."""
+        """The first cause, as a new exception for this caller."""
         cause = self._cause
         assert cause is not None
         return again(cause)
 
     def _end(self, cause: GothreadsError, *, here: bool = True) -> None:
-        """Begin to end it, for that cause, unless it ends already. From anywhere, returns at once. With `here` no code of the module's runs on
-        when it returns (but for a few instructions); without, it takes no lock that this thread may have been interrupted in.
+        """Begin to end the app for that cause, unless it is ending already. From anywhere; returns at once.
+
+        With `here`, the module runs no more code when this returns (but for a few instructions). Without, this takes no
+        lock that this thread may have been interrupted in.
         """
         first = False
         try:
             with self._lock:
                 if first := self._cause is None:
-                    # Before there is a cause: whoever sees one may sweep, and would free what is being stopped here, or puts a caller back
-                    # that has trapped.
+                    # Before there is a cause: a thread that sees one may sweep, and would free what is being
+                    # stopped here, or may put back a caller that has trapped.
                     self._stopping = here
                     self._open_to_calls(False)
                     self._cause = cause
@@ -383,7 +396,7 @@ class Lifecycle(ABC):
         self._see_to_the_sweep()
 
     def _stop_all(self) -> None:
-        """May be done twice."""
+        """May be called twice."""
         self._ready.set()
         self._stop_running()
         self._stop.set()
@@ -394,27 +407,30 @@ class Lifecycle(ABC):
             told, self._when_ended = self._when_ended, []
         for tell in told:
             tell()
-        self._at_the_end(self._messages.end)  # what others want to be done when a call is cancelled
+        self._at_the_end(self._messages.end)  # runs callbacks of cancelled calls
 
     def _see_to_the_sweep(self, *, may_wait: bool = False) -> None:
-        """If the app is to end, somebody sweeps, from now on. With `may_wait`, this thread if there can be no other."""
+        """If the app is to end, make sure that a sweep runs from now on.
+
+        With `may_wait`, it runs on this thread if no other can be started.
+        """
         if self._cause is None or self._sweeping.locked() or self._freed:
             return
         try:
-            _thread.start_new_thread(self._sweep, ())  # threading's own would take a lock, which a signal handler may have interrupted
-        except RuntimeError:  # Python is ending, or the system has no thread left
+            _thread.start_new_thread(self._sweep, ())  # not threading's: its lock may be held by interrupted code
+        except RuntimeError:  # the interpreter is shutting down, or the system is out of threads
             if may_wait and not stack.inside.depth:
                 self._sweep()
 
     def _sweep(self) -> None:
-        """Stop the module, and push until all have left. Polling, since a thread may park just after it was looked at."""
+        """Stop the module, and prod until all threads have left. Polls: a thread may park just after it was checked."""
         if not self._sweeping.acquire(blocking=False):
             return
-        stack.inside.depth += 1  # close(), in what others want to be done at a call's end, does not wait for this thread
+        stack.inside.depth += 1  # so that close() in a callback at a call's end does not wait for this thread
         self._at_the_end(self._stop_all)
         pause, begun, abandoned, stuck = 0.0005, time.monotonic(), False, 0
         while True:
-            launching = self._launching or self._stopping  # before who is in: see _launch
+            launching = self._launching or self._stopping  # before counting threads: see _launch
             if not (left := self._sweep_once()) and not launching:
                 break
             if time.monotonic() - begun > PATIENCE:
@@ -422,13 +438,13 @@ class Lifecycle(ABC):
                     self._at_the_end(self._abandon_calls)
                     abandoned = True
                 stuck = stuck + 1 if left <= len(self._in_python) and not launching else 0
-                if stuck == 2:  # who has been seen there once may be on the way out
+                if stuck == 2:  # twice: a thread seen there once may be on its way out
                     self._settled.set()
             time.sleep(pause)
             pause = min(pause * 1.5, 0.05)
         self._at_the_end(self._hint)
         for world in list(self._worlds):
-            self._at_the_end(world.table.close_all)  # as a process's are closed when it ends
+            self._at_the_end(world.table.close_all)  # as the system closes a process's when it ends
         for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
             self._at_the_end(step)
         with self._lock:
@@ -438,7 +454,7 @@ class Lifecycle(ABC):
         stack.inside.depth -= 1
 
     def _hint(self) -> None:
-        """When the module has ended with an error about a path that is under no mount, say what that needs."""
+        """If the module has ended with an error about a path that is under no mount, log how to mount it."""
         cause = self._cause
         if not isinstance(cause, GuestExit) or cause.code == 0:
             return
@@ -454,7 +470,10 @@ class Lifecycle(ABC):
                     return
 
     def _at_the_end(self, step: Callable[[], object]) -> None:
-        """Whatever a step raises, which may run what is the program's own, the next are done: nobody else would tell those who wait."""
+        """Run a step of the end, which may run the program's own code. Whatever it raises is logged.
+
+        The next steps run all the same: nothing else would wake those who wait.
+        """
         try:
             step()
         except BaseException:
@@ -475,7 +494,7 @@ class Lifecycle(ABC):
             if not self._close_wanted or not self._left.is_set() or self._freed:
                 return
             self._freed = True
-        with self._poking:  # whoever pokes later finds it freed
+        with self._poking:  # wait for a poke under way; later ones see _freed
             pass
         try:
             self._owned.close()
@@ -484,7 +503,7 @@ class Lifecycle(ABC):
             self._settled.set()
 
     def _forked(self) -> None:
-        """In the child of a fork: the threads are not here."""
+        """Called in the child of a fork, where the threads do not exist."""
         self._lock = threading.RLock()
         self._open_to_calls(False)
         self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
@@ -497,10 +516,11 @@ class Lifecycle(ABC):
 
 
 def _interrupts_us() -> bool:
-    """Whether this is a signal handler that has interrupted gothreads' own code: that may hold locks, or wait for what close() would wait for.
+    """Whether this runs in a signal handler that has interrupted gothreads' own code.
 
-    Python runs them on the main thread, on top of what is there. What has called this is in close(), and does not count, nor does what calls that
-    in the ordinary way.
+    That code may hold locks, or wait for what close() would wait for. Python runs signal handlers on the main thread,
+    on top of the interrupted frames. The frames from close() up to here do not count as own code, nor does what calls
+    close() in the ordinary way (`_ORDINARY`).
     """
     if not interrupt.on_main_thread():
         return False
@@ -517,7 +537,10 @@ def _interrupts_us() -> bool:
 
 
 def _is_own_code(frame: FrameType) -> bool:
-    """Whether a frame runs gothreads' own code. Modules and packages that use apps as programs do are marked PROGRAM_CODE."""
+    """Whether a frame runs gothreads' own code.
+
+    Modules and packages that use apps as programs do are marked PROGRAM_CODE, and do not count.
+    """
     name = str(frame.f_globals.get("__name__", ""))
     if frame.f_code in _ORDINARY or not name.startswith(_PACKAGE):
         return False
@@ -529,9 +552,9 @@ def _is_own_code(frame: FrameType) -> bool:
 
 
 def close_all() -> None:
-    """All that are open."""
+    """Close all apps that are open."""
     for app in (*keepers, *_apps):
-        with contextlib.suppress(Exception):  # the others must be closed all the same
+        with contextlib.suppress(Exception):  # the others must still be closed
             app.close()
 
 
@@ -545,7 +568,7 @@ def _after_fork() -> None:
         app._forked()
 
 
-# Daemon threads that are still in WebAssembly when the interpreter goes away may crash it.
+# Daemon threads that are still in WebAssembly when the interpreter shuts down may crash it.
 atexit.register(close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
