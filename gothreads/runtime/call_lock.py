@@ -1,4 +1,4 @@
-"""One thread at a time is in the module: the lock that calls queue for, and the count of who is in or about to be."""
+"""Serialises calls into a module: the lock that calls queue for, and the count of threads in or about to enter."""
 
 from __future__ import annotations
 
@@ -7,40 +7,44 @@ from collections.abc import Callable
 
 from gothreads.engine import ffi, interrupt
 
-#: How long a thread that waits may not see the end, in seconds, while the one that is in does not come back.
+#: How long a waiting thread may not notice the end, in seconds, while the thread that is in does not return.
 _SLICE = 0.1
 
 
 class CallLock:
-    """`ended` says whether the module has: who comes after that, or waits, is turned away. `trapped` is told when a thread that is in did
-    not come back: before the next may be in, which then finds the end.
+    """A re-entrant lock around a module.
 
-    A thread that is in may take another turn at once: a Python function that the module calls may call the module's exports.
+    `ended` tells whether the module has ended: threads that come later, or wait, get ffi.Trapped. `trapped` is called
+    when the thread that is in has trapped, before the next may enter, which then finds the end.
 
-    Invariant: a thread counts before it asks `ended`. So, once that is true and nobody counts, nobody is in, or will be.
+    The thread that is in may acquire the lock again: a Python function that the module calls may call the module's
+    exports.
+
+    Invariant: a thread is counted before it checks `ended`. So once that is true and the count is 0, no thread is in,
+    or will be.
     """
 
     def __init__(self, ended: Callable[[], bool], trapped: Callable[[ffi.Trapped], None]) -> None:
         self._ended, self._trapped = ended, trapped
         self._turn = threading.RLock()
-        self._owner = 0  # written by whoever holds _turn
+        self._owner = 0  # written while holding _turn
         self._depth = 0  # guarded by _turn
-        self._lock = threading.RLock()  # a signal handler may look at it
+        self._lock = threading.RLock()  # re-entrant: a signal handler may read the count
         self._in = 0  # guarded by _lock
 
     @property
     def taken(self) -> int:
-        """Threads that are in, or wait to be."""
+        """The number of threads that are in or wait."""
         with self._lock:
             return self._in
 
     @property
     def mine(self) -> bool:
-        """Whether the calling thread is in already: then it is in a Python function that the module has called."""
+        """Whether the calling thread is in already, that is, in a Python function that the module has called."""
         return self._owner == threading.get_ident()
 
     def acquire(self, *, wait: bool = True) -> bool:
-        """False when somebody is in and one does not wait. ffi.Trapped after the end."""
+        """False if another thread is in and `wait` is false. Raises ffi.Trapped after the end."""
         with self._lock:
             self._in += 1
         try:

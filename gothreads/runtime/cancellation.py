@@ -1,7 +1,7 @@
-"""Calls that their callers give up: because they took too long, or because nobody wants the result any more.
+"""Calls that their callers give up, because they took too long or because nobody wants the result any more.
 
-A thread that is in the module cannot be taken out of it. So a call that may be given up runs on a thread of the app's, and the caller
-waits for a future. A Cancellation is what the two sides know of each other.
+A thread that is in the module cannot be taken out of it. So a call that may be given up runs on one of the app's
+threads, and the caller waits for a future. A Cancellation is the state that both sides share.
 
 Invariant: a call that was given up before it has entered the module never does; `use` raises CallGivenUp.
 """
@@ -18,8 +18,9 @@ from gothreads.bridge.buffers import Guest
 from gothreads.engine.call_threads import Call
 from gothreads.errors import CallTimeout, MisuseError
 
-#: What becomes of a call that was given up: its goroutine goes on, as after a cgo call; the context of its handler is cancelled
-#: (guest.HandleContext), and one without goes on; or the module is stopped (in a pool, the instance).
+#: What becomes of a call that is given up. "continue": its goroutine goes on, as after a cgo call. "cancel": the
+#: context of its handler is cancelled (guest.HandleContext); a handler without one goes on. "stop": the module is
+#: stopped (in a pool, the instance).
 OnTimeout = Literal["continue", "cancel", "stop"]
 
 log = logging.getLogger("gothreads")
@@ -33,18 +34,18 @@ class CallGivenUp(Exception):
 
 
 class Cancellation:
-    """One call's. `stop` is told, when it is given up with "stop", of what it is in."""
+    """The state of one call. If it is given up with "stop", `stop` is called with the instance that it is in."""
 
     def __init__(self, on_timeout: OnTimeout, stop: Callable[[Guest], None]) -> None:
         self._on_timeout, self._stop = on_timeout, stop
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._begun = self._given_up = False
-        self._guest: Guest | None = None  # what it is in now
-        self._request = 0  # which of its slot's requests it is; 0: none
+        self._guest: Guest | None = None  # the instance that it is in now
+        self._request = 0  # its number among the slot's requests; 0: not a request
 
     def use(self, guest: G, work: Callable[[G], T], *, request: bool = False) -> T:
-        """Make the call in an instance that is this thread's. CallGivenUp when nobody waits for it any more."""
+        """Run `work` in an instance that this thread holds. CallGivenUp if nobody waits for the call any more."""
         if request:
             guest.slot.opened()  # before anybody may cancel
         with self._lock:
@@ -59,11 +60,11 @@ class Cancellation:
                 self._guest = None
 
     def give_up(self) -> None:
-        """Its caller does not wait any more. From any thread."""
+        """Called when the caller no longer waits. From any thread."""
         with self._lock:
             self._given_up = True
             guest, request = self._guest, self._request
-            # Under the lock: when the call has left, its slot may be somebody else's.
+            # Under the lock: once the call has left, another call may use its slot.
             if guest is not None and request and self._on_timeout == "cancel":
                 guest.slot.cancel(request)
             elif guest is not None and self._on_timeout == "stop":
@@ -71,18 +72,18 @@ class Cancellation:
 
     @property
     def given_up(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether nobody waits for the call any more."""
         return self._given_up
 
     def give_up_waiting(self) -> bool:
-        """Give it up if it has not entered the module; whether that is so."""
+        """Give the call up if it has not entered the module; returns whether that is so."""
         with self._lock:
             self._given_up = self._given_up or not self._begun
             return not self._begun
 
 
 def checked(timeout: float | None, on_timeout: OnTimeout, *, request: bool) -> OnTimeout:
-    """MisuseError for what cannot be meant."""
+    """Return `on_timeout`. MisuseError if an argument is invalid."""
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
         raise MisuseError(f"timeout must be a number of seconds, not below 0, not {timeout!r}")
     if on_timeout not in ("continue", "cancel", "stop"):
@@ -93,7 +94,10 @@ def checked(timeout: float | None, on_timeout: OnTimeout, *, request: bool) -> O
 
 
 class PendingCall:
-    """What the caller waits for: `future`. It has the call's result, unless the caller gives up first: by a timeout, or by cancelling it."""
+    """What the caller waits for: `future`.
+
+    It gets the result of the call, unless the caller gives up first: by a timeout, or by cancelling it.
+    """
 
     def __init__(self, ticket: Cancellation, what: str) -> None:
         self._ticket, self._what = ticket, what
@@ -101,12 +105,12 @@ class PendingCall:
         self.future.when_done(self._cancelled)
 
     def settle(self, call: Future[Any]) -> None:
-        """The call is over."""
+        """Called when the call is over."""
         try:
             if call.cancelled():
                 self.future.cancel()
             elif isinstance(call.exception(), CallGivenUp):
-                pass  # whoever has given it up says so: perhaps only now
+                pass  # whoever has given it up sets the outcome, perhaps only now
             elif (error := call.exception()) is not None:
                 self.future.set_exception(error)
             else:
@@ -115,12 +119,12 @@ class PendingCall:
             pass  # it came too late
 
     def timed_out(self, seconds: float) -> None:
-        """The caller waits no longer."""
+        """Fail with CallTimeout, and give the call up."""
         if self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s")):
             self._ticket.give_up()
 
     def fail_waiting(self, error: Exception) -> None:
-        """The caller waits no longer for it to begin."""
+        """Fail with this error if the call has not begun."""
         if self._ticket.give_up_waiting():
             self._fail(error)
 
@@ -129,7 +133,7 @@ class PendingCall:
             self.future.set_exception(error)
         except InvalidStateError:
             return False
-        except BaseException:  # what somebody wants to be done then may raise SystemExit: it is done all the same
+        except BaseException:  # a callback may raise SystemExit: the future is done all the same
             log.exception("what was to be done at the end of a call")
         return True
 

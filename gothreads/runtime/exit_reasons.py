@@ -1,6 +1,6 @@
-"""How a module ended, as an error: from an exit code, a trap, or what a Python function that it called raised.
+"""Turns the end of a module into an error: an exit code, a trap, or what a Python function that it called raised.
 
-`name` is the module's, `stderr` what it wrote last.
+`name` is the name of the module, `stderr` the end of what it wrote there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gothreads.wasi.streams import OutputExceeded
 
 
 def of_exit(name: str, code: int, stderr: str) -> GuestExit:
-    """main returned, or os.Exit, or a panic."""
+    """For a return of main, os.Exit or a panic."""
     if code == 2 and (reason := panics.reason(stderr)):
         hint = advice(stderr)
         return GuestPanic(f"{name}: the module has ended: {reason}{f' ({hint})' if hint else ''}", code, stderr)
@@ -24,7 +24,7 @@ def of_exit(name: str, code: int, stderr: str) -> GuestExit:
 
 
 def advice(stderr: str) -> str | None:
-    """How to mend what ended the module, where its last words tell."""
+    """How to fix what ended the module, if its last output tells; else None."""
     if panics.reason(stderr) == "fatal error: stack overflow":
         return "endless recursion? runtime/debug.SetMaxStack raises the limit"
     if "all goroutines are asleep" not in stderr or "net.(*fakeNetFD)" not in stderr:
@@ -34,7 +34,7 @@ def advice(stderr: str) -> str | None:
 
 
 def of_trap(name: str, trap: ffi.Trap, stderr: str, stack: int) -> GuestError:
-    """`stack` is the limit on it, in bytes."""
+    """For a trap. `stack` is the limit on the stack, in bytes."""
     if trap.exit_code is not None:
         return of_exit(name, trap.exit_code, stderr)
     if "unreachable" in trap.message and panics.reason(stderr):
@@ -46,7 +46,7 @@ def of_trap(name: str, trap: ffi.Trap, stderr: str, stack: int) -> GuestError:
 
 
 def of_host_function(name: str, error: BaseException, stderr: str) -> GuestError:
-    """An exit is none of a host function's faults, nor is too much output; all else is."""
+    """For what a host function raised: a host-function error, unless it is an exit or too much output."""
     if isinstance(error, ExitRequested):
         return of_exit(name, error.code, stderr)
     if isinstance(error, OutputExceeded):
@@ -63,7 +63,7 @@ def of_host_function(name: str, error: BaseException, stderr: str) -> GuestError
 
 
 def of_signal(name: str, error: BaseException | None) -> AppClosed | LimitExceeded:
-    """A signal handler has raised that in the main thread's call, which did not come back. None: Ctrl-C."""
+    """For what a signal handler raised in the main thread's call, which did not return. None: Ctrl-C."""
     if isinstance(error, Exception):
         return of_stop(name, error)
     how = "Ctrl-C" if error is None or isinstance(error, KeyboardInterrupt) else f"a signal handler, which raised {words(error)}"
@@ -71,11 +71,11 @@ def of_signal(name: str, error: BaseException | None) -> AppClosed | LimitExceed
 
 
 def of_stop(name: str, error: BaseException | None) -> LimitExceeded:
-    """The same, where only the instance is stopped."""
+    """As of_signal, where only the instance is stopped."""
     what = "Ctrl-C" if error is None else f"a signal handler, which raised {words(error)}"
     return LimitExceeded(f"{name}: the module was stopped: its call was given up because of {what}", 124)
 
 
 def of_time(name: str, seconds: float, stderr: str) -> LimitExceeded:
-    """It has run for as long as it may."""
+    """For a module that has run for as long as its limit, in seconds, allows."""
     return LimitExceeded(f"{name}: the module was ended: it has run for {seconds:g} s, all that it was given (Limits(seconds=...))", 124, stderr)

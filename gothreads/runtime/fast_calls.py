@@ -1,7 +1,8 @@
-"""Calls that need nothing but a caller at rest: in C (gothreads/csrc), and the same in Python where C was not built.
+"""The fast path for calls that need only an idle caller: in C (gothreads/csrc), or in Python if C was not built.
 
-What is unusual goes the long way (runtime/app.py): a named argument, an app that does not run, a thread that is inside already or has a small stack, a
-cache without an idle caller, a door that those who wait have closed (sync/wait_queue.py).
+Uncommon cases take the slow path (runtime/app.py): a named argument, an app that does not run, a thread that is inside
+already or has a small stack, a cache without an idle caller, waiters that newcomers may not overtake
+(sync/wait_queue.py).
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from gothreads.engine import ffi, interrupt
 from gothreads.engine.extension import compiled
 from gothreads.engine.stack import CALLER_MARGIN, few_frames, inside
 
-#: The most values that a call in C has.
+#: The most parameters that a call in C may have.
 _MOST = 8
-#: How often it is looked whether Python's stack has room: see has_frames in csrc/calls.c.
+#: How often to check whether Python's stack has room, in seconds: see has_frames in csrc/calls.c.
 _LOOK_SECONDS = 5e-6
 
 
 def quick(function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> Function:
-    """The same function, with calls that take the short way where they can. `postponed` is around those on the main thread; `stack` as for stack.fits."""
+    """The same function, taking the fast path where it can.
+
+    `postponed` surrounds calls on the main thread; `stack` is as for stack.fits.
+    """
     if compiled is None:
         return _Quick(function, export, cache, postponed, stack)
     if export.has_strings or len(export.params) > _MOST:
@@ -35,25 +39,28 @@ def quick(function: Function, export: Export, cache: CallbackMCache, postponed: 
 
 
 def requester(cache: CallbackMCache) -> Callable[[str, Any], bytes | None]:
-    """Makes requests (of a handler, with a payload) in C where all is as usual; None where not."""
+    """A function that requests (handler, payload) in C in the common case; otherwise it returns None."""
     if compiled is None:
         return lambda handler, payload: None
     return functools.partial(compiled.request, cache.rest)
 
 
 class _Quick(Function):
-    """What csrc/ does, step by step (take, begin, run, end); the reasons are there. Nothing is called that can be done here: that is most of it."""
+    """Does what csrc/ does, step by step (take, begin, run, end); the reasons are there.
+
+    Everything is inlined where possible: calls of Python functions are most of the cost.
+    """
 
     def __init__(self, function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> None:
         self.__dict__.update(function.__dict__)
         self._cache, self._rest, self._pop, self._postponed, self._room = cache, cache.rest, cache.rest.pop, postponed, stack + CALLER_MARGIN
         self._name, self._types = export.name, (export.params, export.result)
-        #: For each argument, of which type it simply is, and between which numbers; others are converted, or refused, by `super`.
+        #: For each parameter, the type and range that need no conversion; `super` converts or refuses other values.
         self._simply = [_SIMPLY[parameter.type] for parameter in export.signature.params]
         self._count = -1 if export.has_strings else len(self._simply)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        rest, mine = self._rest, inside.__dict__  # the thread's own: each look at a threading.local finds it anew
+        rest, mine = self._rest, inside.__dict__  # its dict: each access to a threading.local looks it up again
         if named or len(args) != self._count or not rest.open or rest.passed or mine.get("room", 0) < self._room or mine.get("depth"):
             return super().__call__(*args, **named)
         for value, (kind, least, most) in zip(args, self._simply, strict=True):
@@ -68,7 +75,7 @@ class _Quick(Function):
             return self._run(args, mine, now)
         if now >= interrupt.next_look:
             return super().__call__(*args)
-        interrupt.begin(self._postponed)  # from here on no KeyboardInterrupt comes, which would lose a caller that was taken
+        interrupt.begin(self._postponed)  # no KeyboardInterrupt from here: it would lose the caller
         try:
             return self._run(args, mine, now)
         finally:
@@ -80,7 +87,7 @@ class _Quick(Function):
             caller = self._pop()
         except IndexError:
             return super().__call__(*args)
-        if not rest.open:  # looked at after it was taken: see callback_m._take_idle
+        if not rest.open:  # read after taking: see callback_m._take_idle
             rest.append(caller)
             return super().__call__(*args)
         caller.since = now
@@ -99,10 +106,10 @@ class _Quick(Function):
             caller.calls += 1
             caller.since = monotonic()
             rest.append(caller)
-            if rest.waiting or (len(rest) > 1 and self._cache.has_old()):  # one by itself is this one
+            if rest.waiting or (len(rest) > 1 and self._cache.has_old()):  # a single one is this one
                 self._cache.released()
             return answer
-        finally:  # what puts a caller back may run Go too
+        finally:  # putting a caller back may run Go too
             mine["depth"] = 0
 
 

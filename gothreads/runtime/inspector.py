@@ -1,6 +1,6 @@
-"""Looking into a running module: how many goroutines do what, which callers wait, the stacks.
+"""Inspects a running module: how many goroutines do what, which callers wait, the stacks.
 
-It must work when nothing else does, so it has a caller and a thread of its own: all others may be blocked. What is asked of
+It must work when nothing else does, so it has its own caller and its own thread: all others may be blocked. To answer,
 Go still needs a P for a moment; a module built without preemption whose loops hold all Ps answers late.
 """
 
@@ -27,7 +27,7 @@ from gothreads.wasm import layout
 T = TypeVar("T")
 
 _HEADER = re.compile(r"goroutine ([0-9]{1,20}) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[(.*)\]:$")
-#: What the stack of a caller at rest is.
+#: How the stack of an idle caller begins, and that of the goroutine that takes the traceback.
 _AT_REST = "runtime.goexit"
 _INSPECTOR = "gothreads/guest.stacks"
 #: How many words Go's side writes at layout.COUNTS.
@@ -36,7 +36,10 @@ _WORDS = 11
 
 @dataclass(frozen=True)
 class Goroutine:
-    """`state` is Go's word for what it does or waits for, such as "chan receive, 2 minutes"; `stack` the rest of its traceback."""
+    """`state` is Go's description of what it does or waits for, such as "chan receive, 2 minutes".
+
+    `stack` is the rest of its traceback.
+    """
 
     id: int
     state: str
@@ -47,7 +50,7 @@ class Goroutine:
 
 
 def parse_goroutines(text: str) -> list[Goroutine]:
-    """From Go's traceback of all goroutines. Left out: callers at rest, and the one that took the traceback."""
+    """Parse Go's traceback of all goroutines. Leaves out idle callers, and the goroutine that took the traceback."""
     found = []
     for block in text.strip().split("\n\n"):
         header, _, stack = block.partition("\n")
@@ -58,15 +61,18 @@ def parse_goroutines(text: str) -> list[Goroutine]:
 
 
 class GoroutineCounts(NamedTuple):
-    """What Go's side counts (inspect_gothreads.go), whose words are those of `go` and then the others, in order."""
+    """The counts that Go's side writes (inspect_gothreads.go): the words of `go`, then the other fields, in order."""
 
     go: GoStatistics
     blocked: int  # callers whose goroutines wait
-    busy: int     # what goes on, or will when a timer fires or a host call returns; the runtime's own, such as a collection, too
+    busy: int     # what runs, or will when a timer fires or a host call returns; also the runtime's own (a collection)
 
 
 class Inspector:
-    """`in_flight` tells the callers that threads have; `submit` runs something in the app on a worker, as calls are run."""
+    """`in_flight` returns the callers that threads hold, and since when.
+
+    `submit` runs a function in the app on the given threads, as calls are run.
+    """
 
     def __init__(self, instances: Instances, memory: SharedMemory, stack: int, ended: Callable[[], bool], trapped: Callable[[ffi.Trapped], None],
                  attaching: threading.Lock, in_flight: Callable[[], dict[CallbackM, float]],
@@ -77,11 +83,11 @@ class Inspector:
 
     @property
     def in_use(self) -> int:
-        """1 while it may be in the module's code."""
+        """1 while it may be in the module's code, else 0."""
         return self._cache.in_use
 
     def statistics(self, timeout: float) -> GoStatistics | None:
-        """None when Go does not answer in time, or the app ends."""
+        """None if Go does not answer within `timeout` seconds, or the app ends."""
         def look(caller: CallbackM) -> GoStatistics:
             calls, now = self._in_flight(), time.monotonic()
             blocked = sorted((now - calls[c] for c in self._blocked(caller, calls)), reverse=True)
@@ -92,19 +98,22 @@ class Inspector:
             return None
 
     def counts(self, timeout: float | None) -> GoroutineCounts:
-        """What all goroutines do at one moment, the world stopped. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        """What all goroutines do at one moment, with the world stopped.
+
+        GothreadsError if the app has ended, TimeoutError if Go does not answer.
+        """
         return self._ask(lambda caller: self._counts(caller, exact=True), timeout)
 
     def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
-        """All goroutines with their stacks. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        """All goroutines with their stacks. Raises as counts."""
         return parse_goroutines(self._ask(lambda caller: caller.slot.stacks(), timeout))
 
     def handlers(self, timeout: float | None) -> list[str]:
-        """The names of the handlers that are registered now. GothreadsError when the app has ended, TimeoutError when Go does not answer."""
+        """The names of the handlers that are registered now. Raises as counts."""
         return self._ask(lambda caller: caller.slot.handlers(), timeout)
 
     def preparing(self, timeout: float) -> tuple[list[str], bool]:
-        """The handlers, and whether the program goes on by itself, so that it may register more. Raises as handlers."""
+        """The handlers, and whether the program goes on by itself, so that it may register more. Raises as counts."""
         def look(caller: CallbackM) -> tuple[list[str], bool]:
             goes_on = bool(caller.function("gothreads_preparing", "", "?")())
             return caller.slot.handlers(), goes_on
@@ -115,7 +124,7 @@ class Inspector:
         self._cache.wake_all()
 
     def close(self) -> None:
-        """When all have left."""
+        """End its thread. No thread may be in the module any more."""
         self._worker.close()
 
     def _ask(self, look: Callable[[CallbackM], T], timeout: float | None) -> T:

@@ -1,4 +1,4 @@
-"""A module file, looked at before it is run: what it is, and what it exports."""
+"""Inspects a module file before it is run: what kind of module it is, and what it exports."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from gothreads.wasm.origins import made_for
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes.threads import HOST
 
-#: Exports that are not the program's own.
+#: Prefixes of exports that are not the program's own.
 _PLUMBING = ("gt_", "gothreads_")
 _ENTRIES = ("_start", "_initialize")
-#: What a module with wasi-threads asks for a thread by, and what that runs (https://github.com/WebAssembly/wasi-threads).
+#: wasi-threads (https://github.com/WebAssembly/wasi-threads): the import that spawns a thread, and the export it runs.
 THREAD_SPAWN = ("wasi", "thread-spawn")
 THREAD_START = "wasi_thread_start"
-#: What gothreads/guest imports where a program uses guest.Events, guest.Call or guest.Notify.
+#: Imports of gothreads/guest in a program that uses guest.Events, guest.Call or guest.Notify.
 _MESSAGES = ("msg_events", "msg_call", "msg_notify")
 _I32 = b"\x7f"
-#: Of all functions that a module imports or exports.
+#: The limit on parameters and results of all functions that a module imports or exports, together.
 _MOST_PARAMETERS = 1_000_000
 
 
 @dataclass(frozen=True)
 class LoadedModule:
-    """`entry` is what starts it. `foreign`: it was not built from Go. `memory` is None when it has none, as only those may.
+    """A module that was parsed and checked. `entry` is the export that starts it. `foreign`: it was not built from Go.
 
-    A foreign module of the model threaded has wasi-threads.
+    `memory` is None if it has none, which only foreign modules may. A foreign module of the model "threaded" uses
+    wasi-threads.
     """
 
     name: str
@@ -46,15 +47,15 @@ class LoadedModule:
     exports: tuple[Export, ...]
     memory: MemoryLimits | None
     foreign: bool = False
-    #: Exports that cannot be called, and why.
+    #: Exports that cannot be called, with the reason.
     uncallable: Mapping[str, str] = field(default_factory=dict)
 
     def without_code(self) -> LoadedModule:
-        """The same, without the megabytes that only compiling needs."""
+        """The same, without the megabytes that only compilation needs."""
         return replace(self, wasm=b"", outline=replace(self.outline, raw={}, customs=[]))
 
     def hook(self, name: str) -> Export | None:
-        """The export of that name, if it takes nothing: `start` and `stop` are called by the host."""
+        """The export of that name, if it takes no arguments. The host calls `start` and `stop`."""
         return next((export for export in self.exports if export.name == name and not export.signature.params), None)
 
     @property
@@ -63,22 +64,25 @@ class LoadedModule:
 
     @property
     def has_messages(self) -> bool:
-        """Whether it may ask for events, and call handlers of the host's: by gothreads/guest, or by what that imports."""
+        """Whether it may ask for events and call handlers of the host.
+
+        It can through gothreads/guest, or through the functions which that imports.
+        """
         return self.has_handlers or any(i.module == HOST and i.name in _MESSAGES for i in self.outline.imports)
 
     @property
     def hooks(self) -> list[str]:
-        """Which of them are exports. A main on one thread takes no calls."""
+        """Which of `start` and `stop` are exports that can be called. A main on one thread takes no calls."""
         return [] if (self.model == "single" or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop") if self.hook(name)]
 
     @property
     def has_callers(self) -> bool:
-        """Whether a host can ever call into it: if not, goroutines that all wait are a deadlock."""
+        """Whether a host can ever call into it. If not, it is a deadlock when all goroutines wait."""
         return bool(self.exports) or self.has_handlers or self.entry == "_initialize"
 
 
 def load(path: Path) -> LoadedModule:
-    """Read a module file. ModuleError says in one line what is wrong with it, and how to mend it."""
+    """Read a module file. ModuleError says in one line what is wrong with it, and how to fix it."""
     try:
         wasm = path.read_bytes()
     except OSError as error:
@@ -94,7 +98,7 @@ def load(path: Path) -> LoadedModule:
 
 
 def _kind_of(content: bytes) -> str:
-    """What a file is that is no module."""
+    """What a file that is not a module contains."""
     try:
         text = content[:1 << 16].decode(errors="strict" if len(content) <= 1 << 16 else "ignore")
     except UnicodeDecodeError:
@@ -103,7 +107,7 @@ def _kind_of(content: bytes) -> str:
 
 
 def inspect_module(name: str, wasm: bytes) -> LoadedModule:
-    """What a module is. ModuleError when it is none that gothreads can open."""
+    """Parse and check a module. ModuleError if gothreads cannot open it."""
     try:
         outline = parse(wasm, outline=True)
     except ModuleError as error:
@@ -120,7 +124,7 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
         raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: gothreads build --strip")
     imported = [read_limits(Reader(i.description, "import")) for i in outline.imports if i.kind is Kind.MEMORY]
     if imported + outline.memories != [memory] and any(m.shared for m in imported + outline.memories):
-        # Whoever waits in one that is not the host's could not be ended.
+        # A thread that waits in a memory other than the host's could not be ended.
         raise ModuleError("the module has threads and more than one memory, which gothreads cannot run")
     abi.check(outline, threads=threaded)
     _check_parameters(outline, functions)
@@ -145,7 +149,10 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
 
 
 def _check_parameters(outline: Module, functions: dict[str, int]) -> None:
-    """One type of many parameters may be that of many functions, and each of them gets a declaration."""
+    """Bound the total number of parameters and results.
+
+    A type with many parameters may be the type of many functions, and each of them gets a declaration.
+    """
     types = outline.function_types()
     kinds = (types[index] for index in (*functions.values(), *range(len(outline.imported_functions))))
     taken = sum(len(kind.params) + len(kind.results) for kind in kinds)
@@ -155,7 +162,7 @@ def _check_parameters(outline: Module, functions: dict[str, int]) -> None:
 
 
 def _check_foreign(outline: Module, functions: dict[str, int], memories: list[MemoryLimits]) -> None:
-    """Whether a module that was not built from Go can be run: what it imports must be there."""
+    """ModuleError if a module that was not built from Go cannot be run: all its imports must be available."""
     if not functions:
         raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm")
     others = [f"{i.module}.{i.name} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
@@ -184,7 +191,7 @@ def _foreign_exports(outline: Module, functions: dict[str, int]) -> tuple[Export
 
 
 def _exports(outline: Module, about: metadata.Metadata | None, functions: dict[str, int]) -> tuple[Export, ...]:
-    """The program's own exports, with the source's signatures where they fit what is there."""
+    """The program's own exports, with the signatures from the source where these match the module."""
     signatures = {s.name: s for s in about.exports} if about else {}
     types = outline.function_types()
     found = []
@@ -201,18 +208,18 @@ def _exports(outline: Module, about: metadata.Metadata | None, functions: dict[s
 
 
 def _is_plain(kind: FuncType) -> bool:
-    """Whether the host can call it: numbers, and one result at the most."""
+    """Whether the host can call it: only numbers, and at most one result."""
     return not _odd_types(kind) and len(kind.results) <= 1
 
 
 def _odd_types(kind: FuncType) -> list[str]:
-    """The types of values that are no numbers."""
+    """The value types that are not numbers."""
     names = [VALUE_TYPES.get(t, f"{t:#x}") for t in kind.params + kind.results]
     return [name for name in dict.fromkeys(names) if name not in ("i32", "i64", "f32", "f64")]
 
 
 def _uncallable(outline: Module, callable_: set[str], *, foreign: bool) -> dict[str, str]:
-    """The exports that are neither callable nor what the host itself uses, with what keeps them from being called."""
+    """The exports that can neither be called nor are used by the host itself, each with the reason."""
     types, found = outline.function_types(), {}
     for export in outline.exports:
         name = export.name

@@ -1,4 +1,4 @@
-"""What an app is told: limits and options. Values only."""
+"""Options and limits of an app. Values only."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from gothreads.wasi.sockets import Rule
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.layout import MOST_MEMORY
 
-#: Threads that Go may need beyond one for each proc: the monitor, main while it initialises, Ms that wait or wake others.
+#: Threads that Go may need beyond one per proc: the monitor, main while it initialises, Ms that wait or wake others.
 SPARE_THREADS = 6
 
-#: What to do when all calls wait for ever: log it, end the app, or a function that is called with the gothreads.Stall.
+#: What to do when all calls wait for ever: log it, end the app, or call a function with the gothreads.Stall.
 OnStall = Literal["report", "exit"] | Callable[[Any], None]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a module may use. What it is refused, Go sees as an error of its own; where there is none, the module is ended: LimitExceeded.
+    """What a module may use.
 
-    memory: in bytes; beyond it Go is out of memory. (Of a pool, each instance.)
-    threads: Ms at a time; beyond it Go's runtime ends the module ("no thread left").
-    stack: of WebAssembly, a thread, in bytes; beyond it the module traps. (With threads, Go's own limit ends recursion: debug.SetMaxStack.)
-    files: open files and sockets at a time, of a pool all instances together; beyond it opening fails (EMFILE). None: most of what this
-        process may have.
+    Where Go can report a refusal as an error of its own, it does; otherwise the module is ended, with LimitExceeded.
+
+    memory: in bytes; beyond it Go is out of memory. In a pool, the limit of each instance.
+    threads: Go's threads (Ms) at one time; beyond it Go's runtime ends the module ("no thread left").
+    stack: WebAssembly's stack of each thread, in bytes; beyond it the module traps. (With threads, Go's own limit ends
+        recursion: debug.SetMaxStack.)
+    files: open files and sockets at one time, in a pool of all instances together; beyond it opening fails (EMFILE).
+        None: most of what this process may open.
     output: bytes that it writes to its standard output and error, in all; beyond it the module is ended.
-    seconds: since it was opened; then the module is ended.
+    seconds: since it was opened; after that the module is ended.
     """
 
     memory: int = MOST_MEMORY
@@ -73,11 +76,11 @@ class Options:
     stderr: Writable | None = None
     stall_timeout: float | None = None
     on_stall: OnStall = "report"
-    no_calls: bool = False  # nobody will call exports: main is all there is
+    no_calls: bool = False  # exports will not be called: there is only main
     listen: tuple[str, ...] = ()
     allow_net: tuple[Rule, ...] = ()
     handlers: Mapping[str, Handler] = field(default_factory=dict)
     event_queue: int = 1024
     loop: asyncio.AbstractEventLoop | None = None
-    instances: int = 1  # of a pool
+    instances: int = 1  # in a pool
     host: Mapping[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)  # by module and name

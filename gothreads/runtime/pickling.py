@@ -1,7 +1,7 @@
-"""What an app was opened with: the part of it that can travel to another process, with pickle, and opens anew there.
+"""Pickles an app as what it was opened with, so that another process can open it anew.
 
-Memory, threads and sockets cannot. So what travels is the path, made absolute, and the options as they were given; each is
-looked at by itself, so that the error names the one that is in the way.
+Memory, threads and sockets cannot travel. So what travels is the path, made absolute, and the options as they were
+given. Each option is checked by itself, so that an error names the one that is in the way.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from gothreads.errors import MisuseError
 from gothreads.text import words
 from gothreads.wasi.definitions import Mount
 
-#: Code here uses apps as a program does: close() in a signal handler that has interrupted it may wait (runtime/lifecycle.py).
+#: This module uses apps as a program does: close() in a signal handler that has interrupted it may wait
+#: (runtime/lifecycle.py).
 PROGRAM_CODE = True
 
-#: Options that are a file object of this process, unless they are bytes.
+#: Options that are file objects of this process, unless they are bytes.
 _STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -37,7 +38,10 @@ class PickledOptions:
 
     @classmethod
     def of(cls, opener: str, path: str | os.PathLike[str], options: Mapping[str, Any]) -> PickledOptions:
-        """With the paths made absolute. What is not there is a package's import path, or Go's to find."""
+        """With the paths made absolute.
+
+        A path that does not exist stays as it is: it is the import path of a package, or for Go to find.
+        """
         options = dict(options)
         mounts = options.get("mounts", ())
         if isinstance(mounts, Mapping):
@@ -50,7 +54,7 @@ class PickledOptions:
         return cls(opener, _absolute(path), options)
 
     def check(self) -> None:
-        """MisuseError with the name of what cannot travel."""
+        """MisuseError with the name of the option that cannot travel."""
         for name, value in self.options.items():
             if name in _STREAMS and not isinstance(value, bytes | None):
                 self._refuse(name, value, "is a file object of this process")
@@ -59,7 +63,7 @@ class PickledOptions:
             for part, content in _parts(name, value):
                 try:
                     pickle.dumps(content)
-                except Exception as error:  # whatever objects raise that cannot be pickled
+                except Exception as error:  # objects that cannot be pickled may raise anything
                     self._refuse(part, content, f"cannot be pickled ({words(error)})", callable(content))
 
     def _refuse(self, name: str, value: object, why: str, function: bool = False) -> NoReturn:
@@ -73,7 +77,7 @@ def _absolute(path: str | os.PathLike[str]) -> str:
 
 
 def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
-    """What to look at by itself: each function of those that are given in dicts."""
+    """The values to check by themselves: an option, or each function in its mapping."""
     if name == "handlers" and isinstance(value, Mapping):
         return [(f"handlers[{key!r}]", function) for key, function in value.items()]
     if name == "host" and isinstance(value, Host):
@@ -84,17 +88,17 @@ def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def reopen(opener: str, path: str, options: Mapping[str, Any]) -> Any:
-    """What unpickling calls."""
+    """Called by unpickling."""
     return getattr(importlib.import_module("gothreads"), opener)(path, **options)
 
 
 class Picklable:
-    """An app that can be pickled: what comes out is another, opened with the same configuration.
+    """An app that can be pickled. Unpickling opens another with the same configuration, for the unpickler to close.
 
-    So can one that is closed, whose configuration is the same. Whoever unpickles one closes it.
+    A closed app can be pickled too: its configuration is the same.
     """
 
-    #: None: it was opened otherwise than by gothreads.open or supervise.
+    #: None if it was not opened by gothreads.open or gothreads.supervise.
     configuration: PickledOptions | None = None
 
     def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., Any], tuple[Any, ...]]:

@@ -1,10 +1,10 @@
-"""Noticing that a module has come to a standstill: calls are in it, all of them wait, and nothing that could end it is left.
+"""Detects that a module has stalled: calls are in it, all of them wait, and nothing is left that could end the wait.
 
-Go calls that a deadlock and ends the program, but a module that runs on may still be called, and the next call may be what
-all wait for. So it is reported, once, and the app goes on or ends as told.
+Go calls that a deadlock and ends the program. But a module that keeps running may still be called, and the next call
+may be what all wait for. So the stall is reported, once, and the app goes on or ends, as configured.
 
-Nobody asks Go anything while calls come and go: only when all that are in the module have been in it for the whole time, and
-none has begun since the last look.
+Go is not asked while calls come and go: only when all calls in the module have been in it for the whole time, and none
+has begun since the last look.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _SHOWN = 100
 
 @dataclass(frozen=True)
 class Stall:
-    """`calls`: how long each call has been in the module, in seconds, longest first. `goroutines`: all, with their stacks."""
+    """`calls`: the seconds that each call has been in the module, longest first.
+
+    `goroutines`: all of them, with their stacks.
+    """
 
     calls: tuple[float, ...]
     goroutines: tuple[Goroutine, ...]
@@ -44,11 +47,12 @@ class Stall:
 
 
 class StallWatch:
-    """A thread that looks. `report` is called with each stall, once. `idle_too`: no calls can come, so none need be in.
+    """A thread that looks for stalls, and calls `report` once for each. `idle_too`: also without calls, as none can
+    come.
 
-    A stall is two looks, a pause apart, at the same calls, all in for so long, that both find the world stopped with every caller's
-    goroutine waiting and nothing busy. The callers are counted before and after each look: one that was taken and has not yet
-    entered Go is seen there.
+    A stall is two looks in a row, a pause apart, at the same calls, all of them in for that long. Both find, with the
+    world stopped, every caller's goroutine waiting and nothing busy. The callers are counted before and after each
+    look: that shows a caller that was taken and has not entered Go yet.
     """
 
     def __init__(self, inspector: Inspector, seconds: float, callers: CallbackMCache, running: Callable[[], bool], ended: threading.Event,

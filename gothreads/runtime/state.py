@@ -1,4 +1,4 @@
-"""Where an app is in its life."""
+"""The states of an app."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from enum import Enum
 
 
 class State(Enum):
-    """Where an app is in its life."""
+    """The states of an app, in the order of its life."""
 
     STARTING = "starting"  # packages are being initialised; calls wait
-    RUNNING = "running"    # calls are taken
-    DRAINING = "draining"  # close(drain=...): the last calls finish, no more are taken
+    RUNNING = "running"    # calls are accepted
+    DRAINING = "draining"  # close(drain=...): calls in flight finish, no new ones are accepted
     ENDING = "ending"      # threads are leaving; calls get the cause
     EXITED = "exited"      # main returned, or os.Exit, or a panic: `exit` is the code
     FAILED = "failed"      # a trap, or a host function that raised
     CLOSED = "closed"      # close()
-    RESTARTING = "restarting"  # of what is supervised: there will be a fresh instance; calls wait for it, or fail
+    RESTARTING = "restarting"  # supervised apps only: a fresh instance follows; calls wait for it, or fail

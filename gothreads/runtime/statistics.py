@@ -1,4 +1,4 @@
-"""What an app tells of itself: frozen values, which metrics, dashboards and the inspector read."""
+"""Statistics of an app: frozen values, which metrics, dashboards and the inspector read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from gothreads.mpool import MPoolStatistics
 
 @dataclass(frozen=True)
 class GoStatistics:
-    """From Go's runtime.
+    """Figures from Go's runtime.
 
-    `goroutines` = `running` + `runnable` + `waiting` (for each other, a lock, a timer) + `syscalls` (in a host call): the
-    program's own, calls among them. `timers` are set; `ms`: threads in Go's eyes; `collections` of garbage so far; `heap` in bytes.
-    `blocked_calls`: for each call whose goroutine waits, how long it has been in the module, in seconds, longest first.
+    `goroutines` = `running` + `runnable` + `waiting` (for each other, a lock, a timer) + `syscalls` (in a host call):
+    the program's own, including those of calls. `timers`: those that are set; `ms`: threads as Go counts them;
+    `collections`: garbage collections so far; `heap`: in bytes. `blocked_calls`: for each call whose goroutine waits,
+    the seconds it has been in the module, longest first.
     """
 
     goroutines: int
@@ -32,7 +33,10 @@ class GoStatistics:
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """`total` = `idle` + `in_use` instances. `waiting`: threads that wait for one. `replaced`: those whose module ended, so far."""
+    """Instances: `total` = `idle` + `in_use`.
+
+    `waiting`: threads that wait for an instance. `replaced`: instances whose module has ended, so far.
+    """
 
     limit: int
     total: int
@@ -44,7 +48,10 @@ class PoolStatistics:
 
 @dataclass(frozen=True)
 class AppStatistics:
-    """`memory` and `memory_limit` in bytes, `uptime` and `compile_seconds` in seconds (None: compiled by an earlier run)."""
+    """`memory` and `memory_limit` are in bytes, `uptime` and `compile_seconds` in seconds.
+
+    `compile_seconds` is None if an earlier run compiled the module.
+    """
 
     model: str
     state: str
@@ -57,5 +64,5 @@ class AppStatistics:
     threads: MPoolStatistics | None = None
     go: GoStatistics | None = None
     pool: PoolStatistics | None = None
-    #: How calls are made: in "C", or through "ctypes" (engine/extension.py).
+    #: How calls are made: in "C" or through "ctypes" (engine/extension.py).
     call_path: str = PATH

@@ -1,6 +1,6 @@
-"""What a module has of the world outside: its descriptor table with streams, mounts and sockets, and the calls over it.
+"""The WASI environment of a module: its descriptor table with streams, mounts and sockets, and the calls over it.
 
-One for each app, whatever its model. `memory` is set before the module runs; `stop` ends what waits; `close` comes when no
+There is one for each memory. `use` sets that memory before the module runs; `stop` ends waits; `close` comes when no
 thread is in the module any more.
 """
 
@@ -28,7 +28,7 @@ _MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_ca
 
 
 class WasiEnvironment:
-    """MisuseError, GothreadsError when a mount or a listener cannot be had."""
+    """MisuseError or GothreadsError if a mount or a listener cannot be set up."""
 
     def __init__(self, stop: StopEvent, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule], messages: Messages,
                  context: CallContext, files: FileAllowance) -> None:
@@ -37,12 +37,12 @@ class WasiEnvironment:
         self._wasi = WasiCalls(self.table, streams)
         self._sockets = SocketCalls(self.table, rules)
         self.messages, self.calls, self.context = messages, messages.new_calls(self.table, context), context
-        #: The addresses of the listeners that the module was handed, with the ports that they got.
+        #: The addresses of the listeners that the module was given, with their actual ports.
         self.listening: list[str] = []
-        #: The paths that it looked for and that are under no mount, the latest last.
+        #: The paths that the module looked for and that are under no mount, the latest last.
         self.missed: Sequence[str] = ()
         try:
-            for address in listeners:  # before the mounts: from descriptor 3 on, as systemd has it
+            for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
                 made = listen(address, self.stopped)
                 self.table.add(made, handed=True)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
@@ -54,11 +54,11 @@ class WasiEnvironment:
             raise
 
     def use(self, memory: BoundedMemory) -> None:
-        """The module's memory."""
+        """Set the module's memory."""
         self._wasi.memory = self._sockets.memory = self.context.memory = memory
 
     def define(self, functions: ffi.HostFunctions, module: Module, *, own_clock: bool = False) -> None:
-        """Define what the module imports of it. `own_clock` as for define_wasi."""
+        """Define the functions that the module imports from here. `own_clock`: as for define_wasi."""
         kinds = {(i.module, i.name): module.types[i.type_index] for i in module.imported_functions}
         define_wasi(functions, {name: kind for (of, name), kind in kinds.items() if of == WASI}, self._wasi, own_clock=own_clock)
         for calls, names in ((self._wasi, _PIPE_CALLS), (self._sockets, _SOCKET_CALLS), (self.calls, _MESSAGE_CALLS)):
@@ -69,16 +69,16 @@ class WasiEnvironment:
 
     @staticmethod
     def has(module: str, name: str) -> bool:
-        """Whether it has the function that a module imports."""
+        """Whether it provides a function that a module imports."""
         return module == WASI or (module == HOST and name in _PIPE_CALLS + _SOCKET_CALLS + _MESSAGE_CALLS)
 
     def stop(self) -> None:
-        """Wake whoever waits in a call. From any thread, returns at once."""
+        """Wake all threads that wait in a call. From any thread; returns at once."""
         self.stopped.set()
         self._wasi.stop()
 
     def close(self) -> None:
-        """Free all. No thread may be in a call."""
+        """Free everything. No thread may be in a call."""
         self.table.close_all()
         self._wasi.close()
         self.messages.forget(self.calls)

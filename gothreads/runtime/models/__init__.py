@@ -1,1 +1,1 @@
-"""How a module is run: one model a file."""
+"""Execution models, one per file."""

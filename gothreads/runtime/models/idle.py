@@ -1,4 +1,4 @@
-"""The idle model: stock Go, which runs on until every goroutine waits."""
+"""The idle model: stock Go that runs on after a call until every goroutine waits."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 class IdleApp(SingleApp):
-    """See App. After each call the module runs on until every goroutine waits; and again when what they wait for comes: an event, a reply,
-    a peer's bytes, a timer.
+    """See App. After each call the module runs on until every goroutine waits.
 
-    That is what Go does in a browser (syscall/js), where the event loop drives it. Still one thread: while the module runs, calls queue.
+    It runs again when what they wait for arrives: an event, a reply, a peer's bytes, a timer. Go does the same in a
+    browser (syscall/js), where the event loop drives it. There is still one thread: while the module runs, calls queue.
     """
 
     model = "idle"
@@ -32,7 +32,7 @@ class IdleApp(SingleApp):
         super()._make()
         self._isolate.check_idle()
         self._driver = threading.Thread(target=self._drive, name="gothreads-idle", daemon=True)
-        self._ran = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable when the module may wait for something else than the driver does
+        self._ran = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable: the driver's waits may be stale
         self._owned.callback(os.close, self._ran)
 
     def _start(self) -> None:
@@ -41,13 +41,13 @@ class IdleApp(SingleApp):
             self._driver.start()
 
     def _run(self, work: Callable[[SingleInstance], T]) -> T:
-        if self._turns.mine:  # the goroutine that has called Python waits for it
+        if self._turns.mine:  # a nested call: the goroutine that called Python waits for it
             return super()._run(work)
         self._check_callable()
         with self._turns:
             try:
                 result = work(self._isolate)
-            except GothreadsError:  # a handler's error: what it has begun runs on
+            except GothreadsError:  # a handler's error: what the handler began runs on
                 self._run_on()
                 raise
             self._run_on()
@@ -58,14 +58,14 @@ class IdleApp(SingleApp):
         os.eventfd_write(self._ran, 1)
 
     def _drive(self) -> None:
-        with contextlib.suppress(GothreadsError):  # the app's end, which all are told
+        with contextlib.suppress(GothreadsError):  # the app has ended, which every call reports
             while True:
                 self._guarded(lambda: self._run(lambda _isolate: None))
                 while self._wait() == [(self._ran, select.POLLIN)]:
                     pass
 
     def _wait(self) -> list[tuple[int, int]]:
-        """For what the module waits for, or another thread's call, after which that may be something else."""
+        """Wait for what the module waits for, or for another thread's call, which may change that."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._ran)
         idle = self._world.calls.idle

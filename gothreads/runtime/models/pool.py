@@ -1,10 +1,10 @@
-"""The model pool: N isolates of a single-threaded module, and a queue of those that are free. What proxy-wasm and Extism users do.
+"""The model pool: N instances of a single-threaded module, and a queue of the free ones, as proxy-wasm and Extism do.
 
-Calls run at the same time, as many as there are isolates; nothing is shared between them, and which one a call gets is chance.
-An isolate whose module ends takes only its own call with it: the next to need it gets a fresh one in its place.
+Up to N calls run at the same time. The instances share nothing, and which one a call gets is arbitrary. If the module
+ends in one, that takes only its own call with it: the next call that needs the place gets a fresh instance.
 
-Invariant: a place is in `_free`, or with exactly one thread. In `_free` it is a member, or None when its module has ended: who takes that
-makes a fresh one. So a call that has ended never waits for what comes after it.
+Invariant: a place is in `_free`, or held by exactly one thread. In `_free` it is a member, or None if its module has
+ended: the thread that takes None makes a fresh member. So a call that has ended never waits for the replacement.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ log = logging.getLogger("gothreads")
 
 
 class _Member:
-    """An isolate with a world and streams of its own; and why it ended, if a host function knows, or somebody has stopped it."""
+    """An instance with its own WASI environment and streams.
+
+    `cause` is why it ended, if a host function or a stop determined that.
+    """
 
     def __init__(self, app: PoolApp, isolates: SingleInstances) -> None:
         self._app = app
@@ -68,22 +71,22 @@ class _Member:
 
     @property
     def stopped(self) -> bool:
-        """It is of no more use. (An instance that is made after the app's end is seen by who makes it.)"""
+        """Whether it is no longer usable. (If it was made after the app's end, the code that makes it notices.)"""
         return self._stop.is_set or self._app._cause is not None
 
     def stop(self, cause: GuestError) -> None:
-        """End what runs in it. From any thread, returns at once."""
+        """End what runs in it. From any thread; returns at once."""
         if self.cause is None:
             self.cause = cause
         self.world.stop()
-        self._app._engine.increment_epoch()  # the others look, and run on
+        self._app._engine.increment_epoch()  # the other members check, and run on
 
     def close(self) -> None:
-        """No thread may be in it."""
+        """Free it. No thread may be in it."""
         self._owned.close()
 
     def _host_function_failed(self, error: BaseException) -> str:
-        if isinstance(error, OutputExceeded):  # it is the app's, and another instance would have none either
+        if isinstance(error, OutputExceeded):  # the limit is the app's: a fresh instance would be over it too
             return self._app._host_function_failed(error)
         if (raised := self._app._kept(error)) is not None:
             self.stop(exit_reasons.of_stop(self._app.loaded.name, raised))
@@ -92,13 +95,13 @@ class _Member:
         return text.words(error.error if isinstance(error, ffi.Raised) else error)
 
     def ended(self, trapped: ffi.Trapped) -> GuestError:
-        """Why it did."""
+        """Why it ended, given the trap."""
         app = self._app
         return self.cause or exit_reasons.of_trap(app.loaded.name, trapped.trap, self.streams.stderr.tail, app.options.limits.stack)
 
 
 class PoolApp(App):
-    """See App. `memory` is none: each isolate has one."""
+    """See App. `memory` raises NotCallable: each instance has its own."""
 
     model = "pool"
 
@@ -108,10 +111,10 @@ class PoolApp(App):
             raise MisuseError("listen is for modules that run on: in a pool they stand still between calls, and nobody would accept")
         if loaded.entry == "_start":
             raise NotCallable(f"{loaded.name}: the module's main runs to its end, so a pool of it takes no calls. Build it with --buildmode c-shared")
-        self._local = threading.local()  # `member`: the one that the thread is in
-        self._main: _Member | None = None  # ... that the main thread is in
+        self._local = threading.local()  # `member`: the one that this thread is in
+        self._main: _Member | None = None  # the one that the main thread is in
         self._condition = threading.Condition()
-        # Guarded by _condition. `_total` counts places in `_free` and with threads, and those being made.
+        # Guarded by _condition. `_total` counts the places in `_free`, those that threads hold, and those being made.
         self._free: deque[_Member | None] = deque()
         self._line = WaitQueue(self._condition, lambda: bool(self._free))
         self._total = self._calls = self._replaced = 0
@@ -152,12 +155,12 @@ class PoolApp(App):
         self._initialized()
 
     def _new_member(self) -> _Member:
-        """A fresh isolate, initialised and started."""
+        """A fresh instance, initialised and started."""
         member = _Member(self, self._isolates)
         inside.depth += 1
         inside.starting = self
         try:
-            # A store that was made before the end is trapped by it; one that was made after would run on, and is seen here.
+            # The end traps a store that was made before it; one made after it would run on, so check here.
             if self._cause is not None:
                 raise self._error()
             if self.loaded.entry is not None:
@@ -176,21 +179,21 @@ class PoolApp(App):
         return member
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
-        # Into the same instance: another would have other state, and all may be in use.
-        if inside.starting is self:  # an instance that takes another's place
+        # Into the same instance: another has different state, and all may be in use.
+        if inside.starting is self:  # a replacement is being started
             raise self._too_early()
         return self._guarded(call) if self._mine() is not None else super()._call_back(call)
 
     def _mine(self) -> _Member | None:
-        """The member that this thread is in already, in a Python function that it has called."""
+        """The member that this thread is in already, in a Python function that the member has called; else None."""
         return getattr(self._local, "member", None)
 
     def _run(self, work: Callable[[SingleInstance], T]) -> T:
-        """Do something in a free isolate, or in the one that this thread is in."""
+        """Run `work` in a free instance, or in the one that this thread is in."""
         mine = self._mine()
         if mine is None:
             return self._use(self._take(), work)
-        if mine.isolate.context.ended and mine.cause is not None:  # in a call that this one is in: what it has left is not whole
+        if mine.isolate.context.ended and mine.cause is not None:  # a nested call trapped: its state is inconsistent
             raise again(mine.cause)
         try:
             return work(mine.isolate)
@@ -202,7 +205,7 @@ class PoolApp(App):
             raise error from error.__cause__
 
     def _use(self, member: _Member, work: Callable[[SingleInstance], T]) -> T:
-        """Do something in one that was taken, and put it back."""
+        """Run `work` in a member that was taken, and put it back."""
         before, whole = self._mine(), True
         on_main = interrupt.on_main_thread()
         try:
@@ -221,15 +224,15 @@ class PoolApp(App):
             error, whole = member.ended(trapped), False
             raise error from error.__cause__
         finally:
-            # Stopped, when it was too late for this call: the next would find that.
+            # It may have been stopped too late for this call: then the next call would be hit.
             self._put_back(member if whole and (self._cause is not None or not member.stopped) else None, member)
 
     def _put_back(self, fit: _Member | None, member: _Member | None) -> None:
-        """Give a place back: with its member, or without when that is of no more use."""
+        """Give back a place: with its member, or empty if the member is no longer usable."""
         if fit is None and member is not None:
             try:
                 member.close()
-            except BaseException:  # what somebody wants to be done when a reply is cancelled may raise SystemExit
+            except BaseException:  # a callback for a cancelled reply may raise SystemExit
                 log.exception("%s: closing an instance that has ended", self.loaded.name)
         with self._condition:
             if fit is not None:
@@ -255,13 +258,13 @@ class PoolApp(App):
         return taken[0] or self._made_anew()
 
     def _made_anew(self) -> _Member:
-        """In a place whose module has ended. When there can be none, that is the end of the app. Raises ffi.Trapped then."""
+        """A fresh member for an empty place. If none can be made, the app ends; raises ffi.Trapped then."""
         made: _Member | None = None
         try:
             made = self._new_member()
             return made
-        except Exception as error:  # the system's too: no descriptors, no memory. Or the app has ended: that stays the first cause
-            # A copy: what was raised refers to all that was there when it was.
+        except Exception as error:  # also the system's: no descriptors, no memory. An earlier end stays the cause
+            # A copy: the original's traceback keeps alive all that its frames refer to.
             self._end(again(error) if isinstance(error, GothreadsError)
                       else GothreadsError(f"{self.loaded.name}: cannot make another instance: {reason(error) if isinstance(error, OSError) else error}"))
         finally:
@@ -291,7 +294,7 @@ class PoolApp(App):
         return self._mine() is not None
 
     def _hook(self, name: str) -> None:
-        """`start` was called when an instance was made; `stop` is for those that no call is in."""
+        """Calls `stop` in the instances that no call is in. `start` was called when each instance was made."""
         def stop(isolate: SingleInstance) -> list[None]:
             isolate.hook(name)
             return []
@@ -299,7 +302,7 @@ class PoolApp(App):
             self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, shown(str(error))))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
-        """Of the instances that no call is in."""
+        """The goroutines of the instances that no call is in."""
         def stacks(isolate: SingleInstance) -> list[Goroutine]:
             return parse_goroutines(isolate.slot.stacks())
         if self._mine() is not None:
@@ -308,14 +311,17 @@ class PoolApp(App):
         return self._asked("goroutines()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, stacks)), timeout)
 
     def _wait_idle(self, timeout: float | None) -> None:
-        """Runs the instances that no call is in until every goroutine of them waits."""
+        """Run the instances that no call is in until all their goroutines wait."""
         def run(isolate: SingleInstance) -> list[None]:
             isolate.run_until_idle()
             return []
         self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, run)), timeout)
 
     def _of_all_free(self, work: Callable[[SingleInstance], list[T]], failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
-        """What each gives. `failed` is told of one that fails; else that is the end of it. The others take calls meanwhile."""
+        """Run `work` in each free instance, and return all results. The other instances take calls meanwhile.
+
+        `failed` is called with each error; without it, the first error is raised.
+        """
         with self._condition:
             members = [member for member in self._free if member is not None]
         found: list[T] = []
@@ -323,7 +329,7 @@ class PoolApp(App):
             with self._condition:
                 if self._cause is not None:
                     raise ffi.Trapped(ffi.Trap("the app has ended"))
-                if member not in self._free:  # a call has it now
+                if member not in self._free:  # a call has taken it
                     continue
                 self._free.remove(member)
             try:
@@ -335,7 +341,7 @@ class PoolApp(App):
         return found
 
     def _check_started(self) -> None:
-        if inside.starting is self:  # also of an instance that takes another's place: the only one, perhaps
+        if inside.starting is self:  # also for a replacement: it may be the only instance
             raise self._too_early()
 
     def _stop_running(self) -> None:
@@ -350,7 +356,7 @@ class PoolApp(App):
     def _interrupted(self, error: BaseException | None) -> None:
         if (member := self._main) is not None:
             member.stop(exit_reasons.of_stop(self.loaded.name, error))
-        else:  # it starts an instance
+        else:  # the main thread is starting an instance
             super()._interrupted(error)
 
     def _sweep_once(self) -> int:
@@ -358,7 +364,7 @@ class PoolApp(App):
             return self._total - len(self._free)
 
     def _close_members(self) -> None:
-        with self._condition:  # statistics look at those that are free
+        with self._condition:  # statistics() reads the free members
             members = [member for member in self._free if member is not None]
             self._free.clear()
         for member in members:

@@ -1,8 +1,9 @@
 """Execution models on stock Go, behind the same interface.
 
-single (case 2 of golang/go#42372): one isolate, one thread at a time: each call drives Go's scheduler, and when
-it returns everything freezes until the next. Calls queue for a lock.
-idle: the same, but what a call has begun runs on until nothing can run.
+single (case 2 of golang/go#42372): one instance, one thread at a time. Each call drives Go's scheduler; when it
+returns, everything freezes until the next call. Calls queue for a lock.
+
+idle (models/idle.py): the same, but what a call has begun runs on until nothing can run.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class SingleApp(App):
         owned.callback(self._world.close)
         try:
             self._isolate = isolates.new(self._world, self._host_function_failed, lambda: self._cause is not None)
-        except ffi.Trapped as trapped:  # in its start function: there is nothing yet that could be ended
-            if self._cause is not None:  # a Python function that it has called raised, or it has exited
+        except ffi.Trapped as trapped:  # in the start function: there is nothing yet to end
+            if self._cause is not None:  # a host function raised, or the module exited
                 raise self._error() from None
             raise exit_reasons.of_trap(loaded.name, trapped.trap, self._streams.stderr.tail, options.limits.stack) from None
         owned.callback(self._isolate.close)
@@ -63,7 +64,7 @@ class SingleApp(App):
         return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
 
     def _size(self) -> int:
-        """Of its memory; 0 while somebody is in the module, or it has ended."""
+        """The memory's size in bytes; 0 while another thread is in the module, or if the module has ended."""
         with contextlib.suppress(ffi.Trapped):
             if self._turns.acquire(wait=False):
                 try:
@@ -74,7 +75,7 @@ class SingleApp(App):
 
     def _start(self) -> None:
         if self.loaded.entry == "_start":
-            # main runs to its end on a thread of its own; stock Go takes no calls meanwhile, nor after.
+            # main runs to its end on a thread of its own; stock Go takes no calls while it runs, nor afterwards.
             with big_stack(self.options.limits.stack):
                 threading.Thread(target=self._run_main, name="gothreads-main", daemon=True).start()
             self._initialized()
@@ -107,7 +108,8 @@ class SingleApp(App):
             self._trapped(trapped)
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
-        # Into the same instance, as a call of the goroutine that called Python: Go's own rule. Its stack is checked as one.
+        # Into the same instance, as a call by the goroutine that called Python: Go's own rule. Its stack is checked
+        # together with that call's.
         return self._guarded(call) if self._turns.mine else super()._call_back(call)
 
     def _instance_ended(self, trapped: ffi.Trapped) -> None:
@@ -115,7 +117,7 @@ class SingleApp(App):
         self._trapped(trapped)
 
     def _run(self, work: Callable[[SingleInstance], T]) -> T:
-        """Do something in the module, when it is this thread's turn."""
+        """Run `work` in the module, holding the call lock."""
         self._check_callable()
         with self._turns:
             return work(self._isolate)
@@ -144,7 +146,7 @@ class SingleApp(App):
             return isolate.slot.handlers()
         if self.loaded.entry == "_start":
             return []
-        return self._run(handlers if ticket is None else lambda isolate: ticket.use(isolate, handlers))  # no call
+        return self._run(handlers if ticket is None else lambda isolate: ticket.use(isolate, handlers))  # not a call
 
     def _settled_handlers(self) -> list[str]:
         return [] if self.loaded.entry == "_start" else self._run(SingleInstance.handlers)

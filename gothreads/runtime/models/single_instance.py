@@ -1,7 +1,7 @@
-"""One instance of a single-threaded module, with a memory and a world of its own: stock Go, or any other module with plain exports.
+"""One instance of a single-threaded module, with its own memory and WASI environment.
 
-What runs in it runs on the thread that calls; when the call returns, everything in it stands still. It may be used from any
-thread, by one at a time: whoever makes it sees to that.
+The module is stock Go, or any other with plain exports. It runs on the calling thread; when the call returns,
+everything in it stands still. Any thread may use the instance, but only one at a time: its owner must ensure that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gothreads.shared_memory import BoundedMemory
 
 
 class SingleInstances:
-    """Makes isolates of one module. `engine` is the app's, and so is `host`."""
+    """Makes instances of one module. `engine` and `host` belong to the app."""
 
     def __init__(self, engine: wasmtime.Engine, loaded: LoadedModule, options: Options, host: HostImports) -> None:
         self._engine, self._loaded, self._options, self._host = engine, loaded, options, host
@@ -37,9 +37,9 @@ class SingleInstances:
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
     def new(self, world: WasiEnvironment, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> SingleInstance:
-        """`failed` as for ffi.HostFunctions. `ended`: whether this one has, when the engine's epoch moves.
+        """`failed`: as for ffi.HostFunctions. `ended`: whether this instance has ended; asked when the epoch moves.
 
-        ModuleError when the module cannot be instantiated. Raises ffi.Trapped when its start function traps.
+        ModuleError if the module cannot be instantiated. Raises ffi.Trapped if its start function traps.
         """
         return SingleInstance(self._engine, self.module, self._loaded, self._options, world, self._host, failed, ended)
 
@@ -48,9 +48,9 @@ class SingleInstances:
 
 
 class SingleInstance:
-    """See above. All methods that run the module raise ffi.Trapped, after which the isolate is of no more use.
+    """See the module's docstring. Methods that run the module raise ffi.Trapped; the instance is unusable after that.
 
-    `stop` ends what runs in it, from any thread; it is set by whoever can.
+    `stop` ends what runs in it, from any thread; an owner that supports that sets it.
     """
 
     stop: Callable[[GuestError], None]
@@ -66,7 +66,7 @@ class SingleInstance:
             owned.callback(linker.close)
             linker.allow_shadowing = True
             linker.define_wasi()
-            raised = False  # whether a host function has
+            raised = False  # whether a host function has raised
 
             def told(error: BaseException) -> str:
                 nonlocal raised
@@ -81,12 +81,12 @@ class SingleInstance:
             owned.callback(self._store.close)
             self._store.set_wasi(options.wasi.local())
             self._on_epoch = ffi.run_on_until(self._store, ended)
-            if ended():  # the epoch may have moved before the store was there
+            if ended():  # the epoch may have moved before the store existed
                 raise ffi.Trapped(ffi.Trap("the app has ended"))
             try:
                 self._instance = linker.instantiate(self._store, module)
             except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-                # A trap: in its start function, or its data lie outside the memory. Or that function has called one that raised.
+                # A trap in the start function, data outside the memory, or a host function called there raised.
                 if raised or isinstance(error, wasmtime.Trap | wasmtime.ExitTrap):
                     raise ffi.Trapped(ffi.trap_of(error)) from None
                 raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
@@ -104,7 +104,7 @@ class SingleInstance:
         return found
 
     def hook(self, name: str) -> None:
-        """See App."""
+        """Call the module's hook of that name, if it has one."""
         if (export := self._loaded.hook(name)) is not None:
             export.call(self.function(export.name, export.params, export.result), [], self.slot)
         elif self._loaded.has_handlers and name in self.slot.handlers():
@@ -130,9 +130,10 @@ class SingleInstance:
         return self.slot.handlers()
 
     def _settle(self, ticket: Cancellation | None = None) -> bool:
-        """Run the goroutines that inits have begun until every one waits: they may register handlers. False: no need.
+        """Run the goroutines of init functions until every one waits: they may register handlers.
 
-        Done once, and not in a call from inside another: until that returns, the outer one's goroutine cannot go on.
+        Returns False if there was nothing to run. This is done once, and not in a nested call: until that returns, the
+        goroutine of the outer call cannot go on.
         """
         if self._settled or inside.depth > 1:
             return False
@@ -145,7 +146,7 @@ class SingleInstance:
         return True
 
     def check_idle(self) -> None:
-        """ModuleError when it cannot be run until it is idle."""
+        """ModuleError if the module cannot be run until it is idle."""
         try:
             self.function("gothreads_idle")
         except ffi.Missing:
@@ -163,9 +164,9 @@ class SingleInstance:
 
 
 class StoreMemory(BoundedMemory):
-    """A memory that belongs to a store: it may move when it grows, so only whoever is in the isolate may look at it.
+    """The memory of a store. It may move when it grows, so only the thread that is in the instance may access it.
 
-    `memory` is what the instance exports by that name; if that is none, this one is empty.
+    `memory` is what the instance exports by that name; if it exports none, this one is empty.
     """
 
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory | None) -> None:

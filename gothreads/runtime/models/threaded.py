@@ -1,4 +1,4 @@
-"""The threaded model (case 1 of golang/go#42372): the module runs on, on threads of its own, and any thread calls it."""
+"""The threaded model (case 1 of golang/go#42372): the module runs on threads of its own, and any thread calls it."""
 
 from __future__ import annotations
 
@@ -44,16 +44,19 @@ T = TypeVar("T")
 
 log = logging.getLogger("gothreads")
 
-#: How long statistics wait for Go's part, in seconds.
+#: How long statistics() waits for Go's part, in seconds.
 _ANSWER_SECONDS = 1.0
-#: And how long `open` waits to be told the handlers.
+#: How long `open` waits for the list of handlers, in seconds.
 _REGISTERED_SECONDS = 5.0
-#: clock_time_get: which clock, how precisely, and where to; an errno.
+#: clock_time_get(clock, precision, address of the result): errno.
 _CLOCK = FuncType(code.I32 + code.I64 + code.I32, code.I32)
 
 
 def least_heap(options: Options) -> int:
-    """To what size Go lets a small heap grow before it collects it, at GOGC=100, in bytes: stock Go's 4 MB, or more where there may be more."""
+    """The size, in bytes, to which Go lets a small heap grow before it collects it, at GOGC=100.
+
+    Stock Go's 4 MB, or more if there are several procs and the limit on memory allows it.
+    """
     return max(4 << 20, min(16 * options.procs << 20, 64 << 20, options.limits.memory // 16))
 
 
@@ -96,7 +99,7 @@ class ThreadedApp(App):
         self._define_host(functions)
         try:
             pre = linker.instantiate_pre(machine_code.module)
-        except wasmtime.WasmtimeError as error:  # one name with two types
+        except wasmtime.WasmtimeError as error:  # one name imported with two types
             raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
         owned.callback(pre.close)
         self._instances = GoInstances(self._engine, pre, self._notes, options.wasi.local, self._is_ending, one_clock=compiled is not None)
@@ -118,7 +121,7 @@ class ThreadedApp(App):
         return self._memory
 
     def trim(self) -> int:
-        """Give back the callers that are not in use now; returns how many."""
+        """Release the callers that are not in use now; returns how many."""
         return int(self._here_or_on_a_worker(self._cache.trim))
 
     def statistics(self) -> AppStatistics:
@@ -147,9 +150,9 @@ class ThreadedApp(App):
         return self._cause is not None
 
     def _check(self) -> None:
-        """What can be said before anything is made."""
+        """Check what can be checked before anything is created."""
         options = self.options
-        most = waits.MOST_NOTES - 1  # one caller is the inspector's
+        most = waits.MOST_NOTES - 1  # one is for the inspector's caller
         if options.callers + options.limits.threads > most:
             raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
@@ -161,7 +164,7 @@ class ThreadedApp(App):
             raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
 
     def _define_host(self, functions: ffi.HostFunctions) -> None:
-        """What the overlay's Go imports from module `gothreads`."""
+        """Define what the overlay's Go imports from the module `gothreads`."""
         kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == HOST}
 
         number = FuncType(b"", code.I32)
@@ -188,12 +191,12 @@ class ThreadedApp(App):
         if (entry := self.loaded.entry) is None:
             raise ModuleError(f"{self.loaded.name}: the module has neither _start nor _initialize")
 
-        def run() -> None:  # all of the module's code, on a thread that can be waited for: a file may do anything in any of it
+        def run() -> None:  # the module's code may do anything, so run all of it on a thread that can be waited for
             inside.starting = self
             first = self._instances.new()
             first.function("gt_init_memory")()
             first.function(entry)()
-            if self._state is State.STARTING:  # Go's would have said that it is initialised, or exited
+            if self._state is State.STARTING:  # Go would have reported that it is initialised, or exited
                 raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
         self._pool.start(run)
         if self.options.stall_timeout is not None:
@@ -213,13 +216,13 @@ class ThreadedApp(App):
         deadline = None if timeout is None else time.monotonic() + timeout
         self._wait_until_running()
         pause, idle = 0.0005, 0
-        while idle < 2:  # what is handed from one queue to the next may be seen in neither, once
+        while idle < 2:  # twice: an item on its way between two queues may be missed once
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError
             idle = idle + 1 if self._is_idle(left) else 0
             if not idle:
-                time.sleep(pause)  # nothing tells when a goroutine begins to wait
+                time.sleep(pause)  # polling: nothing signals that a goroutine begins to wait
                 pause = min(pause * 1.5, 0.02)
 
     def _is_idle(self, timeout: float | None) -> bool:
@@ -255,12 +258,15 @@ class ThreadedApp(App):
         return self._inspector.handlers(_REGISTERED_SECONDS)
 
     def _look_at_rest(self, timeout: float) -> tuple[list[str], bool]:
-        """The handlers, and whether the module rests: does nothing by itself, and waits for no reply (runtime/settling.py)."""
+        """The handlers, and whether the module rests (runtime/settling.py).
+
+        It rests if it does nothing by itself and waits for no reply.
+        """
         begun = self._messages.begun
-        # In this order: a reply is in the queue before its call is no longer outstanding.
+        # In this order: a reply enters the queue before its call stops being outstanding.
         awaits = self._messages.outstanding or self._messages.unread
         names, goes_on = self._inspector.preparing(timeout)
-        # If a call has begun since, its goroutine may have waited during the look, and go on now that it is answered.
+        # If a call has begun since, its goroutine may have been waiting during the look, and run on once answered.
         return names, not (goes_on or awaits or begun != self._messages.begun)
 
     def _initialized(self) -> None:
@@ -277,7 +283,7 @@ class ThreadedApp(App):
 
     def _run_handlers(self) -> bool:
         self._engine.increment_epoch()
-        self._wake_all()  # Go's own waits look why they were woken, and wait again
+        self._wake_all()  # Go's waits check why they were woken, and wait again
         return True
 
     def _close_workers(self) -> None:
@@ -286,7 +292,7 @@ class ThreadedApp(App):
 
     def _wake_all(self) -> None:
         for address in self._notes.addresses():
-            with contextlib.suppress(MemoryAccessError):  # it is about to trap
+            with contextlib.suppress(MemoryAccessError):  # the thread is about to trap
                 self._memory.notify(address)
 
     def _sweep_once(self) -> int:

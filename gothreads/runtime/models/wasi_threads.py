@@ -1,10 +1,11 @@
-"""The threaded model for modules that are not Go's: wasi-threads (https://github.com/WebAssembly/wasi-threads).
+"""The threaded model for modules not built from Go: wasi-threads (https://github.com/WebAssembly/wasi-threads).
 
-The module asks for a thread (wasi.thread-spawn), and gets one of the pool's, with an instance of its own over the shared memory, in which
-`wasi_thread_start` runs. What the host calls runs in the main instance, one call at a time: it has the only stack that the host
-knows of, in the middle of the module's memory. The module's own threads run on meanwhile, and between calls.
+When the module asks for a thread (wasi.thread-spawn), it gets one from the pool, with its own instance over the shared
+memory, in which `wasi_thread_start` runs. The host's calls run in the main instance, one at a time: that has the only
+stack that the host knows of, in the middle of the module's memory. The module's own threads keep running during calls
+and between them.
 
-A trap, or proc_exit, in any thread ends all of it. So does the return of main (`_start`), as in C.
+A trap or proc_exit in any thread ends the whole module. So does the return of main (`_start`), as in C.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ from gothreads.wasm.passes import waits
 
 T = TypeVar("T")
 
-#: Threads are numbered from 1 to this: the specification keeps the upper bits for errors.
+#: Threads are numbered from 1 to this: the specification reserves the upper bits for errors.
 LAST_THREAD = (1 << 29) - 1
 
 
 @dataclass(frozen=True)
 class Thread:
-    """A thread of the module's: its number, and what it asked for to be handed to it."""
+    """A thread of the module: its number, and the argument that the module passes to it."""
 
     number: int
     argument: int
 
 
 class ThreadNumbers:
-    """Numbers of threads that run, none twice. May be used from any thread."""
+    """Unique numbers for running threads. May be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,7 +63,7 @@ class ThreadNumbers:
 
     def take(self) -> int:
         with self._lock:
-            while True:  # there are never so many as there are numbers
+            while True:  # there are always fewer threads than numbers
                 self._last = self._last % LAST_THREAD + 1
                 if self._last not in self._used:
                     self._used.add(self._last)
@@ -74,7 +75,7 @@ class ThreadNumbers:
 
 
 class WasiInstances(Instances):
-    """The first to be made initialises the memory (the module's start function sees to that)."""
+    """The first instance that is made initialises the memory, through the module's start function."""
 
     def __init__(self, has_start: bool, engine: wasmtime.Engine, pre: wasmtime.InstancePre, notes: Notes,
                  wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool]) -> None:
@@ -87,7 +88,10 @@ class WasiInstances(Instances):
 
 
 class _Runner:
-    """Each thread has an instance of its own: its globals (the stack pointer, thread-local variables) begin as they were."""
+    """Runs each thread in a fresh instance.
+
+    So the globals (the stack pointer, thread-local variables) start with their initial values.
+    """
 
     def __init__(self, instances: Instances, numbers: ThreadNumbers) -> None:
         self._instances, self._numbers = instances, numbers
@@ -99,11 +103,11 @@ class _Runner:
         self._numbers.give(job.number)
 
     def close(self) -> None:
-        """Nothing is kept from job to job."""
+        """Nothing to do: nothing is kept between jobs."""
 
 
 class _MainInstance:
-    """What calls go into. `instance` is set when the module starts."""
+    """The instance that calls go into. `instance` is set when the module starts."""
 
     instance: Instance
 
@@ -119,12 +123,12 @@ class _MainInstance:
         return found
 
     def close(self) -> None:
-        """No thread is in it."""
+        """Forget the exports. No thread may be in it."""
         self._found.clear()
 
 
 class WasiThreadsApp(App):
-    """See App, and above."""
+    """See App, and this module's docstring."""
 
     model = "threaded"
 
@@ -176,8 +180,8 @@ class WasiThreadsApp(App):
         owned.callback(self._main.close)
 
     def _check(self) -> None:
-        """What can be said before anything is made."""
-        most = waits.MOST_NOTES - 1  # one is the main instance's
+        """Check what can be checked before anything is created."""
+        most = waits.MOST_NOTES - 1  # one is for the main instance
         if self.options.limits.threads > most:
             raise MisuseError(f"the limit on threads ({self.options.limits.threads:,}) may be {most:,} at the most")
 
@@ -193,7 +197,7 @@ class WasiThreadsApp(App):
         return self._memory
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
-        # From the main instance into it again, on top of its stack; from the module's own threads as from any other.
+        # From the main instance: into it again, on top of its stack. From the module's own threads: as from any other.
         return self._guarded(call) if self._turns.mine else super()._call_back(call)
 
     def _instance_ended(self, trapped: ffi.Trapped) -> None:
@@ -278,13 +282,13 @@ class WasiThreadsApp(App):
 
     def _run_handlers(self) -> bool:
         self._engine.increment_epoch()
-        return False  # in WebAssembly's own terms a wait ends for a reason
+        return False  # WebAssembly waits allow no spurious wake-ups
 
     def _sweep_once(self) -> int:
         left = self._pool.active + self._turns.taken
         if not left:
             return 0
         for address in self._notes.addresses():
-            with contextlib.suppress(MemoryAccessError):  # it is about to trap
+            with contextlib.suppress(MemoryAccessError):  # the thread is about to trap
                 self._memory.notify(address)
         return left
