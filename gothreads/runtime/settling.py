@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 
 from gothreads.runtime.cancellation import CallGivenUp, Cancellation
 
-#: How long after its start a module is waited for, in seconds.
+#: How long to wait for a module after its start, in seconds.
 SETTLE_SECONDS = 5.0
 #: The longest that a look may take; the first and the longest pause between two looks. In seconds.
 _LOOK_SECONDS, _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 0.001, 0.02

@@ -47,8 +47,7 @@ class Stall:
 
 
 class StallWatch:
-    """A thread that looks for stalls, and calls `report` once for each. `idle_too`: also without calls, as none can
-    come.
+    """A thread that looks for stalls, and calls `report` once for each. `idle_too`: even if no call is in the module.
 
     A stall is two looks in a row, a pause apart, at the same calls, all of them in for that long. Both find, with the
     world stopped, every caller's goroutine waiting and nothing busy. The callers are counted before and after each
