@@ -120,7 +120,7 @@ class MPool(Generic[Job]):
         try:
             with big_stack(self._stack):
                 threading.Thread(target=self._guarded, args=(first,), name="gothreads-m0", daemon=True).start()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self._left()
             raise GothreadsError(f"cannot start a thread for the module: {error}") from None
 

@@ -239,7 +239,7 @@ def test_what_puts_a_caller_back_counts_as_inside(monkeypatch: pytest.MonkeyPatc
         for caller in cache.rest:
             caller.function("add", "ii", "i")
         app.exports.add(1, 2)
-        monkeypatch.setattr("gothreads.bridge.buffers.Slot.close", lambda slot: seen.append(stack.inside.depth))
+        monkeypatch.setattr("gothreads.bridge.buffers.Buffers.close", lambda buffers: seen.append(stack.inside.depth))
         next(iter(cache.rest)).since -= 100
         app.exports.add(1, 2)
         assert seen == [1]
@@ -341,7 +341,7 @@ def test_calls_in_c_leak_nothing(shared: gothreads.App) -> None:
 
 
 #: The tests that are run without C too, in a process of their own. .ci/run runs all tests without C.
-_WITHOUT = ["tests/bridge/test_exports.py", "test_api.py", "test_callback_m.py", "tests/sync/test_wait_queue.py"]
+_WITHOUT = ["bridge/test_exports.py", "test_api.py", "test_callback_m.py", "sync/test_wait_queue.py"]
 
 
 def test_a_part_of_the_tests_passes_without_c() -> None:

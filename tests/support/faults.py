@@ -8,13 +8,13 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import gothreads
 from gothreads import GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, Limits, State
+from tests.support.modules import ROOT
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "faults.md"
+DOCUMENT = ROOT / "docs" / "faults.md"
 #: How soon the last caller must know, in seconds.
 BOUND = 0.5
 
