@@ -1,1 +1,1 @@
-"""What a module sees of the operating system: descriptors, files, streams, sockets, the poller."""
+"""The operating system as a module sees it: descriptors, files, streams, sockets, the poller."""

@@ -1,8 +1,8 @@
-"""WASI preview 1 but for what each store has of its own (clock, random, arguments, environment, yield).
+"""WASI preview 1, except the calls that each store implements itself (clock, random, arguments, environment, yield).
 
-One `WasiCalls` serves all instances of a module, from all its threads at once. A method's name is WASI's, and so are its
-parameters (https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md): numbers and addresses, unsigned. It
-returns nothing, or raises OSError, which becomes WASI's error number.
+One `WasiCalls` serves all instances of a module, and may be called from all their threads at once. Methods have WASI's
+names and parameters (https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md): unsigned numbers and
+addresses. They return nothing, or raise OSError, which is translated to WASI's error number.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from gothreads.wasi.openat import PLACE, followed, open_beneath, parent, stat_be
 from gothreads.wasi.streams import Input, Output, Streams
 from gothreads.wasi.virtual_root import Above
 
-#: The most that one read or write moves, in bytes: the guest's lengths are only believed so far.
+#: The most bytes that one read or write transfers, whatever lengths the guest gives.
 LARGEST_TRANSFER = 1 << 30
 _MOST_VECTORS = 1024
 _MOST_SUBSCRIPTIONS = 1 << 16
-#: How many entries of folders are kept, in all of an app's listings but for the latest.
+#: How many folder entries are kept in all of an app's listings, not counting the latest listing.
 _MOST_LISTED = 1 << 19
-#: How often to ask whether anybody reads a FIFO that cannot be waited for. Seconds.
+#: How often to check for a reader of a FIFO whose open must not block. Seconds.
 _ASK_SECONDS = 0.01
 
-# Bits of WASI's.
+# WASI's flags and constants.
 _FOLLOW = 1
 _CREATE, _DIRECTORY, _EXCLUSIVE, _TRUNCATE = 1, 2, 4, 8
 _RIGHT_READ, _RIGHT_WRITE = 1 << 1, 1 << 6
@@ -59,7 +59,7 @@ _ACCESS_TIME, _ACCESS_NOW, _MODIFIED_TIME, _MODIFIED_NOW = 1, 2, 4, 8
 _CLOCK, _CAN_READ, _CAN_WRITE = 0, 1, 2
 _ABSOLUTE = 1
 _MONOTONIC = 1
-#: By WASI's number: real time, monotonic, the processor time of the process and of the thread. Nanoseconds.
+#: Indexed by WASI's clock number: real time, monotonic, CPU time of the process and of the thread. Nanoseconds.
 _CLOCKS = (time.time_ns, time.monotonic_ns, time.process_time_ns, time.thread_time_ns)
 
 _fdstat = struct.Struct("<BxHxxxxQQ")
@@ -72,7 +72,7 @@ _u32 = struct.Struct("<I")
 
 
 class ExitRequested(Exception):
-    """proc_exit was called."""
+    """The module called proc_exit."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"exit {code}")
@@ -80,7 +80,7 @@ class ExitRequested(Exception):
 
 
 class WasiCalls:
-    """See above. `memory` is set before the module runs."""
+    """The calls over one descriptor table. `memory` is set before the module runs."""
 
     memory: BoundedMemory
 
@@ -93,7 +93,7 @@ class WasiCalls:
         self._listings = _Listings()
 
     def stop(self) -> None:
-        """The app ends: wake those that wait in an open."""
+        """The app is ending: wake the threads that are blocked in an open."""
         self._opening.stop()
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class WasiCalls:
     def fd_renumber(self, fd: int, to: int) -> None:
         self._table.move(fd, to)
 
-    # What a descriptor is.
+    # Attributes of descriptors.
 
     def fd_fdstat_get(self, fd: int, result: int) -> None:
         descriptor = self._table.get(fd)
@@ -175,7 +175,7 @@ class WasiCalls:
     def fd_prestat_get(self, fd: int, result: int) -> None:
         descriptor = self._table.get(fd)
         if descriptor.preopen is None:
-            raise OSError(errno.ENOTDIR, "not handed over")  # where Go goes on looking; EBADF ends its search
+            raise OSError(errno.ENOTDIR, "not handed over")  # Go then tries the next descriptor; EBADF ends its search
         self.memory.write(result, struct.pack("<BxxxI", 0, len(descriptor.preopen)))
 
     def fd_prestat_dir_name(self, fd: int, address: int, length: int) -> None:
@@ -187,7 +187,7 @@ class WasiCalls:
         self.memory.write(address, descriptor.preopen)
 
     def fd_readdir(self, fd: int, buffer: int, size: int, cookie: int, done: int) -> None:
-        """Entries from the one that `cookie` counts on, as many as fit, the last one cut off."""
+        """Write the entries from number `cookie` on, as many as fit; the last one may be truncated."""
         descriptor = self._table.get(fd)
         with descriptor.lock:
             if descriptor.type is not FileType.DIRECTORY:
@@ -207,7 +207,7 @@ class WasiCalls:
             self.memory.write(buffer, b"".join(chunks))
             self._put(done, size - room)
 
-    # Names.
+    # Paths.
 
     def path_open(self, fd: int, lookup: int, path: int, length: int, oflags: int, rights: int, _inheriting: int, fdflags: int, result: int) -> None:
         folder, name = self._at(fd, path, length, creates=bool(oflags & _CREATE))
@@ -243,7 +243,7 @@ class WasiCalls:
 
     def path_link(self, fd: int, lookup: int, path: int, length: int, to_fd: int, to_path: int, to_length: int) -> None:
         source, name = self._at(fd, path, length)
-        self._check_writable(source)  # a link would let it be changed elsewhere
+        self._check_writable(source)  # through the new link, the file could be changed elsewhere
         _refuse_slash(source.fd, name, errno.EPERM)
         if lookup & _FOLLOW:
             name = followed(source.fd, name)
@@ -278,7 +278,8 @@ class WasiCalls:
         descriptor, name = self._at(fd, path, length)
         self._check_writable(descriptor)
         folder = descriptor.fd
-        if name.endswith(b"/") or name.rpartition(b"/")[2] in (b".", b".."):  # a call on the name would follow a link before a slash
+        # utime on a name with a trailing slash would follow a link.
+        if name.endswith(b"/") or name.rpartition(b"/")[2] in (b".", b".."):
             opened = open_beneath(folder, name, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.utime(opened, ns=_times(os.fstat(opened), accessed, modified, flags))
@@ -289,17 +290,17 @@ class WasiCalls:
             found = os.stat(last, dir_fd=above, follow_symlinks=False)
             os.utime(last, ns=_times(found, accessed, modified, flags), dir_fd=above, follow_symlinks=False)
 
-    # Not WASI's: what Go's os.Pipe imports from module `gothreads`.
+    # Not part of WASI: Go's os.Pipe imports this from module `gothreads`.
 
     def pipe_open(self, result: int) -> None:
-        """The number of the end to read from, and of the one to write to."""
+        """Create a pipe, and write the numbers of its read end and its write end to `result`."""
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         reader, writer = Descriptor(read, self._table.stop, writable=False), Descriptor(write, self._table.stop, readable=False)
         number = hand_out(self._table, self.memory, reader, result)
         try:
             hand_out(self._table, self.memory, writer, result + _u32.size)
         except BaseException:
-            with contextlib.suppress(OSError):  # another thread may have closed it
+            with contextlib.suppress(OSError):  # another thread may have closed it already
                 self._table.remove(number)
             raise
 
@@ -344,7 +345,7 @@ class WasiCalls:
         raise OSError(errno.ENOSYS, "there are no signals")
 
     def poll_oneoff(self, subscriptions: int, events: int, count: int, done: int) -> None:
-        """Wait until one of the subscriptions' times has come, or one of their descriptors is ready."""
+        """Wait until one of the subscribed timers has expired, or one of the subscribed descriptors is ready."""
         if not 0 < count <= _MOST_SUBSCRIPTIONS:
             raise OSError(errno.EINVAL, "how many subscriptions")
         clocks: list[tuple[float, int]] = []
@@ -369,12 +370,12 @@ class WasiCalls:
         self._put(done, len(found))
 
     def _poll(self, wanted: list[tuple[int, int, int]], seconds: float | None) -> list[bytes]:
-        """The events there are, after waiting; none when the time was over first."""
+        """Wait, and return the events that occurred; an empty list on timeout. `wanted`: (userdata, kind, fd)."""
         found: list[bytes] = []
         hosts: dict[int, int] = {}
         waiting: list[tuple[int, int, int]] = []
         idle: list[tuple[int, Idle]] = []
-        used: list[Descriptor] = []  # so that they stay open
+        used: list[Descriptor] = []  # keeps them open during the wait
         for userdata, kind, number in wanted:
             try:
                 descriptor = self._table.get(number)
@@ -402,7 +403,7 @@ class WasiCalls:
                 found.append(_event.pack(userdata, 0, _CAN_READ, 1, 0))
         return found
 
-    # What they are made of.
+    # Helpers.
 
     def _put(self, address: int, value: int) -> None:
         self.memory.write(address, _u32.pack(value))
@@ -414,10 +415,10 @@ class WasiCalls:
     def _spans(self, vectors: int, count: int) -> list[Span]:
         if count > _MOST_VECTORS:
             raise OSError(errno.EINVAL, "too many vectors")
-        # Copied first: the module could change them at any time.
+        # Copied first: the module may change them at any time.
         pairs = [pair for pair in _vector.iter_unpack(self.memory.read(vectors, _vector.size * count)) if pair[1]]
         total = sum(size for _, size in pairs)
-        if total > LARGEST_TRANSFER or (len(pairs) > 1 and total > self.memory.size):  # they may lie over each other
+        if total > LARGEST_TRANSFER or (len(pairs) > 1 and total > self.memory.size):  # the vectors may overlap
             raise OSError(errno.EINVAL, "more than a gigabyte in one call")
         return [(self.memory.address(address, size), size) for address, size in pairs]
 
@@ -427,13 +428,19 @@ class WasiCalls:
         return self.memory.read(address, length)
 
     def _at(self, fd: int, path: int, length: int, *, creates: bool = False) -> tuple[Descriptor, bytes]:
-        """The folder that a name is looked up in, and the name; see Above.find. It stays open as long as the caller refers to it."""
+        """The folder in which to look a name up, and the name; see Above.find.
+
+        The folder stays open as long as the caller refers to it.
+        """
         folder, name = _folder(self._table.get(fd)), self._name(path, length)
         return folder.find(name, creates=creates) if isinstance(folder, Above) else (folder, name)
 
     @contextlib.contextmanager
     def _changing(self, fd: int, path: int, length: int, *, special: int = errno.EINVAL, creates: bool = False) -> Iterator[tuple[int, bytes]]:
-        """`creates`: the name is of what is not there yet."""
+        """The parent folder and last part of a name, for a call that changes the folder; EROFS if it is read-only.
+
+        `creates`: the call creates the name. `special` is the error for "." and "..".
+        """
         descriptor, name = self._at(fd, path, length, creates=creates)
         if creates and isinstance(descriptor, Above):
             raise OSError(errno.EEXIST, "it is there")
@@ -459,7 +466,10 @@ class WasiCalls:
             raise
 
     def _open_fifo(self, folder: int, name: bytes, flags: int) -> int:
-        """Open what waits for somebody at the other end; -1 when it is something else. Looked at first: whoever opens it wakes the others."""
+        """Open a FIFO, which may block until the other end is opened; -1 if the name is not a FIFO.
+
+        The type is checked before opening, because opening a FIFO wakes those who wait at its other end.
+        """
         if not hasattr(os, "O_PATH"):
             return -1
         try:
@@ -474,14 +484,17 @@ class WasiCalls:
             os.close(place)
 
     def _open_foreign_fifo(self, place: int, flags: int) -> int:
-        """One whose other end is not ours to open: ask, or wait for what comes through it."""
+        """Open a FIFO of which this process may not open both ends, without blocking in open(2).
+
+        To write: poll until there is a reader. To read: open at once, and wait for data.
+        """
         stop = self._table.stop
         while True:
             try:
                 fd = os.open(f"/proc/self/fd/{place}", flags & os.O_ACCMODE | os.O_NONBLOCK | os.O_CLOEXEC)
                 break
             except OSError as error:
-                if error.errno != errno.ENXIO:  # nobody reads
+                if error.errno != errno.ENXIO:  # ENXIO: no reader yet
                     raise
             stop.sleep(_ASK_SECONDS)
         if flags & os.O_ACCMODE == os.O_RDONLY:
@@ -494,13 +507,17 @@ class WasiCalls:
 
 
 class _Listings:
-    """What folders had in them when their reading began, each in its descriptor. There may be many descriptors of one large folder: what is
-    too much is forgotten, the oldest first, and looked at anew when its reading goes on. May be used from any thread.
+    """Limits the folder listings that descriptors keep while a module reads them.
+
+    A listing is a snapshot taken when reading begins, stored in its descriptor. Many descriptors may be open on one
+    large folder, so beyond _MOST_LISTED entries the oldest listings are dropped; a dropped one is read again when its
+    reader continues. May be used from any thread.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: weakref.WeakKeyDictionary[Descriptor, int] = weakref.WeakKeyDictionary()  # guarded by _lock; how many entries, in order
+        # Number of entries, oldest listing first; guarded by _lock.
+        self._kept: weakref.WeakKeyDictionary[Descriptor, int] = weakref.WeakKeyDictionary()
 
     def keep(self, descriptor: Descriptor, listing: list[tuple[bytes, int, FileType]]) -> None:
         with self._lock:
@@ -510,16 +527,18 @@ class _Listings:
                 if total + len(listing) <= _MOST_LISTED:
                     break
                 total -= self._kept.pop(old)
-                old.listing = []  # whoever is reading it has it still
+                old.listing = []  # a thread that is reading it has its own reference
             self._kept[descriptor] = len(listing)
             descriptor.listing = listing
 
 
 class _BlockingOpens:
-    """Opens of FIFOs, which wait for somebody at the other end, and which no signal ends. At the end of the app, it is the app.
+    """Opens of FIFOs, which block until the other end is opened, and which no signal interrupts.
 
-    Invariant: an open is noted before it looks at `_ended`, and `stop` sets that before it looks at what is noted. Each of
-    the two that comes second sees the other, and holds on to both ends until `close`.
+    When the app ends, it opens the other end itself, so that the blocked threads return.
+
+    Invariant: `open` registers the FIFO before it reads `_ended`, and `stop` sets `_ended` before it reads the
+    registered FIFOs. So whichever comes second sees the other; it opens both ends and keeps them open until `close`.
     """
 
     def __init__(self) -> None:
@@ -529,7 +548,10 @@ class _BlockingOpens:
         self._ends: list[int] = []
 
     def open(self, place: int, flags: int) -> int:
-        """`place` is a descriptor of the FIFO itself, whatever becomes of its name; it stays open meanwhile."""
+        """Open the FIFO to which `place`, an O_PATH descriptor, refers, even if its name has changed.
+
+        The caller keeps `place` open meanwhile.
+        """
         with self._lock:
             self._under_way.append(place)
             if self._ended:
@@ -563,26 +585,32 @@ class _BlockingOpens:
 
 
 def hand_out(table: DescriptorTable, memory: BoundedMemory, descriptor: Descriptor, result: int) -> int:
-    """Give a descriptor its number, and tell the module. It is the table's from here on: another thread may be in a call on it at once."""
+    """Add a descriptor to the table, and write its number to the module's memory at `result`.
+
+    The table owns it from here on: another thread may be in a call on it at once.
+    """
     number = table.add(descriptor)
     try:
         memory.write_u32(result, number)
     except BaseException:
-        with contextlib.suppress(OSError):  # another thread may have closed it
+        with contextlib.suppress(OSError):  # another thread may have closed it already
             table.remove(number)
         raise
     return number
 
 
 def _refuse_slash(folder: int, name: bytes, number: int) -> None:
-    """For calls on a name that would follow a link before a slash: what ends with one is a folder, or an error of the lookup's."""
+    """Refuse a name with a trailing slash, for calls that would follow a link before the slash.
+
+    Raises OSError(number) if the name is a folder, and the error of the lookup otherwise.
+    """
     if name.endswith(b"/"):
         os.close(open_beneath(folder, name, PLACE | os.O_DIRECTORY))
         raise OSError(number, "a folder")
 
 
 def _list(fd: int) -> list[tuple[bytes, int, FileType]]:
-    own = os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)  # a position of its own
+    own = os.open(b".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)  # opened again for a separate read position
     try:
         here = os.fstat(own).st_ino
         entries = [(b".", here, FileType.DIRECTORY), (b"..", here, FileType.DIRECTORY)]
@@ -597,14 +625,14 @@ def _list(fd: int) -> list[tuple[bytes, int, FileType]]:
 
 
 def _file(descriptor: Descriptor, otherwise: int = errno.ESPIPE) -> Descriptor:
-    """A file, a folder of the host's, a FIFO; `otherwise` is the error for all else."""
+    """Return the descriptor if it is a file, a host folder or a FIFO; else raise OSError(otherwise)."""
     if isinstance(descriptor, StandardStream | Above) or descriptor.polled:
         raise OSError(otherwise, "not a file")
     return descriptor
 
 
 def _synced(descriptor: Descriptor) -> int:
-    """The host's descriptor of what can be synced: also a stream's that is inherited. EINVAL, as of a pipe or a terminal."""
+    """The host descriptor to sync, also of an inherited stream. EINVAL if there is none, as on a pipe or a terminal."""
     if isinstance(descriptor, StandardStream) and descriptor.inherited is not None:
         return descriptor.inherited
     return _file(descriptor, errno.EINVAL).fd

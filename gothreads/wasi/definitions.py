@@ -1,9 +1,9 @@
-"""WASI preview 1 for many instances of one module.
+"""Defines WASI preview 1 for many instances of one module.
 
-wasmtime's WASI belongs to a store, and each thread has a store. So:
+wasmtime's WASI belongs to a store, and each thread has its own store. So the calls are of two kinds:
 
-    local    clock, random, arguments, environment, yield: each store's own WASI, nothing is shared
-    shared   all else, over one descriptor table: wasi_calls.py
+    local    clock, random, arguments, environment, yield: from each store's own WASI; no shared state
+    shared   all others, over one descriptor table: wasi/calls.py
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ log = logging.getLogger("gothreads")
 
 LOCAL = frozenset({"args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_time_get", "clock_res_get", "random_get", "sched_yield"})
 _EFAULT, _EINVAL, _EIO, _ENOMEM = (wasi_errno(OSError(number, "")) for number in (errno.EFAULT, errno.EINVAL, errno.EIO, errno.ENOMEM))
-#: What a call may raise to end the module: it exits, has written too much, has ended already; or a file object of the program's raised.
+#: Exceptions by which a call ends the module: the module exits, has written too much or has already ended, or a file
+#: object that the program passed in raised.
 _ENDS = (ExitRequested, OutputExceeded, AppClosed, ffi.Raised)
 _I32, _I64 = 0x7F, 0x7E
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder of the host's that the module sees at `guest`; or a single file, read-only."""
+    """A host folder, or a single read-only file, that the module sees at path `guest`."""
 
     host: Path
     guest: str
@@ -53,7 +54,7 @@ class Mount:
 
 @dataclass
 class WasiSettings:
-    """What the module is told of the world."""
+    """The module's arguments, environment variables and mounts. MisuseError if one of them is invalid."""
 
     args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
@@ -81,21 +82,21 @@ class WasiSettings:
                                   f"what is there is in {shown(str(over[0].host))}, mounted at {shown(over[0].guest)}")
 
     def local(self) -> wasmtime.WasiConfig:
-        """For a thread's store."""
+        """wasmtime's configuration for the local calls of one thread's store."""
         config = wasmtime.WasiConfig()
         config.argv = list(self.args)
         config.env = list(self.env.items())
         return config
 
     def mount(self, table: DescriptorTable) -> Root:
-        """Open the mounts in a descriptor table; and, where none is at "/", the folders above them."""
+        """Open the mounts in a descriptor table and, if nothing is mounted at "/", the virtual folders above them."""
         root, opened = Root(), [(PurePosixPath(mount.guest), self._opened(mount, table)) for mount in self.mounts]
         if any(len(guest.parts) == 1 for guest, _ in opened):
             return root
-        for guest, leaf in sorted(opened, key=lambda one: len(one[0].parts)):  # what lies in a mount is the mount's
+        for guest, leaf in sorted(opened, key=lambda one: len(one[0].parts)):  # an outer mount covers those inside it
             root.add(str(guest), leaf)
-        root.add(posixpath.join("/", self.env.get("PWD", "")))  # where the module is, as it is told
-        table.add(root.view())  # last: Go begins in the first
+        root.add(posixpath.join("/", self.env.get("PWD", "")))  # the module's working directory
+        table.add(root.view())  # added last: Go starts in the first preopened folder
         return root
 
     @staticmethod
@@ -114,7 +115,7 @@ class WasiSettings:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it has a UTF-8: a str of Python's may hold halves of surrogate pairs."""
+    """Whether the text can be encoded as UTF-8: a Python str may contain lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -123,21 +124,21 @@ def _is_unicode(text: str) -> bool:
 
 
 def type_of(kind: FuncType) -> wasmtime.FuncType:
-    """wasmtime's object for a function type of ours."""
+    """Convert a function type to wasmtime's."""
     values = {0x7F: wasmtime.ValType.i32, 0x7E: wasmtime.ValType.i64, 0x7D: wasmtime.ValType.f32, 0x7C: wasmtime.ValType.f64}
     return wasmtime.FuncType([values[t]() for t in kind.params], [values[t]() for t in kind.results])
 
 
 def letters(values: bytes, *, signed: bool = True) -> str:
-    """How a host function takes or gives values of these WebAssembly types (engine/ffi.py)."""
+    """Format letters for values of these WebAssembly types, as host functions take and return them (engine/ffi.py)."""
     of = {0x7F: "i", 0x7E: "q", 0x7D: "f", 0x7C: "d"} if signed else {0x7F: "I", 0x7E: "Q", 0x7D: "f", 0x7C: "d"}
     return "".join(of[value] for value in values)
 
 
 def define_with_errno(functions: ffi.HostFunctions, module: str, name: str, kind: FuncType, implementation: Callable[..., None]) -> None:
-    """Define a function of WASI's manner from one that takes unsigned numbers, and returns or raises OSError.
+    """Define a host function that returns a WASI errno, from one that takes unsigned numbers and may raise OSError.
 
-    ModuleError when the module imports it as another type: a result would be written, or arguments read, where there is no place for them.
+    ModuleError if the module imports it with another type: arguments would be read, or a result written, out of place.
     """
     fits = len(kind.params) == len(inspect.signature(implementation).parameters) and not set(kind.params) - {_I32, _I64}
     if not fits or kind.results not in (b"", bytes([_I32])):
@@ -152,7 +153,7 @@ def _with_errno(name: str, implementation: Callable[..., None]) -> ffi.HostFunct
             return 0
         except MemoryAccessError:
             return _EFAULT
-        except (OverflowError, struct.error):  # a number that this system's calls do not take
+        except (OverflowError, struct.error):  # a number that is out of range for this system's calls
             return _EINVAL
         except OSError as error:
             return wasi_errno(error)
@@ -160,7 +161,7 @@ def _with_errno(name: str, implementation: Callable[..., None]) -> ffi.HostFunct
             return _ENOMEM
         except _ENDS:
             raise
-        except Exception as error:  # a fault of gothreads': the module gets an error of this call, and goes on
+        except Exception as error:  # a bug in gothreads: this call fails with EIO, and the module runs on
             log.error("%s failed (the module gets EIO; please report it): %s", name, shown(f"{type(error).__name__}: {error}"),
                       exc_info=log.isEnabledFor(logging.DEBUG))
             return _EIO
@@ -168,9 +169,10 @@ def _with_errno(name: str, implementation: Callable[..., None]) -> ffi.HostFunct
 
 
 def define_wasi(functions: ffi.HostFunctions, imports: Mapping[str, FuncType], calls: WasiCalls, *, own_clock: bool) -> None:
-    """Define, over wasmtime's own WASI, what must be one for all instances.
+    """Replace those functions of wasmtime's WASI that all instances must share.
 
-    `own_clock`: the clock too, whose monotonic time begins anew in each store otherwise. (Go's runtime knows, and needs a fast one.)
+    `own_clock`: replace the clock too; otherwise monotonic time starts anew in each store. (Go's runtime allows for
+    that, and needs the faster clock.) ModuleError if the module imports a function that WASI preview 1 does not have.
     """
     for name, kind in imports.items():
         if name in LOCAL and not (own_clock and name == "clock_time_get"):

@@ -1,8 +1,8 @@
-"""The module's descriptor table: one for all its threads, as a process has.
+"""The module's descriptor table, which all its threads share, as in a process.
 
-Invariant: a descriptor of the host's is closed when nothing refers to its `Descriptor` any more: not the table, and no thread
-that is in a call on it. So a thread that is about to read never reads what another has just opened under the same number, in
-this table or in the host's. (Python counts references; nobody else need to.)
+Invariant: a host descriptor is closed once nothing refers to its `Descriptor` any more: neither the table nor a thread
+that is in a call on it. So a thread that is about to read never reads from a file that another thread has just opened
+under the same number, in this table or in the host's. (Python's reference counts suffice for this.)
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class FileType(IntEnum):
     SYMBOLIC_LINK = 7
 
 
-#: Of all that an app may have: the standard streams, whatever instance uses them; and what each instance has for itself, or half of its share.
+#: Parts of an app's allowance: the standard streams, which all instances share; and the number reserved for each
+#: instance, which is at most half of its share.
 _STREAMS, _OWN = 3, 8
 
 #: WASI's fdflags.
@@ -53,23 +54,24 @@ _FILE_TYPES = {stat.S_IFBLK: FileType.BLOCK_DEVICE, stat.S_IFCHR: FileType.CHARA
 
 
 def file_type(mode: int) -> FileType:
-    """WASI's word for st_mode; UNKNOWN for a FIFO, which WASI has no word for."""
+    """WASI's file type for an st_mode; UNKNOWN for a FIFO, for which WASI has no type."""
     return _FILE_TYPES.get(stat.S_IFMT(mode), FileType.UNKNOWN)
 
 
-#: Bytes of the module's memory: where they are in this process, and how many.
+#: A range of the module's memory: its address in this process, and its size in bytes.
 Span = tuple[int, int]
 
 
 class Descriptor:
-    """A descriptor of the host's, which it owns: a file, a folder, a FIFO, a terminal. All methods raise OSError.
+    """A host descriptor, which it owns: a file, a folder, a FIFO, a terminal. All methods raise OSError.
 
-    On the host's side whatever may wait is non-blocking; a read that has to wait does so in `Stop.wait`, which ends with the app.
+    Host descriptors that may block are in non-blocking mode; a read that has to wait does so in `StopEvent.wait`, which
+    ends with the app.
     """
 
-    #: Whether it never waits but says EAGAIN, and Go polls it: a socket, or what is like one. It has a number among theirs.
+    #: Whether calls fail with EAGAIN instead of waiting, and Go polls it: a socket or the like, numbered among sockets.
     polled = False
-    #: Whether it is one of those that Limits(files=) is about.
+    #: Whether Limits(files=) counts it.
     counted = True
 
     def __init__(self, fd: int, stop: StopEvent, *, flags: int = 0, readable: bool = True, writable: bool = True, read_only: bool = False,
@@ -77,19 +79,20 @@ class Descriptor:
         self.type = file_type(os.fstat(fd).st_mode)
         self.flags, self.readable, self.writable, self.read_only, self.preopen = flags, readable, writable, read_only, preopen
         self._stop = stop
-        self.listing: list[tuple[bytes, int, FileType]] = []  # of a folder, as it was when its reading began; empty: not known
-        self.lock = threading.Lock()  # for the listing
-        self.fd = fd  # last: from here on it is this object's to close
+        # Of a folder: its entries when reading began; empty if not known.
+        self.listing: list[tuple[bytes, int, FileType]] = []
+        self.lock = threading.Lock()  # guards listing
+        self.fd = fd  # assigned last: from here on this object closes it
 
     def added(self) -> None:
-        """A table is about to have it. Holding the table's lock."""
+        """Called before a table adds it, holding the table's lock."""
 
     def removed(self) -> None:
-        """The table has it no more. Threads that are in calls on it may use it yet."""
+        """Called when a table has removed it. Threads that are in calls on it may still use it."""
 
     @property
     def may_wait(self) -> bool:
-        """Whether NONBLOCK means something."""
+        """Whether calls may block, so that NONBLOCK has a meaning."""
         return self.type not in (FileType.REGULAR_FILE, FileType.DIRECTORY, FileType.BLOCK_DEVICE)
 
     def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
@@ -109,18 +112,18 @@ class Descriptor:
         return os.fstat(self.fd)
 
     def set_flags(self, flags: int) -> None:
-        """APPEND and NONBLOCK. ENOTSUP for NONBLOCK where nothing waits: Go then does not try to poll it."""
+        """Set APPEND and NONBLOCK. ENOTSUP for NONBLOCK if calls never block: Go then does not try to poll it."""
         if flags & ~ALL_FLAGS:
             raise OSError(errno.EINVAL, "flags")
         if flags & NONBLOCK and not self.may_wait:
             raise OSError(errno.ENOTSUP, "it never waits")
-        if self.fd >= 0 and (flags ^ self.flags) & APPEND:  # a stream's keeps its flags: others of the host's have it too
+        if self.fd >= 0 and (flags ^ self.flags) & APPEND:  # not on standard streams, whose flags others share
             own = fcntl.fcntl(self.fd, fcntl.F_GETFL)
             fcntl.fcntl(self.fd, fcntl.F_SETFL, own | os.O_APPEND if flags & APPEND else own & ~os.O_APPEND)
         self.flags = flags
 
     def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:  # not when it could not be made
+        if getattr(self, "fd", -1) >= 0:  # unset if __init__ failed
             with contextlib.suppress(OSError):
                 os.close(self.fd)
 
@@ -136,11 +139,14 @@ class Descriptor:
 
 @contextlib.contextmanager
 def _no_sigpipe() -> Iterator[None]:
-    """A write to a pipe that nobody reads is an error of the module's, also in a program that SIGPIPE ends. (Python ignores it, unless told otherwise.)"""
+    """Make a write to a pipe without readers an error in the module, even in a program with SIGPIPE's default action.
+
+    (Python ignores SIGPIPE unless the program changes that.)
+    """
     if signal.getsignal(signal.SIGPIPE) is not signal.SIG_DFL:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})  # it comes to the thread that writes
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})  # it is sent to the writing thread
     try:
         yield
     except BrokenPipeError:
@@ -151,7 +157,7 @@ def _no_sigpipe() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# A socket's own calls, non-blocking: they take less time than giving up the interpreter's lock and getting it back, so they keep it.
+# Non-blocking socket calls that keep the GIL: they take less time than releasing and reacquiring it.
 _recv = ctypes.PyDLL(None, use_errno=True).recv
 _send = ctypes.PyDLL(None, use_errno=True).send
 _recv.restype = _send.restype = ctypes.c_ssize_t
@@ -160,14 +166,14 @@ _AT_ONCE = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class SocketDescriptor(Descriptor):
-    """A socket: a listener, or a stream. `local` and `peer`: the names of a Unix socket's ends, as those who asked for it gave them."""
+    """A listening or stream socket. `local` and `peer`: a Unix socket's paths, as the caller gave them."""
 
     polled = True
 
     def __init__(self, connection: socket.socket, stop: StopEvent, *, local: str = "", peer: str = "") -> None:
         self.socket, self.local, self.peer = connection, local, peer
-        self.peer_name: Any = None  # of one that was accepted: it may have gone since
-        self.closed: Callable[[], None] = lambda: None  # called when it has been closed
+        self.peer_name: Any = None  # of an accepted connection, stored because the peer may disconnect
+        self.closed: Callable[[], None] = lambda: None  # called after the socket is closed
         connection.setblocking(False)
         super().__init__(connection.fileno(), stop, flags=NONBLOCK)
 
@@ -178,7 +184,7 @@ class SocketDescriptor(Descriptor):
         return self._at_once(_send, select.POLLOUT, spans, offset)
 
     def _at_once(self, call: Callable[[int, int, int, int], int], events: int, spans: Sequence[Span], offset: int | None) -> int:
-        """The first span only, as is allowed: Go gives one."""
+        """Transfer the first span only, as WASI permits: Go passes only one."""
         if offset is not None:
             raise OSError(errno.ESPIPE, "a socket")
         address, size = spans[0] if spans else (0, 0)
@@ -210,14 +216,14 @@ class SocketDescriptor(Descriptor):
 
 
 def socket_of(descriptor: Descriptor) -> SocketDescriptor:
-    """The descriptor, when it is a socket; else ENOTSOCK."""
+    """Return the descriptor if it is a socket; else raise ENOTSOCK."""
     if not isinstance(descriptor, SocketDescriptor):
         raise OSError(errno.ENOTSOCK, "not a socket")
     return descriptor
 
 
 def prepared(connection: socket.socket) -> socket.socket:
-    """As Go's net package has its TCP connections: small writes are sent at once, and a dead peer is noticed."""
+    """Set TCP options as Go's net package does: small writes are sent at once, and dead peers are detected."""
     if connection.family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -231,12 +237,15 @@ class StandardStream(Descriptor):
     counted = False
 
     def __init__(self, stream: Input | Output, fd: int | None) -> None:
-        """`fd` is the host's, when it is inherited. A file object is a terminal when it says so, and a pipe otherwise."""
+        """`fd` is the host descriptor of an inherited stream, else None.
+
+        A file object counts as a terminal if its isatty() says so, and as a pipe otherwise.
+        """
         self._stream, self.inherited = stream, fd
         self._mode = stat.S_IFCHR if fd is None and stream.is_terminal else stat.S_IFIFO
         try:
             self.type = file_type(self.stat().st_mode)
-        except OSError:  # closed by whoever has started this process
+        except OSError:  # closed by the process that started this one
             self.type = FileType.CHARACTER_DEVICE
         self.fd, self.flags, self.preopen, self.read_only = -1, 0, None, False
         self.readable, self.writable = isinstance(stream, Input), isinstance(stream, Output)
@@ -267,18 +276,21 @@ class StandardStream(Descriptor):
     def stat(self) -> os.stat_result:
         if self.inherited is not None:
             return os.fstat(self.inherited)
-        return os.stat_result((self._mode, 0, 0, 1, 0, 0, 0, *[0] * 9))  # with times in nanoseconds, which are None otherwise
+        return os.stat_result((self._mode, 0, 0, 1, 0, 0, 0, *[0] * 9))  # all 16 fields, or the *_ns times are None
 
 
 def _most_descriptors() -> int:
-    """How many an app may have: most of what this process may, and never so many that files' numbers get to those of sockets."""
+    """The largest number of descriptors for an app: most of this process's limit.
+
+    It stays below FIRST_SOCKET, so that the numbers of files never reach those of sockets.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     own = layout.FIRST_SOCKET if soft == resource.RLIM_INFINITY else soft
     return min(own - max(32, own // 8), layout.FIRST_SOCKET - 1)
 
 
 class Refused(OSError):
-    """EMFILE: an app has as many descriptors as it may."""
+    """EMFILE: the app has reached its limit of `most` descriptors."""
 
     def __init__(self, most: int) -> None:
         super().__init__(errno.EMFILE, "too many descriptors")
@@ -286,21 +298,22 @@ class Refused(OSError):
 
 
 class FileAllowance:
-    """How many descriptors an app's instances may have, together. May be used from any thread.
+    """Limits the total number of descriptors of an app's instances. May be used from any thread.
 
-    Each instance has `own` of them for itself: with these it can begin, whatever the others have. The rest goes to who comes first.
-    Invariant: of what a table has, all beyond the first `own` was taken here, and is given back when it is taken out of the table.
+    `own` descriptors are reserved for each instance, so that it can start whatever the others use. The rest is given
+    out on demand. Invariant: each descriptor that a table has beyond its first `own` was taken here, and is given back
+    when it leaves the table.
     """
 
     def __init__(self, most: int | None, instances: int = 1) -> None:
-        """None: most of what this process may have."""
+        """`most`: the limit; None for most of this process's own limit, which also bounds any other value."""
         self._most = _most_descriptors() if most is None else min(most, _most_descriptors())
         self.own = min(_OWN, (self._most - _STREAMS) // (2 * instances))
         self._lock = threading.Lock()
         self._used = _STREAMS + self.own * instances  # guarded by _lock
 
     def take(self) -> None:
-        """Refused: there are as many as there may be."""
+        """Take one. Refused if the limit is reached."""
         with self._lock:
             if self._used >= self._most:
                 raise Refused(self._most)
@@ -312,7 +325,7 @@ class FileAllowance:
 
 
 class _Numbers:
-    """Hands out the lowest number from `first` on that is free."""
+    """Hands out the lowest free number, starting at `first`."""
 
     def __init__(self, first: int) -> None:
         self._free: list[int] = []
@@ -329,22 +342,23 @@ class _Numbers:
 
 
 class DescriptorTable:
-    """Numbers to descriptors. May be used from any thread."""
+    """Maps numbers to descriptors. May be used from any thread."""
 
     def __init__(self, stop: StopEvent, allowance: FileAllowance | None = None) -> None:
         self.stop, self._allowance = stop, allowance or FileAllowance(None)
         self._lock = threading.Lock()
         # Guarded by _lock; _open is read without it.
         self._open: dict[int, Descriptor] = {}
-        self._count = 0  # of those that are counted
+        self._count = 0  # of the descriptors with `counted`
         self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
-        #: Told of a descriptor that was taken out, in the thread that did it.
+        #: Called with each removed descriptor, in the thread that removed it.
         self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None
 
     def add(self, descriptor: Descriptor, *, handed: bool = False) -> int:
-        """The lowest number that is free, as POSIX has it; for sockets, other than those that are handed over, among theirs.
+        """Add a descriptor and return its number: the lowest that is free, as in POSIX.
 
-        EMFILE: there are too many.
+        Sockets and other polled descriptors have their own range of numbers, except those that are `handed` over.
+        EMFILE if there are too many.
         """
         with self._lock:
             if descriptor.counted:
@@ -357,19 +371,19 @@ class DescriptorTable:
             return number
 
     def get(self, number: int) -> Descriptor:
-        """Stays open as long as the caller refers to it. EBADF."""
+        """The descriptor, which stays open as long as the caller refers to it. EBADF if the number is not open."""
         try:
             return self._open[number]
         except KeyError:
             raise OSError(errno.EBADF, "not open") from None
 
     def is_open(self, number: int, descriptor: Descriptor) -> bool:
-        """Whether it still has that number."""
+        """Whether the descriptor still has that number."""
         with self._lock:
             return self._open.get(number) is descriptor
 
     def remove(self, number: int) -> None:
-        """EBADF when it is not open."""
+        """Remove a descriptor. EBADF if the number is not open."""
         with self._lock:
             descriptor = self._open.pop(number, None)
             if descriptor is None:
@@ -378,7 +392,7 @@ class DescriptorTable:
         self._let_go(descriptor)
 
     def move(self, source: int, target: int) -> None:
-        """As dup2 and close."""
+        """Renumber `source` to `target`, replacing that one, as dup2 and close do. EBADF if either is not open."""
         with self._lock:
             if source not in self._open or target not in self._open:
                 raise OSError(errno.EBADF, "not open")
@@ -389,7 +403,7 @@ class DescriptorTable:
         self._let_go(before)
 
     def close_all(self) -> None:
-        """No thread may use any."""
+        """Remove all descriptors. No thread may be using any."""
         with self._lock:
             left, self._open = self._open, {}
         for descriptor in left.values():

@@ -1,10 +1,10 @@
-"""WASI preview 1's error numbers (type errno): for each, the name that POSIX has."""
+"""Maps POSIX error numbers to those of WASI preview 1 (type errno)."""
 
 from __future__ import annotations
 
 import errno
 
-# In the order of the specification: the place is the number.
+# POSIX names, in the order of the specification: a name's index is its WASI number.
 _NAMES = """
     SUCCESS 2BIG ACCES ADDRINUSE ADDRNOTAVAIL AFNOSUPPORT AGAIN ALREADY BADF BADMSG BUSY CANCELED CHILD CONNABORTED CONNREFUSED CONNRESET
     DEADLK DESTADDRREQ DOM DQUOT EXIST FAULT FBIG HOSTUNREACH IDRM ILSEQ INPROGRESS INTR INVAL IO ISCONN ISDIR LOOP MFILE MLINK MSGSIZE
@@ -18,9 +18,9 @@ _EIO = _NUMBERS[errno.EIO]
 
 
 class NotAllowed(OSError):
-    """The host has not allowed it: WASI's ENOTCAPABLE, which POSIX does not have."""
+    """The host does not allow the operation: WASI's ENOTCAPABLE, which POSIX lacks."""
 
 
 def wasi_errno(error: OSError) -> int:
-    """WASI's number for what a system call, or a file object of the program's, raised."""
+    """WASI's number for an error raised by a system call or by a file object that the program passed in."""
     return _NOT_CAPABLE if isinstance(error, NotAllowed) else _NUMBERS.get(error.errno or 0, _EIO)

@@ -1,4 +1,4 @@
-"""How a single-threaded module is run until it would wait, without a change to its runtime."""
+"""Runs a single-threaded module until it would block, without changes to its runtime."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from gothreads.wasi.descriptors import NONBLOCK, Descriptor, Span
 
 @dataclass(frozen=True)
 class Waits:
-    """What a module waits for: `wanted` is descriptors of the host's and events of poll(2), which stay open as long as `used` is there.
+    """What an idle module waits for.
 
-    `until`: a timer of its own, seconds of the monotonic clock; None: no timer is set.
+    `until`: its next timer, in seconds of the monotonic clock; None if no timer is set. `wanted`: host descriptors and
+    their poll(2) events. `used`: the descriptors' owners, which keep them open as long as they are referenced.
     """
 
     until: float | None = None
@@ -25,10 +26,11 @@ class Waits:
 
 
 class Idle(Descriptor):
-    """Can be read once whenever the module's scheduler is about to wait: every goroutine of it waits then.
+    """A descriptor that becomes readable, for one read, whenever the module's scheduler is about to block.
 
-    A goroutine that reads from it (gothreads_idle) goes on when nothing else can. What says so is poll_oneoff, with which
-    stock Go's only thread waits: a call of it that may take time comes when there is nothing to run, and nothing is ready.
+    All goroutines are waiting then, so a goroutine that reads from it (gothreads_idle) continues only when nothing else
+    can run. Idleness is detected in poll_oneoff, in which stock Go's only thread waits: Go makes a call that may block
+    only when no goroutine is runnable, and the call blocks only if nothing is ready.
     """
 
     polled = True
@@ -39,7 +41,7 @@ class Idle(Descriptor):
         super().__init__(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), stop, flags=NONBLOCK, writable=False)
 
     def reach(self, seconds: float | None, wanted: dict[int, int], used: Sequence[Descriptor]) -> None:
-        """The module would wait, so long at the most."""
+        """The module would block now, for at most `seconds`; None means without limit."""
         self._reached = True
         self.waits = Waits(None if seconds is None else time.monotonic() + seconds, wanted, used)
 

@@ -1,10 +1,11 @@
-"""Opening what is beneath a folder, and nothing else: the sandbox for files.
+"""The sandbox for files: opens paths beneath a folder, and never outside of it.
 
-Names come from the module. They, and the links that they lead through, may say anything; while they are looked up, others
-may swap folders for links. So the whole lookup is the kernel's: openat2 with RESOLVE_BENEATH (openat2(2), Linux 5.6). Where
-that is not there, or not allowed, each part of the name is opened in turn, and no link is followed that was not read first.
+Paths come from the module. They, and the symbolic links on their way, may contain anything, and folders may be swapped
+for links during the lookup. So the kernel does the whole lookup: openat2 with RESOLVE_BENEATH (openat2(2), Linux 5.6).
+Where openat2 is missing or not allowed, the parts of the path are opened one by one, and a link is followed only by
+reading it and looking its target up in the same way.
 
-Functions take the folder's descriptor, raise OSError, and may be called from any thread. EPERM: the name leads outside.
+Functions take the folder's descriptor, raise OSError, and may be called from any thread. EPERM: the path leads outside.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 
-_OPENAT2 = 437  # the same number on all of Linux's architectures
+_OPENAT2 = 437  # the same on all Linux architectures
 _NO_MAGIC_LINKS, _BENEATH = 0x02, 0x08
-_MOST_LINKS = 40  # as Linux
+_MOST_LINKS = 40  # Linux's limit
 _HOW = struct.Struct("<QQQ")  # struct open_how: flags, mode, resolve
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
-#: A descriptor that only names a place, where the system has that.
+#: Flag to open a descriptor that only refers to a file, without access to its contents, where the system has it.
 PLACE = getattr(os, "O_PATH", os.O_RDONLY)
 
 
 def open_beneath(folder: int, path: bytes, flags: int, mode: int = 0o666) -> int:
-    """As os.open, for a path that stays beneath a folder; O_NOFOLLOW in `flags` is about its last part. Close-on-exec."""
+    """Like os.open, for a path beneath a folder. O_NOFOLLOW concerns the path's last part. Close-on-exec."""
     if b"\0" in path:
         raise OSError(errno.EINVAL, "a NUL in a name")
     return _open(folder, path, flags | os.O_CLOEXEC, mode)
 
 
 def stat_beneath(folder: int, path: bytes, *, follow: bool) -> os.stat_result:
-    """As os.stat."""
+    """Like os.stat, for a path beneath a folder."""
     descriptor = open_beneath(folder, path, PLACE if follow else PLACE | os.O_NOFOLLOW)
     try:
         return os.fstat(descriptor)
@@ -44,9 +45,9 @@ def stat_beneath(folder: int, path: bytes, *, follow: bool) -> os.stat_result:
 
 @contextlib.contextmanager
 def parent(folder: int, path: bytes, *, special: int = errno.EINVAL) -> Iterator[tuple[int, bytes]]:
-    """The folder that a path's last part is in, and that part (with the slash after it, if any), for calls that follow no link.
+    """Context: a descriptor of the folder with a path's last part, and that part, for calls that follow no link.
 
-    `special` is the error for a last part that is "." or "..".
+    A slash after the last part is kept. `special` is the error if the last part is "." or "..".
     """
     if b"\0" in path:
         raise OSError(errno.EINVAL, "a NUL in a name")
@@ -71,13 +72,14 @@ def parent(folder: int, path: bytes, *, special: int = errno.EINVAL) -> Iterator
 
 
 def followed(folder: int, path: bytes) -> bytes:
-    """The path with a link at its end replaced by what it says, until there is none: for calls that cannot follow safely."""
+    """Resolve links in the path's last part, until it is not a link: for calls that cannot follow links safely."""
     for _ in range(_MOST_LINKS):
         with parent(folder, path) as (above, name):
             try:
                 target = os.readlink(name.rstrip(b"/"), dir_fd=above)
             except OSError as error:
-                if error.errno == errno.EINVAL:  # not a link, nor may it be one by the time of the call: a slash would follow it
+                if error.errno == errno.EINVAL:  # not a link
+                    # Without the slash: it would make the call follow a link that has taken this place meanwhile.
                     return path.rstrip(b"/")
                 raise
         if target.startswith(b"/"):
@@ -100,7 +102,11 @@ def _open_natively(folder: int, path: bytes, flags: int, mode: int) -> int:
 
 
 def _open_in_steps(folder: int, path: bytes, flags: int, mode: int) -> int:
-    """Part by part. `open_folders` are those that the name has led through: ".." goes back to them, never to what the system says."""
+    """Open the path part by part, without openat2.
+
+    `open_folders` are the folders from the root of the lookup to the current one. ".." returns to the previous of
+    these, and is never looked up in the file system.
+    """
     if path.startswith(b"/"):
         raise OSError(errno.EPERM, "outside of the folder")
     if not path:
@@ -146,7 +152,7 @@ def _parts(path: bytes) -> list[bytes]:
 
 
 def _link(folder: int, name: bytes) -> bytes | None:
-    """What a link says; None when it is not one, or not there."""
+    """The link's target; None if it is not a link, or does not exist."""
     try:
         return os.readlink(name, dir_fd=folder)
     except OSError:
@@ -158,7 +164,7 @@ def _native_works() -> bool:
     try:
         os.close(_open_natively(here, b".", PLACE, 0))
         return True
-    except OSError:  # an older kernel, or a filter of system calls
+    except OSError:  # an older kernel, or a seccomp filter
         return False
     finally:
         os.close(here)

@@ -1,16 +1,16 @@
-"""One thread of the host's waits for all of a module's sockets: Go's network poller (netpoll_gothreads.go) for threads.
+"""The host's side of Go's network poller for threads (netpoll_gothreads.go): one thread polls all of its sockets.
 
-Edge-triggered, as Go's own on Linux: an idle connection costs nothing, on either side. What happens goes into a ring in the
-module's memory, and the M that waits for it, if any, is woken; Go then polls without calling the host.
+It is edge-triggered, like Go's own on Linux: an idle connection costs nothing, on either side. Events are written into
+a ring in the module's memory, and the M that waits for them, if any, is woken; Go then polls without calling the host.
 
-A queue of the host's own (queues.py) is not waited for: whoever puts the first thing into it tells Go.
+The host's own queues (wasi/queues.py) need no waiting: whoever puts the first frame into a queue notifies Go.
 
-The ring: one producer at a time, and Go's Ms, under a lock of Go's, as its consumers. Invariant: an event is in the ring
-before `tail` counts it, and `tail` counts it before `wake` is set and notified. So an M that clears `wake` and then looks
-at `tail` loses nothing.
+The ring has one producer at a time; its consumers are Go's Ms, serialised by a lock in Go. Invariant: an event is in
+the ring before `tail` counts it, and `tail` counts it before `wake` is set and notified. So an M that clears `wake`
+and then reads `tail` misses nothing.
 
-Nobody waits for the producer of the moment: events are left to it, and it looks for them again after it has let go of the ring. So a
-signal handler may tell while its own thread does.
+No thread waits for the current producer: it leaves its events to the producer, which checks for more after it has
+released the ring. So a signal handler may report events while the thread it interrupted is the producer.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ from gothreads.wasi.queues import QueueReader
 
 log = logging.getLogger("gothreads")
 
-#: Of a ring, in Go: the addresses of head, tail, wake and the events, and how many events it holds.
+#: Go's description of its ring: the addresses of head, tail, wake and the events, and its capacity in events.
 _RING = struct.Struct("<IIIII")
 _EVENT = struct.Struct("<III")
 _READ, _WRITE = 1, 2
-#: While Go does not take events out of a full ring: how often to look again, in seconds.
+#: How often to check a full ring for room, in seconds.
 _FULL_SECONDS = 0.001
 _MOST_EVENTS = 256
-#: How many of Go's pollDescs one descriptor may have. Go has one, or two where a file becomes a connection.
+#: How many of Go's pollDescs one descriptor may have. Go uses one, or two where a file becomes a connection.
 _MOST_TOLD = 16
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
 @dataclass
 class _Watched:
-    """One descriptor, which is not closed before it is forgotten here; and Go's pollDescs, address -> the number that makes it this descriptor's.
+    """A descriptor, which stays open while it is registered here, and the Go pollDescs to notify.
 
-    `told` is never changed, but replaced: whoever tells does not take the lock.
+    `told` maps a pollDesc's address to the sequence number that ties it to this descriptor. It is replaced, never
+    modified, because threads that report events read it without the lock.
     """
 
     descriptor: Descriptor
@@ -55,7 +56,10 @@ class _Watched:
 
 
 class Poller:
-    """The thread starts with the first descriptor. Methods raise OSError, and may be called from any thread."""
+    """Reports events of descriptors to Go. Methods raise OSError, and may be called from any thread.
+
+    The poller's thread starts with the first descriptor.
+    """
 
     def __init__(self, memory: SharedMemory, table: DescriptorTable) -> None:
         self._memory, self._table = memory, table
@@ -65,19 +69,23 @@ class Poller:
         self._epoll: select.epoll | None = None
         self._thread: threading.Thread | None = None
         self._ring = (0, 0, 0, 0, 0)
-        self._untold: dict[tuple[int, int], None] = {}  # descriptor and events, each once: a module that does not look at its ring cannot fill this
-        self._telling = threading.Lock()  # never waited for
+        # Unreported (descriptor, epoll mask) pairs, without duplicates: bounded even if a module ignores its ring.
+        self._untold: dict[tuple[int, int], None] = {}
+        self._telling = threading.Lock()  # held by the producer; only acquired without blocking
         self._tail = 0  # guarded by _telling
         table.on_remove = self._forget
 
     def start(self, ring: int) -> None:
-        """Go says where its ring is."""
+        """Set the ring; `ring` is the address of Go's description of it."""
         self._ring = _RING.unpack(self._memory.read(ring, _RING.size))
         if self._ring[-1] < _MOST_TOLD:
             raise OSError(errno.EINVAL, "a ring without room")
 
     def open(self, number: int, poll_desc: int, sequence: int) -> None:
-        """Tell Go when a descriptor can be read or written again. ENOTSUP: this one always can."""
+        """Notify a pollDesc of Go's whenever the descriptor becomes readable or writable.
+
+        ENOTSUP if it always is, ENOSPC if it has too many pollDescs, EBADF if it is not open.
+        """
         descriptor = self._table.get(number)
         if not descriptor.may_wait:
             raise OSError(errno.ENOTSUP, "it never waits")
@@ -89,18 +97,18 @@ class Poller:
                 self._started().register(descriptor.fd, _EVENTS)
                 watched = self._watched[descriptor.fd] = _Watched(descriptor, {})
             else:
-                self._started().modify(descriptor.fd, _EVENTS)  # what is ready is said again, for the one that is new
+                self._started().modify(descriptor.fd, _EVENTS)  # reports current readiness again, for the new pollDesc
             if poll_desc not in watched.told and len(watched.told) >= _MOST_TOLD:
                 raise OSError(errno.ENOSPC, "polled too often")
             watched.told = {**watched.told, poll_desc: sequence}
-            if not self._table.is_open(number, descriptor):  # it was taken out meanwhile, and _forget has been here before us
+            if not self._table.is_open(number, descriptor):  # removed meanwhile, and _forget has already run
                 self._unwatch(descriptor)
                 raise OSError(errno.EBADF, "not open")
         if isinstance(descriptor, QueueReader):
             descriptor.tell(self._queue_ready)
 
     def close(self) -> None:
-        """The app has stopped: end the thread. The memory must still be there."""
+        """End the thread, after the app has stopped and while its memory still exists."""
         with self._lock:
             thread, epoll = self._thread, self._epoll
         if thread is not None and epoll is not None:
@@ -120,7 +128,7 @@ class Poller:
             self._epoll.unregister(descriptor.fd)
 
     def _queue_ready(self, queue: QueueReader) -> None:
-        with contextlib.suppress(MemoryAccessError, AppClosed):  # nobody is left to tell
+        with contextlib.suppress(MemoryAccessError, AppClosed):  # there is no module left to notify
             self._tell([(queue.fd, select.EPOLLIN)], wait=False)
 
     def _started(self) -> select.epoll:
@@ -148,9 +156,9 @@ class Poller:
         return [_EVENT.pack(poll_desc, sequence, _mode(mask)) for poll_desc, sequence in watched.told.items()] if watched else []
 
     def _tell(self, ready: list[tuple[int, int]], *, wait: bool) -> None:
-        """Put events behind the last and wake who waits for them. Whoever does so now does it for this one too.
+        """Append events to the ring and wake the M that waits for them, or leave that to the current producer.
 
-        `wait` for room; else, when there is none, that is left to another thread: Go may never look.
+        If the ring is full: wait for room if `wait`, else leave that to a new thread, as Go may never read the ring.
         """
         self._untold.update(dict.fromkeys(ready))
         while self._untold and self._telling.acquire(blocking=False):
@@ -159,7 +167,7 @@ class Poller:
             finally:
                 self._telling.release()
             if full:
-                with contextlib.suppress(RuntimeError):  # the system has no thread left: the next to tell tells this too
+                with contextlib.suppress(RuntimeError):  # no thread is left: the next call reports these events too
                     threading.Thread(target=self._tell_late, name="gothreads-poller-late", daemon=True).start()
                 return
 
@@ -168,7 +176,7 @@ class Poller:
             self._tell([], wait=True)
 
     def _put(self, wait: bool) -> bool:
-        """False when the ring is full, and not to be waited for."""
+        """Write the unreported events to the ring, holding _telling. False if the ring is full and `wait` is false."""
         head, tail, wake, first, size = self._ring
         while self._untold:
             room = size - (self._tail - self._memory.load_u32(head) & 0xFFFFFFFF)
@@ -184,24 +192,27 @@ class Poller:
             taken: list[tuple[int, int]] = []
             try:
                 while self._untold and len(now) + _MOST_TOLD <= room:
-                    taken.append(self._untold.popitem()[0])  # first: one that comes again meanwhile is told again
+                    taken.append(self._untold.popitem()[0])  # first, so that an event that recurs meanwhile is kept
                     now += self._events(*taken[-1])
                 place = self._tail % size
-                # Each takes the memory's lock, so that they are seen in this order on any machine.
+                # Each of these takes the memory's lock, so they become visible in this order on any machine.
                 self._memory.write(first + place * _EVENT.size, b"".join(now[:size - place]))
                 self._memory.write(first, b"".join(now[size - place:]))
                 self._tail = (self._tail + len(now)) & 0xFFFFFFFF
                 self._memory.store_u32(tail, self._tail)
                 self._memory.store_u32(wake, 1)
                 self._memory.notify(wake, 1)
-            except BaseException:  # Ctrl-C, in a thread that signals: whoever tells next tells these too
+            except BaseException:  # Ctrl-C in a thread that reports events: the next producer reports these too
                 self._untold.update(dict.fromkeys(taken))
                 raise
         return True
 
 
 def _mode(mask: int) -> int:
-    """As Go's netpoll_epoll.go: what hung up, or has failed, can be read and written, and says so then."""
+    """Go's mode bits for an epoll mask, as in netpoll_epoll.go.
+
+    A hang-up or an error counts as readable and writable: reading and writing then return the error.
+    """
     mode = 0
     if mask & (select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR):
         mode |= _READ

@@ -1,20 +1,23 @@
 """Queues from Python into the module, which Go reads through descriptors: events, and the replies to its calls.
 
-What is put is a frame of bytes; Go reads a stream of frames, as many at a time as its buffer takes, and waits for more in its
-poller, like for a socket. So a queue works the same in stock Go and on threads, and costs Go nothing while nothing comes.
+Python puts frames of bytes; Go reads a stream of frames, as many at a time as its buffer holds, and waits for more in
+its poller, as for a socket. So a queue works the same in stock Go and on threads, and an idle queue costs Go nothing.
 
-A frame belongs to the reader that has begun it: the instances of a pool read the same events, each of them whole ones.
+A frame belongs to the reader that has begun it: the instances of a pool read the same queue, and each gets whole
+frames.
 
-Invariant: a reader that was told EAGAIN found nothing, under the lock, and is untold then; whoever puts the next thing finds it so,
-and tells it. On threads that is Go's poller (poller.py); stock Go waits with poll(2), for an eventfd that is readable
-exactly while something is left.
+Invariant: a reader that got EAGAIN found nothing while it held the lock, and has `told` cleared; the next put sees
+that and notifies it. On threads, Go's poller is notified (wasi/poller.py); stock Go waits with poll(2) on an eventfd,
+which is readable exactly while something is left.
 
-A signal handler of Python's may put while its thread is in the middle of a put or a read. Hence the lock that a thread may take
-twice; and what is guarded by it is right before each call in here, since that is where Python runs signal handlers. Should one raise
-in the middle, the next put makes good for it: who was not told is still untold.
+A Python signal handler may put while the thread it interrupted is in the middle of a put or a read. So the lock is
+re-entrant, and the data that it guards is consistent before each call made here, since Python runs signal handlers at
+calls. If a handler raises in the middle, the next put makes up for it: readers that were not notified still have `told`
+cleared.
 
-A reader is among `readers` from before the module's table has it until the table has let go of it, and as long as it is there,
-its eventfd is open: a weak reference would be one to an object whose end has begun, and whose number may be another's.
+A reader is in `readers` from before it is added to the module's table until after it is removed, and its eventfd is
+open as long as it is there. A weak reference could refer to an object that is being finalised, and whose descriptor
+number has been reused.
 """
 
 from __future__ import annotations
@@ -32,25 +35,29 @@ from gothreads.shared_memory import buffer
 from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.descriptors import NONBLOCK, Descriptor, Span
 
-#: How long a signal may go unseen in a wait, in seconds.
+#: The longest time for which a wait may miss a signal, in seconds.
 _SLICE = 0.2
 _NOTHING = memoryview(b"")
 _length = struct.Struct("<I")
-#: How many bytes a frame has besides the payload.
+#: Bytes of a frame besides its payload.
 FRAME = _length.size
 
 
 def framed(payload: bytes) -> bytes:
-    """An event as Go reads it: its length, its bytes."""
+    """A payload as a frame for Go: its length, then its bytes."""
     return _length.pack(len(payload)) + payload
 
 
 class Queue:
-    """At most `capacity` frames that were not yet begun to be read, and `room` bytes in them, or one frame. May be used from any thread."""
+    """A bounded queue of frames. May be used from any thread.
+
+    It holds at most `capacity` unread frames with at most `room` bytes in total, or one larger frame.
+    """
 
     def __init__(self, capacity: int, room: int) -> None:
         self._capacity, self._room = capacity, room
-        self.lock = threading.RLock()  # taken itself, not through the condition: Ctrl-C could come between its taking and its giving back
+        # Acquired directly, not through the condition: Ctrl-C could come between the condition's acquire and release.
+        self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
         # Guarded by lock.
         self.frames: deque[bytes] = deque()
@@ -62,20 +69,20 @@ class Queue:
 
     @property
     def wanted(self) -> bool:
-        """Whether the module has asked for it."""
+        """Whether the module reads the queue."""
         with self.lock:
             return bool(self.readers)
 
     @property
     def size(self) -> int:
-        """Of the frames that were not yet begun to be read, in bytes."""
+        """Bytes in the unread frames."""
         return self._size
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def put(self, frame: bytes) -> bool:
-        """Add a frame; False when there is no room, or the app has ended. Does not wait."""
+        """Add a frame. False if there is no room or the app has ended. Does not block."""
         size = len(frame)
         with self.lock:
             if self._closed or self._is_full(size):
@@ -88,7 +95,7 @@ class Queue:
         return True
 
     def pop(self, room: int) -> list[bytes]:
-        """Take as many frames as fill so many bytes. Holding `lock`."""
+        """Remove frames until they fill `room` bytes or none are left. The caller holds `lock`."""
         taken = []
         while room > 0 and self.frames:
             frame = self.frames.popleft()
@@ -101,7 +108,10 @@ class Queue:
         return taken
 
     def when_room(self, size: int, tell: Callable[[], None]) -> None:
-        """Call it once there may be room for so many bytes, or the app has ended; at once if so. From any thread, and it must return at once."""
+        """Call `tell` once, when there may be room for `size` bytes or the app has ended; immediately if so already.
+
+        `tell` may be called from any thread, and must return without blocking.
+        """
         with self.lock:
             if not self._closed and self._is_full(size):
                 self._waiters.append(tell)
@@ -109,12 +119,12 @@ class Queue:
         tell()
 
     def no_matter(self, tell: Callable[[], None]) -> None:
-        """Whoever asked when_room does not want to know any more."""
-        with self.lock, contextlib.suppress(ValueError):  # it has been told
+        """Cancel a when_room."""
+        with self.lock, contextlib.suppress(ValueError):  # already called
             self._waiters.remove(tell)
 
     def close(self) -> None:
-        """The app ends: whoever waits for room is told so."""
+        """The app is ending: wake everyone who waits for room."""
         with self.lock:
             self._closed = True
             self._say_room()
@@ -130,8 +140,11 @@ class Queue:
         return len(self.frames) >= self._capacity or (bool(self.frames) and self._size + size > self._room)
 
     def wait_for_room(self, size: int, timeout: float | None) -> bool:
-        """Wait until there is room for so many bytes, which another may take before. False after so many seconds, or when the app has ended."""
-        # In slices: Python can miss a signal that comes just before a wait without end begins.
+        """Wait until there is room for `size` bytes, which another thread may take first.
+
+        False after `timeout` seconds, or if the app has ended.
+        """
+        # In slices: Python can miss a signal that arrives just before an unbounded wait begins.
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.lock:
             self._waiting += 1
@@ -147,16 +160,16 @@ class Queue:
 
 
 class QueueReader(Descriptor):
-    """What one instance reads a queue with."""
+    """The descriptor through which one instance reads a queue."""
 
     polled = True
 
     def __init__(self, queue: Queue, stop: StopEvent) -> None:
         self._queue = queue
         # Guarded by the queue's lock.
-        self._rest = _NOTHING  # of the frame that was begun
+        self._rest = _NOTHING  # unread bytes of the frames taken from the queue
         self._poller: Callable[[QueueReader], None] | None = None
-        self.told = False  # that something is there
+        self.told = False  # whether it was notified that there is data
         super().__init__(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), stop, flags=NONBLOCK, writable=False)
 
     def added(self) -> None:
@@ -170,7 +183,7 @@ class QueueReader(Descriptor):
             self._queue.readers.discard(self)
 
     def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
-        """As many bytes as there are and the first span takes; EAGAIN when there are none."""
+        """Read the available bytes into the first span, as many as fit. EAGAIN if there are none."""
         if offset is not None:
             raise OSError(errno.ESPIPE, "a queue")
         address, size = spans[0] if spans else (0, 0)
@@ -193,7 +206,7 @@ class QueueReader(Descriptor):
         return done
 
     def tell(self, poller: Callable[[QueueReader], None]) -> None:
-        """Tell a poller, from now on, and at once if something is there: instead of the eventfd."""
+        """Notify a poller, instead of the eventfd, from now on; and at once if there is data."""
         with self._queue.lock:
             self._poller = poller
             self.told = False
@@ -202,7 +215,7 @@ class QueueReader(Descriptor):
             self.tell_poller()
 
     def tell_eventfd(self) -> bool:
-        """That something is there; False when it is its poller that is told. Holding the lock."""
+        """Signal through the eventfd that there is data; False if it has a poller. The caller holds the lock."""
         if self._poller is not None:
             return False
         os.eventfd_write(self.fd, 1)
@@ -210,10 +223,10 @@ class QueueReader(Descriptor):
         return True
 
     def tell_poller(self) -> None:
-        """That something is there. Without the lock, since what it does takes others."""
+        """Notify the poller that there is data. Called without the lock, since the poller takes other locks."""
         assert self._poller is not None
         try:
-            self.told = True  # before: what is read meanwhile makes it untrue again
+            self.told = True  # set before notifying: a read meanwhile may clear it again
             self._poller(self)
         except BaseException:
             self.told = False
@@ -224,5 +237,5 @@ class QueueReader(Descriptor):
         if self._poller is None:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self.fd)
-            if self._queue.frames:  # put in the middle of this, by a signal handler
+            if self._queue.frames:  # a signal handler has put one meanwhile
                 self.tell_eventfd()

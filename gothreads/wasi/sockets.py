@@ -1,11 +1,12 @@
-"""The module's way to the network: addresses that it may use, listeners that it is handed, and the calls behind guest.Listen and guest.Dial.
+"""The module's network access: address rules, listeners handed to it, the calls behind guest.Listen and guest.Dial.
 
-Nothing is allowed that was not said. A rule is HOST:PORT or unix:PATH; HOST may be a name, an address, or "*", PORT may be "*".
-A name is looked up only when a rule names it, or says "*": asking for a name tells others something too. (And "localhost", which
-tells nobody.) Listening where others than this machine can connect needs a rule that names that very address ("0.0.0.0:80").
+Everything is denied unless a rule allows it. A rule is HOST:PORT or unix:PATH; HOST may be a name, an address or "*";
+PORT may be "*". A name is looked up only if a rule names it or has "*", since a lookup itself discloses information to
+others. ("localhost" is an exception: it needs no lookup.) Listening on an address that other machines can reach needs
+a rule with that exact address ("0.0.0.0:80").
 
-Paths of Unix sockets are fixed when the rule is made: what is looked up afterwards follows no link, since the module may be able to
-make links.
+Paths of Unix sockets are resolved when the rule is made. Later lookups follow no links, since the module may be able to
+create links.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from gothreads.wasi.openat import PLACE
 _UNIX = "unix:"
 _LOCALHOST = "localhost"
 _EVERYWHERE = ("0.0.0.0", "::")
-_BACKLOG = 4096  # the system cuts it to what it has
-#: How often a lookup, which cannot be interrupted, looks whether the app has ended. Seconds.
+_BACKLOG = 4096  # the system reduces it to its own maximum
+#: How often a thread that waits for a lookup, which cannot be interrupted, checks whether the app has ended. Seconds.
 _LOOKUP_SLICE = 0.05
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What --allow-net says. `path`: where a Unix socket really is, without links."""
+    """An address that --allow-net allows. `path`: a Unix socket's path with links resolved."""
 
     host: str
     port: str
@@ -50,7 +51,7 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """MisuseError when it is not one."""
+        """Parse HOST:PORT or unix:PATH. MisuseError if the text is not a rule."""
         if text.startswith(_UNIX) and text != _UNIX:
             path = _unix_path(text)
             return cls(_UNIX, path, _real(path))
@@ -63,12 +64,15 @@ class Rule:
         return self.host != _UNIX and self.port in ("*", str(port))
 
     def allows(self, host: str, port: int) -> bool:
-        """To dial it. (What allows listening everywhere does not: to a dialler, 0.0.0.0 is this machine.)"""
+        """Whether the rule allows dialling host:port.
+
+        A rule for listening on all addresses does not: to a dialler, 0.0.0.0 is this machine.
+        """
         return self.host not in _EVERYWHERE and self.is_for(port) and self.host in ("*", host.lower())
 
 
 def _unix_path(text: str) -> str:
-    """Of unix:PATH. MisuseError when it cannot be one."""
+    """The absolute path in unix:PATH. MisuseError if it is not valid."""
     path = text.removeprefix(_UNIX)
     if "\0" in path or any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in path):
         raise MisuseError(f"{cut(text)} is not an address: the path of a Unix socket has no NUL, and is Unicode")
@@ -76,7 +80,7 @@ def _unix_path(text: str) -> str:
 
 
 def split(text: str, wrong: str) -> tuple[str, str]:
-    """HOST:PORT or [HOST]:PORT in two; MisuseError(wrong) when it is not."""
+    """Split HOST:PORT or [HOST]:PORT in two. MisuseError(wrong) if it has neither form."""
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -88,7 +92,7 @@ def split(text: str, wrong: str) -> tuple[str, str]:
 
 
 def listen(address: str, stop: StopEvent) -> SocketDescriptor:
-    """A listening socket to hand over. MisuseError for a wrong address, GothreadsError when it cannot be had."""
+    """Open a listening socket to hand to a module. MisuseError: the address is invalid; GothreadsError: it failed."""
     try:
         if address.startswith(_UNIX) and address != _UNIX:
             path = _unix_path(address)
@@ -107,7 +111,7 @@ def listen(address: str, stop: StopEvent) -> SocketDescriptor:
 
 
 def address_of(connection: SocketDescriptor, *, peer: bool = False) -> str:
-    """As Go writes it: 127.0.0.1:80, [::1]:80, or a Unix socket's path."""
+    """A socket's address in Go's notation: 127.0.0.1:80, [::1]:80, or a Unix socket's path."""
     if connection.socket.family == socket.AF_UNIX:
         return connection.peer if peer else connection.local
     host, port, *_ = (connection.peer_name or connection.socket.getpeername()) if peer else connection.socket.getsockname()
@@ -115,9 +119,9 @@ def address_of(connection: SocketDescriptor, *, peer: bool = False) -> str:
 
 
 class SocketCalls:
-    """What gothreads/guest imports, in WASI's manner: numbers and addresses in; returns nothing, or raises OSError.
+    """The functions that gothreads/guest imports, in the style of WasiCalls: they return nothing, or raise OSError.
 
-    `memory` is set before the module runs. From any thread.
+    `memory` is set before the module runs. May be called from any thread.
     """
 
     memory: BoundedMemory
@@ -133,7 +137,7 @@ class SocketCalls:
             _remove_with(listener, rule.path)
         else:
             host, port = _host_port(text)
-            if not host:  # Go's word for all of this machine's addresses: those that were allowed
+            if not host:  # in Go this means all of the machine's addresses; here, those that are allowed
                 everywhere = {"tcp4": _EVERYWHERE[:1], "tcp6": _EVERYWHERE[1:]}.get(kind, _EVERYWHERE)
                 host = next((rule.host for rule in self._rules if rule.host in everywhere and rule.is_for(port)), _here(kind))
             if not _is_address(host) and host.lower() != _LOCALHOST:
@@ -142,12 +146,15 @@ class SocketCalls:
             allowed = [(family, sockaddr) for family, sockaddr in found
                        if any(rule.is_for(port) and self._may_listen(rule, host, str(sockaddr[0])) for rule in self._rules)]
             self._check(bool(allowed))
-            family, sockaddr = min(allowed, key=lambda one: one[0] != socket.AF_INET)  # as Go prefers
+            family, sockaddr = min(allowed, key=lambda one: one[0] != socket.AF_INET)  # like Go, prefer IPv4
             listener = SocketDescriptor(_listen_tcp(family, sockaddr, only_v6=kind == "tcp6"), self._table.stop)
         hand_out(self._table, self.memory, listener, result)
 
     def sock_dial(self, network: int, network_length: int, address: int, length: int, attempt: int, result: int) -> None:
-        """Begin to connect to one of the addresses that a name has, by its place. ERANGE: there are no more. ENOENT: there is no such name."""
+        """Begin to connect to a name's address number `attempt`, counting from 0.
+
+        ERANGE if the name has no more addresses, ENOENT if there is no such name.
+        """
         kind, text = self._text(network, network_length), self._text(address, length)
         if kind == "unix":
             rule = self._unix_rule(text)
@@ -170,7 +177,7 @@ class SocketCalls:
         hand_out(self._table, self.memory, SocketDescriptor(_connecting(*addresses[attempt]), self._table.stop), result)
 
     def sock_connected(self, fd: int) -> None:
-        """EAGAIN while it is not known yet; else what connecting has come to."""
+        """Return if the socket is connected. EAGAIN while it is still connecting; otherwise the error of connecting."""
         connection = socket_of(self._table.get(fd))
         own = connection.socket
         number = own.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -182,8 +189,8 @@ class SocketCalls:
             raise OSError(errno.EAGAIN if error.errno == errno.ENOTCONN else error.errno, "not connected") from None
 
     def sock_address(self, fd: int, peer: int, buffer: int, size: int, done: int) -> None:
-        """The network and the address, with a space between them."""
-        own = socket_of(self._table.get(fd))  # not only its socket: it closes that when nobody has it any more
+        """Write the network and the address, separated by a space, to the module's buffer."""
+        own = socket_of(self._table.get(fd))  # keep a reference to the descriptor: its finaliser closes the socket
         network = "unix" if own.socket.family == socket.AF_UNIX else "tcp"
         text = f"{network} {address_of(own, peer=bool(peer))}".encode(errors="surrogateescape")[:size]
         self.memory.write(buffer, text)
@@ -217,7 +224,7 @@ class SocketCalls:
         family = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}.get(kind)
         if family is None:
             raise OSError(errno.EAFNOSUPPORT, kind)
-        if host.lower() == _LOCALHOST:  # nobody need be asked, nor may anybody say otherwise (RFC 6761)
+        if host.lower() == _LOCALHOST:  # always loopback, without a lookup (RFC 6761)
             here = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
             return [one for one in here if family in (socket.AF_UNSPEC, one[0])]
         try:
@@ -229,7 +236,7 @@ class SocketCalls:
         return [(info[0], info[4]) for info in found]
 
     def _asked(self, host: str, port: int, family: int) -> list[Any]:
-        """Ask the system for a name, on a thread of its own, which the end of the app does not wait for."""
+        """Look a name up on a separate thread, for which the end of the app does not wait."""
         answers: queue.SimpleQueue[list[Any] | BaseException] = queue.SimpleQueue()
 
         def ask() -> None:
@@ -261,7 +268,7 @@ def _is_address(host: str) -> bool:
 
 
 def _host_port(text: str) -> tuple[str, int]:
-    """Of Go's text; the host may be empty, which is any address of this machine's."""
+    """Split an address in Go's notation. An empty host means any address of this machine."""
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not port.isascii() or not port.isdigit() or int(port) > 65535:
@@ -280,7 +287,7 @@ def _port(text: str, of: str) -> int:
 
 
 def _connecting(family: int, sockaddr: Any) -> socket.socket:
-    """A socket that is on its way."""
+    """A non-blocking socket that has begun to connect."""
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
@@ -315,7 +322,7 @@ def _listen_unix(path: str) -> socket.socket:
             try:
                 made.bind(f"/proc/self/fd/{folder}/{name}")
             except OSError as error:
-                if error.errno is None:  # as Python has it
+                if error.errno is None:  # Python's error for a path that is too long
                     raise OSError(errno.ENAMETOOLONG, str(error)) from None
                 raise
         made.listen(_BACKLOG)
@@ -326,42 +333,45 @@ def _listen_unix(path: str) -> socket.socket:
 
 
 def _remove_with(listener: SocketDescriptor, path: str) -> None:
-    """Remove a Unix socket's path when it is closed, as Go does."""
+    """Remove a Unix socket's path when the listener is closed, as Go does."""
     try:
         made = os.lstat(path)
-    except OSError:  # somebody has been faster
+    except OSError:  # removed already
         return
 
     def remove() -> None:
         with contextlib.suppress(OSError), _folder_of(path) as (folder, name):
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):  # and not another's, who has taken its place
+            if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):  # not another socket that has replaced it
                 os.unlink(name, dir_fd=folder)
     listener.closed = remove
 
 
 def _remove_if_dead(folder: int, name: str) -> None:
-    """Of what a process that was killed has left, nobody listens."""
+    """Remove a socket on which no process listens, such as one left behind by a killed process."""
     try:
         if stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                probe.setblocking(False)  # one who listens and does not accept is alive
+                probe.setblocking(False)  # a process that listens but does not accept is alive
                 if probe.connect_ex(f"/proc/self/fd/{folder}/{name}") == errno.ECONNREFUSED:
                     os.unlink(name, dir_fd=folder)
     except OSError:
-        pass  # then bind says what is wrong
+        pass  # bind reports what is wrong
 
 
-# Paths without links.
+# Paths without symbolic links.
 
 def _real(path: str) -> str:
-    """The path with the links in its folders resolved."""
+    """The path with links resolved in its folders, but not in its last part."""
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 @contextlib.contextmanager
 def _folder_of(path: str) -> Iterator[tuple[int, str]]:
-    """The folder that a path without links is in, and its name there. OSError when there is a link after all."""
+    """Context: a descriptor of the folder that contains a path without links, and the path's last part.
+
+    OSError if there is a link in the folders after all.
+    """
     folder = os.open("/", PLACE | os.O_DIRECTORY)
     try:
         *above, name = path.strip("/").split("/")
@@ -376,7 +386,7 @@ def _folder_of(path: str) -> Iterator[tuple[int, str]]:
 
 @contextlib.contextmanager
 def _place(path: str) -> Iterator[tuple[str, int]]:
-    """A path, for as long as the context lasts, to what lies at a path without links; and its mode."""
+    """Context: a path through /proc, valid in the context, to the file at a path without links; and its st_mode."""
     with _folder_of(path) as (folder, name):
         place = os.open(name, PLACE | os.O_NOFOLLOW, dir_fd=folder)
     try:

@@ -1,7 +1,7 @@
 """The module's standard input and output: inherited descriptors, file objects, or bytes.
 
-Every thread of the module may use them at the same time. One lock a stream: what one Write of Go's writes stays
-together. A read that waits holds only the input's own lock, and ends when the app stops.
+All threads of the module may use them at the same time. Each stream has one lock, so that the bytes of one Write in Go
+stay together. A waiting read holds only the input's lock, and ends when the app stops.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from gothreads.wasi import panics
 
 #: How much of standard error is kept for error messages, in bytes.
 TAIL = 64 << 10
-#: And of what says why it ended, before the stacks of many goroutines.
+#: How much of the beginning of a panic is kept, if long stacks follow it, in bytes.
 _HEAD = 4 << 10
-#: How long a reader that waits for its turn does not see its end, in seconds.
+#: How often a reader that waits for the input's lock checks whether it has been stopped, in seconds.
 _SLICE = 0.1
-#: How much one read gives at the most, in bytes, whatever the module asks for.
+#: The most bytes that one read returns, whatever the module asks for.
 _MOST_AT_ONCE = 1 << 20
 
 
@@ -43,11 +43,11 @@ class Writable(Protocol):
 
 
 class OutputExceeded(Exception):
-    """A module has written all that it may. It is ended."""
+    """The module has reached its output limit, which ends it."""
 
 
 class Allowance:
-    """How many bytes may still be written; None: any number. May be used from any thread."""
+    """The number of bytes that may still be written. `limit` None: unlimited. May be used from any thread."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -55,7 +55,7 @@ class Allowance:
         self._left = limit or 0  # guarded by _lock
 
     def take(self, size: int) -> int:
-        """How many of so many bytes may be written."""
+        """Take `size` bytes, or as many as are left, and return how many."""
         if self._limit is None:
             return size
         with self._lock:
@@ -68,10 +68,10 @@ class Allowance:
 
 
 class Tail:
-    """The last of a text that never ends. Written by one thread at a time, read by any."""
+    """Keeps the end of an unbounded text. One thread may write at a time; any thread may read."""
 
     def __init__(self) -> None:
-        self._kept = b""  # a panic's beginning, of what was dropped
+        self._kept = b""  # the beginning of a panic in the dropped text
         self._last = bytearray()
 
     def add(self, data: bytes) -> None:
@@ -81,7 +81,7 @@ class Tail:
             del self._last[:-TAIL]
 
     def _beginning(self) -> bytes:
-        """Of a panic that lies before the last of it."""
+        """The beginning of a panic that starts before the last TAIL bytes; empty if there is none."""
         dropped = len(self._last) - TAIL
         begin = panics.begins(self._last) if dropped > 0 else None
         return b"" if begin is None or begin >= dropped else bytes(self._last[begin:min(begin + _HEAD, dropped)])
@@ -93,8 +93,10 @@ class Tail:
 
 
 class Target:
-    """Where an app's output goes: `file` is None to inherit the descriptor, or an object with `write`. One lock, so that what is one write stays
-    together, whichever instance of the module writes. `away` counts those that are in `file`, or wait for it.
+    """Where an app's output goes: `file` is an object with `write`, or None to inherit the descriptor.
+
+    Its lock keeps the bytes of one write together, whichever instance of the module writes. `away` counts the threads
+    that are in a call of `file`, or wait for one.
     """
 
     def __init__(self, descriptor: int, file: Writable | None, allowance: Allowance, away: Away) -> None:
@@ -104,7 +106,7 @@ class Target:
 
 
 class Output:
-    """Standard output or error, of one memory. `stop` is its end."""
+    """Standard output or error of the instances with one memory; `stop` ends them."""
 
     def __init__(self, target: Target, stop: StopEvent) -> None:
         self._target, self._stop = target, stop
@@ -114,16 +116,19 @@ class Output:
 
     @property
     def inherited(self) -> bool:
-        """Whether it is this process's own."""
+        """Whether it is this process's own descriptor."""
         return self._target.file is None
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the file object says so."""
+        """Whether the file object reports that it is a terminal."""
         return _is_terminal(self._target.file)
 
     def write(self, parts: Sequence[bytes | memoryview]) -> int:
-        """Write all of it; how much that was. OSError as the target raises it; AppClosed when the app ends first; OutputExceeded."""
+        """Write all parts, and return the number of bytes.
+
+        OSError if the target raises it, AppClosed if the app ends first, OutputExceeded if the limit is reached.
+        """
         target = self._target
         if target.file is None:
             return self._write(target, parts)
@@ -135,7 +140,7 @@ class Output:
 
     def _write(self, target: Target, parts: Sequence[bytes | memoryview]) -> int:
         with target.lock:
-            wanted = b"".join(parts)  # here: the module could ask for many such copies at the same time
+            wanted = b"".join(parts)  # under the lock, so that the module cannot cause many such copies at once
             data = wanted[:target.allowance.take(len(wanted))]
             self._tail.add(data)
             if target.file is None:
@@ -153,19 +158,20 @@ class Output:
 
     @property
     def tail(self) -> str:
-        """What was written last; before that the beginning of a panic, where the stacks that follow it are longer."""
+        """The end of the output, preceded by the beginning of a panic if the stacks after it are too long to keep."""
         return self._tail.text
 
     def flush(self) -> None:
-        """What a file object raises, it raises at the module's end, when nobody is there to be told."""
+        """Flush the file object. Its errors are suppressed: at the module's end no caller is left to get them."""
         with contextlib.suppress(OSError, ValueError, AttributeError), self._target.lock:
             if self._target.file is not None:
                 self._target.file.flush()  # type: ignore[attr-defined]
 
 
 class Source:
-    """Where an app's input comes from: `source` is None to inherit the descriptor, bytes, or an object with `read`. One lock: who reads, reads next.
-    `away` counts those that are in the object, or wait for it.
+    """Where an app's input comes from: `source` is bytes, an object with `read`, or None to inherit the descriptor.
+
+    Its lock serialises reads. `away` counts the threads that are in a call of the object, or wait for one.
     """
 
     def __init__(self, source: Readable | bytes | None, away: Away) -> None:
@@ -174,21 +180,21 @@ class Source:
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._begun = False
-        self._rest = b""       # what the source gave beyond what was asked for
-        self._descriptor = -1  # what can be waited for; -1: only the source's own read is there
+        self._rest = b""       # bytes that the source returned beyond the requested size
+        self._descriptor = -1  # the descriptor to wait for; -1 if there is only the source's own read
 
     @property
     def inherited(self) -> bool:
-        """Whether it is this process's own."""
+        """Whether it is this process's own descriptor."""
         return self._source is None
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the file object says so."""
+        """Whether the file object reports that it is a terminal."""
         return _is_terminal(self._source)
 
     def read(self, size: int, stop: StopEvent) -> bytes:
-        """At most `size` bytes; none at the end. AppClosed when the reader's end comes first."""
+        """Read at most `size` bytes; empty at the end of the input. AppClosed if `stop` is set first."""
         if self._source is None:
             return self._read(size, stop)
         self._away.append(None)
@@ -199,9 +205,9 @@ class Source:
 
     def _read(self, size: int, stop: StopEvent) -> bytes:
         size = min(size, _MOST_AT_ONCE)
-        while not self._lock.acquire(timeout=_SLICE):  # who has it may be of another instance, and wait for long
+        while not self._lock.acquire(timeout=_SLICE):  # its holder may be in another instance, and wait for long
             if stop.is_set:
-                raise AppClosed("stopped")  # the first cause is known
+                raise AppClosed("stopped")  # the first cause is recorded elsewhere
         try:
             if not self._begun:
                 with _the_programs("stdin"):
@@ -213,13 +219,13 @@ class Source:
                 return data
             while True:
                 stop.wait({self._descriptor: select.POLLIN})
-                with contextlib.suppress(BlockingIOError):  # another process was faster
+                with contextlib.suppress(BlockingIOError):  # another process read it first
                     return os.read(self._descriptor, size)
         finally:
             self._lock.release()
 
     def _begin(self) -> None:
-        """Find the descriptor to wait for, so that the app's end can end the wait; and take what Python has read ahead of it."""
+        """Find the descriptor to wait for, so that waits end with the app, and take the bytes that Python buffered."""
         self._begun = True
         if self._source is None:
             self._descriptor = sys.__stdin__.fileno() if sys.__stdin__ is not None else 0
@@ -228,7 +234,7 @@ class Source:
         elif isinstance(self._source, io.BufferedReader) and isinstance(self._source.raw, io.FileIO):
             descriptor = self._source.fileno()
             blocking = os.get_blocking(descriptor)
-            os.set_blocking(descriptor, False)  # for what is in the buffer, and no more
+            os.set_blocking(descriptor, False)  # so that peek returns the buffer without waiting for more
             try:
                 ahead = self._source.peek()
                 self._rest = self._source.read1(len(ahead)) if ahead else b""
@@ -244,23 +250,23 @@ class Source:
 
 
 class Input:
-    """Standard input, of one memory. `stop` is its end."""
+    """Standard input of the instances with one memory; `stop` ends them."""
 
     def __init__(self, source: Source, stop: StopEvent) -> None:
         self._source, self._stop = source, stop
 
     @property
     def inherited(self) -> bool:
-        """Whether it is this process's own."""
+        """Whether it is this process's own descriptor."""
         return self._source.inherited
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the file object says so."""
+        """Whether the file object reports that it is a terminal."""
         return self._source.is_terminal
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end. AppClosed when the app, or this instance, ends first."""
+        """Read at most `size` bytes; empty at the end of the input. AppClosed if the app or the instance ends first."""
         return self._source.read(size, self._stop)
 
 
@@ -276,18 +282,22 @@ class Streams:
 def _may_wait(descriptor: int) -> bool:
     try:
         return not stat.S_ISREG(os.fstat(descriptor).st_mode)
-    except OSError:  # closed: writing will say so
+    except OSError:  # closed: a write will report it
         return False
 
 
 @contextlib.contextmanager
 def _the_programs(name: str) -> Iterator[None]:
-    """Around a call of a file object of the program's. Errors of files are errors in the module; whatever else it raises is a host function's."""
+    """Context for a call of a file object that the program passed in.
+
+    OSError, and ValueError as EBADF, become errors of the module's call; any other exception is treated like that of a
+    host function.
+    """
     try:
         yield
     except OSError:
         raise
-    except ValueError as error:  # as a closed one says
+    except ValueError as error:  # raised by closed file objects
         raise OSError(errno.EBADF, "closed") from error
     except BaseException as error:
         raise ffi.Raised(name, error) from error
@@ -296,7 +306,7 @@ def _the_programs(name: str) -> Iterator[None]:
 def _is_terminal(file: object) -> bool:
     try:
         return bool(file.isatty())  # type: ignore[attr-defined]
-    except Exception:  # not a whole file object, or closed
+    except Exception:  # without isatty, or closed
         return False
 
 

@@ -1,8 +1,9 @@
-"""The folders above a module's mounts: "/", and what leads to each mount. They have nothing else in them, and are read-only.
+"""Virtual folders above a module's mounts: "/", and the folders that lead to each mount.
 
-A path that no mount covers must be "not there" (ENOENT) for the module. Go finds no descriptor to ask about such a path, and says EBADF,
-which no program expects. So where nothing is mounted at "/", the module is handed a "/" that only exists here. Files that are mounted
-alone are in these folders too: WASI hands over nothing but folders.
+They contain nothing else, and are read-only. A path that no mount covers must not exist (ENOENT) for the module.
+Without these folders Go finds no descriptor for such a path, and returns EBADF, which no program expects. So if
+nothing is mounted at "/", the module gets a virtual "/". Single mounted files are in these folders too, because WASI
+can hand over only folders.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from dataclasses import dataclass, field
 
 from gothreads.wasi.descriptors import Descriptor, FileType
 
-#: How many paths that were not there are remembered, for the hint at the end.
+#: How many missing paths are remembered, for the hint that is shown at the end.
 _MOST_MISSED = 64
 
 
 @dataclass(frozen=True)
 class File:
-    """A file that was mounted alone: its folder, which the module never gets, and its name there."""
+    """A single mounted file: its host folder, to which the module has no access, and its name there."""
 
     folder: Descriptor
     name: bytes
@@ -33,7 +34,7 @@ class File:
 
 @dataclass(eq=False)
 class Place:
-    """One of these folders, at `path`. `inside` does not change once the module runs."""
+    """A virtual folder at `path`. `inside` does not change once the module runs."""
 
     path: bytes
     inode: int
@@ -42,7 +43,7 @@ class Place:
 
 
 class Root:
-    """Makes the folders. `missed`: what the module looked for, and was not there. Appending to it is atomic."""
+    """The tree of virtual folders. `missed`: nonexistent paths that the module has looked up; appends are atomic."""
 
     def __init__(self) -> None:
         self.missed: deque[str] = deque(maxlen=_MOST_MISSED)
@@ -50,7 +51,7 @@ class Root:
         self._top = self._new(b"/")
 
     def add(self, path: str, leaf: Descriptor | File | None = None) -> None:
-        """Put something at an absolute path; when it is None, an empty folder. What lies in a mount is the mount's: nothing is put there."""
+        """Put `leaf`, or an empty folder if it is None, at an absolute path. No effect if a mount covers the path."""
         place = self._top
         parts = [part for part in os.fsencode(posixpath.normpath(path)).split(b"/") if part]
         last = parts.pop() if leaf is not None else b""
@@ -66,12 +67,12 @@ class Root:
         return Place(path, next(self._inodes), self.missed)
 
     def view(self) -> Above:
-        """The descriptor of "/", to be handed over."""
+        """A descriptor of "/" to hand to the module."""
         return Above(self._top, preopen=b"/")
 
 
 class Above(Descriptor):
-    """A descriptor of one of these folders. It has none of the host's: `fd` is -1."""
+    """A descriptor of a virtual folder. It has no host descriptor: `fd` is -1."""
 
     counted = False
 
@@ -83,9 +84,10 @@ class Above(Descriptor):
         self.listing, self.lock = [], threading.Lock()
 
     def find(self, name: bytes, *, creates: bool = False) -> tuple[Descriptor, bytes]:
-        """Where a name leads: a folder of the host's and a name in it; or one of these folders and ".".
+        """Resolve a path: a host folder and a path in it; or a virtual folder and ".".
 
-        ENOENT where that is nothing. `creates`: the call makes what is not there yet, which nobody can in these: EROFS.
+        ENOENT if it does not exist. `creates`: the call would create it, which is not possible in virtual folders:
+        EROFS.
         """
         if b"\0" in name:
             raise OSError(errno.EINVAL, "a NUL in a name")
@@ -118,14 +120,14 @@ class Above(Descriptor):
         return Above(way[-1]), b"."
 
     def entries(self) -> list[tuple[bytes, int, FileType]]:
-        """What is in it: name, inode, type."""
+        """The folder's entries: name, inode, type."""
         found = [(b".", self.place.inode, FileType.DIRECTORY), (b"..", self.place.inode, FileType.DIRECTORY)]
         for name, inner in self.place.inside.items():
             match inner:
                 case Place():
                     found.append((name, inner.inode, FileType.DIRECTORY))
                 case File():
-                    with contextlib.suppress(FileNotFoundError):  # removed by now
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                         found.append((name, os.stat(inner.name, dir_fd=inner.folder.fd).st_ino, FileType.REGULAR_FILE))
                 case _:
                     found.append((name, inner.stat().st_ino, FileType.DIRECTORY))
