@@ -1,8 +1,8 @@
-"""What tests share: real modules, built by the real toolchain once and kept in gothreads' cache.
+"""Shared fixtures: real modules, built once by the real toolchain and kept in gothreads' cache.
 
-The tests test the gothreads that is installed: a wheel in site-packages, as users have it, or an editable install. The
-sources in this checkout have no compiled extension, and must not shadow it. So the checkout comes last on sys.path, here
-(--import-mode=append in pyproject.toml) and in the processes that tests start (`pytest_configure`).
+The tests run against the installed gothreads: a wheel in site-packages, as users have it, or an editable install. The
+sources in this checkout have no compiled extension, and must not shadow it. So the checkout comes last on sys.path,
+here (--import-mode=append in pyproject.toml) and in the processes that tests start (`pytest_configure`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tests.support.faults import Fault, Measured, markdown
 from tests.support.modules import ROOT, built
 from tests.support.waiting import gothreads_threads, wait_until
 
-# A shell's background jobs ignore Ctrl-C, and so would all processes that tests begin, and send it to.
+# A shell's background jobs ignore SIGINT, and so would all processes that the tests start and then interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: What tests of faults have measured in this session.
+#: Measurements of this session's fault tests.
 _MEASURED: pytest.StashKey[list[Measured]] = pytest.StashKey()
 
 
@@ -47,13 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if not tested.samefile(expected):
         raise pytest.UsageError(f"this would test {tested}, but {expected} is installed. Run `pytest`: `python -m pytest` "
                                 "and PYTHONPATH put this folder before what is installed")
-    # Python does not put the folder that a process runs in first; the checkout (tests, stress) follows what is installed.
+    # Python must not put a process's working folder first; the checkout (tests, stress) follows the installed packages.
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(expected.parent), str(ROOT))))
 
 
 def pytest_collection_finish() -> None:
-    # What is here now stays to the end: all tests, and what they import. `nothing_left` need not look through it, twice a test: 0.1 seconds each.
+    # The objects that exist now (all tests and their imports) stay to the end. Freezing them spares `nothing_left` from
+    # scanning them twice per test, which takes 0.1 seconds each time.
     gc.collect()
     gc.freeze()
 
@@ -66,7 +67,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str, Fault, int, float], None]:
-    """Note how long something took: the table's section, the fault, the number of callers, seconds."""
+    """A function that records a measurement: the table's section, the fault, the number of callers, seconds."""
     def note(section: str, fault: Fault, callers: int, seconds: float) -> None:
         request.config.stash[_MEASURED].append(Measured(section, fault, callers, seconds))
     return note
@@ -80,20 +81,20 @@ def calls() -> Path:
 
 @pytest.fixture(scope="session")
 def calls_single() -> Path:
-    """The same program for stock Go."""
+    """The same program, built with stock Go."""
     return built("calls", model="single")
 
 
 @pytest.fixture
 def app(calls: Path) -> Iterator[gothreads.App]:
-    """A running `calls` of the test's own."""
+    """A running `calls`, for this test only."""
     with gothreads.open(calls, stderr=io.BytesIO()) as running:
         yield running
 
 
 @pytest.fixture
 def patient_host(tmp_path: Path) -> Path:
-    """A Python file with what `patient` imports."""
+    """A Python file with the host functions that `patient` imports."""
     path = tmp_path / "host.py"
     path.write_text("import gothreads\nhost = gothreads.Host()\n\n@host.function('env')\ndef call_again(n: int) -> int:\n    return n\n")
     return path
@@ -101,8 +102,8 @@ def patient_host(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No threads, no descriptors, and nothing that was logged (caplog.clear() for what should be)."""
-    interrupt.watch()  # has a thread and a pipe, for good
+    """Assert that the test leaves no threads, descriptors or log records (caplog.clear() removes expected records)."""
+    interrupt.watch()  # starts a thread and a pipe, which stay
     gc.collect()
     process = psutil.Process()
     before = process.num_fds()
@@ -114,10 +115,12 @@ def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def assert_linear(make: Callable[[int], Any], run: Callable[[Any], object], begin: int = 1000, most: int = 16_000) -> None:
-    """Fail unless `run(make(n))` takes CPU time in proportion to n: four times n may take eight times as long; a quadratic algorithm takes sixteen.
+    """Fail unless the CPU time of `run(make(n))` grows linearly with n.
 
-    n grows from `begin` until a run takes 5 ms, so that what is done once does not count, but not beyond `most`, where what a quadratic
-    algorithm takes is much longer than that. The least of a few runs is what it takes: other threads and processes only add to it.
+    Four times n may take up to eight times as long; a quadratic algorithm takes sixteen times. n is doubled from
+    `begin` until a run takes 5 ms, so that fixed costs do not matter, but not beyond `most`, at which a quadratic
+    algorithm takes much longer than that. The shortest of a few runs counts, as other threads and processes can only
+    add time.
     """
     def least(size: int, runs: int) -> float:
         times = []

@@ -1,4 +1,4 @@
-"""Modules that are not Go's: plain exports, and bytes by malloc and free."""
+"""Modules from other languages than Go: plain exports, and bytes through malloc and free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.modules import native
 from tests.support.waiting import one_in_one_waiting, together
 from tests.support.wat import wat
 
-#: The first build with a libc compiles that libc: a minute, where other programs run too.
+#: The first build with a libc compiles the libc, which takes a minute on a busy machine.
 pytestmark = pytest.mark.timeout(400)
 
 I32, I64, F64 = b"\x7f", b"\x7e", b"\x7c"
@@ -119,7 +119,7 @@ def test_a_result_that_is_not_in_the_memory_is_an_error(export: str, said: str) 
 
 
 def test_a_result_in_an_argument_is_not_freed_twice(tmp_path: Path) -> None:
-    """A module that upper-cases in place, or returns a part of what it was given, frees nothing of its own."""
+    """A result within an argument's memory, such as from a conversion in place, is freed only with the argument."""
     module = wat(tmp_path, """(module (memory (export "memory") 1) (global $frees (mut i32) (i32.const 0))
       (func (export "malloc") (param i32) (result i32) (i32.const 1024))
       (func (export "free") (param i32) (global.set $frees (i32.add (global.get $frees) (i32.const 1))))
@@ -219,7 +219,7 @@ def test_a_program_runs_and_takes_no_calls(tmp_path: Path) -> None:
         assert app.wait(10) == 7
     assert finished("run", module)[0] == 7
     code, out, err = finished("call", module, "f")
-    assert (code, out) == (1, "") or code == 7, err  # as it is faster
+    assert (code, out) == (1, "") or code == 7, err  # a race between the call and the exit
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -353,7 +353,7 @@ def test_a_program_is_not_run_where_it_was_to_be_called(tmp_path: Path, argv: li
 
 
 def test_time_begins_once_for_all_clocks(tmp_path: Path) -> None:
-    """WASI's absolute times, such as poll_oneoff's, are of the clock that clock_time_get tells."""
+    """WASI's absolute times, as in poll_oneoff, refer to the clock that clock_time_get reads."""
     module = wat(tmp_path, """(module (import "wasi_snapshot_preview1" "clock_time_get" (func $time (param i32 i64 i32) (result i32)))
         (memory (export "memory") 1) (func (export "now") (param i32) (result i64)
           (if (call $time (local.get 0) (i64.const 1) (i32.const 8)) (then (return (i64.const -1)))) (i64.load (i32.const 8))))""")

@@ -1,4 +1,4 @@
-"""app.signal and guest.Events: what Python tells a running module, from any thread (tests/modules/talk)."""
+"""app.signal and guest.Events: events from any Python thread to a running module (tests/modules/talk)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def numbered(sender: int, n: int) -> bytes:
 
 
 def seen(app: gothreads.App) -> tuple[int, int, bool]:
-    """How many numbers have been received, their sum, and whether each sender's have come in order."""
+    """The count and sum of the received numbers, and whether each sender's arrived in order."""
     received, total, ordered = app.request("seen").decode().split()
     return int(received), int(total), ordered == "true"
 
@@ -100,7 +100,7 @@ def test_when_the_queue_is_full_an_event_waits_or_is_dropped_or_is_an_error() ->
         assert time.monotonic() - begin >= 0.05
         with raises_within(gothreads.QueueFull, 1):
             app.signal("slow", timeout=0)
-        assert app.signal("other", full="raise")  # a queue of its own
+        assert app.signal("other", full="raise")  # each name has its own queue
         waiting = threading.Thread(target=app.signal, args=("slow", "3"))
         waiting.start()
         wait_until(lambda: app._messages.events("slow")._waiting == 1)
@@ -227,7 +227,7 @@ def test_two_hundred_names_each_in_order() -> None:
 @pytest.mark.parametrize("model", ["threaded", "single"])
 def test_too_many_names_are_an_error_on_either_side(model: str) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))  # a descriptor each
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))  # each name takes a descriptor
     try:
         with opened("talk", model) as app:
             for n in range(22):
@@ -248,7 +248,7 @@ def test_too_many_names_are_an_error_on_either_side(model: str) -> None:
 
 @contextlib.contextmanager
 def alarms(handler: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Calls it again and again, in this thread, wherever it is."""
+    """Call `handler` periodically from a signal handler, at any point in the main thread's code."""
     before = signal.signal(signal.SIGALRM, lambda _number, _frame: handler())
     signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
@@ -260,7 +260,7 @@ def alarms(handler: Callable[[], None], seconds: float) -> Iterator[None]:
 
 @pytest.mark.parametrize("model", ["threaded", "idle"])
 def test_a_signal_handler_may_signal_in_the_middle_of_anything(model: str) -> None:
-    """The interrupted thread signals itself, and calls (and in stock Go the call reads the queue)."""
+    """The interrupted thread itself signals and makes calls (and in stock Go, its calls read the queue)."""
     sent = [0, 0]
     with opened("talk", model, procs=2, event_queue=100_000) as app:
         def number(sender: int) -> None:
@@ -270,7 +270,7 @@ def test_a_signal_handler_may_signal_in_the_middle_of_anything(model: str) -> No
         handling = threading.Lock()
 
         def handler() -> None:
-            if sent[1] < 2_000 and handling.acquire(blocking=False):  # it may interrupt itself
+            if sent[1] < 2_000 and handling.acquire(blocking=False):  # a handler may interrupt itself
                 number(1)
                 app.signal(f"other {sent[1] % 50}", full="drop")
                 handling.release()
@@ -360,7 +360,7 @@ def test_instances_of_a_pool_share_events_and_each_gets_whole_ones() -> None:
 
         def pump() -> None:
             while not over.is_set():
-                app.request("call", "pause")  # while it waits, the instance's other goroutines run
+                app.request("call", "pause")  # while this call waits, the instance's other goroutines run
         pumps = [threading.Thread(target=pump) for _ in range(3)]
         for thread in pumps:
             thread.start()
@@ -368,13 +368,13 @@ def test_instances_of_a_pool_share_events_and_each_gets_whole_ones() -> None:
         over.set()
         for thread in pumps:
             thread.join()
-        while len(got) < 1200:  # in a buffer of one that was not called again
+        while len(got) < 1200:  # the rest is buffered in an instance that has not been called again
             app.wait_idle(10)
         assert len(got) == 1200
         assert {zlib.crc32(event) for event in got} == {zlib.crc32(event) for part in sent for event in part}
 
 
-# What a hostile module tries (tests/modules/hostile).
+# Calls of a hostile module (tests/modules/hostile).
 
 INVALID, FAULT, TOO_BIG, TOO_LONG, NO_ENTRY, AGAIN, BAD, SPIPE, NOT_SOCKET, MANY = 28, 21, 1, 37, 44, 6, 8, 70, 57, 33
 

@@ -1,4 +1,4 @@
-"""Exports as Python sees them: what each Go type takes and gives, and errors that say what was expected."""
+"""Exports as Python sees them: conversion to and from each Go type, and errors that state what was expected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 
 class Index:
-    """An integer that is not an int, as numpy's are."""
+    """An integer that is not an int, like numpy's integers."""
 
     def __index__(self) -> int:
         return 7
@@ -41,7 +41,7 @@ def signature(*types: str, result: str | None = None, names: tuple[str, ...] = (
 
 @functools.cache
 def same(go_type: str, path: str) -> Callable[[Any], Any]:
-    """A function of WebAssembly that returns what it gets, called in C or through ctypes."""
+    """A WebAssembly function that returns its argument, called in C or through ctypes, as `path` says."""
     kind, letter = FIELDS[go_type][0], LETTERS[go_type]
     store = wasmtime.Store()
     module = wasmtime.Module(store.engine, f'(module (func (export "same") (param {kind}) (result {kind}) (local.get 0)))')
@@ -149,7 +149,7 @@ def test_a_float32_takes_every_number_of_its_width(value: float) -> None:
 
 
 def test_a_float32_takes_what_rounds_to_it_and_refuses_what_would_become_infinite() -> None:
-    limit = float.fromhex("0x1.ffffffp+127")  # halfway from the largest to the next, which rounds to infinity
+    limit = float.fromhex("0x1.ffffffp+127")  # halfway between the largest float32 and the next, rounded to infinity
     for sign in (1, -1):
         assert convert("float32", sign * FLOAT32_MAX) == sign * FLOAT32_MAX
         assert convert("float32", sign * math.nextafter(limit, 0))

@@ -1,4 +1,4 @@
-"""Handlers of guest.Call that call the app's exports themselves."""
+"""Handlers of guest.Call that themselves call the app's exports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """One of the program's own, on a thread."""
+    """The program's own event loop, running on a thread."""
     made = asyncio.new_event_loop()
     thread = threading.Thread(target=made.run_forever)
     thread.start()
@@ -28,7 +28,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.mark.parametrize("handler", ["plain", "later", "on another loop"])
 def test_a_handler_calls_exports_though_every_caller_waits_for_it(handler: str, loop: asyncio.AbstractEventLoop) -> None:
-    """Two callers, both in calls that wait for a handler; both handlers are running before the first calls back."""
+    """Both callers are in calls that wait for a handler, and both handlers run before the first one calls back."""
     both = threading.Barrier(2)
 
     def plain(payload: bytes, context: gothreads.Context) -> str:
@@ -54,7 +54,7 @@ def test_a_handler_calls_exports_though_every_caller_waits_for_it(handler: str, 
             assert [call.result(30) for call in calls] == [b"0 0", b"0 0"]
         callers = app.statistics().callers
         assert callers is not None
-        assert callers.total <= 2  # those that were made beyond the limit were given up
+        assert callers.total <= 2  # callers beyond the limit have been released
 
 
 def test_plain_handlers_call_each_other_deeper_than_there_are_callers() -> None:
@@ -64,7 +64,7 @@ def test_plain_handlers_call_each_other_deeper_than_there_are_callers() -> None:
     with gothreads.open(built("talk"), callers=2, handlers={"down": down}) as app:
         calls = [app.submit_request("call", "down 10") for _ in range(2)]
         assert [call.result(60) for call in calls] == [b"bottom", b"bottom"]
-        # Those above the limits, two for calls and two for handlers, have not stayed. One is the inspector's.
+        # Two for calls, two for handlers and one for the inspector: threads beyond the limits have ended.
         wait_until(lambda: sum(thread.name == "gothreads-call" for thread in threading.enumerate()) <= 5)
 
 

@@ -1,4 +1,7 @@
-"""Whether Python functions are what a module imports: said before anything runs, all at once, in Go's words and Python's."""
+"""Checks that Python functions fit a module's imports: all mistakes are reported together, before anything runs.
+
+The errors show both the Go and the Python declaration.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def imports(*signatures: ImportSignature) -> Module:
 
 
 def fit(functions: dict[str, Callable[..., Any]], *signatures: ImportSignature, known: bool = True) -> None:
-    """`known`: the module has Go's declarations, not only WebAssembly's types."""
+    """Check functions against imports. `known`: the module has Go declarations, not only WebAssembly types."""
     HostImports("app.wasm", imports(*signatures), signatures if known else (), {("env", name): f for name, f in functions.items()}, lambda *_: False)
 
 

@@ -1,4 +1,4 @@
-"""Go calls Python: every type, failures, many at a time, pointers, and in circles; in each model."""
+"""Go calls Python, in each model: all types, pointers, failures, concurrent calls, and recursion."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_one_from_main_ends_it(model: str) -> None:
     module = built("hostcalls", model=model, buildmode="exe")
     with pytest.raises(gothreads.HostFunctionError, match="disk on fire") as raised, \
             gothreads.open(module, host=host(tick=broken), env={"MAIN": "tick"}, stderr=io.BytesIO()) as app:
-        app.wait(SECONDS)  # if it has not ended before open was done
+        app.wait(SECONDS)  # if the app has not ended before open returned
     assert isinstance(raised.value.__cause__, LookupError)
 
 
@@ -235,11 +235,11 @@ def test_an_app_may_be_closed_from_inside(model: str) -> None:
         wait_until(lambda: app.state is gothreads.State.CLOSED)
 
 
-# Many at a time.
+# Concurrent calls.
 
 @pytest.mark.parametrize("collecting", [False, True])
 def test_host_functions_that_block_do_not_hold_processors(collecting: bool) -> None:
-    """All eight are inside at the same time, on two processors: else the barrier never opens."""
+    """All eight calls must be inside at the same time, on two processors, or the barrier never opens."""
     barrier = threading.Barrier(8)
     with opened(given=host(wait=lambda n: barrier.wait(SECONDS)), procs=2) as app:
         app.exports.collect(collecting)
@@ -298,7 +298,7 @@ def test_many_texts_in_one_call_arrive_whole_while_go_collects() -> None:
         app.exports.collect(False)
 
 
-# In circles.
+# Recursion: Go calls Python, which calls Go.
 
 def test_a_host_function_calls_exports_ten_levels_deep(model: str) -> None:
     with opened(model) as app:
@@ -357,7 +357,7 @@ def test_a_call_inside_that_ends_the_module_is_the_end_though_python_keeps_it_to
             kept.append(error)
     with opened(model, given=host(tick=tick), **({"instances": 1} if model == "pool" else {})) as app:
         with contextlib.suppress(gothreads.HostFunctionError) if model == "threaded" else pytest.raises(gothreads.HostFunctionError, match="at most"):
-            app.exports.ticks(1)  # on threads it is another instance's call, and may come back before it is stopped
+            app.exports.ticks(1)  # on threads, the inner call is in another instance, and this one may still return
         assert len(kept) == 1
         if model != "pool":
             with pytest.raises(gothreads.HostFunctionError, match="a string of 2,147,483,647 bytes; at most"):
@@ -371,7 +371,7 @@ def test_goroutines_can_be_looked_at_from_inside(model: str) -> None:
         found.extend(context.app.goroutines(SECONDS))
     with opened(model, given=host(tick=tick)) as app:
         app.exports.ticks(1)
-    # In stock Go the goroutine that looks is the one that called, and is left out.
+    # In stock Go the goroutine that takes the listing is the one that called Python, and is left out.
     assert any("main.ticks" in goroutine.stack for goroutine in found) == (model == "threaded")
 
 

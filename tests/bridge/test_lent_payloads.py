@@ -1,4 +1,4 @@
-"""Payloads that are lent to their handlers (guest.HandleLent): the same memory takes the next one, and nobody else ever has it."""
+"""Payloads that are lent to handlers (guest.HandleLent): memory is reused for the next payload, and never shared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.waiting import together
 
 @pytest.mark.parametrize("model", MODELS)
 def test_what_is_lent_and_what_is_kept_do_not_meet(model: str) -> None:
-    """All in one slot: payloads that are lent, kept, given back; strings of exports, which must never change."""
+    """Payloads that are lent, kept or returned, and strings of exports, which must never change, in a single buffer."""
     chance = random.Random(model)
     kept: dict[bytes, bytes] = {}
     with opened("calls", model, **({"instances": 1} if model == "pool" else {"callers": 1})) as app:
@@ -58,7 +58,7 @@ def test_every_caller_has_memory_of_its_own() -> None:
 
 @pytest.mark.parametrize("size", [64 << 10, 256 << 10])
 def test_the_same_memory_takes_the_next_payload(size: int) -> None:
-    """So large payloads cost no garbage. (GOGC: a heap of 4 MB is collected.)"""
+    """So large payloads create no garbage. (With this GOGC, Go collects a heap of 4 MB.)"""
     with opened("calls", callers=1, env={"GOGC": "12"}) as app:
         payload = bytes(size)
 

@@ -1,4 +1,4 @@
-"""guest.Call and guest.Notify: the module calls Python by name, and no thread waits for the reply (tests/modules/talk)."""
+"""guest.Call and guest.Notify: the module calls Python by name, without a waiting thread (tests/modules/talk)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.filterwarning
 
 
 async def drained() -> None:
-    """The tasks that the end of an app has cancelled have had their turn."""
+    """Let the tasks that the end of an app has cancelled run to their end."""
     while len(asyncio.all_tasks()) > 1:
         await asyncio.sleep(0)
 
 
 @contextlib.contextmanager
 def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop of the test's own, on a thread."""
+    """A separate event loop, running on a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -53,7 +53,7 @@ def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture(params=["own", "given"])
 def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop | None]:
-    """None: one of the app's own."""
+    """An event loop, or None for the app's own."""
     if request.param == "own":
         yield None
     else:
@@ -71,7 +71,7 @@ async def bracketed_later(payload: bytes) -> bytes:
 
 
 class Awaited:
-    """Neither a coroutine nor a future."""
+    """An awaitable that is neither a coroutine nor a future."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
@@ -110,7 +110,7 @@ def future_now(payload: bytes) -> Future[bytes]:
 
 
 class Loops:
-    """Handlers that need the loop that coroutines run on."""
+    """Handlers that use the event loop on which coroutines run."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -263,7 +263,7 @@ def test_payloads_of_all_sizes_arrive_whole_both_ways(model: str, size: int) -> 
 
 
 class Parked:
-    """Handlers whose replies come when the test says so."""
+    """Handlers whose replies the test controls."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -283,7 +283,7 @@ class Parked:
         return bytes(await made)
 
     def release(self) -> None:
-        """In another order, from four threads."""
+        """Send all replies in random order, from four threads."""
         with self._lock:
             waiting, self.waiting = self.waiting, []
         random.shuffle(waiting)
@@ -310,7 +310,7 @@ def test_ten_thousand_calls_wait_at_the_same_time_without_a_thread(model: str, k
         many = app.submit_request("echoes", "10000 park")
         wait_until(lambda: len(parked.waiting) == 10_000, 30)
         assert app._messages.outstanding == 10_000
-        assert threads() <= with_few + 4  # Go's own, for the collector; none for each call
+        assert threads() <= with_few + 4  # a few for Go's garbage collector; none per call
         if model == "threaded":
             statistics = app.statistics()
             assert statistics.threads is not None
@@ -342,7 +342,7 @@ def heap(app: gothreads.App) -> tuple[int, int]:
 
 
 class Patient:
-    """Handlers that never reply, and note how they end."""
+    """Handlers that never reply, and record how they end."""
 
     def __init__(self) -> None:
         self.begun, self.cancelled = threading.Event(), threading.Event()
@@ -402,7 +402,7 @@ def test_a_function_that_has_not_begun_never_does_when_go_cancels_it_and_one_tha
     with opened("talk", callers=1, handlers={"patient": told, "other": ran.append}) as app:
         app.request("begin", "1 patient x")
         assert patient.begun.wait(10)
-        app.request("begin", "2 other x")  # has no thread
+        app.request("begin", "2 other x")  # waits for a thread
         app.request("begin", "3 other y")
         wait_until(lambda: app._messages.outstanding == 3)
         app.request("cancel", "2")
@@ -446,7 +446,7 @@ def test_raising_a_cancelled_error_is_context_canceled_too(error: type[BaseExcep
 
 
 class Racing:
-    """Replies after up to 2 ms, which is when Go cancels. Counts the ends of its calls."""
+    """Handlers that reply within 2 ms, while Go cancels within the same time. Counts how the calls end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -487,7 +487,7 @@ class Racing:
         return made
 
     async def itself(self, payload: bytes) -> bytes:
-        """Is cancelled by Python too, at times."""
+        """Sometimes cancelled by Python too."""
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().call_later(random.random() * 0.004, task.cancel)
@@ -498,7 +498,7 @@ class Racing:
 def test_replies_and_cancellations_race_ten_thousand_times_and_each_call_ends_once(kind: str) -> None:
     racing = Racing()
     with racing.pool, opened("talk", handlers={"racing": getattr(racing, kind)}) as app:
-        app.request("race", "1600 racing")  # buffers and stacks reach their size
+        app.request("race", "1600 racing")  # warm-up: buffers and stacks reach their final size
         before = heap(app)
         replied, cancelled, wrong = map(int, app.request("race", "10000 racing").split())
         assert (replied + cancelled, wrong) == (10_000, 0)
@@ -509,7 +509,7 @@ def test_replies_and_cancellations_race_ten_thousand_times_and_each_call_ends_on
         calls = app._world.calls  # type: ignore[attr-defined]
         wait_until(lambda: (calls._count, calls._size) == (0, 0))
         wait_until(lambda: heap(app)[1] <= before[1])
-        assert heap(app)[0] < before[0] + 2_000  # what is left of a call in Go would be one object each, at least
+        assert heap(app)[0] < before[0] + 2_000  # a leak in Go would be at least one object per call
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -583,7 +583,7 @@ def test_coroutines_may_clean_up_when_the_app_closes(model: str) -> None:
     tidied.clear()
     app = opened("talk", model, handlers={"tidy": tidy})
     app.submit_request("call", "tidy")
-    assert tidying.wait(10)  # a coroutine that is cancelled before it has begun has nothing to clean up
+    assert tidying.wait(10)  # a coroutine cancelled before it has begun would have nothing to clean up
     app.close()
     assert tidied.is_set()
 
@@ -631,7 +631,7 @@ def test_a_handler_may_close_the_app(model: str, how: str, loop: asyncio.Abstrac
 
 
 def test_an_app_may_live_on_the_loop_of_its_handlers() -> None:
-    """Opened, used and closed by a coroutine of the same loop."""
+    """A coroutine of the loop opens, uses and closes the app."""
     async def main() -> None:
         with opened("talk", handlers={"later": bracketed_later, "patient": Patient().coroutine}, loop=asyncio.get_running_loop()) as app:
             assert await app.request_async("call", "later x") == b"<x>"
@@ -654,7 +654,7 @@ def test_a_loop_that_was_closed_before_the_app() -> None:
         app.request("await", "1")
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        app.submit_request("call", "later x")  # nobody runs it
+        app.submit_request("call", "later x")  # the loop is not running
         wait_until(lambda: app._messages.outstanding == 1)
         loop.run_until_complete(asyncio.sleep(0.01))
         wait_until(lambda: app._messages.outstanding == 0)
@@ -672,7 +672,8 @@ def test_a_loop_that_is_closed_with_calls_outstanding_logs_nothing() -> None:
         loop.run_until_complete(asyncio.sleep(0.01))
         assert patient.begun.is_set()
         assert patient.task is not None
-        patient.task._log_destroy_pending = False  # type: ignore[attr-defined]  # what the loop's owner does to it is its own
+        # asyncio's warning about the pending task would be the fault of the loop's owner.
+        patient.task._log_destroy_pending = False  # type: ignore[attr-defined]
         loop.close()
 
 
@@ -696,7 +697,7 @@ def test_goroutines_of_one_call_wait_at_the_same_time_in_stock_go(model: str) ->
 
 
 def test_no_thread_for_a_handler_is_an_error_in_go() -> None:
-    """In a process of its own, with a limit on memory that has no room for another stack."""
+    """In a separate process, with a memory limit that leaves no room for another stack."""
     program = """
         import gothreads, psutil, resource, sys
         stack = 64 << 20
@@ -717,7 +718,7 @@ def test_a_call_that_the_host_has_yet_to_answer_is_no_stall() -> None:
         waiting = app.submit_request("call", "park x")
         wait_until(lambda: parked.waiting)
         looked = time.monotonic()
-        wait_until(lambda: time.monotonic() - looked > 1.0)  # ten times as long
+        wait_until(lambda: time.monotonic() - looked > 1.0)  # ten times stall_timeout
         assert stalls == []
         app.submit_request("hang")
         looked = time.monotonic()
@@ -725,7 +726,7 @@ def test_a_call_that_the_host_has_yet_to_answer_is_no_stall() -> None:
         assert stalls == []
         parked.release()
         assert waiting.result(10) == b"x"
-        wait_until(lambda: stalls)  # what is left waits for nothing, though events may come
+        wait_until(lambda: stalls)  # the remaining call waits for nothing that could still happen
         assert len(stalls[0].calls) == 1
 
 

@@ -1,4 +1,4 @@
-"""Pauses between restarts, for tests."""
+"""Backoffs for tests: pauses between restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program may do at a call's end, and calls that may hang."""
+"""Hostile done-callbacks of calls, and calls that may hang."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 def leaves(_call: Future[Any]) -> None:
-    """What somebody wants to be done at a call's end, of the worst kind."""
+    """A done-callback of the worst kind: it raises SystemExit."""
     raise SystemExit(1)
 
 
 def elsewhere(call: Callable[[], T]) -> Future[T]:
-    """A call that may hang, on a thread of its own."""
+    """Run a call that may hang on a separate daemon thread."""
     future: Future[T] = Future()
 
     def run() -> None:

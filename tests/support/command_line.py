@@ -1,4 +1,4 @@
-"""The command, in this process or as one of its own."""
+"""Runs the `gothreads` command, in this process or as a separate one."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from gothreads.cli.main import main
 
 
 def command(*argv: object) -> tuple[int, str, str]:
-    """main, in this process: exit code, standard output, standard error without what the compiler says of itself."""
+    """Run main in this process: exit code, standard output, standard error without the compiler's progress lines."""
     out, err = io.StringIO(), io.StringIO()
     code = main([str(a) for a in argv], out, err)
     return code, out.getvalue(), re.sub(r"gothreads: compil[^\n]*\n", "", err.getvalue())
 
 
-#: The console script. Whoever runs the tests in the background of a shell has SIGINT ignored, and processes inherit that.
+#: The console script. Resets SIGINT, which background jobs of a shell ignore and their child processes inherit.
 GOTHREADS = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gothreads.cli.main import run; run()"]
 
 
 def process(*argv: object, **options: object) -> subprocess.Popen[bytes]:
-    """The real command."""
+    """Start the real command."""
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen([*GOTHREADS, *map(str, argv)], **streams)  # type: ignore[call-overload, no-any-return]
 
 
 def finished(*argv: object, stdin: bytes = b"", **options: object) -> tuple[int, str, str]:
-    """The real command, run to its end."""
+    """Run the real command to its end: exit code, standard output, standard error."""
     with process(*argv, stdin=subprocess.PIPE, **options) as running:
         out, err = running.communicate(stdin, timeout=60)
     return running.returncode, out.decode(), re.sub(r"gothreads: compil[^\n]*\n", "", err.decode())

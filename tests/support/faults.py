@@ -1,4 +1,7 @@
-"""The faults that tests make happen (tests/runtime/test_faults_table.py), what each caller must see, and the table of both: docs/faults.md."""
+"""The faults that tests cause (tests/runtime/test_faults_table.py), and what each caller must see.
+
+Also generates the table of both, docs/faults.md.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,16 @@ from gothreads import GuestError, GuestExit, GuestPanic, GuestTrap, HostFunction
 from tests.support.modules import ROOT
 
 DOCUMENT = ROOT / "docs" / "faults.md"
-#: How soon the last caller must know, in seconds.
+#: The deadline for the last caller to get the cause, in seconds.
 BOUND = 0.5
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`where` is what does it (an export of tests/modules/faults, "handler", "event", "init", "start"), `kind` the fault's name there.
+    """A fault, and its expected consequences.
 
-    `error`, `code`, `said`: what every caller gets. `state`: the app's afterwards.
+    `where` causes it: an export of tests/modules/faults, "handler", "event", "init" or "start". `kind` is the fault's
+    name there. `error`, `code` and `said` are what every caller gets. `state` is the app's state afterwards.
     """
 
     title: str
@@ -69,9 +73,9 @@ _PANICS = [
     _panic("out of memory at the declared maximum", "fault", "memory", "fatal error: out of memory", **_MEMORY),
     _host("a host function raises, called by an export", "fault"),
 ]
-#: In stock Go a thread's stack ends first.
+#: In stock Go the host thread's stack overflows before Go's own limit is reached.
 _RECURSION = [_trap("stack exhausted", "fault", "stack", "call stack exhausted (each thread has 6 MiB for it: Limits(stack=...))")]
-#: Where Go's scheduler runs on after the call that began it.
+#: For models in which Go's scheduler runs on after the call has returned.
 _BACKGROUND = [
     _panic("panic in a goroutine", "fault_goroutine", "panic", "panic: on purpose"),
     _panic("panic in a timer's function", "fault_timer", "panic", "panic: on purpose"),
@@ -88,7 +92,7 @@ _STARTING = [
     _exit("os.Exit(3) in the hook `start`", "start"),
 ]
 
-#: model -> its faults, each with 50 callers.
+#: Model -> its faults, each tested with 50 callers.
 FAULTS: dict[str, list[Fault]] = {
     "threaded": [
         *_PANICS, *_BACKGROUND,
@@ -114,9 +118,9 @@ FAULTS: dict[str, list[Fault]] = {
     "idle": _PANICS + _RECURSION + _BACKGROUND,
     "pool": _PANICS + _RECURSION,
 }
-#: model -> what makes `open` fail.
+#: Model -> faults that make `open` fail.
 STARTING = dict.fromkeys(FAULTS, _STARTING)
-#: Of a module with wasi-threads: `kind` is the exit code, -1 a trap.
+#: Faults of a module with wasi-threads: `kind` is the exit code; -1 means a trap.
 WASI_THREADS = [
     _trap("a thread traps", "start_ender", "-1", "wasm `unreachable` instruction executed"),
     _exit("a thread calls proc_exit(3)", "start_ender", "3"),
@@ -126,7 +130,7 @@ WASI_THREADS = [
 
 @dataclass(frozen=True)
 class Measured:
-    """One test's result. `seconds`: from the fault until the last of so many callers knew."""
+    """One test's result. `seconds`: from the fault until the last of the callers had its exception."""
 
     section: str
     fault: Fault
@@ -150,13 +154,13 @@ _SECTIONS = {
 
 
 def rows() -> list[tuple[str, Fault]]:
-    """What the table has: each section's faults, in order."""
+    """The table's rows, in order: section and fault."""
     return [*((model, fault) for model, faults in FAULTS.items() for fault in faults), *(("wasi-threads", fault) for fault in WASI_THREADS),
             *(("open", fault) for fault in _STARTING)]
 
 
 def markdown(measured: Iterable[Measured]) -> str:
-    """The document. Of several measurements of one row, the slowest counts. ValueError when rows have none."""
+    """The document. If a row has several measurements, the slowest counts. ValueError if a row has none."""
     slowest: dict[tuple[str, Fault], Measured] = {}
     for one in measured:
         key = one.section, one.fault
@@ -181,7 +185,7 @@ def markdown(measured: Iterable[Measured]) -> str:
 
 
 def titles(document: str) -> list[tuple[str, str]]:
-    """(section, what happens) of every row that a document has."""
+    """(section, fault's title) of every row in a document."""
     names = {title: section for section, (title, _) in _SECTIONS.items()}
     found, section = [], ""
     for line in document.splitlines():

@@ -1,4 +1,4 @@
-"""The module `files`, over a folder of the host's."""
+"""Drives the module `files` over a host folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import gothreads
 
 
 class GoError(Exception):
-    """What Go said, and the names that errors.Is finds in it."""
+    """An error from Go: its text, and the names of the errors that errors.Is finds in it."""
 
     def __init__(self, said: dict[str, Any]) -> None:
         super().__init__(f"{said['Error']} {said['Is']}")
@@ -21,7 +21,7 @@ class GoError(Exception):
 
 
 class Go:
-    """The module, over a folder of the host's; `root`: through os.Root instead of package os."""
+    """The module, over a host folder. `root`: the folder to use through os.Root instead of package os."""
 
     def __init__(self, app: gothreads.App, host: Path, root: str = "") -> None:
         self.app, self.host, self.root = app, host, root
@@ -46,7 +46,7 @@ class Go:
         return self.app.submit_request("do", self._asked(op, args))
 
     def refuses(self, *calls: tuple[object, ...]) -> None:
-        """Each of these is an error."""
+        """Assert that each of these calls fails."""
         for op, *args in calls:
             try:
                 said = self(str(op), *args)
@@ -55,7 +55,7 @@ class Go:
             raise AssertionError(f"{op} {args} has worked: {said}")
 
     def fails(self, name: str, op: str, *args: object) -> Any:
-        """It is an error in which errors.Is finds that name; what came with the error."""
+        """Assert that a call fails with an error in which errors.Is finds `name`; return the value beside the error."""
         with pytest.raises(GoError, match=rf"\b(?:{name})\b") as caught:
             self(op, *args)
         return caught.value.value

@@ -9,7 +9,7 @@ import gothreads
 
 
 def host(**functions: Callable[..., Any]) -> gothreads.Host:
-    """All that the module imports: what a test does not give does nothing."""
+    """All functions that the module imports. Those that a test does not give are trivial defaults."""
     made = gothreads.Host()
     for name in ("all", "log", "fill", "wait", "peek"):
         made.function("env", name)(functions.pop(name, lambda *_: None))

@@ -1,4 +1,4 @@
-"""Module files that say they were built by gothreads, and were not: written by hand, to lie to the host."""
+"""Hand-written module files that claim to be built by gothreads, and lie to the host."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _THREADED = """(module {imports}
   (func (export "gt_detach") {detach})
   (func (export "_initialize") call $initialized {main})""" + _SLOT + ")"
 
-#: What the parts are that a test does not name. Addresses and lengths: a reply is (status, address, length) at `slot`.
+#: Defaults for the parts that a test does not give. A reply is (status, address, length) at address `slot`.
 _HARMLESS: Mapping[str, object] = {"slot": 1024, "buffer": 4096, "pages": 4, "more": "", "imports": "", "request": "", "handlers": "", "stacks": "",
                                    "counts": "", "thread": "", "main": "", "clock": 0, "memory": "", "setup": "",
                                    "attach": "", "detach": "", "preparing": "(i32.const 0)"}
@@ -50,12 +50,15 @@ def reply(status: int, address: int, length: int, slot: int = 1024) -> str:
 
 
 def string(text: str | bytes) -> str:
-    """A text in WAT."""
+    """A string literal in WAT."""
     return '"' + "".join(f"\\{byte:02x}" for byte in (text if isinstance(text, bytes) else text.encode())) + '"'
 
 
 def liar(folder: Path, model: str, fields: Mapping[str, object] | None = None, **parts: object) -> Path:
-    """A module of that model (single, threaded), with some of its parts as given, in a file. `fields`: of the section `gothreads`."""
+    """Write a module of a model (single, threaded) to a file, with the given parts.
+
+    `fields` override those of the section `gothreads`.
+    """
     text = (_THREADED if model == "threaded" else _SINGLE).format(**{**_HARMLESS, **parts})
     module = parse(bytes(wasmtime.wat2wasm(text)))
     about: dict[str, object] = {"abi": ABI, "version": "1", "go": "go1.27", "model": model, "buildmode": "c-shared", "handlers": True, "options": {},

@@ -1,4 +1,4 @@
-"""Which gothreads is tested."""
+"""The installation of gothreads under test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program that is interrupted by Ctrl-C."""
+"""Runs Python programs that Ctrl-C interrupts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import textwrap
 
 
 def python(code: str, *argv: object) -> str:
-    """What a program prints, that has `random`, `signal`, `time`, and `kill`: Ctrl-C so many seconds from now. It ends with 0."""
+    """Run a program, which must end with exit code 0, and return what it prints.
+
+    Beside the imported modules it can use `kill(seconds)`, which sends it Ctrl-C after that time.
+    """
     head = """
         import os, random, signal, sys, threading, time
         import gothreads

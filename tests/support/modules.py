@@ -1,4 +1,4 @@
-"""Real modules, built by the real toolchain once and kept in the cache."""
+"""Builds the tests' modules with the real toolchain, once, and keeps them in the cache."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _WASI_THREADS = ("cc", "-target", "wasm32-freestanding", "-mcpu=generic+atomics+
                  "-Wl,--shared-memory", "-Wl,--max-memory=67108864", "-Wall", "-Wextra", "-Werror", "-o")
 
 
-#: How Zig builds the sources of tests/modules_native; the output's name follows. (Zig's own std.Thread does not link for WASI in 0.17, and
-#: its libc has no pthreads for it: threads are C, with a header of ours.)
+#: Zig's arguments for the sources of tests/modules_native, to which the output's name is appended. (In Zig 0.17,
+#: std.Thread does not link for WASI, and its libc has no pthreads there: so threads.c is C, with our own header.)
 _ZIG = {"strings.c": ("cc", "-target", "wasm32-wasi", "-O2", "-mexec-model=reactor", "-o"),
         "strings.zig": ("build-exe", "-target", "wasm32-freestanding", "-OReleaseSmall", "-fno-entry", "-rdynamic", "-femit-bin="),
         "threads.c": _WASI_THREADS, "program.c": _WASI_THREADS}
 
 
-@functools.cache  # asking Go whether all is up to date takes as long as many a test
+@functools.cache  # Go's check whether a build is up to date takes as long as many tests
 def built(name: str, model: str = "threaded", **options: object) -> Path:
-    """A module of tests/modules (or of examples), built."""
+    """Build a module of tests/modules or of examples."""
     folder = MODULES / name
     if not folder.exists():
         folder = ROOT / "examples" / name
@@ -45,7 +45,7 @@ def built(name: str, model: str = "threaded", **options: object) -> Path:
 
 
 def native(source: str) -> Path:
-    """A module of tests/modules_native, built by Zig (of which it has the C compiler) when its sources have changed."""
+    """Build a module of tests/modules_native with Zig, which includes a C compiler, if its sources have changed."""
     *flags, output = _ZIG[source]
     wanted = [version("ziglang"), *flags, *((NATIVE / name).read_text() for name in ("wasi_threads.h", source))]
     folder = cache_folder() / "tests"
@@ -65,5 +65,5 @@ MODELS = ["threaded", "single", "idle", "pool"]
 
 
 def opened(name: str, model: str = "threaded", **options: Any) -> gothreads.App:
-    """A module of tests/modules in one of the models."""
+    """Open a module of tests/modules in one of the models."""
     return gothreads.open(built(name, model="threaded" if model == "threaded" else "single"), model=model, **options)

@@ -1,4 +1,4 @@
-"""A handler that replies when the test says so."""
+"""A handler whose replies the test controls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 
 class Parking:
-    """A handler that replies when the test says so."""
+    """Parks each call until the test sets the result of its future."""
 
     def __init__(self) -> None:
         self.parked: list[Future[bytes]] = []

@@ -1,4 +1,4 @@
-"""The module `patient`: calls that wait until they are given up."""
+"""Opens the module `patient`, whose calls wait until they are cancelled."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def patient(model: str = "threaded", **options: Any) -> gothreads.App:
 
 
 def counts(app: gothreads.App) -> tuple[int, int, int]:
-    """Calls that wait in the module, those that were cancelled, those that are done."""
+    """The module's numbers of waiting, cancelled and finished calls."""
     waiting, cancelled, done = map(int, app.request("counts").split())
     return waiting, cancelled, done

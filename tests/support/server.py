@@ -1,4 +1,4 @@
-"""`gothreads serve` as a process, and a client of it."""
+"""Runs `gothreads serve` as a process, with a client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.command_line import GOTHREADS
 
 
 class Server:
-    """A server that is known to listen. `client` keeps connections alive, as browsers do."""
+    """A server process that has begun to listen. `client` keeps connections alive, as browsers do."""
 
     def __init__(self, *argv: object, descriptors: int | None = None) -> None:
         command = [*GOTHREADS, "serve", "--port", "0", *map(str, argv)]
@@ -37,10 +37,10 @@ class Server:
         return self.client.post(f"/api/call/{export}", json={"args": args})
 
     def begin(self, export: str, *args: Any) -> Future[httpx.Response]:
-        """A call on a connection of its own, which the server has begun when this returns.
+        """Start a call on a separate connection. The server has begun it when this returns.
 
-        Its connection is accepted before the call is sent, and another call has its answer after: the server's one event
-        loop has then seen the first.
+        The connection is accepted before the call is sent, and another call is answered after it was sent: by then the
+        server's single event loop has seen the first one.
         """
         connection = socket.create_connection((self.client.base_url.host, self.client.base_url.port or 80))
         replies = connection.makefile("rb")
@@ -59,7 +59,7 @@ class Server:
         return self._threads.submit(answer)
 
     def end(self, seconds: float = 15) -> tuple[int, str]:
-        """Wait for its end; the exit code, and what it said on standard error."""
+        """Wait for the process to end; return its exit code and its standard error."""
         out, err = self.process.communicate(timeout=seconds)
         assert out == ""
         return self.process.returncode, err

@@ -1,4 +1,4 @@
-"""The module `sockets`, and sockets of Python's to talk with it."""
+"""Drives the module `sockets`, with Python sockets as its peers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOPBACKS = ["127.0.0.1", "[::1]"] if socket.has_ipv6 and Path("/proc/net/if_ine
 
 
 class GoError(Exception):
-    """What Go said, and the names that errors.Is finds in it."""
+    """An error from Go: its text, and the names of the errors that errors.Is finds in it."""
 
 
 class Go:
@@ -49,17 +49,17 @@ class Go:
         return said["Value"]
 
     def fails(self, what: str, op: str, *args: object, within: float = 2) -> None:
-        """It ends in an error whose text, or the names that errors.Is finds in it, have this."""
+        """Assert that a call fails with an error that has `what` in its text, or in the names that errors.Is finds."""
         with pytest.raises(GoError, match=what):
             self.result(self.begin(op, *args), within)
 
     def listen(self, network: str = "tcp", address: str = "127.0.0.1:0") -> tuple[int, str]:
-        """The listener, and its address."""
+        """Start a listener; return its number and its address."""
         listener = self("listen", network, address)
         return listener, self("addr", listener).split()[2]
 
     def pair(self) -> tuple[int, socket.socket]:
-        """A connection: Go's end, and Python's."""
+        """Connect Python to Go; return Go's end and Python's."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             dialled = self("dial", "tcp", address_of(server))
             return dialled, server.accept()[0]
@@ -99,7 +99,7 @@ def reset(own: socket.socket) -> None:
 
 
 def blocked(count: int, go: Go) -> None:
-    """Wait until so many calls wait in Go."""
+    """Wait until `count` calls are blocked in Go."""
     wait_until(lambda: (found := go.app.statistics().go) is not None and len(found.blocked_calls) == count)
 
 
@@ -111,7 +111,7 @@ def opened(*allow_net: str, **options: Any) -> Iterator[Go]:
 
 @contextlib.contextmanager
 def nobody_answers() -> Iterator[str]:
-    """The address of a listener that takes nobody: connecting to it waits."""
+    """The address of a listener with a full backlog: connecting to it blocks."""
     with contextlib.ExitStack() as sockets:
         server = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""A program with an app whose module traps."""
+"""Runs Python programs with an app whose module traps."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ WITHOUT = ["C", "calls in C", "nothing"]
 
 
 def run(code: str, without: str = "nothing") -> subprocess.CompletedProcess[str]:
-    """A program with `app` and `trap`, without the C extension, without its calls, or with all."""
+    """Run a program that has `app` and `trap`. `without`: "C" (no C extension), "calls in C", or "nothing"."""
     if without != "C" and extension.native is None:
         pytest.skip(f"without C: {extension.missing}")
     head = textwrap.dedent(_HEAD).format(faults=str(built("faults")), without_c=without == "C")

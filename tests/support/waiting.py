@@ -1,4 +1,4 @@
-"""Threads that begin together, and waits for conditions."""
+"""Waits for conditions, and threads that start at the same moment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def gothreads_threads() -> list[str]:
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10.0, left: Callable[[], object] = lambda: "what was waited for did not happen") -> None:
-    """Wait for something to become true; fail with what is left when it does not."""
+    """Wait until `condition` is true; on timeout, fail with the value of `left`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, left()
@@ -27,7 +27,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0, left: Cal
 
 
 def together(*jobs: Callable[[], object]) -> list[object]:
-    """Run jobs on threads of their own, released at the same moment; the results, or the first exception."""
+    """Run each job on its own thread, all released at the same moment; the results, or the first exception."""
     barrier = threading.Barrier(len(jobs))
     results: list[object] = [None] * len(jobs)
     failed: list[BaseException] = []
@@ -49,7 +49,10 @@ def together(*jobs: Callable[[], object]) -> list[object]:
 
 
 def one_in_one_waiting(app: gothreads.App, inside: Callable[[], Future[Any]], waiting: Callable[[], Future[Any]]) -> list[Future[Any]]:
-    """Two calls of an app that takes one at a time: the first, which does not come back, is in the module when the second begins to wait."""
+    """Start two calls of an app that runs one at a time.
+
+    The first, which must not return, is in the module when the second begins to wait.
+    """
     turns = app._turns  # type: ignore[attr-defined]
     futures = [inside()]
     wait_until(lambda: turns._owner)

@@ -1,4 +1,4 @@
-"""Modules written as text."""
+"""Modules in WebAssembly's text format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ASGI application, asked in this process."""
+"""Requests to the ASGI application, in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A served app, and raw connections to it."""
+"""Serves an app, for raw socket connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")
 
 @contextlib.contextmanager
 def serving(app: gothreads.App) -> Iterator[tuple[str, int]]:
-    """A real server in this process; its address."""
+    """Run a real server in this process; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         made = server._Server(app, web_app(app, LOCAL), Terminal(), 10)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
@@ -33,7 +33,7 @@ def serving(app: gothreads.App) -> Iterator[tuple[str, int]]:
 
 
 def until_closed(client: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """All bytes until the server closes the connection."""
     client.settimeout(30)
     said = b""
     with contextlib.suppress(ConnectionResetError):

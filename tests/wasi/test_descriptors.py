@@ -1,4 +1,4 @@
-"""Every call of WASI preview 1 on every kind of descriptor: an errno that makes sense, and nothing that nobody has thought of."""
+"""Every call of WASI preview 1 on every kind of descriptor returns the expected errno."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from tests.support.hostile_files import liar, string
 from tests.support.modules import MODELS
 from tests.support.modules import opened as started
 
-# Where things are in the module's memory.
+# Addresses in the module's memory.
 VECTORS, NAME, OTHER, ADDRESS, SUBSCRIPTIONS, RESULT, BUFFER = 512, 2048, 2112, 2176, 2304, 3072, 8192
 CLOSED, HUGE = 1000, (1 << 31) - 1
 
-#: Those with a descriptor: the types of what comes after it, and values for them.
+#: The calls whose first parameter is a descriptor: the types and values of the other parameters; -1 stands for the
+#: same descriptor.
 ON_DESCRIPTORS: dict[str, list[tuple[str, int]]] = {
     "fd_advise": [("i64", 0), ("i64", 0), ("i32", 0)],
     "fd_allocate": [("i64", 0), ("i64", 8)],
@@ -64,20 +65,20 @@ ON_DESCRIPTORS: dict[str, list[tuple[str, int]]] = {
     "fd_renumber": [("i32", -1)],
     "fd_close": [],
 }
-#: The others.
+#: The other calls: the types and values of their parameters.
 ELSEWHERE: dict[str, list[tuple[str, int]]] = {
     "args_get": [("i32", BUFFER), ("i32", BUFFER + 512)], "args_sizes_get": [("i32", RESULT), ("i32", RESULT + 4)],
     "environ_get": [("i32", BUFFER), ("i32", BUFFER + 512)], "environ_sizes_get": [("i32", RESULT), ("i32", RESULT + 4)],
     "clock_res_get": [("i32", 1), ("i32", RESULT)], "clock_time_get": [("i32", 1), ("i64", 0), ("i32", RESULT)],
     "random_get": [("i32", RESULT), ("i32", 16)], "sched_yield": [], "proc_raise": [("i32", 9)],
-    "path_symlink": [("i32", NAME), ("i32", 4), ("i32", -1), ("i32", OTHER), ("i32", 5)],  # its descriptor is not the first
+    "path_symlink": [("i32", NAME), ("i32", 4), ("i32", -1), ("i32", OTHER), ("i32", 5)],  # descriptor not first
     "poll_oneoff": [("i32", SUBSCRIPTIONS), ("i32", BUFFER), ("i32", 2), ("i32", RESULT)],
 }
 OF_HOST = {"sock_listen": 5, "sock_dial": 6, "sock_connected": 1, "sock_address": 5, "msg_events": 3, "msg_replies": 1, "idle_open": 1}
 
 
 def module(folder: Path, model: str, port: int) -> Path:
-    """One that exports whatever it imports."""
+    """A module that exports all functions that it imports."""
     imports, exports = [], []
     types = {name: ["i32", *(kind for kind, _ in rest)] for name, rest in ON_DESCRIPTORS.items()}
     types |= {name: [kind for kind, _ in rest] for name, rest in ELSEWHERE.items()} | {name: ["i32"] * count for name, count in OF_HOST.items()}
@@ -87,7 +88,7 @@ def module(folder: Path, model: str, port: int) -> Path:
         imports.append(f'(import "{of}" "{name}" (func ${name} {kind} (result i32)))')
         given = " ".join(f"(local.get {place})" for place in range(len(params)))
         exports.append(f'(func (export "{name}") {kind} (result i32) (call ${name} {given}))')
-    # Some bytes; the kind and number of each subscription are written by the test; the second is a clock, that has passed.
+    # The test writes the subscriptions for poll_oneoff.
     data = {VECTORS: BUFFER.to_bytes(4, "little") + (16).to_bytes(4, "little"), NAME: b"name", OTHER: b"other", ADDRESS: f"127.0.0.1:{port}".encode(),
             ADDRESS + 64: b"tcp127.0.0.1:0events"}
     more = "".join(f"(data (i32.const {at}) {string(text)})" for at, text in data.items()) + "".join(exports)
@@ -95,13 +96,13 @@ def module(folder: Path, model: str, port: int) -> Path:
 
 
 class Calls:
-    """Calls WASI in a module, with descriptors made for it."""
+    """Calls WASI in a module, and opens descriptors for it."""
 
     def __init__(self, app: gothreads.App, folder: Path, port: int) -> None:
         self.app, self.folder, self.port = app, folder, port
 
     def __call__(self, name: str, *args: int) -> str:
-        """"OK", or the name of the errno."""
+        """Call a function; "OK", or the name of the errno."""
         return NAMES[getattr(self.app.exports, name)(*args)]
 
     def made(self, name: str, *args: int) -> int:
@@ -127,7 +128,7 @@ class Calls:
         return fd
 
     def poll(self, fd: int, kind: int) -> str:
-        """Wait for it, or a millisecond; the errno of its event, or "later"."""
+        """Wait for a descriptor for at most a millisecond; the name of its event's errno, or "later" on timeout."""
         wanted = struct.pack("<QBxxxxxxxIxxxxQQHxxxxxx", 7, kind, fd & 0xFFFFFFFF, 0, 0, 0)
         self.app.memory.write(SUBSCRIPTIONS, wanted + struct.pack("<QBxxxxxxxIxxxxQQHxxxxxx", 8, 0, 1, 1_000_000, 0, 0))
         assert self("poll_oneoff", SUBSCRIPTIONS, BUFFER, 2, RESULT) == "OK"
@@ -141,7 +142,7 @@ NAMES = {wasi_errno(OSError(number, "")): name for number, name in errno.errorco
 KINDS: dict[str, Callable[[Calls], int]] = {
     "mount": lambda calls: 3,
     "read-only mount": lambda calls: 4,
-    "root": lambda calls: 5,  # where nothing is mounted
+    "root": lambda calls: 5,  # the virtual "/"
     "above": lambda calls: calls.above(),
     "folder": lambda calls: calls.file(2, 2, name="sub"),
     "file to read": lambda calls: calls.file(2),
@@ -160,7 +161,7 @@ KINDS: dict[str, Callable[[Calls], int]] = {
     "negative": lambda calls: -1,
 }
 GROUPS = {"above": "root", "mount": "folder", "read-only mount": "folder", "file to append": "file", "events": "queue", "replies": "queue", "idle": "queue"}
-#: What the calls that are not about names answer: "OK" where nothing is said. (EBADF for what is not open.)
+#: Expected results of the calls without paths, by kind of descriptor; "OK" if not listed. (EBADF if it is not open.)
 SENSE: dict[str, dict[str, str]] = {
     "fd_allocate": {"folder": "EBADF", "file to read": "EBADF", "fifo to read": "EBADF", "fifo": "ESPIPE", "listener": "ESPIPE", "connection": "ESPIPE",
                     "queue": "ESPIPE", "stdin": "ESPIPE", "stdout": "ESPIPE"},
@@ -192,7 +193,7 @@ for _name, _said in _ROOT.items():
     SENSE[_name]["root"] = _said
 SENSE["fd_prestat_get"] |= {"root": "OK", "above": "ENOTDIR"}
 SENSE |= {"fd_sync": SENSE["fd_datasync"], "fd_tell": SENSE["fd_seek"], "fd_prestat_dir_name": SENSE["fd_prestat_get"]}
-#: Of names: those that only look.
+#: The calls with paths that change nothing.
 LOOKING = ("path_filestat_get", "path_open", "path_readlink")
 
 
@@ -209,7 +210,7 @@ def expected(name: str, kind: str) -> str:
     return SENSE.get(name, {}).get(kind, SENSE.get(name, {}).get(group, "OK"))
 
 
-#: The standard streams, as they can be handed over.
+#: The kinds of standard streams that can be passed to `open`.
 STREAMS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "inherited": lambda folder: {},
     "text": lambda folder: {"stdin": io.StringIO("text"), "stdout": io.StringIO(), "stderr": io.StringIO()},
@@ -232,7 +233,7 @@ def opened(folder: Path, model: str, **streams: Any) -> Iterator[Calls]:
 
 @pytest.fixture
 def nothing_to_read() -> Iterator[None]:
-    """The process's own standard input is at its end, whoever runs the tests."""
+    """Make the process's own standard input empty, however the tests are run."""
     before = os.dup(0)
     with open(os.devnull) as empty:
         os.dup2(empty.fileno(), 0)
@@ -242,7 +243,7 @@ def nothing_to_read() -> Iterator[None]:
 
 
 def lay_out(folder: Path, name: str) -> None:
-    """What a call about names needs: "name" and "other", in a folder."""
+    """Prepare "name" and "other" in a folder, as a call with paths needs them."""
     for path in (folder / "name", folder / "other"):
         if path.is_dir():
             path.rmdir()
@@ -267,13 +268,13 @@ def test_every_call_on_every_kind_of_descriptor(tmp_path: Path, model: str, capl
         for kind, make in KINDS.items():
             for name, rest in ON_DESCRIPTORS.items():
                 if kind in ("mount", "read-only mount", "root") and name in ("fd_renumber", "fd_close"):
-                    continue  # it is needed
+                    continue  # the test still needs it
                 lay_out(calls.folder, name)
                 lay_out(calls.folder / "sub", name)
                 fd = make(calls)
                 said = calls(name, fd, *(fd if value == -1 else value for _, value in rest))
                 wrong += [(name, kind, said)] if said != expected(name, kind) else []
-            for what in (1, 2):  # to read, to write
+            for what in (1, 2):  # readable, writable
                 said = calls.poll(make(calls), what)
                 wrong += [("poll_oneoff", kind, said)] if said not in (("EBADF",) if expected("", kind) == "EBADF" else ("OK", "later")) else []
             lay_out(calls.folder, "path_symlink")
@@ -294,10 +295,10 @@ def test_every_call_on_the_standard_streams(tmp_path: Path, given: str, caplog: 
                 assert calls.poll(fd, what) in ("OK", "later")
             for name, rest in ON_DESCRIPTORS.items():
                 said = calls(name, fd, *(fd if value == -1 else value for _, value in rest))
-                # What is inherited may be a file or a terminal.
+                # An inherited stream may be a file or a terminal.
                 fine = {expected(name, kind)} | ({"OK", "EINVAL"} if given == "inherited" and "sync" in name else set())
                 wrong += [(name, kind, said)] if said not in fine else []
-            assert calls("fd_tell", fd, RESULT) == "EBADF"  # it was closed
+            assert calls("fd_tell", fd, RESULT) == "EBADF"  # closed by fd_close, the last call
     assert not wrong
     assert not caplog.records
 

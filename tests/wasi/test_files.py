@@ -1,4 +1,4 @@
-"""Files, as a Go program sees them: what works on mounted folders, what is refused, and what may wait (tests/modules/files)."""
+"""Files as a Go program sees them: operations on mounted folders, the sandbox, blocking calls (tests/modules/files)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def opened(mounts: Any, host: Path, **options: Any) -> Iterator[Go]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Go]]:
-    """One app for the tests that do not end it."""
+    """One app for all tests that do not end it."""
     host, running = tmp_path_factory.mktemp("mount"), list[gothreads.App]()
 
     def current() -> Go:
@@ -52,7 +52,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Go
 
 @pytest.fixture
 def go(shared: Callable[[], Go], tmp_path: Path) -> Go:
-    """Over a folder of the test's own, which is the working folder."""
+    """The shared app, with a separate folder for this test as its working folder."""
     made = shared()
     (made.host / tmp_path.name).mkdir()
     made("chdir", f"/m/{tmp_path.name}")
@@ -61,7 +61,7 @@ def go(shared: Callable[[], Go], tmp_path: Path) -> Go:
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Go]:
-    """In an app of the test's own."""
+    """An app for this test only."""
     (tmp_path / "mount").mkdir()
     with opened({"/m": tmp_path / "mount"}, tmp_path / "mount") as made:
         yield made
@@ -69,12 +69,12 @@ def alone(tmp_path: Path) -> Iterator[Go]:
 
 @pytest.fixture(params=["os", "os.Root"])
 def tree(go: Go, request: pytest.FixtureRequest) -> Go:
-    """The same through package os, and through os.Root."""
+    """The same operations through package os, and through os.Root."""
     return Go(go.app, go.host, f"/m/{go.host.name}" if request.param == "os.Root" else "")
 
 
 def state(folder: Path) -> dict[str, object]:
-    """All that is in a folder, to compare."""
+    """The contents and metadata of a folder, for comparison."""
     def one(path: Path) -> object:
         what = path.readlink() if path.is_symlink() else sorted(p.name for p in path.iterdir()) if path.is_dir() else path.read_bytes()
         return what, path.lstat().st_mtime_ns, path.lstat().st_nlink
@@ -107,7 +107,7 @@ def test_an_open_file_is_read_written_and_truncated_anywhere(tree: Go) -> None:
     assert tree("f.readat", f, 3, 4) == "456"
     assert tree.fails("EOF", "f.readat", f, 5, 8) == "89"
     assert tree("f.writeat", f, "AB", 12) == 2
-    assert tree("f.seek", f, 0, 1) == 10  # ReadAt and WriteAt leave it
+    assert tree("f.seek", f, 0, 1) == 10  # ReadAt and WriteAt do not move the offset
     assert (tree.host / "f").read_bytes() == b"0123456789\0\0AB"
     tree("f.truncate", f, 5)
     assert tree("f.stat", f)["size"] == 5
@@ -115,7 +115,7 @@ def test_an_open_file_is_read_written_and_truncated_anywhere(tree: Go) -> None:
     tree("f.sync", f)
     assert (tree.host / "f").read_bytes() == b"01234\0\0"
     tree("remove", "f")
-    assert tree("f.readat", f, 5, 0) == "01234"  # goes on without a name
+    assert tree("f.readat", f, 5, 0) == "01234"  # an open file survives its removal
     tree.fails("EINVAL", "f.seek", f, -1, 0)
     tree.fails("EINVAL", "f.seek", f, -8, 2)
     tree.fails("EINVAL", "f.truncate", f, -1)
@@ -361,13 +361,13 @@ def test_the_working_folder(tmp_path: Path) -> None:
 
 @pytest.fixture(params=["_open_natively", "_open_in_steps"])
 def lookup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the kernel, and as it is done where the kernel cannot."""
+    """Path lookup by the kernel (openat2), and in steps, as where openat2 is missing."""
     monkeypatch.setattr(openat, "_open", getattr(openat, request.param))
 
 
 @pytest.fixture
 def hostile(tmp_path: Path, lookup: None) -> Iterator[Go]:
-    """A mount with ways out of it, which must lead nowhere; beside it is what must not be seen or changed."""
+    """A mount with links that lead outside, which must not work; the folder outside must not be seen or changed."""
     mount, outside = tmp_path / "mount", tmp_path / "outside"
     (mount / "inside").mkdir(parents=True)
     (mount / "f").write_text("inside")
@@ -397,7 +397,8 @@ def test_no_path_or_link_leads_out_of_a_mount(hostile: Go) -> None:
                       ("unlink", 3, "inside/g"), ("readlink", 3, "out")]:
         hostile(f"raw.{op}", *args)
     for follow, path in itertools.product((1, 0), OUT + SECRETS):
-        hostile.refuses(*(("raw.open", 3, follow, path, how) for how in (0, 1, 2, 8, 9)))  # to read, as a folder; creating, truncating
+        # 0, 1, 2, 8, 9: to read, creating, as a folder, truncating, creating and truncating.
+        hostile.refuses(*(("raw.open", 3, follow, path, how) for how in (0, 1, 2, 8, 9)))
         if follow or path.endswith(("/", ".")) or not hostile.host.joinpath(path).is_symlink():
             hostile.refuses(("raw.stat", 3, follow, path), ("raw.times", 3, follow, path, 0))
     for path in OUT:
@@ -408,7 +409,7 @@ def test_no_path_or_link_leads_out_of_a_mount(hostile: Go) -> None:
                     ("raw.mkdir", 3, "dangling/"), ("raw.symlink", "x", 3, "dangling/"))
     for path in SECRETS:
         hostile.refuses(("read", path), ("raw.linkto", 3, path, 3, "stolen"))
-        with contextlib.suppress(GoError):  # a link to the link itself is fine
+        with contextlib.suppress(GoError):  # a hard link to the symbolic link itself is allowed
             hostile("raw.link", 3, path, 3, "stolen")
             hostile.refuses(("read", "stolen"))
             hostile("remove", "stolen")
@@ -487,7 +488,7 @@ def test_descriptors_that_the_program_did_not_open_are_not_there(alone: Go, tmp_
         file.write(SECRET.encode())
         file.seek(0)
         alone.refuses(*itertools.product(("fd.read", "fd.write"), (3, 4, *range(5, 41), 1000, 2**31 - 1, -1)))
-        for n in (0, 4, file.fileno(), 1000, 2**31 - 1, -1):  # 4 is the "/" that has nothing but the mount in it
+        for n in (0, 4, file.fileno(), 1000, 2**31 - 1, -1):  # 4 is the virtual "/", which contains only the mount
             alone.fails("EBADF|ENOTDIR|ENOENT", "raw.open", n, 1, "secret", 0)
             alone.fails("EBADF|ENOTDIR|EROFS", "raw.mkdir", n, "new")
         assert file.tell() == 0
@@ -595,7 +596,7 @@ def test_what_one_write_prints_stays_together_in_an_inherited_pipe() -> None:
 
 
 def goes_on(go: Go) -> None:
-    """Files and calls of others are not held up."""
+    """Assert that other calls and their files are not blocked."""
     def work(name: str) -> None:
         for _ in range(5):
             go.within(5, "write", name, "text")
@@ -651,7 +652,7 @@ def test_a_read_of_a_file_object_holds_up_nothing_and_close_ends_it(tmp_path: Pa
 
 @contextlib.contextmanager
 def waiting(go: Go, kind: str) -> Iterator[tuple[Path, Future[bytes]]]:
-    """A goroutine that waits for the other end of a FIFO. Afterwards there is one, so that nothing stays behind."""
+    """A goroutine that waits for the other end of a FIFO. That end is opened at the exit, so that nothing is left."""
     fifo, kept, other = go.host / "fifo", go.host.parent / "kept", None
     os.mkfifo(fifo)
     os.link(fifo, kept)
@@ -725,7 +726,7 @@ def test_nothing_is_lost_whoever_opens_a_fifo_first(alone: Go) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a megabyte."""
+    """A file system of one megabyte."""
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "gothreads-test", folder], capture_output=True, text=True)

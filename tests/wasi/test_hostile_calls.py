@@ -1,4 +1,4 @@
-"""What a module asks that no Go package would: it gets an error, and the host is none the worse (tests/modules/hostile)."""
+"""Calls that no Go package would make: the module gets an error, and the host is not harmed (tests/modules/hostile)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INVALID, REFUSED, NOT_CAPABLE = 28, 14, 76  # WASI's numbers
 
 
 def attempt(*args: str, folder: Path | None = None, allow_net: list[str] | None = None, limits: Limits | None = None) -> list[str]:
-    """What the module has printed; it ends by itself, with 0."""
+    """Run the module, which must end by itself with exit code 0; return the lines that it prints."""
     said = io.BytesIO()
     with gothreads.open(built("hostile"), args=args, mounts={"/m": folder} if folder else {}, allow_net=allow_net or [], stdout=said, procs=4,
                         limits=limits) as app:
@@ -40,7 +40,7 @@ def inside(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def asked() -> list[str]:
-    """The names that this process asks the system for."""
+    """The names that this process looks up."""
     names: list[str] = []
     sys.addaudithook(lambda event, args: names.append(str(args[0])) if event == "socket.getaddrinfo" else None)
     return names
@@ -104,7 +104,7 @@ def test_a_number_that_is_closed_is_never_read_as_somebody_elses() -> None:
 
 
 def taking(attempt: str, folder: Path) -> tuple[int, list[str]]:
-    """How many bytes of memory an attempt takes of the host at most (in a process of its own), and what the module has printed."""
+    """The host's peak memory use for an attempt in bytes, measured in a separate process; and the module's output."""
     program = """
         import io, pathlib, re, sys, gothreads
         def most():  # of this process: what getrusage says may be its parent's
@@ -127,11 +127,11 @@ def test_vectors_that_lie_over_each_other_do_not_take_the_hosts_memory(inside: P
 
 def test_there_is_nothing_that_was_not_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_SECRET", "of the host's")
-    assert attempt("look around") == ["[]", "1", "2 of 6", "[] <nil>"]  # "/", which is empty
+    assert attempt("look around") == ["[]", "1", "2 of 6", "[] <nil>"]  # the last is "/", which is empty
 
 
 def test_what_changes_during_a_call_is_looked_at_once(inside: Path) -> None:
-    """Threads exchange a path, an address and vectors for others while the host is in calls that take them."""
+    """Threads swap a path, an address and vectors for others while the host is in calls that take them."""
     (inside / "aa").mkdir()
     (inside / "aa" / "file").write_text("inside")
     (inside.parent / "file").write_text("secret")
@@ -161,14 +161,14 @@ def test_what_is_written_over_all_that_lies_below_gos_data_holds_up_no_end(caplo
     wait_until(lambda: said.getvalue() == b"ready\n")
     app.close()
     assert app.state is gothreads.State.CLOSED
-    assert caplog.records == []  # all threads have left
+    assert caplog.records == []  # no warning that threads are left
 
 
 def test_a_folder_that_is_read_through_many_descriptors_does_not_take_the_hosts_memory(inside: Path) -> None:
     for number in range(3000):
         (inside / str(number)).touch()
     taken, said = taking("listings", inside)
-    assert said == ["2999 5998"]  # the first name of each was read before
+    assert said == ["2999 5998"]  # the first name had been read from each
     assert taken < 200 << 20
 
 
@@ -186,7 +186,7 @@ def test_times_outside_are_never_set(inside: Path, lookup: str, monkeypatch: pyt
 
 
 def test_a_module_that_opens_all_it_can_leaves_the_host_some(inside: Path) -> None:
-    """In a process of its own, with a limit that is soon reached."""
+    """In a separate process, with a low limit."""
     (inside / "file").touch()
     program = """
         import resource, sys, gothreads

@@ -1,4 +1,4 @@
-"""What Go's runtime writes when it ends the program, read."""
+"""Parsing of the messages with which Go's runtime ends a program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from gothreads.wasi import panics
 
 THROWN = "goroutine 38 gp=0x383880 m=10 mp=0x39f808 [running, locked to thread]:\nruntime.throw({0xa8bd, 0xd})\n"
-#: As `gothreads stress memory` has found it: the first thread has written "fatal error: " when the second writes all that it has to.
+#: From a run of `gothreads stress memory`: the first thread had written "fatal error: " when the second wrote its whole
+#: message.
 MIXED = ("runtime: out of memory: cannot allocate 1048576-byte block (79953920 in use)\n"
          "fatal error: runtime: out of memory: cannot allocate 1048576-byte block (80478208 in use)\n"
          "fatal error: out of memory\n"

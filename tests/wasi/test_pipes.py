@@ -1,4 +1,4 @@
-"""What Go's standard library has on threads and not in stock Go: os.Pipe, a process that asks whether it is there, localhost."""
+"""Parts of Go's standard library that work on threads and not in stock Go: os.Pipe, signal 0, localhost."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def test_pipes_carry_everything_in_order_for_many_at_a_time(go: Go) -> None:
         go("f.close", reader)
     before = psutil.Process().num_fds()
     together(*[carry] * 12)
-    wait_until(lambda: psutil.Process().num_fds() <= before + 1, left=lambda: psutil.Process().num_fds() - before)  # Go's poller has one
+    # One more: Go's poller has a descriptor.
+    wait_until(lambda: psutil.Process().num_fds() <= before + 1, left=lambda: psutil.Process().num_fds() - before)
 
 
 @pytest.mark.parametrize("op", ["f.read", "f.write"])

@@ -1,4 +1,4 @@
-"""The ring of events in the module's memory, with a test in the module's place."""
+"""The poller's ring of events in the module's memory, with the test in the role of the module."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_module_that_does_not_look_at_its_ring_loses_nothing_and_fills_only_th
     for place in range(told):
         poller.open(number, 1000 + place, 7)
     span = [(memory.address(SPACE, 8), 8)]
-    for _ in range(10_000):  # each time the queue is empty, which tells
+    for _ in range(10_000):  # the queue is empty each time, so each put notifies the poller
         assert queue.put(b"event")
         assert reader.read(span) == 5
     found: list[tuple[int, ...]] = []

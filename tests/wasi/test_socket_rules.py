@@ -1,4 +1,4 @@
-"""What sockets are allowed, what they cost while they wait, and their end, in both models (tests/modules/sockets)."""
+"""Socket rules, the cost of waiting sockets, and their end, in both models (tests/modules/sockets)."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def full() -> Iterator[str]:
 
 
 def gone(own: socket.socket) -> bool:
-    """The other end has."""
+    """Whether the other end has closed the connection."""
     try:
         return own.recv(1) == b""
     except ConnectionResetError:
         return True
 
 
-# What is allowed.
+# Rules.
 
 def test_nothing_is_allowed_unless_it_was_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, opened() as go:
@@ -128,7 +128,7 @@ def test_two_listeners_are_handed_over_in_order(tmp_path: Path) -> None:
             other.fails("EADDRINUSE", "listen", "tcp", taken)
     with pytest.raises(gothreads.GothreadsError, match=f"cannot listen on {taken}"):
         gothreads.open(module(), listen=[taken, taken])
-    with opened(listen=[taken]) as go:  # nothing of that is left
+    with opened(listen=[taken]) as go:  # the failed opens have left nothing
         assert go.app.listening == [taken]
 
 
@@ -153,7 +153,7 @@ def test_a_thousand_idle_connections_cost_no_thread_and_no_time() -> None:
         open_clients += [clients.enter_context(connected(address)) for _ in range(990)]
         for n, client in enumerate(open_clients):
             ask(client, n)
-        assert PROCESS.num_threads() <= threads + 4  # as busy as Go is with the rest
+        assert PROCESS.num_threads() <= threads + 4  # Go may start a few for its other work
         begin, cpu = time.monotonic(), time.process_time()
         time.sleep(3)
         used = (time.process_time() - cpu) / (time.monotonic() - begin)
@@ -179,7 +179,7 @@ def test_host_calls_that_block_hold_up_nobody(tmp_path: Path) -> None:
         while time.monotonic() - begin < 0.5:
             go("gc")
             go("transfer", "tcp", address, 2, 10_000)
-        writers = [os.open(tmp_path / name[3:], os.O_WRONLY) for name in names]  # they wait in their reads now
+        writers = [os.open(tmp_path / name[3:], os.O_WRONLY) for name in names]  # now the goroutines wait in reads
         while time.monotonic() - begin < 1:
             go("gc")
             assert not reading.done()
@@ -211,13 +211,13 @@ def test_two_thousand_short_connections_leave_nothing() -> None:
         together(*(functools.partial(use, n, 125) for n in range(16)), dial)
         wait_until(lambda: len(os.listdir("/proc/self/fd")) <= open_files)
         wait_until(lambda: go("goroutines") < 10)
-        assert PROCESS.num_threads() <= threads + 4  # Go starts some when those that it has are all busy at once
+        assert PROCESS.num_threads() <= threads + 4  # Go starts some when all of its threads are busy at once
 
 
 # The end.
 
 def waiting_in_all_ways(go: Go, full: str) -> tuple[list[Future[bytes]], list[socket.socket], str]:
-    """Calls that wait, the peers that see their end, and the address that is listened on."""
+    """Calls that wait, the peers that see the end of their connections, and the listener's address."""
     listener, address = go.listen()
     peers = [connected(address) for _ in range(2)]
     conns = [go("accept", listener) for _ in peers]
@@ -254,7 +254,7 @@ def test_an_exit_ends_what_waits_and_closes_all_sockets(full: str) -> None:
             go("exit", 3)
         assert go.app.wait(1) == 3
         assert time.monotonic() - begin < 1
-        check_end(*state, gothreads.GuestExit)  # before close()
+        check_end(*state, gothreads.GuestExit)  # even before close()
 
 
 def test_thirty_such_ends_leave_nothing(full: str) -> None:

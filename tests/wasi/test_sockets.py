@@ -1,6 +1,6 @@
-"""Sockets, as a Go program has them through gothreads/guest (tests/modules/sockets): against itself, and against Python's.
+"""Sockets of a Go program through gothreads/guest (tests/modules/sockets), with Go and Python peers.
 
-Unless a test says that time passes, what it waits for is an event; its limits are there to fail.
+Unless a test is about time, it waits for events, and its timeouts only bound failures.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def shared() -> Iterator[Go]:
 
 @pytest.fixture
 def go(shared: Go) -> Iterator[Go]:
-    """One app for tests that do not end it; what they began, they have ended."""
+    """One app for all tests that do not end it. A test must end what it has started."""
     yield shared
     assert shared.app.state is gothreads.State.RUNNING
 
@@ -80,7 +80,7 @@ def test_unix_sockets_echo_and_their_files_come_and_go(tmp_path: Path) -> None:
                 client.shutdown(socket.SHUT_WR)
                 assert client.makefile("rb").read() == b"hello"
         dialled = go("dial", "unix", str(taken))
-        server.accept()[0].close()  # from when it was looked whether somebody listens
+        server.accept()[0].close()  # the probe for a listening process
         with server.accept()[0] as accepted:
             go("write", dialled, "from Go")
             assert received(accepted, 7) == b"from Go"
@@ -96,7 +96,7 @@ def test_the_file_of_a_unix_socket_goes_with_its_listener_and_no_other_file_late
             go("stop", go.listen("unix", str(path))[0])
             gone_with_listener = not path.exists()
             path.unlink(missing_ok=True)
-            server.bind(str(path))  # now another program's
+            server.bind(str(path))  # the path now belongs to another program
             server.listen()
         assert (gone_with_listener, path.exists()) == (True, True)
 
@@ -256,7 +256,7 @@ def test_a_name_that_takes_long_to_look_up_does_not_outlast_the_context(go: Go, 
             asked.set()
             answer.wait(10)
         return real(host, *args, **options)
-    monkeypatch.setattr(socket, "getaddrinfo", slow)  # the only way to a name server that is slow
+    monkeypatch.setattr(socket, "getaddrinfo", slow)  # simulates a slow name server
     try:
         go.fails("DeadlineExceeded", "dial within", "tcp", "localhost:1", 200)
         assert asked.is_set()

@@ -1,4 +1,4 @@
-"""Paths that no mount covers are not there; the folders above mounts are; and single files are mounted too."""
+"""Paths that no mount covers do not exist; the folders above mounts do; and single files can be mounted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.modules import opened as started
 
 @pytest.fixture(params=MODELS)
 def go(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """The module, with a folder mounted at /home/me/project, and a file beside it."""
+    """The module, with a folder mounted at /home/me/project and a single file at /home/me/data.csv."""
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "f").write_text("text")
     (tmp_path / "file").write_text("alone")
@@ -71,14 +71,14 @@ def test_a_single_file_is_read_and_nothing_beside_it(go: Go) -> None:
         go.fails("EROFS", *change)
     go.fails("ENOTDIR", "read", f"{file}/x")
     go.refuses(("read", f"{file}/../secret"), ("read", "/home/me/secret"), ("read", "/home/me/file"))
-    (go.host / "file").write_text("another")  # as an editor does
+    (go.host / "file").write_text("another")  # then replaced, as editors do
     os.replace(go.host / "file", go.host / "kept")
     (go.host / "file").write_text("new")
     assert go("read", file) == "new"
 
 
 def test_a_mount_has_nothing_to_do_with_a_name_that_only_begins_like_it(tmp_path: Path) -> None:
-    """Stock Go believes that it is in it."""
+    """Stock Go would take /database to be in the mount /data."""
     (tmp_path / "base").write_text("wrong")
     with started("files", mounts={"/data": tmp_path}) as app:
         go = Go(app, tmp_path)
