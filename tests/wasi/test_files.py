@@ -616,7 +616,7 @@ def test_a_read_of_an_inherited_pipe_holds_up_nothing_and_close_ends_it(tmp_path
     with run_python("""
         import sys, time
         from pathlib import Path
-        from tests import test_wasi_files as t
+        from tests.wasi import test_files as t
         with t.opened({"/m": sys.argv[1]}, Path(sys.argv[1])) as go:
             waits = go.begin("stdin")
             t.goes_on(go)
