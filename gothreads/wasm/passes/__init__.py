@@ -1,1 +1,1 @@
-"""Changes to a linked module, one a file."""
+"""Passes over a linked module, one per file."""

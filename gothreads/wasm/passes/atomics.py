@@ -1,7 +1,7 @@
 """Real atomic instructions for internal/runtime/atomic.
 
-All its functions are kept out of line on wasm and have bodies that assume one thread. Here is a body for each;
-sync/atomic's functions jump to them. What is built only on these (methods, loops around Cas) needs none.
+On wasm all functions of that package are kept out of line, with bodies that assume one thread. Each gets a body here;
+sync/atomic's functions jump to them. Functions built only on these (methods, loops around Cas) need none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gothreads.wasm.code import LocalFrame
 
 PACKAGE = "internal_runtime_atomic."
 
-#: Functions of the package that are correct as they are: they call the others.
+#: Functions of the package that are correct unchanged: they call the others.
 BUILT_ON_OTHERS = frozenset({"storePointer", "casPointer", "Xchg8", "And32", "Or32", "And64", "Or64", "Anduintptr", "Oruintptr"})
 
 # Opcodes of the threads proposal, by width in bytes.
@@ -25,17 +25,18 @@ _AND = {1: 0x2E, 4: 0x2C, 8: 0x2D}
 _OR = {1: 0x35, 4: 0x33, 8: 0x34}
 _EXCHANGE = {1: 0x43, 4: 0x41, 8: 0x42}
 _COMPARE_EXCHANGE = {4: 0x48, 8: 0x49}
-# What they do, in plain instructions. Exchanging is dropping the old value, which is below the new one: so it is not here.
+# The same in plain instructions. Exchange is missing: it just stores the new value.
 _PLAIN = {0x1E: code.I32_ADD, 0x1F: code.I64_ADD, 0x2C: code.I32_AND, 0x2D: code.I64_AND, 0x33: code.I32_OR, 0x34: code.I64_OR}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One of the package's functions: two codes that do the same with its arguments.
+    """One of the package's functions: two code sequences that do the same with its arguments.
 
-    The instructions trap where an address is not a multiple of the width. Go's compiler aligns, but code with unsafe may not, and
-    works on other 64-bit machines: there a word of its own guards plain instructions. For accesses of one width an address is
-    always one or always the other, so the two do not meet; accesses of 4 and of 8 bytes to the same unaligned word would.
+    Atomic instructions trap when an address is not a multiple of the width. Go's compiler aligns, but code with unsafe
+    may not, and works on other 64-bit machines. So for unaligned addresses a lock word guards plain instructions. For
+    accesses of one width an address is either always aligned or always unaligned, so the two kinds never meet at one
+    address; accesses of 4 and of 8 bytes to the same unaligned word would.
     """
 
     width: int
@@ -43,14 +44,14 @@ class Operation:
     plain: Callable[[LocalFrame], bytes]
 
     def if_unaligned(self, frame: LocalFrame, then: bytes, otherwise: bytes) -> bytes:
-        """A single byte never is."""
+        """Choose by the alignment of the address. A single byte is always aligned."""
         if self.width == 1:
             return otherwise
         return _pointer(frame) + code.i32_const(self.width - 1) + code.I32_AND + code.IF + then + code.ELSE + otherwise + code.END
 
     @property
     def body(self) -> bytes:
-        """Of the function itself."""
+        """The body of the function itself."""
         lock = code.i32_const(layout.UNALIGNED_LOCK)
         take = code.LOOP + lock + code.i32_const(0) + code.i32_const(1) + code.atomic(_COMPARE_EXCHANGE[4], 4) + code.br_if(0) + code.END
         give = lock + code.i32_const(0) + code.atomic(_STORE[4], 4)
@@ -58,12 +59,12 @@ class Operation:
         return code.body(self.if_unaligned(code.CALLED, guarded, self.aligned(code.CALLED)) + code.RETURN)
 
     def in_place_of_call(self, call: bytes) -> bytes:
-        """Where it is called. `call` is how."""
+        """The code that replaces a call. `call` is that call, which stays for unaligned addresses."""
         return self.if_unaligned(code.CALLING, call, self.aligned(code.CALLING))
 
 
 def _pointer(frame: LocalFrame) -> bytes:
-    """The first argument always is, at 8(SP); a value follows at 16(SP)."""
+    """Push the pointer: always the first argument, at 8(SP). A value follows at 16(SP)."""
     return frame.argument(8, 4)
 
 

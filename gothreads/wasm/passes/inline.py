@@ -1,10 +1,14 @@
-"""Atomics where they are called: Go's compiler has no words for them on wasm, so each is a call, which costs more than what it does.
+"""Inlines atomics at their call sites.
 
-A call of Go's is always the same (cmd/internal/obj/wasm: preprocess), and so is what is put in its place, which works on the arguments where the
-caller has laid them. SP and the stack are as they would be after the call. An atomic never unwinds, so nothing resumes behind it; the block that
-ends there stays, for the br_table at the function's beginning.
+Go's compiler has no intrinsics for them on wasm, so each is a call, which costs more than the operation.
 
-The functions stay too: for addresses that are not aligned, and for who has them as values. A sharpened module (sharpen.py) keeps its calls.
+Go compiles every call to the same code (cmd/internal/obj/wasm: preprocess), so the replacement is always the same, too.
+It works on the arguments where the caller has stored them, and leaves SP and the stack as they would be after the call.
+An atomic never unwinds, so nothing resumes after it; the block that ends there stays, for the br_table at the
+beginning of the function.
+
+The functions stay, too: for unaligned addresses, and for uses as values. A sharpened module (sharpen.py) keeps its
+calls.
 """
 
 from __future__ import annotations
@@ -19,22 +23,23 @@ from gothreads.wasm.leb import number
 from gothreads.wasm.parsing import function_names
 from gothreads.wasm.passes import atomics
 
-#: SP (local 1, and the global) goes down by 8; a return address is stored; ...
+#: SP (local 1 and the global) goes down by 8; a return address is stored; ...
 _BEGINNING = b"\x20\x01\x41\x08\x6b\x22\x01\x24\0\x20\x01\x42"
-#: ... the function is called from its beginning, SP is read again; if it unwinds, so does the caller; the block before the point to resume at ends.
+#: ... the function is called from its beginning; SP is read again; if the callee unwinds, so does the caller; the block
+#: before the point to resume at ends.
 _CALL = re.compile(b"(" + re.escape(_BEGINNING) + LEB + rb"\x37\x03\0\x41\0\x10(" + LEB + rb")\x23\0\x21\x01)\x0d" + LEB + rb"\x0b", re.DOTALL)
-#: A function that only jumps to another: what sync/atomic has, in assembly, for internal/runtime/atomic's.
+#: A function that only jumps to another: sync/atomic has one, in assembly, for each of internal/runtime/atomic's.
 _JUMP = re.compile(rb"\x01\x01\x7f\x23\0\x21\x01\x41\0\x10(" + LEB + rb")\x23\0\x21\x01\x0f\0\x0b", re.DOTALL)
 
 
 def inline_atomics(module: Module) -> Module:
-    """The same module (rewrite.py has made it, and it has its names), with its atomics where they are called."""
+    """The same module, with its atomics inlined. It must come from threads.rewrite() and have its names."""
     operations = _operations(module)
     return replace(module, bodies=[_inlined(body, operations) for body in module.bodies])
 
 
 def _operations(module: Module) -> dict[int, atomics.Operation]:
-    """By the index of the function that does it."""
+    """The operations, by the indices of the functions that perform them."""
     names, imported = function_names(module), len(module.imported_functions)
     found = {names[title]: operation for name, operation in atomics.OPERATIONS.items() if (title := atomics.PACKAGE + name) in names}
     for place, body in enumerate(module.bodies):

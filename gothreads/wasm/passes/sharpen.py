@@ -1,12 +1,14 @@
-"""A race sharpener: a module whose threads meet each other at bad moments far more often than chance would have it.
+"""A race sharpener: makes a module's threads meet at bad moments far more often than they would by chance.
 
-A race shows when a thread is held up between two steps that belong together, and another comes by. On a quiet machine that takes days. So
-each atomic operation, each park and each wake is put between two calls of a function that mostly does nothing, at times spins for some
-hundred nanoseconds, and seldom sleeps for up to a tenth of a millisecond, while the thread keeps whatever it holds: its P, a lock of Go's, a
-place in a list. What Go's runtime, `sync`, channels, and the program itself make of atomics is widened by it, without a change to any of them.
+A race shows when a thread is delayed between two steps that belong together, and another thread interferes. On a quiet
+machine that takes days. So each atomic operation, each park and each wake-up is put between two calls of a function
+that mostly does nothing, sometimes spins for some hundred nanoseconds, and rarely sleeps for up to a tenth of a
+millisecond, while the thread keeps whatever it holds: its P, a Go lock, a place in a list. This widens the races in
+everything that Go's runtime, `sync`, channels and the program itself build on atomics, without changing any of them.
 
-The delays come from a generator in each instance, whose start is made of the seed and of the instance's number. The same seed draws
-the same delays; which thread meets which is still the machine's, so a seed makes a failure likely again, not certain.
+The delays come from a generator in each instance, initialised from the seed and the instance's number. The same seed
+draws the same delays; the machine still decides which threads meet, so a seed makes a failure likely to recur, not
+certain.
 """
 
 from __future__ import annotations
@@ -19,31 +21,36 @@ from gothreads.wasm.binary import FuncType, Kind, Module, TypeIndices
 from gothreads.wasm.parsing import function_names, with_names
 from gothreads.wasm.passes import atomics
 
-#: One of so many calls spins, up to so many turns; one of so many sleeps, up to so many nanoseconds. Powers of two.
+#: One call in SPINS spins, for up to MOST_TURNS turns; one in SLEEPS sleeps, for up to MOST_NS nanoseconds. All are
+#: powers of two.
 SPINS, MOST_TURNS = 1 << 5, 1 << 9
 SLEEPS, MOST_NS = 1 << 10, 1 << 17
 #: Seeds are numbers below this.
 MOST_SEED = 1 << 32
 
-#: Where threads park, and are woken: runtime/lock_futex.go and all that is built on it.
+#: Where threads park and are woken: runtime/lock_futex.go and all that builds on it.
 _PARK_AND_WAKE = ("runtime.futexWait", "runtime.futexWake")
 
 
 def check_model(model: str) -> None:
-    """MisuseError when its modules have no races."""
+    """Raises MisuseError when modules of that model have no races."""
     if model != "threaded":
         raise MisuseError("races can be sharpened in the model threaded only: where there is one thread there are none")
 
 
 def check_seed(seed: int) -> int:
-    """MisuseError when it cannot be one."""
+    """Returns the seed. Raises MisuseError when it is not a valid one."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < MOST_SEED:
         raise MisuseError(f"a seed for the race sharpener must be a whole number from 0 to {MOST_SEED - 1:,}, not {seed!r}")
     return seed
 
 
 def sharpen(module: Module, seed: int) -> Module:
-    """The same module, with its races widened. It must be a threaded one (rewrite.py), with its names. ModuleError when it is not."""
+    """The same module, with its races widened.
+
+    It must come from threads.rewrite() and have its names. Raises ModuleError when it does not, MisuseError for a seed
+    that is not valid.
+    """
     check_seed(seed)
     return _Sharpener(module, seed).run()
 
@@ -80,7 +87,7 @@ class _Sharpener:
         return index
 
     def delay(self) -> bytes:
-        """xorshift64 (Marsaglia 2003), whose upper half decides. It uses nothing of Go's, so it may be called anywhere."""
+        """xorshift64 (Marsaglia 2003), whose upper half decides. It uses no Go state, so it may be called anywhere."""
         state, drawn, turns = code.local_get(0), 1, 2
 
         def shifted(by: int, shift: bytes) -> bytes:
@@ -90,7 +97,7 @@ class _Sharpener:
             return code.local_get(drawn) + code.i32_const(count - 1) + code.I32_AND + code.i32_const(which) + code.I32_EQ + code.IF
 
         def part(below: int) -> bytes:
-            """Of what was drawn, other bits than those that have decided."""
+            """A number below `below`, from bits of the drawn number other than those that decide."""
             return code.local_get(drawn) + code.i32_const(12) + code.I32_SHR_U + code.i32_const(below - 1) + code.I32_AND
         spin = part(MOST_TURNS) + code.local_set(turns) + (
             code.LOOP + code.local_get(turns) + code.i32_const(1) + code.I32_SUB + code.local_tee(turns)
@@ -104,7 +111,10 @@ class _Sharpener:
             + one_of(SLEEPS, 2) + sleep + code.END, code.I64 + code.I32 + code.I32)
 
     def begin_each_instance_differently(self) -> None:
-        """In gt_setup, which the host calls in each: the seed, and how many instances there were before, times the golden ratio."""
+        """Initialise the generator in gt_setup, which the host calls in each instance.
+
+        The state combines the seed and the number of instances made before, times the golden ratio.
+        """
         place = self.names["gt_setup"] - self.imported
         kind = self.module.types[self.module.functions[place]]
         setup = self.add_function("gt_setup.plain", kind, self.module.bodies[place])

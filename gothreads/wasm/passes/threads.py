@@ -1,17 +1,17 @@
-"""From a module as Go linked it (with gothreads' overlay) to one that many instances run at once over one memory.
+"""Rewrites a module that Go linked (with gothreads' overlay) so that many instances run at once over one memory.
 
 Input and output are whole modules. The steps, in order:
 
-    memory       imported, shared; still exported for WASI
+    memory       imported and shared; still exported for WASI
     data         passive segments, copied in once by gt_init_memory: later instances must not copy them again
-    table        without the places that Go's linker leaves empty: each instance has one
+    table        without the slots that Go's linker leaves empty: each instance has its own table
     globals      two more registers per instance: clock (an offset), fence (a flag)
-    stubs        bodies for what Go has no words for: atomics, futexes, thread exit
-    imports      host calls that may block give up their P meanwhile
+    stubs        bodies for what Go cannot express: atomics, futexes, thread exit
+    imports      host calls that may block release their P meanwhile
     exports      //go:wasmexport functions enter and leave Go as cgo callbacks do
     threads      entry points for the host: gt_setup, gt_thread_start, gt_attach, gt_detach, gt_read_clock
 
-Functions are only added at the end, so the indices that Go's linker gave stay good (its PCs contain them).
+Functions are only added at the end, so the indices that Go's linker assigned stay valid (its PCs contain them).
 """
 
 from __future__ import annotations
@@ -32,43 +32,45 @@ from gothreads.wasm.passes import atomics
 INTERNAL = frozenset({"gt_take", "gt_attach", "gt_enter", "gt_leave", "gt_g0", "gt_detach", "gt_import_enter"})
 #: How Go's linker numbers functions in PCs (cmd/link/internal/wasm: funcValueOffset).
 FIRST_FUNCTION_PC = 0x1000
-#: What Go's linker writes before their sizes: one table of functions without a maximum, and a segment of it that begins at a constant.
+#: What Go's linker writes: one funcref table without a maximum, before its size; and the flags of an active segment
+#: of that table, before its constant offset.
 _TABLE, _SEGMENT = b"\x01\x70\x00", b"\x00"
-#: What a caller's instance looks up in its table, until it waits in the module (read from the tables of 60). Of each function in a table an
-#: instance has a record, which wasmtime fills in when it is first looked up, and which lie in the order in which the module names the functions:
-#: named first, those are in one page of memory instead of four. A name that a version of Go does not have is no matter.
+#: The functions that a caller's instance looks up in its table before it first waits in the module (read from the
+#: tables of 60 instances). For each function in a table wasmtime keeps a record per instance, filled in at the first
+#: look-up. The records lie in the order in which the module names the functions, so naming these first puts theirs
+#: into one page of memory instead of four. Names that a version of Go lacks are ignored.
 LOOKED_UP_BY_CALLERS = (
     "runtime.park_m", "runtime.parkunlock_c", "runtime.mallocgcSmallScanNoHeaderSC1", "runtime.malg.func1", "runtime.newextram",
     "runtime.exitsyscall.func3", "sync.__Mutex_.Unlock", "runtime.__mheap_.alloc.func1", "runtime.gtEnter", "runtime.exitsyscallNoP",
     "runtime.exitsyscall", "runtime.persistentalloc.func1")
-#: Gaps of fewer bytes between data segments are filled: fewer segments, little waste.
+#: Gaps between data segments below this size, in bytes, are filled: fewer segments, little waste.
 DATA_GAP = 256
 
-#: The modules that are imported from and are not the program's own: gothreads' and WASI's.
+#: The import modules that are not the program's own: gothreads' and WASI's.
 HOST, WASI = "gothreads", "wasi_snapshot_preview1"
-#: Their calls that may wait for a disk, a pipe or a peer. Those that only look something up do not give up their P.
+#: Calls of these modules that may wait for a disk, a pipe or a peer. Calls that only look something up keep their P.
 BLOCKING_CALLS = frozenset({
     "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times",
     "fd_pread", "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync", "fd_write",
     "path_create_directory", "path_filestat_get", "path_filestat_set_times", "path_link", "path_open", "path_readlink",
     "path_remove_directory", "path_rename", "path_symlink", "path_unlink_file",
     "poll_oneoff", "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
-    # Of gothreads' own: they look names up.
+    # gothreads' own: they resolve names.
     "sock_dial", "sock_listen",
 })
-#: How many parameters such a call may have: what the collector looks through for their pointers has so many words (build/edits.py).
+#: A call with more parameters keeps its P: the collector scans only so many words for their pointers (build/edits.py).
 MOST_PARAMETERS = 64
 
-#: procyield(cycles): so many times about what a processor's own instruction for it takes (some 100 cycles), with loads that no compiler leaves out.
-#: The point to resume at, local 0, is not needed any more.
+#: procyield(cycles): takes about `cycles` times as long as a processor's own pause instruction (some 100 cycles), with
+#: loads that no compiler removes. It reuses local 0, the point to resume at, which is no longer needed.
 SPIN = code.body(
     code.argument(8, 4) + code.i32_const(5) + code.I32_SHL + code.i32_const(1) + code.I32_OR + code.local_set(0)
     + code.LOOP + code.global_get(code.SP) + code.atomic(0x10, 4) + code.DROP
     + code.local_get(0) + code.i32_const(1) + code.I32_SUB + code.local_tee(0) + code.br_if(0) + code.END + code.RETURN)
 
 _LEB = rb"[\x80-\xff]*[\0-\x7f]"
-#: What Go makes of a //go:wasmimport (cmd/internal/obj/wasm: genWasmImportWrapper), the same in 1.25 to 1.27: it loads its arguments from
-#: the stack, calls, stores the result, pops the return address.
+#: The wrapper that Go emits for a //go:wasmimport (cmd/internal/obj/wasm: genWasmImportWrapper), the same in 1.25 to
+#: 1.27: it loads its arguments from the stack, calls, stores the result and pops the return address.
 _IMPORT_WRAPPER = re.compile(
     rb"(?:\x01\x01\x7f|\x02\x01\x7f\x01[\x7c-\x7e])"                       # locals: SP, and the result
     rb"\x23\0\x21\x01"                                                     # SP into its local
@@ -80,7 +82,7 @@ _IMPORT_WRAPPER = re.compile(
 
 
 def rewrite(module: Module) -> Module:
-    """The threaded module. ModuleError when the input was not built with gothreads' overlay."""
+    """The threaded module. Raises ModuleError when the input was not built with gothreads' overlay."""
     return _Rewrite(module).run()
 
 
@@ -113,10 +115,10 @@ class _Rewrite:
         self.add_names()
         return self.module
 
-    # What the steps are made of.
+    # Helpers of the steps.
 
     def function(self, title: str) -> int:
-        """The index of a function of Go's, by its name in the name section."""
+        """The index of a Go function, by its name in the name section."""
         index = self.names.get(title, -1)
         if not self.imported <= index < self.imported + len(self.module.functions):
             raise ModuleError(f"the module has no function {title}: is it of a Go version that gothreads supports?")
@@ -158,7 +160,10 @@ class _Rewrite:
         self.module.imports.append(Import("env", "memory", Kind.MEMORY, shared.encode()))
 
     def make_data_passive(self) -> None:
-        """Sort, coalesce, and copy in from a function. Go writes tens of thousands of segments, not in address order."""
+        """Sort and coalesce the data segments, and let a function copy them in.
+
+        Go writes tens of thousands of segments, not in address order.
+        """
         merged: list[tuple[int, bytearray]] = []
         for segment in sorted(self.module.data, key=lambda d: d.offset or 0):
             if segment.offset is None or segment.offset < layout.GO_DATA:
@@ -180,10 +185,13 @@ class _Rewrite:
         self.add_entry("gt_init_memory", code.VOID, code.body(copy))
 
     def shrink_table(self) -> None:
-        """A function's place in the table is its number in PCs, so the first 4,096 places are empty: 32 KB, in each instance. Now each place is
-        that much lower, and so is what is looked up. A PC that is no function's is none afterwards either: what was an empty place is far outside.
+        """Drop the table's first 4,096 slots.
 
-        A segment before it, which is for no table, only names functions.
+        A function's slot is its number in PCs, so these slots are empty, which costs each instance 32 KB. Every slot
+        moves down by that much, and every look-up subtracts it. Invalid PCs stay invalid: the index of a slot that was
+        empty is now far out of bounds.
+
+        A declarative segment, which fills no table, comes first: it only names functions (LOOKED_UP_BY_CALLERS).
         """
         table, elements = self.module.raw.get(Section.TABLE, b""), self.module.raw.get(Section.ELEMENT, b"")
         segment = b"\x01" + _SEGMENT + code.i32_const(FIRST_FUNCTION_PC) + code.END
@@ -213,32 +221,34 @@ class _Rewrite:
                 self.set_body(title, atomics.BODIES[function])
             elif function not in atomics.BUILT_ON_OTHERS:
                 raise ModuleError(f"internal/runtime/atomic.{function} is not known: is this Go version supported?")
-        # func futexWait(addr *uint32, val uint32, ns int64) int32. (Whoever loads the module sees to it that the host can end it: waits.py.)
+        # func futexWait(addr *uint32, val uint32, ns int64) int32. (waits.py lets the host end it, at load time.)
         wait = code.result(32, 4, code.argument(8, 4) + code.argument(16, 4) + code.argument(24, 8) + code.WAIT32)
         self.set_body("runtime.futexWait", code.body(wait + code.RETURN))
         # func futexWake(addr *uint32, cnt uint32) uint32
         self.set_body("runtime.futexWake", code.body(code.result(24, 4, code.argument(8, 4) + code.argument(16, 4) + code.NOTIFY) + code.RETURN))
         # func clockOffset() int64
         self.set_body("runtime.clockOffset", code.body(code.result(8, 8, code.global_get(self.clock)) + code.RETURN))
-        # func procyield(cycles uint32), an assembly function of another name since Go 1.27: wait a little. Stock Go does not.
+        # func procyield(cycles uint32), renamed to procyieldAsm in Go 1.27: spin briefly. Stock Go does not.
         self.set_body("runtime.procyieldAsm" if "runtime.procyieldAsm" in self.names else "runtime.procyield", SPIN)
-        # func publicationBarrier(): stores before it are seen before stores after it. x86 keeps stores in order without.
+        # func publicationBarrier(): makes stores before it visible before stores after it. x86 needs no fence.
         self.set_body("runtime.publicationBarrier", code.body(code.global_get(self.fence) + code.IF + code.FENCE + code.END + code.RETURN))
-        # func exitThread(wait *atomic.Uint32): once *wait is 0 the stack may be freed, so nothing touches it any more;
+        # func exitThread(wait *atomic.Uint32): once *wait is 0 the stack may be freed, so nothing touches it then.
         # PAUSE ends the loop that runs Go code.
         free = code.argument(8, 4) + code.i32_const(0) + code.atomic(0x17, 4)
         self.set_body("runtime.exitThread", code.body(free + code.i32_const(1) + code.global_set(code.PAUSE) + code.i32_const(1)))
 
     def release_p_in_blocking_imports(self) -> None:
-        """A host call's wrapper F has no frame: it loads its arguments from the stack, calls, stores, pops.
+        """Make host calls that may block release their P.
 
-        It becomes: importEnter; the old body; F's return address back; a tail call of exitsyscall, whose own return
-        then goes to F's caller, unwound or not. So F needs no point to resume at.
+        The wrapper F of a host call has no frame: it loads its arguments from the stack, calls, stores the result and
+        pops the return address. It becomes: importEnter; the old body; F's return address pushed again; a tail call of
+        exitsyscall, whose own return then goes to F's caller, unwound or not. So F needs no point to resume at.
 
-        Before that: a socket's calls do not wait (they are EAGAIN then, and Go polls), and one that gave up its P while it waits
-        for the interpreter's lock would only bring more threads to wait for that. So for sockets it is the old body, and no more.
+        Calls on sockets run only the old body. They never wait (they return EAGAIN, and Go polls), and releasing the P
+        while waiting for the interpreter's lock would only bring more threads to wait for that lock.
 
-        What the program itself imports may block too. (The runtime's own calls run where there may be no P to give.)
+        Imports of the program itself may block, too. The runtime's own calls are left unchanged: where they run there
+        may be no P to release.
         """
         wrappers = self.import_wrappers()
         titles = {index: title for title, index in self.names.items()}
@@ -267,7 +277,7 @@ class _Rewrite:
                 + push + code.i32_const(0) + code.call(self.function("runtime.exitsyscall")))
 
     def import_wrappers(self) -> dict[int, int]:
-        """For each imported function, the Go function that does nothing but call it: Go's linker makes an import for each of these."""
+        """Import index -> index of the Go function that only calls it. Go's linker makes an import for each of them."""
         found = {}
         for place, body in enumerate(self.module.bodies):
             match = _IMPORT_WRAPPER.fullmatch(body)
@@ -300,13 +310,13 @@ class _Rewrite:
 
         current = code.global_get(code.G) + code.WRAP
         take_g = code.EXTEND_U + code.global_set(code.G)
-        # An M of Go's: mstart on its g0, until the M exits.
+        # An M of the Go runtime: runs mstart on its g0, until the M exits.
         self.add_entry("gt_thread_start", FuncType(code.I32, b""), code.body(
             code.local_get(0) + take_g + at(code.local_get(0), 24) + code.result(0, 8, code.i64_const(0))
             + code.call_go(self.function("runtime.mstart")) + code.call(self.function("wasm_pc_f_loop"))))
-        # An extra M, for a caller: taken on the bootstrap stack, attached on its own g0, then at rest on its goroutine, from
-        # below the frame that leave records. The first enter refills Go's list of extra Ms: without it the next take waits for ever.
-        # It returns the goroutine.
+        # An extra M, for a caller: taken on the bootstrap stack, attached on its own g0, then at rest on its goroutine,
+        # below the frame that leave records. The first enter refills Go's list of extra Ms; without it the next take
+        # would wait for ever. Returns the goroutine.
         self.add_entry("gt_attach", FuncType(code.I32, code.I32), code.body(
             code.local_get(0) + code.global_set(code.SP)
             + code.call(self.internal("gt_take")) + take_g + at(current, 64)
@@ -321,5 +331,5 @@ class _Rewrite:
             + scratch + code.i64_load(0)))
 
     def add_names(self) -> None:
-        """For the added functions, so that stack traces are readable."""
+        """Name the added functions, so that stack traces are readable."""
         self.module.customs = with_names(self.module.customs, self.added)

@@ -1,17 +1,19 @@
-"""From a module with threads to one whose threads can be found where they are parked, and ended there.
+"""Rewrites a module with threads so that its parked threads can be found and ended.
 
-Nothing interrupts `memory.atomic.wait32`. So each of them becomes a call of an added function that notes the address, looks at the
-stop flag, waits, forgets, and looks again. Whoever stops the app sets the flag and notifies the addresses that are noted, again and again,
-until all have left.
+Nothing interrupts `memory.atomic.wait32` or `wait64`. So each becomes a call of an added function that notes the
+address, checks the stop flag, waits, clears the note and checks the flag again. To stop the app, the host sets the flag
+and notifies the noted addresses again and again, until all threads have left.
 
-It is done when a module is loaded, Go's as well as others: a file may come from anybody, whatever it says of itself. And the notes lie in
-a second memory, shared too, which the module's own code has no way to name, and so no way to change:
+This happens when a module is loaded, whether or not it is Go's: a file may come from anybody, so what it claims about
+itself is not trusted. The notes lie in a second shared memory, which the module's own code cannot name, and so cannot
+change:
 
-    0      stop flag    u32   not 0: every thread is to leave
-    64     notes        u32 for each instance, each in a cache line of its own: the address that its thread waits at, with bit 0
-                        set (so that address 0 is one as well); or 0
+    0      stop flag    u32   not 0: every thread must leave
+    64     notes        u32 for each instance, each in its own cache line: the address at which its thread waits,
+                        with bit 0 set (so that address 0 counts as one as well); or 0
 
-The start function, which initialises memory, may wait as well. It becomes an export, to be called when the instance has its note.
+The start function, which initialises memory, may wait as well. It becomes an export, called once the instance has its
+note.
 """
 
 from __future__ import annotations
@@ -25,30 +27,31 @@ from gothreads.wasm.binary import PAGE, ExportEntry, FuncType, Import, Kind, Mem
 from gothreads.wasm.instructions import WAIT32, WAIT64, MemoryArgument, instructions, memory_argument, replaced
 from gothreads.wasm.leb import Reader, uleb
 
-#: What the second memory is imported as, its size in pages, and what is in it (see above).
+#: The import name of the second memory, its size in pages, and its layout (see above).
 NOTES = ("gothreads", "notes")
 NOTES_PAGES = 4
 STOP_FLAG = 0
 FIRST_NOTE = NOTE_SIZE = 64
-#: How many instances can be in one memory at a time.
+#: The most instances that one memory can have at a time.
 MOST_NOTES = NOTES_PAGES * PAGE // NOTE_SIZE - 1
 WAITING = 1
-#: Counts up with each change of what is made here: compiled modules are kept.
+#: Increases with each change of this pass's output, since compiled modules are cached.
 EDITION = 1
 
-#: Exports that are added. `SETUP` takes the address of the instance's note.
+#: The added exports. `SETUP` takes the address of the instance's note.
 SETUP, START = "gt_note", "gt_start"
-#: WebAssembly's loop that does nothing: the engine ends it, whose epoch has moved or is about to.
+#: An empty endless loop: the engine ends it, as its epoch has moved or is about to.
 _LEAVE = code.LOOP + b"\x0c\x00" + code.END
 _MEMORY = 1
-#: Where a wait may be: the prefix and a number, which may be longer than it needs to be. Most of what fits is something else.
+#: Where a wait may be: the prefix and a number, whose encoding may be longer than necessary. Most matches are something
+#: else.
 _MAY_WAIT = re.compile(rb"\xfe(?:[\x01\x02]|[\x81\x82]\x80*\x00)")
 
 
 def rewrite_waits(module: Module) -> Module:
-    """The module, with all its waits noted. Its memory is imported, and it has no other. Its code must have been validated before.
+    """The module, with all its waits noted. It must import its only memory, and its code must have been validated.
 
-    ModuleError when it has instructions that are not known, or exports of the names that are needed.
+    Raises ModuleError when it has unknown instructions, or already exports a name that is needed here.
     """
     return _Waits(module).run()
 
@@ -71,14 +74,14 @@ class _Waits:
             raise ModuleError(f"the module imports {'.'.join(NOTES)}, a name that gothreads needs for itself")
         module.imports.append(Import(*NOTES, Kind.MEMORY, MemoryLimits(NOTES_PAGES, NOTES_PAGES, shared=True).encode()))
         module.globals.append(code.I32 + b"\1" + code.i32_const(FIRST_NOTE) + code.END)
-        for index, body in enumerate(list(module.bodies)):  # not those that are added meanwhile
+        for index, body in enumerate(list(module.bodies)):  # without those added meanwhile
             module.bodies[index] = self.rewritten(body)
         self.add_export(SETUP, FuncType(code.I32, b""), code.body(code.local_get(0) + code.global_set(self.place)))
         if (start := module.raw.pop(Section.START, None)) is not None:
             module.exports.append(ExportEntry(START, Kind.FUNC, Reader(start, "start").u32()))
-        if "memory" not in exported:  # where WASI looks for it
+        if "memory" not in exported:  # WASI looks for it there
             module.exports.append(ExportEntry("memory", Kind.MEMORY, 0))
-        # Debuggers' sections have offsets into the code.
+        # These sections contain offsets into the code, which no longer hold.
         module.customs = [(title, content) for title, content in module.customs if not title.startswith((".debug_", "reloc.", "linking"))]
         return module
 
@@ -89,9 +92,9 @@ class _Waits:
                                for found in instructions(body) if found.opcode in (WAIT32, WAIT64)))
 
     def wait(self, opcode: int, argument: MemoryArgument) -> int:
-        """The function that stands for such an instruction: (address, expected value, nanoseconds) -> how it ended.
+        """The function that replaces such an instruction: (address, expected value, nanoseconds) -> the wait's result.
 
-        The order is the invariant: the address is noted before the flag is looked at; the host sets the flag before it reads the notes.
+        Invariant: the address is noted before the flag is checked; the host sets the flag before it reads the notes.
         """
         key = opcode, argument
         if key not in self.added:
@@ -105,7 +108,7 @@ class _Waits:
         return self.added[key]
 
     def add_function(self, kind: FuncType, body: bytes) -> int:
-        """Behind all others, so that theirs stay."""
+        """Append a function; its index. It comes after all others, so that their indices stay valid."""
         module = self.module
         module.functions.append(self.types[kind])
         module.bodies.append(body)

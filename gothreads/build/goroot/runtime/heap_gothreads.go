@@ -2,14 +2,16 @@
 
 package runtime
 
-// leastHeap takes the place of defaultHeapMinimum, 4 MB: to what size a small heap grows before it is collected, at GOGC=100. Here the host
-// says, which knows the processors and how much memory there may be. More is better than natively, since what a collection costs beside its
-// marking (all threads stop twice, what is allocated meanwhile takes the slow way, each write of a pointer has a barrier) costs three times as much.
+// leastHeap replaces defaultHeapMinimum (4 MB): the size, in bytes, to which a small heap grows before it is collected
+// at GOGC=100. The host decides, as it knows the processors and the limit on memory. A larger value than the native one
+// pays, since the costs of a collection other than marking (all threads stop twice, allocations take the slow path
+// meanwhile, each pointer write has a barrier) are three times as high.
 func leastHeap(c *gcControllerState) uint64 {
-	if c.test { // of the runtime's own tests, which compute with the constant
+	if c.test { // the runtime's own tests compute with the constant
 		return defaultHeapMinimum
 	}
-	if toldLeastHeap == 0 { // gcinit: nobody else runs yet. Later calls hold the heap's lock, which must not wait for the host.
+	if toldLeastHeap == 0 {
+		// In gcinit, before other threads run. Later calls hold the heap lock, which must not wait for the host.
 		toldLeastHeap = uint64(hostLeastHeap())
 	}
 	return toldLeastHeap
@@ -17,7 +19,7 @@ func leastHeap(c *gcControllerState) uint64 {
 
 var toldLeastHeap uint64
 
-// hostLeastHeap is in bytes.
+// hostLeastHeap returns the host's choice, in bytes.
 //
 //go:wasmimport gothreads least_heap
 func hostLeastHeap() uint32

@@ -7,19 +7,19 @@ import (
 	"unsafe"
 )
 
-// What the host asks about a running module. It does so through a caller that is kept for this, so that an answer comes when
-// all others are blocked.
+// Queries of the host about a running module. The host keeps a caller for them, so that they are answered even when
+// all other callers are blocked.
 
-// counts is what the host reads: gothreads.runtime.inspector.Counts, in this order.
+// counts is read by the host as gothreads.runtime.inspector.Counts, in this order.
 type counts struct {
-	goroutines, running, runnable, waiting, syscalls uint64 // the program's own, but for this one and callers at rest
+	goroutines, running, runnable, waiting, syscalls uint64 // the program's, without this one and resting callers
 	timers, ms, collections, heap                    uint64
 	blocked                                          uint64 // callers whose goroutines wait
-	busy                                             uint64 // something goes on, of the runtime's own too
+	busy                                             uint64 // activities under way, the runtime's own included
 }
 
-// gothreadsCounts counts. If exact, the world is stopped meanwhile, so that no goroutine is missed on its way from one state to
-// another; those that ran are runnable then.
+// gothreadsCounts fills the counts at p. If exact, it stops the world meanwhile, so that no goroutine is missed while
+// it changes its state; those that were running are then runnable.
 //
 //go:wasmexport gothreads_counts
 func gothreadsCounts(p unsafe.Pointer, exact uint32) {
@@ -64,7 +64,7 @@ func count(c *counts) {
 		case _Gwaiting, _Gpreempted:
 			c.waiting++
 			switch gp.waitreason {
-			case waitReasonIOWait: // for a peer
+			case waitReasonIOWait: // waits for a peer
 				if !readsQueue(gp) {
 					c.busy++
 				}
@@ -89,7 +89,8 @@ func count(c *counts) {
 	}
 }
 
-// waitsForRuntime says whether a goroutine waits for the collector, or for the world, which may be stopped to look at it.
+// waitsForRuntime reports whether a goroutine waits for the collector, or for a stopped world: the world may be
+// stopped only to inspect the goroutine.
 func waitsForRuntime(gp *g) bool {
 	switch gp.waitreason {
 	case waitReasonSemacquire, waitReasonWaitForGCCycle, waitReasonGCAssistWait, waitReasonGCAssistMarking,
@@ -99,8 +100,9 @@ func waitsForRuntime(gp *g) bool {
 	return false
 }
 
-// gothreadsPreparing says whether the program still works by itself, so that it may yet register handlers. It stops the
-// world only when nothing seems to run: where a loop cannot be preempted, everybody would wait for its end.
+// gothreadsPreparing reports whether the program is still running on its own account, so that it may yet register
+// handlers. It stops the world only when nothing seems to run: if a loop cannot be preempted, stopping would make
+// every thread wait for the end of the loop.
 //
 //go:wasmexport gothreads_preparing
 func gothreadsPreparing() bool {
@@ -113,8 +115,8 @@ func gothreadsPreparing() bool {
 	return goesOn
 }
 
-// preparing leaves out callers: the host has begun what they do. A main that sleeps will go on; other goroutines sleep
-// as a part of what they do all the time.
+// preparing ignores callers, whose work the host has started. A sleeping main goroutine counts, as it will go on;
+// other goroutines may sleep again and again as part of their regular work.
 func preparing() bool {
 	goesOn := false
 	forEachGRace(func(gp *g) {
@@ -133,13 +135,14 @@ func preparing() bool {
 	return goesOn
 }
 
-// readsQueue says whether a goroutine is one of gothreads/guest's that wait for events or replies, of which the host knows.
+// readsQueue reports whether a goroutine is one of those of gothreads/guest that wait for events or replies, which the
+// host knows about.
 func readsQueue(gp *g) bool {
 	f := findfunc(gp.startpc)
 	return f.valid() && stringslite.HasPrefix(funcname(f), "gothreads/guest.")
 }
 
-// gothreadsBlocked says whether a caller's goroutine waits for another.
+// gothreadsBlocked reports whether the goroutine of a caller is waiting.
 //
 //go:wasmexport gothreads_blocked
 func gothreadsBlocked(p unsafe.Pointer) bool {

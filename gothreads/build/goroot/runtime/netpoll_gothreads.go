@@ -7,13 +7,13 @@ import (
 	"unsafe"
 )
 
-// The network poller. A thread of the host waits for all descriptors, edge-triggered, and puts what happens into
-// pollRing (gothreads/wasi/poller.py), so that Ms poll without calling the host. An M that would block here sleeps on
-// pollWake until a timer is due, the host has news, or netpollBreak wakes it, and holds no lock meanwhile.
+// The network poller. A host thread waits for all descriptors, edge-triggered, and puts events into the ring pollEvents
+// (gothreads/wasi/poller.py), so that Ms poll without calling the host. An M that would block here sleeps on pollWake
+// until a timer is due, the host has added events, or netpollBreak wakes it; it holds no lock meanwhile.
 
 type pollEvent struct {
-	pd   uint32 // *pollDesc: these are never freed
-	seq  uint32 // its fdseq when it was opened
+	pd   uint32 // a *pollDesc; these are never freed
+	seq  uint32 // the fdseq of pd when it was opened
 	mode uint32
 }
 
@@ -24,17 +24,17 @@ const (
 
 var (
 	pollEvents [1024]pollEvent
-	pollHead   atomic.Uint32 // the first event that was not taken out; changes under pollLock
-	pollTail   atomic.Uint32 // where the host puts the next one
+	pollHead   atomic.Uint32 // the first event not yet taken out; changes under pollLock
+	pollTail   atomic.Uint32 // where the host puts the next event
 	pollLock   mutex
 
-	// pollWake is 1 from netpollBreak, or news of the host's, until the blocked netpoll has seen it. Neither is
-	// lost when it comes after netpoll has woken and before it stores 0: the ring is looked at after that, and
-	// netpoll's caller looks for work again after every return.
+	// pollWake is set to 1 by netpollBreak, and by the host when it adds events, until the blocked netpoll has seen
+	// it. No wake-up is lost when it comes after netpoll has woken and before it stores 0: netpoll checks the ring
+	// after the store, and its caller looks for work again after every return.
 	pollWake atomic.Uint32
 )
 
-// pollPlaces tells the host where things are.
+// pollPlaces gives the host the addresses of the above, and the size of the ring.
 var pollPlaces struct{ head, tail, wake, events, size uint32 }
 
 //go:wasmimport gothreads poll_start
@@ -58,10 +58,11 @@ func netpollopen(fd uintptr, pd *pollDesc) int32 {
 	return hostPollOpen(int32(fd), uint32(uintptr(unsafe.Pointer(pd))), uint32(pd.fdseq.Load()))
 }
 
-// The host forgets a descriptor when it is closed; what it says of a pollDesc that was closed before is told by fdseq.
+// netpollclose does nothing: the host forgets a descriptor when it is closed, and fdseq identifies late events of a
+// pollDesc that was closed before.
 func netpollclose(fd uintptr) int32 { return 0 }
 
-// netpollarm is for pollers that must be asked each time.
+// netpollarm does nothing: it is for pollers that must be armed each time.
 func netpollarm(pd *pollDesc, mode int) {}
 
 func netpollBreak() {
@@ -70,7 +71,8 @@ func netpollBreak() {
 	}
 }
 
-// netpoll waits for ns nanoseconds, for ever if negative, not at all if 0; and returns the goroutines that can go on.
+// netpoll waits for up to ns nanoseconds, for ever if ns is negative, not at all if it is 0. It returns the goroutines
+// that can go on.
 //
 //go:nowritebarrierrec
 func netpoll(ns int64) (gList, int32) {
@@ -89,7 +91,7 @@ func netpoll(ns int64) (gList, int32) {
 		event := pollEvents[head%uint32(len(pollEvents))]
 		pd := (*pollDesc)(unsafe.Pointer(uintptr(event.pd)))
 		if uint32(pd.fdseq.Load()) != event.seq {
-			continue // it was closed since, and may be another's
+			continue // the pollDesc was closed since, and may be in use for another descriptor
 		}
 		mode := int32(0)
 		if event.mode&pollModeRead != 0 {

@@ -8,12 +8,13 @@ TEXT runtime·setg(SB), NOSPLIT, $0-8
 	MOVD gg+0(FP), g
 	RET
 
-// func rebase: called for each function that is run with an empty WebAssembly stack (wasm_pc_f_loop). It may use neither the
-// Go stack, where the address of that function lies, nor block.
+// func rebase()
+// wasm_pc_f_loop calls it before each function that it runs with an empty WebAssembly stack. It must not block, and must
+// not use the Go stack, where the address of that function lies.
 TEXT runtime·rebase(SB), NOSPLIT, $0
 	Get g
 	I64Eqz
-	If // the first instructions of all
+	If // no g yet: the very first instructions of the program
 		I32Const $0
 		Return
 	End
@@ -46,7 +47,8 @@ TEXT runtime·rebase(SB), NOSPLIT, $0
 		MOVD R2, R1
 	End
 
-	// A request to stop stays. One that comes between the load and the store is lost, as Go's own may be: who makes them repeats them.
+	// A stop request stays. One that comes between the load and the store is lost, as may happen in stock Go, too: the
+	// thread that makes the request repeats it.
 	MOVD g_stackguard0(g), R2
 	Get R2
 	I64Const $const_stackPoisonMin

@@ -6,7 +6,7 @@ package syscall
 //go:noescape
 func pipe_open(ends *int32) Errno
 
-// Pipe makes a pipe of the host's: fd[0] reads what fd[1] writes.
+// Pipe creates a pipe in the host: fd[0] reads what is written to fd[1].
 func Pipe(fd []int) error {
 	if len(fd) != 2 {
 		return EINVAL
