@@ -1,2 +1,3 @@
-#: Code here uses apps as a program does: close() in a signal handler that has interrupted it may wait (runtime/lifecycle.py).
+#: This package uses apps like any program: close() in a signal handler that interrupts it may wait
+#: (runtime/lifecycle.py).
 PROGRAM_CODE = True

@@ -1,7 +1,7 @@
-"""The functions that gothreads calls by name, besides the program's own, and their types.
+"""The functions that gothreads calls by name, other than the program's own, and their types.
 
-The host's calls are unchecked (engine/ffi.py): nothing compares the types of what is passed with those of the function. So a module that
-exports one of these names as anything else is refused before anything of it runs.
+The host's calls are unchecked (engine/ffi.py): nothing compares the types of the arguments with those of the function.
+So a module that exports one of these names with another type is refused before any of it runs.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gothreads.wasm.code import I32, I64, VOID
 _TAKES = FuncType(I32, b"")
 _TAKES_TWO = FuncType(I32 * 2, b"")
 
-#: What WASI has a module begin with.
+#: WASI's entry points.
 ENTRIES: Mapping[str, FuncType] = {"_start": VOID, "_initialize": VOID}
-#: Of gothreads/guest, which every module has that `gothreads build` makes; a program of `gothreads test` has not.
+#: Exports of gothreads/guest. Every module of `gothreads build` has them; a program of `gothreads test` does not.
 GUEST: Mapping[str, FuncType] = {
     "gothreads_slot_open": FuncType(b"", I32), "gothreads_slot_close": _TAKES, "gothreads_buffer": FuncType(I32 * 2, I32),
     "gothreads_payload": FuncType(I32 * 2, I32), "gothreads_request": _TAKES_TWO, "gothreads_handlers": _TAKES,
     "gothreads_stacks": _TAKES, "gothreads_release": _TAKES, "gothreads_idle": VOID}
-#: Of the runtime with threads (build/goroot), and of the rewrite (rewrite.py).
+#: Exports of the runtime with threads (build/goroot), and of the rewrite (passes/threads.py).
 THREADS: Mapping[str, FuncType] = {
     "gothreads_counts": _TAKES_TWO, "gothreads_blocked": FuncType(I32, I32),
     "gothreads_preparing": FuncType(b"", I32), "gt_init_memory": VOID, "gt_setup": FuncType(I64 + I32, b""),
@@ -30,7 +30,7 @@ THREADS: Mapping[str, FuncType] = {
 
 
 def check(module: Module, *, threads: bool) -> None:
-    """ModuleError when one that is there has another type, or, with Go's threads, one of THREADS is missing."""
+    """Raises ModuleError when such an export has another type or, with Go's threads, one of THREADS is missing."""
     required = THREADS if threads else {}
     known = {**ENTRIES, **GUEST, **required}
     there = {e.name: e for e in module.exports if e.name in known}

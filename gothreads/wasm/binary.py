@@ -1,7 +1,7 @@
-"""The WebAssembly binary format, as far as gothreads reads and writes it: sections in, sections out.
+"""The WebAssembly binary format, as far as gothreads reads and writes it.
 
-Source: WebAssembly core specification 3.0, chapter 5, and the threads proposal for shared memories. What is not
-needed (tables, elements, the instructions of functions) stays bytes.
+Source: WebAssembly core specification 3.0, chapter 5, and the threads proposal for shared memories. Parts that are not
+needed (tables, elements, the instructions of functions) stay bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_PAGES = 65536
 
 
 class Section(IntEnum):
-    """Section ids, and (by `ORDER`) the order they come in."""
+    """Section ids. `ORDER` has the order of the sections in a file."""
 
     CUSTOM = 0
     TYPE = 1
@@ -44,7 +44,7 @@ ORDER = (Section.TYPE, Section.IMPORT, Section.FUNCTION, Section.TABLE, Section.
 
 
 class Kind(IntEnum):
-    """What an import or export is."""
+    """The kind of an import or export."""
 
     FUNC = 0
     TABLE = 1
@@ -58,7 +58,7 @@ VALUE_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128",
 
 @dataclass(frozen=True)
 class FuncType:
-    """Value types as their bytes."""
+    """The type of a function: each byte encodes a value type."""
 
     params: bytes
     results: bytes
@@ -74,7 +74,7 @@ class FuncType:
 
 @dataclass(frozen=True)
 class MemoryLimits:
-    """Of a memory, in pages of 64 KiB."""
+    """The limits of a memory, in pages of 64 KiB."""
 
     minimum: int
     maximum: int | None = None
@@ -87,7 +87,7 @@ class MemoryLimits:
 
 @dataclass(frozen=True)
 class Import:
-    """`description` is the encoded type: a type index for functions, limits for memories."""
+    """An import. `description` is its encoded type: a type index for functions, limits for memories."""
 
     module: str
     name: str
@@ -114,7 +114,7 @@ class ExportEntry:
 
 @dataclass(frozen=True)
 class DataSegment:
-    """`offset` is an address for an active segment of memory 0, None for a passive one."""
+    """A data segment. `offset` is the address for an active segment of memory 0, None for a passive segment."""
 
     offset: int | None
     content: bytes
@@ -132,7 +132,7 @@ class FunctionTypes:
         self._indices, self._types = indices, types
 
     def __getitem__(self, index: int) -> FuncType:
-        """ModuleError when there is no such function, or it has no such type."""
+        """Raises ModuleError when there is no such function, or its type does not exist."""
         try:
             return self._types[self._indices[index]]
         except IndexError:
@@ -140,7 +140,7 @@ class FunctionTypes:
 
 
 class TypeIndices:
-    """The index of each type in a module's list, for who adds functions. A type that is not there is added to the list."""
+    """The index of each type in a module's list, for adding functions. A look-up adds a missing type to the list."""
 
     def __init__(self, types: list[FuncType]) -> None:
         self._types = types
@@ -157,7 +157,7 @@ class TypeIndices:
 
 @dataclass
 class Module:
-    """A module, taken apart. Function indices count imported functions first."""
+    """A parsed module. Function indices count imported functions first."""
 
     types: list[FuncType] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
@@ -168,7 +168,7 @@ class Module:
     bodies: list[bytes] = field(default_factory=list)
     data: list[DataSegment] = field(default_factory=list)
     data_count: bool = False
-    #: Sections that are kept as they are.
+    #: Sections that are kept unparsed.
     raw: dict[Section, bytes] = field(default_factory=dict)
     customs: list[tuple[str, bytes]] = field(default_factory=list)
 
@@ -178,14 +178,14 @@ class Module:
 
     @property
     def memory(self) -> MemoryLimits | None:
-        """Memory 0, imported or not."""
+        """The limits of memory 0, imported or not; None when there is no memory."""
         for imported in self.imports:
             if imported.kind is Kind.MEMORY:
                 return read_limits(Reader(imported.description, "import"))
         return self.memories[0] if self.memories else None
 
     def function_types(self) -> FunctionTypes:
-        """As they are now. It goes through all functions: for several, ask once."""
+        """The types of the current functions. It visits all functions: to look up several, call it once."""
         return FunctionTypes([i.type_index for i in self.imported_functions] + self.functions, self.types)
 
     def custom(self, wanted: str) -> bytes | None:

@@ -1,9 +1,9 @@
-"""WebAssembly instructions as bytes, and Go's calling convention in terms of them.
+"""Encodes WebAssembly instructions as bytes, and Go's calling convention in terms of them.
 
-Go on WebAssembly (cmd/internal/obj/wasm, runtime/asm_wasm.s): a function takes one i32, the point to resume at, and
-returns 0 for a normal return, 1 when the stack unwinds to switch goroutines. Arguments lie on the goroutine's stack
-from 8(SP), results follow them, each aligned to 8. At 0(SP) is the return address, which the callee pops.
-The registers are globals.
+Go on WebAssembly (cmd/internal/obj/wasm, runtime/asm_wasm.s): a function takes one i32, the point to resume at. It
+returns 0 for a normal return, and 1 when the stack unwinds to switch goroutines. Arguments lie on the goroutine's stack
+from 8(SP), followed by results, each aligned to 8. The return address is at 0(SP); the callee pops it. Registers are
+globals.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GO_FUNC = FuncType(I32, I32)
 
 END = b"\x0b"
 UNREACHABLE = b"\x00"
-LEAVE = b"\x0f"  # WebAssembly's return, with what is on its stack
+LEAVE = b"\x0f"  # WebAssembly's return, of the values on its stack
 DROP = b"\x1a"
 LOOP, IF, ELSE = b"\x03\x40", b"\x04\x40", b"\x05"
 I32_ADD, I32_SUB, I32_EQ, I32_AND, I32_OR = b"\x6a", b"\x6b", b"\x46", b"\x71", b"\x72"
@@ -112,30 +112,34 @@ def data_drop(segment: int) -> bytes:
 
 
 def body(code: bytes, locals_: bytes = b"") -> bytes:
-    """A function body: `locals_` are the types of its own locals."""
+    """A function body. `locals_` are the types of its locals other than parameters."""
     return uleb(len(locals_)) + b"".join(b"\x01" + bytes([t]) for t in locals_) + code + END
 
 
 # In terms of Go's convention:
 
 class LocalFrame(NamedTuple):
-    """Where a function's arguments are: what pushes the address that their offsets count from, and how many bytes above it the first would be at 0."""
+    """Where a function's arguments are.
+
+    address: the code that pushes the base address.
+    above: how many bytes below the base an argument with the offset 0 would lie.
+    """
 
     address: bytes
     above: int
 
     def argument(self, offset: int, width: int) -> bytes:
-        """Push what lies there: an i64 when 8 bytes wide, else an i32."""
+        """Push the value at an offset: an i64 if it is 8 bytes wide, else an i32."""
         return self.address + {1: i32_load8, 4: i32_load, 8: i64_load}[width](offset - self.above)
 
     def result(self, offset: int, width: int, value: bytes) -> bytes:
-        """Store a value there."""
+        """Store a value at an offset."""
         return self.address + value + {1: i32_store8, 4: i32_store, 8: i64_store}[width](offset - self.above)
 
 
-#: For a function that was called, and at its call, before the return address is put below: there a function has SP in local 1.
+#: In the called function; and in the caller before it pushes the return address, where local 1 has SP.
 CALLED, CALLING = LocalFrame(global_get(SP), 0), LocalFrame(local_get(1), 8)
-#: At offset(SP), of a function that was called.
+#: At offset(SP), in the called function.
 argument, result = CALLED.argument, CALLED.result
 
 
@@ -148,5 +152,5 @@ RETURN = move_sp(8) + i32_const(0)
 
 
 def call_go(function: int) -> bytes:
-    """Call a Go function from its beginning; the return address must be on Go's stack already. Drops the answer."""
+    """Call a Go function from its beginning, and drop its result. The return address must be on Go's stack already."""
     return i32_const(0) + call(function) + DROP

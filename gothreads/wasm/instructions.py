@@ -1,9 +1,9 @@
-"""Walking over the instructions of a function's body, so that some can be found, and replaced, reliably.
+"""Walks over the instructions of a function body, so that some can be found and replaced reliably.
 
-Known are those of the core specification 3.0 but for garbage collection: MVP, sign extension, saturating conversions, multi-value,
-bulk memory, reference types and typed references, tail calls, SIMD (relaxed too), exceptions (also as they were before); and the
-proposals for threads, multiple memories and wide arithmetic. Any other is an error: its length is not known. What the operands
-mean is not checked, that is the compiler's.
+It knows the instructions of the core specification 3.0 without garbage collection: MVP, sign extension, saturating
+conversions, multi-value, bulk memory, reference types and typed references, tail calls, SIMD (also relaxed), exceptions
+(also legacy ones); and the proposals for threads, multiple memories and wide arithmetic. Any other instruction is an
+error, as its length is unknown. Operands are not checked for validity: the compiler does that.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import NamedTuple
 from gothreads.errors import ModuleError
 
 CALL_INDIRECT = b"\x11"
-#: Opcodes behind a prefix byte are numbered prefix << 12 | number.
+#: Opcodes after a prefix byte are numbered prefix << 12 | number.
 WAIT32, WAIT64 = 0xFE001, 0xFE002
 _PREFIXES = (0xFC, 0xFD, 0xFE)
 _BLOCK, _LOOP, _IF, _TRY, _TRY_TABLE = 0x02, 0x03, 0x04, 0x06, 0x1F
 _DELEGATE, _END = 0x18, 0x0B
 OPENS = frozenset({_BLOCK, _LOOP, _IF, _TRY, _TRY_TABLE})
 CLOSES = frozenset({_END, _DELEGATE})
-#: As a pattern: a number as operands have it.
+#: A pattern for a number in operands.
 LEB = rb"[\x80-\xff]*+[\0-\x7f]"
 
 
 class Instruction(NamedTuple):
-    """`offset` and `end` are those of its bytes in the body; `operands` is where they begin, behind the opcode."""
+    """`offset` and `end` delimit its bytes in the body; `operands` is where its operands begin, after the opcode."""
 
     offset: int
     opcode: int
@@ -37,7 +37,7 @@ class Instruction(NamedTuple):
 
 
 class MemoryArgument(NamedTuple):
-    """What an access to a memory is encoded with. The address is `offset` plus what is on the stack."""
+    """The operands of a memory access. The address is `offset` plus the one on the stack."""
 
     align: int
     memory: int
@@ -45,9 +45,9 @@ class MemoryArgument(NamedTuple):
 
 
 def instructions(body: bytes, base: int = 0) -> Iterator[Instruction]:
-    """All instructions of a function body, which begins with its locals and ends with the `end` of the function.
+    """All instructions of a function body, which begins with its locals and ends with the function's `end`.
 
-    ModuleError when it is malformed, or has an instruction that is not known. `base` is where it lies, for that.
+    Raises ModuleError when the body is malformed or has an unknown instruction. `base`: the body's offset, for errors.
     """
     at, depth = after_locals(body, base), 1
     while depth:
@@ -63,14 +63,15 @@ def instructions(body: bytes, base: int = 0) -> Iterator[Instruction]:
 
 
 def find(body: bytes, pattern: bytes, base: int = 0, begin: int | None = None) -> Iterator[Instruction]:
-    """Those of `instructions` from where the body is as a pattern (of module re) says, up to fifty times as fast. Whether blocks are closed is not
-    looked at. `begin`: the offset of the first.
+    """The instructions at which the body matches a pattern (of module re), up to fifty times as fast as `instructions`.
+
+    It does not check that blocks are closed. `begin` is the offset of the first instruction to consider.
     """
     wanted, pass_by = re.compile(pattern, re.DOTALL), _all_but(pattern)
     at = after_locals(body, base) if begin is None else begin
     while True:
         passed = pass_by.match(body, at)
-        assert passed is not None  # nothing at all is a match
+        assert passed is not None  # the pattern matches the empty string
         if (at := passed.end()) >= len(body):
             return
         found = _read(body, at, base)
@@ -80,7 +81,7 @@ def find(body: bytes, pattern: bytes, base: int = 0, begin: int | None = None) -
 
 
 def replaced(body: bytes, others: Iterable[tuple[int, int, bytes]]) -> bytes:
-    """The body with other bytes from one offset to another, for each, in order."""
+    """The body with replacements (begin, end, bytes), which must be in order."""
     parts, last = [], 0
     for begin, end, other in others:
         parts += [body[last:begin], other]
@@ -90,7 +91,7 @@ def replaced(body: bytes, others: Iterable[tuple[int, int, bytes]]) -> bytes:
 
 @functools.cache
 def _all_but(pattern: bytes) -> re.Pattern[bytes]:
-    """As many instructions as there are, up to one where the pattern matches, or one whose operands are not of a simple form."""
+    """Matches a run of instructions, up to one that the pattern matches or one whose operands have no simple form."""
     short, long = (rb"[\x80-\xff]{0,%d}+[\0-\x7f]" % (longest - 1) for longest in (5, 10))
     forms = {"": b"", _INDEX: short, _I32: short, _I64: long, _F32: b".{4}", _F64: b".{8}", _TYPE: rb"[\x40-\x62\x65-\x7f]", _MEMORY: rb"[\0-\x3f]" + long}
     opcodes: dict[str, list[int]] = {}
@@ -98,12 +99,12 @@ def _all_but(pattern: bytes) -> re.Pattern[bytes]:
         if code < 0x100 and shape in forms:
             opcodes.setdefault(shape, []).append(code)
     each = (b"[" + b"".join(b"\\x%02x" % code for code in codes) + b"]" + forms[shape] for shape, codes in opcodes.items())
-    # Not "*+": until 3.11.5 Python goes on too far where a lookahead ends a possessive repeat (python/cpython#106052).
+    # Not "*+": before 3.11.5 Python goes too far when a lookahead ends a possessive repeat (python/cpython#106052).
     return re.compile(b"(?:(?!" + pattern + b")(?:" + b"|".join(each) + b"))*", re.DOTALL)
 
 
 def after_locals(body: bytes, base: int = 0) -> int:
-    """The offset of the first instruction. Errors as of `instructions`."""
+    """The offset of the first instruction. Raises the same errors as `instructions`."""
     try:
         return _after_locals(body)
     except IndexError:
@@ -113,7 +114,7 @@ def after_locals(body: bytes, base: int = 0) -> int:
 
 
 def _read(body: bytes, begin: int, base: int) -> Instruction:
-    """The instruction that is there."""
+    """The instruction at `begin`."""
     try:
         opcode, at = body[begin], begin + 1
         if opcode in _PREFIXES:
@@ -139,7 +140,7 @@ def _ends_early(body: bytes, base: int) -> ModuleError:
 
 
 def memory_argument(body: bytes, instruction: Instruction) -> MemoryArgument:
-    """Of an instruction that has one, in a body that was walked."""
+    """The memory argument of an instruction that has one, in a body that was walked."""
     flags, at = _leb(body, instruction.operands, 5)
     memory = 0
     if flags & _HAS_MEMORY:
@@ -151,16 +152,17 @@ class _Malformed(Exception):
     pass
 
 
-#: A bit beside the alignment: a memory's index follows.
+#: A flag bit beside the alignment: a memory index follows.
 _HAS_MEMORY = 1 << 6
 
-# Operands, each a letter.
+# Kinds of operands, a letter each.
 _INDEX = "i"
-_LABELS = "l"       # counted, and one more
+_LABELS = "l"       # a count, that many labels, and one more
 _MEMORY = "m"       # alignment, memory, offset
 _I32, _I64, _F32, _F64 = "w", "x", "4", "8"
-_BYTE, _VECTOR = "b", "v"  # one byte; sixteen
-_TYPE = "t"         # of a value, a block, or of what a reference refers to: a signed number, and one more behind (ref null ...) and (ref ...)
+_BYTE, _VECTOR = "b", "v"  # one byte; sixteen bytes
+# Of a value, a block or the target of a reference: a signed number, and another after (ref null ...) and (ref ...).
+_TYPE = "t"
 _TYPES = "s"
 _CATCHES = "c"
 _FIXED = {_BYTE: 1, _F32: 4, _F64: 8, _VECTOR: 16}
@@ -169,7 +171,7 @@ _REFERENCES = (0x63, 0x64)
 
 
 def _shapes() -> dict[int, str]:
-    """Opcode -> its operands."""
+    """Opcode -> the kinds of its operands."""
     shapes = dict.fromkeys((0x00, 0x01, 0x05, 0x0A, 0x0B, 0x0F, 0x19, 0x1A, 0x1B, 0xD1, 0xD3, 0xD4, *range(0x45, 0xC5)), "")
     shapes |= dict.fromkeys((_BLOCK, _LOOP, _IF, _TRY, 0xD0), _TYPE)
     shapes |= dict.fromkeys((0x07, 0x08, 0x09, 0x0C, 0x0D, 0x10, 0x12, 0x14, 0x15, _DELEGATE, *range(0x20, 0x27), 0x3F, 0x40, 0xD2, 0xD5, 0xD6), _INDEX)
@@ -191,7 +193,7 @@ _SHAPES = _shapes()
 
 
 def _after(body: bytes, at: int, kind: str) -> int:
-    """Where an operand ends. IndexError, or a place behind the end, when the body does before."""
+    """Where an operand ends. If the body ends first: IndexError, or an offset past its end."""
     if (longest := _LONGEST.get(kind)) is not None:
         return _leb_end(body, at, longest)
     if (fixed := _FIXED.get(kind)) is not None:
@@ -210,7 +212,7 @@ def _after(body: bytes, at: int, kind: str) -> int:
             clause, at = body[at], at + 1
             if clause > 3:
                 raise _Malformed(f"there is no catch clause {clause}")
-            each = _INDEX if clause & 2 else _INDEX * 2  # a label; before that a tag, if it is not for all
+            each = _INDEX if clause & 2 else _INDEX * 2  # a label; without catch_all, a tag before it
         for operand in each:
             at = _after(body, at, operand)
     return _after(body, at, _INDEX) if kind == _LABELS else at
@@ -233,7 +235,7 @@ def _leb_end(body: bytes, at: int, longest: int) -> int:
 
 
 def _leb(body: bytes, at: int, longest: int) -> tuple[int, int]:
-    """An unsigned number, and where it ends."""
+    """An unsigned number, and the offset of its end."""
     end = _leb_end(body, at, longest)
     value = 0
     for byte in reversed(body[at:end]):

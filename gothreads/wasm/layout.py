@@ -1,11 +1,11 @@
-"""The first 12,288 bytes of memory, which Go's linker leaves unused (wasmMinDataAddr): what gothreads keeps there.
+"""The layout of the first 12,288 bytes of memory, which Go's linker leaves unused (wasmMinDataAddr).
 
     0      Go's nil page begins; nothing is at 0
-    12     unaligned lock     u32   1 while a thread does what is atomic elsewhere at an address that is not aligned
-    16     clock scratch      i64   where a host clock is read to; one thread at a time
+    12     unaligned lock     u32   1 while a thread performs an atomic operation at an unaligned address
+    16     clock scratch      i64   receives the value of a host clock; one thread at a time
     32     counts             11×u64 statistics; one thread at a time
-    120    never              u32   always 0: who wants to sleep waits here for another value, with a time limit
-    128    instances          u64   made so far, when races are sharpened
+    120    never              u32   always 0: to sleep, a thread waits here for another value, with a time limit
+    128    instances          u64   number made so far; only when races are sharpened
     9216   bootstrap stack, from the top down; one thread at a time
     12288  Go's data
 """
@@ -20,8 +20,9 @@ INSTANCES = 128
 BOOTSTRAP_STACK = 12288 - 64
 GO_DATA = 12288
 
-#: The most memory a module may have, in bytes. Above lie the values that Go poisons stack guards with (see build/edits.py).
+#: The most memory that a module may have, in bytes. Above it lie the values with which Go poisons stack guards
+#: (build/edits.py).
 MOST_MEMORY = 0xF0000000
 
-#: Descriptors from here on are sockets, which never wait: the rewrite lets their calls keep their P.
+#: Descriptors from this number on are sockets. Their calls never wait, so passes/threads.py lets them keep their P.
 FIRST_SOCKET = 1 << 16

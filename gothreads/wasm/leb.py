@@ -1,4 +1,4 @@
-"""Numbers, names and vectors as the binary format has them: LEB128, lengths first."""
+"""Reads and writes the binary format's numbers (LEB128), and its names and vectors, which begin with their length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ T = TypeVar("T")
 
 
 class Reader:
-    """A cursor over bytes. `base` is where they begin in the file, for error messages."""
+    """A cursor over bytes. `where` names their section and `base` is their offset in the file, for error messages.
+
+    All methods that read raise ModuleError when the bytes are malformed or end early.
+    """
 
     def __init__(self, content: bytes, where: str, base: int = 0) -> None:
         self.content, self.where, self.base = content, where, base
@@ -33,7 +36,7 @@ class Reader:
         return self.content[self.at - count:self.at]
 
     def _leb(self) -> tuple[int, int]:
-        """The bits of a number of at most five bytes, and how many there are: a multiple of seven."""
+        """The bits of a number of at most five bytes, and their count: a multiple of seven."""
         value = bits = 0
         while True:
             byte = self.byte()
@@ -65,7 +68,7 @@ class Reader:
 
     def vector(self, item: Callable[[Reader], T], most: int | None = None) -> list[T]:
         count = self.u32()
-        if count > self.end - self.at:  # each takes a byte at least
+        if count > self.end - self.at:  # each item takes at least one byte
             raise self.fail("it ends early (is the file truncated?)")
         if most is not None and count > most:
             raise ModuleError(f"the module's {self.where} section has {count:,} entries; gothreads takes {most:,} at the most")
@@ -81,7 +84,7 @@ def signed(value: int, bits: int) -> int:
 
 
 def number(content: bytes) -> int:
-    """What u32 these bytes are."""
+    """The u32 that these bytes encode."""
     return Reader(content, "code").u32()
 
 

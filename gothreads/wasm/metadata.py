@@ -1,4 +1,4 @@
-"""The custom section `gothreads`: what a module says of itself. JSON; from an untrusted file, so checked."""
+"""The custom section `gothreads`: a module's description of itself, in JSON. It is not trusted, so it is checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gothreads.errors import ModuleError
 from gothreads.wasm.signature import ImportSignature, Signature
 
 SECTION = "gothreads"
-#: Counts up when modules and hosts of different counts cannot work together.
+#: The version of the interface between module and host. It increases with each incompatible change.
 ABI = 6
 MODELS = ("threaded", "single")
 BUILD_MODES = ("exe", "c-shared")
@@ -20,9 +20,11 @@ _LARGEST = 16 << 20
 
 @dataclass(frozen=True)
 class Metadata:
-    """`handlers`: the program itself uses gothreads/guest. `options`: what the build was told, such as preemption.
+    """What a module says about itself. Immutable: any thread may read it.
 
-    `imports`: what the source declares; the linker has dropped those that nothing calls.
+    handlers: whether the program itself uses gothreads/guest.
+    options: the build's options, such as preemption.
+    imports: all that the source declares, including those that the linker has dropped because nothing calls them.
     """
 
     version: str
@@ -42,7 +44,7 @@ class Metadata:
 
 
 def decode(content: bytes) -> Metadata:
-    """ModuleError when the section is malformed, or from a gothreads that does not fit this one."""
+    """The metadata of a section. Raises ModuleError when it is malformed, or from an incompatible gothreads."""
     try:
         if len(content) > _LARGEST:
             raise ValueError("it is too large")

@@ -1,6 +1,6 @@
-"""What a module was made for, if not for WASI preview 1: known by what it imports, and said where it cannot be run.
+"""Recognises modules that were built for something other than WASI preview 1, by their imports, for error messages.
 
-None is refused for that alone: a program may provide in Python what the module imports.
+No module is refused for its origin alone: a program may provide the module's imports in Python.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _PREVIEW_0 = f"WASI as it was before preview 1 (wasi_unstable). {_PREVIEW_1}; or
 _OBJECT = "a linker: it is an object file. Link it"
 _SIDE_MODULE = "a dynamic linker: it is a shared library. Link it statically"
 
-#: What a component is. (It is no core module, so it has no outline.)
+#: Describes a component. (It is not a core module, so made_for() never sees one.)
 COMPONENT = f"a WebAssembly component, for WASI preview 2. {_PREVIEW_1}"
 
-#: What Go's runtime always imports for JavaScript, and TinyGo's never does.
+#: For JavaScript, Go's runtime always imports this, and TinyGo's never does.
 _GO_ONLY = "runtime.wasmExit"
-#: Of what Emscripten's library imports.
+#: Prefixes of names that Emscripten's library imports.
 _EMSCRIPTENS = ("emscripten_", "_emscripten_", "__syscall_", "invoke_", "_embind_", "_abort_js", "__cxa_throw", "__assert_fail")
 
 
 def made_for(module: Module) -> str | None:
-    """For what else the module was built, and how to build it instead; None when nothing of that kind is known."""
+    """What else the module was built for, and how to build it instead; None when it is not recognised."""
     titles = {title for title, _ in module.customs}
     if "dylink.0" in titles:
         return _SIDE_MODULE
@@ -42,7 +42,7 @@ def made_for(module: Module) -> str | None:
 
 
 def _origin(module: str, name: str) -> str | None:
-    """What an import tells."""
+    """What one import tells about the module's origin; None for nothing."""
     if module in ("gojs", "go", "env") and name.startswith(("runtime.", "syscall/js.")):
         return _GO_JS
     if module.startswith(("wasi:", "[export]wasi:")):

@@ -1,4 +1,4 @@
-"""From bytes to a Module. Every error is a ModuleError that names the section and the offset in the file."""
+"""Parses bytes into a Module. Every error is a ModuleError that names the section and the offset in the file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from gothreads.wasm.leb import Reader, name, uleb, vector
 from gothreads.wasm.origins import COMPONENT
 
 _TYPED_REFERENCES = frozenset((0x63, 0x64))
-#: How many of these a module may have. For each type and function gothreads makes an object, for each import and export several. (Browsers
-#: have the first two limits too, and had the others; wasmtime has limits of its own, which it checks afterwards.)
+#: The most of these that a module may have. gothreads creates an object for each type and function, and several for
+#: each import and export. (Browsers have the first two limits, too, and had the others; wasmtime has limits of its own,
+#: which it checks later.)
 MOST_TYPES = MOST_FUNCTIONS = 1_000_000
 MOST_IMPORTS = MOST_EXPORTS = 100_000
 
 
 def parse(content: bytes, *, outline: bool = False) -> Module:
-    """Take a module apart. ModuleError when it is not one, or uses what gothreads cannot read.
+    """Parse a module. Raises ModuleError when it is not one, or uses features that gothreads cannot read.
 
-    The outline has types, imports, exports and custom sections; globals, code and data stay in `raw`, which is much faster.
+    outline: parse only types, imports, functions, memories, exports and custom sections; globals, code and data stay in
+    `raw`, which is much faster.
     """
     if not content:
         raise ModuleError("the file is empty")
@@ -76,7 +78,7 @@ def _section(module: Module, section: Section, reader: Reader) -> None:
         case Section.MEMORY:
             module.memories = reader.vector(read_limits)
         case Section.GLOBAL:
-            # Constant expressions have no length of their own; only how many globals there are matters.
+            # Constant expressions have no length of their own; only the number of globals matters.
             count = reader.u32()
             module.globals = _globals(reader, count)
         case Section.EXPORT:
@@ -105,7 +107,7 @@ def _func_type(reader: Reader) -> FuncType:
 
 
 def _skip_type(reader: Reader) -> None:
-    """Of a value. Behind (ref null ...) and (ref ...) is what they refer to."""
+    """Skip the type of a value. After (ref null ...) and (ref ...) comes the type that they refer to."""
     if reader.byte() in _TYPED_REFERENCES:
         reader.s32()
 
@@ -199,7 +201,7 @@ def function_names(module: Module) -> dict[str, int]:
 
 
 def with_names(customs: Sequence[tuple[str, bytes]], added: Sequence[tuple[int, str]]) -> list[tuple[str, bytes]]:
-    """Custom sections, where the name section has more functions' names: their indices are above those that are there."""
+    """The custom sections, with function names added to the name section. Their indices must be above all others."""
     def extended(content: bytes) -> bytes:
         reader, parts = Reader(content, "name"), []
         while reader.at < reader.end:

@@ -13,7 +13,7 @@ _NUMBERS = ("int32", "uint32", "int64", "uint64", "float32", "float64")
 # How a value crosses between host and guest. "pointer" is any *T; "?" is a type the source reader cannot resolve.
 TYPES = frozenset(("bool", *_NUMBERS, "uintptr", "unsafe.Pointer", "string", "pointer", "?"))
 
-# Go's identifiers and some more. Not str.isidentifier: it refuses some letters that Go takes.
+# Go's identifiers, and a few others. Not str.isidentifier, which rejects some letters that Go accepts.
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 
 
@@ -21,7 +21,7 @@ _IDENTIFIER = re.compile(r"[^\W\d]\w*")
 class Parameter:
     """A parameter of an exported or imported function. Immutable: any thread may read it.
 
-    name: a Go identifier; arg0, arg1… where the source names none.
+    name: a Go identifier; arg0, arg1… where the source has no name.
     type: one of TYPES.
     """
 
@@ -37,7 +37,7 @@ class Parameter:
 
     @classmethod
     def from_json(cls, value: object) -> Parameter:
-        """The parameter of a JSON object from any source, trusted or not. ValueError when it is malformed."""
+        """The parameter of a JSON object, which need not be trusted. Raises ValueError when it is malformed."""
         fields = _object(value, "a parameter")
         return cls(_identifier(fields, "name"), _type(fields, "type"))
 
@@ -46,13 +46,13 @@ class Parameter:
 class Signature:
     """The Go signature of an exported function. Immutable: any thread may read it.
 
-    name: the export's (or import's) name, any text without spaces.
+    name: the name of the export (or import), any text without spaces.
     go: the declaration on one line, as in "func add(a, b int32) int32".
     function, package: Go identifiers.
     doc: the doc comment without its markers, "" or ending in a newline.
     params: in the order of the call.
     result: one of TYPES; None when the function returns nothing.
-    position: "file.go:12", file without folder, line from 1.
+    position: "file.go:12", the file without its folder, lines counted from 1.
     """
 
     name: str
@@ -69,18 +69,18 @@ class Signature:
 
     @property
     def declaration(self) -> str:
-        """`go`, with the export's name instead of the function's: what it is called by. It can be shown."""
+        """`go`, with the export's name, by which it is called, instead of the function's. It is safe to display."""
         return shown(self.go.replace(f"func {self.function}(", f"func {self.name}(", 1))
 
     def to_json(self) -> dict[str, object]:
-        """The signature as from_json() takes it, made of what json.dumps() takes."""
+        """The signature as from_json() takes it, of values that json.dumps() takes."""
         return asdict(self) | {"params": [parameter.to_json() for parameter in self.params]}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """The signature of a JSON object from any source, trusted or not. ValueError when it is malformed.
+        """The signature of a JSON object, which need not be trusted. Raises ValueError when it is malformed.
 
-        Keys that are not known are ignored: a later version may add some.
+        Unknown keys are ignored: a later version may add some.
         """
         return cls(**cls._fields(_object(value, "a signature")))
 
@@ -100,7 +100,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class ImportSignature(Signature):
-    """The Go signature of a function that a module imports from its host. `name` is the import's, in the wasm module `module`."""
+    """The Go signature of a function that a module imports from its host, as `name` in the wasm module `module`."""
 
     module: str
 
@@ -110,7 +110,7 @@ class ImportSignature(Signature):
 
 
 def _wrong(what: str, expected: str, value: object) -> ValueError:
-    # Names the type, not the value, which may be huge: the source may be hostile.
+    # The message has the type, not the value, which may be huge: the source may be hostile.
     return ValueError(f"{what} must be {expected}, not {type(value).__name__}")
 
 
@@ -138,14 +138,14 @@ def _text(fields: Mapping[str, object], key: str) -> str:
     if not isinstance(value, str):
         raise _wrong(repr(key), "a string", value)
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        # JSON can spell half of a surrogate pair, which nobody could print.
+        # JSON can encode half of a surrogate pair, which cannot be printed.
         raise ValueError(f"{key!r} must be valid Unicode")
     return value
 
 
 def _line(fields: Mapping[str, object], key: str) -> str:
     value = _text(fields, key)
-    if shown(value) != value:  # it is shown to people
+    if shown(value) != value:  # it is displayed
         raise ValueError(f"{key!r} must be one line, without control characters, not {value[:80]!r}")
     return value
 

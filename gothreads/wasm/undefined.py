@@ -1,9 +1,9 @@
-"""Calls of functions that are not there, in what Go has linked.
+"""Finds calls to undefined functions in a module that Go has linked.
 
-Go's linker for WebAssembly does not refuse them, as it does for other systems ("relocation target not defined"). A function
-that is not there has the address 0, so its index comes out as the number of imports less what Go numbers functions from.
-That is negative; read as an unsigned number, which an index is, it is another: of no function, or, in a large program, of
-some other one.
+Go's linker for WebAssembly does not reject such calls, as it does for other systems ("relocation target not defined").
+An undefined function has the address 0, so its index comes out as the number of imports minus the number from which Go
+counts functions (FIRST_FUNCTION_PC). That is negative; decoded as the unsigned number that an index is, it refers to no
+function or, in a large program, to the wrong one.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _CALL = b"\x10"
 
 
 def callers_of_undefined(module: Module) -> list[str]:
-    """The functions that have such a call, by name where that is known.
+    """The functions that contain such a call, by name where the name is known.
 
-    No other index is encoded in this way, since Go writes all of them as signed numbers.
+    No other index has this encoding, since Go writes all indices as signed numbers.
     """
     imported = len(module.imported_functions)
     call = _CALL + sleb(imported - FIRST_FUNCTION_PC)
@@ -34,5 +34,5 @@ def callers_of_undefined(module: Module) -> list[str]:
 
 
 def symbol(name: str) -> str:
-    """What the name section calls a function of Go's."""
+    """The name that the name section gives to a Go function."""
     return re.sub(r"[^\w.]", "_", name, flags=re.ASCII)

@@ -1,9 +1,10 @@
-// Signatures prints, as JSON, the Go signatures of the functions a program exports to its host, and imports from it.
+// Signatures prints, as JSON, the Go signatures of the functions that a program exports to and imports from its
+// host.
 //
 //	signatures FILE.go...
 //
-// WebAssembly knows four number types and no names; what a caller wants to know (that an i32 is a bool, what
-// the parameters are called, what the function is for) is only in the source.
+// WebAssembly has four number types and no names. What a caller needs to know (that an i32 is a bool, the names of the
+// parameters, what the function is for) is only in the source.
 package main
 
 import (
@@ -41,7 +42,7 @@ type signature struct {
 // A packageID tells packages apart. One folder may hold two: p and p_test.
 type packageID struct{ dir, name string }
 
-// typeDecls are the types a package declares, by name.
+// typeDecls holds the types that a package declares, by name.
 type typeDecls map[string]ast.Expr
 
 func main() {
@@ -51,7 +52,7 @@ func main() {
 	for _, path := range os.Args[1:] {
 		file, err := parser.ParseFile(fset, path, nil, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
-			continue // the compiler reports it, better
+			continue // the compiler reports it, with better messages
 		}
 		files = append(files, file)
 		id := packageOf(fset, file)
@@ -61,7 +62,7 @@ func main() {
 		packages[id].collect(file)
 	}
 
-	all := signatures{[]signature{}, []signature{}} // not nil, which would be null in JSON
+	all := signatures{[]signature{}, []signature{}} // not nil slices, which would be null in JSON
 	for _, file := range files {
 		all.add(fset, file, packages[packageOf(fset, file)])
 	}
@@ -86,8 +87,8 @@ type signatures struct {
 func (all *signatures) add(fset *token.FileSet, file *ast.File, decls typeDecls) {
 	comments := file.Comments
 	for _, decl := range file.Decls {
-		// Like the compiler, take directives from anywhere between the previous declaration and this
-		// one: a blank line may separate them from the function, and then they are not in the doc comment.
+		// Like the compiler, accept directives anywhere between the previous declaration and this one: a blank line may
+		// separate them from the function, and then they are not in the doc comment.
 		var exported, imported []string
 		for ; len(comments) > 0 && comments[0].Pos() < decl.End(); comments = comments[1:] {
 			if comments[0].Pos() < decl.Pos() {
@@ -120,11 +121,11 @@ func (all *signatures) add(fset *token.FileSet, file *ast.File, decls typeDecls)
 	}
 }
 
-// directive returns the words after the last directive of that prefix in a comment, or those that were known before.
+// directive returns the words after the last directive with that prefix in a comment, or known if there is none.
 func directive(group *ast.CommentGroup, prefix string, count int, known []string) []string {
 	for _, comment := range group.List {
 		text, ok := strings.CutPrefix(comment.Text, prefix)
-		if words := strings.Fields(text); ok && len(words) == count { // the compiler refuses others
+		if words := strings.Fields(text); ok && len(words) == count { // the compiler rejects other counts
 			known = words
 		}
 	}
@@ -162,11 +163,11 @@ func (decls typeDecls) result(fields *ast.FieldList) *string {
 	if fields.NumFields() == 0 {
 		return nil
 	}
-	result := decls.resolve(fields.List[0].Type) // Go exports and imports no function with more
+	result := decls.resolve(fields.List[0].Type) // Go exports and imports no functions with more results
 	return &result
 }
 
-// resolve follows names to the type that decides how a value crosses to the host; "?" when that is unknown.
+// resolve follows names to the type that decides how a value crosses to the host. It returns "?" if that is unknown.
 func (decls typeDecls) resolve(expr ast.Expr) string {
 	for range len(decls) + 1 { // a longer chain of names is a cycle: type A B; type B A
 		expr = ast.Unparen(expr)
@@ -174,7 +175,7 @@ func (decls typeDecls) resolve(expr ast.Expr) string {
 			return "pointer"
 		}
 		name := types.ExprString(expr)
-		declared, ok := decls[name] // looked up first, for a package may redeclare even int32
+		declared, ok := decls[name] // looked up first: a package may redeclare even int32
 		if !ok {
 			return predeclared(name)
 		}
@@ -190,5 +191,5 @@ func predeclared(name string) string {
 	case "rune":
 		return "int32"
 	}
-	return "?" // another package's, or none that crosses
+	return "?" // a type of another package, or one that cannot cross
 }

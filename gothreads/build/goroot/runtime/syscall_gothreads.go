@@ -11,10 +11,10 @@ package runtime
 //	S2 is in _Gsyscall, with its P     W2 looks for system calls
 //	                                   W3 waits, and preempts
 //
-// With S1 before W1 and W2 before S2, only sysmon could take that P. But sysmon sleeps because of gcwaiting: for a minute
-// at least, or until the system call ends. If that waits for another goroutine, as a host function does that calls an
-// export, it never ends. (A due timer wakes sysmon; so does the next system call of a native program.) So W3 looks again
-// every 100 µs.
+// With S1 before W1 and W2 before S2, only sysmon could take that P. But sysmon sleeps because of gcwaiting: for at
+// least a minute, or until the system call ends. If that waits for another goroutine, as a host function does that
+// calls an export, it never ends. (A due timer wakes sysmon; so does the next system call of a native program.) So W3
+// looks again every 100 µs.
 //
 // Any other thread that stops the last P sets stopnote under the same lock. So either stopwait is above 0 here and the
 // note is not set, or the caller finds the note set when it next checks.

@@ -1,17 +1,17 @@
-// Package guest is the Go side of gothreads: what a module may use to be called with bytes.
+// Package guest is the Go side of gothreads: it lets a module exchange bytes with its host.
 //
 // A program registers handlers by name, usually in init or at the start of main:
 //
 //	guest.Handle("search", func(payload []byte) ([]byte, error) { … })
 //
 // and the host calls them: app.request("search", b"…") in Python, POST /api/request/search over HTTP. A request that
-// comes early waits while main works, but not longer than some seconds: register handlers before anything that takes long.
-// Handlers run at the same time as each other, as main and as exported functions: state they share needs
-// locks, as in any Go program.
+// arrives early waits while main works, but only for some seconds: register handlers before anything that takes long.
+// Handlers run concurrently with each other, with main and with exported functions: shared state needs locks, as in any
+// Go program.
 //
-// Who owns the memory: the payload belongs to the handler, for good; nobody writes to it any more. What the
-// handler returns belongs to the host until it has copied it; a handler that keeps it must not change it.
-// (HandleLent is for handlers that need neither, and make no garbage.)
+// Ownership of memory: the payload belongs to the handler, for good; nothing writes to it any more. The reply belongs
+// to the host until it has copied it: a handler that keeps the reply must not change it. (HandleLent is for handlers
+// that keep neither; it creates no garbage.)
 package guest
 
 import (
@@ -27,11 +27,11 @@ import (
 // ends the whole module, as a panic in any goroutine does.
 type Handler func(payload []byte) ([]byte, error)
 
-// A ContextHandler is a Handler that is told when nobody waits for its answer any more: the caller's time is over, or
-// it has gone. Then ctx is cancelled, with ErrNobodyWaits as its cause; what the handler returns is thrown away.
+// A ContextHandler is a Handler that learns when nobody waits for its answer any more: the caller has timed out or has
+// gone. Then ctx is cancelled, with ErrNobodyWaits as its cause, and the handler's result is discarded.
 type ContextHandler func(ctx context.Context, payload []byte) ([]byte, error)
 
-// ErrNobodyWaits is the cause of a cancelled context of a ContextHandler's.
+// ErrNobodyWaits is the cause when the context of a ContextHandler is cancelled.
 var ErrNobodyWaits = errors.New("nobody waits for the answer any more")
 
 type status uint32
@@ -39,7 +39,7 @@ type status uint32
 const (
 	statusOK      status = iota // the reply is the handler's
 	statusError                 // the reply is the error's text
-	statusUnknown               // no such handler; the reply lists those there are, a line each
+	statusUnknown               // no such handler; the reply lists the registered ones, one per line
 )
 
 var handlers = struct {
@@ -47,14 +47,14 @@ var handlers = struct {
 	byName map[string]handler
 }{byName: map[string]handler{}}
 
-// handler is one of the two. lent: its payload is good until it returns.
+// handler holds one of the two kinds. lent: the payload is valid only until the handler returns.
 type handler struct {
 	plain       Handler
 	withContext ContextHandler
 	lent        bool
 }
 
-// Handle registers a handler. It panics when the name is empty, or taken, or h is nil.
+// Handle registers a handler. It panics if the name is empty or taken, or if h is nil.
 func Handle(name string, h Handler) {
 	if h == nil {
 		panic("guest.Handle: a handler needs a function")
@@ -62,9 +62,9 @@ func Handle(name string, h Handler) {
 	register("guest.Handle", name, handler{plain: h})
 }
 
-// HandleLent registers a handler to which the payload is only lent: it is good until the handler returns, which must
-// not keep it, nor a part of it. The reply may lie in it. In turn the next payload comes in the same memory, so that
-// large ones (up to 256 KiB) cost no garbage collections. It panics like Handle.
+// HandleLent registers a handler to which the payload is only lent: it is valid until the handler returns, and the
+// handler must not keep any part of it. The reply may be a part of it. In return the next payload arrives in the same
+// memory, so that large payloads (up to 256 KiB) cause no garbage collections. It panics like Handle.
 func HandleLent(name string, h Handler) {
 	if h == nil {
 		panic("guest.HandleLent: a handler needs a function")
@@ -72,7 +72,7 @@ func HandleLent(name string, h Handler) {
 	register("guest.HandleLent", name, handler{plain: h, lent: true})
 }
 
-// HandleContext registers a handler that has a context. It panics like Handle.
+// HandleContext registers a handler that takes a context. It panics like Handle.
 func HandleContext(name string, h ContextHandler) {
 	if h == nil {
 		panic("guest.HandleContext: a handler needs a function")
@@ -93,7 +93,7 @@ func register(who, name string, h handler) {
 	handlers.byName[name] = h
 }
 
-// names lists the registered handlers in order.
+// names returns the sorted names of the registered handlers.
 func names() []string {
 	handlers.RLock()
 	defer handlers.RUnlock()
@@ -105,12 +105,12 @@ func names() []string {
 	return list
 }
 
-// A caller makes the context of one of its requests, and what ends that.
+// A caller creates the context for one of its requests, and the function that ends it.
 type caller interface {
 	begin(request uint32) (context.Context, func())
 }
 
-// answer runs the handler of that name, for a request of a caller's. lent: the payload is nobody's any more.
+// answer runs the handler of that name for a request of c. lent reports that the payload's memory is free again.
 func answer(name string, payload []byte, c caller, request uint32) (reply []byte, s status, lent bool) {
 	handlers.RLock()
 	h, found := handlers.byName[name]

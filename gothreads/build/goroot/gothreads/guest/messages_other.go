@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// Where a program is built for the machine itself, there is no host: nobody handles calls, and nobody sends events.
+// A program that is built natively has no host: nothing handles its calls, and nothing sends events.
 
 // CallContext returns ErrNoHandler.
 func CallContext(ctx context.Context, name string, payload []byte) ([]byte, error) {
@@ -19,8 +19,8 @@ func Notify(name string, payload []byte) error {
 	return fmt.Errorf("handler %s: %w", name, ErrNoHandler)
 }
 
-// Events returns a channel on which nothing comes.
+// Events returns a channel on which nothing arrives.
 func Events(name string) <-chan []byte { return make(chan []byte) }
 
-// watchCancels has nobody to listen to.
+// watchCancels does nothing: no host sends cancellations.
 func watchCancels() {}

@@ -13,8 +13,8 @@ import (
 	"unsafe"
 )
 
-// The host's side is gothreads/bridge/messages.py. Replies and events come through descriptors that are read like sockets; the
-// host never writes into the module by itself. Errors are WASI's numbers.
+// The host's side is gothreads/bridge/messages.py. Replies and events arrive on descriptors that are read like sockets;
+// the host never writes into the module on its own. Errors are WASI errno values.
 
 //go:wasmimport gothreads msg_call
 func msg_call(number uint64, name string, payload *byte, length uint32) int32
@@ -34,7 +34,7 @@ func msg_events(name string, fd *int32) int32
 //go:wasmimport gothreads idle_open
 func idle_open(fd *int32) int32
 
-// How a call went, in the host's words: gothreads.bridge.handlers.Status.
+// How a call ended: the values of gothreads.bridge.handlers.ReplyStatus.
 const (
 	replyOK = iota
 	replyError
@@ -43,7 +43,7 @@ const (
 
 const (
 	queueBuffer  = 64 << 10
-	eventsBuffer = 64 // events that Go has and nobody has received
+	eventsBuffer = 64 // events that have arrived in Go but were not received yet
 )
 
 type reply struct {
@@ -51,8 +51,8 @@ type reply struct {
 	payload []byte
 }
 
-// calls are those under way. A call is in waiting from before the host knows of it until its reply has come or nobody
-// waits for it any more: whoever takes it out decides.
+// calls holds the calls in progress. A call is in waiting from before the host knows of it until its reply has come or
+// its caller has given up: whichever removes it from the map decides.
 var calls struct {
 	sync.Mutex
 	reading bool
@@ -60,7 +60,7 @@ var calls struct {
 	waiting map[uint64]chan reply
 }
 
-// CallContext is Call that ends with ctx: then the host's side is cancelled too.
+// CallContext is like Call, but ends when ctx does; then the call is cancelled in the host, too.
 func CallContext(ctx context.Context, name string, payload []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func CallContext(ctx context.Context, name string, payload []byte) ([]byte, erro
 			msg_cancel(number)
 			return nil, ctx.Err()
 		}
-		r = <-done // it has come at the same time
+		r = <-done // the reply has come at the same time
 	}
 	switch r.status {
 	case replyOK:
@@ -104,15 +104,15 @@ func CallContext(ctx context.Context, name string, payload []byte) ([]byte, erro
 	}
 }
 
-// Notify calls a handler of the host's whose reply nobody wants; it does not wait. What the handler raises is logged
-// there.
+// Notify calls a handler in the host without waiting; its reply is discarded. An exception that the handler raises is
+// logged in the host.
 func Notify(name string, payload []byte) error {
 	errno := msg_notify(name, unsafe.SliceData(payload), uint32(len(payload)))
 	runtime.KeepAlive(payload)
 	return messageError(name, errno)
 }
 
-// forget takes a call out; false: its reply has come.
+// forget removes a call. It reports false if the reply has come already.
 func forget(number uint64) bool {
 	calls.Lock()
 	defer calls.Unlock()
@@ -121,7 +121,7 @@ func forget(number uint64) bool {
 	return waits
 }
 
-// readReplies starts what hands replies to those who wait for them.
+// readReplies starts the goroutine that passes replies to the waiting callers.
 func readReplies() error {
 	var fd int32
 	if errno := msg_replies(&fd); errno != 0 {
@@ -139,7 +139,7 @@ func readReplies() error {
 			done := calls.waiting[number]
 			delete(calls.waiting, number)
 			calls.Unlock()
-			if done != nil { // somebody still wants it
+			if done != nil { // the caller has not given up
 				done <- r
 			}
 		}
@@ -153,10 +153,10 @@ var events = struct {
 }{byName: map[string]chan []byte{}}
 
 // Events returns the channel on which the host's events of that name arrive (app.signal in Python), in the order in
-// which each sender sent them. It is the same channel each time, and never closed: several goroutines may receive from
-// it, and each event goes to one of them. The payload is the receiver's, for good.
+// which each sender sent them. It returns the same channel each time, which is never closed: several goroutines may
+// receive from it, and each event goes to one of them. The payload belongs to the receiver, for good.
 //
-// It panics when the host has no room for one more name.
+// It panics if the host has no room for another name.
 func Events(name string) <-chan []byte {
 	events.Lock()
 	defer events.Unlock()
@@ -182,7 +182,7 @@ func Events(name string) <-chan []byte {
 	return c
 }
 
-// read fills b from a queue of the host's, which ends with the module only.
+// read fills b from a queue of the host, which ends only with the module.
 func read(in *bufio.Reader, b []byte) {
 	if _, err := io.ReadFull(in, b); err != nil {
 		panic(fmt.Sprintf("gothreads/guest: a queue of the host's: %v", err))
@@ -202,10 +202,11 @@ func messageError(name string, errno int32) error {
 	}
 }
 
-// idling is what idle waits with.
+// idling is the descriptor on which idle waits.
 var idling *os.File
 
-// idle returns when every other goroutine waits. Only for a module with one thread: see gothreads/wasi/idle.py.
+// idle returns when every other goroutine is waiting. It is only for a module with one thread: see
+// gothreads/wasi/idle.py.
 //
 //go:wasmexport gothreads_idle
 func idle() {

@@ -13,16 +13,16 @@ import (
 	"unsafe"
 )
 
-// A slot is where one caller and the module hand bytes to each other. The host opens one for each of its
-// callers and uses it for one call at a time, so what has no lock needs none. (A handler may call the host, which may
-// call back on the same slot: then one request lies within the other.)
+// A slot is where one caller and the module exchange bytes. The host opens one for each of its callers and uses it for
+// one call at a time, so fields without a lock need none. (A handler may call the host, which may call back on the same
+// slot: then one request is nested in the other.)
 //
 // Every block of memory has one owner at a time:
 //
-//	in    the host's from buffer or payload until request (or until the exported function that it is an argument of
-//	      returns), then the handler's
-//	out   the module's until request returns, then the host's until its next call on the slot or release
-//	lent  nobody's: the memory of a payload that was lent to its handler, for the next one. out may lie in it
+//	in    the host, from buffer or payload until request (or until the exported function returns that takes it as an
+//	      argument); then the handler
+//	out   the module until request returns, then the host until its next call on the slot or release
+//	lent  none: the memory of a payload that was lent to a handler, kept for the next payload. out may lie in it
 type slot struct {
 	// The host reads these three words after request and handlers.
 	status  status
@@ -33,20 +33,20 @@ type slot struct {
 	out  []byte
 	lent []byte
 
-	last uint32 // requests are numbered from 1, here and by the host
+	last uint32 // the last request's number; the host, too, numbers them from 1
 
 	mu      sync.Mutex
-	early   uint32 // the host may give a request up before it has begun here: its number
+	early   uint32 // a request's number, if the host has given it up before it has begun here
 	running map[uint32]context.CancelCauseFunc
 }
 
-// The host holds plain addresses, which the garbage collector does not see: this keeps slots alive.
+// open keeps slots alive: the host holds plain addresses, which the garbage collector does not see.
 var open = struct {
 	sync.Mutex
 	slots map[uint32]*slot
 }{slots: map[uint32]*slot{}}
 
-// number is the slot's address, as the host has it.
+// number returns the slot's address, by which the host knows it.
 func (s *slot) number() uint32 { return uint32(uintptr(unsafe.Pointer(s))) }
 
 func (s *slot) begin(request uint32) (context.Context, func()) {
@@ -69,7 +69,8 @@ func (s *slot) begin(request uint32) (context.Context, func()) {
 	}
 }
 
-// giveUp says that nobody waits for a request any more. If it is over, nothing comes of it: no other has its number.
+// giveUp cancels a request for which nobody waits any more. If the request is over, giveUp has no effect: no other
+// request has its number.
 func (s *slot) giveUp(request uint32) {
 	s.mu.Lock()
 	cancel := s.running[request]
@@ -85,7 +86,7 @@ func (s *slot) giveUp(request uint32) {
 //go:wasmimport gothreads msg_cancels
 func msg_cancels(fd *int32) int32
 
-// watchCancels starts what hands on which requests nobody waits for any more.
+// watchCancels starts the goroutine that cancels requests for which nobody waits any more.
 var watchCancels = sync.OnceFunc(func() {
 	var fd int32
 	if errno := msg_cancels(&fd); errno != 0 {
@@ -128,8 +129,8 @@ func slotClose(p unsafe.Pointer) {
 	delete(open.slots, (*slot)(p).number())
 }
 
-// buffer gives the host n bytes to fill. They are ordinary garbage-collected memory, so a string or slice that
-// points into them stays good for as long as Go code keeps it.
+// buffer gives the host n bytes to fill. They are ordinary garbage-collected memory, so a string or slice that points
+// into them stays valid for as long as Go code keeps it.
 //
 //go:wasmexport gothreads_buffer
 func buffer(p unsafe.Pointer, n uint32) unsafe.Pointer {
@@ -138,10 +139,10 @@ func buffer(p unsafe.Pointer, n uint32) unsafe.Pointer {
 	return unsafe.Pointer(unsafe.SliceData(s.in))
 }
 
-// mostLent is how much memory a slot keeps for payloads that are lent, in bytes.
+// mostLent is the most memory that a slot keeps for lent payloads, in bytes.
 const mostLent = 256<<10 + 256
 
-// payload gives the host n bytes to fill, for request and nothing else: a string that points there would change.
+// payload gives the host n bytes to fill, only for use with request: a string that points there would change.
 //
 //go:wasmexport gothreads_payload
 func payload(p unsafe.Pointer, n uint32) unsafe.Pointer {
@@ -153,14 +154,14 @@ func payload(p unsafe.Pointer, n uint32) unsafe.Pointer {
 	return unsafe.Pointer(unsafe.SliceData(s.in))
 }
 
-// request answers what the host has put into the buffer: the handler's name, then the payload.
+// request answers the request that the host has put into the buffer: the handler's name, then the payload.
 //
 //go:wasmexport gothreads_request
 func request(p unsafe.Pointer, nameLength uint32) {
 	s := (*slot)(p)
 	in := s.in
 	s.in = nil
-	if s.last++; s.last == 0 { // after 4,294,967,295 of them
+	if s.last++; s.last == 0 { // after 4,294,967,295 requests
 		s.last = 1
 	}
 	reply, status, lent := answer(string(in[:nameLength]), in[nameLength:], s, s.last)
@@ -170,14 +171,14 @@ func request(p unsafe.Pointer, nameLength uint32) {
 	s.reply(reply, status)
 }
 
-// handlerNames replies with the names of the handlers, a line each.
+// handlerNames replies with the names of the handlers, one per line.
 //
 //go:wasmexport gothreads_handlers
 func handlerNames(p unsafe.Pointer) {
 	(*slot)(p).reply([]byte(strings.Join(names(), "\n")), statusOK)
 }
 
-// The most of a traceback that stacks replies with.
+// mostStacks bounds the traceback that stacks replies with, in bytes.
 const mostStacks = 64 << 20
 
 // stacks replies with the traceback of all goroutines.
@@ -193,7 +194,7 @@ func stacks(p unsafe.Pointer) {
 	(*slot)(p).reply(out[:n], statusOK)
 }
 
-// release lets go of the reply, and of what the host has filled. What is for payloads that are lent stays: it is small.
+// release drops the reply and the buffer that the host has filled. The memory for lent payloads stays: it is small.
 //
 //go:wasmexport gothreads_release
 func release(p unsafe.Pointer) {

@@ -6,7 +6,7 @@ import (
 	"net"
 )
 
-// Listener returns the first of the Listeners.
+// Listener returns the first of Listeners, and an error if there is none.
 func Listener() (net.Listener, error) {
 	listeners, err := Listeners()
 	if err != nil {
@@ -18,8 +18,8 @@ func Listener() (net.Listener, error) {
 	return listeners[0], nil
 }
 
-// Dial connects to an address, as net.Dial does, where the host allows it (--allow-net): network is "tcp", "tcp4",
-// "tcp6" or "unix". Names are resolved by the host.
+// Dial connects to an address, as net.Dial does, if the host allows it (--allow-net). The network is "tcp", "tcp4",
+// "tcp6" or "unix". The host resolves names.
 func Dial(network, address string) (net.Conn, error) {
 	return DialContext(context.Background(), network, address)
 }

@@ -9,9 +9,9 @@ import (
 	"strconv"
 )
 
-// Where a program is built for the machine itself, its net package is what it listens and dials with.
+// A program that is built natively listens and dials with package net.
 
-// Listeners returns the listening sockets that whoever started the program handed over, as systemd does.
+// Listeners returns the listening sockets that the parent process passed to the program, as systemd does.
 func Listeners() ([]net.Listener, error) {
 	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	listeners := make([]net.Listener, n)
@@ -30,7 +30,7 @@ func Listeners() ([]net.Listener, error) {
 // Listen is net.Listen.
 func Listen(network, address string) (net.Listener, error) { return net.Listen(network, address) }
 
-// DialContext is what http.Transport's DialContext wants.
+// DialContext has the form that http.Transport's DialContext needs.
 func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, network, address)

@@ -13,13 +13,13 @@ import (
 	"unsafe"
 )
 
-// Sockets are the host's (gothreads/wasi/sockets.py). Each has a number in WASI's descriptor table, and from there on is
-// Go's own: package net reads, writes and polls it. Errors are WASI's numbers.
+// The host creates sockets (gothreads/wasi/sockets.py). Each has a number in WASI's descriptor table; from then on
+// package net reads, writes and polls it like any of its own. Errors are WASI errno values.
 
 //go:wasmimport gothreads sock_listen
 func sock_listen(network, address string, fd *int32) int32
 
-// sock_dial begins to connect to one of the name's addresses, by its place.
+// sock_dial begins to connect to one of the addresses that the name resolves to: attempt is the address's index.
 //
 //go:wasmimport gothreads sock_dial
 func sock_dial(network, address string, attempt int32, fd *int32) int32
@@ -30,17 +30,17 @@ func sock_connected(fd int32) int32
 //go:wasmimport gothreads sock_address
 func sock_address(fd, peer int32, buffer *byte, size int32, length *int32) int32
 
-// firstListener is the number of the first socket that the host hands over, as systemd has it.
+// firstListener is the number of the first socket that the host passes to the program, as with systemd.
 const firstListener = 3
 
-// notAllowed is what the host says of an address that no rule names.
+// notAllowed is the error for an address that no rule of the host allows.
 type notAllowed struct{}
 
 func (notAllowed) Error() string        { return "the host does not allow it (--allow-net)" }
 func (notAllowed) Is(target error) bool { return target == fs.ErrPermission }
 
-// Listeners returns the listening sockets that the host handed over (gothreads run --listen 127.0.0.1:8080), in the
-// order in which they were named. To be called once.
+// Listeners returns the listening sockets that the host passed to the program (gothreads run --listen 127.0.0.1:8080),
+// in the order in which they were named. Call it only once.
 func Listeners() ([]net.Listener, error) {
 	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	listeners := make([]net.Listener, n)
@@ -54,7 +54,7 @@ func Listeners() ([]net.Listener, error) {
 	return listeners, nil
 }
 
-// Listen listens on an address of the host's, as net.Listen does, where the host allows it (--allow-net): network is
+// Listen listens on an address of the host, as net.Listen does, if the host allows it (--allow-net). The network is
 // "tcp", "tcp4", "tcp6" or "unix".
 func Listen(network, address string) (net.Listener, error) {
 	var fd int32
@@ -64,7 +64,7 @@ func Listen(network, address string) (net.Listener, error) {
 	return newListener(fd)
 }
 
-// DialContext is Dial with an end: what http.Transport's DialContext wants.
+// DialContext is like Dial, but ends when ctx does. It has the form that http.Transport's DialContext needs.
 func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	var first error
 	for attempt := int32(0); ; attempt++ {
@@ -95,7 +95,7 @@ func DialContext(ctx context.Context, network, address string) (net.Conn, error)
 	}
 }
 
-// begin is sock_dial, which may look a name up for longer than ctx allows.
+// begin calls sock_dial, but returns when ctx ends: resolving a name may take longer.
 func begin(ctx context.Context, network, address string, attempt int32) (fd, errno int32, err error) {
 	type begun struct{ fd, errno int32 }
 	done := make(chan begun, 1)
@@ -117,7 +117,7 @@ func begin(ctx context.Context, network, address string, attempt int32) (fd, err
 	}
 }
 
-// retryable: another of the name's addresses may do.
+// retryable reports whether another of the name's addresses may work.
 func retryable(errno syscall.Errno) bool {
 	switch errno {
 	case syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.ENETDOWN, syscall.ETIMEDOUT:
@@ -126,10 +126,10 @@ func retryable(errno syscall.Errno) bool {
 	return false
 }
 
-// connect waits until the socket is connected, or cannot be.
+// connect waits until the socket is connected or the attempt has failed.
 func connect(ctx context.Context, fd int32, network, address string) (net.Conn, error) {
 	file := fileOf(fd)
-	defer file.Close() // net.FileConn holds on to the descriptor
+	defer file.Close() // net.FileConn keeps the descriptor open
 	stop := context.AfterFunc(ctx, func() { file.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	raw, err := file.SyscallConn()
@@ -177,8 +177,8 @@ func opError(op, network, address string, errno int32) error {
 	return &net.OpError{Op: op, Net: network, Addr: name{network, address}, Err: err}
 }
 
-// fileOf is for net.FileConn and net.FileListener, which go on with what they find in it. That it is a file must not be
-// among that: a socket that was closed says net.ErrClosed.
+// fileOf returns a file for net.FileConn and net.FileListener, which take over its state. That state must not mark it
+// as a file: using a closed socket must report net.ErrClosed.
 func fileOf(fd int32) *os.File {
 	file := os.NewFile(uintptr(fd), "socket")
 	if isFile := reflect.ValueOf(file.PollFD()).Elem().FieldByName("isFile"); isFile.IsValid() {
@@ -197,7 +197,7 @@ func newListener(fd int32) (net.Listener, error) {
 	return &listener{l.(*net.TCPListener), addressOf(fd, 0)}, nil
 }
 
-// Package net does not know a socket's addresses on WASI: these add them.
+// On WASI package net does not know a socket's addresses. The following types add them.
 
 type listener struct {
 	*net.TCPListener
@@ -234,7 +234,7 @@ func withAddresses(c net.Conn, fd int32) net.Conn {
 	return &conn{tcp, addressOf(fd, 0), addressOf(fd, 1)}
 }
 
-// name is an address as the program gave it.
+// name is an address as the program has given it.
 type name struct{ network, address string }
 
 func (n name) Network() string { return n.network }
@@ -244,7 +244,7 @@ func addressOf(fd, peer int32) net.Addr {
 	var buffer [256]byte
 	var length int32
 	if sock_address(fd, peer, &buffer[0], int32(len(buffer)), &length) != 0 {
-		return name{"tcp", "unknown"} // it has gone since
+		return name{"tcp", "unknown"} // the socket was closed meanwhile
 	}
 	network, text, _ := strings.Cut(string(buffer[:length]), " ")
 	if network == "unix" {
