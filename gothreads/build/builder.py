@@ -1,9 +1,9 @@
-"""Building a Go program into a module.
+"""Builds a Go program into a module.
 
     go list ─▶ overlay ─▶ go build ─▶ rewrite (threaded) ─▶ custom section ─▶ strip ─▶ file
 
-`go build` decides what is stale; what it linked is kept, so that an unchanged program is not linked again, and the
-rewritten module is found by the hash of what was linked.
+`go build` decides what is stale. The linked file is kept, so that an unchanged program is not linked again. The
+rewritten module is found by the hash of the linked one.
 """
 
 from __future__ import annotations
@@ -35,21 +35,26 @@ from gothreads.wasm.passes.sharpen import check_model, check_seed, sharpen
 from gothreads.wasm.passes.threads import HOST, rewrite
 from gothreads.wasm.undefined import callers_of_undefined, symbol
 
-#: Imports the guest package into every program, so that bytes and strings can be handed over.
+#: A file that imports the guest package into every program, so that bytes and strings can be passed.
 _GUEST_FILE = "zz_gothreads_guest.go"
 _GUEST_SOURCE = "package main\n\nimport _ \"gothreads/guest\"\n"
 _PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
-#: At the beginning of a line: a local name for another package's function.
+#: At the beginning of a line: gives a local name to a function of another package.
 _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
 
-#: Told of progress: packages compiled so far, packages in all.
+#: Called to report progress: packages compiled so far, packages in total.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to build. `package` is a folder, an import path, or a .go file; `flags` go to go build. `sharpen`: a seed (wasm/passes/sharpen.py)."""
+    """What to build. Raises MisuseError for values that are not valid.
+
+    package: a folder, an import path, or a .go file.
+    sharpen: a seed (wasm/passes/sharpen.py).
+    flags: passed to go build.
+    """
 
     package: str
     model: str = "threaded"
@@ -74,13 +79,13 @@ class Request:
 
     @property
     def mode(self) -> str:
-        """exe runs main; c-shared does not. Stock Go calls exports only in the latter."""
+        """The build mode. exe runs main; c-shared does not. Stock Go calls exports only in the latter."""
         return self.buildmode or ("exe" if self.model == "threaded" else "c-shared")
 
 
 @dataclass(frozen=True)
 class Built:
-    """A module, in gothreads' cache. `cached`: nothing had to be compiled or rewritten."""
+    """A module in gothreads' cache. `cached`: nothing had to be compiled or rewritten."""
 
     path: Path
     toolchain: Toolchain
@@ -91,9 +96,12 @@ class Built:
 
 @dataclass(frozen=True)
 class _Program:
-    """What go list says: the main package's folder, the Go files of all packages that are not Go's own, how many packages.
+    """The output of go list.
 
-    ignored: the files of each package, by its import path, that are not for this system.
+    folder: of the main package.
+    files: the Go files of all packages outside the standard library.
+    packages: the number of all packages.
+    ignored: import path -> the files of that package that are not for this system.
     """
 
     folder: Path
@@ -103,7 +111,10 @@ class _Program:
 
 
 def build(request: Request, progress: Progress | None = None) -> Built:
-    """Build a module, or find it built. CompileError with Go's own output; ToolchainError; BuildError."""
+    """Build a module, or find it in the cache.
+
+    Raises CompileError, with Go's own output; ToolchainError; BuildError.
+    """
     begin = time.monotonic()
     toolchain = find_go(request.go)
     cache = cache_folder()
@@ -118,7 +129,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
         linked = folder / "linked.wasm"
-        if not is_kept(linked):  # Go looks at the identity that it has, not at the rest
+        if not is_kept(linked):  # Go checks only the build ID in the file, not the rest
             linked.unlink(missing_ok=True)
         compiled = _go_build(toolchain, overlay, request, work, targets, linked, environment, program, progress)
         seal(linked)
@@ -137,7 +148,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
 
 
 def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
-    """From what Go linked to what is run."""
+    """Turn the module that Go linked into the one that is run."""
     module = linked
     if metadata.model == "threaded":
         seed = metadata.options.get("sharpen")
@@ -148,14 +159,14 @@ def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
 
 
 def _undefined(module: Module, callers: Sequence[str], files: Sequence[Path]) -> str:
-    """What can be said of them: who calls, and which //go:linkname names what is not there."""
+    """Describe undefined functions: their callers, and each //go:linkname that names a missing function."""
     names = function_names(module)
     said = []
     for file in files:
         lines = file.read_text(errors="replace").splitlines()
         bodies = {line[5:].partition("(")[0] for line in lines if line.startswith("func ") and "{" in line}
         for number, line in enumerate(lines, 1):
-            pulled = _LINKNAME.match(line)  # of a function with a body it is the name that others know it by
+            pulled = _LINKNAME.match(line)  # for a function with a body, it is the name for other packages
             if pulled is not None and pulled[1] not in bodies and symbol(pulled[2]) not in names:
                 said.append(f"{file}:{number}: relocation target {pulled[2]} not defined (//go:linkname {pulled[1]})\n")
     return "".join(said) + f"Called by: {listed(callers)}\n"
@@ -167,9 +178,9 @@ def _options(request: Request) -> dict[str, Any]:
 
 
 def _place(package: str) -> tuple[Path, str]:
-    """The folder to run go in, and what to call the package there."""
+    """The folder in which to run go, and the package's name there."""
     path = Path(package)
-    if os.path.isdir(path):  # not Path.is_dir, which raises for a name that is too long
+    if os.path.isdir(path):  # not Path.is_dir, which raises if the name is too long
         return path.resolve(), "."
     if path.suffix == ".go":
         if not os.path.isfile(path):
@@ -181,7 +192,7 @@ def _place(package: str) -> tuple[Path, str]:
 
 
 def go_environment(model: str, preemption: bool) -> dict[str, str]:
-    """The environment for Go's tools: this one, for WebAssembly. Of Go's experiments the user's own stay."""
+    """The environment for Go's tools: the current one, for WebAssembly. It keeps the user's GOEXPERIMENT."""
     environment = dict(os.environ) | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     experiments = [e for e in environment.get("GOEXPERIMENT", "").split(",") if e]
     if model == "threaded" and preemption:
@@ -192,7 +203,7 @@ def go_environment(model: str, preemption: bool) -> dict[str, str]:
 
 
 def _list(toolchain: Toolchain, overlay: Path, request: Request, work: Path, target: str, environment: Mapping[str, str]) -> _Program:
-    # The user's flags too: -tags and -mod decide which files there are.
+    # With the user's flags: -tags and -mod decide which files belong to the build.
     command = [str(toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay), "-json=Dir,Name,GoFiles,IgnoredGoFiles,Standard,ImportPath,DepOnly,Error",
                *request.flags, target]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
@@ -220,7 +231,7 @@ def _list(toolchain: Toolchain, overlay: Path, request: Request, work: Path, tar
 
 def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path, targets: Sequence[str], output: Path,
               environment: Mapping[str, str], program: _Program, progress: Progress | None) -> int:
-    """Returns how many packages had to be compiled."""
+    """Run go build; returns how many packages had to be compiled."""
     command = [str(toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}", *request.flags, "-o", str(output), *targets]
     said: list[str] = []
     compiled = 0
@@ -228,7 +239,7 @@ def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path,
         assert process.stderr is not None
         try:
             for line in process.stderr:
-                if _PACKAGE_LINE.fullmatch(line.rstrip("\n")):  # what -v prints
+                if _PACKAGE_LINE.fullmatch(line.rstrip("\n")):  # printed by -v
                     compiled += 1
                     if progress is not None:
                         progress(compiled, program.packages)
@@ -239,7 +250,7 @@ def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path,
             raise
     if process.returncode:
         told = "".join(said)
-        # What Go says names the package, after "#" or "imports", or something of it.
+        # Go's output names the package, after "#" or "imports", or something in it.
         words = {word.rstrip(":") for word in told.split()}
         named = words | {word.partition(".")[0] for word in words}
         cgo = _cgo({path: files for path, files in program.ignored.items() if {path, path.rpartition("/")[2]} & named})
@@ -248,13 +259,13 @@ def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path,
 
 
 def _cgo(ignored: Mapping[str, Sequence[Path]]) -> str:
-    """Which of these packages use cgo, in which of these files."""
+    """A line for each of these packages that uses cgo, with the files that do."""
     using = {path: [file.name for file in files if _USES_C.search(file.read_bytes())] for path, files in ignored.items()}
     return "".join(f"package {path} uses cgo, which WebAssembly has not: {', '.join(names)}\n" for path, names in using.items() if names)
 
 
 def _signatures(toolchain: Toolchain, files: Sequence[Path], cache: Path) -> Signatures:
-    """Of the program's own exports and imports; a copy of the guest package has some too."""
+    """The signatures of the program's own exports and imports, without those of a copy of the guest package."""
     found = read_signatures(toolchain.go, files, cache)
     return Signatures(tuple(s for s in found.exports if not s.name.startswith("gothreads_")),
                       tuple(s for s in found.imports if s.module != HOST))
@@ -265,7 +276,7 @@ def _uses_guest(files: Sequence[Path]) -> bool:
 
 
 def _json_values(text: str) -> list[dict[str, Any]]:
-    """Go's -json prints one object after the other."""
+    """The objects that a go command's -json prints, one after the other."""
     decoder, values, at = json.JSONDecoder(), [], 0
     while at < len(text):
         value, at = decoder.raw_decode(text, at)

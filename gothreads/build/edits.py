@@ -1,7 +1,7 @@
-"""What has to change in Go's own files so that GOOS=wasip1 has threads: data, one place each, with the reason.
+"""The edits to Go's own files that give GOOS=wasip1 threads, as data: one place each, with the reason.
 
-An edit names a file of GOROOT/src, the text that it expects there (`count` times, exactly), and what replaces it.
-The same edits fit Go 1.25, 1.26 and 1.27. What needs more than a line is in `goroot/runtime/*_gothreads.*`.
+An edit names a file of GOROOT/src, the text that it expects there (exactly `count` times), and the replacement.
+The same edits fit Go 1.25, 1.26 and 1.27. Longer code is in `goroot/runtime/*_gothreads.*`.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ class Edit:
     since: str = "1.25"  # the first Go that has the text
 
 
-#: What net says of itself, in parentheses; see also gothreads/runtime/exit_reasons.py.
+#: The hint that errors of package net contain, in parentheses; see also gothreads/runtime/exit_reasons.py.
 _NET = "in WebAssembly package net reaches nobody outside: dial with guest.Dial of gothreads/guest, as --allow-net HOST:PORT allows"
 
-#: Files of GOROOT/src that are left out: ours take their place.
+#: Files of GOROOT/src that are left out, with the reason: files of gothreads replace them.
 LEFT_OUT = {
     "runtime/lock_wasip1.go": "locks for one thread, which assume that nobody else can hold them",
     "runtime/netpoll_wasip1.go": "holds a lock while it blocks, and cannot be woken",
 }
 
 RUNTIME_EDITS: tuple[Edit, ...] = (
-    # Locks: the futex-based ones of other systems, on WebAssembly's wait and notify.
+    # Locks: use the futex-based ones of other systems, on WebAssembly's wait and notify.
     Edit("runtime/lock_futex.go", "//go:build dragonfly || freebsd || linux", "//go:build dragonfly || freebsd || linux || wasip1",
          "notes on futexes"),
     Edit("runtime/lock_spinbit.go", "//go:build !wasm", "//go:build !js", "mutexes on futexes"),
     Edit("runtime/runtime2.go", "_ [(1 - goarch.IsWasm) * (2048", "_ [1 * (2048",
          "spin-bit mutexes keep flags in the low 11 bits of an M's address"),
-    # What os_wasm.go stubs out, threads_gothreads.go defines.
+    # threads_gothreads.go defines what os_wasm.go stubs out.
     Edit("runtime/os_wasm.go", "func getCPUCount() int32 {\n\treturn 1\n}\n", "", "the host knows"),
     Edit("runtime/os_wasm.go", "type mOS struct{}\n", "", "needs a semaphore"),
     Edit("runtime/os_wasm.go", "func minit() {\n}\n", "", "every M needs a procid"),
@@ -56,7 +56,7 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("syscall/fs_wasip1.go", "stringslite.HasPrefix(path, p.name) {",
          "stringslite.HasPrefix(path, p.name) &&\n\t\t\t(isDir(p.name) || len(path) == len(p.name) || path[len(p.name)] == '/') {",
          "what is mounted at /data has nothing to do with /database"),
-    # What the host has, or everybody: pipes (syscall/pipe_gothreads.go), a process that lives, a name for itself.
+    # What the host or any system has: pipes (syscall/pipe_gothreads.go), a running process, the name localhost.
     Edit("syscall/fs_wasip1.go", "func Pipe(fd []int) error {\n\treturn ENOSYS\n}\n", "", "the host makes pipes"),
     Edit("os/pipe_wasm.go", "\t// Neither GOOS=js nor GOOS=wasip1 have pipes.\n\treturn nil, nil, NewSyscallError(\"pipe\", syscall.ENOSYS)\n",
          "\tvar p [2]int\n\tif err := syscall.Pipe(p[:]); err != nil {\n\t\treturn nil, nil, NewSyscallError(\"pipe\", err)\n\t}\n"
@@ -68,9 +68,9 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "\t\t\treturn ipsCp, byName.canonicalName\n\t\t}\n\t}\n"
          "\tif isLocalhost(host) {\n\t\treturn []string{\"127.0.0.1\", \"::1\"}, absDomainName(host)\n\t}\n",
          "localhost is this machine, also without /etc/hosts (RFC 6761), and there is no DNS to ask"),
-    # Stack guards. A function with a large frame compares SP with the guard plus the frame's size, in 32 bits. A poisoned guard
-    # at the very top wraps around there: the check passes, and the frame is laid below the stack. So the poison is lower, above
-    # any address that a stack can have (layout.MOST_MEMORY), with room above it for any frame.
+    # Stack guards. A function with a large frame compares SP with the guard plus the frame's size, in 32 bits. With a
+    # poisoned guard at the very top the sum wraps around: the check passes, and the frame lies below the stack. So the
+    # poison is lower: above any address that a stack can have (layout.MOST_MEMORY), with room above it for any frame.
     *(Edit("runtime/stack.go", f"{name} = uintptrMask & -{value}\n", f"{name} = 0xf0001000 - {value}\n", "a poisoned guard must not wrap in 32 bits")
       for name, value in (("stackPreempt", 1314), ("stackFork", 1234), ("stackForceMove", 275), ("stackPoisonMin", 4096))),
     # The scheduler.
@@ -98,7 +98,7 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("runtime/proc.go", "\t\t\tpreemptall()\n\t\t}\n\t}\n\n\tfinish := nanotime()\n",
          "\t\t\tpreemptall()\n\t\t\tif stopSyscalls() {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}\n\t}\n\n\tfinish := nanotime()\n",
          "who stops the world must see system calls that began meanwhile: syscall_gothreads.go", since="1.26"),
-    # Preemption of loops: preempt_gothreads.go has the rules.
+    # Preemption of loops: the rules are in preempt_gothreads.go.
     Edit("runtime/proc.go", "func goschedguarded() {\n\tmcall(goschedguarded_m)\n}",
          "func goschedguarded() {\n\tgetg().m.loopCheckPC = sys.GetCallerPC()\n\tmcall(goschedguarded_m)\n\tgetg().asyncSafePoint = false\n}",
          "the stack map at a loop's check is not complete: what is stopped there must be scanned conservatively, and not be moved"),
@@ -110,7 +110,7 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "a loop's check is scanned as an asynchronous preemption"),
     Edit("runtime/mgcpacer.go", "c.heapMinimum = defaultHeapMinimum * uint64(in) / 100", "c.heapMinimum = leastHeap(c) * uint64(in) / 100",
          "small heaps are collected less often: heap_gothreads.go"),
-    # Recursion: recursion_gothreads.go has the reasons.
+    # Recursion: the reasons are in recursion_gothreads.go.
     Edit("runtime/asm_wasm.s", "\t\t\t// Get PC_B & PC_F from -8(SP)\n", "\t\t\tI32Const $0\n\t\t\tCall runtime·rebase(SB)\n\t\t\tDrop\n\n"
          "\t\t\t// Get PC_B & PC_F from -8(SP)\n", "what runs next begins with an empty WebAssembly stack"),
     Edit("runtime/asm_wasm.s", "\t\t\t// Get PC_F & PC_B from -8(SP)\n", "\t\t\tI32Const $0\n\t\t\tCall runtime·rebase(SB)\n\t\t\tDrop\n\n"
@@ -132,7 +132,7 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "\t\tscanConservative(gp.syscallsp, min(64*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
          "\tif gp.sched.ctxt != nil {\n",
          "pointers that only a blocking host call still holds stay alive"),
-    # package net has a network of its own here, in memory. What is not in it is refused, and says what reaches further.
+    # Package net has its own network here, in memory. Its errors for other addresses say how to reach the outside.
     Edit("net/net_fake.go", "sockets.Load(fa)\n\tif !ok {\n\t\treturn wrapErr(syscall.ECONNREFUSED)\n",
          f'sockets.Load(fa)\n\tif !ok {{\n\t\treturn wrapErr(errors.New("connect: " + syscall.ECONNREFUSED.Error() + " ({_NET})"))\n',
          "who dials is told how to"),
@@ -142,12 +142,12 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
 )
 
 def _unskipped(file: str, condition: str, reason: str, why: str, count: int = 1) -> Edit:
-    """A test that Go skips on wasm for a reason that no longer holds: skipped on js only."""
+    """Run a test that Go skips on wasm for a reason that no longer holds; it stays skipped on js."""
     skip = f' {{\n\t\tt.Skip("{reason}")'
     return Edit(file, condition + skip, condition.replace('GOARCH == "wasm"', 'GOOS == "js"') + skip, why, count)
 
 
-#: For `go test`: what Go's own tests believe of wasip1. Without it they skip all that is parallel, and pass.
+#: For `go test`: correct what Go's own tests assume about wasip1. Otherwise they skip everything parallel, and pass.
 TEST_EDITS: tuple[Edit, ...] = (
     Edit("internal/testenv/testenv.go",
          'case "js", "wasip1":\n\t\treturn false\n\t}\n\treturn true\n}\n\n// MustHaveParallelism',

@@ -1,8 +1,8 @@
-"""Where a program finds the package gothreads/guest.
+"""Provides the package gothreads/guest to programs.
 
-A build puts it into GOROOT, so a program needs no set-up. Editors and `go vet` do not know that: `gothreads init` puts a
-copy beside the program and tells go.mod. A build of such a program puts the package, as this gothreads has it, over the copy:
-what is compiled always fits the host.
+A build overlays it on GOROOT, so a program needs no set-up. Editors and `go vet` do not see the overlay, so
+`gothreads init` puts a copy beside the program and names it in go.mod. A build of such a program overlays the copy with
+the package of this gothreads, so the compiled package always fits the host.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
 from gothreads.files import write_atomically
 
-#: A folder whose name begins with a dot is not part of ./... .
+#: The folder's name begins with a dot, so it is not part of `./...`.
 COPY = Path(".gothreads") / "guest"
 _REPLACED = re.compile(rf"(?m)^[ \t]*(?:replace[ \t]+)?{GUEST}(?:[ \t]+v\S+)?[ \t]*=>[ \t]*(\S+)[ \t\r]*$")
 _EXAMPLE = '''package main
@@ -46,7 +46,7 @@ func main() {
 
 
 def guest_folder(work: Path) -> Path | None:
-    """The folder that the go.mod of a program in `work` names for gothreads/guest; None when it names none."""
+    """The folder that go.mod names for gothreads/guest, for a program in `work`; None when it names none."""
     for folder in (work, *work.parents):
         if (folder / "go.mod").is_file():
             match = _REPLACED.search((folder / "go.mod").read_text(errors="replace"))
@@ -55,9 +55,10 @@ def guest_folder(work: Path) -> Path | None:
 
 
 def init(folder: Path, toolchain: Toolchain) -> list[str]:
-    """Make gothreads/guest known to editors and go vet; returns what was written, relative to the folder.
+    """Make gothreads/guest known to editors and go vet; returns the written files, relative to the folder.
 
-    A folder without Go files gets a small program. BuildError when something cannot be written.
+    A folder without Go files gets a small program. Raises BuildError when the folder cannot be made or a go command
+    fails, and GothreadsError when a file cannot be written.
     """
     written = []
     try:

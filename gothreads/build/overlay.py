@@ -1,4 +1,4 @@
-"""The overlay: edited copies of a few of Go's own files, handed to `go build -overlay`. GOROOT is not touched."""
+"""The overlay: edited copies of a few of Go's own files, for `go build -overlay`. GOROOT itself is not modified."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from gothreads.files import keep_exactly
 
 log = logging.getLogger("gothreads")
 
-#: Go files that are added to GOROOT: folders below are folders of GOROOT/src.
+#: Go files that are added to GOROOT. Its subfolders are folders of GOROOT/src.
 ADDED = Path(__file__).parent / "goroot"
 GUEST = "gothreads/guest"
-#: What rewrites modules, in the order that builder.finish gives.
+#: The code that rewrites modules; builder.finish() has the order of the passes.
 WASM = Path(__file__).parent.parent / "wasm"
 
 
 def edited(toolchain: Toolchain, edits: Iterable[Edit]) -> dict[str, str]:
-    """GOROOT/src-relative name -> edited text. ToolchainError when an expected text is not there.
+    """Name relative to GOROOT/src -> edited text. Raises ToolchainError when an expected text is missing.
 
-    Files of tests may be missing, as some distributions of Go leave them out, or be others.
+    Test files may be missing, as some distributions of Go leave them out, or may differ.
     """
     texts: dict[str, str] = {}
     for edit in edits:
@@ -59,13 +59,15 @@ def added(folder: str) -> dict[str, Path]:
 
 def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing: bool = False, guest: Path | None = None,
                   extra: Mapping[Path, str] | None = None) -> Path:
-    """Write an overlay file and what it refers to below `cache`, and return its path.
+    """Write an overlay file, and the files it refers to, below `cache`; returns its path.
 
-    The guest package goes into every build: into `guest`, the folder where the program's go.mod says that it is, else into
-    GOROOT, where every program finds it. The threads go only into threaded ones. `testing`: Go's own tests are told that there
-    is parallelism. `extra` are further files to overlay:
-    absolute path -> text. File names come from their content, so that processes may share the folder
-    and Go's build cache sees the same file again.
+    threaded: add threads to Go's runtime.
+    testing: tell Go's own tests that there is parallelism.
+    guest: the folder that the program's go.mod names for the guest package. By default the package goes into GOROOT,
+    where every program finds it. Every build gets it.
+    extra: further files to overlay: absolute path -> text.
+
+    Files are named by their content, so that processes may share the folder and Go's build cache recognises them.
     """
     source = toolchain.goroot / "src"
     guest = guest or source / GUEST
@@ -86,7 +88,7 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
 
 
 def fingerprint() -> str:
-    """Changes whenever what gothreads puts into a module changes."""
+    """A hash that changes whenever the code that gothreads adds to modules changes."""
     digest = hashlib.sha256()
     for folder, _, names in sorted(os.walk(ADDED)):
         for name in sorted(names):

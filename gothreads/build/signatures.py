@@ -1,6 +1,6 @@
 """Reads the signatures of exported and imported functions from Go source, with Go's own parser.
 
-The parser is in a small Go program, signatures_go. It is compiled for the machine at hand on first use.
+The parser is in a small Go program, signatures_go, which is compiled for the host machine on first use.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _DIRECTIVES = (b"//go:wasmexport", b"//go:wasmimport")
 
 @dataclass(frozen=True)
 class Signatures:
-    """In the order of the names; imports by module first."""
+    """The signatures of a program, sorted by name; imports by module first."""
 
     exports: tuple[Signature, ...] = ()
     imports: tuple[ImportSignature, ...] = ()
 
 
 def read_signatures(go: Path, files: Sequence[Path], cache: Path) -> Signatures:
-    """The signatures of the functions that a program exports to its host, and imports from it.
+    """The signatures of the functions that a program exports to its host, or imports from it.
 
     go: the go command.
     files: the Go source files of the program's packages, as the build selects them.
-    cache: a folder, made when missing, where the compiled reader stays. Threads and processes may share it.
+    cache: a folder for the compiled reader, created if missing. Threads and processes may share it.
 
-    A file that does not parse is skipped: the compiler reports it. Raises BuildError when a file cannot be
+    Files that do not parse are skipped: the compiler reports them. Raises BuildError when a file cannot be
     read, or when the reader cannot be compiled or run.
     """
     try:
@@ -54,7 +54,7 @@ def read_signatures(go: Path, files: Sequence[Path], cache: Path) -> Signatures:
 
 
 def _reader(go: Path, cache: Path) -> Path:
-    """The compiled signatures_go, from the cache if it is there."""
+    """The compiled signatures_go, built unless it is in the cache."""
     env = _native()
     identity = hashlib.sha256(_run([go, "version"], env).encode())
     for source in sorted(path for path in _SOURCE.iterdir() if path.suffix in (".go", ".mod")):
@@ -63,10 +63,10 @@ def _reader(go: Path, cache: Path) -> Path:
     reader = cache.absolute() / f"signatures-{identity.hexdigest()[:16]}{suffix}"
     if not is_kept(reader):
         reader.parent.mkdir(parents=True, exist_ok=True)
-        # Others may build it at the same time: each in its own folder, and the last to finish wins.
+        # Several processes may build it at the same time: each uses its own folder, and the last to finish wins.
         with tempfile.TemporaryDirectory(dir=reader.parent, prefix="signatures-") as folder:
             built = Path(folder) / reader.name
-            # Without VCS stamps: git may refuse the folder this package is installed in, and fail the build.
+            # No VCS stamp: git may refuse the folder in which this package is installed, which would fail the build.
             _run([go, "build", "-C", _SOURCE, "-trimpath", "-buildvcs=false", "-o", built, "."], env)
             built.replace(reader)
         seal(reader)
@@ -74,14 +74,14 @@ def _reader(go: Path, cache: Path) -> Path:
 
 
 def _native() -> dict[str, str]:
-    """The environment in which go builds for this machine, whatever the user's settings build for."""
+    """The environment in which go builds for this machine, whatever the user's settings are."""
     env = {key: value for key, value in os.environ.items() if key not in ("GOOS", "GOARCH", "GOEXPERIMENT")}
-    # GOENV=off: what `go env -w` saved would otherwise fill in for the variables that are unset or empty here.
+    # GOENV=off: otherwise settings saved by `go env -w` would apply to the variables that are unset or empty here.
     return env | {"GOENV": "off", "GOFLAGS": "", "GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0"}
 
 
 def _run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> str:
-    """What the command prints. BuildError, with what it says on stderr, when it fails."""
+    """The command's standard output. Raises BuildError, with its standard error, when it fails."""
     done = subprocess.run(command, env=env, check=False, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         raise BuildError(f"{command[0]} failed:\n{done.stderr.strip()}")

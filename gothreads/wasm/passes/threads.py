@@ -77,7 +77,7 @@ _IMPORT_WRAPPER = re.compile(
     rb"(?:\x20\x01(?:\x28\x02|\x29\x03|\x2a\x02|\x2b\x03|\x2d\0)" + _LEB + rb")*"  # load each argument
     rb"\x10(" + _LEB + rb")"                                               # call the import
     rb"\x23\0\x21\x01"
-    rb"(?:\xad?\x21\x02\x20\x01\x20\x02(?:\x3e\x02|\x37\x03|\x38\x02|\x39\x03|\x3c\0)" + _LEB + rb")?"  # store the result
+    rb"(?:\xad?\x21\x02\x20\x01\x20\x02(?:\x3e\x02|\x37\x03|\x38\x02|\x39\x03|\x3c\0)" + _LEB + rb")?"  # store result
     rb"\x20\x01\x41\x08\x6a\x22\x01\x24\0\x41\0\x0f\0\x0b", re.DOTALL)             # SP += 8, return 0
 
 

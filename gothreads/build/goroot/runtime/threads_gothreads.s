@@ -9,8 +9,8 @@ TEXT runtime·setg(SB), NOSPLIT, $0-8
 	RET
 
 // func rebase()
-// wasm_pc_f_loop calls it before each function that it runs with an empty WebAssembly stack. It must not block, and must
-// not use the Go stack, where the address of that function lies.
+// wasm_pc_f_loop calls it before each function that it runs with an empty WebAssembly stack. It must not block, nor use
+// the Go stack, where the address of that function lies.
 TEXT runtime·rebase(SB), NOSPLIT, $0
 	Get g
 	I64Eqz
