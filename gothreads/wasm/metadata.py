@@ -58,7 +58,7 @@ def decode(content: bytes) -> Metadata:
                           ("imports", list)):
             if not isinstance(fields.get(key), kind):
                 raise ValueError(f"{key!r} is missing, or not a {kind.__name__}")
-        if not (fields["version"] + fields["go"]).isprintable():  # they are shown to people
+        if not (fields["version"] + fields["go"]).isprintable():  # they are displayed
             raise ValueError("the version of gothreads or Go is not printable")
         if fields["model"] not in MODELS or fields["buildmode"] not in BUILD_MODES:
             raise ValueError("the model or the build mode is not known")

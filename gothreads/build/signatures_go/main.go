@@ -1,5 +1,5 @@
-// Signatures prints, as JSON, the Go signatures of the functions that a program exports to and imports from its
-// host.
+// Signatures prints, as JSON, the Go signatures of the functions that a program exports to its host or imports from
+// its host.
 //
 //	signatures FILE.go...
 //
