@@ -192,7 +192,7 @@ def _place(package: str) -> tuple[Path, str]:
 
 
 def go_environment(model: str, preemption: bool) -> dict[str, str]:
-    """The environment for Go's tools: the current one, for WebAssembly. It keeps the user's experiments (GOEXPERIMENT)."""
+    """The environment for Go's tools: the current one, for WebAssembly. The user's Go experiments stay."""
     environment = dict(os.environ) | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     experiments = [e for e in environment.get("GOEXPERIMENT", "").split(",") if e]
     if model == "threaded" and preemption:
