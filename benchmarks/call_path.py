@@ -1,13 +1,15 @@
-"""What a call costs, in both directions: in C, through ctypes, by wasmtime-py's own calls, and native Go through ctypes and cgo.
+"""What a call costs in each direction: in C, through ctypes, by wasmtime-py's own calls, and in native Go through
+ctypes and cgo.
 
     python -m benchmarks.call_path [--rounds 9] [--json]
 
-Each round measures all of them, one after the other, so that what else the machine does falls on all alike; the figures are the medians of
-the rounds, and of the rounds' ratios. Microseconds.
+Each round measures all of them in turn, so that whatever else the machine does affects all alike; figures are medians
+of the rounds, and of the rounds' ratios. Microseconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import statistics
 import sys
@@ -18,19 +20,21 @@ from typing import Any
 import wasmtime
 
 import gothreads
-from benchmarks.command import ratio, run
+from benchmarks.command import run
 from benchmarks.worker import Design, Measure, Worker, work
 from gothreads.engine import extension
+from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.native import NativePeer
 from gothreads.tools.compare.programs import Programs, build_programs
+from gothreads.tools.compare.rounds import interleaved
 
-#: How often each is called in a round.
+#: How often each function is called in a round.
 TIMES = 20_000
-#: How often Go calls Python, in one call of the export.
+#: How often Go calls Python in one call of the export.
 HOST_TIMES = 2_000
 SIZES = (64, 64 << 10)
 
-#: The same as the Go program's, for wasmtime-py.
+#: The same functions as the Go program's, for wasmtime-py.
 _WAT = """(module (import "env" "host" (func $host (param i64) (result i64)))
   (func (export "add") (param i64 i64) (result i64) (i64.add (local.get 0) (local.get 1)))
   (func (export "call_back") (param i64) (result i64) (local i64)
@@ -43,8 +47,8 @@ def host(value: int) -> int:
     return value
 
 
-def each(function: Callable[..., Any], *args: Any, times: int = TIMES) -> float:
-    """Microseconds."""
+def call_time(function: Callable[..., Any], *args: Any, times: int = TIMES) -> float:
+    """Microseconds for each call."""
     function(*args)
     begin = time.perf_counter()
     for _ in range(times):
@@ -52,94 +56,101 @@ def each(function: Callable[..., Any], *args: Any, times: int = TIMES) -> float:
     return (time.perf_counter() - begin) / times * 1e6
 
 
-def ours(programs: Programs) -> Measure:
-    """gothreads: in C, or through ctypes."""
+def gothreads_calls(programs: Programs) -> Measure:
+    """gothreads, in C or through ctypes."""
     app = gothreads.open(programs.threaded, host={"env": {"host": host}})
-    for handler in ("flip", "flip_lent"):  # memory that was never touched comes from the system, page by page
-        each(app.request, handler, b"x" * max(SIZES), times=TIMES // 5)
+    for handler in ("flip",
+                    "flip_lent"):  # untouched memory would come from the kernel during the measurement, page by page
+        call_time(app.request, handler, b"x" * max(SIZES), times=TIMES // 5)
 
     def measure() -> dict[str, float]:
-        found = {}
+        figures = {}
         app.exports.add(1, 2)
         begin = time.perf_counter()
         for _ in range(TIMES):
             app.exports.add(1, 2)
-        found["add"] = (time.perf_counter() - begin) / TIMES * 1e6
-        found["host"] = each(app.exports.call_back, HOST_TIMES, times=3) / HOST_TIMES
+        figures["add"] = (time.perf_counter() - begin) / TIMES * 1e6
+        figures["host"] = call_time(app.exports.call_back, HOST_TIMES, times=3) / HOST_TIMES
         for size in SIZES:
-            found[f"request {size}"] = each(app.request, "flip", b"x" * size)
-            found[f"lent {size}"] = each(app.request, "flip_lent", b"x" * size)
-        return found
+            figures[f"request {size}"] = call_time(app.request, "flip", b"x" * size)
+            figures[f"lent {size}"] = call_time(app.request, "flip_lent", b"x" * size)
+        return figures
     return measure
 
 
 def wasmtime_py(_programs: Programs) -> Measure:
     store = wasmtime.Store()
     kind = wasmtime.FuncType([wasmtime.ValType.i64()], [wasmtime.ValType.i64()])
-    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, _WAT), [wasmtime.Func(store, kind, host)]).exports(store)
+    exports = wasmtime.Instance(store, wasmtime.Module(store.engine, _WAT),
+                                [wasmtime.Func(store, kind, host)]).exports(store)
     add, call_back = exports["add"], exports["call_back"]
     assert isinstance(add, wasmtime.Func)
     assert isinstance(call_back, wasmtime.Func)
-    return lambda: {"add": each(add, store, 1, 2, times=TIMES // 10), "host": each(call_back, store, HOST_TIMES, times=1) / HOST_TIMES}
+    return lambda: {"add": call_time(add, store, 1, 2, times=TIMES // 10),
+                    "host": call_time(call_back, store, HOST_TIMES, times=1) / HOST_TIMES}
 
 
 def native(programs: Programs) -> Measure:
     assert programs.native is not None
     peer = NativePeer(programs.native, programs.exports, host)
     add, call_back = peer.function("add"), peer.function("call_back")
-    return lambda: {"add": each(add, 1, 2), "host": each(call_back, HOST_TIMES, times=3) / HOST_TIMES}
+    return lambda: {"add": call_time(add, 1, 2), "host": call_time(call_back, HOST_TIMES, times=3) / HOST_TIMES}
 
 
 def copies(_programs: Programs) -> Measure:
-    """memcpy there and back."""
+    """memcpy, there and back."""
     def measure() -> dict[str, float]:
-        found = {}
+        figures = {}
         for size in SIZES:
-            there, back = (ctypes.c_char * size)(), (ctypes.c_char * size)()
-            found[f"request {size}"] = found[f"lent {size}"] = 2 * (each(ctypes.memmove, there, back, size) - each(ctypes.memmove, there, back, 0))
-        return found
+            source, target = (ctypes.c_char * size)(), (ctypes.c_char * size)()
+            copy = call_time(ctypes.memmove, source, target, size) - call_time(ctypes.memmove, source, target, 0)
+            figures[f"request {size}"] = figures[f"lent {size}"] = 2 * copy
+        return figures
     return measure
 
 
 DESIGNS: dict[str, Design] = {
-    "C": ours, "ctypes": ours, "native": native, "wasmtime-py": wasmtime_py, "memcpy": copies}
+    "C": gothreads_calls, "ctypes": gothreads_calls, "native": native, "wasmtime-py": wasmtime_py, "memcpy": copies}
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """By design: microseconds by what is called. And the ratios that the bars are of."""
+    """Microseconds by design and call; and the ratios that the targets are set for."""
     programs = build_programs()
-    workers = {name: Worker("benchmarks.call_path", name, programs, {"GOTHREADS_FAST": "0" if name == "ctypes" else "1"}) for name in DESIGNS
-               if not (name == "C" and extension.compiled is None) and not (name == "native" and programs.native is None)}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
-    for _ in range(rounds):
-        for name, worker in workers.items():
-            found[name].append(worker.measure())
-    for worker in workers.values():
-        worker.close()
+    names = [name for name in DESIGNS
+             if not (name == "C" and extension.compiled is None) and not (name == "native" and programs.native is None)]
+    with contextlib.ExitStack() as cleanup:
+        workers = {name: cleanup.enter_context(
+            Worker("benchmarks.call_path", name, programs, {"GOTHREADS_FAST": "0" if name == "ctypes" else "1"}))
+                   for name in names}
+        samples = interleaved({name: worker.measure for name, worker in workers.items()}, rounds)
 
-    def of(one: str, other: str, what: str) -> float | None:
-        if one not in found or other not in found:
+    def compared(one: str, other: str, what: str) -> float | None:
+        if one not in samples or other not in samples:
             return None
-        return ratio((sample[what] for sample in found[one]), (sample[what] for sample in found[other]))
+        return median_ratio((sample[what] for sample in samples[one]), (sample[what] for sample in samples[other]))
 
-    def over(what: str) -> float | None:
-        """In times of three copies there and back and 3 µs."""
-        if "C" not in found:
+    def against_copies(what: str) -> float | None:
+        """As a multiple of three copies there and back, and 3 µs."""
+        if "C" not in samples:
             return None
-        return ratio((sample[what] for sample in found["C"]), (3 * sample[what] + 3 for sample in found["memcpy"]))
-    return {"microseconds": {name: {what: statistics.median(one[what] for one in samples) for what in samples[0]} for name, samples in found.items()},
-            "ratios": {"add: C / native": of("C", "native", "add"), "add: wasmtime-py / C": of("wasmtime-py", "C", "add"),
-                       "add: wasmtime-py / ctypes": of("wasmtime-py", "ctypes", "add"), "host: wasmtime-py / C": of("wasmtime-py", "C", "host"),
-                       "host: wasmtime-py / ctypes": of("wasmtime-py", "ctypes", "host"), "host: C / native": of("C", "native", "host"),
-                       **{f"{what}: C / (3 memcpy + 3)": over(what) for what in ("request 65536", "lent 65536")}}}
+        return median_ratio((sample[what] for sample in samples["C"]),
+                            (3 * sample[what] + 3 for sample in samples["memcpy"]))
+    pairs = (("add", "C", "native"), ("add", "wasmtime-py", "C"), ("add", "wasmtime-py", "ctypes"),
+             ("host", "wasmtime-py", "C"), ("host", "wasmtime-py", "ctypes"), ("host", "C", "native"))
+    medians = {name: {what: statistics.median(one[what] for one in taken) for what in taken[0]}
+               for name, taken in samples.items()}
+    return {"microseconds": medians,
+            "ratios": {**{f"{what}: {one} / {other}": compared(one, other, what) for what, one, other in pairs},
+                       **{f"{what}: C / (3 memcpy + 3)": against_copies(what)
+                          for what in ("request 65536", "lent 65536")}}}
 
 
-def show(found: dict[str, Any], rounds: int) -> None:
+def show(figures: dict[str, Any], rounds: int) -> None:
     columns = ["add", "host", *[f"{handler} {size}" for size in SIZES for handler in ("request", "lent")]]
     print(f"{'':12}" + "".join(f"{column:>15}" for column in columns) + f"   microseconds, medians of {rounds} rounds")
-    for name, figures in found["microseconds"].items():
-        print(f"{name:12}" + "".join(f"{figures[column]:15.2f}" if column in figures else f"{'–':>15}" for column in columns))
-    for name, value in found["ratios"].items():
+    for name, row in figures["microseconds"].items():
+        print(f"{name:12}" + "".join(f"{row[column]:15.2f}" if column in row else f"{'–':>15}" for column in columns))
+    for name, value in figures["ratios"].items():
         print(f"{name:28} {'not measured' if value is None else f'{value:.2f}'}")
 
 

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from gothreads.engine import extension
-
-
-def ratio(ours: Iterable[float], theirs: Iterable[float]) -> float:
-    """The median of the rounds' ratios."""
-    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+from gothreads.tools.compare.machine import why_calls_use_ctypes
 
 
 def check_calls_in_c(parser: argparse.ArgumentParser) -> None:
-    """Refuse to measure calls through ctypes by accident, as in a checkout without the compiled extension."""
-    if extension.compiled is None and os.environ.get("GOTHREADS_FAST") != "0":
-        parser.error(f"calls would go through ctypes. The extension in C is not in use: {extension.missing}. "
+    """Refuse to measure calls through ctypes by accident."""
+    if (reason := why_calls_use_ctypes()) is not None:
+        parser.error(f"calls would go through ctypes. The extension in C is not in use: {reason}. "
                      "To measure without it all the same: GOTHREADS_FAST=0")
 
 
-def run(doc: str | None, measure: Callable[..., dict[str, Any]], show: Callable[[dict[str, Any], int], None], rounds: int = 7, **numbers: int) -> int:
-    """Measure so many rounds, and show the figures, or give them as JSON. The exit code.
+def run(doc: str | None, measure: Callable[..., dict[str, Any]], show: Callable[[dict[str, Any], int], None],
+        rounds: int = 7,
+        **numbers: int) -> int:
+    """Measure for some rounds, then show the figures or print them as JSON. Returns the exit code.
 
-    `numbers`: further options that measure takes by name, and their defaults.
+    `numbers`: further options, which `measure` takes by name, with their defaults.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=rounds)
@@ -37,9 +32,9 @@ def run(doc: str | None, measure: Callable[..., dict[str, Any]], show: Callable[
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     check_calls_in_c(parser)
-    found = measure(arguments.rounds, **{name: getattr(arguments, name) for name in numbers})
+    figures = measure(arguments.rounds, **{name: getattr(arguments, name) for name in numbers})
     if arguments.json:
-        json.dump(found, sys.stdout, indent=2)
+        json.dump(figures, sys.stdout, indent=2)
     else:
-        show(found, arguments.rounds)
+        show(figures, arguments.rounds)
     return 0

@@ -1,4 +1,4 @@
-"""The place for a table in a document: between `<!-- NAME: begin -->` and `<!-- NAME: end -->`, a line each."""
+"""The place for a table in a document: between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ def _place(name: str) -> re.Pattern[str]:
 
 
 def missing(document: Path, name: str) -> str | None:
-    """Why a table cannot be put there; None: it can."""
-    return None if _place(name).search(document.read_text()) else f"{document} has no place for the table: <!-- {name}: begin -->"
+    """The problem if a document has no such place; None if it has one."""
+    if _place(name).search(document.read_text()):
+        return None
+    return f"{document} has no place for the table: <!-- {name}: begin -->"
 
 
 def put(document: Path, name: str, table: str) -> None:
-    """Put it there, instead of the one that is."""
+    """Replace the table there."""
     write_atomically(document, _place(name).sub(lambda _match: table, document.read_text()).encode())

@@ -1,15 +1,18 @@
-"""Events and calls of the host: how many a second, how long each takes; against a request and an export for each event, and stock Go.
+"""Events and calls of the host: how many a second, how long each takes; against a request and an export for each event,
+and stock Go.
 
     python -m benchmarks.events [--rounds 3] [--milliseconds 500] [--json]
 
-Throughput: threads of Python's send payloads for so many milliseconds, and the time ends when Go has taken the last (a sum is checked).
-Latency: from app.signal until a Python handler runs that Go has called because of that event, one event at a time, a pause between.
-Calls: goroutines that call the host, one call after the other each. Each round measures everything, one after the other; the ratios
-are the medians of the rounds', against threads, one sender, 16 bytes.
+Throughput: Python threads send payloads for some milliseconds, and the time ends when Go has taken the last one (a sum
+is checked). Latency: from app.signal until a Python handler runs that Go called because of that event; one event at a
+time, with a pause between. Calls: goroutines call the host, each one call after the other. Each round measures
+everything in turn; ratios are medians of the rounds', against threads, one sender, 16 bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import statistics
 import sys
 import threading
@@ -19,7 +22,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import gothreads
-from benchmarks.command import ratio, run
+from benchmarks.command import run
+from gothreads.tools.compare.figures import median_ratio
+from gothreads.tools.compare.rounds import in_rounds
 
 MODULE = Path(__file__).parent / "events"
 MODELS = ("threaded", "idle", "single")
@@ -27,8 +32,8 @@ SENDERS = (1, 4)
 SIZES = (16, 1024)
 GOROUTINES = (1, 64)
 PROCS = 2
-PINGS = 300      # of a latency, in a round
-PAUSE = 0.001    # seconds before each: everybody has gone to sleep
+PINGS = 300      # for a latency, in each round
+PAUSE = 0.001    # seconds before each, so that every thread is asleep
 PATIENCE = 60    # seconds
 
 Figures = dict[str, dict[str, float]]
@@ -38,25 +43,28 @@ class Subject:
     """One app, and its handlers."""
 
     def __init__(self, model: str) -> None:
-        self._came = 0.0
+        self._arrived = 0.0
         self._heard = threading.Event()
         done: Future[None] = Future()
         done.set_result(None)
 
         async def coroutine(payload: bytes) -> None: ...
-        handlers = {"seen": self._seen, "function": lambda payload: None, "future": lambda payload: done, "coroutine": coroutine}
+        handlers = {"seen": self._seen,
+                    "function": lambda payload: None, "future": lambda payload: done, "coroutine": coroutine}
         self.model = model
         self.app = gothreads.open(MODULE, model=model, handlers=handlers, procs=PROCS)
 
     def _seen(self, payload: bytes) -> None:
-        self._came = time.perf_counter()
+        self._arrived = time.perf_counter()
         self._heard.set()
 
     def throughput(self, way: str, senders: int, size: int, seconds: float) -> float:
         """Payloads a second."""
         app, payload = self.app, b"x" * size
-        send: Callable[[], object] = {"signal": lambda: app.signal("take", payload), "request": lambda: app.request("take", payload),
-                                      "export": lambda: app.exports.take_string(payload)}[way]
+        ways: dict[str, Callable[[], object]] = {
+            "signal": lambda: app.signal("take", payload), "request": lambda: app.request("take", payload),
+            "export": lambda: app.exports.take_string(payload)}
+        send = ways[way]
         before, summed = app.exports.taken(), app.exports.summed()
         sent = [0] * senders
         barrier = threading.Barrier(senders + 1)
@@ -77,24 +85,24 @@ class Subject:
         barrier.wait()
         while any(thread.is_alive() for thread in threads):
             if self.model == "single" and way == "signal":
-                app.wait_idle(PATIENCE)  # nobody else lets the module run
+                app.wait_idle(PATIENCE)  # nothing else lets the module run
             else:
                 threads[-1].join(0.01)
         for thread in threads:
             thread.join()
         while app.exports.taken() - before < sum(sent):
             if time.perf_counter() > deadline + PATIENCE:
-                raise SystemExit(f"{self.model}: of {sum(sent)} payloads {app.exports.taken() - before} came")
+                raise SystemExit(f"{self.model}: {app.exports.taken() - before} of {sum(sent)} payloads arrived")
             if self.model == "single":
                 app.wait_idle(PATIENCE)
         taken = time.perf_counter() - begin
         if app.exports.taken() - before != sum(sent) or app.exports.summed() - summed != sum(sent) * size * ord("x"):
-            raise SystemExit(f"{self.model}: what came is not what was sent")
+            raise SystemExit(f"{self.model}: what arrived is not what was sent")
         return sum(sent) / taken
 
     def latencies(self, way: str, size: int, burning: int) -> list[float]:
         """Microseconds from app.signal to a handler in Python."""
-        payload, found = b"x" * size, []
+        payload, microseconds = b"x" * size, []
         self.app.exports.burn(burning)
         for _ in range(PINGS):
             time.sleep(PAUSE)
@@ -103,49 +111,62 @@ class Subject:
             self.app.signal(way, payload)
             if not self._heard.wait(PATIENCE):
                 raise SystemExit(f"{self.model}: an event did not come back")
-            found.append((self._came - begin) * 1e6)
+            microseconds.append((self._arrived - begin) * 1e6)
         self.app.exports.burn(0)
-        return found
+        return microseconds
 
     def calls(self, handler: str, goroutines: int, seconds: float) -> tuple[float, float]:
-        """Calls of the host a second, and how long each took, on average, in microseconds."""
+        """Host calls a second, and the mean time of each in microseconds."""
         calls, nanoseconds = map(int, self.app.request("calls", f"{handler} {goroutines} {seconds * 1e3:.0f}").split())
         return calls / nanoseconds * 1e9, nanoseconds / 1e3 * goroutines / calls
 
 
+class Samples:
+    """What was measured, by name: `throughput` in events a second, `latency` in microseconds, `calls` as (rate,
+    microseconds each).
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.throughput: dict[str, list[float]] = {}
+        self.latency: dict[str, list[float]] = {}
+        self.calls: dict[str, list[tuple[float, float]]] = {}
+
+    def take(self, subject: Subject) -> None:
+        """One round of everything for one app."""
+        for way, senders, size in itertools.product(("signal", "request", "export"), SENDERS, SIZES):
+            name = f"{subject.model} {way} {senders} {size}"
+            self.throughput.setdefault(name, []).append(subject.throughput(way, senders, size, self._seconds))
+        if subject.model == "single":  # nothing comes back by itself
+            return
+        loads = range(PROCS + 1) if subject.model == "threaded" else (0,)
+        for way, size, burning in itertools.product(("notify", "call"), SIZES, loads):
+            self.latency.setdefault(f"{subject.model} {way} {size} {burning}",
+                                    []).extend(subject.latencies(way, size, burning))
+        for handler, goroutines in itertools.product(("function", "future", "coroutine"), GOROUTINES):
+            name = f"{subject.model} {handler} {goroutines}"
+            self.calls.setdefault(name, []).append(subject.calls(handler, goroutines, self._seconds))
+
+
 def measure(rounds: int, milliseconds: int) -> dict[str, Figures]:
-    """Throughput, latency, calls: by a name of what was measured, its figures."""
-    seconds = milliseconds / 1e3
-    throughput: dict[str, list[float]] = {}
-    latency: dict[str, list[float]] = {}
-    calls: dict[str, list[tuple[float, float]]] = {}
-    subjects = [Subject(model) for model in MODELS]
-    try:
-        for _ in range(rounds):
-            for subject in subjects:
-                for way in ("signal", "request", "export"):
-                    for senders in SENDERS:
-                        for size in SIZES:
-                            name = f"{subject.model} {way} {senders} {size}"
-                            throughput.setdefault(name, []).append(subject.throughput(way, senders, size, seconds))
-                if subject.model == "single":  # nothing comes back by itself
-                    continue
-                for way in ("notify", "call"):
-                    for size in SIZES:
-                        for burning in range(PROCS + 1) if subject.model == "threaded" else (0,):
-                            name = f"{subject.model} {way} {size} {burning}"
-                            latency.setdefault(name, []).extend(subject.latencies(way, size, burning))
-                for handler in ("function", "future", "coroutine"):
-                    for goroutines in GOROUTINES:
-                        calls.setdefault(f"{subject.model} {handler} {goroutines}", []).append(subject.calls(handler, goroutines, seconds))
-    finally:
-        for subject in subjects:
-            subject.app.close()
-    events, called = throughput["threaded signal 1 16"], calls["threaded function 1"]
-    return {"throughput": {name: {"per_second": statistics.median(found), "ratio": ratio(found, events)} for name, found in throughput.items()},
-            "latency": {name: _quantiles(found) for name, found in latency.items()},
-            "calls": {name: {"per_second": statistics.median(rate for rate, _ in found), "microseconds": statistics.median(each for _, each in found),
-                             "ratio": ratio([rate for rate, _ in found], [rate for rate, _ in called])} for name, found in calls.items()}}
+    """Throughput, latency and calls: the figures, by the name of what was measured."""
+    samples = Samples(milliseconds / 1e3)
+    with contextlib.ExitStack() as cleanup:
+        subjects = []
+        for model in MODELS:
+            subjects.append(Subject(model))
+            cleanup.callback(subjects[-1].app.close)
+        for _, subject in in_rounds(subjects, rounds):
+            samples.take(subject)
+    events = samples.throughput["threaded signal 1 16"]
+    calls = [rate for rate, _ in samples.calls["threaded function 1"]]
+    return {"throughput": {name: {"per_second": statistics.median(rates), "ratio": median_ratio(rates, events)}
+                           for name, rates in samples.throughput.items()},
+            "latency": {name: _quantiles(microseconds) for name, microseconds in samples.latency.items()},
+            "calls": {name: {"per_second": statistics.median(rate for rate, _ in taken),
+                             "microseconds": statistics.median(each for _, each in taken),
+                             "ratio": median_ratio((rate for rate, _ in taken), calls)}
+                      for name, taken in samples.calls.items()}}
 
 
 def _quantiles(microseconds: list[float]) -> dict[str, float]:
@@ -153,19 +174,22 @@ def _quantiles(microseconds: list[float]) -> dict[str, float]:
     return {"p50_us": parts[49], "p99_us": parts[98]}
 
 
-def show(found: dict[str, Figures], rounds: int) -> None:
-    print(f"model     way      senders  bytes     events/s  of threads' signal, 1 sender, 16 bytes (medians of {rounds} rounds)")
-    for name, figures in found["throughput"].items():
+def show(figures: dict[str, Figures], rounds: int) -> None:
+    print("model     way      senders  bytes     events/s  of threads' signal, 1 sender, 16 bytes (medians of "
+          f"{rounds} rounds)")
+    for name, row in figures["throughput"].items():
         model, way, senders, size = name.split()
-        print(f"{model:9} {way:8} {senders:>7} {size:>6}  {figures['per_second']:11,.0f}  {figures['ratio']:.2f}")
-    print(f"\nmodel     back by  bytes  busy procs of {PROCS}        p50        p99   from signal to a handler in Python")
-    for name, figures in found["latency"].items():
+        print(f"{model:9} {way:8} {senders:>7} {size:>6}  {row['per_second']:11,.0f}  {row['ratio']:.2f}")
+    print(f"\nmodel     back by  bytes  busy procs of {PROCS}        p50        p99   from signal to a handler "
+          "in Python")
+    for name, row in figures["latency"].items():
         model, way, size, busy = name.split()
-        print(f"{model:9} {way:8} {size:>5}  {busy:15} {figures['p50_us']:7.0f} µs {figures['p99_us']:7.0f} µs")
+        print(f"{model:9} {way:8} {size:>5}  {busy:15} {row['p50_us']:7.0f} µs {row['p99_us']:7.0f} µs")
     print("\nmodel     handler    goroutines      calls/s       each  of threads' plain function, 1 goroutine")
-    for name, figures in found["calls"].items():
+    for name, row in figures["calls"].items():
         model, handler, goroutines = name.split()
-        print(f"{model:9} {handler:10} {goroutines:>10}  {figures['per_second']:11,.0f}  {figures['microseconds']:6.0f} µs  {figures['ratio']:.2f}")
+        print(f"{model:9} {handler:10} {goroutines:>10}  {row['per_second']:11,.0f}  {row['microseconds']:6.0f} µs  "
+              f"{row['ratio']:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""A net/http server (examples/httpd) under load from wrk: native, on threads, and stock Go's WebAssembly if it can serve at all.
+"""A net/http server (examples/httpd) under load from wrk: native, on threads, and stock Go's WebAssembly if it can
+serve at all.
 
     python -m benchmarks.httpd [--rounds 3] [--seconds 30] [--json]
 
-Each round starts all, one after the other, and loads each route for so many seconds; the ratios are the medians of the rounds'.
-wrk takes its share of the same processors. An answer that is not 2xx, or a connection that breaks, is a failure.
+Each round starts every server in turn and loads each route for some seconds; ratios are medians of the rounds'. wrk
+takes its share of the same processors. A response other than 2xx or 3xx, or a broken connection, is a failure.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from benchmarks.command import run
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
 from gothreads.errors import GothreadsError
+from gothreads.tools.compare.figures import median_ratio
+from gothreads.tools.compare.rounds import in_rounds
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "httpd"
 ROUTES = ("/", "/json")
@@ -38,13 +41,13 @@ PATIENCE = 120   # seconds for a server to come up: the module may have to be co
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3}
 
 
-class Broken(Exception):
-    """A server does not serve, and why."""
+class NotServing(Exception):
+    """A server does not serve; the message says why."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk found. Latencies are in milliseconds."""
+    """What wrk measured. Latencies in milliseconds."""
 
     requests: float  # a second
     p50: float
@@ -52,13 +55,14 @@ class Load:
 
 
 def parse(text: str) -> Load:
-    """What wrk --latency printed. Broken when not all was well."""
+    """Reads the output of wrk --latency. NotServing when it reports errors."""
     if wrong := re.search(r"^ *(Socket errors|Non-2xx or 3xx responses): .*", text, re.MULTILINE):
-        raise Broken(f"wrk found faults. {wrong[0].strip()}")
+        raise NotServing(f"wrk reports errors. {wrong[0].strip()}")
     rate = re.search(r"^Requests/sec: +([\d.]+)", text, re.MULTILINE)
-    latencies = {share: float(value) * _UNITS[unit] for share, value, unit in re.findall(r"^ +(50|99)% +([\d.]+)(us|ms|s|m|h)$", text, re.MULTILINE)}
+    latencies = {share: float(value) * _UNITS[unit]
+                 for share, value, unit in re.findall(r"^ +(50|99)% +([\d.]+)(us|ms|s|m|h)$", text, re.MULTILINE)}
     if rate is None or latencies.keys() != {"50", "99"} or float(rate[1]) == 0:
-        raise Broken(f"wrk has no figures:\n{text}")
+        raise NotServing(f"wrk has no figures:\n{text}")
     return Load(float(rate[1]), latencies["50"], latencies["99"])
 
 
@@ -66,12 +70,12 @@ def wrk(address: str, route: str, seconds: int) -> Load:
     command = ["wrk", f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", f"http://{address}{route}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode:
-        raise Broken(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise NotServing(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
     return parse(done.stdout)
 
 
 def free_address() -> str:
-    """One whose port nobody has. The servers cannot be asked for theirs in the same way."""
+    """An address whose port is free. The servers have no common way of telling theirs."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
@@ -83,30 +87,34 @@ def request(address: str, method: str, path: str) -> None:
         answer = connection.getresponse()
         answer.read()
         if answer.status != 200:
-            raise Broken(f"{method} {path} is answered with {answer.status} {answer.reason}")
+            raise NotServing(f"{method} {path} was answered with {answer.status} {answer.reason}")
 
 
 @contextlib.contextmanager
 def serving(command: list[str]) -> Iterator[str]:
-    """A server that answers, at the address; ended by asking it to. `command` has {address} in it. Broken when it does not serve."""
+    """Runs a server and yields its address; shuts it down by a request. `command` contains {address}. NotServing when
+    it does not serve.
+    """
     address = free_address()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen([word.format(address=address) for word in command], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen([word.format(address=address) for word in command], stdin=subprocess.DEVNULL,
+                                   stdout=output, stderr=output)
         try:
             _wait_for(process, address)
-            request(address, "GET", "/")  # who connects may yet wait for the module
+            request(address, "GET", "/")  # the port may be open before the module answers
             yield address
             request(address, "POST", "/quit")
             if code := process.wait(PATIENCE):
-                raise Broken(f"it ended with {code}")
-        except (Broken, OSError, http.client.HTTPException, subprocess.TimeoutExpired) as error:
+                raise NotServing(f"it ended with {code}")
+        except (NotServing, OSError, http.client.HTTPException, subprocess.TimeoutExpired) as error:
             process.kill()
             process.wait()
-            said.seek(0)
-            words = said.read().decode(errors="replace").strip()[-2000:]
-            raise Broken(f"{error if isinstance(error, Broken) else repr(error)}" + (f". It said:\n{words}" if words else "")) from error
+            output.seek(0)
+            words = output.read().decode(errors="replace").strip()[-2000:]
+            raise NotServing(f"{error if isinstance(error, NotServing) else repr(error)}"
+                             + (f". Its output:\n{words}" if words else "")) from error
         finally:
-            process.kill()  # does nothing when it has ended
+            process.kill()  # no effect when it has ended
             process.wait()
 
 
@@ -115,76 +123,84 @@ def _wait_for(process: subprocess.Popen[bytes], address: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         if process.poll() is not None:
-            raise Broken(f"it ended with {process.returncode} before it listened")
+            raise NotServing(f"it ended with {process.returncode} before it listened")
         try:
             socket.create_connection((host, int(port)), timeout=1).close()
             return
         except OSError:
             if time.monotonic() > deadline:
-                raise Broken(f"it does not listen after {PATIENCE} s") from None
+                raise NotServing(f"it does not listen after {PATIENCE} s") from None
             time.sleep(0.05)
 
 
 def commands(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """How to start each, and what could not be built, and why. Programs go to the folder."""
+    """How to start each server; and for each that could not be built, why. Programs are written to the folder."""
     native = folder / "httpd"
     environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
     subprocess.run([find_go().go, "build", "-o", native, "."], cwd=EXAMPLE, env=environment, check=True)
-    found, missing = {"native": [str(native), "-addr", "{address}"]}, {}
+    servers, missing = {"native": [str(native), "-addr", "{address}"]}, {}
     for model in ("threaded", "single"):
         try:
             module = build(Request(str(EXAMPLE), model=model, buildmode="exe")).path
         except GothreadsError as error:
             missing[model] = f"it cannot be built. {error}"
             continue
-        found[model] = [sys.executable, "-m", "gothreads", "run", "--listen", "{address}", str(module)]
-    return found, missing
+        servers[model] = [sys.executable, "-m", "gothreads", "run", "--listen", "{address}", str(module)]
+    return servers, missing
 
 
 def measure(rounds: int, seconds: int) -> dict[str, Any]:
-    """By route and server: requests a second, milliseconds, and the ratio to native. Under "not run": what does not serve, and why."""
+    """By route and server: requests a second, milliseconds, and the ratio to native. "not run": which do not serve, and
+    why.
+    """
     if shutil.which("wrk") is None:
-        raise SystemExit("wrk is needed, and not on PATH: apt-get install wrk")
+        raise SystemExit("wrk is not on PATH: apt-get install wrk")
     loads: dict[str, dict[str, list[Load]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         servers, missing = commands(Path(folder))
         _check(missing)
-        for _ in range(rounds):
-            for name, command in list(servers.items()):
-                try:
-                    with serving(command) as address:
-                        wrk(address, ROUTES[0], WARM_UP)
-                        measured = {route: wrk(address, route, seconds) for route in ROUTES}
-                except Broken as error:
-                    missing[name] = str(error)
-                    del servers[name]
-                    loads.pop(name, None)
-                    continue
-                for route, load in measured.items():
-                    loads.setdefault(name, {}).setdefault(route, []).append(load)
-            _check(missing)
-    found: dict[str, Any] = {route: {name: _figures(by_route[route], loads["native"][route]) for name, by_route in loads.items()} for route in ROUTES}
-    return found | {"not run": missing}
+        for _, name in in_rounds(list(servers), rounds):
+            if name in missing:
+                continue
+            try:
+                with serving(servers[name]) as address:
+                    wrk(address, ROUTES[0], WARM_UP)
+                    measured = {route: wrk(address, route, seconds) for route in ROUTES}
+            except NotServing as error:
+                missing[name] = str(error)
+                loads.pop(name, None)
+                _check(missing)
+                continue
+            for route, load in measured.items():
+                loads.setdefault(name, {}).setdefault(route, []).append(load)
+    figures: dict[str, Any] = {route: {name: _figures(by_route[route], loads["native"][route])
+                                       for name, by_route in loads.items()}
+                               for route in ROUTES}
+    return figures | {"not run": missing}
 
 
 def _check(missing: dict[str, str]) -> None:
-    """Without these two there is nothing to compare; stock Go may not serve."""
+    """Without these two there is nothing to compare; stock Go may fail to serve."""
     if broken := [f"{name} does not serve: {missing[name]}" for name in ("native", "threaded") if name in missing]:
         raise SystemExit("\n".join(broken))
 
 
 def _figures(loads: list[Load], native: list[Load]) -> dict[str, float]:
     return {"requests_per_second": statistics.median(load.requests for load in loads),
-            "p50_ms": statistics.median(load.p50 for load in loads), "p99_ms": statistics.median(load.p99 for load in loads),
-            "ratio": statistics.median(load.requests / beside.requests for load, beside in zip(loads, native, strict=True))}
+            "p50_ms": statistics.median(load.p50 for load in loads),
+            "p99_ms": statistics.median(load.p99 for load in loads),
+            "ratio": median_ratio((load.requests for load in loads), (load.requests for load in native))}
 
 
-def show(found: dict[str, Any], rounds: int) -> None:
-    print(f"{'route':8} {'server':10} {'requests/s':>10} {'p50':>10} {'p99':>10}   of native ({CONNECTIONS} connections, medians of {rounds} rounds)")
+def show(figures: dict[str, Any], rounds: int) -> None:
+    print(f"{'route':8} {'server':10} {'requests/s':>10} {'p50':>10} {'p99':>10}   of native "
+          f"({CONNECTIONS} connections, medians of {rounds} rounds)")
     for route in ROUTES:
-        for name, figures in found[route].items():
-            print(f"{route:8} {name:10} {figures['requests_per_second']:10,.0f} {figures['p50_ms']:8.2f}ms {figures['p99_ms']:8.2f}ms   {figures['ratio']:.2f}")
-    for name, why in found["not run"].items():
+        for name, row in figures[route].items():
+            print(f"{route:8} {name:10} {row['requests_per_second']:10,.0f} {row['p50_ms']:8.2f}ms "
+                  f"{row['p99_ms']:8.2f}ms   "
+                  f"{row['ratio']:.2f}")
+    for name, why in figures["not run"].items():
         print(f"{name} does not serve: {why}")
 
 

@@ -1,10 +1,11 @@
-"""Twenty apps in one process: of every model and several modules, opened, called, killed and closed at random, all at the same time.
+"""Twenty apps in one process, of every model and several modules: opened, called, killed and closed at random, all at
+the same time.
 
     python -m stress.apps [--seconds 60] [--apps 20] [--threads 8] [--seed N]
 
-Every answer is right; a call fails only when its app is being killed or closed, with one of the errors that say so; and when all are
-closed no thread and no descriptor is left, and no memory: after the first third, which warms up, it stays the same.
-Ends with 1 and the seed when one of that is not so.
+Every answer is right; a call fails only when its app is being killed or closed, with one of the errors that say so; and
+once all are closed, no thread, no descriptor and no memory is left: after the first third, which warms up, memory stays
+the same. Otherwise it ends with exit code 1 and prints the seed.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ import psutil
 
 import gothreads
 from gothreads.build.builder import Request, build
+from gothreads.tools.stress.leftovers import threads_left
 
 MODULES = Path(__file__).parent.parent / "tests" / "modules"
-#: What all closed apps may leave, in bytes. What allocators keep, and the stacks of threads that were, varies by 40 MB from one moment to the
-#: next (and no more, over thousands of apps); one app that is not freed has 9 MB.
+#: How much memory all closed apps may leave, in bytes. What allocators keep, and the stacks of ended threads, varies by
+#: 40 MB from one moment
+#: to the next (and no more, over thousands of apps); one app that is not freed takes 9 MB.
 SLACK = 64 << 20
-#: How a call may fail whose app is being killed or closed.
+#: The errors of a call whose app is being killed or closed.
 ENDS = (gothreads.GuestError, gothreads.AppClosed)
 
 
@@ -96,8 +99,10 @@ def _look(app: Any, choose: random.Random) -> bool:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A way to open a module; what it can be asked; and what ends it. `isolated`: an end is only that call's."""
+class AppKind:
+    """A way to open a module, the calls it can answer, and the calls that end it. `isolated`: these end only their own
+    call.
+    """
 
     name: str
     module: str
@@ -116,8 +121,8 @@ class Kind:
         if self.model == "pool":
             options["instances"] = 2
         if self.supervised:
-            return gothreads.supervise(self.path, backoff=gothreads.Backoff(first=0.001, most=0.02), save_every=0.05, on_restart=lambda restart: None,
-                                       **options)
+            return gothreads.supervise(self.path, backoff=gothreads.Backoff(first=0.001, most=0.02), save_every=0.05,
+                                       on_restart=lambda restart: None, **options)
         return gothreads.open(self.path, **options)
 
     @property
@@ -130,22 +135,23 @@ _ANY = (_add, _submit, _upper, _length, _map, _look)
 _FAULTS: tuple[tuple[str, tuple[Any, ...]], ...] = (("panics", ()), ("exits", (3,)), ("deep", (50_000_000,)))
 _KEEPS: tuple[tuple[str, tuple[Any, ...]], ...] = (("crash", ()), ("exit", (3,)), ("overflow", (0,)), ("hostraise", ()))
 KINDS = (
-    Kind("threads", "calls", "threaded", (*_ANY, _ask), _FAULTS),
-    Kind("single", "calls", "single", _ANY, _FAULTS),
-    Kind("idle", "calls", "idle", _ANY, _FAULTS),
-    Kind("pool", "calls", "pool", _ANY, _FAULTS, isolated=True),
-    Kind("talk", "talk", "threaded", (_late, _look), (("dieLater", (1,)),)),
-    Kind("keeps", "keeps", "threaded", (_double, _look), _KEEPS),
-    Kind("supervised", "keeps", "threaded", (_double, _look), _KEEPS, supervised=True),
+    AppKind("threads", "calls", "threaded", (*_ANY, _ask), _FAULTS),
+    AppKind("single", "calls", "single", _ANY, _FAULTS),
+    AppKind("idle", "calls", "idle", _ANY, _FAULTS),
+    AppKind("pool", "calls", "pool", _ANY, _FAULTS, isolated=True),
+    AppKind("talk", "talk", "threaded", (_late, _look), (("dieLater", (1,)),)),
+    AppKind("keeps", "keeps", "threaded", (_double, _look), _KEEPS),
+    AppKind("supervised", "keeps", "threaded", (_double, _look), _KEEPS, supervised=True),
 )
 
 
-class Place:
-    """Where one app after the other is, with its kind. `ending`: somebody kills or closes it, or has."""
+class AppPlace:
+    """Holds one app after the other, with its kind. `ending`: a thread is killing or closing the app, or has done so.
+    """
 
     def __init__(self) -> None:
-        self.changing = threading.Lock()  # held to open, kill and close
-        self.now: tuple[Kind, Any] | None = None
+        self.changing = threading.Lock()  # held while opening, killing and closing
+        self.now: tuple[AppKind, Any] | None = None
         self.ending = False
 
 
@@ -153,7 +159,7 @@ class Stress:
     """One run. `done` counts what was done, by kind."""
 
     def __init__(self, apps: int, threads: int, seed: int) -> None:
-        self.places = [Place() for _ in range(apps)]
+        self.places = [AppPlace() for _ in range(apps)]
         self.threads, self.seed = threads, seed
         self.failed: list[str] = []
         self.done: collections.Counter[str] = collections.Counter()
@@ -162,18 +168,18 @@ class Stress:
         self._rounds = 0
 
     def round(self, seconds: float) -> None:
-        """Everything at random for so long; then all are closed."""
+        """Do everything at random for some seconds, then close all apps."""
         self._rounds += 1
         self._stop.clear()
         workers = [threading.Thread(target=self._work, args=(number,), daemon=True) for number in range(self.threads)]
         for worker in workers:
             worker.start()
-        self._stop.wait(seconds)  # less when something fails
+        self._stop.wait(seconds)  # less if something fails
         self._stop.set()
         for worker in workers:
             worker.join(60)
         if any(worker.is_alive() for worker in workers):
-            self.failed.append("a call, an open or a close does not come back")
+            self.failed.append("a call, an open or a close does not return")
             return
         for place in self.places:
             self._close(place)
@@ -189,7 +195,7 @@ class Stress:
                 self.failed.append(f"{kind}: {type(error).__name__}: {error}")
                 self._stop.set()
 
-    def _visit(self, place: Place, choose: random.Random) -> None:
+    def _visit(self, place: AppPlace, choose: random.Random) -> None:
         now, chance = place.now, choose.random()
         if now is None or chance < 0.02:
             if place.changing.acquire(blocking=False):
@@ -211,28 +217,28 @@ class Stress:
         try:
             right = ask(app, choose)
         except ENDS:
-            # A supervised module may end under a call at any time, with nobody closing it.
+            # A supervised module may end during a call at any time, without anyone closing it.
             assert kind.supervised or place.now is not now or place.ending, "a call failed, and nobody ended the app"
             self._count("calls that met an end")
         else:
             assert right, f"{ask.__name__} has a wrong answer"
             self._count(f"{kind.name}: answers")
 
-    def _open(self, place: Place, choose: random.Random) -> None:
+    def _open(self, place: AppPlace, choose: random.Random) -> None:
         if place.now is None:
             kind = choose.choice(KINDS)
             place.ending = False
             place.now = kind, kind.open()
             self._count("opened")
 
-    def _close(self, place: Place) -> None:
+    def _close(self, place: AppPlace) -> None:
         if place.now is not None:
             place.ending = True
             place.now[1].close()
             place.now = None
             self._count("closed")
 
-    def _kill(self, place: Place, kind: Kind, app: Any, choose: random.Random) -> None:
+    def _kill(self, place: AppPlace, kind: AppKind, app: Any, choose: random.Random) -> None:
         export, args = choose.choice(kind.kills)
         if not kind.isolated:
             place.ending = True
@@ -249,7 +255,7 @@ class Stress:
 
 @dataclass(frozen=True)
 class Left:
-    """What the process has, when all apps are closed. `memory` in bytes."""
+    """What the process has once all apps are closed. `memory` in bytes."""
 
     threads: tuple[str, ...]
     descriptors: int
@@ -257,29 +263,26 @@ class Left:
 
 
 def settled() -> Left:
-    """What is there, once what ends by itself has."""
-    deadline = time.monotonic() + 30
-    while (threads := _threads()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    """What is left, once everything that ends by itself has ended."""
+    threads = threads_left(30)
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps of what was freed is not ours
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that the C library keeps is not counted
     process = psutil.Process()
     return Left(tuple(threads), process.num_fds(), process.memory_info().rss)
 
 
-def _threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("gothreads-") and thread.name != "gothreads-interrupt"]
+
 
 
 def run(seconds: float, apps: int, threads: int, seed: int) -> int:
-    """The exit code."""
+    """Returns the exit code."""
     for kind in KINDS:
         model = "threaded" if kind.model == "threaded" else "single"
         if (kind.module, model) not in _BUILT:
             _BUILT[kind.module, model] = build(Request(str(MODULES / kind.module), model=model)).path
     for kind in KINDS:
-        kind.open().close()  # compiled, and nothing is loaded late
+        kind.open().close()  # compiles it, and loads what is loaded late
     stress = Stress(apps, threads, seed)
     begin = time.monotonic()
     stress.round(seconds / 3)
@@ -293,8 +296,10 @@ def run(seconds: float, apps: int, threads: int, seed: int) -> int:
         stress.failed.append(f"descriptors are left: {after.descriptors}, before {warm.descriptors}")
     if after.memory > warm.memory + SLACK:
         stress.failed.append(f"memory is left: {after.memory / 1e6:.0f} MB, before {warm.memory / 1e6:.0f} MB")
-    print(f"seed {seed}: {time.monotonic() - begin:.0f} s, {sum(stress.done.values()):,} things done: {dict(sorted(stress.done.items()))}")
-    print(f"all closed: {after.descriptors} descriptors (before {warm.descriptors}), {after.memory / 1e6:.0f} MB (before {warm.memory / 1e6:.0f})")
+    print(f"seed {seed}: {time.monotonic() - begin:.0f} s, {sum(stress.done.values()):,} things done: "
+          f"{dict(sorted(stress.done.items()))}")
+    print(f"all closed: {after.descriptors} descriptors (before {warm.descriptors}), {after.memory / 1e6:.0f} MB "
+          f"(before {warm.memory / 1e6:.0f})")
     for failure in stress.failed:
         print(f"FAILED (seed {seed}): {failure}")
     return 1 if stress.failed else 0

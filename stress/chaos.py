@@ -1,15 +1,19 @@
-"""Random faults under load: every call gets its right answer or one error of the tree, none is lost, none runs twice, nothing is left.
+"""Random faults under load: every call gets its right answer or one gothreads error; none is lost, none runs twice,
+nothing is left behind.
 
     python -m stress.chaos [--seconds 1800] [--seed N] [--model threaded …] [--fault panic …] [--json]
 
-One life after the other: an app is opened, threads call it in every way there is, something ends it, and the books are looked through:
+One life after the other: an app is opened, threads call it in every way there is, something ends it, and the books are
+audited:
 
-    each call          has one outcome: its answer, or the app's first cause, or an error of its own (its time was over, callers were busy)
-    what was answered  was right, and ran once; what was not ran once at the most
-    events             are received once each, as long as the module lives
-    the end            comes to all within a moment, and leaves no thread, no descriptor, no memory
+    each call         has one outcome: its answer, the app's first cause, or an error of its own (its timeout expired,
+                      callers were busy)
+    answered calls    were answered right and ran once; others ran once at most
+    events            are received once each, as long as the module lives
+    the end           reaches all callers within a moment, and leaves no thread, no descriptor, no memory
 
-Ends with 1 at the first fault in the books, with what is needed to do that life again: --seed N --life K. Of a hang, all stacks are kept in a file.
+Ends with exit code 1 at the first error in the books, with what is needed to repeat that life: --seed N --life K. After
+a hang, a file has all stacks.
 """
 
 from __future__ import annotations
@@ -42,22 +46,30 @@ import gothreads
 from gothreads import errors
 from gothreads.build.builder import Request, build
 from gothreads.files import write_atomically
-from gothreads.tools.stress.context import goroutine_stacks, python_stacks
+from gothreads.tools.stress.leftovers import threads_left
+from gothreads.tools.stress.scenario_context import goroutine_stacks, python_stacks
 
 MODULE = Path(__file__).parent / "chaos"
 MODELS = ("threaded", "single", "idle", "pool")
-#: Ways to end it -> the errors that callers may get for it.
+#: By the way in which an app ends: the errors that callers may get for it.
 FAULTS: dict[str, tuple[type[errors.GothreadsError], ...]] = {
-    "panic": (errors.GuestPanic,), "goroutine": (errors.GuestPanic,), "exit": (errors.GuestExit,), "stack": (errors.GuestTrap, errors.GuestPanic),
-    "memory": (errors.GuestPanic,), "map": (errors.GuestPanic,), "host": (errors.HostFunctionError,), "output": (errors.LimitExceeded,),
-    "handler": (errors.GuestPanic,), "stop": (errors.LimitExceeded,), "seconds": (errors.LimitExceeded,), "close": (errors.AppClosed,),
-    "drain": (errors.AppClosed,), "twice": (errors.AppClosed,), "inside": (errors.AppClosed,), "ctrl-c": (errors.AppClosed,),
+    "panic": (errors.GuestPanic,), "goroutine": (errors.GuestPanic,), "exit": (errors.GuestExit,),
+    "stack": (errors.GuestTrap, errors.GuestPanic),
+    "memory": (errors.GuestPanic,), "map": (errors.GuestPanic,), "host": (errors.HostFunctionError,),
+    "output": (errors.LimitExceeded,),
+    "handler": (errors.GuestPanic,), "stop": (errors.LimitExceeded,), "seconds": (errors.LimitExceeded,),
+    "close": (errors.AppClosed,),
+    "drain": (errors.AppClosed,), "twice": (errors.AppClosed,), "inside": (errors.AppClosed,),
+    "ctrl-c": (errors.AppClosed,),
 }
-#: Those that need goroutines in parallel, or a main thread that is in a call which does not end.
+#: Faults that need goroutines in parallel.
 ONLY_THREADED = {"map"}
-#: How long it may take until every caller has its error, in seconds: more is a hang. (How long it does take is in the summary.)
+#: How long it may take until every caller has its error, in seconds: more is a hang. (The summary has how long it did
+#: take.)
 PATIENCE = 20.0
-_number = struct.Struct("<Q")
+_NUMBER = struct.Struct("<Q")
+#: For calls that may meet the end of their app.
+_DYING = contextlib.suppress(errors.GuestError, errors.AppClosed, errors.CallersBusy)
 
 
 @functools.cache
@@ -67,13 +79,13 @@ def built(model: str) -> Path:
 
 
 def answer(number: int) -> int:
-    """As Go's."""
+    """The answer that Go computes."""
     value = (number * 2654435761 & (1 << 64) - 1) ^ 0x5bd1e995
     return value - (1 << 64) if value >> 63 else value
 
 
 class Broken(Exception):
-    """The books are not right."""
+    """The books are wrong."""
 
 
 class Life:
@@ -90,21 +102,25 @@ class Life:
         self.kinds: collections.Counter[str] = collections.Counter()
         self.sent: list[int] = []
         self.lock = threading.Lock()
-        self.left: list[float] = []  # when each client had its last error
-        self.hung = ""  # all stacks, as they were when the first hang was seen
+        self.left: list[float] = []  # when each client got its last error
+        self.hung = ""  # all stacks, as they were when the first hang was noticed
+        self.failures: list[BaseException] = []
 
     def open(self) -> gothreads.App:
         draw = self.draw
         limits = gothreads.Limits(memory=512 << 20, output=(1 << 20) if self.fault == "output" else None,
                                   seconds=draw.uniform(0.05, 0.8) if self.fault == "seconds" else None)
-        host: dict[str, dict[str, Callable[..., Any]]] = {"env": {"ran": self._ran, "again": self._again, "fails": self._fails}}
-        procs = draw.choice((2, 4) if self.fault == "map" else (1, 2, 4))  # with one, Go never sees two that write
-        return gothreads.open(built("threaded" if self.model == "threaded" else "single"), model=self.model, host=host,
+        functions: dict[str, Callable[..., Any]] = {"ran": self._ran, "again": self._again, "fails": self._fails}
+        procs = draw.choice((2, 4) if self.fault == "map"
+                            else (1, 2, 4))  # with one proc, Go never sees concurrent writes
+        module = built("threaded" if self.model == "threaded" else "single")
+        return gothreads.open(module, model=self.model, host={"env": functions},
                               handlers={"answer": self._answer}, procs=procs, callers=draw.choice((2, 8, 64)),
                               callers_timeout=draw.choice((None, 0.05)), limits=limits, stdout=io.BytesIO(),
-                              stderr=io.BytesIO(), event_queue=1 << 16, instances=draw.choice((1, 2, 4)) if self.model == "pool" else None)
+                              stderr=io.BytesIO(), event_queue=1 << 16,
+                              instances=draw.choice((1, 2, 4)) if self.model == "pool" else None)
 
-    # What the module calls.
+    # Functions that the module calls.
 
     def _ran(self, number: int) -> None:
         with self.lock:
@@ -122,7 +138,7 @@ class Life:
         raise LookupError("on purpose")
 
     async def _answer(self, payload: bytes) -> bytes:
-        (number,) = _number.unpack(payload[:8])
+        (number,) = _NUMBER.unpack(payload[:8])
         if number % 3 == 0:
             await asyncio.sleep(number % 5 / 1e3)
         return payload + struct.pack("<q", answer(number))
@@ -160,7 +176,7 @@ class Life:
             loop.close()
 
     def _outcome(self, app: gothreads.App, number: int, kind: str, call: Callable[[], Any]) -> None:
-        """Make a call; note its one outcome; raise what ends the app."""
+        """Make a call, record its one outcome, and raise what ends the app."""
         try:
             result = call()
         except BaseException as error:
@@ -171,7 +187,7 @@ class Life:
             if isinstance(error, errors.HandlerError) and "ontext canceled" in str(error):
                 return
             if self.model == "pool" and isinstance(error, errors.GuestError) and app.error is None:
-                return  # its own instance's
+                return  # it ended only its own instance
             raise
         self._note(number, result)
         self.kinds[kind] += 1
@@ -183,7 +199,7 @@ class Life:
         self._outcome(app, number, "call", lambda: app.exports.work(number, way, **timed))
 
     def _way(self, draw: random.Random) -> int:
-        # In stock Go, a call that waits for a goroutine works; so all ways do everywhere.
+        # In stock Go, too, a call may wait for a goroutine: so every way works in every model.
         return draw.randrange(7)
 
     def _submitted(self, app: gothreads.App, draw: random.Random, _loop: object) -> None:
@@ -204,7 +220,8 @@ class Life:
         failed: BaseException | None = None
         for number, future in zip(numbers, futures, strict=True):
             try:
-                self._outcome(app, number, "submit", lambda future=future: future.result(PATIENCE))  # type: ignore[misc]
+                self._outcome(app, number, "submit",
+                              lambda future=future: future.result(PATIENCE))  # type: ignore[misc]
             except (errors.GuestError, errors.AppClosed) as error:
                 failed = error
         if failed is not None:
@@ -215,11 +232,11 @@ class Life:
             self.called_back[number] += 1
 
     def _payload(self, draw: random.Random, number: int) -> bytes:
-        return _number.pack(number) + draw.randbytes(draw.choice((0, 0, 10, 1000, 100_000)))
+        return _NUMBER.pack(number) + draw.randbytes(draw.choice((0, 0, 10, 1000, 100_000)))
 
     def _unpacked(self, payload: bytes, reply: bytes) -> int:
         if reply[:-8] != payload:
-            raise Broken(f"a request of {len(payload)} bytes came back as others ({len(reply)})")
+            raise Broken(f"a request of {len(payload)} bytes was answered with others ({len(reply)})")
         return int(struct.unpack("<q", reply[-8:])[0])
 
     def _requested(self, app: gothreads.App, draw: random.Random, _loop: object) -> None:
@@ -230,7 +247,8 @@ class Life:
     def _patient(self, app: gothreads.App, draw: random.Random, _loop: object) -> None:
         number = self._next()
         payload = self._payload(draw, number)
-        self._outcome(app, number, "patient", lambda: self._unpacked(payload, app.request("patient", payload, timeout=draw.uniform(0, 0.01))))
+        self._outcome(app, number, "patient",
+                      lambda: self._unpacked(payload, app.request("patient", payload, timeout=draw.uniform(0, 0.01))))
 
     def _async(self, app: gothreads.App, draw: random.Random, loop: asyncio.AbstractEventLoop) -> None:
         number, seconds = self._next(), draw.uniform(0.001, 0.02)
@@ -246,17 +264,15 @@ class Life:
 
     def _event(self, app: gothreads.App, draw: random.Random, _loop: object) -> None:
         number = draw.randrange(1 << 30)
-        if app.signal("number", _number.pack(number), full="drop"):
+        if app.signal("number", _NUMBER.pack(number), full="drop"):
             with self.lock:
                 self.sent.append(number)
 
     # The end.
 
     def end(self, app: gothreads.App) -> None:
-        """Do what this life is to die of. Returns when it has begun."""
-        fault = self.fault
-        dying = contextlib.suppress(errors.GuestError, errors.AppClosed, errors.CallersBusy)
-        match fault:
+        """Do what ends this life. Returns once that has begun."""
+        match self.fault:
             case "seconds":
                 pass
             case "close":
@@ -274,33 +290,42 @@ class Life:
             case "ctrl-c":
                 self._interrupt(app)
             case "stop":
-                while app.error is None:
-                    with dying, contextlib.suppress(errors.CallTimeout):
-                        app.exports.spin(timeout=0.1, on_timeout="stop")
-                    if self.model == "pool":
-                        return app.close()
+                self._stop(app)
             case _:
-                while app.error is None:
-                    with dying:
-                        if fault == "handler":
-                            app.request("panic")
-                        else:
-                            app.exports.die(fault)
-                    if self.model == "pool" and fault != "output":  # it has lost one instance; the app goes on
-                        number = self._next()
-                        with dying:
-                            self._outcome(app, number, "call", functools.partial(app.exports.work, number, 0))
-                        return app.close()
+                self._die(app)
+
+    def _stop(self, app: gothreads.App) -> None:
+        """Ends it by a call that is stopped because its timeout expires."""
+        while app.error is None:
+            with _DYING, contextlib.suppress(errors.CallTimeout):
+                app.exports.spin(timeout=0.1, on_timeout="stop")
+            if self.model == "pool":
+                return app.close()
+        return None
+
+    def _die(self, app: gothreads.App) -> None:
+        """Ends it by a call that dies."""
+        while app.error is None:
+            with _DYING:
+                if self.fault == "handler":
+                    app.request("panic")
+                else:
+                    app.exports.die(self.fault)
+            if self.model == "pool" and self.fault != "output":  # it has lost one instance; the app goes on
+                number = self._next()
+                with _DYING:
+                    self._outcome(app, number, "call", functools.partial(app.exports.work, number, 0))
+                return app.close()
         return None
 
     @staticmethod
     def _interrupt(app: gothreads.App) -> None:
-        """Ctrl-C while this thread, the main one, is in a call that does not end."""
+        """Ctrl-C while this thread, the main one, is in a call that does not return."""
         try:
             threading.Timer(0.01, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
             while True:
                 app.exports.spin()
-        except KeyboardInterrupt:  # the app has ended by it, or the call came back by itself: all callers were busy
+        except KeyboardInterrupt:  # it has ended the app, or it came after the call, which had found all callers busy
             app.close()
         except errors.CallersBusy:
             with contextlib.suppress(KeyboardInterrupt):
@@ -311,15 +336,15 @@ class Life:
                 time.sleep(10)
 
     def live(self) -> float:
-        """The whole of it; how long it took from the end until the last caller knew, in seconds."""
+        """Live from open to the end. Returns the seconds from the end until the last caller knew of it."""
         try:
             app = self.open()
         except errors.LimitExceeded:
             if self.fault != "seconds":
                 raise
-            return 0.0  # its time was over before it was there
-        clients = [threading.Thread(target=self._guarded, args=(app, place)) for place in range(self.draw.choice((2, 6, 16)))]
-        self.failures: list[BaseException] = []
+            return 0.0  # its time was up before it was open
+        clients = [threading.Thread(target=self.guarded_client, args=(app, place))
+                   for place in range(self.draw.choice((2, 6, 16)))]
         for thread in clients:
             thread.start()
         time.sleep(self.draw.uniform(0, 0.4))
@@ -332,7 +357,7 @@ class Life:
         for thread in clients:
             thread.join(PATIENCE)
             if thread.is_alive():
-                self._hangs(app)
+                self._record_hang(app)
                 raise Broken(f"a caller hangs {PATIENCE:g} s after the end: {app.error!r}")
         if self.failures:
             raise self.failures[0]
@@ -342,24 +367,27 @@ class Life:
         if not isinstance(error, expected):
             raise Broken(f"the cause is {error!r}")
         app.close()
-        self._wait(app, lambda: app.state in (gothreads.State.CLOSED, gothreads.State.EXITED, gothreads.State.FAILED), "the end's end")
+        ended_states = (gothreads.State.CLOSED, gothreads.State.EXITED, gothreads.State.FAILED)
+        self._wait(app, lambda: app.state in ended_states, "the end to be complete")
         self._audit(app, error)
         return max(0.0, max(self.left, default=ended) - ended)
 
-    def _guarded(self, app: gothreads.App, place: int) -> None:
+    def guarded_client(self, app: gothreads.App, place: int) -> None:
+        """A client whose unexpected errors are kept in `failures`."""
         try:
             self.client(app, place)
         except BaseException as error:
             if isinstance(error, TimeoutError):
-                self._hangs(app)
+                self._record_hang(app)
             self.failures.append(error)
             app.close()
 
-    def _hangs(self, app: gothreads.App) -> None:
-        """Something waits for too long: what everybody does, before anything is done about it."""
+    def _record_hang(self, app: gothreads.App) -> None:
+        """Something has waited for too long: keep what every thread does, before anything is done about it."""
         if not self.hung:
             self.hung = "\n\n".join([
-                f"state {app.state}, error {app.error!r}, {app.statistics()}", f"== Goroutines ==\n{goroutine_stacks(app)}",
+                f"state {app.state}, error {app.error!r}, {app.statistics()}",
+                f"== Goroutines ==\n{goroutine_stacks(app)}",
                 f"== Python threads ==\n{python_stacks()}"])
 
     def _check_events(self, app: gothreads.App) -> None:
@@ -367,20 +395,20 @@ class Life:
             count, total = map(int, app.request("events").split())
             with self.lock:
                 if count > len(self.sent) or total > sum(self.sent):
-                    raise Broken(f"{count} events of {len(self.sent)} have come")
+                    raise Broken(f"{count} events of {len(self.sent)} have arrived")
 
     def _wait(self, app: gothreads.App, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
-                self._hangs(app)
+                self._record_hang(app)
                 raise Broken(f"waited {PATIENCE:g} s for {what}")
             time.sleep(0.0005)
 
     def _audit(self, app: gothreads.App, cause: errors.GothreadsError) -> None:
         for number, outcomes in self.outcomes.items():
             if len(outcomes) != 1:
-                # A call from inside, whose caller has ended in the middle, has none: its outer call has.
+                # A nested call whose outer call ended in the middle has no outcome of its own.
                 if outcomes or self.ran[number] > 1:
                     raise Broken(f"call {number} has {len(outcomes)} outcomes: {outcomes!r}")
                 continue
@@ -392,14 +420,14 @@ class Life:
                 raise Broken(f"call {number} ran {self.ran[number]} times: {outcome!r}")
             if isinstance(outcome, errors.GuestError) and self.model != "pool" and type(outcome) is not type(cause):
                 raise Broken(f"call {number} got {outcome!r}, the cause is {cause!r}")
-        # A worker does what is to be done at a call's end when it has told who waits for the call: perhaps only now.
-        self._wait(app, lambda: len(self.called_back) >= len(self.to_be_called_back), "all that is to be done at calls' ends")
+        # A worker runs a call's callbacks after it has woken those who wait for the call: perhaps only now.
+        self._wait(app, lambda: len(self.called_back) >= len(self.to_be_called_back), "the callbacks of all futures")
         if wrong := {number: times for number, times in self.called_back.items() if times != 1}:
-            raise Broken(f"futures that were done more than once: {wrong}")
+            raise Broken(f"futures whose callbacks ran more than once: {wrong}")
 
 
 class Inside:
-    """Closes an app from a call of its own: from what is done at a call's end."""
+    """Closes an app from one of its own calls: from the callback of a future."""
 
     def __init__(self, app: gothreads.App) -> None:
         self._app = app
@@ -411,85 +439,97 @@ class Inside:
         deadline = time.monotonic() + PATIENCE
         while self._app.error is None:
             if time.monotonic() > deadline:
-                raise Broken("close() at a call's end does not come")
+                raise Broken("close() in a future's callback does not take effect")
             time.sleep(0.001)
 
 
-def leftovers() -> tuple[int, int]:
-    """Threads of gothreads', descriptors."""
-    gc.collect()
-    return sum(t.name.startswith("gothreads-") and t.name != "gothreads-interrupt" for t in threading.enumerate()), psutil.Process().num_fds()
+class Chaos:
+    """One life after the other, and what they came to."""
 
+    def __init__(self, seed: int, models: list[str], faults: list[str]) -> None:
+        self._seed, self._models, self._faults = seed, models, faults
+        self._process = psutil.Process()
+        self._begin = time.monotonic()
+        self._lives: collections.Counter[str] = collections.Counter()
+        self._kinds: collections.Counter[str] = collections.Counter()
+        self._ends: list[float] = []
+        self._memory: list[int] = []
+        self._descriptors: int | None = None  # how many there were once everything was warm
 
-def run(seconds: float, seed: int, models: list[str], faults: list[str], only: int | None, say: Callable[[str], None]) -> dict[str, Any]:
-    """All lives; the summary. Broken, with the life in it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = psutil.Process()
-    lives: collections.Counter[str] = collections.Counter()
-    kinds: collections.Counter[str] = collections.Counter()
-    ends: list[float] = []
-    begin = time.monotonic()
-    memory: list[int] = []
-    base: tuple[int, int] | None = None
-    for number in itertools.count() if only is None else [only]:
-        if time.monotonic() - begin > seconds:
-            break
-        draw = random.Random(f"{seed} {number}")
-        model = draw.choices(models, [4 if model == "threaded" else 1 for model in models])[0]
-        fault = draw.choice([fault for fault in faults if model == "threaded" or fault not in ONLY_THREADED])
-        life = Life(f"{seed} {number}", model, fault)
+    def run(self, seconds: float, only: int | None, say: Callable[[str], None]) -> None:
+        """All lives, or `only` one. Broken, with the number of the life."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in itertools.count() if only is None else [only]:
+            if time.monotonic() - self._begin > seconds:
+                break
+            self._live(number)
+            if number % 25 == 24:
+                self._check_leftovers(number)
+                say(f"{time.monotonic() - self._begin:6.0f} s  {sum(self._lives.values()):6} lives  "
+                    f"{self._kinds['calls']:9,} calls  "
+                    f"{self._memory[-1] / 1e6:6.0f} MB  slowest end {max(self._ends) * 1e3:.0f} ms")
+
+    def _live(self, number: int) -> None:
+        draw = random.Random(f"{self._seed} {number}")
+        model = draw.choices(self._models, [4 if model == "threaded" else 1 for model in self._models])[0]
+        fault = draw.choice([fault for fault in self._faults if model == "threaded" or fault not in ONLY_THREADED])
+        life = Life(f"{self._seed} {number}", model, fault)
         try:
-            ends.append(life.live())
+            self._ends.append(life.live())
         except Exception as error:
-            said = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error)).rstrip()
-            said += f"\n  in life {number} ({model}, {fault}): --seed {seed} --life {number}"
+            problem = str(error) if isinstance(error, Broken) else "".join(traceback.format_exception(error)).rstrip()
+            problem += f"\n  in life {number} ({model}, {fault}): --seed {self._seed} --life {number}"
             if life.hung:
-                kept = Path(f"gothreads-chaos-{seed}-{number}.txt")
-                write_atomically(kept, f"{said}\n\n{life.hung}\n".encode(errors="backslashreplace"))
-                said += f"\n  all stacks are in {kept}"
-            raise Broken(said) from (None if isinstance(error, Broken) else error)
-        lives[f"{model} {fault}"] += 1
-        kinds += life.kinds
-        kinds["event"] += len(life.sent)
-        kinds["calls"] += len(life.outcomes)
-        del life
-        if number % 25 == 24:
-            deadline = time.monotonic() + PATIENCE
-            while leftovers()[0] and time.monotonic() < deadline:
-                time.sleep(0.01)
-            threads, descriptors = leftovers()
-            if base is None and number >= 74:
-                base = threads, descriptors
-            if threads or (base is not None and descriptors > base[1] + 4):
-                names = [t.name for t in threading.enumerate()]
-                raise Broken(f"after life {number} {threads} threads and {descriptors} descriptors are left (at first {base}): {names}")
-            memory.append(process.memory_info().rss)
-            say(f"{time.monotonic() - begin:6.0f} s  {sum(lives.values()):6} lives  {kinds['calls']:9,} calls  {memory[-1] / 1e6:6.0f} MB  "
-                f"slowest end {max(ends) * 1e3:.0f} ms")
-    ends.sort()
-    quarter = len(memory) // 4
-    return {"seed": seed, "seconds": round(time.monotonic() - begin), "lives": sum(lives.values()), "by_model_and_fault": dict(sorted(lives.items())),
-            "calls": kinds.pop("calls", 0), "outcomes": dict(kinds.most_common()),
-            "end_ms": {"median": round(ends[len(ends) // 2] * 1e3, 1), "p99": round(ends[int(len(ends) * 0.99)] * 1e3, 1), "most": round(ends[-1] * 1e3, 1)},
-            "memory_mb": {"second_quarter": round(sum(memory[quarter:2 * quarter]) / quarter / 1e6),
-                          "last_quarter": round(sum(memory[-quarter:]) / quarter / 1e6)} if quarter else None}
+                kept = Path(f"gothreads-chaos-{self._seed}-{number}.txt")
+                write_atomically(kept, f"{problem}\n\n{life.hung}\n".encode(errors="backslashreplace"))
+                problem += f"\n  all stacks are in {kept}"
+            raise Broken(problem) from (None if isinstance(error, Broken) else error)
+        self._lives[f"{model} {fault}"] += 1
+        self._kinds += life.kinds
+        self._kinds["event"] += len(life.sent)
+        self._kinds["calls"] += len(life.outcomes)
+
+    def _check_leftovers(self, number: int) -> None:
+        gc.collect()
+        threads, descriptors = threads_left(PATIENCE), self._process.num_fds()
+        if self._descriptors is None and number >= 74:
+            self._descriptors = descriptors
+        if threads or (self._descriptors is not None and descriptors > self._descriptors + 4):
+            raise Broken(f"after life {number} {len(threads)} threads and {descriptors} descriptors are left "
+                         f"(at first {self._descriptors} descriptors): "
+                         f"{[thread.name for thread in threading.enumerate()]}")
+        self._memory.append(self._process.memory_info().rss)
+
+    def summary(self) -> dict[str, Any]:
+        ends, memory, kinds = sorted(self._ends), self._memory, self._kinds.copy()
+        quarter = len(memory) // 4
+        return {"seed": self._seed, "seconds": round(time.monotonic() - self._begin),
+                "lives": sum(self._lives.values()),
+                "by_model_and_fault": dict(sorted(self._lives.items())), "calls": kinds.pop("calls", 0),
+                "outcomes": dict(kinds.most_common()),
+                "end_ms": {"median": round(ends[len(ends) // 2] * 1e3, 1),
+                           "p99": round(ends[int(len(ends) * 0.99)] * 1e3, 1),
+                           "most": round(ends[-1] * 1e3, 1)},
+                "memory_mb": {"second_quarter": round(sum(memory[quarter:2 * quarter]) / quarter / 1e6),
+                              "last_quarter": round(sum(memory[-quarter:]) / quarter / 1e6)} if quarter else None}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    parser.add_argument("--life", type=int, help="only that one")
+    parser.add_argument("--life", type=int, help="only the life with that number")
     parser.add_argument("--model", action="append", choices=MODELS, help="(default: all; threaded most of the time)")
     parser.add_argument("--fault", action="append", choices=FAULTS, help="(default: all)")
     parser.add_argument("--json", action="store_true", help="the summary as JSON")
     arguments = parser.parse_args()
     try:
-        summary = run(arguments.seconds, arguments.seed, arguments.model or list(MODELS), arguments.fault or list(FAULTS), arguments.life,
-                      lambda line: print(line, file=sys.stderr, flush=True))
+        chaos = Chaos(arguments.seed, arguments.model or list(MODELS), arguments.fault or list(FAULTS))
+        chaos.run(arguments.seconds, arguments.life, lambda line: print(line, file=sys.stderr, flush=True))
     except Broken as broken:
         print(f"BROKEN: {broken}", file=sys.stderr)
         return 1
+    summary = chaos.summary()
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:

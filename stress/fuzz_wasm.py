@@ -1,17 +1,19 @@
-"""Modules that were damaged, and modules that nobody would write, through all that reads or runs them.
+"""Damaged modules, and modules that nobody would write, through everything that reads or runs modules.
 
     python -m stress.fuzz_wasm [--seconds 60] [--count N] [--seed N] [--only NAME]
 
-    parse       damaged modules of Go, C, Zig and by hand: taken apart and put together, whole and in outline
-    inspect     the same, looked at as `gothreads inspect` does
-    rewrite     what Go's linker made, damaged, to a module with threads
-    waits       modules with wasi-threads, damaged, with their waits replaced
-    generated   valid modules of wasm-opt's fuzzer: the same after a round trip, and valid by wasm-validate; rewritten, still valid
-    pretend     valid ones with exports and imports of the names that gothreads knows, of any type, opened in the same way
-    open        damaged and generated ones: opened, called and closed, in a process of their own, which must live
+    parse       damaged modules from Go, C, Zig and by hand: decoded and encoded, whole and in outline
+    inspect     the same, inspected as `gothreads inspect` does
+    rewrite     damaged output of Go's linker, rewritten to a module with threads
+    waits       damaged modules with wasi-threads, with their waits replaced
+    generated   valid modules of wasm-opt's fuzzer: the same after a round trip, and valid by wasm-validate; still valid
+                once rewritten
+    pretend     valid modules with exports and imports of the names that gothreads knows, but of any type, opened in
+                the same way
+    open        damaged and generated modules: opened, called and closed in another process, which must survive
 
-What comes of it is a module, or a ModuleError of one line. What is valid must stay so, and be put together as it was. wasm-opt and
-wasm-validate are Debian's packages binaryen and wabt.
+The outcome is a module, or a ModuleError of one line. Valid modules must stay valid, and survive a round trip
+unchanged. wasm-opt and wasm-validate are in Debian's packages binaryen and wabt.
 """
 
 from __future__ import annotations
@@ -47,8 +49,11 @@ from gothreads.wasm.passes.waits import rewrite_waits
 from stress import modules
 from stress.fuzzing import Finding, Part, main
 
-#: How long a module may take to be opened, called and closed, in seconds; and after how many it is looked at whether it computes by itself.
+#: How long a module may take to be opened, called and closed; and after how long to check whether it computes on its
+#: own. Seconds.
 OPEN_SECONDS, RUN_SECONDS = 40.0, 8.0
+#: The outcome of a module that never returns from its start.
+ENDLESS = "does not return from its start"
 
 
 def valid(engine: wasmtime.Engine, wasm: bytes) -> bool:
@@ -60,15 +65,15 @@ def valid(engine: wasmtime.Engine, wasm: bytes) -> bool:
 
 
 def outcome(error: ModuleError) -> str:
-    """A refusal without what differs from case to case. Finding when it is not one line that can be shown."""
-    said = str(error)
-    if not said.isprintable():
-        raise Finding(f"an error that is not one line to be shown: {said!r}")
+    """The outcome of a refusal, without details. Finding when the error is not one printable line."""
+    message = str(error)
+    if not message.isprintable():
+        raise Finding(f"an error that is not one printable line: {message!r}")
     return "refused"
 
 
 class Wasm(Part[bytes]):
-    """Of modules, which are asked for when the part is entered."""
+    """A part with damaged modules, which are loaded when the part is entered."""
 
     def __init__(self, name: str, load: Callable[[], Mapping[str, bytes]]) -> None:
         self.name, self._load = name, load
@@ -96,14 +101,14 @@ class Parse(Wasm):
                 continue
             encoded = module.encode()
             if parse(encoded, outline=outline) != module:
-                raise Finding(f"it is another module after a round trip (outline: {outline})")
+                raise Finding(f"it is a different module after a round trip (outline: {outline})")
             known = known or unchanged(self.engine, case, encoded)
         assert known is not None
         return known
 
 
 def look(module: Module) -> None:
-    """What is read of a module only when it is asked for. (A section of names may be malformed in a valid module.)"""
+    """Read what is decoded lazily. (The name section may be malformed in a valid module.)"""
     with contextlib.suppress(ModuleError):
         function_names(module)
     _ = module.memory
@@ -114,7 +119,7 @@ def look(module: Module) -> None:
 
 
 def unchanged(engine: wasmtime.Engine, case: bytes, encoded: bytes) -> str:
-    """Finding when a valid module is not valid any more. The outcome."""
+    """The outcome of a round trip. Finding when a valid module is no longer valid."""
     if not valid(engine, case):
         return "taken, not valid"
     if not valid(engine, encoded):
@@ -139,7 +144,7 @@ class Inspect(Wasm):
 class Rewrite(Wasm):
     def __enter__(self) -> Rewrite:
         super().__enter__()
-        self.known = frozenset().union(*(what_is_named(parse(wasm)) for wasm in self.modules.values()))
+        self.known = frozenset().union(*(named_functions(parse(wasm)) for wasm in self.modules.values()))
         return self
 
     def attempt(self, case: bytes) -> str:
@@ -152,13 +157,15 @@ class Rewrite(Wasm):
             return "rewritten, was not valid"
         if valid(self.engine, rewritten):
             return "rewritten"
-        if what_is_named(module) <= self.known:
-            raise Finding("a valid module that was rewritten is not valid")
+        if named_functions(module) <= self.known:
+            raise Finding("a valid module is not valid after the rewrite")
         return "rewritten, with functions that are not Go's"
 
 
-def what_is_named(module: Module) -> frozenset[tuple[str, str]]:
-    """Functions by name, with their types. Where these are not as Go has them, the result is not valid, and refused when it is compiled."""
+def named_functions(module: Module) -> frozenset[tuple[str, str]]:
+    """The names and types of functions. Where the types differ from Go's, the rewritten module is invalid, which
+    compiling it finds.
+    """
     kinds = module.function_types()
     imported = [(f"{i.module}.{i.name}", str(module.types[i.type_index])) for i in module.imported_functions]
     exported = [(e.name, str(kinds[e.index])) for e in module.exports if e.kind is Kind.FUNC and e.name.startswith("gt_")]
@@ -171,7 +178,7 @@ class Waits(Wasm):
         was_valid = valid(self.engine, case)
         try:
             module = parse(case)
-            if not was_valid:  # as when it is opened: validated first
+            if not was_valid:  # opening validates first, too
                 return "not valid"
             rewritten = rewrite_waits(module).encode()
         except ModuleError as error:
@@ -187,7 +194,7 @@ def imports_one_memory(module: Module) -> bool:
 
 
 class Generated(Part[bytes | None]):
-    """Modules of wasm-opt's fuzzer, some then damaged."""
+    """Modules of wasm-opt's fuzzer."""
 
     name = "generated"
 
@@ -205,13 +212,13 @@ class Generated(Part[bytes | None]):
         if case is None:
             return "wasm-opt has made none"
         if not valid(self.engine, case):
-            return "uses what wasmtime has not turned on"
+            return "uses features that wasmtime has not enabled"
         try:
             inspect_module("fuzzed", case)
             inspected = ""
         except ModuleError as error:
             outcome(error)
-            inspected = "; is not to be opened"
+            inspected = "; cannot be opened"
         try:
             module = parse(case)
             look(module)
@@ -223,15 +230,16 @@ class Generated(Part[bytes | None]):
         same = unchanged(self.engine, case, encoded)
         by_wabt(case, encoded)
         if parse(encoded) != module:
-            raise Finding("it is another module after a round trip")
+            raise Finding("it is a different module after a round trip")
         return same + self.with_waits(module) + inspected
 
     def with_waits(self, module: Module) -> str:
-        """The same module, as if it had threads: its memory is imported."""
+        """The same module with an imported memory, as modules with threads have; its waits are replaced."""
         if len(module.memories) != 1 or any(i.kind is Kind.MEMORY for i in module.imports):
             return ""
         shared = MemoryLimits(module.memories[0].minimum, module.memories[0].maximum or 65536, shared=True)
-        imported = replace(module, memories=[], imports=[*module.imports, Import("env", "memory", Kind.MEMORY, shared.encode())])
+        imported = replace(module, memories=[],
+                           imports=[*module.imports, Import("env", "memory", Kind.MEMORY, shared.encode())])
         if not valid(self.engine, imported.encode()):
             raise Finding("a module whose memory was made an import is not valid")
         try:
@@ -246,7 +254,7 @@ class Generated(Part[bytes | None]):
 
 
 def by_wabt(case: bytes, encoded: bytes) -> None:
-    """Finding when wasm-validate takes the one but not the other, or wasm2wat reads another text from it."""
+    """Finding when wasm-validate accepts only the original, or wasm2wat prints different texts."""
     if not shutil.which("wasm-validate"):
         return
     before, after = (_run("wasm-validate", wasm) for wasm in (case, encoded))
@@ -254,25 +262,28 @@ def by_wabt(case: bytes, encoded: bytes) -> None:
         raise Finding(f"wasm-validate: {after.stderr}")
     before, after = (_run("wasm2wat", wasm, "--no-debug-names") for wasm in (case, encoded))
     if before.returncode == 0 and before.stdout != after.stdout:
-        raise Finding("wasm2wat reads another module after a round trip")
+        raise Finding("wasm2wat reads a different module after a round trip")
 
 
 def _run(program: str, wasm: bytes, *options: str) -> subprocess.CompletedProcess[str]:
     with tempfile.NamedTemporaryFile(suffix=".wasm") as file:
         file.write(wasm)
         file.flush()
-        return subprocess.run([program, "--enable-all", *options, file.name], capture_output=True, text=True, errors="replace", check=False)
+        return subprocess.run([program, "--enable-all", *options, file.name], capture_output=True, text=True,
+                              errors="replace",
+                              check=False)
 
 
 # Modules that run.
 
 class Open(Part[bytes | None]):
-    """In another process, which reads files' names, opens them, and says what has come of each."""
+    """Opens modules in another process, which reads file names and reports the outcome of each."""
 
     name = "open"
 
-    def __init__(self, load: Callable[[], Mapping[str, bytes]], *, rare: Callable[[], Mapping[str, bytes]] = dict, generate: bool = True) -> None:
-        """`rare`: modules of which not many are tried, since compiling one takes seconds."""
+    def __init__(self, load: Callable[[], Mapping[str, bytes]], *, rare: Callable[[], Mapping[str, bytes]] = dict,
+                 generate: bool = True) -> None:
+        """`rare`: modules that are tried rarely, since compiling one takes seconds."""
         self._load, self._load_rare, self._generate = load, rare, generate
 
     def __enter__(self) -> Self:
@@ -307,11 +318,11 @@ class Open(Part[bytes | None]):
         if not line:
             code = child.wait()
             self._child = None
-            said = (self._folder / "stderr").read_text(errors="replace")[-3_000:]
-            raise Finding(f"it has not ended after {OPEN_SECONDS:g} s\n{said}" if hung else
-                          f"the process has died: {signal.Signals(-code).name if code < 0 else code}\n{said}")
+            errors = (self._folder / "stderr").read_text(errors="replace")[-3_000:]
+            raise Finding(f"it has not ended after {OPEN_SECONDS:g} s\n{errors}" if hung else
+                          f"the process has died: {signal.Signals(-code).name if code < 0 else code}\n{errors}")
         answer: dict[str, str] = json.loads(line)
-        if "does not come back" in answer.get("outcome", ""):
+        if answer.get("outcome") == ENDLESS:
             child.wait()
             self._child = None
         if "problem" in answer:
@@ -321,8 +332,10 @@ class Open(Part[bytes | None]):
     def _begin(self) -> subprocess.Popen[str]:
         errors = (self._folder / "stderr").open("wb")
         environment = os.environ | {"GOTHREADS_CACHE": str(self._folder / "cache")}
-        self._child = subprocess.Popen([sys.executable, "-X", "faulthandler", "-m", "stress.fuzz_wasm", "--child"], text=True, stdin=subprocess.PIPE,
-                                       stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=Path(__file__).parent.parent)
+        self._child = subprocess.Popen([sys.executable, "-X", "faulthandler", "-m", "stress.fuzz_wasm", "--child"],
+                                       text=True,
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
+                                       cwd=Path(__file__).parent.parent)
         errors.close()
         return self._child
 
@@ -333,7 +346,7 @@ class Open(Part[bytes | None]):
 
 
 class Pretend(Open):
-    """Valid modules whose exports and imports have the names that gothreads knows, and any type."""
+    """Valid modules whose exports and imports have the names that gothreads knows, but any type."""
 
     name = "pretend"
 
@@ -345,7 +358,9 @@ class Pretend(Open):
 
 
 def _after(seconds: float, child: subprocess.Popen[str]) -> Callable[[], bool]:
-    """End a process after so many seconds with all of its stacks; the function that is returned calls this off, and says whether it came to that."""
+    """End a process, with all of its stacks, after some seconds. The function returned cancels this, and tells whether
+    it was too late.
+    """
     done = threading.Event()
 
     def end() -> None:
@@ -354,10 +369,10 @@ def _after(seconds: float, child: subprocess.Popen[str]) -> Callable[[], bool]:
     timer = threading.Timer(seconds, end)
     timer.start()
 
-    def call_off() -> bool:
+    def cancel() -> bool:
         timer.cancel()
         return done.is_set()
-    return call_off
+    return cancel
 
 
 def child(names: TextIO, answers: TextIO) -> None:
@@ -366,8 +381,8 @@ def child(names: TextIO, answers: TextIO) -> None:
         thread = threading.Thread(target=attempted, args=(Path(line.strip()), answer), daemon=True)
         thread.start()
         thread.join(RUN_SECONDS)
-        if thread.is_alive() and computes(thread):  # which nothing but closing the app would end, and that nobody has got yet
-            print(json.dumps({"outcome": "does not come back from what it does at the start"}), file=answers, flush=True)
+        if thread.is_alive() and computes(thread):  # only close() would end it, and open() has not returned the app yet
+            print(json.dumps({"outcome": ENDLESS}), file=answers, flush=True)
             os._exit(0)
         thread.join()
         print(json.dumps(answer), file=answers, flush=True)
@@ -380,7 +395,7 @@ def attempted(path: Path, answer: dict[str, str]) -> None:
         answer["outcome"] = opened_and_called(path)
     except gothreads.ModuleError as error:
         shown = str(error).isprintable() or "\n  " in str(error)
-        answer["outcome" if shown else "problem"] = "refused" if shown else f"not to be shown: {str(error)!r}"
+        answer["outcome" if shown else "problem"] = "refused" if shown else f"not printable: {str(error)!r}"
     except gothreads.InternalError:
         answer["problem"] = traceback.format_exc()
     except gothreads.GuestError as error:
@@ -392,19 +407,22 @@ def attempted(path: Path, answer: dict[str, str]) -> None:
 
 
 def computes(thread: threading.Thread) -> bool:
-    """Whether a thread is in the module's code."""
+    """Whether a thread is running the module's code."""
     frame = sys._current_frames().get(thread.ident or 0)
     return frame is not None and (frame.f_code.co_filename == ffi.__file__ or "wasmtime" in frame.f_code.co_filename)
 
 
 def opened_and_called(path: Path) -> str:
-    """Open a module with whatever functions it wants, call all that it exports at once, and close it in the middle of that."""
+    """Open a module with whatever functions it imports, call all its exports at once, and close it in the middle of
+    that.
+    """
     host: dict[str, dict[str, Callable[..., Any]]] = {}
     for imported in inspect_module(path.name, path.read_bytes()).outline.imported_functions:
         if imported.module not in ("wasi_snapshot_preview1", "gothreads", "wasi"):
             host.setdefault(imported.module, {})[imported.name] = lambda *_arguments: 0
-    with open("/dev/null", "r+b") as null, gothreads.open(path, host=host, stdin=b"", stdout=null, stderr=null, callers=4,
-                                                           limits=gothreads.Limits(memory=256 << 20)) as app:
+    limits = gothreads.Limits(memory=256 << 20)
+    with (open("/dev/null", "r+b") as null,
+          gothreads.open(path, host=host, stdin=b"", stdout=null, stderr=null, callers=4, limits=limits) as app):
         futures = [] if app.loaded.foreign else [app.submit_request("echo", b"x")]
         for title in list(app.exports)[:20]:
             try:
@@ -413,23 +431,23 @@ def opened_and_called(path: Path) -> str:
                 futures.append(app.submit(title, *(values.get(p.type, 7) for p in signature.params)))
             except gothreads.GothreadsError:
                 break
-        ended = set()
+        endings = set()
         for future in futures:
             try:
                 future.result(1)
-                ended.add("returned")
+                endings.add("returned")
             except TimeoutError:
-                ended.add("closed meanwhile")
+                endings.add("closed meanwhile")
                 break
             except gothreads.GothreadsError as error:
-                ended.add(type(error).__name__)
-        for question in (app.handlers, app.statistics, lambda: app.goroutines(1), lambda: app.wait_idle(1)):
+                endings.add(type(error).__name__)
+        for query in (app.handlers, app.statistics, lambda: app.goroutines(1), lambda: app.wait_idle(1)):
             try:
-                question()
+                query()
             except (TimeoutError, gothreads.GothreadsError) as error:
                 if isinstance(error, gothreads.InternalError):
                     raise
-    return f"opened, {app.loaded.model}, calls: {', '.join(sorted(ended)) or 'none'}"
+    return f"opened, {app.loaded.model}, calls: {', '.join(sorted(endings)) or 'none'}"
 
 
 def _all() -> dict[str, bytes]:
@@ -437,22 +455,23 @@ def _all() -> dict[str, bytes]:
 
 
 def _everything() -> dict[str, bytes]:
-    """Small ones count more: the large ones take a hundred times as long."""
+    """Small modules several times, since large ones take a hundred times as long."""
     several = {f"{title} {copy}": wasm for copy in range(4) for title, wasm in _all().items()}
     return several | {"linked": modules.shrunk(modules.linked("calls"))} | modules.of_go()
 
 
 def _linked() -> dict[str, bytes]:
     whole = {program: modules.linked(program) for program in ("calls", "hostcalls")}
-    return {f"{program}, shrunk {copy}": modules.shrunk(wasm) for program, wasm in whole.items() for copy in range(10)} | whole
+    return {f"{program}, shrunk {copy}": modules.shrunk(wasm) for program, wasm in whole.items()
+            for copy in range(10)} | whole
 
 
 def _threads() -> dict[str, bytes]:
     return {title: wasm for title, wasm in _all().items() if title in ("waits", "threads.c", "program.c")}
 
 
-PARTS: list[Part[Any]] = [Parse("parse", _everything), Inspect("inspect", _everything), Rewrite("rewrite", _linked), Waits("waits", _threads), Generated(),
-                          Pretend(), Open(_all, rare=modules.of_go)]
+PARTS: list[Part[Any]] = [Parse("parse", _everything), Inspect("inspect", _everything), Rewrite("rewrite", _linked),
+                          Waits("waits", _threads), Generated(), Pretend(), Open(_all, rare=modules.of_go)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Modules to begin with, and what is done to them: for stress/fuzz_wasm.py."""
+"""Modules to start from, and mutations of them: for stress/fuzz_wasm.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.modules import MODULES, built, native
 
 HEADER = MAGIC + VERSION
 
-#: One of nearly everything; one with wasi-threads; one that takes bytes.
+#: A module with nearly everything; one with wasi-threads; one that takes bytes.
 _TEXTS = {"everything": """
 (module $small
   (type (func (param i32 i64) (result f64)))
@@ -46,11 +46,15 @@ _TEXTS = {"everything": """
   (func (export "two") (result i32 i32) (i32.const 1) (i32.const 2))
   (data (i32.const 100) "active")
   (data "passive"))""", "waits": """
-(module (import "env" "memory" (memory 1 2 shared)) (import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))
-  (func (export "wasi_thread_start") (param i32 i32) (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1))))
+(module
+  (import "env" "memory" (memory 1 2 shared)) (import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))
+  (func (export "wasi_thread_start") (param i32 i32)
+    (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1))))
   (func (export "spawn") (result i32) (call $spawn (i32.const 7)))
-  (func (export "wait") (param i32 i32 i64) (result i32) (memory.atomic.wait32 offset=8 (local.get 0) (local.get 1) (local.get 2)))
-  (func (export "wait64") (param i32 i64 i64) (result i32) (memory.atomic.wait64 offset=8 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "wait") (param i32 i32 i64) (result i32)
+    (memory.atomic.wait32 offset=8 (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "wait64") (param i32 i64 i64) (result i32)
+    (memory.atomic.wait64 offset=8 (local.get 0) (local.get 1) (local.get 2)))
   (func (export "wake") (param i32) (result i32) (memory.atomic.notify (local.get 0) (i32.const -1))))""", "bytes": """
 (module (memory (export "memory") 1) (global $at (mut i32) (i32.const 1024))
   (func (export "malloc") (param i32) (result i32)
@@ -67,17 +71,19 @@ def small() -> dict[str, bytes]:
 
 
 def of_other_languages() -> dict[str, bytes]:
-    """Those that Zig and its C compiler make: 2 to 60 KB."""
+    """Modules built by Zig and its C compiler: 2 to 60 KB."""
     return {source: native(source).read_bytes() for source in ("strings.c", "strings.zig", "threads.c", "program.c")}
 
 
 def of_go() -> dict[str, bytes]:
-    """Those that `gothreads build` makes: 3 MB."""
+    """Modules built by `gothreads build`: 3 MB."""
     return {f"calls, {model}": built("calls", model=model).read_bytes() for model in ("threaded", "single")}
 
 
 def linked(program: str) -> bytes:
-    """What Go's linker made of a program of tests/modules, before gothreads rewrites it. It is not kept for ever, so it is linked anew."""
+    """The output of Go's linker for a program of tests/modules, before gothreads rewrites it. The cache may have
+    dropped it: it is linked anew.
+    """
     with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, GOTHREADS_CACHE=cache):
         build(Request(str(MODULES / program)))
         (file,) = Path(cache).glob("linked/*/linked.wasm")
@@ -85,37 +91,48 @@ def linked(program: str) -> bytes:
 
 
 def shrunk(wasm: bytes) -> bytes:
-    """A module that Go linked, with all that the rewrite looks at and 40 KB instead of 3 MB: its functions do nothing but trap."""
+    """A module that Go linked, shrunk from 3 MB to 40 KB with everything that the rewrite looks at: its functions only
+    trap.
+    """
     module = parse(wasm)
     imports = len(module.imported_functions)
     names = {index: title for title, index in function_names(module).items()}
-    # What calls an import is left, since the rewrite knows it by its body; and what is named for it.
-    bodies = [body if len(body) < 400 and b"\x23\0\x21\x01" in body[:12] and b"\x10" in body else b"\0\0\x0b" for body in module.bodies]
-    kept = {index: title for index, title in names.items() if title.startswith(("internal_runtime_atomic.", "wasm_pc", "runtime.futex", "runtime.gt", "gt_"))
-            or title in ("runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread", "runtime.mstart", "runtime.exitsyscall",
+    # Functions that call imports keep their bodies, by which the rewrite recognises them; and it looks functions up by
+    # name.
+    bodies = [body if len(body) < 400 and b"\x23\0\x21\x01" in body[:12] and b"\x10" in body else b"\0\0\x0b"
+              for body in module.bodies]
+    prefixes = ("internal_runtime_atomic.", "wasm_pc", "runtime.futex", "runtime.gt", "gt_")
+    kept = {index: title for index, title in names.items() if title.startswith(prefixes)
+            or title in ("runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread", "runtime.mstart",
+                         "runtime.exitsyscall",
                          "runtime.procyield", "runtime.procyieldAsm")
             or (index >= imports and bodies[index - imports] != b"\0\0\x0b")}
     named = uleb(len(kept)) + b"".join(uleb(index) + name(title) for index, title in sorted(kept.items()))
-    return replace(module, bodies=bodies, data=module.data[:40], customs=[("go:buildid", b""), ("name", b"\1" + vector(named))]).encode()
+    return replace(module, bodies=bodies, data=module.data[:40],
+                   customs=[("go:buildid", b""), ("name", b"\1" + vector(named))]).encode()
 
 
-#: What wasm-opt may use in a module: what gothreads' reader knows, and what it refuses or wasmtime has not turned on (exceptions and typed references
-#: are as they were before they were standardised).
-KNOWN_FEATURES = ("sign-ext", "threads", "mutable-globals", "nontrapping-float-to-int", "simd", "bulk-memory", "tail-call",
+#: Features that wasm-opt may use in a module: those that gothreads' parser knows; and those that it refuses, or that
+#: wasmtime has not enabled
+#: (binaryen has exceptions and typed references as they were before their standardisation).
+KNOWN_FEATURES = ("sign-ext", "threads", "mutable-globals", "nontrapping-float-to-int", "simd", "bulk-memory",
+                  "tail-call",
                   "reference-types", "multivalue", "relaxed-simd", "extended-const")
 OTHER_FEATURES = ("exception-handling", "typed-function-references", "gc", "gc-nn-locals", "memory64")
 INSTALL_BINARYEN = "wasm-opt is not installed: apt-get install binaryen"
 
 
 def generated(choose: random.Random, features: tuple[str, ...] = KNOWN_FEATURES + OTHER_FEATURES) -> bytes | None:
-    """A valid module that binaryen's fuzzer makes of random bytes; None when it has none for these."""
+    """A valid module that binaryen's fuzzer makes from random bytes; None when it makes none from these."""
     program = shutil.which("wasm-opt")
     if program is None:
         raise RuntimeError(INSTALL_BINARYEN)
-    often = dict.fromkeys(KNOWN_FEATURES, 0.7) | {"reference-types": 0.25}  # of which it makes invalid ones, as often as not
+    often = dict.fromkeys(KNOWN_FEATURES,
+                          0.7) | {"reference-types": 0.25}  # with these, half of its modules are invalid
     chosen = [f"--enable-{feature}" for feature in features if choose.random() < often.get(feature, 0.1)]
     chosen += ["--enable-reference-types"] * ("--enable-gc" in chosen)
-    passes = choose.sample(["-O1", "-O3", "--dce", "--coalesce-locals", "--flatten", "--vacuum", "--memory-packing"], choose.randrange(3))
+    passes = choose.sample(["-O1", "-O3", "--dce", "--coalesce-locals", "--flatten", "--vacuum", "--memory-packing"],
+                           choose.randrange(3))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "in").write_bytes(choose.randbytes(choose.choice((50, 500, 3_000, 12_000))))
         command = [program, "in", "-ttf", "-o", "out.wasm", "--mvp-features", *chosen, *passes]
@@ -124,29 +141,40 @@ def generated(choose: random.Random, features: tuple[str, ...] = KNOWN_FEATURES 
         return made.read_bytes() if made.exists() else None
 
 
-# Modules that say they are what gothreads builds, and are not.
+# Modules that claim to be built by gothreads, and are not.
 
-_EXPORTED = ("_start", "_initialize", "start", "stop", "add", "malloc", "free", "memory", "wasi_thread_start", *abi.GUEST, *abi.THREADS)
-_IMPORTED = tuple(("gothreads", name) for name in ("ncpu", "thread_spawn", "initialized", "has_callers", "stopped", "poll_start", "poll_open", "msg_call",
-                                                   "msg_replies", "msg_events", "idle_open", "sock_dial", "nope")) + tuple(
-    ("wasi_snapshot_preview1", name) for name in ("fd_write", "fd_read", "proc_exit", "poll_oneoff", "clock_time_get", "random_get", "path_open", "nope"))
-#: Numbers that a module may answer with, as instructions.
-_I32S = [b"\x41" + sleb(number) for number in (0, 7, 8, 100, 65528, 65532, 65535, 1 << 20, (1 << 31) - 1, -(1 << 31), -1)]
-_CONSTANTS = {0x7F: b"\x41\x07", 0x7E: b"\x42\x07", 0x7D: b"\x43\0\0\x80\x3f", 0x7C: b"\x44\0\0\0\0\0\0\xf0\x3f", 0x7B: b"\xfd\x0c" + bytes(16),
+_EXPORTED = ("_start", "_initialize", "start", "stop", "add", "malloc", "free", "memory", "wasi_thread_start",
+             *abi.GUEST, *abi.THREADS)
+_IMPORTED = tuple(("gothreads", name) for name in ("ncpu", "thread_spawn", "initialized", "has_callers", "stopped",
+                                                   "poll_start", "poll_open", "msg_call",
+                                                   "msg_replies", "msg_events", "idle_open", "sock_dial",
+                                                   "nope")) + tuple(
+("wasi_snapshot_preview1", name)
+for name in ("fd_write", "fd_read", "proc_exit", "poll_oneoff", "clock_time_get", "random_get", "path_open", "nope"))
+#: Numbers that a module may return, as instructions.
+_I32S = [b"\x41" + sleb(number)
+         for number in (0, 7, 8, 100, 65528, 65532, 65535, 1 << 20, (1 << 31) - 1, -(1 << 31), -1)]
+_CONSTANTS = {0x7F: b"\x41\x07", 0x7E: b"\x42\x07", 0x7D: b"\x43\0\0\x80\x3f", 0x7C: b"\x44\0\0\0\0\0\0\xf0\x3f",
+              0x7B: b"\xfd\x0c" + bytes(16),
               0x70: b"\xd0\x70", 0x6F: b"\xd0\x6f"}
 
 
 def pretended(choose: random.Random) -> bytes:
-    """A valid module with exports and imports of the names that gothreads knows, and of any type; or of the right ones, which answer anything."""
+    """A valid module with exports and imports of the names that gothreads knows: of any type, or of the right types,
+    returning anything.
+    """
     honest = choose.random() < 0.7
-    types = [_type(choose) for _ in range(choose.randrange(1, 12))] + [FuncType(b"", b""), FuncType(b"\x7f", b"\x7f"), FuncType(b"\x7f\x7f", b"\x7f")]
+    types = [_type(choose) for _ in range(choose.randrange(1, 12))]
+    types += [FuncType(b"", b""), FuncType(b"\x7f", b"\x7f"), FuncType(b"\x7f\x7f", b"\x7f")]
     module = Module(types=types)
-    for of, title in choose.sample(_IMPORTED, choose.choice((0, 0, 0, 0, 1, 2, 5))):
-        module.imports += [Import(of, title, Kind.FUNC, uleb(choose.randrange(len(types)))) for _ in range(choose.choice((1, 1, 1, 2)))]
+    for source, title in choose.sample(_IMPORTED, choose.choice((0, 0, 0, 0, 1, 2, 5))):
+        module.imports += [Import(source, title, Kind.FUNC, uleb(choose.randrange(len(types))))
+                           for _ in range(choose.choice((1, 1, 1, 2)))]
     imported = len(module.imports)
     threaded = choose.random() < 0.4
     if threaded:
-        module.imports.append(Import("env", "memory", Kind.MEMORY, MemoryLimits(choose.choice((1, 10)), choose.choice((10, 65536)), shared=True).encode()))
+        limits = MemoryLimits(choose.choice((1, 10)), choose.choice((10, 65536)), shared=True)
+        module.imports.append(Import("env", "memory", Kind.MEMORY, limits.encode()))
     else:
         module.memories.append(MemoryLimits(choose.choice((0, 1, 10)), choose.choice((None, 10))))
     chosen = choose.sample(_EXPORTED, choose.randrange(1, len(_EXPORTED)))
@@ -156,42 +184,48 @@ def pretended(choose: random.Random) -> bytes:
     for title in chosen:
         if honest and (right := {**abi.ENTRIES, **abi.GUEST, **abi.THREADS}.get(title)):
             types.append(right)
-        kind = len(types) - 1 if honest else choose.randrange(len(types)) if choose.random() < 0.6 else len(types) - choose.randrange(1, 4)
+        kind = (len(types) - 1 if honest
+                else choose.randrange(len(types)) if choose.random() < 0.6 else len(types) - choose.randrange(1, 4))
         if title == "memory" or (not honest and choose.random() < 0.05):
             module.exports.append(ExportEntry(title, Kind.MEMORY, 0))
             continue
         module.exports.append(ExportEntry(title, Kind.FUNC, imported + len(module.functions)))
         module.functions.append(kind)
         results = b"".join(choose.choice(_I32S) if t == 0x7F else _CONSTANTS[t] for t in types[kind].results)
-        calls = b"".join(b"".join(_CONSTANTS[t] for t in called.params) + b"\x10" + uleb(place) + b"\x1a" * len(called.results)
-                         for place in range(imported) if choose.random() < 0.3 for called in [types[module.imports[place].type_index]])
+        calls = b"".join(b"".join(_CONSTANTS[t] for t in called.params) + b"\x10" + uleb(place) + b"\x1a"
+                         * len(called.results)
+                         for place in range(imported) if choose.random() < 0.3
+                         for called in [types[module.imports[place].type_index]])
         module.bodies.append(b"\0" + choose.choice((b"", b"", b"", calls, calls, b"\0")) + results + b"\x0b")
     if module.functions and choose.random() < 0.1:
         module.raw[Section.START] = uleb(imported + choose.randrange(len(module.functions)))
     if choose.random() < 0.85:
-        signature: dict[str, Any] = {"name": "add", "go": "func add()", "function": "add", "package": "main", "doc": "", "params": [], "result": None,
-                                     "position": ""}
-        about = {"abi": ABI, "version": "0", "go": "go1.27", "model": "threaded" if threaded else "single", "buildmode": choose.choice(["exe", "c-shared"]),
-                 "handlers": choose.random() < 0.7, "options": {}, "exports": choose.choice(([], [signature])), "imports": []}
+        signature: dict[str, Any] = {"name": "add", "go": "func add()", "function": "add", "package": "main", "doc": "",
+                                     "params": [], "result": None, "position": ""}
+        about = {"abi": ABI, "version": "0", "go": "go1.27", "model": "threaded" if threaded else "single",
+                 "buildmode": choose.choice(["exe", "c-shared"]), "handlers": choose.random() < 0.7, "options": {},
+                 "exports": choose.choice(([], [signature])), "imports": []}
         module.customs.append(("gothreads", json.dumps(about).encode()))
     return module.encode()
 
 
 def _type(choose: random.Random) -> FuncType:
     kinds = b"\x7f\x7f\x7f\x7e\x7d\x7c" if choose.random() < 0.7 else bytes(_CONSTANTS)
-    params, results = (bytes(choose.choice(kinds) for _ in range(choose.choice((0, 1, 1, 2, 2, 3, most)))) for most in (1_000, 1_000))
+    params, results = (bytes(choose.choice(kinds) for _ in range(choose.choice((0, 1, 1, 2, 2, 3, most))))
+                       for most in (1_000, 1_000))
     return FuncType(params, results)
 
 
-# What is done to modules. Each takes a module's bytes, and others to take parts from.
+# Mutations. Each takes a module's bytes, and other modules to take parts from.
 
-#: Bytes that mean something in many places.
+#: Bytes that have a meaning in many places.
 _TELLING = bytes([0, 1, 2, 0x0B, 0x10, 0x40, 0x41, 0x60, 0x63, 0x64, 0x70, 0x7F, 0x80, 0xFC, 0xFD, 0xFE, 0xFF])
-_NUMBERS = (0, 1, 2, 63, 64, 127, 128, 255, 1 << 14, 65535, 65536, 65537, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
+_NUMBERS = (0, 1, 2, 63, 64, 127, 128, 255, 1 << 14, 65535, 65536, 65537, 1 << 20, (1 << 31) - 1, 1 << 31,
+            (1 << 32) - 1)
 
 
 def mutated(choose: random.Random, modules: Mapping[str, bytes]) -> bytes:
-    """One of the modules, damaged once to a few times; now and then as it is."""
+    """One of the modules with one or a few mutations; now and then with none."""
     content = modules[choose.choice(sorted(modules))]
     for _ in range(choose.choice((0, 1, 1, 1, 1, 2, 2, 3, 5))):
         content = choose.choice(_WAYS)(choose, content, modules)
@@ -199,7 +233,7 @@ def mutated(choose: random.Random, modules: Mapping[str, bytes]) -> bytes:
 
 
 def _place(choose: random.Random, content: bytes | bytearray) -> int:
-    """More often in front, where most of what can be wrong is."""
+    """A random offset, more often near the start, where most of the structure is."""
     size = len(content)
     return choose.randrange(min(size, choose.choice((60, 2_000, 50_000, size))) + 1) if size else 0
 
@@ -227,11 +261,12 @@ def _cut(choose: random.Random, content: bytes, _modules: Mapping[str, bytes]) -
 def _splice(choose: random.Random, content: bytes, modules: Mapping[str, bytes]) -> bytes:
     other = modules[choose.choice(sorted(modules))]
     at, begin = _place(choose, content), _place(choose, other)
-    return content[:at] + other[begin:begin + choose.choice((1, 8, 200, 5_000))] + content[at + choose.choice((0, 1, 8, 200)):]
+    return content[:at] + other[begin:begin
+                                + choose.choice((1, 8, 200, 5_000))] + content[at + choose.choice((0, 1, 8, 200)):]
 
 
 def _leb(choose: random.Random, content: bytes, _modules: Mapping[str, bytes]) -> bytes:
-    """Another number where one may be, or the same one written longer than it need be."""
+    """A different number where one may be, or the same number in a longer encoding."""
     at = _place(choose, content)
     end = at
     while end < len(content) and content[end] & 0x80 and end - at < 10:
@@ -239,19 +274,20 @@ def _leb(choose: random.Random, content: bytes, _modules: Mapping[str, bytes]) -
     number = content[at:end + 1] or b"\0"
     more = choose.choice((b"\x80", b"\x80\x80\x80", b"\x80" * 12))
     padded = number[:-1] + bytes([number[-1] | 0x80]) + more[:-1] + b"\0"
-    return content[:at] + choose.choice((padded, uleb(choose.choice(_NUMBERS)), b"\xff" * choose.randrange(1, 11) + b"\x0f")) + content[end + 1:]
+    return content[:at] + choose.choice((padded, uleb(choose.choice(_NUMBERS)),
+                                         b"\xff" * choose.randrange(1, 11) + b"\x0f")) + content[end + 1:]
 
 
 def sections(content: bytes) -> list[tuple[int, bytes]] | None:
-    """Number and content of each; None when they cannot be told apart."""
-    reader, found = Reader(content, "file"), []
+    """The number and content of each section; None when they cannot be told apart."""
+    reader, parts = Reader(content, "file"), []
     reader.at = len(HEADER)
     try:
         while reader.at < reader.end:
-            found.append((reader.byte(), reader.take(reader.u32())))
+            parts.append((reader.byte(), reader.take(reader.u32())))
     except ModuleError:
         return None
-    return found
+    return parts
 
 
 def joined(parts: list[tuple[int, bytes]]) -> bytes:
@@ -259,7 +295,7 @@ def joined(parts: list[tuple[int, bytes]]) -> bytes:
 
 
 def _sections(choose: random.Random, content: bytes, modules: Mapping[str, bytes]) -> bytes:
-    """Sections in another order, missing, twice, empty, of another module, or of our own making."""
+    """Sections in another order, missing, doubled, empty, from another module, or made up."""
     parts = sections(content)
     if not parts:
         return content
@@ -278,7 +314,7 @@ def _sections(choose: random.Random, content: bytes, modules: Mapping[str, bytes
             parts[at] = choose.randrange(16), part
         case 5:
             others = sections(modules[choose.choice(sorted(modules))]) or parts
-            same = [other for of, other in others if of == number] or [part]
+            same = [other for other_number, other in others if other_number == number] or [part]
             parts[at] = number, choose.choice(same)
         case 6:
             title = choose.choice(["name", "gothreads", "go:buildid", "producers", "x", "\x1b[31m"])
@@ -291,7 +327,7 @@ def _sections(choose: random.Random, content: bytes, modules: Mapping[str, bytes
 
 
 def _inside(choose: random.Random, content: bytes, modules: Mapping[str, bytes]) -> bytes:
-    """Something else within one section, whose length is right again."""
+    """A change within one section, whose length is corrected."""
     parts = sections(content)
     if not parts:
         return content
@@ -317,22 +353,26 @@ def _in_a_body(choose: random.Random, section: bytes, modules: Mapping[str, byte
 
 
 def _model(choose: random.Random, content: bytes, _modules: Mapping[str, bytes]) -> bytes:
-    """Another type, import, export, memory, address: what is well formed, and means something else or nothing."""
+    """A different type, import, export, memory or address: well-formed, with another meaning or none."""
     try:
         module = parse(content)
     except ModuleError:
         return content
-    number = choose.choice((0, 1, len(module.imported_functions) + choose.randrange(len(module.functions) + 2), choose.choice(_NUMBERS)))
+    number = choose.choice((0, 1, len(module.imported_functions) + choose.randrange(len(module.functions) + 2),
+                            choose.choice(_NUMBERS)))
     kind = choose.choice(list(Kind))
-    title = choose.choice(["", "memory", "_start", "_initialize", "malloc", "free", "gt_attach", "gt_setup", "wasi_thread_start", "start", "x\ny", "\x1b[2J",
-                           "\u202e", "a b", "ü" * 300, *(e.name for e in module.exports[:20])])
+    title = choose.choice(["", "memory", "_start", "_initialize", "malloc", "free", "gt_attach", "gt_setup",
+                           "wasi_thread_start",
+                           "start", "x\ny", "\x1b[2J", "\u202e", "a b", "ü" * 300,
+                           *(e.name for e in module.exports[:20])])
     types = bytes(choose.choice(b"\x7f\x7e\x7d\x7c\x7b\x70\x6f") for _ in range(choose.choice((0, 1, 2, 3, 1_200))))
     match choose.randrange(9):
         case 0:
             module.exports.insert(choose.randrange(len(module.exports) + 1), ExportEntry(title, kind, number))
         case 1 if module.exports:
             at = choose.randrange(len(module.exports))
-            module.exports[at] = replace(module.exports[at], index=number) if choose.random() < 0.7 else replace(module.exports[at], kind=kind)
+            module.exports[at] = (replace(module.exports[at], index=number) if choose.random() < 0.7
+                                  else replace(module.exports[at], kind=kind))
         case 2 if module.functions:
             module.functions[choose.randrange(len(module.functions))] = choose.choice((0, 1, len(module.types), number))
         case 3 if module.types:
@@ -340,17 +380,21 @@ def _model(choose: random.Random, content: bytes, _modules: Mapping[str, bytes])
         case 4:
             module.memories = [_limits(choose) for _ in range(choose.choice((0, 1, 1, 2)))]
         case 5:
-            of = choose.choice(["wasi_snapshot_preview1", "wasi", "gothreads", "env", "", title])
-            wanted = choose.choice(["fd_write", "proc_exit", "thread-spawn", "nope", "msg_call", "args_get", "memory", title])
-            described = {Kind.FUNC: uleb(choose.choice((0, number))), Kind.TABLE: b"\x70" + MemoryLimits(1).encode(), Kind.MEMORY: _limits(choose).encode(),
-                         Kind.GLOBAL: b"\x7f\0", Kind.TAG: b"\0" + uleb(choose.choice((0, number)))}[kind]
-            module.imports.insert(choose.randrange(len(module.imports) + 1), Import(of, wanted, kind, described))
+            source = choose.choice(["wasi_snapshot_preview1", "wasi", "gothreads", "env", "", title])
+            imported = choose.choice(["fd_write", "proc_exit", "thread-spawn", "nope", "msg_call", "args_get", "memory",
+                                      title])
+            described = {Kind.FUNC: uleb(choose.choice((0, number))), Kind.TABLE: b"\x70" + MemoryLimits(1).encode(),
+                         Kind.MEMORY: _limits(choose).encode(), Kind.GLOBAL: b"\x7f\0",
+                         Kind.TAG: b"\0" + uleb(choose.choice((0, number)))}[kind]
+            module.imports.insert(choose.randrange(len(module.imports) + 1), Import(source, imported, kind, described))
         case 6:
-            module.data.append(DataSegment(choose.choice((None, 0, 100, 4096, 65535, 65536, (1 << 32) - 1)), choose.randbytes(choose.choice((0, 1, 300)))))
+            address = choose.choice((None, 0, 100, 4096, 65535, 65536, (1 << 32) - 1))
+            module.data.append(DataSegment(address, choose.randbytes(choose.choice((0, 1, 300)))))
         case 7:
             module.raw[Section.START] = uleb(number)
         case _:
-            module.customs.append((choose.choice(["name", "gothreads", "go:buildid", title]), choose.randbytes(choose.randrange(30))))
+            module.customs.append((choose.choice(["name", "gothreads", "go:buildid", title]),
+                                   choose.randbytes(choose.randrange(30))))
     return module.encode()
 
 

@@ -1,22 +1,22 @@
-"""Full load for a long time: memory, threads and descriptors stay as they are.
+"""Full load for a long time: the numbers of threads and descriptors, and memory, stay the same.
 
     python -m stress.soak [--seconds 1800] [--clients 8] [--seed N] [--plot docs/soak.png] [--json]
 
-One threaded app takes the calls of stress.chaos, all kinds, with nothing that ends it; each second is looked at, and then the second
-quarter of the time is compared with the last. Ends with 1 when a call is answered wrong, or something has grown. --plot needs
-matplotlib: pip install '.[plots]'
+One threaded app takes calls of all the kinds in stress.chaos, with nothing that ends it. Figures are taken every
+second, and in the end those of the second quarter are compared with those of the last. Ends with exit code 1 when a
+call is answered wrong, or something has grown. --plot needs matplotlib: pip install '.[plots]'
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -24,15 +24,16 @@ import psutil
 from gothreads.errors import AppClosed
 from stress.chaos import Broken, Life
 
-#: How much more there may be in the last quarter than in the second: memory, which breathes with the collector; and all else.
+#: The allowed growth from the second quarter to the last: for memory, which varies with the collector; and for all
+#: else.
 MEMORY_GROWTH, GROWTH = 1.05, 1.02
-#: Threads come and go: that many more are none.
+#: Threads come and go: so many more do not count.
 SLACK = 4
 
 
 @dataclass(frozen=True)
-class Sample:
-    """`memory` resident, and `heap` of Go's, in bytes; `calls` so far."""
+class SoakSample:
+    """Resident `memory` and Go's `heap` in bytes; `calls` so far."""
 
     seconds: float
     memory: int
@@ -46,7 +47,7 @@ class Sample:
 
 
 class Soak(Life):
-    """A life without an end: its books are kept as short as they can be."""
+    """A life without an end, whose books are kept as short as possible."""
 
     def _note(self, number: int, outcome: object) -> None:
         with self.lock:
@@ -59,20 +60,20 @@ class Soak(Life):
 
     def _ran(self, number: int) -> None:
         with self.lock:
-            if number in self.outcomes:  # those that were given up may run afterwards
+            if number in self.outcomes:  # calls that were given up may run later
                 self.ran[number] += 1
 
     def _called_back(self, number: int) -> None:
         pass
 
 
-def run(seconds: float, clients: int, seed: int) -> list[Sample]:
+def run(seconds: float, clients: int, seed: int) -> list[SoakSample]:
     """Broken when a call is answered wrong."""
     life = Soak(f"{seed}", "threaded", "close")
-    process, samples = psutil.Process(), list[Sample]()
+    process, samples = psutil.Process(), list[SoakSample]()
     with life.open() as app:
-        life.failures = []
-        threads = [threading.Thread(target=life._guarded, args=(app, place), name=f"client-{place}") for place in range(clients)]
+        threads = [threading.Thread(target=life.guarded_client, args=(app, place), name=f"client-{place}")
+                   for place in range(clients)]
         for thread in threads:
             thread.start()
         begin = time.monotonic()
@@ -80,10 +81,14 @@ def run(seconds: float, clients: int, seed: int) -> list[Sample]:
         try:
             while (now := time.monotonic() - begin) < seconds and not life.failures:
                 time.sleep(1)
-                go = app.statistics()
-                life.sent.clear()  # counted by the module
-                samples.append(Sample(round(now, 1), process.memory_info().rss, go.go.heap if go.go else 0, process.num_threads(), process.num_fds(),
-                                      go.callers.total if go.callers else 0, go.go.goroutines if go.go else 0, life.kinds["done"], process.cpu_percent()))
+                statistics = app.statistics()
+                life.sent.clear()  # the module counts them
+                go, callers = statistics.go, statistics.callers
+                samples.append(SoakSample(
+                    seconds=round(now, 1), memory=process.memory_info().rss, heap=go.heap if go else 0,
+                    threads=process.num_threads(), descriptors=process.num_fds(),
+                    callers=callers.total if callers else 0,
+                    goroutines=go.goroutines if go else 0, calls=life.kinds["done"], cpu=process.cpu_percent()))
                 if len(samples) % 60 == 0:
                     print(_line(samples), file=sys.stderr, flush=True)
         finally:
@@ -96,23 +101,29 @@ def run(seconds: float, clients: int, seed: int) -> list[Sample]:
     return samples
 
 
-def _line(samples: list[Sample]) -> str:
+def _line(samples: list[SoakSample]) -> str:
     last = samples[-1]
-    return (f"{last.seconds:6.0f} s  {last.calls:11,} calls  {last.memory / 1e6:6.1f} MB resident  {last.heap / 1e6:5.1f} MB Go's heap  "
-            f"{last.threads:4} threads  {last.descriptors:3} descriptors  {last.goroutines:4} goroutines  {last.cpu:4.0f} % CPU")
+    return (f"{last.seconds:6.0f} s  {last.calls:11,} calls  {last.memory / 1e6:6.1f} MB resident  "
+            f"{last.heap / 1e6:5.1f} MB Go's heap  "
+            f"{last.threads:4} threads  {last.descriptors:3} descriptors  {last.goroutines:4} goroutines  "
+            f"{last.cpu:4.0f} % CPU")
 
 
-def compare(samples: list[Sample]) -> dict[str, dict[str, Any]]:
-    """For each figure its median in the second and in the last quarter, and whether it has stayed."""
+def compare(samples: list[SoakSample]) -> dict[str, dict[str, Any]]:
+    """For each figure its median in the second and in the last quarter, and whether it has stayed the same."""
     quarter = len(samples) // 4
-    found = {}
-    for name, most in {"memory": MEMORY_GROWTH, "threads": GROWTH, "descriptors": GROWTH, "callers": GROWTH, "goroutines": 1.5, "heap": 1.5}.items():
-        before, after = (statistics.median(getattr(sample, name) for sample in part) for part in (samples[quarter:2 * quarter], samples[-quarter:]))
-        found[name] = {"second_quarter": before, "last_quarter": after, "stayed": after <= max(before * most, before + SLACK)}
-    return found
+    growth = {"memory": MEMORY_GROWTH, "threads": GROWTH, "descriptors": GROWTH, "callers": GROWTH, "goroutines": 1.5,
+              "heap": 1.5}
+    figures = {}
+    for name, most in growth.items():
+        before, after = (median(getattr(sample, name) for sample in part)
+                         for part in (samples[quarter:2 * quarter], samples[-quarter:]))
+        figures[name] = {"second_quarter": before, "last_quarter": after,
+                         "stayed": after <= max(before * most, before + SLACK)}
+    return figures
 
 
-def plot(samples: list[Sample], path: Path) -> None:
+def plot(samples: list[SoakSample], path: Path) -> None:
     """Memory and threads over time."""
     import matplotlib
     matplotlib.use("Agg")
@@ -121,12 +132,14 @@ def plot(samples: list[Sample], path: Path) -> None:
     figure, (upper, middle, lower) = pyplot.subplots(3, 1, sharex=True, figsize=(9, 7), layout="constrained")
     upper.plot(minutes, [sample.memory / 1e6 for sample in samples], label="resident, of the process")
     upper.plot(minutes, [sample.heap / 1e6 for sample in samples], label="Go's heap", linewidth=0.7)
-    upper.set(ylabel="MB", ylim=(0, None), title=f"{samples[-1].calls:,} calls in {minutes[-1]:.0f} minutes: memory, threads, calls a second")
+    upper.set(ylabel="MB", ylim=(0, None),
+              title=f"{samples[-1].calls:,} calls in {minutes[-1]:.0f} minutes: memory, threads, calls a second")
     middle.plot(minutes, [sample.threads for sample in samples], label="threads of the process")
     middle.plot(minutes, [sample.descriptors for sample in samples], label="descriptors")
     middle.set(ylim=(0, None))
     window = 10
-    rates = [(later.calls - earlier.calls) / (later.seconds - earlier.seconds) for earlier, later in zip(samples, samples[window:], strict=False)]
+    rates = [(later.calls - earlier.calls) / (later.seconds - earlier.seconds)
+             for earlier, later in zip(samples, samples[window:], strict=False)]
     lower.plot(minutes[window:], rates, label="calls a second")
     lower.set(xlabel="minutes", ylim=(0, None))
     for axes in (upper, middle, lower):
@@ -148,16 +161,17 @@ def main() -> int:
     except Broken as broken:
         print(f"BROKEN: {broken}\n  --seed {arguments.seed}", file=sys.stderr)
         return 1
-    found = compare(samples)
+    compared = compare(samples)
     if arguments.plot:
         plot(samples, arguments.plot)
     if arguments.json:
-        print(json.dumps({"compared": found, "samples": [asdict(sample) for sample in samples]}))
+        print(json.dumps({"compared": compared, "samples": [asdict(sample) for sample in samples]}))
     else:
         print(_line(samples))
-        for name, figures in found.items():
-            print(f"{name:12} {figures['second_quarter']:15,.0f} → {figures['last_quarter']:15,.0f}  {'stayed' if figures['stayed'] else 'HAS GROWN'}")
-    return 0 if all(figures["stayed"] for figures in found.values()) else 1
+        for name, figures in compared.items():
+            print(f"{name:12} {figures['second_quarter']:15,.0f} → {figures['last_quarter']:15,.0f}  "
+                  f"{'stayed' if figures['stayed'] else 'HAS GROWN'}")
+    return 0 if all(figures["stayed"] for figures in compared.values()) else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Every way to stop an app, each in a Python process of its own, with calls of all kinds in the module: again and again.
+"""Every way to stop an app, each in its own Python process, with calls of all kinds in the module: over and over.
 
     python -m stress.stopping [--times 100] [--only TEXT] [--dev both|yes|no] [--json FILE]
 
-A process that crashes or hangs, an end that takes longer than half a second, and anything unexpected on stderr, is a finding: it ends with 1.
-tests/runtime/test_stopping.py runs each once.
+A process that crashes or hangs, an end that takes longer than half a second, and anything unexpected on stderr, is a
+finding, and the exit code is 1. tests/runtime/test_stopping.py runs each once.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from pathlib import Path
 from gothreads.build.builder import Request, build
 
 FAULTS = Path(__file__).parent.parent / "tests" / "modules" / "faults"
-#: How soon an app must have ended, in seconds.
+#: How long an app may take to end, in seconds.
 BOUND = 0.5
-#: When a process counts as hanging, in seconds.
+#: After how long a process counts as hung, in seconds.
 HANG = 10.0
 
-#: What every process begins with. What is registered before gothreads is imported runs when it has closed its apps.
+#: The start of every process. What is registered with atexit before gothreads is imported runs after gothreads has
+#: closed its apps.
 _PRELUDE = """
 import atexit, time
 began = []
@@ -66,7 +67,7 @@ def opened(model={model!r}, **options):
                           handlers={{"coroutine": coroutine, "close": lambda payload: closes()}}, **options)
 
 def busy(app, *more):
-    "Calls of all kinds, that would never end."
+    "Calls of all kinds that would never end."
     if app.model == "threaded":
         exports = ["receive", "send", "choose", "lock", "condition", "gather", "sleep", *more, "spin", "churn"]
         futures = [app.submit(name) for name in exports for _ in range(2)] + [app.submit_request("ask", "coroutine")]
@@ -83,7 +84,8 @@ def ready():
     print("ready", flush=True)
 
 def ready_in_call():
-    "Not before: what Python itself does just then may swallow a KeyboardInterrupt (in the callback of a weak reference, for one)."
+    # Not before the call: what Python does before it may swallow a KeyboardInterrupt (in the callback of a weak
+    # reference, for one).
     while not interrupt.calls:
         time.sleep(0.001)
     ready()
@@ -96,41 +98,46 @@ def check(futures):
 
 @dataclass(frozen=True)
 class Case:
-    """`body` runs after the prelude; `send` is sent when it has printed "ready". `code`: how the process must end; `said`: all that may be
-    on stderr, as its last line. `block`: the Python function that calls are in.
+    """`body` runs after the prelude; `send` is sent once it has printed "ready". `code`: the expected exit code;
+    `stderr`: the expected last line on stderr, and all that may be there. `block`: the Python function that calls are
+    in.
     """
 
     name: str
     body: str
     send: signal.Signals | None = None
     code: int = 0
-    said: str = ""
+    stderr: str = ""
     model: str = "threaded"
     block: str = "gate.wait"
 
     def program(self, module: str) -> str:
-        return _PRELUDE.format(model=self.model, module=module, block=f"lambda: {self.block}() and None") + textwrap.dedent(self.body)
+        return _PRELUDE.format(model=self.model, module=module,
+                               block=f"lambda: {self.block}() and None") + textwrap.dedent(self.body)
 
     def __str__(self) -> str:
         return self.name
 
 
 _FUTURES = "app = opened()\nfutures = busy(app)\nready()\n"
-_CLOSE = "app = opened()\nfutures = busy(app)\nready()\napp.close()\ncheck(futures)\nassert app.state is gothreads.State.CLOSED\n"
+_CLOSE = _FUTURES + "app.close()\ncheck(futures)\nassert app.state is gothreads.State.CLOSED\n"
 _BUSY = "app = opened()\nbusy(app)\n"
 _EXIT = _BUSY + "ready()\n"
-_IN_CALL = _BUSY + "try:\n    threading.Thread(target=ready_in_call).start()\n    app.exports.{}()\nexcept KeyboardInterrupt:\n    sys.exit(7)\n"
-_SPIN = "try:\n    threading.Timer(0.1, ready).start()\n    app.exports.spin()\nexcept KeyboardInterrupt:\n    sys.exit(7)\n"
+_EXIT_7 = "except KeyboardInterrupt:\n    sys.exit(7)\n"
+_IN_CALL = _BUSY + "try:\n    threading.Thread(target=ready_in_call).start()\n    app.exports.{}()\n" + _EXIT_7
+_SPIN = "try:\n    threading.Timer(0.1, ready).start()\n    app.exports.spin()\n" + _EXIT_7
 _WARNING = "not all threads have left yet; those in Python functions that the module called end when these return"
 _SIGTERM = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(8))\n"
 
 
 def _cases() -> Iterator[Case]:
     for model in ("threaded", "single", "idle", "pool"):
-        body = "\n".join(line.replace("opened()", "opened(instances=2)") if model == "pool" else line for line in _CLOSE.splitlines())
+        body = "\n".join(line.replace("opened()", "opened(instances=2)") if model == "pool" else line
+                         for line in _CLOSE.splitlines())
         yield Case(f"close, {model}", body, model=model)
         yield Case(f"the interpreter ends without close, {model}", body.split("ready()")[0] + "ready()\n", model=model)
-    yield Case("close from another thread", _FUTURES + "t = threading.Thread(target=app.close)\nt.start()\nt.join()\ncheck(futures)\n")
+    yield Case("close from another thread",
+               _FUTURES + "t = threading.Thread(target=app.close)\nt.start()\nt.join()\ncheck(futures)\n")
     yield Case("close twice at the same moment", """
         app = opened()
         futures = busy(app)
@@ -156,7 +163,9 @@ def _cases() -> Iterator[Case]:
         check(futures)
         """)
     yield Case("close from inside a handler",
-               _FUTURES + "try:\n    app.request('ask', 'close')\nexcept gothreads.AppClosed:\n    pass\napp.close()\ncheck(futures)\n")
+               _FUTURES
+               + "try:\n    app.request('ask', 'close')\nexcept gothreads.AppClosed:\n    "
+                 "pass\napp.close()\ncheck(futures)\n")
     yield Case("close in __exit__ after an exception", """
         try:
             with opened() as app:
@@ -192,22 +201,33 @@ def _cases() -> Iterator[Case]:
             assert isinstance(future.exception(5), gothreads.GothreadsError)
         """)
     yield Case("close while calls are in Python functions",
-               "app = opened()\nfutures = busy(app, 'block')\nready()\napp.close()\ncheck(futures)\ngate.set()\n", said=_WARNING)
-    yield Case("the interpreter ends while calls wait in Python functions", "app = opened()\nbusy(app, 'block')\nready()\n", said=_WARNING)
-    yield Case("the interpreter ends while calls run in Python functions", "app = opened()\nbusy(app, 'block')\nready()\n", said=_WARNING, block="loops")
-    yield Case("an exception that nobody catches", _EXIT + "raise ValueError('on purpose')\n", code=1, said="ValueError: on purpose")
+               "app = opened()\nfutures = busy(app, 'block')\nready()\napp.close()\ncheck(futures)\ngate.set()\n",
+               stderr=_WARNING)
+    yield Case("the interpreter ends while calls wait in Python functions",
+               "app = opened()\nbusy(app, 'block')\nready()\n", stderr=_WARNING)
+    yield Case("the interpreter ends while calls run in Python functions",
+               "app = opened()\nbusy(app, 'block')\nready()\n",
+               stderr=_WARNING, block="loops")
+    yield Case("an exception that nobody catches", _EXIT + "raise ValueError('on purpose')\n", code=1,
+               stderr="ValueError: on purpose")
     yield Case("sys.exit", _EXIT + "sys.exit(6)\n", code=6)
     yield Case("SIGTERM", _EXIT + "time.sleep(60)\n", signal.SIGTERM, -signal.SIGTERM)
-    yield Case("SIGTERM that is turned into SystemExit, asleep", _SIGTERM + _EXIT + "time.sleep(60)\n", signal.SIGTERM, 8)
+    yield Case("SIGTERM that is turned into SystemExit, asleep", _SIGTERM + _EXIT + "time.sleep(60)\n", signal.SIGTERM,
+               8)
     yield Case("SIGTERM that is turned into SystemExit, in wait", _SIGTERM + _EXIT + "app.wait()\n", signal.SIGTERM, 8)
-    yield Case("Ctrl-C, asleep", _BUSY + "try:\n    ready()\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(7)\n", signal.SIGINT, 7)
-    yield Case("Ctrl-C, in wait", _BUSY + "try:\n    ready()\n    app.wait()\nexcept KeyboardInterrupt:\n    sys.exit(7)\n", signal.SIGINT, 7)
+    yield Case("Ctrl-C, asleep",
+               _BUSY + "try:\n    ready()\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(7)\n",
+               signal.SIGINT, 7)
+    yield Case("Ctrl-C, in wait", _BUSY
+               + "try:\n    ready()\n    app.wait()\nexcept KeyboardInterrupt:\n    sys.exit(7)\n", signal.SIGINT, 7)
     for export in ("spin", "receive", "sleep"):
         yield Case(f"Ctrl-C, in a call: {export}", _IN_CALL.format(export), signal.SIGINT, 7)
-        yield Case(f"SIGTERM that is turned into SystemExit, in a call: {export}", _SIGTERM + _IN_CALL.format(export), signal.SIGTERM, 8)
+        yield Case(f"SIGTERM that is turned into SystemExit, in a call: {export}", _SIGTERM + _IN_CALL.format(export),
+                   signal.SIGTERM, 8)
     for model in ("single", "idle", "pool"):
         body = f"app = opened({'instances=2' if model == 'pool' else ''})\n" + _SPIN
-        yield Case(f"SIGTERM that is turned into SystemExit, in a call, {model}", _SIGTERM + body, signal.SIGTERM, 8, model=model)
+        yield Case(f"SIGTERM that is turned into SystemExit, in a call, {model}", _SIGTERM + body, signal.SIGTERM, 8,
+                   model=model)
         yield Case(f"Ctrl-C, in a call, {model}", body, signal.SIGINT, 7, model=model)
     yield Case("Ctrl-C while the module starts", """
         try:
@@ -230,7 +250,9 @@ CASES = list(_cases())
 
 @dataclass(frozen=True)
 class Run:
-    """`seconds`: from the moment of stopping until the app had ended (for SIGTERM, the process). `wrong`: what was, if anything."""
+    """`seconds`: from the moment of stopping until the app had ended (for SIGTERM, the process). `wrong`: the problem,
+    if any.
+    """
 
     seconds: float
     wrong: str = ""
@@ -241,7 +263,7 @@ def built(case: Case) -> str:
 
 
 def run(case: Case, module: str, *options: str) -> Run:
-    """Once, in a process of its own."""
+    """Runs a case once, in its own process."""
     with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
             [sys.executable, *options, "-c", case.program(module)], stdout=subprocess.PIPE, stderr=errors, text=True,
             cwd=Path(__file__).parent.parent) as process:
@@ -261,12 +283,12 @@ def run(case: Case, module: str, *options: str) -> Run:
             errors.seek(0)
             return Run(HANG, "hangs: " + errors.read()[-2000:])
         errors.seek(0)
-        said = errors.read().strip()
+        stderr = errors.read().strip()
     ended = [line.split()[1:] for line in out.splitlines() if line.startswith("ended")]
     if process.returncode != case.code:
-        return Run(0, f"the process ended with {process.returncode}: {said[-2000:]}")
-    if not (said.endswith(case.said) if case.said else said == ""):
-        return Run(0, f"on stderr: {said[-2000:]}")
+        return Run(0, f"the process ended with {process.returncode}: {stderr[-2000:]}")
+    if not (stderr.endswith(case.stderr) if case.stderr else stderr == ""):
+        return Run(0, f"on stderr: {stderr[-2000:]}")
     if not ended and case.code >= 0:
         return Run(0, "the process has not ended properly")
     seconds = (float(ended[0][-1]) if ended else end) - (sent or float(ended[0][0]))
@@ -276,9 +298,9 @@ def run(case: Case, module: str, *options: str) -> Run:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=100)
-    parser.add_argument("--only", default="", help="cases whose names have this")
+    parser.add_argument("--only", default="", help="only cases whose names contain this")
     parser.add_argument("--dev", choices=["both", "yes", "no"], default="both", help="under python -X dev")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--json", type=Path, help="write the figures to that file")
     arguments = parser.parse_args()
     figures, findings = [], 0
     for case in CASES:
@@ -295,7 +317,9 @@ def main() -> int:
             slowest = max(one.seconds for one in runs)
             findings += len(wrong)
             figures.append({"case": case.name, "dev": dev, "times": len(runs), "slowest": slowest, "wrong": wrong})
-            print(f"{case.name + (' (-X dev)' if dev else ''):75} {len(runs):4} times, slowest {slowest * 1e3:4.0f} ms, {len(wrong)} wrong", flush=True)
+            print(f"{case.name + (' (-X dev)' if dev else ''):75} {len(runs):4} times, slowest {slowest * 1e3:4.0f} "
+                  f"ms, {len(wrong)} wrong",
+                  flush=True)
             for one in wrong[:3]:
                 print(textwrap.indent(one, "    "), flush=True)
     if arguments.json is not None:

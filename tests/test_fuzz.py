@@ -1,4 +1,6 @@
-"""Calls, names, settings and HTTP of any kind: what the programs in stress/ try for hours, for seconds and always the same. And that they find things."""
+"""Calls, names, settings and HTTP of any kind: what the programs in stress/ try for hours, for seconds and always the
+same. And that they find things.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def outcomes(part: Part[Any], count: int, folder: Path) -> Mapping[str, int]:
-    """How often there was which outcome; fails on a finding."""
+    """How often each outcome occurred; fails on a finding."""
     with part:
         report = attempts(part, Plan("stress", 1, count=count, folder=folder))
     assert report.findings == []
@@ -55,7 +57,7 @@ def test_names_of_any_kind_are_unknown_or_misuse(tmp_path: Path) -> None:
     assert found["request: MisuseError"] + found["request: ArgumentError"] > 3
 
 
-def test_what_host_functions_return_is_taken_or_is_the_end(tmp_path: Path) -> None:
+def test_results_of_host_functions_are_accepted_or_end_the_module(tmp_path: Path) -> None:
     found = outcomes(HostFunctions(("threaded", "pool")), 16, tmp_path)
     assert found["HostFunctionError"] > 3
     assert found["right"] > 3
@@ -67,7 +69,7 @@ def test_the_section_with_the_metadata_is_taken_or_refused(tmp_path: Path) -> No
     assert found["refused"] > 100
 
 
-def test_no_name_is_obeyed_by_a_terminal_or_a_browser(tmp_path: Path) -> None:
+def test_no_name_controls_a_terminal_or_a_browser(tmp_path: Path) -> None:
     assert outcomes(Shown(), 25, tmp_path)["opened and shown"] > 5
 
 
@@ -82,14 +84,14 @@ def test_settings_of_any_kind_are_taken_or_refused(tmp_path: Path) -> None:
     assert outcomes(LimitsOf(), 150, tmp_path)["refused"] > 50
 
 
-def test_no_bytes_on_a_connection_are_the_servers_fault_or_its_end(tmp_path: Path) -> None:
+def test_no_bytes_on_a_connection_cause_a_server_error_or_end_the_server(tmp_path: Path) -> None:
     found = outcomes(Raw(), 60, tmp_path)
     assert found["200"] > 0
     assert found["422"] > 0
     assert found["400"] > 3
 
 
-def test_no_json_is_the_servers_fault(tmp_path: Path) -> None:
+def test_no_json_causes_a_server_error(tmp_path: Path) -> None:
     found = outcomes(Json(), 200, tmp_path)
     assert found["200"] > 10
     assert found["422"] > 20
@@ -98,7 +100,7 @@ def test_no_json_is_the_servers_fault(tmp_path: Path) -> None:
 # The programs.
 
 class Flawed(Part[int]):
-    """Something with a case that goes wrong now and then."""
+    """A part some of whose cases fail."""
 
     name = "flawed"
 
@@ -116,7 +118,7 @@ class Flawed(Part[int]):
         return "well"
 
 
-def test_what_is_found_is_kept_and_can_be_had_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_are_kept_and_can_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Small(Flawed):
         def make(self, choose: random.Random) -> int:
             return choose.randrange(5)
@@ -153,7 +155,8 @@ class Stuck(Flawed):
 fuzzing.Watch.__init__.__defaults__ = ({0.3 if "ended" in said else 60}, 1 << 27)
 fuzzing.main("stress.x", [Stuck()], "", ["--seed", "1", "--count", "1", "--folder", {str(tmp_path)!r}])
 """
-    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60,
+                           check=False)
     assert ended.returncode == 1
     assert said in ended.stderr
     assert "python -m stress.x --seed 1 --only flawed --first 0 --count 1" in ended.stderr

@@ -1,4 +1,4 @@
-// Events takes the same payloads as events, requests and calls, and calls the host; see benchmarks/events.py.
+// Command events takes the same payloads as events, requests and calls, and calls the host; see benchmarks/events.py.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 
 var count, sum atomic.Int64
 
-// take is the work: each payload is counted and read.
+// take counts a payload and reads all of it.
 func take(payload []byte) {
 	var s int64
 	for _, b := range payload {
@@ -38,7 +38,7 @@ func init() {
 		take(p)
 		return nil, nil
 	})
-	// So many goroutines call a handler for so many milliseconds: how many calls that were, and in how many nanoseconds.
+	// Goroutines call a handler for some milliseconds. Returns the number of calls, and the nanoseconds that they took.
 	guest.Handle("calls", func(p []byte) ([]byte, error) {
 		f := strings.Fields(string(p))
 		goroutines, _ := strconv.Atoi(f[1])
@@ -84,7 +84,7 @@ func init() {
 
 var burning atomic.Bool
 
-// burn keeps so many processors busy until it is called with 0.
+// burn keeps that many processors busy until it is called with 0.
 //
 //go:wasmexport burn
 func burn(goroutines int32) {
@@ -95,7 +95,7 @@ func burn(goroutines int32) {
 				for range 1000 {
 					x = x*6364136223846793005 + 1442695040888963407
 				}
-				sum.Add(int64(x & 1)) // nobody asks for the sum while it burns
+				sum.Add(int64(x & 1)) // the sum is not read meanwhile
 			}
 		}()
 	}

@@ -1,4 +1,4 @@
-// Command preemption has what preemption's checks in loops cost (calls, allocation, tight loops) and what they give
+// Command preemption measures what preemption checks in loops cost (calls, allocation, tight loops) and what they give
 // (how long a garbage collection waits for a loop that makes no calls).
 package main
 
@@ -53,7 +53,7 @@ func tight(n int64) int64 {
 	return int64(sum)
 }
 
-// collection is how long a garbage collection takes, in nanoseconds, while a loop without calls runs.
+// collection returns how long a garbage collection takes while a loop without calls runs, in nanoseconds.
 //
 //go:wasmexport collection
 func collection(n int64) int64 {

@@ -1,8 +1,10 @@
-// Work of several kinds, each done by so many goroutines, and how long it took: a line of JSON, in nanoseconds.
+// Command scaling does several kinds of work in a number of goroutines, and prints how long each took: a line of JSON,
+// in nanoseconds.
 //
 //	scaling GOROUTINES TIMES [KIND…]
 //
-// Every goroutine does the same, whatever their number: two that take as long as one are twice as fast. What each comes to is checked.
+// Every goroutine does the same work, whatever their number: if two take as long as one, they are twice as fast.
+// Results are checked.
 package main
 
 import (
@@ -18,7 +20,7 @@ import (
 	"time"
 )
 
-// A kind of work: times is how much of it takes some tens of milliseconds natively; do does it.
+// A kind of work: do does as much of it as takes some tens of milliseconds natively.
 type kind struct {
 	name string
 	do   func(goroutines int)
@@ -88,7 +90,7 @@ type record struct {
 	More  map[string]string `json:"more"`
 }
 
-// mixed does what services do: JSON, maps, sorting, strings, a channel, and garbage.
+// mixed does what services typically do: JSON, maps, sorting, strings, a channel, and garbage.
 func mixed(seed int) {
 	counts := map[string]int{}
 	lines := make(chan string, 16)
@@ -135,7 +137,7 @@ func mixed(seed int) {
 	check(slices.IsSorted(numbers) && sort.StringsAreSorted(keys) && len(keys) == 17, true)
 }
 
-// mutexes has all goroutines count under one lock.
+// mutexes counts in all goroutines under one lock.
 func mutexes(n int) {
 	var mu sync.Mutex
 	count := 0
@@ -149,20 +151,20 @@ func mutexes(n int) {
 	check(count, 200_000*n)
 }
 
-// channels has pairs hand values to and fro, without a buffer.
+// channels passes values back and forth between pairs of goroutines, without a buffer.
 func channels(n int) {
 	together(n, func(int) {
-		there, back := make(chan int), make(chan int)
+		forth, back := make(chan int), make(chan int)
 		go func() {
-			for v := range there {
+			for v := range forth {
 				back <- v + 1
 			}
 		}()
 		for i := range 30_000 {
-			there <- i
+			forth <- i
 			check(<-back, i+1)
 		}
-		close(there)
+		close(forth)
 	})
 }
 
@@ -179,7 +181,7 @@ func spawns(n int) {
 	check(count.Load(), int64(30_000*n))
 }
 
-// pools takes from a sync.Pool and puts back.
+// pools takes objects from a sync.Pool and returns them.
 func pools(n int) {
 	pool := sync.Pool{New: func() any { return new([1024]byte) }}
 	together(n, func(int) {
@@ -191,7 +193,7 @@ func pools(n int) {
 	})
 }
 
-// timers has goroutines sleep for a short while, in turns.
+// timers lets goroutines sleep for a short while.
 func timers(n int) {
 	together(n, func(int) {
 		var all sync.WaitGroup
@@ -211,7 +213,7 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	found := map[string]int64{}
+	fastest := map[string]int64{}
 	for _, kind := range kinds {
 		if len(os.Args) > 3 && !slices.Contains(os.Args[3:], kind.name) {
 			continue
@@ -224,9 +226,9 @@ func main() {
 				best = taken
 			}
 		}
-		found[kind.name] = best
+		fastest[kind.name] = best
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(found); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(fastest); err != nil {
 		panic(err)
 	}
 }

@@ -1,4 +1,4 @@
-// Command chaos answers numbered calls in every way that calls have, until it is made to die.
+// Command chaos answers numbered calls in every way there is, until it is made to die.
 package main
 
 import (
@@ -36,11 +36,11 @@ var (
 	sum       atomic.Int64
 )
 
-// answer is what the host expects for a number.
+// answer is the answer that the host expects for a number.
 func answer(id int64) int64 { return id*2654435761 ^ 0x5bd1e995 }
 
 func init() {
-	go func() { // main does not run in every model
+	go func() { // not in main, which does not run in every model
 		for q := range questions {
 			q.reply <- answer(q.id)
 		}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from gothreads.tools.compare import call_workloads as calls
+from gothreads.tools.compare import fresh_workloads as fresh
+from gothreads.tools.compare import waiting_workloads as waiting
 from gothreads.tools.compare.options import NAMES
-from gothreads.tools.compare.work_calls import Allocating, Bytes, Callback, Computing, Locked, Looping, Ring, Sharded, Short
-from gothreads.tools.compare.work_fresh import Blocked, BlockedWithData, ColdStart, Start
-from gothreads.tools.compare.work_waiting import Background, Blocking, IdleCPU, Meeting, Timers
 from gothreads.tools.compare.workload import Workload
 
 #: By name.
 WORKLOADS: dict[str, type[Workload]] = {kind.name: kind for kind in (
-    Computing, Looping, Allocating, Short, Locked, Sharded, Ring, Callback, Bytes, Blocking, Meeting, Background, Timers, IdleCPU, Start, ColdStart,
-    Blocked, BlockedWithData)}
+    calls.Computing, calls.Looping, calls.Allocating, calls.Short, calls.Locked, calls.Sharded, calls.Ring,
+    calls.Callback,
+    calls.Bytes, waiting.Blocking, waiting.Meeting, waiting.Background, waiting.QuietTimers, waiting.IdleCPU,
+    fresh.Start,
+    fresh.ColdStart, fresh.BlockedCallers, fresh.BlockedCallersWithData)}
 assert tuple(WORKLOADS) == NAMES

@@ -1,36 +1,31 @@
-"""The process of one design: `python -m gothreads.tools.compare.child`. A request a line on standard input, an answer a line on standard output.
-
-It ends when its standard input does: with the process that began it, however that ends.
+"""The process of one design: `python -m gothreads.tools.compare.child`. child_process.py has the protocol, design_process.py
+the parent.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Callable
 from typing import Any
 
-from gothreads.errors import GothreadsError
 from gothreads.tools.compare.catalogue import WORKLOADS
+from gothreads.tools.compare.child_process import answer_requests
 from gothreads.tools.compare.designs import Design
 from gothreads.tools.compare.figures import Sample
+from gothreads.tools.compare.fresh_workloads import Fresh
+from gothreads.tools.compare.measurement_plan import MeasurementPlan
 from gothreads.tools.compare.peers import HostFunction, Peer, open_peer
-from gothreads.tools.compare.plan import Plan
 from gothreads.tools.compare.programs import Programs
-from gothreads.tools.compare.work_fresh import Fresh
-from gothreads.tools.compare.workload import Workload, WrongResult
+from gothreads.tools.compare.workload import Workload
 
 
 class Child:
-    """Measures what it is asked to. The program stays open from one sample of a workload to the next, and no longer."""
+    """Measures samples. The program stays open from one sample of a workload to the next, but not across workloads."""
 
     def __init__(self, design: Design, programs: Programs) -> None:
         self._design, self._programs = design, programs
         self._opened: tuple[Workload, Peer] | None = None
 
-    def measure(self, name: str, point: int, plan: Plan) -> Sample:
-        """WrongResult, GothreadsError."""
+    def measure(self, name: str, point: int, plan: MeasurementPlan) -> Sample:
+        """IncorrectResult, GothreadsError."""
         kind = WORKLOADS[name]
         if issubclass(kind, Fresh):
             fresh = kind()
@@ -51,40 +46,22 @@ class Child:
         return open_peer(self._design, self._programs, host, workload.instances(self._design, point))
 
 
-def serve(read: Callable[[], str], write: Callable[[str], None]) -> None:
-    """Answer requests until there are no more."""
-    child: Child | None = None
-    while line := read():
-        request: dict[str, Any] = json.loads(line)
-        answer: dict[str, Any] = {}
-        try:
-            match request["do"]:
-                case "begin":
-                    child = Child(Design(**request["design"]), Programs.from_json(request["programs"]))
-                case "measure":
-                    assert child is not None
-                    answer["sample"] = child.measure(request["workload"], request["point"], Plan.from_json(request["plan"])).to_json()
-                case "close":
-                    assert child is not None
-                    child.close()
-        except WrongResult as error:
-            answer = {"wrong": str(error)}
-        except (GothreadsError, MemoryError, OSError, RuntimeError) as error:  # RuntimeError: no more threads
-            answer = {"failed": f"{type(error).__name__}: {error}".splitlines()[0]}
-        write(json.dumps(answer) + "\n")
-
-
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the program prints is not an answer
+    child: Child | None = None
 
-    def write(line: str) -> None:
-        answers.write(line)
-        answers.flush()
-    serve(sys.stdin.readline, write)
+    def handle(request: dict[str, Any]) -> dict[str, Any]:
+        nonlocal child
+        if request["do"] == "begin":
+            child = Child(Design(**request["design"]), Programs.from_json(request["programs"]))
+            return {}
+        assert child is not None
+        if request["do"] == "measure":
+            plan = MeasurementPlan.from_json(request["plan"])
+            return {"sample": child.measure(request["workload"], request["point"], plan).to_json()}
+        child.close()
+        return {}
+    answer_requests(handle)
 
 
 if __name__ == "__main__":
     main()
-    sys.stderr.flush()
-    os._exit(0)  # natively, goroutines may still run

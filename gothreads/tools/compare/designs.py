@@ -10,7 +10,9 @@ from gothreads.errors import MisuseError
 
 @dataclass(frozen=True)
 class Design:
-    """One way to run the program. `model` as gothreads.open takes it, or "native"; `procs`: GOMAXPROCS; `instances` of a pool."""
+    """One way to run the program. `model`: as gothreads.open takes it, or "native"; `procs`: GOMAXPROCS; `instances`:
+    of a pool.
+    """
 
     name: str
     model: str
@@ -20,7 +22,7 @@ class Design:
 
     @property
     def one_at_a_time(self) -> bool:
-        """Whether a call keeps all others out."""
+        """Whether a call excludes all others."""
         return self.model in ("single", "idle")
 
     @property
@@ -30,24 +32,28 @@ class Design:
 
 
 def steps(processors: int, *, between: bool = True) -> list[int]:
-    """1, 2, 4, … up to the processors; `between`: not only the first and the last."""
+    """1, 2, 4, … up to the number of processors; only the first and the last unless `between`."""
     return sorted({1, processors, *(1 << power for power in range(1, 10) if between and 1 << power < processors)})
 
 
 def designs(processors: int, *, quick: bool = False) -> list[Design]:
-    """For a machine with so many. Of those with threads the one with the most procs is what the others are compared with."""
-    threaded = [Design(f"threaded-{procs}", "threaded", procs, None, f"one module on threads, {procs} proc{'s' * (procs > 1)}, as gothreads rewrites it")
+    """The designs for a machine with that many processors."""
+    threaded = [Design(f"threaded-{procs}", "threaded", procs, None,
+                       f"one module on threads, {procs} proc{'s' * (procs > 1)}, as gothreads rewrites it")
                 for procs in steps(processors, between=not quick)]
     return [*threaded,
-            Design("single", "single", 1, None, "stock Go's module behind a lock: one call at a time, and it stands still between calls"),
-            Design("idle", "idle", 1, None, "stock Go; what a call has begun runs on until every goroutine waits"),
-            Design("pool", "pool", 1, processors, f"stock Go, {processors} instance{'s' * (processors > 1)} that share nothing"),
-            Design("native", "native", processors, None, "no WebAssembly: go build -buildmode=c-shared, called through ctypes")]
+            Design("single", "single", 1, None,
+                   "stock Go's module behind a lock: one call at a time, and it stands still between calls"),
+            Design("idle", "idle", 1, None, "stock Go; what a call started runs on until every goroutine waits"),
+            Design("pool", "pool", 1, processors,
+                   f"stock Go, {processors} instance{'s' * (processors > 1)} that share nothing"),
+            Design("native", "native", processors, None,
+                   "no WebAssembly: go build -buildmode=c-shared, called through ctypes")]
 
 
 def reference(among: Sequence[Design]) -> Design:
-    """What the others are compared with: threads, with the most procs. MisuseError when there is none."""
+    """The design that the others are compared with: threads, with the most procs. MisuseError when there is none."""
     threaded = [design for design in among if design.model == "threaded"]
     if not threaded:
-        raise MisuseError("a comparison needs a threaded design, to compare the others with")
+        raise MisuseError("a comparison needs a threaded design to compare the others with")
     return max(threaded, key=lambda design: design.procs)

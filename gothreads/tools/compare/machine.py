@@ -1,4 +1,4 @@
-"""What a report says of the machine, and of what else it did meanwhile."""
+"""The machine that a report is about, and what other processes did meanwhile."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from pathlib import Path
 
 import psutil
 
+from gothreads.engine import extension
 from gothreads.version import __version__
 
 
 @dataclass(frozen=True)
 class Machine:
-    """`memory` in bytes; `load`: the load average of the minute before; `others`: which part of all processors others used meanwhile, if it is known."""
+    """`memory` in bytes; `load`: the load average of the minute before; `others`: the share of all processors that
+    other processes used during the run, None when unknown.
+    """
 
     processor: str
     processors: int
@@ -34,36 +37,50 @@ class Machine:
 
     @property
     def shared(self) -> bool:
-        """Whether other work was in the way."""
+        """Whether other processes used enough to disturb the measurement."""
         return self.others is not None and self.others > 0.1
 
     @property
     def words(self) -> str:
-        meanwhile = "" if self.others is None else f"; other processes used {self.others:.0%} of the processors meanwhile"
-        return (f"{self.processor}, {self.processors} processors, {self.memory / 1e9:.1f} GB of memory, {self.system}; Python {self.python}, {self.go}, "
-                f"wasmtime {self.wasmtime}, gothreads {self.gothreads}; load {self.load:.1f} before{meanwhile}")
+        meanwhile = ("" if self.others is None
+                     else f"; other processes used {self.others:.0%} of the processors meanwhile")
+        return (f"{self.processor}, {self.processors} processors, {self.memory / 1e9:.1f} GB of memory, {self.system}; "
+                f"Python {self.python}, {self.go}, wasmtime {self.wasmtime}, gothreads {self.gothreads}; "
+                f"load {self.load:.1f} before{meanwhile}")
 
 
-def look(processors: int, go: str) -> Machine:
-    return Machine(_processor(), processors, psutil.virtual_memory().total, f"{platform.system()} {platform.release().split('-')[0]} on {platform.machine()}",
-                   platform.python_version(), go, version("wasmtime"), __version__, os.getloadavg()[0])
+def this_machine(processors: int, go: str) -> Machine:
+    system = f"{platform.system()} {platform.release().split('-')[0]} on {platform.machine()}"
+    return Machine(_processor(), processors, psutil.virtual_memory().total, system, platform.python_version(), go,
+                   version("wasmtime"), __version__, os.getloadavg()[0])
 
 
-class Meanwhile:
-    """What others make of the processors from now on. All processes that this one has begun must have ended when it is asked."""
+def why_calls_use_ctypes() -> str | None:
+    """Why calls go through ctypes by accident, as in a checkout without the compiled extension.
+
+    None when they go through C, or when GOTHREADS_FAST=0 asks for ctypes.
+    """
+    return extension.missing if extension.compiled is None and os.environ.get("GOTHREADS_FAST") != "0" else None
+
+
+class OtherLoad:
+    """What other processes use of the processors from now on."""
 
     def __init__(self) -> None:
         self._begin, self._busy, self._own = time.monotonic(), _busy(), _own()
 
-    def others(self) -> float:
-        """Their part of all processors."""
+    def share(self) -> float:
+        """Their share of all processors. Every child of this process must have ended, since only then is its time
+        counted.
+        """
         whole = (time.monotonic() - self._begin) * (os.cpu_count() or 1)
         return min(1.0, max(0.0, (_busy() - self._busy) - (_own() - self._own)) / whole)
 
 
 def _busy() -> float:
     times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    return float(sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))
 
 
 def _own() -> float:

@@ -1,6 +1,6 @@
-"""The program as a native C library, called through ctypes: what people use who want no sandbox.
+"""The program as a native C library, called through ctypes: the alternative without a sandbox.
 
-There is one of it in a process, for good: Go's runtime cannot be unloaded, and closing only forgets it.
+A process has at most one, for good: Go's runtime cannot be unloaded, and closing only forgets it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gothreads.errors import GothreadsError
 
@@ -18,8 +18,13 @@ _HOST = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 class NativePeer:
     """See gothreads.tools.compare.peers.Peer."""
 
+    #: The library calls them for as long as the process lives, whatever becomes of the peer.
+    _callbacks: ClassVar[list[Any]] = []
+
     def __init__(self, path: Path, exports: Mapping[str, int], host: Callable[[int], int]) -> None:
-        """exports: how many arguments each takes. GOMAXPROCS is this process's own: Go reads it from what the process began with."""
+        """exports: the number of arguments of each. GOMAXPROCS must be in the environment that the process started
+        with: Go reads it there.
+        """
         try:
             self._library = ctypes.CDLL(str(path))
         except OSError as error:
@@ -32,8 +37,9 @@ class NativePeer:
         self._library.native_request.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_int64)]
         self._library.native_request.restype = ctypes.c_void_p
         self._library.native_free.argtypes = [ctypes.c_void_p]
-        self._host = _HOST(host)  # Go calls it as long as this lives
-        self._library.native_host(self._host)
+        callback = _HOST(host)
+        self._callbacks.append(callback)
+        self._library.native_host(callback)
 
     def function(self, export: str) -> Callable[..., Any]:
         return self._functions[export]

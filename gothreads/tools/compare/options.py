@@ -1,11 +1,12 @@
-"""The command line of `gothreads compare`. Light: nothing that an extra brings is imported before the command runs."""
+"""The command line of `gothreads compare`. Imports nothing from an extra until the command runs."""
 
 from __future__ import annotations
 
 import argparse
 
-#: The workloads, in order. catalogue.py has what they are.
-NAMES = ("cpu", "loops", "alloc", "short", "lock", "shards", "ring", "callback", "bytes", "blocking", "meet", "background", "timers", "idle-cpu",
+#: The names of the workloads, in order; catalogue.py has the workloads.
+NAMES = ("cpu", "loops", "alloc", "short", "lock", "shards", "ring", "callback", "bytes", "blocking", "meet",
+         "background", "timers", "idle-cpu",
          "start", "start-cold", "memory", "memory-data")
 HELP = "measure the designs side by side: threads, stock Go behind a lock, run until idle, a pool, native"
 EXAMPLES = ("  gothreads compare --quick                 all workloads, in less than two minutes\n"
@@ -19,7 +20,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="write report.html, report.json, table.md and the plots there")
     parser.add_argument("--quick", action="store_true", help="fewer points, shorter samples: a look, not a measurement")
     parser.add_argument("--repeat", type=_repeats, metavar="N",
-                        help="rounds through all designs (default: 5, and 3 where each needs a process of its own; --quick: 3, and 1)")
+                        help="rounds through all designs (default: 5, and 3 for workloads with a fresh process each; "
+                             "--quick: 3, and 1)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
     parser.add_argument("--go", metavar="PATH", help="the go command to build with")
 

@@ -1,4 +1,4 @@
-"""The designs behind one interface: what a workload calls."""
+"""One interface to the program under any design, which workloads call."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from gothreads.tools.compare.designs import Design
 from gothreads.tools.compare.native import NativePeer
 from gothreads.tools.compare.programs import Programs
 
-#: What the Go program calls, and what it gets.
+#: The function that the Go program calls.
 HostFunction = Callable[[int], int]
 
-#: Calls in a module at a time, at the most: more than any workload has.
+#: How many calls may be in a module at a time: more than any workload makes.
 CALLERS = 512
 
 
 class Peer(Protocol):
-    """The program, running. All may be called from any thread."""
+    """The running program. All methods may be called from any thread."""
 
     def function(self, export: str) -> Callable[..., Any]:
-        """What calls an export: of ints, and giving an int (or None)."""
+        """A function that calls an export: takes ints, returns an int or None."""
 
     def request(self, handler: str, payload: bytes) -> bytes:
-        """Bytes to a handler of the program's, and what it answers."""
+        """Sends bytes to one of the program's handlers, and returns its answer."""
 
     def another(self) -> Peer | None:
-        """A second one in this process; None when there can be none."""
+        """A second instance in this process; None when there can be none."""
 
     def close(self) -> None:
-        """Nobody may be in it."""
+        """No call may be in the program."""
 
 
 class AppPeer:
@@ -41,8 +41,8 @@ class AppPeer:
     def __init__(self, path: Path, design: Design, instances: int | None, host: HostFunction) -> None:
         self._path, self._design, self._host = path, design, host
         functions: dict[str, dict[str, Callable[..., Any]]] = {"env": {"host": host}}
-        self.app = gothreads.open(path, model=design.model, procs=design.procs, callers=CALLERS, instances=instances, host=functions,
-                                  limits=gothreads.Limits(threads=2 * CALLERS))
+        self.app = gothreads.open(path, model=design.model, procs=design.procs, callers=CALLERS, instances=instances,
+                                  host=functions, limits=gothreads.Limits(threads=2 * CALLERS))
 
     def function(self, export: str) -> Callable[..., Any]:
         return self.app.exports[export]

@@ -1,4 +1,4 @@
-"""Building the program of the workloads: with threads, stock, and natively where there is a C compiler."""
+"""Builds the program of the workloads: with threads, stock, and natively where there is a C compiler."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
 from gothreads.files import cache_folder, is_kept, keep, locked
 
-#: The Go program, as it comes with gothreads.
+#: The Go program that comes with gothreads.
 SOURCE = Path(__file__).parent / "workloads"
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Where each build of the program is. `native` is None when there is none, and `no_native` says why; `exports`: how many arguments each takes."""
+    """The path of each build. `native` is None when there is none, and `no_native` says why; `exports`: the number of
+    arguments of each.
+    """
 
     threaded: Path
     single: Path
@@ -32,17 +34,21 @@ class Programs:
     go: str
 
     def to_json(self) -> dict[str, Any]:
-        return {"threaded": str(self.threaded), "single": str(self.single), "native": None if self.native is None else str(self.native),
+        return {"threaded": str(self.threaded), "single": str(self.single),
+                "native": None if self.native is None else str(self.native),
                 "no_native": self.no_native, "exports": self.exports, "go": self.go}
 
     @classmethod
     def from_json(cls, about: dict[str, Any]) -> Programs:
         native = about["native"]
-        return cls(Path(about["threaded"]), Path(about["single"]), None if native is None else Path(native), about["no_native"], about["exports"], about["go"])
+        return cls(Path(about["threaded"]), Path(about["single"]), None if native is None else Path(native),
+                   about["no_native"],
+                   about["exports"], about["go"])
 
 
-def build_programs(go: str | None = None, progress: Progress | None = None, source: Path = SOURCE, *, native: bool = True) -> Programs:
-    """All builds. BuildError, CompileError, ToolchainError; a native build that fails is only noted."""
+def build_programs(go: str | None = None, progress: Progress | None = None, source: Path = SOURCE, *,
+                   native: bool = True) -> Programs:
+    """Makes all builds. BuildError, CompileError, ToolchainError; a native build that fails is only recorded."""
     threaded = build(Request(str(source), "threaded", go=go), progress)
     single = build(Request(str(source), "single", go=go), progress)
     exports = {signature.name: len(signature.params) for signature in threaded.metadata.exports}
@@ -56,11 +62,12 @@ def build_programs(go: str | None = None, progress: Progress | None = None, sour
 
 
 def build_native(toolchain: Toolchain, source: Path = SOURCE) -> Path:
-    """The program as a C library, from the cache when it is there. BuildError without a C compiler; CompileError."""
+    """The program as a C library, from the cache if possible. BuildError without a C compiler; CompileError."""
     environment = os.environ | {"CGO_ENABLED": "1", "GOTOOLCHAIN": "local", "GOFLAGS": ""}
     for name in ("GOOS", "GOARCH", "GOROOT"):
         environment.pop(name, None)
-    compiler = subprocess.run([str(toolchain.go), "env", "CC"], capture_output=True, text=True, env=environment).stdout.strip()
+    compiler = subprocess.run([str(toolchain.go), "env", "CC"], capture_output=True, text=True,
+                              env=environment).stdout.strip()
     command = (shlex.split(compiler) or ["gcc"])[0]
     if shutil.which(command) is None:
         raise BuildError(f"there is no C compiler ({command}), which cgo needs")
@@ -73,8 +80,8 @@ def build_native(toolchain: Toolchain, source: Path = SOURCE) -> Path:
     with locked(folder / "lock"):
         if not is_kept(library):
             made = folder / "made.so"
-            done = subprocess.run([str(toolchain.go), "build", "-buildmode=c-shared", "-o", str(made), "."], cwd=source, env=environment,
-                                  capture_output=True, text=True)
+            done = subprocess.run([str(toolchain.go), "build", "-buildmode=c-shared", "-o", str(made), "."], cwd=source,
+                                  env=environment, capture_output=True, text=True)
             if done.returncode:
                 raise CompileError("go build -buildmode=c-shared failed", done.stderr)
             keep(library, made.read_bytes())

@@ -1,4 +1,6 @@
-"""The table: a line for each workload, a column for each design. Its cells once, as values; shown by rich, in Markdown, or by the template."""
+"""The table: a row for each workload, a column for each design. The cells are values, shown by rich, in Markdown or by
+the template.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gothreads.tools.compare.findings import HEADINGS, Finding, verdict
+from gothreads.tools.compare.findings import HEADINGS, ReportFinding, verdict
+from gothreads.tools.compare.formatting import number, place, times
 from gothreads.tools.compare.report import Report
-from gothreads.tools.compare.words import number, place, times
 
-CAPTION = "× is how many times better than {reference} it does (below 1: worse), the median of the rounds."
+CAPTION = "× is how many times better than {reference} a design is (below 1: worse), the median of the rounds."
 
 _STYLES = {"better": "red", "worse": "green", "wrong": "bold red", "cannot": "dim"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`value` with its unit; `against`: a ratio; `verdict` of it, as findings have it. "cannot": why not is in the findings."""
+    """`value` with its unit; `against`: a ratio; `verdict`: what findings say of the ratio. "cannot": the findings say
+    why.
+    """
 
     value: str
     against: str = ""
@@ -29,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A workload, where it is most telling; `metric`: what the figures are."""
+    """A workload at its headline point; `metric`: what the figures are."""
 
     name: str
     title: str
@@ -38,7 +42,7 @@ class Row:
 
 
 def rows(report: Report) -> list[Row]:
-    found = []
+    table = []
     for workload in report.measured:
         point, metric = report.headline(workload), workload.metrics[0]
         cells = []
@@ -56,25 +60,28 @@ def rows(report: Report) -> list[Row]:
             else:
                 cells.append(Cell(number(figure.median, metric.unit), f"×{times(better.median)}", verdict(better)))
         where = place(workload, point)
-        found.append(Row(workload.name, f"{workload.title}, {where}" if where else workload.title, metric.title, tuple(cells)))
-    return found
+        table.append(Row(workload.name, f"{workload.title}, {where}" if where else workload.title, metric.title,
+                         tuple(cells)))
+    return table
 
 
-def show(report: Report, found: Sequence[Finding], console: Console) -> None:
-    """To a terminal: the table, and the findings."""
+def show(report: Report, conclusions: Sequence[ReportFinding], console: Console) -> None:
+    """Prints the table and the findings to a terminal."""
     table = Table(show_lines=False, pad_edge=False, header_style="bold")
     table.add_column("")
     for design in report.present:
         table.add_column(design.name, justify="right", no_wrap=True)
     for row in rows(report):
-        cells = [Text(f"{cell.value}\n{cell.against}" if cell.against else cell.value, _STYLES.get(cell.verdict, "")) for cell in row.cells]
+        cells = [Text(f"{cell.value}\n{cell.against}" if cell.against else cell.value, _STYLES.get(cell.verdict, ""))
+                 for cell in row.cells]
         title = Text(row.title)
         title.append(f"\n{row.metric}", "dim")
         table.add_row(title, *cells)
     console.print(table)
-    console.print(Text(f"{CAPTION.format(reference=report.reference.name)} Red: better in all rounds; green: worse in all.", "dim"))
+    console.print(Text(f"{CAPTION.format(reference=report.reference.name)} Red: better in all rounds; green: worse "
+                       "in all.", "dim"))
     for kind, heading in HEADINGS.items():
-        sentences = [finding.text for finding in found if finding.kind == kind]
+        sentences = [finding.text for finding in conclusions if finding.kind == kind]
         if sentences:
             console.print(Text(f"\n{heading}", "bold"))
             for sentence in sentences:
@@ -82,7 +89,7 @@ def show(report: Report, found: Sequence[Finding], console: Console) -> None:
     console.print(Text(f"\n{report.machine.words}", "dim"), soft_wrap=True)
 
 
-def markdown(report: Report, found: Sequence[Finding]) -> str:
+def markdown(report: Report, conclusions: Sequence[ReportFinding]) -> str:
     """The same, for a document."""
     names = [design.name for design in report.present]
     lines = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
@@ -91,10 +98,10 @@ def markdown(report: Report, found: Sequence[Finding]) -> str:
         lines.append(f"| {row.title}: {row.metric} | {' | '.join(cells)} |")
     lines += ["", CAPTION.format(reference=report.reference.name), ""]
     for kind, heading in HEADINGS.items():
-        sentences = [finding.text for finding in found if finding.kind == kind]
+        sentences = [finding.text for finding in conclusions if finding.kind == kind]
         if sentences:
             lines += [f"**{heading}**", "", *(f"- {sentence}" for sentence in sentences), ""]
     plan = report.plan
-    lines += [f"{report.begun[:10]}, in {report.seconds / 60:.0f} minutes, medians of {plan.repeats} rounds ({plan.fresh_repeats} where each takes a process "
-              f"of its own). {report.machine.words}."]
+    lines += [f"{report.begun[:10]}, in {report.seconds / 60:.0f} minutes, medians of {plan.repeats} rounds "
+              f"({plan.fresh_repeats} where each sample takes its own process). {report.machine.words}."]
     return "\n".join(lines) + "\n"

@@ -1,12 +1,14 @@
-"""`gothreads stress`: scenarios that try to break what runs Go on threads, each with invariants that are checked to the last unit.
+"""`gothreads stress`: scenarios that try to break the machinery that runs Go on threads. Every unit of their work is
+checked.
 
-    program    the Go program that most of them run (scenarios/), built
-    context    what a scenario is run with: seed, threads, time; what it counts; what goes wrong
-    scenario   what a scenario is; and the kind that most are, a storm
-    storms, calling, lives, own    the scenarios
-    catalogue  all of them, by name
-    runner     one scenario, watched: its verdict
-    measure, live    what is seen meanwhile
-    failure    what is kept of a broken invariant, or a hang
-    options, command the command line
+    scenario_program  the Go program that most scenarios run (scenarios/): how it is built, and what it imports
+    scenario_context  what a scenario runs with: seed, threads, time; counts what was done, records what failed
+    scenario          the interface of scenarios; and the kind that most are, a storm
+    storm_scenarios, call_scenarios, lifecycle_scenarios, module_scenario    the scenarios
+    catalogue         all of them, by name
+    runner            runs and watches one scenario: its verdict
+    sampling, terminal_view    figures of the running scenario, and how they are shown
+    failure_file      what is kept of a broken invariant or a hang
+    leftovers         threads and descriptors that closed apps have left
+    options, command  the command line
 """

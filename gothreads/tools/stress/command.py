@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gothreads.errors import GothreadsError, MisuseError
 from gothreads.requirements import lacking
 from gothreads.terminal import Terminal
-from gothreads.tools.stress.context import Plan
+from gothreads.tools.stress.scenario_context import StressPlan
 
 if TYPE_CHECKING:
     from gothreads.tools.stress.runner import Verdict
@@ -21,53 +21,59 @@ if TYPE_CHECKING:
 
 
 def stress(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    """Run scenarios; 1 when one of them has failed, after which no more are run."""
+    """Run scenarios until one fails. Returns the exit code: 1 when one has failed."""
     if (problem := lacking("stress")) is not None:
         raise GothreadsError(problem)
     from gothreads.tools.stress.catalogue import SCENARIOS, chosen
-    from gothreads.tools.stress.own import Own
+    from gothreads.tools.stress.module_scenario import ModuleScenario
     if arguments.list:
         return _list(SCENARIOS, terminal, json=arguments.json)
     scenarios: Sequence[Scenario]
     if arguments.module:
         if arguments.scenarios or arguments.broken:
-            raise MisuseError(f"--module is a scenario of its own: leave out {', '.join(arguments.scenarios) or '--broken'}")
+            raise MisuseError("--module is a scenario of its own: leave out "
+                              f"{', '.join(arguments.scenarios) or '--broken'}")
         if arguments.sharpen is not None:
-            raise MisuseError("--sharpen is for the scenarios' own program. Build yours with: gothreads build --sharpen SEED")
-        scenarios = [Own(arguments.module, arguments.exports, arguments.pure, arguments.python)]
+            raise MisuseError("--sharpen is for the scenarios' own program. Build yours with: gothreads build "
+                              "--sharpen SEED")
+        scenarios = [ModuleScenario(arguments.module, arguments.exports, arguments.pure, arguments.python)]
     elif arguments.exports or arguments.pure or arguments.python:
         raise MisuseError("--exports, --pure and --python are for --module")
     else:
         scenarios = chosen(arguments.scenarios)
     seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed
-    plan = Plan(seed, arguments.seconds, arguments.threads, arguments.procs or 0, arguments.hang, arguments.broken, arguments.sharpen)
-    return _run(scenarios, plan, terminal, None if arguments.keep is None else Path(arguments.keep), json=arguments.json)
+    plan = StressPlan(seed, seconds=arguments.seconds, threads=arguments.threads, procs=arguments.procs or 0,
+                      hang=arguments.hang,
+                      broken=arguments.broken, sharpen=arguments.sharpen)
+    return _run(scenarios, plan, terminal, None if arguments.keep is None else Path(arguments.keep),
+                json=arguments.json)
 
 
-def _run(scenarios: Sequence[Scenario], plan: Plan, terminal: Terminal, file: Path | None, *, json: bool) -> int:
-    from gothreads.tools.stress.live import view
+def _run(scenarios: Sequence[Scenario], plan: StressPlan, terminal: Terminal, file: Path | None, *, json: bool) -> int:
     from gothreads.tools.stress.runner import run
+    from gothreads.tools.stress.terminal_view import view
     verdicts: list[Verdict] = []
-    begin, shows, name = time.monotonic(), view(terminal, json=json), ""
+    begin, display, name = time.monotonic(), view(terminal, json=json), ""
     try:
         for scenario in scenarios:
             name = scenario.name
-            verdicts.append(run(scenario, plan, shows, file=file, progress=None if json else terminal.progress))
+            verdicts.append(run(scenario, plan, display, file=file, progress=None if json else terminal.progress))
             if not json:
-                _tell(verdicts[-1], terminal)
+                _print_verdict(verdicts[-1], terminal)
             if not verdicts[-1].passed:
                 break
     except KeyboardInterrupt:
-        terminal.say(f"interrupted in {name}, with the seed {plan.seed}; before that {_scenarios(len(verdicts))} passed")
+        terminal.say(f"interrupted in {name}, with the seed {plan.seed}; before that "
+                     f"{_scenarios(len(verdicts))} passed")
         raise
     passed = all(verdict.passed for verdict in verdicts)
     seconds = time.monotonic() - begin
     if json:
-        terminal.data({"passed": passed, "seed": plan.seed, "threads": plan.threads, "procs": plan.processors, "seconds": round(seconds, 1),
-                       "scenarios": [asdict(verdict) for verdict in verdicts]})
+        terminal.data({"passed": passed, "seed": plan.seed, "threads": plan.threads, "procs": plan.processors,
+                       "seconds": round(seconds, 1), "scenarios": [asdict(verdict) for verdict in verdicts]})
     elif passed:
-        terminal.out(f"{_scenarios(len(verdicts))} passed in {seconds:.0f} s: {sum(v.calls for v in verdicts):,} calls, "
-                     f"{sum(v.checked for v in verdicts):,} operations checked (seed {plan.seed})")
+        terminal.out(f"{_scenarios(len(verdicts))} passed in {seconds:.0f} s: {sum(v.calls for v in verdicts):,} "
+                     f"calls, {sum(v.checked for v in verdicts):,} operations checked (seed {plan.seed})")
     return 0 if passed else 1
 
 
@@ -75,7 +81,7 @@ def _scenarios(count: int) -> str:
     return f"{count} scenario{'s' * (count != 1)}"
 
 
-def _tell(verdict: Verdict, terminal: Terminal) -> None:
+def _print_verdict(verdict: Verdict, terminal: Terminal) -> None:
     terminal.clear()
     what = f"{verdict.calls:12,} calls  {verdict.checked:15,} checked  {verdict.seconds:7.1f} s"
     terminal.out(f"{verdict.name:12} {'passed' if verdict.passed else 'FAILED':8} {what}")
@@ -86,7 +92,8 @@ def _tell(verdict: Verdict, terminal: Terminal) -> None:
 
 def _list(scenarios: Mapping[str, type[Scenario]], terminal: Terminal, *, json: bool) -> int:
     if json:
-        terminal.data([{"name": kind.name, "description": kind.description, "invariants": list(kind.invariants)} for kind in scenarios.values()])
+        terminal.data([{"name": kind.name, "description": kind.description, "invariants": list(kind.invariants)}
+                       for kind in scenarios.values()])
         return 0
     for kind in scenarios.values():
         terminal.out(f"{kind.name:12} {kind.description}")

@@ -15,22 +15,35 @@ EXAMPLES = """  gothreads stress                                   all scenarios
 
 
 def add_options(parser: argparse.ArgumentParser, seconds: Callable[[str], float], count: Callable[[str], int]) -> None:
-    """`seconds` and `count` read a number of them."""
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="which (default: all; --list has their names)")
-    parser.add_argument("--seconds", type=seconds, default=10.0, metavar="S", help="how long each runs (default: %(default)g)")
-    parser.add_argument("--threads", type=count, default=8, metavar="N", help="threads of Python's that call in (default: %(default)s)")
-    parser.add_argument("--procs", type=count, metavar="N", help="GOMAXPROCS (default: the number of processors, and at least 2)")
-    parser.add_argument("--seed", type=_seed, metavar="N", help="what all chance comes from (default: another each time)")
-    parser.add_argument("--hang", type=seconds, default=60.0, metavar="S", help="nothing that goes on for so many seconds is a failure (default: %(default)g)")
-    parser.add_argument("--sharpen", type=_seed, metavar="SEED", help="widen the races of the scenarios' Go program, from that seed (slower)")
-    parser.add_argument("--list", action="store_true", help="say which scenarios there are, and what must hold in each")
-    parser.add_argument("--keep", metavar="FILE", help="where a failure is kept (default: gothreads-stress-SCENARIO-SEED.txt)")
+    """`seconds` and `count` parse such an option."""
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO",
+                        help="which ones (default: all; --list has their names)")
+    parser.add_argument("--seconds", type=seconds, default=10.0, metavar="S",
+                        help="how long each runs (default: %(default)g)")
+    parser.add_argument("--threads", type=count, default=8, metavar="N",
+                        help="Python threads that call in (default: %(default)s)")
+    parser.add_argument("--procs", type=count, metavar="N",
+                        help="GOMAXPROCS (default: the number of processors, and at least 2)")
+    parser.add_argument("--seed", type=_seed, metavar="N",
+                        help="the seed of all random choices (default: a different one each time)")
+    parser.add_argument("--hang", type=seconds, default=60.0, metavar="S",
+                        help="so many seconds without progress are a failure (default: %(default)g)")
+    parser.add_argument("--sharpen", type=_seed, metavar="SEED",
+                        help="widen the races of the scenarios' Go program, with that seed (slower)")
+    parser.add_argument("--list", action="store_true", help="list the scenarios, and what must hold in each")
+    parser.add_argument("--keep", metavar="FILE",
+                        help="where a failure is kept (default: gothreads-stress-SCENARIO-SEED.txt)")
     parser.add_argument("--json", action="store_true", help="the verdicts as JSON, and nothing else")
-    parser.add_argument("--module", metavar="FILE|PACKAGE", help="your own module, whose exports are called with arguments of their types, at random")
-    parser.add_argument("--exports", type=_names, default=(), metavar="A,B", help="of --module: which are called")
-    parser.add_argument("--pure", type=_names, default=(), metavar="A,B", help="of --module: which must give the same for the same arguments")
-    parser.add_argument("--python", metavar="FILE", help="of --module: a Python file with `host = gothreads.Host()`: the functions and handlers that it calls")
-    parser.add_argument("--broken", action="store_true", help="run scenarios with a bug in their Go code, to see that it is found")
+    parser.add_argument("--module", metavar="FILE|PACKAGE",
+                        help="your own module, whose exports are called with random arguments of their types")
+    parser.add_argument("--exports", type=_names, default=(), metavar="A,B", help="of --module: the exports to call")
+    parser.add_argument("--pure", type=_names, default=(), metavar="A,B",
+                        help="of --module: exports that must return the same for the same arguments")
+    parser.add_argument("--python", metavar="FILE",
+                        help="of --module: a Python file with `host = gothreads.Host()`: the functions and handlers "
+                             "that it calls")
+    parser.add_argument("--broken", action="store_true",
+                        help="run scenarios with a bug in their Go code, to see it found")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""One scenario, run and watched: its verdict.
+"""Runs and watches one scenario, and returns its verdict.
 
-The scenario has a thread of its own; this one looks at it, shows what it sees, and is where Ctrl-C is seen. A scenario whose steps do not rise
-for `plan.hang` seconds hangs: then its apps are closed, which every call comes back from. Its threads are daemons, if that does not help.
+The scenario has its own thread; this one watches it, shows its figures, and receives Ctrl-C. A scenario whose steps do
+not rise for `plan.hang` seconds hangs: then its apps are closed, which makes every call return. Its threads are
+daemons, in case that does not help.
 """
 
 from __future__ import annotations
@@ -14,34 +15,36 @@ from typing import Protocol
 
 from gothreads.build.builder import Progress
 from gothreads.errors import MisuseError, ModuleError
-from gothreads.tools.stress import failure as failures
-from gothreads.tools.stress.context import Context, Plan
-from gothreads.tools.stress.failure import Hang
-from gothreads.tools.stress.measure import Meter, Sample
+from gothreads.tools.stress import failure_file
+from gothreads.tools.stress.failure_file import Hang
+from gothreads.tools.stress.sampling import Meter, Snapshot
 from gothreads.tools.stress.scenario import Scenario
+from gothreads.tools.stress.scenario_context import ScenarioContext, StressPlan
 
-#: How often the thread that watches looks, and how often it measures, in seconds.
+#: How often the watching thread checks for progress, and how often it measures, in seconds.
 _LOOK_SECONDS = 0.1
 _SAMPLE_SECONDS = 1.0
-#: How long the first app may take to open, which includes that its module is compiled, in seconds.
+#: How long the first app may take to open, including the compilation of its module, in seconds.
 _OPEN_SECONDS = 300.0
-#: How long a scenario may take to end once it has failed, or is interrupted, in seconds.
+#: How long a scenario may take to end once it has failed or was interrupted, in seconds.
 _END_SECONDS = 10.0
 
 
 class View(Protocol):
     """Where a run is shown."""
 
-    def show(self, name: str, sample: Sample, plan: Plan) -> None:
-        """A scenario, as it is now."""
+    def show(self, name: str, sample: Snapshot, plan: StressPlan) -> None:
+        """Show the current figures of a scenario."""
 
     def clear(self) -> None:
-        """A scenario has ended."""
+        """Remove them: the scenario has ended."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a scenario came to. `checked`: operations. When it failed: what `message` says, in the `file`; `again` repeats it."""
+    """The outcome of a scenario. `checked`: operations. When it failed: `message`, the `file` with details, and the
+    command `again` to repeat it.
+    """
 
     name: str
     passed: bool
@@ -53,14 +56,16 @@ class Verdict:
     again: str | None = None
 
 
-def run(scenario: Scenario, plan: Plan, view: View, *, file: Path | None = None, progress: Progress | None = None) -> Verdict:
-    """Run one scenario, from the main thread. GothreadsError when there is no module to run; KeyboardInterrupt, after the end of all.
+def run(scenario: Scenario, plan: StressPlan, view: View, *, file: Path | None = None,
+        progress: Progress | None = None) -> Verdict:
+    """Run one scenario, on the main thread. GothreadsError when there is no module to run; KeyboardInterrupt, once
+    everything has ended.
 
-    file: where a failure is kept (default: gothreads-stress-SCENARIO-SEED.txt, here).
+    file: where a failure is kept (default: gothreads-stress-SCENARIO-SEED.txt in the current directory).
     """
-    context = Context(scenario.name, plan, scenario.module(plan, progress), scenario.options())
+    context = ScenarioContext(scenario.name, plan, scenario.module(plan, progress), scenario.options())
     begin = time.monotonic()
-    last: Sample | None = None
+    last: Snapshot | None = None
 
     def body() -> None:
         try:
@@ -80,24 +85,26 @@ def run(scenario: Scenario, plan: Plan, view: View, *, file: Path | None = None,
     if context.failure is None:
         return Verdict(scenario.name, True, context.calls, context.checked, seconds)
     if not context.begun and isinstance(context.failure, MisuseError | ModuleError):
-        raise context.failure  # there was nothing to run
+        raise context.failure  # the module could not be run at all
     path = file or Path(f"gothreads-stress-{scenario.name}-{plan.seed}.txt")
-    again = failures.command(scenario.words(), plan)
-    failures.keep(path, context, context.failure, last, again)
-    return Verdict(scenario.name, False, context.calls, context.checked, seconds, failures.message(context.failure), str(path), again)
+    again = failure_file.command(scenario.words(), plan)
+    failure_file.keep(path, context, context.failure, last, again)
+    return Verdict(scenario.name, False, context.calls, context.checked, seconds,
+                   message=failure_file.message(context.failure), file=str(path), again=again)
 
 
-def _watch(context: Context, thread: threading.Thread, view: View) -> Sample | None:
-    """Until it has ended, failed, or hangs. The last sample."""
+def _watch(context: ScenarioContext, thread: threading.Thread, view: View) -> Snapshot | None:
+    """Watch until it has ended, failed or hung. Returns the last snapshot."""
     meter, last = Meter(context), None
-    steps, moved, measured = context.steps, time.monotonic(), time.monotonic()
+    steps, progressed, measured = context.steps, time.monotonic(), time.monotonic()
     while thread.is_alive() and context.failure is None:
         thread.join(_LOOK_SECONDS)
         now = time.monotonic()
         if context.steps != steps:
-            steps, moved = context.steps, now
-        elif now - moved > (patience := context.plan.hang if context.begun else max(context.plan.hang, _OPEN_SECONDS)):
-            context.fail(Hang(f"nothing has gone on for {patience:g} s: a call, or a thread, does not come back"))
+            steps, progressed = context.steps, now
+        elif now - progressed > (patience := context.plan.hang if context.begun
+                                 else max(context.plan.hang, _OPEN_SECONDS)):
+            context.fail(Hang(f"no progress for {patience:g} s: a call or a thread does not return"))
             break
         if context.begun and now - measured >= _SAMPLE_SECONDS:
             measured = now
@@ -106,10 +113,10 @@ def _watch(context: Context, thread: threading.Thread, view: View) -> Sample | N
     return last or meter.sample()
 
 
-def _end(context: Context, thread: threading.Thread) -> None:
-    """Let it end by itself, if it has failed (then stacks may still be taken), and else by closing its apps."""
+def _end(context: ScenarioContext, thread: threading.Thread) -> None:
+    """Let it end by itself if it has failed (stacks may still be being taken); then close its apps."""
     if context.failure is not None:
         thread.join(_END_SECONDS if context.stacks is None else _LOOK_SECONDS)
-    for app in context.apps:  # aside: that a close does not come back is one of the things that may be wrong
+    for app in context.apps:  # each on its own thread: a close that never returns may be the very failure
         threading.Thread(target=app.close, name="stress-close", daemon=True).start()
     thread.join(_END_SECONDS)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// work is what goes on in the background, and when each step of it was done, in nanoseconds since 1970.
+// work runs in the background, and records when each of its steps was done, in nanoseconds since 1970.
 type work struct {
 	sync.Mutex
 	stop         chan struct{}
@@ -23,17 +23,17 @@ const (
 	mostOfSteps = 1 << 20
 )
 
-// work_begin begins to work: slices of a millisecond or two, with a short pause between them, as a program does that indexes what it reads; if
-// wanted. And a ticker, each 10 ms.
+// work_begin starts a ticker of 10 ms and, unless busy is 0, work in slices of a millisecond or two with a short pause
+// between them, like a program that indexes what it reads.
 //
 //go:wasmexport work_begin
-func work_begin(wanted int64) {
+func work_begin(busy int64) {
 	w := &background
 	w.stop = make(chan struct{})
 	w.Lock()
 	w.steps, w.ticks = w.steps[:0], w.ticks[:0]
 	w.Unlock()
-	if wanted != 0 {
+	if busy != 0 {
 		w.done.Add(1)
 		go w.run()
 	}
@@ -80,7 +80,7 @@ func (w *work) note(times *[]int64) {
 	w.Unlock()
 }
 
-// work_end ends what work_begin has begun.
+// work_end ends what work_begin has started.
 //
 //go:wasmexport work_end
 func work_end() {
@@ -88,7 +88,7 @@ func work_end() {
 	background.done.Wait()
 }
 
-// progress gives the times of the ticks (payload: t) or of the steps, eight bytes each.
+// progress returns the times of the ticks (payload: t) or of the steps, eight bytes each.
 func progress(payload []byte) ([]byte, error) {
 	w := &background
 	w.Lock()

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// add is as short as a call can be.
+// add is the shortest possible call.
 //
 //go:wasmexport add
 func add(a, b int64) int64 { return a + b }
@@ -28,8 +28,8 @@ var (
 	address = regexp.MustCompile(`(\w+)@(\w+)\.com`)
 )
 
-// compute looks for addresses in a text, with a regular expression, and sorts numbers: what programs do who compute. The places of the
-// addresses, each times its number; and the numbers, each times its place.
+// compute finds addresses in a text with a regular expression, and sorts numbers, as programs do that compute. It
+// returns the sum of the addresses' offsets, each times its ordinal, and of the sorted numbers, each times its index.
 //
 //go:wasmexport compute
 func compute(seed int64) int64 {
@@ -55,7 +55,7 @@ func compute(seed int64) int64 {
 	return sum
 }
 
-// primes counts those below n, with a sieve: loops that do nothing else, where Go's checks for preemption cost most.
+// primes counts the primes below n with a sieve: nothing but tight loops, where preemption checks cost most.
 //
 //go:wasmexport primes
 func primes(n int64) int64 {
@@ -73,7 +73,7 @@ func primes(n int64) int64 {
 	return found
 }
 
-// queens counts the ways to put n queens on a board of n by n.
+// queens counts the solutions of the n queens puzzle.
 func queens(n int64) int64 { return place(1<<n-1, 0, 0, 0) }
 
 func place(all, columns, left, right uint64) int64 {
@@ -110,8 +110,8 @@ func (n *node) collect(names map[string]int64) {
 	}
 }
 
-// allocate builds a tree of strings, puts them into a map, and sorts them: garbage, as most programs make it. The letters of all names,
-// and one more for each that is not where it should be.
+// allocate builds a tree of strings, puts them into a map, and sorts them: the kind of garbage that most programs make.
+// It returns the number of letters in all names, plus one for each name that is out of order.
 //
 //go:wasmexport allocate
 func allocate(depth int64) int64 {
@@ -132,7 +132,7 @@ func allocate(depth int64) int64 {
 	return letters
 }
 
-// call_back calls the host's function n times, each time with what it gave before.
+// call_back calls the host's function n times, each time with its previous result.
 //
 //go:wasmexport call_back
 func call_back(n int64) int64 {
@@ -143,7 +143,7 @@ func call_back(n int64) int64 {
 	return value
 }
 
-// flip turns the bits of the first and the last byte, and gives the same bytes back.
+// flip inverts the bits of the first and the last byte, in place, and returns the bytes.
 func flip(payload []byte) ([]byte, error) {
 	if len(payload) == 0 {
 		return nil, errNoBytes

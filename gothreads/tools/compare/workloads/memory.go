@@ -10,7 +10,7 @@ var (
 	heapOnce sync.Once
 )
 
-// have_heap makes the program's data, once, and touches all of it. The sum of what it finds there.
+// have_heap creates the program's data, once, and touches every page of it. It returns the sum of a byte of each page.
 //
 //go:wasmexport have_heap
 func have_heap(megabytes int64) int64 {
@@ -27,7 +27,8 @@ func have_heap(megabytes int64) int64 {
 	return sum
 }
 
-// hold makes the program's data, tells the host that it is in (0), and waits until the host says (to 1) that it may go.
+// hold creates the program's data, tells the host that the call is in the module (0), and waits until the host (asked
+// with 1) lets it return.
 //
 //go:wasmexport hold
 func hold(megabytes int64) int64 {

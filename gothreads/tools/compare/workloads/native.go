@@ -13,14 +13,15 @@ import "C"
 
 import "unsafe"
 
-// What C calls: each export, by its name with native_ before it.
+// The functions for C: each export, with the prefix native_.
 
 //export native_host
 func native_host(f C.host_function) {
 	hostCall = func(value int64) int64 { return int64(C.call_host(f, C.int64_t(value))) }
 }
 
-// native_request calls a handler. What it gives is to be freed with native_free; its length is in size; nil when the handler failed.
+// native_request calls a handler. Free its answer with native_free; its length is in size. Returns nil when the handler
+// failed.
 //
 //export native_request
 func native_request(name *C.char, payload unsafe.Pointer, size *int64) unsafe.Pointer {
@@ -69,7 +70,7 @@ func native_meet(calls int64) int64 { return meet(calls) }
 func native_ring(goroutines, laps int64) int64 { return ring(goroutines, laps) }
 
 //export native_work_begin
-func native_work_begin(wanted int64) { work_begin(wanted) }
+func native_work_begin(busy int64) { work_begin(busy) }
 
 //export native_work_end
 func native_work_end() { work_end() }

@@ -12,8 +12,8 @@ type table struct {
 
 var tables [shards]table
 
-// count adds one to n entries of a map, one lock at a time. With shards, the entries are spread over many maps, each with a lock of its
-// own, and each caller begins at another.
+// count increments n entries of a map, taking its lock for each. With spread, the entries are distributed over several
+// maps, each with its own lock, and each caller starts at a different map.
 //
 //go:wasmexport count
 func count(n, spread, begin int64) int64 {
@@ -29,7 +29,7 @@ func count(n, spread, begin int64) int64 {
 	return n
 }
 
-// counted takes what has been counted since it was asked last.
+// counted returns what has been counted since the last time, and resets it.
 //
 //go:wasmexport counted
 func counted() int64 {

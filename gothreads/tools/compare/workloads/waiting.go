@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// request is a question to the goroutine that serves, and where the answer goes.
+// request is a question to a server goroutine, and where the answer goes.
 type request struct {
 	value  int64
 	answer chan int64
 }
 
-// server begins to serve when it is asked first: for each question a goroutine, as in a program that asks a database.
+// server starts at its first use. It starts a goroutine for each question, like a program that queries a database.
 var server = sync.OnceValue(func() chan<- request {
 	requests := make(chan request)
 	go func() {
 		for r := range requests {
 			go func() {
-				time.Sleep(2 * time.Millisecond) // what it asks takes its time
+				time.Sleep(2 * time.Millisecond) // the time of the query
 				r.answer <- r.value * 2
 			}()
 		}
@@ -45,7 +45,7 @@ var desk = sync.OnceValue(func() chan<- request {
 	return requests
 })
 
-// trip asks another goroutine, which answers at once: what waiting costs by itself.
+// trip asks another goroutine, which answers at once: the bare cost of waiting.
 //
 //go:wasmexport trip
 func trip(value int64) int64 {
@@ -57,21 +57,21 @@ func trip(value int64) int64 {
 var meeting = struct {
 	sync.Mutex
 	*sync.Cond
-	there, round int64
+	present, round int64
 }{}
 
 func init() { meeting.Cond = sync.NewCond(&meeting.Mutex) }
 
-// meet waits until so many calls are in, and gives the number of the meeting: a call waits for what other calls bring.
+// meet waits until that many calls are in it, and returns the number of the meeting: calls that wait for other calls.
 //
 //go:wasmexport meet
 func meet(calls int64) int64 {
 	meeting.Lock()
 	defer meeting.Unlock()
 	round := meeting.round
-	meeting.there++
-	if meeting.there == calls {
-		meeting.there = 0
+	meeting.present++
+	if meeting.present == calls {
+		meeting.present = 0
 		meeting.round++
 		meeting.Broadcast()
 	}
@@ -81,7 +81,7 @@ func meet(calls int64) int64 {
 	return round
 }
 
-// ring sends a token around a ring of goroutines, so many laps. The token counts how often it was handed on.
+// ring sends a token around a ring of goroutines for some laps. The token counts how often it was passed on.
 //
 //go:wasmexport ring
 func ring(goroutines, laps int64) int64 {

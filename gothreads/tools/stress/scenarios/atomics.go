@@ -5,24 +5,25 @@ import (
 	"sync/atomic"
 )
 
-// atomicses: counters that all add to in every way that sync/atomic has, a slot through which each number goes once, words
-// that are never seen half written, and values that are published. The bug: loading and storing instead of adding.
-type atomicses struct {
+// atomicStorm: counters that all goroutines add to in every way that sync/atomic has, a slot through which each number
+// goes once, words that must never be seen half written, and values that are published. The bug: loading and storing
+// instead of adding.
+type atomicStorm struct {
 	broken   bool
 	int32s   atomic.Int32
 	uint32s  atomic.Uint32
 	int64s   atomic.Int64
 	uint64s  atomic.Uint64
 	uintptrs atomic.Uintptr
-	swapped  atomic.Int64 // a number, which whoever swaps takes out
-	put, got atomic.Int64 // what all have put into swapped, and have taken out
+	swapped  atomic.Int64 // a number, which the next swap takes out
+	put, got atomic.Int64 // the sums of the numbers put into swapped, and taken out
 	bits     atomic.Uint32
-	halves   atomic.Uint64 // both halves the same
+	halves   atomic.Uint64 // both halves are equal
 	latest   atomic.Pointer[published]
-	value    atomic.Value // of published
+	value    atomic.Value // a published value
 }
 
-// A published value is right only as a whole.
+// A published value is consistent only as a whole.
 type published struct{ number, square, sum uint64 }
 
 func publish(n uint64) published { return published{n, n * n, n + n*n} }
@@ -34,14 +35,14 @@ func (p published) check() {
 }
 
 func newAtomics(broken bool) storm {
-	a := &atomicses{broken: broken}
+	a := &atomicStorm{broken: broken}
 	first := publish(0)
 	a.latest.Store(&first)
 	a.value.Store(first)
 	return a
 }
 
-func (a *atomicses) round(r *random) int64 {
+func (a *atomicStorm) round(r *random) int64 {
 	switch r.below(12) {
 	case 0:
 		if a.broken {
@@ -95,8 +96,8 @@ func (a *atomicses) round(r *random) int64 {
 	return 1
 }
 
-// takeBit takes a bit as a lock, if nobody has it, and gives it back.
-func (a *atomicses) takeBit(bit uint32) {
+// takeBit takes a bit as a lock, if it is free, and releases it.
+func (a *atomicStorm) takeBit(bit uint32) {
 	if a.bits.Or(bit)&bit != 0 {
 		return
 	}
@@ -106,7 +107,7 @@ func (a *atomicses) takeBit(bit uint32) {
 	}
 }
 
-func (a *atomicses) total() int64 {
+func (a *atomicStorm) total() int64 {
 	if put, got := a.put.Load(), a.got.Load()+a.swapped.Load(); put != got {
 		failf("numbers that add up to %d were swapped in, and %d came out", put, got)
 	}

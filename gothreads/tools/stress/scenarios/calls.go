@@ -35,7 +35,7 @@ func take(count int32, broken bool) int64 {
 	numbers.Lock()
 	defer numbers.Unlock()
 	first := numbers.next
-	for range count { // slowly, so that others come meanwhile
+	for range count { // slowly, so that other calls come meanwhile
 		numbers.next++
 	}
 	return first
@@ -48,7 +48,7 @@ type question struct {
 
 var questions = make(chan question)
 
-// serve answers what ask asks, some dozens at a time, in any order. The bugs: two answers are taken for each other; one is
+// serve answers the questions of ask, some dozens at a time, in any order. The bugs: two answers are swapped; one is
 // forgotten.
 //
 //go:wasmexport serve
@@ -88,7 +88,7 @@ func serve(seed uint64, batch int32, swaps, forgets bool) {
 	}()
 }
 
-// ask blocks until it is answered with twice the number.
+// ask blocks until it gets its answer, twice the number.
 //
 //go:wasmexport ask
 func ask(n int64) int64 {
@@ -97,7 +97,7 @@ func ask(n int64) int64 {
 	return <-reply
 }
 
-// descend goes down to depth 0 by way of the host, and counts one for each step on the way back.
+// descend descends to depth 0 by way of the host, and adds one for each step on the way back.
 //
 //go:wasmexport descend
 func descend(depth int32, n int64) int64 {
@@ -107,7 +107,7 @@ func descend(depth int32, n int64) int64 {
 	return hostAgain(depth-1, n+1) + 1
 }
 
-// fan lets goroutines descend at the same time, and adds up what they bring. The bug: they add without a lock.
+// fan lets goroutines descend at the same time, and adds up their results. The bug: they add without a lock.
 //
 //go:wasmexport fan
 func fan(count, depth int32, n int64, broken bool) int64 {
@@ -137,7 +137,7 @@ func fan(count, depth int32, n int64, broken bool) int64 {
 //go:wasmexport pause
 func pause(microseconds int32) { hostPause(microseconds) }
 
-// double asks the host's handler of that name, whose answer comes later.
+// double calls the host's handler of that name, which answers later.
 //
 //go:wasmexport double
 func double(n int64) int64 {
@@ -188,7 +188,7 @@ func hear(event []byte) {
 	events.next[sender] = number + 1
 }
 
-// received is how many events have come, or -1 when one was wrong.
+// received returns how many events have arrived, or -1 when one was wrong.
 //
 //go:wasmexport received
 func received() int64 {
@@ -205,7 +205,8 @@ var hoard struct {
 	kept [][]byte
 }
 
-// keep takes memory, and never gives it back: bytes in all is more than there is. The bug: an index out of range on the way.
+// keep allocates memory and never frees it: more bytes in all than there are. The bug: an index out of range on the
+// way.
 //
 //go:wasmexport keep
 func keep(seed uint64, bytes int64, broken bool) {

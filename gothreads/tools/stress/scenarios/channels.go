@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// An item is one of what a sender sends: numbers from 1, and then the last.
+// An item is sent by a sender: numbers from 1, then a last one.
 type item struct {
 	sender, number int64
 	last           bool
-	reply          chan<- int64 // with the last: is told how many have come
+	reply          chan<- int64 // with the last: gets the number of items that have arrived
 }
 
-// channels: senders that send in order; each channel has one receiver, which finds every number, in order.
+// channelStorm: senders that send in order; each channel has one receiver, which finds every number, in order.
 // The bug: each has two receivers.
-type channels struct {
+type channelStorm struct {
 	lanes     [4]chan item
 	receivers sync.WaitGroup
 	senders   atomic.Int64
@@ -24,10 +24,10 @@ type channels struct {
 }
 
 func newChannels(broken bool) storm {
-	c := &channels{}
+	c := &channelStorm{}
 	for i := range c.lanes {
 		c.lanes[i] = make(chan item, []int{0, 1, 7, 64}[i])
-		var lock sync.Mutex // of the bug's second receiver
+		var lock sync.Mutex // for the second receiver of the bug
 		next := map[int64]int64{}
 		for range map[bool]int{false: 1, true: 2}[broken] {
 			c.receivers.Go(func() {
@@ -45,7 +45,7 @@ func newChannels(broken bool) storm {
 	return c
 }
 
-func (c *channels) take(it item, next map[int64]int64) {
+func (c *channelStorm) take(it item, next map[int64]int64) {
 	c.received.Add(1)
 	next[it.sender]++
 	if it.number != next[it.sender] {
@@ -57,7 +57,7 @@ func (c *channels) take(it item, next map[int64]int64) {
 	}
 }
 
-func (c *channels) round(r *random) int64 {
+func (c *channelStorm) round(r *random) int64 {
 	if r.below(32) == 0 {
 		shareOut(r)
 		return 0
@@ -68,12 +68,12 @@ func (c *channels) round(r *random) int64 {
 		lane <- item{sender, number, number == count, reply}
 	}
 	if came := <-reply; came != count {
-		failf("sender %d: %d were sent, %d came", sender, count, came)
+		failf("sender %d: %d were sent, %d arrived", sender, count, came)
 	}
 	return count
 }
 
-// shareOut gives numbers to several receivers, which end when the channel is closed: each number goes to one of them.
+// shareOut sends numbers to several receivers, which end when the channel is closed: each number goes to one of them.
 func shareOut(r *random) {
 	numbers, count := make(chan int64, r.below(4)), int64(r.below(100))
 	var receivers sync.WaitGroup
@@ -98,7 +98,7 @@ func shareOut(r *random) {
 	}
 }
 
-func (c *channels) total() int64 {
+func (c *channelStorm) total() int64 {
 	for _, lane := range c.lanes {
 		close(lane)
 	}
@@ -106,22 +106,22 @@ func (c *channels) total() int64 {
 	return c.received.Load()
 }
 
-// selects: senders that send to whichever of two channels takes it; one receiver, which takes from whichever has something.
-// Nothing is lost, and what one sender has sent to one channel comes in order.
-// The bug: what no channel takes at once is dropped, and counted as sent.
-type selects struct {
+// selectStorm: senders that send to whichever of two channels is ready; one receiver, which receives from whichever has
+// something. Nothing is lost, and the items of one sender on one channel arrive in order. The bug: an item that no
+// channel takes at once is dropped, but counted as sent.
+type selectStorm struct {
 	broken   bool
 	lanes    [4]chan item
 	quit     chan struct{}
 	receiver sync.WaitGroup
-	senders  chan *item // those that are not in use, each with what it has sent last
+	senders  chan *item // the idle ones, each with the item that it sent last
 	received int64
 }
 
 const mostSenders = 256
 
 func newSelect(broken bool) storm {
-	s := &selects{broken: broken, quit: make(chan struct{}), senders: make(chan *item, mostSenders)}
+	s := &selectStorm{broken: broken, quit: make(chan struct{}), senders: make(chan *item, mostSenders)}
 	for i := range s.lanes {
 		s.lanes[i] = make(chan item, []int{0, 0, 3, 40}[i])
 	}
@@ -132,7 +132,7 @@ func newSelect(broken bool) storm {
 	return s
 }
 
-func (s *selects) receive() {
+func (s *selectStorm) receive() {
 	var highest [4][mostSenders]int64
 	var never chan item
 	for {
@@ -147,8 +147,8 @@ func (s *selects) receive() {
 		case it = <-s.lanes[3]:
 			lane = 3
 		case <-never:
-			failf("a receive from a nil channel comes back")
-		case <-time.After(time.Minute): // a timer that is left behind
+			failf("a receive from a nil channel returns")
+		case <-time.After(time.Minute): // a timer that is abandoned
 			continue
 		case <-s.quit:
 			return
@@ -161,7 +161,7 @@ func (s *selects) receive() {
 	}
 }
 
-func (s *selects) round(r *random) int64 {
+func (s *selectStorm) round(r *random) int64 {
 	var sender *item
 	select {
 	case sender = <-s.senders:
@@ -191,7 +191,7 @@ func (s *selects) round(r *random) int64 {
 	return int64(count)
 }
 
-func (s *selects) total() int64 {
+func (s *selectStorm) total() int64 {
 	for _, lane := range s.lanes {
 		for len(lane) > 0 {
 			runtime.Gosched()

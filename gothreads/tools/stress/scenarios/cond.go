@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// conds: a queue with room for three, whose users wait by sync.Cond for room and for what is in it. All that is put is
-// taken, once, in order. The bug: who was woken does not look again.
-type conds struct {
+// condStorm: a queue with room for three, whose users wait by sync.Cond for room or for an item. Every item is taken,
+// once, in order. The bug: a goroutine that was woken does not check its condition again.
+type condStorm struct {
 	broken       bool
 	lock         sync.Mutex
 	room, filled *sync.Cond
@@ -18,13 +18,13 @@ type conds struct {
 const condRoom = 3
 
 func newCond(broken bool) storm {
-	c := &conds{broken: broken}
+	c := &condStorm{broken: broken}
 	c.room, c.filled = sync.NewCond(&c.lock), sync.NewCond(&c.lock)
 	return c
 }
 
-// round puts one and takes one: so whoever waits, somebody else is about to do what it waits for.
-func (c *conds) round(r *random) int64 {
+// round puts one item and takes one: so whatever a goroutine waits for, another is about to do it.
+func (c *condStorm) round(r *random) int64 {
 	all := r.below(4) == 0
 	c.lock.Lock()
 	for len(c.queue) >= condRoom {
@@ -34,7 +34,7 @@ func (c *conds) round(r *random) int64 {
 		}
 	}
 	if len(c.queue) >= condRoom {
-		failf("who was woken by a sync.Cond finds no room: %d are in a queue for %d", len(c.queue), condRoom)
+		failf("a goroutine woken by a sync.Cond finds no room: %d are in a queue for %d", len(c.queue), condRoom)
 	}
 	c.queue = append(c.queue, c.put)
 	c.put++
@@ -52,7 +52,7 @@ func (c *conds) round(r *random) int64 {
 		}
 	}
 	if len(c.queue) == 0 {
-		failf("who was woken by a sync.Cond finds the queue empty")
+		failf("a goroutine woken by a sync.Cond finds the queue empty")
 		return 0
 	}
 	if c.queue[0] != c.taken {
@@ -64,7 +64,7 @@ func (c *conds) round(r *random) int64 {
 	return 1
 }
 
-func (c *conds) wake(who *sync.Cond, all bool) {
+func (c *condStorm) wake(who *sync.Cond, all bool) {
 	if all {
 		who.Broadcast()
 	} else {
@@ -72,7 +72,7 @@ func (c *conds) wake(who *sync.Cond, all bool) {
 	}
 }
 
-func (c *conds) total() int64 {
+func (c *condStorm) total() int64 {
 	if c.put != c.taken || len(c.queue) != 0 {
 		failf("%d were put, %d were taken, %d are left", c.put, c.taken, len(c.queue))
 	}

@@ -8,7 +8,7 @@ import (
 	"weak"
 )
 
-// A node is an object whose content tells whether it is still the one that was made.
+// A node is an object whose content shows whether it is still intact.
 type node struct {
 	seed  uint64
 	words []uint64
@@ -52,22 +52,22 @@ func (n *node) check() {
 	}
 }
 
-// garbages: objects that are kept for a while in slots that all share, and then forgotten. While somebody has one, it is
-// what it was, and its weak pointer finds it; when nobody has it any more, its finalizer and its cleanup run, once each.
-// The bug: some slots have the object's address as a number, which does not keep it alive.
-type garbages struct {
+// garbageStorm: objects that are kept for a while in shared slots, and then dropped. While an object is in use, it is
+// unchanged, and its weak pointer finds it; when it is no longer in use, its finalizer and its cleanup run, once each.
+// The bug: some slots hold the object's address as a number, which does not keep it alive.
+type garbageStorm struct {
 	broken               bool
 	slots                [256]atomic.Pointer[node]
 	weaks                [256]atomic.Pointer[weak.Pointer[node]]
 	numbers              [64]uintptr
 	made                 atomic.Int64
-	watched              atomic.Int64 // those with a finalizer and a cleanup
+	watched              atomic.Int64 // objects with a finalizer and a cleanup
 	finalized, cleanedUp atomic.Int64
 }
 
-func newGarbage(broken bool) storm { return &garbages{broken: broken} }
+func newGarbage(broken bool) storm { return &garbageStorm{broken: broken} }
 
-func (g *garbages) round(r *random) int64 {
+func (g *garbageStorm) round(r *random) int64 {
 	n := newNode(r.next(), nil)
 	for range r.below(8) {
 		n = newNode(r.next(), n)
@@ -78,7 +78,7 @@ func (g *garbages) round(r *random) int64 {
 		g.watch(n)
 		pointer := weak.Make(n)
 		if pointer.Value() != n || weak.Make(n) != pointer {
-			failf("a weak pointer does not find its object, which is there")
+			failf("a weak pointer does not find its object, which is in use")
 		}
 		g.weaks[place].Store(&pointer)
 	}
@@ -99,8 +99,8 @@ func (g *garbages) round(r *random) int64 {
 	return 1
 }
 
-// watch sets a finalizer and a cleanup. The finalizer sees the object whole.
-func (g *garbages) watch(n *node) {
+// watch sets a finalizer and a cleanup. The finalizer sees the object intact.
+func (g *garbageStorm) watch(n *node) {
 	g.watched.Add(1)
 	runtime.SetFinalizer(n, func(n *node) {
 		n.check()
@@ -109,8 +109,8 @@ func (g *garbages) watch(n *node) {
 	runtime.AddCleanup(n, func(seed uint64) { g.cleanedUp.Add(1) }, n.seed)
 }
 
-// total forgets all, and waits until every finalizer and cleanup has run.
-func (g *garbages) total() int64 {
+// total drops all objects, and waits until every finalizer and cleanup has run.
+func (g *garbageStorm) total() int64 {
 	for i := range g.slots {
 		g.slots[i].Swap(nil).check()
 	}
@@ -123,7 +123,7 @@ func (g *garbages) total() int64 {
 	}
 	runtime.GC()
 	if watched, finalized, cleaned := g.watched.Load(), g.finalized.Load(), g.cleanedUp.Load(); finalized != watched || cleaned != watched {
-		failf("%d objects with a finalizer and a cleanup were forgotten: %d finalizers and %d cleanups have run", watched, finalized, cleaned)
+		failf("%d objects with a finalizer and a cleanup were dropped: %d finalizers and %d cleanups have run", watched, finalized, cleaned)
 	}
 	for i := range g.weaks {
 		if pointer := g.weaks[i].Load(); pointer != nil && pointer.Value() != nil {

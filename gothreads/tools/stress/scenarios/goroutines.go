@@ -6,17 +6,17 @@ import (
 	"sync/atomic"
 )
 
-// goroutineses: goroutines that start others and wait for them; some end by a panic that is recovered, some by Goexit, some
-// with the thread that they are locked to. Whoever waits by a sync.WaitGroup finds that all have run, with all that they
-// deferred. The bug: the WaitGroup is told of a goroutine by the goroutine itself, which may be after the wait.
-type goroutineses struct {
+// goroutineStorm: goroutines that start others and wait for them; some end by a panic that is recovered, some by
+// Goexit, some with the thread that they are locked to. When a sync.WaitGroup returns, all have run, including what
+// they deferred. The bug: each goroutine adds itself to the WaitGroup, which may be after the wait.
+type goroutineStorm struct {
 	broken bool
 	ended  atomic.Int64
 }
 
-func newGoroutines(broken bool) storm { return &goroutineses{broken: broken} }
+func newGoroutines(broken bool) storm { return &goroutineStorm{broken: broken} }
 
-func (g *goroutineses) round(r *random) int64 {
+func (g *goroutineStorm) round(r *random) int64 {
 	var ended atomic.Int64
 	want := g.tree(r, 1+r.below(3), &ended)
 	if n := ended.Load(); n != want {
@@ -29,7 +29,7 @@ func (g *goroutineses) round(r *random) int64 {
 		waiting.Go(func() {
 			once.Do(func() { runtime.Gosched(); times.Add(1) })
 			if times.Load() != 1 {
-				failf("sync.Once comes back after %d times", times.Load())
+				failf("sync.Once returns after %d times", times.Load())
 			}
 		})
 	}
@@ -38,8 +38,8 @@ func (g *goroutineses) round(r *random) int64 {
 	return want
 }
 
-// tree starts goroutines that start goroutines, and returns how many have ended when it does.
-func (g *goroutineses) tree(r *random, depth int, ended *atomic.Int64) int64 {
+// tree starts goroutines that start goroutines, waits for them, and returns how many have ended.
+func (g *goroutineStorm) tree(r *random, depth int, ended *atomic.Int64) int64 {
 	if depth == 0 {
 		return 0
 	}
@@ -62,13 +62,13 @@ func (g *goroutineses) tree(r *random, depth int, ended *atomic.Int64) int64 {
 			case 0, 1, 2:
 				defer func() {
 					if recover() != "on purpose" {
-						failf("a panic is not what is recovered")
+						failf("recover does not return the value of the panic")
 					}
 				}()
 				panic("on purpose")
 			case 3, 4, 5:
 				runtime.Goexit()
-				failf("runtime.Goexit comes back")
+				failf("runtime.Goexit returns")
 			case 6:
 				if depth == 1 {
 					runtime.LockOSThread() // and the thread ends with it
@@ -82,4 +82,4 @@ func (g *goroutineses) tree(r *random, depth int, ended *atomic.Int64) int64 {
 	return int64(count) + below.Load()
 }
 
-func (g *goroutineses) total() int64 { return g.ended.Load() }
+func (g *goroutineStorm) total() int64 { return g.ended.Load() }

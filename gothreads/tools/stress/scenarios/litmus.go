@@ -6,24 +6,24 @@ import (
 	"sync/atomic"
 )
 
-// litmuses: two goroutines that meet over and over again, and do a few loads and stores at the same moment, of which Go's
-// memory model (https://go.dev/ref/mem) says what may come out:
+// litmusStorm: two goroutines that meet over and over, and do a few loads and stores at the same moment. Go's memory
+// model (https://go.dev/ref/mem) says which results are allowed:
 //
 //	message passing   data = 1; flag.Store(1)  ║  flag.Load() == 1, then data == 1
 //	store buffering   x.Store(1); y.Load()     ║  y.Store(1); x.Load(): not both 0
 //	load buffering    x.Load(); y.Store(1)     ║  y.Load(); x.Store(1): not both 1
 //
-// The bug: the store buffering is done with plain variables, whose stores wait in a processor's buffer.
-type litmuses struct {
+// The bug: store buffering uses plain variables, whose stores wait in a processor's buffer.
+type litmusStorm struct {
 	broken bool
 	meets  atomic.Int64
 }
 
 const meetings = 256
 
-func newLitmus(broken bool) storm { return &litmuses{broken: broken} }
+func newLitmus(broken bool) storm { return &litmusStorm{broken: broken} }
 
-// A meeting is what two do at the same moment; each word has a cache line of its own.
+// A meeting has what two goroutines do at the same moment; each word has its own cache line.
 type meeting struct {
 	x, y, flag atomic.Uint32
 	_          [52]byte
@@ -35,7 +35,7 @@ type meeting struct {
 	seen       [2]uint32
 }
 
-// meet runs both sides, each in step with the other.
+// meet runs both sides in step.
 func meet(each func(side, place int)) {
 	var at [2]struct {
 		atomic.Int32
@@ -58,7 +58,7 @@ func meet(each func(side, place int)) {
 	other.Wait()
 }
 
-func (l *litmuses) round(r *random) int64 {
+func (l *litmusStorm) round(r *random) int64 {
 	all := make([]meeting, meetings)
 	switch kind := r.below(3); {
 	case kind == 0 || l.broken:
@@ -82,7 +82,7 @@ func (l *litmuses) round(r *random) int64 {
 	return meetings
 }
 
-func (l *litmuses) storeBuffering(m *meeting, side int) {
+func (l *litmusStorm) storeBuffering(m *meeting, side int) {
 	switch {
 	case l.broken && side == 0:
 		m.plainX = 1
@@ -118,4 +118,4 @@ func loadBuffering(m *meeting, side int) {
 	}
 }
 
-func (l *litmuses) total() int64 { return l.meets.Load() }
+func (l *litmusStorm) total() int64 { return l.meets.Load() }

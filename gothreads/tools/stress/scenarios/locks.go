@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// mutexes: counters that are guarded by sync.Mutex. One goroutine at a time is inside; no increment is lost.
+// mutexStorm: counters that are guarded by sync.Mutex. At most one goroutine holds it; no increment is lost.
 // The bug: no lock.
-type mutexes struct {
+type mutexStorm struct {
 	broken  bool
 	guarded [8]struct {
 		sync.Mutex
-		inside int // how many are inside, by their own words
+		inside int // how many goroutines hold the lock, by their own count
 		count  int64
 		noise  uint64
 	}
 }
 
-func newMutex(broken bool) storm { return &mutexes{broken: broken} }
+func newMutex(broken bool) storm { return &mutexStorm{broken: broken} }
 
-func (m *mutexes) round(r *random) int64 {
+func (m *mutexStorm) round(r *random) int64 {
 	place := r.below(len(m.guarded))
 	g := &m.guarded[place]
 	if m.broken {
@@ -46,7 +46,7 @@ func (m *mutexes) round(r *random) int64 {
 	g.noise += r.spin(50)
 	switch r.below(2048) {
 	case 0:
-		time.Sleep(1500 * time.Microsecond) // those who wait so long are handed the lock (starvation mode)
+		time.Sleep(1500 * time.Microsecond) // a goroutine that waits so long is handed the lock (starvation mode)
 	case 1, 2, 3, 4, 5, 6, 7, 8:
 		runtime.Gosched()
 	}
@@ -54,7 +54,7 @@ func (m *mutexes) round(r *random) int64 {
 		failf("%d are inside one sync.Mutex at the same time", g.inside)
 	}
 	g.inside--
-	if next := place + 1; next < len(m.guarded) && r.below(16) == 0 { // two at once, always in the same order
+	if next := place + 1; next < len(m.guarded) && r.below(16) == 0 { // two locks at once, always in the same order
 		other := &m.guarded[next]
 		other.Lock()
 		defer other.Unlock()
@@ -69,25 +69,25 @@ func (m *mutexes) round(r *random) int64 {
 	return 1
 }
 
-func (m *mutexes) total() (sum int64) {
+func (m *mutexStorm) total() (sum int64) {
 	for i := range m.guarded {
 		sum += m.guarded[i].count
 	}
 	return sum
 }
 
-// rwMutexes: words that are all written together. A reader finds them all the same, and none older than the last write
-// that was over when it began. The bug: writers take the lock that is for reading.
-type rwMutexes struct {
+// rwMutexStorm: words that are all written together. A reader finds them all equal, and none older than the last write
+// that was over when it began. The bug: writers take the read lock.
+type rwMutexStorm struct {
 	broken bool
 	lock   sync.RWMutex
-	words  [16]int64 // all the same: how many writes there were
+	words  [16]int64 // all equal: the number of writes
 	latest atomic.Int64
 }
 
-func newRWMutex(broken bool) storm { return &rwMutexes{broken: broken} }
+func newRWMutex(broken bool) storm { return &rwMutexStorm{broken: broken} }
 
-func (m *rwMutexes) round(r *random) int64 {
+func (m *rwMutexStorm) round(r *random) int64 {
 	if r.below(6) == 0 {
 		m.write(r)
 		return 1
@@ -119,7 +119,7 @@ func (m *rwMutexes) round(r *random) int64 {
 	return 0
 }
 
-func (m *rwMutexes) write(r *random) {
+func (m *rwMutexStorm) write(r *random) {
 	lock, unlock := m.lock.Lock, m.lock.Unlock
 	if m.broken {
 		lock, unlock = m.lock.RLock, m.lock.RUnlock
@@ -137,4 +137,4 @@ func (m *rwMutexes) write(r *random) {
 	m.latest.Store(next)
 }
 
-func (m *rwMutexes) total() int64 { return m.words[0] }
+func (m *rwMutexStorm) total() int64 { return m.words[0] }

@@ -1,9 +1,9 @@
-// Command scenarios is what `gothreads stress` runs: work that many threads and goroutines do at the same time on state
-// that they share, and that can be counted up to the last unit afterwards.
+// Command scenarios is the program that `gothreads stress` runs: work that many threads and goroutines do at the same
+// time on shared state, and that can be counted to the last unit afterwards.
 //
-// Each kind of work is a storm. The host begins one, calls work from many threads while goroutines do the same, ends it,
-// and compares what all of them say they have put into the state with what is there. What is wrong inside is noted once,
-// by failf; from then on all answers are -1.
+// Each kind of work is a storm. The host begins one, calls work from many threads while goroutines do the same, ends
+// it, and compares how much all of them have put into the state with what it has. The first error inside is recorded by
+// failf; from then on every answer is -1.
 package main
 
 import (
@@ -15,11 +15,12 @@ import (
 	"gothreads/guest"
 )
 
-// A storm is one kind of work. Each has a bug that it is made with when it is to be broken: the host must find it.
+// A storm is one kind of work. If it is made broken, it has a bug, which the host must find.
 type storm interface {
-	// round does one piece of the work. It returns how many units that has put into the state. Any number run at a time.
+	// round does one piece of the work, and returns how many units that has put into the state. Any number may run at
+	// the same time.
 	round(r *random) int64
-	// total is how many units the state has. No round runs.
+	// total returns how many units the state has. No round may run.
 	total() int64
 }
 
@@ -45,12 +46,12 @@ var (
 	failure atomic.Pointer[string]
 	current storm
 	begun   sync.WaitGroup // the goroutines that do rounds
-	over    atomic.Bool    // they are to end
+	over    atomic.Bool    // tells them to end
 	units   atomic.Int64   // what they have put into the state
-	rounds  atomic.Int64   // how many they have done
+	rounds  atomic.Int64   // how many rounds they have done
 )
 
-// failf notes the first thing that is wrong.
+// failf records the first error.
 func failf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	failure.CompareAndSwap(nil, &text)
@@ -67,7 +68,7 @@ func init() {
 	})
 }
 
-// begin makes a storm, and lets goroutines do it until finish. Once in an app's life.
+// begin makes a storm, and lets goroutines work until finish. Once in an app's life.
 //
 //go:wasmexport begin
 func begin(name string, goroutines int32, seed uint64, broken bool) {
@@ -109,7 +110,7 @@ func finish() int64 {
 	return units.Load()
 }
 
-// total is how many units the state has.
+// total returns how many units the state has.
 //
 //go:wasmexport total
 func total() int64 {
@@ -120,12 +121,12 @@ func total() int64 {
 	return count
 }
 
-// progress is how many rounds the goroutines have done.
+// progress returns how many rounds the goroutines have done.
 //
 //go:wasmexport progress
 func progress() int64 { return rounds.Load() }
 
-// procs sets GOMAXPROCS, and returns what it was.
+// procs sets GOMAXPROCS, and returns the previous setting.
 //
 //go:wasmexport procs
 func procs(n int32) int32 { return int32(runtime.GOMAXPROCS(int(n))) }

@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// maps: maps that are guarded by locks, to which all add, and from which they delete. The bug: no lock, which Go's own
-// maps find as well as the count does.
-type maps struct {
+// mapStorm: maps that are guarded by locks; all goroutines add to them and delete from them. The bug: no lock, which
+// Go's own checks find, as well as the count.
+type mapStorm struct {
 	broken bool
 	shards [4]struct {
 		sync.Mutex
@@ -18,14 +18,14 @@ type maps struct {
 }
 
 func newMap(broken bool) storm {
-	m := &maps{broken: broken}
+	m := &mapStorm{broken: broken}
 	for i := range m.shards {
 		m.shards[i].values = map[int64]int64{}
 	}
 	return m
 }
 
-func (m *maps) round(r *random) int64 {
+func (m *mapStorm) round(r *random) int64 {
 	s := &m.shards[r.below(len(m.shards))]
 	if !m.broken {
 		s.Lock()
@@ -39,7 +39,7 @@ func (m *maps) round(r *random) int64 {
 			sum += value
 		}
 		if sum != s.sum {
-			failf("the values of a map that is locked add up to %d, and %d were added", sum, s.sum)
+			failf("the values of a locked map add up to %d, and %d were added", sum, s.sum)
 		}
 	case 1:
 		clear(s.values)
@@ -55,7 +55,7 @@ func (m *maps) round(r *random) int64 {
 	return 1
 }
 
-func (m *maps) total() (sum int64) {
+func (m *mapStorm) total() (sum int64) {
 	for i := range m.shards {
 		for _, value := range m.shards[i].values {
 			sum += value
@@ -65,17 +65,17 @@ func (m *maps) total() (sum int64) {
 	return sum
 }
 
-// syncMaps: a sync.Map whose values are added to by comparing and swapping, and taken out.
+// syncMapStorm: a sync.Map whose values are incremented by CompareAndSwap, and taken out.
 // The bug: loading and storing instead.
-type syncMaps struct {
+type syncMapStorm struct {
 	broken  bool
-	values  sync.Map // of int to int64, never 0
+	values  sync.Map // from int to int64, never 0
 	removed atomic.Int64
 }
 
-func newSyncMap(broken bool) storm { return &syncMaps{broken: broken} }
+func newSyncMap(broken bool) storm { return &syncMapStorm{broken: broken} }
 
-func (m *syncMaps) round(r *random) int64 {
+func (m *syncMapStorm) round(r *random) int64 {
 	key := r.below(300)
 	switch r.below(64) {
 	case 0:
@@ -113,7 +113,7 @@ func (m *syncMaps) round(r *random) int64 {
 	}
 }
 
-func (m *syncMaps) total() int64 {
+func (m *syncMapStorm) total() int64 {
 	sum := m.removed.Load()
 	m.values.Range(func(_, value any) bool {
 		sum += value.(int64)

@@ -1,10 +1,10 @@
 package main
 
-// mixes: all the storms that do not wait for time, at once. The bug is that of the mutexes.
-type mixes []storm
+// mixStorm: all storms that do not wait for time, at once. The bug is that of mutexStorm.
+type mixStorm []storm
 
 func newMix(broken bool) storm {
-	m := mixes{newMutex(broken)}
+	m := mixStorm{newMutex(broken)}
 	for _, make := range []func(bool) storm{newAtomics, newChannels, newCond, newGarbage, newGoroutines, newMap, newPool, newRWMutex, newSelect, newStacks,
 		newSyncMap} {
 		m = append(m, make(false))
@@ -12,9 +12,9 @@ func newMix(broken bool) storm {
 	return m
 }
 
-func (m mixes) round(r *random) int64 { return m[r.below(len(m))].round(r) }
+func (m mixStorm) round(r *random) int64 { return m[r.below(len(m))].round(r) }
 
-func (m mixes) total() (sum int64) {
+func (m mixStorm) total() (sum int64) {
 	for _, s := range m {
 		sum += s.total()
 	}

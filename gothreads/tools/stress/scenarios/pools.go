@@ -6,37 +6,37 @@ import (
 	"sync/atomic"
 )
 
-// A pooled is what pools hand out: it belongs to nobody, or to one.
+// A pooled is an object of a pool: it has one owner, or none.
 type pooled struct {
 	owned   atomic.Bool
 	content [64]uint64
 }
 
-// pools: a sync.Pool. What it hands out is with one owner at a time, and new, or as the last owner has left it.
+// poolStorm: a sync.Pool. Its objects have one owner at a time, and are new, or as the last owner left them.
 // The bug: some are put back twice.
-type pools struct {
+type poolStorm struct {
 	broken bool
 	pool   sync.Pool
 	gets   atomic.Int64
 }
 
 func newPool(broken bool) storm {
-	return &pools{broken: broken, pool: sync.Pool{New: func() any { return &pooled{} }}}
+	return &poolStorm{broken: broken, pool: sync.Pool{New: func() any { return &pooled{} }}}
 }
 
-func (p *pools) round(r *random) int64 {
+func (p *poolStorm) round(r *random) int64 {
 	if r.below(4096) == 0 {
 		runtime.GC() // which empties it
 	}
 	got := p.pool.Get().(*pooled)
 	p.gets.Add(1)
 	if got.owned.Swap(true) {
-		failf("a sync.Pool hands out what somebody else has")
+		failf("a sync.Pool hands out an object that somebody else has")
 	}
 	mark := r.next()
 	for i := range got.content {
 		if got.content[i] != 0 {
-			failf("a sync.Pool hands out what somebody still writes to: word %d is %#x", i, got.content[i])
+			failf("a sync.Pool hands out an object that somebody still writes to: word %d is %#x", i, got.content[i])
 		}
 		got.content[i] = mark + uint64(i)
 	}
@@ -45,7 +45,7 @@ func (p *pools) round(r *random) int64 {
 	}
 	for i := range got.content {
 		if got.content[i] != mark+uint64(i) {
-			failf("what a sync.Pool has handed out is written to by somebody else: word %d is %#x, not %#x", i, got.content[i], mark+uint64(i))
+			failf("an object from a sync.Pool is written to by somebody else: word %d is %#x, not %#x", i, got.content[i], mark+uint64(i))
 		}
 		got.content[i] = 0
 	}
@@ -57,4 +57,4 @@ func (p *pools) round(r *random) int64 {
 	return 1
 }
 
-func (p *pools) total() int64 { return p.gets.Load() }
+func (p *poolStorm) total() int64 { return p.gets.Load() }

@@ -1,6 +1,7 @@
 package main
 
-// A random is a generator of its own for each caller and goroutine (splitmix64), so that all follows from the seed.
+// A random is a generator (splitmix64). Each caller and goroutine has its own, so that everything follows from the
+// seed.
 type random uint64
 
 func (r *random) next() uint64 {
@@ -11,10 +12,10 @@ func (r *random) next() uint64 {
 	return z ^ z>>31
 }
 
-// below is a number from 0 to n-1.
+// below returns a number from 0 to n-1.
 func (r *random) below(n int) int { return int(r.next() % uint64(n)) }
 
-// spin computes for a while. What it returns is to be used, or the compiler leaves it out.
+// spin computes for a while. Use its result, or the compiler removes the computation.
 func (r *random) spin(most int) uint64 {
 	x := r.next()
 	for range x % uint64(most) {

@@ -6,17 +6,17 @@ import (
 	"unsafe"
 )
 
-// stackses: recursions whose frames hold values, and pointers to values in the frames of others, while stacks grow (are copied
-// elsewhere), the collector shrinks them, and loops are preempted. The bug: a frame keeps the address of a variable on the stack as a
-// number, which is not adjusted when the stack moves.
-type stackses struct {
+// stackStorm: recursions whose frames hold values, and pointers to values in other frames, while stacks grow (are
+// copied elsewhere), the collector shrinks them, and loops are preempted. The bug: a frame keeps the address of a
+// variable on the stack as a number, which is not adjusted when the stack moves.
+type stackStorm struct {
 	broken bool
 	frames atomic.Int64
 }
 
-func newStacks(broken bool) storm { return &stackses{broken: broken} }
+func newStacks(broken bool) storm { return &stackStorm{broken: broken} }
 
-func (s *stackses) round(r *random) int64 {
+func (s *stackStorm) round(r *random) int64 {
 	depth := 5 + r.below(100)
 	if r.below(32) == 0 {
 		depth = 1000 + r.below(3000)
@@ -49,7 +49,7 @@ func (s *stackses) round(r *random) int64 {
 }
 
 //go:noinline
-func (s *stackses) descend(r *random, depth int, count *int64, at uintptr) uint64 {
+func (s *stackStorm) descend(r *random, depth int, count *int64, at uintptr) uint64 {
 	var frame [24]uint64
 	mark := r.next()
 	for i := range frame {
@@ -73,17 +73,17 @@ func (s *stackses) descend(r *random, depth int, count *int64, at uintptr) uint6
 	}
 	for i := range frame {
 		if frame[i] != mark+uint64(i) {
-			failf("word %d of a frame is %#x, not %#x, when its callees have come back", i, frame[i], mark+uint64(i))
+			failf("word %d of a frame is %#x, not %#x, after its callees have returned", i, frame[i], mark+uint64(i))
 			break
 		}
 	}
 	return sum
 }
 
-// wide has a large frame in between.
+// wide adds a large frame.
 //
 //go:noinline
-func (s *stackses) wide(r *random, depth int, count *int64, at uintptr) uint64 {
+func (s *stackStorm) wide(r *random, depth int, count *int64, at uintptr) uint64 {
 	var frame [3000]byte
 	place := r.below(len(frame))
 	frame[place] = byte(depth)
@@ -94,4 +94,4 @@ func (s *stackses) wide(r *random, depth int, count *int64, at uintptr) uint64 {
 	return sum
 }
 
-func (s *stackses) total() int64 { return s.frames.Load() }
+func (s *stackStorm) total() int64 { return s.frames.Load() }

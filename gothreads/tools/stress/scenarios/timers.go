@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// timerses: timers of every kind. None fires early, none is lost, none fires twice; what Stop and Reset have stopped does not
-// fire. The bug: what Stop answers is not looked at.
-type timerses struct {
+// timerStorm: timers of every kind. None fires early, none is lost, none fires twice; a timer that Stop or Reset has
+// stopped does not fire. The bug: the result of Stop is ignored.
+type timerStorm struct {
 	broken bool
 	set    atomic.Int64 // timers that will fire
 	fired  atomic.Int64
 }
 
-func newTimers(broken bool) storm { return &timerses{broken: broken} }
+func newTimers(broken bool) storm { return &timerStorm{broken: broken} }
 
-func (t *timerses) round(r *random) int64 {
+func (t *timerStorm) round(r *random) int64 {
 	d := time.Duration(r.below(3_000_000)) // 3 ms
 	begin := time.Now()
 	early := func(what string, least time.Duration) {
@@ -45,17 +45,17 @@ func (t *timerses) round(r *random) int64 {
 		<-ctx.Done()
 		early("a context's timeout", d)
 		if ctx.Err() != context.DeadlineExceeded {
-			failf("a context that is out of time says %v", ctx.Err())
+			failf("a context whose deadline has passed has the error %v", ctx.Err())
 		}
 		cancel()
-	case 6: // nobody waits for it here
+	case 6: // does not wait for it
 		t.set.Add(1)
 		time.AfterFunc(d, func() {
 			early("time.AfterFunc", d)
 			t.fired.Add(1)
 		})
 		return 1
-	default: // timers by the hundred, in any order
+	default: // hundreds of timers, in any order
 		const many = 100
 		done := make(chan struct{}, many)
 		for range many {
@@ -74,8 +74,8 @@ func (t *timerses) round(r *random) int64 {
 	return 1
 }
 
-// stopped: what Stop answers is whether the function does not run.
-func (t *timerses) stopped(r *random, d time.Duration) int64 {
+// stopped checks that a function does not run if Stop returned true.
+func (t *timerStorm) stopped(r *random, d time.Duration) int64 {
 	var runs atomic.Int32
 	ran := make(chan struct{}, 2)
 	timer := time.AfterFunc(d, func() {
@@ -99,8 +99,8 @@ func (t *timerses) stopped(r *random, d time.Duration) int64 {
 	return 1
 }
 
-// reset: a channel's timer that is set again has nothing of the last time, and does not fire before its new time.
-func (t *timerses) reset(r *random, d time.Duration) int64 {
+// reset checks that a channel timer that is reset has no value left from before, and does not fire before its new time.
+func (t *timerStorm) reset(r *random, d time.Duration) int64 {
 	timer := time.NewTimer(time.Duration(r.below(1_000_000)))
 	time.Sleep(time.Duration(r.below(1_000_000)))
 	begin := time.Now()
@@ -120,8 +120,9 @@ func (t *timerses) reset(r *random, d time.Duration) int64 {
 	return 1
 }
 
-// ticks: a ticker's ticks are never early. (That their times rise is not promised: each is taken a moment after it was due.)
-func (t *timerses) ticks(period time.Duration) {
+// ticks checks that a ticker's ticks are never early. (Their times need not rise: each is taken a moment after the tick
+// was due.)
+func (t *timerStorm) ticks(period time.Duration) {
 	begin := time.Now()
 	ticker := time.NewTicker(period)
 	defer ticker.Stop()
@@ -133,8 +134,8 @@ func (t *timerses) ticks(period time.Duration) {
 	}
 }
 
-// total waits until all that were set have fired: for a minute, which is much more than the longest of them.
-func (t *timerses) total() int64 {
+// total waits until all timers that were set have fired: for up to a minute, much longer than any of them takes.
+func (t *timerStorm) total() int64 {
 	for deadline := time.Now().Add(time.Minute); t.fired.Load() < t.set.Load() && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}

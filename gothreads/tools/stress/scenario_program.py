@@ -1,4 +1,4 @@
-"""The Go program of the scenarios, as a module, and what it imports."""
+"""The Go program of the scenarios: how it is built, and what it imports."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import gothreads.runtime.app
 from gothreads.build.builder import Progress, Request, build
 from gothreads.launch import OpenOptions
 from gothreads.runtime.module_file import LoadedModule, load
-from gothreads.tools.stress.context import Plan
+from gothreads.tools.stress.scenario_context import StressPlan
 
 FOLDER = Path(__file__).parent / "scenarios"
 _NUMBER = struct.Struct("<q")
 
 
-def request(plan: Plan) -> Request:
+def request(plan: StressPlan) -> Request:
     """How the program is built for a plan."""
     return Request(str(FOLDER), sharpen=plan.sharpen)
 
 
-def scenarios(plan: Plan, progress: Progress | None = None) -> LoadedModule:
-    """The program, built for threads, or found built. BuildError when there is no Go. From any thread."""
+def scenarios(plan: StressPlan, progress: Progress | None = None) -> LoadedModule:
+    """The program, built for threads unless it is in the cache. BuildError when there is no Go. For any thread."""
     return _built(request(plan), progress)
 
 
-@functools.cache  # asking Go whether all is up to date takes a second
-def _built(wanted: Request, progress: Progress | None) -> LoadedModule:
-    return replace(load(build(wanted, progress).path), name=FOLDER.name)
+@functools.cache  # asking Go whether everything is up to date takes a second
+def _built(build_request: Request, progress: Progress | None) -> LoadedModule:
+    return replace(load(build(build_request, progress).path), name=FOLDER.name)
 
 
 def again(depth: int, n: int, context: gothreads.runtime.app.Context) -> int:
-    """Back into the module, from inside."""
+    """Calls back into the module."""
     return int(context.app.exports.descend(depth, n))
 
 
@@ -43,7 +43,7 @@ def pause(microseconds: int) -> None:
 
 
 def double(payload: bytes) -> bytes:
-    """The handler: twice a number."""
+    """The handler: returns twice the number."""
     (n,) = _NUMBER.unpack(payload)
     return _NUMBER.pack(2 * n)
 

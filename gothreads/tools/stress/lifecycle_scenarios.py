@@ -1,41 +1,43 @@
-"""Scenarios of an app's whole life: out of memory, and opened and closed in the middle of everything."""
+"""Scenarios of whole lifecycles: apps that run out of memory, and apps that are opened and closed in the middle of
+calls.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import random
 import threading
-import time
 
 import psutil
 
 from gothreads.errors import AppClosed, GuestError, GuestPanic
 from gothreads.runtime.options import Limits
 from gothreads.runtime.state import State
-from gothreads.tools.stress.context import Context
+from gothreads.tools.stress.leftovers import threads_left
 from gothreads.tools.stress.scenario import Scenario
+from gothreads.tools.stress.scenario_context import ScenarioContext
 
-#: How Go's runtime says that it is out of memory: of the heap's, and of its own.
+#: How Go's runtime reports being out of memory: for its heap, and for its own structures.
 _OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
-#: How long threads may take to go when their app is closed, in seconds.
+#: How long threads may take to end after their app is closed, in seconds.
 _LEAVE_SECONDS = 30.0
-#: How many descriptors more are none that were left: Python's own come and go.
+#: So many more descriptors do not count as left: Python's own come and go.
 _SLACK = 8
 
 
-class Memory(Scenario):
+class MemoryLimit(Scenario):
     name = "memory"
-    description = "memory that grows to its limit, from all threads; and again"
+    description = "memory that grows to its limit, from all threads, again and again"
     invariants = ("Go's out of memory is the only error", "all callers get that one cause", "the module opens again")
 
-    def run(self, context: Context) -> None:
+    def run(self, context: ScenarioContext) -> None:
         draw = context.random("limits")
         while not context.over:
             self._fill(context, draw.randrange(24, 96) << 20)
 
     @staticmethod
-    def _fill(context: Context, limit: int) -> None:
-        """One life, to its end."""
+    def _fill(context: ScenarioContext, limit: int) -> None:
+        """One app, to its end."""
         causes: list[str] = []  # list.append is atomic
         with context.open(limits=Limits(memory=limit)) as app:
             def keep(_place: int, draw: random.Random) -> None:
@@ -48,7 +50,8 @@ class Memory(Scenario):
                     context.check(expected, f"at the limit of memory, the error is: {error}")
                     causes.append(error.message)
             context.each(keep, context.plan.threads)
-            context.check(len(set(causes)) == 1, f"{len(causes)} callers got {len(set(causes))} causes: {sorted(set(causes))}")
+            context.check(len(set(causes)) == 1,
+                          f"{len(causes)} callers got {len(set(causes))} causes: {sorted(set(causes))}")
             context.check(app.state in (State.EXITED, State.ENDING), f"the app is out of memory, and {app.state.value}")
             size = app.statistics().memory
             context.check(size <= limit, f"the memory has {size:,} bytes, and its limit is {limit:,}")
@@ -58,28 +61,29 @@ class Memory(Scenario):
 class Apps(Scenario):
     name = "apps"
     description = "apps that are opened, called, and closed in the middle of calls, several at the same time"
-    invariants = ("each has memory of its own", "a call is answered right, or gets AppClosed", "no thread and no descriptor is left")
+    invariants = ("each has its own memory", "a call gets the right answer or AppClosed",
+                  "no thread and no descriptor is left")
 
-    def run(self, context: Context) -> None:
+    def run(self, context: ScenarioContext) -> None:
         others = set(threading.enumerate())
-        with context.open() as first:  # what a process has once, it has now
+        with context.open() as first:  # creates what exists once in a process
             first.exports.take(1, False)
         process = psutil.Process()
         descriptors = process.num_fds()
         context.callers(lambda _place, draw: self._live(context, draw), min(4, context.plan.threads))
-        deadline = time.monotonic() + _LEAVE_SECONDS
-        while (left := _threads(others)) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        left = threads_left(_LEAVE_SECONDS, others)
         context.check(not left, f"all apps are closed, and threads are left: {', '.join(left)}")
-        context.check(process.num_fds() <= descriptors + _SLACK, f"there were {descriptors} descriptors, and {process.num_fds()} are left")
+        context.check(process.num_fds() <= descriptors + _SLACK,
+                      f"there were {descriptors} descriptors, and {process.num_fds()} are left")
 
     @staticmethod
-    def _live(context: Context, draw: random.Random) -> None:
+    def _live(context: ScenarioContext, draw: random.Random) -> None:
         with context.open(procs=1 + draw.randrange(4)) as app:
             first = app.exports.take(1, False)
-            context.check(first == 0, f"an app that was just opened begins with the number {first}: its memory is not its own")
+            context.check(first == 0,
+                          f"an app that was just opened begins with the number {first}: its memory is not its own")
             app.exports.begin("mix", 2, draw.getrandbits(64), False)
-            if context.plan.broken:  # a panic, which is neither
+            if context.plan.broken:  # a panic, which is neither an answer nor AppClosed
                 app.exports.keep(draw.getrandbits(64), 2 << 20, True)
             failures: list[BaseException] = []
 
@@ -91,7 +95,8 @@ class Apps(Scenario):
                             context.count()
                 except BaseException as failure:
                     failures.append(failure)
-            threads = [threading.Thread(target=call, name=f"stress-apps-{n}", daemon=True) for n in range(draw.randrange(5))]
+            threads = [threading.Thread(target=call, name=f"stress-apps-{n}", daemon=True)
+                       for n in range(draw.randrange(5))]
             for thread in threads:
                 thread.start()
             context.wait(draw.uniform(0, 0.2))
@@ -102,7 +107,4 @@ class Apps(Scenario):
                 raise failures[0]
 
 
-def _threads(others: set[threading.Thread]) -> list[str]:
-    """Those of apps that were opened since there were those others. One is for the process, for good."""
-    return [thread.name for thread in threading.enumerate()
-            if thread not in others and thread.name.startswith("gothreads-") and thread.name != "gothreads-interrupt"]
+

@@ -1,6 +1,6 @@
-"""Callers: threads that call as fast as they can, or at given times, and note how long each call took.
+"""Callers: threads that call as fast as they can, or at given times, and record how long each call took.
 
-All begin at the same moment. The first exception of any of them ends all, and is raised where they were begun.
+All start at the same moment. The first exception in any of them stops all, and is raised where they were started.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from collections.abc import Callable, Sequence
 
 from gothreads.tools.compare.figures import Latencies, Sample
 
-#: Makes what one of the threads calls again and again, from its place.
+#: Makes the function that one thread calls over and over, given the thread's number.
 Caller = Callable[[int], Callable[[], None]]
 
 
 def together(jobs: Sequence[Callable[[], None]]) -> float:
-    """Run each on a thread of its own, released at the same moment. Seconds until the last was done; the first exception."""
+    """Run each job on its own thread, all released at the same moment. Returns the seconds until the last one ended.
+
+    Raises the first exception of a job.
+    """
     barrier = threading.Barrier(len(jobs) + 1)
-    failed: list[BaseException] = []
+    failures: list[BaseException] = []
 
     def run(job: Callable[[], None]) -> None:
         barrier.wait()
         try:
             job()
         except BaseException as error:
-            failed.append(error)
+            failures.append(error)
     threads = [threading.Thread(target=run, args=(job,), daemon=True) for job in jobs]
     for thread in threads:
         thread.start()
@@ -34,19 +37,19 @@ def together(jobs: Sequence[Callable[[], None]]) -> float:
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - begin
-    if failed:
-        raise failed[0]
+    if failures:
+        raise failures[0]
     return seconds
 
 
 def loop(threads: int, seconds: float, caller: Caller) -> Sample:
-    """So many threads, each calling for so many seconds, at least once. Values: rate, cpu (of a call), calls."""
+    """Threads that each call for some seconds, at least once. Values: rate, cpu (seconds for each call), calls."""
     taken: list[list[int]] = [[] for _ in range(threads)]
     stop = threading.Event()
 
     def job(place: int) -> Callable[[], None]:
         call, mine, clock = caller(place), taken[place], time.perf_counter_ns
-        call()  # what is made at the first call is not what is measured
+        call()  # what only the first call does is not to be measured
 
         def run() -> None:
             deadline = clock() + int(seconds * 1e9)
@@ -71,9 +74,10 @@ def loop(threads: int, seconds: float, caller: Caller) -> Sample:
 
 
 def paced(begin: float, end: float, every: float, call: Callable[[], None]) -> list[tuple[float, float, float]]:
-    """Call at fixed times, from `begin` to `end` of time.monotonic(), by this thread; one that comes too late for the next makes up for it.
+    """Call at fixed times on this thread, from `begin` to `end` of time.monotonic(). A call that is late delays no
+    later due time.
 
-    For each call, when it was due, begun and done, by time.monotonic().
+    For each call, when it was due, started and done, by time.monotonic().
     """
     times = []
     due = begin

@@ -1,4 +1,4 @@
-"""Figures in words: numbers with their units, as tables, plots and findings show them."""
+"""Numbers with their units, as tables, plots and findings show them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def times(value: float) -> str:
 
 
 def spread(figure: Figure) -> str:
-    """A ratio's lowest and highest, when there are several."""
+    """The lowest and the highest round of a ratio, when there are several."""
     return f"{times(figure.low)}–{times(figure.high)}" if figure.rounds > 1 else ""
 
 
@@ -49,7 +49,7 @@ def size(count: int) -> str:
 
 
 def place(workload: Workload, point: int) -> str:
-    """Where a workload was measured, such as "2 threads"; nothing where there is only one place."""
+    """The point at which a workload was measured, such as "2 threads"; empty when there is only one point."""
     match workload.axis:
         case "bytes":
             return size(point)

@@ -1,4 +1,6 @@
-"""Workloads of calls that compute: exports that share nothing, state under locks, goroutines among themselves, calls of the host."""
+"""Workloads of calls that compute: independent exports, state under locks, goroutines that communicate, calls to the
+host.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +8,37 @@ import re
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from gothreads.tools.compare.callers import loop
 from gothreads.tools.compare.designs import Design
 from gothreads.tools.compare.figures import Sample
-from gothreads.tools.compare.load import loop
+from gothreads.tools.compare.measurement_plan import MeasurementPlan
 from gothreads.tools.compare.peers import Peer
-from gothreads.tools.compare.plan import Plan
 from gothreads.tools.compare.workload import CPU, RATE, Metric, Workload, check
 
 
 class Calls(Workload):
-    """The same call, by 1, 2, … threads at a time, as fast as it goes."""
+    """The same call from 1, 2, … threads at a time, as fast as possible."""
 
     export: ClassVar[str]
     arguments: ClassVar[tuple[int, ...]]
     expected: ClassVar[int]
 
-    def points(self, plan: Plan) -> Sequence[int]:
+    def points(self, plan: MeasurementPlan) -> Sequence[int]:
         return plan.threads
 
-    def measure(self, peer: Peer, point: int, plan: Plan) -> Sample:
+    def measure(self, peer: Peer, point: int, plan: MeasurementPlan) -> Sample:
         function, arguments, expected, name = peer.function(self.export), self.arguments, self.expected, self.export
 
         def caller(_place: int) -> Callable[[], None]:
             def call() -> None:
-                if (found := function(*arguments)) != expected:
-                    check(f"{name}{arguments}", found, expected)
+                if (result := function(*arguments)) != expected:
+                    check(f"{name}{arguments}", result, expected)
             return call
         return loop(point, plan.seconds, caller)
 
 
 def computed(seed: int) -> int:
-    """What the program's compute must find: by Python's own means."""
+    """The result that the program's compute must return, computed in Python."""
     text = "".join(f"at {i ** 3} there was user{i}@host{i % 7}.com and others; " for i in range(40))
     numbers, x = [], seed
     for _ in range(4000):
@@ -52,14 +54,16 @@ SEED = 42
 class Computing(Calls):
     name = "cpu"
     title = "a call that computes"
-    about = "A regular expression over a text, and 4,000 numbers sorted: somewhat less than a millisecond. By so many threads at the same time."
+    about = ("A regular expression over a text, and 4,000 numbers sorted: somewhat less than a millisecond. From "
+             "several threads at once.")
     export, arguments, expected = "compute", (SEED,), computed(SEED)
 
 
 class Looping(Calls):
     name = "loops"
     title = "a call of tight loops"
-    about = "The primes below 200,000, by a sieve: loops that do nothing else, where the checks for preemption that threads need cost most."
+    about = ("The primes below 200,000, by a sieve: nothing but tight loops, where the preemption checks that threads "
+             "need cost most.")
     export, arguments, expected = "primes", (200_000,), 17984
 
 
@@ -69,23 +73,24 @@ DEPTH = 9
 class Allocating(Calls):
     name = "alloc"
     title = "a call that allocates"
-    about = "A tree of 1,023 strings, put into a map and sorted: a millisecond or so, and some 100 KB of garbage each time."
+    about = ("A tree of 1,023 strings, put into a map and sorted: about a millisecond, and some 100 KB of garbage each "
+             "time.")
     export, arguments, expected = "allocate", (DEPTH,), sum(len(str(at)) for at in range(1, 2 << DEPTH))
 
 
 class Short(Workload):
     name = "short"
     title = "a short call"
-    about = "add(a, b), with other numbers each time: what it costs to get from Python into Go and back."
-    metrics = (Metric("mean", "one call, on the average", "s", more=False), RATE, CPU)
+    about = "add(a, b), with different numbers each time: what it costs to get from Python into Go and back."
+    metrics = (Metric("mean", "one call, on average", "s", more=False), RATE, CPU)
 
-    def points(self, plan: Plan) -> Sequence[int]:
+    def points(self, plan: MeasurementPlan) -> Sequence[int]:
         return plan.threads
 
-    def headline(self, plan: Plan, processors: int) -> int:
+    def headline(self, plan: MeasurementPlan, processors: int) -> int:
         return 1
 
-    def measure(self, peer: Peer, point: int, plan: Plan) -> Sample:
+    def measure(self, peer: Peer, point: int, plan: MeasurementPlan) -> Sample:
         add = peer.function("add")
 
         def caller(place: int) -> Callable[[], None]:
@@ -94,65 +99,66 @@ class Short(Workload):
             def call() -> None:
                 nonlocal value
                 value += 1
-                if (found := add(value, 3)) != value + 3:
-                    check("add", found, value + 3)
+                if (result := add(value, 3)) != value + 3:
+                    check("add", result, value + 3)
             return call
         sample = loop(point, plan.seconds, caller)
         sample.values["mean"] = point / sample.values["rate"]
         return sample
 
 
-class Counting(Workload):
-    """Calls that share state: each adds 500 to the counts of a map, with a lock for each."""
+class CountingCalls(Workload):
+    """Calls that share state: each increments 500 counts in maps, and takes a map's lock for each increment."""
 
     spread: ClassVar[int]
     ENTRIES = 500
 
-    def points(self, plan: Plan) -> Sequence[int]:
+    def points(self, plan: MeasurementPlan) -> Sequence[int]:
         return plan.threads
 
-    def cannot(self, design: Design, point: int, plan: Plan) -> str | None:
+    def cannot(self, design: Design, point: int, plan: MeasurementPlan) -> str | None:
         return "shares no state between its instances: each would count for itself" if design.model == "pool" else None
 
-    def measure(self, peer: Peer, point: int, plan: Plan) -> Sample:
+    def measure(self, peer: Peer, point: int, plan: MeasurementPlan) -> Sample:
         count, counted, entries, spread = peer.function("count"), peer.function("counted"), self.ENTRIES, self.spread
 
         def caller(place: int) -> Callable[[], None]:
             begin = place * 17
 
             def call() -> None:
-                if (found := count(entries, spread, begin)) != entries:
-                    check("count", found, entries)
+                if (result := count(entries, spread, begin)) != entries:
+                    check("count", result, entries)
             return call
         counted()
         sample = loop(point, plan.seconds, caller)
         calls = int(sample.values["calls"]) + point  # each thread's first is not measured
-        check("all that was counted", counted(), calls * entries)
+        check("the total count", counted(), calls * entries)
         return sample
 
 
-class Locked(Counting):
+class Locked(CountingCalls):
     name = "lock"
     title = "shared state, one lock"
-    about = "Each call adds to 500 entries of one map, and takes its one lock 500 times. At the end nothing may be missing."
+    about = "Each call adds to 500 entries of one map, and takes its one lock 500 times. No increment may be lost."
     spread = 1
 
 
-class Sharded(Counting):
+class Sharded(CountingCalls):
     name = "shards"
     title = "shared state, sharded"
-    about = "The same, spread over 64 maps with a lock each; every caller begins at another."
+    about = "The same, spread over 64 maps with a lock each; every caller starts at a different map."
     spread = 64
 
 
 class Ring(Calls):
     name = "ring"
     title = "a ring of goroutines"
-    about = "A token goes 20 times around a ring of 64 goroutines, from channel to channel: 1,280 hand-overs in one call."
+    about = ("A token goes 20 times around a ring of 64 goroutines, from channel to channel: 1,280 hand-overs in one "
+             "call.")
     export, arguments, expected = "ring", (64, 20), 64 * 20
     metrics = (Metric("hops", "hand-overs", "/s", more=True), RATE, CPU)
 
-    def measure(self, peer: Peer, point: int, plan: Plan) -> Sample:
+    def measure(self, peer: Peer, point: int, plan: MeasurementPlan) -> Sample:
         sample = super().measure(peer, point, plan)
         sample.values["hops"] = sample.values["rate"] * self.expected
         return sample
@@ -161,20 +167,20 @@ class Ring(Calls):
 class Callback(Workload):
     name = "callback"
     title = "Go calls Python"
-    about = "One call in which Go calls a Python function 100 times, each time with what it gave before."
-    metrics = (Metric("each", "one call of Python's function", "s", more=False), CPU)
+    about = "One call in which Go calls a Python function 100 times, each time with its previous result."
+    metrics = (Metric("each", "one call of the Python function", "s", more=False), CPU)
     TIMES = 100
 
-    def points(self, plan: Plan) -> Sequence[int]:
+    def points(self, plan: MeasurementPlan) -> Sequence[int]:
         return (1,)
 
-    def measure(self, peer: Peer, point: int, plan: Plan) -> Sample:
+    def measure(self, peer: Peer, point: int, plan: MeasurementPlan) -> Sample:
         call_back, times = peer.function("call_back"), self.TIMES
 
         def caller(_place: int) -> Callable[[], None]:
             def call() -> None:
-                if (found := call_back(times)) != times:
-                    check("call_back", found, times)
+                if (result := call_back(times)) != times:
+                    check("call_back", result, times)
             return call
         sample = loop(1, plan.seconds, caller)
         sample.values["each"] = 1 / sample.values["rate"] / times
@@ -184,17 +190,17 @@ class Callback(Workload):
 class Bytes(Workload):
     name = "bytes"
     title = "bytes in and out"
-    about = "So many bytes to a handler of Go's, which changes the first and the last and gives them all back."
+    about = "Bytes to a Go handler, which changes the first and the last of them and returns them all."
     axis = "bytes"
     metrics = (Metric("bytes", "bytes in and out", "bytes/s", more=True), RATE, CPU)
 
-    def points(self, plan: Plan) -> Sequence[int]:
+    def points(self, plan: MeasurementPlan) -> Sequence[int]:
         return plan.sizes
 
-    def headline(self, plan: Plan, processors: int) -> int:
+    def headline(self, plan: MeasurementPlan, processors: int) -> int:
         return min(plan.sizes, key=lambda size: abs(size - (1 << 20)))
 
-    def measure(self, peer: Peer, point: int, plan: Plan) -> Sample:
+    def measure(self, peer: Peer, point: int, plan: MeasurementPlan) -> Sample:
         pattern = bytes(range(256))
         payload = pattern * (point // 256) + pattern[:point % 256]
         expected = bytes([payload[0] ^ 0xff]) + payload[1:-1] + bytes([payload[-1] ^ 0xff])
@@ -202,8 +208,8 @@ class Bytes(Workload):
 
         def caller(_place: int) -> Callable[[], None]:
             def call() -> None:
-                if (found := request("flip", payload)) != expected:
-                    check("flip", found, expected)
+                if (answer := request("flip", payload)) != expected:
+                    check("flip", answer, expected)
             return call
         sample = loop(1, plan.seconds, caller)
         sample.values["bytes"] = sample.values["rate"] * 2 * point

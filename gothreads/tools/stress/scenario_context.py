@@ -1,8 +1,8 @@
-"""What a scenario is run with, and what it tells meanwhile.
+"""What a scenario runs with, and where it reports.
 
-A scenario runs on a thread of its own and makes more, which call the module; the runner looks on from the main thread. Whatever thread finds
-something wrong says so here: the first is the scenario's failure, and all stacks are taken at that moment, while the app still runs.
-After that, `over` is true, and everything comes to an end.
+A scenario runs on its own thread and starts more, which call the module; the runner watches from the main thread. Any
+thread that finds something wrong reports it here. The first report is the scenario's failure: all stacks are taken at
+that moment, while the app still runs. From then on `over` is true, and everything ends.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from gothreads.runtime.app import App
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.wasi.streams import Writable
 
-#: How long Go is given to tell its stacks, in seconds.
+#: How long Go may take to return its stacks, in seconds.
 _STACKS_SECONDS = 5.0
-#: Of how many apps that are open at the same time the stacks are kept.
+#: The number of open apps whose stacks are kept.
 _MOST_STACKS = 4
 
 
-class Broken(Exception):
-    """An invariant does not hold. The text says which, and how."""
+class InvariantBroken(Exception):
+    """An invariant does not hold. The text says which one, and how."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How to run scenarios. The same plan does the same things, but for the moments at which threads do them.
+class StressPlan:
+    """How to run scenarios. The same plan does the same things, but not at the same moments.
 
-    seconds: how long each runs. threads: of Python's, that call in. procs: GOMAXPROCS. hang: how long nothing may go on, in seconds.
-    broken: the Go side has a bug, on purpose. sharpen: the seed with which the Go program's races are widened (wasm/passes/sharpen.py); None: they are not.
+    seconds: how long each runs. threads: how many Python threads call in. procs: GOMAXPROCS, 0 for the default. hang:
+    after how many seconds without progress a scenario counts as hung. broken: run with a deliberate bug on the Go side.
+    sharpen: the seed with which the Go program's races are widened (wasm/passes/sharpen.py); None: they are not.
     """
 
     seed: int
@@ -51,12 +52,12 @@ class Plan:
 
     @property
     def processors(self) -> int:
-        """GOMAXPROCS: at least 2 unless told otherwise, so that things happen in parallel."""
+        """GOMAXPROCS: at least 2 by default, so that things happen in parallel."""
         return self.procs or max(2, available_processors())
 
 
 class Discarded:
-    """What modules print: what they print at their end is in the error."""
+    """Swallows what modules print; errors contain what they print as they end."""
 
     def write(self, data: bytes, /) -> int:
         return len(data)
@@ -66,72 +67,72 @@ _DISCARDED: Writable = Discarded()
 
 
 @dataclass(frozen=True)
-class Stacks:
-    """Of all goroutines and Python threads, as text."""
+class StackDump:
+    """The stacks of all goroutines and Python threads, as text."""
 
     goroutines: str
     python: str
 
 
-class Context:
+class ScenarioContext:
     """One run of one scenario. All methods may be called from any thread."""
 
-    def __init__(self, name: str, plan: Plan, module: LoadedModule, options: OpenOptions) -> None:
-        """`options`: how the module is opened, unless told otherwise."""
+    def __init__(self, name: str, plan: StressPlan, module: LoadedModule, options: OpenOptions) -> None:
+        """`options`: the defaults for opening the module."""
         self.name, self.plan, self.module, self._options = name, plan, module, options
         self.failure: BaseException | None = None
-        self.stacks: Stacks | None = None
+        self.stacks: StackDump | None = None
         self._lock = threading.Lock()
         self._calls = self._checked = self._steps = 0  # guarded by _lock
-        self._apps: list[App] = []                     # guarded by _lock; those that are open, the oldest first
+        self._apps: list[App] = []                     # guarded by _lock; the open ones, oldest first
         self._deadline: float | None = None
         self._stopped = threading.Event()
 
-    # Chance.
+    # Random numbers.
 
     def random(self, *names: object) -> Random:
-        """A generator of its own for whoever these names tell from others."""
+        """A generator that depends on the seed and these names only."""
         return Random(f"{self.plan.seed} {self.name} {' '.join(map(str, names))}")
 
     # Time.
 
     @property
     def over(self) -> bool:
-        """Whether the time is up, or something has gone wrong. The time begins when the first app is open."""
+        """Whether the time is up, or something has failed. Time starts when the first app is open."""
         return self._stopped.is_set() or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     @property
     def begun(self) -> bool:
-        """Whether an app was opened."""
+        """Whether an app has been opened."""
         return self._deadline is not None
 
     @property
     def seconds(self) -> float:
-        """For how long it has run, since the first app was open."""
+        """How long it has run since the first app was open."""
         return 0.0 if self._deadline is None else time.monotonic() - self._deadline + self.plan.seconds
 
     def stop(self) -> None:
-        """Let everything come to its end."""
+        """Let everything end."""
         self._stopped.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait, unless everything is over earlier; whether it is."""
+        """Wait, or until everything is over. Returns `over`."""
         if self._deadline is not None:
             seconds = min(seconds, self._deadline - time.monotonic())
         self._stopped.wait(max(0.0, seconds))
         return self.over
 
-    # What was done.
+    # Progress.
 
     def count(self, calls: int = 1, checked: int = 1) -> None:
-        """Note calls into the module, and operations that were checked."""
+        """Record calls into the module, and operations that were checked."""
         with self._lock:
             self._calls += calls
             self._checked += checked
             self._steps += 1
 
     def alive(self) -> None:
-        """Note that something goes on, though nothing can be counted."""
+        """Record that something goes on, though nothing can be counted."""
         with self._lock:
             self._steps += 1
 
@@ -145,18 +146,18 @@ class Context:
 
     @property
     def steps(self) -> int:
-        """It rises as long as something goes on."""
+        """Rises as long as anything goes on."""
         return self._steps
 
-    # What goes wrong.
+    # Failures.
 
     def check(self, holds: object, problem: str) -> None:
-        """Broken when it does not hold."""
+        """Raises InvariantBroken unless `holds`."""
         if not holds:
-            raise Broken(problem)
+            raise InvariantBroken(problem)
 
     def fail(self, failure: BaseException) -> None:
-        """Note a failure, if it is the first, with all stacks."""
+        """Record a failure with all stacks, if it is the first."""
         with self._lock:
             if self.failure is not None:
                 return
@@ -164,10 +165,10 @@ class Context:
         self.stacks = self.take_stacks()
         self.stop()
 
-    def take_stacks(self) -> Stacks:
-        """All stacks, now. It takes some seconds when Go does not answer."""
+    def take_stacks(self) -> StackDump:
+        """All stacks as of now. Takes some seconds when Go does not answer."""
         python = python_stacks()
-        return Stacks("\n\n".join(map(goroutine_stacks, self.apps[:_MOST_STACKS])) or "none: no app is open", python)
+        return StackDump("\n\n".join(map(goroutine_stacks, self.apps[:_MOST_STACKS])) or "none: no app is open", python)
 
     # Apps.
 
@@ -178,11 +179,12 @@ class Context:
 
     @contextmanager
     def open(self, **options: Unpack[OpenOptions]) -> Iterator[App]:
-        """An app of the scenario's program (or the user's module); closed at the end."""
-        given: OpenOptions = {"procs": self.plan.processors, "stdout": _DISCARDED, "stderr": _DISCARDED, "callers": max(64, 2 * self.plan.threads)}
-        given.update(self._options)
-        given.update(options)
-        app = open_loaded(self.module, **given)
+        """Opens the scenario's program (or the user's module), and closes it at the end."""
+        merged: OpenOptions = {"procs": self.plan.processors, "stdout": _DISCARDED, "stderr": _DISCARDED,
+                               "callers": max(64, 2 * self.plan.threads)}
+        merged.update(self._options)
+        merged.update(options)
+        app = open_loaded(self.module, **merged)
         with self._lock:
             self._apps.append(app)
             self._steps += 1
@@ -191,7 +193,7 @@ class Context:
         try:
             yield app
         except BaseException as failure:
-            self.fail(failure)  # while it is still open
+            self.fail(failure)  # the stacks are taken while the app is still open
             raise
         finally:
             with self._lock:
@@ -201,7 +203,7 @@ class Context:
     # Threads.
 
     def callers(self, work: Callable[[int, Random], object], threads: int | None = None) -> None:
-        """Let threads do some work over and over again, each with its number and a generator of its own, until all is over.
+        """Let threads do some work over and over, each with its number and its own generator, until everything is over.
 
         Raises the first failure.
         """
@@ -211,13 +213,14 @@ class Context:
         self.each(repeat, self.plan.threads if threads is None else threads)
 
     def each(self, work: Callable[[int, Random], object], threads: int) -> None:
-        """Let threads do some work once. Raises the first failure, when all have come back."""
+        """Let threads do some work once. Raises the first failure, after all have ended."""
         def run(place: int) -> None:
             try:
                 work(place, self.random("thread", place))
             except BaseException as failure:
                 self.fail(failure)
-        running = [threading.Thread(target=run, args=(place,), name=f"stress-{self.name}-{place}", daemon=True) for place in range(threads)]
+        running = [threading.Thread(target=run, args=(place,), name=f"stress-{self.name}-{place}", daemon=True)
+                   for place in range(threads)]
         for thread in running:
             thread.start()
         for thread in running:
