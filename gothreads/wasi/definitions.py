@@ -76,6 +76,9 @@ class WasiSettings:
             if not mount.read_only:
                 raise MisuseError(f"cannot mount {shown(str(mount.host))}: it is not a folder; a single file can only be mounted read-only "
                                   "(--mount HOST:GUEST:ro, Mount(..., read_only=True))")
+            if not posixpath.normpath(mount.guest).strip("/"):
+                raise MisuseError(f"cannot mount {shown(str(mount.host))} at {shown(mount.guest)}: a file needs a name there, "
+                                  "such as /file")
             over = [other for other in self.mounts if other is not mount and PurePosixPath(mount.guest).is_relative_to(other.guest)]
             if over:
                 raise MisuseError(f"cannot mount the file {shown(str(mount.host))} at {shown(mount.guest)}: "

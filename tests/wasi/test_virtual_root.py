@@ -151,3 +151,10 @@ def test_a_read_of_stdin_lets_goroutines_go_on_or_stops_them_all(tmp_path: Path,
     with started("files", model, stdin=Slow(), **({"instances": 1} if model == "pool" else {})) as app:
         ticks = Go(app, tmp_path)("ticks")
     assert ticks >= 5 if model == "threaded" else ticks <= 1
+
+
+@pytest.mark.parametrize("at", ["/", "//", "/.", "/a/.."])
+def test_a_file_cannot_be_mounted_as_the_root(at: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    with pytest.raises(gothreads.MisuseError, match="a file needs a name there"):
+        started("files", mounts=[Mount(tmp_path / "file", at, read_only=True)])
