@@ -44,7 +44,7 @@ from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import inspect_module
 from gothreads.wasm.binary import Import, Kind, MemoryLimits, Module
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.passes.threads import rewrite
+from gothreads.wasm.passes.threads import add_threads
 from gothreads.wasm.passes.waits import rewrite_waits
 from stress import modules
 from stress.fuzzing import Finding, Part, main
@@ -150,7 +150,7 @@ class Rewrite(Wasm):
     def attempt(self, case: bytes) -> str:
         try:
             module = parse(case)
-            rewritten = rewrite(module).encode()
+            rewritten = add_threads(module).encode()
         except ModuleError as error:
             return outcome(error)
         if not valid(self.engine, case):

@@ -32,7 +32,7 @@ from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.passes.inline import inline_atomics
 from gothreads.wasm.passes.jumps import shorten_jumps
 from gothreads.wasm.passes.sharpen import check_model, check_seed, sharpen
-from gothreads.wasm.passes.threads import HOST, rewrite
+from gothreads.wasm.passes.threads import HOST, add_threads
 from gothreads.wasm.undefined import callers_of_undefined, symbol
 
 #: A file that imports the guest package into every program, so that bytes and strings can be passed.
@@ -152,7 +152,7 @@ def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
     module = linked
     if metadata.model == "threaded":
         seed = metadata.options.get("sharpen")
-        module = shorten_jumps(inline_atomics(rewrite(linked)) if seed is None else sharpen(rewrite(linked), seed))
+        module = shorten_jumps(inline_atomics(add_threads(linked)) if seed is None else sharpen(add_threads(linked), seed))
     dropped = ("name", "producers", SECTION) if strip else (SECTION,)
     customs = [(title, body) for title, body in module.customs if title not in dropped and not (strip and title.startswith(".debug"))]
     return replace(module, customs=[*customs, (SECTION, metadata.encode())])

@@ -143,6 +143,12 @@ class App(Picklable, Lifecycle):
         `go`, Go's part, is None if Go does not answer within a second; usually it takes a fraction of a millisecond.
         """
 
+    def _statistics(self, *, memory_limit: int | None = None, **figures: Any) -> AppStatistics:
+        """Statistics with the figures that all models share filled in."""
+        limit = self.options.limits.memory if memory_limit is None else memory_limit
+        return AppStatistics(model=self.model, state=self.state.value, uptime=time.monotonic() - self._begun,
+                             memory_limit=limit, compile_seconds=self.compile_seconds, **figures)
+
     @property
     @abstractmethod
     def memory(self) -> ReadWriteMemory:

@@ -46,7 +46,7 @@ class PoolStatistics:
     replaced: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AppStatistics:
     """`memory` and `memory_limit` are in bytes, `uptime` and `compile_seconds` in seconds.
 

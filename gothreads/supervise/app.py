@@ -220,7 +220,8 @@ class Supervised(Picklable, Supervisor):
         app = self._instance.up
         if app is not None:
             return app.statistics()
-        return AppStatistics(self.model, self.state.value, 0.0, 0, 0, self.options.limits.memory, None)
+        return AppStatistics(model=self.model, state=self.state.value, uptime=0.0, calls=0, memory=0,
+                             memory_limit=self.options.limits.memory, compile_seconds=None)
 
     def __enter__(self) -> Self:
         return self

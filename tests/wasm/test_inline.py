@@ -1,4 +1,4 @@
-"""Inlined atomics in programs that Go has linked. (Their behaviour is tested in test_atomics.py.)"""
+"""Inlined atomics in programs that Go has linked. (Their behaviour is tested in test_atomic_operations.py.)"""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import wasmtime
 
 from gothreads.build.builder import finish
 from gothreads.engine.settings import new_engine
+from gothreads.wasm.atomic_operations import OPERATIONS, PACKAGE
 from gothreads.wasm.binary import Module
 from gothreads.wasm.instructions import instructions
 from gothreads.wasm.leb import number
 from gothreads.wasm.metadata import Metadata
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.passes.atomics import OPERATIONS, PACKAGE
 from gothreads.wasm.passes.inline import inline_atomics
 from gothreads.wasm.passes.jumps import shorten_jumps
 from gothreads.wasm.passes.sharpen import sharpen
-from gothreads.wasm.passes.threads import rewrite
+from gothreads.wasm.passes.threads import add_threads
 
 
 @pytest.fixture(scope="module")
 def threaded(linked: bytes) -> Module:
-    return rewrite(parse(linked))
+    return add_threads(parse(linked))
 
 
 def atomics(module: Module) -> set[int]:

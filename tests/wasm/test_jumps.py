@@ -17,7 +17,7 @@ from gothreads.wasm.instructions import LEB, find
 from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes.jumps import shorten_jumps
-from gothreads.wasm.passes.threads import rewrite
+from gothreads.wasm.passes.threads import add_threads
 
 BLOCK = b"\x02\x40"
 #: Where the trace ends in memory; and the start and end of the script, which decides which jumps are taken.
@@ -154,7 +154,7 @@ def test_what_gos_compiler_does_not_make_stays_or_keeps_its_loop(also: bytes) ->
 
 
 def test_of_what_go_has_linked_most_jumps_are_direct(linked: bytes) -> None:
-    threaded = rewrite(parse(linked))
+    threaded = add_threads(parse(linked))
     after = shorten_jumps(threaded)
     wasmtime.Module.validate(new_engine(1 << 20), after.encode())
 

@@ -19,7 +19,7 @@ from gothreads.wasm.parsing import MOST_EXPORTS, MOST_IMPORTS, function_names, p
 from gothreads.wasm.passes.inline import inline_atomics
 from gothreads.wasm.passes.jumps import shorten_jumps
 from gothreads.wasm.passes.sharpen import sharpen
-from gothreads.wasm.passes.threads import rewrite
+from gothreads.wasm.passes.threads import add_threads
 from gothreads.wasm.passes.waits import rewrite_waits
 from gothreads.wasm.signature import ImportSignature
 from tests.conftest import assert_linear
@@ -104,7 +104,7 @@ def test_what_go_has_linked_is_rewritten_in_time_in_proportion(module: Module) -
                        data=[DataSegment(layout.GO_DATA + 1024 * i, b"x") for i in range(n)],
                        customs=with_names(module.customs, [(first + i, f"main.f{i}") for i in range(n)]))
 
-    assert_linear(linked, lambda made: sharpen(shorten_jumps(inline_atomics(rewrite(made))), 1), begin=2000)
+    assert_linear(linked, lambda made: sharpen(shorten_jumps(inline_atomics(add_threads(made))), 1), begin=2000)
 
 
 def test_names_are_read_in_time_in_proportion() -> None:

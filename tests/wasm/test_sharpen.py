@@ -15,11 +15,11 @@ from gothreads.build.builder import Request, build
 from gothreads.cli.main import main
 from gothreads.engine.settings import new_engine
 from gothreads.errors import MisuseError, ModuleError
+from gothreads.wasm import atomic_operations
 from gothreads.wasm.binary import Module
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.passes import atomics
 from gothreads.wasm.passes.sharpen import MOST_SEED, sharpen
-from gothreads.wasm.passes.threads import rewrite
+from gothreads.wasm.passes.threads import add_threads
 from tests.support.modules import MODULES, built
 
 
@@ -29,13 +29,14 @@ def sharpened(name: str, seed: int = 1) -> Path:
 
 @pytest.fixture(scope="module")
 def threaded(linked: bytes) -> Module:
-    return rewrite(parse(linked))
+    return add_threads(parse(linked))
 
 
 def test_every_atomic_and_every_park_and_wake_is_delayed(threaded: Module) -> None:
     names = function_names(sharpen(threaded, 1))
     delayed = {title.removesuffix(".plain") for title in names if title.endswith(".plain")}
-    package = {title for title in names if title.removeprefix(atomics.PACKAGE) in atomics.BODIES and title.startswith(atomics.PACKAGE)}
+    package = {title for title in names if title.removeprefix(atomic_operations.PACKAGE) in atomic_operations.BODIES
+                    and title.startswith(atomic_operations.PACKAGE)}
     assert delayed == package | {"runtime.futexWait", "runtime.futexWake", "gt_setup"}
     assert len(package) > 20
 

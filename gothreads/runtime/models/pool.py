@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -134,8 +133,7 @@ class PoolApp(App):
             free = list(self._free)
             pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._line.counts.waiting, self._replaced)
             size = sum(member.isolate.memory.size for member in free if member is not None) if self._state is State.RUNNING else 0
-        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory * pool.limit,
-                             self.compile_seconds, pool=pool)
+        return self._statistics(calls=self._calls, memory=size, memory_limit=self.options.limits.memory * pool.limit, pool=pool)
 
     def _start(self) -> None:
         def start() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -61,7 +60,7 @@ class SingleApp(App):
     def statistics(self) -> AppStatistics:
         with interrupt.Postponed() if interrupt.on_main_thread() else contextlib.nullcontext():
             size = self._size()
-        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory, self.compile_seconds)
+        return self._statistics(calls=self._calls, memory=size)
 
     def _size(self) -> int:
         """The memory's size in bytes; 0 while another thread is in the module, or if the module has ended."""

@@ -131,8 +131,7 @@ class ThreadedApp(App):
             size = self._memory.size
         except AppClosed:
             size = 0
-        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, callers.calls, size, self.options.limits.memory,
-                             self.compile_seconds, callers, self._pool.statistics(), go)
+        return self._statistics(calls=callers.calls, memory=size, callers=callers, threads=self._pool.statistics(), go=go)
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         return self._inspector.goroutines(timeout)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -209,8 +208,7 @@ class WasiThreadsApp(App):
             size = self._memory.size
         except AppClosed:
             size = 0
-        return AppStatistics(self.model, self.state.value, time.monotonic() - self._begun, self._calls, size, self.options.limits.memory,
-                             self.compile_seconds, threads=self._pool.statistics())
+        return self._statistics(calls=self._calls, memory=size, threads=self._pool.statistics())
 
     def _thread_spawn(self, argument: int) -> int:
         thread = Thread(self._numbers.take(), argument)

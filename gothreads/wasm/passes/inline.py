@@ -16,12 +16,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from gothreads.wasm import code
+from gothreads.wasm import atomic_operations, code
 from gothreads.wasm.binary import Module
 from gothreads.wasm.instructions import LEB, find, replaced
 from gothreads.wasm.leb import number
 from gothreads.wasm.parsing import function_names
-from gothreads.wasm.passes import atomics
 
 #: SP (local 1 and the global) goes down by 8; a return address is stored; ...
 _BEGINNING = b"\x20\x01\x41\x08\x6b\x22\x01\x24\0\x20\x01\x42"
@@ -33,22 +32,22 @@ _JUMP = re.compile(rb"\x01\x01\x7f\x23\0\x21\x01\x41\0\x10(" + LEB + rb")\x23\0\
 
 
 def inline_atomics(module: Module) -> Module:
-    """The same module, with its atomics inlined. It must come from threads.rewrite() and have its names."""
+    """The same module, with its atomics inlined. It must come from threads.add_threads() and have its names."""
     operations = _operations(module)
     return replace(module, bodies=[_inlined(body, operations) for body in module.bodies])
 
 
-def _operations(module: Module) -> dict[int, atomics.Operation]:
+def _operations(module: Module) -> dict[int, atomic_operations.Operation]:
     """The operations, by the indices of the functions that perform them."""
     names, imported = function_names(module), len(module.imported_functions)
-    found = {names[title]: operation for name, operation in atomics.OPERATIONS.items() if (title := atomics.PACKAGE + name) in names}
+    found = {names[title]: operation for name, operation in atomic_operations.OPERATIONS.items() if (title := atomic_operations.PACKAGE + name) in names}
     for place, body in enumerate(module.bodies):
         if (jump := _JUMP.fullmatch(body)) is not None and (operation := found.get(number(jump[1]))) is not None:
             found[imported + place] = operation
     return found
 
 
-def _inlined(body: bytes, operations: dict[int, atomics.Operation]) -> bytes:
+def _inlined(body: bytes, operations: dict[int, atomic_operations.Operation]) -> bytes:
     calls = (call for found in find(body, re.escape(_BEGINNING)) if (call := _CALL.match(body, found.offset)) is not None)
     return replaced(body, ((call.start(), call.end(), operation.in_place_of_call(call[1] + code.DROP) + code.END)
                            for call in calls if (operation := operations.get(number(call[2]))) is not None))

@@ -16,10 +16,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gothreads.errors import MisuseError, ModuleError
-from gothreads.wasm import code, layout
+from gothreads.wasm import atomic_operations, code, layout
 from gothreads.wasm.binary import FuncType, Kind, Module, TypeIndices
 from gothreads.wasm.parsing import function_names, with_names
-from gothreads.wasm.passes import atomics
 
 #: One call in SPINS spins, for up to MOST_TURNS turns; one in SLEEPS sleeps, for up to MOST_NS nanoseconds. All are
 #: powers of two.
@@ -48,7 +47,7 @@ def check_seed(seed: int) -> int:
 def sharpen(module: Module, seed: int) -> Module:
     """The same module, with its races widened.
 
-    It must come from threads.rewrite() and have its names. Raises ModuleError when it does not, MisuseError for a seed
+    It must come from threads.add_threads() and have its names. Raises ModuleError when it does not, MisuseError for a seed
     that is not valid.
     """
     check_seed(seed)
@@ -66,8 +65,9 @@ class _Sharpener:
         self.added: list[tuple[int, str]] = []
 
     def run(self) -> Module:
-        wanted = [title for title in self.names
-                  if title.removeprefix(atomics.PACKAGE) in atomics.BODIES and title.startswith(atomics.PACKAGE)] + list(_PARK_AND_WAKE)
+        atomic = [title for title in self.names if title.startswith(atomic_operations.PACKAGE)
+                  and title.removeprefix(atomic_operations.PACKAGE) in atomic_operations.BODIES]
+        wanted = [*atomic, *_PARK_AND_WAKE]
         if missing := [title for title in (*_PARK_AND_WAKE, "gt_setup") if title not in self.names]:
             raise ModuleError(f"the module has no function {missing[0]}: it has no threads whose races could be widened, or was stripped")
         self.module.globals.append(code.I64 + b"\1" + code.i64_const(self.seed * 2 + 1) + code.END)

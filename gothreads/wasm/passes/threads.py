@@ -21,12 +21,11 @@ from dataclasses import replace
 
 from gothreads.errors import ModuleError
 from gothreads.text import shown
-from gothreads.wasm import code, layout
+from gothreads.wasm import atomic_operations, code, layout
 from gothreads.wasm.binary import MAX_PAGES, DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section, TypeIndices
 from gothreads.wasm.instructions import CALL_INDIRECT, find, replaced
 from gothreads.wasm.leb import Reader, number, signed, uleb
 from gothreads.wasm.parsing import function_names, with_names
-from gothreads.wasm.passes import atomics
 
 #: Exports of the runtime part of the overlay: called by the functions added here, and hidden from the host.
 INTERNAL = frozenset({"gt_take", "gt_attach", "gt_enter", "gt_leave", "gt_g0", "gt_detach", "gt_import_enter"})
@@ -81,7 +80,7 @@ _IMPORT_WRAPPER = re.compile(
     rb"\x20\x01\x41\x08\x6a\x22\x01\x24\0\x41\0\x0f\0\x0b", re.DOTALL)             # SP += 8, return 0
 
 
-def rewrite(module: Module) -> Module:
+def add_threads(module: Module) -> Module:
     """The threaded module. Raises ModuleError when the input was not built with gothreads' overlay."""
     return _Rewrite(module).run()
 
@@ -214,12 +213,12 @@ class _Rewrite:
 
     def fill_stubs(self) -> None:
         for title in list(self.names):
-            function = title.removeprefix(atomics.PACKAGE)
+            function = title.removeprefix(atomic_operations.PACKAGE)
             if function == title or "." in function:  # another package, or a method
                 continue
-            if function in atomics.BODIES:
-                self.set_body(title, atomics.BODIES[function])
-            elif function not in atomics.BUILT_ON_OTHERS:
+            if function in atomic_operations.BODIES:
+                self.set_body(title, atomic_operations.BODIES[function])
+            elif function not in atomic_operations.BUILT_ON_OTHERS:
                 raise ModuleError(f"internal/runtime/atomic.{function} is not known: is this Go version supported?")
         # func futexWait(addr *uint32, val uint32, ns int64) int32. (waits.py lets the host end it, at load time.)
         wait = code.result(32, 4, code.argument(8, 4) + code.argument(16, 4) + code.argument(24, 8) + code.WAIT32)

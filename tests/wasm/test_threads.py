@@ -12,12 +12,12 @@ from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm import code, leb
+from gothreads.wasm.atomic_operations import BODIES, PACKAGE
 from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section
 from gothreads.wasm.instructions import CALL_INDIRECT, instructions
 from gothreads.wasm.leb import Reader, uleb, vector
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.passes.atomics import BODIES, PACKAGE
-from gothreads.wasm.passes.threads import FIRST_FUNCTION_PC, INTERNAL, LOOKED_UP_BY_CALLERS, MOST_PARAMETERS, rewrite
+from gothreads.wasm.passes.threads import FIRST_FUNCTION_PC, INTERNAL, LOOKED_UP_BY_CALLERS, MOST_PARAMETERS, add_threads
 
 ENTRIES = {"gt_init_memory", "gt_setup", "gt_thread_start", "gt_attach", "gt_detach", "gt_read_clock"}
 STUBS = {"runtime.futexWait", "runtime.futexWake", "runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread"}
@@ -29,7 +29,7 @@ LOWER = code.i32_const(FIRST_FUNCTION_PC) + code.I32_SUB + b"\x11"
 
 @pytest.fixture(scope="session")
 def rewritten(linked: bytes) -> Module:
-    return rewrite(parse(linked))
+    return add_threads(parse(linked))
 
 
 def functions(module: Module) -> dict[str, ExportEntry]:
@@ -59,7 +59,7 @@ def test_the_rewritten_module_is_valid_with_threads_and_without_them_is_not(rewr
 
 
 def test_the_input_is_left_as_it_was(linked: bytes, module: Module) -> None:
-    rewrite(module)
+    add_threads(module)
     assert module == parse(linked)
 
 
@@ -145,7 +145,7 @@ def test_the_table_begins_with_the_first_function_and_what_is_looked_up_is_as_mu
 def test_a_table_that_gos_linker_does_not_write_is_refused(module: Module, section: Section, content: bytes | None) -> None:
     other = {known: raw for known, raw in module.raw.items() if known is not section} | ({} if content is None else {section: content})
     with pytest.raises(ModuleError, match="the module's table of functions is not as Go's linker makes it"):
-        rewrite(replace(module, raw=other))
+        add_threads(replace(module, raw=other))
 
 
 def test_the_name_section_has_the_added_names_in_order(module: Module, rewritten: Module) -> None:
@@ -165,7 +165,7 @@ def test_what_the_program_imports_gives_up_its_p_whatever_its_types(linked_hostc
     own = {f"{i.module}.{i.name}" for i in module.imported_functions if i.module in ("env", "elsewhere")}
     assert len(own) == 18
     assert "env.unused" not in own, "Go's linker drops what nothing calls"
-    added = {name for _, name in names(rewrite(module))} - {name for _, name in names(module)}
+    added = {name for _, name in names(add_threads(module))} - {name for _, name in names(module)}
     calls = {name for name in added if name.endswith(".call") and name.startswith(("main.", "hostcalls_other."))}
     assert len(calls) == len(own) + 1
     assert {"main.hostAll.call", "main.hostWide.call", "main.hostTick.call", "hostcalls_other.Twice.call"} <= calls
@@ -181,7 +181,7 @@ def test_an_import_whose_go_function_is_not_as_known_is_refused_by_name(linked_h
     index = function_names(module)["main.hostLog"] - len(module.imported_functions)
     module.bodies[index] = module.bodies[index][:-1] + b"\x01\x0b"  # a nop before the end
     with pytest.raises(ModuleError, match=r"the Go function that imports env\.log is not as gothreads knows such functions"):
-        rewrite(module)
+        add_threads(module)
 
 
 def test_an_import_with_more_parameters_than_the_collector_looks_through_keeps_its_p(linked_hostcalls: bytes) -> None:
@@ -189,22 +189,22 @@ def test_an_import_with_more_parameters_than_the_collector_looks_through_keeps_i
     place = next(n for n, i in enumerate(module.imports) if i.name == "wide")
     module.types.append(FuncType(code.I32 * (MOST_PARAMETERS + 1), code.I64))
     module.imports[place] = replace(module.imports[place], description=uleb(len(module.types) - 1))
-    assert "main.hostWide.call" not in {name for _, name in names(rewrite(module))}
+    assert "main.hostWide.call" not in {name for _, name in names(add_threads(module))}
 
 
 def test_a_module_without_the_overlay_is_refused_with_what_to_do(calls_single: Path) -> None:
     with pytest.raises(ModuleError, match=r"without gothreads' changes.*gothreads build"):
-        rewrite(parse(calls_single.read_bytes()))
+        add_threads(parse(calls_single.read_bytes()))
 
 
 def test_a_module_without_names_is_refused_with_what_to_do(module: Module) -> None:
     with pytest.raises(ModuleError, match=r"no function names.*without -s.*--strip"):
-        rewrite(replace(module, customs=[c for c in module.customs if c[0] != "name"]))
+        add_threads(replace(module, customs=[c for c in module.customs if c[0] != "name"]))
 
 
 def test_a_module_that_was_rewritten_already_is_refused(rewritten: Module) -> None:
     with pytest.raises(ModuleError):
-        rewrite(rewritten)
+        add_threads(rewritten)
 
 
 @pytest.mark.parametrize("old", ["runtime.futexWait", "runtime.mstart", "wasm_pc_f_loop", f"{PACKAGE}Cas64"])
@@ -212,7 +212,7 @@ def test_a_function_that_the_rewrite_does_not_find_or_know_is_named(module: Modu
     new = old[:-1] + "~"
     customs = [(title, body.replace(bytes([len(old)]) + old.encode(), bytes([len(old)]) + new.encode())) for title, body in module.customs]
     with pytest.raises(ModuleError, match=r"Cas6~ is not known" if "Cas" in old else f"no function {old}.*Go version"):
-        rewrite(replace(module, customs=customs))
+        add_threads(replace(module, customs=customs))
 
 
 @pytest.mark.parametrize(("data", "said"), [
@@ -222,28 +222,28 @@ def test_a_function_that_the_rewrite_does_not_find_or_know_is_named(module: Modu
 ])
 def test_data_that_gos_linker_does_not_write_are_refused(module: Module, data: list[DataSegment], said: str) -> None:
     with pytest.raises(ModuleError, match=said):
-        rewrite(replace(module, data=data))
+        add_threads(replace(module, data=data))
 
 
 def test_data_near_each_other_are_merged_and_far_ones_are_not(module: Module) -> None:
     data = [DataSegment(1 << 31, b"high"), DataSegment(20000, b"a"), DataSegment(20010, b"b"), DataSegment(90000, b"c")]
-    assert [segment.content for segment in rewrite(replace(module, data=data)).data] == [b"a" + bytes(9) + b"b", b"c", b"high"]
+    assert [segment.content for segment in add_threads(replace(module, data=data)).data] == [b"a" + bytes(9) + b"b", b"c", b"high"]
 
 
 @pytest.mark.parametrize("name", sorted(INTERNAL - {"gt_attach", "gt_import_enter"}))
 def test_a_module_without_an_export_of_the_overlays_is_refused(module: Module, name: str) -> None:
     with pytest.raises(ModuleError, match=f"no export {name}|Build it with: gothreads build"):
-        rewrite(replace(module, exports=[e for e in module.exports if e.name != name]))
+        add_threads(replace(module, exports=[e for e in module.exports if e.name != name]))
 
 
 def test_a_module_that_lacks_a_host_call_of_the_runtimes_is_refused(module: Module) -> None:
     renamed = [replace(i, name="other") if i.name == "clock_time_get" else i for i in module.imports]
     with pytest.raises(ModuleError, match=r"does not import \w+\.clock_time_get|is not as gothreads knows such functions"):
-        rewrite(replace(module, imports=renamed))
+        add_threads(replace(module, imports=renamed))
 
 
 @pytest.mark.parametrize("index", [0, 1 << 20])
 def test_a_name_of_a_function_that_is_not_there_is_refused(module: Module, index: int) -> None:
     content = b"\1" + vector(uleb(1) + uleb(index) + leb.name("runtime.futexWait"))
     with pytest.raises(ModuleError, match="the module has no function"):
-        rewrite(replace(module, customs=[("name", content)]))
+        add_threads(replace(module, customs=[("name", content)]))

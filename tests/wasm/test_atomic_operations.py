@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from gothreads.build.toolchain import find_go
 from gothreads.wasm import code, leb
+from gothreads.wasm.atomic_operations import BODIES, BUILT_ON_OTHERS, PACKAGE
 from gothreads.wasm.binary import ExportEntry, Kind, MemoryLimits, Module
 from gothreads.wasm.layout import UNALIGNED_LOCK
 from gothreads.wasm.leb import uleb, vector
-from gothreads.wasm.passes.atomics import BODIES, BUILT_ON_OTHERS, PACKAGE
 from gothreads.wasm.passes.inline import inline_atomics
 
 FRAME = 1024  # where SP points: the return address, followed by the arguments
