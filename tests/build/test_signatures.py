@@ -252,7 +252,8 @@ def test_reader_is_built_once_and_by_many_threads_safely(
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: read_signatures(go, [file], cache), range(4)))
     assert [[s.name for s in signatures.exports] for signatures in results] == [["f"]] * 4
-    [reader] = cache.iterdir()
+    reader, checksum = sorted(cache.iterdir())
+    assert checksum.name == f"{reader.name}.crc"
     built = reader.stat()
     assert read_signatures(go, [file], cache) == results[0]
     assert os.path.samestat(reader.stat(), built)

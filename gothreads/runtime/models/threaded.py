@@ -46,6 +46,8 @@ log = logging.getLogger("gothreads")
 
 #: How long statistics() waits for Go's part, in seconds.
 _ANSWER_SECONDS = 1.0
+#: How long close() waits to learn whether `main` has registered a handler `stop`, in seconds: Go may not answer.
+_STOP_SECONDS = 0.4
 #: How long `open` waits for the list of handlers, in seconds.
 _REGISTERED_SECONDS = 5.0
 #: clock_time_get(clock, precision, address of the result): errno.
@@ -250,7 +252,7 @@ class ThreadedApp(App):
         if super()._has_stop() or self._hooks is None or not self.loaded.has_handlers:
             return super()._has_stop()
         with contextlib.suppress(TimeoutError, GothreadsError):  # main may have registered it since `open` looked
-            return "stop" in self._inspector.handlers(_ANSWER_SECONDS)
+            return "stop" in self._inspector.handlers(_STOP_SECONDS)
         return False
 
     def _registered(self) -> list[str]:
