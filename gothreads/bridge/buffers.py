@@ -11,13 +11,14 @@ from enum import IntEnum
 from typing import Protocol
 
 from gothreads.engine import ffi
-from gothreads.engine.callers import BuffersBase
+from gothreads.engine.callers import Slot
+from gothreads.engine.extension import shared
 from gothreads.errors import ArgumentError, HandlerError, MemoryAccessError, ModuleError, unknown
 
 #: Replies above this size are freed at once, not at the slot's next use. Bytes.
-KEEP = 64 << 10
+KEEP = shared("KEEP", 64 << 10)
 #: The largest request or reply, in bytes: WebAssembly's 32-bit lengths, less room for names.
-LARGEST = (1 << 31) - (1 << 16)
+LARGEST = shared("LARGEST", (1 << 31) - (1 << 16))
 #: The most bytes of handler names that are accepted from a module.
 _MOST_NAMES = 1 << 20
 
@@ -31,6 +32,8 @@ class RequestStatus(IntEnum):
 
 
 _header = struct.Struct("<III")
+shared("REQUEST_OK", int(RequestStatus.OK))
+shared("REPLY_HEADER_SIZE", _header.size)
 
 
 class ReadWriteMemory(Protocol):
@@ -52,7 +55,7 @@ class Guest(Protocol):
 Cancel = Callable[[int, int], None]
 
 
-class Buffers(BuffersBase):
+class Buffers(Slot):
     """One caller's slot, opened at its first use. Used by one thread at a time, except for `cancel`.
 
     function: looks up an export of the caller's instance: function(name, params, result).

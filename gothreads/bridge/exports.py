@@ -15,6 +15,7 @@ from typing import Any
 
 from gothreads.bridge.buffers import Buffers
 from gothreads.engine import ffi
+from gothreads.engine.extension import shared
 from gothreads.errors import ArgumentError, NotCallable, UnknownExport, unknown
 from gothreads.text import cut, shown
 from gothreads.wasm.binary import VALUE_TYPES, FuncType
@@ -34,7 +35,7 @@ LETTERS: Mapping[str, str] = {
 RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1),
            "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
 PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
-FLOAT32_MAX = 3.4028234663852886e38
+FLOAT32_MAX = shared("FLOAT32_MAX", 3.4028234663852886e38)
 _FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: from here on, numbers round to infinity
 
 

@@ -1,8 +1,8 @@
-/* The clock: a host function that does not need Python. */
+/* WASI's clock: a host function that does not need Python. */
 
 #include "fast.h"
 
-static PyTypeObject *Clock_Type;
+static PyTypeObject *Clock_type;
 
 typedef struct {
     PyObject_HEAD
@@ -11,7 +11,7 @@ typedef struct {
 } Clock;
 
 /* WASI's errno values. */
-enum { SUCCESS = 0, EFAULT_ = 21, EINVAL_ = 28 };
+enum { ERRNO_SUCCESS = 0, ERRNO_FAULT = 21, ERRNO_INVAL = 28 };
 
 /* clock_time_get(id, precision, where). wasmtime's own looks up the memory by name on each call, and its monotonic
    clock starts anew in each store. */
@@ -24,20 +24,20 @@ static void *clock_time_get(void *data, void *caller, Value *values, size_t coun
     (void)caller;
     (void)count;
     if (id > 1 || clock_gettime(id == 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC, &now)) {
-        values[0].u64 = EINVAL_;
-    } else if ((uint64_t)where + sizeof nanoseconds > sharedmemory_data_size(clock->shared)) {
-        values[0].u64 = EFAULT_;
+        values[0].u64 = ERRNO_INVAL;
+    } else if ((uint64_t)where + sizeof nanoseconds > gt_sharedmemory_data_size(clock->shared)) {
+        values[0].u64 = ERRNO_FAULT;
     } else {
         nanoseconds = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
         memcpy(clock->memory + where, &nanoseconds, sizeof nanoseconds);
-        values[0].u64 = SUCCESS;
+        values[0].u64 = ERRNO_SUCCESS;
     }
     return NULL;
 }
 
 static PyType_Slot Clock_slots[] = {
-    {Py_tp_dealloc, free_object},
-    {Py_tp_doc, "A clock for one memory, which must live as long as the linker that it is in is used."},
+    {Py_tp_dealloc, gt_free_object},
+    {Py_tp_doc, "WASI's clock for one shared memory. It must live as long as the linker that has it is in use."},
     {0, NULL},
 };
 static PyType_Spec Clock_spec = {
@@ -54,25 +54,29 @@ static PyObject *define_clock(PyObject *self, PyObject *args)
     Clock *clock;
     void *error;
     (void)self;
-    if (!PyArg_ParseTuple(args, "Ks#s#KKK:define_clock", &linker, &module, &module_size, &name, &name_size, &type, &memory, &shared))
+    if (!PyArg_ParseTuple(args, "Ks#s#KKK:define_clock", &linker, &module, &module_size, &name, &name_size, &type,
+                          &memory, &shared))
         return NULL;
-    clock = (Clock *)PyType_GenericAlloc(Clock_Type, 0);
+    clock = (Clock *)PyType_GenericAlloc(Clock_type, 0);
     if (clock == NULL)
         return NULL;
     clock->memory = (char *)(uintptr_t)memory;
     clock->shared = (const void *)(uintptr_t)shared;
-    error = linker_define_func_unchecked((void *)(uintptr_t)linker, module, (size_t)module_size, name, (size_t)name_size, (void *)(uintptr_t)type,
-                                         clock_time_get, clock, NULL);
+    error = gt_linker_define_func_unchecked((void *)(uintptr_t)linker, module, (size_t)module_size, name,
+                                            (size_t)name_size, (void *)(uintptr_t)type, clock_time_get, clock, NULL);
     return Py_BuildValue("NK", (PyObject *)clock, (unsigned long long)(uintptr_t)error);
 }
 
 static PyMethodDef functions[] = {
-    {"define_clock", define_clock, METH_VARARGS, "Define WASI's clock_time_get in a linker, for a shared memory."},
+    {"define_clock", define_clock, METH_VARARGS,
+     "define_clock(linker, module, name, type, memory, shared)\n\n"
+     "Define WASI's clock_time_get in a linker, for a shared memory. Returns an object that must live as long as the\n"
+     "linker is in use, and an error's address or 0."},
     {NULL, NULL, 0, NULL},
 };
 
-int add_clock(PyObject *module)
+int gt_add_clock(PyObject *module)
 {
-    Clock_Type = add_type(module, &Clock_spec, "Clock");
-    return Clock_Type == NULL ? -1 : PyModule_AddFunctions(module, functions);
+    Clock_type = gt_add_type(module, &Clock_spec, "Clock");
+    return Clock_type == NULL ? -1 : PyModule_AddFunctions(module, functions);
 }

@@ -5,8 +5,16 @@
    cases are always left to Python: an argument that is not exactly of the signature's type, an app that is not running,
    a cache without an idle caller. So the rules and the messages are in one place.
 
-   All state of this module is guarded by the GIL, which is released only while a module's code runs and while many
-   bytes are copied. wasmtime's functions are passed as addresses (`bind`), since wasmtime-py has loaded them already.
+   Names: every function and variable that the files share begins with gt_, every constant with GT_. Types have no
+   prefix, and a type that Python also has (engine/callers.py, engine/ffi.py) has the same name there.
+
+   State: the variables below are per process, not per module, on purpose. There is only one module, since gothreads
+   works in the main interpreter only (module.c refuses others), and wasmtime calls some of this code without any
+   Python object at hand. Access through a module state would cost a lookup in every call. The GIL guards all of it; it
+   is released only while a module's code runs and while many bytes are copied. So builds of Python without the GIL are
+   refused.
+
+   wasmtime's functions are passed as addresses (`bind`), since wasmtime-py has loaded them already.
 
    Uses Python's stable ABI as of 3.11. Vectorcall joined it in 3.12, and 3.11 has it with the same values. */
 
@@ -15,11 +23,36 @@
 
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
+
+/* Before Python.h, which has errors of its own for some of these builds. */
+#include <patchlevel.h>
+#include <pyconfig.h>
+
+#include <stdint.h>
+
+#if !defined(__linux__)
+#error "gothreads supports Linux only."
+#endif
+#if !defined(__GNUC__)
+#error "gothreads needs GCC or Clang: it uses their atomic operations and thread-local variables."
+#endif
+#if UINTPTR_MAX != UINT64_MAX
+#error "gothreads supports 64-bit platforms only: it stores addresses as 64-bit numbers and reads 64-bit ELF tables."
+#endif
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "gothreads supports little-endian processors only: it copies WebAssembly's numbers as they are."
+#endif
+#if PY_VERSION_HEX < 0x030B0000
+#error "gothreads needs Python 3.11 or later."
+#endif
+#if defined(Py_GIL_DISABLED)
+#error "gothreads does not support free-threaded Python: the GIL guards the state of this extension."
+#endif
+
 #include <Python.h>
 #include <structmember.h>
 
 #include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #include <time.h>
 
@@ -31,21 +64,38 @@ PyAPI_FUNC(PyObject *) PyObject_Vectorcall(PyObject *callable, PyObject *const *
 #endif
 #define VECTORCALL_OFFSET ((size_t)1 << (8 * sizeof(size_t) - 1)) /* PY_VECTORCALL_ARGUMENTS_OFFSET */
 
-#if defined(__GNUC__)
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define THREAD_LOCAL __thread
-#else
-#define LIKELY(x) (x)
-#define UNLIKELY(x) (x)
-#define THREAD_LOCAL _Thread_local
-#endif
 
-#if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
-#endif
 
-/* wasmtime_val_raw_t. */
+/* Constants that Python has too. The module exports them without the prefix (module.c), and Python compares them when
+   it imports the file that is named here (engine/extension.py, shared). */
+
+/* engine/extension.py: to be raised, there too, with each change to the functions and types that Python uses. */
+#define GT_ABI 1
+/* engine/ffi.py: a letter for each type of value, as in module struct; ? for a bool. */
+#define GT_VALUE_KINDS "iIqQfd?"
+/* engine/stack.py: the fast path is for calls that find less than one part in so many of Python's stack in use. */
+#define GT_FRAMES_DIVISOR 3
+/* runtime/fast_calls.py: how often that is checked, in seconds (has_frames in fast_calls.c). */
+#define GT_FRAMES_CHECK_SECONDS 5e-6
+/* runtime/fast_calls.py: the most parameters of an export that is called in C. */
+#define GT_MOST_PARAMETERS 8
+/* bridge/buffers.py: replies above this size are freed at once; and the largest request or reply. In bytes. */
+#define GT_KEEP (64 << 10)
+#define GT_LARGEST ((1L << 31) - (1 << 16))
+/* bridge/buffers.py: RequestStatus.OK. */
+#define GT_REQUEST_OK 0
+
+/* The most values of a signature. wasmtime accepts no more parameters. */
+#define GT_MOST_VALUES 1000
+/* The most that is stored of a wasmtime_func_t, in bytes. Its size is 16 in wasmtime 50; Python passes the actual
+   size. */
+#define GT_FUNC_SIZE 32
+
+/* wasmtime_val_raw_t. Its size is compared with engine/ffi.py's. */
 typedef union {
     int32_t i32;
     uint32_t u32;
@@ -56,70 +106,62 @@ typedef union {
     uint8_t v128[16];
 } Value;
 
-/* The most values of a signature that is called: wasm/abi.py refuses longer ones. */
-#define MOST_VALUES 1000
-/* The most that is stored of a wasmtime_func_t, in bytes. Its size is 16 in wasmtime 50; Python passes the actual
-   size. */
-#define FUNC_ROOM 32
+/* What precedes a reply in the module's memory. Its size is compared with bridge/buffers.py's. */
+typedef struct {
+    uint32_t status, address, length;
+} ReplyHeader;
 
 /* state.c: what is bound, and the per-thread state. */
 
-extern void *(*func_call_unchecked)(void *context, const void *func, Value *values, size_t count, void **trap);
-extern void *(*linker_define_func_unchecked)(void *linker, const char *module, size_t module_size, const char *name, size_t name_size,
-                                             const void *type, void *(*callback)(void *, void *, Value *, size_t), void *data,
-                                             void (*finalizer)(void *));
-extern void *(*trap_new)(const char *message, size_t size);
-extern size_t (*sharedmemory_data_size)(const void *memory);
+typedef void *(*FuncCallUnchecked)(void *context, const void *func, Value *values, size_t count, void **trap);
+typedef void *(*HostCallback)(void *data, void *caller, Value *values, size_t count);
+typedef void *(*LinkerDefineFuncUnchecked)(void *linker, const char *module, size_t module_size, const char *name,
+                                           size_t name_size, const void *type, HostCallback callback, void *data,
+                                           void (*finalizer)(void *));
+typedef void *(*TrapNew)(const char *message, size_t size);
+typedef size_t (*SharedMemoryDataSize)(const void *memory);
 
-extern PyObject *getframe;      /* sys._getframe */
-extern PyObject *trapped_type;  /* ffi.Trapped */
-extern PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
+extern FuncCallUnchecked gt_func_call_unchecked;
+extern LinkerDefineFuncUnchecked gt_linker_define_func_unchecked;
+extern TrapNew gt_trap_new;
+extern SharedMemoryDataSize gt_sharedmemory_data_size;
+
+extern PyObject *gt_getframe;     /* sys._getframe */
+extern PyObject *gt_trapped_type; /* ffi.Trapped */
+extern PyObject *gt_make_trapped; /* ffi.trapped: (error's address, trap's address) -> a Trapped */
+
+/* Of the thread. Python has the first three as engine/stack.py's `inside`. */
+extern THREAD_LOCAL Py_ssize_t gt_depth;      /* how many calls deep in WebAssembly it is */
+extern THREAD_LOCAL Py_ssize_t gt_room;       /* its stack in bytes; 0: unknown */
+extern THREAD_LOCAL double gt_looked;         /* when its Python stack was last checked, in monotonic seconds */
+extern THREAD_LOCAL signed char gt_main_flag; /* 1: it is the main thread; -1: it is not; 0: unknown */
 
 /* interrupt.c: signal handlers while the main thread is in a call (engine/interrupt.py). All of this is for the main
    thread only. */
 
-extern PyObject *main_calls;        /* interrupt.calls */
-extern unsigned long main_thread;
-extern int kept;                    /* a handler's exception is kept, to be raised when the call has returned */
-extern int handlers_known;          /* every handler is known to be held; 0: they must be checked */
-extern unsigned long long serial;   /* how many calls the main thread has begun in C */
-extern double next_look;            /* when its next call must check the wakeup descriptor, in monotonic seconds */
+extern PyObject *gt_main_calls;      /* interrupt.calls */
+extern unsigned long gt_main_thread; /* interrupt.MAIN */
+extern int gt_kept;                  /* a handler's exception is kept, to be raised when the call has returned */
+extern int gt_all_held;              /* every handler is known to be held; 0: they must be checked */
+extern unsigned long long gt_serial; /* how many calls the main thread has begun in C */
+extern double gt_next_look;          /* when its next call must check the wakeup descriptor, in monotonic seconds */
 
 /* Call before gothreads' own code runs in a call: runs the handlers of pending signals, and holds all handlers. */
-void hold_handlers(void);
-/* Bracket the program's code in a call. begin_program returns -1 with an exception: then the code must not run. */
-int begin_program(void);
-void end_program(void);
+void gt_hold_handlers(void);
+/* Bracket the program's code in a call. gt_begin_program returns -1 with an exception: then the code must not run. */
+int gt_begin_program(void);
+void gt_end_program(void);
 /* Call when a call has returned: -1 with the kept exception, if it is to be raised now. */
-int raise_kept(void);
+int gt_raise_kept(void);
 
-/* Of the thread: how many calls deep in WebAssembly it is (depth); its stack in bytes, 0 if unknown (room); and whether
-   it is the main thread: 1 or -1, 0 if unknown (is_main). */
-extern THREAD_LOCAL Py_ssize_t depth;
-extern THREAD_LOCAL double looked; /* when its Python stack was last checked, in seconds of the monotonic clock */
-extern THREAD_LOCAL Py_ssize_t room;
-extern THREAD_LOCAL signed char is_main;
-
-static inline int on_main_thread(void)
+static inline int gt_on_main_thread(void)
 {
-    if (UNLIKELY(!is_main))
-        is_main = PyThread_get_thread_ident() == main_thread ? 1 : -1;
-    return is_main > 0;
+    if (UNLIKELY(!gt_main_flag))
+        gt_main_flag = PyThread_get_thread_ident() == gt_main_thread ? 1 : -1;
+    return gt_main_flag > 0;
 }
 
-#if defined(__APPLE__)
-#define FINE_CLOCK CLOCK_UPTIME_RAW /* the one that Python uses */
-#define COARSE_CLOCK CLOCK_UPTIME_RAW
-#else
-#define FINE_CLOCK CLOCK_MONOTONIC
-#if defined(CLOCK_MONOTONIC_COARSE)
-#define COARSE_CLOCK CLOCK_MONOTONIC_COARSE
-#else
-#define COARSE_CLOCK CLOCK_MONOTONIC
-#endif
-#endif
-
-static inline double seconds_of(clockid_t clock)
+static inline double gt_seconds_of(clockid_t clock)
 {
     struct timespec now;
     clock_gettime(clock, &now);
@@ -127,28 +169,28 @@ static inline double seconds_of(clockid_t clock)
 }
 
 /* time.monotonic() */
-static inline double fine_now(void)
+static inline double gt_fine_now(void)
 {
-    return seconds_of(FINE_CLOCK);
+    return gt_seconds_of(CLOCK_MONOTONIC);
 }
 
 /* The same, but up to a few milliseconds behind: it costs a quarter as much. */
-static inline double coarse_now(void)
+static inline double gt_coarse_now(void)
 {
-    return seconds_of(COARSE_CLOCK);
+    return gt_seconds_of(CLOCK_MONOTONIC_COARSE);
 }
 
-/* values.c: a letter for each type, as in module struct: i I q Q f d; and ? for a bool. */
+/* values.c: conversion of values. A value's kind is one of GT_VALUE_KINDS. */
 
 /* 1: the converted object is in *value. 0: the object is not exactly of that type and range; no exception is set. */
-int from_python(char kind, PyObject *object, Value *value);
+int gt_from_python(char kind, PyObject *object, Value *value);
 /* Converts a raw value: a number of the right size, whatever its sign. 1, or 0 with an exception. */
-int raw_from_python(char kind, PyObject *object, Value *value);
-PyObject *to_python(char kind, const Value *value);
-/* Copies a string of type letters; -1 with an exception if it has other characters, or is too long. */
-int letters(PyObject *text, char **copy, Py_ssize_t *count);
+int gt_raw_from_python(char kind, PyObject *object, Value *value);
+PyObject *gt_to_python(char kind, const Value *value);
+/* Copies a string of kinds; -1 with an exception if it has other characters, or is too long. */
+int gt_copy_kinds(PyObject *text, char **copy, Py_ssize_t *count);
 
-/* function.c: an exported function of one instance. */
+/* wasm_functions.c: an exported function of one instance (ffi.Function). */
 
 typedef struct {
     PyObject_HEAD
@@ -157,16 +199,16 @@ typedef struct {
     char *params;
     Py_ssize_t count; /* of parameters */
     char result;      /* 0: none */
-    uint64_t func[FUNC_ROOM / 8];
+    uint64_t func[GT_FUNC_SIZE / 8];
 } Function;
 
-/* Runs it without the GIL. 0, or -1 with `*error` and `*trap` for `described`. */
-int enter(Function *function, Value *values, void **error, void **trap);
+/* Runs it without the GIL. 0, or -1 with `*error` and `*trap` for gt_new_trapped. */
+int gt_call(Function *function, Value *values, void **error, void **trap);
 /* The exception for an error or trap; NULL, with an exception set, if it cannot be made. */
-PyObject *described(void *error, void *trap);
+PyObject *gt_new_trapped(void *error, void *trap);
 
-/* callers.c: a caller's slot, a caller (the bases of bridge.buffers.Buffers and callback_m.CallbackM), and the idle
-   callers. */
+/* callers.c: the types that engine/callers.py has too: a caller's slot (the base of bridge.buffers.Buffers), a caller
+   (the base of callback_m.CallbackM), and the idle callers. */
 
 typedef struct {
     PyObject_HEAD
@@ -185,38 +227,36 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     Caller **callers; /* the oldest first */
-    Py_ssize_t count, room;
+    Py_ssize_t count, capacity;
     /* C calls its `released` if a thread waits or a caller is old, its `release` if there are too many callers, and its
        `trapped` after a trap. */
     PyObject *cache;
-    PyObject *around; /* interrupt.Postponed, for calls of the main thread; or None */
-    char open;        /* the app is running and accepts calls */
+    PyObject *postponed; /* interrupt.Postponed, for calls of the main thread; or None */
+    char open;           /* the app is running and accepts calls */
     int waiting, passed, over;
     Py_ssize_t stack; /* how much stack a thread must have, in bytes */
     double idle_seconds;
-    const char *memory;       /* the module's */
-    const void *shared;       /* its wasmtime_sharedmemory_t, which knows the size */
-} Rest;
+    const char *memory; /* the module's */
+    const void *shared; /* its wasmtime_sharedmemory_t, which knows the size */
+} IdleCallers;
 
-extern PyTypeObject *Rest_Type;
+extern PyTypeObject *gt_idle_callers_type;
 /* Puts a caller on top. 0, and then it takes over the reference; or -1 with an exception. */
-int Rest_push(Rest *self, Caller *caller);
+int gt_push_idle(IdleCallers *idle, Caller *caller);
 
 /* Each file adds its part to the module: 0, or -1 with an exception. */
-int add_state(PyObject *module);
-int add_function(PyObject *module);
-int add_callers(PyObject *module);
-int add_calls(PyObject *module);
-int add_host(PyObject *module);
-int add_clock(PyObject *module);
-int add_signals(PyObject *module);
-int add_interrupt(PyObject *module);
-PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, const char *name);
+int gt_add_state(PyObject *module);
+int gt_add_wasm_functions(PyObject *module);
+int gt_add_callers(PyObject *module);
+int gt_add_fast_calls(PyObject *module);
+int gt_add_host_functions(PyObject *module);
+int gt_add_clock(PyObject *module);
+int gt_add_trap_signals(PyObject *module);
+int gt_add_interrupt(PyObject *module);
+PyTypeObject *gt_add_type(PyObject *module, PyType_Spec *spec, const char *name);
 /* Frees an object whose fields have been released: the last step of every tp_dealloc. */
-void free_object(PyObject *self);
+void gt_free_object(PyObject *self);
 
-#if defined(__GNUC__)
 #pragma GCC visibility pop
-#endif
 
 #endif

@@ -2,28 +2,25 @@
 
 #include "fast.h"
 
-void *(*func_call_unchecked)(void *context, const void *func, Value *values, size_t count, void **trap);
-void *(*linker_define_func_unchecked)(void *linker, const char *module, size_t module_size, const char *name, size_t name_size,
-                                             const void *type, void *(*callback)(void *, void *, Value *, size_t), void *data,
-                                             void (*finalizer)(void *));
-void *(*trap_new)(const char *message, size_t size);
-size_t (*sharedmemory_data_size)(const void *memory);
+/* See fast.h for all of these. */
+FuncCallUnchecked gt_func_call_unchecked;
+LinkerDefineFuncUnchecked gt_linker_define_func_unchecked;
+TrapNew gt_trap_new;
+SharedMemoryDataSize gt_sharedmemory_data_size;
+PyObject *gt_getframe;
+PyObject *gt_trapped_type;
+PyObject *gt_make_trapped;
 
-PyObject *getframe;      /* sys._getframe */
-PyObject *trapped_type;  /* ffi.Trapped */
-PyObject *describe;      /* ffi: (error's address, trap's address) -> exception */
-
-/* See fast.h. */
-THREAD_LOCAL Py_ssize_t depth;
-THREAD_LOCAL double looked;
-THREAD_LOCAL Py_ssize_t room;
-THREAD_LOCAL signed char is_main;
+THREAD_LOCAL Py_ssize_t gt_depth;
+THREAD_LOCAL Py_ssize_t gt_room;
+THREAD_LOCAL double gt_looked;
+THREAD_LOCAL signed char gt_main_flag;
 
 static PyObject *get_depth(PyObject *self, PyObject *unused)
 {
     (void)self;
     (void)unused;
-    return PyLong_FromSsize_t(depth);
+    return PyLong_FromSsize_t(gt_depth);
 }
 
 static PyObject *set_depth(PyObject *self, PyObject *value)
@@ -32,7 +29,7 @@ static PyObject *set_depth(PyObject *self, PyObject *value)
     (void)self;
     if (number == -1 && PyErr_Occurred())
         return NULL;
-    depth = number;
+    gt_depth = number;
     Py_RETURN_NONE;
 }
 
@@ -42,7 +39,7 @@ static PyObject *set_room(PyObject *self, PyObject *value)
     (void)self;
     if (number == -1 && PyErr_Occurred())
         return NULL;
-    room = number;
+    gt_room = number;
     Py_RETURN_NONE;
 }
 
@@ -50,41 +47,39 @@ static PyObject *get_room(PyObject *self, PyObject *unused)
 {
     (void)self;
     (void)unused;
-    return PyLong_FromSsize_t(room);
+    return PyLong_FromSsize_t(gt_room);
 }
 
-/* bind(addresses, trapped_type, describe, getframe) */
+/* bind(addresses, trapped_type, make_trapped, getframe) */
 static PyObject *bind(PyObject *self, PyObject *args)
 {
-    unsigned long long call, define_function, new_trap, data_size;
-    PyObject *trapped_type_, *describe_, *getframe_;
+    unsigned long long func_call, linker_define, trap_new, data_size;
     (void)self;
-    if (!PyArg_ParseTuple(args, "(KKKK)OOO:bind", &call, &define_function, &new_trap, &data_size, &trapped_type_, &describe_, &getframe_))
+    if (!PyArg_ParseTuple(args, "(KKKK)OOO:bind", &func_call, &linker_define, &trap_new, &data_size, &gt_trapped_type,
+                          &gt_make_trapped, &gt_getframe))
         return NULL;
-    func_call_unchecked = (void *(*)(void *, const void *, Value *, size_t, void **))(uintptr_t)call;
-    linker_define_func_unchecked = (void *(*)(void *, const char *, size_t, const char *, size_t, const void *,
-                                              void *(*)(void *, void *, Value *, size_t), void *, void (*)(void *)))(uintptr_t)define_function;
-    trap_new = (void *(*)(const char *, size_t))(uintptr_t)new_trap;
-    sharedmemory_data_size = (size_t (*)(const void *))(uintptr_t)data_size;
-    Py_INCREF(trapped_type_);
-    Py_INCREF(describe_);
-    Py_INCREF(getframe_);
-    getframe = getframe_;
-    trapped_type = trapped_type_;
-    describe = describe_; /* bind is called once, so there are no earlier references to release */
+    gt_func_call_unchecked = (FuncCallUnchecked)(uintptr_t)func_call;
+    gt_linker_define_func_unchecked = (LinkerDefineFuncUnchecked)(uintptr_t)linker_define;
+    gt_trap_new = (TrapNew)(uintptr_t)trap_new;
+    gt_sharedmemory_data_size = (SharedMemoryDataSize)(uintptr_t)data_size;
+    Py_INCREF(args); /* never released: it keeps its items alive, to which the variables only borrow references */
     Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
-    {"bind", bind, METH_VARARGS, "Called once, with what it uses of wasmtime and of gothreads."},
-    {"get_depth", get_depth, METH_NOARGS, "How deep in WebAssembly the thread is."},
-    {"set_depth", set_depth, METH_O, NULL},
-    {"get_room", get_room, METH_NOARGS, NULL},
-    {"set_room", set_room, METH_O, "How much stack WebAssembly may use on this thread, in bytes."},
+    {"bind", bind, METH_VARARGS,
+     "bind(addresses, trapped_type, make_trapped, getframe)\n\n"
+     "Set what is used of wasmtime (by address) and of engine/ffi.py. To be called once."},
+    {"get_depth", get_depth, METH_NOARGS, "get_depth()\n\nHow many calls into WebAssembly the calling thread is in."},
+    {"set_depth", set_depth, METH_O,
+     "set_depth(depth)\n\nSet how many calls into WebAssembly the calling thread is in."},
+    {"get_room", get_room, METH_NOARGS, "get_room()\n\nThe calling thread's stack in bytes; 0 if unknown."},
+    {"set_room", set_room, METH_O,
+     "set_room(room)\n\nSet the size of the calling thread's stack, in bytes; 0: its calls take the slow path."},
     {NULL, NULL, 0, NULL},
 };
 
-int add_state(PyObject *module)
+int gt_add_state(PyObject *module)
 {
     return PyModule_AddFunctions(module, functions);
 }

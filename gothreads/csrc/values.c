@@ -2,7 +2,9 @@
 
 #include "fast.h"
 
-int from_python(char kind, PyObject *object, Value *value)
+#include <float.h>
+
+int gt_from_python(char kind, PyObject *object, Value *value)
 {
     int overflow;
     long long number;
@@ -43,7 +45,7 @@ int from_python(char kind, PyObject *object, Value *value)
             return 0;
         exact = PyFloat_AsDouble(object);
         /* Finite, but perhaps not as a float. */
-        if (exact - exact == 0.0 && (exact > 3.4028234663852886e38 || exact < -3.4028234663852886e38))
+        if (exact - exact == 0.0 && (exact > FLT_MAX || exact < -FLT_MAX))
             return 0;
         value->f32 = (float)exact;
         return 1;
@@ -58,7 +60,7 @@ int from_python(char kind, PyObject *object, Value *value)
     }
 }
 
-int raw_from_python(char kind, PyObject *object, Value *value)
+int gt_raw_from_python(char kind, PyObject *object, Value *value)
 {
     switch (kind) {
     case 'f':
@@ -91,7 +93,7 @@ int raw_from_python(char kind, PyObject *object, Value *value)
     }
 }
 
-PyObject *to_python(char kind, const Value *value)
+PyObject *gt_to_python(char kind, const Value *value)
 {
     switch (kind) {
     case 'i':
@@ -114,17 +116,18 @@ PyObject *to_python(char kind, const Value *value)
     }
 }
 
-int letters(PyObject *text, char **copy, Py_ssize_t *count)
+int gt_copy_kinds(PyObject *text, char **copy, Py_ssize_t *count)
 {
     Py_ssize_t size, place;
     const char *given = PyUnicode_AsUTF8AndSize(text, &size);
     if (given == NULL)
         return -1;
     for (place = 0; place < size; place++)
-        if (given[place] == 0 || strchr("iIqQfd?", given[place]) == NULL)
+        if (given[place] == 0 || strchr(GT_VALUE_KINDS, given[place]) == NULL)
             break;
-    if (place < size || size > MOST_VALUES) {
-        PyErr_Format(PyExc_ValueError, "not letters of values: %R", text);
+    if (place < size || size > GT_MOST_VALUES) {
+        PyErr_Format(PyExc_ValueError, "at most %d of the letters " GT_VALUE_KINDS " are needed, not %R",
+                     GT_MOST_VALUES, text);
         return -1;
     }
     *copy = PyMem_Malloc((size_t)size + 1);

@@ -27,7 +27,7 @@ class Caller:
         self.calls = 0
 
 
-class BuffersBase:
+class Slot:
     """The base of Buffers: the address of a caller's slot in the module, and how many requests were begun on it.
 
     The address is 0 until the slot is opened; requests count from then on.
@@ -59,4 +59,4 @@ class IdleCallers(deque[Any]):
 
 
 if compiled is not None:
-    Caller, IdleCallers, BuffersBase = compiled.Caller, compiled.Rest, compiled.Slot  # type: ignore[misc]
+    Caller, IdleCallers, Slot = compiled.Caller, compiled.IdleCallers, compiled.Slot  # type: ignore[misc]

@@ -9,9 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gothreads.version import installed_package
+
+#: The version of the interface between Python and C, as in csrc/fast.h. An extension of another version is not used.
+ABI = 1
+
+_Constant = TypeVar("_Constant", int, float, str)
 
 #: The extension; None if there is none, and then `missing` says why.
 native: Any = None
@@ -38,6 +43,8 @@ try:
     _found = importlib.import_module("gothreads._fast")
     if not _package.samefile(Path(str(_found.__file__)).parent):  # an editable install provides it to other checkouts
         raise ModuleNotFoundError(f"it is of another gothreads: {_found.__file__}", name="gothreads._fast")
+    if getattr(_found, "ABI", None) != ABI:
+        raise ImportError(f"it was built for another version of gothreads: {_found.__file__}", name="gothreads._fast")
     native = _found
 except ImportError as error:
     missing = why_missing(error, _package, installed_package())
@@ -48,3 +55,14 @@ if os.environ.get("GOTHREADS_FAST", "1") == "0":
 
 #: The call path in use.
 PATH = "ctypes" if compiled is None else "C"
+
+
+def shared(name: str, value: _Constant) -> _Constant:
+    """Return `value`, a constant that C has too (csrc/fast.h).
+
+    ImportError if the extension was built with another value, or without this constant.
+    """
+    if native is not None and (built := getattr(native, name, None)) != value:
+        raise ImportError(f"gothreads' C extension was built with {name} = {built!r}, and its Python code has {value!r}. "
+                          f"Install gothreads again: {native.__file__} is of another version", name="gothreads._fast")
+    return value

@@ -22,11 +22,12 @@ from wasmtime import _bindings, _ffi
 from wasmtime._extern import wrap_extern
 
 from gothreads.engine import interrupt
-from gothreads.engine.extension import compiled
+from gothreads.engine.extension import compiled, shared
 from gothreads.errors import Frame, InternalError, ModuleError
 from gothreads.text import shown
 
 Value = _bindings.wasmtime_val_raw
+_VALUE_SIZE = shared("VALUE_SIZE", ctypes.sizeof(Value))
 _UNKNOWN = ctypes.c_size_t(-1).value  # wasmtime's value for an unknown offset
 #: What wasmtime puts before a trap's name; in a chain of causes, the cause's number as well.
 _CAUSE = re.compile(r"^(?:\d+: )?(?:wasm trap: )?")
@@ -85,13 +86,14 @@ class Missing(ModuleError):
 
 # A letter names a value's type, as in module struct: i and I (32 bits, signed and unsigned), q and Q (64 bits), f and d
 # (floats), and ? for a bool.
-_CELLS: Mapping[str, Any] = {"i": ctypes.c_int32, "I": ctypes.c_uint32, "?": ctypes.c_int32, "q": ctypes.c_int64, "Q": ctypes.c_uint64,
-                             "f": ctypes.c_float, "d": ctypes.c_double}
+_CELLS: Mapping[str, Any] = {"i": ctypes.c_int32, "I": ctypes.c_uint32, "q": ctypes.c_int64, "Q": ctypes.c_uint64,
+                             "f": ctypes.c_float, "d": ctypes.c_double, "?": ctypes.c_int32}
+shared("VALUE_KINDS", "".join(_CELLS))
 
 
 def _layout(letters: str) -> struct.Struct:
     """The layout of an array of raw values with these types."""
-    return struct.Struct("<" + "".join(f"{letter}{ctypes.sizeof(Value) - struct.calcsize(letter)}x" for letter in letters.replace("?", "i")))
+    return struct.Struct("<" + "".join(f"{letter}{_VALUE_SIZE - struct.calcsize(letter)}x" for letter in letters.replace("?", "i")))
 
 
 #: Calls one exported function of one instance: takes raw values (only their bits matter, not their sign) and returns
@@ -107,7 +109,7 @@ class _Function:
     def __init__(self, context: int, func: Any, params: str, result: str) -> None:
         count = max(len(params), 1)
         self._values = (Value * count)()
-        self._cells = [_CELLS[letter].from_buffer(self._values, ctypes.sizeof(Value) * place) for place, letter in enumerate(params)]
+        self._cells = [_CELLS[letter].from_buffer(self._values, _VALUE_SIZE * place) for place, letter in enumerate(params)]
         self._buffer, self._pack = memoryview(self._values).cast("B"), _layout(params).pack_into
         self._result, self._is_bool = _CELLS[result].from_buffer(self._values) if result else None, result == "?"
         self._func = func

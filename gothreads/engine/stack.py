@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
 from gothreads.engine import trap_signals
-from gothreads.engine.extension import compiled
+from gothreads.engine.extension import compiled, shared
 from gothreads.engine.settings import STACK_MARGIN
 
 #: How much stack a calling thread must have beyond WebAssembly's part, in bytes: for the Python frames above the call
@@ -92,6 +92,8 @@ def fits(wasm: int) -> bool:
 #: How many Python frames must be left for a call: if a Python function that the module calls could not be entered for
 #: want of frames, wasmtime would get no answer. If the function itself needs more, it raises, and that is reported.
 PYTHON_MARGIN = 150
+#: Few frames are less than one part in so many of Python's stack.
+_FRAMES_DIVISOR = shared("FRAMES_DIVISOR", 3)
 
 
 def check_python_stack() -> None:
@@ -111,7 +113,7 @@ def check_python_stack() -> None:
 def few_frames() -> bool:
     """Whether less than a third of Python's stack is used."""
     try:
-        sys._getframe(sys.getrecursionlimit() // 3)
+        sys._getframe(sys.getrecursionlimit() // _FRAMES_DIVISOR)
     except ValueError:
         return True
     return False
@@ -127,9 +129,6 @@ def _stack_size() -> int:
     library = ctypes.CDLL(None)
     library.pthread_self.restype = ctypes.c_void_p
     me = ctypes.c_void_p(library.pthread_self())
-    if sys.platform == "darwin":
-        library.pthread_get_stacksize_np.restype = ctypes.c_size_t
-        return int(library.pthread_get_stacksize_np(me))
     attributes = ctypes.create_string_buffer(256)  # pthread_attr_t: 56 bytes on x86-64, 64 on ARM64
     if library.pthread_getattr_np(me, attributes):
         return 0

@@ -4,7 +4,7 @@ wasmtime turns SIGILL, SIGSEGV and SIGFPE in compiled code into traps. It instal
 first engine; they pass other faults on to the handlers that they replaced. `signal.signal` and `faulthandler` would
 replace wasmtime's handlers, and the next trap in any thread would kill the process. So the interpreter's own changes to
 these signals are recorded instead of made, and a fault outside WebAssembly is handled as the program has asked
-(csrc/signals.c has the details).
+(csrc/trap_signals.c has the details).
 
 Without the C extension, or if the interpreter's calls cannot be redirected, wasmtime's handlers are restored
 immediately after each Python function that replaces them. A trap in between is still lost, and a fault outside

@@ -16,13 +16,13 @@ from typing import Any
 from gothreads.bridge.exports import FLOAT32_MAX, RANGES, Export, Function
 from gothreads.callback_m import CallbackMCache
 from gothreads.engine import ffi, interrupt
-from gothreads.engine.extension import compiled
+from gothreads.engine.extension import compiled, shared
 from gothreads.engine.stack import CALLER_MARGIN, few_frames, inside
 
 #: The most parameters that a call in C may have.
-_MOST = 8
-#: How often to check whether Python's stack has room, in seconds: see has_frames in csrc/calls.c.
-_LOOK_SECONDS = 5e-6
+_MOST_PARAMETERS = shared("MOST_PARAMETERS", 8)
+#: How often to check whether Python's stack has room, in seconds: see has_frames in csrc/fast_calls.c.
+_FRAMES_CHECK_SECONDS = shared("FRAMES_CHECK_SECONDS", 5e-6)
 
 
 def quick(function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> Function:
@@ -32,7 +32,7 @@ def quick(function: Function, export: Export, cache: CallbackMCache, postponed: 
     """
     if compiled is None:
         return _Quick(function, export, cache, postponed, stack)
-    if export.has_strings or len(export.params) > _MOST:
+    if export.has_strings or len(export.params) > _MOST_PARAMETERS:
         return function
     made: Function = compiled.Export(function, cache.rest, export.name, export.params, export.result)
     return made
@@ -46,7 +46,7 @@ def requester(cache: CallbackMCache) -> Callable[[str, Any], bytes | None]:
 
 
 class _Quick(Function):
-    """Does what csrc/ does, step by step (take, begin, run, end); the reasons are there.
+    """Does what csrc/ does, step by step (begin, take_caller, run, end); the reasons are there.
 
     Everything is inlined where possible: calls of Python functions are most of the cost.
     """
@@ -67,7 +67,7 @@ class _Quick(Function):
             if type(value) is not kind or not least <= value <= most:
                 return super().__call__(*args)
         now = monotonic()
-        if now - mine.get("looked", 0.0) >= _LOOK_SECONDS:
+        if now - mine.get("looked", 0.0) >= _FRAMES_CHECK_SECONDS:
             if not few_frames():
                 return super().__call__(*args)
             mine["looked"] = now

@@ -49,7 +49,7 @@ def test_the_extension_is_the_same_when_it_is_imported_again() -> None:
     done = run("""
         first = sys.modules.pop("gothreads._fast")
         import gothreads._fast
-        print(gothreads._fast.Rest is first.Rest)
+        print(gothreads._fast.IdleCallers is first.IdleCallers)
         trap(app().exports.trap_if, True)
     """)
     assert done.stdout == "True\ntrapped\n", done.stderr

@@ -5,17 +5,15 @@
 static PyObject *name_release, *name_released, *name_trapped, *name_payload, *name_request, *name_answer;
 
 /* Whether Python's stack has room for what follows a trap, and for host functions, which could not be entered
-   otherwise. A check costs half a call, so it is made only once per LOOK_SECONDS: a thread cannot add more frames
-   between two checks than fit into that time, and with less than a third of the stack in use there is ample room. If
-   more is in use, Python checks more closely (engine/stack.py, check_python_stack). */
-#define LOOK_SECONDS 5e-6
-
+   otherwise. A check costs half a call, so it is made only once per GT_FRAMES_CHECK_SECONDS: a thread cannot add more
+   frames between two checks than fit into that time, and with less than a third of the stack in use there is ample
+   room. If more is in use, Python checks more closely (engine/stack.py, check_python_stack). */
 static int has_frames(double now)
 {
     PyObject *found;
-    if (LIKELY(now - looked < LOOK_SECONDS && now >= looked))
+    if (LIKELY(now - gt_looked < GT_FRAMES_CHECK_SECONDS && now >= gt_looked))
         return 1;
-    found = PyObject_CallFunction(getframe, "i", Py_GetRecursionLimit() / 3);
+    found = PyObject_CallFunction(gt_getframe, "i", Py_GetRecursionLimit() / GT_FRAMES_DIVISOR);
     /* ValueError: few frames. RecursionError: there was not even room to check. */
     if (UNLIKELY(found != NULL || !PyErr_ExceptionMatches(PyExc_ValueError))) {
         Py_XDECREF(found);
@@ -23,92 +21,92 @@ static int has_frames(double now)
         return 0;
     }
     PyErr_Clear();
-    looked = now;
+    gt_looked = now;
     return 1;
 }
 
 /* Takes a caller; NULL, without an exception, if the call is left to Python. The GIL is held from the check of `open`
    until the caller counts as in use: a thread that clears `open` afterwards, and then checks whether all callers have
    left, sees this one. */
-static Caller *take(Rest *rest)
+static Caller *take_caller(IdleCallers *idle)
 {
     Caller *caller;
     double now;
-    if (UNLIKELY(!rest->open || rest->passed || depth || room < rest->stack || !rest->count))
+    if (UNLIKELY(!idle->open || idle->passed || gt_depth || gt_room < idle->stack || !idle->count))
         return NULL;
-    if (!has_frames(now = fine_now()))
+    if (!has_frames(now = gt_fine_now()))
         return NULL;
-    if (UNLIKELY(!rest->open || rest->passed || !rest->count)) /* the check may have let other threads run */
+    if (UNLIKELY(!idle->open || idle->passed || !idle->count)) /* the check may have let other threads run */
         return NULL;
-    caller = rest->callers[--rest->count];
+    caller = idle->callers[--idle->count];
     caller->since = now;
     return caller;
 }
 
 /* The main thread begins a call: from here on, what signal handlers raise is kept. 0, or -1, without an exception, if
    the call is left to Python. */
-static int postpone(Rest *rest)
+static int begin_on_main(IdleCallers *idle)
 {
-    if (coarse_now() >= next_look)
+    if (gt_coarse_now() >= gt_next_look)
         return -1;
-    if (PyList_Append(main_calls, rest->around)) {
+    if (PyList_Append(gt_main_calls, idle->postponed)) {
         PyErr_Clear();
         return -1;
     }
-    serial++;
-    handlers_known = 0;
+    gt_serial++;
+    gt_all_held = 0;
     return 0;
 }
 
 /* The main thread's call has returned. -1 with an exception that a signal handler has raised meanwhile. */
-static int postponed(void)
+static int end_on_main(void)
 {
-    Py_ssize_t count = PyList_Size(main_calls);
-    if (PyList_SetSlice(main_calls, count - 1, count, NULL))
+    Py_ssize_t count = PyList_Size(gt_main_calls);
+    if (PyList_SetSlice(gt_main_calls, count - 1, count, NULL))
         return -1;
-    return raise_kept();
+    return gt_raise_kept();
 }
 
 /* Call before Python code continues a call: there, too, what signal handlers raise must be kept. */
-static void leave_to_python(void)
+static void prepare_for_python(void)
 {
-    if (on_main_thread() && !handlers_known)
-        hold_handlers();
+    if (gt_on_main_thread() && !gt_all_held)
+        gt_hold_handlers();
 }
 
 /* Calls a method of the cache with one argument, or none (NULL). 0, or -1 with an exception. */
-static int have_cache(const Rest *rest, PyObject *method, PyObject *argument)
+static int call_cache(const IdleCallers *idle, PyObject *method, PyObject *argument)
 {
     PyObject *done;
-    leave_to_python();
-    done = PyObject_CallMethodObjArgs(rest->cache, method, argument, NULL);
+    prepare_for_python();
+    done = PyObject_CallMethodObjArgs(idle->cache, method, argument, NULL);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
 }
 
 /* Puts back a caller whose call has returned, and takes over its reference. 0, or -1 with an exception. */
-static int put_back(Rest *rest, Caller *caller)
+static int put_back(IdleCallers *idle, Caller *caller)
 {
-    double now = coarse_now();
-    int old = rest->count > 0 && rest->callers[0]->since < now - rest->idle_seconds, failed;
-    if (UNLIKELY(rest->over)) {
-        failed = have_cache(rest, name_release, (PyObject *)caller);
+    double now = gt_coarse_now();
+    int old = idle->count > 0 && idle->callers[0]->since < now - idle->idle_seconds, failed;
+    if (UNLIKELY(idle->over)) {
+        failed = call_cache(idle, name_release, (PyObject *)caller);
         Py_DECREF((PyObject *)caller);
         return failed;
     }
     caller->calls++;
     caller->since = now;
-    if (UNLIKELY(Rest_push(rest, caller))) {
+    if (UNLIKELY(gt_push_idle(idle, caller))) {
         Py_DECREF((PyObject *)caller);
         return -1;
     }
     /* The caller is back by now, whatever the result of this. */
-    return UNLIKELY(rest->waiting || old) ? have_cache(rest, name_released, NULL) : 0;
+    return UNLIKELY(idle->waiting || old) ? call_cache(idle, name_released, NULL) : 0;
 }
 
 /* A call of one or two functions, in one caller. */
 typedef struct {
-    Rest *rest;
+    IdleCallers *idle;
     Caller *caller;
     Function *functions[2]; /* borrowed from the caller, whose functions are never removed */
     int on_main, trapped;
@@ -116,41 +114,43 @@ typedef struct {
 
 /* Takes a caller, which must have all these functions. 0, or -1, without an exception, if the call is left to
    Python. */
-static int begin(Call *call, Rest *rest, PyObject **names, int count)
+static int begin(Call *call, IdleCallers *idle, PyObject **names, int count)
 {
-    Caller *caller = take(rest);
+    Caller *caller = take_caller(idle);
     int place;
     if (UNLIKELY(caller == NULL))
         return -1;
-    for (place = 0; place < count; place++)
-        if (UNLIKELY((call->functions[place] = (Function *)PyDict_GetItemWithError(caller->functions, names[place])) == NULL))
+    for (place = 0; place < count; place++) {
+        call->functions[place] = (Function *)PyDict_GetItemWithError(caller->functions, names[place]);
+        if (UNLIKELY(call->functions[place] == NULL))
             goto back;
-    call->on_main = on_main_thread();
-    if (call->on_main && UNLIKELY(postpone(rest)))
+    }
+    call->on_main = gt_on_main_thread();
+    if (call->on_main && UNLIKELY(begin_on_main(idle)))
         goto back;
-    call->rest = rest;
+    call->idle = idle;
     call->caller = caller;
     call->trapped = 0;
-    depth++;
+    gt_depth++;
     return 0;
 back:
     PyErr_Clear();
-    rest->count++; /* its place is still free: the GIL was held */
+    idle->count++; /* its place is still free: the GIL was held */
     return -1;
 }
 
 /* One of the call's functions did not return: ends the app, and sets the resulting exception. This comes before the
    caller is put back: callback_m.py, invariant 3. exception: what described the trap, or NULL. */
-static void has_trapped(Call *call, PyObject *exception)
+static void report_trap(Call *call, PyObject *exception)
 {
     call->trapped = 1;
     if (exception == NULL) { /* there was no memory to describe it */
         PyErr_Clear();
         exception = Py_None;
     }
-    Py_XDECREF(PyObject_CallMethodObjArgs(call->rest->cache, name_trapped, (PyObject *)call->caller, exception, NULL));
+    Py_XDECREF(PyObject_CallMethodObjArgs(call->idle->cache, name_trapped, (PyObject *)call->caller, exception, NULL));
     if (!PyErr_Occurred())
-        PyErr_SetString(PyExc_SystemError, "a call trapped, and nobody said so");
+        PyErr_SetString(PyExc_SystemError, "a call trapped, and no exception was set");
 }
 
 /* Runs one of the call's functions. 0, or -1 with an exception if it did not return. */
@@ -158,11 +158,11 @@ static int run(Call *call, int place, Value *values)
 {
     void *error, *trap;
     PyObject *exception;
-    if (LIKELY(enter(call->functions[place], values, &error, &trap) == 0))
+    if (LIKELY(gt_call(call->functions[place], values, &error, &trap) == 0))
         return 0;
-    leave_to_python();
-    exception = described(error, trap);
-    has_trapped(call, exception);
+    prepare_for_python();
+    exception = gt_new_trapped(error, trap);
+    report_trap(call, exception);
     Py_XDECREF(exception);
     return -1;
 }
@@ -171,12 +171,12 @@ static int run(Call *call, int place, Value *values)
 static PyObject *run_in_python(Call *call, PyObject *object, PyObject *method, PyObject *argument)
 {
     PyObject *answer, *type, *value, *traceback;
-    leave_to_python();
+    prepare_for_python();
     answer = PyObject_CallMethodObjArgs(object, method, argument, NULL);
-    if (UNLIKELY(answer == NULL && PyErr_ExceptionMatches(trapped_type))) {
+    if (UNLIKELY(answer == NULL && PyErr_ExceptionMatches(gt_trapped_type))) {
         PyErr_Fetch(&type, &value, &traceback);
         PyErr_NormalizeException(&type, &value, &traceback);
-        has_trapped(call, value);
+        report_trap(call, value);
         Py_XDECREF(type);
         Py_XDECREF(value);
         Py_XDECREF(traceback);
@@ -191,8 +191,8 @@ static PyObject *end(Call *call, PyObject *answer)
     PyObject *type, *value, *traceback;
     int failed = 0;
     if (LIKELY(answer != NULL && !call->on_main)) {
-        failed = put_back(call->rest, call->caller); /* may run Go, so this thread still counts as inside */
-        depth--;
+        failed = put_back(call->idle, call->caller); /* may run Go, so this thread still counts as inside */
+        gt_depth--;
         if (LIKELY(!failed))
             return answer;
         Py_DECREF(answer);
@@ -202,12 +202,12 @@ static PyObject *end(Call *call, PyObject *answer)
     if (call->trapped)
         Py_DECREF((PyObject *)call->caller);
     else
-        failed = put_back(call->rest, call->caller);
-    depth--;
+        failed = put_back(call->idle, call->caller);
+    gt_depth--;
     if (call->on_main) {
         PyObject *type2, *value2, *traceback2;
         PyErr_Fetch(&type2, &value2, &traceback2); /* put_back's exception */
-        if (UNLIKELY(postponed())) { /* always called: else all later calls would count as nested in this one */
+        if (UNLIKELY(end_on_main())) { /* always called: else all later calls would count as nested in this one */
             failed = -1;
             Py_XDECREF(type2);
             Py_XDECREF(value2);
@@ -232,7 +232,7 @@ typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyObject *slow; /* exports.Function, for every case not handled here */
-    PyObject *rest;
+    PyObject *idle;
     PyObject *name;
     char *params;
     Py_ssize_t count;
@@ -242,21 +242,21 @@ typedef struct {
 static PyObject *Export_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     Export *export = (Export *)self;
-    Rest *rest = (Rest *)export->rest;
+    IdleCallers *idle = (IdleCallers *)export->idle;
     Py_ssize_t place;
-    Value values[8];
+    Value values[GT_MOST_PARAMETERS];
     PyObject *answer;
     Call call;
 
     if (UNLIKELY(kwnames != NULL || (Py_ssize_t)(nargsf & ~VECTORCALL_OFFSET) != export->count))
         goto slow;
     for (place = 0; place < export->count; place++)
-        if (UNLIKELY(!from_python(export->params[place], args[place], &values[place])))
+        if (UNLIKELY(!gt_from_python(export->params[place], args[place], &values[place])))
             goto slow;
-    if (begin(&call, rest, &export->name, 1))
+    if (begin(&call, idle, &export->name, 1))
         goto slow;
     if (LIKELY(run(&call, 0, values) == 0))
-        answer = to_python(export->result, values);
+        answer = gt_to_python(export->result, values);
     else
         answer = NULL;
     return end(&call, answer);
@@ -264,30 +264,30 @@ slow:
     return PyObject_Vectorcall(export->slow, args, nargsf & ~VECTORCALL_OFFSET, kwnames);
 }
 
-/* Export(slow, rest, name, params, result) */
+/* Export(slow, idle, name, params, result) */
 static PyObject *Export_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *slow, *rest, *name, *params;
+    PyObject *slow, *idle, *name, *params;
     const char *result;
     Export *self;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OO!UUs:Export", &slow, Rest_Type, &rest, &name, &params, &result))
+    if (!PyArg_ParseTuple(args, "OO!UUs:Export", &slow, gt_idle_callers_type, &idle, &name, &params, &result))
         return NULL;
     self = (Export *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
     self->vectorcall = Export_vectorcall;
     Py_INCREF(slow);
-    Py_INCREF(rest);
+    Py_INCREF(idle);
     Py_INCREF(name);
     PyUnicode_InternInPlace(&name);
     self->slow = slow;
-    self->rest = rest;
+    self->idle = idle;
     self->name = name;
     self->result = result[0];
-    if (letters(params, &self->params, &self->count) || self->count > 8) {
+    if (gt_copy_kinds(params, &self->params, &self->count) || self->count > GT_MOST_PARAMETERS) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "more values than are fast");
+            PyErr_Format(PyExc_ValueError, "an Export takes at most %d values", GT_MOST_PARAMETERS);
         Py_DECREF(self);
         return NULL;
     }
@@ -297,7 +297,7 @@ static PyObject *Export_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static int Export_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(((Export *)self)->slow);
-    Py_VISIT(((Export *)self)->rest);
+    Py_VISIT(((Export *)self)->idle);
     Py_VISIT(Py_TYPE(self));
     return 0;
 }
@@ -308,9 +308,9 @@ static void Export_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     PyMem_Free(export->params);
     Py_XDECREF(export->slow);
-    Py_XDECREF(export->rest);
+    Py_XDECREF(export->idle);
     Py_XDECREF(export->name);
-    free_object(self);
+    gt_free_object(self);
 }
 
 /* All attributes are those of the underlying function: its class, signature, documentation, `bytes`. */
@@ -336,22 +336,21 @@ static PyType_Slot Export_slots[] = {
     {Py_tp_getattro, Export_getattro},
     {Py_tp_repr, Export_repr},
     {Py_tp_members, Export_members},
-    {Py_tp_doc, "An export, to be called from any thread."},
+    {Py_tp_doc, "Export(slow, idle, name, params, result)\n\n"
+                "An exported function that any thread may call. Uncommon cases are passed on to `slow`."},
     {0, NULL},
 };
 static PyType_Spec Export_spec = {
-    "gothreads._fast.Export", sizeof(Export), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC, Export_slots,
+    "gothreads._fast.Export", sizeof(Export), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC,
+    Export_slots,
 };
 
 /* Requests: bytes in, bytes out (bridge/buffers.py; the rules are in the guest's slot_wasip1.go). */
 
 /* To copy more bytes than this, the GIL is released. */
 #define MUCH (32 << 10)
-/* KEEP and LARGEST in bridge/buffers.py */
-#define KEEP (64 << 10)
-#define LARGEST (((uint32_t)1 << 31) - (1 << 16))
 
-static void copy(char *to, const char *from, size_t size)
+static void copy_bytes(char *to, const char *from, size_t size)
 {
     if (size <= MUCH) {
         memcpy(to, from, size);
@@ -363,12 +362,12 @@ static void copy(char *to, const char *from, size_t size)
 }
 
 /* Whether the bytes lie in the memory. (It never shrinks, so the answer stays true.) */
-static int within(const Rest *rest, uint32_t address, size_t size)
+static int in_memory(const IdleCallers *idle, uint32_t address, size_t size)
 {
-    return (uint64_t)address + size <= sharedmemory_data_size(rest->shared);
+    return (uint64_t)address + size <= gt_sharedmemory_data_size(idle->shared);
 }
 
-/* request(rest, handler, payload) -> the answer; None if the whole request is left to Python. */
+/* request(idle, handler, payload) -> the answer; None if the whole request is left to Python. */
 static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *names[2] = {name_payload, name_request}, *answer = NULL;
@@ -376,16 +375,16 @@ static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count
     char *payload;
     Py_ssize_t handler_size, size;
     Value values[2];
-    uint32_t header[3]; /* status, address, length */
+    ReplyHeader header;
     Slot *slot;
-    Rest *rest;
+    IdleCallers *idle;
     Call call;
     (void)self;
-    if (count != 3 || !PyObject_TypeCheck(args[0], Rest_Type)) {
-        PyErr_SetString(PyExc_TypeError, "request(rest, handler, payload)");
+    if (count != 3 || !PyObject_TypeCheck(args[0], gt_idle_callers_type)) {
+        PyErr_SetString(PyExc_TypeError, "the arguments are: an IdleCallers, a handler, a payload");
         return NULL;
     }
-    rest = (Rest *)args[0];
+    idle = (IdleCallers *)args[0];
     if (!PyUnicode_CheckExact(args[1]) || !PyBytes_CheckExact(args[2]))
         Py_RETURN_NONE;
     if ((handler = PyUnicode_AsUTF8AndSize(args[1], &handler_size)) == NULL) { /* a lone surrogate */
@@ -393,7 +392,7 @@ static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count
         Py_RETURN_NONE;
     }
     PyBytes_AsStringAndSize(args[2], &payload, &size);
-    if (handler_size > MUCH || size > (Py_ssize_t)LARGEST - MUCH || begin(&call, rest, names, 2))
+    if (handler_size > MUCH || size > GT_LARGEST - MUCH || begin(&call, idle, names, 2))
         Py_RETURN_NONE;
     slot = (Slot *)call.caller->slot;
     if (slot == NULL || !slot->address) {
@@ -404,26 +403,27 @@ static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count
     values[1].u64 = (uint64_t)(handler_size + size);
     if (run(&call, 0, values))
         goto done;
-    if (!within(rest, values[0].u32, (size_t)(handler_size + size))) {
+    if (!in_memory(idle, values[0].u32, (size_t)(handler_size + size))) {
         /* Python finds this too, and raises the error. */
         Py_INCREF(Py_None);
         answer = Py_None;
         goto done;
     }
-    memcpy((char *)rest->memory + values[0].u32, handler, (size_t)handler_size);
-    copy((char *)rest->memory + values[0].u32 + handler_size, payload, (size_t)size);
+    memcpy((char *)idle->memory + values[0].u32, handler, (size_t)handler_size);
+    copy_bytes((char *)idle->memory + values[0].u32 + handler_size, payload, (size_t)size);
     slot->requests = slot->requests % UINT32_MAX + 1; /* as Go counts them, in 32 bits, from 1 */
     values[0].u64 = slot->address;
     values[1].u64 = (uint64_t)handler_size;
     if (run(&call, 1, values))
         goto done;
-    if (within(rest, slot->address, sizeof header)) {
+    if (in_memory(idle, slot->address, sizeof header)) {
         /* Copied before it is checked: the module may change it at any time. */
-        memcpy(header, rest->memory + slot->address, sizeof header);
-        if (LIKELY(header[0] == 0 && header[2] <= KEEP && within(rest, header[1], header[2]))) {
-            answer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)header[2]);
+        memcpy(&header, idle->memory + slot->address, sizeof header);
+        if (LIKELY(header.status == GT_REQUEST_OK && header.length <= GT_KEEP
+                   && in_memory(idle, header.address, header.length))) {
+            answer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)header.length);
             if (answer != NULL)
-                copy(PyBytes_AsString(answer), rest->memory + header[1], header[2]);
+                copy_bytes(PyBytes_AsString(answer), idle->memory + header.address, header.length);
             goto done;
         }
     }
@@ -433,11 +433,13 @@ done:
 }
 
 static PyMethodDef functions[] = {
-    {"request", (PyCFunction)(void (*)(void))request, METH_FASTCALL, "Call a handler; None when Python should see to it."},
+    {"request", (PyCFunction)(void (*)(void))request, METH_FASTCALL,
+     "request(idle, handler, payload)\n\n"
+     "Call a handler. Returns the reply; None if the whole request is left to Python."},
     {NULL, NULL, 0, NULL},
 };
 
-int add_calls(PyObject *module)
+int gt_add_fast_calls(PyObject *module)
 {
     name_release = PyUnicode_InternFromString("release");
     name_released = PyUnicode_InternFromString("released");
@@ -445,7 +447,8 @@ int add_calls(PyObject *module)
     name_payload = PyUnicode_InternFromString("gothreads_payload");
     name_request = PyUnicode_InternFromString("gothreads_request");
     name_answer = PyUnicode_InternFromString("answer");
-    if (name_release == NULL || name_released == NULL || name_trapped == NULL || name_payload == NULL || name_request == NULL || name_answer == NULL)
+    if (name_release == NULL || name_released == NULL || name_trapped == NULL || name_payload == NULL
+        || name_request == NULL || name_answer == NULL)
         return -1;
-    return add_type(module, &Export_spec, "Export") == NULL ? -1 : PyModule_AddFunctions(module, functions);
+    return gt_add_type(module, &Export_spec, "Export") == NULL ? -1 : PyModule_AddFunctions(module, functions);
 }

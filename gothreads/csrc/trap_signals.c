@@ -25,27 +25,26 @@
 #define _GNU_SOURCE
 #include "fast.h"
 
-#include <signal.h>
-
-#if defined(__linux__)
-
 #include <dlfcn.h>
 #include <link.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const int numbers[] = {SIGILL, SIGSEGV, SIGFPE, SIGBUS};
-#define COUNT (sizeof numbers / sizeof *numbers)
+static const int trap_signals[] = {SIGILL, SIGSEGV, SIGFPE, SIGBUS};
+#define SIGNALS (sizeof trap_signals / sizeof *trap_signals)
 
 typedef void (*Handler)(int, siginfo_t *, void *);
+#define DEFAULT ((Handler)(uintptr_t)SIG_DFL)
+#define IGNORE ((Handler)(uintptr_t)SIG_IGN)
 
-static struct sigaction wishes[COUNT];
-static volatile sig_atomic_t taken[COUNT]; /* whether the program's wishes are recorded instead of carried out */
+static struct sigaction wishes[SIGNALS];
+static volatile sig_atomic_t taken[SIGNALS]; /* whether the program's wishes are recorded instead of carried out */
 
 static size_t place_of(int number)
 {
     size_t place = 0;
-    while (place < COUNT && numbers[place] != number)
+    while (place < SIGNALS && trap_signals[place] != number)
         place++;
     return place;
 }
@@ -62,11 +61,11 @@ static void pass_on(int number, siginfo_t *info, void *context)
     Handler handler = handler_of(&wishes[place_of(number)]);
     int sent = info->si_code <= 0; /* sent by kill: it will not recur by itself */
     struct sigaction action;
-    if (handler != (Handler)SIG_DFL && handler != (Handler)SIG_IGN) {
+    if (handler != DEFAULT && handler != IGNORE) {
         handler(number, info, context); /* a handler that takes only the number ignores the other arguments */
         return;
     }
-    if (handler == (Handler)SIG_IGN && sent)
+    if (handler == IGNORE && sent)
         return;
     /* The process ends here, even if the wish is to ignore the fault: the system does not ignore faults either. */
     memset(&action, 0, sizeof action);
@@ -81,7 +80,7 @@ static int wish(int number, const struct sigaction *action, struct sigaction *ol
 {
     size_t place = place_of(number);
     struct sigaction before;
-    if (place == COUNT || !taken[place])
+    if (place == SIGNALS || !taken[place])
         return sigaction(number, action, old);
     before = wishes[place];
     if (action != NULL) {
@@ -101,9 +100,9 @@ static int mask(int how, const sigset_t *set, sigset_t *old)
     size_t place;
     if (set != NULL && how != SIG_UNBLOCK) {
         fewer = *set;
-        for (place = 0; place < COUNT; place++)
+        for (place = 0; place < SIGNALS; place++)
             if (taken[place])
-                sigdelset(&fewer, numbers[place]);
+                sigdelset(&fewer, trap_signals[place]);
         set = &fewer;
     }
     return pthread_sigmask(how, set, old);
@@ -133,7 +132,8 @@ static int redirect(uintptr_t *slot, uintptr_t instead, int read_only)
 static int redirect_object(struct dl_phdr_info *object, size_t size, void *interpreter)
 {
     const ElfW(Dyn) *dynamic = NULL;
-    uintptr_t base = object->dlpi_addr, entries[2] = {0, 0}, sizes[2] = {0, 0}, names = 0, symbols = 0, relro = 0, relro_end = 0;
+    uintptr_t base = object->dlpi_addr, entries[2] = {0, 0}, sizes[2] = {0, 0};
+    uintptr_t names = 0, symbols = 0, relro = 0, relro_end = 0;
     int here = 0, done = 0, table;
     size_t place, which;
     (void)size;
@@ -169,7 +169,8 @@ static int redirect_object(struct dl_phdr_info *object, size_t size, void *inter
             if (symbol != (const ElfW(Sym) *)symbols)
                 for (which = 0; which < sizeof redirected / sizeof *redirected; which++)
                     if (strcmp((const char *)names + symbol->st_name, redirected[which].name) == 0)
-                        done |= redirect((uintptr_t *)slot, redirected[which].instead, slot >= relro && slot < relro_end) << which;
+                        done |= redirect((uintptr_t *)slot, redirected[which].instead,
+                                         slot >= relro && slot < relro_end) << which;
         }
     return done;
 }
@@ -190,12 +191,13 @@ static PyObject *take_signals(PyObject *self, PyObject *function)
     action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK; /* the same as wasmtime's */
     if (dl_iterate_phdr(redirect_object, (void *)(uintptr_t)PyErr_CheckSignals) != 3)
         Py_RETURN_FALSE;
-    for (place = 0; place < COUNT; place++) {
-        sigaction(numbers[place], NULL, &wishes[place]);
+    for (place = 0; place < SIGNALS; place++) {
+        sigaction(trap_signals[place], NULL, &wishes[place]);
         /* If another user of wasmtime has already made an engine, wasmtime's handler is installed already, and
            stays. */
-        if (!dladdr(address, &wasmtime) || !dladdr((void *)(uintptr_t)wishes[place].sa_sigaction, &its) || its.dli_fbase != wasmtime.dli_fbase)
-            sigaction(numbers[place], &action, NULL);
+        if (!dladdr(address, &wasmtime) || !dladdr((void *)(uintptr_t)wishes[place].sa_sigaction, &its)
+            || its.dli_fbase != wasmtime.dli_fbase)
+            sigaction(trap_signals[place], &action, NULL);
         taken[place] = 1;
     }
     Py_RETURN_TRUE;
@@ -208,41 +210,27 @@ static PyObject *keep_signals(PyObject *self, PyObject *unused)
     size_t place;
     (void)self;
     (void)unused;
-    for (place = 0; place < COUNT; place++) {
-        sigaction(numbers[place], NULL, &action);
+    for (place = 0; place < SIGNALS; place++) {
+        sigaction(trap_signals[place], NULL, &action);
         if (action.sa_sigaction == pass_on) {
             taken[place] = 0;
-            sigaction(numbers[place], &wishes[place], NULL);
+            sigaction(trap_signals[place], &wishes[place], NULL);
         }
     }
     Py_RETURN_NONE;
 }
 
-#else
-
-static PyObject *take_signals(PyObject *self, PyObject *function)
-{
-    (void)self;
-    (void)function;
-    Py_RETURN_FALSE;
-}
-
-static PyObject *keep_signals(PyObject *self, PyObject *unused)
-{
-    (void)self;
-    (void)unused;
-    Py_RETURN_NONE;
-}
-
-#endif
-
 static PyMethodDef functions[] = {
-    {"take_signals", take_signals, METH_O, "Before the first engine: take the signals of traps over. False when that is not possible here."},
-    {"keep_signals", keep_signals, METH_NOARGS, "After the first engine: give back those that it does not use."},
+    {"take_signals", take_signals, METH_O,
+     "take_signals(address)\n\n"
+     "Take the trap signals over. To be called before the first engine, with the address of a function of wasmtime.\n"
+     "False if the interpreter's calls of sigaction cannot be redirected."},
+    {"keep_signals", keep_signals, METH_NOARGS,
+     "keep_signals()\n\nGive back the signals that wasmtime does not use. To be called after the first engine."},
     {NULL, NULL, 0, NULL},
 };
 
-int add_signals(PyObject *module)
+int gt_add_trap_signals(PyObject *module)
 {
     return PyModule_AddFunctions(module, functions);
 }

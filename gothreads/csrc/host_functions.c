@@ -2,7 +2,7 @@
 
 #include "fast.h"
 
-static PyTypeObject *HostFunction_Type;
+static PyTypeObject *HostFunction_type;
 
 typedef struct {
     PyObject_HEAD
@@ -36,7 +36,7 @@ static void *trap_of_exception(HostFunction *host)
             PyErr_Clear();
         }
     }
-    trap = text != NULL ? trap_new(text, (size_t)size) : trap_new("a host function failed", 22);
+    trap = text != NULL ? gt_trap_new(text, (size_t)size) : gt_trap_new("a host function failed", 22);
     Py_XDECREF(message);
     Py_XDECREF(name);
     Py_XDECREF(type);
@@ -53,31 +53,31 @@ static void *host_function(void *data, void *caller, Value *values, size_t count
     PyObject *few[9], **args = few, *answer = NULL;
     void *trap = NULL;
     Py_ssize_t place, made = 0;
-    int on_main = on_main_thread(), in_program = on_main && !host->own;
+    int on_main = gt_on_main_thread(), in_program = on_main && !host->own;
     (void)caller;
     (void)count;
-    if (on_main && host->own && UNLIKELY(!handlers_known))
-        hold_handlers();
-    if (in_program && begin_program())
+    if (on_main && host->own && UNLIKELY(!gt_all_held))
+        gt_hold_handlers();
+    if (in_program && gt_begin_program())
         in_program = 0;
     else if (host->count > 8 && (args = PyMem_Malloc((size_t)(host->count + 1) * sizeof *args)) == NULL)
         PyErr_NoMemory();
     else {
         /* args[0] is left for the callee's use: VECTORCALL_OFFSET. */
         for (place = 0; place < host->count; place++, made++)
-            if ((args[place + 1] = to_python(host->params[place], &values[place])) == NULL)
+            if ((args[place + 1] = gt_to_python(host->params[place], &values[place])) == NULL)
                 break;
         if (made == host->count)
             answer = PyObject_Vectorcall(host->implementation, args + 1, (size_t)host->count | VECTORCALL_OFFSET, NULL);
         for (place = 0; place < made; place++)
             Py_DECREF(args[place + 1]);
-        if (answer != NULL && host->result && !raw_from_python(host->result, answer, &values[0]))
+        if (answer != NULL && host->result && !gt_raw_from_python(host->result, answer, &values[0]))
             Py_CLEAR(answer);
     }
     if (args != few)
         PyMem_Free(args);
     if (in_program)
-        end_program();
+        gt_end_program();
     if (answer == NULL)
         trap = trap_of_exception(host);
     Py_XDECREF(answer);
@@ -105,19 +105,19 @@ static void HostFunction_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     HostFunction_clear(self);
     PyMem_Free(((HostFunction *)self)->params);
-    free_object(self);
+    gt_free_object(self);
 }
 
 static PyType_Slot HostFunction_slots[] = {
     {Py_tp_dealloc, HostFunction_dealloc},
     {Py_tp_traverse, HostFunction_traverse},
     {Py_tp_clear, HostFunction_clear},
-    {Py_tp_doc, "A host function, which must live as long as the linker that it is in is used."},
+    {Py_tp_doc, "A host function. It must live as long as the linker that has it is in use."},
     {0, NULL},
 };
 static PyType_Spec HostFunction_spec = {
-    "gothreads._fast.HostFunction", sizeof(HostFunction), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    HostFunction_slots,
+    "gothreads._fast.HostFunction", sizeof(HostFunction), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC
+    | Py_TPFLAGS_DISALLOW_INSTANTIATION, HostFunction_slots,
 };
 
 /* define(linker, module, name, type, params, result, implementation, failed, own)
@@ -132,13 +132,13 @@ static PyObject *define(PyObject *self, PyObject *args)
     HostFunction *host;
     void *error;
     (void)self;
-    if (!PyArg_ParseTuple(args, "Ks#s#KUsOOp:define", &linker, &module, &module_size, &name, &name_size, &type, &params, &result, &implementation, &failed,
-                          &own))
+    if (!PyArg_ParseTuple(args, "Ks#s#KUsOOp:define", &linker, &module, &module_size, &name, &name_size, &type, &params,
+                          &result, &implementation, &failed, &own))
         return NULL;
-    host = (HostFunction *)PyType_GenericAlloc(HostFunction_Type, 0);
+    host = (HostFunction *)PyType_GenericAlloc(HostFunction_type, 0);
     if (host == NULL)
         return NULL;
-    if (letters(params, &host->params, &host->count)) {
+    if (gt_copy_kinds(params, &host->params, &host->count)) {
         Py_DECREF((PyObject *)host);
         return NULL;
     }
@@ -148,18 +148,21 @@ static PyObject *define(PyObject *self, PyObject *args)
     host->failed = failed;
     host->result = result[0];
     host->own = own;
-    error = linker_define_func_unchecked((void *)(uintptr_t)linker, module, (size_t)module_size, name, (size_t)name_size, (void *)(uintptr_t)type,
-                                         host_function, host, NULL);
+    error = gt_linker_define_func_unchecked((void *)(uintptr_t)linker, module, (size_t)module_size, name,
+                                            (size_t)name_size, (void *)(uintptr_t)type, host_function, host, NULL);
     return Py_BuildValue("NK", (PyObject *)host, (unsigned long long)(uintptr_t)error);
 }
 
 static PyMethodDef functions[] = {
-    {"define", define, METH_VARARGS, "Define a host function in a linker."},
+    {"define", define, METH_VARARGS,
+     "define(linker, module, name, type, params, result, implementation, failed, own)\n\n"
+     "Define a host function in a linker. Returns an object that must live as long as the linker is in use, and an\n"
+     "error's address or 0. (engine/ffi.py: HostFunctions.define)"},
     {NULL, NULL, 0, NULL},
 };
 
-int add_host(PyObject *module)
+int gt_add_host_functions(PyObject *module)
 {
-    HostFunction_Type = add_type(module, &HostFunction_spec, "HostFunction");
-    return HostFunction_Type == NULL ? -1 : PyModule_AddFunctions(module, functions);
+    HostFunction_type = gt_add_type(module, &HostFunction_spec, "HostFunction");
+    return HostFunction_type == NULL ? -1 : PyModule_AddFunctions(module, functions);
 }

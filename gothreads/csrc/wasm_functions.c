@@ -2,24 +2,25 @@
 
 #include "fast.h"
 
-int enter(Function *function, Value *values, void **error, void **trap)
+int gt_call(Function *function, Value *values, void **error, void **trap)
 {
     size_t count = (size_t)(function->count ? function->count : 1);
     *trap = NULL;
     Py_BEGIN_ALLOW_THREADS
-    *error = func_call_unchecked(function->context, function->func, values, count, trap);
+    *error = gt_func_call_unchecked(function->context, function->func, values, count, trap);
     Py_END_ALLOW_THREADS
     return LIKELY(*error == NULL && *trap == NULL) ? 0 : -1;
 }
 
-PyObject *described(void *error, void *trap)
+PyObject *gt_new_trapped(void *error, void *trap)
 {
-    return PyObject_CallFunction(describe, "KK", (unsigned long long)(uintptr_t)error, (unsigned long long)(uintptr_t)trap);
+    return PyObject_CallFunction(gt_make_trapped, "KK", (unsigned long long)(uintptr_t)error,
+                                 (unsigned long long)(uintptr_t)trap);
 }
 
 static void raise_described(void *error, void *trap)
 {
-    PyObject *exception = described(error, trap);
+    PyObject *exception = gt_new_trapped(error, trap);
     if (exception != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         Py_DECREF(exception);
@@ -34,18 +35,18 @@ static PyObject *Function_vectorcall(PyObject *self, PyObject *const *args, size
     PyObject *answer = NULL;
     void *error, *trap;
     if (given != function->count || (kwnames != NULL && PyTuple_Size(kwnames) > 0)) {
-        PyErr_Format(PyExc_TypeError, "%zd values are needed, %zd given", function->count, given);
+        PyErr_Format(PyExc_TypeError, "the function takes %zd values (%zd given)", function->count, given);
         return NULL;
     }
     if (given > 8 && (values = PyMem_Malloc((size_t)given * sizeof(Value))) == NULL)
         return PyErr_NoMemory();
     for (place = 0; place < given; place++)
-        if (!raw_from_python(function->params[place], args[place], &values[place]))
+        if (!gt_raw_from_python(function->params[place], args[place], &values[place]))
             goto done;
-    if (UNLIKELY(enter(function, values, &error, &trap)))
+    if (UNLIKELY(gt_call(function, values, &error, &trap)))
         raise_described(error, trap);
     else
-        answer = to_python(function->result, values);
+        answer = gt_to_python(function->result, values);
 done:
     if (values != few)
         PyMem_Free(values);
@@ -63,8 +64,8 @@ static PyObject *Function_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     (void)kwargs;
     if (!PyArg_ParseTuple(args, "Ky#Us:Function", &context, &func, &size, &params, &result))
         return NULL;
-    if (size > FUNC_ROOM) {
-        PyErr_SetString(PyExc_ValueError, "wasmtime_func_t is larger than it was");
+    if (size > GT_FUNC_SIZE) {
+        PyErr_SetString(PyExc_ValueError, "this wasmtime's wasmtime_func_t is larger than gothreads supports");
         return NULL;
     }
     self = (Function *)PyType_GenericAlloc(type, 0);
@@ -74,7 +75,7 @@ static PyObject *Function_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     self->context = (void *)(uintptr_t)context;
     self->result = result[0];
     memcpy(self->func, func, (size_t)size);
-    if (letters(params, &self->params, &self->count)) {
+    if (gt_copy_kinds(params, &self->params, &self->count)) {
         Py_DECREF(self);
         return NULL;
     }
@@ -84,7 +85,7 @@ static PyObject *Function_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 static void Function_dealloc(PyObject *self)
 {
     PyMem_Free(((Function *)self)->params);
-    free_object(self);
+    gt_free_object(self);
 }
 
 static PyMemberDef Function_members[] = {
@@ -96,14 +97,16 @@ static PyType_Slot Function_slots[] = {
     {Py_tp_dealloc, Function_dealloc},
     {Py_tp_call, PyVectorcall_Call},
     {Py_tp_members, Function_members},
-    {Py_tp_doc, "An exported function of one instance, called with raw values. One thread at a time."},
+    {Py_tp_doc, "Function(context, func, params, result)\n\n"
+                "An exported function of one instance, called with raw values. Only one thread at a time may use it.\n"
+                "func: a wasmtime_func_t, as bytes. params, result: a letter for each value (engine/ffi.py)."},
     {0, NULL},
 };
 static PyType_Spec Function_spec = {
     "gothreads._fast.Function", sizeof(Function), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL, Function_slots,
 };
 
-int add_function(PyObject *module)
+int gt_add_wasm_functions(PyObject *module)
 {
-    return add_type(module, &Function_spec, "Function") == NULL ? -1 : 0;
+    return gt_add_type(module, &Function_spec, "Function") == NULL ? -1 : 0;
 }

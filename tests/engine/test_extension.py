@@ -1,0 +1,53 @@
+"""The C extension fits the Python code: the version of their interface, and the constants that both have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from gothreads.engine import extension
+from tests.support.modules import ROOT
+
+OTHER = """
+import importlib.util, pathlib, sys, types
+other = types.ModuleType("gothreads._fast")
+other.__file__ = str(pathlib.Path(importlib.util.find_spec("gothreads").origin).parent / "_fast.abi3.so")
+other.__dict__.update({attributes})
+sys.modules["gothreads._fast"] = other
+import gothreads
+from gothreads.engine import extension
+print(extension.native, extension.PATH, extension.missing)
+"""
+
+
+def run(**attributes: object) -> str:
+    """What a process says in which the extension has only these attributes."""
+    done = subprocess.run([sys.executable, "-c", OTHER.format(attributes=attributes)], cwd=ROOT.parent, capture_output=True, text=True)
+    return done.stdout or done.stderr
+
+
+@pytest.mark.parametrize("attributes", [{}, {"ABI": extension.ABI + 1}, {"ABI": None}])
+def test_an_extension_built_for_another_version_is_not_used(attributes: dict[str, object]) -> None:
+    said = run(**attributes)
+    assert said.startswith("None ctypes it cannot be loaded (it was built for another version of gothreads: ")
+    assert said.endswith("_fast.abi3.so). Install gothreads again\n")
+
+
+@pytest.mark.parametrize(("built", "shown"), [({"KEEP": 5}, "5"), ({}, "None"), ({"KEEP": "6"}, "'6'")])
+def test_a_shared_constant_that_differs_in_c_is_an_import_error(
+        monkeypatch: pytest.MonkeyPatch, built: dict[str, object], shown: str) -> None:
+    monkeypatch.setattr(extension, "native", SimpleNamespace(__file__="/there/_fast.so", **built))
+    with pytest.raises(ImportError) as caught:
+        extension.shared("KEEP", 6)
+    assert str(caught.value) == (f"gothreads' C extension was built with KEEP = {shown}, and its Python code has 6. "
+                                 "Install gothreads again: /there/_fast.so is of another version")
+    assert caught.value.name == "gothreads._fast"
+
+
+def test_a_shared_constant_is_what_it_is_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert extension.shared("ABI", extension.ABI) == extension.ABI
+    monkeypatch.setattr(extension, "native", None)
+    assert extension.shared("KEEP", 6) == 6
