@@ -247,7 +247,7 @@ class CallbackMCache:
         return oldest.since < time.monotonic() - IDLE_SECONDS
 
     @property
-    def rest(self) -> IdleCallers:
+    def idle(self) -> IdleCallers:
         """The idle callers, for the C fast path."""
         return self._idle
 

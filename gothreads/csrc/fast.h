@@ -5,8 +5,9 @@
    cases are always left to Python: an argument that is not exactly of the signature's type, an app that is not running,
    a cache without an idle caller. So the rules and the messages are in one place.
 
-   Names: every function and variable that the files share begins with gt_, every constant with GT_. Types have no
-   prefix, and a type that Python also has (engine/callers.py, engine/ffi.py) has the same name there.
+   Names: every function and variable that the files share begins with gt_, every constant with GT_. (The functions of
+   Go's runtime that begin with gt_ are in the module, not here.) Types have no prefix, and a type that Python also has
+   (engine/callers.py, engine/ffi.py, runtime/fast_calls.py) has the same name there.
 
    State: the variables below are per process, not per module, on purpose. There is only one module, since gothreads
    works in the main interpreter only (module.c refuses others), and wasmtime calls some of this code without any

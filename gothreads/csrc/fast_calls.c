@@ -237,11 +237,11 @@ typedef struct {
     char *params;
     Py_ssize_t count;
     char result;
-} Export;
+} FastExport;
 
-static PyObject *Export_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+static PyObject *FastExport_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
-    Export *export = (Export *)self;
+    FastExport *export = (FastExport *)self;
     IdleCallers *idle = (IdleCallers *)export->idle;
     Py_ssize_t place;
     Value values[GT_MOST_PARAMETERS];
@@ -264,19 +264,19 @@ slow:
     return PyObject_Vectorcall(export->slow, args, nargsf & ~VECTORCALL_OFFSET, kwnames);
 }
 
-/* Export(slow, idle, name, params, result) */
-static PyObject *Export_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+/* FastExport(slow, idle, name, params, result) */
+static PyObject *FastExport_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *slow, *idle, *name, *params;
     const char *result;
-    Export *self;
+    FastExport *self;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OO!UUs:Export", &slow, gt_idle_callers_type, &idle, &name, &params, &result))
+    if (!PyArg_ParseTuple(args, "OO!UUs:FastExport", &slow, gt_idle_callers_type, &idle, &name, &params, &result))
         return NULL;
-    self = (Export *)PyType_GenericAlloc(type, 0);
+    self = (FastExport *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->vectorcall = Export_vectorcall;
+    self->vectorcall = FastExport_vectorcall;
     Py_INCREF(slow);
     Py_INCREF(idle);
     Py_INCREF(name);
@@ -287,24 +287,24 @@ static PyObject *Export_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->result = result[0];
     if (gt_copy_kinds(params, &self->params, &self->count) || self->count > GT_MOST_PARAMETERS) {
         if (!PyErr_Occurred())
-            PyErr_Format(PyExc_ValueError, "an Export takes at most %d values", GT_MOST_PARAMETERS);
+            PyErr_Format(PyExc_ValueError, "a FastExport takes at most %d values", GT_MOST_PARAMETERS);
         Py_DECREF(self);
         return NULL;
     }
     return (PyObject *)self;
 }
 
-static int Export_traverse(PyObject *self, visitproc visit, void *arg)
+static int FastExport_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    Py_VISIT(((Export *)self)->slow);
-    Py_VISIT(((Export *)self)->idle);
+    Py_VISIT(((FastExport *)self)->slow);
+    Py_VISIT(((FastExport *)self)->idle);
     Py_VISIT(Py_TYPE(self));
     return 0;
 }
 
-static void Export_dealloc(PyObject *self)
+static void FastExport_dealloc(PyObject *self)
 {
-    Export *export = (Export *)self;
+    FastExport *export = (FastExport *)self;
     PyObject_GC_UnTrack(self);
     PyMem_Free(export->params);
     Py_XDECREF(export->slow);
@@ -314,35 +314,35 @@ static void Export_dealloc(PyObject *self)
 }
 
 /* All attributes are those of the underlying function: its class, signature, documentation, `bytes`. */
-static PyObject *Export_getattro(PyObject *self, PyObject *name)
+static PyObject *FastExport_getattro(PyObject *self, PyObject *name)
 {
-    return PyObject_GetAttr(((Export *)self)->slow, name);
+    return PyObject_GetAttr(((FastExport *)self)->slow, name);
 }
 
-static PyObject *Export_repr(PyObject *self)
+static PyObject *FastExport_repr(PyObject *self)
 {
-    return PyObject_Repr(((Export *)self)->slow);
+    return PyObject_Repr(((FastExport *)self)->slow);
 }
 
-static PyMemberDef Export_members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Export, vectorcall), READONLY, NULL},
+static PyMemberDef FastExport_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(FastExport, vectorcall), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
-static PyType_Slot Export_slots[] = {
-    {Py_tp_new, Export_new},
-    {Py_tp_dealloc, Export_dealloc},
-    {Py_tp_traverse, Export_traverse},
+static PyType_Slot FastExport_slots[] = {
+    {Py_tp_new, FastExport_new},
+    {Py_tp_dealloc, FastExport_dealloc},
+    {Py_tp_traverse, FastExport_traverse},
     {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_getattro, Export_getattro},
-    {Py_tp_repr, Export_repr},
-    {Py_tp_members, Export_members},
-    {Py_tp_doc, "Export(slow, idle, name, params, result)\n\n"
+    {Py_tp_getattro, FastExport_getattro},
+    {Py_tp_repr, FastExport_repr},
+    {Py_tp_members, FastExport_members},
+    {Py_tp_doc, "FastExport(slow, idle, name, params, result)\n\n"
                 "An exported function that any thread may call. Uncommon cases are passed on to `slow`."},
     {0, NULL},
 };
-static PyType_Spec Export_spec = {
-    "gothreads._fast.Export", sizeof(Export), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC,
-    Export_slots,
+static PyType_Spec FastExport_spec = {
+    "gothreads._fast.FastExport", sizeof(FastExport), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC, FastExport_slots,
 };
 
 /* Requests: bytes in, bytes out (bridge/buffers.py; the rules are in the guest's slot_wasip1.go). */
@@ -450,5 +450,5 @@ int gt_add_fast_calls(PyObject *module)
     if (name_release == NULL || name_released == NULL || name_trapped == NULL || name_payload == NULL
         || name_request == NULL || name_answer == NULL)
         return -1;
-    return gt_add_type(module, &Export_spec, "Export") == NULL ? -1 : PyModule_AddFunctions(module, functions);
+    return gt_add_type(module, &FastExport_spec, "FastExport") == NULL ? -1 : PyModule_AddFunctions(module, functions);
 }

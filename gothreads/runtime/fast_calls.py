@@ -31,10 +31,10 @@ def quick(function: Function, export: Export, cache: CallbackMCache, postponed: 
     `postponed` surrounds calls on the main thread; `stack` is as for stack.fits.
     """
     if compiled is None:
-        return _Quick(function, export, cache, postponed, stack)
+        return _FastExport(function, export, cache, postponed, stack)
     if export.has_strings or len(export.params) > _MOST_PARAMETERS:
         return function
-    made: Function = compiled.Export(function, cache.rest, export.name, export.params, export.result)
+    made: Function = compiled.FastExport(function, cache.idle, export.name, export.params, export.result)
     return made
 
 
@@ -42,10 +42,10 @@ def requester(cache: CallbackMCache) -> Callable[[str, Any], bytes | None]:
     """A function that requests (handler, payload) in C in the common case; otherwise it returns None."""
     if compiled is None:
         return lambda handler, payload: None
-    return functools.partial(compiled.request, cache.rest)
+    return functools.partial(compiled.request, cache.idle)
 
 
-class _Quick(Function):
+class _FastExport(Function):
     """Does what csrc/ does, step by step (begin, take_caller, run, end); the reasons are there.
 
     Everything is inlined where possible: calls of Python functions are most of the cost.
@@ -53,15 +53,15 @@ class _Quick(Function):
 
     def __init__(self, function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> None:
         self.__dict__.update(function.__dict__)
-        self._cache, self._rest, self._pop, self._postponed, self._room = cache, cache.rest, cache.rest.pop, postponed, stack + CALLER_MARGIN
+        self._cache, self._idle, self._pop, self._postponed, self._room = cache, cache.idle, cache.idle.pop, postponed, stack + CALLER_MARGIN
         self._name, self._types = export.name, (export.params, export.result)
         #: For each parameter, the type and range that need no conversion; `super` converts or refuses other values.
         self._simply = [_SIMPLY[parameter.type] for parameter in export.signature.params]
         self._count = -1 if export.has_strings else len(self._simply)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        rest, mine = self._rest, inside.__dict__  # its dict: each access to a threading.local looks it up again
-        if named or len(args) != self._count or not rest.open or rest.passed or mine.get("room", 0) < self._room or mine.get("depth"):
+        idle, mine = self._idle, inside.__dict__  # its dict: each access to a threading.local looks it up again
+        if named or len(args) != self._count or not idle.open or idle.passed or mine.get("room", 0) < self._room or mine.get("depth"):
             return super().__call__(*args, **named)
         for value, (kind, least, most) in zip(args, self._simply, strict=True):
             if type(value) is not kind or not least <= value <= most:
@@ -82,13 +82,13 @@ class _Quick(Function):
             interrupt.end()
 
     def _run(self, args: tuple[Any, ...], mine: dict[str, Any], now: float) -> Any:
-        rest = self._rest
+        idle = self._idle
         try:
             caller = self._pop()
         except IndexError:
             return super().__call__(*args)
-        if not rest.open:  # read after taking: see callback_m._take_idle
-            rest.append(caller)
+        if not idle.open:  # read after taking: see callback_m._take_idle
+            idle.append(caller)
             return super().__call__(*args)
         caller.since = now
         mine["depth"] = 1
@@ -100,13 +100,13 @@ class _Quick(Function):
             except BaseException:
                 self._cache.release(caller)
                 raise
-            if rest.over:
+            if idle.over:
                 self._cache.release(caller)
                 return answer
             caller.calls += 1
             caller.since = monotonic()
-            rest.append(caller)
-            if rest.waiting or (len(rest) > 1 and self._cache.has_old()):  # a single one is this one
+            idle.append(caller)
+            if idle.waiting or (len(idle) > 1 and self._cache.has_old()):  # a single one is this one
                 self._cache.released()
             return answer
         finally:  # putting a caller back may run Go too

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from gothreads.engine import extension
-from tests.support.modules import ROOT
 
 OTHER = """
 import importlib.util, pathlib, sys, types
@@ -23,15 +24,17 @@ print(extension.native, extension.PATH, extension.missing)
 """
 
 
-def run(**attributes: object) -> str:
-    """What a process says in which the extension has only these attributes."""
-    done = subprocess.run([sys.executable, "-c", OTHER.format(attributes=attributes)], cwd=ROOT.parent, capture_output=True, text=True)
-    return done.stdout or done.stderr
+def run(folder: Path, attributes: dict[str, object]) -> str:
+    """The output of a process in which the extension has only these attributes."""
+    environment = {name: value for name, value in os.environ.items() if name != "GOTHREADS_FAST"}
+    done = subprocess.run([sys.executable, "-c", OTHER.format(attributes=attributes)], cwd=folder, env=environment,
+                          capture_output=True, text=True)
+    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("attributes", [{}, {"ABI": extension.ABI + 1}, {"ABI": None}])
-def test_an_extension_built_for_another_version_is_not_used(attributes: dict[str, object]) -> None:
-    said = run(**attributes)
+def test_an_extension_built_for_another_version_is_not_used(tmp_path: Path, attributes: dict[str, object]) -> None:
+    said = run(tmp_path, attributes)
     assert said.startswith("None ctypes it cannot be loaded (it was built for another version of gothreads: ")
     assert said.endswith("_fast.abi3.so). Install gothreads again\n")
 

@@ -153,7 +153,7 @@ def test_the_end_meets_calls_in_c(how: str) -> None:
 def test_a_draining_app_takes_no_calls_in_c_either() -> None:
     with opened("calls") as app:
         together(*[lambda: app.exports.sleep(50)] * 3)
-        for caller in app._cache.rest:  # type: ignore[attr-defined]
+        for caller in app._cache.idle:  # type: ignore[attr-defined]
             caller.function("add", "ii", "i")
         slow = app.submit("sleep", 300)
         wait_until(lambda: app._in_use)
@@ -236,11 +236,11 @@ def test_what_puts_a_caller_back_counts_as_inside(monkeypatch: pytest.MonkeyPatc
     with opened("calls") as app:
         cache = app._cache  # type: ignore[attr-defined]
         together(*[lambda: app.exports.sleep(30)] * 2)
-        for caller in cache.rest:
+        for caller in cache.idle:
             caller.function("add", "ii", "i")
         app.exports.add(1, 2)
         monkeypatch.setattr("gothreads.bridge.buffers.Buffers.close", lambda buffers: seen.append(stack.inside.depth))
-        next(iter(cache.rest)).since -= 100
+        next(iter(cache.idle)).since -= 100
         app.exports.add(1, 2)
         assert seen == [1]
         assert stack.inside.depth == 0

@@ -145,7 +145,7 @@ class ThreadedApp(App):
         return self._requester(handler, payload)
 
     def _open_to_calls(self, is_open: bool) -> None:
-        self._cache.rest.open = is_open
+        self._cache.idle.open = is_open
 
     def _is_ending(self) -> bool:
         return self._cause is not None
