@@ -33,7 +33,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NoReturn, TypeVar
 
 from gothreads.bridge.buffers import Buffers, Cancel
@@ -98,25 +98,51 @@ class CallbackMStatistics:
     detached: int
 
 
+@dataclass(frozen=True)
+class CacheEnvironment:
+    """What all caches of one app share.
+
+    ended: whether the app has ended.
+    trapped: ends the app because of a trap, if it has not ended already.
+    attaching: held while an M is attached or detached.
+    """
+
+    instances: Instances
+    memory: SharedMemory
+    ended: Callable[[], bool]
+    trapped: Callable[[ffi.Trapped], None]
+    attaching: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True)
+class FastPath:
+    """For calls through the C fast path.
+
+    postponed: brackets calls on the main thread.
+    stack: the stack that WebAssembly may use, in bytes.
+    error: returns the exception with which the app has ended.
+    """
+
+    postponed: Postponed
+    stack: int
+    error: Callable[[], BaseException]
+
+
 class CallbackMCache:
     """A cache of at most `limit` callers, or `most` including those of nested calls. May be used from any thread.
 
     timeout: how long to wait for a caller, in seconds; None: for ever.
-    trapped: ends the app because of a trap, if it has not ended already.
-    attaching: a lock shared by all caches of one app.
     cancel: passed to the callers' slots.
-    postponed, stack, error: for calls through the C fast path. `postponed` brackets calls on the main thread, `stack`
-    is the stack that WebAssembly may use, in bytes, and `error` returns the exception with which the app has ended.
     """
 
-    def __init__(self, instances: Instances, memory: SharedMemory, limit: int, timeout: float | None, ended: Callable[[], bool],
-                 trapped: Callable[[ffi.Trapped], None], attaching: threading.Lock, most: int = 0, cancel: Cancel | None = None,
-                 postponed: Postponed | None = None, stack: int = 0,
-                 error: Callable[[], BaseException] | None = None) -> None:
-        self._instances, self._memory, self._limit, self._timeout, self._ended, self._trapped = instances, memory, limit, timeout, ended, trapped
-        self._most, self._cancel, self._error = max(limit, most), cancel, error
-        self._idle = IdleCallers(self, postponed, stack + CALLER_MARGIN, IDLE_SECONDS, *memory.pointers)
-        self._attaching = attaching
+    def __init__(self, environment: CacheEnvironment, limit: int, *, timeout: float | None = None, most: int = 0,
+                 cancel: Cancel | None = None, fast_path: FastPath | None = None) -> None:
+        self._instances, self._memory = environment.instances, environment.memory
+        self._ended, self._trapped, self._attaching = environment.ended, environment.trapped, environment.attaching
+        self._limit, self._timeout, self._most, self._cancel = limit, timeout, max(limit, most), cancel
+        self._error = None if fast_path is None else fast_path.error
+        postponed, stack = (None, 0) if fast_path is None else (fast_path.postponed, fast_path.stack)
+        self._idle = IdleCallers(self, postponed, stack + CALLER_MARGIN, IDLE_SECONDS, *self._memory.pointers)
         self._condition = threading.Condition()
         # Guarded by _condition.
         self._line = WaitQueue(self._condition, lambda: bool(self._idle) or self._total < limit, self._idle)

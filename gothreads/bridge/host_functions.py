@@ -109,8 +109,9 @@ class HostImports:
     def define(self, functions: ffi.HostFunctions, context: CallContext) -> None:
         """Define the functions in a linker, for instances that use the context's memory."""
         for (module, name), (want, fitted) in self._fitted.items():
-            functions.define(module, name, type_of(want.kind), fitted.letters, LETTERS[fitted.result] if fitted.result else "",
-                             fitted.compile(want.name, context), own=False)
+            functions.define(module, name, type_of(want.kind), params=fitted.letters,
+                             result=LETTERS[fitted.result] if fitted.result else "",
+                             implementation=fitted.compile(want.name, context), own=False)
 
 
 def _lines(head: str, items: Sequence[str], hint: str | None) -> str:
@@ -207,7 +208,7 @@ class _Callee:
         # Built-in functions may have no signature: they get all arguments.
         self.shown = _name(function, str(signature or "(...)"))
         self.slots: list[_Slot] = []
-        self.rest: _Slot | None = None if signature is not None else _Slot("args", frozenset(), False)
+        self.rest: _Slot | None = None if signature is not None else _Slot("args", frozenset(), required=False)
         self.by_keyword: list[str] = []
         self.result = frozenset[str]() if signature is None else _meaning(signature.return_annotation)
         for parameter in signature.parameters.values() if signature is not None else ():
@@ -405,7 +406,7 @@ class _Fitted:
     def _takers(self, context: CallContext) -> list[Callable[[tuple[Any, ...]], Any]]:
         takers, at = [], 0
         for of, as_bytes in self.takes:
-            takers.append(_taker(of, as_bytes, at, context))
+            takers.append(_taker(of, at, context, as_bytes=as_bytes))
             at += {"": 0, "string": 2}.get(of, 1)
         return takers
 
@@ -433,7 +434,7 @@ class _Fitted:
         return raw
 
 
-def _taker(of: str, as_bytes: bool, at: int, context: CallContext) -> Callable[[tuple[Any, ...]], Any]:
+def _taker(of: str, at: int, context: CallContext, *, as_bytes: bool) -> Callable[[tuple[Any, ...]], Any]:
     def read(raw: tuple[Any, ...]) -> bytes:
         if raw[at + 1] > LARGEST_TRANSFER:
             raise MemoryAccessError(f"a string of {raw[at + 1]:,} bytes; at most {LARGEST_TRANSFER:,}")

@@ -212,8 +212,8 @@ class HostFunctions:
         self._linker, self._failed = linker, failed
         self._kept: list[Any] = []
 
-    def define(self, module: str, name: str, kind: wasmtime.FuncType, params: str, result: str, implementation: HostFunction,
-               *, own: bool = True) -> None:
+    def define(self, module: str, name: str, kind: wasmtime.FuncType, *, params: str, result: str,
+               implementation: HostFunction, own: bool = True) -> None:
         """Define a host function. InternalError if the linker refuses it.
 
         params, result: letters for the values that the implementation takes, and for its result.

@@ -157,8 +157,9 @@ class App(Picklable, Lifecycle):
     def _new_world(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
         """Create the WASI environment of one memory. The caller closes it, once no thread is in it."""
         options = self.options
-        world = WasiEnvironment(stop, streams, options.wasi, options.listen, options.allow_net, self._messages,
-                                Context(self, self._in_python, lambda: self._cause is not None), self._files)
+        context = Context(self, self._in_python, lambda: self._cause is not None)
+        world = WasiEnvironment(stop, streams, options.wasi, listeners=options.listen, rules=options.allow_net,
+                                messages=self._messages, context=context, files=self._files)
         self._worlds.append(world)
         return world
 

@@ -7,20 +7,16 @@ Go still needs a P for a moment; a module built without preemption whose loops h
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-from gothreads.callback_m import CallbackM, CallbackMCache
-from gothreads.engine import ffi
+from gothreads.callback_m import CacheEnvironment, CallbackM, CallbackMCache
 from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import GothreadsError
-from gothreads.instances import Instances
 from gothreads.runtime.statistics import GoStatistics
-from gothreads.shared_memory import SharedMemory
 from gothreads.text import printable
 from gothreads.wasm import layout
 
@@ -74,11 +70,10 @@ class Inspector:
     `submit` runs a function in the app on the given threads, as calls are run.
     """
 
-    def __init__(self, instances: Instances, memory: SharedMemory, stack: int, ended: Callable[[], bool], trapped: Callable[[ffi.Trapped], None],
-                 attaching: threading.Lock, in_flight: Callable[[], dict[CallbackM, float]],
+    def __init__(self, environment: CacheEnvironment, *, stack: int, in_flight: Callable[[], dict[CallbackM, float]],
                  submit: Callable[[CallThreads, Callable[[], Any]], Future[Any]]) -> None:
-        self._memory, self._in_flight, self._submit = memory, in_flight, submit
-        self._cache = CallbackMCache(instances, memory, 1, None, ended, trapped, attaching)
+        self._memory, self._in_flight, self._submit = environment.memory, in_flight, submit
+        self._cache = CallbackMCache(environment, limit=1)
         self._worker = CallThreads(1, stack)
 
     @property

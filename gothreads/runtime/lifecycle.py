@@ -130,7 +130,7 @@ class Lifecycle(ABC):
     def _start(self) -> None:
         """Start the module. `_initialized` is called when its packages are initialised."""
 
-    def _open_to_calls(self, is_open: bool) -> None:  # noqa: B027  (models without such calls have nothing to do)
+    def _open_to_calls(self, *, is_open: bool) -> None:  # noqa: B027  (models without such calls have nothing to do)
         """Whether calls on the fast path, which check nothing else, may begin. May be called from anywhere."""
 
     @abstractmethod
@@ -272,7 +272,7 @@ class Lifecycle(ABC):
             first, self._close_wanted = not self._close_wanted, True
             running = self._state is State.RUNNING
             if first and running and drain:
-                self._open_to_calls(False)
+                self._open_to_calls(is_open=False)
                 self._state = State.DRAINING
         if first and running and drain:
             if inside or stack.nested.get():  # this is a call that the drain waits for, or a handler of one
@@ -328,7 +328,7 @@ class Lifecycle(ABC):
         with self._lock:
             if self._state is State.STARTING:
                 self._state = State.RUNNING
-                self._open_to_calls(True)
+                self._open_to_calls(is_open=True)
         self._ready.set()
 
     def _trapped(self, trapped: ffi.Trapped) -> None:
@@ -385,7 +385,7 @@ class Lifecycle(ABC):
                     # Before there is a cause: a thread that sees one may sweep, and would free what is being
                     # stopped here, or may put back a caller that has trapped.
                     self._stopping = here
-                    self._open_to_calls(False)
+                    self._open_to_calls(is_open=False)
                     self._cause = cause
                     self._state = State.ENDING
             if first and here:
@@ -505,7 +505,7 @@ class Lifecycle(ABC):
     def _forked(self) -> None:
         """Called in the child of a fork, where the threads do not exist."""
         self._lock = threading.RLock()
-        self._open_to_calls(False)
+        self._open_to_calls(is_open=False)
         self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
         self._state = State.CLOSED
         self._freed = True

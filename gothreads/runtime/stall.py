@@ -54,8 +54,8 @@ class StallWatch:
     look: that shows a caller that was taken and has not entered Go yet.
     """
 
-    def __init__(self, inspector: Inspector, seconds: float, callers: CallbackMCache, running: Callable[[], bool], ended: threading.Event,
-                 report: Callable[[Stall], None], idle_too: bool) -> None:
+    def __init__(self, inspector: Inspector, seconds: float, callers: CallbackMCache, *, running: Callable[[], bool],
+                 ended: threading.Event, report: Callable[[Stall], None], idle_too: bool) -> None:
         self._inspector, self._seconds, self._callers, self._running = inspector, seconds, callers, running
         self._ended, self._report, self._idle_too = ended, report, idle_too
 

@@ -30,8 +30,8 @@ _MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_ca
 class WasiEnvironment:
     """MisuseError or GothreadsError if a mount or a listener cannot be set up."""
 
-    def __init__(self, stop: StopEvent, streams: Streams, settings: WasiSettings, listeners: Sequence[str], rules: Sequence[Rule], messages: Messages,
-                 context: CallContext, files: FileAllowance) -> None:
+    def __init__(self, stop: StopEvent, streams: Streams, settings: WasiSettings, *, listeners: Sequence[str],
+                 rules: Sequence[Rule], messages: Messages, context: CallContext, files: FileAllowance) -> None:
         self.stopped = stop
         self.table = DescriptorTable(self.stopped, files)
         self._wasi = WasiCalls(self.table, streams)

@@ -146,7 +146,9 @@ def define_with_errno(functions: ffi.HostFunctions, module: str, name: str, kind
     fits = len(kind.params) == len(inspect.signature(implementation).parameters) and not set(kind.params) - {_I32, _I64}
     if not fits or kind.results not in (b"", bytes([_I32])):
         raise ModuleError(f"the module imports {module}.{name} as {kind}, which is not its type")
-    functions.define(module, name, type_of(kind), letters(kind.params, signed=False), letters(kind.results), _with_errno(f"{module}.{name}", implementation))
+    functions.define(module, name, type_of(kind),
+                     params=letters(kind.params, signed=False), result=letters(kind.results),
+                     implementation=_with_errno(f"{module}.{name}", implementation))
 
 
 def _with_errno(name: str, implementation: Callable[..., None]) -> ffi.HostFunction:

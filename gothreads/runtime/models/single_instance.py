@@ -41,7 +41,8 @@ class SingleInstances:
 
         ModuleError if the module cannot be instantiated. Raises ffi.Trapped if its start function traps.
         """
-        return SingleInstance(self._engine, self.module, self._loaded, self._options, world, self._host, failed, ended)
+        return SingleInstance(self._engine, self.module, self._loaded, self._options,
+                              world=world, host=self._host, failed=failed, ended=ended)
 
     def close(self) -> None:
         self.module.close()
@@ -55,8 +56,9 @@ class SingleInstance:
 
     stop: Callable[[GuestError], None]
 
-    def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, loaded: LoadedModule, options: Options, world: WasiEnvironment,
-                 host: HostImports, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> None:
+    def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, loaded: LoadedModule, options: Options, *,
+                 world: WasiEnvironment, host: HostImports, failed: Callable[[BaseException], str],
+                 ended: Callable[[], bool]) -> None:
         self._loaded, self.context = loaded.without_code(), world.context
         self._found: dict[str, ffi.Function] = {}
         self._settled = not loaded.has_handlers

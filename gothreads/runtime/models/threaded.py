@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +12,7 @@ import wasmtime
 
 from gothreads.bridge.buffers import Guest
 from gothreads.bridge.exports import Export, Function
-from gothreads.callback_m import CallbackMCache
+from gothreads.callback_m import CacheEnvironment, CallbackMCache, FastPath
 from gothreads.engine import ffi
 from gothreads.engine.extension import compiled
 from gothreads.engine.interrupt import Postponed
@@ -107,14 +106,15 @@ class ThreadedApp(App):
         self._instances = GoInstances(self._engine, pre, self._notes, options.wasi.local, self._is_ending, one_clock=compiled is not None)
         owned.callback(self._instances.close_all)
         self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
-        attaching = threading.Lock()
+        environment = CacheEnvironment(self._instances, self._memory, self._is_ending, self._trapped)
         self._postponed = Postponed(self)
-        self._cache = CallbackMCache(self._instances, self._memory, options.callers, options.callers_timeout, self._is_ending, self._trapped, attaching,
-                                     waits.MOST_NOTES - 1 - options.limits.threads, self._world.calls.cancel_request,
-                                     self._postponed, options.limits.stack, self._error)
+        self._cache = CallbackMCache(environment, options.callers, timeout=options.callers_timeout,
+                                     most=waits.MOST_NOTES - 1 - options.limits.threads,
+                                     cancel=self._world.calls.cancel_request,
+                                     fast_path=FastPath(self._postponed, options.limits.stack, self._error))
         self._requester = requester(self._cache)
-        self._inspector = Inspector(self._instances, self._memory, options.limits.stack, self._is_ending, self._trapped, attaching,
-                                    self._cache.in_flight, self._submit_to)
+        self._inspector = Inspector(environment, stack=options.limits.stack, in_flight=self._cache.in_flight,
+                                    submit=self._submit_to)
         if loaded.has_handlers:
             self._settling = Settling(self._look_at_rest)
 
@@ -144,7 +144,7 @@ class ThreadedApp(App):
     def _request_quickly(self, handler: str, payload: Payload) -> bytes | None:
         return self._requester(handler, payload)
 
-    def _open_to_calls(self, is_open: bool) -> None:
+    def _open_to_calls(self, *, is_open: bool) -> None:
         self._cache.idle.open = is_open
 
     def _is_ending(self) -> bool:
@@ -183,7 +183,9 @@ class ThreadedApp(App):
             if name in polling:
                 define_with_errno(functions, HOST, name, kind, polling[name])
             elif name in own and own[name][0] == kind:
-                functions.define(HOST, name, type_of(kind), letters(kind.params, signed=False), letters(kind.results), own[name][1])
+                functions.define(HOST, name, type_of(kind),
+                                 params=letters(kind.params, signed=False), result=letters(kind.results),
+                                 implementation=own[name][1])
             else:
                 raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{shown(name)} {kind}, which this gothreads does not have. "
                                   "Rebuild it: gothreads build")
@@ -201,8 +203,9 @@ class ThreadedApp(App):
                 raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
         self._pool.start(run)
         if self.options.stall_timeout is not None:
-            StallWatch(self._inspector, self.options.stall_timeout, self._cache, lambda: self._state is State.RUNNING and not self._messages.outstanding,
-                       self._left, self._stalled, self.options.no_calls).start()
+            StallWatch(self._inspector, self.options.stall_timeout, self._cache,
+                       running=lambda: self._state is State.RUNNING and not self._messages.outstanding,
+                       ended=self._left, report=self._stalled, idle_too=self.options.no_calls).start()
 
     def _stalled(self, stall: Stall) -> None:
         match self.options.on_stall:

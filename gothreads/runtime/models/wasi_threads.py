@@ -76,8 +76,8 @@ class ThreadNumbers:
 class WasiInstances(Instances):
     """The first instance that is made initialises the memory, through the module's start function."""
 
-    def __init__(self, has_start: bool, engine: wasmtime.Engine, pre: wasmtime.InstancePre, notes: Notes,
-                 wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool]) -> None:
+    def __init__(self, engine: wasmtime.Engine, pre: wasmtime.InstancePre, notes: Notes,
+                 wasi: Callable[[], wasmtime.WasiConfig], stopping: Callable[[], bool], *, has_start: bool) -> None:
         super().__init__(engine, pre, notes, wasi, stopping)
         self._has_start = has_start
 
@@ -165,14 +165,16 @@ class WasiThreadsApp(App):
         self._host.define(functions, self._world.context)
         for imported in loaded.outline.imported_functions:
             if (imported.module, imported.name) == THREAD_SPAWN:
-                functions.define(*THREAD_SPAWN, type_of(loaded.outline.types[imported.type_index]), "i", "i", self._thread_spawn)
+                functions.define(*THREAD_SPAWN, type_of(loaded.outline.types[imported.type_index]),
+                                 params="i", result="i", implementation=self._thread_spawn)
         try:
             pre = linker.instantiate_pre(compiled.module)
         except wasmtime.WasmtimeError as error:
             raise self._no_instance(error) from None
         owned.callback(pre.close)
         has_start = Section.START in loaded.outline.raw
-        self._instances = WasiInstances(has_start, self._engine, pre, self._notes, options.wasi.local, lambda: self._cause is not None)
+        self._instances = WasiInstances(self._engine, pre, self._notes, options.wasi.local,
+                                        lambda: self._cause is not None, has_start=has_start)
         owned.callback(self._instances.close_all)
         self._pool = MPool(lambda: _Runner(self._instances, self._numbers), options.limits.threads, options.limits.stack, self._trapped)
         self._main = _MainInstance(self._memory)
