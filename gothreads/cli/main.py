@@ -45,7 +45,7 @@ from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.lifecycle import close_all
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.supervise.app import Supervised
-from gothreads.supervise.restarts import Restart
+from gothreads.supervise.restarts import Restart, RestartPolicy, WhileDown
 from gothreads.terminal import Handler, Terminal
 from gothreads.text import shown
 from gothreads.tools.stress.command import stress
@@ -360,8 +360,9 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down are for a module that is begun again: add --restart")
     return serve(lambda: _open_or_supervise(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
-                 arguments.host, arguments.port, terminal, arguments.allow_host, arguments.timeout, arguments.on_timeout, arguments.drain,
-                 parse_size(arguments.json_limit, "--json-limit "))
+                 terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
+                 drain=arguments.drain, timeout=arguments.timeout, on_timeout=arguments.on_timeout,
+                 largest_json=parse_size(arguments.json_limit, "--json-limit "))
 
 
 def _raise_file_limit() -> None:
@@ -386,8 +387,10 @@ def _open_or_supervise(arguments: argparse.Namespace, terminal: Terminal, *, cal
 
     def tell(restart: Restart) -> None:
         terminal.say(str(restart))
-    return _said_where(_aside(lambda: Supervised(loaded, options, restart=arguments.restart, while_down=getattr(arguments, "while_down", "wait"),
-                                                 wait_timeout=_DOWN_SECONDS, save_every=getattr(arguments, "save_every", None), on_restart=tell)), terminal)
+    policy = RestartPolicy(arguments.restart, save_every=getattr(arguments, "save_every", None), on_restart=tell)
+    while_down: WhileDown = getattr(arguments, "while_down", "wait")
+    return _said_where(_aside(lambda: Supervised(loaded, options, policy,
+                                                 while_down=while_down, wait_timeout=_DOWN_SECONDS)), terminal)
 
 
 _Opened = TypeVar("_Opened", App, Supervised)

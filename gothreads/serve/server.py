@@ -19,7 +19,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, Unpack
 
 import h11
 import uvicorn
@@ -27,12 +27,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.requirements import UVICORN, warn_once
-from gothreads.runtime.cancellation import OnTimeout
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
 from gothreads.serve.options import DRAIN_SECONDS
-from gothreads.serve.payload import LARGEST_JSON
-from gothreads.serve.web import Served, web_app
+from gothreads.serve.web import Served, WebOptions, web_app
 from gothreads.terminal import Terminal
 
 #: The largest number of connected clients. More get 503.
@@ -43,24 +41,25 @@ _BACKLOG = 2048
 _seldom = Seldom()
 
 
-def serve(open_app: Callable[[], Served], host: str, port: int, terminal: Terminal, allowed: Sequence[str] = (), timeout: float | None = None,
-          on_timeout: OnTimeout = "cancel", drain: float = DRAIN_SECONDS, largest_json: int = LARGEST_JSON) -> int:
+def serve(open_app: Callable[[], Served], terminal: Terminal, *, host: str, port: int, allowed: Sequence[str] = (),
+          drain: float = DRAIN_SECONDS, **options: Unpack[WebOptions]) -> int:
     """Serve until SIGTERM, Ctrl-C, or the end of the module (the final one if it is supervised).
 
     Returns the exit code: 0, or the module's.
 
-    allowed: further names of the server. timeout, on_timeout, largest_json: as for web_app. drain: how long requests in
-    flight may take after a signal, in seconds; then they get 503.
+    allowed: further names of the server. drain: how long requests in flight may take after a signal, in seconds; then
+    they get 503. options: of web_app.
     """
     warn_once(UVICORN)
     with _listen(host, port) as listener:
-        address = listener.getsockname()
-        hosts = Hosts.of(host, address[0], allowed)
-        return _serve(open_app, lambda app: web_app(app, hosts, timeout, on_timeout, largest_json), listener, address, hosts, terminal, drain)
+        hosts = Hosts.of(host, listener.getsockname()[0], allowed)
+        return _serve(open_app, lambda app: web_app(app, hosts, **options), listener,
+                      hosts=hosts, terminal=terminal, drain=drain)
 
 
-def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], listener: socket.socket, address: Any, hosts: Hosts, terminal: Terminal,
-           drain: float) -> int:
+def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], listener: socket.socket, *,
+           hosts: Hosts, terminal: Terminal, drain: float) -> int:
+    address = listener.getsockname()
     with open_app() as app:
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         server = _Server(app, web(app), terminal, drain)

@@ -35,7 +35,7 @@ import math
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -84,7 +84,15 @@ _POLICY = policy((_FOLDER / "index.html").read_text())
 Served = App | Supervised
 
 
-def web_app(app: Served, hosts: Hosts = Hosts(), timeout: float | None = None, on_timeout: OnTimeout = "cancel",
+class WebOptions(TypedDict, total=False):
+    """The options of web_app."""
+
+    timeout: float | None
+    on_timeout: OnTimeout
+    largest_json: int
+
+
+def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None, on_timeout: OnTimeout = "cancel",
             largest_json: int = LARGEST_JSON) -> ASGIApp:
     """The ASGI application for an app that is addressed by the names `hosts`. It does not close the app.
 

@@ -24,7 +24,7 @@ from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
-from gothreads.supervise.restarts import Backoff, Restart, RestartWhen, WhileDown
+from gothreads.supervise.restarts import Backoff, Restart, RestartPolicy, RestartWhen, WhileDown
 from gothreads.supervise.supervisor import Supervisor
 
 T = TypeVar("T")
@@ -34,7 +34,8 @@ Payload = bytes | bytearray | memoryview | str
 _SLICE = 0.2
 
 
-def supervise(path: PathLike, *, restart: RestartWhen = "on-failure", backoff: Backoff | None = None, while_down: WhileDown = "wait",
+def supervise(path: PathLike, *,  # noqa: PLR0913  (public options)
+              restart: RestartWhen = "on-failure", backoff: Backoff | None = None, while_down: WhileDown = "wait",
               wait_timeout: float | None = None, most_restarts: int | None = None, save_every: float | None = None,
               on_restart: Callable[[Restart], object] | None = None, model: str | None = None, go: PathLike | None = None,
               **options: Unpack[OpenOptions]) -> Supervised:
@@ -62,18 +63,20 @@ def supervise(path: PathLike, *, restart: RestartWhen = "on-failure", backoff: B
     Returns when the first instance has started or has failed to, which counts as an end. Raises BuildError,
     ModuleError, MisuseError.
     """
-    _check(restart, backoff, while_down, wait_timeout, most_restarts, save_every, on_restart, model)
+    _check(restart=restart, backoff=backoff, while_down=while_down, wait_timeout=wait_timeout,
+           most_restarts=most_restarts, save_every=save_every, on_restart=on_restart, model=model)
     loaded = find(path, model=model, go=go, progress=say_once())
-    supervised = Supervised(loaded, cast(LoadedOptions, {**options, "model": model}), restart=restart, backoff=backoff, while_down=while_down,
-                            wait_timeout=wait_timeout, most_restarts=most_restarts, save_every=save_every, on_restart=on_restart)
+    policy = RestartPolicy(restart, backoff or Backoff(), most_restarts, save_every, on_restart)
+    supervised = Supervised(loaded, cast(LoadedOptions, {**options, "model": model}), policy,
+                            while_down=while_down, wait_timeout=wait_timeout)
     supervised.configuration = PickledOptions.of("supervise", path, {
         "restart": restart, "backoff": backoff, "while_down": while_down, "wait_timeout": wait_timeout, "most_restarts": most_restarts,
         "save_every": save_every, "on_restart": on_restart, **options, "model": model, "go": go})
     return supervised
 
 
-def _check(restart: object, backoff: object, while_down: object, wait_timeout: object, most_restarts: object, save_every: object, on_restart: object,
-           model: object) -> None:
+def _check(*, restart: object, backoff: object, while_down: object, wait_timeout: object,
+           most_restarts: object, save_every: object, on_restart: object, model: object) -> None:
     if restart not in ("on-failure", "always"):
         raise MisuseError(f'restart must be "on-failure" or "always", not {restart!r}')
     if backoff is not None and not isinstance(backoff, Backoff):
@@ -104,15 +107,14 @@ class Supervised(Picklable, Supervisor):
     instance that called the function.
     """
 
-    def __init__(self, loaded: LoadedModule, options: LoadedOptions, *, restart: RestartWhen = "on-failure", backoff: Backoff | None = None,
-                 while_down: WhileDown = "wait", wait_timeout: float | None = None, most_restarts: int | None = None,
-                 save_every: float | None = None, on_restart: Callable[[Restart], object] | None = None) -> None:
-        _check_carries(save_every, options.get("model"))
+    def __init__(self, loaded: LoadedModule, options: LoadedOptions, policy: RestartPolicy, *,
+                 while_down: WhileDown = "wait", wait_timeout: float | None = None) -> None:
+        _check_carries(policy.save_every, options.get("model"))
         self._while_down, self._wait_timeout = while_down, wait_timeout
         #: The module's exported functions: `supervised.exports.add(2, 3)`.
         self.exports = Exports({export.name: _SupervisedFunction(export, self) for export in loaded.exports}, loaded.uncallable)
         self._events: dict[str, None] = {}
-        super().__init__(loaded, options, restart, backoff or Backoff(), most_restarts, save_every, on_restart)
+        super().__init__(loaded, options, policy)
 
     # Calls.
 

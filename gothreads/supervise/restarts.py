@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -59,6 +59,17 @@ class Restart:
     def __str__(self) -> str:
         why = "restart() was called" if self.cause is None else getattr(self.cause, "message", str(self.cause))
         return f"restart {self.number}, in {self.pause:.1f} s: {why}"
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """When a module is replaced, and what is done about it. The fields are options of `supervise`."""
+
+    restart: RestartWhen = "on-failure"
+    backoff: Backoff = Backoff()
+    most_restarts: int | None = None
+    save_every: float | None = None
+    on_restart: Callable[[Restart], object] | None = None
 
 
 @dataclass(frozen=True)

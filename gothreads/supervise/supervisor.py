@@ -28,7 +28,6 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from typing import Any
@@ -41,7 +40,7 @@ from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.state import State
 from gothreads.supervise.current_instance import Ended, Replace, Saved, SupervisedInstance
-from gothreads.supervise.restarts import Backoff, Restart, RestartWhen, Supervision
+from gothreads.supervise.restarts import Restart, RestartPolicy, Supervision
 from gothreads.supervise.state_transfer import StateTransfer, ask
 from gothreads.sync.deadlines import Deadlines
 from gothreads.text import words
@@ -52,10 +51,8 @@ log = logging.getLogger("gothreads")
 class Supervisor:
     """Runs the keeper thread (see the module's docstring). All methods may be called from any thread."""
 
-    def __init__(self, loaded: LoadedModule, options: LoadedOptions, when: RestartWhen, backoff: Backoff, most_restarts: int | None,
-                 save_every: float | None, on_restart: Callable[[Restart], object] | None) -> None:
-        self._loaded, self._settings, self._when, self._backoff = loaded, options, when, backoff
-        self._most_restarts, self._save_every, self._on_restart = most_restarts, save_every, on_restart
+    def __init__(self, loaded: LoadedModule, options: LoadedOptions, policy: RestartPolicy) -> None:
+        self._loaded, self._settings, self._policy = loaded, options, policy
         self.loaded = loaded.without_code()
         self.model = options.get("model") or loaded.model
         self.options: Options  # what each instance is opened with
@@ -208,7 +205,7 @@ class Supervisor:
                 if isinstance(opened, App):
                     cause = self._watch(opened)
                     self._went_down(cause or self._replaced())
-                    if time.monotonic() - self._instance.begun >= self._backoff.reset_after:
+                    if time.monotonic() - self._instance.begun >= self._policy.backoff.reset_after:
                         self._row = 0
                 else:
                     cause = opened
@@ -254,11 +251,12 @@ class Supervisor:
         pause = 0.0
         if cause is not None:
             clean = isinstance(cause, AppClosed) or (isinstance(cause, GuestExit) and cause.code == 0)
-            if (clean and self._when == "on-failure") or (self._most_restarts is not None and self._row >= self._most_restarts):
+            most = self._policy.most_restarts
+            if (clean and self._policy.restart == "on-failure") or (most is not None and self._row >= most):
                 self._record = replace(self._record, last_cause=cause)
                 self._finish(cause)
                 return False
-            pause = self._backoff.pause(self._row)
+            pause = self._policy.backoff.pause(self._row)
             self._row += 1
         kind = "restart()" if cause is None else type(cause.__cause__ if type(cause) is GothreadsError and cause.__cause__ else cause).__name__
         counts = self._record.by_cause
@@ -273,11 +271,11 @@ class Supervisor:
         self._down_since = self._down_since or time.monotonic()
 
     def _tell(self, restart: Restart) -> None:
-        if self._on_restart is None:
+        if self._policy.on_restart is None:
             log.log(logging.INFO if restart.cause is None else logging.WARNING, "%s: %s", self.loaded.name, restart)
             return
         try:
-            self._on_restart(restart)
+            self._policy.on_restart(restart)
         except BaseException:  # SystemExit would silently end the keeper
             log.exception("%s: on_restart failed", self.loaded.name)
 
@@ -372,7 +370,8 @@ class Supervisor:
 
     def _after_saving(self) -> float | None:
         """The time of the next save."""
-        return None if self._save_every is None else time.monotonic() + self._save_every
+        every = self._policy.save_every
+        return None if every is None else time.monotonic() + every
 
     def _begin_save(self, app: App) -> None:
         asked = ask(app)

@@ -75,7 +75,7 @@ def test_a_supervised_module_travels_with_how_it_is_supervised(calls: Path) -> N
         process.join(60)
         with again(supervised) as other:
             assert isinstance(other, gothreads.Supervised)
-            assert (other._backoff, other._most_restarts) == (gothreads.Backoff(first=3), 2)
+            assert (other._policy.backoff, other._policy.most_restarts) == (gothreads.Backoff(first=3), 2)
             assert other.exports.count() == 1
 
 
