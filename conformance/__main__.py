@@ -85,8 +85,8 @@ def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Conso
     ran: list[crashes.Program] = []
     with _progress(console, len(runs)) as (running, advance):
         for row in rows:
-            row.single = _record(arguments, toolchain, row.run, "single", console, running)
-            row.threaded = _record(arguments, toolchain, row.run, "threaded", console, running)
+            row.single = _record(arguments, toolchain, row.run, "single", console=console, running=running)
+            row.threaded = _record(arguments, toolchain, row.run, "threaded", console=console, running=running)
             advance()
         if whole:
             ran = _programs(arguments, toolchain, running)
@@ -102,7 +102,7 @@ def _libraries(arguments: argparse.Namespace, toolchain: Toolchain, console: Con
     debian, versions = _debian([name for library in chosen for name in (library.debian, *library.needs)], console)
     with _progress(console, sum(len(library.packages) for library in chosen)) as (running, advance):
         def record(run: Run, model: str) -> Record:
-            done = _record(arguments, toolchain, run, model, console, running)
+            done = _record(arguments, toolchain, run, model, console=console, running=running)
             assert done is not None  # of std only are there runs that are not wanted
             return done
         for library in chosen:
@@ -177,7 +177,8 @@ def _progress(console: Console, total: int) -> Iterator[tuple[Callable[[str], No
         yield lambda what: progress.update(task, description=what), lambda: progress.advance(task)
 
 
-def _record(arguments: argparse.Namespace, toolchain: Toolchain, run: Run, model: str, console: Console, running: Callable[[str], None]) -> Record | None:
+def _record(arguments: argparse.Namespace, toolchain: Toolchain, run: Run, model: str, *,
+            console: Console, running: Callable[[str], None]) -> Record | None:
     """What an earlier run has left, else a new one; none of stock Go when it is not wanted."""
     count = arguments.repeat or 1
     path = arguments.out / "records" / toolchain.version / f"{run.slug}-{model}{f'-x{count}' if count > 1 else ''}.json"
@@ -196,7 +197,7 @@ def _record(arguments: argparse.Namespace, toolchain: Toolchain, run: Run, model
         if time.monotonic() - shown[0] > 0.2:
             shown[0] = time.monotonic()
             running(f"{what} {name}")
-    record = perform(run, model, arguments.go, key, count, test)
+    record = perform(run, model, go=arguments.go, key=key, count=count, progress=test)
     record.save(path)
     console.print(f"{record.verdict:10} {what}: {record.count('pass')} passed, {record.count('fail')} failed, "
                   f"{record.count('skip')} skipped, {record.seconds:.0f} s", markup=False, soft_wrap=True)

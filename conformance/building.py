@@ -21,7 +21,7 @@ KINDS = ("native", "single", "threaded")
 def environment(kind: str) -> dict[str, str]:
     """The environment for Go's tools."""
     if kind != "native":
-        return go_environment(kind, True)
+        return go_environment(kind, preemption=True)
     here = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH", "GOEXPERIMENT", "GOROOT")}
     return here | {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
 

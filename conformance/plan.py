@@ -53,7 +53,7 @@ def packages(toolchain: Toolchain, patterns: Sequence[str] = ("std",)) -> list[s
     """The import paths that patterns name and that have tests for this target."""
     has_tests = "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}"
     done = subprocess.run([str(toolchain.go), "list", "-f", has_tests, *patterns], capture_output=True, text=True, check=True,
-                          env=go_environment("single", False), cwd=toolchain.goroot / "src")
+                          env=go_environment("single", preemption=False), cwd=toolchain.goroot / "src")
     return done.stdout.split()
 
 

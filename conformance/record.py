@@ -57,12 +57,13 @@ class Record:
         write_atomically(path, json.dumps(asdict(self), indent=1).encode())
 
 
-def perform(run: Run, model: str, go: str | None, key: str, count: int, progress: Progress) -> Record:
+def perform(run: Run, model: str, *, go: str | None, key: str, count: int, progress: Progress) -> Record:
     """Run it: go test, on threads, stock, or native."""
     # vet reads files itself, and finds an overlaid folder incomplete.
     left_out = () if run.left_out is None else (f"-skip={run.left_out[0]}",)
     rest = ("-json", "-vet=off", f"-count={count}", "-timeout=20m", *run.flags, *left_out, run.package, *run.binary_flags)
-    arguments, variables = ([str(find_go(go).go), "test", *rest], environment("native")) if model == "native" else command(TestOptions(model, True, go, rest))
+    arguments, variables = (([str(find_go(go).go), "test", *rest], environment("native")) if model == "native"
+                            else command(TestOptions(model, preemption=True, go=go, rest=rest)))
     variables |= run.environment
     record = Record(run.package, run.variant, model, key)
     output: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_KEPT_LINES))

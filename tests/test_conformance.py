@@ -146,7 +146,8 @@ def test_what_goes_wrong_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "go.mod").write_text("module bad\n\ngo 1.25\n")
     (tmp_path / "bad_test.go").write_text(BAD)
     monkeypatch.chdir(tmp_path)
-    found = perform(Run(".", environment={"BAD": how}), "threaded", None, "k", 1, lambda test: None)
+    run = Run(".", environment={"BAD": how})
+    found = perform(run, "threaded", go=None, key="k", count=1, progress=lambda test: None)
     assert found.verdict == "fail"
     assert {test for test, verdict in found.tests.items() if verdict == "fail"} == failed
     assert found.tests["TestFine"] == "pass"
@@ -159,6 +160,6 @@ def test_a_package_that_does_not_compile_is_recorded(tmp_path: Path, monkeypatch
     (tmp_path / "go.mod").write_text("module bad\n\ngo 1.25\n")
     (tmp_path / "bad_test.go").write_text("package bad\n\nfunc broken() { undefined() }\n")
     monkeypatch.chdir(tmp_path)
-    found = perform(Run("."), "threaded", None, "k", 1, lambda test: None)
+    found = perform(Run("."), "threaded", go=None, key="k", count=1, progress=lambda test: None)
     assert (found.verdict, found.tests) == ("build-fail", {})
     assert any("undefined: undefined" in line for line in found.output[""])

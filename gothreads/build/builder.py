@@ -110,6 +110,16 @@ class _Program:
     ignored: Mapping[str, tuple[Path, ...]]
 
 
+@dataclass(frozen=True)
+class _GoCommand:
+    """How to run go for a request: in the folder `work`."""
+
+    toolchain: Toolchain
+    request: Request
+    work: Path
+    environment: Mapping[str, str]
+
+
 def build(request: Request, progress: Progress | None = None) -> Built:
     """Build a module, or find it in the cache.
 
@@ -119,9 +129,9 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     toolchain = find_go(request.go)
     cache = cache_folder()
     work, target = _place(request.package)
-    environment = go_environment(request.model, request.preemption)
+    go = _GoCommand(toolchain, request, work, go_environment(request.model, preemption=request.preemption))
     guest = guest_folder(work)
-    program = _list(toolchain, write_overlay(toolchain, cache, threaded=False, guest=guest), request, work, target, environment)
+    program = _list(go, write_overlay(toolchain, cache, threaded=False, guest=guest), target)
     overlay = write_overlay(toolchain, cache, threaded=request.model == "threaded", guest=guest, extra={program.folder / _GUEST_FILE: _GUEST_SOURCE})
     targets = [target] if not target.endswith(".go") else [target, _GUEST_FILE]
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags, toolchain.version, str(toolchain.goroot))
@@ -131,7 +141,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
         linked = folder / "linked.wasm"
         if not is_kept(linked):  # Go checks only the build ID in the file, not the rest
             linked.unlink(missing_ok=True)
-        compiled = _go_build(toolchain, overlay, request, work, targets, linked, environment, program, progress)
+        compiled = _go_build(go, overlay, targets, linked, program=program, progress=progress)
         seal(linked)
         content = linked.read_bytes()
     own = _signatures(toolchain, program.files, cache)
@@ -191,7 +201,7 @@ def _place(package: str) -> tuple[Path, str]:
     return Path.cwd(), package
 
 
-def go_environment(model: str, preemption: bool) -> dict[str, str]:
+def go_environment(model: str, *, preemption: bool) -> dict[str, str]:
     """The environment for Go's tools: the current one, for WebAssembly. The user's Go experiments stay."""
     environment = dict(os.environ) | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     experiments = [e for e in environment.get("GOEXPERIMENT", "").split(",") if e]
@@ -202,11 +212,12 @@ def go_environment(model: str, preemption: bool) -> dict[str, str]:
     return environment
 
 
-def _list(toolchain: Toolchain, overlay: Path, request: Request, work: Path, target: str, environment: Mapping[str, str]) -> _Program:
+def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     # With the user's flags: -tags and -mod decide which files belong to the build.
-    command = [str(toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay), "-json=Dir,Name,GoFiles,IgnoredGoFiles,Standard,ImportPath,DepOnly,Error",
-               *request.flags, target]
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+    request = go.request
+    command = [str(go.toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay),
+               "-json=Dir,Name,GoFiles,IgnoredGoFiles,Standard,ImportPath,DepOnly,Error", *request.flags, target]
+    done = subprocess.run(command, cwd=go.work, env=go.environment, capture_output=True, text=True)
     packages = list(_json_values(done.stdout))
     mains = [p for p in packages if not p.get("DepOnly")]
     if done.returncode or len(mains) != 1:
@@ -229,13 +240,16 @@ def _list(toolchain: Toolchain, overlay: Path, request: Request, work: Path, tar
     return _Program(Path(main["Dir"]), tuple(files), len(packages), ignored)
 
 
-def _go_build(toolchain: Toolchain, overlay: Path, request: Request, work: Path, targets: Sequence[str], output: Path,
-              environment: Mapping[str, str], program: _Program, progress: Progress | None) -> int:
+def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Path, *,
+              program: _Program, progress: Progress | None) -> int:
     """Run go build; returns how many packages had to be compiled."""
-    command = [str(toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}", *request.flags, "-o", str(output), *targets]
+    request = go.request
+    command = [str(go.toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}",
+               *request.flags, "-o", str(output), *targets]
     said: list[str] = []
     compiled = 0
-    with subprocess.Popen(command, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, errors="replace") as process:
+    with subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True,
+                          errors="replace") as process:
         assert process.stderr is not None
         try:
             for line in process.stderr:

@@ -122,7 +122,7 @@ def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
     overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == "threaded", guest=guest_folder(Path.cwd()), testing=True)
     sharpened = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
     run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *sharpened])
-    environment = go_environment(chosen.model, chosen.preemption)
+    environment = go_environment(chosen.model, preemption=chosen.preemption)
     return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *_keep_names(chosen.rest)], environment
 
 
@@ -165,7 +165,9 @@ def load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
             if callers := callers_of_undefined(module):
                 raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not there?), "
                                   f"in {listed(callers)}")
-            module = finish(module, Metadata(__version__, "go", "threaded", "exe", False, options={} if sharpen is None else {"sharpen": sharpen}), strip=False)
+            settings = {} if sharpen is None else {"sharpen": sharpen}
+            metadata = Metadata(__version__, "go", "threaded", "exe", handlers=False, options=settings)
+            module = finish(module, metadata, strip=False)
             content = module.encode()
         return inspect_module(path.name, content)
     except OSError as error:

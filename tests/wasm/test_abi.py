@@ -31,7 +31,8 @@ class Liar:
     def __init__(self, folder: Path, model: str) -> None:
         self.file = folder / "liar.wasm"
         self.model = model
-        self.module = Module(customs=[("gothreads", Metadata("0", "go1.27", model, "c-shared", False).encode())])
+        metadata = Metadata("0", "go1.27", model, "c-shared", handlers=False)
+        self.module = Module(customs=[("gothreads", metadata.encode())])
         if model == "threaded":
             self.module.imports.append(Import("env", "memory", Kind.MEMORY, MemoryLimits(1, 65536, shared=True).encode()))
         else:

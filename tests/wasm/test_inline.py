@@ -58,6 +58,7 @@ def test_what_it_was_made_of_is_left_as_it_was(threaded: Module) -> None:
 
 def test_where_races_are_sharpened_atomics_are_called(linked: bytes, threaded: Module) -> None:
     def made(options: dict[str, object]) -> list[bytes]:
-        return finish(parse(linked), Metadata("0.1.0", "go1.27.3", "threaded", "exe", True, options=options), strip=False).bodies
+        metadata = Metadata("0.1.0", "go1.27.3", "threaded", "exe", handlers=True, options=options)
+        return finish(parse(linked), metadata, strip=False).bodies
     assert made({}) == shorten_jumps(inline_atomics(threaded)).bodies
     assert made({"sharpen": 3}) == shorten_jumps(sharpen(threaded, 3)).bodies

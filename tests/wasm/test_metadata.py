@@ -15,7 +15,8 @@ from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 
 ADD = Signature("add", "func add(a, b int32) int32", "add", "main", "adds\n", (Parameter("a", "int32"), Parameter("b", "int32")), "int32", "main.go:3")
 LOG = ImportSignature("log", "func log(text string)", "log", "main", "", (Parameter("text", "string"),), None, "main.go:9", "env")
-GOOD = Metadata("0.1.0", "go1.27.3", "threaded", "exe", True, (ADD,), {"preemption": True}, (LOG,))
+GOOD = Metadata("0.1.0", "go1.27.3", "threaded", "exe", handlers=True,
+                exports=(ADD,), options={"preemption": True}, imports=(LOG,))
 FIELDS: dict[str, Any] = json.loads(GOOD.encode())
 
 anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inner: st.lists(inner, max_size=3)
