@@ -84,7 +84,8 @@ class LoadedOptions(OpenOptions, total=False):
     no_calls: bool
 
 
-def open(path: PathLike, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
+def open(path: PathLike, *,  # noqa: PLR0913  (public options)
+         args: Sequence[str] = (), env: Mapping[str, str] | None = None,
          mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
          callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
          stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None, on_stall: OnStall = "report",
@@ -188,7 +189,8 @@ def open_loaded(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
     return started(make(loaded, **options))
 
 
-def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, str] | None = None,
+def make(loaded: LoadedModule, *,  # noqa: PLR0913  (open's options)
+                args: Sequence[str] = (), env: Mapping[str, str] | None = None,
                 mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
                 callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
                 stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None,
@@ -198,7 +200,8 @@ def make(loaded: LoadedModule, *, args: Sequence[str] = (), env: Mapping[str, st
     """Create an app without starting it. It may be closed before and during its start."""
     check_not_forked()
     _check_not_patched(sockets=bool(listen or allow_net))
-    _check_types(args, env, procs, callers, event_queue, instances, limits, stdin)
+    _check_types(args=args, env=env, limits=limits, stdin=stdin,
+                 integers={"procs": procs, "callers": callers, "event_queue": event_queue, "instances": instances})
     if stall_timeout is not None and (isinstance(stall_timeout, bool) or not isinstance(stall_timeout, int | float) or not stall_timeout > 0):
         raise MisuseError(f"stall_timeout must be a number of seconds above 0, not {cut(stall_timeout)}")
     if on_stall not in ("report", "exit") and not callable(on_stall):
@@ -275,14 +278,13 @@ def _refusals_told(loaded: LoadedModule) -> Iterator[None]:
         raise GothreadsError(f"cannot open {loaded.name}: {reason(error)}") from error
 
 
-def _check_types(args: object, env: object, procs: object, callers: object, event_queue: object, instances: object, limits: object,
-                 stdin: object) -> None:
-    """Checks what a type checker would."""
+def _check_types(*, args: object, env: object, limits: object, stdin: object, integers: Mapping[str, object]) -> None:
+    """Checks what a type checker would. `integers`: the options that are an int or None, by name."""
     if isinstance(args, str | bytes) or not isinstance(args, Sequence) or not all(isinstance(a, str) for a in args):
         raise MisuseError(f"args must be a list of str, not {cut(args)}")
     if env is not None and not (isinstance(env, Mapping) and all(isinstance(n, str) and n and "=" not in n and isinstance(v, str) for n, v in env.items())):
         raise MisuseError(f"env must be a dict of str to str, with names that have no '=', not {cut(env)}")
-    for name, value in (("procs", procs), ("callers", callers), ("event_queue", event_queue), ("instances", instances)):
+    for name, value in integers.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise MisuseError(f"{name} must be an int, not {cut(value)}")
     if limits is not None and not isinstance(limits, Limits):

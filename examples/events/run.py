@@ -77,7 +77,7 @@ class Play:
     quiet: print no time line.
     """
 
-    def __init__(self, model: str, rate: float, slowest: float, seed: int | None, quiet: bool) -> None:
+    def __init__(self, model: str, rate: float, slowest: float, seed: int | None, *, quiet: bool) -> None:
         self.account = Account()
         self._model, self._rate, self._slowest, self._quiet = model, rate, slowest, quiet
         self._random = random.Random(seed)
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("seconds", "rate", "slowest"):
         if getattr(arguments, name) <= 0:
             parser.error(f"--{name} must be above 0")
-    play = Play(arguments.model, arguments.rate, arguments.slowest, arguments.seed, arguments.json)
+    play = Play(arguments.model, arguments.rate, arguments.slowest, arguments.seed, quiet=arguments.json)
     try:
         play.run(arguments.seconds)
     except gothreads.GothreadsError as error:

@@ -218,7 +218,7 @@ class Handlers:
             if not self._closed:
                 loop = awaitable.get_loop() if asyncio.isfuture(awaitable) else self._started_loop()
                 context = contextvars.copy_context()
-                context.run(stack.nested.set, True)
+                context.run(stack.nested.set, True)  # noqa: FBT003  (ContextVar.set takes it by position)
                 if _on(loop, lambda: begin(loop), context):
                     return
         if inspect.iscoroutine(awaitable):

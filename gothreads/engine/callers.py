@@ -49,7 +49,9 @@ class IdleCallers(deque[Any]):
     waiting = passed = 0
     over = False
 
-    def __init__(self, cache: object, postponed: object, stack: int, idle_seconds: float, memory: int, shared: int) -> None:
+    # The compiled twin (csrc/callers.c) takes its arguments by position.
+    def __init__(self, cache: object, postponed: object, stack: int, idle_seconds: float,  # noqa: PLR0917
+                 memory: int, shared: int) -> None:
         """cache: C calls its `released`, `release` and `trapped` (callback_m.py).
         postponed: the interrupt.Postponed that brackets calls on the main thread.
         stack: how much stack a thread must have, in bytes.

@@ -174,7 +174,7 @@ def hold() -> None:
             if replaced is not handler and callable(replaced):
                 held.handler = replaced.handler if isinstance(replaced, Held) else replaced
             if restarts:
-                signal.siginterrupt(number, False)
+                signal.siginterrupt(number, False)  # noqa: FBT003  (its only form)
 
 
 def _restarts(number: int) -> bool:
@@ -317,10 +317,10 @@ def _watch(read: int) -> None:
         if (told := numbers.replace(_KEPT, b"")) and (theirs := _theirs) != -1:
             with contextlib.suppress(OSError):
                 os.write(theirs, told)
-        _look(signal.SIGINT in numbers)  # a separate function: its locals must not live on until the next signal
+        _look(ctrl_c=signal.SIGINT in numbers)  # a separate function: its locals must not live on until the next signal
 
 
-def _look(ctrl_c: bool) -> None:
+def _look(*, ctrl_c: bool) -> None:
     """Let handlers run, wait a moment, and end the current call if a handler has raised and the call is still there."""
     try:
         outermost, serial = calls[0], _told_apart()  # the outermost: calls nested in it may come and go without end

@@ -64,9 +64,9 @@ class PickledOptions:
                 try:
                     pickle.dumps(content)
                 except Exception as error:  # objects that cannot be pickled may raise anything
-                    self._refuse(part, content, f"cannot be pickled ({words(error)})", callable(content))
+                    self._refuse(part, content, f"cannot be pickled ({words(error)})", function=callable(content))
 
-    def _refuse(self, name: str, value: object, why: str, function: bool = False) -> NoReturn:
+    def _refuse(self, name: str, value: object, why: str, *, function: bool = False) -> NoReturn:
         hint = " A function travels when its module has it under its name." if function else ""
         raise MisuseError(f"{Path(self.path).name}: an app travels to another process as what it was opened with, but its option {name}={value!r} "
                           f"{why}.{hint} Leave it out, or open the app there: gothreads.{self.opener}(...)")

@@ -222,7 +222,8 @@ class WasiCalls:
             if isinstance(folder, Above):
                 raise OSError(errno.EISDIR, "a folder")
             self._check_writable(folder)
-        opened = folder if isinstance(folder, Above) else self._open(folder, name, flags, reads or not writes, writes, fdflags)
+        opened = (folder if isinstance(folder, Above)
+                  else self._open(folder, name, flags, fdflags, readable=reads or not writes, writable=writes))
         hand_out(self._table, self.memory, opened, result)
 
     def path_create_directory(self, fd: int, path: int, length: int) -> None:
@@ -453,7 +454,8 @@ class WasiCalls:
         if descriptor.read_only:
             raise OSError(errno.EROFS, "mounted read-only")
 
-    def _open(self, folder: Descriptor, name: bytes, flags: int, readable: bool, writable: bool, fdflags: int) -> Descriptor:
+    def _open(self, folder: Descriptor, name: bytes, flags: int, fdflags: int, *,
+              readable: bool, writable: bool) -> Descriptor:
         at_once = fdflags & NONBLOCK or flags & (os.O_EXCL | os.O_DIRECTORY)
         fd = -1 if at_once else self._open_fifo(folder.fd, name, flags)
         if fd < 0:

@@ -174,7 +174,7 @@ class SocketDescriptor(Descriptor):
         self.socket, self.local, self.peer = connection, local, peer
         self.peer_name: Any = None  # of an accepted connection, stored because the peer may disconnect
         self.closed: Callable[[], None] = lambda: None  # called after the socket is closed
-        connection.setblocking(False)
+        connection.setblocking(False)  # noqa: FBT003  (its only form)
         super().__init__(connection.fileno(), stop, flags=NONBLOCK)
 
     def read(self, spans: Sequence[Span], offset: int | None = None) -> int:

@@ -107,15 +107,7 @@ def _open_in_steps(folder: int, path: bytes, flags: int, mode: int) -> int:
     `open_folders` are the folders from the root of the lookup to the current one. ".." returns to the previous of
     these, and is never looked up in the file system.
     """
-    if path.startswith(b"/"):
-        raise OSError(errno.EPERM, "outside of the folder")
-    if not path:
-        raise OSError(errno.ENOENT, "an empty name")
-    follow_last = not flags & os.O_NOFOLLOW and not (flags & os.O_CREAT and flags & os.O_EXCL)
-    if path.endswith((b"/", b"/.", b"/..")) or path in (b".", b".."):
-        if flags & os.O_CREAT:
-            raise OSError(errno.EISDIR, "a name that ends with a slash")
-        flags, follow_last = flags | os.O_DIRECTORY, True
+    flags, follow_last = _last_part(path, flags)
     left = deque(_parts(path))
     open_folders = [os.dup(folder)]
     links = 0
@@ -145,6 +137,19 @@ def _open_in_steps(folder: int, path: bytes, flags: int, mode: int) -> int:
     finally:
         for descriptor in open_folders:
             os.close(descriptor)
+
+
+def _last_part(path: bytes, flags: int) -> tuple[int, bool]:
+    """The flags to open the last part with, and whether to follow a link there. OSError if the path is invalid."""
+    if path.startswith(b"/"):
+        raise OSError(errno.EPERM, "outside of the folder")
+    if not path:
+        raise OSError(errno.ENOENT, "an empty name")
+    if path.endswith((b"/", b"/.", b"/..")) or path in (b".", b".."):
+        if flags & os.O_CREAT:
+            raise OSError(errno.EISDIR, "a name that ends with a slash")
+        return flags | os.O_DIRECTORY, True
+    return flags, not flags & os.O_NOFOLLOW and not (flags & os.O_CREAT and flags & os.O_EXCL)
 
 
 def _parts(path: bytes) -> list[bytes]:

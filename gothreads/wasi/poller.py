@@ -163,7 +163,7 @@ class Poller:
         self._untold.update(dict.fromkeys(ready))
         while self._untold and self._telling.acquire(blocking=False):
             try:
-                full = not self._put(wait)
+                full = not self._put(wait=wait)
             finally:
                 self._telling.release()
             if full:
@@ -175,7 +175,7 @@ class Poller:
         with contextlib.suppress(MemoryAccessError, AppClosed):
             self._tell([], wait=True)
 
-    def _put(self, wait: bool) -> bool:
+    def _put(self, *, wait: bool) -> bool:
         """Write the unreported events to the ring, holding _telling. False if the ring is full and `wait` is false."""
         head, tail, wake, first, size = self._ring
         while self._untold:

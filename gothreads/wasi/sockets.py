@@ -290,7 +290,7 @@ def _connecting(family: int, sockaddr: Any) -> socket.socket:
     """A non-blocking socket that has begun to connect."""
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        made.setblocking(False)
+        made.setblocking(False)  # noqa: FBT003  (its only form)
         number = prepared(made).connect_ex(sockaddr)
         if number not in (0, errno.EINPROGRESS):
             raise OSError(number, os.strerror(number))
@@ -352,7 +352,8 @@ def _remove_if_dead(folder: int, name: str) -> None:
     try:
         if stat.S_ISSOCK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                probe.setblocking(False)  # a process that listens but does not accept is alive
+                # A process that listens but does not accept is alive.
+                probe.setblocking(False)  # noqa: FBT003  (its only form)
                 if probe.connect_ex(f"/proc/self/fd/{folder}/{name}") == errno.ECONNREFUSED:
                     os.unlink(name, dir_fd=folder)
     except OSError:

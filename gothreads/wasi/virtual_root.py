@@ -71,6 +71,15 @@ class Root:
         return Above(self._top, preopen=b"/")
 
 
+def _check_path(path: bytes) -> None:
+    if b"\0" in path:
+        raise OSError(errno.EINVAL, "a NUL in a name")
+    if path.startswith(b"/"):
+        raise OSError(errno.EPERM, "outside of the folder")
+    if not path:
+        raise OSError(errno.ENOENT, "an empty name")
+
+
 class Above(Descriptor):
     """A descriptor of a virtual folder. It has no host descriptor: `fd` is -1."""
 
@@ -89,12 +98,7 @@ class Above(Descriptor):
         ENOENT if it does not exist. `creates`: the call would create it, which is not possible in virtual folders:
         EROFS.
         """
-        if b"\0" in name:
-            raise OSError(errno.EINVAL, "a NUL in a name")
-        if name.startswith(b"/"):
-            raise OSError(errno.EPERM, "outside of the folder")
-        if not name:
-            raise OSError(errno.ENOENT, "an empty name")
+        _check_path(name)
         way = [self.place]
         left = name.split(b"/")
         while left:

@@ -128,7 +128,7 @@ def refused(address: str) -> bool:
     ("GET", "/nowhere", None, 404, b"404 page not found\n"),
     ("GET", "/echo", None, 405, b"Method Not Allowed\n"),
 ])
-def test_routes(address: str, method: str, path: str, sent: bytes | None, status: int, body: bytes) -> None:
+def test_routes(address: str, *, method: str, path: str, sent: bytes | None, status: int, body: bytes) -> None:
     with Client(address) as client:
         for _ in range(2):
             assert client.ask(method, path, sent) == (status, body)

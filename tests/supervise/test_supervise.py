@@ -633,90 +633,94 @@ def test_ctrl_c_ends_a_call_and_a_wait(where: str) -> None:
 
 # Everything at once.
 
-def hammer(seed: int, seconds: float, close: bool) -> dict[str, int]:
-    """Run callers of every kind while the module fails in every way and is restarted.
+class Hammer:
+    """Run callers of every kind while the module fails in every way and is restarted."""
 
-    Returns how often each outcome occurred: a right answer, or an error by its name. Each call has exactly one.
-    """
-    choose = random.Random(seed)
-    over = threading.Event()
-    counts: dict[str, int] = {}
-    lock = threading.Lock()
-    supervised = kept(save_every=0.02, backoff=gothreads.Backoff(first=0.001, most=0.01))
+    def __init__(self, seed: int, seconds: float, *, close: bool) -> None:
+        self.choose, self.seconds, self.close = random.Random(seed), seconds, close
+        self.over = threading.Event()
+        self.counts: dict[str, int] = {}
+        self.lock = threading.Lock()
+        self.supervised = kept(save_every=0.02, backoff=gothreads.Backoff(first=0.001, most=0.01))
 
-    def count(what: str) -> None:
-        with lock:
-            counts[what] = counts.get(what, 0) + 1
+    def run(self) -> dict[str, int]:
+        """Returns how often each outcome occurred: a right answer, or an error by its name.
 
-    def call(how: Callable[[int], int]) -> Callable[[], None]:
-        def run() -> None:
-            n = 0
-            while not over.is_set():
-                n += 1
-                try:
-                    answer = how(n)
-                except gothreads.GuestError as error:
-                    count(type(error).__name__)
-                except gothreads.AppClosed:
-                    count("AppClosed")
-                else:
-                    assert answer == 2 * n, f"{answer} for {n}"
-                    count("right")
-        return run
+        Each call has exactly one.
+        """
+        try:
+            together(self.fail, self.batch, self.coroutines, lambda: self.call(self.supervised.exports.double),
+                     lambda: self.call(lambda n: 2 * int(self.supervised.request("echo", str(n)))))
+            if not self.close:
+                assert self.supervised.exports.double(5) == 10
+        finally:
+            self.over.set()
+            self.supervised.close()
+        return self.counts
 
-    def batch() -> None:
-        while not over.is_set():
+    def count(self, what: str) -> None:
+        with self.lock:
+            self.counts[what] = self.counts.get(what, 0) + 1
+
+    def call(self, how: Callable[[int], int]) -> None:
+        n = 0
+        while not self.over.is_set():
+            n += 1
+            try:
+                answer = how(n)
+            except gothreads.GuestError as error:
+                self.count(type(error).__name__)
+            except gothreads.AppClosed:
+                self.count("AppClosed")
+            else:
+                assert answer == 2 * n, f"{answer} for {n}"
+                self.count("right")
+
+    def batch(self) -> None:
+        while not self.over.is_set():
             futures = []
             for n in range(10):
                 try:
-                    futures.append((n, supervised.submit("double", n)))
+                    futures.append((n, self.supervised.submit("double", n)))
                 except (gothreads.GuestError, gothreads.AppClosed) as error:
-                    count(type(error).__name__)
+                    self.count(type(error).__name__)
             assert not wait([future for _, future in futures], 60).not_done, "a call does not come back"
             for n, future in futures:
                 failed = future.exception()
                 assert future.result() == 2 * n if failed is None else isinstance(failed, gothreads.GuestError | gothreads.AppClosed), failed
-                count("right" if failed is None else type(failed).__name__)
+                self.count("right" if failed is None else type(failed).__name__)
 
-    def coroutines() -> None:
+    def coroutines(self) -> None:
         async def one(n: int) -> int:
-            return int(await supervised.call_async("double", n))
+            return int(await self.supervised.call_async("double", n))
 
         async def run() -> None:
-            while not over.is_set():
+            while not self.over.is_set():
                 for n, answer in enumerate(await asyncio.gather(*(one(n) for n in range(10)), return_exceptions=True)):
                     assert answer == 2 * n or isinstance(answer, gothreads.GuestError | gothreads.AppClosed), answer
-                    count("right" if isinstance(answer, int) else type(answer).__name__)
+                    self.count("right" if isinstance(answer, int) else type(answer).__name__)
         asyncio.run(run())
 
-    def fell() -> None:
-        until = time.monotonic() + seconds
+    def fail(self) -> None:
+        until = time.monotonic() + self.seconds
         while time.monotonic() < until:
-            what = choose.choice([*FAULTS, "restart", "count"])
+            what = self.choose.choice([*FAULTS, "restart", "count"])
             with contextlib.suppress(gothreads.GuestError, gothreads.AppClosed, gothreads.HandlerError):
                 if what == "restart":
-                    supervised.restart()
+                    self.supervised.restart()
                 elif what == "count":
-                    supervised.exports.add(1)
+                    self.supervised.exports.add(1)
                 else:
                     export, args, _ = FAULTS[what]
-                    supervised.exports[export](*args)
-        if close:
-            supervised.close()
-        over.set()
-    try:
-        together(fell, batch, coroutines, call(supervised.exports.double), call(lambda n: 2 * int(supervised.request("echo", str(n)))))
-        if not close:
-            assert supervised.exports.double(5) == 10
-    finally:
-        over.set()
-        supervised.close()
-    return counts
+                    self.supervised.exports[export](*args)
+        if self.close:
+            self.supervised.close()
+        self.over.set()
 
 
 @pytest.mark.parametrize("close", [False, True])
 def test_under_load_every_call_is_answered_rightly_or_fails_once(close: bool, nothing_left: None) -> None:
-    counts = hammer(random.randrange(1 << 30), 1.5, close)
+    counts = Hammer(random.randrange(1 << 30), 1.5, close=close).run()
     assert counts.get("right", 0) > 0
     assert sum(counts.values()) > counts["right"], "some have met an end"
 

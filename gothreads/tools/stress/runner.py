@@ -83,13 +83,13 @@ def run(scenario: Scenario, plan: StressPlan, view: View, *, file: Path | None =
         view.clear()
     seconds = round(time.monotonic() - begin, 2)
     if context.failure is None:
-        return Verdict(scenario.name, True, context.calls, context.checked, seconds)
+        return Verdict(scenario.name, passed=True, calls=context.calls, checked=context.checked, seconds=seconds)
     if not context.begun and isinstance(context.failure, MisuseError | ModuleError):
         raise context.failure  # the module could not be run at all
     path = file or Path(f"gothreads-stress-{scenario.name}-{plan.seed}.txt")
     again = failure_file.command(scenario.words(), plan)
     failure_file.keep(path, context, context.failure, last, again)
-    return Verdict(scenario.name, False, context.calls, context.checked, seconds,
+    return Verdict(scenario.name, passed=False, calls=context.calls, checked=context.checked, seconds=seconds,
                    message=failure_file.message(context.failure), file=str(path), again=again)
 
 
