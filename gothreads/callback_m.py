@@ -170,7 +170,7 @@ class CallbackMCache:
         """
         if (nested or not self._idle.passed) and (caller := self._take_idle()) is not None:
             return caller
-        return self._make_or_wait(nested)
+        return self._make_or_wait(nested=nested)
 
     def _take_idle(self) -> CallbackM | None:
         """Take a caller if one is idle. Raises ffi.Trapped if one is idle and the app has ended."""
@@ -300,11 +300,11 @@ class CallbackMCache:
             calls = self._old_calls + sum(caller.calls for caller in self._members)
             return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._idle.waiting, calls, self._attached, self._detached)
 
-    def _make_or_wait(self, nested: bool) -> CallbackM:
-        def take(may: bool) -> CallbackM | Literal["new"] | None:
+    def _make_or_wait(self, *, nested: bool) -> CallbackM:
+        def take(*, may_take: bool) -> CallbackM | Literal["new"] | None:
             if self._ended():
                 raise ffi.Trapped(ffi.Trap("the app has ended"))
-            if (may or nested) and (caller := self._take_idle()) is not None:
+            if (may_take or nested) and (caller := self._take_idle()) is not None:
                 return caller
             if self._total < (self._most if nested else self._limit):
                 self._count(1)

@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 from gothreads.engine import interrupt
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 #: The longest delay before the main thread sees an exception that a signal handler has raised, in seconds.
 _SLICE = 0.1
@@ -43,6 +44,12 @@ class _Counts:
         self.waiting = self.passed = 0
 
 
+class Take(Protocol[T_co]):
+    """Takes an item for WaitQueue.wait."""
+
+    def __call__(self, *, may_take: bool) -> T_co | None: ...
+
+
 class WaitQueue:
     """A wait queue, guarded by `condition`; its counts may be read without it.
 
@@ -53,27 +60,27 @@ class WaitQueue:
         self._condition, self._there = condition, there
         self.counts: QueueCounts = _Counts() if counts is None else counts
 
-    def wait(self, take: Callable[[bool], T | None], timeout: float | None) -> T | None:
+    def wait(self, take: Take[T], timeout: float | None) -> T | None:
         """Wait until `take` returns an item, and return it; None after `timeout` seconds (None: wait for ever).
 
         The calling thread holds the condition. A thread that makes an item available notifies one waiter if any are
         `waiting`.
 
-        take: called with whether it may take an available item. It returns None when it cannot take one; an exception
+        take: told whether it `may_take` an available item. It returns None when it cannot take one; an exception
         that it raises ends the wait.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         counts = self.counts
-        may, woken = not counts.passed, False
+        may_take, woken = not counts.passed, False
         counts.waiting += 1
         try:
-            while (taken := take(may)) is None:
+            while (taken := take(may_take=may_take)) is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     break
                 self._condition.wait(left if not interrupt.on_main_thread() else min(left or _SLICE, _SLICE))
                 interrupt.raise_kept()
-                may = True
+                may_take = True
                 if not woken:
                     woken = True
                     counts.passed += 1

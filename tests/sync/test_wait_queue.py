@@ -24,8 +24,8 @@ class Few:
         self.out = self.most = 0
 
     def take(self, timeout: float | None = None) -> int | None:
-        def take(may: bool) -> int | None:
-            if not may or not self.free:
+        def take(*, may_take: bool) -> int | None:
+            if not may_take or not self.free:
                 return None
             self.out += 1
             self.most = max(self.most, self.out)
@@ -64,7 +64,7 @@ def test_nothing_there_is_none_after_the_timeout_and_what_take_raises_ends_the_w
     assert few.take(0.02) is None
     assert time.monotonic() - begin >= 0.02
 
-    def fails(may: bool) -> int | None:
+    def fails(*, may_take: bool) -> int | None:
         raise LookupError
     with few.condition, pytest.raises(LookupError):
         few.line.wait(fails, None)

@@ -241,10 +241,10 @@ class PoolApp(App):
             self._condition.notify()
 
     def _take(self) -> _Member:
-        def take(may: bool) -> list[_Member | None] | None:
+        def take(*, may_take: bool) -> list[_Member | None] | None:
             if self._cause is not None:
                 raise ffi.Trapped(ffi.Trap("the app has ended"))
-            if not may or not self._free:
+            if not may_take or not self._free:
                 return None
             self._calls += 1
             return [self._free.pop()]
