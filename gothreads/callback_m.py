@@ -37,12 +37,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NoReturn, TypeVar
 
 from gothreads.bridge.buffers import Buffers, Cancel
+from gothreads.bridge.instances import Instance, Instances
 from gothreads.engine import ffi
 from gothreads.engine.callers import Caller, IdleCallers
 from gothreads.engine.interrupt import Postponed
 from gothreads.engine.stack import CALLER_MARGIN
 from gothreads.errors import CallersBusy
-from gothreads.instances import Instance, Instances
 from gothreads.shared_memory import SharedMemory
 from gothreads.sync.wait_queue import WaitQueue
 from gothreads.wasm import layout

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from gothreads.bridge.instances import Instance, Instances
 from gothreads.engine import ffi
 from gothreads.engine.stack import big_stack, inside
 from gothreads.errors import GothreadsError
-from gothreads.instances import Instance, Instances
 
 Job = TypeVar("Job")
 Job_contra = TypeVar("Job_contra", contravariant=True)

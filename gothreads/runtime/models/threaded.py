@@ -12,6 +12,7 @@ import wasmtime
 
 from gothreads.bridge.buffers import Guest
 from gothreads.bridge.exports import Export, Function
+from gothreads.bridge.instances import GoInstances, Notes
 from gothreads.callback_m import CacheEnvironment, CallbackMCache, FastPath
 from gothreads.engine import ffi
 from gothreads.engine.extension import compiled
@@ -19,7 +20,6 @@ from gothreads.engine.interrupt import Postponed
 from gothreads.engine.settings import compile_threaded, new_engine
 from gothreads.engine.stack import inside, nested
 from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError, Stalled, listed
-from gothreads.instances import GoInstances, Notes
 from gothreads.mpool import MPool, MRunner
 from gothreads.runtime.app import App, Payload
 from gothreads.runtime.fast_calls import quick, requester

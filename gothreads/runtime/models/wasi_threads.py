@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 import wasmtime
 
 from gothreads.bridge.buffers import Buffers, Guest
+from gothreads.bridge.instances import Instance, Instances, Notes, NotInstantiated
 from gothreads.engine import ffi
 from gothreads.engine.settings import compile_threaded, new_engine
 from gothreads.engine.stack import inside
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, NotCallable
-from gothreads.instances import Instance, Instances, Notes, NotInstantiated
 from gothreads.mpool import MPool
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
