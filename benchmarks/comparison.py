@@ -43,12 +43,13 @@ def main() -> int:
     parser.add_argument("--from", dest="earlier", type=Path, metavar="FILE", help="a report.json")
     parser.add_argument("--document", type=Path, default=DOCUMENT, metavar="FILE", help="(default: docs/comparison.md)")
     arguments = parser.parse_args()
+    if arguments.earlier is None:
+        check_calls_in_c(parser)
     if (why := missing(arguments.document, _PLACE)) is not None:
         parser.error(why)
     if arguments.earlier is not None:
         report = Report.from_json(json.loads(arguments.earlier.read_text()))
     else:
-        check_calls_in_c(parser)
         with contextlib.ExitStack() as cleanup:
             folder = arguments.out or Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
             repeat = [] if arguments.repeat is None else ["--repeat", str(arguments.repeat)]

@@ -27,7 +27,8 @@ def text(request: pytest.FixtureRequest) -> str:
 def test_each_test_that_is_named_exists(text: str) -> None:
     named = NAMED.findall(text)
     assert len(named) > 20
-    missing = [f"{file}::{name}" for file, name in named if not (TESTS / file).is_file() or name not in functions_of(TESTS / file)]
+    root = TESTS.parent
+    missing = [f"{file}::{name}" for file, name in named if not (root / file).is_file() or name not in functions_of(root / file)]
     assert missing == []
 
 
