@@ -97,7 +97,8 @@ def test_how_long_it_waits_is_an_option(calls: Path, drain: str, said: str) -> N
     ("exits", [7], 7, "the module has ended: exit code 7"),
     ("exits", [0], 0, "the module has ended: main returned"),
     ("panics", [], 2, "the module has ended: panic: assignment to entry in nil map"),
-    ("deep", [10**8], 134, "the module trapped: "),
+    ("traps", [], 134, "the module trapped: "),
+    ("deep", [10**8], 2, "the module has ended: fatal error: stack overflow"),
 ])
 def test_when_the_module_ends_calls_get_503_and_the_server_exits_with_its_code(server: Server, export: str, args: list[int], code: int, said: str) -> None:
     stuck = [server.begin("hang") for _ in range(3)]

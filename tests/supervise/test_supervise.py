@@ -33,7 +33,7 @@ from tests.support.waiting import gothreads_threads, together, wait_until
 FAULTS: dict[str, tuple[str, tuple[Any, ...], type[gothreads.GuestError]]] = {
     "panic": ("crash", (), gothreads.GuestPanic),
     "exit": ("exit", (3,), gothreads.GuestExit),
-    "trap": ("overflow", (0,), gothreads.GuestTrap),
+    "trap": ("trap", (), gothreads.GuestTrap),
     "host function": ("hostraise", (), gothreads.HostFunctionError),
 }
 
@@ -787,7 +787,7 @@ def test_it_is_called_like_an_app() -> None:
     missing = {name for name in dir(gothreads.App) if not name.startswith("_")} - own - set(dir(gothreads.Supervised)) - {"loaded", "options", "exports"}
     assert missing == set()
     with kept() as supervised:
-        assert set(supervised.exports) == {"add", "crash", "double", "exit", "hang", "hasloaded", "hostraise", "hostwithin", "later", "overflow", "start"}
+        assert set(supervised.exports) == {"add", "crash", "double", "exit", "hang", "hasloaded", "hostraise", "hostwithin", "later", "trap", "start"}
         assert str(supervised.exports.add.signature) == "add(n: int64) -> int64"
         assert supervised.options.callers == 64
         assert supervised.loaded.name in repr(supervised)

@@ -614,7 +614,7 @@ def closes(app: gothreads.App) -> None:
 
 def test_a_read_of_an_inherited_pipe_holds_up_nothing_and_close_ends_it(tmp_path: Path) -> None:
     with run_python("""
-        import sys, time
+        import json, sys, time
         from pathlib import Path
         from tests.wasi import test_files as t
         with t.opened({"/m": sys.argv[1]}, Path(sys.argv[1])) as go:
@@ -622,7 +622,7 @@ def test_a_read_of_an_inherited_pipe_holds_up_nothing_and_close_ends_it(tmp_path
             t.goes_on(go)
             assert not waits.done()
             print("waits", flush=True)
-            assert t.json.loads(waits.result(10))["Value"] == "text"
+            assert json.loads(waits.result(10))["Value"] == "text"
             waits = go.begin("stdin")
             time.sleep(0.1)
             t.closes(go.app)

@@ -117,10 +117,10 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "main.go").write_text(PROGRAM)
     (tmp_path / "data.csv").write_text("1,2\n")
     monkeypatch.chdir(tmp_path)
-    code, out, said = finished("run", tmp_path / "main.go", "--model", model, "data.csv", tmp_path / "data.csv")
+    code, out, said = finished("run", "--model", model, tmp_path / "main.go", "data.csv", tmp_path / "data.csv")
     assert (code, out) == (0, "")
     assert said == f"gothreads: the module may read {tmp_path}/data.csv (--no-mount-args: it may not)\n" + "1,2\n" * 2
-    code, _, said = finished("run", tmp_path / "main.go", "--model", model, "--no-mount-args", "data.csv")
+    code, _, said = finished("run", "--model", model, "--no-mount-args", tmp_path / "main.go", "data.csv")
     assert code == 1
     assert "open data.csv: No such file or directory\n" in said
     assert f"was given nothing at {tmp_path}/data.csv: mount what it needs (--mount HOST:GUEST" in said

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"gothreads/guest"
 )
@@ -244,6 +245,12 @@ func panics() {
 	var m map[string]int
 	m["x"] = 1
 }
+
+// beyond is an address that no memory has.
+var beyond uintptr = 0xffff0000
+
+//go:wasmexport traps
+func traps() int32 { return int32(*(*byte)(unsafe.Pointer(beyond))) }
 
 //go:wasmexport panics_elsewhere
 func panicsElsewhere() {

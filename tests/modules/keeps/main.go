@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"gothreads/guest"
 )
@@ -108,12 +109,11 @@ func crash() { panic("crashed") }
 //go:wasmexport exit
 func exit(code int32) { os.Exit(int(code)) }
 
-//go:wasmexport overflow
-func overflow(n int64) int64 {
-	var pad [64]byte
-	pad[n&63] = 1
-	return overflow(n+1) + int64(pad[n&63])
-}
+// beyond is an address that no memory has.
+var beyond uintptr = 0xffff0000
+
+//go:wasmexport trap
+func trap() int32 { return int32(*(*byte)(unsafe.Pointer(beyond))) }
 
 //go:wasmimport env raise
 func raise()
