@@ -96,11 +96,13 @@ def checked(timeout: float | None, on_timeout: OnTimeout, *, request: bool) -> O
 class PendingCall:
     """What the caller waits for: `future`.
 
-    It gets the result of the call, unless the caller gives up first: by a timeout, or by cancelling it.
+    It gets the result of the call, unless the caller gives up first: by a timeout, or by cancelling it. A timeout gives
+    the call up before it fails the future, so that whoever sees CallTimeout finds the module stopped, if it is to be.
     """
 
     def __init__(self, ticket: Cancellation, what: str) -> None:
         self._ticket, self._what = ticket, what
+        self._decided = threading.Lock()  # taken, for good, by whoever decides the outcome
         self.future = Call()
         self.future.when_done(self._cancelled)
 
@@ -109,7 +111,7 @@ class PendingCall:
         try:
             if call.cancelled():
                 self.future.cancel()
-            elif isinstance(call.exception(), CallGivenUp):
+            elif isinstance(call.exception(), CallGivenUp) or not self._decided.acquire(blocking=False):
                 pass  # whoever has given it up sets the outcome, perhaps only now
             elif (error := call.exception()) is not None:
                 self.future.set_exception(error)
@@ -119,23 +121,23 @@ class PendingCall:
             pass  # it came too late
 
     def timed_out(self, seconds: float) -> None:
-        """Fail with CallTimeout, and give the call up."""
-        if self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s")):
+        """Give the call up, and fail with CallTimeout."""
+        if not self.future.done() and self._decided.acquire(blocking=False):
             self._ticket.give_up()
+            self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s"))
 
     def fail_waiting(self, error: Exception) -> None:
         """Fail with this error if the call has not begun."""
         if self._ticket.give_up_waiting():
             self._fail(error)
 
-    def _fail(self, error: Exception) -> bool:
+    def _fail(self, error: Exception) -> None:
         try:
             self.future.set_exception(error)
         except InvalidStateError:
-            return False
+            pass  # it was cancelled
         except BaseException:  # a callback may raise SystemExit: the future is done all the same
             log.exception("what was to be done at the end of a call")
-        return True
 
     def _cancelled(self, future: Future[Any]) -> None:
         if future.cancelled():

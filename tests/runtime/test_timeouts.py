@@ -96,6 +96,16 @@ def test_the_module_is_stopped_and_all_others_are_told(model: str, export: str) 
         assert app.state is gothreads.State.FAILED
 
 
+def test_whoever_hears_of_a_timeout_finds_the_module_stopped() -> None:
+    with patient() as app:
+        found: list[object] = []
+        call = app.submit("sleep", 60_000, timeout=0.05, on_timeout="stop")
+        call.add_done_callback(lambda _: found.append(app.error))
+        assert isinstance(call.exception(10), gothreads.CallTimeout)
+        wait_until(lambda: found)
+        assert isinstance(found[0], gothreads.LimitExceeded)
+
+
 @pytest.mark.parametrize("export", ["spin", "sleep"])
 def test_of_a_pool_only_the_instance_is_stopped(export: str) -> None:
     with patient("pool", instances=3) as app:

@@ -221,9 +221,9 @@ def test_arguments_have_a_limit_of_their_own(shared: gothreads.App) -> None:
 
 
 def test_the_limit_on_arguments_is_an_option(calls: Path) -> None:
-    with running(calls, "--json-limit", "1K") as server:
+    with running("--json-limit", "1K", calls) as server:
         assert (server.call("length", "x" * 2000).status_code, server.call("length", "x" * 900).json()) == (413, {"result": 900})
-    done = subprocess.run([*GOTHREADS, "serve", str(calls), "--json-limit", "many"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*GOTHREADS, "serve", "--json-limit", "many", str(calls)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr.count("\n"), done.stderr[:35]) == (1, 1, "gothreads: --json-limit many: not a")
 
 
