@@ -57,6 +57,12 @@ PATTERNS: dict[str, list[Text]] = {
         lambda n: "gothreads/guest v" + "a" * n,
         lambda n: "gothreads/guest" + " " * n + "=", lambda n: "gothreads/guest => a" + " " * n + "x",
         lambda n: "gothreads/guest => " + "\n" * n],
+    "_NOTHING": [lambda n: " " * n + "x", lambda n: "{" + " " * n + "x", lambda n: "{}" + "\n" * n + "x"],
+    "_OPENING": [
+        lambda n: " " * n + "x", lambda n: "{" + " " * n + "x", lambda n: '{"args"' + "\t" * n + "x",
+        lambda n: '{"args":' + " " * n + "x", lambda n: '{"args":[' + "\n" * n + "x"],
+    "_COMMA": [lambda n: " " * n + "x", lambda n: "," + "\n" * n + "x"],
+    "_END": [lambda n: " " * n + "x", lambda n: "]" + " " * n + "x", lambda n: "]}" + "\n" * n + "x"],
     "_MAY_WAIT": [lambda n: "\xfe" * n, lambda n: "\xfe\x81" + "\x80" * n, lambda n: "\xfe\x81\x80" * n],
     "_BEGINNING": [lambda n: "\x02\x40\x03\x40" + "\x02\x40" * n, lambda n: "\x02\x40" * n],
     "_BRANCH": [

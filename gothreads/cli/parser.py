@@ -13,8 +13,7 @@ from typing import Any
 from gothreads.cli import doctor
 from gothreads.errors import MisuseError
 from gothreads.launch import CALLERS, RUN_MODELS
-from gothreads.runtime.options import Limits
-from gothreads.serve.options import DRAIN_SECONDS
+from gothreads.runtime.options import DRAIN_SECONDS, Limits
 from gothreads.terminal import Terminal
 from gothreads.tools.compare import options as comparing
 from gothreads.tools.stress import options as stress_options

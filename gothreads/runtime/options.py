@@ -15,6 +15,8 @@ from gothreads.wasi.sockets import Rule
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.layout import MOST_MEMORY
 
+#: Default for how long `gothreads serve` lets requests in flight finish after SIGTERM or Ctrl-C, in seconds.
+DRAIN_SECONDS = 10.0
 #: Threads that Go may need beyond one per proc: the monitor, main while it initialises, Ms that wait or wake others.
 SPARE_THREADS = 6
 

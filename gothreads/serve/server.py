@@ -27,9 +27,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.requirements import UVICORN, warn_once
+from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
-from gothreads.serve.options import DRAIN_SECONDS
 from gothreads.serve.web import Served, WebOptions, web_app
 from gothreads.terminal import Terminal
 

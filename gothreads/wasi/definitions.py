@@ -94,7 +94,7 @@ class WasiSettings:
     def mount(self, table: DescriptorTable) -> Root:
         """Open the mounts in a descriptor table and, if nothing is mounted at "/", the virtual folders above them."""
         root, opened = Root(), [(PurePosixPath(mount.guest), self._opened(mount, table)) for mount in self.mounts]
-        if any(len(guest.parts) == 1 for guest, _ in opened):
+        if any(not posixpath.normpath(guest).strip("/") for guest, _ in opened):
             return root
         for guest, leaf in sorted(opened, key=lambda one: len(one[0].parts)):  # an outer mount covers those inside it
             root.add(str(guest), leaf)

@@ -181,7 +181,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_app() -> None:
     assert python("""
         import faulthandler
         faulthandler.dump_traceback_later(60, exit=True)
-        from gothreads import settling
+        from gothreads.runtime import settling
         settling.SETTLE_SECONDS = 50
         with gothreads.open(sys.argv[1], env={"BEFORE": "spin"}, host={"env": {"ask": lambda: None}}) as app:
             for ask in (lambda: app.request("upper"), lambda: app.request("upper", timeout=40), app.handlers):

@@ -158,3 +158,8 @@ def test_a_file_cannot_be_mounted_as_the_root(at: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
     with pytest.raises(gothreads.MisuseError, match="a file needs a name there"):
         started("files", mounts=[Mount(tmp_path / "file", at, read_only=True)])
+
+
+def test_a_folder_can_be_mounted_as_the_root_by_any_of_its_names(tmp_path: Path) -> None:
+    for at in ("/", "//", "/.", "/a/.."):
+        started("files", mounts={at: tmp_path}).close()
