@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import pwd
+import resource
 import secrets
 import stat
 import zlib
@@ -21,11 +23,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gothreads.errors import GothreadsError
-
-try:
-    import fcntl
-except ImportError:  # not Unix
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("gothreads")
 
@@ -63,7 +60,6 @@ def reason(error: OSError) -> str:
     """Why the system refused something, and how to fix it if that is known."""
     if error.errno != errno.EMFILE:
         return error.strerror or str(error)
-    import resource  # only where there are limits
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     more = f" (ulimit -n; up to {hard:,} here)" if soft != hard else ""
     return f"this process has all the file descriptors open that it may have, {soft:,}. Close some, or raise the limit{more}"
@@ -201,6 +197,5 @@ def _told(size: int, checksum: int) -> bytes:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock file, against other processes and threads."""
     with path.open("ab") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -307,4 +307,4 @@ def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
 
 def available_processors() -> int:
     """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))

@@ -33,8 +33,6 @@ def printable(text: str) -> str:
 
 #: Folders of files that do not belong to the program: gothreads, and then Python and installed packages.
 _OURS = str(Path(__file__).parent) + os.sep
-
-
 _INSTALLED = tuple(sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 

@@ -272,9 +272,6 @@ def settled() -> Left:
     return Left(tuple(threads), process.num_fds(), process.memory_info().rss)
 
 
-
-
-
 def run(seconds: float, apps: int, threads: int, seed: int) -> int:
     """Returns the exit code."""
     for kind in KINDS:

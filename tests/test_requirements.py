@@ -17,8 +17,10 @@ import wasmtime
 import gothreads
 from gothreads import requirements
 from gothreads.requirements import EXTRAS, UVICORN, WASMTIME
+from tests.support.modules import ROOT
 
-ROOT = Path(gothreads.__file__).parent.parent
+#: Where gothreads is installed.
+SITE = Path(gothreads.__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NEEDED = "gothreads needs wasmtime>=50,<51, and {} is installed: pip install 'wasmtime>=50,<51'"
 
@@ -28,7 +30,7 @@ def bare(tmp_path: Path) -> Path:
     """A folder of packages with gothreads and wasmtime, and no others."""
     folder = tmp_path / "packages"
     folder.mkdir()
-    for at in (ROOT / "gothreads", ROOT / "gothreads_command.py", Path(wasmtime.__file__).parent):
+    for at in (SITE / "gothreads", SITE / "gothreads_command.py", Path(wasmtime.__file__).parent):
         (folder / at.name).symlink_to(at)
     version_of(folder, "wasmtime", metadata.version("wasmtime"))
     return folder

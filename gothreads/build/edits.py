@@ -141,6 +141,7 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "so is who looks a name up: that is a dial to a name server"),
 )
 
+
 def _unskipped(file: str, condition: str, reason: str, why: str, count: int = 1) -> Edit:
     """Run a test that Go skips on wasm for a reason that no longer holds; it stays skipped on js."""
     skip = f' {{\n\t\tt.Skip("{reason}")'

@@ -244,7 +244,6 @@ def _add_service_options(parser: argparse.ArgumentParser) -> None:
                         help="say so, with all stacks, when everything in the module has waited for each other for so many seconds")
     parser.add_argument("--on-stall", choices=("report", "exit"), default="report", help="after saying so, go on, or exit with code 2 (default: %(default)s)")
 
-
     parser.add_argument("--restart", nargs="?", const="on-failure", choices=("on-failure", "always"),
                         help="when the module has ended, begin again, with fresh memory, after a pause that grows from 0.1 to 30 s; also "
                         "when it has ended by itself with exit code 0: always (alone: on-failure)")

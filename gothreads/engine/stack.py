@@ -21,6 +21,7 @@ from gothreads.engine.settings import STACK_MARGIN
 #: is large enough.
 CALLER_MARGIN = 1 << 20
 
+
 class _Inside(threading.local):
     """Per-thread state of calls.
 

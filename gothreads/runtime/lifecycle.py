@@ -570,5 +570,4 @@ def _after_fork() -> None:
 
 # Daemon threads that are still in WebAssembly when the interpreter shuts down may crash it.
 atexit.register(close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_after_fork)

@@ -19,7 +19,6 @@ PAGE = 65536
 MAX_PAGES = 65536
 
 
-
 class Section(IntEnum):
     """Section ids. `ORDER` has the order of the sections in a file."""
 

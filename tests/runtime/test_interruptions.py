@@ -24,6 +24,7 @@ from tests.support.waiting import raises_within, wait_until
 
 # Python's stack.
 
+
 @pytest.mark.parametrize("model", ["threaded", "single"])
 def test_at_the_end_of_pythons_stack_a_call_is_right_or_a_recursion_error(model: str) -> None:
     """If there were no room for a host function's frames, Go would silently get its own argument as the result."""

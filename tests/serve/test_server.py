@@ -142,6 +142,8 @@ def test_a_client_that_goes_away_gives_its_request_up(patient_host: Path) -> Non
                 client.sendall(b"POST /api/request/wait HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
                 wait_until(lambda: counts()[0] == "1")
             wait_until(lambda: counts() == f"0 {cancelled} 0")  # noqa: B023
+
+
 def test_a_module_that_ends_is_begun_again_and_later_requests_are_answered(calls: Path) -> None:
     with running("--restart", calls) as server:
         stuck = [server.begin("hang") for _ in range(3)]
@@ -184,6 +186,8 @@ def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> Non
 def test_what_is_for_restarts_needs_them(calls: Path) -> None:
     done = subprocess.run([*GOTHREADS, "serve", "--save-every", "3", str(calls)], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "gothreads: --save-every and --while-down are for a module that is begun again: add --restart\n")
+
+
 def test_bytes_behind_a_request_that_closes_get_an_answer_and_leave_no_traceback(server: Server) -> None:
     with socket.create_connection((server.client.base_url.host, server.client.base_url.port or 80), 10) as connection:
         connection.sendall(b"POST /api/call/count HTTP/1.0\r\nContent-Length: 0\r\n\r\nPOST /api/call/count HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")

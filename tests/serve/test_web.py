@@ -254,6 +254,8 @@ def test_on_timeout_stop_ends_the_module() -> None:
             assert reply.status_code == 503
             assert "the call of spin was given up" in reply.json()["error"]
         talk(app, conversation, timeout=0.05, on_timeout="stop")
+
+
 def test_a_supervised_module_that_is_down_says_when_to_come_again(calls: Path) -> None:
     with open(os.devnull, "wb") as null, gothreads.supervise(calls, stderr=null, while_down="fail", on_restart=lambda restart: None,
                                                              backoff=gothreads.Backoff(first=100, most=100, jitter=0)) as supervised:
