@@ -328,8 +328,9 @@ def test_more_calls_than_can_be_under_way_are_refused_and_none_is_lost(monkeypat
     monkeypatch.setattr(messages, "MOST_CALLS", 1000)
     parked = Parked()
     with opened("talk", handlers={"park": parked.future}) as app:
-        many = app.submit_request("echoes", "1100 park")
+        many = app.submit_request("echoes", "1000 park")
         wait_until(lambda: len(parked.waiting) == 1000)
+        assert app.request("echoes", "100 park") == b"0"  # all refused before any of the 1000 makes room for one
         assert app.request("kind", "park").startswith(b"busy: handler park: too many calls of the host at a time")
         parked.release()
         assert many.result(10) == b"1000"
