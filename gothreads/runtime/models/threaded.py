@@ -12,30 +12,29 @@ import wasmtime
 
 from gothreads.bridge.buffers import Guest
 from gothreads.bridge.exports import Export, Function
-from gothreads.bridge.instances import GoInstances, Notes
+from gothreads.bridge.instances import GoInstances, Instances
 from gothreads.callback_m import CacheEnvironment, CallbackMCache, FastPath
 from gothreads.engine import ffi
 from gothreads.engine.extension import compiled
 from gothreads.engine.interrupt import Postponed
-from gothreads.engine.settings import compile_threaded, new_engine
 from gothreads.engine.stack import inside, nested
-from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError, Stalled, listed
-from gothreads.mpool import MPool, MRunner
-from gothreads.runtime.app import App, Payload
+from gothreads.errors import GothreadsError, MisuseError, ModuleError, Stalled, listed
+from gothreads.mpool import MRunner
+from gothreads.runtime.app import Payload
 from gothreads.runtime.fast_calls import quick, requester
 from gothreads.runtime.inspector import Goroutine, Inspector
+from gothreads.runtime.models.shared_memory_app import SharedMemoryApp
 from gothreads.runtime.options import SPARE_THREADS, Options
 from gothreads.runtime.settling import Settling
 from gothreads.runtime.stall import Stall, StallWatch
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.runtime.wasi_environment import WasiEnvironment
-from gothreads.shared_memory import SharedMemory
 from gothreads.text import shown
 from gothreads.wasi.definitions import define_with_errno, letters, type_of
 from gothreads.wasi.poller import Poller
 from gothreads.wasm import code
-from gothreads.wasm.binary import PAGE, FuncType, Kind
+from gothreads.wasm.binary import FuncType, Kind
 from gothreads.wasm.passes import waits
 from gothreads.wasm.passes.threads import HOST, WASI
 
@@ -61,52 +60,22 @@ def least_heap(options: Options) -> int:
     return max(4 << 20, min(16 * options.procs << 20, 64 << 20, options.limits.memory // 16))
 
 
-class ThreadedApp(App):
+class ThreadedApp(SharedMemoryApp):
     """See App."""
 
     model = "threaded"
+    own_clock = False
 
-    def _make(self) -> None:
-        loaded, options, owned = self.loaded, self.options, self._owned
-        self._check()
-        self._world = self._new_world(self._streams, self._stop)
-        owned.callback(self._world.close)
-        self._engine = new_engine(options.limits.stack)
-        owned.callback(self._engine.close)
-        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
-        self.compile_seconds = machine_code.seconds
-        owned.callback(machine_code.module.close)
-        assert loaded.memory is not None
-        self._memory = SharedMemory(self._engine, loaded.memory.minimum, options.limits.memory // PAGE)
-        owned.callback(self._memory.close)
-        self._world.use(self._memory)
-        self._notes = Notes(self._engine)
-        owned.callback(self._notes.close)
-        self._poller = Poller(self._memory, self._world.table)
-        owned.callback(self._poller.close)
-        linker = wasmtime.Linker(self._engine)
-        owned.callback(linker.close)
-        linker.allow_shadowing = True
-        linker.define_wasi()
-        with wasmtime.Store(self._engine) as store:
-            linker.define(store, "env", "memory", self._memory.handle)
-            self._notes.define(linker, store)
-        functions = ffi.HostFunctions(linker, self._host_function_failed)
-        owned.callback(functions.clear)
-        self._world.define(functions, loaded.outline)
-        if compiled is not None:
-            functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
-        self._host.define(functions, self._world.context)
-        self._define_host(functions)
-        try:
-            pre = linker.instantiate_pre(machine_code.module)
-        except wasmtime.WasmtimeError as error:  # one name imported with two types
-            raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
-        owned.callback(pre.close)
-        self._instances = GoInstances(self._engine, pre, self._notes, options.wasi.local, self._is_ending, one_clock=compiled is not None)
-        owned.callback(self._instances.close_all)
-        self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
-        environment = CacheEnvironment(self._instances, self._memory, self._is_ending, self._trapped)
+    def _new_instances(self, pre: wasmtime.InstancePre) -> GoInstances:
+        return GoInstances(self._engine, pre, self._notes, self.options.wasi.local, self._is_ending, one_clock=compiled is not None)
+
+    def _runners(self, instances: Instances) -> Callable[[], MRunner]:
+        return lambda: MRunner(instances)
+
+    def _make_entries(self, instances: Instances) -> None:
+        options = self.options
+        self._instances = instances
+        environment = CacheEnvironment(instances, self._memory, self._is_ending, self._trapped)
         self._postponed = Postponed(self)
         self._cache = CallbackMCache(environment, options.callers, timeout=options.callers_timeout,
                                      most=waits.MOST_NOTES - 1 - options.limits.threads,
@@ -115,12 +84,8 @@ class ThreadedApp(App):
         self._requester = requester(self._cache)
         self._inspector = Inspector(environment, stack=options.limits.stack, in_flight=self._cache.in_flight,
                                     submit=self._submit_to)
-        if loaded.has_handlers:
+        if self.loaded.has_handlers:
             self._settling = Settling(self._look_at_rest)
-
-    @property
-    def memory(self) -> SharedMemory:
-        return self._memory
 
     def trim(self) -> int:
         """Release the callers that are not in use now; returns how many."""
@@ -129,11 +94,7 @@ class ThreadedApp(App):
     def statistics(self) -> AppStatistics:
         go = self._inspector.statistics(_ANSWER_SECONDS) if self._state is State.RUNNING else None
         callers = self._cache.statistics()
-        try:
-            size = self._memory.size
-        except AppClosed:
-            size = 0
-        return self._statistics(calls=callers.calls, memory=size, callers=callers, threads=self._pool.statistics(), go=go)
+        return self._statistics(calls=callers.calls, callers=callers, go=go)
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         return self._inspector.goroutines(timeout)
@@ -147,11 +108,7 @@ class ThreadedApp(App):
     def _open_to_calls(self, *, is_open: bool) -> None:
         self._cache.idle.open = is_open
 
-    def _is_ending(self) -> bool:
-        return self._cause is not None
-
     def _check(self) -> None:
-        """Check what can be checked before anything is created."""
         options = self.options
         most = waits.MOST_NOTES - 1  # one is for the inspector's caller
         if options.callers + options.limits.threads > most:
@@ -164,8 +121,12 @@ class ThreadedApp(App):
         if missing:
             raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
 
-    def _define_host(self, functions: ffi.HostFunctions) -> None:
+    def _define_imports(self, functions: ffi.HostFunctions) -> None:
         """Define what the overlay's Go imports from the module `gothreads`."""
+        if compiled is not None:
+            functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
+        self._poller = Poller(self._memory, self._world.table)
+        self._owned.callback(self._poller.close)
         kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == HOST}
 
         number = FuncType(b"", code.I32)
@@ -279,30 +240,24 @@ class ThreadedApp(App):
         super()._initialized()
 
     def _stop_running(self) -> None:
-        self._notes.stop()
-        self._engine.increment_epoch()
-        self._pool.close()
+        super()._stop_running()
         self._cache.wake_all()
         self._inspector.wake_all()
 
     def _run_handlers(self) -> bool:
         self._engine.increment_epoch()
-        self._wake_all()  # Go's waits check why they were woken, and wait again
+        self._wake_parked()  # Go's waits check why they were woken, and wait again
         return True
 
     def _close_workers(self) -> None:
         super()._close_workers()
         self._inspector.close()
 
-    def _wake_all(self) -> None:
-        for address in self._notes.addresses():
-            with contextlib.suppress(MemoryAccessError):  # the thread is about to trap
-                self._memory.notify(address)
+    def _threads_inside(self) -> int:
+        return super()._threads_inside() + self._inspector.in_use
 
     def _sweep_once(self) -> int:
-        left = self._pool.active + self._cache.in_use + self._inspector.in_use
-        if not left:
-            return 0
-        self._wake_all()
-        self._cache.wake_all()
+        left = super()._sweep_once()
+        if left:
+            self._cache.wake_all()
         return left
