@@ -33,8 +33,8 @@ from gothreads.text import cut, shown
 from gothreads.wasi.calls import LARGEST_TRANSFER
 from gothreads.wasi.definitions import type_of
 from gothreads.wasm.binary import VALUE_TYPES, FuncType, Module
+from gothreads.wasm.host_calls import HOST, WASI
 from gothreads.wasm.origins import made_for
-from gothreads.wasm.passes.threads import HOST, WASI
 from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 
 Key = tuple[str, str]

@@ -27,12 +27,13 @@ from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, seal
 from gothreads.wasm.binary import Module
+from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.passes.inline import inline_atomics
 from gothreads.wasm.passes.jumps import shorten_jumps
 from gothreads.wasm.passes.sharpen import check_model, check_seed, sharpen
-from gothreads.wasm.passes.threads import HOST, add_threads
+from gothreads.wasm.passes.threads import add_threads
 from gothreads.wasm.undefined import callers_of_undefined, symbol
 
 #: A file that imports the guest package into every program, so that bytes and strings can be passed.

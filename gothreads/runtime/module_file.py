@@ -12,10 +12,10 @@ from gothreads.errors import ModuleError, listed
 from gothreads.files import reason
 from gothreads.wasm import abi, metadata
 from gothreads.wasm.binary import MAGIC, VALUE_TYPES, FuncType, Kind, MemoryLimits, Module, read_limits
+from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.leb import Reader
 from gothreads.wasm.origins import made_for
 from gothreads.wasm.parsing import parse
-from gothreads.wasm.passes.threads import HOST
 
 #: Prefixes of exports that are not the program's own.
 _PLUMBING = ("gt_", "gothreads_")

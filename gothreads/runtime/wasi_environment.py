@@ -20,11 +20,10 @@ from gothreads.wasi.descriptors import DescriptorTable, FileAllowance, Refused
 from gothreads.wasi.sockets import Rule, SocketCalls, address_of, listen
 from gothreads.wasi.streams import Streams
 from gothreads.wasm.binary import Module
-from gothreads.wasm.passes.threads import HOST, WASI
+from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 
-_SOCKET_CALLS = ("sock_listen", "sock_dial", "sock_connected", "sock_address")
-_PIPE_CALLS = ("pipe_open",)
-_MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_cancels", "msg_events", "idle_open")
+#: What of wasm/host_calls.py is served here.
+_SERVERS = (Server.FILES, Server.SOCKETS, Server.MESSAGES)
 
 
 class WasiEnvironment:
@@ -59,18 +58,17 @@ class WasiEnvironment:
 
     def define(self, functions: ffi.HostFunctions, module: Module, *, own_clock: bool = False) -> None:
         """Define the functions that the module imports from here. `own_clock`: as for define_wasi."""
-        kinds = {(i.module, i.name): module.types[i.type_index] for i in module.imported_functions}
-        define_wasi(functions, {name: kind for (of, name), kind in kinds.items() if of == WASI}, self._wasi, own_clock=own_clock)
-        for calls, names in ((self._wasi, _PIPE_CALLS), (self._sockets, _SOCKET_CALLS), (self.calls, _MESSAGE_CALLS)):
-            for name in names:
-                kind = kinds.get((HOST, name))
-                if kind is not None:
-                    define_with_errno(functions, HOST, name, kind, getattr(calls, name))
+        types = {i.name: module.types[i.type_index] for i in module.imported_functions if i.module == WASI}
+        define_wasi(functions, types, self._wasi, own_clock=own_clock)
+        servers = dict(zip(_SERVERS, (self._wasi, self._sockets, self.calls), strict=True))
+        for call in imported_calls(module):
+            if call.server in servers:
+                define_with_errno(functions, HOST, call.name, call.type, getattr(servers[call.server], call.name))
 
     @staticmethod
     def has(module: str, name: str) -> bool:
         """Whether it provides a function that a module imports."""
-        return module == WASI or (module == HOST and name in _PIPE_CALLS + _SOCKET_CALLS + _MESSAGE_CALLS)
+        return module == WASI or (module == HOST and name in BUILTIN_CALLS and BUILTIN_CALLS[name].server in _SERVERS)
 
     def stop(self) -> None:
         """Wake all threads that wait in a call. From any thread; returns at once."""

@@ -31,7 +31,7 @@ from gothreads.wasi.openat import PLACE
 from gothreads.wasi.streams import OutputExceeded
 from gothreads.wasi.virtual_root import File, Root
 from gothreads.wasm.binary import FuncType
-from gothreads.wasm.passes.threads import WASI
+from gothreads.wasm.host_calls import WASI
 
 log = logging.getLogger("gothreads")
 

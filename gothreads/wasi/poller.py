@@ -75,13 +75,13 @@ class Poller:
         self._tail = 0  # guarded by _telling
         table.on_remove = self._forget
 
-    def start(self, ring: int) -> None:
+    def poll_start(self, ring: int) -> None:
         """Set the ring; `ring` is the address of Go's description of it."""
         self._ring = _RING.unpack(self._memory.read(ring, _RING.size))
         if self._ring[-1] < _MOST_TOLD:
             raise OSError(errno.EINVAL, "a ring without room")
 
-    def open(self, number: int, poll_desc: int, sequence: int) -> None:
+    def poll_open(self, number: int, poll_desc: int, sequence: int) -> None:
         """Notify a pollDesc of Go's whenever the descriptor becomes readable or writable.
 
         ENOTSUP if it always is, ENOSPC if it has too many pollDescs, EBADF if it is not open.

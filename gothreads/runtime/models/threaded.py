@@ -35,8 +35,8 @@ from gothreads.wasi.definitions import define_with_errno, letters, type_of
 from gothreads.wasi.poller import Poller
 from gothreads.wasm import code
 from gothreads.wasm.binary import FuncType, Kind
+from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 from gothreads.wasm.passes import waits
-from gothreads.wasm.passes.threads import HOST, WASI
 
 T = TypeVar("T")
 
@@ -58,6 +58,29 @@ def least_heap(options: Options) -> int:
     Stock Go's 4 MB, or more if there are several procs and the limit on memory allows it.
     """
     return max(4 << 20, min(16 * options.procs << 20, 64 << 20, options.limits.memory // 16))
+
+
+class RuntimeCalls:
+    """What Go's runtime (build/goroot/runtime) asks of the host. The methods are named as in wasm/host_calls.py."""
+
+    def __init__(self, options: Options, spawn: Callable[[int], bool], initialized: Callable[[], None], *, has_callers: bool) -> None:
+        self._options, self._spawn, self._initialized, self._has_callers = options, spawn, initialized, has_callers
+
+    def ncpu(self) -> int:
+        return self._options.procs
+
+    def thread_spawn(self, g0: int) -> int:
+        """Run the M of this g0 on a thread. -1 if there is no thread for it."""
+        return 0 if self._spawn(g0) else -1
+
+    def initialized(self) -> None:
+        self._initialized()
+
+    def has_callers(self) -> bool:
+        return self._has_callers
+
+    def least_heap(self) -> int:
+        return least_heap(self._options)
 
 
 class ThreadedApp(SharedMemoryApp):
@@ -120,6 +143,10 @@ class ThreadedApp(SharedMemoryApp):
                    and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
             raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
+        unknown = [i.name for i in self.loaded.outline.imported_functions if i.module == HOST and i.name not in BUILTIN_CALLS]
+        if unknown:
+            raise ModuleError(f"{self.loaded.name}: this gothreads does not provide {HOST}.{shown(unknown[0])}, which the module imports. "
+                              "Rebuild it: gothreads build")
 
     def _define_imports(self, functions: ffi.HostFunctions) -> None:
         """Define what the overlay's Go imports from the module `gothreads`."""
@@ -127,29 +154,14 @@ class ThreadedApp(SharedMemoryApp):
             functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
         self._poller = Poller(self._memory, self._world.table)
         self._owned.callback(self._poller.close)
-        kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == HOST}
-
-        number = FuncType(b"", code.I32)
-        own: dict[str, tuple[FuncType, ffi.HostFunction]] = {
-            "ncpu": (number, lambda: self.options.procs),
-            "thread_spawn": (FuncType(code.I32, code.I32), lambda g0: 0 if self._pool.spawn(g0) else -1),
-            "initialized": (code.VOID, self._initialized),
-            "has_callers": (number, lambda: self.loaded.has_callers),
-            "least_heap": (number, lambda: least_heap(self.options)),
-        }
-        polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
-        for name, kind in kinds.items():
-            if WasiEnvironment.has(HOST, name):
-                continue
-            if name in polling:
-                define_with_errno(functions, HOST, name, kind, polling[name])
-            elif name in own and own[name][0] == kind:
-                functions.define(HOST, name, type_of(kind),
-                                 params=letters(kind.params, signed=False), result=letters(kind.results),
-                                 implementation=own[name][1])
-            else:
-                raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{shown(name)} {kind}, which this gothreads does not have. "
-                                  "Rebuild it: gothreads build")
+        runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized, has_callers=self.loaded.has_callers)
+        for call in imported_calls(self.loaded.outline):
+            if call.server is Server.POLLER:
+                define_with_errno(functions, HOST, call.name, call.type, getattr(self._poller, call.name))
+            elif call.server is Server.RUNTIME:
+                functions.define(HOST, call.name, type_of(call.type),
+                                 params=letters(call.type.params, signed=False), result=letters(call.type.results),
+                                 implementation=getattr(runtime, call.name))
 
     def _start(self) -> None:
         if (entry := self.loaded.entry) is None:
