@@ -19,11 +19,7 @@ from gothreads.errors import GothreadsError, MisuseError, ModuleError
 from gothreads.files import reason
 from gothreads.runtime.app import App
 from gothreads.runtime.lifecycle import check_not_forked
-from gothreads.runtime.models.idle import IdleApp
-from gothreads.runtime.models.pool import PoolApp
-from gothreads.runtime.models.single import SingleApp
-from gothreads.runtime.models.threaded import ThreadedApp
-from gothreads.runtime.models.wasi_threads import WasiThreadsApp
+from gothreads.runtime.models import MODELS
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.runtime.options import Limits, OnStall, Options
 from gothreads.runtime.pickling import PickledOptions
@@ -31,6 +27,7 @@ from gothreads.text import cut
 from gothreads.wasi.definitions import Mount, WasiSettings
 from gothreads.wasi.sockets import Rule
 from gothreads.wasi.streams import Readable, Writable
+from gothreads.wasm.metadata import THREADED
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
 #: (runtime/lifecycle.py).
@@ -42,9 +39,6 @@ log = logging.getLogger("gothreads")
 CALLERS = 64
 #: Default for how many events of each name may be queued.
 EVENT_QUEUE = 1024
-#: Run model -> the build model that it needs.
-RUN_MODELS = {"threaded": "threaded", "single": "single", "idle": "single", "pool": "single"}
-_APPS: dict[str, type[App]] = {"threaded": ThreadedApp, "single": SingleApp, "idle": IdleApp, "pool": PoolApp}
 
 PathLike = str | os.PathLike[str]
 
@@ -161,23 +155,29 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
          progress: Progress | None = None) -> LoadedModule:
     """Load the module at a path: a file, or a package (also by import path), which is built for the model and mode."""
     place = Path(path)
-    if model is not None and (not isinstance(model, str) or model not in RUN_MODELS):
-        raise MisuseError(f"there is no model {cut(model)}; there are: {', '.join(RUN_MODELS)}")
-    idle, model = model == "idle", RUN_MODELS[model] if model else None
+    if model is not None and (not isinstance(model, str) or model not in MODELS):
+        raise MisuseError(f"there is no model {cut(model)}; there are: {', '.join(MODELS)}")
+    wanted = MODELS[model] if model is not None else None
     there = os.path.exists(place)  # not Path.exists, which raises for names that are too long
     if os.path.isfile(place) and place.suffix != ".go":
         loaded = load(place)
-        if loaded.foreign and (idle or model not in (None, loaded.model)):
-            how = "wasi-threads, so it is run as threaded" if loaded.model == "threaded" else "no threads, so it is run as single or pool"
+        if wanted is None:
+            return loaded
+        if loaded.foreign and (wanted.foreign_app is None or wanted.build_model != loaded.model):
+            fitting = [name for name, other in MODELS.items() if other.foreign_app is not None and other.build_model == loaded.model]
+            how = f"{'wasi-threads' if loaded.threaded else 'no threads'}, so it is run as {' or '.join(fitting)}"
             raise ModuleError(f"{place} was not built from Go, and has {how}")
-        if model is not None and loaded.model != model:
-            raise ModuleError(f"{place} was built for the model {loaded.model}, not {model}. Rebuild it: gothreads build PACKAGE --model {model} -o {place}")
+        if wanted.build_model != loaded.model:
+            raise ModuleError(f"{place} was built for the model {loaded.model}, not {wanted.build_model}. "
+                              f"Rebuild it: gothreads build PACKAGE --model {wanted.build_model} -o {place}")
         return loaded
     if not there and place.suffix == ".wasm":
         raise ModuleError(f"there is no file {place}")
     if not there and "/" not in str(path) and "." not in str(path):
         raise ModuleError(f"there is no file or folder {place}")
-    built = build(Request(str(path), model=model or "threaded", buildmode=buildmode, go=None if go is None else os.fspath(go)), progress)
+    build_model = THREADED if wanted is None else wanted.build_model
+    request = Request(str(path), model=build_model, buildmode=buildmode, go=None if go is None else os.fspath(go))
+    built = build(request, progress)
     return replace(load(built.path), name=place.resolve().name)
 
 
@@ -211,7 +211,7 @@ def make(loaded: LoadedModule, *,  # noqa: PLR0913  (open's options)
     for name, value in (("callers", callers), ("event_queue", event_queue), ("instances", instances)):
         if value is not None and value < 1:
             raise MisuseError(f"{name} must be at least 1, not {cut(value)}")
-    if instances is not None and model != "pool":
+    if instances is not None and not (model and MODELS[model].has_many_instances):
         raise MisuseError('instances are for the model "pool"')
     if on_stall != "report" and stall_timeout is None:
         raise MisuseError("on_stall needs stall_timeout (--stall-timeout S): how long nothing must go on")
@@ -229,7 +229,8 @@ def make(loaded: LoadedModule, *,  # noqa: PLR0913  (open's options)
     options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
                       stall_timeout, on_stall, no_calls, tuple(listen), rules, given, event_queue, loop,
                       instances or available_processors(), given_functions(host))
-    kind = WasiThreadsApp if loaded.foreign and loaded.model == "threaded" else _APPS[model or loaded.model]
+    chosen = MODELS[model or loaded.model]
+    kind = chosen.foreign_app or chosen.app if loaded.foreign else chosen.app
     with _refusals_told(loaded):
         return kind(loaded, options)
 

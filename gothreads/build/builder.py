@@ -28,7 +28,7 @@ from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, seal
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import HOST
-from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
+from gothreads.wasm.metadata import BUILD_MODELS, BUILD_MODES, SECTION, THREADED, Metadata
 from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.passes.inline import inline_atomics
 from gothreads.wasm.passes.jumps import shorten_jumps
@@ -58,7 +58,7 @@ class Request:
     """
 
     package: str
-    model: str = "threaded"
+    model: str = THREADED
     buildmode: str | None = None
     go: str | None = None
     strip: bool = False
@@ -67,8 +67,8 @@ class Request:
     flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.model not in MODELS:
-            raise MisuseError(f"there is no model {self.model!r} to build for; there are: {', '.join(MODELS)}")
+        if self.model not in BUILD_MODELS:
+            raise MisuseError(f"there is no model {self.model!r} to build for; there are: {', '.join(BUILD_MODELS)}")
         if self.buildmode not in (None, *BUILD_MODES):
             raise MisuseError(f"there is no build mode {self.buildmode!r}; there are: {', '.join(BUILD_MODES)}")
         if self.sharpen is not None:
@@ -81,7 +81,7 @@ class Request:
     @property
     def mode(self) -> str:
         """The build mode. exe runs main; c-shared does not. Stock Go calls exports only in the latter."""
-        return self.buildmode or ("exe" if self.model == "threaded" else "c-shared")
+        return self.buildmode or ("exe" if self.model == THREADED else "c-shared")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     go = _GoCommand(toolchain, request, work, go_environment(request.model, preemption=request.preemption))
     guest = guest_folder(work)
     program = _list(go, write_overlay(toolchain, cache, threaded=False, guest=guest), target)
-    overlay = write_overlay(toolchain, cache, threaded=request.model == "threaded", guest=guest, extra={program.folder / _GUEST_FILE: _GUEST_SOURCE})
+    overlay = write_overlay(toolchain, cache, threaded=request.model == THREADED, guest=guest, extra={program.folder / _GUEST_FILE: _GUEST_SOURCE})
     targets = [target] if not target.endswith(".go") else [target, _GUEST_FILE]
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags, toolchain.version, str(toolchain.goroot))
     folder = cache / "linked" / identity
@@ -161,7 +161,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
 def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
     """Turn the module that Go linked into the one that is run."""
     module = linked
-    if metadata.model == "threaded":
+    if metadata.threaded:
         seed = metadata.options.get("sharpen")
         module = shorten_jumps(inline_atomics(add_threads(linked)) if seed is None else sharpen(add_threads(linked), seed))
     dropped = ("name", "producers", SECTION) if strip else (SECTION,)
@@ -206,7 +206,7 @@ def go_environment(model: str, *, preemption: bool) -> dict[str, str]:
     """The environment for Go's tools: the current one, for WebAssembly. The user's Go experiments stay."""
     environment = dict(os.environ) | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     experiments = [e for e in environment.get("GOEXPERIMENT", "").split(",") if e]
-    if model == "threaded" and preemption:
+    if model == THREADED and preemption:
         experiments.append("preemptibleloops")
     environment["GOEXPERIMENT"] = ",".join(dict.fromkeys(experiments))
     environment.pop("GOROOT", None)

@@ -25,7 +25,7 @@ from gothreads.runtime.module_file import LoadedModule, inspect_module
 from gothreads.runtime.options import Limits
 from gothreads.version import __version__
 from gothreads.wasi.definitions import Mount
-from gothreads.wasm.metadata import MODELS, SECTION, Metadata
+from gothreads.wasm.metadata import BUILD_MODELS, SECTION, THREADED, Metadata
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes.sharpen import check_model, check_seed
 from gothreads.wasm.undefined import callers_of_undefined
@@ -73,7 +73,7 @@ class TestOptions:
 
 def options(argv: Sequence[str]) -> TestOptions:
     """Extract our options from the command line. Whatever follows -args belongs to the test."""
-    ours = {"--model": "threaded", "--go": None, "--sharpen": None}
+    ours = {"--model": THREADED, "--go": None, "--sharpen": None}
     preemption, rest = True, []
     left = list(argv)
     while left:
@@ -92,8 +92,8 @@ def options(argv: Sequence[str]) -> TestOptions:
             raise MisuseError(f"gothreads test sets {name} itself")
         else:
             rest.append(word)
-    if ours["--model"] not in MODELS:
-        raise MisuseError(f"there is no model {ours['--model']!r}; there are: {', '.join(MODELS)}")
+    if ours["--model"] not in BUILD_MODELS:
+        raise MisuseError(f"there is no model {ours['--model']!r}; there are: {', '.join(BUILD_MODELS)}")
     seed = _seed(ours["--sharpen"])
     if seed is not None:
         check_model(str(ours["--model"]))
@@ -119,7 +119,7 @@ def _seed(text: str | None) -> int | None:
 def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
     """The go test command, and its environment."""
     toolchain = find_go(chosen.go)
-    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == "threaded", guest=guest_folder(Path.cwd()), testing=True)
+    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED, guest=guest_folder(Path.cwd()), testing=True)
     sharpened = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
     run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *sharpened])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
@@ -166,7 +166,7 @@ def load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
                 raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not there?), "
                                   f"in {listed(callers)}")
             settings = {} if sharpen is None else {"sharpen": sharpen}
-            metadata = Metadata(__version__, "go", "threaded", "exe", handlers=False, options=settings)
+            metadata = Metadata(__version__, "go", THREADED, "exe", handlers=False, options=settings)
             module = finish(module, metadata, strip=False)
             content = module.encode()
         return inspect_module(path.name, content)

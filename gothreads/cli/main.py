@@ -52,6 +52,7 @@ from gothreads.tools.stress.command import stress
 from gothreads.wasi.definitions import Mount
 from gothreads.wasi.streams import Writable
 from gothreads.wasm.binary import PAGE
+from gothreads.wasm.metadata import THREADED
 from gothreads.wasm.origins import made_for
 
 #: A shell's exit code for a process that SIGINT ended.
@@ -164,7 +165,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def _build(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    built = build(Request(arguments.package, arguments.model or "threaded", arguments.buildmode, arguments.go, arguments.strip,
+    built = build(Request(arguments.package, arguments.model or THREADED, arguments.buildmode, arguments.go, arguments.strip,
                           not arguments.no_preemption, arguments.sharpen, tuple(arguments.args)), terminal.progress)
     output = Path(arguments.output or f"{_package_name(arguments.package)}.wasm")
     content = built.path.read_bytes()
@@ -201,7 +202,7 @@ def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
     with contextlib.suppress(TimeoutError):
         return _ended(app, app.wait(_IDLE_SECONDS), terminal)
     with contextlib.suppress(TimeoutError, GothreadsError):
-        if app.model == "threaded" and not app.loaded.foreign and _only_to_be_called(app.goroutines(_IDLE_SECONDS)):
+        if app.loaded.threaded and not app.loaded.foreign and _only_to_be_called(app.goroutines(_IDLE_SECONDS)):
             terminal.say(f"main does nothing but wait (select {{}}). To call what {module} has: gothreads serve {module}")
     return _ended(app, app.wait(), terminal)
 
@@ -410,7 +411,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
     # To run its main in stock Go, a package must be built as a program.
     loaded = find(arguments.module, model=model, progress=terminal.progress, buildmode="exe" if model == "single" and arguments.command is _run else None)
     terminal.clear()
-    if arguments.command is not _run and loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):
+    if arguments.command is not _run and loaded.entry == "_start" and (loaded.foreign or not loaded.threaded):
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
         raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run {arguments.module}")
     env = parse_environment(arguments.env)

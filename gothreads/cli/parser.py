@@ -12,14 +12,15 @@ from typing import Any
 
 from gothreads.cli import doctor
 from gothreads.errors import MisuseError
-from gothreads.launch import CALLERS, RUN_MODELS
+from gothreads.launch import CALLERS
+from gothreads.runtime.models import MODELS
 from gothreads.runtime.options import DRAIN_SECONDS, Limits
 from gothreads.terminal import Terminal
 from gothreads.tools.compare import options as comparing
 from gothreads.tools.stress import options as stress_options
 from gothreads.version import __version__
 from gothreads.wasi.definitions import Mount
-from gothreads.wasm.metadata import BUILD_MODES, MODELS
+from gothreads.wasm.metadata import BUILD_MODELS, BUILD_MODES
 
 #: Runs a command; returns the exit code.
 Command = Callable[[argparse.Namespace, Terminal], int]
@@ -207,12 +208,12 @@ def _add_module(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_build_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=MODELS, help="what to build a package for (default: threaded)")
+    parser.add_argument("--model", choices=BUILD_MODELS, help="what to build a package for (default: threaded)")
     _add_go(parser)
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=RUN_MODELS, help="how to run it: docs/models.md (default: as it was built; a package: threaded)")
+    parser.add_argument("--model", choices=MODELS, help="how to run it: docs/models.md (default: as it was built; a package: threaded)")
     parser.add_argument("--instances", type=_count, metavar="N", help="of a pool (default: the number of processors)")
     _add_go(parser)
 

@@ -64,8 +64,6 @@ HOOK_SECONDS = 5.0
 class App(Picklable, Lifecycle):
     """A running module, made by `gothreads.open`. Any thread may call any method that does not say otherwise."""
 
-    model: str
-
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
         super().__init__(loaded, options)
         self._workers = CallThreads(options.callers, options.limits.stack)

@@ -90,7 +90,11 @@ keepers: weakref.WeakSet[Closable] = weakref.WeakSet()
 class Lifecycle(ABC):
     """Starts and ends a module. All methods may be called from any thread."""
 
+    #: The model's name, and what a module must be built for to run in it (wasm/metadata.py).
     model: str
+    build_model: str
+    #: Whether `Options.instances` instances take the calls, which share nothing.
+    has_many_instances = False
 
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
         self.loaded, self.options = loaded, options
@@ -112,7 +116,7 @@ class Lifecycle(ABC):
         allowance = Allowance(options.limits.output)
         self._targets = Target(1, options.stdout, allowance, self._in_python), Target(2, options.stderr, allowance, self._in_python)
         self._source = Source(options.stdin, self._in_python)
-        self._files = FileAllowance(options.limits.files, options.instances if self.model == "pool" else 1)
+        self._files = FileAllowance(options.limits.files, options.instances if self.has_many_instances else 1)
         self._worlds: list[WasiEnvironment] = []  # one per memory
         with contextlib.ExitStack() as owned:
             self._stop = StopEvent()

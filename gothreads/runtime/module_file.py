@@ -34,8 +34,8 @@ _MOST_PARAMETERS = 1_000_000
 class LoadedModule:
     """A module that was parsed and checked. `entry` is the export that starts it. `foreign`: it was not built from Go.
 
-    `memory` is None if it has none, which only foreign modules may. A foreign module of the model "threaded" uses
-    wasi-threads.
+    `memory` is None if it has none, which only foreign modules may. `model` is what it was built for; a foreign module
+    is "threaded" if it uses wasi-threads.
     """
 
     name: str
@@ -59,6 +59,10 @@ class LoadedModule:
         return next((export for export in self.exports if export.name == name and not export.signature.params), None)
 
     @property
+    def threaded(self) -> bool:
+        return self.model == metadata.THREADED
+
+    @property
     def has_handlers(self) -> bool:
         return bool(self.metadata and self.metadata.handlers)
 
@@ -73,7 +77,7 @@ class LoadedModule:
     @property
     def hooks(self) -> list[str]:
         """Which of `start` and `stop` are exports that can be called. A main on one thread takes no calls."""
-        return [] if (self.model == "single" or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop") if self.hook(name)]
+        return [] if (not self.threaded or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop") if self.hook(name)]
 
     @property
     def has_callers(self) -> bool:
@@ -117,7 +121,7 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     memory = outline.memory
     functions = {e.name: e.index for e in outline.exports if e.kind is Kind.FUNC}
     threaded = "gt_attach" in functions and memory is not None and memory.shared
-    if about is not None and (about.model == "threaded") != threaded:
+    if about is not None and about.threaded != threaded:
         has = "has threads" if threaded else "has no threads"
         raise ModuleError(f"the module says that it is {about.model}, but {has} (was it changed after the build?). Rebuild it: gothreads build")
     if about is None and threaded:
@@ -145,7 +149,7 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     entry = next((entry for entry in _ENTRIES if entry in functions), None)
     exports = _foreign_exports(outline, functions) if foreign else _exports(outline, about, functions)
     uncallable = _uncallable(outline, {export.name for export in exports}, foreign=foreign)
-    return LoadedModule(name, wasm, outline, about, "threaded" if threaded else "single", entry, exports, memory, foreign, uncallable)
+    return LoadedModule(name, wasm, outline, about, metadata.THREADED if threaded else metadata.SINGLE, entry, exports, memory, foreign, uncallable)
 
 
 def _check_parameters(outline: Module, functions: dict[str, int]) -> None:

@@ -21,6 +21,7 @@ from gothreads.errors import CallTimeout, GothreadsError, MisuseError
 from gothreads.launch import LoadedOptions, OpenOptions, PathLike, find, say_once
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.models import MODELS
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
@@ -94,7 +95,7 @@ def _check(*, restart: object, backoff: object, while_down: object, wait_timeout
 
 
 def _check_carries(save_every: object, model: object) -> None:
-    if save_every is not None and model == "pool":
+    if save_every is not None and isinstance(model, str) and model in MODELS and MODELS[model].has_many_instances:
         raise MisuseError('save_every is not for the model "pool": its instances share nothing, so there is no state of the module to save')
 
 

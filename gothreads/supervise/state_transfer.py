@@ -75,7 +75,7 @@ class StateTransfer:
 def ask(app: App) -> Future[bytes | None]:
     """The reply of `save`; None if the module lacks `save` or `load`, or is a pool: its instances have a state each."""
     def save() -> bytes | None:
-        carries = (app.model != "pool" and app.loaded.has_handlers
+        carries = (not app.has_many_instances and app.loaded.has_handlers
                    and {"save", "load"} <= set(app._listed(lambda work: work(), "load")))
         return app._request("save", b"") if carries else None
     future: Future[bytes | None]

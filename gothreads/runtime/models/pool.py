@@ -36,6 +36,7 @@ from gothreads.sync.stop_event import StopEvent
 from gothreads.sync.wait_queue import WaitQueue
 from gothreads.text import shown
 from gothreads.wasi.streams import OutputExceeded, Streams
+from gothreads.wasm.metadata import SINGLE
 
 T = TypeVar("T")
 
@@ -103,6 +104,8 @@ class PoolApp(App):
     """See App. `memory` raises NotCallable: each instance has its own."""
 
     model = "pool"
+    build_model = SINGLE
+    has_many_instances = True
 
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned

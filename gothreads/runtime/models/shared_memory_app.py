@@ -22,11 +22,13 @@ from gothreads.runtime.app import App
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm.binary import PAGE, Kind
+from gothreads.wasm.metadata import THREADED
 
 
 class SharedMemoryApp(App):
     """See App. A model defines its own imports, makes its instances and runners, and says how calls enter them."""
 
+    build_model = THREADED
     #: Whether the module's clock is gothreads' own, and not one that each store starts anew.
     own_clock: bool
 

@@ -25,6 +25,7 @@ from gothreads.runtime.cancellation import Cancellation
 from gothreads.runtime.inspector import Goroutine, parse_goroutines
 from gothreads.runtime.models.single_instance import SingleInstance, SingleInstances, StoreMemory
 from gothreads.runtime.statistics import AppStatistics
+from gothreads.wasm.metadata import SINGLE
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class SingleApp(App):
     """See App."""
 
     model = "single"
+    build_model = SINGLE
 
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
