@@ -46,6 +46,7 @@ from gothreads.runtime.lifecycle import close_all
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.supervise.app import Supervised
 from gothreads.supervise.restarts import Restart, RestartPolicy, WhileDown
+from gothreads.sync.waiting import wait_in_slices
 from gothreads.terminal import Handler, Terminal
 from gothreads.text import shown
 from gothreads.tools.stress.command import stress
@@ -64,8 +65,6 @@ STOPPED = 128 + signal.SIGTERM
 
 T = TypeVar("T")
 
-#: The longest single wait, in seconds: so a signal is not missed for longer.
-_SLICE_SECONDS = 0.2
 #: How long requests wait for a new instance, in seconds, before they get 503.
 _DOWN_SECONDS = 10.0
 #: How long `run` waits before it checks whether main does anything, in seconds.
@@ -273,10 +272,7 @@ def _payload(text: str | None) -> bytes:
 
 
 def _aside(work: Callable[[], T]) -> T:
-    """Run on another thread, and wait: Python handles Ctrl-C only while its main thread is outside the module's code.
-
-    The wait is in slices, because Python can miss a signal that arrives just before a wait begins.
-    """
+    """Run on another thread, and wait: Python handles Ctrl-C only while its main thread is outside the module's code."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -285,8 +281,7 @@ def _aside(work: Callable[[], T]) -> T:
         except BaseException as error:
             future.set_exception(error)
     threading.Thread(target=run, name="gothreads-command", daemon=True).start()
-    while not future.done():
-        wait((future,), _SLICE_SECONDS)
+    wait_in_slices(lambda seconds: bool(wait((future,), seconds).done))
     return future.result()
 
 

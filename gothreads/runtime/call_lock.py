@@ -6,9 +6,7 @@ import threading
 from collections.abc import Callable
 
 from gothreads.engine import ffi, interrupt
-
-#: How long a waiting thread may not notice the end, in seconds, while the thread that is in does not return.
-_SLICE = 0.1
+from gothreads.sync.waiting import wait_in_slices
 
 
 class CallLock:
@@ -48,12 +46,11 @@ class CallLock:
         with self._lock:
             self._in += 1
         try:
-            while not self._turn.acquire(timeout=_SLICE if wait else 0):
+            if not self._turn.acquire(blocking=False):
                 if not wait:
                     self._leave()
                     return False
-                self._check()
-                interrupt.raise_kept()
+                wait_in_slices(lambda seconds: self._turn.acquire(timeout=seconds), between=self._check_wait)
         except BaseException:
             self._leave()
             raise
@@ -76,6 +73,10 @@ class CallLock:
     def _leave(self) -> None:
         with self._lock:
             self._in -= 1
+
+    def _check_wait(self) -> None:
+        self._check()
+        interrupt.raise_kept()
 
     def _check(self) -> None:
         if self._ended():

@@ -41,14 +41,13 @@ from gothreads.runtime.state import State
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadlines
 from gothreads.sync.stop_event import Away, StopEvent
+from gothreads.sync.waiting import wait_in_slices
 from gothreads.text import cut, shown
 from gothreads.wasi.descriptors import FileAllowance
 from gothreads.wasi.streams import Allowance, Input, Output, Source, Streams, Target
 
 log = logging.getLogger("gothreads")
 
-#: How long a signal may go unnoticed in a wait, in seconds.
-_SLICE = 0.2
 #: The longest that close() waits for threads to leave the module, in seconds.
 CLOSE_SECONDS = 5.0
 #: How long the end waits for threads in Python functions that the module called, in seconds. These cannot be ended.
@@ -245,12 +244,8 @@ class Lifecycle(ABC):
 
         TimeoutError after `timeout` seconds. If a trap, a limit or a host function ended the module, raises that error.
         """
-        # In slices: Python can miss a signal that comes just before an unbounded wait begins.
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._left.wait(_SLICE if deadline is None else max(0.0, min(_SLICE, deadline - time.monotonic()))):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"the module still runs after {timeout:g} s")
-            self._see_to_the_sweep(may_wait=True)
+        if not wait_in_slices(self._left.wait, timeout, between=lambda: self._see_to_the_sweep(may_wait=True)):
+            raise TimeoutError(f"the module still runs after {timeout:g} s")
         if isinstance(self._cause, GuestExit):
             return self._cause.code
         if isinstance(self._cause, GuestError):

@@ -27,12 +27,11 @@ from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.supervise.restarts import Backoff, Restart, RestartPolicy, RestartWhen, WhileDown
 from gothreads.supervise.supervisor import Supervisor
+from gothreads.sync.waiting import wait_in_slices
 
 T = TypeVar("T")
 Payload = bytes | bytearray | memoryview | str
 
-#: The longest single wait, in seconds: so a signal is not missed for longer.
-_SLICE = 0.2
 
 
 def supervise(path: PathLike, *,  # noqa: PLR0913  (public options)
@@ -274,9 +273,8 @@ class Supervised(Picklable, Supervisor):
             told = threading.Event()
             forget = instance.after.when(told.set)
             try:
-                while not told.wait(_SLICE if until is None else max(0.0, min(_SLICE, until - time.monotonic()))):
-                    if until is not None and time.monotonic() >= until:
-                        raise self._waited_out(options, begun)
+                if not wait_in_slices(told.wait, None if until is None else until - time.monotonic()):
+                    raise self._waited_out(options, begun)
             finally:
                 forget()
 

@@ -43,6 +43,7 @@ from gothreads.supervise.current_instance import Ended, Replace, Saved, Supervis
 from gothreads.supervise.restarts import Restart, RestartPolicy, Supervision
 from gothreads.supervise.state_transfer import StateTransfer, ask
 from gothreads.sync.deadlines import Deadlines
+from gothreads.sync.waiting import wait_in_slices
 from gothreads.text import words
 
 log = logging.getLogger("gothreads")
@@ -120,11 +121,8 @@ class Supervisor:
 
         TimeoutError after `timeout` seconds; the cause if it ended by a trap or a host function.
         """
-        # In slices: Python can miss a signal that arrives just before an unbounded wait begins.
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ended.wait(0.2 if deadline is None else max(0.0, min(0.2, deadline - time.monotonic()))):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"{self.loaded.name} is still supervised after {timeout:g} s")
+        if not wait_in_slices(self._ended.wait, timeout):
+            raise TimeoutError(f"{self.loaded.name} is still supervised after {timeout:g} s")
         if isinstance(self._over, GuestExit):
             return self._over.code
         if isinstance(self._over, AppClosed | AppForked):

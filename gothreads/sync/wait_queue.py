@@ -19,12 +19,10 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from gothreads.engine import interrupt
+from gothreads.sync.waiting import SLICE_SECONDS
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-#: The longest delay before the main thread sees an exception that a signal handler has raised, in seconds.
-_SLICE = 0.1
 
 
 class QueueCounts(Protocol):
@@ -78,7 +76,7 @@ class WaitQueue:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     break
-                self._condition.wait(left if not interrupt.on_main_thread() else min(left or _SLICE, _SLICE))
+                self._condition.wait(left if not interrupt.on_main_thread() else min(left or SLICE_SECONDS, SLICE_SECONDS))
                 interrupt.raise_kept()
                 may_take = True
                 if not woken:

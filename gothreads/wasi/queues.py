@@ -27,16 +27,14 @@ import errno
 import os
 import struct
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from gothreads.shared_memory import buffer
 from gothreads.sync.stop_event import StopEvent
+from gothreads.sync.waiting import wait_in_slices
 from gothreads.wasi.descriptors import NONBLOCK, Descriptor, Span
 
-#: The longest time for which a wait may miss a signal, in seconds.
-_SLICE = 0.2
 _NOTHING = memoryview(b"")
 _length = struct.Struct("<I")
 #: Bytes of a frame besides its payload.
@@ -144,19 +142,14 @@ class Queue:
 
         False after `timeout` seconds, or if the app has ended.
         """
-        # In slices: Python can miss a signal that arrives just before an unbounded wait begins.
-        deadline = None if timeout is None else time.monotonic() + timeout
+        def may_go_on() -> bool:
+            return self._closed or not self._is_full(size)
         with self.lock:
             self._waiting += 1
             try:
-                while self._is_full(size) and not self._closed:
-                    left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
-                    if left <= 0:
-                        return False
-                    self._changed.wait(left)
+                return wait_in_slices(lambda seconds: self._changed.wait_for(may_go_on, seconds), timeout) and not self._closed
             finally:
                 self._waiting -= 1
-            return not self._closed
 
 
 class QueueReader(Descriptor):
