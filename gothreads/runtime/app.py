@@ -562,19 +562,17 @@ class App(Picklable, Lifecycle):
 
     def _inside(self, call: Callable[[], Any]) -> Any:
         stack.check_python_stack()
-        stack.inside.depth += 1
-        try:
-            return call()
-        except ffi.Trapped as trapped:
-            self._trapped(trapped)
-            error = self._error()
-            raise error from error.__cause__
-        except GothreadsError as failed:
-            if (first := self._first(failed)) is failed:
-                raise
-            raise first from first.__cause__
-        finally:
-            stack.inside.depth -= 1
+        with stack.in_module:
+            try:
+                return call()
+            except ffi.Trapped as trapped:
+                self._trapped(trapped)
+                error = self._error()
+                raise error from error.__cause__
+            except GothreadsError as failed:
+                if (first := self._first(failed)) is failed:
+                    raise
+                raise first from first.__cause__
 
     def _first(self, error: GothreadsError) -> GothreadsError:
         """What a call raises: the app's cause if it has ended, else the call's own error."""

@@ -425,32 +425,31 @@ class Lifecycle(ABC):
         """Stop the module, and prod until all threads have left. Polls: a thread may park just after it was checked."""
         if not self._sweeping.acquire(blocking=False):
             return
-        stack.inside.depth += 1  # so that close() in a callback at a call's end does not wait for this thread
-        self._at_the_end(self._stop_all)
-        pause, begun, abandoned, stuck = 0.0005, time.monotonic(), False, 0
-        while True:
-            launching = self._launching or self._stopping  # before counting threads: see _launch
-            if not (left := self._sweep_once()) and not launching:
-                break
-            if time.monotonic() - begun > PATIENCE:
-                if not abandoned:
-                    self._at_the_end(self._abandon_calls)
-                    abandoned = True
-                stuck = stuck + 1 if left <= len(self._in_python) and not launching else 0
-                if stuck == 2:  # twice: a thread seen there once may be on its way out
-                    self._settled.set()
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.05)
-        self._at_the_end(self._hint)
-        for world in list(self._worlds):
-            self._at_the_end(world.table.close_all)  # as the system closes a process's when it ends
-        for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
-            self._at_the_end(step)
-        with self._lock:
-            self._state = self._final(self._cause)
-        self._left.set()
-        self._free_if_wanted()
-        stack.inside.depth -= 1
+        with stack.in_module:  # so that close() in a callback at a call's end does not wait for this thread
+            self._at_the_end(self._stop_all)
+            pause, begun, abandoned, stuck = 0.0005, time.monotonic(), False, 0
+            while True:
+                launching = self._launching or self._stopping  # before counting threads: see _launch
+                if not (left := self._sweep_once()) and not launching:
+                    break
+                if time.monotonic() - begun > PATIENCE:
+                    if not abandoned:
+                        self._at_the_end(self._abandon_calls)
+                        abandoned = True
+                    stuck = stuck + 1 if left <= len(self._in_python) and not launching else 0
+                    if stuck == 2:  # twice: a thread seen there once may be on its way out
+                        self._settled.set()
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.05)
+            self._at_the_end(self._hint)
+            for world in list(self._worlds):
+                self._at_the_end(world.table.close_all)  # as the system closes a process's when it ends
+            for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
+                self._at_the_end(step)
+            with self._lock:
+                self._state = self._final(self._cause)
+            self._left.set()
+            self._free_if_wanted()
 
     def _hint(self) -> None:
         """If the module has ended with an error about a path that is under no mount, log how to mount it."""

@@ -20,7 +20,7 @@ from gothreads import text
 from gothreads.bridge.buffers import Guest
 from gothreads.engine import ffi, interrupt
 from gothreads.engine.settings import new_engine
-from gothreads.engine.stack import inside
+from gothreads.engine.stack import initialising, inside
 from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, again
 from gothreads.files import reason
 from gothreads.runtime import exit_reasons
@@ -158,25 +158,21 @@ class PoolApp(App):
     def _new_member(self) -> _Member:
         """A fresh instance, initialised and started."""
         member = _Member(self, self._isolates)
-        inside.depth += 1
-        inside.starting = self
-        try:
-            # The end traps a store that was made before it; one made after it would run on, so check here.
-            if self._cause is not None:
-                raise self._error()
-            if self.loaded.entry is not None:
-                member.isolate.function(self.loaded.entry)()
-            member.isolate.hook("start")
-        except ffi.Trapped as trapped:
-            error = member.ended(trapped) if self._cause is None else self._error()
-            member.close()
-            raise error from error.__cause__
-        except BaseException:
-            member.close()
-            raise
-        finally:
-            inside.starting = None
-            inside.depth -= 1
+        with initialising(self):
+            try:
+                # The end traps a store that was made before it; one made after it would run on, so check here.
+                if self._cause is not None:
+                    raise self._error()
+                if self.loaded.entry is not None:
+                    member.isolate.function(self.loaded.entry)()
+                member.isolate.hook("start")
+            except ffi.Trapped as trapped:
+                error = member.ended(trapped) if self._cause is None else self._error()
+                member.close()
+                raise error from error.__cause__
+            except BaseException:
+                member.close()
+                raise
         return member
 
     def _call_back(self, call: Callable[[], Any]) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from gothreads.bridge.buffers import Guest
 from gothreads.engine import ffi, interrupt
 from gothreads.engine.settings import new_engine
-from gothreads.engine.stack import big_stack, inside
+from gothreads.engine.stack import big_stack, in_module, initialising
 from gothreads.errors import NotCallable
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
@@ -87,26 +87,22 @@ class SingleApp(App):
 
     def _initialize(self, entry: str) -> None:
         def initialize() -> None:
-            inside.depth += 1
-            inside.starting = self
-            try:
-                with self._turns:
-                    self._isolate.function(entry)()
-            except ffi.Trapped as trapped:
-                self._trapped(trapped)
-            finally:
-                inside.starting = None
-                inside.depth -= 1
+            with initialising(self):
+                try:
+                    with self._turns:
+                        self._isolate.function(entry)()
+                except ffi.Trapped as trapped:
+                    self._trapped(trapped)
         self._workers.run(initialize)
 
     def _run_main(self) -> None:
-        inside.depth += 1
-        try:
-            with self._turns:
-                self._isolate.function("_start")()
-            self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
-        except ffi.Trapped as trapped:
-            self._trapped(trapped)
+        with in_module:
+            try:
+                with self._turns:
+                    self._isolate.function("_start")()
+                self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
+            except ffi.Trapped as trapped:
+                self._trapped(trapped)
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
         # Into the same instance, as a call by the goroutine that called Python: Go's own rule. Its stack is checked

@@ -17,7 +17,7 @@ from gothreads.callback_m import CacheEnvironment, CallbackMCache, FastPath
 from gothreads.engine import ffi
 from gothreads.engine.extension import compiled
 from gothreads.engine.interrupt import Postponed
-from gothreads.engine.stack import inside, nested
+from gothreads.engine.stack import initialising, nested
 from gothreads.errors import GothreadsError, MisuseError, ModuleError, Stalled, listed
 from gothreads.mpool import MRunner
 from gothreads.runtime.app import Payload
@@ -168,12 +168,12 @@ class ThreadedApp(SharedMemoryApp):
             raise ModuleError(f"{self.loaded.name}: the module has neither _start nor _initialize")
 
         def run() -> None:  # the module's code may do anything, so run all of it on a thread that can be waited for
-            inside.starting = self
-            first = self._instances.new()
-            first.function("gt_init_memory")()
-            first.function(entry)()
-            if self._state is State.STARTING:  # Go would have reported that it is initialised, or exited
-                raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
+            with initialising(self):
+                first = self._instances.new()
+                first.function("gt_init_memory")()
+                first.function(entry)()
+                if self._state is State.STARTING:  # Go would have reported that it is initialised, or exited
+                    raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
         self._pool.start(run)
         if self.options.stall_timeout is not None:
             StallWatch(self._inspector, self.options.stall_timeout, self._cache,

@@ -20,7 +20,7 @@ import wasmtime
 from gothreads.bridge.buffers import Buffers, Guest
 from gothreads.bridge.instances import Instance, Instances, Notes, NotInstantiated
 from gothreads.engine import ffi
-from gothreads.engine.stack import inside
+from gothreads.engine.stack import initialising
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
@@ -191,20 +191,16 @@ class WasiThreadsApp(SharedMemoryApp):
         self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
 
     def _initialize(self) -> None:
-        inside.depth += 1
-        inside.starting = self
-        try:
-            with self._turns:
-                self._main.instance = self._instances.new()
-                if self.loaded.entry is not None:
-                    self._main.function(self.loaded.entry)()
-        except NotInstantiated as error:
-            raise self._not_instantiated(error) from None
-        except ffi.Trapped as trapped:
-            self._trapped(trapped)
-        finally:
-            inside.starting = None
-            inside.depth -= 1
+        with initialising(self):
+            try:
+                with self._turns:
+                    self._main.instance = self._instances.new()
+                    if self.loaded.entry is not None:
+                        self._main.function(self.loaded.entry)()
+            except NotInstantiated as error:
+                raise self._not_instantiated(error) from None
+            except ffi.Trapped as trapped:
+                self._trapped(trapped)
 
     def _within(self, work: Callable[[Guest], T]) -> T:
         if self.loaded.entry == "_start":
