@@ -18,11 +18,11 @@ from gothreads.build.builder import Progress, Request, build
 from gothreads.errors import GothreadsError, MisuseError, ModuleError
 from gothreads.files import reason
 from gothreads.runtime.app import App
-from gothreads.runtime.lifecycle import check_not_forked
 from gothreads.runtime.models import MODELS
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.runtime.options import Limits, OnStall, Options
 from gothreads.runtime.pickling import PickledOptions
+from gothreads.runtime.process import check_not_forked
 from gothreads.text import cut
 from gothreads.wasi.definitions import Mount, WasiSettings
 from gothreads.wasi.sockets import Rule
@@ -30,7 +30,7 @@ from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.metadata import THREADED
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
-#: (runtime/lifecycle.py).
+#: (runtime/own_code.py).
 PROGRAM_CODE = True
 
 log = logging.getLogger("gothreads")

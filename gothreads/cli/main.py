@@ -42,8 +42,8 @@ from gothreads.requirements import lacking
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
-from gothreads.runtime.lifecycle import close_all
 from gothreads.runtime.module_file import LoadedModule, load
+from gothreads.runtime.process import close_all
 from gothreads.supervise.app import Supervised
 from gothreads.supervise.restarts import Restart, RestartPolicy, WhileDown
 from gothreads.sync.waiting import wait_in_slices

@@ -1,6 +1,6 @@
 """The public API of a running module, the same for every execution model: calls, requests, events, introspection.
 
-Starting and ending are in runtime/lifecycle.py.
+Starting is in runtime/lifecycle.py, ending in runtime/ending.py.
 """
 
 from __future__ import annotations

@@ -34,8 +34,9 @@ from typing import Any
 
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, InternalError, MisuseError, again
 from gothreads.launch import LoadedOptions, make, started
+from gothreads.runtime import process
 from gothreads.runtime.app import App
-from gothreads.runtime.lifecycle import CLOSE_SECONDS, check_drain, keepers
+from gothreads.runtime.lifecycle import CLOSE_SECONDS, check_drain
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.state import State
@@ -76,7 +77,7 @@ class Supervisor:
         self._asked: list[Replace] = []  # restart() calls that the next instance answers
         self._keeper: threading.Thread | None = None
         first = self._open(first=True)
-        keepers.add(self)
+        process.add_supervisor(self)
         self._keeper = threading.Thread(target=self._run, args=(first,), name="gothreads-keeper", daemon=True)
         try:
             self._keeper.start()

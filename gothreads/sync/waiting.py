@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 #: A wait holds nothing itself. Whether a signal handler that interrupts it may close an app and wait for that is for
-#: the code that waits to say (runtime/lifecycle.py).
+#: the code that waits to say (runtime/own_code.py).
 PROGRAM_CODE = True
 
 #: The longest part of a wait, in seconds. Shorter than interrupt.PATIENCE: a call that waits in parts must see the

@@ -15,7 +15,7 @@ import gothreads
 from gothreads import AppClosed
 from gothreads.cli.main import main
 from gothreads.errors import ModuleError
-from gothreads.runtime import lifecycle
+from gothreads.runtime import process
 from tests.support.hostile_files import liar, reply, string
 from tests.support.waiting import wait_until
 
@@ -65,15 +65,15 @@ def test_what_goes_on_while_it_is_ended_is_ended(tmp_path: Path, imports: str, t
 def test_what_never_comes_back_from_the_hosts_own_calls_is_ended(tmp_path: Path, part: str, does: str) -> None:
     """The host calls these on threads of its own; `open` has no limit on time, but a signal gets through to it."""
     module = liar(tmp_path, "threaded", {"handlers": False}, more='(func (export "f"))', **{part: does})
-    before = set(lifecycle._apps)
+    before = process.apps()
 
     def opening() -> None:
         with contextlib.suppress(gothreads.GothreadsError):
             gothreads.open(module, procs=1)
     thread = threading.Thread(target=opening, daemon=True)
     thread.start()
-    wait_until(lambda: set(lifecycle._apps) - before)
-    (app,) = set(lifecycle._apps) - before
+    wait_until(lambda: process.apps() - before)
+    (app,) = process.apps() - before
     assert isinstance(app, gothreads.App)
     if part in ("attach", "detach"):
         thread.join(10)

@@ -126,7 +126,7 @@ def test_an_app_that_a_timeout_stops_ends_though_there_is_no_thread_for_that(mon
         raise RuntimeError("can't start new thread")
     with opened("calls") as app:
         with monkeypatch.context() as patch:
-            patch.setattr("gothreads.runtime.lifecycle._thread.start_new_thread", none_left)
+            patch.setattr("gothreads.runtime.ending._thread.start_new_thread", none_left)
             call = app.submit("spin", timeout=0.2, on_timeout="stop")
             assert isinstance(call.exception(10), gothreads.CallTimeout)
             wait_until(lambda: tried)

@@ -252,7 +252,7 @@ def test_an_end_that_finds_no_thread_is_made_good_for_by_whoever_comes_by(monkey
         with monkeypatch.context() as patch:
             def none_left(*_: object) -> int:
                 raise RuntimeError("can't start new thread")
-            patch.setattr("gothreads.runtime.lifecycle._thread.start_new_thread", none_left)
+            patch.setattr("gothreads.runtime.ending._thread.start_new_thread", none_left)
             call = app.submit("again", 1)
             wait_until(lambda: app.error is not None)
         with pytest.raises(gothreads.HostFunctionError):
