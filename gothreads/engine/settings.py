@@ -111,12 +111,12 @@ def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewrit
     if (loaded := _load(engine, path)) is not None:
         return MachineCode(loaded, None)
     begin = time.monotonic()
-    said = "compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6
+    message = "compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6
     level = logging.INFO if len(wasm) >= _LARGE else logging.DEBUG
-    log.log(level, *said)
+    log.log(level, *message)
     # A program that has not configured logging does not show that: then a user at a terminal is told if it takes long.
     unseen = level == logging.INFO and not log.isEnabledFor(level) and sys.stderr is not None and sys.stderr.isatty()
-    late = threading.Timer(_LONG_SECONDS, log.warning, said) if unseen else None
+    late = threading.Timer(_LONG_SECONDS, log.warning, message) if unseen else None
     if late is not None:
         late.name, late.daemon = "gothreads-compiling", True
         late.start()

@@ -152,24 +152,24 @@ class App(Picklable, Lifecycle):
     def memory(self) -> ReadWriteMemory:
         """The module's memory."""
 
-    def _new_world(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
+    def _new_environment(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
         """Create the WASI environment of one memory. The caller closes it, once no thread is in it."""
         options = self.options
         context = Context(self, self._in_python, lambda: self._cause is not None)
-        world = WasiEnvironment(stop, streams, options.wasi, listeners=options.listen, rules=options.allow_net,
+        environment = WasiEnvironment(stop, streams, options.wasi, listeners=options.listen, rules=options.allow_net,
                                 messages=self._messages, context=context, files=self._files)
-        self._worlds.append(world)
-        return world
+        self._environments.append(environment)
+        return environment
 
-    def _close_world(self, world: WasiEnvironment) -> None:
-        """Close an environment that _new_world made. No thread may be in it."""
-        self._worlds.remove(world)
-        world.close()
+    def _close_environment(self, environment: WasiEnvironment) -> None:
+        """Close an environment that _new_environment made. No thread may be in it."""
+        self._environments.remove(environment)
+        environment.close()
 
     @property
     def listening(self) -> list[str]:
         """The addresses of the listeners that the module was given, in order, with their actual ports."""
-        return [address for world in self._worlds for address in world.listening]
+        return [address for environment in self._environments for address in environment.listening]
 
     # Calls.
 

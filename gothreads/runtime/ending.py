@@ -73,7 +73,7 @@ class Ending(ABC):
         self._targets = Target(1, options.stdout, allowance, self._in_python), Target(2, options.stderr, allowance, self._in_python)
         self._source = Source(options.stdin, self._in_python)
         self._files = FileAllowance(options.limits.files, options.instances if self.has_many_instances else 1)
-        self._worlds: list[WasiEnvironment] = []  # one per memory
+        self._environments: list[WasiEnvironment] = []  # one per memory
         with contextlib.ExitStack() as owned:
             self._stop = StopEvent()
             owned.callback(self._stop.close)
@@ -133,16 +133,16 @@ class Ending(ABC):
         """Why the app ended; None while it runs."""
         return None if self._cause is None else self._error()
 
-    def when_ended(self, tell: Callable[[], object]) -> None:
-        """Call `tell` once, as soon as there is a cause (now, if there is one already).
+    def when_ended(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, as soon as there is a cause (now, if there is one already).
 
         It may run on any thread, also in a signal handler, so it must not block.
         """
         with self._lock:
             if self._cause is None:
-                self._when_ended.append(tell)
+                self._when_ended.append(callback)
                 return
-        tell()
+        callback()
 
     def _trapped(self, trapped: ffi.Trapped) -> None:
         """A thread did not return from the module's code: if it is the first, that ends the app."""
@@ -213,13 +213,13 @@ class Ending(ABC):
         self._ready.set()
         self._stop_running()
         self._stop.set()
-        for world in list(self._worlds):
-            world.stop()
+        for environment in list(self._environments):
+            environment.stop()
         self._deadlines.close()
         with self._lock:
-            told, self._when_ended = self._when_ended, []
-        for tell in told:
-            tell()
+            callbacks, self._when_ended = self._when_ended, []
+        for callback in callbacks:
+            callback()
         self._at_the_end(self._messages.end)  # runs callbacks of cancelled calls
 
     def _see_to_the_sweep(self, *, may_wait: bool = False) -> None:
@@ -256,8 +256,8 @@ class Ending(ABC):
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.05)
             self._at_the_end(self._hint)
-            for world in list(self._worlds):
-                self._at_the_end(world.table.close_all)  # as the system closes a process's when it ends
+            for environment in list(self._environments):
+                self._at_the_end(environment.table.close_all)  # as the system closes a process's when it ends
             for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
                 self._at_the_end(step)
             with self._lock:
@@ -273,8 +273,8 @@ class Ending(ABC):
         words = cause.stderr.lower()
         if "no such file or directory" not in words and "read-only file system" not in words:
             return
-        for world in list(self._worlds):
-            for path in reversed(world.missed):
+        for environment in list(self._environments):
+            for path in reversed(environment.missed):
                 name = posixpath.basename(path.rstrip("/")).lower()
                 if f" {name}:" in words or f"/{name}:" in words:
                     log.warning("%s: the module was given nothing at %s: mount what it needs (--mount HOST:GUEST, in Python mounts={GUEST: HOST})",

@@ -78,4 +78,4 @@ def of_stop(name: str, error: BaseException | None) -> LimitExceeded:
 
 def of_time(name: str, seconds: float, stderr: str) -> LimitExceeded:
     """For a module that has run for as long as its limit, in seconds, allows."""
-    return LimitExceeded(f"{name}: the module was ended: it has run for {seconds:g} s, all that it was given (Limits(seconds=...))", 124, stderr)
+    return LimitExceeded(f"{name}: the module was ended: it has run for {seconds:g} s, which is its limit (Limits(seconds=...))", 124, stderr)

@@ -51,11 +51,11 @@ class Take(Protocol[T_co]):
 class WaitQueue:
     """A wait queue, guarded by `condition`; its counts may be read without it.
 
-    there: whether an item is available that a waiter could take.
+    available: whether there is an item that a waiter could take.
     """
 
-    def __init__(self, condition: threading.Condition, there: Callable[[], bool], counts: QueueCounts | None = None) -> None:
-        self._condition, self._there = condition, there
+    def __init__(self, condition: threading.Condition, available: Callable[[], bool], counts: QueueCounts | None = None) -> None:
+        self._condition, self._available = condition, available
         self.counts: QueueCounts = _Counts() if counts is None else counts
 
     def wait(self, take: Take[T], timeout: float | None) -> T | None:
@@ -86,5 +86,5 @@ class WaitQueue:
         finally:
             counts.waiting -= 1
             counts.passed -= woken
-            if counts.waiting and self._there():
+            if counts.waiting and self._available():
                 self._condition.notify()

@@ -507,7 +507,7 @@ def test_replies_and_cancellations_race_ten_thousand_times_and_each_call_ends_on
         assert cancelled > 100
         wait_until(lambda: app._messages.outstanding == 0)
         wait_until(lambda: racing.begun == racing.replied + racing.cancelled)
-        calls = app._world.calls  # type: ignore[attr-defined]
+        calls = app._environment.calls  # type: ignore[attr-defined]
         wait_until(lambda: (calls._count, calls._size) == (0, 0))
         wait_until(lambda: heap(app)[1] <= before[1])
         assert heap(app)[0] < before[0] + 2_000  # a leak in Go would be at least one object per call

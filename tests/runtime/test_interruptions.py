@@ -313,7 +313,7 @@ def test_a_wait_for_idle_that_was_given_up_runs_nothing_later() -> None:
         assert before
         assert first.result(10) == 1
         wait_until(lambda: app._workers.pending == 0)
-        assert app._world.calls.idle is None  # type: ignore[attr-defined]  # the module has not opened it
+        assert app._environment.calls.idle is None  # type: ignore[attr-defined]  # the module has not opened it
 
 
 def test_a_reader_that_goes_is_not_written_to() -> None:

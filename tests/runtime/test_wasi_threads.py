@@ -294,7 +294,7 @@ def test_what_only_go_has_is_refused(opened: Opened) -> None:
             with pytest.raises(gothreads.NotCallable, match="was not built from Go, so it has no"):
                 call()
         assert app.handlers() == []
-    with pytest.raises(gothreads.MisuseError, match=r"the limit on threads \(5,000\) may be 4,094 at the most"):
+    with pytest.raises(gothreads.MisuseError, match=r"the limit on threads \(5,000\) must be at most 4,094"):
         opened(limits=gothreads.Limits(threads=5000))
     for model in ("single", "idle", "pool"):
         with pytest.raises(ModuleError, match="has wasi-threads, so it is run as threaded"):

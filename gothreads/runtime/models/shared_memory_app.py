@@ -35,8 +35,8 @@ class SharedMemoryApp(App):
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
         self._check()
-        self._world = self._new_world(self._streams, self._stop)
-        owned.callback(self._world.close)
+        self._environment = self._new_environment(self._streams, self._stop)
+        owned.callback(self._environment.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
         machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
@@ -46,7 +46,7 @@ class SharedMemoryApp(App):
         assert loaded.memory.maximum is not None, "a shared memory has one"
         self._memory = SharedMemory(self._engine, loaded.memory.minimum, min(loaded.memory.maximum, options.limits.memory // PAGE))
         owned.callback(self._memory.close)
-        self._world.use(self._memory)
+        self._environment.use(self._memory)
         self._notes = Notes(self._engine)
         owned.callback(self._notes.close)
         linker = wasmtime.Linker(self._engine)
@@ -59,8 +59,8 @@ class SharedMemoryApp(App):
             self._notes.define(linker, store)
         functions = ffi.HostFunctions(linker, self._host_function_failed)
         owned.callback(functions.clear)
-        self._world.define(functions, loaded.outline, own_clock=self.own_clock)
-        self._host.define(functions, self._world.context)
+        self._environment.define(functions, loaded.outline, own_clock=self.own_clock)
+        self._host.define(functions, self._environment.context)
         self._define_imports(functions)
         try:
             pre = linker.instantiate_pre(machine_code.module)

@@ -102,7 +102,7 @@ class ThreadedApp(SharedMemoryApp):
         self._postponed = Postponed(self)
         self._cache = CallbackMCache(environment, options.callers, timeout=options.callers_timeout,
                                      most=waits.MOST_NOTES - 1 - options.limits.threads,
-                                     cancel=self._world.calls.cancel_request,
+                                     cancel=self._environment.calls.cancel_request,
                                      fast_path=FastPath(self._postponed, options.limits.stack, self._error))
         self._requester = requester(self._cache)
         self._inspector = Inspector(environment, stack=options.limits.stack, in_flight=self._cache.in_flight,
@@ -135,7 +135,7 @@ class ThreadedApp(SharedMemoryApp):
         options = self.options
         most = waits.MOST_NOTES - 1  # one is for the inspector's caller
         if options.callers + options.limits.threads > most:
-            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {most:,} together")
+            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) must be at most {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
@@ -152,7 +152,7 @@ class ThreadedApp(SharedMemoryApp):
         """Define what the overlay's Go imports from the module `gothreads`."""
         if compiled is not None:
             functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
-        self._poller = Poller(self._memory, self._world.table)
+        self._poller = Poller(self._memory, self._environment.table)
         self._owned.callback(self._poller.close)
         runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized, has_callers=self.loaded.has_callers)
         for call in imported_calls(self.loaded.outline):
@@ -186,8 +186,8 @@ class ThreadedApp(SharedMemoryApp):
                 log.warning("%s: %s", self.loaded.name, stall)
             case "exit":
                 self._end(Stalled(f"{self.loaded.name}: {stall}"))
-            case told:
-                told(stall)
+            case callback:
+                callback(stall)
 
     def _wait_idle(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -133,7 +133,7 @@ class WasiThreadsApp(SharedMemoryApp):
     def _check(self) -> None:
         most = waits.MOST_NOTES - 1  # one is for the main instance
         if self.options.limits.threads > most:
-            raise MisuseError(f"the limit on threads ({self.options.limits.threads:,}) may be {most:,} at the most")
+            raise MisuseError(f"the limit on threads ({self.options.limits.threads:,}) must be at most {most:,}")
 
     @staticmethod
     def _provides(module: str, name: str) -> bool:
@@ -156,17 +156,17 @@ class WasiThreadsApp(SharedMemoryApp):
 
     def _make_entries(self, instances: Instances) -> None:
         self._instances = instances
-        self._turns = CallLock(self._is_ending, self._instance_ended)
+        self._call_lock = CallLock(self._is_ending, self._instance_ended)
         self._calls = 0
         self._main = _MainInstance(self._memory)
         self._owned.callback(self._main.close)
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
         # From the main instance: into it again, on top of its stack. From the module's own threads: as from any other.
-        return self._guarded(call) if self._turns.mine else super()._call_back(call)
+        return self._guarded(call) if self._call_lock.is_owned else super()._call_back(call)
 
     def _instance_ended(self, trapped: ffi.Trapped) -> None:
-        self._world.context.ended = True
+        self._environment.context.ended = True
         self._trapped(trapped)
 
     def statistics(self) -> AppStatistics:
@@ -193,7 +193,7 @@ class WasiThreadsApp(SharedMemoryApp):
     def _initialize(self) -> None:
         with initialising(self):
             try:
-                with self._turns:
+                with self._call_lock:
                     self._main.instance = self._instances.new()
                     if self.loaded.entry is not None:
                         self._main.function(self.loaded.entry)()
@@ -206,16 +206,16 @@ class WasiThreadsApp(SharedMemoryApp):
         if self.loaded.entry == "_start":
             raise NotCallable(f"{self.loaded.name}: the module is a program: it takes no calls while its main runs. Link it as a library "
                               "(in C: -mexec-model=reactor)")
-        with self._turns:
+        with self._call_lock:
             self._calls += 1
             return work(self._main)
 
     @property
     def _in_use(self) -> int:
-        return self._turns.taken
+        return self._call_lock.taken
 
     def _same_instance(self) -> bool:
-        return self._turns.mine
+        return self._call_lock.is_owned
 
     def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
         return []
