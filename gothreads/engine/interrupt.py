@@ -56,9 +56,9 @@ _PAUSES = (0.0005, 0.002, 0.008, 0.03, 0.06, PATIENCE - 0.1005)
 #: How often calls check who owns the wakeup descriptor, in seconds: asyncio takes it for its own signal handlers, and
 #: does not restore the one set before.
 _LOOK_SECONDS = 0.05
-#: If somebody else owns the wakeup descriptor, how often the main thread is poked during a call, in milliseconds.
+#: If other code owns the wakeup descriptor, how often the main thread is poked during a call, in milliseconds.
 _THEIRS_MS = 100
-#: What is written to the watcher when an exception is kept. No signal has that number.
+#: Written to the watcher when an exception is kept: a number that no signal has.
 _KEPT = b"\0"
 _SA_RESTART = 0x10000000
 
@@ -82,7 +82,7 @@ class Interruptible(Protocol):
 calls: list[Postponed | Literal[False] | None] = []
 _kept: BaseException | None = None  # C is told whether there is one
 _wakeup = _read = -1  # the ends of the pipe that wakes the watcher; -1: no watcher yet
-_theirs = -1  # a wakeup descriptor set by somebody else: asyncio (loop.add_signal_handler), gunicorn
+_theirs = -1  # a wakeup descriptor that other code has set: asyncio (loop.add_signal_handler), gunicorn
 #: When a call on the main thread next checks the wakeup descriptor, in seconds of the monotonic clock.
 next_look = 0.0
 _serial = 0

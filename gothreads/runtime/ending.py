@@ -103,9 +103,9 @@ class Ending(ABC):
 
     @abstractmethod
     def _abandon_calls(self) -> None:
-        """Give the app's cause to all who wait for a call on another thread.
+        """Fail the calls that run on the app's threads, with the app's cause.
 
-        That thread may be in a Python function for a long time.
+        Such a thread may be in a Python function for a long time, and its caller must not wait for that.
         """
 
     @abstractmethod
@@ -284,7 +284,7 @@ class Ending(ABC):
     def _at_the_end(self, step: Callable[[], object]) -> None:
         """Run a step of the end, which may run the program's own code. Whatever it raises is logged.
 
-        The next steps run all the same: nothing else would wake those who wait.
+        The next steps run nevertheless: nothing else would wake the threads that wait.
         """
         try:
             step()

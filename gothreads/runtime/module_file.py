@@ -102,7 +102,7 @@ def load(path: Path) -> LoadedModule:
 
 
 def _kind_of(content: bytes) -> str:
-    """What a file that is not a module contains."""
+    """A description of a file that is not a module, by its content."""
     try:
         text = content[:1 << 16].decode(errors="strict" if len(content) <= 1 << 16 else "ignore")
     except UnicodeDecodeError:
@@ -183,7 +183,7 @@ def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Me
         return
     start = outline.function_types()[functions[THREAD_START]] if THREAD_START in functions else None
     if not memories or spawn != FuncType(_I32, _I32) or start != FuncType(_I32 * 2, b""):
-        raise ModuleError(f"the module imports {'.'.join(THREAD_SPAWN)}, but is not as wasi-threads has it: it must import a shared memory, and export "
+        raise ModuleError(f"the module imports {'.'.join(THREAD_SPAWN)}, but does not follow wasi-threads: it must import a shared memory, and export "
                           f"{THREAD_START}(i32, i32). Build it for wasm32-wasi-threads")
 
 

@@ -22,7 +22,7 @@ from gothreads.wasi.streams import Streams
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 
-#: What of wasm/host_calls.py is served here.
+#: The servers, in wasm/host_calls.py, whose calls are provided here.
 _SERVERS = (Server.FILES, Server.SOCKETS, Server.MESSAGES)
 
 

@@ -110,9 +110,9 @@ class PoolApp(App):
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
         if options.listen:
-            raise MisuseError("listen is for modules that run on: in a pool they stand still between calls, and nobody would accept")
+            raise MisuseError("listen needs a module that keeps running: in a pool, an instance is suspended between calls, and accepts no connection")
         if loaded.entry == "_start":
-            raise NotCallable(f"{loaded.name}: the module's main runs to its end, so a pool of it takes no calls. Build it with --buildmode c-shared")
+            raise NotCallable(f"{loaded.name}: the module is a program: its main runs to its end, and takes no calls. Build it with --buildmode c-shared")
         self._local = threading.local()  # `member`: the one that this thread is in
         self._main: _Member | None = None  # the one that the main thread is in
         self._condition = threading.Condition()
@@ -252,9 +252,9 @@ class PoolApp(App):
         if taken is None:
             raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within {self.options.callers_timeout:g} s. "
                               "Raise `instances`, or make fewer calls at once")
-        return taken[0] or self._made_anew()
+        return taken[0] or self._replacement()
 
-    def _made_anew(self) -> _Member:
+    def _replacement(self) -> _Member:
         """A fresh member for an empty place. If none can be made, the app ends; raises ffi.Trapped then."""
         made: _Member | None = None
         try:
