@@ -21,7 +21,7 @@ from gothreads.engine.stack import initialising, nested
 from gothreads.errors import GothreadsError, MisuseError, ModuleError, Stalled, listed
 from gothreads.mpool import MRunner
 from gothreads.runtime.app import Payload
-from gothreads.runtime.fast_calls import quick, requester
+from gothreads.runtime.fast_calls import fast_export, requester
 from gothreads.runtime.inspector import Goroutine, Inspector
 from gothreads.runtime.models.shared_memory_app import SharedMemoryApp
 from gothreads.runtime.options import SPARE_THREADS, Options
@@ -123,7 +123,7 @@ class ThreadedApp(SharedMemoryApp):
         return self._inspector.goroutines(timeout)
 
     def _quick(self, function: Function, export: Export) -> Function:
-        return quick(function, export, self._cache, self._postponed, self.options.limits.stack)
+        return fast_export(function, export, self._cache, self._postponed, self.options.limits.stack)
 
     def _request_quickly(self, handler: str, payload: Payload) -> bytes | None:
         return self._requester(handler, payload)
