@@ -46,11 +46,11 @@ PATIENCE = 0.1
 class Ending(ABC):
     """Ends a module. All methods may be called from any thread. How a module starts is in runtime/lifecycle.py."""
 
-    #: The model's name, and what a module must be built for to run in it (wasm/metadata.py).
+    # Each model sets these: its name; what a module must be built for to run in it (wasm/metadata.py); whether
+    # `Options.instances` instances, which share nothing, take the calls.
     model: str
     build_model: str
-    #: Whether `Options.instances` instances take the calls, which share nothing.
-    has_many_instances = False
+    has_many_instances: bool
 
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
         self.loaded, self.options = loaded, options

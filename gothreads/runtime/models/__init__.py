@@ -1,4 +1,7 @@
-"""The execution models, one a file, and their table. To add one: its class, with its name in `model`, and a line here."""
+"""The execution models, one a file, and their table.
+
+To add one: its class, with its name in `model`, and a line here.
+"""
 
 from __future__ import annotations
 

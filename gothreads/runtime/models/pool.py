@@ -59,7 +59,8 @@ class _Member:
             self.environment: WasiEnvironment = app._new_environment(self.streams, self._stop)
             owned.callback(app._close_environment, self.environment)
             try:
-                self.instance: SingleInstance = instances.new(self.environment, self._host_function_failed, lambda: self.stopped)
+                self.instance: SingleInstance = instances.new(self.environment, self._host_function_failed,
+                                                              lambda: self.stopped)
             except ffi.Trapped as trapped:  # in its start function; or the app has ended
                 if app._cause is not None:
                     raise
@@ -110,9 +111,11 @@ class PoolApp(App):
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
         if options.listen:
-            raise MisuseError("listen needs a module that keeps running: in a pool, an instance is suspended between calls, and accepts no connection")
+            raise MisuseError("listen needs a module that keeps running: in a pool, an instance is suspended between calls, and "
+                              "accepts no connection")
         if loaded.entry == "_start":
-            raise NotCallable(f"{loaded.name}: the module is a program: its main runs to its end, and takes no calls. Build it with --buildmode c-shared")
+            raise NotCallable(f"{loaded.name}: the module is a program: its main runs to its end, and takes no calls. "
+                              "Build it with --buildmode c-shared")
         self._local = threading.local()  # `member`: the one that this thread is in
         self._main: _Member | None = None  # the one that the main thread is in
         self._condition = threading.Condition()
@@ -134,7 +137,8 @@ class PoolApp(App):
     def statistics(self) -> AppStatistics:
         with self._condition:
             free = list(self._free)
-            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._wait_queue.counts.waiting, self._replaced)
+            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free),
+                                  self._wait_queue.counts.waiting, self._replaced)
             size = sum(member.instance.memory.size for member in free if member is not None) if self._state is State.RUNNING else 0
         return self._statistics(calls=self._calls, memory=size, memory_limit=self.options.limits.memory * pool.limit, pool=pool)
 

@@ -29,6 +29,7 @@ class SharedMemoryApp(App):
     """See App. A model defines its own imports, makes its instances and runners, and says how calls enter them."""
 
     build_model = THREADED
+    has_many_instances = False
     #: Whether the module's clock is gothreads' own, and not one that each store starts anew.
     own_clock: bool
 
@@ -44,7 +45,8 @@ class SharedMemoryApp(App):
         owned.callback(machine_code.module.close)
         assert loaded.memory is not None
         assert loaded.memory.maximum is not None, "a shared memory has one"
-        self._memory = SharedMemory(self._engine, loaded.memory.minimum, min(loaded.memory.maximum, options.limits.memory // PAGE))
+        most = min(loaded.memory.maximum, options.limits.memory // PAGE)
+        self._memory = SharedMemory(self._engine, loaded.memory.minimum, most)
         owned.callback(self._memory.close)
         self._environment.use(self._memory)
         self._notes = Notes(self._engine)
@@ -69,7 +71,8 @@ class SharedMemoryApp(App):
         owned.callback(pre.close)
         instances = self._new_instances(pre)
         owned.callback(instances.close_all)
-        self._pool: MPool[Any] = MPool(self._runners(instances), options.limits.threads, options.limits.stack, self._trapped)
+        self._pool: MPool[Any] = MPool(self._runners(instances), options.limits.threads, options.limits.stack,
+                                       self._trapped)
         self._make_entries(instances)
 
     @abstractmethod

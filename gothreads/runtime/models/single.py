@@ -35,6 +35,7 @@ class SingleApp(App):
 
     model = "single"
     build_model = SINGLE
+    has_many_instances = False
 
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
@@ -48,7 +49,8 @@ class SingleApp(App):
         self._environment = self._new_environment(self._streams, self._stop)
         owned.callback(self._environment.close)
         try:
-            self._instance = instances.new(self._environment, self._host_function_failed, lambda: self._cause is not None)
+            self._instance = instances.new(self._environment, self._host_function_failed,
+                                           lambda: self._cause is not None)
         except ffi.Trapped as trapped:  # in the start function: there is nothing yet to end
             if self._cause is not None:  # a host function raised, or the module exited
                 raise self._error() from None
@@ -159,7 +161,9 @@ class SingleApp(App):
         return parse_goroutines(self._asked("goroutines()", lambda ticket: self._run(lambda instance: ticket.use(instance, stacks)), timeout))
 
     def _wait_idle(self, timeout: float | None) -> None:
-        self._asked("wait_idle()", lambda ticket: self._run(lambda instance: ticket.use(instance, SingleInstance.run_until_idle)), timeout)
+        def run(ticket: Cancellation) -> None:
+            self._run(lambda instance: ticket.use(instance, SingleInstance.run_until_idle))
+        self._asked("wait_idle()", run, timeout)
 
     def _check_callable(self) -> None:
         if self.loaded.entry == "_start":

@@ -36,7 +36,8 @@ class SingleInstances:
         compiled = compile_module(engine, loaded.wasm, options.limits.stack)
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
-    def new(self, environment: WasiEnvironment, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> SingleInstance:
+    def new(self, environment: WasiEnvironment, failed: Callable[[BaseException], str],
+            ended: Callable[[], bool]) -> SingleInstance:
         """`failed`: as for ffi.HostFunctions. `ended`: whether this instance has ended; asked when the epoch moves.
 
         ModuleError if the module cannot be instantiated. Raises ffi.Trapped if its start function traps.

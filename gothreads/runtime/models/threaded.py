@@ -63,7 +63,8 @@ def least_heap(options: Options) -> int:
 class RuntimeCalls:
     """What Go's runtime (build/goroot/runtime) asks of the host. The methods are named as in wasm/host_calls.py."""
 
-    def __init__(self, options: Options, spawn: Callable[[int], bool], initialized: Callable[[], None], *, has_callers: bool) -> None:
+    def __init__(self, options: Options, spawn: Callable[[int], bool], initialized: Callable[[], None], *,
+                 has_callers: bool) -> None:
         self._options, self._spawn, self._initialized, self._has_callers = options, spawn, initialized, has_callers
 
     def ncpu(self) -> int:
@@ -90,7 +91,8 @@ class ThreadedApp(SharedMemoryApp):
     own_clock = False
 
     def _new_instances(self, pre: wasmtime.InstancePre) -> GoInstances:
-        return GoInstances(self._engine, pre, self._notes, self.options.wasi.local, self._is_ending, one_clock=compiled is not None)
+        return GoInstances(self._engine, pre, self._notes, self.options.wasi.local, self._is_ending,
+                           one_clock=compiled is not None)
 
     def _runners(self, instances: Instances) -> Callable[[], MRunner]:
         return lambda: MRunner(instances)
@@ -135,7 +137,8 @@ class ThreadedApp(SharedMemoryApp):
         options = self.options
         most = waits.MOST_NOTES - 1  # one is for the inspector's caller
         if options.callers + options.limits.threads > most:
-            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) must be at most {most:,} together")
+            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) must be "
+                              f"at most {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
@@ -143,10 +146,11 @@ class ThreadedApp(SharedMemoryApp):
                    and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
             raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
-        unknown = [i.name for i in self.loaded.outline.imported_functions if i.module == HOST and i.name not in BUILTIN_CALLS]
+        unknown = [i.name for i in self.loaded.outline.imported_functions
+                   if i.module == HOST and i.name not in BUILTIN_CALLS]
         if unknown:
-            raise ModuleError(f"{self.loaded.name}: this gothreads does not provide {HOST}.{shown(unknown[0])}, which the module imports. "
-                              "Rebuild it: gothreads build")
+            raise ModuleError(f"{self.loaded.name}: the module imports {HOST}.{shown(unknown[0])}, which this gothreads does "
+                              "not provide. Rebuild it: gothreads build")
 
     def _define_imports(self, functions: ffi.HostFunctions) -> None:
         """Define what the overlay's Go imports from the module `gothreads`."""
@@ -154,7 +158,8 @@ class ThreadedApp(SharedMemoryApp):
             functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
         self._poller = Poller(self._memory, self._environment.table)
         self._owned.callback(self._poller.close)
-        runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized, has_callers=self.loaded.has_callers)
+        runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized,
+                               has_callers=self.loaded.has_callers)
         for call in imported_calls(self.loaded.outline):
             if call.server is Server.POLLER:
                 define_with_errno(functions, HOST, call.name, call.type, getattr(self._poller, call.name))
