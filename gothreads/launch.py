@@ -28,7 +28,7 @@ from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.runtime.options import Limits, OnStall, Options
 from gothreads.runtime.pickling import PickledOptions
 from gothreads.text import cut
-from gothreads.wasi.definitions import Mount, WasiSettings
+from gothreads.wasi.settings import Mount, WasiSettings
 from gothreads.wasi.sockets import Rule
 from gothreads.wasi.streams import Readable, Writable
 

@@ -28,10 +28,10 @@ from typing import Any
 from gothreads.bridge.context import CallContext
 from gothreads.bridge.exports import FIELDS, LETTERS, converter, describe, from_wasm, matches, python_type, type_words
 from gothreads.engine import ffi
+from gothreads.engine.function_types import wasmtime_type
 from gothreads.errors import MemoryAccessError, MisuseError, ModuleError, listed
 from gothreads.text import cut, shown
-from gothreads.wasi.calls import LARGEST_TRANSFER
-from gothreads.wasi.definitions import type_of
+from gothreads.wasi.process import LARGEST_TRANSFER
 from gothreads.wasm.binary import VALUE_TYPES, FuncType, Module
 from gothreads.wasm.origins import made_for
 from gothreads.wasm.passes.threads import HOST, WASI
@@ -109,7 +109,7 @@ class HostImports:
     def define(self, functions: ffi.HostFunctions, context: CallContext) -> None:
         """Define the functions in a linker, for instances that use the context's memory."""
         for (module, name), (want, fitted) in self._fitted.items():
-            functions.define(module, name, type_of(want.kind), params=fitted.letters,
+            functions.define(module, name, wasmtime_type(want.kind), params=fitted.letters,
                              result=LETTERS[fitted.result] if fitted.result else "",
                              implementation=fitted.compile(want.name, context), own=False)
 

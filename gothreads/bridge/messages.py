@@ -21,9 +21,8 @@ from gothreads.bridge.context import CallContext
 from gothreads.bridge.handlers import Handlers, HostCall, Reply, ReplyStatus
 from gothreads.sync.stop_event import StopEvent
 from gothreads.text import place, shown, words
-from gothreads.wasi.calls import LARGEST_TRANSFER, hand_out
-from gothreads.wasi.descriptors import DescriptorTable
 from gothreads.wasi.idle import Idle
+from gothreads.wasi.process import LARGEST_TRANSFER, Process
 from gothreads.wasi.queues import Queue, QueueReader
 
 log = logging.getLogger("gothreads")
@@ -59,9 +58,9 @@ class Messages:
         self._events: dict[str, Queue] = {}
         self._calls: list[MessageCalls] = []
 
-    def new_calls(self, table: DescriptorTable, context: CallContext) -> MessageCalls:
+    def new_calls(self, process: Process, context: CallContext) -> MessageCalls:
         """Create the MessageCalls of a new instance."""
-        calls = MessageCalls(self, table, context)
+        calls = MessageCalls(self, process, context)
         with self._lock:
             self._calls.append(calls)
         return calls
@@ -124,10 +123,10 @@ class Messages:
 
 
 class MessageCalls:
-    """The functions that one instance imports. As in WasiCalls, they take unsigned numbers, and raise OSError."""
+    """The functions that one instance imports. As in wasi/calls, they take unsigned numbers, and raise OSError."""
 
-    def __init__(self, messages: Messages, table: DescriptorTable, context: CallContext) -> None:
-        self._messages, self._table, self._context = messages, table, context
+    def __init__(self, messages: Messages, process: Process, context: CallContext) -> None:
+        self._messages, self._process, self._context = messages, process, context
         self.replies = Queue(sys.maxsize, sys.maxsize)
         self.cancels = Queue(MOST_CALLS, sys.maxsize)
         self._notified = itertools.count(-1, -1)  # negative numbers, for calls that the module has not numbered
@@ -180,11 +179,11 @@ class MessageCalls:
 
     def msg_replies(self, result: int) -> None:
         """Open the descriptor from which replies are read: each is number, status, length, and that many bytes."""
-        hand_out(self._table, self._context.memory, QueueReader(self.replies, self._messages.stop), result)
+        self._process.add_descriptor(QueueReader(self.replies, self._messages.stop), result)
 
     def msg_cancels(self, result: int) -> None:
         """Open the descriptor from which cancelled requests are read: each is a slot and the request's number in it."""
-        hand_out(self._table, self._context.memory, QueueReader(self.cancels, self._messages.stop), result)
+        self._process.add_descriptor(QueueReader(self.cancels, self._messages.stop), result)
 
     def cancel_request(self, slot: int, request: int) -> None:
         """Tell the module, if it listens, that nobody waits for a request any more. Thread-safe; never blocks."""
@@ -194,13 +193,13 @@ class MessageCalls:
     def msg_events(self, name: int, length: int, result: int) -> None:
         """Open the descriptor from which the events of that name are read: each is a length and that many bytes."""
         queue = self._messages.events(self._text(name, length))
-        hand_out(self._table, self._context.memory, QueueReader(queue, self._messages.stop), result)
+        self._process.add_descriptor(QueueReader(queue, self._messages.stop), result)
 
     def idle_open(self, result: int) -> None:
         """Open a descriptor that becomes readable when the module would wait (see Idle)."""
         with self._lock:
             self.idle = idle = self.idle or Idle(self._messages.stop)
-        hand_out(self._table, self._context.memory, idle, result)
+        self._process.add_descriptor(idle, result)
 
     @property
     def outstanding(self) -> int:
@@ -250,12 +249,12 @@ class MessageCalls:
     def _text(self, address: int, length: int) -> str:
         if length > _LONGEST_NAME:
             raise OSError(errno.ENAMETOOLONG, "a name")
-        return self._context.memory.read(address, length).decode(errors="replace")
+        return self._process.memory.read(address, length).decode(errors="replace")
 
     def _payload(self, address: int, length: int) -> bytes:
         if length > LARGEST_TRANSFER:
             raise OSError(errno.E2BIG, "a payload")
-        return self._context.memory.read(address, length) if length else b""
+        return self._process.memory.read(address, length) if length else b""
 
 
 def _told(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from gothreads.files import cache_folder
 from gothreads.runtime.module_file import LoadedModule, inspect_module
 from gothreads.runtime.options import Limits
 from gothreads.version import __version__
-from gothreads.wasi.definitions import Mount
+from gothreads.wasi.settings import Mount
 from gothreads.wasm.metadata import MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes.sharpen import check_model, check_seed

@@ -49,7 +49,7 @@ from gothreads.supervise.restarts import Restart, RestartPolicy, WhileDown
 from gothreads.terminal import Handler, Terminal
 from gothreads.text import shown
 from gothreads.tools.stress.command import stress
-from gothreads.wasi.definitions import Mount
+from gothreads.wasi.settings import Mount
 from gothreads.wasi.streams import Writable
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.origins import made_for

@@ -18,7 +18,7 @@ from gothreads.terminal import Terminal
 from gothreads.tools.compare import options as comparing
 from gothreads.tools.stress import options as stress_options
 from gothreads.version import __version__
-from gothreads.wasi.definitions import Mount
+from gothreads.wasi.settings import Mount
 from gothreads.wasm.metadata import BUILD_MODES, MODELS
 
 #: Runs a command; returns the exit code.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from gothreads.bridge.handlers import Handler
 from gothreads.errors import MisuseError
 from gothreads.text import cut
-from gothreads.wasi.definitions import WasiSettings
+from gothreads.wasi.settings import WasiSettings
 from gothreads.wasi.sockets import Rule
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.layout import MOST_MEMORY

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 
 from gothreads.errors import AppClosed, MemoryAccessError
 from gothreads.shared_memory import SharedMemory
-from gothreads.wasi.descriptors import Descriptor, DescriptorTable
+from gothreads.wasi.descriptor_table import DescriptorTable
+from gothreads.wasi.descriptors import Descriptor
 from gothreads.wasi.queues import QueueReader
 
 log = logging.getLogger("gothreads")

@@ -25,13 +25,12 @@ from typing import Any
 
 from gothreads.errors import AppClosed, GothreadsError, MisuseError
 from gothreads.files import reason
-from gothreads.shared_memory import BoundedMemory
 from gothreads.sync.stop_event import StopEvent
 from gothreads.text import cut, shown
-from gothreads.wasi.calls import hand_out
-from gothreads.wasi.descriptors import DescriptorTable, SocketDescriptor, prepared, socket_of
 from gothreads.wasi.errnos import NotAllowed
 from gothreads.wasi.openat import PLACE
+from gothreads.wasi.process import Process
+from gothreads.wasi.socket_descriptor import SocketDescriptor, prepared, socket_of
 
 _UNIX = "unix:"
 _LOCALHOST = "localhost"
@@ -119,15 +118,13 @@ def address_of(connection: SocketDescriptor, *, peer: bool = False) -> str:
 
 
 class SocketCalls:
-    """The functions that gothreads/guest imports, in the style of WasiCalls: they return nothing, or raise OSError.
+    """The functions that gothreads/guest imports, in the style of wasi/calls: they return nothing, or raise OSError.
 
-    `memory` is set before the module runs. May be called from any thread.
+    May be called from any thread.
     """
 
-    memory: BoundedMemory
-
-    def __init__(self, table: DescriptorTable, rules: Sequence[Rule]) -> None:
-        self._table, self._rules = table, tuple(rules)
+    def __init__(self, process: Process, rules: Sequence[Rule]) -> None:
+        self._process, self._table, self._rules = process, process.table, tuple(rules)
 
     def sock_listen(self, network: int, network_length: int, address: int, length: int, result: int) -> None:
         kind, text = self._text(network, network_length), self._text(address, length)
@@ -148,7 +145,7 @@ class SocketCalls:
             self._check(bool(allowed))
             family, sockaddr = min(allowed, key=lambda one: one[0] != socket.AF_INET)  # like Go, prefer IPv4
             listener = SocketDescriptor(_listen_tcp(family, sockaddr, only_v6=kind == "tcp6"), self._table.stop)
-        hand_out(self._table, self.memory, listener, result)
+        self._process.add_descriptor(listener, result)
 
     def sock_dial(self, network: int, network_length: int, address: int, length: int, attempt: int, result: int) -> None:
         """Begin to connect to a name's address number `attempt`, counting from 0.
@@ -164,7 +161,7 @@ class SocketCalls:
                 if not stat.S_ISSOCK(mode):
                     raise OSError(errno.ECONNREFUSED, "not a socket")
                 made = _connecting(socket.AF_UNIX, place)
-            hand_out(self._table, self.memory, SocketDescriptor(made, self._table.stop, peer=text), result)
+            self._process.add_descriptor(SocketDescriptor(made, self._table.stop, peer=text), result)
             return
         host, port = _host_port(text)
         host = host or _here(kind)
@@ -174,7 +171,8 @@ class SocketCalls:
         self._check(bool(addresses))
         if attempt >= len(addresses):
             raise OSError(errno.ERANGE, "no more addresses")
-        hand_out(self._table, self.memory, SocketDescriptor(_connecting(*addresses[attempt]), self._table.stop), result)
+        connection = SocketDescriptor(_connecting(*addresses[attempt]), self._table.stop)
+        self._process.add_descriptor(connection, result)
 
     def sock_connected(self, fd: int) -> None:
         """Return if the socket is connected. EAGAIN while it is still connecting; otherwise the error of connecting."""
@@ -193,13 +191,13 @@ class SocketCalls:
         own = socket_of(self._table.get(fd))  # keep a reference to the descriptor: its finaliser closes the socket
         network = "unix" if own.socket.family == socket.AF_UNIX else "tcp"
         text = f"{network} {address_of(own, peer=bool(peer))}".encode(errors="surrogateescape")[:size]
-        self.memory.write(buffer, text)
-        self.memory.write_u32(done, len(text))
+        self._process.memory.write(buffer, text)
+        self._process.memory.write_u32(done, len(text))
 
     def _text(self, address: int, length: int) -> str:
         if length > 4096:
             raise OSError(errno.ENAMETOOLONG, "an address")
-        text = self.memory.read(address, length).decode(errors="surrogateescape")
+        text = self._process.memory.read(address, length).decode(errors="surrogateescape")
         if "\0" in text:
             raise OSError(errno.EINVAL, "a NUL in an address")
         return text

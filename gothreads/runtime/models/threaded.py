@@ -16,6 +16,7 @@ from gothreads.bridge.instances import GoInstances, Notes
 from gothreads.callback_m import CacheEnvironment, CallbackMCache, FastPath
 from gothreads.engine import ffi
 from gothreads.engine.extension import compiled
+from gothreads.engine.function_types import letters, wasmtime_type
 from gothreads.engine.interrupt import Postponed
 from gothreads.engine.settings import compile_threaded, new_engine
 from gothreads.engine.stack import inside, nested
@@ -32,7 +33,7 @@ from gothreads.runtime.statistics import AppStatistics
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.shared_memory import SharedMemory
 from gothreads.text import shown
-from gothreads.wasi.definitions import define_with_errno, letters, type_of
+from gothreads.wasi.linking import define_with_errno
 from gothreads.wasi.poller import Poller
 from gothreads.wasm import code
 from gothreads.wasm.binary import PAGE, FuncType, Kind
@@ -95,7 +96,7 @@ class ThreadedApp(App):
         owned.callback(functions.clear)
         self._world.define(functions, loaded.outline)
         if compiled is not None:
-            functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
+            functions.define_clock(WASI, "clock_time_get", wasmtime_type(_CLOCK), self._memory.pointers)
         self._host.define(functions, self._world.context)
         self._define_host(functions)
         try:
@@ -183,7 +184,7 @@ class ThreadedApp(App):
             if name in polling:
                 define_with_errno(functions, HOST, name, kind, polling[name])
             elif name in own and own[name][0] == kind:
-                functions.define(HOST, name, type_of(kind),
+                functions.define(HOST, name, wasmtime_type(kind),
                                  params=letters(kind.params, signed=False), result=letters(kind.results),
                                  implementation=own[name][1])
             else:

@@ -21,6 +21,7 @@ import wasmtime
 from gothreads.bridge.buffers import Buffers, Guest
 from gothreads.bridge.instances import Instance, Instances, Notes, NotInstantiated
 from gothreads.engine import ffi
+from gothreads.engine.function_types import wasmtime_type
 from gothreads.engine.settings import compile_threaded, new_engine
 from gothreads.engine.stack import inside
 from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, NotCallable
@@ -33,7 +34,6 @@ from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.module_file import THREAD_SPAWN, THREAD_START
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.shared_memory import SharedMemory
-from gothreads.wasi.definitions import type_of
 from gothreads.wasm.binary import PAGE, Kind, Section
 from gothreads.wasm.passes import waits
 
@@ -165,7 +165,7 @@ class WasiThreadsApp(App):
         self._host.define(functions, self._world.context)
         for imported in loaded.outline.imported_functions:
             if (imported.module, imported.name) == THREAD_SPAWN:
-                functions.define(*THREAD_SPAWN, type_of(loaded.outline.types[imported.type_index]),
+                functions.define(*THREAD_SPAWN, wasmtime_type(loaded.outline.types[imported.type_index]),
                                  params="i", result="i", implementation=self._thread_spawn)
         try:
             pre = linker.instantiate_pre(compiled.module)
