@@ -21,7 +21,7 @@ from enum import IntEnum
 from typing import Any
 
 from gothreads.bridge.context import CallContext
-from gothreads.bridge.host_functions import takes_context, takes_payload
+from gothreads.bridge.python_signatures import takes_context, takes_payload
 from gothreads.engine import stack
 from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import AppClosed, MisuseError
