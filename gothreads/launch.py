@@ -28,8 +28,8 @@ from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.runtime.options import Limits, OnStall, Options
 from gothreads.runtime.pickling import PickledOptions
 from gothreads.text import cut
+from gothreads.wasi.network_rules import Rule
 from gothreads.wasi.settings import Mount, WasiSettings
-from gothreads.wasi.sockets import Rule
 from gothreads.wasi.streams import Readable, Writable
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it

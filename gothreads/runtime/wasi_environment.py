@@ -18,9 +18,10 @@ from gothreads.wasi.calls.pipe import PipeCalls
 from gothreads.wasi.calls.preview1 import WasiCalls
 from gothreads.wasi.descriptor_table import DescriptorTable, FileAllowance, Refused
 from gothreads.wasi.linking import define_wasi, define_with_errno
+from gothreads.wasi.network_rules import Rule
 from gothreads.wasi.process import Process
 from gothreads.wasi.settings import WasiSettings
-from gothreads.wasi.sockets import Rule, SocketCalls, address_of, listen
+from gothreads.wasi.sockets import SocketCalls, address_of, listen
 from gothreads.wasi.standard_streams import add_streams
 from gothreads.wasi.streams import Streams
 from gothreads.wasm.binary import Module
