@@ -25,7 +25,7 @@ from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
-from gothreads.files import cache_folder, is_kept, keep, locked, seal
+from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal
 from gothreads.wasm.binary import Module
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import function_names, parse
@@ -136,7 +136,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     targets = [target] if not target.endswith(".go") else [target, _GUEST_FILE]
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags, toolchain.version, str(toolchain.goroot))
     folder = cache / "linked" / identity
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with locked(folder / "lock"):
         linked = folder / "linked.wasm"
         if not is_kept(linked):  # Go checks only the build ID in the file, not the rest

@@ -502,7 +502,7 @@ def test_output_that_nobody_reads_is_no_traceback(calls: Path) -> None:
         assert running.stderr.read() == b""
     with Path("/dev/full").open("wb") as full, process("inspect", calls, stdout=full) as running:
         assert running.stderr is not None
-        assert running.stderr.read() == b"gothreads: cannot write the output: No space left on device\n"
+        assert running.stderr.read() == b"gothreads: cannot write the output: No space left on device. Free some space, or use another disk\n"
     assert running.returncode == 1
 
 
