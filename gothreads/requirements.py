@@ -34,7 +34,7 @@ class Tested:
     def problem(self) -> str | None:
         """Why it cannot be used; None if it can."""
         found = self._found
-        if found is None or _numbers(found) < _numbers(self.least):
+        if found is None or version_numbers(found) < version_numbers(self.least):
             return f"gothreads needs {self}, and {f'{self.package} {found}' if found else 'none'} is installed: pip install '{self}'"
         return None
 
@@ -42,7 +42,7 @@ class Tested:
     def warning(self) -> str | None:
         """A warning about a version newer than the tested ones; None otherwise."""
         found = self._found
-        if found is None or _numbers(found) < _numbers(self.below):
+        if found is None or version_numbers(found) < version_numbers(self.below):
             return None
         return f"{self.package} {found} is newer than what gothreads was tested with. If something fails: pip install '{self}'"
 
@@ -108,7 +108,7 @@ def warn_once(tested: Tested) -> None:
         log.warning("%s", tested.warning)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 

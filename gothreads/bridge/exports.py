@@ -150,7 +150,8 @@ class Export:
 
     def packed(self) -> Export:
         """Return the same export, returning the bytes that its result refers to. NotCallable: it returns no bytes."""
-        raise NotCallable(f"{self.shown} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
+        raise NotCallable(f"{self.shown} returns no bytes: only exports of other languages do. In Go, register a handler: "
+                          "guest.Handle")
 
     def call(self, function: ffi.Function, converted: list[Any], slot: Buffers) -> Any:
         """Copy strings into the slot, call the function, and return its result. Raises ffi.Trapped."""

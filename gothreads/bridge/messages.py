@@ -80,7 +80,7 @@ class Messages:
     @property
     def names(self) -> list[str]:
         """The names of the events that the module has subscribed to, sorted."""
-        return sorted(name for name, queue in list(self._events.items()) if queue.wanted)
+        return sorted(name for name, queue in list(self._events.items()) if queue.has_readers)
 
     @property
     def outstanding(self) -> int:
@@ -99,7 +99,7 @@ class Messages:
         """Whether the module has not yet read all replies, cancellations, and events that it subscribed to."""
         with self._lock:
             queues = [*self._events.values(), *(queue for one in self._calls for queue in (one.replies, one.cancels))]
-        return any(queue and queue.wanted for queue in queues)
+        return any(queue and queue.has_readers for queue in queues)
 
     def forget(self, calls: MessageCalls) -> None:
         """Remove and close the calls of an instance that has ended."""
@@ -145,19 +145,18 @@ class MessageCalls:
         OSError. ENOENT: no such handler; EAGAIN: too many calls at once; EINVAL: the module has not opened the replies,
         or a call with this number is in progress; ENAMETOOLONG; E2BIG: the payload.
         """
-        if not self.replies.wanted:
-            raise OSError(errno.EINVAL, "nobody reads replies")
-
+        if not self.replies.has_readers:
+            raise OSError(errno.EINVAL, "the module does not read replies")
         handler = self._text(name, name_length)
 
         def finished(status: ReplyStatus, reply: bytes, raised: BaseException | None) -> None:
             if raised is not None and log.isEnabledFor(logging.INFO):
-                log.info("the handler %s raised %s", handler, _told(raised))
+                log.info("the handler %s raised %s", handler, _describe(raised))
             if len(reply) > LARGEST_TRANSFER:
                 status, reply = ReplyStatus.ERROR, f"the reply has {len(reply):,} bytes; at most {LARGEST_TRANSFER:,}".encode()
             # Queue the reply before removing the call, so that it is always counted among one or the other.
             self.replies.put(_reply.pack(number, status, len(reply)) + reply)
-            self._let_go(number)
+            self._remove(number)
         self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_notify(self, name: int, name_length: int, payload: int, length: int) -> None:
@@ -165,15 +164,15 @@ class MessageCalls:
         handler, number = self._text(name, name_length), next(self._notified)
 
         def finished(status: ReplyStatus, _reply: bytes, raised: BaseException | None) -> None:
-            self._let_go(number)
+            self._remove(number)
             if status is not ReplyStatus.OK and not self._messages.stop.is_set:
                 log.warning("the handler %s, which guest.Notify called, failed: %s", handler,
-                            shown(_told(raised)) if raised is not None else status.name.lower())
+                            shown(_describe(raised)) if raised is not None else status.name.lower())
         self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_cancel(self, number: int) -> None:
         """Cancel a call. No reply follows, unless one is already on its way."""
-        call = self._let_go(number)
+        call = self._remove(number)
         if call is not None:
             call.cancel()
 
@@ -187,7 +186,7 @@ class MessageCalls:
 
     def cancel_request(self, slot: int, request: int) -> None:
         """Tell the module, if it listens, that nobody waits for a request any more. Thread-safe; never blocks."""
-        if self.cancels.wanted:
+        if self.cancels.has_readers:
             self.cancels.put(_cancel.pack(slot, request))
 
     def msg_events(self, name: int, length: int, result: int) -> None:
@@ -242,7 +241,7 @@ class MessageCalls:
             call.cancel()
         self._messages.handlers.run(call, payload, self._context)
 
-    def _let_go(self, number: int) -> HostCall | None:
+    def _remove(self, number: int) -> HostCall | None:
         with self._lock:
             return self._running.pop(number, None)
 
@@ -257,7 +256,7 @@ class MessageCalls:
         return self._process.memory.read(address, length) if length else b""
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Describe an exception, and where it was raised."""
     where = place(error)
     return f"{words(error)} ({where})" if where else words(error)

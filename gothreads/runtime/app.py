@@ -450,7 +450,7 @@ class App(Picklable, Lifecycle):
             try:
                 await room.wait()
             finally:
-                queue.no_matter(tell)
+                queue.cancel_when_room(tell)
 
     async def close_async(self, *, drain: float | None = None) -> None:
         """Like close, without blocking the event loop.

@@ -14,7 +14,7 @@ from gothreads.wasm import layout
 
 #: Parts of an app's allowance: the standard streams, which all instances share; and the number reserved for each
 #: instance, which is at most half of its share.
-_STREAMS, _OWN = 3, 8
+_STREAMS, _RESERVED = 3, 8
 
 
 def _most_descriptors() -> int:
@@ -23,8 +23,8 @@ def _most_descriptors() -> int:
     It stays below FIRST_SOCKET, so that the numbers of files never reach those of sockets.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    own = layout.FIRST_SOCKET if soft == resource.RLIM_INFINITY else soft
-    return min(own - max(32, own // 8), layout.FIRST_SOCKET - 1)
+    limit = layout.FIRST_SOCKET if soft == resource.RLIM_INFINITY else soft
+    return min(limit - max(32, limit // 8), layout.FIRST_SOCKET - 1)
 
 
 class Refused(OSError):
@@ -38,17 +38,17 @@ class Refused(OSError):
 class FileAllowance:
     """Limits the total number of descriptors of an app's instances. May be used from any thread.
 
-    `own` descriptors are reserved for each instance, so that it can start whatever the others use. The rest is given
-    out on demand. Invariant: each descriptor that a table has beyond its first `own` was taken here, and is given back
-    when it leaves the table.
+    Each instance has `reserved` descriptors, so that it can start whatever the others use. The rest is taken on demand.
+    Invariant: each descriptor that a table has beyond its first `reserved` was taken here, and is given back when it
+    leaves the table.
     """
 
     def __init__(self, most: int | None, instances: int = 1) -> None:
         """`most`: the limit; None for most of this process's own limit, which also bounds any other value."""
         self._most = _most_descriptors() if most is None else min(most, _most_descriptors())
-        self.own = min(_OWN, (self._most - _STREAMS) // (2 * instances))
+        self.reserved = min(_RESERVED, (self._most - _STREAMS) // (2 * instances))
         self._lock = threading.Lock()
-        self._used = _STREAMS + self.own * instances  # guarded by _lock
+        self._used = _STREAMS + self.reserved * instances  # guarded by _lock
 
     def take(self) -> None:
         """Take one. Refused if the limit is reached."""
@@ -87,24 +87,25 @@ class DescriptorTable:
         self._lock = threading.Lock()
         # Guarded by _lock; _open is read without it.
         self._open: dict[int, Descriptor] = {}
-        self._count = 0  # of the descriptors with `counted`
+        self._counted = 0  # of the descriptors with `counted`
         self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
         #: Called with each removed descriptor, in the thread that removed it.
         self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None
 
-    def add(self, descriptor: Descriptor, *, handed: bool = False) -> int:
+    def add(self, descriptor: Descriptor, *, preopened: bool = False) -> int:
         """Add a descriptor and return its number: the lowest that is free, as in POSIX.
 
-        Sockets and other polled descriptors have their own range of numbers, except those that are `handed` over.
+        Sockets and other polled descriptors have their own range of numbers, except those that the module starts with
+        (`preopened`).
         EMFILE if there are too many.
         """
         with self._lock:
             if descriptor.counted:
-                if self._count >= self._allowance.own:
+                if self._counted >= self._allowance.reserved:
                     self._allowance.take()
-                self._count += 1
+                self._counted += 1
             descriptor.added()
-            number = (self._sockets if descriptor.polled and not handed else self._numbers).take()
+            number = (self._sockets if descriptor.polled and not preopened else self._numbers).take()
             self._open[number] = descriptor
             return number
 
@@ -126,8 +127,8 @@ class DescriptorTable:
             descriptor = self._open.pop(number, None)
             if descriptor is None:
                 raise OSError(errno.EBADF, "not open")
-            self._give(number)
-        self._let_go(descriptor)
+            self._free_number(number)
+        self._release(descriptor)
 
     def move(self, source: int, target: int) -> None:
         """Renumber `source` to `target`, replacing that one, as dup2 and close do. EBADF if either is not open."""
@@ -137,24 +138,24 @@ class DescriptorTable:
             if source == target:
                 return
             before, self._open[target] = self._open[target], self._open.pop(source)
-            self._give(source)
-        self._let_go(before)
+            self._free_number(source)
+        self._release(before)
 
     def close_all(self) -> None:
         """Remove all descriptors. No thread may be using any."""
         with self._lock:
             left, self._open = self._open, {}
         for descriptor in left.values():
-            self._let_go(descriptor)
+            self._release(descriptor)
 
-    def _let_go(self, descriptor: Descriptor) -> None:
+    def _release(self, descriptor: Descriptor) -> None:
         if descriptor.counted:
             with self._lock:
-                self._count -= 1
-                if self._count >= self._allowance.own:
+                self._counted -= 1
+                if self._counted >= self._allowance.reserved:
                     self._allowance.give()
         self.on_remove(descriptor)
         descriptor.removed()
 
-    def _give(self, number: int) -> None:
+    def _free_number(self, number: int) -> None:
         (self._sockets if number >= layout.FIRST_SOCKET else self._numbers).give(number)

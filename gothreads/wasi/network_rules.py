@@ -88,7 +88,7 @@ def host_and_port(text: str) -> tuple[str, str]:
         host = host[1:-1]
     if not colon or not host or not port or (":" in host and not bracketed):
         raise MisuseError(f"{cut(text)} is not an address: write HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or "
-                          "0.0.0.0:8080, or unix:PATH. To allow any host or port, write * in its place")
+                          "0.0.0.0:8080, or unix:PATH. In a rule (allow_net), HOST and PORT may be *")
     return host, port
 
 

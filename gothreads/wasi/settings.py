@@ -39,26 +39,28 @@ class WasiSettings:
     def __post_init__(self) -> None:
         for text in (*self.args, *self.env, *self.env.values()):
             if "\0" in text:
-                raise MisuseError(f"an argument or a variable of the environment contains a NUL: {cut(text)}")
+                raise MisuseError(f"arguments and environment variables cannot contain NUL: {cut(text)}")
             if not _is_unicode(text):
-                raise MisuseError(f"{cut(text)} is not UTF-8, which is all that a module's arguments and environment may be")
+                raise MisuseError(f"arguments and environment variables must be valid Unicode: {cut(text)}")
         for mount in self.mounts:
             if "\0" in mount.guest or not _is_unicode(mount.guest):
-                raise MisuseError(f"cannot mount anything at {cut(mount.guest)}: it is no UTF-8 without a NUL")
+                raise MisuseError(f"cannot mount anything at {cut(mount.guest)}: the path must be valid Unicode, without NUL")
             if os.path.isdir(mount.host):
                 continue
             if not os.path.isfile(mount.host):
-                raise MisuseError(f"cannot mount {shown(str(mount.host))}: it is not a folder")
+                why = "it is neither a folder nor a file" if os.path.exists(mount.host) else "it does not exist"
+                raise MisuseError(f"cannot mount {shown(str(mount.host))}: {why}")
             if not mount.read_only:
-                raise MisuseError(f"cannot mount {shown(str(mount.host))}: it is not a folder; a single file can only be mounted read-only "
+                raise MisuseError(f"cannot mount {shown(str(mount.host))}: a single file can only be mounted read-only "
                                   "(--mount HOST:GUEST:ro, Mount(..., read_only=True))")
             if not posixpath.normpath(mount.guest).strip("/"):
-                raise MisuseError(f"cannot mount {shown(str(mount.host))} at {shown(mount.guest)}: a file needs a name there, "
-                                  "such as /file")
-            over = [other for other in self.mounts if other is not mount and PurePosixPath(mount.guest).is_relative_to(other.guest)]
-            if over:
+                raise MisuseError(f"cannot mount the file {shown(str(mount.host))} at {shown(mount.guest)}: it needs a name "
+                                  "there, such as /file")
+            outer = [other for other in self.mounts
+                     if other is not mount and PurePosixPath(mount.guest).is_relative_to(other.guest)]
+            if outer:
                 raise MisuseError(f"cannot mount the file {shown(str(mount.host))} at {shown(mount.guest)}: "
-                                  f"what is there is in {shown(str(over[0].host))}, mounted at {shown(over[0].guest)}")
+                                  f"{shown(str(outer[0].host))}, mounted at {shown(outer[0].guest)}, covers that path")
 
     def local(self) -> wasmtime.WasiConfig:
         """wasmtime's configuration for the local calls of one thread's store."""
