@@ -1,6 +1,7 @@
 """Builds a Go program into a module.
 
-    go list ─▶ overlay ─▶ go build ─▶ rewrite (threaded) ─▶ custom section ─▶ strip ─▶ file
+    link()    go list ─▶ overlay ─▶ go build
+    build()   link ─▶ rewrite (threaded) ─▶ custom section ─▶ strip ─▶ file
 
 `go build` decides what is stale. The linked file is kept, so that an unchanged program is not linked again. The
 rewritten module is found by the hash of the linked one.
@@ -120,12 +121,43 @@ class _GoCommand:
     environment: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Linked:
+    """What Go's linker made of a program, before gothreads rewrites it.
+
+    files: the Go files of all packages outside the standard library.
+    compiled: how many packages had to be compiled.
+    """
+
+    content: bytes
+    toolchain: Toolchain
+    files: tuple[Path, ...]
+    compiled: int
+
+
 def build(request: Request, progress: Progress | None = None) -> Built:
     """Build a module, or find it in the cache.
 
     Raises CompileError, with Go's own output; ToolchainError; BuildError.
     """
     begin = time.monotonic()
+    linked, cache = link(request, progress), cache_folder()
+    signatures = _signatures(linked.toolchain, linked.files, cache)
+    metadata = Metadata(gothreads.version.__version__, linked.toolchain.version, request.model, request.mode,
+                        _uses_guest(linked.files), signatures.exports, _options(request), signatures.imports)
+    path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint())}.wasm"
+    rewritten = is_kept(path)
+    if not rewritten:
+        module = parse(linked.content)
+        if callers := callers_of_undefined(module):
+            raise CompileError(f"{request.package}: the program calls functions that are not defined",
+                               _undefined(module, callers, linked.files))
+        keep(path, finish(module, metadata, strip=request.strip).encode())
+    return Built(path, linked.toolchain, metadata, rewritten and linked.compiled == 0, time.monotonic() - begin)
+
+
+def link(request: Request, progress: Progress | None = None) -> Linked:
+    """Compile and link a program with go build. Raises the same errors as `build`."""
     toolchain = find_go(request.go)
     cache = cache_folder()
     work, target = _locate(request.package)
@@ -137,27 +169,14 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     targets = [target] if not target.endswith(".go") else [target, _GUEST_FILE]
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags,
                        toolchain.version, str(toolchain.goroot))
-    folder = cache / "linked" / identity
-    make_folder(folder)
+    folder = make_folder(cache / "linked" / identity)
     with locked(folder / "lock"):
-        linked = folder / "linked.wasm"
-        if not is_kept(linked):  # Go checks only the build ID in the file, not the rest
-            linked.unlink(missing_ok=True)
-        compiled = _go_build(go, overlay, targets, linked, program=program, progress=progress)
-        seal(linked)
-        content = linked.read_bytes()
-    signatures = _signatures(toolchain, program.files, cache)
-    metadata = Metadata(gothreads.version.__version__, toolchain.version, request.model, request.mode, _uses_guest(program.files),
-                        signatures.exports, _options(request), signatures.imports)
-    path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
-    rewritten = is_kept(path)
-    if not rewritten:
-        module = parse(content)
-        if callers := callers_of_undefined(module):
-            raise CompileError(f"{request.package}: the program calls functions that are not defined",
-                               _undefined(module, callers, program.files))
-        keep(path, finish(module, metadata, strip=request.strip).encode())
-    return Built(path, toolchain, metadata, rewritten and compiled == 0, time.monotonic() - begin)
+        file = folder / "linked.wasm"
+        if not is_kept(file):  # Go checks only the build ID in the file, not the rest
+            file.unlink(missing_ok=True)
+        compiled = _go_build(go, overlay, targets, file, program=program, progress=progress)
+        seal(file)
+        return Linked(file.read_bytes(), toolchain, program.files, compiled)
 
 
 def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
