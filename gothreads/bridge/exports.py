@@ -186,11 +186,11 @@ def python_type(go_type: str) -> str:
 
 def describe(go_type: str, *, wasm: bool = False) -> str:
     """Describe the values that an argument of a Go type may have. `wasm`: name the type as WebAssembly does."""
-    said = type_words(go_type, wasm=wasm)
+    named = type_words(go_type, wasm=wasm)
     if go_type in RANGES:
         low, high = RANGES[go_type]
-        return f"an int from {low} to {high} ({said})"
-    return f"{PYTHON_TYPES[go_type]} ({said})"
+        return f"an int from {low} to {high} ({named})"
+    return f"{PYTHON_TYPES[go_type]} ({named})"
 
 
 def type_words(go_type: str, *, wasm: bool) -> str:
