@@ -49,7 +49,7 @@ from gothreads.shared_memory import SharedMemory
 from gothreads.supervise.app import Supervised, supervise
 from gothreads.supervise.restarts import Backoff, Restart, Supervision
 from gothreads.version import __version__
-from gothreads.wasi.definitions import Mount
+from gothreads.wasi.settings import Mount
 from gothreads.wasm.signature import Parameter, Signature
 
 __all__ = [

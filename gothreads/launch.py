@@ -24,8 +24,8 @@ from gothreads.runtime.options import Limits, OnStall, Options
 from gothreads.runtime.pickling import PickledOptions
 from gothreads.runtime.process import check_not_forked
 from gothreads.text import cut
-from gothreads.wasi.definitions import Mount, WasiSettings
-from gothreads.wasi.sockets import Rule
+from gothreads.wasi.network_rules import Rule
+from gothreads.wasi.settings import Mount, WasiSettings
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.metadata import THREADED
 

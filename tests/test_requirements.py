@@ -15,8 +15,7 @@ import pytest
 import wasmtime
 
 import gothreads
-from gothreads import requirements
-from gothreads.requirements import EXTRAS, UVICORN, WASMTIME
+from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, version_numbers
 from tests.support.modules import ROOT
 
 #: Where gothreads is installed.
@@ -147,6 +146,6 @@ def test_a_uvicorn_of_another_version_is_refused_when_older_and_told_when_newer(
 
 
 def test_versions_compare_as_numbers() -> None:
-    assert requirements._numbers("9.0.0") < requirements._numbers("50") <= requirements._numbers("50.0.1") < requirements._numbers("51")
-    assert requirements._numbers("51.0.0rc1") >= requirements._numbers("51")
-    assert requirements._numbers("0.54.1.post1") < requirements._numbers("0.55")
+    assert version_numbers("9.0.0") < version_numbers("50") <= version_numbers("50.0.1") < version_numbers("51")
+    assert version_numbers("51.0.0rc1") >= version_numbers("51")
+    assert version_numbers("0.54.1.post1") < version_numbers("0.55")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gothreads.errors import BuildError
-from gothreads.files import is_kept, seal
+from gothreads.files import is_kept, make_folder, reason, seal
 from gothreads.wasm.signature import ImportSignature, Signature
 
 _SOURCE = Path(__file__).parent / "signatures_go"
@@ -50,7 +50,8 @@ def read_signatures(go: Path, files: Sequence[Path], cache: Path) -> Signatures:
         found = json.loads(_run([_reader(go, cache), *sources]))
         return Signatures(tuple(map(Signature.from_json, found["exports"])), tuple(map(ImportSignature.from_json, found["imports"])))
     except OSError as error:
-        raise BuildError(f"cannot read the signatures of exported and imported functions: {error}") from error
+        file = f"{error.filename}: " if error.filename else ""
+        raise BuildError(f"cannot read the signatures of exported and imported functions: {file}{reason(error)}") from error
 
 
 def _reader(go: Path, cache: Path) -> Path:
@@ -62,7 +63,7 @@ def _reader(go: Path, cache: Path) -> Path:
     suffix = ".exe" if sys.platform == "win32" else ""
     reader = cache.absolute() / f"signatures-{identity.hexdigest()[:16]}{suffix}"
     if not is_kept(reader):
-        reader.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(reader.parent, BuildError)
         # Several processes may build it at the same time: each uses its own folder, and the last to finish wins.
         with tempfile.TemporaryDirectory(dir=reader.parent, prefix="signatures-") as folder:
             built = Path(folder) / reader.name

@@ -20,11 +20,11 @@ from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import write_overlay
 from gothreads.build.toolchain import find_go
 from gothreads.errors import MisuseError, ModuleError, listed
-from gothreads.files import cache_folder
+from gothreads.files import cache_folder, reason
 from gothreads.runtime.module_file import LoadedModule, inspect_module
 from gothreads.runtime.options import Limits
 from gothreads.version import __version__
-from gothreads.wasi.definitions import Mount
+from gothreads.wasi.settings import Mount
 from gothreads.wasm.metadata import BUILD_MODELS, SECTION, THREADED, Metadata
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes.sharpen import check_model, check_seed
@@ -171,7 +171,7 @@ def load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
             content = module.encode()
         return inspect_module(path.name, content)
     except OSError as error:
-        raise ModuleError(f"cannot read {path}: {error.strerror}") from None
+        raise ModuleError(f"cannot read {path}: {reason(error)}") from None
     except ModuleError as error:
         raise ModuleError(f"{path}: {error}") from None
 

@@ -36,7 +36,7 @@ from gothreads.cli.doctor import examine
 from gothreads.cli.go_test import EXEC_HELP, EXEC_LIMITS, TEST_HELP, exec_options, load_linked, machine_environment, machine_mounts, test
 from gothreads.cli.parser import Command, parse, parse_environment, parse_limits, parse_mount, parse_size
 from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, NotCallable, unknown
-from gothreads.files import write_atomically
+from gothreads.files import reason, write_atomically
 from gothreads.launch import CALLERS, LoadedOptions, find, open_loaded
 from gothreads.requirements import lacking
 from gothreads.runtime import exit_reasons
@@ -50,7 +50,7 @@ from gothreads.sync.waiting import wait_in_slices
 from gothreads.terminal import Handler, Terminal
 from gothreads.text import shown
 from gothreads.tools.stress.command import stress
-from gothreads.wasi.definitions import Mount
+from gothreads.wasi.settings import Mount
 from gothreads.wasi.streams import Writable
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.metadata import THREADED
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     except BrokenPipeError:
         return 1
     except OSError as error:
-        terminal.say(f"cannot write the output: {error.strerror}")
+        terminal.say(f"cannot write the output: {reason(error)}")
         return 1
     finally:
         if previous is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,10 +17,11 @@ from gothreads.launch import CALLERS
 from gothreads.runtime.models import MODELS
 from gothreads.runtime.options import DRAIN_SECONDS, Limits
 from gothreads.terminal import Terminal
+from gothreads.text import cut, shown, whole_number
 from gothreads.tools.compare import options as comparing
 from gothreads.tools.stress import options as stress_options
 from gothreads.version import __version__
-from gothreads.wasi.definitions import Mount
+from gothreads.wasi.settings import Mount
 from gothreads.wasm.metadata import BUILD_MODELS, BUILD_MODES
 
 #: Runs a command; returns the exit code.
@@ -284,9 +286,9 @@ def parse_environment(settings: Sequence[str]) -> dict[str, str]:
 
 def parse_size(text: str, option: str = "--memory ") -> int:
     """Parse a size such as 65536, 512M or 1.5G into bytes. `option` is named in the error message."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     if match is None:
-        raise MisuseError(f"{option}{text}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
+        raise MisuseError(f"{option}{shown(text)}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
     return int(float(match[1]) * _SIZES[match[2]])
 
 
@@ -311,9 +313,10 @@ def parse_limits(memory: str | None, texts: Sequence[str]) -> Limits:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; expected a number from 0 to 65535")
-    return int(text)
+    number = whole_number(text, 65535)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{cut(text)} is not a port; expected a number from 0 to 65535")
+    return number
 
 
 def _seconds(text: str) -> float:
@@ -331,6 +334,7 @@ def _drain(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+    number = whole_number(text, sys.maxsize)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{cut(text)} is not a whole number of at least 1 and at most {sys.maxsize}")
+    return number

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from gothreads.bridge.buffers import LARGEST, Guest, ReadWriteMemory
 from gothreads.bridge.context import CallContext
 from gothreads.bridge.exports import Export, Exports, Function
-from gothreads.bridge.host_functions import HostImports
+from gothreads.bridge.host_imports import HostImports
 from gothreads.bridge.messages import WhenFull
 from gothreads.engine import ffi, interrupt, stack
 from gothreads.engine.call_threads import Call, CallThreads
@@ -448,7 +448,7 @@ class App(Picklable, Lifecycle):
             try:
                 await room.wait()
             finally:
-                queue.no_matter(tell)
+                queue.cancel_when_room(tell)
 
     async def close_async(self, *, drain: float | None = None) -> None:
         """Like close, without blocking the event loop.

@@ -34,7 +34,7 @@ from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadlines
 from gothreads.sync.stop_event import Away, StopEvent
 from gothreads.text import shown
-from gothreads.wasi.descriptors import FileAllowance
+from gothreads.wasi.descriptor_table import FileAllowance
 from gothreads.wasi.streams import Allowance, Input, Output, Source, Streams, Target
 
 log = logging.getLogger("gothreads")

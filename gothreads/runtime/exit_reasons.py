@@ -10,7 +10,7 @@ from gothreads.engine import ffi
 from gothreads.errors import AppClosed, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
 from gothreads.text import place, words
 from gothreads.wasi import panics
-from gothreads.wasi.calls import ExitRequested
+from gothreads.wasi.calls.proc import ExitRequested
 from gothreads.wasi.streams import OutputExceeded
 
 

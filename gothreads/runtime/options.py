@@ -10,8 +10,8 @@ from typing import Any, Literal
 from gothreads.bridge.handlers import Handler
 from gothreads.errors import MisuseError
 from gothreads.text import cut
-from gothreads.wasi.definitions import WasiSettings
-from gothreads.wasi.sockets import Rule
+from gothreads.wasi.network_rules import Rule
+from gothreads.wasi.settings import WasiSettings
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.layout import MOST_MEMORY
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from gothreads.bridge.host_registry import Host
 from gothreads.errors import MisuseError
 from gothreads.text import words
-from gothreads.wasi.definitions import Mount
+from gothreads.wasi.settings import Mount
 
 #: This module uses apps as a program does: close() in a signal handler that has interrupted it may wait
 #: (runtime/own_code.py).

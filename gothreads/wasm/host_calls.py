@@ -19,7 +19,7 @@ HOST, WASI = "gothreads", "wasi_snapshot_preview1"
 class Server(Enum):
     """What implements a call, in a method of the call's name."""
 
-    FILES = "wasi.calls.WasiCalls"
+    PIPES = "wasi.calls.pipe.PipeCalls"
     SOCKETS = "wasi.sockets.SocketCalls"
     MESSAGES = "bridge.messages.MessageCalls"
     POLLER = "wasi.poller.Poller"                      # with threads only, as the next
@@ -39,7 +39,7 @@ class BuiltinCall:
 #: By name. A string of Go's is two parameters: its address and its length. An i32 as result is an errno, except for
 #: those of Server.RUNTIME.
 BUILTIN_CALLS = {call.name: call for call in (
-    BuiltinCall("pipe_open", FuncType(I32, I32), Server.FILES),
+    BuiltinCall("pipe_open", FuncType(I32, I32), Server.PIPES),
     BuiltinCall("sock_listen", FuncType(I32 * 5, I32), Server.SOCKETS, blocks=True),  # resolves a name
     BuiltinCall("sock_dial", FuncType(I32 * 6, I32), Server.SOCKETS, blocks=True),    # resolves a name
     BuiltinCall("sock_connected", FuncType(I32, I32), Server.SOCKETS),

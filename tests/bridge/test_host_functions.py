@@ -153,7 +153,7 @@ def test_functions_as_dicts_and_what_does_not_fit_is_said_before_anything_runs(c
     wrong["env"]["logg"] = print
     with pytest.raises(gothreads.MisuseError) as raised:
         gothreads.open(module, host=wrong)
-    assert "env.log: nothing takes 'text'" in str(raised.value)
+    assert "env.log: no parameter takes 'text'" in str(raised.value)
     assert "env.logg is given, but the module does not import it" in str(raised.value)
     del wrong["env"]["logg"]
     wrong["env"] |= {"log": print, "unused": print}

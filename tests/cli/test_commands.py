@@ -459,6 +459,7 @@ def test_limits_are_named_on_the_command_line(patient_host: Path) -> None:
     ("output", "expected NAME=N; names are: memory, threads, stack, files, output, seconds"), ("cpu=1", "expected NAME=N"), ("=1", "expected NAME=N"),
     ("output=1X", "--limit output=1X: not a size"), ("threads=0", "not a whole number"),
     ("seconds=never", "not a number of seconds"), ("files=2", "at least 3"),
+    ("threads=" + "9" * 5000, "not a whole number"), ("memory=" + "9" * 400, "not a size"),
 ])
 def test_a_limit_that_is_none_is_said_in_one_line(calls: Path, text: str, said: str) -> None:
     code, out, err = command("call", calls, "--limit", text, "add", 1, 2)
@@ -501,7 +502,7 @@ def test_output_that_nobody_reads_is_no_traceback(calls: Path) -> None:
         assert running.stderr.read() == b""
     with Path("/dev/full").open("wb") as full, process("inspect", calls, stdout=full) as running:
         assert running.stderr is not None
-        assert running.stderr.read() == b"gothreads: cannot write the output: No space left on device\n"
+        assert running.stderr.read() == b"gothreads: cannot write the output: No space left on device. Free some space, or use another disk\n"
     assert running.returncode == 1
 
 

@@ -15,7 +15,7 @@ import gothreads
 from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import CallersBusy
 from gothreads.sync.stop_event import StopEvent
-from gothreads.wasi.descriptors import DescriptorTable
+from gothreads.wasi.descriptor_table import DescriptorTable
 from gothreads.wasi.queues import Queue, QueueReader
 from tests.support.interrupted_program import python
 from tests.support.modules import MODELS, built, opened

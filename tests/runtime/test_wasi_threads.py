@@ -277,8 +277,8 @@ def test_lifecycle_hooks_are_called(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ('(module (import "env" "m" (memory 1 1 shared)) (import "env" "f" (func)) (func (export "g")))', r"env\.f is missing"),
-    ('(module (import "gothreads" "notes" (memory 1 1 shared)) (func (export "g")))', "imports gothreads.notes, a name that gothreads needs"),
-    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "gt_note")))', "exports gt_note, names that gothreads needs"),
+    ('(module (import "gothreads" "notes" (memory 1 1 shared)) (func (export "g")))', "imports gothreads.notes, a name that is reserved"),
+    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "gt_note")))', "exports gt_note, names that are reserved"),
     ('(module (import "env" "m" (memory 1 1 shared)) (func (export "g") (i32.atomic.store 1 (i32.const 0) (i32.const 1))))', "unknown memory 1"),
     ('(module (import "env" "m" (memory 1 1 shared)) (func (export "g") (global.set 0 (i32.const 1))))', "unknown global"),
     ('(module (import "env" "m" (memory 1 1 shared)) (func $s unreachable) (start $s) (func (export "g")))', "`unreachable` instruction"),

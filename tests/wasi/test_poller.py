@@ -10,7 +10,7 @@ import pytest
 from gothreads.engine.settings import new_engine
 from gothreads.shared_memory import SharedMemory
 from gothreads.sync.stop_event import StopEvent
-from gothreads.wasi.descriptors import DescriptorTable
+from gothreads.wasi.descriptor_table import DescriptorTable
 from gothreads.wasi.poller import Poller
 from gothreads.wasi.queues import Queue, QueueReader
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import wasmtime
 
 from gothreads.bridge.buffers import Buffers
-from gothreads.bridge.host_functions import HostImports
+from gothreads.bridge.host_imports import HostImports
 from gothreads.engine import ffi
 from gothreads.engine.settings import compile_module, new_store
 from gothreads.engine.stack import inside

@@ -16,6 +16,7 @@ from gothreads.bridge.instances import GoInstances, Instances
 from gothreads.callback_m import CacheEnvironment, CallbackMCache, FastPath
 from gothreads.engine import ffi
 from gothreads.engine.extension import compiled
+from gothreads.engine.function_types import letters, wasmtime_type
 from gothreads.engine.interrupt import Postponed
 from gothreads.engine.stack import initialising, nested
 from gothreads.errors import GothreadsError, MisuseError, ModuleError, Stalled, listed
@@ -31,7 +32,7 @@ from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.text import shown
-from gothreads.wasi.definitions import define_with_errno, letters, type_of
+from gothreads.wasi.linking import define_with_errno
 from gothreads.wasi.poller import Poller
 from gothreads.wasm import code
 from gothreads.wasm.binary import FuncType, Kind
@@ -155,7 +156,7 @@ class ThreadedApp(SharedMemoryApp):
     def _define_imports(self, functions: ffi.HostFunctions) -> None:
         """Define what the overlay's Go imports from the module `gothreads`."""
         if compiled is not None:
-            functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
+            functions.define_clock(WASI, "clock_time_get", wasmtime_type(_CLOCK), self._memory.pointers)
         self._poller = Poller(self._memory, self._environment.table)
         self._owned.callback(self._poller.close)
         runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized,
@@ -164,7 +165,7 @@ class ThreadedApp(SharedMemoryApp):
             if call.server is Server.POLLER:
                 define_with_errno(functions, HOST, call.name, call.type, getattr(self._poller, call.name))
             elif call.server is Server.RUNTIME:
-                functions.define(HOST, call.name, type_of(call.type),
+                functions.define(HOST, call.name, wasmtime_type(call.type),
                                  params=letters(call.type.params, signed=False), result=letters(call.type.results),
                                  implementation=getattr(runtime, call.name))
 

@@ -20,6 +20,7 @@ import wasmtime
 from gothreads.bridge.buffers import Buffers, Guest
 from gothreads.bridge.instances import Instance, Instances, Notes, NotInstantiated
 from gothreads.engine import ffi
+from gothreads.engine.function_types import wasmtime_type
 from gothreads.engine.stack import initialising
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.runtime import exit_reasons
@@ -31,7 +32,6 @@ from gothreads.runtime.models.shared_memory_app import SharedMemoryApp
 from gothreads.runtime.module_file import THREAD_SPAWN, THREAD_START
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.shared_memory import SharedMemory
-from gothreads.wasi.definitions import type_of
 from gothreads.wasm.binary import Section
 from gothreads.wasm.passes import waits
 
@@ -143,7 +143,7 @@ class WasiThreadsApp(SharedMemoryApp):
         outline = self.loaded.outline
         for imported in outline.imported_functions:
             if (imported.module, imported.name) == THREAD_SPAWN:
-                functions.define(*THREAD_SPAWN, type_of(outline.types[imported.type_index]),
+                functions.define(*THREAD_SPAWN, wasmtime_type(outline.types[imported.type_index]),
                                  params="i", result="i", implementation=self._thread_spawn)
 
     def _new_instances(self, pre: wasmtime.InstancePre) -> WasiInstances:

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gothreads.errors import GothreadsError, MisuseError
+from gothreads.errors import MisuseError
+from gothreads.files import make_folder
 from gothreads.launch import available_processors
 from gothreads.terminal import Terminal
 from gothreads.text import cut
@@ -89,11 +90,7 @@ def _conclude(report: Report, terminal: Terminal, out: Path | None, *, as_json: 
 
 def _folder(path: Path) -> Path:
     """Creates the folder before anything is measured, so that nothing is measured in vain."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GothreadsError(f"cannot make the folder {path}: {error.strerror}") from None
-    return path
+    return make_folder(path)
 
 
 class _ProgressBar:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from gothreads.text import cut, whole_number
+
 #: The names of the workloads, in order; catalogue.py has the workloads.
 NAMES = ("cpu", "loops", "alloc", "short", "lock", "shards", "ring", "callback", "bytes", "blocking", "meet",
          "background", "timers", "idle-cpu",
@@ -27,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _repeats(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 1000):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1000")
-    return int(text)
+    number = whole_number(text, 1000)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{cut(text)} is not a whole number from 1 to 1000")
+    return number

@@ -35,7 +35,7 @@ _PARK_AND_WAKE = ("runtime.futexWait", "runtime.futexWake")
 def check_model(model: str) -> None:
     """Raises MisuseError when modules of that model have no races."""
     if model != THREADED:
-        raise MisuseError("races can be sharpened in the model threaded only: where there is one thread there are none")
+        raise MisuseError("only the model threaded can be sharpened: in the others, Go has one thread, so there are no races")
 
 
 def check_seed(seed: int) -> int:

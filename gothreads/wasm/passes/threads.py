@@ -118,7 +118,7 @@ class _Rewrite:
         """The index of a Go function, by its name in the name section."""
         index = self.names.get(title, -1)
         if not self.imported <= index < self.imported + len(self.module.functions):
-            raise ModuleError(f"the module has no function {title}: is it of a Go version that gothreads supports?")
+            raise ModuleError(f"the module has no function {title}: was it built by a Go version that gothreads supports?")
         return index
 
     def internal(self, title: str) -> int:
@@ -133,7 +133,7 @@ class _Rewrite:
         try:
             return self.host[(module, title)]
         except KeyError:
-            raise ModuleError(f"the module does not import {module}.{title}: is it of a Go version that gothreads supports?") from None
+            raise ModuleError(f"the module does not import {module}.{title}: was it built by a Go version that gothreads supports?") from None
 
     def set_body(self, title: str, body: bytes) -> None:
         self.module.bodies[self.function(title) - self.imported] = body
