@@ -17,27 +17,27 @@ import argparse
 import contextlib
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TextIO
 
-from gothreads.bridge.host_registry import load_host
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
+from gothreads.cli.aside import aside
 from gothreads.cli.doctor import examine
 from gothreads.cli.go_test import EXEC_HELP, EXEC_LIMITS, TEST_HELP, exec_options, load_linked, machine_environment, machine_mounts, test
-from gothreads.cli.parser import Command, parse, parse_environment, parse_limits, parse_mount, parse_size
-from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, NotCallable, unknown
+from gothreads.cli.module_options import open_module, open_or_supervise
+from gothreads.cli.parser import Command, parse
+from gothreads.cli.values import parse_size
+from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit, MisuseError, ModuleError, unknown
 from gothreads.files import write_atomically
-from gothreads.launch import CALLERS, LoadedOptions, find, open_loaded
+from gothreads.launch import CALLERS, open_loaded
 from gothreads.requirements import lacking
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
@@ -45,12 +45,9 @@ from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.lifecycle import close_all
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.supervise.app import Supervised
-from gothreads.supervise.restarts import Restart, RestartPolicy, WhileDown
 from gothreads.terminal import Handler, Terminal
 from gothreads.text import shown
 from gothreads.tools.stress.command import stress
-from gothreads.wasi.definitions import Mount
-from gothreads.wasi.streams import Writable
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.origins import made_for
 
@@ -61,12 +58,6 @@ TIMED_OUT = 124
 #: A shell's exit code for a process that SIGTERM ended.
 STOPPED = 128 + signal.SIGTERM
 
-T = TypeVar("T")
-
-#: The longest single wait, in seconds: so a signal is not missed for longer.
-_SLICE_SECONDS = 0.2
-#: How long requests wait for a new instance, in seconds, before they get 503.
-_DOWN_SECONDS = 10.0
 #: How long `run` waits before it checks whether main does anything, in seconds.
 _IDLE_SECONDS = 2.0
 
@@ -187,13 +178,13 @@ def _init(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with _open_or_supervise(arguments, terminal, callers=CALLERS, model=arguments.model) as app:
+    with open_or_supervise(arguments, terminal, callers=CALLERS, model=arguments.model) as app:
         if app.loaded.entry != "_start":
             if app.loaded.foreign:
                 raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its exports: gothreads call")
             raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing to run. "
                               "Build it with --buildmode exe, or call its exports: gothreads call")
-        return _aside(lambda: _wait(app, arguments.module, terminal))
+        return aside(lambda: _wait(app, arguments.module, terminal))
 
 
 def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
@@ -227,22 +218,22 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
     texts, arguments.args = tuple(arguments.args), []
     # Standard output is for the result; the output of main goes to standard error.
     with open(2, "wb", buffering=0, closefd=False) as errors, \
-            _open(arguments, terminal, callers=2, model=arguments.model, stdout=errors) as app:
+            open_module(arguments, terminal, callers=2, model=arguments.model, stdout=errors) as app:
         name = arguments.export
         if name in app.exports:
             target = app.exports[name]
             parsed = target._export.parse(texts)
             timed = {"timeout": arguments.timeout}
             if arguments.bytes:
-                _write_bytes(_aside(lambda: target.bytes(*parsed, **timed)), arguments, terminal)
+                _write_bytes(aside(lambda: target.bytes(*parsed, **timed)), arguments, terminal)
                 return 0
-            result = _aside(lambda: target(*parsed, **timed))
+            result = aside(lambda: target(*parsed, **timed))
             if arguments.json:
                 terminal.data(result)
             elif result is not None:
                 terminal.out(str(result).lower() if isinstance(result, bool) else str(result))
             return 0
-        handlers = _aside(lambda: app._listed(app._here_or_on_a_worker, name))
+        handlers = aside(lambda: app._listed(app._here_or_on_a_worker, name))
         if name in app.loaded.uncallable and name not in handlers:
             app.exports[name]  # raises the reason
         if name not in handlers:
@@ -250,7 +241,7 @@ def _call(arguments: argparse.Namespace, terminal: Terminal) -> int:
         if len(texts) > 1:
             raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
         payload = _payload(texts[0] if texts else None)
-        reply = _aside(lambda: app.request(name, payload, timeout=arguments.timeout))
+        reply = aside(lambda: app.request(name, payload, timeout=arguments.timeout))
         _write_bytes(reply, arguments, terminal)
         return 0
 
@@ -271,24 +262,6 @@ def _payload(text: str | None) -> bytes:
     return sys.stdin.buffer.read() if text in (None, "-") else os.fsencode(text or "")
 
 
-def _aside(work: Callable[[], T]) -> T:
-    """Run on another thread, and wait: Python handles Ctrl-C only while its main thread is outside the module's code.
-
-    The wait is in slices, because Python can miss a signal that arrives just before a wait begins.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-    threading.Thread(target=run, name="gothreads-command", daemon=True).start()
-    while not future.done():
-        wait((future,), _SLICE_SECONDS)
-    return future.result()
-
-
 def _passed_on(name: str, argv: list[str]) -> argparse.Namespace:
     """The commands that parse their own arguments."""
     if (argv[:1] in (["-h"], ["--help"])) or (name == "go-exec" and not argv):
@@ -303,7 +276,7 @@ def _go_exec(argv: Sequence[str]) -> int:
     sharpen, (file, *args) = exec_options(argv)
     with open_loaded(load_linked(Path(file), sharpen), args=args, env=machine_environment(), mounts=machine_mounts(), limits=EXEC_LIMITS, callers=1,
                      no_calls=True) as app:
-        return _aside(app.wait)
+        return aside(app.wait)
 
 
 def _inspect(arguments: argparse.Namespace, terminal: Terminal) -> int:
@@ -359,91 +332,10 @@ def _serve(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from gothreads.serve.server import serve
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down are for a module that is begun again: add --restart")
-    return serve(lambda: _open_or_supervise(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
+    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
                  terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
                  drain=arguments.drain, timeout=arguments.timeout, on_timeout=arguments.on_timeout,
                  largest_json=parse_size(arguments.json_limit, "--json-limit "))
-
-
-def _raise_file_limit() -> None:
-    """Raise the soft limit on open files, as Go programs do at start: the soft limit is for users of select(2)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _open(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
-          stdout: Writable | None = None) -> App:
-    loaded, options = _options(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout, stdout=stdout)
-    return _said_where(_aside(lambda: open_loaded(loaded, **options)), terminal)
-
-
-def _open_or_supervise(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None,
-                       callers_timeout: float | None = None) -> App | Supervised:
-    """Open the module, under supervision with --restart."""
-    if arguments.restart is None:
-        return _open(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
-    loaded, options = _options(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
-
-    def tell(restart: Restart) -> None:
-        terminal.say(str(restart))
-    policy = RestartPolicy(arguments.restart, save_every=getattr(arguments, "save_every", None), on_restart=tell)
-    while_down: WhileDown = getattr(arguments, "while_down", "wait")
-    return _said_where(_aside(lambda: Supervised(loaded, options, policy,
-                                                 while_down=while_down, wait_timeout=_DOWN_SECONDS)), terminal)
-
-
-_Opened = TypeVar("_Opened", App, Supervised)
-
-
-def _said_where(app: _Opened, terminal: Terminal) -> _Opened:
-    for address in app.listening:
-        terminal.say(f"listening on {address}")
-    return app
-
-
-def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
-             stdout: Writable | None = None) -> tuple[LoadedModule, LoadedOptions]:
-    """The module, and its options for open_loaded."""
-    if arguments.go:
-        os.environ["GOTHREADS_GO"] = arguments.go
-    # To run its main in stock Go, a package must be built as a program.
-    loaded = find(arguments.module, model=model, progress=terminal.progress, buildmode="exe" if model == "single" and arguments.command is _run else None)
-    terminal.clear()
-    if arguments.command is not _run and loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):
-        why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
-        raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run {arguments.module}")
-    env = parse_environment(arguments.env)
-    mounts = [parse_mount(text) for text in arguments.mount]
-    if not arguments.no_mount_args:
-        mounts += _argument_mounts(arguments.args, mounts, terminal)
-    env.setdefault("PWD", os.getcwd())
-    for text in (*arguments.args, *env.values()):
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise MisuseError(f"{text!r} is not UTF-8, which is all that a module's arguments and environment may be")
-    limits = parse_limits(arguments.memory, arguments.limit)
-    host = load_host(arguments.python) if arguments.python else None
-    _raise_file_limit()
-    return loaded, LoadedOptions(
-        args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers, callers_timeout=callers_timeout, limits=limits, stdout=stdout,
-        stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
-        listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, model=model, host=host,
-        instances=getattr(arguments, "instances", None), no_calls=arguments.command is _run)
-
-
-def _argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:
-    """Mounts, read-only and under the same path, for files and folders that are named as arguments."""
-    named = list(dict.fromkeys(Path(os.path.abspath(arg)) for arg in args))
-    found = [Mount(path, str(path), read_only=True) for path in named if os.path.isdir(path) and path != Path("/") and not _covered(path, mounts)]
-    found += [Mount(path, str(path), read_only=True) for path in named if os.path.isfile(path) and not _covered(path, [*mounts, *found])]
-    for mount in found:
-        terminal.say(f"the module may read {mount.host} (--no-mount-args: it may not)")
-    return found
-
-
-def _covered(path: Path, mounts: Sequence[Mount]) -> bool:
-    """Whether a mount already covers this path in the module."""
-    return any(path.is_relative_to(mount.guest) for mount in mounts)
 
 
 def _package_name(package: str) -> str:

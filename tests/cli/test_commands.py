@@ -18,7 +18,7 @@ import pytest
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
 from gothreads.cli.main import main
-from gothreads.cli.parser import parse_mount, parse_size
+from gothreads.cli.values import parse_mount, parse_size
 from gothreads.errors import MisuseError
 from gothreads.wasm.binary import ExportEntry, FuncType, Kind, MemoryLimits, Module
 from tests.support.command_line import command, finished, process
