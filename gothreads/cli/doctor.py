@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -14,6 +15,7 @@ from typing import Literal
 import wasmtime
 
 from gothreads.build.toolchain import find_go
+from gothreads.cli.command import Command
 from gothreads.engine import extension
 from gothreads.engine.settings import new_engine
 from gothreads.errors import GothreadsError
@@ -23,9 +25,6 @@ from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, lacking
 from gothreads.runtime.options import Limits
 from gothreads.terminal import Terminal
 from gothreads.version import __version__
-
-HELP = "whether this machine has what gothreads needs; exits with 1 if not"
-EXAMPLES = "  gothreads doctor\n  gothreads doctor --json"
 
 
 @dataclass(frozen=True)
@@ -86,13 +85,21 @@ def _cache() -> Check:
     return Check("cache", "ok", f"{folder}, {size / 1e6:,.0f} MB")
 
 
-def examine(terminal: Terminal, *, as_json: bool) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run the checks and print the results; returns the exit code."""
     found = list(findings())
-    if as_json:
+    if arguments.json:
         terminal.data({"findings": [asdict(finding) for finding in found], "ok": all(finding.state != "bad" for finding in found)})
     else:
         width, states = max(len(finding.name) for finding in found), max(4, *(len(finding.state) for finding in found))
         for finding in found:
             terminal.out(f"{finding.state.ljust(states)}  {finding.name.ljust(width)}  {finding.words}")
     return int(any(finding.state == "bad" for finding in found))
+
+
+DOCTOR = Command("doctor", "check whether gothreads can run on this machine",
+                 "  gothreads doctor\n  gothreads doctor --json", add_arguments, run)

@@ -29,18 +29,20 @@ _DOWN_SECONDS = 10.0
 
 
 def add_module(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("module", metavar="FILE|PACKAGE")
-    parser.add_argument("args", nargs="*", default=[], metavar="ARG", help="for the module: everything after it, options too")
+    parser.add_argument("module", metavar="FILE|PACKAGE", help="a module, or a Go package, which is built first")
+    parser.add_argument("args", nargs="*", default=[], metavar="ARG", help="everything after the module is passed to it, options too")
 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=MODELS, help="what to build a package for (default: threaded)")
+    parser.add_argument("--model", choices=MODELS, help="the model to build a package for (default: threaded)")
     add_go(parser)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=RUN_MODELS, help="how to run it: docs/models.md (default: as it was built; a package: threaded)")
-    parser.add_argument("--instances", type=parse_count, metavar="N", help="of a pool (default: the number of processors)")
+    parser.add_argument("--model", choices=RUN_MODELS,
+                        help="how to run the module, see docs/models.md (default: as it was built; for a package, threaded)")
+    parser.add_argument("--instances", type=parse_count, metavar="N",
+                        help="with --model pool, the number of instances (default: the number of processors)")
     add_go(parser)
 
 
@@ -50,30 +52,34 @@ def add_go(parser: argparse.ArgumentParser) -> None:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--procs", type=parse_count, metavar="N", help="GOMAXPROCS (default: the number of processors)")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable for the module; without =VALUE, this process's own")
-    parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]", help="a folder that the module may use; or, with :ro, a file")
-    parser.add_argument("--no-mount-args", action="store_true", help="do not make arguments that name files and folders readable to the module")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]",
+                        help="set an environment variable in the module; without =VALUE, to its value here")
+    parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]",
+                        help="let the module use the folder HOST under the path GUEST; with :ro, only read it (also for a file)")
+    parser.add_argument("--no-mount-args", action="store_true",
+                        help="do not let the module read files and folders that its arguments name")
     parser.add_argument("--allow-net", action="append", default=[], metavar="HOST:PORT",
-                        help="what the module may dial, and listen on (guest.Dial, guest.Listen): each part may be *; or unix:PATH. Where other machines "
-                        "can connect, it listens only on an address named here, such as 0.0.0.0:8080 (default: nothing)")
+                        help="let the module dial and listen on an address (guest.Dial, guest.Listen); * matches any host or port; or "
+                        "unix:PATH. To listen where other machines can connect, name the address, such as 0.0.0.0:8080 "
+                        "(default: no network)")
     parser.add_argument("--python", metavar="FILE",
-                        help="a Python file with `host = gothreads.Host()`: the functions and handlers that the module may call")
-    parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 3.75G, the most there can be)")
+                        help="a Python file with `host = gothreads.Host()`: functions and handlers that the module may call")
+    parser.add_argument("--memory", metavar="SIZE", help="limit the module's memory, such as 512M (default: 3.75G, the maximum)")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=N",
-                        help="what else it may use: memory, stack (of a thread) or output, such as output=10M; threads; files (open at a time); "
-                        "seconds (that it runs)")
+                        help="another limit: stack (of each thread) or output, such as output=10M; threads; files (open at once); "
+                        "seconds (of running time)")
 
 
 def add_service_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", action="append", default=[], metavar="HOST:PORT",
-                        help="listen there and hand the module the socket (guest.Listener); port 0: any; or unix:PATH")
+                        help="listen there and pass the socket to the module (guest.Listener); port 0: any free port; or unix:PATH")
     parser.add_argument("--stall-timeout", type=parse_seconds, metavar="S",
-                        help="say so, with all stacks, when everything in the module has waited for each other for so many seconds")
-    parser.add_argument("--on-stall", choices=("report", "exit"), default="report", help="after saying so, go on, or exit with code 2 (default: %(default)s)")
-
+                        help="report a deadlock, with all stacks, when everything in the module has been blocked for S seconds")
+    parser.add_argument("--on-stall", choices=("report", "exit"), default="report",
+                        help="after this report, continue, or exit with code 2 (default: %(default)s)")
     parser.add_argument("--restart", nargs="?", const="on-failure", choices=("on-failure", "always"),
-                        help="when the module has ended, begin again, with fresh memory, after a pause that grows from 0.1 to 30 s; also "
-                        "when it has ended by itself with exit code 0: always (alone: on-failure)")
+                        help="restart the module with fresh memory when it fails, after a pause that grows from 0.1 to 30 s; "
+                        "always: also after exit code 0 (without a value: on-failure)")
 
 
 def _raise_file_limit() -> None:
@@ -131,7 +137,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
     env.setdefault("PWD", os.getcwd())
     for text in (*arguments.args, *env.values()):
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise MisuseError(f"{text!r} is not UTF-8, which is all that a module's arguments and environment may be")
+            raise MisuseError(f"{text!r} is not UTF-8, as arguments and environment of a module must be")
     limits = parse_limits(arguments.memory, arguments.limit)
     host = load_host(arguments.python) if arguments.python else None
     _raise_file_limit()
@@ -148,7 +154,7 @@ def argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Term
     found = [Mount(path, str(path), read_only=True) for path in named if os.path.isdir(path) and path != Path("/") and not _covered(path, mounts)]
     found += [Mount(path, str(path), read_only=True) for path in named if os.path.isfile(path) and not _covered(path, [*mounts, *found])]
     for mount in found:
-        terminal.say(f"the module may read {mount.host} (--no-mount-args: it may not)")
+        terminal.say(f"the module may read {mount.host} (to prevent this: --no-mount-args)")
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from gothreads.errors import MisuseError
 from gothreads.runtime.options import Limits
 from gothreads.wasi.definitions import Mount
+from gothreads.wasm.passes.sharpen import check_seed
 
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -31,7 +32,7 @@ def parse_mount(text: str) -> Mount:
         hint = f"; a file can be mounted read-only: --mount {parts[0]}:{parts[1]}:ro" if is_file else ""
         raise MisuseError(f"--mount {text}: {parts[0]} is not a folder{hint}")
     if not parts[1].startswith("/"):
-        raise MisuseError(f"--mount {text}: the place in the module must begin with /: {parts[0]}:/{parts[1]}")
+        raise MisuseError(f"--mount {text}: the path in the module must begin with /: {parts[0]}:/{parts[1]}")
     return Mount(Path(parts[0]), parts[1], mode == "ro")
 
 
@@ -101,3 +102,11 @@ def parse_count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def parse_seed(text: str | None) -> int | None:
+    """Parse the value of --sharpen."""
+    try:
+        return None if text is None else check_seed(int(text))
+    except ValueError:
+        raise MisuseError(f"--sharpen needs a whole number, not {text!r}") from None

@@ -74,7 +74,7 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
         ended = app.error
         # A supervised module that is down has not ended.
         if app.exit is not None and isinstance(ended, GuestError):
-            terminal.say(ended.headline)
+            terminal.error(ended.headline)
             return ended.code
         return 0
 

@@ -103,7 +103,7 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
 
 @pytest.mark.parametrize(("argv", "said"), [
     (["inspect", "nowhere.wasm"], "cannot read nowhere.wasm: No such file or directory"),
-    (["inspect", "."], ". is a folder; build it, and look at the module: gothreads build . -o app.wasm"),
+    (["inspect", "."], ". is a folder, not a module. Build it first: gothreads build . -o app.wasm"),
     (["inspect", str(MODULES / "calls" / "main.go")], "main.go: Go source, not a WebAssembly module. To make one of it: gothreads build "),
     (["call", __file__, "add"], f"{__file__}: text, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE"),
     (["run", "nowhere.wasm"], "there is no file nowhere.wasm"),
@@ -113,7 +113,7 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["run", "--mount", "nowhere:/x", "CALLS"], "--mount nowhere:/x: nowhere does not exist"),
     (["run", "--mount", "CALLS:/x", "CALLS"], "is not a folder"),
     (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
-    (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the place in the module must begin with /: .:/data"),
+    (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the path in the module must begin with /: .:/data"),
     (["run", "--memory", "lots", "CALLS"], "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
     (["run", "--memory", "5G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
     (["run", "--memory", "1M", "CALLS"], "Raise the limit on memory"),
@@ -139,13 +139,13 @@ def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], sai
     ([], "the following arguments are required: COMMAND"),
     (["nonsense"], "invalid choice: 'nonsense'"),
     (["run"], "required: FILE|PACKAGE\n"),
-    (["run", "-v", "x.wasm"], "unrecognized argument: -v; what is for the module goes after it"),
+    (["run", "-x", "x.wasm"], "unrecognized argument: -x; options for the module go after it"),
     (["run", "--procs"], "argument --procs: expected one argument"),
     (["run", "--procs", "0", "x.wasm"], "'0' is not a whole number of at least 1"),
     (["call", "x.wasm"], "required: EXPORT|HANDLER"),
     (["serve", "--port", "99999", "x.wasm"], "'99999' is not a port; expected a number from 0 to 65535"),
     (["serve", "--callers", "none", "x.wasm"], "'none' is not a whole number of at least 1"),
-    (["build", ".", "-tags"], "unrecognized argument: -tags; what is for go build goes after --"),
+    (["build", ".", "-tags"], "unrecognized argument: -tags; flags for go build go after --"),
     (["inspect", "x.wasm", "--", "y"], "unrecognized argument: y"),
     (["doctor", "--", "y"], "unrecognized argument: y"),
 ])
@@ -277,7 +277,7 @@ def test_an_option_of_gothreads_after_the_export_is_the_exports_and_that_is_said
     code, out, err = command("call", calls, "echo", "--timeout=2")
     assert (code, out) == (0, "--timeout=2")
     assert SENTENCE.fullmatch(err)
-    assert "--timeout after echo goes to the module. An option for gothreads comes before it" in err
+    assert "--timeout after echo goes to the module. Options for gothreads come before it" in err
 
 
 def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Path) -> None:
@@ -389,8 +389,8 @@ def test_what_follows_the_module_is_the_modules(calls: Path, argv: list[str], ar
 def test_an_option_of_gothreads_after_the_module_is_the_modules_and_that_is_said(calls: Path) -> None:
     code, out, err = finished("run", calls, "env", "--mount", ".:/x", "--procs=2", "-v", "--", "--env", "x")
     assert (code, out) == (0, "[--mount .:/x --procs=2 -v -- --env x] \n")
-    assert err == (f"gothreads: --mount, --procs after {calls} goes to the module. An option for gothreads comes before it: "
-                   f"gothreads run --mount ... (write -- after {calls} if the module is meant)\n")
+    assert err == (f"gothreads: --mount, --procs after {calls} go to the module. Options for gothreads come before it: "
+                   f"gothreads run --mount ... (if the module is meant, write -- after {calls})\n")
 
 
 def test_run_ends_with_the_modules_exit_code(calls: Path) -> None:
@@ -403,7 +403,7 @@ def test_run_says_when_main_only_waits_to_be_called(tmp_path: Path) -> None:
     with process("run", program) as running:
         assert running.stderr is not None
         said = next(line for line in iter(running.stderr.readline, b"") if not line.startswith(b"gothreads: compil"))
-        assert said.decode() == f"gothreads: main does nothing but wait (select {{}}). To call what {program} has: gothreads serve {program}\n"
+        assert said.decode() == f"gothreads: main only waits (select {{}}). To call the module's exports and handlers: gothreads serve {program}\n"
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 143
 
@@ -490,7 +490,7 @@ def test_a_folder_that_is_an_argument_can_be_read_and_that_is_said(reader: Path,
     (tmp_path / "a").write_text("content")
     code, out, err = finished("run", reader, tmp_path)
     assert (code, out) == (0, "a: content\ncannot write\n")
-    assert err == f"gothreads: the module may read {tmp_path} (--no-mount-args: it may not)\n"
+    assert err == f"gothreads: the module may read {tmp_path} (to prevent this: --no-mount-args)\n"
 
 
 def test_output_that_nobody_reads_is_no_traceback(calls: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     code, out, said = finished("run", "--model", model, tmp_path / "main.go", "data.csv", tmp_path / "data.csv")
     assert (code, out) == (0, "")
-    assert said == f"gothreads: the module may read {tmp_path}/data.csv (--no-mount-args: it may not)\n" + "1,2\n" * 2
+    assert said == f"gothreads: the module may read {tmp_path}/data.csv (to prevent this: --no-mount-args)\n" + "1,2\n" * 2
     code, _, said = finished("run", "--model", model, "--no-mount-args", tmp_path / "main.go", "data.csv")
     assert code == 1
     assert "open data.csv: No such file or directory\n" in said
