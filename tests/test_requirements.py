@@ -117,7 +117,7 @@ def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, call
     assert err == f"gothreads: {said}\n"
 
 
-@pytest.mark.parametrize(("extra", "argv"), [("serve", ["x.wasm"]), ("compare", []), ("stress", [])])
+@pytest.mark.parametrize(("extra", "argv"), [("serve", ["x.wasm"]), ("compare", []), ("stress", []), ("completion", ["bash"])])
 def test_a_command_without_its_extra_names_it(bare: Path, extra: str, argv: list[str]) -> None:
     said = f"gothreads {extra} needs {', '.join(EXTRAS[extra])}: pip install 'gothreads[{extra}]'"
     assert command(bare, extra, *argv) == (1, "", f"gothreads: {said}\n")

@@ -17,6 +17,7 @@ from typing import NoReturn, TextIO
 from gothreads.cli.build import BUILD
 from gothreads.cli.call import CALL
 from gothreads.cli.command import Command, RawCommand
+from gothreads.cli.completion import COMPLETION
 from gothreads.cli.doctor import DOCTOR
 from gothreads.cli.go_exec import GO_EXEC
 from gothreads.cli.go_test import TEST
@@ -31,7 +32,8 @@ from gothreads.runtime.lifecycle import close_all
 from gothreads.terminal import Handler, Terminal, Verbosity
 
 #: In the order of `gothreads --help`: what people need first comes first.
-COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, DOCTOR, COMPARE, STRESS, GO_EXEC)
+COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, DOCTOR, COMPARE, STRESS,
+                                              COMPLETION, GO_EXEC)
 
 #: A shell's exit code for a process that SIGINT ended.
 INTERRUPTED = 128 + signal.SIGINT

@@ -27,7 +27,7 @@ _COMMON = {"-h", "--help", "-v", "--verbose", "-q", "--quiet"}
 def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line. SystemExit if it is wrong.
 
-    In the result, `run` is the command's function, `verbosity` a Verbosity, `note` a remark for the user, and `args`
+    In the result, `run` is the command's function, `parser` the main parser, `verbosity` a Verbosity, `note` a remark for the user, and `args`
     what is passed on: everything after the module (for `call`, after the export), without a leading --; for `build`,
     everything after --.
     """
@@ -59,6 +59,7 @@ def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.Arg
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"gothreads {__version__}")
     _add_verbosity(parser, Verbosity.NORMAL)
+    parser.set_defaults(parser=parser)
     choices = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in commands:
         if isinstance(command, RawCommand):
