@@ -218,10 +218,51 @@ def test_a_folder_without_go_mod_is_told_of_init(tmp_path: Path, verb: str) -> N
 
 
 def test_build_does_not_leave_anything_where_it_cannot_write(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "calls.wasm").mkdir(parents=True)
     code, out, err = command("build", MODULES / "calls", "-o", tmp_path / "taken")
-    assert (code, out, err) == (1, "", f"gothreads: cannot write {tmp_path / 'taken'}: Is a directory\n")
-    assert [f.name for f in tmp_path.iterdir()] == ["taken"]
+    assert (code, out, err) == (1, "", f"gothreads: cannot write {tmp_path / 'taken' / 'calls.wasm'}: Is a directory\n")
+    assert [f.name for f in (tmp_path / "taken").iterdir()] == ["calls.wasm"]
+
+
+def test_build_into_a_folder_names_the_module_after_the_package(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "new/"):
+        assert command("build", MODULES / "calls", "-o", f"{tmp_path}/{folder}")[0] == 0
+        assert [file.name for file in (tmp_path / folder).iterdir()] == ["calls.wasm"]
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """A Go module with two programs and a library."""
+    (tmp_path / "go.mod").write_text("module several\n")
+    for name, package in (("cmd/one", "main"), ("cmd/two", "main"), ("library", "library")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file.go").write_text(f"package {package}\n" + "\nfunc main() { println(42) }\n" * (package == "main"))
+    return tmp_path
+
+
+def test_build_with_a_pattern_builds_each_program(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = command("build", f"{several}/...", "-o", several / "made", "--json")
+    assert (code, err) == (0, "")
+    assert [told["file"] for told in json.loads(out)] == [f"{several}/made/one.wasm", f"{several}/made/two.wasm"]
+    assert sorted(file.name for file in (several / "made").iterdir()) == ["one.wasm", "two.wasm"]
+    monkeypatch.chdir(several)
+    assert command("build", "./library/...") == (1, "", "gothreads: ./library/... matches no program (package main)\n")
+    (several / "file").write_text("")
+    assert command("build", "./...", "-o", "file")[2].startswith("gothreads: -o file is a file; for several programs, ")
+    (several / "cmd" / "two").rename(several / "one")
+    assert command("build", "./...") == (
+        1, "", "gothreads: cmd/one and one would both be written to one.wasm. Build them one by one, with -o\n")
+
+
+def test_compile_errors_have_paths_from_the_current_folder(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (several / "library" / "file.go").write_text("package library\n\nfunc F() { x }\n")
+    (several / "cmd" / "one" / "file.go").write_text('package main\n\nimport "several/library"\n\nfunc main() { library.F() }\n')
+    for folder, path in (("", "library/file.go"), ("library", "./file.go"), ("cmd/one", "../../library/file.go")):
+        monkeypatch.chdir(several / folder)
+        code, _, err = command("build", several / "cmd" / "one")
+        assert code == 1
+        assert f"\n{path}:3:12: undefined: x\n" in err
 
 
 # inspect
