@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import os
 import sys
 
@@ -30,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     texts, arguments.args = tuple(arguments.args), []
-    # Standard output is for the result; the output of main goes to standard error.
-    with open(2, "wb", buffering=0, closefd=False) as errors, \
+    # Standard output is for the result: what main and Python functions print goes to standard error.
+    with contextlib.redirect_stdout(sys.stderr), open(2, "wb", buffering=0, closefd=False) as errors, \
             open_module(arguments, terminal, callers=2, model=arguments.model, stdout=errors) as app:
         if arguments.export in app.exports:
             _call(app, texts, arguments, terminal)
@@ -48,7 +50,8 @@ def _call(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, termi
         return
     result = aside(lambda: target(*parsed, timeout=arguments.timeout))
     if arguments.json:
-        terminal.data(result)
+        # As `gothreads serve` does: JSON has no number for NaN and infinity.
+        terminal.data(str(result) if isinstance(result, float) and not math.isfinite(result) else result)
     elif result is not None:
         terminal.out(str(result).lower() if isinstance(result, bool) else str(result))
 

@@ -23,7 +23,7 @@ from gothreads.cli.go_exec import GO_EXEC
 from gothreads.cli.go_test import TEST
 from gothreads.cli.init import INIT
 from gothreads.cli.inspect import INSPECT
-from gothreads.cli.parser import parse
+from gothreads.cli.parser import UsageError, parse
 from gothreads.cli.run import RUN
 from gothreads.cli.serve import SERVE
 from gothreads.cli.tools import COMPARE, STRESS
@@ -69,8 +69,14 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     try:
         with contextlib.redirect_stdout(terminal.stdout), contextlib.redirect_stderr(terminal.stderr):
             arguments = parse(COMMANDS, list(sys.argv[1:] if argv is None else argv))
-    except SystemExit as error:  # argparse has printed the error
+    except SystemExit as error:  # the help is printed
         return int(error.code or 0)
+    except UsageError as error:
+        if error.as_json:
+            terminal.data({"error": error.message, "kind": "UsageError"})
+        terminal.raw(error.usage)
+        terminal.error(error.message)
+        return 2
     terminal.verbosity = arguments.verbosity
     if arguments.note:
         terminal.error(arguments.note)

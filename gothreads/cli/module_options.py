@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from gothreads.bridge.host_registry import load_host
 from gothreads.cli.aside import aside
-from gothreads.cli.values import parse_count, parse_environment, parse_limits, parse_mount, parse_seconds
+from gothreads.cli.values import parse_count, parse_environment, parse_environment_files, parse_limits, parse_mount, parse_seconds
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.launch import RUN_MODELS, LoadedOptions, find, open_loaded
 from gothreads.runtime.app import App
@@ -54,6 +54,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--procs", type=parse_count, metavar="N", help="GOMAXPROCS (default: the number of processors)")
     parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]",
                         help="set an environment variable in the module; without =VALUE, to its value here")
+    parser.add_argument("--env-file", action="append", default=[], metavar="FILE",
+                        help="read such lines from a file, as docker does: # begins a comment, quotes are kept; --env takes precedence")
     parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]",
                         help="let the module use the folder HOST under the path GUEST; with :ro, only read it (also for a file)")
     parser.add_argument("--no-mount-args", action="store_true",
@@ -130,7 +132,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
     if not arguments.no_calls and loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
         raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run {arguments.module}")
-    env = parse_environment(arguments.env)
+    env = parse_environment_files(arguments.env_file) | parse_environment(arguments.env)
     mounts = [parse_mount(text) for text in arguments.mount]
     if not arguments.no_mount_args:
         mounts += argument_mounts(arguments.args, mounts, terminal)

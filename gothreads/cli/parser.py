@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from gothreads.cli.command import Command, RawCommand
 from gothreads.terminal import Verbosity
@@ -24,8 +25,21 @@ EXIT_CODES = """exit codes:
 _COMMON = {"-h", "--help", "-v", "--verbose", "-q", "--quiet"}
 
 
+class UsageError(Exception):
+    """The command line is wrong. `as_json`: whether the user asked for JSON."""
+
+    def __init__(self, message: str, usage: str) -> None:
+        super().__init__(message)
+        self.message, self.usage, self.as_json = message, usage, False
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, self.format_usage())
+
+
 def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line. SystemExit if it is wrong.
+    """Parse the command line. UsageError if it is wrong; SystemExit if it asked for help, which is printed.
 
     In the result, `run` is the command's function, `parser` the main parser, `verbosity` a Verbosity, `note` a remark for the user, and `args`
     what is passed on: everything after the module (for `call`, after the export), without a leading --; for `build`,
@@ -39,13 +53,17 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
         return _raw(command, parser.parse_args([*before, *name]), list(after))
     passes_on = command is not None and command.own_arguments is not None
     own, passed = _split(parsers[command.name], after, command.own_arguments or 0) if command and passes_on else _split_at_dashes(after)
-    arguments, unknown = parser.parse_known_args([*before, *name, *own])
-    assert command is not None  # else parse_known_args has raised
-    if not (passes_on or command.passes_on_dashes):
-        unknown += passed
-    if unknown:
-        hint = "; options for the module go after it" if passes_on else "; flags for go build go after --" if command.passes_on_dashes else ""
-        parsers[command.name].error(f"unrecognized argument: {unknown[0]}{hint}")
+    try:
+        arguments, unknown = parser.parse_known_args([*before, *name, *own])
+        assert command is not None  # else parse_known_args has raised
+        if not (passes_on or command.passes_on_dashes):
+            unknown += passed
+        if unknown:
+            hint = "; options for the module go after it" if passes_on else "; flags for go build go after --" if command.passes_on_dashes else ""
+            parsers[command.name].error(f"unrecognized argument: {unknown[0]}{hint}")
+    except UsageError as error:
+        error.as_json = "--json" in own
+        raise
     arguments.note = _note(command.name, parsers[command.name], own[-1], passed) if passes_on else None
     arguments.args = passed[passed[:1] == ["--"]:]
     return arguments
@@ -53,10 +71,9 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
 
 def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     """The main parser, and those of the commands."""
-    parser = argparse.ArgumentParser(prog="gothreads", allow_abbrev=False,
-                                     description="Runs ordinary Go programs, compiled to WebAssembly, on many threads.",
-                                     epilog=f"{EXIT_CODES}\n\nFor examples: gothreads COMMAND --help",
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(prog="gothreads", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                     description="Runs ordinary Go programs, compiled to WebAssembly, on many threads.",
+                     epilog=f"{EXIT_CODES}\n\nFor examples: gothreads COMMAND --help")
     parser.add_argument("--version", action="version", version=f"gothreads {__version__}")
     _add_verbosity(parser, Verbosity.NORMAL)
     parser.set_defaults(parser=parser)

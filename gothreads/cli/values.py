@@ -50,6 +50,29 @@ def parse_environment(settings: Sequence[str]) -> dict[str, str]:
     return env
 
 
+def parse_environment_files(files: Sequence[str]) -> dict[str, str]:
+    """Read files of NAME=VALUE or NAME lines, by the rules of `docker run --env-file`. Later files take precedence.
+
+    Empty lines and lines that begin with # are skipped. Everything after = is the value: quotes, spaces and # too.
+    """
+    env: dict[str, str] = {}
+    for file in files:
+        try:
+            lines = Path(file).read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+        except OSError as error:
+            raise MisuseError(f"--env-file {file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise MisuseError(f"--env-file {file}: not UTF-8 text") from None
+        for number, line in enumerate(map(str.lstrip, lines), 1):
+            if not line or line.startswith("#"):
+                continue
+            name = line.partition("=")[0]
+            if not re.fullmatch(r"[^\s\0]+", name) or "\0" in line:
+                raise MisuseError(f"--env-file {file}, line {number}: expected NAME=VALUE or NAME")
+            env |= parse_environment([line])
+    return env
+
+
 def parse_size(text: str, option: str = "--memory ") -> int:
     """Parse a size such as 65536, 512M or 1.5G into bytes. `option` is named in the error message."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())

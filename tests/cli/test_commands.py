@@ -18,7 +18,7 @@ import pytest
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
 from gothreads.cli.main import main
-from gothreads.cli.values import parse_mount, parse_size
+from gothreads.cli.values import parse_environment_files, parse_mount, parse_size
 from gothreads.errors import MisuseError
 from gothreads.wasm.binary import ExportEntry, FuncType, Kind, MemoryLimits, Module
 from tests.support.command_line import command, finished, process
@@ -309,6 +309,8 @@ def test_inspect_json(calls: Path) -> None:
     (["sleep", "0"], ""),
     (["echo", "hello"], "hello"),
     (["--json", "upper", "hello"], '"HELLO"\n'),
+    (["--json", "float64s", "nan"], '"nan"\n'),
+    (["--json", "sleep", "0"], "null\n"),
 ])
 def test_call_prints_the_result(calls: Path, argv: list[str], out: str) -> None:
     assert command("call", calls, *argv) == (0, out, "")
@@ -335,6 +337,8 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
     (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout", "the call of hang has not come back within 0.1 s"),
     (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "cannot read nowhere.wasm"),
     (["build", "./nowhere", "--json"], 1, "BuildError", "there is no folder ./nowhere"),
+    (["call", "--json", "CALLS"], 2, "UsageError", "the following arguments are required: EXPORT|HANDLER"),
+    (["inspect", "--json", "CALLS", "more"], 2, "UsageError", "unrecognized argument: more"),
 ])
 def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], code: int, kind: str, error: str) -> None:
     got, out, err = command(*(a.replace("CALLS", str(calls)) for a in argv))
@@ -342,6 +346,13 @@ def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], cod
     assert (got, said["kind"]) == (code, kind)
     assert error in said["error"]
     assert error in err or kind == "GuestExit"
+
+
+def test_json_is_all_that_is_on_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "host.py").write_text("print('loading')\n" + HOST.replace("    return", "    print('called')\n    return"))
+    code, out, err = finished("call", "--json", "--python", tmp_path / "host.py", MODULES / "talk", "call", "up abc")
+    assert (code, json.loads(out)) == (0, "ABC of threaded")
+    assert err == "loading\ncalled\n"
 
 
 def test_call_ends_with_the_modules_code(calls: Path) -> None:
@@ -412,6 +423,31 @@ def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None
     assert finished("run", "--env", "NAME=value", calls, "env", "a", "-b", "--", "c") == (0, "[a -b -- c] value\n", "")
     assert finished("run", "--env", "NAME", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] mine\n", "")
     assert finished("run", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] \n", "")
+
+
+def test_the_environment_comes_from_files_too(calls: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("# a comment\n\n  NAME=\"in quotes\" # kept\nOTHER=x\nMINE\n")
+    second.write_text("NAME=second=2\r\n")
+    environment = parse_environment_files([str(first)])
+    assert environment == {"NAME": '"in quotes" # kept', "OTHER": "x"}
+    assert finished("run", "--env-file", first, "--env-file", second, calls, "env") == (0, "[] second=2\n", "")
+    assert finished("run", "--env", "NAME=given", "--env-file", first, calls, "env") == (0, "[] given\n", "")
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (None, "No such file or directory"), (b"A=1\nbad name=2\n", "line 2: expected NAME=VALUE or NAME"), (b"=x", "line 1: expected"),
+    (b"A=\xff", "not UTF-8 text"),
+])
+def test_a_wrong_file_of_the_environment_is_one_line(calls: Path, tmp_path: Path, content: bytes | None, said: str) -> None:
+    file = tmp_path / "env"
+    if content is not None:
+        file.write_bytes(content)
+    code, out, err = command("call", "--env-file", file, calls, "add", 1, 2)
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert f"--env-file {file}" in err
+    assert said in err
 
 
 @pytest.mark.parametrize(("argv", "args"), [
