@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _call(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, terminal: Terminal) -> None:
     target = app.exports[arguments.export]
-    parsed = target._export.parse(texts)
+    parsed = next(export for export in app.loaded.exports if export.name == arguments.export).parse(texts)
     if arguments.bytes:
         _write_bytes(aside(lambda: target.bytes(*parsed, timeout=arguments.timeout)), arguments, terminal)
         return

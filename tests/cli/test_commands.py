@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
 from gothreads.cli.main import main
 from gothreads.cli.values import parse_environment_files, parse_mount, parse_size
@@ -27,39 +26,10 @@ from tests.support.modules import MODULES, built
 SENTENCE = re.compile(r"gothreads: [^\n]+\n")
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that prints the files of the folders in its arguments and writes there; without any, main returns."""
-    folder = tmp_path_factory.mktemp("reader")
-    (folder / "go.mod").write_text("module reader\n\ngo 1.25\n")
-    (folder / "main.go").write_text("""package main
-
-import (
-	"fmt"
-	"os"
-)
-
-//go:wasmexport block
-func block() { select {} }
-
-func main() {
-	for _, name := range os.Args[1:] {
-		entries, err := os.ReadDir(name)
-		if err != nil {
-			fmt.Println("cannot read", name)
-			continue
-		}
-		for _, e := range entries {
-			content, _ := os.ReadFile(name + "/" + e.Name())
-			fmt.Printf("%s: %s\\n", e.Name(), content)
-		}
-		if os.WriteFile(name+"/written", []byte("by Go"), 0o644) != nil {
-			fmt.Println("cannot write")
-		}
-	}
-}
-""")
-    return build(Request(str(folder))).path
+@pytest.fixture
+def reader() -> Path:
+    """The module `reader`."""
+    return built("reader")
 
 
 @pytest.fixture
@@ -208,13 +178,14 @@ def test_what_go_says_of_a_program_is_shown_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["build", "run"])
-def test_a_folder_without_go_mod_is_told_of_init(tmp_path: Path, verb: str) -> None:
-    (tmp_path / "main.go").write_text("package main\n\nfunc main() {}\n")
-    code, out, err = command(verb, tmp_path)
+def test_a_folder_without_go_mod_is_told_of_init(same_folder: Path, verb: str) -> None:
+    folder = same_folder
+    (folder / "main.go").write_text("package main\n\nfunc main() {}\n")
+    code, out, err = command(verb, folder)
     assert (code, out) == (1, "")
-    assert err.endswith(f"gothreads: go list failed. A folder needs a go.mod; this writes one: gothreads init {tmp_path}\n")
-    assert command("init", tmp_path)[0] == 0
-    assert command("run", tmp_path)[0] == 0
+    assert err.endswith(f"gothreads: go list failed. A folder needs a go.mod; this writes one: gothreads init {folder}\n")
+    assert command("init", folder)[0] == 0
+    assert command("run", folder)[0] == 0
 
 
 def test_build_does_not_leave_anything_where_it_cannot_write(tmp_path: Path) -> None:
@@ -474,8 +445,8 @@ def test_run_ends_with_the_modules_exit_code(calls: Path) -> None:
     assert finished("run", calls, "exit") == (7, "", "going\n")
 
 
-def test_run_says_when_main_only_waits_to_be_called(tmp_path: Path) -> None:
-    program = tmp_path / "newapp"
+def test_run_says_when_main_only_waits_to_be_called(same_folder: Path) -> None:
+    program = same_folder / "newapp"
     assert command("init", program)[0] == 0
     with process("run", program) as running:
         assert running.stderr is not None
@@ -683,8 +654,8 @@ def test_mounts(tmp_path: Path) -> None:
         False, True, False)
 
 
-def test_run_begins_again_what_has_failed(tmp_path: Path) -> None:
-    (tmp_path / "app.go").write_text("""package main
+def test_run_begins_again_what_has_failed(same_folder: Path) -> None:
+    (same_folder / "app.go").write_text("""package main
 
 import (
 	"fmt"
@@ -700,9 +671,9 @@ func main() {
 	}
 }
 """)
-    folder = tmp_path / "data"
+    folder = same_folder / "data"
     folder.mkdir()
-    code, out, said = finished("run", "--restart", "--mount", f"{folder}:/d", tmp_path / "app.go")
+    code, out, said = finished("run", "--restart", "--mount", f"{folder}:/d", same_folder / "app.go")
     assert (code, out) == (0, "run 1\nrun 2\nrun 3\n")
     assert re.findall(r"gothreads: restart (\d), in 0\.[123] s: \S+: the module has ended: exit code 3\n", said) == ["1", "2"]
-    assert finished("run", "--mount", f"{folder}:/d", tmp_path / "app.go")[:2] == (0, "run 4\n")
+    assert finished("run", "--mount", f"{folder}:/d", same_folder / "app.go")[:2] == (0, "run 4\n")
