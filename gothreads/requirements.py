@@ -62,9 +62,8 @@ WASMTIME = Tested("wasmtime", "50", "51")
 UVICORN = Tested("uvicorn", "0.54", "0.55")
 
 #: The extras that have commands: the modules that each needs.
-EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"),
-          "compare": ("rich", "jinja2", "matplotlib", "psutil"),
-          "stress": ("rich", "psutil")}
+EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"), "compare": ("rich", "jinja2", "matplotlib", "psutil"), "stress": ("rich", "psutil"),
+          "completion": ("shtab",)}
 
 
 def _check() -> None:

@@ -7,11 +7,22 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, TextIO
+
+
+class Verbosity(Enum):
+    """Which messages are printed: QUIET, only warnings and errors; VERBOSE, details too."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VERBOSE = "verbose"
 
 
 class Terminal:
     """Writes a command's output. `progress` is a gothreads.build.builder.Progress."""
+
+    verbosity = Verbosity.NORMAL
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.stdout, self.stderr = stdout or sys.stdout, stderr or sys.stderr
@@ -25,7 +36,18 @@ class Terminal:
     def out(self, text: str) -> None:
         print(_printable(text, self.stdout), file=self.stdout)
 
+    def detail(self, text: str) -> None:
+        """Print a message that only --verbose shows."""
+        if self.verbosity is Verbosity.VERBOSE:
+            self.error(text)
+
     def say(self, text: str) -> None:
+        """Print a message, unless --quiet."""
+        if self.verbosity is not Verbosity.QUIET:
+            self.error(text)
+
+    def error(self, text: str) -> None:
+        """Print a warning or an error."""
         self.clear()
         print(f"gothreads: {_printable(text, self.stderr)}", file=self.stderr, flush=True)
 
@@ -37,6 +59,8 @@ class Terminal:
 
     def progress(self, done: int, total: int) -> None:
         """Show how many packages are compiled: on a terminal in a line that changes, else once if it takes long."""
+        if self.verbosity is Verbosity.QUIET:
+            return
         now = time.monotonic()
         if self._begun is None:
             self._begun = now
@@ -84,8 +108,8 @@ class Handler(logging.Handler):
     """Shows the library's log as the command's messages."""
 
     def __init__(self, terminal: Terminal) -> None:
-        super().__init__(logging.INFO)
+        super().__init__()
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._terminal.say(record.getMessage())
+        self._terminal.error(record.getMessage())

@@ -37,7 +37,7 @@ from typing import Any, Self, TextIO
 import wasmtime
 
 import gothreads
-from gothreads.cli.main import describe
+from gothreads.cli.inspect import describe
 from gothreads.engine import ffi
 from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError

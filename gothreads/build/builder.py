@@ -23,6 +23,7 @@ from typing import Any
 import gothreads.version
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import fingerprint, write_overlay
+from gothreads.build.packages import relative_to_here
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
@@ -250,7 +251,7 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
             raise BuildError(f"{target} is {len(mains)} packages; build one at a time")
         needs_init = "go.mod file not found" in done.stderr and Path(request.package).is_dir()
         hint = f". A folder needs a go.mod; this writes one: gothreads init {request.package}" if needs_init else ""
-        raise CompileError(f"go list failed{hint}", done.stderr)
+        raise CompileError(f"go list failed{hint}", relative_to_here(done.stderr, go.work))
     main = mains[0]
     ignored = {p["ImportPath"]: tuple(Path(p["Dir"]) / name for name in p["IgnoredGoFiles"]) for p in packages
                if not p.get("Standard") and p.get("Dir") and p.get("IgnoredGoFiles")}
@@ -259,10 +260,9 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     if not main.get("Dir") or ("Error" in main and not main.get("GoFiles")):
         output = (main.get("Error") or {}).get("Err", "") + "\n"
         if cgo := _cgo({path: files for path, files in ignored.items() if path == main["ImportPath"]}):
-            raise CompileError(f"{request.package}: the package uses cgo, which Go does not support on WebAssembly", cgo)
-        raise CompileError(f"{request.package}: there is no such package", output)
-    files = [Path(p["Dir"]) / name for p in packages
-             if not p.get("Standard") and p.get("Dir") for name in p.get("GoFiles") or ()]
+            raise CompileError(f"{request.package}: the package uses cgo, which WebAssembly has not", cgo)
+        raise CompileError(f"{request.package}: there is no such package", relative_to_here(output, go.work))
+    files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir") for name in p.get("GoFiles") or ()]
     return _Program(Path(main["Dir"]), tuple(files), len(packages), ignored)
 
 
@@ -294,7 +294,7 @@ def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Pat
         words = {word.rstrip(":") for word in errors.split()}
         named = words | {word.partition(".")[0] for word in words}
         cgo = _cgo({path: files for path, files in program.ignored.items() if {path, path.rpartition("/")[2]} & named})
-        raise CompileError(f"{request.package}: go build failed", errors + cgo)
+        raise CompileError(f"{request.package}: go build failed", relative_to_here(errors, go.work) + cgo)
     return compiled
 
 

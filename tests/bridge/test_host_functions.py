@@ -433,4 +433,4 @@ def test_the_command_line_says_that_functions_come_from_python(capsys: pytest.Ca
         assert "Functions come from Python: gothreads.open(..., host={" in said
         assert "Traceback" not in said
     assert main(["inspect", str(module)]) == 0
-    assert "wants from Python: elsewhere.twice: func Twice(n int32) int32\n" in capsys.readouterr().out
+    assert "needs from Python: elsewhere.twice: func Twice(n int32) int32\n" in capsys.readouterr().out

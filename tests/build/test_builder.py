@@ -162,8 +162,9 @@ def test_a_go_file_is_a_package(tmp_path: Path) -> None:
         assert app.exports.three() == 3
 
 
-def test_a_compile_error_is_what_go_prints(program: Program) -> None:
+def test_a_compile_error_is_what_go_prints(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = program("package main\n\nfunc main() {\n\tvar x int = \"text\"\n}\n")
+    monkeypatch.chdir(folder)
     with pytest.raises(CompileError) as raised:
         build(Request(str(folder)))
     assert raised.value.message == f"{folder}: go build failed"
@@ -180,8 +181,10 @@ def test_a_compile_error_is_what_go_prints(program: Program) -> None:
     ('package main\n\nimport "nobody.example/none"\n\nfunc main() { none.F() }\n', "main.go:3:8: no required module provides package nobody.example/none"),
     ("package main\n", "function main is undeclared in the main package"),
 ], ids=["syntax", "not Go", "no such package", "no such module", "no main"])
-def test_a_program_that_go_refuses_is_a_compile_error_with_the_place(program: Program, source: str, said: str) -> None:
+def test_a_program_that_go_refuses_is_a_compile_error_with_the_place(program: Program, source: str, said: str,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     folder = program(source)
+    monkeypatch.chdir(folder)
     with pytest.raises(CompileError) as raised:
         build(Request(str(folder)))
     assert said in raised.value.output

@@ -84,11 +84,11 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 
 
 @pytest.fixture
-def sums(tmp_path: Path) -> Path:
-    (tmp_path / "go.mod").write_text("module sums\n\ngo 1.25\n")
-    (tmp_path / "sums_test.go").write_text(TESTS)
-    (tmp_path / "data.txt").write_text("here")
-    return tmp_path
+def sums(same_folder: Path) -> Path:
+    (same_folder / "go.mod").write_text("module sums\n\ngo 1.25\n")
+    (same_folder / "sums_test.go").write_text(TESTS)
+    (same_folder / "data.txt").write_text("here")
+    return same_folder
 
 
 def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) -> None:

@@ -30,7 +30,7 @@ import pytest
 from benchmarks import comparison
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
-from gothreads.cli.main import main
+from gothreads.cli.main import COMMANDS, main
 from gothreads.cli.parser import parse
 from gothreads.files import cache_folder
 from gothreads.terminal import Terminal
@@ -431,12 +431,10 @@ def test_the_commands_of_the_document_are_right_and_its_plots_are_there(capsys: 
     lines = [line.split("  ")[0].strip() for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)
              for line in block.splitlines()]
     assert len(lines) >= 4
-    functions = dict.fromkeys(("build", "init", "run", "call", "inspect", "doctor", "serve", "compare", "stress"),
-                              lambda _arguments, _terminal: 0)
     for line in lines:
         words = line.split()
         if words[0] == "gothreads":
-            arguments: argparse.Namespace = parse(functions, words[1:])
+            arguments: argparse.Namespace = parse(COMMANDS, words[1:])
             assert set(arguments.workloads) <= set(WORKLOADS)
         elif words[:2] == ["python", "-m"]:
             subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, check=True, capture_output=True)

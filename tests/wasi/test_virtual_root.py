@@ -13,7 +13,7 @@ import pytest
 
 import gothreads
 from gothreads import Mount
-from gothreads.cli.main import _argument_mounts
+from gothreads.cli.module_options import argument_mounts
 from gothreads.terminal import Terminal
 from tests.support.command_line import finished
 from tests.support.files_program import Go, GoError
@@ -122,7 +122,7 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     code, out, said = finished("run", "--model", model, tmp_path / "main.go", "data.csv", tmp_path / "data.csv")
     assert (code, out) == (0, "")
-    assert said == f"gothreads: the module may read {tmp_path}/data.csv (--no-mount-args: it may not)\n" + "1,2\n" * 2
+    assert said == f"gothreads: the module may read {tmp_path}/data.csv (to prevent this: --no-mount-args)\n" + "1,2\n" * 2
     code, _, said = finished("run", "--model", model, "--no-mount-args", tmp_path / "main.go", "data.csv")
     assert code == 1
     assert "open data.csv: No such file or directory\n" in said
@@ -134,9 +134,9 @@ def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("data/inside", "data.csv"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    found = _argument_mounts(["data", "data/inside", "data.csv", "./data.csv", "none", "/dev/null"], [], Terminal(io.StringIO(), io.StringIO()))
+    found = argument_mounts(["data", "data/inside", "data.csv", "./data.csv", "none", "/dev/null"], [], Terminal(io.StringIO(), io.StringIO()))
     assert [str(mount.host) for mount in found] == [f"{tmp_path}/data", f"{tmp_path}/data.csv"]
-    assert not _argument_mounts(["data.csv"], [Mount(tmp_path, str(tmp_path))], Terminal(io.StringIO(), io.StringIO()))
+    assert not argument_mounts(["data.csv"], [Mount(tmp_path, str(tmp_path))], Terminal(io.StringIO(), io.StringIO()))
 
 
 def test_the_hint_is_only_given_for_what_the_module_has_ended_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
