@@ -27,6 +27,7 @@ from gothreads.runtime.models.wasi_threads import WasiThreadsApp
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.runtime.options import Limits, OnStall, Options
 from gothreads.runtime.pickling import PickledOptions
+from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
 from gothreads.wasi.definitions import Mount, WasiSettings
 from gothreads.wasi.sockets import Rule
@@ -202,8 +203,7 @@ def make(loaded: LoadedModule, *,  # noqa: PLR0913  (open's options)
     _check_not_patched(sockets=bool(listen or allow_net))
     _check_types(args=args, env=env, limits=limits, stdin=stdin,
                  integers={"procs": procs, "callers": callers, "event_queue": event_queue, "instances": instances})
-    if stall_timeout is not None and (isinstance(stall_timeout, bool) or not isinstance(stall_timeout, int | float) or not stall_timeout > 0):
-        raise MisuseError(f"stall_timeout must be a number of seconds above 0, not {cut(stall_timeout)}")
+    check_seconds("stall_timeout", stall_timeout, above_zero=True)
     if on_stall not in ("report", "exit") and not callable(on_stall):
         raise MisuseError(f'on_stall must be "report", "exit", or a function, not {cut(on_stall)}')
     if procs is not None and not 1 <= procs <= MOST_PROCS:

@@ -45,6 +45,7 @@ from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadline
+from gothreads.sync.seconds import check_seconds
 from gothreads.sync.stop_event import StopEvent
 from gothreads.text import cut, shown
 from gothreads.wasi.queues import FRAME, Queue, framed
@@ -391,6 +392,7 @@ class App(Picklable, Lifecycle):
         """
         if full not in ("wait", "drop", "raise"):
             raise MisuseError(f'full must be "wait", "drop" or "raise", not {cut(full)}')
+        check_seconds("timeout", timeout)
         if self._cause is not None:
             raise self._error()
         self._check_go("events")
@@ -465,6 +467,7 @@ class App(Picklable, Lifecycle):
         A goroutine may wait for a call, an event, a reply, a peer or a timer. Stock Go stands still between calls, so
         there this runs the module until then. TimeoutError after `timeout` seconds.
         """
+        check_seconds("timeout", timeout)
         self._check_go("goroutines")
         try:
             self._wait_idle(timeout)
@@ -593,6 +596,7 @@ class App(Picklable, Lifecycle):
         TimeoutError if Go does not answer within `timeout` seconds: loops that cannot be preempted hold all its
         processors.
         """
+        check_seconds("timeout", timeout)
         self._check_go("goroutines")
         return self._goroutines(timeout)
 

@@ -33,15 +33,16 @@ from gothreads.bridge.handlers import Handlers
 from gothreads.bridge.messages import Messages
 from gothreads.engine import ffi, interrupt, stack
 from gothreads.engine.call_threads import CallThreads
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, MisuseError, again
+from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, again
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.state import State
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadlines
+from gothreads.sync.seconds import check_seconds
 from gothreads.sync.stop_event import Away, StopEvent
-from gothreads.text import cut, shown
+from gothreads.text import shown
 from gothreads.wasi.descriptors import FileAllowance
 from gothreads.wasi.streams import Allowance, Input, Output, Source, Streams, Target
 
@@ -67,12 +68,6 @@ def check_not_forked() -> None:
     if _Process.forked:
         raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process otherwise "
                         "(multiprocessing: the 'spawn' start method)")
-
-
-def check_drain(drain: object) -> None:
-    """Raise MisuseError if `drain` is not a valid argument of close."""
-    if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
-        raise MisuseError(f"drain must be a number of seconds, not below 0, not {cut(drain)}")
 
 
 class Closable(Protocol):
@@ -241,6 +236,7 @@ class Lifecycle(ABC):
 
         TimeoutError after `timeout` seconds. If a trap, a limit or a host function ended the module, raises that error.
         """
+        check_seconds("timeout", timeout)
         # In slices: Python can miss a signal that comes just before an unbounded wait begins.
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._left.wait(_SLICE if deadline is None else max(0.0, min(_SLICE, deadline - time.monotonic()))):
@@ -264,7 +260,7 @@ class Lifecycle(ABC):
         handler that has interrupted one of these, close() returns at once and the rest happens in the background;
         without `drain`, the hook is then skipped.
         """
-        check_drain(drain)
+        check_seconds("drain", drain)
         called = self._is_called()
         interrupts = not called and _interrupts_us()
         inside = called or interrupts

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from gothreads.bridge.handlers import Handler
 from gothreads.errors import MisuseError
+from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
 from gothreads.wasi.definitions import WasiSettings
 from gothreads.wasi.sockets import Rule
@@ -60,8 +61,7 @@ class Limits:
         for name, value, least in (("files", self.files, 3), ("output", self.output, 0)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise MisuseError(f"the limit on {name} must be a whole number of at least {least}, not {cut(value)}")
-        if self.seconds is not None and (isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float) or not self.seconds > 0):
-            raise MisuseError(f"the limit on seconds must be a number above 0, not {cut(self.seconds)}")
+        check_seconds("the limit on seconds", self.seconds, above_zero=True)
 
 
 @dataclass(frozen=True)

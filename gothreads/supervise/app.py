@@ -26,6 +26,7 @@ from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.supervise.restarts import Backoff, Restart, RestartPolicy, RestartWhen, WhileDown
 from gothreads.supervise.supervisor import Supervisor
+from gothreads.sync.seconds import check_seconds
 
 T = TypeVar("T")
 Payload = bytes | bytearray | memoryview | str
@@ -83,9 +84,8 @@ def _check(*, restart: object, backoff: object, while_down: object, wait_timeout
         raise MisuseError(f"backoff must be gothreads.Backoff(...), not {backoff!r}")
     if while_down not in ("wait", "fail"):
         raise MisuseError(f'while_down must be "wait" or "fail", not {while_down!r}')
-    for name, value in (("wait_timeout", wait_timeout), ("save_every", save_every)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
-            raise MisuseError(f"{name} must be a number of seconds above 0, not {value!r}")
+    check_seconds("wait_timeout", wait_timeout, above_zero=True)
+    check_seconds("save_every", save_every, above_zero=True)
     if most_restarts is not None and (isinstance(most_restarts, bool) or not isinstance(most_restarts, int) or most_restarts < 0):
         raise MisuseError(f"most_restarts must be an int of at least 0, not {most_restarts!r}")
     if on_restart is not None and not callable(on_restart):

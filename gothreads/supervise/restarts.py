@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gothreads.errors import GothreadsError, MisuseError
+from gothreads.sync.seconds import is_number
+from gothreads.text import cut
 
 #: When a module that has ended is replaced: always, or unless it ended by itself with exit code 0 or was closed.
 RestartWhen = Literal["on-failure", "always"]
@@ -33,8 +35,8 @@ class Backoff:
     def __post_init__(self) -> None:
         for name, least, largest in (("first", 0, 1e6), ("factor", 1, 1e6), ("most", 0, 1e6), ("jitter", 0, 1), ("reset_after", 0, float("inf"))):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= largest:
-                raise MisuseError(f"Backoff({name}=...) must be a number from {least} to {largest:g}, not {value!r}")
+            if not is_number(value) or not least <= value <= largest:
+                raise MisuseError(f"Backoff({name}=...) must be a number from {least} to {largest:g}, not {cut(value)}")
         if self.first > self.most:
             raise MisuseError(f"Backoff: the first pause ({self.first:g} s) may not be longer than the most ({self.most:g} s)")
 

@@ -35,7 +35,7 @@ from typing import Any
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, InternalError, MisuseError, again
 from gothreads.launch import LoadedOptions, make, started
 from gothreads.runtime.app import App
-from gothreads.runtime.lifecycle import CLOSE_SECONDS, check_drain, keepers
+from gothreads.runtime.lifecycle import CLOSE_SECONDS, keepers
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.state import State
@@ -43,6 +43,7 @@ from gothreads.supervise.current_instance import Ended, Replace, Saved, Supervis
 from gothreads.supervise.restarts import Restart, RestartPolicy, Supervision
 from gothreads.supervise.state_transfer import StateTransfer, ask
 from gothreads.sync.deadlines import Deadlines
+from gothreads.sync.seconds import check_seconds
 from gothreads.text import words
 
 log = logging.getLogger("gothreads")
@@ -120,6 +121,7 @@ class Supervisor:
 
         TimeoutError after `timeout` seconds; the cause if it ended by a trap or a host function.
         """
+        check_seconds("timeout", timeout)
         # In slices: Python can miss a signal that arrives just before an unbounded wait begins.
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ended.wait(0.2 if deadline is None else max(0.0, min(0.2, deadline - time.monotonic()))):
@@ -157,7 +159,8 @@ class Supervisor:
             raise MisuseError("restart() cannot be called by on_restart, which the next instance waits for")
         if unknown := close.keys() - {"drain"}:
             raise MisuseError(f"restart() has no option {', '.join(sorted(unknown))}; it has: timeout, and drain, as App.close")
-        check_drain(close.get("drain"))
+        check_seconds("timeout", timeout)
+        check_seconds("drain", close.get("drain"))
         asked = Replace(Future(), None if timeout is None else time.monotonic() + timeout, close)
         self._commands.put(asked)
         # After the put: either this sees _over, or the keeper, which sets _over first, sees the command.
