@@ -8,7 +8,7 @@ import os
 import resource
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 from gothreads.bridge.host_registry import load_host
 from gothreads.cli.aside import aside
@@ -18,10 +18,10 @@ from gothreads.launch import RUN_MODELS, LoadedOptions, find, open_loaded
 from gothreads.runtime.app import App
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.supervise.app import Supervised
-from gothreads.supervise.restarts import Restart, RestartPolicy, WhileDown
+from gothreads.supervise.options import RestartOptions, restart_policy
+from gothreads.supervise.restarts import Restart
 from gothreads.terminal import Terminal
 from gothreads.wasi.definitions import Mount
-from gothreads.wasi.streams import Writable
 from gothreads.wasm.metadata import MODELS
 
 #: How long requests wait for a new instance, in seconds, before they get 503.
@@ -91,25 +91,25 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def open_module(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
-          stdout: Writable | None = None) -> App:
-    loaded, options = _options(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout, stdout=stdout)
+def open_module(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack[LoadedOptions]) -> App:
+    """Open the module. `own`: the command's own options, besides those that the user has given."""
+    loaded, options = _options(arguments, terminal, own)
     return _said_where(aside(lambda: open_loaded(loaded, **options)), terminal)
 
 
-def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None,
-                       callers_timeout: float | None = None) -> App | Supervised:
+def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack[LoadedOptions]) -> App | Supervised:
     """Open the module, under supervision with --restart."""
     if arguments.restart is None:
-        return open_module(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
-    loaded, options = _options(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
+        return open_module(arguments, terminal, **own)
+    loaded, options = _options(arguments, terminal, own)
 
     def tell(restart: Restart) -> None:
         terminal.say(str(restart))
-    policy = RestartPolicy(arguments.restart, save_every=getattr(arguments, "save_every", None), on_restart=tell)
-    while_down: WhileDown = getattr(arguments, "while_down", "wait")
-    return _said_where(aside(lambda: Supervised(loaded, options, policy,
-                                                 while_down=while_down, wait_timeout=_DOWN_SECONDS)), terminal)
+    given = RestartOptions(restart=arguments.restart, wait_timeout=_DOWN_SECONDS, on_restart=tell)
+    if "while_down" in arguments:  # serve
+        given |= RestartOptions(while_down=arguments.while_down, save_every=arguments.save_every)
+    policy = restart_policy(given, arguments.model)
+    return _said_where(aside(lambda: Supervised(loaded, options, policy)), terminal)
 
 
 _Opened = TypeVar("_Opened", App, Supervised)
@@ -121,9 +121,9 @@ def _said_where(app: _Opened, terminal: Terminal) -> _Opened:
     return app
 
 
-def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
-             stdout: Writable | None = None) -> tuple[LoadedModule, LoadedOptions]:
+def _options(arguments: argparse.Namespace, terminal: Terminal, own: LoadedOptions) -> tuple[LoadedModule, LoadedOptions]:
     """The module, and its options for open_loaded."""
+    model = arguments.model
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run its main in stock Go, a package must be built as a program.
@@ -143,11 +143,13 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
     limits = parse_limits(arguments.memory, arguments.limit)
     host = load_host(arguments.python) if arguments.python else None
     _raise_file_limit()
-    return loaded, LoadedOptions(
-        args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers, callers_timeout=callers_timeout, limits=limits, stdout=stdout,
-        stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
-        listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, model=model, host=host,
-        instances=getattr(arguments, "instances", None), no_calls=arguments.no_calls)
+    options = LoadedOptions(args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, limits=limits,
+                            allow_net=arguments.allow_net, model=model, host=host, no_calls=arguments.no_calls)
+    if "instances" in arguments:  # not run
+        options["instances"] = arguments.instances
+    if "listen" in arguments:  # not call
+        options |= LoadedOptions(listen=arguments.listen, stall_timeout=arguments.stall_timeout, on_stall=arguments.on_stall)
+    return loaded, options | own
 
 
 def argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:

@@ -8,9 +8,9 @@ from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_model_options, add_module, add_run_options, add_service_options, open_or_supervise
 from gothreads.cli.values import parse_count, parse_drain, parse_port, parse_seconds, parse_size
 from gothreads.errors import GothreadsError, MisuseError
-from gothreads.launch import CALLERS
 from gothreads.requirements import lacking
-from gothreads.runtime.options import DRAIN_SECONDS
+from gothreads.runtime.keywords import definition
+from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
 from gothreads.terminal import Terminal
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                         help="another name of the server, such as a proxy's; requests for other names are refused "
                         "(default: localhost and --host)")
-    parser.add_argument("--callers", type=parse_count, metavar="N", default=CALLERS,
+    parser.add_argument("--callers", type=parse_count, metavar="N", default=definition(OpenOptions)["callers"].default,
                         help="the maximum number of concurrent calls (default: %(default)s)")
     parser.add_argument("--timeout", type=parse_seconds, metavar="S",
                         help="answer calls that take longer than S seconds with 504 (default: no timeout)")
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from gothreads.serve.server import serve
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
-    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
+    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, callers_timeout=30.0),
                  terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
                  drain=arguments.drain, timeout=arguments.timeout, on_timeout=arguments.on_timeout,
                  largest_json=parse_size(arguments.json_limit, "--json-limit "))

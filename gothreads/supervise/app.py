@@ -17,16 +17,17 @@ from typing import Any, Generic, Self, TypeVar, Unpack, cast
 
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.exports import Export, Exports, Function
-from gothreads.errors import CallTimeout, GothreadsError, MisuseError
-from gothreads.launch import LoadedOptions, OpenOptions, PathLike, find, say_once
+from gothreads.errors import CallTimeout, GothreadsError
+from gothreads.launch import find, say_once
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.keywords import complete, definition, documented
 from gothreads.runtime.module_file import LoadedModule
+from gothreads.runtime.options import LoadedOptions, OpenOptions, PathLike
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
-from gothreads.supervise.restarts import Backoff, Restart, RestartPolicy, RestartWhen, WhileDown
+from gothreads.supervise.options import RestartOptions, RestartPolicy, SuperviseOptions, restart_policy
 from gothreads.supervise.supervisor import Supervisor
-from gothreads.sync.seconds import check_seconds
 
 T = TypeVar("T")
 Payload = bytes | bytearray | memoryview | str
@@ -35,67 +36,28 @@ Payload = bytes | bytearray | memoryview | str
 _SLICE = 0.2
 
 
-def supervise(path: PathLike, *,  # noqa: PLR0913  (public options)
-              restart: RestartWhen = "on-failure", backoff: Backoff | None = None, while_down: WhileDown = "wait",
-              wait_timeout: float | None = None, most_restarts: int | None = None, save_every: float | None = None,
-              on_restart: Callable[[Restart], object] | None = None, model: str | None = None, go: PathLike | None = None,
-              **options: Unpack[OpenOptions]) -> Supervised:
+@documented(RestartOptions, OpenOptions)
+def supervise(path: PathLike, **options: Unpack[SuperviseOptions]) -> Supervised:
     """Like `open`, for a module that is replaced by a new instance, with new memory, when it ends.
 
-    restart: "on-failure": when it ends by a panic, os.Exit with a code other than 0, a trap, or a host function;
-        "always": also when main returns or the app is closed from elsewhere. close() ends it for good.
-    backoff: how long to wait before each restart.
-    while_down: what happens to calls made while there is no instance. "wait": they wait for the next one. After
-        `wait_timeout` seconds (None: without limit) they fail with the cause; after their own timeout, with
-        CallTimeout. "fail": they fail at once. Calls in the module when it ends always fail with the cause: they may
-        have had an effect, so they are not repeated.
-    most_restarts: give up after this many restarts in a row, that is without `backoff.reset_after` seconds of running
-        in between. Every call then fails with the last cause.
-    save_every: seconds. If the module has handlers `save` and `load`, `save` is called this often, and its latest
-        reply is passed to `load` of a new instance, before any call. (The same happens with the reply of `save` before
-        a planned `restart()`, with or without save_every. A module that has ended cannot be asked: changes since the
-        last `save` are lost.) If `load` fails, the start has failed; the next start is tried without the state, which
-        is dropped if that succeeds.
-    on_restart: called with a `gothreads.Restart` before each pause, on the thread that will create the new instance
-        and waits for it. Without it, restarts are logged.
-    All other options are for `open`, and are the same each time; a port 0 in `listen` stays the port that was chosen
-    first.
+    {RestartOptions}
+
+    All other options are those of `open`, and are the same for each instance; a port 0 in `listen` stays the port that
+    was chosen first.
+
+    {OpenOptions}
 
     Returns when the first instance has started or has failed to, which counts as an end. Raises BuildError,
     ModuleError, MisuseError.
     """
-    _check(restart=restart, backoff=backoff, while_down=while_down, wait_timeout=wait_timeout,
-           most_restarts=most_restarts, save_every=save_every, on_restart=on_restart, model=model)
-    loaded = find(path, model=model, go=go, progress=say_once())
-    policy = RestartPolicy(restart, backoff or Backoff(), most_restarts, save_every, on_restart)
-    supervised = Supervised(loaded, cast(LoadedOptions, {**options, "model": model}), policy,
-                            while_down=while_down, wait_timeout=wait_timeout)
-    supervised.configuration = PickledOptions.of("supervise", path, {
-        "restart": restart, "backoff": backoff, "while_down": while_down, "wait_timeout": wait_timeout, "most_restarts": most_restarts,
-        "save_every": save_every, "on_restart": on_restart, **options, "model": model, "go": go})
+    complete("supervise()", SuperviseOptions, options)  # wrong options are refused before anything is built
+    of_restarts = {name: value for name, value in options.items() if name in definition(RestartOptions)}
+    of_open = {name: value for name, value in options.items() if name in definition(OpenOptions)}
+    policy = restart_policy(cast(RestartOptions, of_restarts), options.get("model"))
+    loaded = find(path, model=options.get("model"), go=options.get("go"), progress=say_once())
+    supervised = Supervised(loaded, cast(LoadedOptions, of_open), policy)
+    supervised.configuration = PickledOptions.of("supervise", path, options)
     return supervised
-
-
-def _check(*, restart: object, backoff: object, while_down: object, wait_timeout: object,
-           most_restarts: object, save_every: object, on_restart: object, model: object) -> None:
-    if restart not in ("on-failure", "always"):
-        raise MisuseError(f'restart must be "on-failure" or "always", not {restart!r}')
-    if backoff is not None and not isinstance(backoff, Backoff):
-        raise MisuseError(f"backoff must be gothreads.Backoff(...), not {backoff!r}")
-    if while_down not in ("wait", "fail"):
-        raise MisuseError(f'while_down must be "wait" or "fail", not {while_down!r}')
-    check_seconds("wait_timeout", wait_timeout, above_zero=True)
-    check_seconds("save_every", save_every, above_zero=True)
-    if most_restarts is not None and (isinstance(most_restarts, bool) or not isinstance(most_restarts, int) or most_restarts < 0):
-        raise MisuseError(f"most_restarts must be an int of at least 0, not {most_restarts!r}")
-    if on_restart is not None and not callable(on_restart):
-        raise MisuseError(f"on_restart must be a function, not {on_restart!r}")
-    _check_carries(save_every, model)
-
-
-def _check_carries(save_every: object, model: object) -> None:
-    if save_every is not None and model == "pool":
-        raise MisuseError('save_every is not for the model "pool": its instances share nothing, so there is no state of the module to save')
 
 
 class Supervised(Picklable, Supervisor):
@@ -107,10 +69,7 @@ class Supervised(Picklable, Supervisor):
     instance that called the function.
     """
 
-    def __init__(self, loaded: LoadedModule, options: LoadedOptions, policy: RestartPolicy, *,
-                 while_down: WhileDown = "wait", wait_timeout: float | None = None) -> None:
-        _check_carries(policy.save_every, options.get("model"))
-        self._while_down, self._wait_timeout = while_down, wait_timeout
+    def __init__(self, loaded: LoadedModule, options: LoadedOptions, policy: RestartPolicy) -> None:
         #: The module's exported functions: `supervised.exports.add(2, 3)`.
         self.exports = Exports({export.name: _SupervisedFunction(export, self) for export in loaded.exports}, loaded.uncallable)
         self._events: dict[str, None] = {}
@@ -242,12 +201,12 @@ class Supervised(Picklable, Supervisor):
 
     def _check_may_wait(self) -> None:
         """Raises the cause if a call that has found no instance must fail at once."""
-        if self._over is not None or self._while_down == "fail" or threading.current_thread() is self._keeper:
+        if self._over is not None or self._policy.while_down == "fail" or threading.current_thread() is self._keeper:
             raise self._why()
 
     def _until(self, options: dict[str, Any]) -> float | None:
         """The time (monotonic) at which a call with these options stops waiting for an instance; None: never."""
-        bounds = [seconds for seconds in (self._wait_timeout, options.get("timeout")) if isinstance(seconds, int | float)]
+        bounds = [seconds for seconds in (self._policy.wait_timeout, options.get("timeout")) if isinstance(seconds, int | float)]
         return time.monotonic() + min(bounds) if bounds else None
 
     def _waited_out(self, options: dict[str, Any], begun: float) -> GothreadsError:
@@ -310,7 +269,7 @@ class Supervised(Picklable, Supervisor):
         app = self._instance.up
         if app is not None:
             return begin(app, options)
-        if self._over is not None or self._while_down == "fail":
+        if self._over is not None or self._policy.while_down == "fail":
             raise self._why()
         return _Later(self, begin, options)
 

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from gothreads.errors import GothreadsError, MisuseError
 from gothreads.sync.seconds import is_number
 from gothreads.text import cut
-
-#: When a module that has ended is replaced: always, or unless it ended by itself with exit code 0 or was closed.
-RestartWhen = Literal["on-failure", "always"]
-#: What calls do while there is no instance: wait for the next, or fail at once with the cause.
-WhileDown = Literal["wait", "fail"]
 
 
 @dataclass(frozen=True)
@@ -61,17 +55,6 @@ class Restart:
     def __str__(self) -> str:
         why = "restart() was called" if self.cause is None else getattr(self.cause, "message", str(self.cause))
         return f"restart {self.number}, in {self.pause:.1f} s: {why}"
-
-
-@dataclass(frozen=True)
-class RestartPolicy:
-    """When a module is replaced, and what is done about it. The fields are options of `supervise`."""
-
-    restart: RestartWhen = "on-failure"
-    backoff: Backoff = Backoff()
-    most_restarts: int | None = None
-    save_every: float | None = None
-    on_restart: Callable[[Restart], object] | None = None
 
 
 @dataclass(frozen=True)

@@ -33,14 +33,15 @@ from dataclasses import replace
 from typing import Any
 
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, InternalError, MisuseError, again
-from gothreads.launch import LoadedOptions, make, started
+from gothreads.launch import make, started
 from gothreads.runtime.app import App
 from gothreads.runtime.lifecycle import CLOSE_SECONDS, keepers
 from gothreads.runtime.module_file import LoadedModule
-from gothreads.runtime.options import Options
+from gothreads.runtime.options import LoadedOptions, Options
 from gothreads.runtime.state import State
 from gothreads.supervise.current_instance import Ended, Replace, Saved, SupervisedInstance
-from gothreads.supervise.restarts import Restart, RestartPolicy, Supervision
+from gothreads.supervise.options import RestartPolicy
+from gothreads.supervise.restarts import Restart, Supervision
 from gothreads.supervise.state_transfer import StateTransfer, ask
 from gothreads.sync.deadlines import Deadlines
 from gothreads.sync.seconds import check_seconds
