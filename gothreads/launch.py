@@ -27,7 +27,8 @@ from gothreads.runtime.options import LoadedOptions, OpenOptions, PathLike, avai
 from gothreads.runtime.pickling import PickledOptions
 from gothreads.text import cut
 
-__all__ = ["RUN_MODELS", "LoadedOptions", "OpenOptions", "PathLike", "available_processors", "find", "make", "open", "open_loaded", "say_once", "started"]
+__all__ = ["RUN_MODELS", "LoadedOptions", "OpenOptions", "PathLike", "available_processors", "find", "make", "open",
+           "open_loaded", "say_once", "started"]
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
 #: (runtime/lifecycle.py).

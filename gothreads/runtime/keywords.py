@@ -87,7 +87,8 @@ def documented(*kinds: type) -> Callable[[_Function], _Function]:
         signature = inspect.signature(function)
         parameters = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
         for kind in kinds:
-            parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=_type(kind, name))
+            parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default,
+                                             annotation=_type(kind, name))
                            for name, option in definition(kind).items()]
             if function.__doc__:  # not with python -OO
                 function.__doc__ = function.__doc__.replace(f"    {{{kind.__name__}}}\n", _described(kind))

@@ -90,8 +90,9 @@ def _check_args(name: str, value: object) -> None:
 
 
 def _check_env(name: str, value: object) -> None:
-    if not isinstance(value, Mapping) or not all(isinstance(variable, str) and variable and "=" not in variable and isinstance(text, str)
-                                                 for variable, text in value.items()):
+    if not isinstance(value, Mapping) or not all(
+            isinstance(variable, str) and variable and "=" not in variable and isinstance(text, str)
+            for variable, text in value.items()):
         raise MisuseError(f"{name} must be a dict of str to str, with names that have no '=', not {cut(value)}")
 
 
@@ -115,13 +116,15 @@ def _check_above_zero(name: str, value: object) -> None:
 
 
 def _is_list_of_str(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(isinstance(text, str) for text in value)
+    return (isinstance(value, Sequence) and not isinstance(value, str | bytes)
+            and all(isinstance(text, str) for text in value))
 
 
 def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
     """The option `mounts` as a list. MisuseError: an invalid one."""
     try:
-        given = [Mount(Path(host), guest) for guest, host in mounts.items()] if isinstance(mounts, Mapping) else list(mounts)
+        given = (list(mounts) if not isinstance(mounts, Mapping) else
+                 [Mount(Path(host), guest) for guest, host in mounts.items()])
         folders = [replace(mount, host=Path(mount.host)) for mount in given]
     except (TypeError, AttributeError):
         raise MisuseError(f'mounts must be a dict such as {{"/data": "./data"}}, or a list of gothreads.Mount, '
@@ -158,8 +161,9 @@ class OpenOptions(TypedDict, total=False):
         None, "standard error: a file object of text or bytes (default: this process's)")]
     stall_timeout: Annotated[float | None, Option(
         None, "after how many seconds in which nothing in the module can go on it counts as stalled", """
-        That is, all calls in the module have waited this long and nothing can wake them: there is no runnable goroutine,
-        no timer or ticker, no host call, and nothing waits for a peer. (Stock Go ends the program by itself.)
+        That is, all calls in the module have waited this long and nothing can wake them: there is no runnable
+        goroutine, no timer or ticker, no host call, and nothing waits for a peer. (Stock Go ends the program by
+        itself.)
         """, check=_check_above_zero)]
     on_stall: Annotated[OnStall, Option(
         "report", "what to do, once, when it has stalled: \"report\" logs all stacks, \"exit\" ends it",
@@ -206,7 +210,8 @@ class OpenOptions(TypedDict, total=False):
 class LoadedOptions(OpenOptions, total=False):
     """The options of `open_loaded`."""
 
-    no_calls: Annotated[bool, Option(default=False, help="exports will not be called: a stall is detected without any call")]
+    no_calls: Annotated[bool, Option(
+        default=False, help="exports will not be called, so a stall is detected without any call")]
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,8 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
     handlers = given_handlers(options["host"], options["handlers"])
     if handlers and not loaded.has_messages:
         why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
-        raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(handlers))[1:-1]}), but the module {why}, so it calls none")
+        raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(handlers))[1:-1]}), "
+                          f"but the module {why}, so it calls none")
     listen = tuple(options["listen"])
     sockets = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
     options |= {

@@ -21,10 +21,11 @@ from gothreads.engine.settings import compile_threaded, new_engine
 from gothreads.engine.stack import inside, nested
 from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError, Stalled, listed
 from gothreads.mpool import MPool, MRunner
-from gothreads.runtime.app import App, Payload
+from gothreads.runtime.app import App
 from gothreads.runtime.fast_calls import quick, requester
 from gothreads.runtime.inspector import Goroutine, Inspector
 from gothreads.runtime.options import SPARE_THREADS, Options
+from gothreads.runtime.payloads import Payload
 from gothreads.runtime.settling import Settling
 from gothreads.runtime.stall import Stall, StallWatch
 from gothreads.runtime.state import State
