@@ -27,12 +27,14 @@ class Backoff:
     reset_after: float = 60.0
 
     def __post_init__(self) -> None:
-        for name, least, largest in (("first", 0, 1e6), ("factor", 1, 1e6), ("most", 0, 1e6), ("jitter", 0, 1), ("reset_after", 0, float("inf"))):
+        for name, least, largest in (("first", 0, 1e6), ("factor", 1, 1e6), ("most", 0, 1e6), ("jitter", 0, 1),
+                                     ("reset_after", 0, float("inf"))):
             value = getattr(self, name)
             if not is_number(value) or not least <= value <= largest:
                 raise MisuseError(f"Backoff({name}=...) must be a number from {least} to {largest:g}, not {cut(value)}")
         if self.first > self.most:
-            raise MisuseError(f"Backoff: the first pause ({self.first:g} s) may not be longer than the most ({self.most:g} s)")
+            raise MisuseError(f"Backoff: the first pause ({self.first:g} s) must not be longer than the longest "
+                              f"({self.most:g} s)")
 
     def pause(self, before: int) -> float:
         """The pause after this many restarts in a row, in seconds."""

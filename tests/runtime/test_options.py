@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypedDict, Unpack, get_type_hints
 import pytest
 
 import gothreads
+from gothreads.runtime.interface import RunningModule
 from gothreads.runtime.keywords import Option, complete, definition, documented, one_of, whole
 from gothreads.runtime.options import OpenOptions
 from gothreads.supervise.options import RestartOptions, RestartPolicy, SuperviseOptions
@@ -106,3 +107,15 @@ def test_options_are_completed_with_their_defaults() -> None:
 def test_a_function_is_documented_from_the_definition() -> None:
     assert inspect.getdoc(example) == "An example.\n\nsize: how large.\nshape: how it looks.\n    In words.\nplace: where it is."
     assert str(inspect.signature(example)).startswith("(name: str, *, size: int = 3, shape: str | None = None, place: 'Path' = ")
+
+
+def test_app_and_supervised_have_the_same_methods_with_one_documentation() -> None:
+    shared = [name for name in vars(RunningModule) if not name.startswith("_") and name not in ("close", "events")]
+    for name in shared:
+        documentation = inspect.getdoc(getattr(RunningModule, name))
+        for kind in (gothreads.App, gothreads.Supervised):
+            member = getattr(kind, name)
+            assert documentation, name
+            assert inspect.getdoc(member) == documentation, (kind, name)
+            if not isinstance(member, property):
+                assert inspect.signature(member) == inspect.signature(getattr(RunningModule, name)), (kind, name)
