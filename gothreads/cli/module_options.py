@@ -8,7 +8,7 @@ import os
 import resource
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from gothreads.bridge.host_registry import load_host
 from gothreads.cli.aside import aside
@@ -16,7 +16,9 @@ from gothreads.cli.values import parse_count, parse_environment, parse_environme
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.launch import RUN_MODELS, LoadedOptions, find, open_loaded
 from gothreads.runtime.app import App
+from gothreads.runtime.keywords import definition
 from gothreads.runtime.module_file import LoadedModule
+from gothreads.runtime.options import OpenOptions
 from gothreads.supervise.app import Supervised
 from gothreads.supervise.options import RestartOptions, restart_policy
 from gothreads.supervise.restarts import Restart
@@ -33,55 +35,64 @@ def add_module(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("args", nargs="*", default=[], metavar="ARG", help="everything after the module is passed to it, options too")
 
 
+def add_option(parser: argparse.ArgumentParser, flag: str, options: type, name: str, *, more: str = "",
+               **settings: Any) -> None:
+    """Add a flag that stands for an option of `open` or `supervise`, with the help and default from its definition.
+
+    more: what to add to the help about this flag. settings: for add_argument.
+    """
+    option = definition(options)[name]
+    if isinstance(option.default, str | int | float):
+        settings["default"] = option.default
+        more += " (default: %(default)s)"
+    elif settings.get("action") == "append":
+        settings["default"] = []
+    parser.add_argument(flag, help=option.phrase + more, **settings)
+
+
 def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=MODELS, help="the model to build a package for (default: threaded)")
     add_go(parser)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=RUN_MODELS,
-                        help="how to run the module, see docs/models.md (default: as it was built; for a package, threaded)")
-    parser.add_argument("--instances", type=parse_count, metavar="N",
-                        help="with --model pool, the number of instances (default: the number of processors)")
+    add_option(parser, "--model", OpenOptions, "model", choices=RUN_MODELS)
+    add_option(parser, "--instances", OpenOptions, "instances", type=parse_count, metavar="N")
     add_go(parser)
 
 
 def add_go(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--go", metavar="PATH", help="the go command to build with")
+    add_option(parser, "--go", OpenOptions, "go", metavar="PATH")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--procs", type=parse_count, metavar="N", help="GOMAXPROCS (default: the number of processors)")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]",
-                        help="set an environment variable in the module; without =VALUE, to its value here")
+    add_option(parser, "--procs", OpenOptions, "procs", type=parse_count, metavar="N")
+    add_option(parser, "--env", OpenOptions, "env", action="append", metavar="NAME[=VALUE]",
+               more=": set one; without =VALUE, to its value here")
     parser.add_argument("--env-file", action="append", default=[], metavar="FILE",
                         help="read such lines from a file, as docker does: # begins a comment, quotes are kept; --env takes precedence")
-    parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]",
-                        help="let the module use the folder HOST under the path GUEST; with :ro, only read it (also for a file)")
+    add_option(parser, "--mount", OpenOptions, "mounts", action="append", metavar="HOST:GUEST[:ro]",
+               more=": the folder HOST under the path GUEST; with :ro, only to read (also a file)")
     parser.add_argument("--no-mount-args", action="store_true",
                         help="do not let the module read files and folders that its arguments name")
-    parser.add_argument("--allow-net", action="append", default=[], metavar="HOST:PORT",
-                        help="let the module dial and listen on an address (guest.Dial, guest.Listen); * matches any host or port; or "
-                        "unix:PATH. To listen where other machines can connect, name the address, such as 0.0.0.0:8080 "
-                        "(default: no network)")
-    parser.add_argument("--python", metavar="FILE",
-                        help="a Python file with `host = gothreads.Host()`: functions and handlers that the module may call")
-    parser.add_argument("--memory", metavar="SIZE", help="limit the module's memory, such as 512M (default: 3.75G, the maximum)")
-    parser.add_argument("--limit", action="append", default=[], metavar="NAME=N",
-                        help="another limit: stack (of each thread) or output, such as output=10M; threads; files (open at once); "
-                        "seconds (of running time)")
+    add_option(parser, "--allow-net", OpenOptions, "allow_net", action="append", metavar="HOST:PORT")
+    add_option(parser, "--python", OpenOptions, "host", metavar="FILE",
+               more=", and its handlers, from a Python file with `host = gothreads.Host()`")
+    parser.add_argument("--memory", metavar="SIZE",
+                        help="short for --limit memory=SIZE, such as 512M (default: 3.75G, the maximum)")
+    add_option(parser, "--limit", OpenOptions, "limits", action="append", metavar="NAME=N",
+               more=": memory, stack (of each thread) or output, such as output=10M; threads; files (open at once); "
+               "seconds (of running time)")
 
 
 def add_service_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--listen", action="append", default=[], metavar="HOST:PORT",
-                        help="listen there and pass the socket to the module (guest.Listener); port 0: any free port; or unix:PATH")
-    parser.add_argument("--stall-timeout", type=parse_seconds, metavar="S",
-                        help="report a deadlock, with all stacks, when everything in the module has been blocked for S seconds")
-    parser.add_argument("--on-stall", choices=("report", "exit"), default="report",
-                        help="after this report, continue, or exit with code 2 (default: %(default)s)")
-    parser.add_argument("--restart", nargs="?", const="on-failure", choices=("on-failure", "always"),
-                        help="restart the module with fresh memory when it fails, after a pause that grows from 0.1 to 30 s; "
-                        "always: also after exit code 0 (without a value: on-failure)")
+    add_option(parser, "--listen", OpenOptions, "listen", action="append", metavar="HOST:PORT")
+    add_option(parser, "--stall-timeout", OpenOptions, "stall_timeout", type=parse_seconds, metavar="S")
+    add_option(parser, "--on-stall", OpenOptions, "on_stall", choices=("report", "exit"), more=" with exit code 2")
+    option = definition(RestartOptions)["restart"]  # not add_option: the flag alone stands for the default
+    parser.add_argument("--restart", nargs="?", const=option.default, choices=("on-failure", "always"),
+                        help=f"{option.phrase}. There is a pause before each restart, which grows from 0.1 to 30 s "
+                        "(default: never; without a value: on-failure)")
 
 
 def _raise_file_limit() -> None:

@@ -160,14 +160,14 @@ class OpenOptions(TypedDict, total=False):
     stderr: Annotated[Writable | None, Option(
         None, "standard error: a file object of text or bytes (default: this process's)")]
     stall_timeout: Annotated[float | None, Option(
-        None, "after how many seconds in which nothing in the module can go on it counts as stalled", """
+        None, "how many seconds nothing in the module can make progress before it counts as stalled", """
         That is, all calls in the module have waited this long and nothing can wake them: there is no runnable
         goroutine, no timer or ticker, no host call, and nothing waits for a peer. (Stock Go ends the program by
         itself.)
         """, check=_check_above_zero)]
     on_stall: Annotated[OnStall, Option(
-        "report", "what to do, once, when it has stalled: \"report\" logs all stacks, \"exit\" ends it",
-        "\"exit\" raises Stalled in all calls. A function is called with the `gothreads.Stall`.",
+        "report", "what to do, once, when the module has stalled: report: log all stacks; exit: end it",
+        "With \"exit\", all calls raise Stalled. A function is called with the `gothreads.Stall`.",
         check=one_of("report", "exit", function=True))]
     listen: Annotated[Sequence[str], Option((), """
         addresses to listen on for the module, which receives the sockets (guest.Listener):
