@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
-from gothreads.bridge.handlers import Handler
-from gothreads.bridge.host_registry import Functions, Host, given_functions, given_handlers
 from gothreads.build.builder import Progress, Request, build
 from gothreads.errors import GothreadsError, MisuseError, ModuleError
 from gothreads.files import reason
 from gothreads.runtime.app import App
+from gothreads.runtime.keywords import complete, documented
 from gothreads.runtime.models import MODELS
 from gothreads.runtime.module_file import LoadedModule, load
-from gothreads.runtime.options import Limits, OnStall, Options
+from gothreads.runtime.options import LoadedOptions, OpenOptions, PathLike, available_processors, resolve
 from gothreads.runtime.pickling import PickledOptions
 from gothreads.runtime.process import check_not_forked
 from gothreads.text import cut
-from gothreads.wasi.network_rules import Rule
-from gothreads.wasi.settings import Mount, WasiSettings
-from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.metadata import THREADED
+
+__all__ = ["LoadedOptions", "OpenOptions", "PathLike", "available_processors", "find", "make", "open",
+           "open_loaded", "say_once", "started"]
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
 #: (runtime/own_code.py).
@@ -35,57 +33,9 @@ PROGRAM_CODE = True
 
 log = logging.getLogger("gothreads")
 
-#: Default for how many threads may be in calls at the same time.
-CALLERS = 64
-#: Default for how many events of each name may be queued.
-EVENT_QUEUE = 1024
 
-PathLike = str | os.PathLike[str]
-
-
-#: Upper bound for GOMAXPROCS: each P costs memory, and no machine has so many processors.
-MOST_PROCS = 1024
-
-
-class OpenOptions(TypedDict, total=False):
-    """Options of `open` besides the path, the model, and the Go to build with."""
-
-    args: Sequence[str]
-    env: Mapping[str, str] | None
-    mounts: Mapping[str, PathLike] | Sequence[Mount]
-    procs: int | None
-    callers: int
-    callers_timeout: float | None
-    limits: Limits | None
-    stdin: Readable | bytes | None
-    stdout: Writable | None
-    stderr: Writable | None
-    stall_timeout: float | None
-    on_stall: OnStall
-    listen: Sequence[str]
-    allow_net: Sequence[str]
-    host: Host | Functions | None
-    handlers: Mapping[str, Handler] | None
-    event_queue: int
-    loop: asyncio.AbstractEventLoop | None
-    instances: int | None
-
-
-class LoadedOptions(OpenOptions, total=False):
-    """Options of `open_loaded` besides the module."""
-
-    model: str | None
-    no_calls: bool
-
-
-def open(path: PathLike, *,  # noqa: PLR0913  (public options)
-         args: Sequence[str] = (), env: Mapping[str, str] | None = None,
-         mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
-         callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
-         stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None, on_stall: OnStall = "report",
-         listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
-         handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE, loop: asyncio.AbstractEventLoop | None = None,
-         instances: int | None = None, model: str | None = None, go: PathLike | None = None) -> App:
+@documented(OpenOptions)
+def open(path: PathLike, **options: Unpack[OpenOptions]) -> App:
     """Start a module. Returns when its packages are initialised and its `start` hook has returned.
 
     `main` keeps running after that. A handler that it has not registered yet can already be requested: see
@@ -93,38 +43,7 @@ def open(path: PathLike, *,  # noqa: PLR0913  (public options)
 
     path: a module file, or a Go package's folder (or .go file), which is built and cached. The file need not come from
         Go: a module with plain exports runs as "single" or "pool", one that uses wasi-threads as "threaded".
-    args, env: os.Args[1:] and the environment in Go. Nothing is inherited from this process.
-    mounts: folders that the module may use, as {"/in/the/module": "on/this/machine"} or as `gothreads.Mount`s, which
-        can also be single read-only files. The module sees nothing else, except the parent folders of the mounts.
-    procs: GOMAXPROCS. Default: the number of available processors.
-    callers: how many threads may be in calls at the same time. Others wait up to `callers_timeout` seconds (None:
-        without limit), then get CallersBusy.
-    limits: what the module may use; see `gothreads.Limits`.
-    stdin, stdout, stderr: file objects (text or bytes); stdin may be bytes. Inherited by default.
-    stall_timeout: seconds. When all calls in the module have waited this long and nothing can wake them (no runnable
-        goroutine, no timer or ticker, no host call, nothing waiting for a peer), do what `on_stall` says, once:
-        "report" logs the stall with all stacks, "exit" ends the app (Stalled), a function is called with the
-        `gothreads.Stall`. (Stock Go ends the program by itself.)
-    listen: addresses to listen on, such as "127.0.0.1:8080" (port 0: any free port; see `App.listening`) or
-        "unix:/path". The module receives the sockets: guest.Listener().
-    allow_net: what the module itself may dial and listen on: "HOST:PORT" (either may be "*") or "unix:/path". Nothing
-        else is allowed. It may listen where other machines can connect only if that address is named, such as
-        "0.0.0.0:8080".
-    host: Python functions that the module imports, as {"env": {"log": function}} for Go's
-        //go:wasmimport env log, or a `gothreads.Host`. They take and return ints, floats, bools and str (or bytes,
-        where annotated so), as declared in Go; a parameter annotated `gothreads.Context` receives the app and its
-        memory. Each runs on the thread that calls it, so several may run at once. An exception in one ends the app
-        (HostFunctionError). They may call the app's exports. Mismatches are reported by `open`, before anything runs.
-    handlers: functions that the module calls by name, with guest.Call and guest.Notify. They take the payload (bytes)
-        and return bytes, str, None or a Future; or they are coroutine functions. An exception becomes an error in Go.
-        Plain functions run on the app's threads, up to `callers` at once; coroutines run on `loop`, or on a loop that
-        the app creates.
-    event_queue: how many events of each name may be queued for the module; see `App.signal`.
-    model: how the module runs (docs/models.md): "threaded" (keeps running, on threads); "single" (stock Go: one call
-        at a time, suspended between calls); "idle" (like "single", but what a call starts runs until every goroutine
-        waits); "pool" (like "single", in `instances` isolated instances; default: the number of available
-        processors). A package is built for the model; a file built for "single" also runs as "idle" or "pool".
-    go: the go command to build with.
+    {OpenOptions}
 
     Python signal handlers (Ctrl-C's included) run while the main thread is in a call. An exception from one is raised
     out of the call: when the call returns, or after 0.2 s, which ends the app (in a pool, the instance). In a Python
@@ -133,13 +52,10 @@ def open(path: PathLike, *,  # noqa: PLR0913  (public options)
 
     Raises BuildError, ModuleError or MisuseError before anything runs; GuestError when the module fails to start.
     """
-    loaded = find(path, model=model, go=go, progress=say_once())
-    options = OpenOptions(args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
-                          stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall,
-                          listen=listen, allow_net=allow_net, host=host, handlers=handlers, event_queue=event_queue, loop=loop,
-                          instances=instances)
-    app = open_loaded(loaded, **options, model=model)
-    app.configuration = PickledOptions.of("open", path, {**options, "model": model, "go": go})
+    complete("open()", OpenOptions, options)  # wrong options are refused before anything is built
+    loaded = find(path, model=options.get("model"), go=options.get("go"), progress=say_once())
+    app = open_loaded(loaded, **options)
+    app.configuration = PickledOptions.of("open", path, options)
     return app
 
 
@@ -182,57 +98,22 @@ def find(path: PathLike, *, model: str | None = None, buildmode: str | None = No
 
 
 def open_loaded(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
-    """Like open, for a module that is already loaded.
-
-    no_calls: exports will not be called, so a stall is detected without any call.
-    """
+    """Like open, for a module that is already loaded."""
     return started(make(loaded, **options))
 
 
-def make(loaded: LoadedModule, *,  # noqa: PLR0913  (open's options)
-                args: Sequence[str] = (), env: Mapping[str, str] | None = None,
-                mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
-                callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
-                stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None,
-                on_stall: OnStall = "report", listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
-                handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE,
-                loop: asyncio.AbstractEventLoop | None = None, instances: int | None = None, model: str | None = None, no_calls: bool = False) -> App:
+def make(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
     """Create an app without starting it. It may be closed before and during its start."""
     check_not_forked()
-    _check_not_patched(sockets=bool(listen or allow_net))
-    _check_types(args=args, env=env, limits=limits, stdin=stdin,
-                 integers={"procs": procs, "callers": callers, "event_queue": event_queue, "instances": instances})
-    if stall_timeout is not None and (isinstance(stall_timeout, bool) or not isinstance(stall_timeout, int | float) or not stall_timeout > 0):
-        raise MisuseError(f"stall_timeout must be a number of seconds above 0, not {cut(stall_timeout)}")
-    if on_stall not in ("report", "exit") and not callable(on_stall):
-        raise MisuseError(f'on_stall must be "report", "exit", or a function, not {cut(on_stall)}')
-    if procs is not None and not 1 <= procs <= MOST_PROCS:
-        raise MisuseError(f"procs must be between 1 and {MOST_PROCS}, not {cut(procs)}")
-    for name, value in (("callers", callers), ("event_queue", event_queue), ("instances", instances)):
-        if value is not None and value < 1:
-            raise MisuseError(f"{name} must be at least 1, not {cut(value)}")
-    if instances is not None and not (model and MODELS[model].has_many_instances):
+    _check_not_patched(sockets=bool(options.get("listen") or options.get("allow_net")))
+    model = options.get("model")
+    if options.get("instances") is not None and not (model and MODELS[model].has_many_instances):
         raise MisuseError('instances are for the model "pool"')
-    if on_stall != "report" and stall_timeout is None:
-        raise MisuseError("on_stall needs stall_timeout (--stall-timeout S): how long nothing must go on")
-    for name, addresses in (("listen", listen), ("allow_net", allow_net)):
-        if isinstance(addresses, str) or not isinstance(addresses, Sequence) or not all(isinstance(text, str) for text in addresses):
-            raise MisuseError(f"{name} must be a list of addresses, not {cut(addresses)}")
-    given = given_handlers(host, handlers)
-    if given and not loaded.has_messages:
-        why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
-        raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(given))[1:-1]}), but the module {why}, so it calls none")
-    rules = tuple(Rule.parse(text) for text in allow_net)
-    handed = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
-    folders = _mounts(mounts)
-    settings = WasiSettings([loaded.name.encode(errors="replace").decode(), *args], dict(env or {}) | handed, folders)
-    options = Options(settings, procs or available_processors(), callers, callers_timeout, limits or Limits(), stdin, stdout, stderr,
-                      stall_timeout, on_stall, no_calls, tuple(listen), rules, given, event_queue, loop,
-                      instances or available_processors(), given_functions(host))
+    resolved = resolve(loaded, options)
     chosen = MODELS[model or loaded.model]
     kind = chosen.foreign_app or chosen.app if loaded.foreign else chosen.app
     with _refusals_told(loaded):
-        return kind(loaded, options)
+        return kind(loaded, resolved)
 
 
 #: Must be Python's own, because operating system threads use it: the libraries' replacements would wait for an event
@@ -277,35 +158,3 @@ def _refusals_told(loaded: LoadedModule) -> Iterator[None]:
         if isinstance(error, GothreadsError):  # CallTimeout is also an OSError
             raise
         raise GothreadsError(f"cannot open {loaded.name}: {reason(error)}") from error
-
-
-def _check_types(*, args: object, env: object, limits: object, stdin: object, integers: Mapping[str, object]) -> None:
-    """Checks what a type checker would. `integers`: the options that are an int or None, by name."""
-    if isinstance(args, str | bytes) or not isinstance(args, Sequence) or not all(isinstance(a, str) for a in args):
-        raise MisuseError(f"args must be a list of str, not {cut(args)}")
-    if env is not None and not (isinstance(env, Mapping) and all(isinstance(n, str) and n and "=" not in n and isinstance(v, str) for n, v in env.items())):
-        raise MisuseError(f"env must be a dict of str to str, with names that have no '=', not {cut(env)}")
-    for name, value in integers.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            raise MisuseError(f"{name} must be an int, not {cut(value)}")
-    if limits is not None and not isinstance(limits, Limits):
-        raise MisuseError(f"limits must be gothreads.Limits(...), not {cut(limits)}")
-    if stdin is not None and not isinstance(stdin, bytes) and not hasattr(stdin, "read"):
-        raise MisuseError(f"stdin must be bytes or a file object, not {cut(stdin)}")
-
-
-def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
-    try:
-        given = [Mount(Path(host), guest) for guest, host in mounts.items()] if isinstance(mounts, Mapping) else list(mounts)
-        folders = [replace(mount, host=Path(mount.host)) for mount in given]
-    except (TypeError, AttributeError):
-        raise MisuseError(f'mounts must be a dict such as {{"/data": "./data"}}, or a list of gothreads.Mount, not {cut(mounts)}') from None
-    for mount in folders:
-        if not isinstance(mount.guest, str) or not mount.guest.startswith("/"):
-            raise MisuseError(f"a mount's name in the module must begin with a slash, not {cut(mount.guest)}")
-    return folders
-
-
-def available_processors() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     texts, arguments.args = tuple(arguments.args), []
     # Standard output is for the result: what main and Python functions print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr), open(2, "wb", buffering=0, closefd=False) as errors, \
-            open_module(arguments, terminal, callers=2, model=arguments.model, stdout=errors) as app:
+            open_module(arguments, terminal, callers=2, stdout=errors) as app:
         if arguments.export in app.exports:
             _call(app, texts, arguments, terminal)
         else:

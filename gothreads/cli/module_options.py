@@ -8,7 +8,7 @@ import os
 import resource
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, Unpack
 
 from gothreads.bridge.host_registry import load_host
 from gothreads.cli.aside import aside
@@ -16,13 +16,15 @@ from gothreads.cli.values import parse_count, parse_environment, parse_environme
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.launch import LoadedOptions, find, open_loaded
 from gothreads.runtime.app import App
+from gothreads.runtime.keywords import definition
 from gothreads.runtime.models import MODELS
 from gothreads.runtime.module_file import LoadedModule
+from gothreads.runtime.options import OpenOptions
 from gothreads.supervise.app import Supervised
-from gothreads.supervise.restarts import Restart, RestartPolicy, WhileDown
+from gothreads.supervise.options import RestartOptions, restart_policy
+from gothreads.supervise.restarts import Restart
 from gothreads.terminal import Terminal
 from gothreads.wasi.settings import Mount
-from gothreads.wasi.streams import Writable
 from gothreads.wasm.metadata import BUILD_MODELS
 
 #: How long requests wait for a new instance, in seconds, before they get 503.
@@ -34,55 +36,64 @@ def add_module(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("args", nargs="*", default=[], metavar="ARG", help="everything after the module is passed to it, options too")
 
 
+def add_option(parser: argparse.ArgumentParser, flag: str, options: type, name: str, *, more: str = "",
+               **settings: Any) -> None:
+    """Add a flag that stands for an option of `open` or `supervise`, with the help and default from its definition.
+
+    more: what to add to the help about this flag. settings: for add_argument.
+    """
+    option = definition(options)[name]
+    if isinstance(option.default, str | int | float):
+        settings["default"] = option.default
+        more += " (default: %(default)s)"
+    elif settings.get("action") == "append":
+        settings["default"] = []
+    parser.add_argument(flag, help=option.phrase + more, **settings)
+
+
 def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=BUILD_MODELS, help="the model to build a package for (default: threaded)")
     add_go(parser)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=MODELS,
-                        help="how to run the module, see docs/models.md (default: as it was built; for a package, threaded)")
-    parser.add_argument("--instances", type=parse_count, metavar="N",
-                        help="with --model pool, the number of instances (default: the number of processors)")
+    add_option(parser, "--model", OpenOptions, "model", choices=MODELS)
+    add_option(parser, "--instances", OpenOptions, "instances", type=parse_count, metavar="N")
     add_go(parser)
 
 
 def add_go(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--go", metavar="PATH", help="the go command to build with")
+    add_option(parser, "--go", OpenOptions, "go", metavar="PATH")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--procs", type=parse_count, metavar="N", help="GOMAXPROCS (default: the number of processors)")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]",
-                        help="set an environment variable in the module; without =VALUE, to its value here")
+    add_option(parser, "--procs", OpenOptions, "procs", type=parse_count, metavar="N")
+    add_option(parser, "--env", OpenOptions, "env", action="append", metavar="NAME[=VALUE]",
+               more=": set one; without =VALUE, to its value here")
     parser.add_argument("--env-file", action="append", default=[], metavar="FILE",
                         help="read such lines from a file, as docker does: # begins a comment, quotes are kept; --env takes precedence")
-    parser.add_argument("--mount", action="append", default=[], metavar="HOST:GUEST[:ro]",
-                        help="let the module use the folder HOST under the path GUEST; with :ro, only read it (also for a file)")
+    add_option(parser, "--mount", OpenOptions, "mounts", action="append", metavar="HOST:GUEST[:ro]",
+               more=": the folder HOST under the path GUEST; with :ro, only to read (also a file)")
     parser.add_argument("--no-mount-args", action="store_true",
                         help="do not let the module read files and folders that its arguments name")
-    parser.add_argument("--allow-net", action="append", default=[], metavar="HOST:PORT",
-                        help="let the module dial and listen on an address (guest.Dial, guest.Listen); * matches any host or port; or "
-                        "unix:PATH. To listen where other machines can connect, name the address, such as 0.0.0.0:8080 "
-                        "(default: no network)")
-    parser.add_argument("--python", metavar="FILE",
-                        help="a Python file with `host = gothreads.Host()`: functions and handlers that the module may call")
-    parser.add_argument("--memory", metavar="SIZE", help="limit the module's memory, such as 512M (default: 3.75G, the maximum)")
-    parser.add_argument("--limit", action="append", default=[], metavar="NAME=N",
-                        help="another limit: stack (of each thread) or output, such as output=10M; threads; files (open at once); "
-                        "seconds (of running time)")
+    add_option(parser, "--allow-net", OpenOptions, "allow_net", action="append", metavar="HOST:PORT")
+    add_option(parser, "--python", OpenOptions, "host", metavar="FILE",
+               more=", and its handlers, from a Python file with `host = gothreads.Host()`")
+    parser.add_argument("--memory", metavar="SIZE",
+                        help="short for --limit memory=SIZE, such as 512M (default: 3.75G, the maximum)")
+    add_option(parser, "--limit", OpenOptions, "limits", action="append", metavar="NAME=N",
+               more=": memory, stack (of each thread) or output, such as output=10M; threads; files (open at once); "
+               "seconds (of running time)")
 
 
 def add_service_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--listen", action="append", default=[], metavar="HOST:PORT",
-                        help="listen there and pass the socket to the module (guest.Listener); port 0: any free port; or unix:PATH")
-    parser.add_argument("--stall-timeout", type=parse_seconds, metavar="S",
-                        help="report a deadlock, with all stacks, when everything in the module has been blocked for S seconds")
-    parser.add_argument("--on-stall", choices=("report", "exit"), default="report",
-                        help="after this report, continue, or exit with code 2 (default: %(default)s)")
-    parser.add_argument("--restart", nargs="?", const="on-failure", choices=("on-failure", "always"),
-                        help="restart the module with fresh memory when it fails, after a pause that grows from 0.1 to 30 s; "
-                        "always: also after exit code 0 (without a value: on-failure)")
+    add_option(parser, "--listen", OpenOptions, "listen", action="append", metavar="HOST:PORT")
+    add_option(parser, "--stall-timeout", OpenOptions, "stall_timeout", type=parse_seconds, metavar="S")
+    add_option(parser, "--on-stall", OpenOptions, "on_stall", choices=("report", "exit"), more=" with exit code 2")
+    option = definition(RestartOptions)["restart"]  # not add_option: the flag alone stands for the default
+    parser.add_argument("--restart", nargs="?", const=option.default, choices=("on-failure", "always"),
+                        help=f"{option.phrase}. There is a pause before each restart, which grows from 0.1 to 30 s "
+                        "(default: never; without a value: on-failure)")
 
 
 def _raise_file_limit() -> None:
@@ -92,25 +103,25 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def open_module(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
-          stdout: Writable | None = None) -> App:
-    loaded, options = _options(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout, stdout=stdout)
+def open_module(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack[LoadedOptions]) -> App:
+    """Open the module. `own`: the command's own options, besides those that the user has given."""
+    loaded, options = _options(arguments, terminal, own)
     return _said_where(aside(lambda: open_loaded(loaded, **options)), terminal)
 
 
-def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None,
-                       callers_timeout: float | None = None) -> App | Supervised:
+def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack[LoadedOptions]) -> App | Supervised:
     """Open the module, under supervision with --restart."""
     if arguments.restart is None:
-        return open_module(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
-    loaded, options = _options(arguments, terminal, callers=callers, model=model, callers_timeout=callers_timeout)
+        return open_module(arguments, terminal, **own)
+    loaded, options = _options(arguments, terminal, own)
 
     def tell(restart: Restart) -> None:
         terminal.say(str(restart))
-    policy = RestartPolicy(arguments.restart, save_every=getattr(arguments, "save_every", None), on_restart=tell)
-    while_down: WhileDown = getattr(arguments, "while_down", "wait")
-    return _said_where(aside(lambda: Supervised(loaded, options, policy,
-                                                 while_down=while_down, wait_timeout=_DOWN_SECONDS)), terminal)
+    given = RestartOptions(restart=arguments.restart, wait_timeout=_DOWN_SECONDS, on_restart=tell)
+    if "while_down" in arguments:  # serve
+        given |= RestartOptions(while_down=arguments.while_down, save_every=arguments.save_every)
+    policy = restart_policy(given, arguments.model)
+    return _said_where(aside(lambda: Supervised(loaded, options, policy)), terminal)
 
 
 _Opened = TypeVar("_Opened", App, Supervised)
@@ -122,15 +133,15 @@ def _said_where(app: _Opened, terminal: Terminal) -> _Opened:
     return app
 
 
-def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int, model: str | None, callers_timeout: float | None = None,
-             stdout: Writable | None = None) -> tuple[LoadedModule, LoadedOptions]:
+def _options(arguments: argparse.Namespace, terminal: Terminal, own: LoadedOptions) -> tuple[LoadedModule, LoadedOptions]:
     """The module, and its options for open_loaded."""
+    model = arguments.model
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run its main in stock Go, a package must be built as a program.
     loaded = find(arguments.module, model=model, progress=terminal.progress, buildmode="exe" if model == "single" and arguments.no_calls else None)
     terminal.clear()
-    if not arguments.no_calls and loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):
+    if not arguments.no_calls and loaded.entry == "_start" and (loaded.foreign or not loaded.threaded):
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
         raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run {arguments.module}")
     env = parse_environment_files(arguments.env_file) | parse_environment(arguments.env)
@@ -144,11 +155,13 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
     limits = parse_limits(arguments.memory, arguments.limit)
     host = load_host(arguments.python) if arguments.python else None
     _raise_file_limit()
-    return loaded, LoadedOptions(
-        args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, callers=callers, callers_timeout=callers_timeout, limits=limits, stdout=stdout,
-        stall_timeout=getattr(arguments, "stall_timeout", None), on_stall=getattr(arguments, "on_stall", "report"),
-        listen=getattr(arguments, "listen", ()), allow_net=arguments.allow_net, model=model, host=host,
-        instances=getattr(arguments, "instances", None), no_calls=arguments.no_calls)
+    options = LoadedOptions(args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, limits=limits,
+                            allow_net=arguments.allow_net, model=model, host=host, no_calls=arguments.no_calls)
+    if "instances" in arguments:  # not run
+        options["instances"] = arguments.instances
+    if "listen" in arguments:  # not call
+        options |= LoadedOptions(listen=arguments.listen, stall_timeout=arguments.stall_timeout, on_stall=arguments.on_stall)
+    return loaded, options | own
 
 
 def argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:

@@ -10,7 +10,6 @@ from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_build_options, add_module, add_run_options, add_service_options, open_or_supervise
 from gothreads.errors import GothreadsError, GuestError, ModuleError
-from gothreads.launch import CALLERS
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
@@ -30,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with open_or_supervise(arguments, terminal, callers=CALLERS, model=arguments.model) as app:
+    with open_or_supervise(arguments, terminal) as app:
         if app.loaded.entry != "_start":
             if app.loaded.foreign:
                 raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its exports: gothreads call")

@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 
 from gothreads.cli.command import Command
-from gothreads.cli.module_options import add_model_options, add_module, add_run_options, add_service_options, open_or_supervise
+from gothreads.cli.module_options import (
+    add_model_options,
+    add_module,
+    add_option,
+    add_run_options,
+    add_service_options,
+    open_or_supervise,
+)
 from gothreads.cli.values import parse_count, parse_drain, parse_port, parse_seconds, parse_size
 from gothreads.errors import GothreadsError, MisuseError
-from gothreads.launch import CALLERS
 from gothreads.requirements import lacking
-from gothreads.runtime.options import DRAIN_SECONDS
+from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
+from gothreads.supervise.options import RestartOptions
 from gothreads.terminal import Terminal
 
 
@@ -22,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                         help="another name of the server, such as a proxy's; requests for other names are refused "
                         "(default: localhost and --host)")
-    parser.add_argument("--callers", type=parse_count, metavar="N", default=CALLERS,
-                        help="the maximum number of concurrent calls (default: %(default)s)")
+    add_option(parser, "--callers", OpenOptions, "callers", type=parse_count, metavar="N")
     parser.add_argument("--timeout", type=parse_seconds, metavar="S",
                         help="answer calls that take longer than S seconds with 504 (default: no timeout)")
     parser.add_argument("--on-timeout", choices=("cancel", "continue", "stop"), default="cancel",
@@ -36,12 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_run_options(parser)
     add_service_options(parser)
-    parser.add_argument("--while-down", choices=("wait", "fail"), default="wait",
-                        help="with --restart, what happens to calls while no instance runs. wait: for up to 10 s; "
-                        "fail: 503 at once (default: %(default)s)")
-    parser.add_argument("--save-every", type=parse_seconds, metavar="S",
-                        help="with --restart: every S seconds, ask the module's handler `save` for its state; "
-                        "after a restart, `load` receives it")
+    add_option(parser, "--while-down", RestartOptions, "while_down", choices=("wait", "fail"),
+               more=". With --restart only; waiting ends after 10 s; calls that fail get 503")
+    add_option(parser, "--save-every", RestartOptions, "save_every", type=parse_seconds, metavar="S",
+               more=". With --restart only")
     parser.set_defaults(no_calls=False)
 
 
@@ -51,7 +55,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from gothreads.serve.server import serve
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
-    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, model=arguments.model, callers_timeout=30.0),
+    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, callers_timeout=30.0),
                  terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
                  drain=arguments.drain, timeout=arguments.timeout, on_timeout=arguments.on_timeout,
                  largest_json=parse_size(arguments.json_limit, "--json-limit "))

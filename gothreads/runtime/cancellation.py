@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 from gothreads.bridge.buffers import Guest
 from gothreads.engine.call_threads import Call
 from gothreads.errors import CallTimeout, MisuseError
+from gothreads.sync.seconds import check_seconds
 
 #: What to do with a call that is given up. "continue": its goroutine goes on, as after a cgo call. "cancel": the
 #: context of its handler is cancelled (guest.HandleContext); a handler without one goes on. "stop": the module is
@@ -84,8 +85,7 @@ class Cancellation:
 
 def checked(timeout: float | None, on_timeout: OnTimeout, *, request: bool) -> OnTimeout:
     """Return `on_timeout`. MisuseError if an argument is invalid."""
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
-        raise MisuseError(f"timeout must be a number of seconds, not below 0, not {timeout!r}")
+    check_seconds("timeout", timeout)
     if on_timeout not in ("continue", "cancel", "stop"):
         raise MisuseError(f'on_timeout must be "continue", "cancel" or "stop", not {on_timeout!r}')
     if on_timeout == "cancel" and not request:

@@ -16,23 +16,17 @@ from types import TracebackType
 from typing import Self
 
 from gothreads.engine import ffi, interrupt, stack
-from gothreads.errors import AppClosed, GuestError, GuestExit, MisuseError
+from gothreads.errors import AppClosed, GuestError, GuestExit
 from gothreads.runtime import exit_reasons, own_code, process
 from gothreads.runtime.ending import Ending
 from gothreads.runtime.state import State
+from gothreads.sync.seconds import check_seconds
 from gothreads.sync.waiting import wait_in_slices
-from gothreads.text import cut
 
 log = logging.getLogger("gothreads")
 
 #: The longest that close() waits for threads to leave the module, in seconds.
 CLOSE_SECONDS = 5.0
-
-
-def check_drain(drain: object) -> None:
-    """Raise MisuseError if `drain` is not a valid argument of close."""
-    if drain is not None and (isinstance(drain, bool) or not isinstance(drain, int | float) or not drain >= 0):
-        raise MisuseError(f"drain must be a number of seconds, not below 0, not {cut(drain)}")
 
 
 class Lifecycle(Ending):
@@ -109,6 +103,7 @@ class Lifecycle(Ending):
 
         TimeoutError after `timeout` seconds. If a trap, a limit or a host function ended the module, raises that error.
         """
+        check_seconds("timeout", timeout)
         if not wait_in_slices(self._left.wait, timeout, between=lambda: self._see_to_the_sweep(may_wait=True)):
             raise TimeoutError(f"the module still runs after {timeout:g} s")
         if isinstance(self._cause, GuestExit):
@@ -128,7 +123,7 @@ class Lifecycle(Ending):
         handler that has interrupted one of these, close() returns at once and the rest happens in the background;
         without `drain`, the hook is then skipped.
         """
-        check_drain(drain)
+        check_seconds("drain", drain)
         called = self._is_called()
         interrupts = not called and own_code.is_interrupted()
         inside = called or interrupts

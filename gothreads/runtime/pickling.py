@@ -18,10 +18,9 @@ from typing import Any, NoReturn
 from gothreads.bridge.host_registry import Host
 from gothreads.errors import MisuseError
 from gothreads.text import words
-from gothreads.wasi.settings import Mount
 
 #: This module uses apps as a program does: close() in a signal handler that has interrupted it may wait
-#: (runtime/own_code.py).
+#: (runtime/lifecycle.py).
 PROGRAM_CODE = True
 
 #: Options that are file objects of this process, unless they are bytes.
@@ -43,12 +42,12 @@ class PickledOptions:
         A path that does not exist stays as it is: it is the import path of a package, or for Go to find.
         """
         options = dict(options)
-        mounts = options.get("mounts", ())
-        if isinstance(mounts, Mapping):
+        if isinstance(mounts := options.get("mounts", ()), Mapping):
             options["mounts"] = {guest: os.path.abspath(host) for guest, host in mounts.items()}
-        else:
-            options["mounts"] = [replace(mount, host=Path(os.path.abspath(mount.host))) if isinstance(mount, Mount) else mount for mount in mounts]
-        options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where for where in options.get("listen", ())]
+        elif mounts:
+            options["mounts"] = [replace(mount, host=Path(os.path.abspath(mount.host))) for mount in mounts]
+        if listen := options.get("listen"):
+            options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where for where in listen]
         if options.get("go") is not None:
             options["go"] = _absolute(options["go"])
         return cls(opener, _absolute(path), options)

@@ -21,11 +21,11 @@ from gothreads.engine.interrupt import Postponed
 from gothreads.engine.stack import initialising, nested
 from gothreads.errors import GothreadsError, MisuseError, ModuleError, Stalled, listed
 from gothreads.mpool import MRunner
-from gothreads.runtime.app import Payload
 from gothreads.runtime.fast_calls import fast_export, requester
 from gothreads.runtime.inspector import Goroutine, Inspector
 from gothreads.runtime.models.shared_memory_app import SharedMemoryApp
 from gothreads.runtime.options import SPARE_THREADS, Options
+from gothreads.runtime.payloads import Payload
 from gothreads.runtime.settling import Settling
 from gothreads.runtime.stall import Stall, StallWatch
 from gothreads.runtime.state import State
