@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import functools
 import io
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from typing import Any
 import matplotlib.image
 import psutil
 import pytest
+from rich.console import Console
 
 from benchmarks import comparison
 from gothreads.build.builder import Request, build
@@ -48,7 +50,7 @@ from gothreads.tools.compare.report import Report, Result
 from gothreads.tools.compare.report_files import write
 from gothreads.tools.compare.rounds import in_rounds, interleaved
 from gothreads.tools.compare.runner import Comparison
-from gothreads.tools.compare.table import markdown, rows
+from gothreads.tools.compare.table import markdown, rows, show
 from gothreads.tools.compare.workload import IncorrectResult, Workload
 from tests.support.command_line import command, process
 from tests.support.modules import ROOT
@@ -162,15 +164,23 @@ def test_the_html_is_self_contained_and_its_plots_are_complete(small_run: tuple[
     report, folder, _ = small_run
     html = (folder / "report.html").read_text()
     assert not re.search(r"<script|<link (?!rel=\"icon\" href=\"data:,)|@import|\bsrc=|url\((?!#)", html)
-    drawn = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
-    assert len(drawn) == 5
-    for svg in drawn:
+    figures = re.findall(r'<figure id="plot-(\w+)">\s*<div class="legend">(.*?)</div>\s*<div class="panels">(.*?)\s*</div>'
+                         r"\s*<figcaption>", html, re.DOTALL)
+    panels = {name: re.findall(r"<svg.*?</svg>", drawn, re.DOTALL) for name, _, drawn in figures}
+    assert {name: len(drawn) for name, drawn in panels.items()} == {
+        "timeline": 1, "throughput": 2, "latency": 4, "memory": 1, "bytes": 1}
+    assert [len(re.findall("<svg", legend)) for _, legend, _ in figures] == [1] * 5
+    for svg in itertools.chain.from_iterable(panels.values()):
         assert len(list(ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}path"))) > 10
     assert [name for name, count in Counter(re.findall(r'\bid="([^"]+)"', html)).items() if count > 1] == []
     missing = set(re.findall(r"(?:url\(|xlink:href=\")#([^\")]+)", html)) - set(re.findall(r'\bid="([^"]+)"', html))
     assert missing == set()
-    for name in ("timeline", "throughput", "latency", "memory", "bytes"):
-        ElementTree.parse(folder / f"{name}.svg")
+    for name in panels:
+        whole = ElementTree.parse(folder / f"{name}.svg")
+        assert len(list(whole.iter("{http://www.w3.org/2000/svg}path"))) > 10
+    cells = re.findall(r"<td.*?>", html)
+    assert len(cells) >= 8 * 6
+    assert all('data-design="' in cell for cell in cells)  # the design is shown in each cell on a narrow screen
     for finding in report["findings"]:
         assert finding["text"].split(":")[0].split("'")[0] in html
 
@@ -224,23 +234,44 @@ def test_wins_and_losses_follow_from_ratios_whose_rounds_agree() -> None:
                   ("cpu", "native", 2): rates(400, 390, 380),
                   ("cpu", "pool", 2): rates(190, 199, 182), ("cpu", "idle", 2): rates(300, 100, 170)})
     assert found == [
-        "short: single, against threaded-2: worse in 1 (cpu).",
-        "short: idle, against threaded-2: now better, now worse in 1 (cpu).",
-        "short: pool, against threaded-2: as good in 1 (cpu).", "short: native, against threaded-2: better in 1 (cpu).",
-        "wins: A call that computes, 2 threads: 190/s (calls) in threaded-2; that is 1.90 times [1.80–2.00] better "
-        "than single.",
-        "loses: A call that computes, 2 threads: 190/s (calls) in threaded-2. "
-        "Better: native (2.11 times [1.95–2.11]).",
-        "even: A call that computes, 2 threads: threaded-2 and pool.",
-        "trust: 1 of 4 ratios differ by more than 40% from round to round. The findings above use only ratios whose "
-        "rounds all agree on which design is better; with 2 rounds, 50% of chance results agree, too."]
+        "short: single, compared with threaded-2: worse in 1 of 1 workload (cpu).",
+        "short: idle, compared with threaded-2: undecided in 1 of 1 workload (cpu), as the rounds disagree.",
+        "short: pool, compared with threaded-2: within 5% in 1 of 1 workload (cpu).",
+        "short: native, compared with threaded-2: better in 1 of 1 workload (cpu).",
+        "wins: A call that computes, 2 threads: 190/s (calls) with threaded-2, which is 1.90 times better than single "
+        "[1.80–2.00].",
+        "loses: A call that computes, 2 threads: 190/s (calls) with threaded-2; native is 2.11 times better "
+        "[1.95–2.11].",
+        "even: A call that computes, 2 threads: pool is within 5% of threaded-2.",
+        "trust: The rounds of 1 of 4 ratios differ by more than 40%. The findings count a ratio only if all its rounds "
+        "agree on which design is better; with 2 rounds, they agree by chance in 50% of cases."]
+
+
+def test_the_summary_says_how_many_workloads_of_how_many() -> None:
+    found = findings_of({
+        ("cpu", "threaded-2", 2): rates(100, 100), ("cpu", "single", 2): rates(50, 50),
+        ("loops", "threaded-2", 2): rates(100, 100), ("loops", "single", 2): rates(40, 40),
+        ("alloc", "threaded-2", 2): rates(100, 100), ("alloc", "single", 2): rates(200, 200),
+        ("shards", "threaded-2", 2): rates(100, 100), ("shards", "single", 2): rates(60, 150)})
+    assert found[0] == ("short: single, compared with threaded-2: better in 1 of 4 workloads (alloc); worse in 2 (cpu, "
+                        "loops); undecided in 1 (shards), as the rounds disagree.")
+
+
+def test_green_is_better_for_the_reader_and_red_is_worse() -> None:
+    shown = io.StringIO()
+    found = {"threaded-2": rates(100, 100), "single": rates(50, 50), "native": rates(200, 200)}
+    report = Report(machine(), TINY, designs(2), ["cpu"], results=[
+        Result("cpu", design, 2, samples=[Sample(values) for values in rounds]) for design, rounds in found.items()])
+    show(report, [], Console(file=shown, force_terminal=True, color_system="standard", width=120))
+    green, red = "\x1b[32m", "\x1b[31m"
+    assert re.findall(r"(\x1b\[3[12]m) *(×\S+?)\x1b", shown.getvalue()) == [(red, "×0.50"), (green, "×2.00")]
 
 
 def test_metrics_where_lower_is_better_are_inverted() -> None:
     found = findings_without_summary({("idle-cpu", "threaded-2", 1): [{"idle": 0.002}] * 2,
                             ("idle-cpu", "single", 1): [{"idle": 0.001}] * 2})
-    assert found == ["loses: Doing nothing: 0.2 % (CPU time while there is nothing to do) in threaded-2. Better: "
-                     "single (2.00 times [2.00–2.00])."]
+    assert found == ["loses: Doing nothing: 0.2 % (CPU time while there is nothing to do) with threaded-2; single is "
+                     "2.00 times better [2.00–2.00]."]
 
 
 def test_more_processors_help_or_do_not() -> None:
@@ -248,9 +279,10 @@ def test_more_processors_help_or_do_not() -> None:
                                       ("cpu", "threaded-2", 2): rates(190, 190),
                             ("lock", "threaded-1", 2): rates(100, 100),
                   ("lock", "threaded-2", 2): rates(80, 70)})
-    assert found == ["scales: With 2 threads that call, 2 procs give more than one: a call that computes (1.90 times).",
-                     "scales: With 2 threads that call, 2 procs give no more than one: shared state, one lock (0.75 "
-                     "times)."]
+    assert found == ["scales: With 2 threads that call, threaded-2 is better than threaded-1 in a call that computes "
+                     "(1.90 times as good).",
+                     "scales: With 2 threads that call, threaded-2 is no better than threaded-1 in shared state under "
+                     "one lock (0.75 times as good)."]
 
 
 def test_designs_that_stand_still_are_distinguished_from_slow_ones() -> None:
@@ -259,18 +291,18 @@ def test_designs_that_stand_still_are_distinguished_from_slow_ones() -> None:
                             ("background", "idle", 1): [{"between": 10}],
                   ("background", "single", 1): [{"between": 0}], ("background", "pool", 1): [{"between": 0}]})
     assert found[:2] == [
-        "between: Steps of work in the background, while no call is in. threaded-2: 1k/s, idle: 10/s. None at all: "
-        "single and pool, which stand still.",
-        "between: What that work does to a call (median, without it → beside it). threaded-2: 2 ms → 4 ms."]
+        "between: Steps of background work while no call is in the module: threaded-2 1k/s, idle 10/s. With single and "
+        "pool, nothing runs.",
+        "between: Median time of a call without that work → beside it: threaded-2 2 ms → 4 ms."]
 
 
 def test_memory_against_a_pool_is_reported_at_the_most_callers_up_to_64() -> None:
     found = findings_without_summary({("memory-data", name, point): [{"resident": value}] for name, point, value in (
         ("threaded-2", 1, 70e6), ("threaded-2", 2, 80e6), ("pool", 1, 70e6), ("pool", 2, 1600e6), ("native", 2, 40e6))})
-    assert found == ["loses: 2 blocked callers, with data of 2 MB: native takes 40 MB, and threaded-2 2 times "
-                     "as much.".replace("2 times", "2.00 times"),
-                     "memory: 2 blocked callers, with data of 2 MB: 80 MB in threaded-2, 1.60 GB in a pool of 2 "
-                     "instances, 20.0 times as much."]
+    assert found == ["loses: 2 blocked callers, with 2 MB of data, take 40 MB with native; with threaded-2, 2.00 times "
+                     "as much.",
+                     "memory: 2 blocked callers, with 2 MB of data, take 80 MB with threaded-2 and 1.60 GB in a pool of "
+                     "2 instances: 20.0 times as much."]
 
 
 def test_other_load_interruptions_and_wrong_results_are_reported() -> None:
@@ -283,8 +315,8 @@ def test_other_load_interruptions_and_wrong_results_are_reported() -> None:
     assert text.startswith("wrong: A call that computes, 2 threads: single: compute: 1 where it must be 2\n")
     assert "cannot: native was not measured: there is no C compiler (gcc), which cgo needs." in text
     assert "cannot: cpu at 2: pool failed: its process ended (-9)" in text
-    assert "trust: Other processes used 50% of the processors meanwhile" in text
-    assert "trust: It was interrupted" in text
+    assert "trust: Other processes used 50% of the processors during the run" in text
+    assert "trust: The run was interrupted" in text
     assert "| WRONG | – | failed |" in markdown(report, [])
     assert [row.name for row in rows(report)] == ["cpu"]
 
