@@ -402,6 +402,15 @@ def test_usage_errors_are_one_line(tmp_path: Path) -> None:
     assert command("compare", "cpu", "--", "more")[0] == 2
 
 
+def test_the_list_describes_all_workloads() -> None:
+    code, out, err = command("compare", "--list")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == list(WORKLOADS)
+    listed = json.loads(command("compare", "--list", "cpu", "start", "--json")[1])
+    assert [found["name"] for found in listed] == ["cpu", "start"]
+    assert all(found["about"] and found["metrics"] for found in listed)
+
+
 def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
     script = ("import sys; sys.modules['matplotlib'] = None; from gothreads.cli.main import main; "
               "sys.exit(main(['compare', 'cpu']))")

@@ -146,7 +146,7 @@ class Locked(CountingCalls):
 class Sharded(CountingCalls):
     name = "shards"
     title = "shared state in shards"
-    about = "The same, spread over 64 maps with a lock each; every caller starts at a different map."
+    about = "Like lock, spread over 64 maps with a lock each; every caller starts at a different map."
     spread = 64
 
 

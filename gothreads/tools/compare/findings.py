@@ -319,6 +319,8 @@ def _reliability(report: Report) -> Iterator[ReportFinding]:
                             f"The rounds of {rough} of {total} ratios differ by more than {ROUGH:.0%}. The findings "
                             "count a ratio only if all its rounds agree on which design is better; with "
                             f"{repeats} rounds, they agree by chance in {2 / 2 ** repeats:.0%} of cases.")
+    if report.plan.repeats == 1:
+        yield ReportFinding("trust", "There was only one round, so any of these differences may be chance.")
     if report.plan.quick:
         yield ReportFinding("trust", "Measured with --quick: short samples at few points.")
     if report.interrupted:

@@ -81,7 +81,7 @@ class Start(Fresh):
 class ColdStart(Start):
     name = "start-cold"
     title = "cold start"
-    about = "The same, with nothing compiled before: the module's machine code has to be generated first."
+    about = "Like start, with nothing compiled before: the module's machine code has to be generated first."
     metrics = (Metric("opened", "compile, open, and a call", "s", more=False),
                Metric("cpu", "CPU time of that", "s", more=False))
 
@@ -172,8 +172,8 @@ class BlockedCallers(Fresh):
 class BlockedCallersWithData(BlockedCallers):
     name = "memory-data"
     title = "memory with data"
-    about = ("The same, with 50 MB of data in the program that all calls read: one module has it once, a pool has it in"
-             " each instance.")
+    about = ("Like memory, with 50 MB of data in the program that all calls read: one module has it once, a pool has "
+             "it in each instance.")
     DATA = True
 
     def points(self, plan: MeasurementPlan) -> Sequence[int]:
