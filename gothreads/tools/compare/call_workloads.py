@@ -117,7 +117,9 @@ class CountingCalls(Workload):
         return plan.threads
 
     def cannot(self, design: Design, point: int, plan: MeasurementPlan) -> str | None:
-        return "shares no state between its instances, so each would count for itself" if design.model == "pool" else None
+        if design.model == "pool":
+            return "shares no state between its instances, so each would count for itself"
+        return None
 
     def measure(self, peer: Peer, point: int, plan: MeasurementPlan) -> Sample:
         count, counted, entries, spread = peer.function("count"), peer.function("counted"), self.ENTRIES, self.spread

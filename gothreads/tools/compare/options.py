@@ -18,7 +18,8 @@ EXAMPLES = ("  gothreads compare --quick                 all workloads, in about
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workloads", nargs="*", default=[], metavar="WORKLOAD", help="what to measure (default: all; --list describes them)")
+    parser.add_argument("workloads", nargs="*", default=[], metavar="WORKLOAD",
+                        help="what to measure (default: all; --list describes them)")
     parser.add_argument("--out", metavar="DIR", help="write report.html, report.json, table.md and the plots there")
     parser.add_argument("--quick", action="store_true", help="fewer points, shorter samples: a look, not a measurement")
     parser.add_argument("--repeat", type=_repeats, metavar="N",
