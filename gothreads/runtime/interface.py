@@ -16,7 +16,7 @@ from gothreads.runtime.payloads import Payload
 from gothreads.runtime.statistics import AppStatistics
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
-#: (runtime/lifecycle.py).
+#: (runtime/own_code.py).
 PROGRAM_CODE = True
 
 

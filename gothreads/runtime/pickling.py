@@ -20,7 +20,7 @@ from gothreads.errors import MisuseError
 from gothreads.text import words
 
 #: This module uses apps as a program does: close() in a signal handler that has interrupted it may wait
-#: (runtime/lifecycle.py).
+#: (runtime/own_code.py).
 PROGRAM_CODE = True
 
 #: Options that are file objects of this process, unless they are bytes.

@@ -42,8 +42,7 @@ class Programs:
     def from_json(cls, about: dict[str, Any]) -> Programs:
         native = about["native"]
         return cls(Path(about["threaded"]), Path(about["single"]), None if native is None else Path(native),
-                   about["no_native"],
-                   about["exports"], about["go"])
+                   about["no_native"], about["exports"], about["go"])
 
 
 def build_programs(go: str | None = None, progress: Progress | None = None, source: Path = SOURCE, *,
@@ -88,5 +87,3 @@ def build_native(toolchain: Toolchain, source: Path = SOURCE) -> Path:
             made.unlink()
             (folder / "made.h").unlink(missing_ok=True)
     return library
-
-
