@@ -178,7 +178,7 @@ class Session:
             self._serve(source)
             return
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", source], cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=200)
+                              capture_output=True, text=True, timeout=200)
         self._printed = done.stdout
         assert done.returncode == 0, f"{snippet.place}:\n{done.stdout}{done.stderr}"
 

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-WIDTH, LEFT, RIGHT = 560, 92, 548
+WIDTH, LEFT, RIGHT = 560, 104, 548
 CASES = (("threaded-2", "Case 1: it runs on, on threads"), ("single", "Case 2: stock Go, one thread"))
 STYLE = """
-    .page { fill: #ffffff; stroke: #d0d7de } text { fill: #1f2328; font: 15px system-ui, sans-serif }
+    .page { fill: #ffffff; stroke: #d0d7de } text { fill: #1f2328; font: 17px system-ui, sans-serif }
     .title { font-weight: 600 } .call { fill: #57606a } .work { fill: #1a7f64 } .tick { stroke: #9a6700; stroke-width: 2 }
     .line { stroke: #d0d7de }
     @media (prefers-color-scheme: dark) {
@@ -45,7 +45,7 @@ def picture(report: Mapping[str, Any]) -> str:
 
 def _case(title: str, series: Mapping[str, Any], top: int) -> tuple[list[str], int]:
     def across(seconds: float) -> float:
-        return round(LEFT + (RIGHT - LEFT) * min(seconds / series["seconds"], 1), 1)
+        return round(LEFT + (RIGHT - LEFT) * min(seconds / float(series["seconds"]), 1.0), 1)
 
     calls, work, ticks = top + 44, top + 84, top + 106  # the lines on which they are drawn
     parts = [f'<text class="title" x="12" y="{top + 16}">{title}</text>']
@@ -53,7 +53,7 @@ def _case(title: str, series: Mapping[str, Any], top: int) -> tuple[list[str], i
     parts += [f'<rect class="call" x="{across(begin)}" y="{calls - 12}" width="{max(across(end) - across(begin), 1.5):.1f}" height="12"/>'
               for begin, end in series["calls"] if begin > 0]  # the first call asks how the module is
     most = max(series["steps"])
-    corners = [(LEFT, work)]
+    corners: list[tuple[float, float]] = [(LEFT, work)]
     for at, steps in enumerate(series["steps"]):
         y = round(work - 30 * (steps / most) ** 0.5, 1)
         corners += [(across(at * series["bucket"]), y), (across((at + 1) * series["bucket"]), y)]
