@@ -75,6 +75,8 @@ def page(found: dict[Row, Found]) -> str:
     return "".join(lines)
 
 
+#: Characters of an error.
+_MOST_SHOWN = 110
 _MARKS = {"works": "works", "differs": "**differs**", "does not": "**does not**"}
 
 
@@ -151,7 +153,8 @@ def _printed(out: str, code: int, folder: str, ended: str) -> _Printed:
 def _error(text: str) -> str:
     """An error without what differs from run to run."""
     line = text.strip().split("\n")[0].partition("the module has ended: ")
-    return re.sub(r"127\.0\.0\.1:\d+|\[::1\]:\d+", "127.0.0.1:PORT", line[2] or line[0])
+    text = re.sub(r"127\.0\.0\.1:\d+|\[::1\]:\d+", "127.0.0.1:PORT", line[2] or line[0])
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
 
 
 def _command(row: Row) -> Found:
@@ -159,7 +162,7 @@ def _command(row: Row) -> Found:
     command = [sys.executable, "-m", "gothreads", *row.command[1:]] if row.command[0] == "gothreads" else list(row.command)
     with tempfile.TemporaryDirectory() as output:
         done = subprocess.run([word.replace("OUT", output) for word in command], cwd=PROGRAMS, capture_output=True, text=True,
-                              env=os.environ | {"COLUMNS": "200"}, timeout=100)
+                              env=os.environ | {"COLUMNS": "200"}, timeout=400)
     if done.returncode == 0:
         return Found("works", "")
     found = re.search(row.says, done.stdout + done.stderr)

@@ -63,7 +63,7 @@ ROWS = [
     ),
     *_programs(
         "User and machine",
-        ("user", "`user.Current`", "pass the name in `env=`"),
+        ("user", "`user.Current`", "`env={\"USER\": \"me\", \"HOME\": \"/home\"}`"),
         ("lookup-user", "`user.Lookup`", "`--mount /etc/passwd:/etc/passwd:ro`, or pass what it needs in `env=`"),
         ("home", "`os.UserHomeDir`", "`env={\"HOME\": \"/home\"}` and a mount at `/home`"),
         ("uid", "`os.Getuid`", ""),
@@ -103,6 +103,7 @@ ROWS = [
         ("zone", "`time.LoadLocation`", "`import _ \"time/tzdata\"`, or `--mount /usr/share/zoneinfo:/usr/share/zoneinfo:ro`"),
         ("zone-mounted", "the same, with zones mounted and `ZONEINFO`", ""),
     ),
+    *_commands("Time", ("the same, with `import _ \"time/tzdata\"`", ("gothreads", "run", "zones"), "", "")),
     *_programs(
         "Threads, memory, recursion",
         ("parallel", "goroutines run at the same time", ""),
