@@ -45,6 +45,7 @@ _PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
 #: At the beginning of a line: gives a local name to a function of another package.
 _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
+_INSTEAD_OF_CGO = "Use a package, or a build tag, without cgo; or let the host call C, and Go the host (docs/what-works.md has more)\n"
 
 #: Called to report progress: packages compiled so far, packages in total.
 Progress = Callable[[int, int], None]
@@ -250,6 +251,8 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
         if len(mains) > 1:
             raise BuildError(f"{target} is {len(mains)} packages; build one at a time")
         needs_init = "go.mod file not found" in done.stderr and Path(request.package).is_dir()
+        if target.endswith(".go") and (cgo := _cgo({"main": (go.work / target,)})):
+            raise CompileError(f"{request.package}: the program uses cgo, which Go does not support on WebAssembly", cgo)
         hint = f". A folder needs a go.mod; this writes one: gothreads init {request.package}" if needs_init else ""
         raise CompileError(f"go list failed{hint}", relative_to_here(done.stderr, go.work))
     main = mains[0]
@@ -260,7 +263,7 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     if not main.get("Dir") or ("Error" in main and not main.get("GoFiles")):
         output = (main.get("Error") or {}).get("Err", "") + "\n"
         if cgo := _cgo({path: files for path, files in ignored.items() if path == main["ImportPath"]}):
-            raise CompileError(f"{request.package}: the package uses cgo, which WebAssembly has not", cgo)
+            raise CompileError(f"{request.package}: the package uses cgo, which Go does not support on WebAssembly", cgo)
         raise CompileError(f"{request.package}: there is no such package", relative_to_here(output, go.work))
     files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir") for name in p.get("GoFiles") or ()]
     return _Program(Path(main["Dir"]), tuple(files), len(packages), ignored)
@@ -299,10 +302,11 @@ def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Pat
 
 
 def _cgo(ignored: Mapping[str, Sequence[Path]]) -> str:
-    """A line for each of these packages that uses cgo, with the files that do."""
+    """A line for each of these packages that uses cgo, with the files that do, and one that says what to do; or ""."""
     using = {path: [file.name for file in files if _USES_C.search(file.read_bytes())] for path, files in ignored.items()}
-    return "".join(f"package {path} uses cgo, which Go does not support on WebAssembly: {', '.join(names)}\n"
-                   for path, names in using.items() if names)
+    lines = [f"package {path} uses cgo, which Go does not support on WebAssembly: {', '.join(names)}\n"
+             for path, names in using.items() if names]
+    return "".join([*lines, _INSTEAD_OF_CGO] if lines else ())
 
 
 def _signatures(toolchain: Toolchain, files: Sequence[Path], cache: Path) -> Signatures:

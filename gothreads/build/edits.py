@@ -41,6 +41,8 @@ class Edit:
 
 #: The hint that errors of package net contain, in parentheses; see also gothreads/runtime/exit_reasons.py.
 _NET = "in WebAssembly package net reaches nobody outside: dial with guest.Dial of gothreads/guest, as --allow-net HOST:PORT allows"
+#: The beginning of errors of os/exec.
+_EXEC = "a module in WebAssembly starts no processes: let the host do it, with guest.Call of gothreads/guest (docs/what-works.md)"
 
 #: Files of GOROOT/src that are left out, with the reason: files of gothreads replace them.
 LEFT_OUT = {
@@ -157,6 +159,12 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("net/net_fake.go", 'if peeri == nil {\n\t\t\treturn 0, os.NewSyscallError("write", syscall.ECONNRESET)\n',
          f'if peeri == nil {{\n\t\t\treturn 0, os.NewSyscallError("write ({_NET})", syscall.ECONNRESET)\n',
          "so does an error of a lookup, which dials a name server"),
+    # Without the edit, Start fails where it opens /dev/null. errors.Is finds exec.ErrNotFound and syscall.ENOSYS as before.
+    Edit("os/exec/exec.go", "func (c *Cmd) Start() error {\n",
+         "func (c *Cmd) Start() error {\n\tif runtime.GOOS == \"wasip1\" {\n\t\terr := c.Err\n\t\tif err == nil {\n"
+         "\t\t\terr = &Error{c.Path, syscall.ENOSYS}\n\t\t}\n"
+         f'\t\treturn os.NewSyscallError("{_EXEC}", err)\n\t}}\n',
+         "a program that starts another is told how to reach it"),
 )
 
 

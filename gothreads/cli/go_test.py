@@ -45,6 +45,14 @@ examples:
 #: The linker flag that keeps function names.
 _NAMES = "-s=false"
 
+#: Flags of go test that Go does not support for WebAssembly -> what to do instead.
+_NOT_HERE = {
+    "-race": "find races natively, with `go test -race`; `gothreads test --sharpen SEED` makes them show more often here",
+    "-fuzz": "fuzz natively, with `go test -fuzz`; `gothreads test` then runs what was found, in testdata/fuzz",
+    "-msan": "use it natively, with `go test -msan`",
+    "-asan": "use it natively, with `go test -asan`",
+}
+
 
 @dataclass(frozen=True)
 class TestOptions:
@@ -76,6 +84,8 @@ def options(argv: Sequence[str]) -> TestOptions:
             preemption = False
         elif name in ("-exec", "--exec", "-overlay", "--overlay"):
             raise MisuseError(f"gothreads test sets {name} itself")
+        elif (flag := f"-{name.lstrip('-')}") in _NOT_HERE and name.startswith("-") and value != "false":
+            raise MisuseError(f"Go has no {flag} for WebAssembly: {_NOT_HERE[flag]} (docs/what-works.md)")
         else:
             rest.append(word)
     if ours["--model"] not in BUILD_MODELS:

@@ -36,6 +36,7 @@ from gothreads.sync.stop_event import Away, StopEvent
 from gothreads.text import shown
 from gothreads.wasi.descriptor_table import FileAllowance
 from gothreads.wasi.streams import Allowance, Input, Output, Source, Streams, Target
+from gothreads.wasi.virtual_root import mount_option
 
 log = logging.getLogger("gothreads")
 
@@ -277,8 +278,8 @@ class Ending(ABC):
             for path in reversed(environment.missed):
                 name = posixpath.basename(path.rstrip("/")).lower()
                 if f" {name}:" in words or f"/{name}:" in words:
-                    log.warning("%s: the module was given nothing at %s: mount what it needs (--mount HOST:GUEST, in Python mounts={GUEST: HOST})",
-                                self.loaded.name, shown(path))
+                    log.warning("%s: the module was given nothing at %s: mount what it needs (%s; in Python mounts=; "
+                                "docs/files-and-sockets.md)", self.loaded.name, shown(path), shown(mount_option(path)))
                     return
 
     def _at_the_end(self, step: Callable[[], object]) -> None:

@@ -13,6 +13,7 @@ import errno
 import itertools
 import os
 import posixpath
+import shlex
 import stat
 import threading
 from collections import deque
@@ -143,3 +144,11 @@ class Above(Descriptor):
     def stat(self) -> os.stat_result:
         return os.stat_result((stat.S_IFDIR, self.place.inode, 0, 2, 0, 0, 0, *[0] * 9))
 
+
+def mount_option(path: str) -> str:
+    """The option that gives a module a path that no mount covers. HOST stands for what only the user knows."""
+    if os.path.exists(path):  # a relative path, or one that was meant to be the host's
+        return f"--mount {shlex.quote(f'{path}:{path}:ro')}"
+    path = path.rstrip("/")
+    folder = posixpath.dirname(path)
+    return f"--mount HOST:{shlex.quote(path if folder == '/' else folder)}"

@@ -82,6 +82,18 @@ def test_a_package_with_cgo_says_so_and_names_its_files(tmp_path: Path, files: d
     error = refused(tmp_path, files)
     assert error.message == f"{tmp_path}: {message}"
     assert line in error.output
+    assert "docs/what-works.md" in error.output
+
+
+def test_a_file_with_cgo_says_so(tmp_path: Path) -> None:
+    """Go leaves the file out, and reports that there are no Go source files."""
+    file = tmp_path / "main.go"
+    file.write_text("package main\n\n" + CGO + "\nfunc main() { One() }\n")
+    with pytest.raises(CompileError) as raised:
+        build(Request(str(file)))
+    assert raised.value.message == f"{file}: the program uses cgo, which Go does not support on WebAssembly"
+    assert "package main uses cgo, which Go does not support on WebAssembly: main.go\n" in raised.value.output
+    assert "docs/what-works.md" in raised.value.output
 
 
 def test_a_package_that_is_for_another_system_does_not_speak_of_cgo(tmp_path: Path) -> None:

@@ -151,6 +151,10 @@ def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:
     assert (chosen.model, chosen.go, chosen.rest) == ("single", "/go", ("./...", "-run", "X", "-args", "--model", "y"))
     with pytest.raises(gothreads.MisuseError, match="no model 'x'"):
         options(["--model=x"])
+    for flag in ("-race", "--race", "-fuzz=FuzzX", "-fuzz"):
+        with pytest.raises(gothreads.MisuseError, match=r"Go has no -(race|fuzz) for WebAssembly: .* natively, .*docs/what-works.md"):
+            options(["./...", flag])
+    assert options(["-race=false", "-run", "race", "-args", "-race"]).rest == ("-race=false", "-run", "race", "-args", "-race")
     with pytest.raises(gothreads.MisuseError, match="sets -exec itself"):
         options(["-exec", "x"])
     with pytest.raises(gothreads.MisuseError, match="--model needs a value"):

@@ -15,6 +15,7 @@ import gothreads
 from gothreads import Mount
 from gothreads.cli.module_options import argument_mounts
 from gothreads.terminal import Terminal
+from gothreads.wasi.virtual_root import mount_option
 from tests.support.command_line import finished
 from tests.support.files_program import Go, GoError
 from tests.support.modules import MODELS
@@ -126,7 +127,14 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
     code, _, said = finished("run", "--model", model, "--no-mount-args", tmp_path / "main.go", "data.csv")
     assert code == 1
     assert "open data.csv: No such file or directory\n" in said
-    assert f"was given nothing at {tmp_path}/data.csv: mount what it needs (--mount HOST:GUEST" in said
+    assert f"was given nothing at {tmp_path}/data.csv: mount what it needs (--mount {tmp_path}/data.csv:{tmp_path}/data.csv:ro; in Python mounts=" in said
+
+
+def test_the_option_that_mounts_a_path_names_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a b").touch()
+    assert mount_option(f"{tmp_path}/a b") == f"--mount '{tmp_path}/a b:{tmp_path}/a b:ro'"
+    assert mount_option("/nowhere/data/x.csv") == "--mount HOST:/nowhere/data"
+    assert mount_option("/nowhere/") == "--mount HOST:/nowhere"
 
 
 def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
