@@ -23,7 +23,7 @@ import pytest
 import gothreads
 from gothreads.engine import interrupt
 from gothreads.version import installed_package
-from tests.support import timeouts
+from tests.support import modules, timeouts
 from tests.support.alone import Alone
 from tests.support.faults import Fault, Measured, markdown
 from tests.support.modules import ROOT, built, prepare
@@ -51,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     measured: list[Measured] = []
     config.stash[_MEASURED] = measured
     config.pluginmanager.register(timeouts)
+    modules.outside_timeout = timeouts.paused
     tested, expected = Path(gothreads.__file__).parent, installed_package()
     if expected is None:
         raise pytest.UsageError("gothreads is not installed: pip install '.[test]'")

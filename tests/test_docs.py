@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 TESTS = Path(__file__).parent
 NAMED = re.compile(r"`((?:\w+/)*test_\w+\.py)::(\w+)`")
 
@@ -51,7 +53,7 @@ def test_the_conversation_of_the_readme_runs_as_it_says(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             assert [process.stdout.readline() for _ in range(2)] == ["nuts: 4.00 <nil>\n", "anvils: 6.00 <nil>\n"]
-            process.communicate("\n", timeout=60)
+            process.communicate("\n", timeout=PATIENCE)
         finally:
             process.kill()
     assert process.returncode == 0

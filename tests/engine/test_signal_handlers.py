@@ -11,6 +11,7 @@ import textwrap
 import pytest
 
 from tests.support.modules import MODELS, built
+from tests.support.waiting import PATIENCE
 
 _HEAD = """
     import faulthandler, os, signal, sys, threading, time
@@ -51,7 +52,7 @@ def run(model: str, code: str, module: str = "calls", code_of_exit: int = 0, fas
     environment = os.environ | ({} if fast is None else {"GOTHREADS_FAST": fast})
     path = built(module, model="threaded" if model == "threaded" else "single")
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(_HEAD) + textwrap.dedent(code), str(path), model], env=environment,
-                          capture_output=True, text=True, timeout=100)
+                          capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == code_of_exit, done.stderr
     assert "Exception ignored" not in done.stderr, done.stderr
 
@@ -180,7 +181,7 @@ def test_a_handler_cannot_call_the_module_that_it_has_interrupted(model: str) ->
             futures = []
             alarm(0.05, lambda *_: futures.append(app.submit("add", 3, 4)))
             app.exports.sleep(150)
-            assert futures[0].result(10) == 7
+            assert futures[0].result(60) == 7
     """)
 
 

@@ -82,7 +82,7 @@ def test_ctrl_c_while_a_thread_is_started_leaves_no_place_without_one() -> None:
                 app.submit("add", 1, 2)
             except KeyboardInterrupt:
                 print("interrupted")
-            print(app.submit("add", 3, 4).result(5))
+            print(app.submit("add", 3, 4).result(60))
     """, built("calls")) == "interrupted\n7\n"
 
 

@@ -16,7 +16,7 @@ import pytest
 import gothreads
 from gothreads.build.toolchain import find_go
 from tests.support.modules import built
-from tests.support.waiting import together, wait_until
+from tests.support.waiting import PATIENCE, together, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,8 @@ def test_stacks_of_all_goroutines(app: gothreads.App) -> None:
 
 
 def go_tool(*arguments: str | os.PathLike[str], cwd: Path) -> str:
-    done = subprocess.run([find_go().go, "tool", *arguments], cwd=cwd, capture_output=True, text=True, timeout=110, env=os.environ | {"GOTOOLCHAIN": "local"})
+    done = subprocess.run([find_go().go, "tool", *arguments], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE,
+                          env=os.environ | {"GOTOOLCHAIN": "local"})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from gothreads.cli.main import main
+from tests.support.waiting import PATIENCE
 
 
 def command(*argv: object) -> tuple[int, str, str]:
@@ -30,5 +31,5 @@ def process(*argv: object, **options: object) -> subprocess.Popen[bytes]:
 def finished(*argv: object, stdin: bytes = b"", **options: object) -> tuple[int, str, str]:
     """Run the real command to its end: exit code, standard output, standard error."""
     with process(*argv, stdin=subprocess.PIPE, **options) as running:
-        out, err = running.communicate(stdin, timeout=60)
+        out, err = running.communicate(stdin, timeout=PATIENCE)
     return running.returncode, out.decode(), re.sub(r"gothreads: compil[^\n]*\n", "", err.decode())

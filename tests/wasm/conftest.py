@@ -9,12 +9,13 @@ import pytest
 from gothreads.build.builder import Request, build
 from gothreads.wasm.binary import Module
 from gothreads.wasm.parsing import parse
+from tests.support import timeouts
 from tests.support.modules import MODULES
 
 
 def _linked(name: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     cache: Path = tmp_path_factory.mktemp("cache")  # an empty one, since linked files are not kept for ever
-    with pytest.MonkeyPatch.context() as patch:
+    with timeouts.paused(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("GOTHREADS_CACHE", str(cache))
         build(Request(str(MODULES / name)))
     (file,) = cache.glob("linked/*/linked.wasm")
