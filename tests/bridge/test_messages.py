@@ -555,7 +555,7 @@ def test_close_with_a_thousand_calls_outstanding_is_prompt(model: str, kind: str
     begin = time.monotonic()
     app.close()
     assert time.monotonic() - begin < under_load(0.5)
-    assert isinstance(waiting.exception(1), gothreads.AppClosed)
+    assert isinstance(waiting.exception(under_load(1)), gothreads.AppClosed)
     assert app._messages.outstanding == 0
     release.set()
 
@@ -596,7 +596,7 @@ def test_a_coroutine_that_ignores_its_cancellation_is_dropped_after_a_second(cap
     begin = time.monotonic()
     app.close()
     assert 0.9 < time.monotonic() - begin < under_load(1.6)
-    assert isinstance(waiting.exception(1), gothreads.AppClosed)
+    assert isinstance(waiting.exception(under_load(1)), gothreads.AppClosed)
     assert [r.getMessage().partition("<")[0] for r in caplog.records] == ["a coroutine goes on 1 s after it was cancelled, and is dropped: "]
     caplog.clear()
 

@@ -211,7 +211,7 @@ def test_a_stop_whose_turn_does_not_come_is_given_up(model: str, monkeypatch: py
     begin = time.monotonic()
     app.close()
     assert time.monotonic() - begin < under_load(1.3)
-    assert isinstance(call.exception(1), gothreads.AppClosed)
+    assert isinstance(call.exception(under_load(1)), gothreads.AppClosed)
     assert said.getvalue() == b"init\nstart\n"
     assert len(caplog.records) == (model != "pool")  # a pool skips instances that are in use
     caplog.clear()

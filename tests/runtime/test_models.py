@@ -127,7 +127,7 @@ def test_close_ends_wait_idle(model: str) -> None:
     thread.start()
     time.sleep(0.1)  # usually it waits by now; the test holds either way
     app.close()
-    thread.join(1)
+    thread.join(under_load(1))
     assert [type(error) for error in errors] == [gothreads.AppClosed]
 
 
@@ -229,8 +229,8 @@ def test_calls_queue_while_an_idle_module_runs_and_close_ends_it() -> None:
         begin = time.monotonic()
         app.close()
         assert time.monotonic() - begin < under_load(0.5)
-        assert isinstance(call.exception(1), gothreads.AppClosed)
-        assert isinstance(spinning.exception(1), gothreads.AppClosed)
+        assert isinstance(call.exception(under_load(1)), gothreads.AppClosed)
+        assert isinstance(spinning.exception(under_load(1)), gothreads.AppClosed)
 
 
 @pytest.mark.parametrize("model", ["threaded", "idle"])
@@ -335,7 +335,7 @@ def test_close_ends_calls_in_a_pool_and_those_that_wait_for_an_instance() -> Non
     begin = time.monotonic()
     app.close()
     assert time.monotonic() - begin < under_load(0.5)
-    assert all(isinstance(call.exception(1), gothreads.AppClosed) for call in [*calls, running, *waiting])
+    assert all(isinstance(call.exception(under_load(1)), gothreads.AppClosed) for call in [*calls, running, *waiting])
     assert all(future.cancelled() for future in park.parked)
 
 

@@ -78,7 +78,7 @@ def test_close_ends_everything_at_once(app: gothreads.App) -> None:
     begin = time.monotonic()
     app.close()
     assert time.monotonic() - begin < under_load(0.5)
-    assert all(isinstance(future.exception(1), gothreads.AppClosed) for future in futures)
+    assert all(isinstance(future.exception(under_load(1)), gothreads.AppClosed) for future in futures)
     assert app.state is gothreads.State.CLOSED
     app.close()
     with pytest.raises(gothreads.AppClosed, match="was closed"):

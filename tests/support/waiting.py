@@ -20,13 +20,18 @@ import gothreads
 PATIENCE = 120.0
 
 
-def under_load(seconds: float) -> float:
-    """How long something may take now that may take `seconds` on a quiet machine.
+def slowness() -> float:
+    """How many times as long as on a quiet machine things may take now.
 
     A thread that shares each processor with n others gets its turn n + 1 times as late.
     """
-    load, runnable = Path("/proc/loadavg").read_text().split()[::3]
-    return seconds * (1 + max(float(load), int(runnable.partition("/")[0])) / len(os.sched_getaffinity(0)))
+    load, runnable = Path("/proc/loadavg").read_text().split()[:4:3]
+    return 1 + max(float(load), int(runnable.partition("/")[0])) / len(os.sched_getaffinity(0))
+
+
+def under_load(seconds: float) -> float:
+    """How long something may take now that may take `seconds` on a quiet machine."""
+    return seconds * slowness()
 
 
 def gothreads_threads() -> list[str]:

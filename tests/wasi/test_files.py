@@ -626,7 +626,7 @@ def test_a_read_of_an_inherited_pipe_holds_up_nothing_and_close_ends_it(tmp_path
             waits = go.begin("stdin")
             time.sleep(0.1)
             t.closes(go.app)
-            assert isinstance(waits.exception(1), t.gothreads.AppClosed)
+            assert isinstance(waits.exception(under_load(1)), t.gothreads.AppClosed)
             print("closed", flush=True)
     """, tmp_path, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -687,7 +687,7 @@ def test_close_ends_a_wait_for_a_fifo(alone: Go, kind: str) -> None:
     with waiting(alone, kind) as (_, future):
         assert not future.done()
         closes(alone.app)
-        assert isinstance(future.exception(1), gothreads.AppClosed)
+        assert isinstance(future.exception(under_load(1)), gothreads.AppClosed)
 
 
 def test_a_fifo_brings_what_the_host_writes_and_takes_what_it_reads(alone: Go) -> None:

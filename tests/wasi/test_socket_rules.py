@@ -228,7 +228,7 @@ def waiting_in_all_ways(go: Go, full: str) -> tuple[list[Future[bytes]], list[so
 
 def check_end(waiting: list[Future[bytes]], peers: list[socket.socket], address: str, kind: type[BaseException]) -> None:
     for one in waiting:
-        assert isinstance(one.exception(1), kind)
+        assert isinstance(one.exception(under_load(1)), kind)
     for peer in peers:
         with contextlib.suppress(ConnectionResetError), peer:
             while peer.recv(1 << 20):
@@ -252,7 +252,7 @@ def test_an_exit_ends_what_waits_and_closes_all_sockets(full: str) -> None:
         begin = time.monotonic()
         with pytest.raises(gothreads.GuestExit):
             go("exit", 3)
-        assert go.app.wait(1) == 3
+        assert go.app.wait(under_load(1)) == 3
         assert time.monotonic() - begin < under_load(1)
         check_end(*state, gothreads.GuestExit)  # even before close()
 
