@@ -16,6 +16,7 @@ import gothreads
 from gothreads.build.toolchain import find_go
 from gothreads.cli.go_test import command, options
 from gothreads.cli.main import main
+from tests.support import timeouts
 from tests.support.waiting import PATIENCE, under_load
 
 TESTS = """package sums
@@ -80,12 +81,22 @@ func TestFails(t *testing.T) {
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "gothreads", "test", *arguments], cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
+    return subprocess.run([sys.executable, "-m", "gothreads", "test", *arguments], cwd=folder, capture_output=True, text=True,
                           env=os.environ | {"GOMAXPROCS": "2", "GIVEN": "on"} | environment)
 
 
+@pytest.fixture(scope="module")
+def testing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Go's own packages for tests are compiled, whichever test comes first."""
+    folder = tmp_path_factory.mktemp("testing")
+    (folder / "go.mod").write_text("module testing\n\ngo 1.25\n")
+    (folder / "some_test.go").write_text(TESTS)
+    with timeouts.paused():
+        run(folder, "-run", "^$")
+
+
 @pytest.fixture
-def sums(tmp_path: Path) -> Path:
+def sums(tmp_path: Path, testing: None) -> Path:
     (tmp_path / "go.mod").write_text("module sums\n\ngo 1.25\n")
     (tmp_path / "sums_test.go").write_text(TESTS)
     (tmp_path / "data.txt").write_text("here")

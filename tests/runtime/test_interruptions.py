@@ -20,7 +20,7 @@ from gothreads.wasi.queues import Queue, QueueReader
 from tests.support.interrupted_program import python
 from tests.support.modules import MODELS, built, opened
 from tests.support.patient import patient
-from tests.support.waiting import PATIENCE, raises_within, wait_until
+from tests.support.waiting import PATIENCE, raises_within, under_load, wait_until
 
 # Python's stack.
 
@@ -111,7 +111,7 @@ def test_a_signal_handler_may_close_the_app_whatever_it_interrupts(use: str) -> 
                 took.append(time.monotonic() - begin)
             signal.signal(signal.SIGALRM, handler)
             signal.setitimer(signal.ITIMER_REAL, random.uniform(0.005, 0.02))
-            faulthandler.dump_traceback_later(30, exit=True)
+            faulthandler.dump_traceback_later(90, exit=True)
             try:
                 while not took:
                     {use}
@@ -214,7 +214,7 @@ def test_what_is_done_at_a_calls_end_may_close_the_app() -> None:
         app.close()
         closed.set_result(time.monotonic() - begin)
     app.submit_request("nothing").add_done_callback(close)
-    assert closed.result(PATIENCE) < 4
+    assert closed.result(PATIENCE) < under_load(4)
     wait_until(lambda: app.state is gothreads.State.CLOSED)
 
 

@@ -179,7 +179,7 @@ def test_the_apps_end_ends_the_wait(end: str, error: type[Exception], monkeypatc
 def test_ctrl_c_ends_the_wait_and_not_the_app() -> None:
     assert python("""
         import faulthandler
-        faulthandler.dump_traceback_later(60, exit=True)
+        faulthandler.dump_traceback_later(110, exit=True)
         from gothreads.runtime import settling
         settling.SETTLE_SECONDS = 50
         with gothreads.open(sys.argv[1], env={"BEFORE": "spin"}, host={"env": {"ask": lambda: None}}) as app:

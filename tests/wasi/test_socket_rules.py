@@ -161,7 +161,7 @@ def test_a_thousand_idle_connections_cost_no_thread_and_no_time() -> None:
         assert used < 0.05
         late = go("tick", 20, 25)
         print(f"the latest of 25 timers was {late:.1f} ms late")
-        assert late < 100
+        assert late < under_load(100)
         for n, client in enumerate(reversed(open_clients)):
             ask(client, n)
 
