@@ -12,7 +12,7 @@ import pytest
 from tests.support.modules import ROOT, built
 from tests.support.waiting import PATIENCE
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]  # all four models are measured once
+pytestmark = [pytest.mark.long, pytest.mark.alone]  # all four models are measured once
 
 SCRIPT = ROOT / "examples" / "models" / "run.py"
 MODELS = {"threaded", "single", "idle", "pool"}

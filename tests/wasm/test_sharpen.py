@@ -55,6 +55,7 @@ def test_what_it_was_made_of_is_left_as_it_was(threaded: Module) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alone  # on two processors
 def test_a_race_that_hardly_shows_shows() -> None:
     def twice(path: Path) -> int:
         with gothreads.open(path, procs=2) as app:
