@@ -35,6 +35,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: Measurements of this session's fault tests.
 _MEASURED: pytest.StashKey[list[Measured]] = pytest.StashKey()
+#: The folder that the workers share.
+_SHARED: pytest.StashKey[str] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,12 +65,20 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(expected.parent), str(ROOT))))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give each worker of pytest-xdist the folder that they share."""
+    if _SHARED not in node.config.stash:
+        shared = tempfile.TemporaryDirectory(prefix="gothreads-tests-")
+        node.config.stash[_SHARED] = shared.name
+        node.config.add_cleanup(shared.cleanup)
+    node.workerinput["shared"] = node.config.stash[_SHARED]
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """In a worker: wait for tests that run alone. In the process that prints: build what the tests need."""
     if (worker := getattr(session.config, "workerinput", None)) is not None:
-        folder = Path(tempfile.gettempdir()) / f"gothreads-tests-{os.getuid()}-{worker['testrunuid']}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        session.config.pluginmanager.register(Alone(folder))
+        session.config.pluginmanager.register(Alone(Path(worker["shared"])))
     elif not session.config.option.collectonly:
         terminal: Any = session.config.pluginmanager.get_plugin("terminalreporter")
         named = (Path(session.config.invocation_params.dir, argument.partition("::")[0]) for argument in session.config.args)
