@@ -622,11 +622,11 @@ def test_a_read_of_an_inherited_pipe_holds_up_nothing_and_close_ends_it(tmp_path
             t.goes_on(go)
             assert not waits.done()
             print("waits", flush=True)
-            assert json.loads(waits.result(PATIENCE))["Value"] == "text"
+            assert json.loads(waits.result(t.PATIENCE))["Value"] == "text"
             waits = go.begin("stdin")
             time.sleep(0.1)
             t.closes(go.app)
-            assert isinstance(waits.exception(under_load(1)), t.gothreads.AppClosed)
+            assert isinstance(waits.exception(t.under_load(1)), t.gothreads.AppClosed)
             print("closed", flush=True)
     """, tmp_path, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
