@@ -18,7 +18,7 @@ import gothreads
 from gothreads import Limits
 from gothreads.wasi import openat
 from tests.support.modules import built
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 INVALID, REFUSED, NOT_CAPABLE = 28, 14, 76  # WASI's numbers
 
@@ -28,7 +28,7 @@ def attempt(*args: str, folder: Path | None = None, allow_net: list[str] | None 
     said = io.BytesIO()
     with gothreads.open(built("hostile"), args=args, mounts={"/m": folder} if folder else {}, allow_net=allow_net or [], stdout=said, procs=4,
                         limits=limits) as app:
-        assert app.wait(60) == 0
+        assert app.wait(PATIENCE) == 0
     return said.getvalue().decode().splitlines()
 
 
