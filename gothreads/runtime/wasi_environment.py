@@ -17,13 +17,15 @@ from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.calls import WasiCalls
 from gothreads.wasi.definitions import WasiSettings, define_wasi, define_with_errno
 from gothreads.wasi.descriptors import DescriptorTable, FileAllowance, Refused
+from gothreads.wasi.network import NetworkCalls
+from gothreads.wasi.resolver import Resolver
 from gothreads.wasi.sockets import Rule, SocketCalls, address_of, listen
 from gothreads.wasi.streams import Streams
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 
 #: What of wasm/host_calls.py is served here.
-_SERVERS = (Server.FILES, Server.SOCKETS, Server.MESSAGES)
+_SERVERS = (Server.FILES, Server.SOCKETS, Server.NETWORK, Server.MESSAGES)
 
 
 class WasiEnvironment:
@@ -35,6 +37,7 @@ class WasiEnvironment:
         self.table = DescriptorTable(self.stopped, files)
         self._wasi = WasiCalls(self.table, streams)
         self._sockets = SocketCalls(self.table, rules)
+        self._network = NetworkCalls(self.table, rules, Resolver(rules, stop))
         self.messages, self.calls, self.context = messages, messages.new_calls(self.table, context), context
         #: The addresses of the listeners that the module was given, with their actual ports.
         self.listening: list[str] = []
@@ -44,6 +47,7 @@ class WasiEnvironment:
             for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
                 made = listen(address, self.stopped)
                 self.table.add(made, handed=True)
+                self._network.handed.append(made)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
             self.missed = settings.mount(self.table).missed
         except BaseException as error:
@@ -54,13 +58,13 @@ class WasiEnvironment:
 
     def use(self, memory: BoundedMemory) -> None:
         """Set the module's memory."""
-        self._wasi.memory = self._sockets.memory = self.context.memory = memory
+        self._wasi.memory = self._sockets.memory = self._network.memory = self.context.memory = memory
 
     def define(self, functions: ffi.HostFunctions, module: Module, *, own_clock: bool = False) -> None:
         """Define the functions that the module imports from here. `own_clock`: as for define_wasi."""
         types = {i.name: module.types[i.type_index] for i in module.imported_functions if i.module == WASI}
         define_wasi(functions, types, self._wasi, own_clock=own_clock)
-        servers = dict(zip(_SERVERS, (self._wasi, self._sockets, self.calls), strict=True))
+        servers = dict(zip(_SERVERS, (self._wasi, self._sockets, self._network, self.calls), strict=True))
         for call in imported_calls(module):
             if call.server in servers:
                 define_with_errno(functions, HOST, call.name, call.type, getattr(servers[call.server], call.name))

@@ -91,16 +91,22 @@ class Poller:
             raise OSError(errno.ENOTSUP, "it never waits")
         with self._lock:
             watched = self._watched.get(descriptor.fd)
-            if isinstance(descriptor, QueueReader):
-                watched = watched or self._watched.setdefault(descriptor.fd, _Watched(descriptor, {}))
-            elif watched is None:
-                self._started().register(descriptor.fd, _EVENTS)
+            known = watched is not None
+            if watched is None:
                 watched = self._watched[descriptor.fd] = _Watched(descriptor, {})
-            else:
-                self._started().modify(descriptor.fd, _EVENTS)  # reports current readiness again, for the new pollDesc
             if poll_desc not in watched.told and len(watched.told) >= _MOST_TOLD:
                 raise OSError(errno.ENOSPC, "polled too often")
+            # First, because epoll may report at once, and only once, what it has: a connection, data.
             watched.told = {**watched.told, poll_desc: sequence}
+            if not isinstance(descriptor, QueueReader):
+                try:
+                    if known:  # report current readiness again, for the new pollDesc
+                        self._started().modify(descriptor.fd, _EVENTS)
+                    else:
+                        self._started().register(descriptor.fd, _EVENTS)
+                except BaseException:
+                    del self._watched[descriptor.fd]
+                    raise
             if not self._table.is_open(number, descriptor):  # removed meanwhile, and _forget has already run
                 self._unwatch(descriptor)
                 raise OSError(errno.EBADF, "not open")
@@ -125,7 +131,8 @@ class Poller:
         del self._watched[descriptor.fd]
         if not isinstance(descriptor, QueueReader):
             assert self._epoll is not None
-            self._epoll.unregister(descriptor.fd)
+            with contextlib.suppress(FileNotFoundError):  # a socket whose file was replaced (wasi/network.py)
+                self._epoll.unregister(descriptor.fd)
 
     def _queue_ready(self, queue: QueueReader) -> None:
         with contextlib.suppress(MemoryAccessError, AppClosed):  # there is no module left to notify

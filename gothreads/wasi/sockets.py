@@ -29,12 +29,12 @@ from gothreads.shared_memory import BoundedMemory
 from gothreads.sync.stop_event import StopEvent
 from gothreads.text import cut, shown
 from gothreads.wasi.calls import hand_out
-from gothreads.wasi.descriptors import DescriptorTable, SocketDescriptor, prepared, socket_of
+from gothreads.wasi.descriptors import Cleanup, DescriptorTable, SocketDescriptor, prepared, socket_of
 from gothreads.wasi.errnos import NotAllowed
 from gothreads.wasi.openat import PLACE
 
-_UNIX = "unix:"
-_LOCALHOST = "localhost"
+UNIX = "unix:"
+LOCALHOST = "localhost"
 _EVERYWHERE = ("0.0.0.0", "::")
 _BACKLOG = 4096  # the system reduces it to its own maximum
 #: How often a thread that waits for a lookup, which cannot be interrupted, checks whether the app has ended. Seconds.
@@ -52,16 +52,16 @@ class Rule:
     @classmethod
     def parse(cls, text: str) -> Rule:
         """Parse HOST:PORT or unix:PATH. MisuseError if the text is not a rule."""
-        if text.startswith(_UNIX) and text != _UNIX:
+        if text.startswith(UNIX) and text != UNIX:
             path = _unix_path(text)
-            return cls(_UNIX, path, _real(path))
+            return cls(UNIX, path, _real(path))
         host, port = split(text, f"{text!r} is not an address that can be allowed: it must be HOST:PORT (each may be *) or unix:PATH")
         if port != "*":
             _port(port, text)
         return cls(host.lower(), port)
 
     def is_for(self, port: int) -> bool:
-        return self.host != _UNIX and self.port in ("*", str(port))
+        return self.host != UNIX and self.port in ("*", str(port))
 
     def allows(self, host: str, port: int) -> bool:
         """Whether the rule allows dialling host:port.
@@ -73,7 +73,7 @@ class Rule:
 
 def _unix_path(text: str) -> str:
     """The absolute path in unix:PATH. MisuseError if it is not valid."""
-    path = text.removeprefix(_UNIX)
+    path = text.removeprefix(UNIX)
     if "\0" in path or any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in path):
         raise MisuseError(f"{cut(text)} is not an address: the path of a Unix socket has no NUL, and is Unicode")
     return os.path.abspath(path)
@@ -94,11 +94,9 @@ def split(text: str, wrong: str) -> tuple[str, str]:
 def listen(address: str, stop: StopEvent) -> SocketDescriptor:
     """Open a listening socket to hand to a module. MisuseError: the address is invalid; GothreadsError: it failed."""
     try:
-        if address.startswith(_UNIX) and address != _UNIX:
+        if address.startswith(UNIX) and address != UNIX:
             path = _unix_path(address)
-            listener = SocketDescriptor(_listen_unix(_real(path)), stop, local=path)
-            _remove_with(listener, _real(path))
-            return listener
+            return unix_listener(_real(path), stop, local=path)
         host, port = split(address, f"{address!r} is not an address to listen on: it must be HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8080, or unix:PATH")
         number = _port(port, address)
         families = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -106,7 +104,7 @@ def listen(address: str, stop: StopEvent) -> SocketDescriptor:
     except (OSError, UnicodeError) as error:
         hint = ""
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            hint = ". Another process has it" + ("" if address.startswith(_UNIX) else "; choose another port, or 0 for any")
+            hint = ". Another process has it" + ("" if address.startswith(UNIX) else "; choose another port, or 0 for any")
         raise GothreadsError(f"cannot listen on {shown(address)}: {reason(error) if isinstance(error, OSError) else error}{hint}") from None
 
 
@@ -132,15 +130,13 @@ class SocketCalls:
     def sock_listen(self, network: int, network_length: int, address: int, length: int, result: int) -> None:
         kind, text = self._text(network, network_length), self._text(address, length)
         if kind == "unix":
-            rule = self._unix_rule(text)
-            listener = SocketDescriptor(_listen_unix(rule.path), self._table.stop, local=text)
-            _remove_with(listener, rule.path)
+            listener = unix_listener(self._unix_rule(text).path, self._table.stop, local=text)
         else:
             host, port = _host_port(text)
             if not host:  # in Go this means all of the machine's addresses; here, those that are allowed
                 everywhere = {"tcp4": _EVERYWHERE[:1], "tcp6": _EVERYWHERE[1:]}.get(kind, _EVERYWHERE)
                 host = next((rule.host for rule in self._rules if rule.host in everywhere and rule.is_for(port)), _here(kind))
-            if not _is_address(host) and host.lower() != _LOCALHOST:
+            if not is_address(host) and host.lower() != LOCALHOST:
                 self._check(any(rule.host == host.lower() and rule.is_for(port) for rule in self._rules))
             found = self._look_up(kind, host, port)
             allowed = [(family, sockaddr) for family, sockaddr in found
@@ -160,16 +156,14 @@ class SocketCalls:
             rule = self._unix_rule(text)
             if attempt:
                 raise OSError(errno.ERANGE, "no more addresses")
-            with _place(rule.path) as (place, mode):
-                if not stat.S_ISSOCK(mode):
-                    raise OSError(errno.ECONNREFUSED, "not a socket")
+            with place_of_socket(rule.path) as place:
                 made = _connecting(socket.AF_UNIX, place)
             hand_out(self._table, self.memory, SocketDescriptor(made, self._table.stop, peer=text), result)
             return
         host, port = _host_port(text)
         host = host or _here(kind)
         by_name = any(rule.allows(host, port) for rule in self._rules)
-        self._check(by_name or _is_address(host) or (host.lower() == _LOCALHOST and any(rule.is_for(port) for rule in self._rules)))
+        self._check(by_name or is_address(host) or (host.lower() == LOCALHOST and any(rule.is_for(port) for rule in self._rules)))
         addresses = [one for one in self._look_up(kind, host, port) if by_name or any(rule.allows(str(one[1][0]), port) for rule in self._rules)]
         self._check(bool(addresses))
         if attempt >= len(addresses):
@@ -207,7 +201,7 @@ class SocketCalls:
     def _unix_rule(self, text: str) -> Rule:
         path = os.path.abspath(text)
         for rule in self._rules:
-            if rule.host == _UNIX and path in (rule.port, rule.path):
+            if rule.host == UNIX and path in (rule.port, rule.path):
                 return rule
         raise NotAllowed("not allowed")
 
@@ -224,7 +218,7 @@ class SocketCalls:
         family = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}.get(kind)
         if family is None:
             raise OSError(errno.EAFNOSUPPORT, kind)
-        if host.lower() == _LOCALHOST:  # always loopback, without a lookup (RFC 6761)
+        if host.lower() == LOCALHOST:  # always loopback, without a lookup (RFC 6761)
             here = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
             return [one for one in here if family in (socket.AF_UNSPEC, one[0])]
         try:
@@ -259,7 +253,7 @@ class SocketCalls:
         raise AppClosed("stopped")
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host.partition("%")[0])
         return True
@@ -314,6 +308,13 @@ def _listen_tcp(family: int, sockaddr: Any, *, only_v6: bool = False) -> socket.
         raise
 
 
+def unix_listener(path: str, stop: StopEvent, *, local: str) -> SocketDescriptor:
+    """Listen on a path without links, which is removed with the listener. `local`: the path as it was given."""
+    listener = SocketDescriptor(_listen_unix(path), stop, local=local)
+    _remove_with(listener, path)
+    return listener
+
+
 def _listen_unix(path: str) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -344,7 +345,7 @@ def _remove_with(listener: SocketDescriptor, path: str) -> None:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):  # not another socket that has replaced it
                 os.unlink(name, dir_fd=folder)
-    listener.closed = remove
+    listener.cleanup = Cleanup(remove)
 
 
 def _remove_if_dead(folder: int, name: str) -> None:
@@ -386,11 +387,16 @@ def _folder_of(path: str) -> Iterator[tuple[int, str]]:
 
 
 @contextlib.contextmanager
-def _place(path: str) -> Iterator[tuple[str, int]]:
-    """Context: a path through /proc, valid in the context, to the file at a path without links; and its st_mode."""
+def place_of_socket(path: str) -> Iterator[str]:
+    """Context: a path through /proc, valid in the context, to the socket at a path without links.
+
+    ECONNREFUSED if it is something else.
+    """
     with _folder_of(path) as (folder, name):
         place = os.open(name, PLACE | os.O_NOFOLLOW, dir_fd=folder)
     try:
-        yield f"/proc/self/fd/{place}", os.fstat(place).st_mode
+        if not stat.S_ISSOCK(os.fstat(place).st_mode):
+            raise OSError(errno.ECONNREFUSED, "not a socket")
+        yield f"/proc/self/fd/{place}"
     finally:
         os.close(place)

@@ -21,6 +21,7 @@ class Server(Enum):
 
     FILES = "wasi.calls.WasiCalls"
     SOCKETS = "wasi.sockets.SocketCalls"
+    NETWORK = "wasi.network.NetworkCalls"
     MESSAGES = "bridge.messages.MessageCalls"
     POLLER = "wasi.poller.Poller"                      # with threads only, as the next
     RUNTIME = "runtime.models.threaded.RuntimeCalls"   # called by Go's runtime
@@ -44,6 +45,19 @@ BUILTIN_CALLS = {call.name: call for call in (
     BuiltinCall("sock_dial", FuncType(I32 * 6, I32), Server.SOCKETS, blocks=True),    # resolves a name
     BuiltinCall("sock_connected", FuncType(I32, I32), Server.SOCKETS),
     BuiltinCall("sock_address", FuncType(I32 * 5, I32), Server.SOCKETS),
+    BuiltinCall("net_socket", FuncType(I32 * 4, I32), Server.NETWORK),
+    BuiltinCall("net_bind", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("net_listen", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("net_connect", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("net_accept", FuncType(I32 * 3, I32), Server.NETWORK),
+    BuiltinCall("net_name", FuncType(I32 * 3, I32), Server.NETWORK),
+    BuiltinCall("net_getsockopt", FuncType(I32 * 4, I32), Server.NETWORK),
+    BuiltinCall("net_setsockopt", FuncType(I32 * 5, I32), Server.NETWORK),
+    BuiltinCall("net_receive", FuncType(I32 * 7, I32), Server.NETWORK),
+    BuiltinCall("net_send", FuncType(I32 * 6, I32), Server.NETWORK),
+    BuiltinCall("net_shutdown", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("fd_dup", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("net_lookup", FuncType(I32 * 7, I32), Server.NETWORK, blocks=True),
     BuiltinCall("msg_call", FuncType(I64 + I32 * 4, I32), Server.MESSAGES),
     BuiltinCall("msg_notify", FuncType(I32 * 4, I32), Server.MESSAGES),
     BuiltinCall("msg_cancel", FuncType(I64, I32), Server.MESSAGES),
