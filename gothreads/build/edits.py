@@ -151,6 +151,16 @@ def _with(file: str, tags: str) -> Edit:
     return Edit(file, f"//go:build {tags}\n", f"//go:build {tags} || wasip1\n", "sockets are the host's")
 
 
+#: Signals: goroot/runtime/signal_gothreads.go.
+SIGNAL_EDITS: tuple[Edit, ...] = (
+    Edit("runtime/os_wasm.go", "const _NSIG = 0\n", "const _NSIG = 65\n", "the host has signals"),
+    *(Edit("runtime/os_wasm.go", f"func {name}(uint32){space}{{}}\n", "", "the host has signals")
+      for name, space in (("sigdisable", " " * 14), ("sigenable", " " * 15), ("sigignore", " " * 15))),
+    Edit("runtime/sigqueue.go", "\t\t\t\t\tnotetsleepg(&sig.note, -1)\n", "\t\t\t\t\tsignalPark()\n", "a goroutine in a system call seems to be at work"),
+    Edit("syscall/syscall_wasip1.go", "\tif signum != 0 {\n\t\tProcExit(128 + int32(signum))\n\t}\n",
+         "\tif signum != 0 && signal_raise(int32(signum)) == 0 {\n\t\tProcExit(128 + int32(signum))\n\t}\n", "it may have a handler"),
+)
+
 #: Package net uses its code for Unix, on the sockets that syscall has here (goroot/syscall/net_gothreads.go).
 NET_EDITS: tuple[Edit, ...] = (
     *(_without(f"{file}.go", "js") for file in (

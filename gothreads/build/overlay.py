@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gothreads.build.edits import ALIASES, LEFT_OUT, NET_EDITS, RUNTIME_EDITS, TEST_EDITS, Edit
+from gothreads.build.edits import ALIASES, LEFT_OUT, NET_EDITS, RUNTIME_EDITS, SIGNAL_EDITS, TEST_EDITS, Edit
 from gothreads.build.toolchain import SUPPORTED, Toolchain
 from gothreads.errors import ToolchainError
 from gothreads.files import keep_exactly
@@ -76,7 +76,7 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
     replace = {str(guest / path.name): str(path) for path in added(GUEST).values()}
     texts: dict[Path, str] = dict(extra or {})
     if threaded:
-        texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS + NET_EDITS + (TEST_EDITS if testing else ())).items()}
+        texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS + SIGNAL_EDITS + NET_EDITS + (TEST_EDITS if testing else ())).items()}
         replace |= {str(source / name): str(path) for folder in FOLDERS for name, path in added(folder).items()}
         replace |= {str(source / name): "" for name in LEFT_OUT}
         replace |= {str(source / name): str(source / of) for name, of in ALIASES.items()}
@@ -98,7 +98,7 @@ def fingerprint() -> str:
             digest.update(name.encode() + b"\0" + (Path(folder) / name).read_bytes())
     for path in (*sorted(WASM.rglob("*.py")), Path(__file__).parent / "builder.py"):
         digest.update(path.read_bytes())
-    digest.update(repr((RUNTIME_EDITS, NET_EDITS, sorted(LEFT_OUT), sorted(ALIASES))).encode())
+    digest.update(repr((RUNTIME_EDITS, SIGNAL_EDITS, NET_EDITS, sorted(LEFT_OUT), sorted(ALIASES))).encode())
     return digest.hexdigest()[:16]
 
 

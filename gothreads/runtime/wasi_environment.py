@@ -82,5 +82,6 @@ class WasiEnvironment:
     def close(self) -> None:
         """Free everything. No thread may be in a call."""
         self.table.close_all()
+        self._network.handed.clear()
         self._wasi.close()
         self.messages.forget(self.calls)

@@ -147,6 +147,7 @@ class NetworkSocket(SocketDescriptor):
     def replace(self, descriptor: int) -> None:
         """Make the host descriptor refer to what `descriptor` does."""
         os.dup2(descriptor, self.fd, inheritable=False)
+        os.set_blocking(self.fd, False)  # noqa: FBT003  (its only form)
 
     @classmethod
     def same_as(cls, other: SocketDescriptor) -> NetworkSocket:
@@ -315,6 +316,8 @@ class NetworkCalls:
                     own.replace(other.fileno())
             own.socket.bind(allowed.sockaddr)
         elif wanted.port or not wanted.is_here:
+            if wanted.is_here and self._ports.find(own.kind, wanted.port) is not None:
+                raise OSError(errno.EADDRINUSE, "a private port")
             raise NotAllowed("not allowed")
         elif own.kind == socket.SOCK_STREAM:
             own.own = wanted  # until it listens, privately, or connects

@@ -35,6 +35,8 @@ log = logging.getLogger("gothreads")
 _RING = struct.Struct("<IIIII")
 _EVENT = struct.Struct("<III")
 _READ, _WRITE = 1, 2
+#: Instead of a descriptor, and as a mode in the ring: a signal.
+_SIGNAL, _SIGNAL_MODE = -2, 4
 #: How often to check a full ring for room, in seconds.
 _FULL_SECONDS = 0.001
 _MOST_EVENTS = 256
@@ -113,6 +115,11 @@ class Poller:
         if isinstance(descriptor, QueueReader):
             descriptor.tell(self._queue_ready)
 
+    def signal(self, number: int) -> None:
+        """Report a signal to Go's os/signal. Never waits, so a signal handler may call it."""
+        with contextlib.suppress(MemoryAccessError, AppClosed):  # there is no module left to notify
+            self._tell([(_SIGNAL, number)], wait=False)
+
     def close(self) -> None:
         """End the thread, after the app has stopped and while its memory still exists."""
         with self._lock:
@@ -159,6 +166,8 @@ class Poller:
             log.error("the module's ring of events is not in its memory: its sockets will wait for ever")
 
     def _events(self, fd: int, mask: int) -> list[bytes]:
+        if fd == _SIGNAL:
+            return [_EVENT.pack(0, mask, _SIGNAL_MODE)]
         watched = self._watched.get(fd)
         return [_EVENT.pack(poll_desc, sequence, _mode(mask)) for poll_desc, sequence in watched.told.items()] if watched else []
 

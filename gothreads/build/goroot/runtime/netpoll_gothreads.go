@@ -13,7 +13,7 @@ import (
 
 type pollEvent struct {
 	pd   uint32 // a *pollDesc; these are never freed
-	seq  uint32 // the fdseq of pd when it was opened
+	seq  uint32 // the fdseq of pd when it was opened; or the number of a signal
 	mode uint32
 }
 
@@ -89,6 +89,10 @@ func netpoll(ns int64) (gList, int32) {
 	head, tail := pollHead.Load(), pollTail.Load()
 	for ; head != tail; head++ {
 		event := pollEvents[head%uint32(len(pollEvents))]
+		if event.mode == pollModeSignal {
+			delta += signalArrived(event.seq, &ready)
+			continue
+		}
 		pd := (*pollDesc)(unsafe.Pointer(uintptr(event.pd)))
 		if uint32(pd.fdseq.Load()) != event.seq {
 			continue // the pollDesc was closed since, and may be in use for another descriptor

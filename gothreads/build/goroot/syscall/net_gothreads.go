@@ -176,6 +176,9 @@ func (h *hostSockaddr) sockaddr() Sockaddr {
 		h.inet6(sa)
 		return sa
 	case AF_UNIX:
+		if h.length == 0 {
+			return &SockaddrUnix{Name: "@"} // as Linux's, of a socket without a name
+		}
 		return &SockaddrUnix{Name: string(h.name[:min(int(h.length), len(h.name))])}
 	}
 	return nil
