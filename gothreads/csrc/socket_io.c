@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -34,6 +35,9 @@ typedef struct {
 } Event;
 
 enum { MODE_READ = 1, MODE_WRITE = 2 };
+/* In an epoll event, instead of a pollDesc: the eventfd, and the descriptor that is readable when the app has ended. */
+#define WAKE ((uint64_t)0)
+#define STOP UINT64_MAX
 enum { MOST_EVENTS = 128 };
 #define USER ((uint64_t)1 << 32)
 
@@ -43,7 +47,6 @@ typedef struct {
     const void *shared; /* the memory's wasmtime_sharedmemory_t, which knows its size */
     uint8_t errnos[256]; /* WASI's number for each of the system's */
     int epoll, wake;     /* wake: an eventfd, readable when a blocked poll_wait is to return */
-    atomic_int stopped;
     pthread_mutex_t lock; /* guards injected and below */
     Event *injected;      /* events that Python has for Go, without duplicates */
     size_t injected_count, injected_capacity;
@@ -174,7 +177,7 @@ static void *poll_open(void *data, void *caller, Value *values, size_t count)
 static void wake(SocketTable *table)
 {
     uint64_t one = 1;
-    while (write(table->wake, &one, sizeof one) < 0 && errno == EINTR)
+    while (table->wake >= 0 && write(table->wake, &one, sizeof one) < 0 && errno == EINTR)
         ;
 }
 
@@ -235,15 +238,11 @@ static void *poll_wait(void *data, void *caller, Value *values, size_t count)
     to = at(table, address, (uint64_t)most * sizeof *events);
     if (to == NULL || most == 0)
         return gt_trap_new("poll_wait: out of the module's memory", 37);
-    if (atomic_load(&table->stopped))
-        return gt_trap_new("stopped", 7);
-    if (atomic_load(&table->pending))
-        nanoseconds = 0;
-    found = wait_for(table, ready, (int)most, nanoseconds);
-    if (atomic_load(&table->stopped))
-        return gt_trap_new("stopped", 7);
+    found = wait_for(table, ready, (int)most, atomic_load(&table->pending) ? 0 : nanoseconds);
     for (place = 0; place < found; place++) { /* -1: EINTR, and Go looks again */
-        if (ready[place].data.u64 == 0) {
+        if (ready[place].data.u64 == STOP)
+            return gt_trap_new("stopped", 7);
+        if (ready[place].data.u64 == WAKE) {
             /* Left to a poll_wait that waits: it is its wake-up. */
             if (nanoseconds != 0)
                 while (read(table->wake, &counted, sizeof counted) < 0 && errno == EINTR)
@@ -271,7 +270,8 @@ static void *poll_wait(void *data, void *caller, Value *values, size_t count)
 
 /* Methods for Python. */
 
-/* SocketTable(first, count, errnos, memory, shared): `errnos` has WASI's number for each error number of the system. */
+/* SocketTable(first, count, errnos, stop, memory, shared): `errnos` has WASI's number for each error number of the
+   system, `stop` is a descriptor that is readable when the app has ended. */
 static PyObject *SocketTable_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     unsigned long long memory, shared;
@@ -279,12 +279,14 @@ static PyObject *SocketTable_new(PyTypeObject *type, PyObject *args, PyObject *k
     Py_ssize_t count, size;
     const char *errnos;
     SocketTable *self;
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = 0};
+    struct epoll_event woken = {.events = EPOLLIN, .data.u64 = WAKE}, stopped = {.events = EPOLLIN, .data.u64 = STOP};
+    int stop;
     if (kwargs != NULL && PyDict_Size(kwargs) != 0) {
         PyErr_SetString(PyExc_TypeError, "SocketTable takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "Iny#KK:SocketTable", &first, &count, &errnos, &size, &memory, &shared))
+    if (!PyArg_ParseTuple(args, "Iny#iKK:SocketTable", &first, &count, &errnos, &size, &stop,
+                          &memory, &shared))
         return NULL;
     self = (SocketTable *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
@@ -307,7 +309,8 @@ static PyObject *SocketTable_new(PyTypeObject *type, PyObject *args, PyObject *k
     self->count = (size_t)count;
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
     self->wake = self->epoll < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (self->wake < 0 || epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->wake, &event)) {
+    if (self->wake < 0 || epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->wake, &woken)
+        || epoll_ctl(self->epoll, EPOLL_CTL_ADD, stop, &stopped)) {
         PyErr_SetFromErrno(PyExc_OSError);
         goto failed;
     }
@@ -317,38 +320,39 @@ failed:
     return NULL;
 }
 
-static void SocketTable_dealloc(PyObject *object)
+static void close_descriptors(SocketTable *self)
 {
-    SocketTable *self = (SocketTable *)object;
     if (self->wake >= 0)
         close(self->wake);
     if (self->epoll >= 0)
         close(self->epoll);
+    self->wake = self->epoll = -1;
+}
+
+static void SocketTable_dealloc(PyObject *object)
+{
+    SocketTable *self = (SocketTable *)object;
+    close_descriptors(self);
     free((void *)self->entries);
     free(self->injected);
     pthread_mutex_destroy(&self->lock);
     gt_free_object(object);
 }
 
-static _Atomic uint64_t *entry_of(SocketTable *self, unsigned int number)
-{
-    uint32_t place = number - self->first;
-    if (place < self->count)
-        return &self->entries[place];
-    PyErr_SetString(PyExc_IndexError, "SocketTable: no such number");
-    return NULL;
-}
-
 /* publish(number, descriptor): calls with this number are served here. */
 static PyObject *publish(PyObject *object, PyObject *args)
 {
+    SocketTable *self = (SocketTable *)object;
     unsigned int number;
     int descriptor;
-    _Atomic uint64_t *entry;
-    if (!PyArg_ParseTuple(args, "Ii:publish", &number, &descriptor)
-        || (entry = entry_of((SocketTable *)object, number)) == NULL)
+    if (!PyArg_ParseTuple(args, "Ii:publish", &number, &descriptor))
         return NULL;
-    atomic_fetch_add(entry, (uint64_t)(uint32_t)(descriptor + 1)); /* the entry is retired */
+    if (number - self->first >= self->count) {
+        PyErr_SetString(PyExc_IndexError, "SocketTable: no such number");
+        return NULL;
+    }
+    /* The entry has no descriptor; threads that are about to find that out may be counted in it. */
+    atomic_fetch_add(&self->entries[number - self->first], (uint64_t)(uint32_t)(descriptor + 1));
     Py_RETURN_NONE;
 }
 
@@ -360,16 +364,19 @@ static PyObject *retire(PyObject *object, PyObject *args)
     int descriptor;
     _Atomic uint64_t *entry;
     struct epoll_event event;
-    if (!PyArg_ParseTuple(args, "Ii:retire", &number, &descriptor) || (entry = entry_of(self, number)) == NULL)
+    if (!PyArg_ParseTuple(args, "Ii:retire", &number, &descriptor))
         return NULL;
-    atomic_fetch_and(entry, ~(USER - 1));
-    if (atomic_load(entry) != 0) {
-        Py_BEGIN_ALLOW_THREADS
-        while (atomic_load(entry) != 0)
-            sched_yield();
-        Py_END_ALLOW_THREADS
+    if (number - self->first < self->count) {
+        entry = &self->entries[number - self->first];
+        if ((uint32_t)atomic_fetch_and(entry, ~(USER - 1)) != 0 && atomic_load(entry) != 0) {
+            Py_BEGIN_ALLOW_THREADS
+            while (atomic_load(entry) != 0)
+                sched_yield();
+            Py_END_ALLOW_THREADS
+        }
     }
-    epoll_ctl(self->epoll, EPOLL_CTL_DEL, descriptor, &event); /* it may not have been polled, or been replaced */
+    if (self->epoll >= 0)
+        epoll_ctl(self->epoll, EPOLL_CTL_DEL, descriptor, &event); /* if it is polled */
     Py_RETURN_NONE;
 }
 
@@ -422,12 +429,11 @@ static PyObject *inject(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* stop(): every poll_wait, also those under way, ends with a trap. */
-static PyObject *stop(PyObject *object, PyObject *unused)
+/* close(): no thread is in the module any more. */
+static PyObject *close_table(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    atomic_store(&((SocketTable *)object)->stopped, 1);
-    wake((SocketTable *)object);
+    close_descriptors((SocketTable *)object);
     Py_RETURN_NONE;
 }
 
@@ -516,7 +522,7 @@ static PyMethodDef SocketTable_methods[] = {
     {"watch", watch_other, METH_VARARGS,
      "watch(descriptor, poll_desc, sequence)\n\nReport the events of a descriptor that is not published."},
     {"inject", inject, METH_VARARGS, "inject(poll_desc, sequence, mode)\n\nReport an event."},
-    {"stop", stop, METH_NOARGS, "stop()\n\nEnd every poll_wait, from now on and under way."},
+    {"close", close_table, METH_NOARGS, "close()\n\nClose its descriptors. No thread may be in the module."},
     {"define", define, METH_VARARGS,
      "define(linker, module, name, type, fallback)\n\nDefine a host function that is served here. Returns an object that\n"
      "must live as long as the linker is in use, and an error's address or 0."},
@@ -526,7 +532,7 @@ static PyType_Slot SocketTable_slots[] = {
     {Py_tp_new, SocketTable_new},
     {Py_tp_dealloc, SocketTable_dealloc},
     {Py_tp_methods, SocketTable_methods},
-    {Py_tp_doc, "SocketTable(first, count, errnos, memory, shared)\n\nThe sockets of a module, and its poller."},
+    {Py_tp_doc, "SocketTable(first, count, errnos, stop, memory, shared)\n\nThe sockets of a module, and its poller."},
     {0, NULL},
 };
 static PyType_Spec SocketTable_spec = {

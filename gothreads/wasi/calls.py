@@ -153,7 +153,9 @@ class WasiCalls:
         self.memory.write(result, _fdstat.pack(descriptor.type, descriptor.flags, rights, _ALL_RIGHTS))
 
     def fd_fdstat_set_flags(self, fd: int, flags: int) -> None:
-        self._table.get(fd).set_flags(flags)
+        descriptor = self._table.get(fd)
+        descriptor.set_flags(flags)
+        self._table.changed(fd, descriptor)
 
     def fd_fdstat_set_rights(self, fd: int, _base: int, _inheriting: int) -> None:
         self._table.get(fd)

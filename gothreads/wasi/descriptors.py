@@ -180,6 +180,11 @@ class SocketDescriptor(Descriptor):
 
     polled = True
 
+    @property
+    def direct(self) -> bool:
+        """Whether reads and writes are calls of recv and send that never wait, so that C may serve them."""
+        return bool(self.flags & NONBLOCK)
+
     def __init__(self, connection: socket.socket, stop: StopEvent, *, local: str = "", peer: str = "") -> None:
         self.socket, self.local, self.peer = connection, local, peer
         self.peer_name: Any = None  # of an accepted connection, stored because the peer may disconnect
@@ -321,6 +326,10 @@ class FileAllowance:
         self._lock = threading.Lock()
         self._used = _STREAMS + self.own * instances  # guarded by _lock
 
+    @property
+    def most(self) -> int:
+        return self._most
+
     def take(self) -> None:
         """Take one. Refused if the limit is reached."""
         with self._lock:
@@ -360,8 +369,16 @@ class DescriptorTable:
         self._open: dict[int, Descriptor] = {}
         self._count = 0  # of the descriptors with `counted`
         self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
-        #: Called with each removed descriptor, in the thread that removed it.
-        self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None
+        # Called with a number and its descriptor, holding _lock: when that has been added, is about to be removed (before
+        # anybody else can have the number), or serves reads and writes in another way from now on.
+        self.on_add: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
+        self.on_remove: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
+        self.on_change: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
+
+    @property
+    def most(self) -> int:
+        """The largest number of descriptors that it may have."""
+        return self._allowance.most
 
     def add(self, descriptor: Descriptor, *, handed: bool = False) -> int:
         """Add a descriptor and return its number: the lowest that is free, as in POSIX.
@@ -377,7 +394,14 @@ class DescriptorTable:
             descriptor.added()
             number = (self._sockets if descriptor.polled and not handed else self._numbers).take()
             self._open[number] = descriptor
+            self.on_add(number, descriptor)
             return number
+
+    def changed(self, number: int, descriptor: Descriptor) -> None:
+        """Call after the descriptor's flags or kind have changed."""
+        with self._lock:
+            if self._open.get(number) is descriptor:
+                self.on_change(number, descriptor)
 
     def get(self, number: int) -> Descriptor:
         """The descriptor, which stays open as long as the caller refers to it. EBADF if the number is not open."""
@@ -397,6 +421,7 @@ class DescriptorTable:
             descriptor = self._open.pop(number, None)
             if descriptor is None:
                 raise OSError(errno.EBADF, "not open")
+            self.on_remove(number, descriptor)
             self._give(number)
         self._let_go(descriptor)
 
@@ -408,13 +433,18 @@ class DescriptorTable:
             if source == target:
                 return
             before, self._open[target] = self._open[target], self._open.pop(source)
+            self.on_remove(target, before)
+            self.on_change(source, before)
             self._give(source)
+            self.on_change(target, self._open[target])
         self._let_go(before)
 
     def close_all(self) -> None:
         """Remove all descriptors. No thread may be using any."""
         with self._lock:
             left, self._open = self._open, {}
+            for number, descriptor in left.items():
+                self.on_remove(number, descriptor)
         for descriptor in left.values():
             self._let_go(descriptor)
 
@@ -424,7 +454,6 @@ class DescriptorTable:
                 self._count -= 1
                 if self._count >= self._allowance.own:
                     self._allowance.give()
-        self.on_remove(descriptor)
         descriptor.removed()
 
     def _give(self, number: int) -> None:

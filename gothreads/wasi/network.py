@@ -136,6 +136,7 @@ class NetworkSocket(SocketDescriptor):
     def __init__(self, made: socket.socket, stop: StopEvent) -> None:
         super().__init__(made, stop)
         self.kind = made.type
+        # What NetworkSocket.direct needs is set before a table has it.
         #: The addresses of a private socket, or those before the system knows them.
         self.own: Address | None = None
         self.remote: Address | None = None
@@ -143,6 +144,10 @@ class NetworkSocket(SocketDescriptor):
         self.inbox: _Inbox | None = None  # of a private datagram socket
         self.deliver: Callable[[bytes], None] | None = None  # of a connected one: sends a datagram to its peer
         self.filtered = False  # whether datagrams are only taken from where the module may send to
+
+    @property
+    def direct(self) -> bool:
+        return self.inbox is None and super().direct
 
     def replace(self, descriptor: int) -> None:
         """Make the host descriptor refer to what `descriptor` does."""
@@ -325,7 +330,7 @@ class NetworkCalls:
             own.socket.bind(wanted.sockaddr)
             own.filtered = True
         else:
-            self._make_private_datagrams(own, wanted)
+            self._make_private_datagrams(fd, own, wanted)
 
     def net_listen(self, fd: int, backlog: int) -> None:
         own = self._socket(fd)
@@ -361,7 +366,7 @@ class NetworkCalls:
             return
         private = self._ports.find(own.kind, wanted.port) if wanted.is_here else None
         if private is not None:
-            self._connect_privately(own, wanted, private)
+            self._connect_privately(fd, own, wanted, private)
             return
         self._check_dial(wanted)
         if own.own is not None:
@@ -379,7 +384,7 @@ class NetworkCalls:
         if (level, option) not in _READABLE:
             raise OSError(errno.ENOPROTOOPT, "an option")
         if (level, option) == (socket.SOL_SOCKET, socket.SO_TYPE):
-            value = own.kind if isinstance(own, NetworkSocket) else own.socket.type
+            value: int = own.kind if isinstance(own, NetworkSocket) else own.socket.type
         elif _is_private(own):
             value = 0
         else:
@@ -507,18 +512,19 @@ class NetworkCalls:
 
     # Private sockets.
 
-    def _make_private_datagrams(self, own: NetworkSocket, wanted: Address) -> None:
+    def _make_private_datagrams(self, fd: int, own: NetworkSocket, wanted: Address) -> None:
         inbox = _Inbox()
         port, own.cleanup = self._ports.open(socket.SOCK_DGRAM, inbox)
         own.replace(inbox.reading.fileno())
         own.inbox, own.own = inbox, wanted.with_port(port)
+        self._table.changed(fd, own)
 
-    def _connect_privately(self, own: NetworkSocket, wanted: Address, to: _Backlog | _Inbox) -> None:
+    def _connect_privately(self, fd: int, own: NetworkSocket, wanted: Address, to: _Backlog | _Inbox) -> None:
         if wanted.is_any:
             wanted = Address(wanted.family, "::1" if wanted.family == socket.AF_INET6 else "127.0.0.1", wanted.port)
         if isinstance(to, _Inbox):
             if own.inbox is None:
-                self._make_private_datagrams(own, wanted)
+                self._make_private_datagrams(fd, own, wanted)
             sender = own.name(peer=False)
             own.remote, own.deliver = wanted, lambda payload: to.put(sender, payload)
             return

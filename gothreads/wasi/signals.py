@@ -30,7 +30,7 @@ class Signals:
         self._deliver = deliver
         self._actions: dict[int, Action] = {}
 
-    def want(self, number: int, how: int) -> None:
+    def signal_want(self, number: int, how: int) -> None:
         """A host call of the module."""
         if 0 < number < len(NAMES) and how in list(Action):
             self._actions[number] = Action(how)
@@ -46,6 +46,6 @@ class Signals:
             self._deliver(NAMES.index(name))
         return action is not Action.DEFAULT
 
-    def raised(self, number: int) -> int:
+    def signal_raise(self, number: int) -> int:
         """A host call of the module: it sends itself a signal. 1 if it handles or ignores it."""
         return int(0 < number < len(NAMES) and self.send(NAMES[number]))

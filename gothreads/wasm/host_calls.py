@@ -24,6 +24,7 @@ class Server(Enum):
     NETWORK = "wasi.network.NetworkCalls"
     MESSAGES = "bridge.messages.MessageCalls"
     POLLER = "wasi.poller.Poller"                      # with threads only, as the next
+    SIGNALS = "wasi.signals.Signals"
     RUNTIME = "runtime.models.threaded.RuntimeCalls"   # called by Go's runtime
 
 
@@ -38,7 +39,7 @@ class BuiltinCall:
 
 
 #: By name. A string of Go's is two parameters: its address and its length. An i32 as result is an errno, except for
-#: those of Server.RUNTIME.
+#: poll_wait, and those of Server.SIGNALS and Server.RUNTIME.
 BUILTIN_CALLS = {call.name: call for call in (
     BuiltinCall("pipe_open", FuncType(I32, I32), Server.FILES),
     BuiltinCall("sock_listen", FuncType(I32 * 5, I32), Server.SOCKETS, blocks=True),  # resolves a name
@@ -65,8 +66,11 @@ BUILTIN_CALLS = {call.name: call for call in (
     BuiltinCall("msg_cancels", FuncType(I32, I32), Server.MESSAGES),
     BuiltinCall("msg_events", FuncType(I32 * 3, I32), Server.MESSAGES),
     BuiltinCall("idle_open", FuncType(I32, I32), Server.MESSAGES),
-    BuiltinCall("poll_start", FuncType(I32, b""), Server.POLLER),
     BuiltinCall("poll_open", FuncType(I32 * 3, I32), Server.POLLER),
+    BuiltinCall("poll_wait", FuncType(I64 + I32 * 2, I32), Server.POLLER),
+    BuiltinCall("poll_break", VOID, Server.POLLER),
+    BuiltinCall("signal_want", FuncType(I32 * 2, b""), Server.SIGNALS),
+    BuiltinCall("signal_raise", FuncType(I32, I32), Server.SIGNALS),
     BuiltinCall("ncpu", FuncType(b"", I32), Server.RUNTIME),
     BuiltinCall("thread_spawn", FuncType(I32, I32), Server.RUNTIME),
     BuiltinCall("initialized", VOID, Server.RUNTIME),
