@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import ipaddress
 import os
 import select
@@ -38,7 +39,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _TYPES = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
 _MOST_DATAGRAM = 65536
 _BACKLOG = 4096
-#: Of each family: all of this machine's addresses, and loopback.
+#: Of each family, the preferred one first: all of this machine's addresses, and loopback.
 _HERE = {socket.AF_INET: ("0.0.0.0", "127.0.0.1"), socket.AF_INET6: ("::", "::1")}
 #: Ports of private sockets, as Linux chooses them.
 _FIRST_PORT, _LAST_PORT = 32768, 60999
@@ -152,7 +153,7 @@ class NetworkSocket(SocketDescriptor):
     def replace(self, descriptor: int) -> None:
         """Make the host descriptor refer to what `descriptor` does."""
         os.dup2(descriptor, self.fd, inheritable=False)
-        os.set_blocking(self.fd, False)  # noqa: FBT003  (its only form)
+        os.set_blocking(self.fd, False)
 
     @classmethod
     def same_as(cls, other: SocketDescriptor) -> NetworkSocket:
@@ -268,7 +269,7 @@ class _PrivatePorts:
                     port = next(self._next)
                 if (kind, port) not in self._taken:
                     self._taken[kind, port] = what
-                    return port, Cleanup(lambda: self._close(kind, port))
+                    return port, Cleanup(functools.partial(self._close, kind, port))
         raise OSError(errno.EADDRINUSE, "no private port is left")
 
     def find(self, kind: int, port: int) -> _Backlog | _Inbox | None:
@@ -314,7 +315,7 @@ class NetworkCalls:
         elif own.kind == socket.SOCK_STREAM and (handed := self._handed_for(wanted)) is not None:
             own.replace(handed.socket.fileno())
             own.own = Address.of(handed.socket.family, handed.socket.getsockname())
-        elif (allowed := self._listen_address(wanted)) is not None:
+        elif (allowed := self._listen_address(wanted, only_v6=_only_v6(own))) is not None:
             if allowed.family != own.socket.family:
                 with socket.socket(allowed.family, own.kind) as other:
                     other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -477,12 +478,12 @@ class NetworkCalls:
     def _may_dial(self, wanted: Address) -> bool:
         return any(rule.allows(name, wanted.port) for name in self._names(wanted) for rule in self._rules)
 
-    def _listen_address(self, wanted: Address) -> Address | None:
+    def _listen_address(self, wanted: Address, *, only_v6: bool) -> Address | None:
         """The address to bind, if rules allow one. A program that names none gets all of the machine's, or loopback."""
         candidates = [wanted]
         if wanted.is_any:
-            families = (socket.AF_INET6, socket.AF_INET) if wanted.family == socket.AF_INET6 else (socket.AF_INET,)
-            candidates += [Address(family, host, wanted.port) for family in families for host in _HERE[family]]
+            families = [socket.AF_INET6] if only_v6 else [socket.AF_INET] if wanted.family == socket.AF_INET else list(_HERE)
+            candidates += [Address(family, _HERE[family][place], wanted.port) for place in (0, 1) for family in families]
         return next((one for one in candidates if self._may_listen(one)), None)
 
     def _may_listen(self, wanted: Address) -> bool:
@@ -555,6 +556,10 @@ class NetworkCalls:
             return Address(socket.AF_UNIX, own.peer if peer else own.local)
         name = (own.peer_name or own.socket.getpeername()) if peer else own.socket.getsockname()
         return Address.of(own.socket.family, name)
+
+
+def _only_v6(own: NetworkSocket) -> bool:
+    return own.socket.family == socket.AF_INET6 and bool(own.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
 
 
 def _is_private(own: SocketDescriptor) -> bool:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 _LOOKUP_SLICE = 0.05
 #: How many addresses are remembered for a name that a rule names: more than a name has, also if it changes.
 _MOST_ADDRESSES = 256
+_LOOPBACK = ("127.0.0.1", "::1")
 _FAMILIES = {"ip": socket.AF_UNSPEC, "ip4": socket.AF_INET, "ip6": socket.AF_INET6, "cname": socket.AF_UNSPEC}
 
 
@@ -39,7 +40,7 @@ class Resolver:
         """The names that rules have for an address."""
         with self._lock:
             names = {name for name, addresses in self._addresses.items() if address in addresses}
-        return names | {LOCALHOST} if _is_loopback(address) else names
+        return names | {LOCALHOST} if address in _LOOPBACK else names
 
     def look_up(self, kind: str, name: str) -> list[str]:
         """Addresses of a name ("ip", "ip4", "ip6"), its canonical name ("cname"), or the names of an address ("ptr").
@@ -53,7 +54,7 @@ class Resolver:
         if family is None:
             raise OSError(errno.EINVAL, "a kind of lookup")
         if name == LOCALHOST:
-            return [LOCALHOST] if kind == "cname" else [one for one in ("127.0.0.1", "::1") if family in (0, _family(one))]
+            return [LOCALHOST] if kind == "cname" else [one for one in _LOOPBACK if family in (0, _family(one))]
         if is_address(name):
             return [name]
         if not self._hosts & {"*", name}:
