@@ -44,9 +44,9 @@ def gone(own: socket.socket) -> bool:
 
 def test_nothing_is_allowed_unless_it_was_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, opened() as go:
-        for network, address in (("tcp", address_of(server)), ("tcp", "127.0.0.1:0"), ("tcp", "nowhere.invalid:80"), ("unix", f"{tmp_path}/s")):
+        for network, address in (("tcp", address_of(server)), ("tcp", "nowhere.invalid:80"), ("unix", f"{tmp_path}/s")):
             for op in ("dial", "listen"):
-                go.fails(r"the host does not allow it \(--allow-net\)", op, network, address)
+                go.fails(r"not allowed by the host \(to allow it: --(listen|allow-net) ", op, network, address)
         go("gc")
         go.fails("gothreads run --listen 127.0.0.1:8080", "first listener")
         server.setblocking(False)
@@ -56,12 +56,13 @@ def test_nothing_is_allowed_unless_it_was_said(tmp_path: Path) -> None:
 
 
 def test_a_rule_allows_what_it_names(tmp_path: Path) -> None:
-    refused = r"--allow-net"
+    refused = r"not allowed by the host \(to allow it: --(listen|allow-net) "
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
         port, otherwise = server.getsockname()[1], other.getsockname()[1]
         for rule, yes, no in (
                 (f"127.0.0.1:{port}", [f"127.0.0.1:{port}", f"LOCALHOST:{port}"], [f"127.0.0.1:{otherwise}", f"127.0.0.2:{port}"]),
-                (f"LocalHost:{port}", [f"localhost:{port}", f"Localhost:{port}"], [f"localhost:{otherwise}", f"127.0.0.1:{port}"]),
+                (f"LocalHost:{port}", [f"localhost:{port}", f"Localhost:{port}", f"127.0.0.1:{port}"],
+                 [f"localhost:{otherwise}", f"127.0.0.2:{port}"]),
                 (f"*:{port}", [f"127.0.0.1:{port}", f"localhost:{port}"], [f"127.0.0.1:{otherwise}"]),
                 ("127.0.0.1:*", [f"127.0.0.1:{port}", f"127.0.0.1:{otherwise}"], [f"127.0.0.2:{port}"]),
                 ("*:*", [f"127.0.0.1:{port}", f"localhost:{otherwise}"], []),
@@ -84,12 +85,11 @@ def test_a_rule_allows_what_it_names(tmp_path: Path) -> None:
 
 def test_only_a_rule_that_names_the_address_lets_others_connect() -> None:
     with opened("*:*") as go:
-        for network, address in (("tcp", "0.0.0.0:0"), ("tcp", "[::]:0"), ("tcp4", "0.0.0.0:0")):
-            go.fails("--allow-net", "listen", network, address)
-        for network in ("tcp", "tcp4"):
-            assert go.listen(network, ":0")[1].startswith("127.0.0.1:")
+        for network, address in (("tcp", ":0"), ("tcp4", ":0"), ("tcp", "0.0.0.0:0"), ("tcp4", "0.0.0.0:0")):
+            assert go.listen(network, address)[1].startswith("127.0.0.1:")
         if len(LOOPBACKS) > 1:
-            assert go.listen("tcp6", ":0")[1].startswith("[::1]:")
+            for address in (":0", "[::]:0"):
+                assert go.listen("tcp6", address)[1].startswith("[::1]:")
     with opened("0.0.0.0:*") as go:
         for address in (":0", "0.0.0.0:0"):
             listener, at = go.listen("tcp", address)

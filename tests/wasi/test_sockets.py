@@ -215,8 +215,7 @@ def test_dialling_nobody_fails_with_the_reason(go: Go, tmp_path: Path) -> None:
     go.fails("refused.*ECONNREFUSED", "dial", "tcp", address)
     for name in ("nowhere.invalid", "a" * 64 + ".invalid"):
         go.fails(f"no such host.*IsNotFound {name}", "dial", "tcp", f"{name}:80", within=20)
-    go.fails("EAFNOSUPPORT", "dial", "udp", address)
-    go.fails("EINVAL", "dial", "tcp", "127.0.0.1:65536")
+    go.fails("invalid port", "dial", "tcp", "127.0.0.1:65536")
     with opened(f"unix:{tmp_path}/none") as alone:
         alone.fails("ENOENT", "dial", "unix", f"{tmp_path}/none")
     too_long = f"{tmp_path}/{'x' * 120}"
@@ -230,7 +229,9 @@ def test_dialling_nobody_fails_with_the_reason(go: Go, tmp_path: Path) -> None:
 def test_a_dial_that_is_not_answered_ends_with_its_context(go: Go) -> None:
     before = go("goroutines")
     with nobody_answers() as address:
-        for op, ms, error in (("dial within", 200, "DeadlineExceeded"), ("dial within", 0, "DeadlineExceeded"), ("dial and cancel", 200, "Canceled"),
+        # As natively, a deadline is the context's or the connection's, which come at the same time.
+        for op, ms, error in (("dial within", 200, "(Err)?DeadlineExceeded"), ("dial within", 0, "(Err)?DeadlineExceeded"),
+                              ("dial and cancel", 200, "Canceled"),
                               ("dial and cancel", 0, "Canceled")):
             begin = time.monotonic()
             go.fails(rf"\b{error}", op, "tcp", address, ms)

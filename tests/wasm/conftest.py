@@ -7,6 +7,7 @@ import pytest
 from gothreads.build.builder import Request, link
 from gothreads.wasm.binary import Module
 from gothreads.wasm.parsing import parse
+from tests.support import timeouts
 from tests.support.modules import MODULES
 
 
