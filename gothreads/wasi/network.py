@@ -157,6 +157,12 @@ class NetworkSocket(SocketDescriptor):
         os.dup2(descriptor, self.fd, inheritable=False)
         os.set_blocking(self.fd, False)
 
+    def become(self, other: socket.socket) -> None:
+        """Be another descriptor of that socket."""
+        self.replace(other.fileno())
+        self.socket.detach()
+        self.socket = socket.socket(other.family, other.type, fileno=self.fd)
+
     @classmethod
     def same_as(cls, other: SocketDescriptor) -> NetworkSocket:
         """Another descriptor of the same socket."""
@@ -310,16 +316,16 @@ class NetworkCalls:
         if wanted.family == socket.AF_UNIX:
             rule = self._unix_rule(wanted.host)
             listener = unix_listener(rule.path, self._table.stop, local=wanted.host)
-            own.replace(listener.fd)
+            own.become(listener.socket)
             own.cleanup, own.local = listener.cleanup, wanted.host
         elif own.kind == socket.SOCK_STREAM and (handed := self._handed_for(wanted)) is not None:
-            own.replace(handed.socket.fileno())
+            own.become(handed.socket)
             own.own = Address.of(handed.socket.family, handed.socket.getsockname())
         elif (allowed := self._listen_address(wanted, only_v6=_only_v6(own))) is not None:
             if allowed.family != own.socket.family:
                 with socket.socket(allowed.family, own.kind) as other:
                     other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    own.replace(other.fileno())
+                    own.become(other)
             own.socket.bind(allowed.sockaddr)
         elif wanted.port or not wanted.is_here:
             if wanted.is_here and self._ports.find(own.kind, wanted.port) is not None:
@@ -515,7 +521,7 @@ class NetworkCalls:
     def _make_private_datagrams(self, fd: int, own: NetworkSocket, wanted: Address) -> None:
         inbox = _Inbox()
         port, own.cleanup = self._ports.open(socket.SOCK_DGRAM, inbox)
-        own.replace(inbox.reading.fileno())
+        own.become(inbox.reading)
         own.inbox, own.own = inbox, wanted.with_port(port)
         self._table.changed(fd, own)
 
@@ -534,7 +540,7 @@ class NetworkCalls:
             # Nobody listens on the connecting side's port, so it need not be unique.
             local = wanted.with_port(_FIRST_PORT + id(peer) // 16 % (_LAST_PORT - _FIRST_PORT))
             peer.own, peer.remote = wanted, local
-            own.replace(here.fileno())
+            own.become(here)
             own.own, own.remote = local, wanted
             to.put(peer)
 
