@@ -28,6 +28,10 @@ class Output(io.StringIO):
     def lines(self) -> list[str]:
         return self.getvalue().splitlines()
 
+    def wait_for(self, count: int) -> None:
+        """Wait until there are so many lines."""
+        wait_until(lambda: len(self.lines) == count)
+
 
 def opened(what: str, **options: object) -> tuple[gothreads.App, Output]:
     output = Output()
@@ -39,9 +43,10 @@ def opened(what: str, **options: object) -> tuple[gothreads.App, Output]:
 def test_a_program_gets_the_signals_that_it_asked_for() -> None:
     app, output = opened("notify")
     with app:
-        for count, which in enumerate(("HUP", "SIGUSR1", signal.SIGUSR2, "int", "QUIT", 15), 2):
+        ways: list[str | int] = ["HUP", "SIGUSR1", signal.SIGUSR2, "int", "QUIT", 15]
+        for count, which in enumerate(ways, 2):
             assert app.send_signal(which)
-            wait_until(lambda count=count: len(output.lines) == count)
+            output.wait_for(count)
         assert app.wait(PATIENCE) == 0
     assert output.lines[1:] == ["got hangup", "got user defined signal 1", "got user defined signal 2", "got interrupt", "got quit",
                                 "got terminated"]
@@ -52,7 +57,7 @@ def test_each_of_many_signals_arrives_while_the_program_receives() -> None:
     with app:
         for n in range(1, 301):
             assert app.send_signal("USR1")
-            wait_until(lambda n=n: len(output.lines) == 1 + n)  # one at a time: pending ones are one, as natively
+            output.wait_for(1 + n)  # one at a time: pending ones are one, as natively
 
 
 def test_ignored_signals_do_nothing_and_others_end_the_module() -> None:
