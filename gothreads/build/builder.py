@@ -144,7 +144,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
         compiled = _go_build(go, overlay, targets, linked, program=program, progress=progress)
         seal(linked)
         content = linked.read_bytes()
-    own = _signatures(toolchain, program.files, cache)
+    own = _signatures(program.files)
     metadata = Metadata(gothreads.version.__version__, toolchain.version, request.model, request.mode, _uses_guest(program.files),
                         own.exports, _options(request), own.imports)
     path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
@@ -278,9 +278,9 @@ def _cgo(ignored: Mapping[str, Sequence[Path]]) -> str:
     return "".join(f"package {path} uses cgo, which WebAssembly has not: {', '.join(names)}\n" for path, names in using.items() if names)
 
 
-def _signatures(toolchain: Toolchain, files: Sequence[Path], cache: Path) -> Signatures:
+def _signatures(files: Sequence[Path]) -> Signatures:
     """The signatures of the program's own exports and imports, without those of a copy of the guest package."""
-    found = read_signatures(toolchain.go, files, cache)
+    found = read_signatures(files)
     return Signatures(tuple(s for s in found.exports if not s.name.startswith("gothreads_")),
                       tuple(s for s in found.imports if s.module != HOST))
 
