@@ -6,6 +6,7 @@
     call     call one export or handler
     inspect  describe a module
     doctor   check this machine
+    cache    show how large the cache is, or empty it
     serve    serve a module over HTTP
     compare  compare the designs
     stress   run scenarios that try to break it
@@ -32,6 +33,7 @@ from gothreads.bridge.host_registry import load_host
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
+from gothreads.cli import cache
 from gothreads.cli.doctor import examine
 from gothreads.cli.go_test import EXEC_HELP, EXEC_LIMITS, TEST_HELP, exec_options, load_linked, machine_environment, machine_mounts, test
 from gothreads.cli.parser import Command, parse, parse_environment, parse_limits, parse_mount, parse_size
@@ -466,4 +468,4 @@ def _compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 _COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "doctor": _doctor, "serve": _serve,
-                                 "compare": _compare, "stress": stress}
+                                 "cache": cache.run, "compare": _compare, "stress": stress}

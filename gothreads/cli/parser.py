@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from gothreads.cli import doctor
+from gothreads.cli import cache, doctor
 from gothreads.errors import MisuseError
 from gothreads.launch import CALLERS, RUN_MODELS
 from gothreads.runtime.options import DRAIN_SECONDS, Limits
@@ -164,6 +164,8 @@ def _build_parsers(functions: Mapping[str, Command]
     sub = add("inspect", "tell what a module is and exports", "  gothreads inspect app.wasm\n  gothreads inspect app.wasm --json")
     sub.add_argument("module", metavar="FILE")
     sub.add_argument("--json", action="store_true", help="print as JSON")
+
+    cache.add_arguments(add("cache", cache.HELP, cache.EXAMPLES))
 
     add("doctor", doctor.HELP, doctor.EXAMPLES).add_argument("--json", action="store_true", help="print as JSON")
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import wasmtime
 from wasmtime import _ffi
 
+from gothreads import cache
 from gothreads.engine import trap_signals
 from gothreads.errors import GothreadsError, ModuleError
 from gothreads.files import cache_folder, keep, kept
@@ -131,6 +132,7 @@ def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewrit
     log.log(level, "compiled in %.1f s", seconds)
     try:
         keep(path, module.serialize())
+        cache.trim()
     except GothreadsError as error:  # a full disk, for example, must not keep the app from running
         log.warning("the compiled module is not kept: %s", error)
     return MachineCode(module, seconds)
