@@ -17,6 +17,8 @@ from gothreads.bridge.host_registry import Functions, Host, given_functions, giv
 from gothreads.build.builder import Progress, Request, build
 from gothreads.errors import GothreadsError, MisuseError, ModuleError
 from gothreads.files import reason
+from gothreads.progress import Progress as Watcher
+from gothreads.progress import watching
 from gothreads.runtime.app import App
 from gothreads.runtime.lifecycle import check_not_forked
 from gothreads.runtime.models.idle import IdleApp
@@ -91,7 +93,8 @@ def open(path: PathLike, *,  # noqa: PLR0913  (public options)
          stdout: Writable | None = None, stderr: Writable | None = None, stall_timeout: float | None = None, on_stall: OnStall = "report",
          listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
          handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE, loop: asyncio.AbstractEventLoop | None = None,
-         instances: int | None = None, model: str | None = None, go: PathLike | None = None) -> App:
+         instances: int | None = None, model: str | None = None, go: PathLike | None = None,
+         progress: bool | Watcher | None = None) -> App:
     """Start a module. Returns when its packages are initialised and its `start` hook has returned.
 
     `main` keeps running after that. A handler that it has not registered yet can already be requested: see
@@ -131,6 +134,10 @@ def open(path: PathLike, *,  # noqa: PLR0913  (public options)
         waits); "pool" (like "single", in `instances` isolated instances; default: the number of available
         processors). A package is built for the model; a file built for "single" also runs as "idle" or "pool".
     go: the go command to build with.
+    progress: who is told when building and compiling take long. None: you, on standard error, if that is a terminal or
+        this is a notebook; otherwise the log has a line. True: always on standard error; False: only the log. Or a
+        function of (stage, done, total): of the stage "build", packages; of "compile", seconds and an estimate, or
+        None. When a stage ends, done is total. It may be called on another thread.
 
     Python signal handlers (Ctrl-C's included) run while the main thread is in a call. An exception from one is raised
     out of the call: when the call returns, or after 0.2 s, which ends the app (in a pool, the instance). In a Python
@@ -139,22 +146,14 @@ def open(path: PathLike, *,  # noqa: PLR0913  (public options)
 
     Raises BuildError, ModuleError or MisuseError before anything runs; GuestError when the module fails to start.
     """
-    loaded = find(path, model=model, go=go, progress=say_once())
     options = OpenOptions(args=args, env=env, mounts=mounts, procs=procs, callers=callers, callers_timeout=callers_timeout, limits=limits,
                           stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall,
                           listen=listen, allow_net=allow_net, host=host, handlers=handlers, event_queue=event_queue, loop=loop,
                           instances=instances)
-    app = open_loaded(loaded, **options, model=model)
+    with watching(progress):
+        app = open_loaded(find(path, model=model, go=go), **options, model=model)
     app.configuration = PickledOptions.of("open", path, {**options, "model": model, "go": go})
     return app
-
-
-def say_once() -> Progress:
-    """Build progress for the log: one line, if Go's standard library has to be compiled."""
-    def progress(done: int, total: int) -> None:
-        if done == 20:
-            log.warning("compiling Go's standard library for WebAssembly: up to %d packages, the first time only", total)
-    return progress
 
 
 def find(path: PathLike, *, model: str | None = None, buildmode: str | None = None, go: PathLike | None = None,

@@ -26,6 +26,7 @@ from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, seal
+from gothreads.progress import BUILD, reporting
 from gothreads.wasm.binary import Module
 from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
 from gothreads.wasm.parsing import function_names, parse
@@ -43,7 +44,7 @@ _PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
 _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
 
-#: Called to report progress: packages compiled so far, packages in total.
+#: Called to report progress: packages compiled so far, packages in total. Without one, gothreads.progress is told.
 Progress = Callable[[int, int], None]
 
 
@@ -248,15 +249,14 @@ def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Pat
                *request.flags, "-o", str(output), *targets]
     said: list[str] = []
     compiled = 0
-    with subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True,
-                          errors="replace") as process:
+    with (reporting(BUILD) as report,
+          subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True, errors="replace") as process):
         assert process.stderr is not None
         try:
             for line in process.stderr:
                 if _PACKAGE_LINE.fullmatch(line.rstrip("\n")):  # printed by -v
                     compiled += 1
-                    if progress is not None:
-                        progress(compiled, program.packages)
+                    (progress or report)(compiled, program.packages)
                 else:
                     said.append(line)
         except BaseException:

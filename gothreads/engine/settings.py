@@ -5,12 +5,11 @@ Each app has its own engine: the epoch, which stops running code, belongs to an 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import logging
 import platform
-import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from wasmtime import _ffi
 from gothreads import cache
 from gothreads.engine import trap_signals
 from gothreads.errors import GothreadsError, ModuleError
-from gothreads.files import cache_folder, keep, kept
+from gothreads.files import cache_folder, keep, kept, write_atomically
+from gothreads.progress import COMPILE, timed
 from gothreads.requirements import WASMTIME, warn_once
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes import waits
@@ -37,10 +37,8 @@ MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
 STACK_MARGIN = 2 << 20
 #: Limits in each store, apart from a module's memory: tables, elements in each table, and bytes for exceptions' values.
 _MOST_TABLES, _MOST_ELEMENTS, _EXCEPTIONS = 8, 1 << 20, 64 << 20
-#: From this size in bytes on, compiling takes long enough to be logged; and after so many seconds a user at a terminal
-#: who has seen no log is told.
+#: From this size in bytes on, compiling takes long enough to be logged.
 _LARGE = 1 << 20
-_LONG_SECONDS = 2.0
 
 
 def needs_fence() -> bool:
@@ -112,30 +110,41 @@ def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewrit
     if (loaded := _load(engine, path)) is not None:
         return MachineCode(loaded, None)
     begin = time.monotonic()
-    said = "compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6
     level = logging.INFO if len(wasm) >= _LARGE else logging.DEBUG
-    log.log(level, *said)
-    # A program that has not configured logging does not show that: then a user at a terminal is told if it takes long.
-    unseen = level == logging.INFO and not log.isEnabledFor(level) and sys.stderr is not None and sys.stderr.isatty()
-    late = threading.Timer(_LONG_SECONDS, log.warning, said) if unseen else None
-    if late is not None:
-        late.name, late.daemon = "gothreads-compiling", True
-        late.start()
+    log.log(level, "compiling %.1f MB of WebAssembly to machine code (once for each build)", len(wasm) / 1e6)
     try:
-        module = wasmtime.Module(engine, rewritten(wasm))
+        with timed(COMPILE, _expected_seconds(len(wasm))):
+            module = wasmtime.Module(engine, rewritten(wasm))
     except wasmtime.WasmtimeError as error:
         raise ModuleError(f"not a valid WebAssembly module (was it changed after it was built?): {str(error).splitlines()[-1].strip()}") from None
-    finally:
-        if late is not None:
-            late.cancel()
     seconds = time.monotonic() - begin
     log.log(level, "compiled in %.1f s", seconds)
+    if level == logging.INFO:
+        _remember_speed(len(wasm) / seconds)
     try:
         keep(path, module.serialize())
         cache.trim()
     except GothreadsError as error:  # a full disk, for example, must not keep the app from running
         log.warning("the compiled module is not kept: %s", error)
     return MachineCode(module, seconds)
+
+
+def _speed_file() -> Path:
+    return cache_folder() / "compile-speed"
+
+
+def _expected_seconds(size: int) -> float | None:
+    """About how long compiling so many bytes takes on this machine, judging by the last time. None if unknown."""
+    try:
+        return size / max(float(_speed_file().read_text()), 1.0)
+    except (OSError, ValueError, GothreadsError):
+        return None
+
+
+def _remember_speed(speed: float) -> None:
+    """Note for `_expected_seconds` how many bytes were compiled in a second."""
+    with contextlib.suppress(GothreadsError):
+        write_atomically(_speed_file(), f"{speed:.0f}\n".encode(), 0o600)
 
 
 def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:

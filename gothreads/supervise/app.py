@@ -18,7 +18,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack, cast
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.errors import CallTimeout, GothreadsError, MisuseError
-from gothreads.launch import LoadedOptions, OpenOptions, PathLike, find, say_once
+from gothreads.launch import LoadedOptions, OpenOptions, PathLike, find
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.module_file import LoadedModule
@@ -65,7 +65,7 @@ def supervise(path: PathLike, *,  # noqa: PLR0913  (public options)
     """
     _check(restart=restart, backoff=backoff, while_down=while_down, wait_timeout=wait_timeout,
            most_restarts=most_restarts, save_every=save_every, on_restart=on_restart, model=model)
-    loaded = find(path, model=model, go=go, progress=say_once())
+    loaded = find(path, model=model, go=go)
     policy = RestartPolicy(restart, backoff or Backoff(), most_restarts, save_every, on_restart)
     supervised = Supervised(loaded, cast(LoadedOptions, {**options, "model": model}), policy,
                             while_down=while_down, wait_timeout=wait_timeout)
