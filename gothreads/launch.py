@@ -15,6 +15,7 @@ from typing import TypedDict, Unpack
 from gothreads.bridge.handlers import Handler
 from gothreads.bridge.host_registry import Functions, Host, given_functions, given_handlers
 from gothreads.build.builder import Progress, Request, build
+from gothreads.engine.precompiled import Trust
 from gothreads.errors import GothreadsError, MisuseError, ModuleError
 from gothreads.files import reason
 from gothreads.progress import Progress as Watcher
@@ -26,7 +27,8 @@ from gothreads.runtime.models.pool import PoolApp
 from gothreads.runtime.models.single import SingleApp
 from gothreads.runtime.models.threaded import ThreadedApp
 from gothreads.runtime.models.wasi_threads import WasiThreadsApp
-from gothreads.runtime.module_file import LoadedModule, load
+from gothreads.runtime.module_file import LoadedModule, load, load_content
+from gothreads.runtime.module_source import Content, ModuleSource, source_of
 from gothreads.runtime.options import Limits, OnStall, Options
 from gothreads.runtime.pickling import PickledOptions
 from gothreads.text import cut
@@ -86,7 +88,7 @@ class LoadedOptions(OpenOptions, total=False):
     no_calls: bool
 
 
-def open(path: PathLike, *,  # noqa: PLR0913  (public options)
+def open(path: ModuleSource, *,  # noqa: PLR0913  (public options)
          args: Sequence[str] = (), env: Mapping[str, str] | None = None,
          mounts: Mapping[str, PathLike] | Sequence[Mount] = (), procs: int | None = None, callers: int = CALLERS,
          callers_timeout: float | None = None, limits: Limits | None = None, stdin: Readable | bytes | None = None,
@@ -94,14 +96,15 @@ def open(path: PathLike, *,  # noqa: PLR0913  (public options)
          listen: Sequence[str] = (), allow_net: Sequence[str] = (), host: Host | Functions | None = None,
          handlers: Mapping[str, Handler] | None = None, event_queue: int = EVENT_QUEUE, loop: asyncio.AbstractEventLoop | None = None,
          instances: int | None = None, model: str | None = None, go: PathLike | None = None,
-         progress: bool | Watcher | None = None) -> App:
+         progress: bool | Watcher | None = None, trust: Trust = False) -> App:
     """Start a module. Returns when its packages are initialised and its `start` hook has returned.
 
     `main` keeps running after that. A handler that it has not registered yet can already be requested: see
     `App.request`.
 
-    path: a module file, or a Go package's folder (or .go file), which is built and cached. The file need not come from
-        Go: a module with plain exports runs as "single" or "pool", one that uses wasi-threads as "threaded".
+    path: a module file, or a Go package's folder (or .go file), which is built and cached. Or a file's content: bytes,
+        or a resource (importlib.resources.files), which may be in a zip file. The file need not come
+        from Go: a module with plain exports runs as "single" or "pool", one that uses wasi-threads as "threaded".
     args, env: os.Args[1:] and the environment in Go. Nothing is inherited from this process.
     mounts: folders that the module may use, as {"/in/the/module": "on/this/machine"} or as `gothreads.Mount`s, which
         can also be single read-only files. The module sees nothing else, except the parent folders of the mounts.
@@ -138,6 +141,8 @@ def open(path: PathLike, *,  # noqa: PLR0913  (public options)
         this is a notebook; otherwise the log has a line. True: always on standard error; False: only the log. Or a
         function of (stage, done, total): of the stage "build", packages; of "compile", seconds and an estimate, or
         None. When a stage ends, done is total. It may be called on another thread.
+    trust: for a file with machine code (gothreads compile -o), which can do whatever this process can: its digest, or
+        True to trust it whatever it contains.
 
     Python signal handlers (Ctrl-C's included) run while the main thread is in a call. An exception from one is raised
     out of the call: when the call returns, or after 0.2 s, which ends the app (in a pool, the instance). In a Python
@@ -150,34 +155,45 @@ def open(path: PathLike, *,  # noqa: PLR0913  (public options)
                           stdin=stdin, stdout=stdout, stderr=stderr, stall_timeout=stall_timeout, on_stall=on_stall,
                           listen=listen, allow_net=allow_net, host=host, handlers=handlers, event_queue=event_queue, loop=loop,
                           instances=instances)
+    source = source_of(path)
     with watching(progress):
-        app = open_loaded(find(path, model=model, go=go), **options, model=model)
-    app.configuration = PickledOptions.of("open", path, {**options, "model": model, "go": go})
+        app = open_loaded(find(source, model=model, go=go, trust=trust), **options, model=model)
+    app.configuration = PickledOptions.of("open", source, {**options, "model": model, "go": go, "trust": trust})
     return app
 
 
-def find(path: PathLike, *, model: str | None = None, buildmode: str | None = None, go: PathLike | None = None,
-         progress: Progress | None = None) -> LoadedModule:
-    """Load the module at a path: a file, or a package (also by import path), which is built for the model and mode."""
-    place = Path(path)
+def find(source: PathLike | Content, *, model: str | None = None, buildmode: str | None = None, go: PathLike | None = None,
+         progress: Progress | None = None, trust: Trust = False) -> LoadedModule:
+    """Load a module: a file, its content, or a package (also by import path), which is built for the model and mode."""
     if model is not None and (not isinstance(model, str) or model not in RUN_MODELS):
         raise MisuseError(f"there is no model {cut(model)}; there are: {', '.join(RUN_MODELS)}")
-    idle, model = model == "idle", RUN_MODELS[model] if model else None
+    if not isinstance(trust, bool | str):
+        raise MisuseError(f"trust must be True, False or a file's digest, not {cut(trust)}")
+    if isinstance(source, Content):
+        return _fitting(load_content(source.name, source.content, trust), source.name, model)
+    place = Path(source)
     there = os.path.exists(place)  # not Path.exists, which raises for names that are too long
     if os.path.isfile(place) and place.suffix != ".go":
-        loaded = load(place)
-        if loaded.foreign and (idle or model not in (None, loaded.model)):
-            how = "wasi-threads, so it is run as threaded" if loaded.model == "threaded" else "no threads, so it is run as single or pool"
-            raise ModuleError(f"{place} was not built from Go, and has {how}")
-        if model is not None and loaded.model != model:
-            raise ModuleError(f"{place} was built for the model {loaded.model}, not {model}. Rebuild it: gothreads build PACKAGE --model {model} -o {place}")
-        return loaded
+        return _fitting(load(place, trust), place, model)
     if not there and place.suffix == ".wasm":
         raise ModuleError(f"there is no file {place}")
-    if not there and "/" not in str(path) and "." not in str(path):
+    if not there and "/" not in str(source) and "." not in str(source):
         raise ModuleError(f"there is no file or folder {place}")
-    built = build(Request(str(path), model=model or "threaded", buildmode=buildmode, go=None if go is None else os.fspath(go)), progress)
+    built = build(Request(str(source), model=RUN_MODELS[model] if model else "threaded", buildmode=buildmode,
+                          go=None if go is None else os.fspath(go)), progress)
     return replace(load(built.path), name=place.resolve().name)
+
+
+def _fitting(loaded: LoadedModule, place: str | Path, model: str | None) -> LoadedModule:
+    """The module, if it can be run in a model. ModuleError if not."""
+    build_model = RUN_MODELS[model] if model else None
+    if loaded.foreign and (model == "idle" or build_model not in (None, loaded.model)):
+        how = "wasi-threads, so it is run as threaded" if loaded.model == "threaded" else "no threads, so it is run as single or pool"
+        raise ModuleError(f"{place} was not built from Go, and has {how}")
+    if build_model is not None and loaded.model != build_model:
+        raise ModuleError(f"{place} was built for the model {loaded.model}, not {build_model}. Rebuild it: "
+                          f"gothreads build PACKAGE --model {build_model} -o {place}")
+    return loaded
 
 
 def open_loaded(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:

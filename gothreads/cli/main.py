@@ -6,6 +6,7 @@
     call     call one export or handler
     inspect  describe a module
     doctor   check this machine
+    compile  make a module's machine code beforehand
     cache    show how large the cache is, or empty it
     serve    serve a module over HTTP
     compare  compare the designs
@@ -33,7 +34,7 @@ from gothreads.bridge.host_registry import load_host
 from gothreads.build.builder import Request, build
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
-from gothreads.cli import cache
+from gothreads.cli import cache, compile
 from gothreads.cli.doctor import examine
 from gothreads.cli.go_test import EXEC_HELP, EXEC_LIMITS, TEST_HELP, exec_options, load_linked, machine_environment, machine_mounts, test
 from gothreads.cli.parser import Command, parse, parse_environment, parse_limits, parse_mount, parse_size
@@ -410,7 +411,8 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, *, callers: int,
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run its main in stock Go, a package must be built as a program.
-    loaded = find(arguments.module, model=model, progress=terminal.progress, buildmode="exe" if model == "single" and arguments.command is _run else None)
+    loaded = find(arguments.module, model=model, trust=compile.trusted(arguments.trust), progress=terminal.progress,
+                  buildmode="exe" if model == "single" and arguments.command is _run else None)
     terminal.clear()
     if arguments.command is not _run and loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
@@ -468,4 +470,4 @@ def _compare(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 _COMMANDS: dict[str, Command] = {"build": _build, "init": _init, "run": _run, "call": _call, "inspect": _inspect, "doctor": _doctor, "serve": _serve,
-                                 "cache": cache.run, "compare": _compare, "stress": stress}
+                                 "cache": cache.run, "compile": compile.run, "compare": _compare, "stress": stress}

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from gothreads.cli import cache, doctor
+from gothreads.cli import cache, compile, doctor
 from gothreads.errors import MisuseError
 from gothreads.launch import CALLERS, RUN_MODELS
 from gothreads.runtime.options import DRAIN_SECONDS, Limits
@@ -165,6 +165,7 @@ def _build_parsers(functions: Mapping[str, Command]
     sub.add_argument("module", metavar="FILE")
     sub.add_argument("--json", action="store_true", help="print as JSON")
 
+    compile.add_arguments(add("compile", compile.HELP, compile.EXAMPLES))
     cache.add_arguments(add("cache", cache.HELP, cache.EXAMPLES))
 
     add("doctor", doctor.HELP, doctor.EXAMPLES).add_argument("--json", action="store_true", help="print as JSON")
@@ -231,6 +232,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-net", action="append", default=[], metavar="HOST:PORT",
                         help="what the module may dial, and listen on (guest.Dial, guest.Listen): each part may be *; or unix:PATH. Where other machines "
                         "can connect, it listens only on an address named here, such as 0.0.0.0:8080 (default: nothing)")
+    compile.add_trust(parser)
     parser.add_argument("--python", metavar="FILE",
                         help="a Python file with `host = gothreads.Host()`: the functions and handlers that the module may call")
     parser.add_argument("--memory", metavar="SIZE", help="the most memory that the module may use, such as 512M (default: 3.75G, the most there can be)")

@@ -21,6 +21,7 @@ from wasmtime import _ffi
 
 from gothreads import cache
 from gothreads.engine import trap_signals
+from gothreads.engine.precompiled import Precompiled
 from gothreads.errors import GothreadsError, ModuleError
 from gothreads.files import cache_folder, keep, kept, write_atomically
 from gothreads.progress import COMPILE, timed
@@ -37,6 +38,8 @@ MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
 STACK_MARGIN = 2 << 20
 #: Limits in each store, apart from a module's memory: tables, elements in each table, and bytes for exceptions' values.
 _MOST_TABLES, _MOST_ELEMENTS, _EXCEPTIONS = 8, 1 << 20, 64 << 20
+#: What the machine code depends on besides wasmtime and the machine.
+_ALONE, _THREADED = "epochs memories alone", f"epochs memories waits={waits.EDITION}"
 #: From this size in bytes on, compiling takes long enough to be logged.
 _LARGE = 1 << 20
 
@@ -86,25 +89,50 @@ class MachineCode:
     seconds: float | None
 
 
-def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> MachineCode:
+def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int, precompiled: Precompiled | None = None) -> MachineCode:
     """Compile a module for an engine without threads, or load it from the cache. ModuleError if it is not valid.
 
-    A cache miss is logged.
+    A cache miss is logged. precompiled: the module's machine code, if the user has it and trusts it.
     """
-    return _compiled(engine, wasm, stack, " alone", lambda wasm: wasm)
+    if precompiled is not None:
+        return _given(engine, precompiled, _ALONE)
+    return _compiled(engine, wasm, stack, _ALONE, lambda wasm: wasm)
 
 
-def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int) -> MachineCode:
+def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int, precompiled: Precompiled | None = None) -> MachineCode:
     """The same for a module with threads. All its waits are rewritten (wasm/passes/waits.py): no file is trusted."""
     def noted(wasm: bytes) -> bytes:
         wasmtime.Module.validate(engine, wasm)  # before rewriting: the module may refer only to its own items
         return waits.rewrite_waits(parse(wasm)).encode()
-    return _compiled(engine, wasm, stack, f" waits={waits.EDITION}", noted)
+    if precompiled is not None:
+        return _given(engine, precompiled, _THREADED)
+    return _compiled(engine, wasm, stack, _THREADED, noted)
+
+
+def precompile(wasm: bytes, stack: int, *, threads: bool) -> tuple[MachineCode, Precompiled]:
+    """Compile a module, or load it from the cache, to write it to a file. ModuleError if it is not valid."""
+    engine = new_engine(stack, threads=threads)
+    try:
+        compiled = (compile_threaded if threads else compile_module)(engine, wasm, stack)
+        with compiled.module as module:
+            return compiled, Precompiled(_THREADED if threads else _ALONE, bytes(module.serialize()))
+    finally:
+        engine.close()
+
+
+def _given(engine: wasmtime.Engine, precompiled: Precompiled, settings: str) -> MachineCode:
+    if precompiled.settings != settings:
+        raise ModuleError("the machine code in the file was compiled by another version of gothreads. Compile it again: gothreads compile")
+    try:
+        return MachineCode(wasmtime.Module.deserialize(engine, precompiled.code), None)
+    except wasmtime.WasmtimeError as error:  # another processor, for example
+        raise ModuleError(f"the machine code in the file does not fit here: {str(error).splitlines()[-1].strip()}. "
+                          "Compile it again here: gothreads compile") from None
 
 
 def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes]) -> MachineCode:
     # Everything that affects the machine code, or what wasmtime accepts. wasmtime checks the rest itself when loading.
-    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs memories stack={stack}{how}"
+    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} {how} stack={stack}"
     key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
     path = cache_folder() / "compiled" / f"{key}.cwasm"
     if (loaded := _load(engine, path)) is not None:

@@ -17,11 +17,13 @@ from typing import Any, Generic, Self, TypeVar, Unpack, cast
 
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.exports import Export, Exports, Function
+from gothreads.engine.precompiled import Trust
 from gothreads.errors import CallTimeout, GothreadsError, MisuseError
 from gothreads.launch import LoadedOptions, OpenOptions, PathLike, find
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.module_file import LoadedModule
+from gothreads.runtime.module_source import ModuleSource, source_of
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.supervise.restarts import Backoff, Restart, RestartPolicy, RestartWhen, WhileDown
@@ -34,11 +36,11 @@ Payload = bytes | bytearray | memoryview | str
 _SLICE = 0.2
 
 
-def supervise(path: PathLike, *,  # noqa: PLR0913  (public options)
+def supervise(path: ModuleSource, *,  # noqa: PLR0913  (public options)
               restart: RestartWhen = "on-failure", backoff: Backoff | None = None, while_down: WhileDown = "wait",
               wait_timeout: float | None = None, most_restarts: int | None = None, save_every: float | None = None,
               on_restart: Callable[[Restart], object] | None = None, model: str | None = None, go: PathLike | None = None,
-              **options: Unpack[OpenOptions]) -> Supervised:
+              trust: Trust = False, **options: Unpack[OpenOptions]) -> Supervised:
     """Like `open`, for a module that is replaced by a new instance, with new memory, when it ends.
 
     restart: "on-failure": when it ends by a panic, os.Exit with a code other than 0, a trap, or a host function;
@@ -65,13 +67,14 @@ def supervise(path: PathLike, *,  # noqa: PLR0913  (public options)
     """
     _check(restart=restart, backoff=backoff, while_down=while_down, wait_timeout=wait_timeout,
            most_restarts=most_restarts, save_every=save_every, on_restart=on_restart, model=model)
-    loaded = find(path, model=model, go=go)
+    source = source_of(path)
+    loaded = find(source, model=model, go=go, trust=trust)
     policy = RestartPolicy(restart, backoff or Backoff(), most_restarts, save_every, on_restart)
     supervised = Supervised(loaded, cast(LoadedOptions, {**options, "model": model}), policy,
                             while_down=while_down, wait_timeout=wait_timeout)
-    supervised.configuration = PickledOptions.of("supervise", path, {
+    supervised.configuration = PickledOptions.of("supervise", source, {
         "restart": restart, "backoff": backoff, "while_down": while_down, "wait_timeout": wait_timeout, "most_restarts": most_restarts,
-        "save_every": save_every, "on_restart": on_restart, **options, "model": model, "go": go})
+        "save_every": save_every, "on_restart": on_restart, **options, "model": model, "go": go, "trust": trust})
     return supervised
 
 

@@ -73,7 +73,7 @@ class ThreadedApp(App):
         owned.callback(self._world.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
-        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
+        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled)
         self.compile_seconds = machine_code.seconds
         owned.callback(machine_code.module.close)
         assert loaded.memory is not None

@@ -141,7 +141,7 @@ class WasiThreadsApp(App):
         owned.callback(self._world.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
-        compiled = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
+        compiled = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled)
         self.compile_seconds = compiled.seconds
         owned.callback(compiled.module.close)
         assert loaded.memory is not None
