@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import gc
 import os
-import statistics
 import sys
 import threading
 import time
@@ -25,10 +24,10 @@ import psutil
 
 import gothreads
 from benchmarks.command import run
+from benchmarks.samples import compared, medians
 from benchmarks.worker import Design, Measure, Worker, work
 from gothreads.shared_memory import SharedMemory
 from gothreads.tools.compare.callers import together
-from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.native import NativePeer
 from gothreads.tools.compare.programs import Programs, build_programs
 from gothreads.tools.compare.rounds import interleaved
@@ -121,11 +120,8 @@ def measure(rounds: int, callers: int) -> dict[str, Any]:
             return worker.measure()
     names = [name for name in DESIGNS if not (name == "native" and programs.native is None)]
     samples = interleaved({name: functools.partial(sample, name) for name in names}, rounds)
-    medians = {name: {what: statistics.median(one[what] for one in taken) for what in taken[0]}
-               for name, taken in samples.items()}
-    ratios = {what: median_ratio((one[what] for one in samples["threads"]), (one[what] for one in samples["native"]))
-              for what in ("trip", "trips")} if "native" in samples else {}
-    return {"callers": callers, "designs": medians, "ratios": ratios}
+    ratios = {name: compared(samples, name, "threads", "native") for name in ("trip", "trips") if "native" in samples}
+    return {"callers": callers, "designs": medians(samples), "ratios": ratios}
 
 
 def show(figures: dict[str, Any], rounds: int) -> None:

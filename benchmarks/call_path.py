@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import wasmtime
 
 import gothreads
 from benchmarks.command import run
+from benchmarks.samples import compared, medians
 from benchmarks.worker import Design, Measure, Worker, work
 from gothreads.engine import extension
 from gothreads.tools.compare.figures import median_ratio
@@ -59,8 +59,7 @@ def call_time(function: Callable[..., Any], *args: Any, times: int = TIMES) -> f
 def gothreads_calls(programs: Programs) -> Measure:
     """gothreads, in C or through ctypes."""
     app = gothreads.open(programs.threaded, host={"env": {"host": host}})
-    for handler in ("flip",
-                    "flip_lent"):  # untouched memory would come from the kernel during the measurement, page by page
+    for handler in ("flip", "flip_lent"):  # touches memory that the kernel would otherwise provide while it is measured
         call_time(app.request, handler, b"x" * max(SIZES), times=TIMES // 5)
 
     def measure() -> dict[str, float]:
@@ -68,7 +67,7 @@ def gothreads_calls(programs: Programs) -> Measure:
         app.exports.add(1, 2)
         begin = time.perf_counter()
         for _ in range(TIMES):
-            app.exports.add(1, 2)
+            app.exports.add(1, 2)  # as people write it: call_time would leave out looking the export up
         figures["add"] = (time.perf_counter() - begin) / TIMES * 1e6
         figures["host"] = call_time(app.exports.call_back, HOST_TIMES, times=3) / HOST_TIMES
         for size in SIZES:
@@ -124,10 +123,8 @@ def measure(rounds: int) -> dict[str, Any]:
                    for name in names}
         samples = interleaved({name: worker.measure for name, worker in workers.items()}, rounds)
 
-    def compared(one: str, other: str, what: str) -> float | None:
-        if one not in samples or other not in samples:
-            return None
-        return median_ratio((sample[what] for sample in samples[one]), (sample[what] for sample in samples[other]))
+    def ratio(name: str, one: str, other: str) -> float | None:
+        return compared(samples, name, one, other) if one in samples and other in samples else None
 
     def against_copies(what: str) -> float | None:
         """As a multiple of three copies there and back, and 3 µs."""
@@ -137,10 +134,8 @@ def measure(rounds: int) -> dict[str, Any]:
                             (3 * sample[what] + 3 for sample in samples["memcpy"]))
     pairs = (("add", "C", "native"), ("add", "wasmtime-py", "C"), ("add", "wasmtime-py", "ctypes"),
              ("host", "wasmtime-py", "C"), ("host", "wasmtime-py", "ctypes"), ("host", "C", "native"))
-    medians = {name: {what: statistics.median(one[what] for one in taken) for what in taken[0]}
-               for name, taken in samples.items()}
-    return {"microseconds": medians,
-            "ratios": {**{f"{what}: {one} / {other}": compared(one, other, what) for what, one, other in pairs},
+    return {"microseconds": medians(samples),
+            "ratios": {**{f"{name}: {one} / {other}": ratio(name, one, other) for name, one, other in pairs},
                        **{f"{what}: C / (3 memcpy + 3)": against_copies(what)
                           for what in ("request 65536", "lent 65536")}}}
 

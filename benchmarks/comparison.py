@@ -18,7 +18,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
 from benchmarks.command import check_calls_in_c
@@ -26,7 +25,7 @@ from benchmarks.document import missing, put
 from gothreads.cli.main import main as gothreads
 from gothreads.files import write_atomically
 from gothreads.tools.compare.findings import findings
-from gothreads.tools.compare.plots import render
+from gothreads.tools.compare.plots import Plot, plots
 from gothreads.tools.compare.report import Report
 from gothreads.tools.compare.table import markdown
 
@@ -64,16 +63,16 @@ def write(report: Report, document: Path) -> None:
     """Table and findings into the document, plots into the folder beside it."""
     folder = document.with_suffix("")
     folder.mkdir(exist_ok=True)
-    for name, content in render(report, png).items():
-        write_atomically(folder / f"{name}.png", content)
+    for plot in plots(report):
+        write_atomically(folder / f"{plot.name}.png", png(plot))
     put(document, _PLACE, markdown(report, findings(report)))
 
 
-def png(canvas: Canvas, _name: str) -> bytes:
+def png(plot: Plot) -> bytes:
     with io.BytesIO() as drawn, io.BytesIO() as small:
-        canvas.savefig(drawn, format="png", dpi=_DPI)
-        Image.open(drawn).convert("RGB").quantize(_COLOURS,
-                                                  dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
+        plot.whole().savefig(drawn, format="png", dpi=_DPI)
+        image = Image.open(drawn).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+        image.save(small, format="PNG", optimize=True)
         return small.getvalue()
 
 

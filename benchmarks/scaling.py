@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,9 +21,9 @@ from typing import Any
 
 import gothreads
 from benchmarks.command import run
+from benchmarks.samples import compared, medians
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import Toolchain
-from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.rounds import in_rounds
 
 SOURCE = Path(__file__).parent / "scaling_go"
@@ -66,6 +65,19 @@ RUNS = [(design, goroutines) for design in ("threaded-1", "threaded-2", "single"
         for goroutines in (1, 2, 8)]
 
 
+#: By title: the kind of work, and the two runs whose times are divided. benchmarks/targets.py has the targets.
+RATIOS = {
+    "one proc against stock, cpu (speed)": ("cpu", ("single", 1), ("threaded-1", 1)),
+    "one proc against stock, mixed (speed)": ("mixed", ("single", 8), ("threaded-1", 8)),
+    "two procs against stock, mixed (speed)": ("mixed", ("single", 8), ("threaded-2", 8)),
+    "two goroutines against one, cpu (time)": ("cpu", ("threaded-2", 2), ("threaded-2", 1)),
+    "two goroutines against one, alloc (time)": ("alloc", ("threaded-2", 2), ("threaded-2", 1)),
+    "two goroutines against one, alloc, native": ("alloc", ("native-2", 2), ("native-2", 1)),
+    "against native, cpu (time)": ("cpu", ("threaded-2", 2), ("native-2", 2)),
+    "against native, alloc (time)": ("alloc", ("threaded-2", 2), ("native-2", 2)),
+}
+
+
 def measure(rounds: int, times: int) -> dict[str, Any]:
     """Seconds by design, goroutines and kind of work; and ratios."""
     threaded = build(Request(str(SOURCE), "threaded"))
@@ -77,26 +89,18 @@ def measure(rounds: int, times: int) -> dict[str, Any]:
             "native-2": natively(threaded.toolchain, Path(folder), 2)}
         samples: dict[tuple[str, int], list[Seconds]] = {key: [] for key in RUNS}
         for number, (design, goroutines) in in_rounds(RUNS, rounds):
-            print(f"\rround {number + 1} of {rounds}: {design}, {goroutines} goroutines   ", end="", file=sys.stderr,
-                  flush=True)
+            _show_progress(f"round {number + 1} of {rounds}: {design}, {goroutines} goroutines")
             samples[design, goroutines].append(programs[design](goroutines, times))
-        print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+        _show_progress("")
 
-    def compared(kind: str, one: tuple[str, int], other: tuple[str, int]) -> float:
-        return median_ratio((sample[kind] for sample in samples[one]), (sample[kind] for sample in samples[other]))
-    ratios = {
-        "one proc against stock, cpu (its speed, bar 0.95)": compared("cpu", ("single", 1), ("threaded-1", 1)),
-        "one proc against stock, mixed (its speed, bar 0.92)": compared("mixed", ("single", 8), ("threaded-1", 8)),
-        "two procs against stock, mixed (its speed, bar 1.6)": compared("mixed", ("single", 8), ("threaded-2", 8)),
-        "two goroutines against one, cpu (time, bar 1.05)": compared("cpu", ("threaded-2", 2), ("threaded-2", 1)),
-        "two goroutines against one, alloc (time, bar 1.30)": compared("alloc", ("threaded-2", 2), ("threaded-2", 1)),
-        "two goroutines against one, alloc, native": compared("alloc", ("native-2", 2), ("native-2", 1)),
-        "against native, cpu (time, bar 2.7)": compared("cpu", ("threaded-2", 2), ("native-2", 2)),
-        "against native, alloc (time, bar 3)": compared("alloc", ("threaded-2", 2), ("native-2", 2)),
-    }
-    return {"seconds": {f"{design}, {goroutines}": {kind: statistics.median(one[kind] for one in taken)
-                                                    for kind in KINDS}
-                        for (design, goroutines), taken in samples.items()}, "ratios": ratios}
+    ratios = {title: compared(samples, *terms) for title, terms in RATIOS.items()}
+    return {"seconds": {f"{design}, {goroutines}": seconds
+                        for (design, goroutines), seconds in medians(samples).items()}, "ratios": ratios}
+
+
+def _show_progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def show(figures: dict[str, Any], rounds: int) -> None:

@@ -1,15 +1,15 @@
 """Go's own tests of its standard library, on threads and stock, side by side; and real programs, on threads and native.
 
-    python -m conformance                        all of std, and what Go's release process runs besides: about an hour and a half
+    python -m conformance                        all of std, and the extra runs of Go's releases: 1½ hours
     python -m conformance sync/... encoding/json
     python -m conformance --smoke --threaded-only --go /path/to/go1.25/bin/go
-    python -m conformance --repeat 50            the packages that a scheduler breaks first, fifty times over
+    python -m conformance --repeat 50            the packages where faults of a scheduler show first, fifty times
     python -m conformance --libraries            the tests of real libraries, from Debian's packages: about half an hour
     python -m conformance --libraries goldmark toml
     python -m conformance --test-folder          the programs of Go's own test/ folder: about half an hour
     python -m conformance --test-folder 'chan/*' 'typeparam/*'
 
-Interrupted, it goes on where it was. The tables are conformance/results/<version>*.md; the figures beside them are .json.
+An interrupted run continues where it stopped. The tables are conformance/results/<version>*.md, the figures *.json.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from conformance import crashes, libraries, testfolder
+from conformance import crashes, libraries, testfolder, testfolder_results
 from conformance.debian import RELEASE, Debian
 from conformance.plan import REPEATED, SMOKE, Run, packages, plain, variants
 from conformance.record import Record, perform
 from conformance.table import Row, lost, regressions, write, write_table
+from conformance.testfolder_results import Result
 from gothreads.build.edits import TEST_EDITS
 from gothreads.build.overlay import fingerprint
 from gothreads.build.toolchain import Toolchain, find_go
@@ -43,27 +44,34 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", nargs="*", metavar="NAME", help="packages of std or patterns, as go list takes them (default: all of std, and the "
-                        "variants); with --libraries, libraries; with --test-folder, patterns of names of programs")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--libraries", action="store_true", help=f"instead of std, real libraries: {', '.join(one.name for one in libraries.LIBRARIES)}")
-    what.add_argument("--test-folder", action="store_true", help="instead of std, the programs of Go's own test/ folder")
-    parser.add_argument("--smoke", action="store_true", help=f"only {', '.join(SMOKE)}; of the libraries {', '.join(libraries.SMOKE)}; "
-                        f"of the test folder {', '.join(testfolder.SMOKE)}")
-    parser.add_argument("--repeat", type=int, metavar="N", help=f"{', '.join(REPEATED)} (or the packages given), threaded, N times each")
-    parser.add_argument("--threaded-only", action="store_true", help="no stock runs to compare with")
-    parser.add_argument("--again", action="store_true", help="also what has been run before")
+    parser = argparse.ArgumentParser(prog="python -m conformance", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("packages", nargs="*", metavar="NAME",
+                        help="packages of std or patterns, as go list takes them (default: all of std, and the "
+                             "variants); with --libraries, libraries; with --test-folder, patterns of programs' names")
+    subject = parser.add_mutually_exclusive_group()
+    subject.add_argument("--libraries", action="store_true", help="instead of std, real libraries: "
+                         f"{', '.join(one.name for one in libraries.LIBRARIES)}")
+    subject.add_argument("--test-folder", action="store_true",
+                         help="instead of std, the programs of Go's own test/ folder")
+    parser.add_argument("--smoke", action="store_true",
+                        help=f"only {', '.join(SMOKE)}; of the libraries {', '.join(libraries.SMOKE)}; "
+                             f"of the test folder {', '.join(testfolder.SMOKE)}")
+    parser.add_argument("--repeat", type=int, metavar="N",
+                        help=f"run {', '.join(REPEATED)} (or the packages given) threaded, N times each")
+    parser.add_argument("--threaded-only", action="store_true", help="leave out the stock runs to compare with")
+    parser.add_argument("--again", action="store_true", help="run again what an earlier run has recorded")
     parser.add_argument("--go", metavar="PATH", help="the go command to use")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where results go (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR",
+                        help="where results are written (default: %(default)s)")
     arguments = parser.parse_args()
     if (arguments.libraries or arguments.test_folder) and (arguments.repeat or arguments.threaded_only):
         parser.error("--libraries and --test-folder compare with native Go: --repeat and --threaded-only are for std")
     console = Console(stderr=True, highlight=False)
     try:
         toolchain = find_go(arguments.go)
-        perform = _libraries if arguments.libraries else _test_folder if arguments.test_folder else _conform
-        return perform(arguments, toolchain, console)
+        command = _libraries if arguments.libraries else _test_folder if arguments.test_folder else _std
+        return command(arguments, toolchain, console)
     except GothreadsError as error:
         console.print(str(error), markup=False)
         return 1
@@ -71,11 +79,12 @@ def main() -> int:
         console.print(error.stderr or str(error), markup=False)
         return 1
     except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from here")
+        console.print("interrupted; the same command continues from here")
         return 130
 
 
-def _conform(arguments: argparse.Namespace, toolchain: Toolchain, console: Console) -> int:
+def _std(arguments: argparse.Namespace, toolchain: Toolchain, console: Console) -> int:
+    """The tests of std, stock and threaded, and the runtime's crash programs."""
     named = arguments.packages or (SMOKE if arguments.smoke else REPEATED if arguments.repeat else ("std",))
     runs = [plain(toolchain, package) for package in packages(toolchain, named)]
     whole = not (arguments.packages or arguments.smoke or arguments.repeat)
@@ -103,7 +112,7 @@ def _libraries(arguments: argparse.Namespace, toolchain: Toolchain, console: Con
     with _progress(console, sum(len(library.packages) for library in chosen)) as (running, advance):
         def record(run: Run, model: str) -> Record:
             done = _record(arguments, toolchain, run, model, console=console, running=running)
-            assert done is not None  # of std only are there runs that are not wanted
+            assert done is not None  # only runs of stock Go may be left out
             return done
         for library in chosen:
             for plain, threaded, known in libraries.runs(library, versions[library.debian], debian.gopath):
@@ -111,16 +120,18 @@ def _libraries(arguments: argparse.Namespace, toolchain: Toolchain, console: Con
                 one = libraries.Compared(library, plain, record(plain, "native"), record(threaded, "threaded"), again)
                 tested.append(one)
                 for test in one.findings():
-                    console.print(f"\n{plain.name} {test}\n" + "\n".join(one.threaded.output.get(test, one.threaded.output.get("", []))),
-                                  markup=False, soft_wrap=True)
+                    output = one.threaded.output.get(test, one.threaded.output.get("", []))
+                    _print(console, f"\n{plain.name} {test}\n" + "\n".join(output))
                 for test in one.outdated():
-                    console.print(f"{plain.name} {test}: the reason no longer applies: {one.reasons[test]}", markup=False, soft_wrap=True)
+                    _print(console, f"{plain.name} {test}: the reason no longer applies: {one.reasons[test]}")
                 advance()
     if len(chosen) == len(libraries.LIBRARIES):
         about = f"Real libraries: {toolchain.version}, Debian {RELEASE}"
-        write_table(arguments.out, f"{toolchain.version}-libraries", about, libraries.figures(tested, versions), libraries.markdown(tested, versions))
+        write_table(arguments.out, f"{toolchain.version}-libraries", about, libraries.figures(tested, versions),
+                    libraries.markdown(tested, versions))
     found, outdated = sum(len(one.findings()) for one in tested), sum(len(one.outdated()) for one in tested)
-    console.print(f"{len(tested)} packages, {found} tests that pass natively and fail threaded, {outdated} reasons that no longer apply")
+    console.print(f"{len(tested)} packages, {found} tests that pass natively and fail threaded, {outdated} reasons "
+                  "that no longer apply", soft_wrap=True)
     return 1 if found or outdated else 0
 
 
@@ -133,7 +144,7 @@ def _debian(names: Sequence[str], console: Console) -> tuple[Debian, dict[str, s
 
 def _test_folder(arguments: argparse.Namespace, toolchain: Toolchain, console: Console) -> int:
     """The programs of Go's own test/ folder, natively and on threads."""
-    results: list[testfolder.Result] = []
+    results: list[Result] = []
     patterns = arguments.packages or (testfolder.SMOKE if arguments.smoke else ())
     debian, versions = _debian([testfolder.DEBIAN], console)
     version, folder = versions[testfolder.DEBIAN], debian.root / testfolder.FOLDER
@@ -141,36 +152,37 @@ def _test_folder(arguments: argparse.Namespace, toolchain: Toolchain, console: C
     batches = [names[at:at + testfolder.BATCH] for at in range(0, len(names), testfolder.BATCH)]
     with tempfile.TemporaryDirectory() as work, _progress(console, len(batches)) as (running, advance):
         for number, batch in enumerate(batches):
-            def told(what: str, at: str = f"{number + 1} of {len(batches)}") -> None:
+            def show(what: str, at: str = f"{number + 1} of {len(batches)}") -> None:
                 running(f"batch {at}: {what}")
-            programs = testfolder.Programs(toolchain, folder, Path(work) / str(number), told)
+            programs = testfolder.Programs(toolchain, folder, Path(work) / str(number), show)
             key = f"{_key(toolchain, Run(testfolder.DEBIAN, version), 'threaded', 1)} {_digest(repr(batch))}"
             path = arguments.out / "records" / toolchain.version / "test-folder" / f"{_digest(repr(batch))}.json"
-            done = None if arguments.again else testfolder.load(path, key)
+            done = None if arguments.again else testfolder_results.load(path, key)
             if done is None:
                 begin = time.monotonic()
                 done = programs.perform(batch)
-                testfolder.save(path, key, done)
-                console.print(f"{batch[0]} to {batch[-1]}: {testfolder.summary(done)}, {time.monotonic() - begin:.0f} s", markup=False, soft_wrap=True)
+                testfolder_results.save(path, key, done)
+                _print(console, f"{batch[0]} to {batch[-1]}: {testfolder_results.summary(done)}, "
+                                f"{time.monotonic() - begin:.0f} s")
             results += done
             advance()
-    for one in testfolder.findings(results):
-        console.print(f"\n{one.name} {one.state}\n" + "\n".join(one.detail), markup=False, soft_wrap=True)
-    outdated = testfolder.outdated(results)
+    found, outdated = testfolder_results.findings(results), testfolder_results.outdated(results)
+    for one in found:
+        _print(console, f"\n{one.name} {one.state}\n" + "\n".join(one.detail))
     for name in outdated:
-        console.print(f"{name}: the reason no longer applies: {testfolder.DIFFERENT[name]}", markup=False, soft_wrap=True)
+        _print(console, f"{name}: the reason no longer applies: {testfolder_results.DIFFERENT[name]}")
     if not patterns:
         about = f"Go's test/ folder: {toolchain.version}, programs of {testfolder.DEBIAN} {version}"
-        write_table(arguments.out, f"{toolchain.version}-test-folder", about, testfolder.figures(results), testfolder.markdown(results))
-    found = testfolder.findings(results)
-    console.print(f"{len(results)} programs: {testfolder.summary(results)}; {len(found)} that differ without a reason, "
-                  f"{len(outdated)} reasons that no longer apply", soft_wrap=True)
+        write_table(arguments.out, f"{toolchain.version}-test-folder", about, testfolder_results.figures(results),
+                    testfolder_results.markdown(results))
+    console.print(f"{len(results)} programs: {testfolder_results.summary(results)}; {len(found)} that differ without a "
+                  f"reason, {len(outdated)} reasons that no longer apply", soft_wrap=True)
     return 1 if found or outdated else 0
 
 
 @contextlib.contextmanager
 def _progress(console: Console, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
-    """A bar: to say what runs now, and that one more is done."""
+    """A progress bar. Yields two functions: one shows what runs now, the other counts one more as done."""
     columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=total)
@@ -179,7 +191,7 @@ def _progress(console: Console, total: int) -> Iterator[tuple[Callable[[str], No
 
 def _record(arguments: argparse.Namespace, toolchain: Toolchain, run: Run, model: str, *,
             console: Console, running: Callable[[str], None]) -> Record | None:
-    """What an earlier run has left, else a new one; none of stock Go when it is not wanted."""
+    """The record of an earlier run, or of a new one; None for stock Go when that is not to be run."""
     count = arguments.repeat or 1
     path = arguments.out / "records" / toolchain.version / f"{run.slug}-{model}{f'-x{count}' if count > 1 else ''}.json"
     key = _key(toolchain, run, model, count)
@@ -199,12 +211,14 @@ def _record(arguments: argparse.Namespace, toolchain: Toolchain, run: Run, model
             running(f"{what} {name}")
     record = perform(run, model, go=arguments.go, key=key, count=count, progress=test)
     record.save(path)
-    console.print(f"{record.verdict:10} {what}: {record.count('pass')} passed, {record.count('fail')} failed, "
-                  f"{record.count('skip')} skipped, {record.seconds:.0f} s", markup=False, soft_wrap=True)
+    _print(console, f"{record.verdict:10} {what}: {record.count('pass')} passed, {record.count('fail')} failed, "
+                    f"{record.count('skip')} skipped, {record.seconds:.0f} s")
     return record
 
 
-def _programs(arguments: argparse.Namespace, toolchain: Toolchain, running: Callable[[str], None]) -> list[crashes.Program]:
+def _programs(arguments: argparse.Namespace, toolchain: Toolchain,
+              running: Callable[[str], None]) -> list[crashes.Program]:
+    """The runtime's crash programs, from an earlier run or a new one."""
     folder = arguments.out / "records" / toolchain.version
     key = _key(toolchain, Run("programs"), "threaded", 1)
     ran = None if arguments.again else crashes.load(folder / "programs.json", key)
@@ -215,24 +229,30 @@ def _programs(arguments: argparse.Namespace, toolchain: Toolchain, running: Call
 
 
 def _conclude(rows: list[Row], ran: list[crashes.Program], console: Console) -> int:
-    """Say what is wrong; the exit code."""
+    """Print what is wrong. Returns the exit code."""
     failed, differ = regressions(rows), [program for program in ran if not program.ok]
     for row in failed:
         assert row.threaded is not None
         missing = lost(row.single, row.threaded) if row.single is not None else []
-        console.print(f"\n{row.run.name}: {row.threaded.verdict}; pass stock and not threaded: {', '.join(missing) or 'none'}", markup=False, soft_wrap=True)
+        _print(console, f"\n{row.run.name}: {row.threaded.verdict}; pass stock and not threaded: "
+                        f"{', '.join(missing) or 'none'}")
         for test, lines in row.threaded.output.items():
-            console.print(f"\n{row.run.name} {test}\n" + "\n".join(lines), markup=False, soft_wrap=True)
+            _print(console, f"\n{row.run.name} {test}\n" + "\n".join(lines))
     for program in differ:
-        console.print(f"{program.name}: native {program.done['native']}, threaded {program.done['threaded']}", markup=False, soft_wrap=True)
+        _print(console, f"{program.name}: native {program.done['native']}, threaded {program.done['threaded']}")
     compared = any(row.single is not None for row in rows)
     console.print(f"{len(rows)} runs, {len(failed)} {'that pass stock and fail threaded' if compared else 'that fail'}"
                   + (f"; {len(ran)} programs, {len(differ)} that differ from native" if ran else ""))
     return 1 if failed or differ else 0
 
 
+def _print(console: Console, text: str) -> None:
+    """Print foreign text: without markup, each line whole."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
 def _key(toolchain: Toolchain, run: Run, model: str, count: int) -> str:
-    """What a record depends on, but for the host's own code: --again after changing that."""
+    """Everything that a record depends on, except the host's code. After changing that, use --again."""
     ours = "" if model in ("single", "native") else f" {fingerprint()} {_digest(repr(TEST_EDITS))}"
     return f"{toolchain.version} wasmtime {importlib.metadata.version('wasmtime')} {_digest(repr(run))} x{count}{ours}"
 

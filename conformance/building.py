@@ -1,4 +1,4 @@
-"""Programs built with Go's own command: for this machine, and for WebAssembly, stock and threaded."""
+"""Builds programs with Go's own command: for this machine, and for WebAssembly, stock and threaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gothreads.build.toolchain import Toolchain
 from gothreads.errors import CompileError
 from gothreads.files import cache_folder
 
-#: What a program is built for.
+#: The targets that a program is built for.
 KINDS = ("native", "single", "threaded")
 
 
@@ -22,15 +22,17 @@ def environment(kind: str) -> dict[str, str]:
     """The environment for Go's tools."""
     if kind != "native":
         return go_environment(kind, preemption=True)
-    here = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH", "GOEXPERIMENT", "GOROOT")}
-    return here | {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    inherited = {name: value for name, value in os.environ.items()
+                 if name not in ("GOOS", "GOARCH", "GOEXPERIMENT", "GOROOT")}
+    return inherited | {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
 
 
 def build(toolchain: Toolchain, source: Path, output: Path, kind: str, left_out: tuple[Path, ...] = ()) -> Path:
-    """Link the package in that folder into a file. CompileError with Go's own output."""
+    """Build the package in the folder `source`, without the files `left_out`. CompileError with Go's own output."""
     replace = {str(path): "" for path in left_out}
     if kind == "threaded":
-        replace |= json.loads(write_overlay(toolchain, cache_folder(), threaded=True, testing=True).read_text())["Replace"]
+        threaded = write_overlay(toolchain, cache_folder(), threaded=True, testing=True)
+        replace |= json.loads(threaded.read_text())["Replace"]
     overlay = output.with_suffix(".overlay").absolute()
     overlay.write_text(json.dumps({"Replace": replace}))
     command = [str(toolchain.go), "build", "-overlay", str(overlay), "-o", str(output.absolute()), "."]
@@ -41,5 +43,5 @@ def build(toolchain: Toolchain, source: Path, output: Path, kind: str, left_out:
 
 
 def runner(kind: str) -> list[str]:
-    """What goes in front of a program, to run it."""
+    """The command that runs a program, to which its path is appended."""
     return [] if kind == "native" else [sys.executable, "-m", "gothreads", "go-exec"]

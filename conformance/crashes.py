@@ -1,7 +1,7 @@
 """The programs that the runtime's own tests build and run: panics, deadlocks, fatal errors, stack overflow.
 
-Those tests need a compiler and other processes, which there are none of inside WebAssembly. But the programs can be built
-outside, for all three: native, stock and threaded; and must say the same and end with the same exit code.
+Those tests need a compiler and other processes, which WebAssembly does not have. So the programs are built outside, for
+native, stock and threaded Go; their output and their exit codes must be the same.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from gothreads.files import write_atomically
 
 FOLDER = "src/runtime/testdata/testprog"
 _SECONDS = 60
-#: The collector's list of a span's slots, which are where the allocator happened to put them.
+#: A line of the collector's list of a span's slots, which differs from run to run.
 _SLOT = re.compile(r"0x[0-9a-f]+ (alloc|free ) +(un)?marked")
 
-#: What differs from native Go for a reason.
+#: Programs that differ from native Go, and why.
 DIFFERENT = {
     "Abort": "a breakpoint ends WebAssembly with a trap", "Breakpoint": "a breakpoint ends WebAssembly with a trap",
-    "BadTraceback": "shows memory", "CheckAVX": "for amd64", "FramePointerAdjust": "for amd64 and arm64", "SignalBogus": "signals",
-    "LockOSThreadVgetrandom": "for Linux", "GoNil": "WebAssembly checks the nil before, and the panic is recovered, in stock too",
+    "BadTraceback": "shows memory", "CheckAVX": "for amd64", "FramePointerAdjust": "for amd64 and arm64",
+    "SignalBogus": "signals", "LockOSThreadVgetrandom": "for Linux",
+    "GoNil": "WebAssembly checks the nil before, and the panic is recovered, in stock too",
     "DetectFinalizerAndCleanupLeaks": "main's end and a finalizer race, native too",
     "concurrentMapIterateWrite": "found by chance, native too", "concurrentMapReadWrite": "found by chance, native too",
     "concurrentMapWrites": "found by chance, native too",
@@ -35,7 +36,9 @@ DIFFERENT = {
 
 @dataclass
 class Program:
-    """What one program did: kind -> exit code and the first lines, without what differs from run to run."""
+    """One program. `done`: by kind, its exit code and the first lines of its output, without what differs from run to
+    run.
+    """
 
     name: str
     done: dict[str, tuple[int | str, list[str]]] = field(default_factory=dict)
@@ -49,17 +52,20 @@ class Program:
 
 
 def load(path: Path, key: str) -> list[Program] | None:
-    """What an earlier run has saved under the same key."""
+    """What an earlier run with the same key saved."""
     try:
         content = json.loads(path.read_text())
-        return [Program(name, {kind: (code, said) for kind, (code, said) in done.items()}) for name, done in content["programs"].items()] \
-            if content["key"] == key else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or cut short
+        if content["key"] != key:
+            return None
+        return [Program(name, {kind: (code, lines) for kind, (code, lines) in done.items()})
+                for name, done in content["programs"].items()]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # there is none, or it is incomplete
         return None
 
 
 def save(path: Path, key: str, programs: list[Program]) -> None:
-    write_atomically(path, json.dumps({"key": key, "programs": {p.name: p.done for p in programs}}, indent=1).encode())
+    content = {"key": key, "programs": {program.name: program.done for program in programs}}
+    write_atomically(path, json.dumps(content, indent=1).encode())
 
 
 def names(toolchain: Toolchain) -> list[str]:
@@ -81,7 +87,7 @@ def perform(toolchain: Toolchain, folder: Path, progress: Callable[[str], None])
     for name in names(toolchain):
         progress(name)
         program = Program(name, {kind: _run([*command, name]) for kind, command in commands.items()})
-        if program.done["native"] != (0, [f"unknown function: {name}"]):  # it is for another system
+        if program.done["native"] != (0, [f"unknown function: {name}"]):  # otherwise it is for another system
             programs.append(program)
     return programs
 
@@ -95,7 +101,7 @@ def _run(command: list[str]) -> tuple[int | str, list[str]]:
 
 
 def _first_lines(text: str) -> list[str]:
-    """Up to the stacks, with addresses, numbers and names of temporary files taken out."""
+    """The lines before the stacks, without addresses, numbers and names of temporary files."""
     lines = []
     for line in text.splitlines():
         if line.startswith(("goroutine ", "runtime stack:", "gothreads: ")):
@@ -108,14 +114,17 @@ def _first_lines(text: str) -> list[str]:
 def markdown(programs: list[Program]) -> list[str]:
     """The table's lines."""
     lines = ["", "## The programs that the runtime's tests run", "",
-             "Panics, deadlocks and fatal errors, built outside: what they say before the stacks, and the exit code, against native Go.", "",
+             "Panics, deadlocks and fatal errors, built outside: the output before the stacks, and the exit code, "
+             "compared with native Go.", "",
              f"{sum(p.same('threaded') for p in programs)} of {len(programs)} are the same on threads as native, "
              f"{sum(p.same('single') for p in programs)} in stock Go on WebAssembly.", "",
              "| program | native | stock | threaded | says |", "|---|---|---|---|---|"]
     for program in programs:
-        code, said = program.done["native"]
-        words = [str(code)] + ["same" if program.same(kind) else f"differs, {program.done[kind][0]}" for kind in ("single", "threaded")]
+        code, output = program.done["native"]
+        cells = [str(code)] + ["same" if program.same(kind) else f"differs, {program.done[kind][0]}"
+                               for kind in ("single", "threaded")]
         if not program.same("threaded"):
-            words[2] = f"{words[2]} ({DIFFERENT[program.name]})" if program.name in DIFFERENT else f"**{words[2]}**"
-        lines.append(f"| {program.name} | {' | '.join(words)} | {said[-1][:80].replace('|', ' ') if said else ''} |")
+            cells[2] = f"{cells[2]} ({DIFFERENT[program.name]})" if program.name in DIFFERENT else f"**{cells[2]}**"
+        last = output[-1][:80].replace("|", " ") if output else ""
+        lines.append(f"| {program.name} | {' | '.join(cells)} | {last} |")
     return lines

@@ -1,7 +1,7 @@
 """Real libraries: their own tests, as Debian packages them, natively and on threads.
 
-What passes natively and not on threads has a reason here, or is a finding. A reason is checked: its tests run by themselves, and
-one that passes says that the reason no longer applies. What fails natively says nothing about gothreads, and is only counted.
+A test that passes natively and not on threads has a reason here, or is a finding. Reasons are checked: their tests run
+separately, and when one passes, its reason no longer applies. Tests that fail natively are only counted.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from gothreads.errors import MisuseError
 
 @dataclass(frozen=True)
 class Library:
-    """A library: its Debian package, the Go packages whose tests run, and the Debian packages that only the tests need.
+    """`debian`: its Debian package; `packages`: the Go packages whose tests run; `needs`: Debian packages that only the
+    tests need.
 
-    `differs`: package, then test -> why it passes natively and cannot on threads.
+    `differs`: by package and test, why the test passes natively and cannot pass on threads.
     """
 
     name: str
@@ -39,7 +40,8 @@ def _under(path: str, *names: str) -> tuple[str, ...]:
 
 LIBRARIES = (
     Library("chi", "golang-github-go-chi-chi-dev", _under("github.com/go-chi/chi", "", "middleware")),
-    Library("compress", "golang-github-klauspost-compress-dev", _under("github.com/klauspost/compress", "flate", "s2", "zstd")),
+    Library("compress", "golang-github-klauspost-compress-dev",
+            _under("github.com/klauspost/compress", "flate", "s2", "zstd")),
     Library("conc", "golang-github-sourcegraph-conc-dev", _under("github.com/sourcegraph/conc", "", "pool")),
     Library("decimal", "golang-github-shopspring-decimal-dev", ("github.com/shopspring/decimal",)),
     Library("goja", "golang-github-dop251-goja-dev", ("github.com/dop251/goja",)),
@@ -63,7 +65,7 @@ SMOKE = ("conc", "decimal", "sync", "toml")
 
 
 def select(names: Sequence[str]) -> list[Library]:
-    """The libraries of these names; of none, all."""
+    """The libraries with these names; all when there are no names. MisuseError for an unknown name."""
     known = {library.name: library for library in LIBRARIES}
     if unknown := [name for name in names if name not in known]:
         raise MisuseError(f"there is no library {unknown[0]!r} to test; there are: {', '.join(known)}")
@@ -72,7 +74,9 @@ def select(names: Sequence[str]) -> list[Library]:
 
 @dataclass
 class Compared:
-    """One package: natively, on threads without the tests that have a reason, and on threads those alone."""
+    """The runs of one package: native; threaded, without the tests that have a reason; and threaded, only those
+    (`known`).
+    """
 
     library: Library
     run: Run
@@ -85,79 +89,91 @@ class Compared:
         return self.library.differs.get(self.run.package, {})
 
     def findings(self) -> list[str]:
-        """What passes natively and fails on threads, without a reason."""
+        """The tests that pass natively and not on threads, without a reason."""
         return [test for test in lost(self.native, self.threaded) if not self._reason(test)]
 
     def outdated(self) -> list[str]:
-        """Tests with a reason that pass on threads, or that do not pass natively: the reason no longer applies."""
-        passed = {test for test, verdict in self.known.tests.items() if verdict == "pass"} if self.known else set()
-        return [test for test in self.reasons if test in passed or self.native.tests.get(test) != "pass"]
+        """The tests whose reason no longer applies: they pass on threads, or do not pass natively."""
+        tests = self.known.tests if self.known else {}
+        return [test for test in self.reasons if tests.get(test) == "pass" or self.native.tests.get(test) != "pass"]
 
     def lacking(self) -> Counter[str]:
-        """Reason -> how many tests that pass natively do not on threads because of it."""
+        """By reason, how many tests pass natively and not on threads because of it."""
         reasons = (self._reason(test) for test in lost(self.native, self.threaded))
         return Counter(why for why in reasons if why)
 
     def _reason(self, test: str) -> str:
-        """Why a test that passes natively does not on threads: the one known, its own for skipping, or that it is not for WebAssembly."""
-        top = test.split("/")[0]
-        if known := next((why for name, why in self.reasons.items() if test == name or test.startswith(f"{name}/")), ""):
-            return known
-        if skipped := next((name for name in _upwards(test) if self.threaded.tests.get(name) == "skip"), None):
+        """Why a test that passes natively does not pass on threads: a known reason, the reason that it logs when it
+        skips itself, or that it is not for WebAssembly. Empty when there is no reason.
+        """
+        for name, why in self.reasons.items():
+            if test == name or test.startswith(f"{name}/"):
+                return why
+        if skipped := next((name for name in _with_parents(test) if self.threaded.tests.get(name) == "skip"), None):
             return reason(self.threaded.reasons.get(skipped, ""))
-        # go test runs all that was compiled.
-        return "in files that are not for wasip1" if top not in self.threaded.tests and self.threaded.verdict in ("pass", "skip") else ""
+        if test.split("/")[0] not in self.threaded.tests and self.threaded.verdict in ("pass", "skip"):
+            return "in files that are not for wasip1"  # go test runs all tests that it compiles
+        return ""
 
 
-def _upwards(test: str) -> Iterable[str]:
-    """The test, and those that it is part of."""
+def _with_parents(test: str) -> Iterable[str]:
+    """The test, and the tests that it is a subtest of."""
     while test:
         yield test
         test = test.rpartition("/")[0]
 
 
 def runs(library: Library, version: str, gopath: Path) -> list[tuple[Run, Run, Run | None]]:
-    """For each package: the native run, the threaded one, and that of the tests with a reason, if there are."""
+    """For each package: the native run, the threaded run, and the run of the tests with a reason, if there are any."""
     environment = {"GO111MODULE": "off", "GOPATH": str(gopath), "GOFLAGS": ""}
-    found = []
+    found: list[tuple[Run, Run, Run | None]] = []
     for package in library.packages:
         names = library.differs.get(package, {})
         pattern = "|".join("/".join(f"^{re.escape(part)}$" for part in name.split("/")) for name in names)
         plain = Run(package, version, environment=environment)
-        known = Run(package, f"{version} known", ("-short", f"-run={pattern}", "-timeout=3m"), environment) if names else None
-        found.append((plain, Run(package, version, environment=environment, left_out=(pattern, "known")) if names else plain, known))
+        if not names:
+            found.append((plain, plain, None))
+            continue
+        known = Run(package, f"{version} known", ("-short", f"-run={pattern}", "-timeout=3m"), environment)
+        found.append((plain, Run(package, version, environment=environment, left_out=(pattern, "known")), known))
     return found
 
 
 def figures(tested: Sequence[Compared], versions: dict[str, str]) -> dict[str, Any]:
-    """The record, compact: of the tests only those that do not pass."""
+    """The table as JSON: of the tests, only those that do not pass."""
     packages: dict[str, Any] = {}
     for one in tested:
         packages[one.run.package] = {
             "library": one.library.name, "debian": f"{one.library.debian} {versions[one.library.debian]}",
-            "native": _counts(one.native), "threaded": _counts(one.threaded), "same": _same(one), "skipped": one.threaded.reasons,
-            "reasons": one.reasons, "findings": one.findings()}
+            "native": _counts(one.native), "threaded": _counts(one.threaded), "same": _same(one),
+            "skipped": one.threaded.reasons, "reasons": one.reasons, "findings": one.findings()}
     return packages
 
 
 def markdown(tested: Sequence[Compared], versions: dict[str, str]) -> list[str]:
-    """One line a library."""
+    """The table as Markdown: a line for each library."""
+    found = sum(len(one.findings()) for one in tested)
     lines = [f"{_total(tested)} tests of {len(tested)} packages pass natively and on threads. "
-             f"Pass natively and fail on threads without a reason: **{sum(len(one.findings()) for one in tested)}**.", "",
-             "| library | version | packages | native | same on threads | not on threads | fail natively |", "|---|---|--:|--:|--:|---|---|"]
+             f"Pass natively and fail on threads without a reason: **{found}**.", "",
+             "| library | version | packages | native | same on threads | not on threads | fail natively |",
+             "|---|---|--:|--:|--:|---|---|"]
     for library in dict.fromkeys(one.library for one in tested):
         own = [one for one in tested if one.library is library]
         lacking = sum((one.lacking() for one in own), Counter[str]())
-        lacks = [f"{count} {why}" for why, count in lacking.most_common()] + [f"**{one.run.package} {test}**" for one in own for test in one.findings()]
-        failing = [test for one in own for test, verdict in one.native.tests.items() if verdict == "fail" and "/" not in test]
-        broken = [one.run.package for one in own if one.native.verdict == "build-fail"]
-        lines.append(f"| {library.name} | {versions[library.debian]} | {len(own)} | {sum(one.native.count('pass') for one in own)} | {_total(own)} "
-                     f"| {'; '.join(lacks)} | {', '.join(failing + [f'{name} (does not compile)' for name in broken])} |")
+        missing = [f"{count} {why}" for why, count in lacking.most_common()]
+        missing += [f"**{one.run.package} {test}**" for one in own for test in one.findings()]
+        failing = [test for one in own for test, verdict in one.native.tests.items()
+                   if verdict == "fail" and "/" not in test]
+        failing += [f"{one.run.package} (does not compile)" for one in own if one.native.verdict == "build-fail"]
+        passed = sum(one.native.count("pass") for one in own)
+        lines.append(f"| {library.name} | {versions[library.debian]} | {len(own)} | {passed} | {_total(own)} "
+                     f"| {'; '.join(missing)} | {', '.join(failing)} |")
     return lines
 
 
 def _counts(record: Record) -> dict[str, Any]:
-    return {"verdict": record.verdict, "seconds": record.seconds, "passed": record.count("pass"), "failed": record.count("fail"),
+    return {"verdict": record.verdict, "seconds": record.seconds, "passed": record.count("pass"),
+            "failed": record.count("fail"),
             "failures": [test for test, verdict in record.tests.items() if verdict == "fail"]}
 
 

@@ -1,4 +1,4 @@
-"""One run and what came of it."""
+"""Runs go test, and records the results."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from gothreads.cli.go_test import TestOptions, command
 from gothreads.files import write_atomically
 
 #: A line that t.Skip, t.Error and t.Log write.
-_SAID = re.compile(r"\s+[\w./-]+\.go:\d+: (.*)")
-_KEPT_LINES, _KEPT_LETTERS = 60, 300
+_LOGGED = re.compile(r"\s+[\w./-]+\.go:\d+: (.*)")
+#: How much of a test's output is kept: lines, and characters of each.
+_KEPT_LINES, _KEPT_CHARACTERS = 60, 300
 #: A test that has begun and has not ended.
 RUNNING = "running"
 
-#: Told what runs now: the test's name.
+#: Called with the name of each test as it begins.
 Progress = Callable[[str], None]
 
 
 @dataclass
 class Record:
-    """`verdict` and the values of `tests` are go test's: pass, fail, skip; a package whose tests did not compile is build-fail."""
+    """`verdict` and the values of `tests` are go test's: pass, fail, skip; build-fail: the tests did not compile."""
 
     package: str
     variant: str
@@ -39,17 +40,17 @@ class Record:
     verdict: str = "fail"
     seconds: float = 0.0
     tests: dict[str, str] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)  # of the skipped
-    output: dict[str, list[str]] = field(default_factory=dict)  # of the failed: the last lines; under "", the package's
+    reasons: dict[str, str] = field(default_factory=dict)  # why tests were skipped
+    output: dict[str, list[str]] = field(default_factory=dict)  # the last lines of failed tests; "": of the package
 
     def count(self, verdict: str) -> int:
-        return sum(1 for v in self.tests.values() if v == verdict)
+        return sum(1 for value in self.tests.values() if value == verdict)
 
     @classmethod
     def load(cls, path: Path) -> Record | None:
         try:
             return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):  # none, or cut short
+        except (OSError, ValueError, TypeError):  # there is none, or it is incomplete
             return None
 
     def save(self, path: Path) -> None:
@@ -58,31 +59,33 @@ class Record:
 
 
 def perform(run: Run, model: str, *, go: str | None, key: str, count: int, progress: Progress) -> Record:
-    """Run it: go test, on threads, stock, or native."""
-    # vet reads files itself, and finds an overlaid folder incomplete.
+    """Run go test: threaded, stock or native."""
     left_out = () if run.left_out is None else (f"-skip={run.left_out[0]}",)
-    rest = ("-json", "-vet=off", f"-count={count}", "-timeout=20m", *run.flags, *left_out, run.package, *run.binary_flags)
+    # -vet=off: vet reads files itself, and finds an overlaid folder incomplete.
+    rest = ("-json", "-vet=off", f"-count={count}", "-timeout=20m", *run.flags, *left_out, run.package,
+            *run.binary_flags)
     arguments, variables = (([str(find_go(go).go), "test", *rest], environment("native")) if model == "native"
                             else command(TestOptions(model, preemption=True, go=go, rest=rest)))
     variables |= run.environment
     record = Record(run.package, run.variant, model, key)
     output: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_KEPT_LINES))
     begin = time.monotonic()
-    with subprocess.Popen(arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+    with subprocess.Popen(arguments, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace") as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                _take(record, _event(line), output, progress)
+                _add(record, _event(line), output, progress)
         except BaseException:
             process.terminate()
             raise
     record.seconds = round(time.monotonic() - begin, 1)
-    _close(record, output, process.returncode)
+    _finish(record, output, process.returncode)
     return record
 
 
-def _close(record: Record, output: dict[str, deque[str]], code: int) -> None:
-    """What broke off has failed: a test that began and did not end, a package whose go test says so by its exit code only."""
+def _finish(record: Record, output: dict[str, deque[str]], code: int) -> None:
+    """Tests that began and did not end have failed, and so has a package when go test's exit code is not 0."""
     unfinished = [test for test, verdict in record.tests.items() if verdict == RUNNING]
     for test in unfinished:
         record.tests[test] = "fail"
@@ -101,10 +104,10 @@ def _event(line: str) -> dict[str, Any]:
     return event if isinstance(event, dict) else {"Action": "output", "Output": line}
 
 
-def _take(record: Record, event: dict[str, Any], output: dict[str, deque[str]], progress: Progress) -> None:
+def _add(record: Record, event: dict[str, Any], output: dict[str, deque[str]], progress: Progress) -> None:
     action, test = event.get("Action"), event.get("Test", "")
     if action in ("output", "build-output"):
-        output[test].append(event.get("Output", "").rstrip("\n")[:_KEPT_LETTERS])
+        output[test].append(event.get("Output", "").rstrip("\n")[:_KEPT_CHARACTERS])
     elif action == "run":
         record.tests.setdefault(test, RUNNING)
         progress(test)
@@ -112,10 +115,11 @@ def _take(record: Record, event: dict[str, Any], output: dict[str, deque[str]], 
         record.verdict = "build-fail"
     elif action in ("pass", "fail", "skip"):
         if test:
-            # Repeated tests: the worst of them counts.
+            # Of repeated tests, the worst counts.
             record.tests[test] = "fail" if "fail" in (action, record.tests.get(test)) else action
             if action == "skip":
-                record.reasons[test] = next((found[1] for line in reversed(output[test]) if (found := _SAID.match(line))), "")
+                logged = (found[1] for line in reversed(output[test]) if (found := _LOGGED.match(line)))
+                record.reasons[test] = next(logged, "")
             elif action == "fail":
                 record.output[test] = list(output[test])
             output.pop(test, None)

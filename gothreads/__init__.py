@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from gothreads.shared_memory import SharedMemory
     from gothreads.supervise.app import Supervised, supervise
     from gothreads.supervise.restarts import Backoff, Restart, Supervision
-    from gothreads.wasi.definitions import Mount
+    from gothreads.wasi.settings import Mount
     from gothreads.wasm.signature import Parameter, Signature
 
 #: The modules that have the public names. Each is imported when one of its names is first used: together they take
@@ -77,7 +77,7 @@ _MODULES = {
     "shared_memory": "SharedMemory",
     "supervise.app": "Supervised supervise",
     "supervise.restarts": "Backoff Restart Supervision",
-    "wasi.definitions": "Mount",
+    "wasi.settings": "Mount",
     "wasm.signature": "Parameter Signature",
 }
 _PLACES = {name: f"gothreads.{module}" for module, names in _MODULES.items() for name in names.split()}

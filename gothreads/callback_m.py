@@ -145,7 +145,7 @@ class CallbackMCache:
         self._idle = IdleCallers(self, postponed, stack + CALLER_MARGIN, IDLE_SECONDS, *self._memory.pointers)
         self._condition = threading.Condition()
         # Guarded by _condition.
-        self._line = WaitQueue(self._condition, lambda: bool(self._idle) or self._total < limit, self._idle)
+        self._wait_queue = WaitQueue(self._condition, lambda: bool(self._idle) or self._total < limit, self._idle)
         self._total = self._attached = self._detached = self._old_calls = 0
         self._members: set[CallbackM] = set()
 
@@ -314,10 +314,10 @@ class CallbackMCache:
                                   "Do an export and a Python function call each other without end?")
             return None
         with self._condition:
-            taken = self._line.wait(take, self._timeout)
+            taken = self._wait_queue.wait(take, self._timeout)
         if taken is None:
             raise CallersBusy(f"all {self._limit} callers are in use, and none came free within {self._timeout:g} s. "
-                              "Raise `callers`, or call less at once")
+                              "Raise `callers`, or make fewer calls at once")
         if isinstance(taken, CallbackM):
             return taken
         try:

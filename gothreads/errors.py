@@ -64,8 +64,8 @@ class CompileError(BuildError):
 
     def __str__(self) -> str:
         lines = self.output.rstrip().splitlines()
-        shown = lines[:_SHOWN] + ([f"… and {len(lines) - _SHOWN} lines more, in the exception's `output`"] if len(lines) > _SHOWN else [])
-        return "\n".join([self.message, *shown])
+        more = [f"… and {len(lines) - _SHOWN} lines more, in the exception's `output`"] if len(lines) > _SHOWN else []
+        return "\n".join([self.message, *lines[:_SHOWN], *more])
 
 
 class ModuleError(GothreadsError):
@@ -197,9 +197,9 @@ class InternalError(GothreadsError):
 
 def again(error: _Error) -> _Error:
     """A copy of the error for another caller: an exception raised in several threads collects all their tracebacks."""
-    own = type(error)(*error.args)
-    own.__cause__ = error.__cause__
-    return own
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
@@ -209,8 +209,8 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
 
 def listed(names: Sequence[str]) -> str:
     """A module's names for use in one line; a long list is cut."""
-    there = ", ".join(map(shown, names))
-    return there if len(there) <= _SHOWN_NAMES else f"{there[:_SHOWN_NAMES]}… ({len(names):,} in all)"
+    text = ", ".join(map(shown, names))
+    return text if len(text) <= _SHOWN_NAMES else f"{text[:_SHOWN_NAMES]}… ({len(names):,} in all)"
 
 
 def _indent(text: str) -> str:

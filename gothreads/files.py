@@ -43,26 +43,58 @@ def cache_folder() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.stat()
     except (OSError, RuntimeError) as error:  # RuntimeError: circular links, up to Python 3.12
-        raise GothreadsError(f"cannot make the cache folder {folder}: {getattr(error, 'strerror', error)}. Set "
-                             "GOTHREADS_CACHE to a folder that can be written") from error
+        why = reason(error) if isinstance(error, OSError) else error
+        raise GothreadsError(f"cannot make the cache folder {folder}: {why}. Set GOTHREADS_CACHE to a folder that can "
+                             "be written") from error
     if about.st_uid not in (0, os.geteuid()):
-        raise GothreadsError(f"the cache folder {folder} belongs to {_user(about.st_uid)}, and this process is "
-                             f"{_user(os.geteuid())}'s. What lies there is run, so it must be nobody else's. Set "
-                             "GOTHREADS_CACHE to a folder of its own")
+        raise GothreadsError(f"the cache folder {folder} belongs to {_user(about.st_uid)}, and this process runs as "
+                             f"{_user(os.geteuid())}. The cache contains code that is run, so it must belong to the "
+                             "same user. Set GOTHREADS_CACHE to a folder of this user's")
     if about.st_mode & _OTHERS_WRITE:
         mode = stat.S_IMODE(about.st_mode)
-        raise GothreadsError(f"others can write to the cache folder {folder} (its mode is {mode:o}). What lies there is "
-                             f"run, so only its owner may: chmod go-w {folder}; or set GOTHREADS_CACHE to another one")
+        raise GothreadsError(f"other users can write to the cache folder {folder} (its mode is {mode:o}). It contains "
+                             f"code that is run, so only its owner may: chmod go-w {folder}; or set GOTHREADS_CACHE to "
+                             "another folder")
     return folder
+
+
+#: How to fix what the system reports about a disk.
+_REMEDIES = {
+    errno.ENOSPC: "Free some space, or use another disk",
+    errno.EDQUOT: "Delete files of this user, or use another disk",
+    errno.EROFS: "Use a folder on another file system",
+}
 
 
 def reason(error: OSError) -> str:
     """Why the system refused something, and how to fix it if that is known."""
-    if error.errno != errno.EMFILE:
-        return error.strerror or str(error)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    more = f" (ulimit -n; up to {hard:,} here)" if soft != hard else ""
-    return f"this process has all the file descriptors open that it may have, {soft:,}. Close some, or raise the limit{more}"
+    message = error.strerror or str(error)
+    match error.errno:
+        case errno.EMFILE:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            more = f" (ulimit -n; up to {hard:,} here)" if soft != hard else ""
+            return f"this process has {soft:,} open file descriptors, its limit. Close some, or raise the limit{more}"
+        case errno.EACCES | errno.EPERM:
+            return f"{message} for user {_user(os.geteuid())}"
+        case number if number in _REMEDIES:
+            return f"{message}. {_REMEDIES[number]}"
+    return message
+
+
+@contextlib.contextmanager
+def reported(action: str, kind: type[GothreadsError] = GothreadsError) -> Iterator[None]:
+    """Context: an OSError becomes an error of that kind: "cannot ACTION: REASON"."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"cannot {action}: {reason(error)}") from error
+
+
+def make_folder(path: Path, kind: type[GothreadsError] = GothreadsError) -> Path:
+    """Make a folder, and those above it, unless they exist. An error of that kind if that is not possible."""
+    with reported(f"make the folder {path}", kind):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _user(number: int) -> str:
@@ -80,22 +112,20 @@ def write_atomically(path: Path, content: bytes | bytearray, mode: int = 0o666) 
     GothreadsError if it cannot be written (full disk, no permission); nothing is left behind then.
     """
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-    made = False
-    try:
+    with reported(f"write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
-            made = True
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        made = False
-        _sync_folder(path.parent)
-    except OSError as error:
-        if made:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise GothreadsError(f"cannot write {path}: {error.strerror}") from error
+            raise
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -113,22 +143,19 @@ def _sync_folder(folder: Path) -> None:
 def keep(path: Path, content: bytes | bytearray) -> None:
     """Write a file in the cache. Raises GothreadsError as write_atomically does."""
     write_atomically(path, content, 0o600)
-    write_atomically(checksum_of(path), _told(len(content), zlib.crc32(content)), 0o600)
+    write_atomically(checksum_of(path), _checksum_line(len(content), zlib.crc32(content)), 0o600)
 
 
 def seal(path: Path) -> None:
     """Adopt a file in the cache that another program has written or left unchanged."""
-    try:
-        with path.open("rb") as file:
-            os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & ~_OTHERS_WRITE)
-            checksum = _checksum(file)
-            _note_use(file.fileno())
-            with contextlib.suppress(FileNotFoundError):
-                if checksum_of(path).read_bytes() == checksum:
-                    return
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise GothreadsError(f"cannot keep {path}: {error.strerror}") from error
+    with reported(f"keep {path}"), path.open("rb") as file:
+        os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & ~_OTHERS_WRITE)
+        checksum = _checksum(file)
+        _note_use(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            if checksum_of(path).read_bytes() == checksum:
+                return
+        os.fsync(file.fileno())
     write_atomically(checksum_of(path), checksum, 0o600)
 
 
@@ -150,7 +177,7 @@ def keep_exactly(path: Path, content: bytes) -> None:
         if path.read_bytes() == content:
             _note_use(path)
             return
-        _say_damaged(path)
+        _warn_damaged(path)
     write_atomically(path, content, 0o600)
 
 
@@ -160,7 +187,7 @@ def _open_kept(path: Path, owned: contextlib.ExitStack) -> BinaryIO | None:
         file = owned.enter_context(path.open("rb"))
         about = os.fstat(file.fileno())
         if about.st_uid not in (0, os.geteuid()) or about.st_mode & _OTHERS_WRITE:
-            log.warning("%s in the cache is somebody else's, or others can write to it: it is made again", path.name)
+            log.warning("%s in the cache belongs to another user, or others can write to it: it is made again", path.name)
             return None
         if _checksum(file) == expected:
             _note_use(file.fileno())
@@ -168,9 +195,9 @@ def _open_kept(path: Path, owned: contextlib.ExitStack) -> BinaryIO | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        log.warning("%s in the cache cannot be read: %s", path.name, error.strerror)
+        log.warning("%s in the cache cannot be read: %s", path.name, reason(error))
         return None
-    _say_damaged(path)
+    _warn_damaged(path)
     return None
 
 
@@ -180,7 +207,7 @@ def _note_use(file: int | Path) -> None:
         os.utime(file)
 
 
-def _say_damaged(path: Path) -> None:
+def _warn_damaged(path: Path) -> None:
     log.warning("%s in the cache is damaged, and is made again", path.name)
 
 
@@ -196,16 +223,18 @@ def _checksum(file: BinaryIO) -> bytes:
     while count := file.readinto(buffer):  # type: ignore[attr-defined]
         checksum = zlib.crc32(buffer[:count], checksum)
         size += count
-    return _told(size, checksum)
+    return _checksum_line(size, checksum)
 
 
-def _told(size: int, checksum: int) -> bytes:
+def _checksum_line(size: int, checksum: int) -> bytes:
     return f"{size} {checksum:08x}\n".encode()
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, against other processes and threads."""
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold a lock file, against other processes and threads. GothreadsError if it cannot be locked."""
+    with contextlib.ExitStack() as opened:
+        with reported(f"lock {path}"):
+            file = opened.enter_context(path.open("ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeVar
 
 from gothreads.bridge.instances import Instance, Instances
 from gothreads.engine import ffi
-from gothreads.engine.stack import big_stack, inside
+from gothreads.engine.stack import big_stack, in_module
 from gothreads.errors import GothreadsError
 
 Job = TypeVar("Job")
@@ -152,18 +152,17 @@ class MPool(Generic[Job]):
 
     def _guarded(self, run: Callable[[], None]) -> bool:
         """Run the module's code. True if it returned, so that the thread can take another job."""
-        inside.depth += 1
         try:
-            run()
-            return True
-        except ffi.Trapped as trapped:
-            self._failed(trapped)
-            return False
-        except BaseException as error:
-            self._failed(ffi.Trapped(ffi.Trap(f"cannot run a thread: {error}")))
-            return False
+            with in_module:
+                try:
+                    run()
+                    return True
+                except ffi.Trapped as trapped:
+                    self._failed(trapped)
+                except BaseException as error:
+                    self._failed(ffi.Trapped(ffi.Trap(f"cannot run a thread: {error}")))
+                return False
         finally:
-            inside.depth -= 1
             self._left()
 
     def _left(self) -> None:

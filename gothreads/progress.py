@@ -1,7 +1,8 @@
 """Progress of what may take long: building a Go program, and compiling a module to machine code.
 
-The code that works calls `report`, or `timed`. `watching` says who is told, for the code that runs within it. By
-default that is the user: on a line of standard error that changes, in a terminal or a notebook; otherwise in the log.
+The code that works uses `reporting`, or `timed`. `watching` says what is called, for the code that runs within it. By
+default progress is shown to the user: on a line of standard error that changes, in a terminal or a notebook; otherwise
+in the log.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TextIO
-
-from gothreads.errors import MisuseError
-from gothreads.text import cut
 
 log = logging.getLogger("gothreads")
 
@@ -90,18 +88,18 @@ def _is_shown() -> bool:
     return sys.stderr.isatty() or (ipython is not None and ipython.get_ipython() is not None)
 
 
-#: Who is told in this context; None: the user.
+#: What is called in this context. None: progress is shown where the user sees it.
 _watcher: ContextVar[Progress | None] = ContextVar("gothreads.progress", default=None)
 
 
 @contextlib.contextmanager
 def watching(progress: bool | Progress | None) -> Iterator[None]:
-    """Who is told of progress meanwhile. None: the user, where somebody sees it. MisuseError for other values."""
-    if progress is not None and not isinstance(progress, bool) and not callable(progress):
-        raise MisuseError(f"progress must be None, False, True or a function, not {cut(progress)}")
-    line = ProgressLine(sys.stderr) if sys.stderr is not None and (progress is True or (progress is None and _is_shown())) else None
-    watcher = line or (_ignore if isinstance(progress, bool) else progress)
-    token = _watcher.set(watcher)
+    """What happens with progress meanwhile: the option `progress` of gothreads.open. None changes nothing."""
+    if progress is None:
+        yield
+        return
+    line = ProgressLine(sys.stderr) if progress is True and sys.stderr is not None else None
+    token = _watcher.set(line or (_ignore if isinstance(progress, bool) else progress))
     try:
         yield
     finally:

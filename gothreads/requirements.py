@@ -34,17 +34,19 @@ class Tested:
     def problem(self) -> str | None:
         """Why it cannot be used; None if it can."""
         found = self._found
-        if found is None or _numbers(found) < _numbers(self.least):
-            return f"gothreads needs {self}, and {f'{self.package} {found}' if found else 'none'} is installed: pip install '{self}'"
+        if found is None or version_numbers(found) < version_numbers(self.least):
+            installed = f"{self.package} {found}" if found else "none"
+            return f"gothreads needs {self}, and {installed} is installed: pip install '{self}'"
         return None
 
     @property
     def warning(self) -> str | None:
         """A warning about a version newer than the tested ones; None otherwise."""
         found = self._found
-        if found is None or _numbers(found) < _numbers(self.below):
+        if found is None or version_numbers(found) < version_numbers(self.below):
             return None
-        return f"{self.package} {found} is newer than what gothreads was tested with. If something fails: pip install '{self}'"
+        return (f"{self.package} {found} is newer than what gothreads was tested with. If something fails: "
+                f"pip install '{self}'")
 
     @functools.cached_property
     def _found(self) -> str | None:
@@ -60,7 +62,8 @@ WASMTIME = Tested("wasmtime", "50", "51")
 UVICORN = Tested("uvicorn", "0.54", "0.55")
 
 #: The extras that have commands: the modules that each needs.
-EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"), "compare": ("rich", "jinja2", "matplotlib", "psutil"), "stress": ("rich", "psutil")}
+EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"), "compare": ("rich", "jinja2", "matplotlib", "psutil"), "stress": ("rich", "psutil"),
+          "completion": ("shtab",)}
 
 
 def _check() -> None:
@@ -69,7 +72,8 @@ def _check() -> None:
         raise ImportError("gothreads works in the main interpreter only, and this is a subinterpreter. With mod_wsgi: "
                           "WSGIApplicationGroup %{GLOBAL}. Elsewhere, use threads, or processes", name="interpreter")
     if sys.platform != "linux":
-        raise ImportError(f"gothreads runs on Linux, and this is {sys.platform}. Use a container, a virtual machine, or on Windows WSL", name="platform")
+        raise ImportError(f"gothreads runs on Linux, and this is {sys.platform}. Use a container, a virtual machine, or "
+                          "on Windows WSL", name="platform")
     if WASMTIME.problem is not None:
         raise ImportError(WASMTIME.problem, name="wasmtime")
     try:
@@ -108,7 +112,7 @@ def warn_once(tested: Tested) -> None:
         log.warning("%s", tested.warning)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def version_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 

@@ -6,13 +6,24 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, TextIO
 
 from gothreads.progress import BUILD, MANY_PACKAGES, STANDARD_LIBRARY, ProgressLine
 
 
+class Verbosity(Enum):
+    """Which messages are printed: QUIET, only warnings and errors; VERBOSE, details too."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VERBOSE = "verbose"
+
+
 class Terminal:
-    """Writes a command's output. `progress` is a gothreads.build.builder.Progress."""
+    """Writes a command's output."""
+
+    verbosity = Verbosity.NORMAL
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.stdout, self.stderr = stdout or sys.stdout, stderr or sys.stderr
@@ -25,7 +36,18 @@ class Terminal:
     def out(self, text: str) -> None:
         print(_printable(text, self.stdout), file=self.stdout)
 
+    def detail(self, text: str) -> None:
+        """Print a message that only --verbose shows."""
+        if self.verbosity is Verbosity.VERBOSE:
+            self.error(text)
+
     def say(self, text: str) -> None:
+        """Print a message, unless --quiet."""
+        if self.verbosity is not Verbosity.QUIET:
+            self.error(text)
+
+    def error(self, text: str) -> None:
+        """Print a warning or an error."""
         self.clear()
         print(f"gothreads: {_printable(text, self.stderr)}", file=self.stderr, flush=True)
 
@@ -35,13 +57,14 @@ class Terminal:
         self.stderr.write(text)
         self.stderr.flush()
 
-    def progress(self, done: int, total: int) -> None:
-        """Show how many packages are compiled: on a terminal in a line that changes, else once if it takes long."""
+    def watch(self, stage: str, done: float, total: float | None) -> None:
+        """Show progress, as a gothreads.progress.Progress: on a terminal in a line that changes."""
+        if self.verbosity is Verbosity.QUIET:
+            return
         if self.stderr.isatty():
-            self._line(BUILD, done, total)
-        elif done == MANY_PACKAGES:
-            self.stderr.write(f"gothreads: {STANDARD_LIBRARY}\n")
-            self.stderr.flush()
+            self._line(stage, done, total)
+        elif stage == BUILD and done == MANY_PACKAGES:
+            self.say(STANDARD_LIBRARY)
 
     def clear(self) -> None:
         """Erase the progress line."""
@@ -77,8 +100,8 @@ class Handler(logging.Handler):
     """Shows the library's log as the command's messages."""
 
     def __init__(self, terminal: Terminal) -> None:
-        super().__init__(logging.INFO)
+        super().__init__()
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._terminal.say(record.getMessage())
+        self._terminal.error(record.getMessage())

@@ -16,7 +16,7 @@ _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 def size_in_bytes(text: str) -> int | None:
     """A size such as 65536, 512M or 1.5G, in bytes. None if it is not a size."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
     return int(float(match[1]) * _SIZES[match[2]]) if match else None
 
 
@@ -28,15 +28,27 @@ def shown(text: str) -> str:
 def cut(value: object) -> str:
     """A value for an error message: its repr, cut if long. Some have none: an int of 5,000 digits, or repr() raises."""
     try:
-        told = repr(value)
+        text = repr(value)
     except Exception:
         return f"{'an' if isinstance(value, int) else 'a value of type'} {type(value).__name__} that cannot be shown"
-    return told if len(told) <= 200 else f"{told[:200]}… ({len(told):,} characters)"
+    return text if len(text) <= 200 else f"{text[:200]}… ({len(text):,} characters)"
 
 
 def printable(text: str) -> str:
     """Lines from a module, for people to read: what a terminal or log may interpret is escaped as in repr()."""
     return _COMMANDS.sub(lambda found: repr(found[0])[1:-1], text.replace("\r\n", "\n"))
+
+
+def whole_number(text: str, largest: int) -> int | None:
+    """The number that ASCII digits write; None if the text is anything else, or the number is above `largest`.
+
+    int() alone raises for more than 4,300 digits, and takes other alphabets' digits, signs, spaces and underscores.
+    """
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0") or "0"
+    number = int(digits) if len(digits) <= len(str(largest)) else largest + 1
+    return number if number <= largest else None
 
 
 #: Folders of files that do not belong to the program: gothreads, and then Python and installed packages.

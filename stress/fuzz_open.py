@@ -33,7 +33,7 @@ import httpx
 import wasmtime
 
 import gothreads
-from gothreads.cli.main import describe
+from gothreads.cli.inspect import describe
 from gothreads.cli.main import main as command
 from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import inspect_module

@@ -28,17 +28,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import wasmtime
 
-import gothreads
-from gothreads.cli.main import describe
-from gothreads.engine import ffi
+from gothreads.cli.inspect import describe
 from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import inspect_module
@@ -46,14 +43,12 @@ from gothreads.wasm.binary import Import, Kind, MemoryLimits, Module
 from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.passes.threads import add_threads
 from gothreads.wasm.passes.waits import rewrite_waits
-from stress import modules
+from stress import mutations, seed_modules
 from stress.fuzzing import Finding, Part, main
+from stress.module_opener import ENDLESS
 
-#: How long a module may take to be opened, called and closed; and after how long to check whether it computes on its
-#: own. Seconds.
-OPEN_SECONDS, RUN_SECONDS = 40.0, 8.0
-#: The outcome of a module that never returns from its start.
-ENDLESS = "does not return from its start"
+#: How long a module may take to be opened, called and closed, in seconds.
+OPEN_SECONDS = 40.0
 
 
 def valid(engine: wasmtime.Engine, wasm: bytes) -> bool:
@@ -72,28 +67,28 @@ def outcome(error: ModuleError) -> str:
     return "refused"
 
 
-class Wasm(Part[bytes]):
+class DamagedModules(Part[bytes]):
     """A part with damaged modules, which are loaded when the part is entered."""
 
     def __init__(self, name: str, load: Callable[[], Mapping[str, bytes]]) -> None:
         self.name, self._load = name, load
 
-    def __enter__(self) -> Wasm:
+    def __enter__(self) -> Self:
         self.modules = self._load()
         self.engine = new_engine(1 << 20)
         return self
 
     def make(self, choose: random.Random) -> bytes:
-        return modules.mutated(choose, self.modules)
+        return mutations.mutated(choose, self.modules)
 
 
-class Parse(Wasm):
+class Parse(DamagedModules):
     def attempt(self, case: bytes) -> str:
         known = None
         for outline in (True, False):
             try:
                 module = parse(case, outline=outline)
-                look(module)
+                read_lazy_parts(module)
             except ModuleError as error:
                 known = outcome(error)
                 if "supported" not in str(error) and valid(self.engine, case):
@@ -107,8 +102,8 @@ class Parse(Wasm):
         return known
 
 
-def look(module: Module) -> None:
-    """Read what is decoded lazily. (The name section may be malformed in a valid module.)"""
+def read_lazy_parts(module: Module) -> None:
+    """Decode what is decoded lazily. The name section may be malformed in a valid module."""
     with contextlib.suppress(ModuleError):
         function_names(module)
     _ = module.memory
@@ -126,12 +121,12 @@ def unchanged(engine: wasmtime.Engine, case: bytes, encoded: bytes) -> str:
         raise Finding("a valid module is not valid after a round trip")
     if encoded == case:
         return "the same bytes"
-    if sorted(modules.sections(encoded) or ()) == sorted(modules.sections(case) or ()):
+    if sorted(mutations.sections(encoded) or ()) == sorted(mutations.sections(case) or ()):
         return "the same sections, whose order may differ"
     return "the same, written differently"
 
 
-class Inspect(Wasm):
+class Inspect(DamagedModules):
     def attempt(self, case: bytes) -> str:
         try:
             loaded = inspect_module("fuzzed", case)
@@ -141,8 +136,8 @@ class Inspect(Wasm):
         return f"inspected, {loaded.model}{', foreign' if loaded.foreign else ''}"
 
 
-class Rewrite(Wasm):
-    def __enter__(self) -> Rewrite:
+class Rewrite(DamagedModules):
+    def __enter__(self) -> Self:
         super().__enter__()
         self.known = frozenset().union(*(named_functions(parse(wasm)) for wasm in self.modules.values()))
         return self
@@ -168,12 +163,13 @@ def named_functions(module: Module) -> frozenset[tuple[str, str]]:
     """
     kinds = module.function_types()
     imported = [(f"{i.module}.{i.name}", str(module.types[i.type_index])) for i in module.imported_functions]
-    exported = [(e.name, str(kinds[e.index])) for e in module.exports if e.kind is Kind.FUNC and e.name.startswith("gt_")]
+    exported = [(e.name, str(kinds[e.index])) for e in module.exports
+                if e.kind is Kind.FUNC and e.name.startswith("gt_")]
     named = [(title, str(kinds[index])) for title, index in function_names(module).items()]
     return frozenset((*imported, *exported, *named))
 
 
-class Waits(Wasm):
+class Waits(DamagedModules):
     def attempt(self, case: bytes) -> str:
         was_valid = valid(self.engine, case)
         try:
@@ -203,10 +199,10 @@ class Generated(Part[bytes | None]):
         return self
 
     def missing(self) -> str | None:
-        return None if shutil.which("wasm-opt") else modules.INSTALL_BINARYEN
+        return None if shutil.which("wasm-opt") else seed_modules.INSTALL_BINARYEN
 
     def make(self, choose: random.Random) -> bytes | None:
-        return modules.generated(choose)
+        return seed_modules.generated(choose)
 
     def attempt(self, case: bytes | None) -> str:
         if case is None:
@@ -221,7 +217,7 @@ class Generated(Part[bytes | None]):
             inspected = "; cannot be opened"
         try:
             module = parse(case)
-            look(module)
+            read_lazy_parts(module)
         except ModuleError as error:
             if "supported" not in str(error):
                 raise Finding(f"a valid module is refused: {error}") from None
@@ -270,8 +266,7 @@ def _run(program: str, wasm: bytes, *options: str) -> subprocess.CompletedProces
         file.write(wasm)
         file.flush()
         return subprocess.run([program, "--enable-all", *options, file.name], capture_output=True, text=True,
-                              errors="replace",
-                              check=False)
+                              errors="replace", check=False)
 
 
 # Modules that run.
@@ -300,9 +295,9 @@ class Open(Part[bytes | None]):
 
     def make(self, choose: random.Random) -> bytes | None:
         if self._generate and shutil.which("wasm-opt") and choose.random() < 0.4:
-            made = modules.generated(choose, modules.KNOWN_FEATURES)
-            return made if made is None or choose.random() < 0.7 else modules.mutated(choose, {"generated": made})
-        return modules.mutated(choose, self.rare if self.rare and choose.random() < 0.02 else self.modules)
+            made = seed_modules.generated(choose, seed_modules.KNOWN_FEATURES)
+            return made if made is None or choose.random() < 0.7 else mutations.mutated(choose, {"generated": made})
+        return mutations.mutated(choose, self.rare if self.rare and choose.random() < 0.02 else self.modules)
 
     def attempt(self, case: bytes | None) -> str:
         if case is None:
@@ -332,10 +327,9 @@ class Open(Part[bytes | None]):
     def _begin(self) -> subprocess.Popen[str]:
         errors = (self._folder / "stderr").open("wb")
         environment = os.environ | {"GOTHREADS_CACHE": str(self._folder / "cache")}
-        self._child = subprocess.Popen([sys.executable, "-X", "faulthandler", "-m", "stress.fuzz_wasm", "--child"],
-                                       text=True,
-                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment,
-                                       cwd=Path(__file__).parent.parent)
+        command = [sys.executable, "-X", "faulthandler", "-m", "stress.module_opener"]
+        self._child = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                                       env=environment, cwd=Path(__file__).parent.parent)
         errors.close()
         return self._child
 
@@ -354,12 +348,12 @@ class Pretend(Open):
         super().__init__(dict)
 
     def make(self, choose: random.Random) -> bytes:
-        return modules.pretended(choose)
+        return seed_modules.pretended(choose)
 
 
 def _after(seconds: float, child: subprocess.Popen[str]) -> Callable[[], bool]:
-    """End a process, with all of its stacks, after some seconds. The function returned cancels this, and tells whether
-    it was too late.
+    """End a process, which writes all its stacks, after some seconds. The function returned cancels this, and returns
+    whether it was too late.
     """
     done = threading.Event()
 
@@ -375,94 +369,19 @@ def _after(seconds: float, child: subprocess.Popen[str]) -> Callable[[], bool]:
     return cancel
 
 
-def child(names: TextIO, answers: TextIO) -> None:
-    for line in names:
-        answer: dict[str, str] = {}
-        thread = threading.Thread(target=attempted, args=(Path(line.strip()), answer), daemon=True)
-        thread.start()
-        thread.join(RUN_SECONDS)
-        if thread.is_alive() and computes(thread):  # only close() would end it, and open() has not returned the app yet
-            print(json.dumps({"outcome": ENDLESS}), file=answers, flush=True)
-            os._exit(0)
-        thread.join()
-        print(json.dumps(answer), file=answers, flush=True)
-        for file in (Path(gothreads.files.cache_folder()) / "compiled").glob("*"):
-            file.unlink()
-
-
-def attempted(path: Path, answer: dict[str, str]) -> None:
-    try:
-        answer["outcome"] = opened_and_called(path)
-    except gothreads.ModuleError as error:
-        shown = str(error).isprintable() or "\n  " in str(error)
-        answer["outcome" if shown else "problem"] = "refused" if shown else f"not printable: {str(error)!r}"
-    except gothreads.InternalError:
-        answer["problem"] = traceback.format_exc()
-    except gothreads.GuestError as error:
-        answer["outcome"] = f"{type(error).__name__} at the start"
-    except gothreads.GothreadsError as error:
-        answer["outcome"] = type(error).__name__
-    except BaseException:
-        answer["problem"] = traceback.format_exc()
-
-
-def computes(thread: threading.Thread) -> bool:
-    """Whether a thread is running the module's code."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    return frame is not None and (frame.f_code.co_filename == ffi.__file__ or "wasmtime" in frame.f_code.co_filename)
-
-
-def opened_and_called(path: Path) -> str:
-    """Open a module with whatever functions it imports, call all its exports at once, and close it in the middle of
-    that.
-    """
-    host: dict[str, dict[str, Callable[..., Any]]] = {}
-    for imported in inspect_module(path.name, path.read_bytes()).outline.imported_functions:
-        if imported.module not in ("wasi_snapshot_preview1", "gothreads", "wasi"):
-            host.setdefault(imported.module, {})[imported.name] = lambda *_arguments: 0
-    limits = gothreads.Limits(memory=256 << 20)
-    with (open("/dev/null", "r+b") as null,
-          gothreads.open(path, host=host, stdin=b"", stdout=null, stderr=null, callers=4, limits=limits) as app):
-        futures = [] if app.loaded.foreign else [app.submit_request("echo", b"x")]
-        for title in list(app.exports)[:20]:
-            try:
-                signature = app.exports[title].signature
-                values = {"bool": True, "string": "text", "float32": 0.5, "float64": 0.5}
-                futures.append(app.submit(title, *(values.get(p.type, 7) for p in signature.params)))
-            except gothreads.GothreadsError:
-                break
-        endings = set()
-        for future in futures:
-            try:
-                future.result(1)
-                endings.add("returned")
-            except TimeoutError:
-                endings.add("closed meanwhile")
-                break
-            except gothreads.GothreadsError as error:
-                endings.add(type(error).__name__)
-        for query in (app.handlers, app.statistics, lambda: app.goroutines(1), lambda: app.wait_idle(1)):
-            try:
-                query()
-            except (TimeoutError, gothreads.GothreadsError) as error:
-                if isinstance(error, gothreads.InternalError):
-                    raise
-    return f"opened, {app.loaded.model}, calls: {', '.join(sorted(endings)) or 'none'}"
-
-
 def _all() -> dict[str, bytes]:
-    return modules.small() | modules.of_other_languages()
+    return seed_modules.small() | seed_modules.of_other_languages()
 
 
 def _everything() -> dict[str, bytes]:
     """Small modules several times, since large ones take a hundred times as long."""
     several = {f"{title} {copy}": wasm for copy in range(4) for title, wasm in _all().items()}
-    return several | {"linked": modules.shrunk(modules.linked("calls"))} | modules.of_go()
+    return several | {"linked": seed_modules.shrunk(seed_modules.linked("calls"))} | seed_modules.of_go()
 
 
 def _linked() -> dict[str, bytes]:
-    whole = {program: modules.linked(program) for program in ("calls", "hostcalls")}
-    return {f"{program}, shrunk {copy}": modules.shrunk(wasm) for program, wasm in whole.items()
+    whole = {program: seed_modules.linked(program) for program in ("calls", "hostcalls")}
+    return {f"{program}, shrunk {copy}": seed_modules.shrunk(wasm) for program, wasm in whole.items()
             for copy in range(10)} | whole
 
 
@@ -471,11 +390,8 @@ def _threads() -> dict[str, bytes]:
 
 
 PARTS: list[Part[Any]] = [Parse("parse", _everything), Inspect("inspect", _everything), Rewrite("rewrite", _linked),
-                          Waits("waits", _threads), Generated(), Pretend(), Open(_all, rare=modules.of_go)]
+                          Waits("waits", _threads), Generated(), Pretend(), Open(_all, rare=seed_modules.of_go)]
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--child"]:
-        child(sys.stdin, sys.stdout)
-    else:
-        sys.exit(main("stress.fuzz_wasm", PARTS, __doc__))
+    sys.exit(main("stress.fuzz_wasm", PARTS, __doc__))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import threading
 import time
@@ -21,8 +22,10 @@ from typing import Any
 
 import psutil
 
+import gothreads
 from gothreads.errors import AppClosed
-from stress.chaos import Broken, Life
+from stress.call_ledger import AuditError, CallLedger
+from stress.random_clients import RandomClients
 
 #: The allowed growth from the second quarter to the last: for memory, which varies with the collector; and for all
 #: else.
@@ -46,58 +49,63 @@ class SoakSample:
     cpu: float
 
 
-class Soak(Life):
-    """A life without an end, whose books are kept as short as possible."""
+class SoakLedger(CallLedger):
+    """Checks each call when it has an outcome, and forgets it: the ledger of an app that does not end."""
 
-    def _note(self, number: int, outcome: object) -> None:
+    def record_outcome(self, number: int, outcome: object) -> None:
         with self.lock:
             self.kinds["done"] += 1
             if self.outcomes.pop(number, None) is None:
-                raise Broken(f"call {number} has a second outcome: {outcome!r}")
-            ran = self.ran.pop(number, 0)
-        if ran > 1 or (isinstance(outcome, int) and ran != 1):
-            raise Broken(f"call {number} ran {ran} times: {outcome!r}")
+                raise AuditError(f"call {number} has a second outcome: {outcome!r}")
+            runs = self.runs.pop(number, 0)
+        if runs > 1 or (isinstance(outcome, int) and runs != 1):
+            raise AuditError(f"call {number} ran {runs} times: {outcome!r}")
 
-    def _ran(self, number: int) -> None:
+    def record_run(self, number: int) -> None:
         with self.lock:
             if number in self.outcomes:  # calls that were given up may run later
-                self.ran[number] += 1
+                self.runs[number] += 1
 
-    def _called_back(self, number: int) -> None:
+    def record_event(self, number: int) -> None:
+        pass  # the module counts them
+
+    def expect_callback(self, number: int) -> None:
+        pass
+
+    def record_callback(self, number: int) -> None:
         pass
 
 
 def run(seconds: float, clients: int, seed: int) -> list[SoakSample]:
-    """Broken when a call is answered wrong."""
-    life = Soak(f"{seed}", "threaded", "close")
-    process, samples = psutil.Process(), list[SoakSample]()
-    with life.open() as app:
-        threads = [threading.Thread(target=life.guarded_client, args=(app, place), name=f"client-{place}")
+    """AuditError when a call is answered wrong."""
+    ledger, process, samples = SoakLedger(), psutil.Process(), list[SoakSample]()
+    running = RandomClients(f"{seed}", "threaded", ledger)
+    with running.open(random.Random(seed), gothreads.Limits(memory=512 << 20)) as app:
+        threads = [threading.Thread(target=running.run, args=(app, place), name=f"client-{place}")
                    for place in range(clients)]
         for thread in threads:
             thread.start()
         begin = time.monotonic()
         process.cpu_percent()
         try:
-            while (now := time.monotonic() - begin) < seconds and not life.failures:
+            while (now := time.monotonic() - begin) < seconds and not running.failures:
                 time.sleep(1)
                 statistics = app.statistics()
-                life.sent.clear()  # the module counts them
                 go, callers = statistics.go, statistics.callers
                 samples.append(SoakSample(
                     seconds=round(now, 1), memory=process.memory_info().rss, heap=go.heap if go else 0,
                     threads=process.num_threads(), descriptors=process.num_fds(),
                     callers=callers.total if callers else 0,
-                    goroutines=go.goroutines if go else 0, calls=life.kinds["done"], cpu=process.cpu_percent()))
+                    goroutines=go.goroutines if go else 0, calls=ledger.kinds["done"], cpu=process.cpu_percent()))
                 if len(samples) % 60 == 0:
                     print(_line(samples), file=sys.stderr, flush=True)
         finally:
             app.close()
             for thread in threads:
                 thread.join()
-    failures = [failure for failure in life.failures if not isinstance(failure, AppClosed)]
+    failures = [failure for failure in running.failures if not isinstance(failure, AppClosed)]
     if failures:
-        raise Broken(f"{type(failures[0]).__name__}: {failures[0]}")
+        raise AuditError(f"{type(failures[0]).__name__}: {failures[0]}")
     return samples
 
 
@@ -158,8 +166,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         samples = run(arguments.seconds, arguments.clients, arguments.seed)
-    except Broken as broken:
-        print(f"BROKEN: {broken}\n  --seed {arguments.seed}", file=sys.stderr)
+    except AuditError as error:
+        print(f"BROKEN: {error}\n  --seed {arguments.seed}", file=sys.stderr)
         return 1
     compared = compare(samples)
     if arguments.plot:

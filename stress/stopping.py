@@ -75,7 +75,7 @@ def busy(app, *more):
             time.sleep(0.005)
     else:
         futures = [app.submit("spin") for _ in range(4)]
-        while not (app.statistics().pool.in_use == 2 if app.model == "pool" else app._turns._owner):
+        while not (app.statistics().pool.in_use == 2 if app.model == "pool" else app._call_lock._owner):
             time.sleep(0.005)
     return futures
 

@@ -197,7 +197,7 @@ def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path / "cache"))
     assert cache_folder() == tmp_path / "cache"
     (tmp_path / "cache").chmod(mode)
-    with pytest.raises(GothreadsError, match=r"others can write to .*/cache \(its mode is \d+\).*chmod go-w .*/cache"):
+    with pytest.raises(GothreadsError, match=r"other users can write to .*/cache \(its mode is \d+\).*chmod go-w .*/cache"):
         cache_folder()
     (tmp_path / "cache").chmod(0o755)
     assert cache_folder() == tmp_path / "cache"
@@ -209,7 +209,7 @@ def test_a_folder_of_somebody_elses_is_refused(tmp_path: Path, monkeypatch: Patc
     not_mine(tmp_path / "cache", monkeypatch)
     for name in ("cache", "link"):
         monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path / name))
-        with pytest.raises(GothreadsError, match=r"/cache belongs to .*Set GOTHREADS_CACHE to a folder of its own"):
+        with pytest.raises(GothreadsError, match=r"/cache belongs to .*Set GOTHREADS_CACHE to a folder of this user's"):
             cache_folder()
 
 

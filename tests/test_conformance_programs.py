@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from conformance import libraries, testfolder
+from conformance import libraries, testfolder_results
 from conformance.debian import Debian
 from conformance.libraries import Compared, Library, runs, select
 from conformance.plan import Run
 from conformance.record import Record
 from conformance.table import write_table
-from conformance.testfolder import Outcome, Programs, Result, names
+from conformance.testfolder import Outcome, Programs, names
+from conformance.testfolder_results import Result
 from gothreads.build.toolchain import find_go
 from gothreads.errors import GothreadsError, MisuseError
 
@@ -96,7 +97,7 @@ def test_no_apt_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     keys = tmp_path / "keys.gpg"
     keys.touch()
     monkeypatch.setattr("conformance.debian._KEYS", keys)
-    with pytest.raises(GothreadsError, match="Debian's packages cannot be had: there is no apt-get here"):
+    with pytest.raises(GothreadsError, match="cannot fetch Debian's packages: there is no apt-get on PATH"):
         Debian(tmp_path).provide(["golang-l-dev"], lambda what: None)
 
 
@@ -117,21 +118,21 @@ def test_of_a_crash_only_the_message_is_compared() -> None:
 
 
 def test_reasons_of_programs_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(testfolder, "DIFFERENT", {"a.go": "a reason", "b.go": "a reason"})
+    monkeypatch.setattr(testfolder_results, "DIFFERENT", {"a.go": "a reason", "b.go": "a reason"})
     results = [Result("a.go", "differs"), Result("b.go", "same"), Result("c.go", "differs"), Result("d.go", "does not compile, threaded"),
                Result("e.go", "fails natively")]
-    assert [one.name for one in testfolder.findings(results)] == ["c.go", "d.go"]
-    assert testfolder.outdated(results) == ["b.go"]
-    assert "| a.go | a reason |" in testfolder.markdown(results)
-    assert "| c.go | **differs** |" in testfolder.markdown(results)
+    assert [one.name for one in testfolder_results.findings(results)] == ["c.go", "d.go"]
+    assert testfolder_results.outdated(results) == ["b.go"]
+    assert "| a.go | a reason |" in testfolder_results.markdown(results)
+    assert "| c.go | **differs** |" in testfolder_results.markdown(results)
 
 
 def test_a_cut_record_of_programs_is_no_record(tmp_path: Path) -> None:
-    testfolder.save(tmp_path / "x.json", "k", [Result("a.go", "differs", ["said"])])
-    assert testfolder.load(tmp_path / "x.json", "k") == [Result("a.go", "differs", ["said"])]
-    assert testfolder.load(tmp_path / "x.json", "other") is None
+    testfolder_results.save(tmp_path / "x.json", "k", [Result("a.go", "differs", ["said"])])
+    assert testfolder_results.load(tmp_path / "x.json", "k") == [Result("a.go", "differs", ["said"])]
+    assert testfolder_results.load(tmp_path / "x.json", "other") is None
     (tmp_path / "x.json").write_text('{"key": "k", ')
-    assert testfolder.load(tmp_path / "x.json", "k") is None
+    assert testfolder_results.load(tmp_path / "x.json", "k") is None
 
 
 PROGRAMS = {
@@ -164,7 +165,7 @@ def test_programs_are_compared_with_native_in_a_batch_and_alone(tmp_path: Path) 
     chosen = names(folder)
     assert chosen == [*sorted(set(PROGRAMS) - {"compiled.go", "parts.go", "parts.dir/a.go", "parts.dir/main.go"}), "parts.go"]
     assert names(folder, ["s*.go"]) == ["says.go"]
-    with pytest.raises(MisuseError, match="no program to run called nosuch"):
+    with pytest.raises(MisuseError, match="no program that matches nosuch"):
         names(folder, ["nosuch"])
     said: list[str] = []
     results = Programs(find_go(), folder, tmp_path / "work", said.append).perform(chosen)

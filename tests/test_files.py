@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gothreads.errors import GothreadsError
-from gothreads.files import cache_folder, locked, write_atomically
+from gothreads.files import cache_folder, locked, reason, write_atomically
 from tests.support.waiting import together
 
 
@@ -40,6 +44,62 @@ def test_a_write_that_cannot_be_finished_leaves_nothing_behind(tmp_path: Path) -
     with pytest.raises(GothreadsError, match=r"cannot write .*folder: Is a directory"):
         write_atomically(tmp_path / "folder", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(("number", "words"), [
+    (errno.ENOSPC, "No space left on device. Free some space, or use another disk"),
+    (errno.EDQUOT, "Disk quota exceeded. Delete files of this user, or use another disk"),
+    (errno.EROFS, "Read-only file system. Use a folder on another file system"),
+    (errno.EACCES, f"Permission denied for user {pwd.getpwuid(os.geteuid()).pw_name}"),
+    (errno.ENOTDIR, "Not a directory"),
+])
+def test_a_reason_says_what_to_do_about_the_disk(number: int, words: str) -> None:
+    assert reason(OSError(number, os.strerror(number))) == words
+
+
+_WRITES = """
+import os, sys
+from pathlib import Path
+from gothreads.errors import GothreadsError
+from gothreads.files import keep, locked, make_folder, write_atomically
+disk = Path(sys.argv[1])
+def lock():
+    with locked(disk / "lock"):
+        pass
+for call in (lambda: write_atomically(disk / "file", bytes(5000)), lambda: keep(disk / "file", bytes(5000)),
+             lambda: make_folder(disk / "folder"), lock):
+    try:
+        call()
+        print("done")
+    except GothreadsError as error:
+        print(error)
+print(sorted(os.listdir(disk)))
+"""
+
+
+@pytest.mark.parametrize(("prepare", "why"), [
+    ("head -c 70000 /dev/zero > DISK/rest", "No space left on device. Free some space, or use another disk"),
+    ("mount -o remount,ro DISK", "Read-only file system. Use a folder on another file system"),
+], ids=["full", "read-only"])
+def test_writing_to_a_disk_that_is_full_or_read_only_says_so_and_leaves_nothing(tmp_path: Path, prepare: str, why: str) -> None:
+    disk, script = tmp_path / "disk", tmp_path / "writes.py"
+    disk.mkdir()
+    script.write_text(_WRITES)
+
+    def in_own_mounts(commands: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", commands], capture_output=True, text=True)
+    mount = f"mount -t tmpfs -o size=64k none {disk}"
+    if in_own_mounts(mount).returncode:
+        pytest.skip("mounting is not permitted")
+    done = in_own_mounts(f"{mount} && {{ {prepare.replace('DISK', str(disk))}; {sys.executable} {script} {disk}; }}")
+    written, kept, folder, lock, left = done.stdout.splitlines()
+    assert written == kept == f"cannot write {disk}/file: {why}"
+    if why.startswith("No space"):  # these need none
+        assert (folder, lock, left) == ("done", "done", "['folder', 'lock', 'rest']")
+    else:
+        assert folder == f"cannot make the folder {disk}/folder: {why}"
+        assert lock == f"cannot lock {disk}/lock: {why}"
+        assert left == "[]"
 
 
 def test_a_name_that_is_too_long_is_an_error(tmp_path: Path) -> None:

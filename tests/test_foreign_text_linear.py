@@ -138,7 +138,7 @@ READERS: dict[str, tuple[Text, Callable[[str], object]]] = {
     "stacks without goroutines": (lambda n: "\n\n" * n, parse_goroutines),
     "stacks of one header": (lambda n: "goroutine 1 [" + "]:" * n, parse_goroutines),
     "stacks of many goroutines": (lambda n: "goroutine 1 gp=1 m=1 [running]:\nmain.main()\n\n" * n, parse_goroutines),
-    "go list": (lambda n: '{"a":1} \n' * n, builder._json_values),
+    "go list": (lambda n: '{"a":1} \n' * n, builder.json_values),
     "a signature": (lambda n: "\t\n\\\"" * n, _signature),
     "a Host header of colons": (lambda n: ":" * n, _asked_as),
     "a Host header of ports": (lambda n: ":1" * n + "x", _asked_as),
@@ -157,7 +157,7 @@ def test_a_path_of_many_parts_takes_time_in_proportion_to_its_length(tmp_path: P
     (tmp_path / "a").mkdir()
 
     def look_up(path: bytes) -> None:
-        os.close(openat._open_in_steps(folder, path, os.O_RDONLY, 0))
+        os.close(openat.open_part_by_part(folder, path, os.O_RDONLY, 0))
     try:
         assert_linear(lambda n: b"a/../" * n + b"a", look_up, begin=32_000)
     finally:

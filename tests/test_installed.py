@@ -71,11 +71,13 @@ def run_in(checkout: Path, *arguments: str, **environment: str) -> subprocess.Co
 def test_sources_that_shadow_what_is_installed_are_named_with_what_to_do(checkout: Path) -> None:
     done = run_in(checkout, "-m", "gothreads", "doctor")
     (line,) = (line for line in done.stdout.splitlines() if line.split()[1] == "calls")
-    assert line.startswith("less  calls")
+    assert line.startswith("warning  calls")
     assert f"the sources in {checkout}, in which nothing is compiled" in line
     assert f"shadow the gothreads installed in {PACKAGE.parent}." in line
     assert line.endswith(f"by the command `gothreads`; or install the sources: pip install -e {checkout}")
     assert "compiler" not in line
+    (line,) = (line for line in done.stdout.splitlines() if line.split()[1] == "gothreads")
+    assert line.startswith(f"warning  gothreads    {gothreads.__version__}, in {checkout / 'gothreads'}, which shadows the gothreads installed in {PACKAGE}.")
 
 
 @pytest.mark.parametrize(("error", "installed", "said"), [

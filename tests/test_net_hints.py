@@ -1,4 +1,4 @@
-"""What Go's own package net cannot do here says what can: guest.Listen, guest.Dial, and the flags that allow them."""
+"""What Go's own packages net and os/exec cannot do here says what can: guest.Listen, guest.Dial, guest.Call."""
 
 from __future__ import annotations
 
@@ -45,6 +45,24 @@ func main() {
 	fmt.Println(err)
 }
 """
+EXECUTES = """package main
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"syscall"
+)
+
+func main() {
+	_, err := exec.Command("/bin/echo", "hello").Output()
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, syscall.ENOSYS), errors.Is(err, errors.ErrUnsupported))
+	err = exec.Command("echo", "hello").Run()
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, exec.ErrNotFound))
+}
+"""
 
 
 def program(folder: Path, source: str) -> Path:
@@ -58,11 +76,11 @@ def test_who_waits_for_connections_that_nobody_can_make_is_told_how_to_listen(tm
     code, out, said = finished("run", path)
     assert (code, out) == (2, "listening <nil>\n")
     hint = said.splitlines()[-1]
-    assert all(word in hint for word in ("package net reaches nobody", "guest.Listen", "--allow-net", "guest.Listener", "--listen"))
+    assert all(word in hint for word in ("package net cannot reach the network", "guest.Listen", "--allow-net", "guest.Listener", "--listen"))
     with gothreads.open(path, stdout=io.BytesIO(), stderr=io.BytesIO()) as app:
         assert app.wait(30) == 2
         assert isinstance(app.error, gothreads.GuestPanic)
-        assert "deadlock! (in WebAssembly package net reaches nobody outside: listen with guest.Listen" in app.error.headline
+        assert "deadlock! (in WebAssembly, package net cannot reach the network: listen with guest.Listen" in app.error.headline
 
 
 def test_who_dials_is_told_how(tmp_path: Path) -> None:
@@ -74,3 +92,14 @@ def test_who_dials_is_told_how(tmp_path: Path) -> None:
     assert "connect: Connection refused (" in refused
     assert "lookup name.example" in unknown
     assert rest == ["true", "<nil>"]
+
+
+def test_a_program_that_starts_another_is_told_to_let_the_host_do_it(tmp_path: Path) -> None:
+    code, out, _ = finished("run", program(tmp_path, EXECUTES))
+    assert code == 0
+    path, unsupported, name, missing = out.splitlines()
+    for line in (path, name):
+        assert "starts no processes: let the host do it, with guest.Call of gothreads/guest (docs/what-works.md): " in line
+    assert path.endswith('exec: "/bin/echo": Not implemented on wasip1')
+    assert name.endswith('exec: "echo": executable file not found in $PATH')
+    assert (unsupported, missing) == ("true true", "true")

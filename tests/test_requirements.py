@@ -15,8 +15,7 @@ import pytest
 import wasmtime
 
 import gothreads
-from gothreads import requirements
-from gothreads.requirements import EXTRAS, UVICORN, WASMTIME
+from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, version_numbers
 from tests.support.modules import ROOT
 
 #: Where gothreads is installed.
@@ -84,9 +83,9 @@ def test_on_other_systems_the_import_says_where_it_runs_and_nothing_else_is_impo
     assert (code, out, err) == (0, f"{said}\n[]\n", "")
     elsewhere = f"sys.platform = {platform!r}"
     assert command(bare, "run", "app.wasm", before=elsewhere) == (1, "", f"gothreads: {said}\n")
-    assert command(bare, "doctor", before=elsewhere) == (1, f"bad   platform  {said}\n", "")
+    assert command(bare, "doctor", before=elsewhere) == (1, f"problem  platform  {said}\n", "")
     _, out, _ = command(bare, "doctor", "--json", before=elsewhere)
-    assert json.loads(out) == {"findings": [{"name": "platform", "state": "bad", "words": said}], "ok": False}
+    assert json.loads(out) == {"findings": [{"name": "platform", "state": "problem", "words": said}], "ok": False}
 
 
 @pytest.mark.parametrize(("version", "found"), [("49.0.0", "wasmtime 49.0.0"), ("9.0.0", "wasmtime 9.0.0"), (None, "none")])
@@ -98,13 +97,13 @@ def test_a_wasmtime_that_is_too_old_or_missing_is_an_import_error_that_says_what
     said = NEEDED.format(found)
     assert python(bare, "import gothreads")[2].splitlines()[-1] == f"ImportError: {said}"
     assert command(bare, "run", "app.wasm") == (1, "", f"gothreads: {said}\n")
-    assert command(bare, "doctor") == (1, f"bad   wasmtime  {said}\n", "")
+    assert command(bare, "doctor") == (1, f"problem  wasmtime  {said}\n", "")
 
 
 def test_a_wasmtime_without_a_library_for_this_machine_is_an_import_error(bare: Path) -> None:
     (bare / "wasmtime").unlink()
     (bare / "wasmtime.py").write_text("raise RuntimeError('unsupported architecture for wasmtime: riscv64')\n")
-    assert command(bare, "doctor") == (1, "bad   wasmtime  wasmtime cannot be loaded: unsupported architecture for wasmtime: riscv64\n", "")
+    assert command(bare, "doctor") == (1, "problem  wasmtime  wasmtime cannot be loaded: unsupported architecture for wasmtime: riscv64\n", "")
 
 
 def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, calls: Path) -> None:
@@ -113,15 +112,15 @@ def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, call
     program = "import gothreads\nfor _ in range(2):\n    with gothreads.open(sys.argv[1]) as app:\n        print(app.exports.add(2, 3))"
     assert python(bare, program, str(calls)) == (0, "5\n5\n", f"{said}\n")
     code, out, err = command(bare, "doctor")
-    assert (code, [line for line in out.splitlines() if "  wasmtime  " in line]) == (0, [f"warning  wasmtime    {said}"])
+    assert (code, [line for line in out.splitlines() if "  wasmtime  " in line]) == (0, [f"warning  wasmtime     {said}"])
     assert err == f"gothreads: {said}\n"
 
 
-@pytest.mark.parametrize(("extra", "argv"), [("serve", ["x.wasm"]), ("compare", []), ("stress", [])])
+@pytest.mark.parametrize(("extra", "argv"), [("serve", ["x.wasm"]), ("compare", []), ("stress", []), ("completion", ["bash"])])
 def test_a_command_without_its_extra_names_it(bare: Path, extra: str, argv: list[str]) -> None:
     said = f"gothreads {extra} needs {', '.join(EXTRAS[extra])}: pip install 'gothreads[{extra}]'"
     assert command(bare, extra, *argv) == (1, "", f"gothreads: {said}\n")
-    assert f"less  {extra:10}  {said}" in command(bare, "doctor")[1]
+    assert f"warning  {extra:11}  {said}" in command(bare, "doctor")[1]
 
 
 def test_importing_the_server_without_its_extra_names_it(bare: Path) -> None:
@@ -143,10 +142,10 @@ def test_a_uvicorn_of_another_version_is_refused_when_older_and_told_when_newer(
     said = f"uvicorn 0.99.0 is newer than what gothreads was tested with. If something fails: pip install '{UVICORN}'"
     code, _, err = command(bare, "serve", "--port", "0", "x.wasm")
     assert (code, err.splitlines()) == (1, [f"gothreads: {said}", "gothreads: there is no file x.wasm"])
-    assert f"warning  serve       {said}" in command(bare, "doctor")[1]
+    assert f"warning  serve        {said}" in command(bare, "doctor")[1]
 
 
 def test_versions_compare_as_numbers() -> None:
-    assert requirements._numbers("9.0.0") < requirements._numbers("50") <= requirements._numbers("50.0.1") < requirements._numbers("51")
-    assert requirements._numbers("51.0.0rc1") >= requirements._numbers("51")
-    assert requirements._numbers("0.54.1.post1") < requirements._numbers("0.55")
+    assert version_numbers("9.0.0") < version_numbers("50") <= version_numbers("50.0.1") < version_numbers("51")
+    assert version_numbers("51.0.0rc1") >= version_numbers("51")
+    assert version_numbers("0.54.1.post1") < version_numbers("0.55")

@@ -30,11 +30,11 @@ import gothreads
 EXAMPLES = """examples:
   python examples/events/run.py
   python examples/events/run.py --seconds 5 --rate 20 --slowest 1
-  python examples/events/run.py --model single      stock Go: what waits until somebody calls?
+  python examples/events/run.py --model single      stock Go: what waits for a call?
   python examples/events/run.py --json | jq .outcomes"""
 
 PRICES = {"nuts": 3, "bolts": 5, "springs": 40, "gears": 1250, "anvils": 19900}  # cents
-WANTED = [*PRICES, "ghosts"]  # which nobody sells
+WANTED = [*PRICES, "ghosts"]  # nobody sells ghosts
 
 
 @dataclass
@@ -48,28 +48,28 @@ class Account:
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     closing: list[dict[str, int]] = field(default_factory=list)
 
-    def faults(self) -> list[str]:
+    def discrepancies(self) -> list[str]:
         """Return the discrepancies between what Python and Go have seen."""
         settled = Counter(outcome["order"] for outcome in self.outcomes)
         taken = sum(totals["taken"] for totals in self.closing)
         found = [f"order {order} has {count} outcomes" for order, count in settled.items() if count > 1]
         found += [f"order {order} was never sent" for order in settled.keys() - set(self.signalled)]
         if not self.closing:
-            found.append("the desk has not said what it did")
+            found.append("the desk did not report its totals")
         if taken != len(settled):
             found.append(f"the desk took {taken} orders, but {len(settled)} have an outcome")
         if (revenue := sum(o["cents"] for o in self.outcomes)) != sum(totals["revenue"] for totals in self.closing):
-            found.append(f"accepted orders bring {revenue} cents, the desk says otherwise")
+            found.append(f"accepted orders bring {revenue} cents, and the desk reports another sum")
         return found
 
-    def numbers(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Return the number of orders by outcome. "Not taken": still in the queue when the desk closed."""
         verdicts = Counter(str(outcome["verdict"]) for outcome in self.outcomes)
         return {verdict: verdicts[verdict] for verdict in ("accepted", "refused", "withdrawn", "returned")} | {
             "not taken": len(self.signalled) - len(self.outcomes)}
 
 
-class Play:
+class Simulation:
     """Python's side of the simulation.
 
     rate: orders a second.
@@ -84,13 +84,13 @@ class Play:
         self._begun = time.monotonic()
         self._printing = threading.Lock()
         self._over = threading.Event()
-        self._shelves: list[tuple[float, Future[str], str]] = []  # when to answer, the answer, the item and count
+        self._reservations: list[tuple[float, Future[str], str]] = []  # when to answer, the answer, the item and count
 
-    def say(self, who: str, what: str) -> None:
+    def log(self, source: str, text: str) -> None:
         """Print a line of the time line."""
         if not self._quiet:
             with self._printing:
-                print(f"{time.monotonic() - self._begun:6.2f} s  {who:7} {what}", flush=True)
+                print(f"{time.monotonic() - self._begun:6.2f} s  {source:7} {text}", flush=True)
 
     # The handlers that Go calls, of different kinds.
 
@@ -105,20 +105,22 @@ class Play:
     def reserve(self, payload: bytes) -> Future[str]:
         """A plain function that returns a Future: someone else, here a thread, sets the answer later."""
         answer: Future[str] = Future()
-        self._shelves.append((time.monotonic() + self._delay(), answer, payload.decode()))
+        self._reservations.append((time.monotonic() + self._delay(), answer, payload.decode()))
         return answer
 
     def outcome(self, payload: bytes) -> None:
         """A plain function: Go gets its answer when it returns."""
         outcome = json.loads(payload)
         self.account.outcomes.append(outcome)
-        euros = f"{outcome['cents'] / 100:.2f}" if outcome["verdict"] == "accepted" else outcome["why"].replace("\n", "; ")
-        self.say("Go", f"order {outcome['order']:3} is {outcome['verdict']}: {euros}")
+        accepted = outcome["verdict"] == "accepted"
+        detail = f"{outcome['cents'] / 100:.2f}" if accepted else outcome["why"].replace("\n", "; ")
+        self.log("Go", f"order {outcome['order']:3} is {outcome['verdict']}: {detail}")
 
     def tick(self, payload: bytes) -> None:
         """Go calls it each second with guest.Notify, which does not wait."""
-        t = json.loads(payload)
-        self.say("Go", f"tick: {t['taken']} taken, {t['open']} open, {t['accepted']} accepted; {t['audits']} audits in the background")
+        totals = json.loads(payload)
+        self.log("Go", f"tick: {totals['taken']} taken, {totals['open']} open, {totals['accepted']} accepted; "
+                       f"{totals['audits']} audits in the background")
 
     def closed(self, payload: bytes) -> None:
         """Go calls it at the end of its hook `stop`."""
@@ -130,9 +132,9 @@ class Play:
         """Answer the reservations that are due, until the desk closes."""
         while not self._over.wait(0.01):
             now = time.monotonic()
-            for ready in [shelf for shelf in self._shelves if shelf[0] <= now]:
-                self._shelves.remove(ready)
-                _, answer, wanted = ready
+            for due in [reservation for reservation in self._reservations if reservation[0] <= now]:
+                self._reservations.remove(due)
+                _, answer, wanted = due
                 if answer.set_running_or_notify_cancel():  # otherwise Go has cancelled the call
                     item, count = wanted.split()
                     if int(count) > 9:
@@ -147,7 +149,7 @@ class Play:
             while not self._over.wait(1 / self._rate):
                 order += 1
                 item, count = self._random.choice(WANTED), self._random.randint(1, 10)
-                self.say("Python", f"order {order:3}: {count} {item}")
+                self.log("Python", f"order {order:3}: {count} {item}")
                 if app.signal("order", json.dumps({"id": order, "item": item, "count": count})):
                     self.account.signalled.append(order)
                 if order % 7 == 0:
@@ -155,60 +157,68 @@ class Play:
 
     def run(self, seconds: float) -> None:
         """Run the simulation for that many seconds, then close the app."""
-        handlers = {"price": self.price, "reserve": self.reserve, "outcome": self.outcome, "tick": self.tick, "closed": self.closed}
+        handlers = {"price": self.price, "reserve": self.reserve, "outcome": self.outcome, "tick": self.tick,
+                    "closed": self.closed}
         env = {} if self._model == "threaded" else {"BEGIN_MAIN": "1"}
         with gothreads.open(Path(__file__).parent, model=self._model, handlers=handlers, env=env) as app:
             self._begun = time.monotonic()
-            self.say("", f"the desk is open ({self._model})")
-            threads = [threading.Thread(target=self.warehouse, daemon=True), threading.Thread(target=self.customers, args=(app,), daemon=True)]
+            self.log("", f"the desk is open ({self._model})")
+            threads = [threading.Thread(target=self.warehouse, daemon=True),
+                       threading.Thread(target=self.customers, args=(app,), daemon=True)]
             for thread in threads:
                 thread.start()
             try:
                 while (left := self._begun + seconds - time.monotonic()) > 0:
                     time.sleep(min(left, 0.7))
                     if self._model in ("single", "pool"):  # they do not run between calls
-                        self.say("Python", "lets the module run until it waits")
+                        self.log("Python", "lets the module run until it waits")
                         app.wait_idle()
-                    self.say("Python", f"asks: revenue {app.exports.revenue() / 100:.2f}, {app.exports.waiting()} orders waiting")
+                    self.log("Python", f"asks: revenue {app.exports.revenue() / 100:.2f}, "
+                                       f"{app.exports.waiting()} orders waiting")
             except KeyboardInterrupt:
-                self.say("", "Ctrl-C")
+                self.log("", "Ctrl-C")
             finally:
-                self.say("", "closing, in the middle of it all")
+                self.log("", "closing, while orders are open")
                 closing = time.monotonic()
                 app.close()
                 self._over.set()
                 for thread in threads:
                     thread.join()
-                self.say("", f"closed in {(time.monotonic() - closing) * 1e3:.0f} ms")
+                self.log("", f"closed in {(time.monotonic() - closing) * 1e3:.0f} ms")
 
     def _delay(self) -> float:
         return self._random.uniform(0.1, 1) * self._slowest
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return the exit code; 0: every order is accounted for."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10, help="how long the desk is open (%(default)s)")
-    parser.add_argument("--rate", type=float, default=3, help="orders a second (%(default)s)")
-    parser.add_argument("--slowest", type=float, default=3, help="seconds that an answer takes at the most (%(default)s)")
-    parser.add_argument("--model", choices=["threaded", "single", "idle", "pool"], default="threaded", help="how the module is run (%(default)s)")
-    parser.add_argument("--seed", type=int, help="the same orders and delays each time")
-    parser.add_argument("--json", action="store_true", help="no time line; the account as JSON")
+    """Return the exit code: 0 when every order is accounted for."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10, help="how long the desk is open (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=3, help="orders a second (default: %(default)s)")
+    parser.add_argument("--slowest", type=float, default=3, metavar="S",
+                        help="the longest time that an answer takes, in seconds (default: %(default)s)")
+    parser.add_argument("--model", choices=["threaded", "single", "idle", "pool"], default="threaded",
+                        help="how the module is run (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="the same seed gives the same orders and delays")
+    parser.add_argument("--json", action="store_true", help="print the account as JSON, and no time line")
     arguments = parser.parse_args(argv)
     for name in ("seconds", "rate", "slowest"):
         if getattr(arguments, name) <= 0:
             parser.error(f"--{name} must be above 0")
-    play = Play(arguments.model, arguments.rate, arguments.slowest, arguments.seed, quiet=arguments.json)
+    simulation = Simulation(arguments.model, arguments.rate, arguments.slowest, arguments.seed, quiet=arguments.json)
     try:
-        play.run(arguments.seconds)
+        simulation.run(arguments.seconds)
     except gothreads.GothreadsError as error:
         print(f"events: {error}", file=sys.stderr)
         return 1
-    account, faults = play.account, play.account.faults()
+    account, faults = simulation.account, simulation.account.discrepancies()
     if arguments.json:
-        print(json.dumps({"signalled": len(account.signalled), "outcomes": account.numbers(), "closing": account.closing, "faults": faults}, indent=2))
+        print(json.dumps({"signalled": len(account.signalled), "outcomes": account.counts(),
+                          "closing": account.closing, "faults": faults}, indent=2))
     else:
-        print(f"{len(account.signalled)} orders: {', '.join(f'{count} {what}' for what, count in account.numbers().items())}")
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in account.counts().items())
+        print(f"{len(account.signalled)} orders: {counts}")
     for fault in faults:
         print(f"events: {fault}", file=sys.stderr)
     return 1 if faults else 0

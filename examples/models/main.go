@@ -1,4 +1,4 @@
-// Models is a program whose behaviour depends on the execution model: run.py asks it the same questions under each.
+// Models is a program whose behaviour depends on the execution model: run.py measures it under each.
 package main
 
 import (
@@ -28,7 +28,7 @@ func init() {
 	}()
 	go func() {
 		for payload := range guest.Events("event") {
-			guest.Notify("told", payload)
+			guest.Notify("happened", payload)
 		}
 	}()
 }
@@ -55,7 +55,7 @@ func begin(steps int32) {
 	go func() {
 		for range c {
 		}
-		guest.Notify("told", []byte("begun"))
+		guest.Notify("happened", []byte("begun"))
 	}()
 }
 
@@ -63,7 +63,7 @@ func begin(steps int32) {
 //
 //go:wasmexport later
 func later(ms int32) {
-	time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { guest.Notify("told", []byte("timer")) })
+	time.AfterFunc(time.Duration(ms)*time.Millisecond, func() { guest.Notify("happened", []byte("timer")) })
 }
 
 // ask starts a call of the host, and returns. When the answer has come, it notifies the host.
@@ -72,7 +72,7 @@ func later(ms int32) {
 func ask() {
 	go func() {
 		guest.Call("slow", nil)
-		guest.Notify("told", []byte("answer"))
+		guest.Notify("happened", []byte("answer"))
 	}()
 }
 
@@ -108,14 +108,14 @@ func computes_behind(steps int64) {
 //go:wasmexport count
 func count() int64 { return counted.Add(1) }
 
-var handed = make(chan int64)
+var numbers = make(chan int64)
 
 // receive waits for the number that another call sends. After ms milliseconds it returns -1.
 //
 //go:wasmexport receive
 func receive(ms int32) int64 {
 	select {
-	case n := <-handed:
+	case n := <-numbers:
 		return n
 	case <-time.After(time.Duration(ms) * time.Millisecond):
 		return -1
@@ -125,7 +125,7 @@ func receive(ms int32) int64 {
 //go:wasmexport send
 func send(n int64, ms int32) {
 	select {
-	case handed <- n:
+	case numbers <- n:
 	case <-time.After(time.Duration(ms) * time.Millisecond):
 	}
 }

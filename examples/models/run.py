@@ -49,7 +49,7 @@ def _milliseconds(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """The measurements of one model. Times are in seconds, memory in MB; None: only happened once somebody called."""
+    """The measurements of one model. Times are in seconds, memory in MB. None: it did not happen until a call."""
 
     main_runs: bool
     ticks: int
@@ -70,8 +70,8 @@ class Facts:
     memory: float
 
 
-#: Field of Facts -> its title and format in the table.
-LINES: dict[str, tuple[str, Callable[[Any], str]]] = {
+#: By field of Facts: its title in the table, and how it is shown.
+ROWS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "main_runs": ("main runs", _yes),
     "ticks": (f"steps of a 1 ms ticker, {TICKS_SECONDS:g} s without a call", str),
     "begun": ("what a call has begun is done", _after),
@@ -90,17 +90,17 @@ LINES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "call": ("a quick call", lambda seconds: f"{seconds * 1e6:.1f} µs"),
     "memory": ("one more instance, resident", "{:.1f} MB".format),
 }
-assert LINES.keys() == {field.name for field in fields(Facts)}
+assert ROWS.keys() == {field.name for field in fields(Facts)}
 
 
-class Questions:
+class Measurement:
     """Measures one model. `patience`: how long to wait, in seconds without a call, for something to happen."""
 
     def __init__(self, model: str, patience: float) -> None:
         self._model, self._patience = model, patience
-        self._told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._happened: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
-    def ask(self) -> Facts:
+    def run(self) -> Facts:
         self.open().close()  # builds and compiles
         with self.open() as app:
             opened = app.statistics().uptime
@@ -109,37 +109,41 @@ class Questions:
                 "begun": lambda: app.exports.begin(1000), "event": lambda: app.signal("event", "event"),
                 "timer": lambda: app.exports.later(50), "answer": lambda: app.exports.ask()}.items()}
             steps = self._steps(app)
-            facts |= {"main_runs": app.exports.main_runs(), "ticks": self._ticks(app), "two_against_one": self._two_against_one(app, steps),
-                      "beside_computing": self._beside(app, app.submit("computes", 10 * steps)), "beside_waiting": self._beside(app, app.submit("waits")),
-                      "shared": self._shared(app), "begins": self._begins(app, 10 * steps), "calls_meet": self._calls_meet(app)}
+            facts |= {"main_runs": app.exports.main_runs(), "ticks": self._ticks(app),
+                      "two_against_one": self._two_against_one(app, steps),
+                      "beside_computing": self._beside(app, app.submit("computes", 10 * steps)),
+                      "beside_waiting": self._beside(app, app.submit("waits")), "shared": self._shared(app),
+                      "begins": self._begins(app, 10 * steps), "calls_meet": self._calls_meet(app)}
         other, following = self._panic()
         return Facts(opened=opened, call=quick, other_call=other, next_call=following, memory=self._memory(), **facts)
 
     def open(self, instances: int = 2) -> gothreads.App:
-        return gothreads.open(Path(__file__).parent, model=self._model, procs=2, instances=instances if self._model == "pool" else None,
-                              handlers={"told": self._told.put, "slow": self._slow}, stderr=open(os.devnull, "w"))
+        return gothreads.open(Path(__file__).parent, model=self._model, procs=2,
+                              instances=instances if self._model == "pool" else None,
+                              handlers={"happened": self._happened.put, "slow": self._slow},
+                              stderr=open(os.devnull, "w"))
 
     @staticmethod
     async def _slow(payload: bytes) -> None:
         await asyncio.sleep(SLOW)
 
     def _without_a_call(self, app: gothreads.App, name: str, action: Callable[[], object]) -> float | None:
-        """Return the seconds until Go reports that it has happened; None: it takes a call.
+        """Return the seconds until Go reports that it has happened; None when that takes a call.
 
-        SystemExit: it does not happen in 10 s of calls either.
+        SystemExit when it does not happen in 10 s of calls either.
         """
         begin = time.perf_counter()
         action()
         with contextlib.suppress(queue.Empty):
-            self._told.get(timeout=self._patience)
+            self._happened.get(timeout=self._patience)
             return time.perf_counter() - begin
         deadline = time.monotonic() + 10
-        while self._told.empty():
+        while self._happened.empty():
             app.wait_idle()
             if time.monotonic() > deadline:
                 raise SystemExit(f"{self._model}: {name} does not happen at all")
             time.sleep(0.01)
-        self._told.get()
+        self._happened.get()
         return None
 
     @staticmethod
@@ -246,17 +250,22 @@ def _resident() -> float:
 
 
 def show(found: dict[str, Facts]) -> None:
-    wide = max(len(title) for title, _ in LINES.values())
-    print(f"{'':{wide}}  " + "".join(f"{model:18}" for model in found))
-    for name, (title, shown) in LINES.items():
-        print((f"{title:{wide}}  " + "".join(f"{shown(getattr(facts, name)):18}" for facts in found.values())).rstrip())
+    width = max(len(title) for title, _ in ROWS.values())
+    print(f"{'':{width}}  " + "".join(f"{model:18}" for model in found))
+    for name, (title, shown) in ROWS.items():
+        cells = "".join(f"{shown(getattr(facts, name)):18}" for facts in found.values())
+        print(f"{title:{width}}  {cells}".rstrip())
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", choices=MODELS, help="one of them; may be given several times (all)")
-    parser.add_argument("--patience", type=float, default=1, help="seconds without a call after which something is taken not to happen (%(default)g)")
-    parser.add_argument("--json", action="store_true", help="by model and fact; times in seconds, memory in MB; null: not until a call")
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=MODELS,
+                        help="measure this model; may be repeated (default: all)")
+    parser.add_argument("--patience", type=float, default=1, metavar="S",
+                        help="how many seconds to wait, without a call, for something to happen (default: %(default)g)")
+    parser.add_argument("--json", action="store_true",
+                        help="print JSON, by model and fact; times in seconds, memory in MB; null: not until a call")
     arguments = parser.parse_args(argv)
     if arguments.patience <= SLOW:
         parser.error(f"--patience must be above {SLOW:g}, which is how long an answer takes")
@@ -265,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
         for model in arguments.model or MODELS:
             if not arguments.json:
                 print(f"models: asking {model}, which takes some ten seconds", file=sys.stderr, flush=True)
-            found[model] = Questions(model, arguments.patience).ask()
+            found[model] = Measurement(model, arguments.patience).run()
     except gothreads.GothreadsError as error:
         print(f"models: {error}", file=sys.stderr)
         return 1

@@ -79,7 +79,7 @@ class Buffers(Slot):
         try:
             self.memory.write(address, data)
         except MemoryAccessError as error:
-            raise MemoryAccessError(f"the module has given a place for {len(data):,} bytes that is not in its memory: {error}") from None
+            raise MemoryAccessError(f"the module allocated {len(data):,} bytes outside its memory: {error}") from None
         return address
 
     def request(self, handler: str, payload: bytes) -> bytes:
@@ -101,7 +101,7 @@ class Buffers(Slot):
             case RequestStatus.UNKNOWN:
                 raise unknown("handler", handler, _names(reply))
             case _:
-                raise HandlerError(f"the module answered a request with status {status}, which means nothing")
+                raise HandlerError(f"the module answered a request with status {status}, which is not defined")
 
     def handlers(self) -> list[str]:
         """Return the names of the handlers that are registered now."""
@@ -136,7 +136,8 @@ class Buffers(Slot):
             try:
                 open_ = self.function("gothreads_slot_open", "", "I")
             except ffi.Missing:
-                raise ModuleError("the module has no gothreads/guest in it, which strings and requests need. Build it with: gothreads build") from None
+                raise ModuleError("strings and requests need the package gothreads/guest, which the module does not contain. "
+                                  "Build it with: gothreads build") from None
             self.address = open_()
         return self.address
 
@@ -157,5 +158,5 @@ class Buffers(Slot):
 def _names(reply: bytes) -> list[str]:
     """Decode a list of handler names. HandlerError: it is implausibly long."""
     if len(reply) > _MOST_NAMES:
-        raise HandlerError(f"the module says that it has {len(reply):,} bytes of names of handlers; at most {_MOST_NAMES:,}")
+        raise HandlerError(f"the module's list of handlers has {len(reply):,} bytes; at most {_MOST_NAMES:,}")
     return reply.decode(errors="replace").split("\n") if reply else []

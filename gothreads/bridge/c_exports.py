@@ -60,7 +60,7 @@ class Allocator:
         try:
             slot.memory.write(block.address, data)
         except MemoryAccessError as error:
-            raise MemoryAccessError(f"the module's malloc gave what is not in its memory: {error}") from None
+            raise MemoryAccessError(f"the module's malloc returned memory that the module does not have: {error}") from None
         return block
 
     def free(self, slot: Buffers, block: Block) -> None:
@@ -98,11 +98,12 @@ class CExport(Export):
                 continue
             data = value.encode() if isinstance(value, str) else bytes(value)
             if self._types[len(numbers):len(numbers) + 2] != ["i32", "i32"]:
-                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}, which takes the place of two i32, an address "
-                                    f"and a length: {self.signature.declaration}")
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}, which takes the "
+                                    f"place of two i32, an address and a length: {self.signature.declaration}")
             if self._allocator is None:
-                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}: the module exports no malloc(i32) i32 and "
-                                    f"free(i32), by which it would get there. {_EXPORT_THEM}; or pass an address and a length")
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}: the module exports "
+                                    "no malloc(i32) i32 and free(i32), which are needed to copy it there. "
+                                    f"{_EXPORT_THEM}; or pass an address and a length")
             if len(data) > LARGEST:
                 raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
             texts[len(numbers)] = data
@@ -158,10 +159,11 @@ class CExport(Export):
 
     def packed(self) -> Export:
         if self._kind.results != b"\x7e":
-            raise NotCallable(f"{self.shown} does not return bytes, which would be one i64 (address << 32 | length): {self.signature.declaration}")
+            raise NotCallable(f"{self.shown} does not return bytes, which would be one i64 (address << 32 | length): "
+                              f"{self.signature.declaration}")
         if self._allocator is None:
-            raise NotCallable(f"{self.shown}: the module exports no malloc(i32) i32 and free(i32), by which bytes that it returns would be freed. "
-                              f"{_EXPORT_THEM}")
+            raise NotCallable(f"{self.shown}: the module exports no malloc(i32) i32 and free(i32), which are needed to "
+                              f"free the bytes that it returns. {_EXPORT_THEM}")
         return CExport(self.name, self._kind, self._allocator, packed=True)
 
     def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:

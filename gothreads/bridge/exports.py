@@ -150,7 +150,8 @@ class Export:
 
     def packed(self) -> Export:
         """Return the same export, returning the bytes that its result refers to. NotCallable: it returns no bytes."""
-        raise NotCallable(f"{self.shown} returns no bytes: that is for modules of other languages. In Go, register a handler: guest.Handle")
+        raise NotCallable(f"{self.shown} returns no bytes: only exports of other languages do. In Go, register a handler: "
+                          "guest.Handle")
 
     def call(self, function: ffi.Function, converted: list[Any], slot: Buffers) -> Any:
         """Copy strings into the slot, call the function, and return its result. Raises ffi.Trapped."""
@@ -185,11 +186,11 @@ def python_type(go_type: str) -> str:
 
 def describe(go_type: str, *, wasm: bool = False) -> str:
     """Describe the values that an argument of a Go type may have. `wasm`: name the type as WebAssembly does."""
-    said = type_words(go_type, wasm=wasm)
+    named = type_words(go_type, wasm=wasm)
     if go_type in RANGES:
         low, high = RANGES[go_type]
-        return f"an int from {low} to {high} ({said})"
-    return f"{PYTHON_TYPES[go_type]} ({said})"
+        return f"an int from {low} to {high} ({named})"
+    return f"{PYTHON_TYPES[go_type]} ({named})"
 
 
 def type_words(go_type: str, *, wasm: bool) -> str:

@@ -21,7 +21,7 @@ from enum import IntEnum
 from typing import Any
 
 from gothreads.bridge.context import CallContext
-from gothreads.bridge.host_functions import takes_context, takes_payload
+from gothreads.bridge.python_signatures import takes_context, takes_payload
 from gothreads.engine import stack
 from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import AppClosed, MisuseError
@@ -241,11 +241,12 @@ def checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
     """Return the handlers. MisuseError: one of them cannot be a handler."""
     for name, function in handlers.items():
         if not isinstance(name, str) or not name:
-            raise MisuseError(f"a handler's name must be a str, and not empty, not {cut(name)}")
+            raise MisuseError(f"a handler's name must be a non-empty str, not {cut(name)}")
         if not callable(function):
             raise MisuseError(f"the handler {cut(name)} must be a function, not {cut(function)}")
-        if (given := takes_payload(function)) is not None:
-            raise MisuseError(f"the handler {cut(name)} must take the payload, and at the most a gothreads.Context (annotated so) after it; given is {given}")
+        if (description := takes_payload(function)) is not None:
+            raise MisuseError(f"the handler {cut(name)} must take the payload and, optionally, a second parameter that is "
+                              f"annotated gothreads.Context; it is {description}")
     return handlers
 
 
@@ -258,7 +259,7 @@ def _cancelled(cancel: Callable[[], object]) -> None:
     try:
         cancel()
     except BaseException:  # its callbacks may even raise SystemExit, but other calls are to be cancelled too
-        log.exception("cancelling what a handler has begun")
+        log.exception("cannot cancel the future or task of a handler")
 
 
 def _bytes(result: Any) -> bytes:
@@ -311,6 +312,6 @@ class _OwnLoop(threading.Thread):
             loop.run_until_complete(asyncio.wait(left, timeout=_END_SECONDS))
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # logged below instead
-            log.warning("a coroutine goes on %g s after it was cancelled, and is dropped: %r", _END_SECONDS, task.get_coro())
+            log.warning("a coroutine still runs %g s after it was cancelled, and is abandoned: %r", _END_SECONDS, task.get_coro())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

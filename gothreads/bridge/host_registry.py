@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from gothreads.bridge.handlers import Handler, checked
 from gothreads.errors import MisuseError
 from gothreads.text import cut, words
-from gothreads.wasm.passes.threads import HOST, WASI
+from gothreads.wasm.host_calls import HOST, WASI
 
 F = TypeVar("F", bound=Callable[..., Any])
 

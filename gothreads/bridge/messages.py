@@ -21,9 +21,8 @@ from gothreads.bridge.context import CallContext
 from gothreads.bridge.handlers import Handlers, HostCall, Reply, ReplyStatus
 from gothreads.sync.stop_event import StopEvent
 from gothreads.text import place, shown, words
-from gothreads.wasi.calls import LARGEST_TRANSFER, hand_out
-from gothreads.wasi.descriptors import DescriptorTable
 from gothreads.wasi.idle import Idle
+from gothreads.wasi.process import LARGEST_TRANSFER, Process
 from gothreads.wasi.queues import Queue, QueueReader
 
 log = logging.getLogger("gothreads")
@@ -59,9 +58,9 @@ class Messages:
         self._events: dict[str, Queue] = {}
         self._calls: list[MessageCalls] = []
 
-    def new_calls(self, table: DescriptorTable, context: CallContext) -> MessageCalls:
+    def new_calls(self, process: Process, context: CallContext) -> MessageCalls:
         """Create the MessageCalls of a new instance."""
-        calls = MessageCalls(self, table, context)
+        calls = MessageCalls(self, process, context)
         with self._lock:
             self._calls.append(calls)
         return calls
@@ -81,7 +80,7 @@ class Messages:
     @property
     def names(self) -> list[str]:
         """The names of the events that the module has subscribed to, sorted."""
-        return sorted(name for name, queue in list(self._events.items()) if queue.wanted)
+        return sorted(name for name, queue in list(self._events.items()) if queue.has_readers)
 
     @property
     def outstanding(self) -> int:
@@ -100,7 +99,7 @@ class Messages:
         """Whether the module has not yet read all replies, cancellations, and events that it subscribed to."""
         with self._lock:
             queues = [*self._events.values(), *(queue for one in self._calls for queue in (one.replies, one.cancels))]
-        return any(queue and queue.wanted for queue in queues)
+        return any(queue and queue.has_readers for queue in queues)
 
     def forget(self, calls: MessageCalls) -> None:
         """Remove and close the calls of an instance that has ended."""
@@ -124,10 +123,10 @@ class Messages:
 
 
 class MessageCalls:
-    """The functions that one instance imports. As in WasiCalls, they take unsigned numbers, and raise OSError."""
+    """The functions that one instance imports. As in wasi/calls, they take unsigned numbers, and raise OSError."""
 
-    def __init__(self, messages: Messages, table: DescriptorTable, context: CallContext) -> None:
-        self._messages, self._table, self._context = messages, table, context
+    def __init__(self, messages: Messages, process: Process, context: CallContext) -> None:
+        self._messages, self._process, self._context = messages, process, context
         self.replies = Queue(sys.maxsize, sys.maxsize)
         self.cancels = Queue(MOST_CALLS, sys.maxsize)
         self._notified = itertools.count(-1, -1)  # negative numbers, for calls that the module has not numbered
@@ -146,19 +145,18 @@ class MessageCalls:
         OSError. ENOENT: no such handler; EAGAIN: too many calls at once; EINVAL: the module has not opened the replies,
         or a call with this number is in progress; ENAMETOOLONG; E2BIG: the payload.
         """
-        if not self.replies.wanted:
-            raise OSError(errno.EINVAL, "nobody reads replies")
-
+        if not self.replies.has_readers:
+            raise OSError(errno.EINVAL, "the module does not read replies")
         handler = self._text(name, name_length)
 
         def finished(status: ReplyStatus, reply: bytes, raised: BaseException | None) -> None:
             if raised is not None and log.isEnabledFor(logging.INFO):
-                log.info("the handler %s raised %s", handler, _told(raised))
+                log.info("the handler %s raised %s", handler, _describe(raised))
             if len(reply) > LARGEST_TRANSFER:
                 status, reply = ReplyStatus.ERROR, f"the reply has {len(reply):,} bytes; at most {LARGEST_TRANSFER:,}".encode()
             # Queue the reply before removing the call, so that it is always counted among one or the other.
             self.replies.put(_reply.pack(number, status, len(reply)) + reply)
-            self._let_go(number)
+            self._remove(number)
         self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_notify(self, name: int, name_length: int, payload: int, length: int) -> None:
@@ -166,41 +164,41 @@ class MessageCalls:
         handler, number = self._text(name, name_length), next(self._notified)
 
         def finished(status: ReplyStatus, _reply: bytes, raised: BaseException | None) -> None:
-            self._let_go(number)
+            self._remove(number)
             if status is not ReplyStatus.OK and not self._messages.stop.is_set:
                 log.warning("the handler %s, which guest.Notify called, failed: %s", handler,
-                            shown(_told(raised)) if raised is not None else status.name.lower())
+                            shown(_describe(raised)) if raised is not None else status.name.lower())
         self._begin(number, handler, self._payload(payload, length), finished)
 
     def msg_cancel(self, number: int) -> None:
         """Cancel a call. No reply follows, unless one is already on its way."""
-        call = self._let_go(number)
+        call = self._remove(number)
         if call is not None:
             call.cancel()
 
     def msg_replies(self, result: int) -> None:
         """Open the descriptor from which replies are read: each is number, status, length, and that many bytes."""
-        hand_out(self._table, self._context.memory, QueueReader(self.replies, self._messages.stop), result)
+        self._process.add_descriptor(QueueReader(self.replies, self._messages.stop), result)
 
     def msg_cancels(self, result: int) -> None:
         """Open the descriptor from which cancelled requests are read: each is a slot and the request's number in it."""
-        hand_out(self._table, self._context.memory, QueueReader(self.cancels, self._messages.stop), result)
+        self._process.add_descriptor(QueueReader(self.cancels, self._messages.stop), result)
 
     def cancel_request(self, slot: int, request: int) -> None:
         """Tell the module, if it listens, that nobody waits for a request any more. Thread-safe; never blocks."""
-        if self.cancels.wanted:
+        if self.cancels.has_readers:
             self.cancels.put(_cancel.pack(slot, request))
 
     def msg_events(self, name: int, length: int, result: int) -> None:
         """Open the descriptor from which the events of that name are read: each is a length and that many bytes."""
         queue = self._messages.events(self._text(name, length))
-        hand_out(self._table, self._context.memory, QueueReader(queue, self._messages.stop), result)
+        self._process.add_descriptor(QueueReader(queue, self._messages.stop), result)
 
     def idle_open(self, result: int) -> None:
         """Open a descriptor that becomes readable when the module would wait (see Idle)."""
         with self._lock:
             self.idle = idle = self.idle or Idle(self._messages.stop)
-        hand_out(self._table, self._context.memory, idle, result)
+        self._process.add_descriptor(idle, result)
 
     @property
     def outstanding(self) -> int:
@@ -243,22 +241,22 @@ class MessageCalls:
             call.cancel()
         self._messages.handlers.run(call, payload, self._context)
 
-    def _let_go(self, number: int) -> HostCall | None:
+    def _remove(self, number: int) -> HostCall | None:
         with self._lock:
             return self._running.pop(number, None)
 
     def _text(self, address: int, length: int) -> str:
         if length > _LONGEST_NAME:
             raise OSError(errno.ENAMETOOLONG, "a name")
-        return self._context.memory.read(address, length).decode(errors="replace")
+        return self._process.memory.read(address, length).decode(errors="replace")
 
     def _payload(self, address: int, length: int) -> bytes:
         if length > LARGEST_TRANSFER:
             raise OSError(errno.E2BIG, "a payload")
-        return self._context.memory.read(address, length) if length else b""
+        return self._process.memory.read(address, length) if length else b""
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """Describe an exception, and where it was raised."""
     where = place(error)
     return f"{words(error)} ({where})" if where else words(error)

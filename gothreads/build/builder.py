@@ -1,6 +1,7 @@
 """Builds a Go program into a module.
 
-    go list ─▶ overlay ─▶ go build ─▶ rewrite (threaded) ─▶ custom section ─▶ strip ─▶ file
+    link()    go list ─▶ overlay ─▶ go build
+    build()   link ─▶ rewrite (threaded) ─▶ custom section ─▶ strip ─▶ file
 
 `go build` decides what is stale. The linked file is kept, so that an unchanged program is not linked again. The
 rewritten module is found by the hash of the linked one.
@@ -14,7 +15,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,20 @@ from typing import Any
 import gothreads.version
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import fingerprint, write_overlay
+from gothreads.build.packages import relative_to_here
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
-from gothreads.files import cache_folder, is_kept, keep, locked, seal
+from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal
 from gothreads.progress import BUILD, reporting
 from gothreads.wasm.binary import Module
-from gothreads.wasm.metadata import BUILD_MODES, MODELS, SECTION, Metadata
+from gothreads.wasm.host_calls import HOST
+from gothreads.wasm.metadata import BUILD_MODELS, BUILD_MODES, SECTION, THREADED, Metadata
 from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.passes.inline import inline_atomics
 from gothreads.wasm.passes.jumps import shorten_jumps
 from gothreads.wasm.passes.sharpen import check_model, check_seed, sharpen
-from gothreads.wasm.passes.threads import HOST, add_threads
+from gothreads.wasm.passes.threads import add_threads
 from gothreads.wasm.undefined import callers_of_undefined, symbol
 
 #: A file that imports the guest package into every program, so that bytes and strings can be passed.
@@ -43,9 +46,7 @@ _PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
 #: At the beginning of a line: gives a local name to a function of another package.
 _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
-
-#: Called to report progress: packages compiled so far, packages in total. Without one, gothreads.progress is told.
-Progress = Callable[[int, int], None]
+_INSTEAD_OF_CGO = "Use a package, or a build tag, without cgo; or let the host call C, and Go the host (docs/what-works.md has more)\n"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Request:
     """
 
     package: str
-    model: str = "threaded"
+    model: str = THREADED
     buildmode: str | None = None
     go: str | None = None
     strip: bool = False
@@ -67,8 +68,8 @@ class Request:
     flags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.model not in MODELS:
-            raise MisuseError(f"there is no model {self.model!r} to build for; there are: {', '.join(MODELS)}")
+        if self.model not in BUILD_MODELS:
+            raise MisuseError(f"there is no model {self.model!r} to build for; there are: {', '.join(BUILD_MODELS)}")
         if self.buildmode not in (None, *BUILD_MODES):
             raise MisuseError(f"there is no build mode {self.buildmode!r}; there are: {', '.join(BUILD_MODES)}")
         if self.sharpen is not None:
@@ -81,7 +82,7 @@ class Request:
     @property
     def mode(self) -> str:
         """The build mode. exe runs main; c-shared does not. Stock Go calls exports only in the latter."""
-        return self.buildmode or ("exe" if self.model == "threaded" else "c-shared")
+        return self.buildmode or ("exe" if self.model == THREADED else "c-shared")
 
 
 @dataclass(frozen=True)
@@ -121,66 +122,89 @@ class _GoCommand:
     environment: Mapping[str, str]
 
 
-def build(request: Request, progress: Progress | None = None) -> Built:
+@dataclass(frozen=True)
+class Linked:
+    """What Go's linker made of a program, before gothreads rewrites it.
+
+    files: the Go files of all packages outside the standard library.
+    compiled: how many packages had to be compiled.
+    """
+
+    content: bytes
+    toolchain: Toolchain
+    files: tuple[Path, ...]
+    compiled: int
+
+
+def build(request: Request) -> Built:
     """Build a module, or find it in the cache.
 
     Raises CompileError, with Go's own output; ToolchainError; BuildError.
     """
     begin = time.monotonic()
+    linked, cache = link(request), cache_folder()
+    signatures = _signatures(linked.files)
+    metadata = Metadata(gothreads.version.__version__, linked.toolchain.version, request.model, request.mode,
+                        _uses_guest(linked.files), signatures.exports, _options(request), signatures.imports)
+    path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint())}.wasm"
+    rewritten = is_kept(path)
+    if not rewritten:
+        module = parse(linked.content)
+        if callers := callers_of_undefined(module):
+            raise CompileError(f"{request.package}: the program calls functions that are not defined",
+                               _undefined(module, callers, linked.files))
+        keep(path, finish(module, metadata, strip=request.strip).encode())
+    return Built(path, linked.toolchain, metadata, rewritten and linked.compiled == 0, time.monotonic() - begin)
+
+
+def link(request: Request) -> Linked:
+    """Compile and link a program with go build. Raises the same errors as `build`."""
     toolchain = find_go(request.go)
     cache = cache_folder()
-    work, target = _place(request.package)
+    work, target = _locate(request.package)
     go = _GoCommand(toolchain, request, work, go_environment(request.model, preemption=request.preemption))
     guest = guest_folder(work)
     program = _list(go, write_overlay(toolchain, cache, threaded=False, guest=guest), target)
-    overlay = write_overlay(toolchain, cache, threaded=request.model == "threaded", guest=guest, extra={program.folder / _GUEST_FILE: _GUEST_SOURCE})
+    overlay = write_overlay(toolchain, cache, threaded=request.model == THREADED, guest=guest,
+                            extra={program.folder / _GUEST_FILE: _GUEST_SOURCE})
     targets = [target] if not target.endswith(".go") else [target, _GUEST_FILE]
-    identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags, toolchain.version, str(toolchain.goroot))
-    folder = cache / "linked" / identity
-    folder.mkdir(parents=True, exist_ok=True)
+    identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags,
+                       toolchain.version, str(toolchain.goroot))
+    folder = make_folder(cache / "linked" / identity)
     with locked(folder / "lock"):
-        linked = folder / "linked.wasm"
-        if not is_kept(linked):  # Go checks only the build ID in the file, not the rest
-            linked.unlink(missing_ok=True)
-        compiled = _go_build(go, overlay, targets, linked, program=program, progress=progress)
-        seal(linked)
-        content = linked.read_bytes()
-    own = _signatures(program.files)
-    metadata = Metadata(gothreads.version.__version__, toolchain.version, request.model, request.mode, _uses_guest(program.files),
-                        own.exports, _options(request), own.imports)
-    path = cache / "modules" / f"{_digest(content, metadata.encode(), fingerprint())}.wasm"
-    found = is_kept(path)
-    if not found:
-        module = parse(content)
-        if callers := callers_of_undefined(module):
-            raise CompileError(f"{request.package}: the program calls functions that are not defined", _undefined(module, callers, program.files))
-        keep(path, finish(module, metadata, strip=request.strip).encode())
-    return Built(path, toolchain, metadata, found and compiled == 0, time.monotonic() - begin)
+        file = folder / "linked.wasm"
+        if not is_kept(file):  # Go checks only the build ID in the file, not the rest
+            file.unlink(missing_ok=True)
+        compiled = _go_build(go, overlay, targets, file, program=program)
+        seal(file)
+        return Linked(file.read_bytes(), toolchain, program.files, compiled)
 
 
 def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
     """Turn the module that Go linked into the one that is run."""
     module = linked
-    if metadata.model == "threaded":
+    if metadata.threaded:
         seed = metadata.options.get("sharpen")
-        module = shorten_jumps(inline_atomics(add_threads(linked)) if seed is None else sharpen(add_threads(linked), seed))
+        threaded = add_threads(linked)
+        module = shorten_jumps(inline_atomics(threaded) if seed is None else sharpen(threaded, seed))
     dropped = ("name", "producers", SECTION) if strip else (SECTION,)
-    customs = [(title, body) for title, body in module.customs if title not in dropped and not (strip and title.startswith(".debug"))]
+    customs = [(title, body) for title, body in module.customs
+               if title not in dropped and not (strip and title.startswith(".debug"))]
     return replace(module, customs=[*customs, (SECTION, metadata.encode())])
 
 
 def _undefined(module: Module, callers: Sequence[str], files: Sequence[Path]) -> str:
     """Describe undefined functions: their callers, and each //go:linkname that names a missing function."""
     names = function_names(module)
-    said = []
+    missing = []
     for file in files:
         lines = file.read_text(errors="replace").splitlines()
         bodies = {line[5:].partition("(")[0] for line in lines if line.startswith("func ") and "{" in line}
         for number, line in enumerate(lines, 1):
             pulled = _LINKNAME.match(line)  # for a function with a body, it is the name for other packages
             if pulled is not None and pulled[1] not in bodies and symbol(pulled[2]) not in names:
-                said.append(f"{file}:{number}: relocation target {pulled[2]} not defined (//go:linkname {pulled[1]})\n")
-    return "".join(said) + f"Called by: {listed(callers)}\n"
+                missing.append(f"{file}:{number}: relocation target {pulled[2]} not defined (//go:linkname {pulled[1]})\n")
+    return "".join(missing) + f"Called by: {listed(callers)}\n"
 
 
 def _options(request: Request) -> dict[str, Any]:
@@ -188,7 +212,7 @@ def _options(request: Request) -> dict[str, Any]:
     return options if request.sharpen is None else options | {"sharpen": request.sharpen}
 
 
-def _place(package: str) -> tuple[Path, str]:
+def _locate(package: str) -> tuple[Path, str]:
     """The folder in which to run go, and the package's name there."""
     path = Path(package)
     if os.path.isdir(path):  # not Path.is_dir, which raises if the name is too long
@@ -206,7 +230,7 @@ def go_environment(model: str, *, preemption: bool) -> dict[str, str]:
     """The environment for Go's tools: the current one, for WebAssembly. The user's Go experiments stay."""
     environment = dict(os.environ) | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     experiments = [e for e in environment.get("GOEXPERIMENT", "").split(",") if e]
-    if model == "threaded" and preemption:
+    if model == THREADED and preemption:
         experiments.append("preemptibleloops")
     environment["GOEXPERIMENT"] = ",".join(dict.fromkeys(experiments))
     environment.pop("GOROOT", None)
@@ -219,63 +243,67 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     command = [str(go.toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay),
                "-json=Dir,Name,GoFiles,IgnoredGoFiles,Standard,ImportPath,DepOnly,Error", *request.flags, target]
     done = subprocess.run(command, cwd=go.work, env=go.environment, capture_output=True, text=True)
-    packages = list(_json_values(done.stdout))
+    packages = list(json_values(done.stdout))
     mains = [p for p in packages if not p.get("DepOnly")]
     if done.returncode or len(mains) != 1:
         if len(mains) > 1:
             raise BuildError(f"{target} is {len(mains)} packages; build one at a time")
         needs_init = "go.mod file not found" in done.stderr and Path(request.package).is_dir()
+        if target.endswith(".go") and (cgo := _cgo({"main": (go.work / target,)})):
+            raise CompileError(f"{request.package}: the program uses cgo, which Go does not support on WebAssembly", cgo)
         hint = f". A folder needs a go.mod; this writes one: gothreads init {request.package}" if needs_init else ""
-        raise CompileError(f"go list failed{hint}", done.stderr)
+        raise CompileError(f"go list failed{hint}", relative_to_here(done.stderr, go.work))
     main = mains[0]
     ignored = {p["ImportPath"]: tuple(Path(p["Dir"]) / name for name in p["IgnoredGoFiles"]) for p in packages
                if not p.get("Standard") and p.get("Dir") and p.get("IgnoredGoFiles")}
     if main.get("Name") not in ("main", "", None) and "Error" not in main:
         raise BuildError(f"{main['ImportPath']} is package {main['Name']}, not a program (package main)")
     if not main.get("Dir") or ("Error" in main and not main.get("GoFiles")):
-        said = (main.get("Error") or {}).get("Err", "") + "\n"
+        output = (main.get("Error") or {}).get("Err", "") + "\n"
         if cgo := _cgo({path: files for path, files in ignored.items() if path == main["ImportPath"]}):
-            raise CompileError(f"{request.package}: the package uses cgo, which WebAssembly has not", cgo)
-        raise CompileError(f"{request.package}: there is no such package", said)
+            raise CompileError(f"{request.package}: the package uses cgo, which Go does not support on WebAssembly", cgo)
+        raise CompileError(f"{request.package}: there is no such package", relative_to_here(output, go.work))
     files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir") for name in p.get("GoFiles") or ()]
     return _Program(Path(main["Dir"]), tuple(files), len(packages), ignored)
 
 
-def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Path, *,
-              program: _Program, progress: Progress | None) -> int:
+def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Path, *, program: _Program) -> int:
     """Run go build; returns how many packages had to be compiled."""
     request = go.request
     command = [str(go.toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}",
                *request.flags, "-o", str(output), *targets]
-    said: list[str] = []
+    messages: list[str] = []
     compiled = 0
     with (reporting(BUILD) as report,
-          subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True, errors="replace") as process):
+          subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True,
+                           errors="replace") as process):
         assert process.stderr is not None
         try:
             for line in process.stderr:
                 if _PACKAGE_LINE.fullmatch(line.rstrip("\n")):  # printed by -v
                     compiled += 1
-                    (progress or report)(compiled, program.packages)
+                    report(compiled, program.packages)
                 else:
-                    said.append(line)
+                    messages.append(line)
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        told = "".join(said)
+        errors = "".join(messages)
         # Go's output names the package, after "#" or "imports", or something in it.
-        words = {word.rstrip(":") for word in told.split()}
+        words = {word.rstrip(":") for word in errors.split()}
         named = words | {word.partition(".")[0] for word in words}
         cgo = _cgo({path: files for path, files in program.ignored.items() if {path, path.rpartition("/")[2]} & named})
-        raise CompileError(f"{request.package}: go build failed", told + cgo)
+        raise CompileError(f"{request.package}: go build failed", relative_to_here(errors, go.work) + cgo)
     return compiled
 
 
 def _cgo(ignored: Mapping[str, Sequence[Path]]) -> str:
-    """A line for each of these packages that uses cgo, with the files that do."""
+    """A line for each of these packages that uses cgo, with the files that do, and one that says what to do; or ""."""
     using = {path: [file.name for file in files if _USES_C.search(file.read_bytes())] for path, files in ignored.items()}
-    return "".join(f"package {path} uses cgo, which WebAssembly has not: {', '.join(names)}\n" for path, names in using.items() if names)
+    lines = [f"package {path} uses cgo, which Go does not support on WebAssembly: {', '.join(names)}\n"
+             for path, names in using.items() if names]
+    return "".join([*lines, _INSTEAD_OF_CGO] if lines else ())
 
 
 def _signatures(files: Sequence[Path]) -> Signatures:
@@ -289,7 +317,7 @@ def _uses_guest(files: Sequence[Path]) -> bool:
     return any(b'"gothreads/guest"' in file.read_bytes() for file in files if file.name != _GUEST_FILE)
 
 
-def _json_values(text: str) -> list[dict[str, Any]]:
+def json_values(text: str) -> list[dict[str, Any]]:
     """The objects that a go command's -json prints, one after the other."""
     decoder, values, at = json.JSONDecoder(), [], 0
     while at < len(text):

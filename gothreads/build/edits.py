@@ -1,32 +1,52 @@
 """The edits to Go's own files that give GOOS=wasip1 threads, as data: one place each, with the reason.
 
-An edit names a file of GOROOT/src, the text that it expects there (exactly `count` times), and the replacement.
-The same edits fit Go 1.25, 1.26 and 1.27. Longer code is in `goroot/runtime/*_gothreads.*`.
+An edit names a file of GOROOT/src, the text that it expects there (exactly `count` times), and the replacement. Longer
+code is in `goroot/runtime/*_gothreads.*`.
+
+To support another minor version of Go, add it to SUPPORTED and build something with it: the error names the first edit
+that does not fit. Where that Go has another text, give the edit `until=` the new version, and add one with the new text
+and `since=` that version.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The minor versions of Go that the edits fit, the oldest first.
+SUPPORTED = ("1.25", "1.26", "1.27")
+
 
 @dataclass(frozen=True)
 class Edit:
-    """One replacement in one file. `file` is relative to GOROOT/src."""
+    """One replacement in one file. `file` is relative to GOROOT/src.
+
+    since: the first Go that has the text; None for the oldest that is supported.
+    until: the first Go that has not; None if there is none.
+    """
 
     file: str
     expect: str
     replace: str
     why: str
     count: int = 1
-    since: str = "1.25"  # the first Go that has the text
+    since: str | None = None
+    until: str | None = None
+
+    def applies_to(self, minor: str) -> bool:
+        """Whether the edit is for this minor version of Go, one of SUPPORTED."""
+        first = 0 if self.since is None else SUPPORTED.index(self.since)
+        end = len(SUPPORTED) if self.until is None else SUPPORTED.index(self.until)
+        return first <= SUPPORTED.index(minor) < end
 
 
 #: The hint that errors of package net contain, in parentheses; see also gothreads/runtime/exit_reasons.py.
 _NET = "in WebAssembly package net reaches nobody outside: dial with guest.Dial of gothreads/guest, as --allow-net HOST:PORT allows"
+#: The beginning of errors of os/exec.
+_EXEC = "a module in WebAssembly starts no processes: let the host do it, with guest.Call of gothreads/guest (docs/what-works.md)"
 
 #: Files of GOROOT/src that are left out, with the reason: files of gothreads replace them.
 LEFT_OUT = {
-    "runtime/lock_wasip1.go": "locks for one thread, which assume that nobody else can hold them",
+    "runtime/lock_wasip1.go": "locks for a single thread, which never wait",
     "runtime/netpoll_wasip1.go": "holds a lock while it blocks, and cannot be woken",
 }
 
@@ -38,51 +58,51 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("runtime/runtime2.go", "_ [(1 - goarch.IsWasm) * (2048", "_ [1 * (2048",
          "spin-bit mutexes keep flags in the low 11 bits of an M's address"),
     # threads_gothreads.go defines what os_wasm.go stubs out.
-    Edit("runtime/os_wasm.go", "func getCPUCount() int32 {\n\treturn 1\n}\n", "", "the host knows"),
-    Edit("runtime/os_wasm.go", "type mOS struct{}\n", "", "needs a semaphore"),
+    Edit("runtime/os_wasm.go", "func getCPUCount() int32 {\n\treturn 1\n}\n", "", "the host knows the number of CPUs"),
+    Edit("runtime/os_wasm.go", "type mOS struct{}\n", "", "an M needs a semaphore"),
     Edit("runtime/os_wasm.go", "func minit() {\n}\n", "", "every M needs a procid"),
     Edit("runtime/os_wasm.go", '//\n//go:nowritebarrier\nfunc newosproc(mp *m) {\n\tthrow("newosproc: not implemented")\n}\n', "",
-         "threads come from the host"),
-    Edit("runtime/os_wasm.go", "\nfunc osyield()\n", "", "a host call"),
-    Edit("runtime/sys_wasm.s", "TEXT runtime·osyield(SB), NOSPLIT, $0-0\n\tUNDEF\n", "", "a host call"),
+         "the host creates threads"),
+    Edit("runtime/os_wasm.go", "\nfunc osyield()\n", "", "yielding is a host call"),
+    Edit("runtime/sys_wasm.s", "TEXT runtime·osyield(SB), NOSPLIT, $0-0\n\tUNDEF\n", "", "yielding is a host call"),
     Edit("runtime/os_wasip1.go", "func usleep(usec uint32) {", "func stockUsleep(usec uint32) {",
-         "sleeping is a futex wait, which the host can end; poll_oneoff is not"),
+         "the host can end a futex wait, but not poll_oneoff"),
     Edit("runtime/os_wasip1.go", "func walltime1() (", "//go:nosplit\nfunc walltime1() (", "called where the stack must not grow"),
     Edit("runtime/os_wasip1.go", "func nanotime1() int64 {", "//go:nosplit\nfunc nanotime1() int64 {",
          "called where the stack must not grow"),
     Edit("runtime/os_wasip1.go", "\treturn int64(time)\n}", "\treturn sameTime(int64(time))\n}",
-         "each instance's host clock may start at its own zero, which is known but to a microsecond"),
+         "each instance's clock may have its own zero, which is known only to a microsecond"),
     # Files.
     Edit("syscall/fs_wasip1.go", "stringslite.HasPrefix(path, p.name) {",
          "stringslite.HasPrefix(path, p.name) &&\n\t\t\t(isDir(p.name) || len(path) == len(p.name) || path[len(p.name)] == '/') {",
-         "what is mounted at /data has nothing to do with /database"),
-    # What the host or any system has: pipes (syscall/pipe_gothreads.go), a running process, the name localhost.
-    Edit("syscall/fs_wasip1.go", "func Pipe(fd []int) error {\n\treturn ENOSYS\n}\n", "", "the host makes pipes"),
+         "a mount at /data does not cover /database"),
+    # Pipes (syscall/pipe_gothreads.go), the current process, the name localhost.
+    Edit("syscall/fs_wasip1.go", "func Pipe(fd []int) error {\n\treturn ENOSYS\n}\n", "", "the host creates pipes"),
     Edit("os/pipe_wasm.go", "\t// Neither GOOS=js nor GOOS=wasip1 have pipes.\n\treturn nil, nil, NewSyscallError(\"pipe\", syscall.ENOSYS)\n",
          "\tvar p [2]int\n\tif err := syscall.Pipe(p[:]); err != nil {\n\t\treturn nil, nil, NewSyscallError(\"pipe\", err)\n\t}\n"
          "\treturn newFile(p[0], \"|0\", kindPipe, false), newFile(p[1], \"|1\", kindPipe, false), nil\n",
-         "as where there are pipes"),
+         "os.Pipe works as on systems with pipes"),
     Edit("syscall/syscall_wasip1.go", "\tProcExit(128 + int32(signum))\n", "\tif signum != 0 {\n\t\tProcExit(128 + int32(signum))\n\t}\n",
-         "signal 0 only asks whether the process is there"),
+         "signal 0 only checks whether the process exists"),
     Edit("net/hosts.go", "\t\t\treturn ipsCp, byName.canonicalName\n\t\t}\n\t}\n",
          "\t\t\treturn ipsCp, byName.canonicalName\n\t\t}\n\t}\n"
          "\tif isLocalhost(host) {\n\t\treturn []string{\"127.0.0.1\", \"::1\"}, absDomainName(host)\n\t}\n",
-         "localhost is this machine, also without /etc/hosts (RFC 6761), and there is no DNS to ask"),
+         "localhost is this machine, even without /etc/hosts (RFC 6761) and DNS"),
     # Stack guards. A function with a large frame compares SP with the guard plus the frame's size, in 32 bits. With a
     # poisoned guard at the very top the sum wraps around: the check passes, and the frame lies below the stack. So the
     # poison is lower: above any address that a stack can have (layout.MOST_MEMORY), with room above it for any frame.
     *(Edit("runtime/stack.go", f"{name} = uintptrMask & -{value}\n", f"{name} = 0xf0001000 - {value}\n", "a poisoned guard must not wrap in 32 bits")
       for name, value in (("stackPreempt", 1314), ("stackFork", 1234), ("stackForceMove", 275), ("stackPoisonMin", 4096))),
     # The scheduler.
-    Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = true", "retakes Ps, forces GCs and preemption"),
+    Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = true", "sysmon retakes Ps and forces GCs and preemption"),
     Edit("runtime/proc.go", 'if GOARCH == "wasm" { // no threads on wasm yet', 'if GOOS == "js" { // no threads on js',
-         "template thread"),
+         "the template thread"),
     Edit("runtime/proc.go", 'if GOARCH == "wasm" { // no threads yet on wasm', 'if GOOS == "js" { // no threads on js',
          "a goroutine that exits while locked to its thread ends the thread"),
     Edit("runtime/proc.go", 'if GOARCH == "wasm" {\n\t\treturn // no threads on wasm yet', 'if GOOS == "js" {\n\t\treturn // no threads on js',
          "LockOSThread, UnlockOSThread", count=2),
     Edit("runtime/proc.go", '(iscgo || GOOS == "windows") && !cgoHasExtraM', '(iscgo || GOARCH == "wasm") && !cgoHasExtraM',
-         "extra Ms for callers", count=2),
+         "callers get extra Ms", count=2),
     Edit("runtime/proc.go", "\tmp, last := getExtraM()\n", "\tmp, last := takenM()\n",
          "needm runs on the M's own g0 stack, so the M is taken before it"),
     Edit("runtime/proc.go", "\tg0.stack.hi = 0\n\tg0.stack.lo = 0\n\tg0.stackguard0 = 0\n\tg0.stackguard1 = 0\n",
@@ -92,22 +112,22 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "a module that waits for callers is not deadlocked"),
     Edit("runtime/proc.go", "\tneedUnlock = false\n\tunlockOSThread()\n\n\tif isarchive || islibrary {",
          "\tneedUnlock = false\n\tunlockOSThread()\n\n\tinitialized()\n\n\tif isarchive || islibrary {",
-         "callers may come from now on"),
+         "from here on, the module can be called"),
     Edit("runtime/proc.go", 'pause(sys.GetCallerSP() - 16) // should not return\n\t\t\tpanic("unreachable")\n', "return\n",
-         "a library's first thread goes on as a scheduler thread, as in native libraries"),
+         "a library's first thread becomes a scheduler thread, as in native libraries"),
     Edit("runtime/proc.go", "\t\t\tpreemptall()\n\t\t}\n\t}\n\n\tfinish := nanotime()\n",
          "\t\t\tpreemptall()\n\t\t\tif stopSyscalls() {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}\n\t}\n\n\tfinish := nanotime()\n",
-         "who stops the world must see system calls that began meanwhile: syscall_gothreads.go", since="1.26"),
+         "stopping the world must include system calls that began meanwhile: syscall_gothreads.go", since="1.26"),
     # Preemption of loops: the rules are in preempt_gothreads.go.
     Edit("runtime/proc.go", "func goschedguarded() {\n\tmcall(goschedguarded_m)\n}",
          "func goschedguarded() {\n\tgetg().m.loopCheckPC = sys.GetCallerPC()\n\tmcall(goschedguarded_m)\n\tgetg().asyncSafePoint = false\n}",
-         "the stack map at a loop's check is not complete: what is stopped there must be scanned conservatively, and not be moved"),
+         "the stack map at a loop's check is incomplete: a goroutine stopped there is scanned conservatively, not moved"),
     Edit("runtime/proc.go", "\tif !canPreemptM(gp.m) {\n\t\tgogo(&gp.sched) // never return\n\t}\n",
          "\tif !canPreemptM(gp.m) || !loopSafePoint(gp.m.loopCheckPC) {\n\t\tgogo(&gp.sched) // never return\n\t}\n\tgp.asyncSafePoint = true\n",
-         "where Go's own asynchronous preemption would not stop, a loop's check does not either"),
+         "a loop's check stops only where Go's own asynchronous preemption would"),
     Edit("runtime/mgcmark.go", "isAsyncPreempt := frame.fn.valid() && frame.fn.funcID == abi.FuncID_asyncPreempt\n",
          "isAsyncPreempt := frame.fn.valid() && (frame.fn.funcID == abi.FuncID_asyncPreempt || isLoopCheck(frame.fn))\n",
-         "a loop's check is scanned as an asynchronous preemption"),
+         "a loop's check is scanned like an asynchronous preemption"),
     Edit("runtime/mgcpacer.go", "c.heapMinimum = defaultHeapMinimum * uint64(in) / 100", "c.heapMinimum = leastHeap(c) * uint64(in) / 100",
          "small heaps are collected less often: heap_gothreads.go"),
     # Recursion: the reasons are in recursion_gothreads.go.
@@ -118,12 +138,12 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit("runtime/stack.go", "\t// Allocate a bigger segment and move the stack.\n\toldsize := gp.stack.hi - gp.stack.lo\n",
          "\tif hasRoom(gp) && stackguard0 != stackForceMove {\n\t\tgogo(&gp.sched) // never return\n\t}\n\n"
          "\t// Allocate a bigger segment and move the stack.\n\toldsize := gp.stack.hi - gp.stack.lo\n",
-         "the WebAssembly stack has been unwound, which was all that was needed"),
+         "unwinding the WebAssembly stack was enough: Go's stack need not grow"),
     Edit("runtime/proc.go", "\t\t\tgp.stackguard0 = gp.stack.lo + stackGuard\n\t\t}\n\t\tgp.throwsplit = false\n",
-         "\t\t\tgp.stackguard0 = windowGuard(gp)\n\t\t}\n\t\tgp.throwsplit = false\n", "the WebAssembly stack is as full as before the system call"),
+         "\t\t\tgp.stackguard0 = windowGuard(gp)\n\t\t}\n\t\tgp.throwsplit = false\n", "a system call does not empty the WebAssembly stack"),
     Edit("runtime/proc.go", "maxstacksize = 1000000000\n", "maxstacksize = 64000000\n",
          "a gigabyte is a quarter of all memory, which never shrinks"),
-    Edit("runtime/debug.go", 'if GOARCH == "wasm" && n > 1 {', 'if GOOS == "js" && n > 1 {', "GOMAXPROCS above 1"),
+    Edit("runtime/debug.go", 'if GOARCH == "wasm" && n > 1 {', 'if GOOS == "js" && n > 1 {', "GOMAXPROCS may exceed 1"),
     Edit("runtime/cgocall.go", "\tif !mp.isextra {\n", '\tif GOARCH == "wasm" || !mp.isextra {\n',
          "an extra M's g0 stack is in linear memory, from malg: its bounds are known"),
     Edit("runtime/mgcmark.go", "\tif gp.sched.ctxt != nil {\n",
@@ -131,14 +151,20 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "\t\t// What is dead there was not yet when it was marked: checking would find it.\n"
          "\t\tscanConservative(gp.syscallsp, min(64*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
          "\tif gp.sched.ctxt != nil {\n",
-         "pointers that only a blocking host call still holds stay alive"),
-    # Package net has its own network here, in memory. Its errors for other addresses say how to reach the outside.
+         "pointers that only a blocking host call holds stay alive"),
+    # On WASI, package net has its own network, in memory. Its errors for other addresses say how to reach them.
     Edit("net/net_fake.go", "sockets.Load(fa)\n\tif !ok {\n\t\treturn wrapErr(syscall.ECONNREFUSED)\n",
          f'sockets.Load(fa)\n\tif !ok {{\n\t\treturn wrapErr(errors.New("connect: " + syscall.ECONNREFUSED.Error() + " ({_NET})"))\n',
-         "who dials is told how to"),
+         "an error of dialling says how to dial"),
     Edit("net/net_fake.go", 'if peeri == nil {\n\t\t\treturn 0, os.NewSyscallError("write", syscall.ECONNRESET)\n',
          f'if peeri == nil {{\n\t\t\treturn 0, os.NewSyscallError("write ({_NET})", syscall.ECONNRESET)\n',
-         "so is who looks a name up: that is a dial to a name server"),
+         "so does an error of a lookup, which dials a name server"),
+    # Without the edit, Start fails where it opens /dev/null. errors.Is finds exec.ErrNotFound and syscall.ENOSYS as before.
+    Edit("os/exec/exec.go", "func (c *Cmd) Start() error {\n",
+         "func (c *Cmd) Start() error {\n\tif runtime.GOOS == \"wasip1\" {\n\t\terr := c.Err\n\t\tif err == nil {\n"
+         "\t\t\terr = &Error{c.Path, syscall.ENOSYS}\n\t\t}\n"
+         f'\t\treturn os.NewSyscallError("{_EXEC}", err)\n\t}}\n',
+         "a program that starts another is told how to reach it"),
 )
 
 
@@ -153,15 +179,15 @@ TEST_EDITS: tuple[Edit, ...] = (
     Edit("internal/testenv/testenv.go",
          'case "js", "wasip1":\n\t\treturn false\n\t}\n\treturn true\n}\n\n// MustHaveParallelism',
          'case "js":\n\t\treturn false\n\t}\n\treturn true\n}\n\n// MustHaveParallelism',
-         "HasParallelism"),
-    _unskipped("runtime/proc_test.go", 'if runtime.GOARCH == "wasm"', "no preemption on wasm yet", "there is", count=7),
-    _unskipped("runtime/proc_test.go", 'if runtime.GOARCH == "wasm"', "no threads on wasm yet", "there are"),
-    _unskipped("runtime/gc_test.go", 'if runtime.GOARCH == "wasm"', "no sysmon on wasm yet", "there is"),
-    _unskipped("runtime/rwmutex_test.go", 'if GOARCH == "wasm"', "wasm has no threads yet", "there are"),
+         "goroutines run in parallel"),
+    _unskipped("runtime/proc_test.go", 'if runtime.GOARCH == "wasm"', "no preemption on wasm yet", "loops are preempted", count=7),
+    _unskipped("runtime/proc_test.go", 'if runtime.GOARCH == "wasm"', "no threads on wasm yet", "there are threads"),
+    _unskipped("runtime/gc_test.go", 'if runtime.GOARCH == "wasm"', "no sysmon on wasm yet", "there is a sysmon"),
+    _unskipped("runtime/rwmutex_test.go", 'if GOARCH == "wasm"', "wasm has no threads yet", "there are threads"),
     Edit("runtime/metrics_test.go", 'if runtime.GOOS == "wasip1" {\n\t\t// Since wasip1 busy-waits',
          'if runtime.GOOS == "js" {\n\t\t// Since wasip1 busy-waits', "an idle scheduler sleeps"),
     Edit("runtime/metrics_test.go", 'if runtime.GOARCH == "wasm" {\n\t\t\t\t\tt.Skip("GOMAXPROCS >1',
-         'if runtime.GOOS == "js" {\n\t\t\t\t\tt.Skip("GOMAXPROCS >1', "GOMAXPROCS above 1"),
+         'if runtime.GOOS == "js" {\n\t\t\t\t\tt.Skip("GOMAXPROCS >1', "GOMAXPROCS may exceed 1"),
     Edit("runtime/profbuf_test.go", '\tcase "wasip1":\n\t\twaitStatus = "runnable"\n', "", "a reader sleeps on a futex, as elsewhere", since="1.26"),
-    Edit("internal/trace/testtrace/platforms.go", 'case "js", "wasip1":', 'case "js":', "system calls are system calls", since="1.26"),
+    Edit("internal/trace/testtrace/platforms.go", 'case "js", "wasip1":', 'case "js":', "system calls are traced", since="1.26"),
 )

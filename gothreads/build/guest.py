@@ -15,7 +15,7 @@ from pathlib import Path
 from gothreads.build.overlay import GUEST, added
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
-from gothreads.files import write_atomically
+from gothreads.files import make_folder, write_atomically
 
 #: The folder's name begins with a dot, so it is not part of `./...`.
 COPY = Path(".gothreads") / "guest"
@@ -61,10 +61,7 @@ def init(folder: Path, toolchain: Toolchain) -> list[str]:
     fails, and GothreadsError when a file cannot be written.
     """
     written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BuildError(f"cannot make {folder}: {error.strerror}") from None
+    make_folder(folder, BuildError)
     if not (folder / "go.mod").exists():
         _go(toolchain, folder, "mod", "init", re.sub(r"[^\w.-]", "-", folder.resolve().name) or "app")
         _go(toolchain, folder, "mod", "edit", f"-go={toolchain.minor}")

@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, TEST_EDITS, Edit
-from gothreads.build.toolchain import SUPPORTED, Toolchain
+from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, SUPPORTED, TEST_EDITS, Edit
+from gothreads.build.toolchain import Toolchain
 from gothreads.errors import ToolchainError
-from gothreads.files import keep_exactly
+from gothreads.files import keep_exactly, reported
 
 log = logging.getLogger("gothreads")
 
@@ -30,16 +30,14 @@ def edited(toolchain: Toolchain, edits: Iterable[Edit]) -> dict[str, str]:
     """
     texts: dict[str, str] = {}
     for edit in edits:
-        if SUPPORTED.index(toolchain.minor) < SUPPORTED.index(edit.since):
+        if not edit.applies_to(toolchain.minor):
             continue
         if edit.file.endswith("_test.go") and not (toolchain.goroot / "src" / edit.file).exists():
             continue
         path = toolchain.goroot / "src" / edit.file
         if edit.file not in texts:
-            try:
+            with reported(f"read {path} of {toolchain.version}", ToolchainError):
                 texts[edit.file] = path.read_text()
-            except OSError as error:
-                raise ToolchainError(f"cannot read {path} of {toolchain.version}: {error.strerror}") from error
         found = texts[edit.file].count(edit.expect)
         if found != edit.count and edit.file.endswith("_test.go"):
             log.warning("%s: %s is not as expected, and some of its tests stay skipped (%s)", toolchain.version, edit.file, edit.why)

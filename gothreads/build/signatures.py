@@ -18,6 +18,7 @@ from gothreads.build.go_source import (
     types,
 )
 from gothreads.errors import BuildError
+from gothreads.files import reason
 from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 
 _EXPORT, _IMPORT = "//go:wasmexport ", "//go:wasmimport "
@@ -50,7 +51,9 @@ def read_signatures(files: Sequence[Path]) -> Signatures:
     try:
         texts = {file: file.read_bytes() for file in files}
     except OSError as error:
-        raise BuildError(f"cannot read the signatures of exported and imported functions: {error}") from error
+        where = f"{error.filename}: " if error.filename else ""
+        raise BuildError(f"cannot read the signatures of exported and imported functions: "
+                         f"{where}{reason(error)}") from error
     folders = {file.parent for file, text in texts.items() if any(directive.strip().encode() in text for directive in (_EXPORT, _IMPORT))}
     # The other files of a package may declare the types that these functions use.
     parsed = [read for file, text in texts.items() if file.parent in folders and (read := _parsed(file, text)) is not None]

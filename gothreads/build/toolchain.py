@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gothreads.build.edits import SUPPORTED
 from gothreads.errors import ToolchainError
-
-#: The minor versions whose runtime the overlay fits.
-SUPPORTED = ("1.25", "1.26", "1.27")
+from gothreads.files import reason
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,6 @@ def _inspect(go: str, found: str) -> Toolchain | str:
         answer = json.loads(done.stdout)
         return Toolchain(Path(go).absolute(), Path(answer["GOROOT"]), answer["GOVERSION"].split()[0], found)
     except OSError as error:
-        return f"{go} (from {found}) cannot be run: {error.strerror}"
+        return f"{go} (from {found}) cannot be run: {reason(error)}"
     except (subprocess.SubprocessError, ValueError, LookupError, TypeError, AttributeError):  # not Go, or very old
         return f"{go} (from {found}) does not answer `go env`"

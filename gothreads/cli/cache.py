@@ -5,26 +5,22 @@ from __future__ import annotations
 import argparse
 
 from gothreads import cache
+from gothreads.cli.command import Command
 from gothreads.terminal import Terminal
-
-HELP = "show how large the cache is, or empty it"
-EXAMPLES = ("  gothreads cache              the folder, and what it holds\n"
-            "  gothreads cache --size       the size in bytes, and nothing else\n"
-            "  gothreads cache --clean      remove everything that is not in use; it is made again when it is needed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clean", action="store_true", help="remove everything that is not in use")
     parser.add_argument("--size", action="store_true", help="print only the size, in bytes")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     removed = cache.clean() if arguments.clean else None
     found = cache.contents()
     if arguments.json:
-        terminal.data({"folder": str(found.folder), "bytes": found.size, "limit": found.limit, "kinds": dict(found.sizes)}
-                      | ({} if removed is None else {"removed": removed}))
+        about = {"folder": str(found.folder), "bytes": found.size, "limit": found.limit, "kinds": dict(found.sizes)}
+        terminal.data(about | ({} if removed is None else {"removed": removed}))
     elif arguments.size:
         terminal.out(str(found.size))
     else:
@@ -40,3 +36,10 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
+
+
+CACHE = Command("cache", "show how large the cache is, or empty it", """\
+  gothreads cache              the folder, and what it holds
+  gothreads cache --size       the size in bytes, and nothing else
+  gothreads cache --clean      remove everything that is not in use; it is made again when it is needed""",
+                add_arguments, run)

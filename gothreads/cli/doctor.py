@@ -1,78 +1,163 @@
-"""`gothreads doctor`: checks whether this machine has what gothreads needs, and says what a missing part would add."""
+"""`gothreads doctor`: checks whether gothreads can run on this machine, and says what a missing part would add."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import platform
+import pwd
+import resource
+import shlex
 import shutil
+import subprocess
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 import wasmtime
 
 from gothreads.build.toolchain import find_go
+from gothreads.cli.command import Command
 from gothreads.engine import extension
 from gothreads.engine.settings import new_engine
 from gothreads.errors import GothreadsError
-from gothreads.files import cache_folder
+from gothreads.files import cache_folder, reason
 from gothreads.launch import available_processors
 from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, lacking
 from gothreads.runtime.options import Limits
 from gothreads.terminal import Terminal
-from gothreads.version import __version__
+from gothreads.version import __version__, installed_package
 
-HELP = "whether this machine has what gothreads needs; exits with 1 if not"
-EXAMPLES = "  gothreads doctor\n  gothreads doctor --json"
+#: With fewer descriptors, `gothreads serve` takes fewer than its 2,048 clients.
+_DESCRIPTORS = 8192
+#: Free space that a first build and its machine code need, in bytes.
+_FREE = 1 << 30
+
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class Check:
-    """One result. `state`: ok, warning (untested version), less (slower, or a feature is missing), bad (unusable)."""
+    """One result. `state`: ok; warning: gothreads runs, but slower, with less, or untested; problem: it does not run."""
 
     name: str
-    state: Literal["ok", "warning", "less", "bad"]
+    state: Literal["ok", "warning", "problem"]
     words: str
 
 
 def findings() -> Iterator[Check]:
     """Run all checks, in the order of the report."""
-    yield Check("gothreads", "ok", f"{__version__}, Python {platform.python_version()}, {platform.system()} on {platform.machine()}")
+    yield _package()
+    yield _python()
     yield _wasmtime()
-    if extension.compiled is not None:
-        yield Check("calls", "ok", "in C")
-    else:
-        yield Check("calls", "less", "through ctypes, which is correct and some twenty times slower. "
-                      f"The extension in C is not in use: {extension.missing}")
+    yield _calls()
     processors = available_processors()
-    yield Check("processors", "ok" if processors > 1 else "less", f"{processors}" if processors > 1 else "1: threads will not run at the same time")
+    yield (Check("processors", "ok", f"{processors}") if processors > 1 else
+           Check("processors", "warning", "1, so threads will not run at the same time"))
+    yield _descriptors()
+    yield _threads()
     yield _cache()
     try:
         yield Check("go", "ok", str(find_go()))
     except GothreadsError as error:
-        yield Check("go", "less", f"only modules that are built already can be run: {error}")
-    compiler = next((name for name in (os.environ.get("CC", "cc"), "gcc", "clang") if shutil.which(name)), None)
-    yield Check("cc", "ok" if compiler else "less", compiler or "there is no C compiler, so `gothreads compare` leaves native Go out")
-    for extra in EXTRAS:
-        untested = UVICORN.warning if extra == "serve" else None
-        if (problem := lacking(extra)) is not None:
-            yield Check(extra, "less", problem)
-        else:
-            yield Check(extra, "warning" if untested else "ok", untested or "installed")
+        yield Check("go", "warning", f"only modules that are already built can run: {error}")
+    yield _compiler()
+    yield from map(_extra, EXTRAS)
+
+
+def _package() -> Check:
+    installed = installed_package()
+    where = f"{__version__}, in {_PACKAGE}"
+    if installed is None:
+        return Check("gothreads", "ok", f"{where}, which is not installed")
+    if installed.resolve() == _PACKAGE:
+        return Check("gothreads", "ok", where)
+    return Check("gothreads", "warning", f"{where}, which shadows the gothreads installed in {installed}. Run it from another folder, "
+                 f"or by the command `gothreads`, or install these sources: pip install -e {_PACKAGE.parent}")
+
+
+def _python() -> Check:
+    what = f"{platform.python_version()}, {platform.system()} on {platform.machine()}"
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return Check("python", "ok", f"{what}, with the GIL")
+    gil = "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off"
+    return Check("python", "warning", f"{what}, a free-threaded build with the GIL {gil}. gothreads is tested with the GIL only, "
+                 "and its C extension cannot be built here. Use a build with the GIL")
 
 
 def _wasmtime() -> Check:
+    module = "(module (memory 1 1 shared) (func (result i32) (i32.atomic.load (i32.const 0))))"
+    found = version("wasmtime")
     try:
         engine = new_engine(Limits().stack)
-        wasmtime.Module(engine, '(module (memory 1 1 shared) (func (result i32) (i32.atomic.load (i32.const 0))))').close()
+        wasmtime.Module(engine, module).close()
         engine.close()
     except (wasmtime.WasmtimeError, GothreadsError) as error:
-        return Check("wasmtime", "bad", f"{version('wasmtime')} cannot compile modules with threads here: {str(error).splitlines()[0]}")
+        return Check("wasmtime", "problem", f"{found} cannot compile modules with threads here: {str(error).splitlines()[0]}")
     if WASMTIME.warning is not None:
         return Check("wasmtime", "warning", WASMTIME.warning)
-    return Check("wasmtime", "ok", f"{version('wasmtime')}, with threads (which its authors support as Tier 2: docs/security.md)")
+    return Check("wasmtime", "ok", f"{found}, tested are >={WASMTIME.least},<{WASMTIME.below} "
+                 "(its authors support threads as Tier 2: docs/security.md)")
+
+
+def _calls() -> Check:
+    if extension.compiled is not None:
+        return Check("calls", "ok", "in C")
+    return Check("calls", "warning", "through ctypes, which is correct, and about twenty times slower than the C extension. "
+                 f"The extension is not in use: {extension.missing}")
+
+
+def _descriptors() -> Check:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = f"; run, call and serve raise this to {_count(hard)}" if soft != hard else ""
+    what = f"{_count(soft)} (ulimit -n){raised}"
+    if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
+        return Check("descriptors", "warning", f"{what}, so serve takes fewer than 2,048 clients. Raise the hard limit to {_DESCRIPTORS:,}")
+    return Check("descriptors", "ok", what)
+
+
+def _threads() -> Check:
+    """The smallest of the limits on threads. (The user's does not bind root.)"""
+    limits = {"the system (kernel.threads-max)": _number(Path("/proc/sys/kernel/threads-max"))}
+    if os.geteuid() != 0:
+        limits["this user (ulimit -u)"] = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    for folder in _control_groups():
+        limits[f"the control group ({folder / 'pids.max'})"] = _number(folder / "pids.max")
+    bound = {what: most for what, most in limits.items() if most != resource.RLIM_INFINITY}
+    if not bound:
+        return Check("threads", "ok", "unlimited")
+    what, most = min(bound.items(), key=lambda item: item[1])
+    needed = Limits().threads
+    if most < needed:
+        return Check("threads", "warning", f"at most {most:,} for {what}, and a module may use {needed:,}. Raise it, or use --limit threads=N")
+    return Check("threads", "ok", f"at most {most:,} for {what}")
+
+
+def _control_groups() -> Iterator[Path]:
+    """The folder of this process's control group (version 2), and those above it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::"):
+                folder = Path("/sys/fs/cgroup") / line[3:].lstrip("/")
+                yield from (f for f in (folder, *folder.parents) if f.is_relative_to("/sys/fs/cgroup"))
+
+
+def _number(file: Path) -> int:
+    """The number in a file; RLIM_INFINITY for "max", or if there is none."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return resource.RLIM_INFINITY
+
+
+def _count(limit: int) -> str:
+    return "unlimited" if limit == resource.RLIM_INFINITY else f"{limit:,}"
 
 
 def _cache() -> Check:
@@ -80,19 +165,70 @@ def _cache() -> Check:
         folder = cache_folder()
         with tempfile.TemporaryFile(dir=folder):
             pass
-        size = sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names)
-    except (GothreadsError, OSError) as error:
-        return Check("cache", "bad", str(error))
-    return Check("cache", "ok", f"{folder}, {size / 1e6:,.0f} MB")
+        free = shutil.disk_usage(folder).free
+        owner = folder.stat().st_uid
+    except GothreadsError as error:
+        return Check("cache", "problem", str(error))
+    except OSError as error:
+        return Check("cache", "problem", f"cannot write to {error.filename or 'the cache'}: {reason(error)}. "
+                     "Set GOTHREADS_CACHE to a folder that can be written")
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"user {owner}"
+    what = f"{folder}, {_size(folder) / 1e6:,.0f} MB, writable, owned by {name}"
+    if free < _FREE:
+        return Check("cache", "warning", f"{what}. The disk has only {free / 1e6:,.0f} MB left")
+    return Check("cache", "ok", what)
 
 
-def examine(terminal: Terminal, *, as_json: bool) -> int:
+def _size(folder: Path) -> int:
+    size = 0
+    for at, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # removed meanwhile
+                size += os.lstat(os.path.join(at, name)).st_size
+    return size
+
+
+def _compiler() -> Check:
+    """The C compiler: only `gothreads compare` runs it, and an installation of gothreads from source."""
+    named = shlex.split(os.environ.get("CC", ""))[:1]
+    path = next(filter(None, map(shutil.which, named or ("cc", "gcc", "clang"))), None)
+    if path is None:
+        return Check("cc", "warning", f"{f'CC={named[0]} is not there' if named else 'no C compiler'}: gothreads cannot be installed "
+                     "from source with its C extension, and `gothreads compare` leaves out native Go")
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check("cc", "warning", f"{path} does not work: {error}")
+    return Check("cc", "ok", f"{path}: {(done.stdout.splitlines() or ['?'])[0]}")
+
+
+def _extra(extra: str) -> Check:
+    if (problem := lacking(extra)) is not None:
+        return Check(extra, "warning", problem)
+    untested = UVICORN.warning if extra == "serve" else None
+    return Check(extra, "warning", untested) if untested else Check(extra, "ok", "installed")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     """Run the checks and print the results; returns the exit code."""
     found = list(findings())
-    if as_json:
-        terminal.data({"findings": [asdict(finding) for finding in found], "ok": all(finding.state != "bad" for finding in found)})
+    usable = all(finding.state != "problem" for finding in found)
+    if arguments.json:
+        terminal.data({"findings": [asdict(finding) for finding in found], "ok": usable})
     else:
-        width, states = max(len(finding.name) for finding in found), max(4, *(len(finding.state) for finding in found))
+        width = max(len(finding.name) for finding in found)
         for finding in found:
-            terminal.out(f"{finding.state.ljust(states)}  {finding.name.ljust(width)}  {finding.words}")
-    return int(any(finding.state == "bad" for finding in found))
+            terminal.out(f"{finding.state:7}  {finding.name.ljust(width)}  {finding.words}")
+    return 0 if usable else 1
+
+
+DOCTOR = Command("doctor", "check whether gothreads can run on this machine; if not, the exit code is 1", """\
+  gothreads doctor
+  gothreads doctor --json""", add_arguments, run)

@@ -1,12 +1,11 @@
-"""`gothreads test`: runs `go test` in WebAssembly on threads, using Go's command with the overlay and our own -exec.
+"""`gothreads test`: runs `go test` in WebAssembly on threads.
 
-Flags, output and exit codes are Go's. A test sees the machine's files, the working directory and the environment, as
-tests do on other systems: this is for running your own code, not for sandboxing that of others.
+It runs Go's own command, with the overlay, and with `gothreads go-exec` as -exec. So flags, output and exit codes are
+Go's.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import subprocess
@@ -15,28 +14,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gothreads.build.builder import finish, go_environment
+from gothreads.build.builder import go_environment
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import write_overlay
 from gothreads.build.toolchain import find_go
-from gothreads.errors import MisuseError, ModuleError, listed
+from gothreads.cli.command import RawCommand
+from gothreads.cli.values import parse_seed
+from gothreads.errors import MisuseError
 from gothreads.files import cache_folder
-from gothreads.runtime.module_file import LoadedModule, inspect_module
-from gothreads.runtime.options import Limits
-from gothreads.version import __version__
-from gothreads.wasi.definitions import Mount
-from gothreads.wasm.metadata import MODELS, SECTION, Metadata
-from gothreads.wasm.parsing import parse
-from gothreads.wasm.passes.sharpen import check_model, check_seed
-from gothreads.wasm.undefined import callers_of_undefined
+from gothreads.wasm.metadata import BUILD_MODELS, THREADED
+from gothreads.wasm.passes.sharpen import check_model
 
-TEST_HELP = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH] [PACKAGES] [GO TEST FLAGS]
+_USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH] [PACKAGES] [GO TEST FLAGS]
 
-Go's own `go test`, with the tests compiled to WebAssembly and run on many threads.
+Runs `go test`, with the tests compiled to WebAssembly and run on many threads. Tests see this machine's files and
+environment, as usual: run only code that you trust.
 
-  --model single     stock Go, one thread: the baseline to compare with
-  --no-preemption    no checks in loops
-  --sharpen SEED     delay atomics, locks and wake-ups at random, so that races show
+options (all others are go test's):
+  --model single     stock Go, on one thread, to compare with
+  --no-preemption    no checks in loops: tight loops run faster, but delay garbage collection
+  --sharpen SEED     delay atomics, locks and wake-ups at random, to expose races
+  --go PATH          the go command to use
 
 examples:
   gothreads test ./...
@@ -44,20 +42,16 @@ examples:
   gothreads test sync sync/atomic
 """
 
-EXEC_HELP = """usage: gothreads go-exec [--sharpen SEED] FILE [ARGS…]
-
-Run a WebAssembly program that Go has linked, with the machine's files and this environment: what go test and go run want as
--exec. A program linked with gothreads' overlay runs on threads.
-
-example:
-  GOOS=wasip1 GOARCH=wasm go test -exec 'gothreads go-exec' ./...
-"""
-
-#: Go's own tests recurse deeper and use more threads than a service does.
-EXEC_LIMITS = Limits(stack=32 << 20, threads=2200)
-
-
+#: The linker flag that keeps function names.
 _NAMES = "-s=false"
+
+#: Flags of go test that Go does not support for WebAssembly -> what to do instead.
+_NOT_HERE = {
+    "-race": "find races natively, with `go test -race`; `gothreads test --sharpen SEED` makes them show more often here",
+    "-fuzz": "fuzz natively, with `go test -fuzz`; `gothreads test` then runs what was found, in testdata/fuzz",
+    "-msan": "use it natively, with `go test -msan`",
+    "-asan": "use it natively, with `go test -asan`",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ class TestOptions:
 
 def options(argv: Sequence[str]) -> TestOptions:
     """Extract our options from the command line. Whatever follows -args belongs to the test."""
-    ours = {"--model": "threaded", "--go": None, "--sharpen": None}
+    ours = {"--model": THREADED, "--go": None, "--sharpen": None}
     preemption, rest = True, []
     left = list(argv)
     while left:
@@ -90,36 +84,22 @@ def options(argv: Sequence[str]) -> TestOptions:
             preemption = False
         elif name in ("-exec", "--exec", "-overlay", "--overlay"):
             raise MisuseError(f"gothreads test sets {name} itself")
+        elif (flag := f"-{name.lstrip('-')}") in _NOT_HERE and name.startswith("-") and value != "false":
+            raise MisuseError(f"Go has no {flag} for WebAssembly: {_NOT_HERE[flag]} (docs/what-works.md)")
         else:
             rest.append(word)
-    if ours["--model"] not in MODELS:
-        raise MisuseError(f"there is no model {ours['--model']!r}; there are: {', '.join(MODELS)}")
-    seed = _seed(ours["--sharpen"])
+    if ours["--model"] not in BUILD_MODELS:
+        raise MisuseError(f"there is no model {ours['--model']!r}; there are: {', '.join(BUILD_MODELS)}")
+    seed = parse_seed(ours["--sharpen"])
     if seed is not None:
         check_model(str(ours["--model"]))
     return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), seed)
 
 
-def exec_options(argv: Sequence[str]) -> tuple[int | None, list[str]]:
-    """The --sharpen seed that a `gothreads go-exec` command line may begin with; then the file and its arguments."""
-    if argv[:1] != ["--sharpen"]:
-        return None, list(argv)
-    if len(argv) < 3:
-        raise MisuseError("gothreads go-exec --sharpen needs a seed and a file")
-    return _seed(argv[1]), list(argv[2:])
-
-
-def _seed(text: str | None) -> int | None:
-    try:
-        return None if text is None else check_seed(int(text))
-    except ValueError:
-        raise MisuseError(f"--sharpen needs a whole number, not {text!r}") from None
-
-
 def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
     """The go test command, and its environment."""
     toolchain = find_go(chosen.go)
-    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == "threaded", guest=guest_folder(Path.cwd()), testing=True)
+    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED, guest=guest_folder(Path.cwd()), testing=True)
     sharpened = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
     run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *sharpened])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
@@ -142,7 +122,7 @@ def _keep_names(rest: Sequence[str]) -> list[str]:
     return [f"-ldflags={_NAMES}", *words]
 
 
-def test(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """`gothreads test`; returns go test's exit code."""
     arguments, environment = command(options(argv))
     with subprocess.Popen(arguments, env=environment) as process:
@@ -153,34 +133,4 @@ def test(argv: Sequence[str]) -> int:
                 process.send_signal(signal.SIGINT)
 
 
-def load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
-    """Load a program that Go has linked, or a module.
-
-    A program that was linked with the overlay is rewritten first, and sharpened if there is a seed.
-    """
-    try:
-        content = path.read_bytes()
-        module = parse(content)
-        if module.custom(SECTION) is None and any(e.name == "gt_attach" for e in module.exports):
-            if callers := callers_of_undefined(module):
-                raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not there?), "
-                                  f"in {listed(callers)}")
-            settings = {} if sharpen is None else {"sharpen": sharpen}
-            metadata = Metadata(__version__, "go", "threaded", "exe", handlers=False, options=settings)
-            module = finish(module, metadata, strip=False)
-            content = module.encode()
-        return inspect_module(path.name, content)
-    except OSError as error:
-        raise ModuleError(f"cannot read {path}: {error.strerror}") from None
-    except ModuleError as error:
-        raise ModuleError(f"{path}: {error}") from None
-
-
-def machine_mounts() -> list[Mount]:
-    """The machine's whole file system, under the same paths."""
-    return [Mount(Path("/"), "/")]
-
-
-def machine_environment() -> dict[str, str]:
-    """This process's environment, with the working directory in PWD, where Go on WASI looks for it."""
-    return dict(os.environ) | {"PWD": os.getcwd()}
+TEST = RawCommand("test", "run go test on many threads", _USAGE, run)

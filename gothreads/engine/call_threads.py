@@ -232,4 +232,4 @@ def _settle(future: Future[Any], result: Any, error: BaseException | None) -> No
     except InvalidStateError:
         raise
     except BaseException:  # a done callback may raise SystemExit
-        log.exception("what was to be done at the end of a call")
+        log.exception("a callback at the end of a call raised")

@@ -174,8 +174,8 @@ def memory(store: wasmtime.Store, instance: wasmtime.Instance) -> wasmtime.Memor
 def _export(store: wasmtime.Store, instance: wasmtime.Instance, name: str) -> Any:
     extern = _ffi.wasmtime_extern_t()
     encoded = name.encode()
-    there = _export_get(store._context(), ctypes.byref(instance._instance), encoded, len(encoded), ctypes.byref(extern))
-    return extern if there else None
+    found = _export_get(store._context(), ctypes.byref(instance._instance), encoded, len(encoded), ctypes.byref(extern))
+    return extern if found else None
 
 
 def run_on_until(store: wasmtime.Store, ended: Callable[[], bool]) -> object:

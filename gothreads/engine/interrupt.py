@@ -56,9 +56,9 @@ _PAUSES = (0.0005, 0.002, 0.008, 0.03, 0.06, PATIENCE - 0.1005)
 #: How often calls check who owns the wakeup descriptor, in seconds: asyncio takes it for its own signal handlers, and
 #: does not restore the one set before.
 _LOOK_SECONDS = 0.05
-#: If somebody else owns the wakeup descriptor, how often the main thread is poked during a call, in milliseconds.
+#: If other code owns the wakeup descriptor, how often the main thread is poked during a call, in milliseconds.
 _THEIRS_MS = 100
-#: What is written to the watcher when an exception is kept. No signal has that number.
+#: Written to the watcher when an exception is kept: a number that no signal has.
 _KEPT = b"\0"
 _SA_RESTART = 0x10000000
 
@@ -82,7 +82,7 @@ class Interruptible(Protocol):
 calls: list[Postponed | Literal[False] | None] = []
 _kept: BaseException | None = None  # C is told whether there is one
 _wakeup = _read = -1  # the ends of the pipe that wakes the watcher; -1: no watcher yet
-_theirs = -1  # a wakeup descriptor set by somebody else: asyncio (loop.add_signal_handler), gunicorn
+_theirs = -1  # a wakeup descriptor that other code has set: asyncio (loop.add_signal_handler), gunicorn
 #: When a call on the main thread next checks the wakeup descriptor, in seconds of the monotonic clock.
 next_look = 0.0
 _serial = 0
@@ -304,7 +304,7 @@ def _frames(traceback: types.TracebackType | None) -> Iterator[FrameType]:
         traceback = traceback.tb_next
 
 
-def _told_apart() -> int:
+def _call_serial() -> int:
     """A serial number that distinguishes calls which share one Postponed."""
     return _serial if compiled is None else _serial + int(compiled.get_serial())
 
@@ -314,16 +314,16 @@ def _watch(read: int) -> None:
     poll.register(read, select.POLLIN)
     while True:
         numbers = os.read(read, 512) if poll.poll(None if _theirs == -1 else _THEIRS_MS) else b""
-        if (told := numbers.replace(_KEPT, b"")) and (theirs := _theirs) != -1:
+        if (signals := numbers.replace(_KEPT, b"")) and (theirs := _theirs) != -1:
             with contextlib.suppress(OSError):
-                os.write(theirs, told)
+                os.write(theirs, signals)
         _look(ctrl_c=signal.SIGINT in numbers)  # a separate function: its locals must not live on until the next signal
 
 
 def _look(*, ctrl_c: bool) -> None:
     """Let handlers run, wait a moment, and end the current call if a handler has raised and the call is still there."""
     try:
-        outermost, serial = calls[0], _told_apart()  # the outermost: calls nested in it may come and go without end
+        outermost, serial = calls[0], _call_serial()  # the outermost: calls nested in it may come and go without end
         reached = True
         for pause in _PAUSES:
             if (app := _innermost(outermost, serial)) is None:
@@ -343,7 +343,7 @@ def _innermost(outermost: object, serial: int) -> Interruptible | None:
 
     Ending the innermost app's call makes the outer calls return.
     """
-    if calls[0] is not outermost or _told_apart() != serial:
+    if calls[0] is not outermost or _call_serial() != serial:
         return None
     return next((call.app for call in reversed(calls[:]) if call and call.app is not None), None)
 

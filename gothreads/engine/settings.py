@@ -89,7 +89,8 @@ class MachineCode:
     seconds: float | None
 
 
-def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int, precompiled: Precompiled | None = None) -> MachineCode:
+def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int,
+                   precompiled: Precompiled | None = None) -> MachineCode:
     """Compile a module for an engine without threads, or load it from the cache. ModuleError if it is not valid.
 
     A cache miss is logged. precompiled: the module's machine code, if the user has it and trusts it.
@@ -99,7 +100,8 @@ def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int, precompiled
     return _compiled(engine, wasm, stack, _ALONE, lambda wasm: wasm)
 
 
-def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int, precompiled: Precompiled | None = None) -> MachineCode:
+def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int,
+                     precompiled: Precompiled | None = None) -> MachineCode:
     """The same for a module with threads. All its waits are rewritten (wasm/passes/waits.py): no file is trusted."""
     def noted(wasm: bytes) -> bytes:
         wasmtime.Module.validate(engine, wasm)  # before rewriting: the module may refer only to its own items
@@ -122,7 +124,8 @@ def precompile(wasm: bytes, stack: int, *, threads: bool) -> tuple[MachineCode, 
 
 def _given(engine: wasmtime.Engine, precompiled: Precompiled, settings: str) -> MachineCode:
     if precompiled.settings != settings:
-        raise ModuleError("the machine code in the file was compiled by another version of gothreads. Compile it again: gothreads compile")
+        raise ModuleError("the machine code in the file was compiled by another version of gothreads. "
+                          "Compile it again: gothreads compile")
     try:
         return MachineCode(wasmtime.Module.deserialize(engine, precompiled.code), None)
     except wasmtime.WasmtimeError as error:  # another processor, for example

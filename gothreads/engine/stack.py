@@ -45,6 +45,35 @@ class _InsideInC(_Inside):
 
 
 inside: _Inside = _Inside() if compiled is None else _InsideInC()
+
+
+class _InModule:
+    """While in it, the thread is in a module's code, or in Python code that the module waits for. Re-entrant."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        inside.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        inside.depth -= 1
+
+
+in_module = _InModule()
+
+
+@contextlib.contextmanager
+def initialising(app: object) -> Iterator[None]:
+    """While in it, the thread is in the module's code, initialising its packages."""
+    before = inside.starting
+    with in_module:
+        inside.starting = app
+        try:
+            yield
+        finally:
+            inside.starting = before
+
+
 #: Whether the running code is a call made inside another call, or a handler, which another call may wait for. A
 #: coroutine keeps the value on any event loop, as do the tasks that it starts there.
 nested: ContextVar[bool] = ContextVar("nested", default=False)

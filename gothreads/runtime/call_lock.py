@@ -6,9 +6,7 @@ import threading
 from collections.abc import Callable
 
 from gothreads.engine import ffi, interrupt
-
-#: How long a waiting thread may not notice the end, in seconds, while the thread that is in does not return.
-_SLICE = 0.1
+from gothreads.sync.waiting import wait_in_slices
 
 
 class CallLock:
@@ -26,34 +24,33 @@ class CallLock:
 
     def __init__(self, ended: Callable[[], bool], trapped: Callable[[ffi.Trapped], None]) -> None:
         self._ended, self._trapped = ended, trapped
-        self._turn = threading.RLock()
-        self._owner = 0  # written while holding _turn
-        self._depth = 0  # guarded by _turn
+        self._entry = threading.RLock()
+        self._owner = 0  # written while holding _entry
+        self._depth = 0  # guarded by _entry
         self._lock = threading.RLock()  # re-entrant: a signal handler may read the count
-        self._in = 0  # guarded by _lock
+        self._count = 0  # guarded by _lock
 
     @property
     def taken(self) -> int:
         """The number of threads that are in or wait."""
         with self._lock:
-            return self._in
+            return self._count
 
     @property
-    def mine(self) -> bool:
+    def is_owned(self) -> bool:
         """Whether the calling thread is in already, that is, in a Python function that the module has called."""
         return self._owner == threading.get_ident()
 
     def acquire(self, *, wait: bool = True) -> bool:
         """False if another thread is in and `wait` is false. Raises ffi.Trapped after the end."""
         with self._lock:
-            self._in += 1
+            self._count += 1
         try:
-            while not self._turn.acquire(timeout=_SLICE if wait else 0):
+            if not self._entry.acquire(blocking=False):
                 if not wait:
                     self._leave()
                     return False
-                self._check()
-                interrupt.raise_kept()
+                wait_in_slices(lambda seconds: self._entry.acquire(timeout=seconds), between=self._check_wait)
         except BaseException:
             self._leave()
             raise
@@ -70,12 +67,16 @@ class CallLock:
         self._depth -= 1
         if not self._depth:
             self._owner = 0
-        self._turn.release()
+        self._entry.release()
         self._leave()
 
     def _leave(self) -> None:
         with self._lock:
-            self._in -= 1
+            self._count -= 1
+
+    def _check_wait(self) -> None:
+        self._check()
+        interrupt.raise_kept()
 
     def _check(self) -> None:
         if self._ended():

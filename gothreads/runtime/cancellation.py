@@ -17,8 +17,9 @@ from typing import Any, Literal, TypeVar
 from gothreads.bridge.buffers import Guest
 from gothreads.engine.call_threads import Call
 from gothreads.errors import CallTimeout, MisuseError
+from gothreads.sync.seconds import check_seconds
 
-#: What becomes of a call that is given up. "continue": its goroutine goes on, as after a cgo call. "cancel": the
+#: What to do with a call that is given up. "continue": its goroutine goes on, as after a cgo call. "cancel": the
 #: context of its handler is cancelled (guest.HandleContext); a handler without one goes on. "stop": the module is
 #: stopped (in a pool, the instance).
 OnTimeout = Literal["continue", "cancel", "stop"]
@@ -84,8 +85,7 @@ class Cancellation:
 
 def checked(timeout: float | None, on_timeout: OnTimeout, *, request: bool) -> OnTimeout:
     """Return `on_timeout`. MisuseError if an argument is invalid."""
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
-        raise MisuseError(f"timeout must be a number of seconds, not below 0, not {timeout!r}")
+    check_seconds("timeout", timeout)
     if on_timeout not in ("continue", "cancel", "stop"):
         raise MisuseError(f'on_timeout must be "continue", "cancel" or "stop", not {on_timeout!r}')
     if on_timeout == "cancel" and not request:
@@ -97,12 +97,12 @@ class PendingCall:
     """What the caller waits for: `future`.
 
     It gets the result of the call, unless the caller gives up first: by a timeout, or by cancelling it. A timeout gives
-    the call up before it fails the future, so that whoever sees CallTimeout finds the module stopped, if it is to be.
+    the call up before it fails the future. So a caller that sees CallTimeout finds the module stopped, if "stop" is set.
     """
 
     def __init__(self, ticket: Cancellation, what: str) -> None:
         self._ticket, self._what = ticket, what
-        self._decided = threading.Lock()  # taken, for good, by whoever decides the outcome
+        self._decided = threading.Lock()  # taken once, by the thread that decides the outcome; never released
         self.future = Call()
         self.future.when_done(self._cancelled)
 
@@ -112,7 +112,7 @@ class PendingCall:
             if call.cancelled():
                 self.future.cancel()
             elif isinstance(call.exception(), CallGivenUp) or not self._decided.acquire(blocking=False):
-                pass  # whoever has given it up sets the outcome, perhaps only now
+                pass  # the thread that gave it up sets the outcome, perhaps only now
             elif (error := call.exception()) is not None:
                 self.future.set_exception(error)
             else:
@@ -136,8 +136,8 @@ class PendingCall:
             self.future.set_exception(error)
         except InvalidStateError:
             pass  # it was cancelled
-        except BaseException:  # a callback may raise SystemExit: the future is done all the same
-            log.exception("what was to be done at the end of a call")
+        except BaseException:  # a callback may raise SystemExit: the future is done nevertheless
+            log.exception("a callback at the end of a call raised")
 
     def _cancelled(self, future: Future[Any]) -> None:
         if future.cancelled():

@@ -10,7 +10,7 @@ from gothreads.engine import ffi
 from gothreads.errors import AppClosed, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
 from gothreads.text import place, words
 from gothreads.wasi import panics
-from gothreads.wasi.calls import ExitRequested
+from gothreads.wasi.calls.proc import ExitRequested
 from gothreads.wasi.streams import OutputExceeded
 
 
@@ -29,8 +29,8 @@ def advice(stderr: str) -> str | None:
         return "endless recursion? runtime/debug.SetMaxStack raises the limit"
     if "all goroutines are asleep" not in stderr or "net.(*fakeNetFD)" not in stderr:
         return None
-    return ("in WebAssembly package net reaches nobody outside: listen with guest.Listen of gothreads/guest, as --allow-net HOST:PORT allows; or "
-            "with guest.Listener, on what --listen HOST:PORT hands over")
+    return ("in WebAssembly, package net cannot reach the network: listen with guest.Listen of gothreads/guest (needs --allow-net HOST:PORT), or "
+            "with guest.Listener (needs --listen HOST:PORT)")
 
 
 def of_trap(name: str, trap: ffi.Trap, stderr: str, stack: int) -> GuestError:
@@ -77,5 +77,5 @@ def of_stop(name: str, error: BaseException | None) -> LimitExceeded:
 
 
 def of_time(name: str, seconds: float, stderr: str) -> LimitExceeded:
-    """For a module that has run for as long as its limit, in seconds, allows."""
-    return LimitExceeded(f"{name}: the module was ended: it has run for {seconds:g} s, all that it was given (Limits(seconds=...))", 124, stderr)
+    """For a module that has reached its limit on time, in seconds."""
+    return LimitExceeded(f"{name}: the module was ended: it has run for {seconds:g} s, which is its limit (Limits(seconds=...))", 124, stderr)

@@ -25,7 +25,7 @@ _MOST_PARAMETERS = shared("MOST_PARAMETERS", 8)
 _FRAMES_CHECK_SECONDS = shared("FRAMES_CHECK_SECONDS", 5e-6)
 
 
-def quick(function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> Function:
+def fast_export(function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> Function:
     """The same function, taking the fast path where it can.
 
     `postponed` surrounds calls on the main thread; `stack` is as for stack.fits.

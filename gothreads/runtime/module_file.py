@@ -14,10 +14,10 @@ from gothreads.errors import ModuleError, listed
 from gothreads.files import reason
 from gothreads.wasm import abi, metadata
 from gothreads.wasm.binary import MAGIC, VALUE_TYPES, FuncType, Kind, MemoryLimits, Module, read_limits
+from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.leb import Reader
 from gothreads.wasm.origins import made_for
 from gothreads.wasm.parsing import parse
-from gothreads.wasm.passes.threads import HOST
 
 #: Prefixes of exports that are not the program's own.
 _PLUMBING = ("gt_", "gothreads_")
@@ -37,7 +37,7 @@ class LoadedModule:
     """A module that was parsed and checked. `entry` is the export that starts it. `foreign`: it was not built from Go.
 
     `precompiled` is its machine code, if the file holds it. `memory` is None if it has none, which only foreign modules
-    may. A foreign module of the model "threaded" uses wasi-threads.
+    may. `model` is what it was built for; a foreign module is "threaded" if it uses wasi-threads.
     """
 
     name: str
@@ -62,6 +62,10 @@ class LoadedModule:
         return next((export for export in self.exports if export.name == name and not export.signature.params), None)
 
     @property
+    def threaded(self) -> bool:
+        return self.model == metadata.THREADED
+
+    @property
     def has_handlers(self) -> bool:
         return bool(self.metadata and self.metadata.handlers)
 
@@ -76,7 +80,7 @@ class LoadedModule:
     @property
     def hooks(self) -> list[str]:
         """Which of `start` and `stop` are exports that can be called. A main on one thread takes no calls."""
-        return [] if (self.model == "single" or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop") if self.hook(name)]
+        return [] if (not self.threaded or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop") if self.hook(name)]
 
     @property
     def has_callers(self) -> bool:
@@ -113,7 +117,7 @@ def load_content(name: str, content: bytes, trust: Trust = False, *, where: str 
 
 
 def _kind_of(content: bytes) -> str:
-    """What a file that is not a module contains."""
+    """A description of a file that is not a module, by its content."""
     try:
         text = content[:1 << 16].decode(errors="strict" if len(content) <= 1 << 16 else "ignore")
     except UnicodeDecodeError:
@@ -132,7 +136,7 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     memory = outline.memory
     functions = {e.name: e.index for e in outline.exports if e.kind is Kind.FUNC}
     threaded = "gt_attach" in functions and memory is not None and memory.shared
-    if about is not None and (about.model == "threaded") != threaded:
+    if about is not None and about.threaded != threaded:
         has = "has threads" if threaded else "has no threads"
         raise ModuleError(f"the module says that it is {about.model}, but {has} (was it changed after the build?). Rebuild it: gothreads build")
     if about is None and threaded:
@@ -160,7 +164,8 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     entry = next((entry for entry in _ENTRIES if entry in functions), None)
     exports = _foreign_exports(outline, functions) if foreign else _exports(outline, about, functions)
     uncallable = _uncallable(outline, {export.name for export in exports}, foreign=foreign)
-    return LoadedModule(name, wasm, outline, about, "threaded" if threaded else "single", entry, exports, memory, foreign, uncallable=uncallable)
+    return LoadedModule(name, wasm, outline, about, metadata.THREADED if threaded else metadata.SINGLE, entry, exports,
+                        memory, foreign, uncallable=uncallable)
 
 
 def _check_parameters(outline: Module, functions: dict[str, int]) -> None:
@@ -194,7 +199,7 @@ def _check_foreign(outline: Module, functions: dict[str, int], memories: list[Me
         return
     start = outline.function_types()[functions[THREAD_START]] if THREAD_START in functions else None
     if not memories or spawn != FuncType(_I32, _I32) or start != FuncType(_I32 * 2, b""):
-        raise ModuleError(f"the module imports {'.'.join(THREAD_SPAWN)}, but is not as wasi-threads has it: it must import a shared memory, and export "
+        raise ModuleError(f"the module imports {'.'.join(THREAD_SPAWN)}, but does not follow wasi-threads: it must import a shared memory, and export "
                           f"{THREAD_START}(i32, i32). Build it for wasm32-wasi-threads")
 
 

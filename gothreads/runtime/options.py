@@ -1,27 +1,48 @@
-"""Options and limits of an app. Values only."""
+"""The limits and options of an app: the definition of what `open` takes, and the checked result.
 
-from __future__ import annotations
+Annotations in this module are evaluated when it is imported (no `from __future__ import annotations`): see
+runtime/keywords.py.
+"""
 
-import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from gothreads.bridge.handlers import Handler
+from gothreads.bridge.host_registry import Functions, Host, given_functions, given_handlers
+from gothreads.engine.precompiled import Trust
 from gothreads.errors import MisuseError
+from gothreads.progress import Progress
+from gothreads.runtime.keywords import Option, complete, one_of, whole
+from gothreads.runtime.module_file import LoadedModule
+from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
-from gothreads.wasi.definitions import WasiSettings
-from gothreads.wasi.sockets import Rule
+from gothreads.wasi.network_rules import Rule
+from gothreads.wasi.settings import Mount, WasiSettings
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.layout import MOST_MEMORY
+
+if TYPE_CHECKING:
+    import asyncio
+
+PathLike = str | os.PathLike[str]
 
 #: Default for how long `gothreads serve` lets requests in flight finish after SIGTERM or Ctrl-C, in seconds.
 DRAIN_SECONDS = 10.0
 #: Threads that Go may need beyond one per proc: the monitor, main while it initialises, Ms that wait or wake others.
 SPARE_THREADS = 6
+#: Upper bound for GOMAXPROCS: each P costs memory, and no machine has so many processors.
+MOST_PROCS = 1024
 
 #: What to do when all calls wait for ever: log it, end the app, or call a function with the gothreads.Stall.
 OnStall = Literal["report", "exit"] | Callable[[Any], None]
+
+
+def available_processors() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -60,29 +81,206 @@ class Limits:
         for name, value, least in (("files", self.files, 3), ("output", self.output, 0)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise MisuseError(f"the limit on {name} must be a whole number of at least {least}, not {cut(value)}")
-        if self.seconds is not None and (isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float) or not self.seconds > 0):
-            raise MisuseError(f"the limit on seconds must be a number above 0, not {cut(self.seconds)}")
+        check_seconds("the limit on seconds", self.seconds, above_zero=True)
+
+
+# The checks of single options. Those that depend on others, or on the module, are in `resolve`.
+
+def _check_args(name: str, value: object) -> None:
+    if not _is_list_of_str(value):
+        raise MisuseError(f"{name} must be a list of str, not {cut(value)}")
+
+
+def _check_env(name: str, value: object) -> None:
+    if not isinstance(value, Mapping) or not all(
+            isinstance(variable, str) and variable and "=" not in variable and isinstance(text, str)
+            for variable, text in value.items()):
+        raise MisuseError(f"{name} must be a dict of str to str, with names that have no '=', not {cut(value)}")
+
+
+def _check_addresses(name: str, value: object) -> None:
+    if not _is_list_of_str(value):
+        raise MisuseError(f"{name} must be a list of addresses, not {cut(value)}")
+
+
+def _check_limits(name: str, value: object) -> None:
+    if not isinstance(value, Limits):
+        raise MisuseError(f"{name} must be gothreads.Limits(...), not {cut(value)}")
+
+
+def _check_stdin(name: str, value: object) -> None:
+    if not isinstance(value, bytes) and not hasattr(value, "read"):
+        raise MisuseError(f"{name} must be bytes or a file object, not {cut(value)}")
+
+
+def _check_progress(name: str, value: object) -> None:
+    if not isinstance(value, bool) and not callable(value):
+        raise MisuseError(f"{name} must be None, False, True or a function, not {cut(value)}")
+
+
+def _check_trust(name: str, value: object) -> None:
+    if not isinstance(value, bool | str):
+        raise MisuseError(f"{name} must be True, False or a file's digest, not {cut(value)}")
+
+
+def _check_above_zero(name: str, value: object) -> None:
+    check_seconds(name, value, above_zero=True)
+
+
+def _is_list_of_str(value: object) -> bool:
+    return (isinstance(value, Sequence) and not isinstance(value, str | bytes)
+            and all(isinstance(text, str) for text in value))
+
+
+def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
+    """The option `mounts` as a list. MisuseError: an invalid one."""
+    try:
+        given = (list(mounts) if not isinstance(mounts, Mapping) else
+                 [Mount(Path(host), guest) for guest, host in mounts.items()])
+        folders = [replace(mount, host=Path(mount.host)) for mount in given]
+    except (TypeError, AttributeError):
+        raise MisuseError(f'mounts must be a dict such as {{"/data": "./data"}}, or a list of gothreads.Mount, '
+                          f"not {cut(mounts)}") from None
+    for mount in folders:
+        if not isinstance(mount.guest, str) or not mount.guest.startswith("/"):
+            raise MisuseError(f"a mount's path in the module must begin with a slash, not {cut(mount.guest)}")
+    return folders
+
+
+class OpenOptions(TypedDict, total=False):
+    """The options of `gothreads.open`. For how they are defined, see runtime/keywords.py."""
+
+    args: Annotated[Sequence[str], Option((), "the program's arguments, os.Args[1:] in Go", check=_check_args)]
+    env: Annotated[Mapping[str, str] | None, Option(
+        None, "the environment variables of the module", "Nothing is inherited from this process.", check=_check_env)]
+    mounts: Annotated[Mapping[str, PathLike] | Sequence[Mount], Option((), "folders that the module may use", """
+        As {"/in/the/module": "on/this/machine"} or as `gothreads.Mount`s, which can also be single read-only files.
+        The module sees nothing else, except the parent folders of the mounts.
+        """, check=lambda _, value: _mounts(value))]
+    procs: Annotated[int | None, Option(
+        None, "GOMAXPROCS (default: the number of available processors)", check=whole(1, MOST_PROCS))]
+    callers: Annotated[int, Option(64, "how many threads may be in calls at the same time", check=whole(1))]
+    callers_timeout: Annotated[float | None, Option(
+        None, "how many seconds other calls wait for their turn (default: without limit)", "Then they get CallersBusy.",
+        check=check_seconds)]
+    limits: Annotated[Limits | None, Option(
+        None, "what the module may use", "See `gothreads.Limits`.", check=_check_limits)]
+    stdin: Annotated[Readable | bytes | None, Option(
+        None, "standard input: bytes, or a file object of text or bytes (default: this process's)", check=_check_stdin)]
+    stdout: Annotated[Writable | None, Option(
+        None, "standard output: a file object of text or bytes (default: this process's)")]
+    stderr: Annotated[Writable | None, Option(
+        None, "standard error: a file object of text or bytes (default: this process's)")]
+    stall_timeout: Annotated[float | None, Option(
+        None, "how many seconds nothing in the module can make progress before it counts as stalled", """
+        That is, all calls in the module have waited this long and nothing can wake them: there is no runnable
+        goroutine, no timer or ticker, no host call, and nothing waits for a peer. (Stock Go ends the program by
+        itself.)
+        """, check=_check_above_zero)]
+    on_stall: Annotated[OnStall, Option(
+        "report", "what to do, once, when the module has stalled: report: log all stacks; exit: end it",
+        "With \"exit\", all calls raise Stalled. A function is called with the `gothreads.Stall`.",
+        check=one_of("report", "exit", function=True))]
+    listen: Annotated[Sequence[str], Option((), """
+        addresses to listen on for the module, which receives the sockets (guest.Listener):
+        HOST:PORT (port 0: any free port), or unix:PATH
+        """, "See `App.listening`.", check=_check_addresses)]
+    allow_net: Annotated[Sequence[str], Option((), """
+        what the module itself may dial and listen on (guest.Dial, guest.Listen): HOST:PORT, where each part may
+        be *, or unix:PATH. Where other machines can connect, it may listen only on an address that is named, such as
+        0.0.0.0:8080 (default: nothing)
+        """, check=_check_addresses)]
+    host: Annotated[Host | Functions | None, Option(None, "the Python functions that the module may import", """
+        As {"env": {"log": function}} for Go's //go:wasmimport env log, or a `gothreads.Host`. They take and return
+        ints, floats, bools and str (or bytes, where annotated so), as declared in Go; a parameter annotated
+        `gothreads.Context` receives the app and its memory. Each runs on the thread that calls it, so several may run
+        at once. An exception in one ends the app (HostFunctionError). They may call the app's exports. Mismatches are
+        reported before anything runs.
+        """, check=lambda _, value: given_functions(value))]
+    handlers: Annotated[Mapping[str, Handler] | None, Option(
+        None, "functions that the module calls by name, with guest.Call and guest.Notify", """
+        They take the payload (bytes) and return bytes, str, None or a Future; or they are coroutine functions. An
+        exception becomes an error in Go. Plain functions run on the app's threads, up to `callers` at once;
+        coroutines run on `loop`.
+        """, check=lambda _, value: given_handlers(None, value))]
+    event_queue: Annotated[int, Option(
+        1024, "how many events of each name may be queued for the module", "See `App.signal`.", check=whole(1))]
+    loop: Annotated["asyncio.AbstractEventLoop | None", Option(
+        None, "the event loop for handlers that are coroutines (default: one that the app creates)")]
+    instances: Annotated[int | None, Option(
+        None, "how many instances a pool has (default: the number of available processors)", check=whole(1))]
+    model: Annotated[str | None, Option(
+        None, "how the module runs: docs/models.md (default: as it was built; a package: threaded)", """
+        "threaded" (keeps running, on threads); "single" (stock Go: one call at a time, suspended between calls);
+        "idle" (like "single", but what a call starts runs until every goroutine waits); "pool" (like "single", in
+        several isolated `instances`). A package is built for the model; a file built for "single" also runs as "idle"
+        or "pool".
+        """)]
+    go: Annotated[PathLike | None, Option(None, "the go command to build with")]
+    progress: Annotated[bool | Progress | None, Option(
+        None, "where to show the progress of building and compiling (default: on a terminal or in a notebook)", """
+        True: always on standard error. False: only in the log, which otherwise shows what takes long where nobody sees
+        standard error. Or a function, which is called with (stage, done, total), possibly on another thread: "build"
+        counts packages; "compile" counts seconds, of an estimate or None. When a stage ends, done equals total.
+        """, check=_check_progress)]
+    trust: Annotated[Trust, Option(default=False, help="""
+        the digest of a file with machine code (gothreads compile -o), which is opened only with it: machine code can
+        do whatever this process can
+        """, more="True trusts the file whatever it contains.", check=_check_trust)]
+
+
+class LoadedOptions(OpenOptions, total=False):
+    """The options of `open_loaded`."""
+
+    no_calls: Annotated[bool, Option(
+        default=False, help="exports will not be called, so a stall is detected without any call")]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a module. See `gothreads.open`."""
+    """How to run a module: the options of `open`, checked, and completed with what their defaults stand for."""
 
     wasi: WasiSettings
     procs: int
     callers: int
     callers_timeout: float | None
     limits: Limits
-    stdin: Readable | bytes | None = None
-    stdout: Writable | None = None
-    stderr: Writable | None = None
-    stall_timeout: float | None = None
-    on_stall: OnStall = "report"
-    no_calls: bool = False  # exports will not be called: there is only main
-    listen: tuple[str, ...] = ()
-    allow_net: tuple[Rule, ...] = ()
-    handlers: Mapping[str, Handler] = field(default_factory=dict)
-    event_queue: int = 1024
-    loop: asyncio.AbstractEventLoop | None = None
-    instances: int = 1  # in a pool
-    host: Mapping[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)  # by module and name
+    stdin: Readable | bytes | None
+    stdout: Writable | None
+    stderr: Writable | None
+    stall_timeout: float | None
+    on_stall: OnStall
+    no_calls: bool
+    listen: tuple[str, ...]
+    allow_net: tuple[Rule, ...]
+    handlers: Mapping[str, Handler]
+    event_queue: int
+    loop: "asyncio.AbstractEventLoop | None"
+    instances: int  # in a pool
+    host: Mapping[tuple[str, str], Callable[..., Any]]  # by module and name
+
+
+def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
+    """Check the options for this module. MisuseError: one is wrong."""
+    options = complete("open()", LoadedOptions, given)
+    if options["on_stall"] != "report" and options["stall_timeout"] is None:
+        raise MisuseError("on_stall needs stall_timeout (--stall-timeout S): how long nothing must go on")
+    handlers = given_handlers(options["host"], options["handlers"])
+    if handlers and not loaded.has_messages:
+        why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
+        raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(handlers))[1:-1]}), "
+                          f"but the module {why}, so it calls none")
+    listen = tuple(options["listen"])
+    sockets = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
+    options |= {
+        "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]],
+                             env={**(options["env"] or {}), **sockets}, mounts=_mounts(options["mounts"])),
+        "procs": options["procs"] or available_processors(),
+        "limits": options["limits"] or Limits(),
+        "listen": listen,
+        "allow_net": tuple(Rule.parse(text) for text in options["allow_net"]),
+        "handlers": handlers,
+        "instances": options["instances"] or available_processors(),
+        "host": given_functions(options["host"]),
+    }
+    return Options(**{field.name: options[field.name] for field in fields(Options)})

@@ -19,10 +19,9 @@ from gothreads.bridge.host_registry import Host
 from gothreads.errors import MisuseError
 from gothreads.runtime.module_source import Content
 from gothreads.text import words
-from gothreads.wasi.definitions import Mount
 
 #: This module uses apps as a program does: close() in a signal handler that has interrupted it may wait
-#: (runtime/lifecycle.py).
+#: (runtime/own_code.py).
 PROGRAM_CODE = True
 
 #: Options that are file objects of this process, unless they are bytes.
@@ -44,14 +43,15 @@ class PickledOptions:
         A path that does not exist stays as it is: it is the import path of a package, or for Go to find.
         """
         options = dict(options)
-        mounts = options.get("mounts", ())
-        if isinstance(mounts, Mapping):
+        if isinstance(mounts := options.get("mounts", ()), Mapping):
             options["mounts"] = {guest: os.path.abspath(host) for guest, host in mounts.items()}
-        else:
-            options["mounts"] = [replace(mount, host=Path(os.path.abspath(mount.host))) if isinstance(mount, Mount) else mount for mount in mounts]
-        options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where for where in options.get("listen", ())]
+        elif mounts:
+            options["mounts"] = [replace(mount, host=Path(os.path.abspath(mount.host))) for mount in mounts]
+        if listen := options.get("listen"):
+            options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where for where in listen]
         if options.get("go") is not None:
             options["go"] = _absolute(options["go"])
+        options.pop("progress", None)  # is for who waits here
         return cls(opener, path if isinstance(path, Content) else _absolute(path), options)
 
     def check(self) -> None:
@@ -69,8 +69,8 @@ class PickledOptions:
 
     def _refuse(self, name: str, value: object, why: str, *, function: bool = False) -> NoReturn:
         hint = " A function travels when its module has it under its name." if function else ""
-        name_of_module = self.path.name if isinstance(self.path, Content) else Path(self.path).name
-        raise MisuseError(f"{name_of_module}: an app travels to another process as what it was opened with, but its option {name}={value!r} "
+        module = self.path.name if isinstance(self.path, Content) else Path(self.path).name
+        raise MisuseError(f"{module}: an app travels to another process as what it was opened with, but its option {name}={value!r} "
                           f"{why}.{hint} Leave it out, or open the app there: gothreads.{self.opener}(...)")
 
 

@@ -14,17 +14,21 @@ from gothreads.engine import ffi
 from gothreads.errors import MisuseError
 from gothreads.shared_memory import BoundedMemory
 from gothreads.sync.stop_event import StopEvent
-from gothreads.wasi.calls import WasiCalls
-from gothreads.wasi.definitions import WasiSettings, define_wasi, define_with_errno
-from gothreads.wasi.descriptors import DescriptorTable, FileAllowance, Refused
-from gothreads.wasi.sockets import Rule, SocketCalls, address_of, listen
+from gothreads.wasi.calls.pipe import PipeCalls
+from gothreads.wasi.calls.preview1 import WasiCalls
+from gothreads.wasi.descriptor_table import DescriptorTable, FileAllowance, Refused
+from gothreads.wasi.linking import define_wasi, define_with_errno
+from gothreads.wasi.network_rules import Rule
+from gothreads.wasi.process import Process
+from gothreads.wasi.settings import WasiSettings
+from gothreads.wasi.sockets import SocketCalls, address_of, listen
+from gothreads.wasi.standard_streams import add_streams
 from gothreads.wasi.streams import Streams
 from gothreads.wasm.binary import Module
-from gothreads.wasm.passes.threads import HOST, WASI
+from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 
-_SOCKET_CALLS = ("sock_listen", "sock_dial", "sock_connected", "sock_address")
-_PIPE_CALLS = ("pipe_open",)
-_MESSAGE_CALLS = ("msg_call", "msg_notify", "msg_cancel", "msg_replies", "msg_cancels", "msg_events", "idle_open")
+#: The servers, in wasm/host_calls.py, whose calls are provided here.
+_SERVERS = (Server.PIPES, Server.SOCKETS, Server.MESSAGES)
 
 
 class WasiEnvironment:
@@ -34,9 +38,11 @@ class WasiEnvironment:
                  rules: Sequence[Rule], messages: Messages, context: CallContext, files: FileAllowance) -> None:
         self.stopped = stop
         self.table = DescriptorTable(self.stopped, files)
-        self._wasi = WasiCalls(self.table, streams)
-        self._sockets = SocketCalls(self.table, rules)
-        self.messages, self.calls, self.context = messages, messages.new_calls(self.table, context), context
+        self._process = Process(self.table)
+        add_streams(self.table, streams)
+        self._wasi, self._pipes = WasiCalls(self._process), PipeCalls(self._process)
+        self._sockets = SocketCalls(self._process, rules)
+        self.messages, self.calls, self.context = messages, messages.new_calls(self._process, context), context
         #: The addresses of the listeners that the module was given, with their actual ports.
         self.listening: list[str] = []
         #: The paths that the module looked for and that are under no mount, the latest last.
@@ -44,7 +50,7 @@ class WasiEnvironment:
         try:
             for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
                 made = listen(address, self.stopped)
-                self.table.add(made, handed=True)
+                self.table.add(made, preopened=True)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
             self.missed = settings.mount(self.table).missed
         except BaseException as error:
@@ -55,27 +61,26 @@ class WasiEnvironment:
 
     def use(self, memory: BoundedMemory) -> None:
         """Set the module's memory."""
-        self._wasi.memory = self._sockets.memory = self.context.memory = memory
+        self._process.memory = self.context.memory = memory
 
     def define(self, functions: ffi.HostFunctions, module: Module, *, own_clock: bool = False) -> None:
         """Define the functions that the module imports from here. `own_clock`: as for define_wasi."""
-        kinds = {(i.module, i.name): module.types[i.type_index] for i in module.imported_functions}
-        define_wasi(functions, {name: kind for (of, name), kind in kinds.items() if of == WASI}, self._wasi, own_clock=own_clock)
-        for calls, names in ((self._wasi, _PIPE_CALLS), (self._sockets, _SOCKET_CALLS), (self.calls, _MESSAGE_CALLS)):
-            for name in names:
-                kind = kinds.get((HOST, name))
-                if kind is not None:
-                    define_with_errno(functions, HOST, name, kind, getattr(calls, name))
+        types = {i.name: module.types[i.type_index] for i in module.imported_functions if i.module == WASI}
+        define_wasi(functions, types, self._wasi, own_clock=own_clock)
+        servers = dict(zip(_SERVERS, (self._pipes, self._sockets, self.calls), strict=True))
+        for call in imported_calls(module):
+            if call.server in servers:
+                define_with_errno(functions, HOST, call.name, call.type, getattr(servers[call.server], call.name))
 
     @staticmethod
     def has(module: str, name: str) -> bool:
         """Whether it provides a function that a module imports."""
-        return module == WASI or (module == HOST and name in _PIPE_CALLS + _SOCKET_CALLS + _MESSAGE_CALLS)
+        return module == WASI or (module == HOST and name in BUILTIN_CALLS and BUILTIN_CALLS[name].server in _SERVERS)
 
     def stop(self) -> None:
         """Wake all threads that wait in a call. From any thread; returns at once."""
         self.stopped.set()
-        self._wasi.stop()
+        self._wasi.end()
 
     def close(self) -> None:
         """Free everything. No thread may be in a call."""

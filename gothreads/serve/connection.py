@@ -73,7 +73,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             transport.set_protocol(asyncio.Protocol())
             transport.write(_REFUSAL)
             transport.close()
-            log.warning("%d clients are connected, as many as may be: others get 503. The limit on open files (ulimit -n) may be what allows no more",
+            log.warning("%d clients are connected, which is the maximum: others get 503. A higher limit on open files (ulimit -n) may allow more",
                         len(self.connections))
             return
         # Limits what the kernel accepts without sending it: otherwise it would hold megabytes more.

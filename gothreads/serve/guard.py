@@ -116,7 +116,7 @@ class Guard:
             with self._held.answer(len(body)) as fits:
                 if start is not None and not fits:
                     start = None
-                    refused = _refused(503, "the answers that clients have not read yet are too large together. Try again", {"Retry-After": "1"})
+                    refused = _refused(503, "the requests and responses in progress are too large together. Try again", {"Retry-After": "1"})
                     await refused(scope, receive, send_guarded)
                     return
                 if start is not None:
@@ -132,7 +132,7 @@ class Guard:
         headers, looks = Headers(scope=scope), scope["method"] in ("GET", "HEAD")
         if not self._hosts.have(headers):
             asked = headers.get("host", "")
-            return _refused(421, f"this server does not go by the name {asked!r:.200}, but by {self._hosts}. If it is to: gothreads serve --allow-host NAME")
+            return _refused(421, f"unknown host name {asked!r:.200}; this server has the names {self._hosts}. To add one: gothreads serve --allow-host NAME")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is not None and origin.partition("://")[2] != headers["host"] and not looks:
             return _refused(403, f"requests from pages of {origin:.200} are not allowed")
@@ -185,13 +185,13 @@ class Held:
                             raise too_large
                         more = _counted(len(body) * weight) - mine
                         if not self._fits(more, mine):
-                            raise HTTPException(503, "the bodies and answers of all requests together are too large. Try again", {"Retry-After": "1"})
+                            raise HTTPException(503, "the requests and responses in progress are too large together. Try again", {"Retry-After": "1"})
                         self._size, mine = self._size + more, mine + more
                         late.reschedule(begun + BODY_SECONDS + len(body) / LEAST_RATE)
             except TimeoutError:
-                raise HTTPException(408, "the body comes too slowly", {"Connection": "close"}) from None
+                raise HTTPException(408, "the body arrives too slowly", {"Connection": "close"}) from None
             except ClientDisconnect:
-                raise HTTPException(400, "the client went away") from None
+                raise HTTPException(400, "the client has disconnected") from None
             whole = bytes(body)
             body.clear()
             yield whole

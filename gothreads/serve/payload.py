@@ -55,7 +55,7 @@ def _values(text: str) -> Iterator[Any]:
     if _END.match(text, at) is None:
         for count in range(1, MOST_ARGUMENTS + 1):
             if text[at:at + 1] in ("[", "{") and len(text) - at > _SMALL:
-                raise HTTPException(422, f"args: argument {count} is a list or an object, which no export takes")
+                raise HTTPException(422, f"args: argument {count} is a list or an object, and exports take neither")
             value, at = _decoder.raw_decode(text, at)
             yield value
             comma = _COMMA.match(text, at)
@@ -65,7 +65,7 @@ def _values(text: str) -> Iterator[Any]:
         else:
             raise HTTPException(422, f"args: no export takes more than {MOST_ARGUMENTS:,} arguments")
     if _END.fullmatch(text, at) is None:
-        raise HTTPException(400, f'the body must be {{"args": [...]}}, which it is not from character {at:,} on')
+        raise HTTPException(400, f'the body must be {{"args": [...]}}: unexpected text at character {at:,}')
 
 
 def result_json(value: Any) -> bytes:

@@ -26,6 +26,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import GothreadsError, GuestError
+from gothreads.files import reason
 from gothreads.requirements import UVICORN, warn_once
 from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.serve.connection import Connection, Seldom, log
@@ -67,14 +68,14 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
         threading.Thread(target=server.stop_with_app, name="gothreads-watch", daemon=True).start()
-        terminal.say(f"serving {app.loaded.name} on http://{shown}:{address[1]} (Ctrl-C ends)")
+        terminal.say(f"serving {app.loaded.name} on http://{shown}:{address[1]} (Ctrl-C to stop)")
         if not hosts.is_local:
-            terminal.say(f"others may be able to connect, and there is no authentication. Requests must be for {hosts}")
+            terminal.say(f"other machines may be able to connect, and there is no authentication. Accepted host names: {hosts}")
         server.run(sockets=[listener])
         ended = app.error
         # A supervised module that is down has not ended.
         if app.exit is not None and isinstance(ended, GuestError):
-            terminal.say(ended.headline)
+            terminal.error(ended.headline)
             return ended.code
         return 0
 
@@ -112,7 +113,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
             requests = "1 request" if waiting == 1 else f"{waiting} requests"
-            self._terminal.say(f"ending: waits up to {self._drain:g} s for {requests} (Ctrl-C again: at once)")
+            self._terminal.say(f"shutting down: waiting up to {self._drain:g} s for {requests} (Ctrl-C again to stop now)")
         late = asyncio.get_running_loop().call_later(self._drain, self._close_app)
         await super().shutdown(sockets)
         late.cancel()
@@ -138,7 +139,7 @@ def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> No
     """
     error = context.get("exception")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-        log.warning("cannot accept clients: %s. Raise the limit on open files (ulimit -n), or lower the module's (--limit files=N)", error.strerror)
+        log.warning("cannot accept clients: %s. Raise the limit on open files (ulimit -n), or lower the module's (--limit files=N)", reason(error))
     else:
         loop.default_exception_handler(context)
 
@@ -161,15 +162,15 @@ def _listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise GothreadsError(f"cannot listen on {host}:{port}: {error.strerror}. Name an address of this machine with --host") from None
+        raise GothreadsError(f"cannot listen on {host}:{port}: {reason(error)}. Name an address of this machine with --host") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        hints = {errno.EADDRINUSE: "Choose another with --port (0: any)", errno.EACCES: "Choose one from 1024 on with --port",
+        hints = {errno.EADDRINUSE: "Choose another with --port (0: any)", errno.EACCES: "Choose 1024 or higher with --port",
                  errno.EADDRNOTAVAIL: "Name an address of this machine with --host"}
         hint = hints.get(error.errno or 0)
-        raise GothreadsError(f"cannot listen on {host}:{port}: {error.strerror}{f'. {hint}' if hint else ''}") from None
+        raise GothreadsError(f"cannot listen on {host}:{port}: {reason(error)}{f'. {hint}' if hint else ''}") from None
     return listener

@@ -71,7 +71,7 @@ from gothreads.supervise.app import Supervised
 from gothreads.version import __version__
 
 #: The longest error text in a response, in characters.
-MOST_SAID = 16 << 10
+MOST_TEXT = 16 << 10
 #: Seconds to wait for the list of handlers; if all callers are busy, the last known list is shown.
 HANDLERS_SECONDS = 1.0
 
@@ -100,20 +100,20 @@ def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None
     in bytes.
     """
     held = Held()
-    faces = _Faces(app, held, timeout, on_timeout, largest_json)
+    routes = _Routes(app, held, timeout, on_timeout, largest_json)
     return Guard(Starlette(
         routes=[
-            Route("/", faces.index),
-            Route("/healthz", faces.health),
-            Route("/api/exports", faces.exports),
-            Route("/api/call/{export:path}", faces.call, methods=["POST"]),
-            Route("/api/request/{handler:path}", faces.request, methods=["POST"]),
-            Route("/api/signal/{event:path}", faces.signal, methods=["POST"]),
+            Route("/", routes.index),
+            Route("/healthz", routes.health),
+            Route("/api/exports", routes.exports),
+            Route("/api/call/{export:path}", routes.call, methods=["POST"]),
+            Route("/api/request/{handler:path}", routes.request, methods=["POST"]),
+            Route("/api/signal/{event:path}", routes.signal, methods=["POST"]),
         ],
-        exception_handlers={GothreadsError: faces.failed, HTTPException: _http_error, Exception: _bug}), hosts, held)
+        exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug}), hosts, held)
 
 
-class _Faces:
+class _Routes:
     """The route handlers."""
 
     def __init__(self, app: Served, held: Held, timeout: float | None, on_timeout: OnTimeout, largest_json: int) -> None:
@@ -130,11 +130,11 @@ class _Faces:
 
     async def health(self, _request: Request) -> Response:
         state, error = self._app.state, self._app.error
-        body: dict[str, Any] = {"state": state.value} | ({"error": _said(error)} if error else {})
+        body: dict[str, Any] = {"state": state.value} | ({"error": _message(error)} if error else {})
         if isinstance(self._app, Supervised):
             so_far = self._app.supervision()
             cause = so_far.last_cause
-            body["supervision"] = asdict(replace(so_far, last_cause=None)) | {"last_cause": cause and _said(cause)}
+            body["supervision"] = asdict(replace(so_far, last_cause=None)) | {"last_cause": cause and _message(cause)}
         return JSONResponse(body, 200 if state is State.RUNNING else 503, {} if state is State.RUNNING else self._retry_after())
 
     def _retry_after(self) -> dict[str, str]:
@@ -145,7 +145,7 @@ class _Faces:
 
     async def failed(self, _request: Request, error: Exception) -> Response:
         """The response for a GothreadsError."""
-        body: dict[str, Any] = {"error": _said(error)}
+        body: dict[str, Any] = {"error": _message(error)}
         match error:
             case UnknownExport():
                 return JSONResponse(body | {"known": list(error.known)}, 404)
@@ -204,7 +204,7 @@ class _Faces:
             await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not result.done() and self._on_timeout != "stop":
                 result.cancel()
-                raise HTTPException(400, "the client went away")
+                raise HTTPException(400, "the client has disconnected")
             return await result
         except CallersBusy:
             options = self._app.options
@@ -225,18 +225,18 @@ def _is_json(reply: bytes) -> bool:
     return reply[:1] in (b"{", b"[") and reply[-64:].rstrip()[-1:] in (b"}", b"]")
 
 
-def _said(error: Exception) -> str:
-    """The error's text for clients: without the module's stderr and stack, and errors of the host's own functions."""
+def _message(error: Exception) -> str:
+    """The error's text for clients: without the module's stderr and stack, and without what a Python function raised."""
     if isinstance(error, HostFunctionError):
-        return "the module has ended: a function of the host's that it called has failed"
-    said = error.message if isinstance(error, GuestError | UnknownExport) else str(error)
+        return "the module has ended: a Python function that it called raised an exception"
+    message = error.message if isinstance(error, GuestError | UnknownExport) else str(error)
     # The text of a handler's error can have any length.
-    return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}… ({len(said):,} characters)"
+    return message if len(message) <= MOST_TEXT else f"{message[:MOST_TEXT]}… ({len(message):,} characters)"
 
 
 def _bug(_request: Request, _error: Exception) -> Response:
     """The server's log has the details."""
-    return JSONResponse({"error": "the server has failed"}, 500)
+    return JSONResponse({"error": "internal server error"}, 500)
 
 
 def _http_error(request: Request, error: Exception) -> Response:
@@ -246,5 +246,5 @@ def _http_error(request: Request, error: Exception) -> Response:
         case 404, _:
             text = f"there is no {request.url.path}; there are: {', '.join(r.path for r in request.app.routes)}"
         case 405, {"Allow": allowed} | {"allow": allowed}:
-            text = f"{request.url.path} does not take {request.method}, but {allowed}"
+            text = f"{request.url.path} does not allow {request.method}; use {allowed}"
     return JSONResponse({"error": text}, error.status_code, dict(error.headers or {}))

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 from gothreads.runtime.app import App
 from gothreads.runtime.state import State
@@ -87,8 +86,8 @@ class Saved:
 
 @dataclass(frozen=True)
 class Replace:
-    """restart() was called. `close`: options for App.close. `until`: when the caller gives up."""
+    """restart() was called. `until`: when the caller gives up. `drain`: for App.close."""
 
     done: Future[None]
     until: float | None
-    close: dict[str, Any]
+    drain: float | None

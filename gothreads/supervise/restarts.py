@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from gothreads.errors import GothreadsError, MisuseError
-
-#: When a module that has ended is replaced: always, or unless it ended by itself with exit code 0 or was closed.
-RestartWhen = Literal["on-failure", "always"]
-#: What calls do while there is no instance: wait for the next, or fail at once with the cause.
-WhileDown = Literal["wait", "fail"]
+from gothreads.sync.seconds import is_number
+from gothreads.text import cut
 
 
 @dataclass(frozen=True)
@@ -31,12 +27,14 @@ class Backoff:
     reset_after: float = 60.0
 
     def __post_init__(self) -> None:
-        for name, least, largest in (("first", 0, 1e6), ("factor", 1, 1e6), ("most", 0, 1e6), ("jitter", 0, 1), ("reset_after", 0, float("inf"))):
+        for name, least, largest in (("first", 0, 1e6), ("factor", 1, 1e6), ("most", 0, 1e6), ("jitter", 0, 1),
+                                     ("reset_after", 0, float("inf"))):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= largest:
-                raise MisuseError(f"Backoff({name}=...) must be a number from {least} to {largest:g}, not {value!r}")
+            if not is_number(value) or not least <= value <= largest:
+                raise MisuseError(f"Backoff({name}=...) must be a number from {least} to {largest:g}, not {cut(value)}")
         if self.first > self.most:
-            raise MisuseError(f"Backoff: the first pause ({self.first:g} s) may not be longer than the most ({self.most:g} s)")
+            raise MisuseError(f"Backoff: the first pause ({self.first:g} s) must not be longer than the longest "
+                              f"({self.most:g} s)")
 
     def pause(self, before: int) -> float:
         """The pause after this many restarts in a row, in seconds."""
@@ -59,17 +57,6 @@ class Restart:
     def __str__(self) -> str:
         why = "restart() was called" if self.cause is None else getattr(self.cause, "message", str(self.cause))
         return f"restart {self.number}, in {self.pause:.1f} s: {why}"
-
-
-@dataclass(frozen=True)
-class RestartPolicy:
-    """When a module is replaced, and what is done about it. The fields are options of `supervise`."""
-
-    restart: RestartWhen = "on-failure"
-    backoff: Backoff = Backoff()
-    most_restarts: int | None = None
-    save_every: float | None = None
-    on_restart: Callable[[Restart], object] | None = None
 
 
 @dataclass(frozen=True)

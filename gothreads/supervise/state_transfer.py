@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 
-from gothreads.errors import GothreadsError, HandlerError, UnknownExport
+from gothreads.errors import AppClosed, GothreadsError, GuestError, HandlerError, UnknownExport
 from gothreads.runtime.app import App
 
 log = logging.getLogger("gothreads")
@@ -47,6 +47,14 @@ class StateTransfer:
         if state is not None:
             self._state, self._since, self._suspect = state, time.monotonic(), False
 
+    def keep_reply(self, reply: Future[bytes | None]) -> None:
+        """Store the result of `ask`, which is complete. On an error the previous state stays."""
+        try:
+            self.keep(reply.result())
+        except (GothreadsError, CancelledError) as error:
+            if not isinstance(error, GuestError | AppClosed):  # the module's end is reported elsewhere
+                log.warning("%s: its state is not saved: %s", self._name, error)
+
     def hand_over(self, app: App) -> None:
         """Prepare a new instance: expect the same handlers, and give it the state.
 
@@ -68,14 +76,15 @@ class StateTransfer:
 
     def start_worked(self) -> None:
         if self._suspect:
-            log.warning("%s: the state (%d bytes) is dropped: the module did not start with it, and does without", self._name, self.size)
+            log.warning("%s: the state (%d bytes) is dropped: the module did not start with it, and does without",
+                        self._name, self.size)
             self._state, self._suspect = None, False
 
 
 def ask(app: App) -> Future[bytes | None]:
     """The reply of `save`; None if the module lacks `save` or `load`, or is a pool: its instances have a state each."""
     def save() -> bytes | None:
-        carries = (app.model != "pool" and app.loaded.has_handlers
+        carries = (not app.has_many_instances and app.loaded.has_handlers
                    and {"save", "load"} <= set(app._listed(lambda work: work(), "load")))
         return app._request("save", b"") if carries else None
     future: Future[bytes | None]

@@ -1,4 +1,4 @@
-"""The lifecycle of a supervised module: its start, its end, and the next instance. Calls are in supervise/app.py.
+"""The lifecycle of a supervised module: its start, its end, and the next instance. Calls are in supervise/calls.py.
 
     make ─▶ start ─▶ load ─▶ up ─▶ end ─▶ close ─▶ pause ─▶ make …
 
@@ -28,21 +28,33 @@ import logging
 import queue
 import threading
 import time
-from concurrent.futures import CancelledError, Future
-from dataclasses import replace
-from typing import Any
+from concurrent.futures import Future
 
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, InternalError, MisuseError, again
-from gothreads.launch import LoadedOptions, make, started
+from gothreads.errors import (
+    AppClosed,
+    AppForked,
+    GothreadsError,
+    GuestError,
+    GuestExit,
+    InternalError,
+    MisuseError,
+    again,
+)
+from gothreads.launch import make, started
+from gothreads.runtime import process
 from gothreads.runtime.app import App
-from gothreads.runtime.lifecycle import CLOSE_SECONDS, check_drain, keepers
+from gothreads.runtime.lifecycle import CLOSE_SECONDS
 from gothreads.runtime.module_file import LoadedModule
-from gothreads.runtime.options import Options
+from gothreads.runtime.options import LoadedOptions, Options
 from gothreads.runtime.state import State
 from gothreads.supervise.current_instance import Ended, Replace, Saved, SupervisedInstance
-from gothreads.supervise.restarts import Restart, RestartPolicy, Supervision
+from gothreads.supervise.history import History
+from gothreads.supervise.options import RestartPolicy
+from gothreads.supervise.restarts import Restart, Supervision
 from gothreads.supervise.state_transfer import StateTransfer, ask
 from gothreads.sync.deadlines import Deadlines
+from gothreads.sync.seconds import check_seconds
+from gothreads.sync.waiting import wait_in_slices
 from gothreads.text import words
 
 log = logging.getLogger("gothreads")
@@ -67,15 +79,12 @@ class Supervisor:
         self._ended = threading.Event()  # set when `_over` is
         self._instance = SupervisedInstance(None)
         self._down: GothreadsError | None = None  # why there is no instance, set once the keeper has noticed
-        self._record = Supervision()
-        self._row = 0  # restarts in a row without a long-running instance
-        self._down_since: float | None = None
-        self._next_try: float | None = None
+        self._history = History()
         self._carried = StateTransfer(loaded.name)
         self._asked: list[Replace] = []  # restart() calls that the next instance answers
         self._keeper: threading.Thread | None = None
         first = self._open(first=True)
-        keepers.add(self)
+        process.add_supervisor(self)
         self._keeper = threading.Thread(target=self._run, args=(first,), name="gothreads-keeper", daemon=True)
         try:
             self._keeper.start()
@@ -95,7 +104,8 @@ class Supervisor:
     def state(self) -> State:
         """RESTARTING while there is no instance but another will follow."""
         if (over := self._over) is not None:
-            return State.CLOSED if isinstance(over, AppClosed | AppForked) else State.EXITED if isinstance(over, GuestExit) else State.FAILED
+            return (State.CLOSED if isinstance(over, AppClosed | AppForked)
+                    else State.EXITED if isinstance(over, GuestExit) else State.FAILED)
         return State.RUNNING if self._instance.up else State.RESTARTING
 
     @property
@@ -110,21 +120,16 @@ class Supervisor:
 
     def supervision(self) -> Supervision:
         """The history so far."""
-        now, down, next_try = time.monotonic(), self._down_since, self._next_try
-        return replace(self._record, down_seconds=None if down is None else now - down,
-                       next_try_seconds=None if next_try is None or self._over is not None else max(0.0, next_try - now),
-                       saved=self._carried.size, saved_seconds=self._carried.seconds)
+        return self._history.snapshot(self._carried, over=self._over is not None)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until no further instance will follow; returns the last exit code (0 if this was closed).
 
         TimeoutError after `timeout` seconds; the cause if it ended by a trap or a host function.
         """
-        # In slices: Python can miss a signal that arrives just before an unbounded wait begins.
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._ended.wait(0.2 if deadline is None else max(0.0, min(0.2, deadline - time.monotonic()))):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"{self.loaded.name} is still supervised after {timeout:g} s")
+        check_seconds("timeout", timeout)
+        if not wait_in_slices(self._ended.wait, timeout):
+            raise TimeoutError(f"{self.loaded.name} is still supervised after {timeout:g} s")
         if isinstance(self._over, GuestExit):
             return self._over.code
         if isinstance(self._over, AppClosed | AppForked):
@@ -145,20 +150,21 @@ class Supervisor:
 
     # Commands.
 
-    def restart(self, timeout: float | None = None, **close: Any) -> None:
+    def restart(self, timeout: float | None = None, *, drain: float | None = None, **unknown: object) -> None:
         """Replace a healthy instance; returns when the new one takes calls. Calls made meanwhile wait or fail.
 
         A module that carries state is asked for it first. If it does not reply within `timeout` seconds (TimeoutError)
         or refuses (HandlerError), it is not replaced. TimeoutError also if the new instance takes longer. If that fails
-        to start, this raises the cause, and restarts go on as usual. Calls in flight fail with AppClosed. `close`:
-        options for App.close. While the module is down, this cuts the pause short.
+        to start, this raises the cause, and restarts go on as usual. Calls in flight fail with AppClosed, unless they
+        finish within `drain` seconds (see App.close). While the module is down, this cuts the pause short.
         """
         if threading.current_thread() is self._keeper:
             raise MisuseError("restart() cannot be called by on_restart, which the next instance waits for")
-        if unknown := close.keys() - {"drain"}:
-            raise MisuseError(f"restart() has no option {', '.join(sorted(unknown))}; it has: timeout, and drain, as App.close")
-        check_drain(close.get("drain"))
-        asked = Replace(Future(), None if timeout is None else time.monotonic() + timeout, close)
+        if unknown:
+            raise MisuseError(f"restart() has no option {', '.join(sorted(unknown))}. It has: timeout, drain")
+        check_seconds("timeout", timeout)
+        check_seconds("drain", drain)
+        asked = Replace(Future(), None if timeout is None else time.monotonic() + timeout, drain)
         self._commands.put(asked)
         # After the put: either this sees _over, or the keeper, which sets _over first, sees the command.
         if self._over is not None:
@@ -168,13 +174,14 @@ class Supervisor:
         except TimeoutError:
             raise TimeoutError(f"{self.loaded.name}: not replaced after {timeout:g} s") from None
 
-    def close(self, **options: Any) -> None:
-        """End the module and its supervision; free everything. `options`: as for App.close.
+    def close(self, *, drain: float | None = None) -> None:
+        """End the module and its supervision; free everything. `drain`: as for App.close.
 
         Calls in flight and waiting calls get AppClosed. May be called repeatedly, from any thread, at any time: also
         while the module is down, or hangs in its start. From inside one of the module's calls, from on_restart, or from
         a signal handler that has interrupted one, it returns at once, and the rest happens in the background.
         """
+        check_seconds("drain", drain)
         with self._lock:
             self._closing = True
             apps = {app for app in (self._opening, self._instance.app) if app is not None}
@@ -182,7 +189,7 @@ class Supervisor:
         self._finish(AppClosed(f"{self.loaded.name}: the app was closed"))
         self._commands.put(None)
         for app in apps:
-            app.close(**options)
+            app.close(drain=drain)
         if not inside and self._keeper is not None:
             self._keeper.join(CLOSE_SECONDS)
             if self._keeper.is_alive():
@@ -192,7 +199,8 @@ class Supervisor:
         """In the child of a fork: the keeper thread does not exist here."""
         self._lock, self._commands = threading.RLock(), queue.SimpleQueue()
         self._instance, self._keeper = SupervisedInstance(None), None
-        self._over = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
+        self._over = AppForked(f"{self.loaded.name}: the app was opened before os.fork, "
+                               "and belongs to the parent process")
         self._ended = threading.Event()
         self._ended.set()
 
@@ -206,7 +214,7 @@ class Supervisor:
                     cause = self._watch(opened)
                     self._went_down(cause or self._replaced())
                     if time.monotonic() - self._instance.begun >= self._policy.backoff.reset_after:
-                        self._row = 0
+                        self._history.in_a_row = 0
                 else:
                     cause = opened
                 if self._closing or not self._begin_restart(cause):
@@ -227,7 +235,8 @@ class Supervisor:
         next_save = self._after_saving()
         while True:
             try:
-                command = self._commands.get(timeout=None if next_save is None else max(0.0, next_save - time.monotonic()))
+                left = None if next_save is None else max(0.0, next_save - time.monotonic())
+                command = self._commands.get(timeout=left)
             except queue.Empty:
                 next_save = None  # until this save is done
                 self._begin_save(app)
@@ -237,11 +246,11 @@ class Supervisor:
                     app.close()
                     return app.error
                 case Saved(saved, future) if saved is app:
-                    self._keep(future)
+                    self._carried.keep_reply(future)
                     next_save = self._after_saving()
                 case Replace():
                     if self._retire(app, command):
-                        app.close(**command.close)
+                        app.close(drain=command.drain)
                         return None
                 case None:
                     return AppClosed("")
@@ -251,24 +260,21 @@ class Supervisor:
         pause = 0.0
         if cause is not None:
             clean = isinstance(cause, AppClosed) or (isinstance(cause, GuestExit) and cause.code == 0)
-            most = self._policy.most_restarts
-            if (clean and self._policy.restart == "on-failure") or (most is not None and self._row >= most):
-                self._record = replace(self._record, last_cause=cause)
+            in_a_row, most = self._history.in_a_row, self._policy.most_restarts
+            if (clean and self._policy.restart == "on-failure") or (most is not None and in_a_row >= most):
+                self._history.end(cause)
                 self._finish(cause)
                 return False
-            pause = self._policy.backoff.pause(self._row)
-            self._row += 1
-        kind = "restart()" if cause is None else type(cause.__cause__ if type(cause) is GothreadsError and cause.__cause__ else cause).__name__
-        counts = self._record.by_cause
-        self._record = replace(self._record, restarts=self._record.restarts + 1, by_cause={**counts, kind: counts.get(kind, 0) + 1},
-                               last_cause=cause or self._record.last_cause)
-        self._next_try = time.monotonic() + pause
-        self._tell(Restart(self._record.restarts, cause, pause))
+            pause = self._policy.backoff.pause(in_a_row)
+            self._history.in_a_row = in_a_row + 1
+        self._history.count(cause)
+        self._history.next_try = time.monotonic() + pause
+        self._tell(Restart(self._history.restarts, cause, pause))
         return self._pause()
 
     def _went_down(self, cause: GothreadsError) -> None:
         self._down = cause
-        self._down_since = self._down_since or time.monotonic()
+        self._history.down()
 
     def _tell(self, restart: Restart) -> None:
         if self._policy.on_restart is None:
@@ -282,7 +288,7 @@ class Supervisor:
     def _pause(self) -> bool:
         """Wait until the next try is due or restart() is called. False: closed."""
         while not self._closing:
-            left = (self._next_try or 0.0) - time.monotonic()
+            left = (self._history.next_try or 0.0) - time.monotonic()
             if left <= 0 or self._asked:
                 return True
             with contextlib.suppress(queue.Empty):
@@ -293,7 +299,7 @@ class Supervisor:
 
     def _open(self, *, first: bool = False) -> App | GothreadsError:
         """Open a new instance and let it take calls; returns it, or why there is none."""
-        self._next_try = time.monotonic()
+        self._history.next_try = time.monotonic()
         if not first:
             self._take_commands()
         try:
@@ -334,7 +340,8 @@ class Supervisor:
     def _put(self, app: App, begun: float) -> None:
         """Make an app the current instance."""
         before, self._instance = self._instance, SupervisedInstance(app, begun)
-        self._down = self._down_since = self._next_try = None
+        self._down = None
+        self._history.up()
         self._opening = None
         before.after.tell()
 
@@ -366,8 +373,6 @@ class Supervisor:
         self._deadlines.close()
         self._instance.after.tell()
 
-    # State.
-
     def _after_saving(self) -> float | None:
         """The time of the next save."""
         every = self._policy.save_every
@@ -376,14 +381,6 @@ class Supervisor:
     def _begin_save(self, app: App) -> None:
         asked = ask(app)
         asked.add_done_callback(lambda future: self._commands.put(Saved(app, future)))
-
-    def _keep(self, future: Future[bytes | None]) -> None:
-        """Keep the state that a module gave; on an error the previous one stays."""
-        try:
-            self._carried.keep(future.result())
-        except (GothreadsError, CancelledError) as error:
-            if not isinstance(error, GuestError | AppClosed):  # the module's end is reported elsewhere
-                log.warning("%s: its state is not saved: %s", self.loaded.name, error)
 
     def _retire(self, app: App, asked: Replace) -> bool:
         """Admit no more calls, and save the state. False: saving failed and it stays, or it has ended by itself."""

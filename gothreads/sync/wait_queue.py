@@ -19,12 +19,10 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from gothreads.engine import interrupt
+from gothreads.sync.waiting import SLICE_SECONDS
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-#: The longest delay before the main thread sees an exception that a signal handler has raised, in seconds.
-_SLICE = 0.1
 
 
 class QueueCounts(Protocol):
@@ -53,11 +51,11 @@ class Take(Protocol[T_co]):
 class WaitQueue:
     """A wait queue, guarded by `condition`; its counts may be read without it.
 
-    there: whether an item is available that a waiter could take.
+    available: whether there is an item that a waiter could take.
     """
 
-    def __init__(self, condition: threading.Condition, there: Callable[[], bool], counts: QueueCounts | None = None) -> None:
-        self._condition, self._there = condition, there
+    def __init__(self, condition: threading.Condition, available: Callable[[], bool], counts: QueueCounts | None = None) -> None:
+        self._condition, self._available = condition, available
         self.counts: QueueCounts = _Counts() if counts is None else counts
 
     def wait(self, take: Take[T], timeout: float | None) -> T | None:
@@ -78,7 +76,7 @@ class WaitQueue:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     break
-                self._condition.wait(left if not interrupt.on_main_thread() else min(left or _SLICE, _SLICE))
+                self._condition.wait(left if not interrupt.on_main_thread() else min(left or SLICE_SECONDS, SLICE_SECONDS))
                 interrupt.raise_kept()
                 may_take = True
                 if not woken:
@@ -88,5 +86,5 @@ class WaitQueue:
         finally:
             counts.waiting -= 1
             counts.passed -= woken
-            if counts.waiting and self._there():
+            if counts.waiting and self._available():
                 self._condition.notify()

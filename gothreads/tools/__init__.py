@@ -1,4 +1,5 @@
-"""Commands for those who compare and stress the designs."""
+"""The commands `gothreads compare` and `gothreads stress`."""
 
-#: Code here uses apps as a program does: close() in a signal handler that has interrupted it may wait (runtime/lifecycle.py).
+#: Code here uses apps as a program does: close() in a signal handler that has interrupted it may wait
+#: (runtime/own_code.py).
 PROGRAM_CODE = True

@@ -1,4 +1,4 @@
-"""The module's descriptor table, which all its threads share, as in a process.
+"""A module's open files: each `Descriptor` owns a descriptor of the host.
 
 Invariant: a host descriptor is closed once nothing refers to its `Descriptor` any more: neither the table nor a thread
 that is in a call on it. So a thread that is about to read never reads from a file that another thread has just opened
@@ -8,25 +8,18 @@ under the same number, in this table or in the host's. (Python's reference count
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
-import heapq
 import os
-import resource
 import select
 import signal
-import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from typing import Any
 
 from gothreads.shared_memory import buffer
 from gothreads.sync.stop_event import StopEvent
-from gothreads.wasi.streams import Input, Output
-from gothreads.wasm import layout
 
 
 class FileType(IntEnum):
@@ -40,10 +33,6 @@ class FileType(IntEnum):
     SOCKET_STREAM = 6
     SYMBOLIC_LINK = 7
 
-
-#: Parts of an app's allowance: the standard streams, which all instances share; and the number reserved for each
-#: instance, which is at most half of its share.
-_STREAMS, _OWN = 3, 8
 
 #: WASI's fdflags.
 APPEND, DSYNC, NONBLOCK, RSYNC, SYNC = 1, 2, 4, 8, 16
@@ -155,268 +144,3 @@ def _no_sigpipe() -> Iterator[None]:
         raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-# Non-blocking socket calls that keep the GIL: they take less time than releasing and reacquiring it.
-_recv = ctypes.PyDLL(None, use_errno=True).recv
-_send = ctypes.PyDLL(None, use_errno=True).send
-_recv.restype = _send.restype = ctypes.c_ssize_t
-_recv.argtypes = _send.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_AT_ONCE = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
-
-
-class SocketDescriptor(Descriptor):
-    """A listening or stream socket. `local` and `peer`: a Unix socket's paths, as the caller gave them."""
-
-    polled = True
-
-    def __init__(self, connection: socket.socket, stop: StopEvent, *, local: str = "", peer: str = "") -> None:
-        self.socket, self.local, self.peer = connection, local, peer
-        self.peer_name: Any = None  # of an accepted connection, stored because the peer may disconnect
-        self.closed: Callable[[], None] = lambda: None  # called after the socket is closed
-        connection.setblocking(False)  # noqa: FBT003  (its only form)
-        super().__init__(connection.fileno(), stop, flags=NONBLOCK)
-
-    def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
-        return self._at_once(_recv, select.POLLIN, spans, offset)
-
-    def write(self, spans: Sequence[Span], offset: int | None = None) -> int:
-        return self._at_once(_send, select.POLLOUT, spans, offset)
-
-    def _at_once(self, call: Callable[[int, int, int, int], int], events: int, spans: Sequence[Span], offset: int | None) -> int:
-        """Transfer the first span only, as WASI permits: Go passes only one."""
-        if offset is not None:
-            raise OSError(errno.ESPIPE, "a socket")
-        address, size = spans[0] if spans else (0, 0)
-        while True:
-            done = call(self.fd, address, size, _AT_ONCE)
-            if done >= 0:
-                return done
-            number = ctypes.get_errno()
-            if number != errno.EINTR and (number != errno.EAGAIN or self.flags & NONBLOCK):
-                raise OSError(number, "")
-            if number == errno.EAGAIN:
-                self._stop.wait({self.fd: events})
-
-    def accept(self) -> SocketDescriptor:
-        while True:
-            try:
-                made, name = self.socket.accept()
-                accepted = SocketDescriptor(prepared(made), self._stop, local=self.local)
-                accepted.peer_name = name
-                return accepted
-            except BlockingIOError:
-                if self.flags & NONBLOCK:
-                    raise
-                self._stop.wait({self.fd: select.POLLIN})
-
-    def __del__(self) -> None:
-        self.socket.close()
-        self.closed()
-
-
-def socket_of(descriptor: Descriptor) -> SocketDescriptor:
-    """Return the descriptor if it is a socket; else raise ENOTSOCK."""
-    if not isinstance(descriptor, SocketDescriptor):
-        raise OSError(errno.ENOTSOCK, "not a socket")
-    return descriptor
-
-
-def prepared(connection: socket.socket) -> socket.socket:
-    """Set TCP options as Go's net package does: small writes are sent at once, and dead peers are detected."""
-    if connection.family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return connection
-
-
-class StandardStream(Descriptor):
-    """Descriptor 0, 1 or 2."""
-
-    counted = False
-
-    def __init__(self, stream: Input | Output, fd: int | None) -> None:
-        """`fd` is the host descriptor of an inherited stream, else None.
-
-        A file object counts as a terminal if its isatty() says so, and as a pipe otherwise.
-        """
-        self._stream, self.inherited = stream, fd
-        self._mode = stat.S_IFCHR if fd is None and stream.is_terminal else stat.S_IFIFO
-        try:
-            self.type = file_type(self.stat().st_mode)
-        except OSError:  # closed by the process that started this one
-            self.type = FileType.CHARACTER_DEVICE
-        self.fd, self.flags, self.preopen, self.read_only = -1, 0, None, False
-        self.readable, self.writable = isinstance(stream, Input), isinstance(stream, Output)
-        self.listing, self.lock = [], threading.Lock()
-
-    @property
-    def may_wait(self) -> bool:
-        return False
-
-    def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
-        if offset is not None:
-            raise OSError(errno.ESPIPE, "a stream")
-        if not isinstance(self._stream, Input):
-            raise OSError(errno.EBADF, "not open for reading")
-        data = rest = self._stream.read(sum(size for _, size in spans)) if spans else b""
-        for address, size in spans:
-            ctypes.memmove(address, rest[:size], min(size, len(rest)))
-            rest = rest[size:]
-        return len(data)
-
-    def write(self, spans: Sequence[Span], offset: int | None = None) -> int:
-        if offset is not None:
-            raise OSError(errno.ESPIPE, "a stream")
-        if not isinstance(self._stream, Output):
-            raise OSError(errno.EBADF, "not open for writing")
-        return self._stream.write([buffer(*span) for span in spans])
-
-    def stat(self) -> os.stat_result:
-        if self.inherited is not None:
-            return os.fstat(self.inherited)
-        return os.stat_result((self._mode, 0, 0, 1, 0, 0, 0, *[0] * 9))  # all 16 fields, or the *_ns times are None
-
-
-def _most_descriptors() -> int:
-    """The largest number of descriptors for an app: most of this process's limit.
-
-    It stays below FIRST_SOCKET, so that the numbers of files never reach those of sockets.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    own = layout.FIRST_SOCKET if soft == resource.RLIM_INFINITY else soft
-    return min(own - max(32, own // 8), layout.FIRST_SOCKET - 1)
-
-
-class Refused(OSError):
-    """EMFILE: the app has reached its limit of `most` descriptors."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__(errno.EMFILE, "too many descriptors")
-        self.most = most
-
-
-class FileAllowance:
-    """Limits the total number of descriptors of an app's instances. May be used from any thread.
-
-    `own` descriptors are reserved for each instance, so that it can start whatever the others use. The rest is given
-    out on demand. Invariant: each descriptor that a table has beyond its first `own` was taken here, and is given back
-    when it leaves the table.
-    """
-
-    def __init__(self, most: int | None, instances: int = 1) -> None:
-        """`most`: the limit; None for most of this process's own limit, which also bounds any other value."""
-        self._most = _most_descriptors() if most is None else min(most, _most_descriptors())
-        self.own = min(_OWN, (self._most - _STREAMS) // (2 * instances))
-        self._lock = threading.Lock()
-        self._used = _STREAMS + self.own * instances  # guarded by _lock
-
-    def take(self) -> None:
-        """Take one. Refused if the limit is reached."""
-        with self._lock:
-            if self._used >= self._most:
-                raise Refused(self._most)
-            self._used += 1
-
-    def give(self) -> None:
-        with self._lock:
-            self._used -= 1
-
-
-class _Numbers:
-    """Hands out the lowest free number, starting at `first`."""
-
-    def __init__(self, first: int) -> None:
-        self._free: list[int] = []
-        self._next = first
-
-    def take(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        self._next += 1
-        return self._next - 1
-
-    def give(self, number: int) -> None:
-        heapq.heappush(self._free, number)
-
-
-class DescriptorTable:
-    """Maps numbers to descriptors. May be used from any thread."""
-
-    def __init__(self, stop: StopEvent, allowance: FileAllowance | None = None) -> None:
-        self.stop, self._allowance = stop, allowance or FileAllowance(None)
-        self._lock = threading.Lock()
-        # Guarded by _lock; _open is read without it.
-        self._open: dict[int, Descriptor] = {}
-        self._count = 0  # of the descriptors with `counted`
-        self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
-        #: Called with each removed descriptor, in the thread that removed it.
-        self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None
-
-    def add(self, descriptor: Descriptor, *, handed: bool = False) -> int:
-        """Add a descriptor and return its number: the lowest that is free, as in POSIX.
-
-        Sockets and other polled descriptors have their own range of numbers, except those that are `handed` over.
-        EMFILE if there are too many.
-        """
-        with self._lock:
-            if descriptor.counted:
-                if self._count >= self._allowance.own:
-                    self._allowance.take()
-                self._count += 1
-            descriptor.added()
-            number = (self._sockets if descriptor.polled and not handed else self._numbers).take()
-            self._open[number] = descriptor
-            return number
-
-    def get(self, number: int) -> Descriptor:
-        """The descriptor, which stays open as long as the caller refers to it. EBADF if the number is not open."""
-        try:
-            return self._open[number]
-        except KeyError:
-            raise OSError(errno.EBADF, "not open") from None
-
-    def is_open(self, number: int, descriptor: Descriptor) -> bool:
-        """Whether the descriptor still has that number."""
-        with self._lock:
-            return self._open.get(number) is descriptor
-
-    def remove(self, number: int) -> None:
-        """Remove a descriptor. EBADF if the number is not open."""
-        with self._lock:
-            descriptor = self._open.pop(number, None)
-            if descriptor is None:
-                raise OSError(errno.EBADF, "not open")
-            self._give(number)
-        self._let_go(descriptor)
-
-    def move(self, source: int, target: int) -> None:
-        """Renumber `source` to `target`, replacing that one, as dup2 and close do. EBADF if either is not open."""
-        with self._lock:
-            if source not in self._open or target not in self._open:
-                raise OSError(errno.EBADF, "not open")
-            if source == target:
-                return
-            before, self._open[target] = self._open[target], self._open.pop(source)
-            self._give(source)
-        self._let_go(before)
-
-    def close_all(self) -> None:
-        """Remove all descriptors. No thread may be using any."""
-        with self._lock:
-            left, self._open = self._open, {}
-        for descriptor in left.values():
-            self._let_go(descriptor)
-
-    def _let_go(self, descriptor: Descriptor) -> None:
-        if descriptor.counted:
-            with self._lock:
-                self._count -= 1
-                if self._count >= self._allowance.own:
-                    self._allowance.give()
-        self.on_remove(descriptor)
-        descriptor.removed()
-
-    def _give(self, number: int) -> None:
-        (self._sockets if number >= layout.FIRST_SOCKET else self._numbers).give(number)

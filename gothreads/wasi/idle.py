@@ -16,13 +16,14 @@ from gothreads.wasi.descriptors import NONBLOCK, Descriptor, Span
 class Waits:
     """What an idle module waits for.
 
-    `until`: its next timer, in seconds of the monotonic clock; None if no timer is set. `wanted`: host descriptors and
-    their poll(2) events. `used`: the descriptors' owners, which keep them open as long as they are referenced.
+    until: its next timer, in seconds of the monotonic clock; None if no timer is set.
+    descriptors: host descriptors, and their poll(2) events.
+    owners: the descriptors' owners, which keep them open as long as they are referenced.
     """
 
     until: float | None = None
-    wanted: dict[int, int] = field(default_factory=dict)
-    used: Sequence[Descriptor] = ()
+    descriptors: dict[int, int] = field(default_factory=dict)
+    owners: Sequence[Descriptor] = ()
 
 
 class Idle(Descriptor):
@@ -40,14 +41,14 @@ class Idle(Descriptor):
         self.waits = Waits()
         super().__init__(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), stop, flags=NONBLOCK, writable=False)
 
-    def reach(self, seconds: float | None, wanted: dict[int, int], used: Sequence[Descriptor]) -> None:
+    def reach(self, seconds: float | None, descriptors: dict[int, int], owners: Sequence[Descriptor]) -> None:
         """The module would block now, for at most `seconds`; None means without limit."""
         self._reached = True
-        self.waits = Waits(None if seconds is None else time.monotonic() + seconds, wanted, used)
+        self.waits = Waits(None if seconds is None else time.monotonic() + seconds, descriptors, owners)
 
     def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
         if offset is not None:
-            raise OSError(errno.ESPIPE, "no file")
+            raise OSError(errno.ESPIPE, "not seekable")
         if not self._reached:
             raise BlockingIOError(errno.EAGAIN, "not idle")
         self._reached = False

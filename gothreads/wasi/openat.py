@@ -30,8 +30,8 @@ PLACE = getattr(os, "O_PATH", os.O_RDONLY)
 def open_beneath(folder: int, path: bytes, flags: int, mode: int = 0o666) -> int:
     """Like os.open, for a path beneath a folder. O_NOFOLLOW concerns the path's last part. Close-on-exec."""
     if b"\0" in path:
-        raise OSError(errno.EINVAL, "a NUL in a name")
-    return _open(folder, path, flags | os.O_CLOEXEC, mode)
+        raise OSError(errno.EINVAL, "NUL in a path")
+    return lookup(folder, path, flags | os.O_CLOEXEC, mode)
 
 
 def stat_beneath(folder: int, path: bytes, *, follow: bool) -> os.stat_result:
@@ -50,15 +50,15 @@ def parent(folder: int, path: bytes, *, special: int = errno.EINVAL) -> Iterator
     A slash after the last part is kept. `special` is the error if the last part is "." or "..".
     """
     if b"\0" in path:
-        raise OSError(errno.EINVAL, "a NUL in a name")
+        raise OSError(errno.EINVAL, "NUL in a path")
     if path.startswith(b"/"):
-        raise OSError(errno.EPERM, "outside of the folder")
+        raise OSError(errno.EPERM, "path leads outside of the folder")
     stripped = path.rstrip(b"/")
     above, _, name = stripped.rpartition(b"/")
     if not name:
-        raise OSError(errno.ENOENT, "an empty name")
+        raise OSError(errno.ENOENT, "empty path")
     if name in (b".", b".."):
-        raise OSError(special, "not a name")
+        raise OSError(special, "path ends with . or ..")
     if stripped != path:
         name += b"/"
     if not above:
@@ -83,13 +83,13 @@ def followed(folder: int, path: bytes) -> bytes:
                     return path.rstrip(b"/")
                 raise
         if target.startswith(b"/"):
-            raise OSError(errno.EPERM, "outside of the folder")
+            raise OSError(errno.EPERM, "path leads outside of the folder")
         above_it, slash, _ = path.rstrip(b"/").rpartition(b"/")
         path = above_it + slash + target
     raise OSError(errno.ELOOP, "too many links")
 
 
-def _open_natively(folder: int, path: bytes, flags: int, mode: int) -> int:
+def open_with_openat2(folder: int, path: bytes, flags: int, mode: int) -> int:
     how = _HOW.pack(flags, mode if flags & os.O_CREAT else 0, _BENEATH | _NO_MAGIC_LINKS)
     for _ in range(1000):
         descriptor: int = _syscall(_OPENAT2, folder, path, how, len(how))
@@ -101,13 +101,13 @@ def _open_natively(folder: int, path: bytes, flags: int, mode: int) -> int:
     raise OSError(errno.EPERM if number == errno.EXDEV else number, os.strerror(number))
 
 
-def _open_in_steps(folder: int, path: bytes, flags: int, mode: int) -> int:
+def open_part_by_part(folder: int, path: bytes, flags: int, mode: int) -> int:
     """Open the path part by part, without openat2.
 
     `open_folders` are the folders from the root of the lookup to the current one. ".." returns to the previous of
     these, and is never looked up in the file system.
     """
-    flags, follow_last = _last_part(path, flags)
+    flags, follow_last = _last_part_flags(path, flags)
     left = deque(_parts(path))
     open_folders = [os.dup(folder)]
     links = 0
@@ -116,18 +116,18 @@ def _open_in_steps(folder: int, path: bytes, flags: int, mode: int) -> int:
             part = left.popleft()
             if part == b"..":
                 if len(open_folders) == 1:
-                    raise OSError(errno.EPERM, "outside of the folder")
+                    raise OSError(errno.EPERM, "path leads outside of the folder")
                 os.close(open_folders.pop())
                 continue
             here, last = open_folders[-1], not left
             if not last or follow_last:
-                target = _link(here, part)
+                target = _link_target(here, part)
                 if target is not None:
                     links += 1
                     if links > _MOST_LINKS:
                         raise OSError(errno.ELOOP, "too many links")
                     if target.startswith(b"/"):
-                        raise OSError(errno.EPERM, "outside of the folder")
+                        raise OSError(errno.EPERM, "path leads outside of the folder")
                     left.extendleft(reversed(_parts(target)))
                     continue
             if last:
@@ -139,15 +139,15 @@ def _open_in_steps(folder: int, path: bytes, flags: int, mode: int) -> int:
             os.close(descriptor)
 
 
-def _last_part(path: bytes, flags: int) -> tuple[int, bool]:
+def _last_part_flags(path: bytes, flags: int) -> tuple[int, bool]:
     """The flags to open the last part with, and whether to follow a link there. OSError if the path is invalid."""
     if path.startswith(b"/"):
-        raise OSError(errno.EPERM, "outside of the folder")
+        raise OSError(errno.EPERM, "path leads outside of the folder")
     if not path:
-        raise OSError(errno.ENOENT, "an empty name")
+        raise OSError(errno.ENOENT, "empty path")
     if path.endswith((b"/", b"/.", b"/..")) or path in (b".", b".."):
         if flags & os.O_CREAT:
-            raise OSError(errno.EISDIR, "a name that ends with a slash")
+            raise OSError(errno.EISDIR, "path ends with a slash")
         return flags | os.O_DIRECTORY, True
     return flags, not flags & os.O_NOFOLLOW and not (flags & os.O_CREAT and flags & os.O_EXCL)
 
@@ -156,7 +156,7 @@ def _parts(path: bytes) -> list[bytes]:
     return [part for part in path.split(b"/") if part not in (b"", b".")]
 
 
-def _link(folder: int, name: bytes) -> bytes | None:
+def _link_target(folder: int, name: bytes) -> bytes | None:
     """The link's target; None if it is not a link, or does not exist."""
     try:
         return os.readlink(name, dir_fd=folder)
@@ -164,10 +164,10 @@ def _link(folder: int, name: bytes) -> bytes | None:
         return None
 
 
-def _native_works() -> bool:
+def _openat2_works() -> bool:
     here = os.open("/", PLACE | os.O_DIRECTORY)
     try:
-        os.close(_open_natively(here, b".", PLACE, 0))
+        os.close(open_with_openat2(here, b".", PLACE, 0))
         return True
     except OSError:  # an older kernel, or a seccomp filter
         return False
@@ -175,4 +175,5 @@ def _native_works() -> bool:
         os.close(here)
 
 
-_open = _open_natively if os.uname().sysname == "Linux" and _native_works() else _open_in_steps
+#: How paths are looked up on this system.
+lookup = open_with_openat2 if os.uname().sysname == "Linux" and _openat2_works() else open_part_by_part

@@ -29,13 +29,13 @@ from __future__ import annotations
 import re
 
 _THROWN = b"fatal error: "
-_SAID = rb"^(?:panic: |fatal error: ).*"
+_FIRST_LINE = rb"^(?:panic: |fatal error: ).*"
 _STACK = rb"(?:\n\t.*|\n\[.*)*\n\n(?:goroutine \d+ .*\n(?!runtime/debug\.)|runtime stack:)"
-_WITH_STACK = re.compile(_SAID + _STACK, re.MULTILINE)
+_WITH_STACK = re.compile(_FIRST_LINE + _STACK, re.MULTILINE)
 _MIXED = re.compile(rb"^fatal error: .*(?:\n.*){0,20}?\n(?:goroutine \d+ gp=.*\n|runtime stack:)", re.MULTILINE)
 #: With GOTRACEBACK=none nothing follows the message, not even a stack. `reason` cuts off trailing blank lines before
 #: matching: a pattern that allowed them as lines of the panic or as space after it would try every way to divide them.
-_AT_THE_END = re.compile(_SAID + rb"(?:\n\t.*|\n\[.*)*\Z", re.MULTILINE)
+_AT_THE_END = re.compile(_FIRST_LINE + rb"(?:\n\t.*|\n\[.*)*\Z", re.MULTILINE)
 
 
 def begins(text: bytes | bytearray) -> int | None:
@@ -49,14 +49,14 @@ def reason(text: str) -> str | None:
     encoded = text.encode(errors="replace")
     end = encoded.find(b"\n", len(encoded.rstrip()))
     found = _WITH_STACK.search(encoded) or _AT_THE_END.search(encoded, 0, len(encoded) if end < 0 else end)
-    said = b"" if found is None else found[0].split(b"\n")[0]
-    if not said.replace(_THROWN, b"") and (mixed := _MIXED.search(encoded)) is not None:
-        said = _thrown(mixed[0].split(b"\n"))
-    return said.decode(errors="replace").strip() or None
+    line = b"" if found is None else found[0].split(b"\n")[0]
+    if not line.replace(_THROWN, b"") and (mixed := _MIXED.search(encoded)) is not None:
+        line = _thrown(mixed[0].split(b"\n"))
+    return line.decode(errors="replace").strip() or None
 
 
 def _thrown(lines: list[bytes]) -> bytes:
     """The cause in interleaved messages: the last that follows its prefix, or else the first line that can be one."""
-    said = [line for line in lines if line.replace(_THROWN, b"")]
-    begun = [line for line in said if line.startswith(_THROWN)]
-    return begun[-1] if begun else _THROWN + said[0]
+    messages = [line for line in lines if line.replace(_THROWN, b"")]
+    begun = [line for line in messages if line.startswith(_THROWN)]
+    return begun[-1] if begun else _THROWN + messages[0]

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 
 from gothreads.errors import AppClosed, MemoryAccessError
 from gothreads.shared_memory import SharedMemory
-from gothreads.wasi.descriptors import Descriptor, DescriptorTable
+from gothreads.wasi.descriptor_table import DescriptorTable
+from gothreads.wasi.descriptors import Descriptor
 from gothreads.wasi.queues import QueueReader
 
 log = logging.getLogger("gothreads")
@@ -39,7 +40,7 @@ _READ, _WRITE = 1, 2
 _FULL_SECONDS = 0.001
 _MOST_EVENTS = 256
 #: How many of Go's pollDescs one descriptor may have. Go uses one, or two where a file becomes a connection.
-_MOST_TOLD = 16
+_MOST_POLL_DESCS = 16
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
@@ -47,12 +48,12 @@ _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 class _Watched:
     """A descriptor, which stays open while it is registered here, and the Go pollDescs to notify.
 
-    `told` maps a pollDesc's address to the sequence number that ties it to this descriptor. It is replaced, never
+    `poll_descs` maps a pollDesc's address to the sequence number that ties it to this descriptor. It is replaced, never
     modified, because threads that report events read it without the lock.
     """
 
     descriptor: Descriptor
-    told: dict[int, int]
+    poll_descs: dict[int, int]
 
 
 class Poller:
@@ -70,25 +71,25 @@ class Poller:
         self._thread: threading.Thread | None = None
         self._ring = (0, 0, 0, 0, 0)
         # Unreported (descriptor, epoll mask) pairs, without duplicates: bounded even if a module ignores its ring.
-        self._untold: dict[tuple[int, int], None] = {}
-        self._telling = threading.Lock()  # held by the producer; only acquired without blocking
-        self._tail = 0  # guarded by _telling
-        table.on_remove = self._forget
+        self._pending: dict[tuple[int, int], None] = {}
+        self._producing = threading.Lock()  # held by the producer; only acquired without blocking
+        self._tail = 0  # guarded by _producing
+        table.on_remove = self._on_remove
 
-    def start(self, ring: int) -> None:
+    def poll_start(self, ring: int) -> None:
         """Set the ring; `ring` is the address of Go's description of it."""
         self._ring = _RING.unpack(self._memory.read(ring, _RING.size))
-        if self._ring[-1] < _MOST_TOLD:
-            raise OSError(errno.EINVAL, "a ring without room")
+        if self._ring[-1] < _MOST_POLL_DESCS:
+            raise OSError(errno.EINVAL, "the ring is too small")
 
-    def open(self, number: int, poll_desc: int, sequence: int) -> None:
+    def poll_open(self, number: int, poll_desc: int, sequence: int) -> None:
         """Notify a pollDesc of Go's whenever the descriptor becomes readable or writable.
 
         ENOTSUP if it always is, ENOSPC if it has too many pollDescs, EBADF if it is not open.
         """
         descriptor = self._table.get(number)
         if not descriptor.may_wait:
-            raise OSError(errno.ENOTSUP, "it never waits")
+            raise OSError(errno.ENOTSUP, "always ready")
         with self._lock:
             watched = self._watched.get(descriptor.fd)
             if isinstance(descriptor, QueueReader):
@@ -98,14 +99,14 @@ class Poller:
                 watched = self._watched[descriptor.fd] = _Watched(descriptor, {})
             else:
                 self._started().modify(descriptor.fd, _EVENTS)  # reports current readiness again, for the new pollDesc
-            if poll_desc not in watched.told and len(watched.told) >= _MOST_TOLD:
-                raise OSError(errno.ENOSPC, "polled too often")
-            watched.told = {**watched.told, poll_desc: sequence}
-            if not self._table.is_open(number, descriptor):  # removed meanwhile, and _forget has already run
+            if poll_desc not in watched.poll_descs and len(watched.poll_descs) >= _MOST_POLL_DESCS:
+                raise OSError(errno.ENOSPC, "too many pollDescs")
+            watched.poll_descs = {**watched.poll_descs, poll_desc: sequence}
+            if not self._table.is_open(number, descriptor):  # removed meanwhile, and _on_remove has already run
                 self._unwatch(descriptor)
                 raise OSError(errno.EBADF, "not open")
         if isinstance(descriptor, QueueReader):
-            descriptor.tell(self._queue_ready)
+            descriptor.attach_poller(self._queue_ready)
 
     def close(self) -> None:
         """End the thread, after the app has stopped and while its memory still exists."""
@@ -115,7 +116,7 @@ class Poller:
             thread.join()
             epoll.close()
 
-    def _forget(self, descriptor: Descriptor) -> None:
+    def _on_remove(self, descriptor: Descriptor) -> None:
         with self._lock:
             watched = self._watched.get(descriptor.fd)
             if watched is not None and watched.descriptor is descriptor:
@@ -129,7 +130,7 @@ class Poller:
 
     def _queue_ready(self, queue: QueueReader) -> None:
         with contextlib.suppress(MemoryAccessError, AppClosed):  # there is no module left to notify
-            self._tell([(queue.fd, select.EPOLLIN)], wait=False)
+            self._report([(queue.fd, select.EPOLLIN)], wait=False)
 
     def _started(self) -> select.epoll:
         if self._epoll is None:
@@ -147,42 +148,43 @@ class Poller:
     def _run(self, epoll: select.epoll) -> None:
         try:
             while not self._table.stop.is_set:
-                self._tell(epoll.poll(maxevents=_MOST_EVENTS), wait=True)
+                self._report(epoll.poll(maxevents=_MOST_EVENTS), wait=True)
         except MemoryAccessError:
             log.error("the module's ring of events is not in its memory: its sockets will wait for ever")
 
     def _events(self, fd: int, mask: int) -> list[bytes]:
         watched = self._watched.get(fd)
-        return [_EVENT.pack(poll_desc, sequence, _mode(mask)) for poll_desc, sequence in watched.told.items()] if watched else []
+        poll_descs = {} if watched is None else watched.poll_descs
+        return [_EVENT.pack(poll_desc, sequence, _mode(mask)) for poll_desc, sequence in poll_descs.items()]
 
-    def _tell(self, ready: list[tuple[int, int]], *, wait: bool) -> None:
+    def _report(self, ready: list[tuple[int, int]], *, wait: bool) -> None:
         """Append events to the ring and wake the M that waits for them, or leave that to the current producer.
 
         If the ring is full: wait for room if `wait`, else leave that to a new thread, as Go may never read the ring.
         """
-        self._untold.update(dict.fromkeys(ready))
-        while self._untold and self._telling.acquire(blocking=False):
+        self._pending.update(dict.fromkeys(ready))
+        while self._pending and self._producing.acquire(blocking=False):
             try:
                 full = not self._put(wait=wait)
             finally:
-                self._telling.release()
+                self._producing.release()
             if full:
                 with contextlib.suppress(RuntimeError):  # no thread is left: the next call reports these events too
-                    threading.Thread(target=self._tell_late, name="gothreads-poller-late", daemon=True).start()
+                    threading.Thread(target=self._report_late, name="gothreads-poller-late", daemon=True).start()
                 return
 
-    def _tell_late(self) -> None:
+    def _report_late(self) -> None:
         with contextlib.suppress(MemoryAccessError, AppClosed):
-            self._tell([], wait=True)
+            self._report([], wait=True)
 
     def _put(self, *, wait: bool) -> bool:
-        """Write the unreported events to the ring, holding _telling. False if the ring is full and `wait` is false."""
+        """Write the unreported events to the ring, holding _producing. False if the ring is full and `wait` is false."""
         head, tail, wake, first, size = self._ring
-        while self._untold:
+        while self._pending:
             room = size - (self._tail - self._memory.load_u32(head) & 0xFFFFFFFF)
-            if room < _MOST_TOLD:
+            if room < _MOST_POLL_DESCS:
                 if self._table.stop.is_set:
-                    self._untold.clear()
+                    self._pending.clear()
                     return True
                 if not wait:
                     return False
@@ -191,8 +193,8 @@ class Poller:
             now: list[bytes] = []
             taken: list[tuple[int, int]] = []
             try:
-                while self._untold and len(now) + _MOST_TOLD <= room:
-                    taken.append(self._untold.popitem()[0])  # first, so that an event that recurs meanwhile is kept
+                while self._pending and len(now) + _MOST_POLL_DESCS <= room:
+                    taken.append(self._pending.popitem()[0])  # first, so that an event that recurs meanwhile is kept
                     now += self._events(*taken[-1])
                 place = self._tail % size
                 # Each of these takes the memory's lock, so they become visible in this order on any machine.
@@ -203,7 +205,7 @@ class Poller:
                 self._memory.store_u32(wake, 1)
                 self._memory.notify(wake, 1)
             except BaseException:  # Ctrl-C in a thread that reports events: the next producer reports these too
-                self._untold.update(dict.fromkeys(taken))
+                self._pending.update(dict.fromkeys(taken))
                 raise
         return True
 

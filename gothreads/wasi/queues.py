@@ -6,14 +6,14 @@ its poller, as for a socket. So a queue works the same in stock Go and on thread
 A frame belongs to the reader that has begun it: the instances of a pool read the same queue, and each gets whole
 frames.
 
-Invariant: a reader that got EAGAIN found nothing while it held the lock, and has `told` cleared; the next put sees
+Invariant: a reader that got EAGAIN found nothing while it held the lock, and has `notified` cleared; the next put sees
 that and notifies it. On threads, Go's poller is notified (wasi/poller.py); stock Go waits with poll(2) on an eventfd,
 which is readable exactly while something is left.
 
 A Python signal handler may put while the thread it interrupted is in the middle of a put or a read. So the lock is
 re-entrant, and the data that it guards is consistent before each call made here, since Python runs signal handlers at
-calls. If a handler raises in the middle, the next put makes up for it: readers that were not notified still have `told`
-cleared.
+calls. If a handler raises in the middle, the next put makes up for it: readers that were not notified still have
+`notified` cleared.
 
 A reader is in `readers` from before it is added to the module's table until after it is removed, and its eventfd is
 open as long as it is there. A weak reference could refer to an object that is being finalised, and whose descriptor
@@ -27,16 +27,14 @@ import errno
 import os
 import struct
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from gothreads.shared_memory import buffer
 from gothreads.sync.stop_event import StopEvent
+from gothreads.sync.waiting import wait_in_slices
 from gothreads.wasi.descriptors import NONBLOCK, Descriptor, Span
 
-#: The longest time for which a wait may miss a signal, in seconds.
-_SLICE = 0.2
 _NOTHING = memoryview(b"")
 _length = struct.Struct("<I")
 #: Bytes of a frame besides its payload.
@@ -68,7 +66,7 @@ class Queue:
         self._closed = False
 
     @property
-    def wanted(self) -> bool:
+    def has_readers(self) -> bool:
         """Whether the module reads the queue."""
         with self.lock:
             return bool(self.readers)
@@ -89,9 +87,9 @@ class Queue:
                 return False
             self.frames.append(frame)
             self._size += size
-            untold = [reader for reader in self.readers if not reader.told and not reader.tell_eventfd()]
-        for reader in untold:
-            reader.tell_poller()
+            unnotified = [reader for reader in self.readers if not reader.notified and not reader.notify_eventfd()]
+        for reader in unnotified:
+            reader.notify_poller()
         return True
 
     def pop(self, room: int) -> list[bytes]:
@@ -104,37 +102,37 @@ class Queue:
             room -= size
             taken.append(frame)
         if taken:
-            self._say_room()
+            self._notify_room()
         return taken
 
-    def when_room(self, size: int, tell: Callable[[], None]) -> None:
-        """Call `tell` once, when there may be room for `size` bytes or the app has ended; immediately if so already.
+    def when_room(self, size: int, notify: Callable[[], None]) -> None:
+        """Call `notify` once, when there may be room for `size` bytes or the app has ended; immediately if so already.
 
-        `tell` may be called from any thread, and must return without blocking.
+        `notify` may be called from any thread, and must return without blocking.
         """
         with self.lock:
             if not self._closed and self._is_full(size):
-                self._waiters.append(tell)
+                self._waiters.append(notify)
                 return
-        tell()
+        notify()
 
-    def no_matter(self, tell: Callable[[], None]) -> None:
+    def cancel_when_room(self, notify: Callable[[], None]) -> None:
         """Cancel a when_room."""
         with self.lock, contextlib.suppress(ValueError):  # already called
-            self._waiters.remove(tell)
+            self._waiters.remove(notify)
 
     def close(self) -> None:
         """The app is ending: wake everyone who waits for room."""
         with self.lock:
             self._closed = True
-            self._say_room()
+            self._notify_room()
 
-    def _say_room(self) -> None:
+    def _notify_room(self) -> None:
         if self._waiting:
             self._changed.notify_all()
         waiters, self._waiters = self._waiters, []
-        for tell in waiters:
-            tell()
+        for notify in waiters:
+            notify()
 
     def _is_full(self, size: int) -> bool:
         return len(self.frames) >= self._capacity or (bool(self.frames) and self._size + size > self._room)
@@ -144,19 +142,14 @@ class Queue:
 
         False after `timeout` seconds, or if the app has ended.
         """
-        # In slices: Python can miss a signal that arrives just before an unbounded wait begins.
-        deadline = None if timeout is None else time.monotonic() + timeout
+        def may_go_on() -> bool:
+            return self._closed or not self._is_full(size)
         with self.lock:
             self._waiting += 1
             try:
-                while self._is_full(size) and not self._closed:
-                    left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
-                    if left <= 0:
-                        return False
-                    self._changed.wait(left)
+                return wait_in_slices(lambda seconds: self._changed.wait_for(may_go_on, seconds), timeout) and not self._closed
             finally:
                 self._waiting -= 1
-            return not self._closed
 
 
 class QueueReader(Descriptor):
@@ -169,14 +162,14 @@ class QueueReader(Descriptor):
         # Guarded by the queue's lock.
         self._rest = _NOTHING  # unread bytes of the frames taken from the queue
         self._poller: Callable[[QueueReader], None] | None = None
-        self.told = False  # whether it was notified that there is data
+        self.notified = False  # whether it was notified that there is data
         super().__init__(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), stop, flags=NONBLOCK, writable=False)
 
     def added(self) -> None:
         with self._queue.lock:
             self._queue.readers.add(self)
             if self._queue.frames:
-                self.tell_eventfd()
+                self.notify_eventfd()
 
     def removed(self) -> None:
         with self._queue.lock:
@@ -185,7 +178,7 @@ class QueueReader(Descriptor):
     def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
         """Read the available bytes into the first span, as many as fit. EAGAIN if there are none."""
         if offset is not None:
-            raise OSError(errno.ESPIPE, "a queue")
+            raise OSError(errno.ESPIPE, "not seekable")
         address, size = spans[0] if spans else (0, 0)
         with self._queue.lock:
             parts, self._rest = [self._rest[:size]], self._rest[size:]
@@ -196,46 +189,46 @@ class QueueReader(Descriptor):
                 parts.append(data[:room])
                 self._rest = data[room:] or _NOTHING
             if not self._rest and not self._queue.frames:
-                self._nothing_left()
+                self._clear_notified()
                 if size and not any(parts):
-                    raise BlockingIOError(errno.EAGAIN, "nothing there")
+                    raise BlockingIOError(errno.EAGAIN, "no frames")
         done = 0
         for part in filter(None, parts):
             buffer(address + done, len(part))[:] = part
             done += len(part)
         return done
 
-    def tell(self, poller: Callable[[QueueReader], None]) -> None:
+    def attach_poller(self, poller: Callable[[QueueReader], None]) -> None:
         """Notify a poller, instead of the eventfd, from now on; and at once if there is data."""
         with self._queue.lock:
             self._poller = poller
-            self.told = False
+            self.notified = False
             something = bool(self._queue.frames or self._rest)
         if something:
-            self.tell_poller()
+            self.notify_poller()
 
-    def tell_eventfd(self) -> bool:
+    def notify_eventfd(self) -> bool:
         """Signal through the eventfd that there is data; False if it has a poller. The caller holds the lock."""
         if self._poller is not None:
             return False
         os.eventfd_write(self.fd, 1)
-        self.told = True
+        self.notified = True
         return True
 
-    def tell_poller(self) -> None:
+    def notify_poller(self) -> None:
         """Notify the poller that there is data. Called without the lock, since the poller takes other locks."""
         assert self._poller is not None
         try:
-            self.told = True  # set before notifying: a read meanwhile may clear it again
+            self.notified = True  # set before notifying: a read meanwhile may clear it again
             self._poller(self)
         except BaseException:
-            self.told = False
+            self.notified = False
             raise
 
-    def _nothing_left(self) -> None:
-        self.told = False
+    def _clear_notified(self) -> None:
+        self.notified = False
         if self._poller is None:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self.fd)
             if self._queue.frames:  # a signal handler has put one meanwhile
-                self.tell_eventfd()
+                self.notify_eventfd()

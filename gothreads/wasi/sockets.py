@@ -1,133 +1,84 @@
-"""The module's network access: address rules, listeners handed to it, the calls behind guest.Listen and guest.Dial.
+"""The module's network access: listeners handed to it, and the calls behind guest.Listen and guest.Dial.
 
-Everything is denied unless a rule allows it. A rule is HOST:PORT or unix:PATH; HOST may be a name, an address or "*";
-PORT may be "*". A name is looked up only if a rule names it or has "*", since a lookup itself discloses information to
-others. ("localhost" is an exception: it needs no lookup.) Listening on an address that other machines can reach needs
-a rule with that exact address ("0.0.0.0:80").
-
-Paths of Unix sockets are resolved when the rule is made. Later lookups follow no links, since the module may be able to
-create links.
+Everything is denied unless a rule (wasi/network_rules.py) allows it. A name is looked up only if a rule names it or has
+"*", since a lookup itself discloses information to others. ("localhost" is an exception: it needs no lookup.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
 import queue
 import socket
 import stat
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from gothreads.errors import AppClosed, GothreadsError, MisuseError
+from gothreads.errors import AppClosed, GothreadsError
 from gothreads.files import reason
-from gothreads.shared_memory import BoundedMemory
 from gothreads.sync.stop_event import StopEvent
-from gothreads.text import cut, shown
-from gothreads.wasi.calls import hand_out
-from gothreads.wasi.descriptors import DescriptorTable, SocketDescriptor, prepared, socket_of
+from gothreads.text import shown
 from gothreads.wasi.errnos import NotAllowed
+from gothreads.wasi.network_rules import (
+    EVERYWHERE,
+    Rule,
+    dialled_address,
+    host_and_port,
+    is_ip_address,
+    is_localhost,
+    is_unix,
+    port_number,
+    unix_path,
+    without_links,
+)
 from gothreads.wasi.openat import PLACE
+from gothreads.wasi.process import Process
+from gothreads.wasi.socket_descriptor import SocketDescriptor, prepared, socket_of
 
-_UNIX = "unix:"
-_LOCALHOST = "localhost"
-_EVERYWHERE = ("0.0.0.0", "::")
 _BACKLOG = 4096  # the system reduces it to its own maximum
 #: How often a thread that waits for a lookup, which cannot be interrupted, checks whether the app has ended. Seconds.
 _LOOKUP_SLICE = 0.05
 
 
-@dataclass(frozen=True)
-class Rule:
-    """An address that --allow-net allows. `path`: a Unix socket's path with links resolved."""
-
-    host: str
-    port: str
-    path: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Rule:
-        """Parse HOST:PORT or unix:PATH. MisuseError if the text is not a rule."""
-        if text.startswith(_UNIX) and text != _UNIX:
-            path = _unix_path(text)
-            return cls(_UNIX, path, _real(path))
-        host, port = split(text, f"{text!r} is not an address that can be allowed: it must be HOST:PORT (each may be *) or unix:PATH")
-        if port != "*":
-            _port(port, text)
-        return cls(host.lower(), port)
-
-    def is_for(self, port: int) -> bool:
-        return self.host != _UNIX and self.port in ("*", str(port))
-
-    def allows(self, host: str, port: int) -> bool:
-        """Whether the rule allows dialling host:port.
-
-        A rule for listening on all addresses does not: to a dialler, 0.0.0.0 is this machine.
-        """
-        return self.host not in _EVERYWHERE and self.is_for(port) and self.host in ("*", host.lower())
-
-
-def _unix_path(text: str) -> str:
-    """The absolute path in unix:PATH. MisuseError if it is not valid."""
-    path = text.removeprefix(_UNIX)
-    if "\0" in path or any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in path):
-        raise MisuseError(f"{cut(text)} is not an address: the path of a Unix socket has no NUL, and is Unicode")
-    return os.path.abspath(path)
-
-
-def split(text: str, wrong: str) -> tuple[str, str]:
-    """Split HOST:PORT or [HOST]:PORT in two. MisuseError(wrong) if it has neither form."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise MisuseError(wrong)
-    if not colon or not host or not port:
-        raise MisuseError(wrong)
-    return host, port
-
-
 def listen(address: str, stop: StopEvent) -> SocketDescriptor:
     """Open a listening socket to hand to a module. MisuseError: the address is invalid; GothreadsError: it failed."""
     try:
-        if address.startswith(_UNIX) and address != _UNIX:
-            path = _unix_path(address)
-            listener = SocketDescriptor(_listen_unix(_real(path)), stop, local=path)
-            _remove_with(listener, _real(path))
+        if is_unix(address):
+            path = unix_path(address)
+            listener = SocketDescriptor(_listen_unix(without_links(path)), stop, local=path)
+            _remove_with(listener, without_links(path))
             return listener
-        host, port = split(address, f"{address!r} is not an address to listen on: it must be HOST:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8080, or unix:PATH")
-        number = _port(port, address)
+        host, port = host_and_port(address)
+        number = port_number(port, address)
         families = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return SocketDescriptor(_listen_tcp(families[0][0], families[0][4]), stop)
     except (OSError, UnicodeError) as error:
         hint = ""
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            hint = ". Another process has it" + ("" if address.startswith(_UNIX) else "; choose another port, or 0 for any")
-        raise GothreadsError(f"cannot listen on {shown(address)}: {reason(error) if isinstance(error, OSError) else error}{hint}") from None
+            hint = ". Another process has it" + ("" if is_unix(address) else "; choose another port, or 0 for any")
+        why = reason(error) if isinstance(error, OSError) else error
+        raise GothreadsError(f"cannot listen on {shown(address)}: {why}{hint}") from None
 
 
 def address_of(connection: SocketDescriptor, *, peer: bool = False) -> str:
     """A socket's address in Go's notation: 127.0.0.1:80, [::1]:80, or a Unix socket's path."""
     if connection.socket.family == socket.AF_UNIX:
         return connection.peer if peer else connection.local
-    host, port, *_ = (connection.peer_name or connection.socket.getpeername()) if peer else connection.socket.getsockname()
+    name = (connection.peer_name or connection.socket.getpeername()) if peer else connection.socket.getsockname()
+    host, port, *_ = name
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class SocketCalls:
-    """The functions that gothreads/guest imports, in the style of WasiCalls: they return nothing, or raise OSError.
+    """The functions that gothreads/guest imports, in the style of wasi/calls: they return nothing, or raise OSError.
 
-    `memory` is set before the module runs. May be called from any thread.
+    May be called from any thread.
     """
 
-    memory: BoundedMemory
-
-    def __init__(self, table: DescriptorTable, rules: Sequence[Rule]) -> None:
-        self._table, self._rules = table, tuple(rules)
+    def __init__(self, process: Process, rules: Sequence[Rule]) -> None:
+        self._process, self._table, self._rules = process, process.table, tuple(rules)
 
     def sock_listen(self, network: int, network_length: int, address: int, length: int, result: int) -> None:
         kind, text = self._text(network, network_length), self._text(address, length)
@@ -136,21 +87,23 @@ class SocketCalls:
             listener = SocketDescriptor(_listen_unix(rule.path), self._table.stop, local=text)
             _remove_with(listener, rule.path)
         else:
-            host, port = _host_port(text)
+            host, port = dialled_address(text)
             if not host:  # in Go this means all of the machine's addresses; here, those that are allowed
-                everywhere = {"tcp4": _EVERYWHERE[:1], "tcp6": _EVERYWHERE[1:]}.get(kind, _EVERYWHERE)
-                host = next((rule.host for rule in self._rules if rule.host in everywhere and rule.is_for(port)), _here(kind))
-            if not _is_address(host) and host.lower() != _LOCALHOST:
+                everywhere = {"tcp4": EVERYWHERE[:1], "tcp6": EVERYWHERE[1:]}.get(kind, EVERYWHERE)
+                host = next((rule.host for rule in self._rules if rule.host in everywhere and rule.is_for(port)),
+                            _loopback(kind))
+            if not is_ip_address(host) and not is_localhost(host):
                 self._check(any(rule.host == host.lower() and rule.is_for(port) for rule in self._rules))
             found = self._look_up(kind, host, port)
             allowed = [(family, sockaddr) for family, sockaddr in found
-                       if any(rule.is_for(port) and self._may_listen(rule, host, str(sockaddr[0])) for rule in self._rules)]
+                       if any(rule.allows_listening(host, str(sockaddr[0]), port) for rule in self._rules)]
             self._check(bool(allowed))
             family, sockaddr = min(allowed, key=lambda one: one[0] != socket.AF_INET)  # like Go, prefer IPv4
             listener = SocketDescriptor(_listen_tcp(family, sockaddr, only_v6=kind == "tcp6"), self._table.stop)
-        hand_out(self._table, self.memory, listener, result)
+        self._process.add_descriptor(listener, result)
 
-    def sock_dial(self, network: int, network_length: int, address: int, length: int, attempt: int, result: int) -> None:
+    def sock_dial(self, network: int, network_length: int, address: int, length: int, attempt: int,
+                  result: int) -> None:
         """Begin to connect to a name's address number `attempt`, counting from 0.
 
         ERANGE if the name has no more addresses, ENOENT if there is no such name.
@@ -164,17 +117,20 @@ class SocketCalls:
                 if not stat.S_ISSOCK(mode):
                     raise OSError(errno.ECONNREFUSED, "not a socket")
                 made = _connecting(socket.AF_UNIX, place)
-            hand_out(self._table, self.memory, SocketDescriptor(made, self._table.stop, peer=text), result)
+            self._process.add_descriptor(SocketDescriptor(made, self._table.stop, peer=text), result)
             return
-        host, port = _host_port(text)
-        host = host or _here(kind)
+        host, port = dialled_address(text)
+        host = host or _loopback(kind)
         by_name = any(rule.allows(host, port) for rule in self._rules)
-        self._check(by_name or _is_address(host) or (host.lower() == _LOCALHOST and any(rule.is_for(port) for rule in self._rules)))
-        addresses = [one for one in self._look_up(kind, host, port) if by_name or any(rule.allows(str(one[1][0]), port) for rule in self._rules)]
+        is_local = is_localhost(host) and any(rule.is_for(port) for rule in self._rules)
+        self._check(by_name or is_ip_address(host) or is_local)
+        addresses = [(family, sockaddr) for family, sockaddr in self._look_up(kind, host, port)
+                     if by_name or any(rule.allows(str(sockaddr[0]), port) for rule in self._rules)]
         self._check(bool(addresses))
         if attempt >= len(addresses):
             raise OSError(errno.ERANGE, "no more addresses")
-        hand_out(self._table, self.memory, SocketDescriptor(_connecting(*addresses[attempt]), self._table.stop), result)
+        connection = SocketDescriptor(_connecting(*addresses[attempt]), self._table.stop)
+        self._process.add_descriptor(connection, result)
 
     def sock_connected(self, fd: int) -> None:
         """Return if the socket is connected. EAGAIN while it is still connecting; otherwise the error of connecting."""
@@ -193,13 +149,13 @@ class SocketCalls:
         own = socket_of(self._table.get(fd))  # keep a reference to the descriptor: its finaliser closes the socket
         network = "unix" if own.socket.family == socket.AF_UNIX else "tcp"
         text = f"{network} {address_of(own, peer=bool(peer))}".encode(errors="surrogateescape")[:size]
-        self.memory.write(buffer, text)
-        self.memory.write_u32(done, len(text))
+        self._process.memory.write(buffer, text)
+        self._process.memory.write_u32(done, len(text))
 
     def _text(self, address: int, length: int) -> str:
         if length > 4096:
             raise OSError(errno.ENAMETOOLONG, "an address")
-        text = self.memory.read(address, length).decode(errors="surrogateescape")
+        text = self._process.memory.read(address, length).decode(errors="surrogateescape")
         if "\0" in text:
             raise OSError(errno.EINVAL, "a NUL in an address")
         return text
@@ -207,7 +163,7 @@ class SocketCalls:
     def _unix_rule(self, text: str) -> Rule:
         path = os.path.abspath(text)
         for rule in self._rules:
-            if rule.host == _UNIX and path in (rule.port, rule.path):
+            if rule.is_unix and path in (rule.port, rule.path):
                 return rule
         raise NotAllowed("not allowed")
 
@@ -216,26 +172,22 @@ class SocketCalls:
         if not allowed:
             raise NotAllowed("not allowed")
 
-    @staticmethod
-    def _may_listen(rule: Rule, host: str, address: str) -> bool:
-        return rule.host in (host.lower(), address) or (rule.host == "*" and ipaddress.ip_address(address.partition("%")[0]).is_loopback)
-
     def _look_up(self, kind: str, host: str, port: int) -> list[tuple[int, Any]]:
         family = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}.get(kind)
         if family is None:
             raise OSError(errno.EAFNOSUPPORT, kind)
-        if host.lower() == _LOCALHOST:  # always loopback, without a lookup (RFC 6761)
+        if is_localhost(host):  # always loopback, without a lookup (RFC 6761)
             here = [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
             return [one for one in here if family in (socket.AF_UNSPEC, one[0])]
         try:
             found: list[Any] = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         except socket.gaierror:  # a name
-            found = self._asked(host, port, family)
+            found = self._ask_resolver(host, port, family)
         except (UnicodeError, OverflowError):
             raise OSError(errno.ENOENT, host) from None
         return [(info[0], info[4]) for info in found]
 
-    def _asked(self, host: str, port: int, family: int) -> list[Any]:
+    def _ask_resolver(self, host: str, port: int, family: int) -> list[Any]:
         """Look a name up on a separate thread, for which the end of the app does not wait."""
         answers: queue.SimpleQueue[list[Any] | BaseException] = queue.SimpleQueue()
 
@@ -259,31 +211,8 @@ class SocketCalls:
         raise AppClosed("stopped")
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-        return True
-    except ValueError:
-        return False
-
-
-def _host_port(text: str) -> tuple[str, int]:
-    """Split an address in Go's notation. An empty host means any address of this machine."""
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise OSError(errno.EINVAL, "a port")
-    return host, int(port)
-
-
-def _here(kind: str) -> str:
+def _loopback(kind: str) -> str:
     return "::1" if kind == "tcp6" else "127.0.0.1"
-
-
-def _port(text: str, of: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise MisuseError(f"{of!r}: a port is a number from 0 to 65535, not {text!r}")
-    return int(text)
 
 
 def _connecting(family: int, sockaddr: Any) -> socket.socket:
@@ -361,11 +290,6 @@ def _remove_if_dead(folder: int, name: str) -> None:
 
 
 # Paths without symbolic links.
-
-def _real(path: str) -> str:
-    """The path with links resolved in its folders, but not in its last part."""
-    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-
 
 @contextlib.contextmanager
 def _folder_of(path: str) -> Iterator[tuple[int, str]]:

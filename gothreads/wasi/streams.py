@@ -22,14 +22,13 @@ from typing import Any, Protocol
 from gothreads.engine import ffi
 from gothreads.errors import AppClosed
 from gothreads.sync.stop_event import Away, StopEvent
+from gothreads.sync.waiting import wait_in_slices
 from gothreads.wasi import panics
 
 #: How much of standard error is kept for error messages, in bytes.
 TAIL = 64 << 10
 #: How much of the beginning of a panic is kept, if long stacks follow it, in bytes.
 _HEAD = 4 << 10
-#: How often a reader that waits for the input's lock checks whether it has been stopped, in seconds.
-_SLICE = 0.1
 #: The most bytes that one read returns, whatever the module asks for.
 _MOST_AT_ONCE = 1 << 20
 
@@ -205,9 +204,11 @@ class Source:
 
     def _read(self, size: int, stop: StopEvent) -> bytes:
         size = min(size, _MOST_AT_ONCE)
-        while not self._lock.acquire(timeout=_SLICE):  # its holder may be in another instance, and wait for long
+        def check_stop() -> None:
             if stop.is_set:
                 raise AppClosed("stopped")  # the first cause is recorded elsewhere
+        # Its holder may be in another instance, and wait for long.
+        wait_in_slices(lambda seconds: self._lock.acquire(timeout=seconds), between=check_stop)
         try:
             if not self._begun:
                 with _the_programs("stdin"):

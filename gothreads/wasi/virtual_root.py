@@ -13,6 +13,7 @@ import errno
 import itertools
 import os
 import posixpath
+import shlex
 import stat
 import threading
 from collections import deque
@@ -73,11 +74,11 @@ class Root:
 
 def _check_path(path: bytes) -> None:
     if b"\0" in path:
-        raise OSError(errno.EINVAL, "a NUL in a name")
+        raise OSError(errno.EINVAL, "NUL in a path")
     if path.startswith(b"/"):
-        raise OSError(errno.EPERM, "outside of the folder")
+        raise OSError(errno.EPERM, "path leads outside of the folder")
     if not path:
-        raise OSError(errno.ENOENT, "an empty name")
+        raise OSError(errno.ENOENT, "empty path")
 
 
 class Above(Descriptor):
@@ -99,29 +100,29 @@ class Above(Descriptor):
         EROFS.
         """
         _check_path(name)
-        way = [self.place]
-        left = name.split(b"/")
-        while left:
-            part = left.pop(0)
+        visited = [self.place]
+        parts = name.split(b"/")
+        while parts:
+            part = parts.pop(0)
             if part == b"..":
-                way.pop()
-                if not way:
-                    raise OSError(errno.EPERM, "outside of the folder")
+                visited.pop()
+                if not visited:
+                    raise OSError(errno.EPERM, "path leads outside of the folder")
             elif part not in (b"", b"."):
-                found = way[-1].inside.get(part)
+                found = visited[-1].inside.get(part)
                 if isinstance(found, Descriptor):
-                    return found, b"/".join(left).lstrip(b"/") or b"."
+                    return found, b"/".join(parts).lstrip(b"/") or b"."
                 if isinstance(found, File):
-                    if left:
+                    if parts:
                         raise OSError(errno.ENOTDIR, "a file")
                     return found.folder, found.name
                 if found is None:
-                    self.place.missed.append(os.fsdecode(posixpath.join(way[-1].path, part, *left)))
-                    if creates and not any(left):
-                        raise OSError(errno.EROFS, "nothing can be made here")
-                    raise OSError(errno.ENOENT, "not there")
-                way.append(found)
-        return Above(way[-1]), b"."
+                    self.place.missed.append(os.fsdecode(posixpath.join(visited[-1].path, part, *parts)))
+                    if creates and not any(parts):
+                        raise OSError(errno.EROFS, "read-only virtual folder")
+                    raise OSError(errno.ENOENT, "no such file")
+                visited.append(found)
+        return Above(visited[-1]), b"."
 
     def entries(self) -> list[tuple[bytes, int, FileType]]:
         """The folder's entries: name, inode, type."""
@@ -143,3 +144,11 @@ class Above(Descriptor):
     def stat(self) -> os.stat_result:
         return os.stat_result((stat.S_IFDIR, self.place.inode, 0, 2, 0, 0, 0, *[0] * 9))
 
+
+def mount_option(path: str) -> str:
+    """The option that gives a module a path that no mount covers. HOST stands for what only the user knows."""
+    if os.path.exists(path):  # a relative path, or one that was meant to be the host's
+        return f"--mount {shlex.quote(f'{path}:{path}:ro')}"
+    path = path.rstrip("/")
+    folder = posixpath.dirname(path)
+    return f"--mount HOST:{shlex.quote(path if folder == '/' else folder)}"

@@ -33,11 +33,13 @@ def check(module: Module, *, threads: bool) -> None:
     """Raises ModuleError when such an export has another type or, with Go's threads, one of THREADS is missing."""
     required = THREADS if threads else {}
     known = {**ENTRIES, **GUEST, **required}
-    there = {e.name: e for e in module.exports if e.name in known}
-    if missing := sorted(required.keys() - there.keys()):
-        raise ModuleError(f"the module does not export {', '.join(missing)}, which gothreads calls. Build it again: gothreads build")
+    exports = {e.name: e for e in module.exports if e.name in known}
+    if missing := sorted(required.keys() - exports.keys()):
+        raise ModuleError(f"the module does not export {', '.join(missing)}, which gothreads calls. Build it again: "
+                          "gothreads build")
     kinds = module.function_types()
-    for name, export in there.items():
+    for name, export in exports.items():
         if export.kind is not Kind.FUNC or kinds[export.index] != known[name]:
-            found = kinds[export.index] if export.kind is Kind.FUNC else f"a {export.kind.name.lower()}"
-            raise ModuleError(f"the module exports {name} as {found}; gothreads knows it as {known[name]}")
+            own = kinds[export.index] if export.kind is Kind.FUNC else f"a {export.kind.name.lower()}"
+            raise ModuleError(f"the module exports {name} as {own}; gothreads calls it as {known[name]}. Build it again: "
+                              "gothreads build, or give the export another name")

@@ -135,7 +135,7 @@ class FunctionTypes:
         try:
             return self._types[self._indices[index]]
         except IndexError:
-            raise ModuleError(f"not a valid WebAssembly module: function {index} is not there, or has no type") from None
+            raise ModuleError(f"not a valid WebAssembly module: function {index} does not exist, or has no type") from None
 
 
 class TypeIndices:

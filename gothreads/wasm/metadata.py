@@ -13,7 +13,8 @@ from gothreads.wasm.signature import ImportSignature, Signature
 SECTION = "gothreads"
 #: The version of the interface between module and host. It increases with each incompatible change.
 ABI = 6
-MODELS = ("threaded", "single")
+#: What a module is built for: threads, or one thread at a time, as stock Go.
+THREADED, SINGLE = BUILD_MODELS = ("threaded", "single")
 BUILD_MODES = ("exe", "c-shared")
 _LARGEST = 16 << 20
 
@@ -36,6 +37,10 @@ class Metadata:
     options: Mapping[str, Any] = field(default_factory=dict)
     imports: tuple[ImportSignature, ...] = ()
     abi: int = ABI
+
+    @property
+    def threaded(self) -> bool:
+        return self.model == THREADED
 
     def encode(self) -> bytes:
         return json.dumps({"abi": self.abi, "version": self.version, "go": self.go, "model": self.model, "buildmode": self.buildmode,
@@ -60,7 +65,7 @@ def decode(content: bytes) -> Metadata:
                 raise ValueError(f"{key!r} is missing, or not a {kind.__name__}")
         if not (fields["version"] + fields["go"]).isprintable():  # they are displayed
             raise ValueError("the version of gothreads or Go is not printable")
-        if fields["model"] not in MODELS or fields["buildmode"] not in BUILD_MODES:
+        if fields["model"] not in BUILD_MODELS or fields["buildmode"] not in BUILD_MODES:
             raise ValueError("the model or the build mode is not known")
         return Metadata(fields["version"], fields["go"], fields["model"], fields["buildmode"], fields["handlers"],
                         tuple(map(Signature.from_json, fields["exports"])), fields["options"], tuple(map(ImportSignature.from_json, fields["imports"])))

@@ -134,7 +134,7 @@ def test_a_result_in_an_argument_is_not_freed_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("malloc", "said"), [
     ("(i32.const 0)", "5 bytes are too many for the module: its malloc has no room"),
-    ("(i32.const -16)", "the module's malloc gave what is not in its memory"),
+    ("(i32.const -16)", "the module's malloc returned memory that the module does not have"),
 ])
 def test_a_malloc_that_fails_or_lies_is_an_error_of_the_call(tmp_path: Path, malloc: str, said: str) -> None:
     module = wat(tmp_path, f"""(module (memory (export "memory") 1) (func (export "malloc") (param i32) (result i32) {malloc})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NewType
 import pytest
 
 import gothreads
-from gothreads.bridge.host_functions import HostImports
+from gothreads.bridge.host_imports import HostImports
 from gothreads.bridge.host_registry import given_functions
 from gothreads.errors import MisuseError, ModuleError
 from gothreads.wasm import code
@@ -51,7 +51,7 @@ def refused(function: Callable[..., Any], *types: str, result: str | None = None
     with pytest.raises(MisuseError) as raised:
         fit({"f": function}, declared("f", *types, result=result), known=known)
     head, said = str(raised.value).split("\n  ")
-    assert head == "app.wasm: the host functions are not what the module wants:"
+    assert head == "app.wasm: the host functions do not match the module's imports:"
     assert said.startswith("env.f: ")
     return said.removeprefix("env.f: ")
 
@@ -107,12 +107,12 @@ def test_a_function_that_takes_what_go_gives_fits(function: Callable[..., Any]) 
 
 
 @pytest.mark.parametrize(("function", "why"), [
-    (lambda: 1, "nothing takes 'p0', 'p1'"),
-    (lambda a: 1, "nothing takes 'p1'"),
-    (lambda a, b, c: 1, "'c' gets nothing"),
-    (functools.partial(two, 1), "'b' is annotated str, and gets int (Go: int32); nothing takes 'p1'"),
-    (lambda a, *, b: 1, "only goes by name, 'b'"),
-    (functools.partial(two, a=1), "only goes by name, 'b'"),
+    (lambda: 1, "no parameter takes 'p0', 'p1'"),
+    (lambda a: 1, "no parameter takes 'p1'"),
+    (lambda a, b, c: 1, "'c' gets no argument"),
+    (functools.partial(two, 1), "'b' is annotated str, and gets int (Go: int32); no parameter takes 'p1'"),
+    (lambda a, *, b: 1, "keyword-only parameter, 'b'"),
+    (functools.partial(two, a=1), "keyword-only parameter, 'b'"),
 ], ids=range(6))
 def test_the_wrong_number_of_parameters_is_said(function: Callable[..., Any], why: str) -> None:
     assert why in refused(function, "int32", "string", result="bool")
@@ -121,9 +121,9 @@ def test_the_wrong_number_of_parameters_is_said(function: Callable[..., Any], wh
 def test_a_mistake_is_said_in_gos_words_and_pythons_with_both_places() -> None:
     def f(level: str, text: str) -> None: ...
     said = refused(f, "int32", "string")
-    assert said.startswith("'level' is annotated str, and gets int (Go: int32). Given is test_a_mistake")
+    assert said.startswith("'level' is annotated str, and gets int (Go: int32). The function is test_a_mistake")
     assert f"f(level: str, text: str) -> None ({__file__}:" in said
-    assert said.endswith("; wanted is func f(p0 int32, p1 string) (main.go:7), in Python: def f(p0: int, p1: str) -> None")
+    assert said.endswith("; the module imports func f(p0 int32, p1 string) (main.go:7), in Python: def f(p0: int, p1: str) -> None")
 
 
 @pytest.mark.parametrize(("go_type", "fits", "not_"), [
@@ -182,7 +182,7 @@ def test_where_only_webassemblys_types_are_known_what_does_not_go_is_said() -> N
 def test_a_declaration_of_which_a_type_is_not_known_is_shown_and_not_relied_on() -> None:
     def f(duration: int) -> None: ...
     fit({"f": f}, declared("f", "?"))
-    assert "wanted is func f(p0 ?) (main.go:7) (i64) -> ()" in refused(lambda: None, "?")
+    assert "the module imports func f(p0 ?) (main.go:7) (i64) -> ()" in refused(lambda: None, "?")
 
 
 def test_two_packages_may_declare_one_import_and_annotations_decide_where_they_differ() -> None:
@@ -206,7 +206,7 @@ def test_missing_functions_are_a_module_error_that_says_how_to_give_them() -> No
     with pytest.raises(ModuleError) as raised:
         fit({"g": print}, declared("f", "int32", "string", result="bool"), declared("g"), declared("h-i"))
     assert str(raised.value).split("\n  ") == [
-        "app.wasm: the module imports functions that nobody provides:",
+        "app.wasm: the module imports functions that are not provided:",
         "env.f is missing: func f(p0 int32, p1 string) bool (main.go:7), in Python: def f(p0: int, p1: str) -> bool",
         "env.h-i is missing: func h-i() (main.go:7), in Python: def h-i() -> None",
         'Functions come from Python: gothreads.open(..., host={"env": {"f": function}}); on the command line: --python FILE',
@@ -224,7 +224,7 @@ def test_all_mistakes_are_said_at_once() -> None:
 def test_functions_that_are_not_imported_are_one_line() -> None:
     with pytest.raises(MisuseError) as raised:
         fit({"log": print, "back": print})
-    assert str(raised.value).split("\n  ")[1:] == ["env.log, env.back are given, but the module does not import them; it imports: none"]
+    assert str(raised.value).split("\n  ")[1:] == ["env.log, env.back are given, but the module does not import them; it imports: nothing"]
 
 
 def test_what_go_declares_and_never_calls_may_be_given_and_need_not() -> None:

@@ -153,7 +153,7 @@ def test_functions_as_dicts_and_what_does_not_fit_is_said_before_anything_runs(c
     wrong["env"]["logg"] = print
     with pytest.raises(gothreads.MisuseError) as raised:
         gothreads.open(module, host=wrong)
-    assert "env.log: nothing takes 'text'" in str(raised.value)
+    assert "env.log: no parameter takes 'text'" in str(raised.value)
     assert "env.logg is given, but the module does not import it" in str(raised.value)
     del wrong["env"]["logg"]
     wrong["env"] |= {"log": print, "unused": print}
@@ -433,4 +433,4 @@ def test_the_command_line_says_that_functions_come_from_python(capsys: pytest.Ca
         assert "Functions come from Python: gothreads.open(..., host={" in said
         assert "Traceback" not in said
     assert main(["inspect", str(module)]) == 0
-    assert "wants from Python: elsewhere.twice: func Twice(n int32) int32\n" in capsys.readouterr().out
+    assert "needs from Python: elsewhere.twice: func Twice(n int32) int32\n" in capsys.readouterr().out

@@ -206,7 +206,8 @@ def _context_by_name(payload: bytes, *, context: gothreads.Context) -> None: ...
 
 @pytest.mark.parametrize("handler", [lambda: None, _nothing, _two, lambda payload, *, needed: None, _context_by_name], ids=str)
 def test_a_handler_that_does_not_take_the_payload_is_refused_before_anything_runs(handler: Callable[..., Any]) -> None:
-    with pytest.raises(gothreads.MisuseError, match=r"the handler 'h' must take the payload, and at the most a gothreads\.Context .*; given is .*:\d+\)$"):
+    with pytest.raises(gothreads.MisuseError, match=r"the handler 'h' must take the payload and, optionally, a second parameter that is "
+                                                  r"annotated gothreads\.Context; it is .*:\d+\)$"):
         opened("talk", handlers={"h": handler})
 
 
@@ -507,7 +508,7 @@ def test_replies_and_cancellations_race_ten_thousand_times_and_each_call_ends_on
         assert cancelled > 100
         wait_until(lambda: app._messages.outstanding == 0)
         wait_until(lambda: racing.begun == racing.replied + racing.cancelled)
-        calls = app._world.calls  # type: ignore[attr-defined]
+        calls = app._environment.calls  # type: ignore[attr-defined]
         wait_until(lambda: (calls._count, calls._size) == (0, 0))
         wait_until(lambda: heap(app)[1] <= before[1])
         assert heap(app)[0] < before[0] + 2_000  # a leak in Go would be at least one object per call
@@ -597,7 +598,7 @@ def test_a_coroutine_that_ignores_its_cancellation_is_dropped_after_a_second(cap
     app.close()
     assert 0.9 < time.monotonic() - begin < 1.6
     assert isinstance(waiting.exception(1), gothreads.AppClosed)
-    assert [r.getMessage().partition("<")[0] for r in caplog.records] == ["a coroutine goes on 1 s after it was cancelled, and is dropped: "]
+    assert [r.getMessage().partition("<")[0] for r in caplog.records] == ["a coroutine still runs 1 s after it was cancelled, and is abandoned: "]
     caplog.clear()
 
 

@@ -10,20 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, TEST_EDITS, Edit
+from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, SUPPORTED, TEST_EDITS, Edit
 from gothreads.build.overlay import ADDED, edited, fingerprint, write_overlay
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import ToolchainError
 
-#: Where other Go versions may be installed; missing ones are skipped.
-OTHERS = ("/tmp/go-1.25.5/go/bin/go", "/tmp/go-1.26.6/go/bin/go")
+#: The go commands of other versions to test with, as .ci/conformance installs them.
+OTHERS = [path for path in os.environ.get("GOTHREADS_OTHER_GOS", "").split(os.pathsep) if path]
 
 
-@pytest.fixture(params=["", *OTHERS], ids=["found", *(path.split("/")[2] for path in OTHERS)])
+@pytest.fixture(params=[None, *OTHERS])
 def toolchain(request: pytest.FixtureRequest) -> Toolchain:
-    if request.param and not Path(request.param).exists():
-        pytest.skip(f"needs {request.param}")
-    return find_go(request.param or None)
+    return find_go(request.param)
 
 
 @pytest.fixture
@@ -39,7 +37,7 @@ def replaced(overlay: Path) -> dict[str, str]:
 def test_the_edits_fit_and_change_every_file_they_name(toolchain: Toolchain) -> None:
     edits = (*RUNTIME_EDITS, *TEST_EDITS)
     texts = edited(toolchain, edits)
-    assert texts.keys() == {edit.file for edit in edits if edit.since <= toolchain.minor}
+    assert texts.keys() == {edit.file for edit in edits if edit.applies_to(toolchain.minor)}
     for file, text in texts.items():
         assert text != (toolchain.goroot / "src" / file).read_text(), file
 
@@ -87,6 +85,26 @@ def test_edits_of_one_file_build_on_each_other(found: Toolchain) -> None:
     first = Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = one", "for a test")
     texts = edited(found, [first, Edit("runtime/proc.go", "haveSysmon = one", "haveSysmon = two", "for a test")])
     assert "const haveSysmon = two\n" in texts["runtime/proc.go"]
+
+
+@pytest.mark.parametrize(("since", "until", "versions"), [
+    (None, None, ["1.25", "1.26", "1.27"]), ("1.26", None, ["1.26", "1.27"]), (None, "1.26", ["1.25"]),
+    ("1.26", "1.27", ["1.26"]), ("1.26", "1.26", []),
+])
+def test_an_edit_is_for_the_versions_from_since_and_before_until(since: str | None, until: str | None, versions: list[str]) -> None:
+    edit = Edit("runtime/proc.go", "old", "new", "for a test", since=since, until=until)
+    assert [version for version in SUPPORTED if edit.applies_to(version)] == versions
+
+
+def test_every_edit_is_for_a_supported_version() -> None:
+    for edit in (*RUNTIME_EDITS, *TEST_EDITS):
+        assert any(map(edit.applies_to, SUPPORTED)), edit.why
+
+
+def test_a_text_that_a_later_go_has_not_is_not_expected_there(found: Toolchain) -> None:
+    own = Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = true", "for a test", since=found.minor)
+    older = Edit("runtime/proc.go", "the text of an older Go", "", "for a test", until=found.minor)
+    assert edited(found, [older, own]) == edited(found, [own])
 
 
 def test_the_overlay_is_the_same_file_each_time(found: Toolchain, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.toolchain import SUPPORTED, find_go
+from gothreads.build.edits import SUPPORTED
+from gothreads.build.toolchain import find_go
 from gothreads.errors import ToolchainError
 
 

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
 from gothreads.cli.main import main
-from gothreads.cli.parser import parse_mount, parse_size
+from gothreads.cli.values import parse_environment_files, parse_mount, parse_size
 from gothreads.errors import MisuseError
 from gothreads.wasm.binary import ExportEntry, FuncType, Kind, MemoryLimits, Module
 from tests.support.command_line import command, finished, process
@@ -27,39 +26,10 @@ from tests.support.modules import MODULES, built
 SENTENCE = re.compile(r"gothreads: [^\n]+\n")
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that prints the files of the folders in its arguments and writes there; without any, main returns."""
-    folder = tmp_path_factory.mktemp("reader")
-    (folder / "go.mod").write_text("module reader\n\ngo 1.25\n")
-    (folder / "main.go").write_text("""package main
-
-import (
-	"fmt"
-	"os"
-)
-
-//go:wasmexport block
-func block() { select {} }
-
-func main() {
-	for _, name := range os.Args[1:] {
-		entries, err := os.ReadDir(name)
-		if err != nil {
-			fmt.Println("cannot read", name)
-			continue
-		}
-		for _, e := range entries {
-			content, _ := os.ReadFile(name + "/" + e.Name())
-			fmt.Printf("%s: %s\\n", e.Name(), content)
-		}
-		if os.WriteFile(name+"/written", []byte("by Go"), 0o644) != nil {
-			fmt.Println("cannot write")
-		}
-	}
-}
-""")
-    return build(Request(str(folder))).path
+@pytest.fixture
+def reader() -> Path:
+    """The module `reader`."""
+    return built("reader")
 
 
 @pytest.fixture
@@ -103,7 +73,7 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
 
 @pytest.mark.parametrize(("argv", "said"), [
     (["inspect", "nowhere.wasm"], "cannot read nowhere.wasm: No such file or directory"),
-    (["inspect", "."], ". is a folder; build it, and look at the module: gothreads build . -o app.wasm"),
+    (["inspect", "."], ". is a folder, not a module. Build it first: gothreads build . -o app.wasm"),
     (["inspect", str(MODULES / "calls" / "main.go")], "main.go: Go source, not a WebAssembly module. To make one of it: gothreads build "),
     (["call", __file__, "add"], f"{__file__}: text, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE"),
     (["run", "nowhere.wasm"], "there is no file nowhere.wasm"),
@@ -113,7 +83,7 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["run", "--mount", "nowhere:/x", "CALLS"], "--mount nowhere:/x: nowhere does not exist"),
     (["run", "--mount", "CALLS:/x", "CALLS"], "is not a folder"),
     (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
-    (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the place in the module must begin with /: .:/data"),
+    (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the path in the module must begin with /: .:/data"),
     (["run", "--memory", "lots", "CALLS"], "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
     (["run", "--memory", "5G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
     (["run", "--memory", "1M", "CALLS"], "Raise the limit on memory"),
@@ -139,13 +109,13 @@ def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], sai
     ([], "the following arguments are required: COMMAND"),
     (["nonsense"], "invalid choice: 'nonsense'"),
     (["run"], "required: FILE|PACKAGE\n"),
-    (["run", "-v", "x.wasm"], "unrecognized argument: -v; what is for the module goes after it"),
+    (["run", "-x", "x.wasm"], "unrecognized argument: -x; options for the module go after it"),
     (["run", "--procs"], "argument --procs: expected one argument"),
     (["run", "--procs", "0", "x.wasm"], "'0' is not a whole number of at least 1"),
     (["call", "x.wasm"], "required: EXPORT|HANDLER"),
     (["serve", "--port", "99999", "x.wasm"], "'99999' is not a port; expected a number from 0 to 65535"),
     (["serve", "--callers", "none", "x.wasm"], "'none' is not a whole number of at least 1"),
-    (["build", ".", "-tags"], "unrecognized argument: -tags; what is for go build goes after --"),
+    (["build", ".", "-tags"], "unrecognized argument: -tags; flags for go build go after --"),
     (["inspect", "x.wasm", "--", "y"], "unrecognized argument: y"),
     (["doctor", "--", "y"], "unrecognized argument: y"),
 ])
@@ -208,20 +178,62 @@ def test_what_go_says_of_a_program_is_shown_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["build", "run"])
-def test_a_folder_without_go_mod_is_told_of_init(tmp_path: Path, verb: str) -> None:
-    (tmp_path / "main.go").write_text("package main\n\nfunc main() {}\n")
-    code, out, err = command(verb, tmp_path)
+def test_a_folder_without_go_mod_is_told_of_init(same_folder: Path, verb: str) -> None:
+    folder = same_folder
+    (folder / "main.go").write_text("package main\n\nfunc main() {}\n")
+    code, out, err = command(verb, folder)
     assert (code, out) == (1, "")
-    assert err.endswith(f"gothreads: go list failed. A folder needs a go.mod; this writes one: gothreads init {tmp_path}\n")
-    assert command("init", tmp_path)[0] == 0
-    assert command("run", tmp_path)[0] == 0
+    assert err.endswith(f"gothreads: go list failed. A folder needs a go.mod; this writes one: gothreads init {folder}\n")
+    assert command("init", folder)[0] == 0
+    assert command("run", folder)[0] == 0
 
 
 def test_build_does_not_leave_anything_where_it_cannot_write(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "calls.wasm").mkdir(parents=True)
     code, out, err = command("build", MODULES / "calls", "-o", tmp_path / "taken")
-    assert (code, out, err) == (1, "", f"gothreads: cannot write {tmp_path / 'taken'}: Is a directory\n")
-    assert [f.name for f in tmp_path.iterdir()] == ["taken"]
+    assert (code, out, err) == (1, "", f"gothreads: cannot write {tmp_path / 'taken' / 'calls.wasm'}: Is a directory\n")
+    assert [f.name for f in (tmp_path / "taken").iterdir()] == ["calls.wasm"]
+
+
+def test_build_into_a_folder_names_the_module_after_the_package(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "new/"):
+        assert command("build", MODULES / "calls", "-o", f"{tmp_path}/{folder}")[0] == 0
+        assert [file.name for file in (tmp_path / folder).iterdir()] == ["calls.wasm"]
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """A Go module with two programs and a library."""
+    (tmp_path / "go.mod").write_text("module several\n")
+    for name, package in (("cmd/one", "main"), ("cmd/two", "main"), ("library", "library")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file.go").write_text(f"package {package}\n" + "\nfunc main() { println(42) }\n" * (package == "main"))
+    return tmp_path
+
+
+def test_build_with_a_pattern_builds_each_program(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = command("build", f"{several}/...", "-o", several / "made", "--json")
+    assert (code, err) == (0, "")
+    assert [told["file"] for told in json.loads(out)] == [f"{several}/made/one.wasm", f"{several}/made/two.wasm"]
+    assert sorted(file.name for file in (several / "made").iterdir()) == ["one.wasm", "two.wasm"]
+    monkeypatch.chdir(several)
+    assert command("build", "./library/...") == (1, "", "gothreads: ./library/... matches no program (package main)\n")
+    (several / "file").write_text("")
+    assert command("build", "./...", "-o", "file")[2].startswith("gothreads: -o file is a file; for several programs, ")
+    (several / "cmd" / "two").rename(several / "one")
+    assert command("build", "./...") == (
+        1, "", "gothreads: cmd/one and one would both be written to one.wasm. Build them one by one, with -o\n")
+
+
+def test_compile_errors_have_paths_from_the_current_folder(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (several / "library" / "file.go").write_text("package library\n\nfunc F() { x }\n")
+    (several / "cmd" / "one" / "file.go").write_text('package main\n\nimport "several/library"\n\nfunc main() { library.F() }\n')
+    for folder, path in (("", "library/file.go"), ("library", "./file.go"), ("cmd/one", "../../library/file.go")):
+        monkeypatch.chdir(several / folder)
+        code, _, err = command("build", several / "cmd" / "one")
+        assert code == 1
+        assert f"\n{path}:3:12: undefined: x\n" in err
 
 
 # inspect
@@ -268,6 +280,8 @@ def test_inspect_json(calls: Path) -> None:
     (["sleep", "0"], ""),
     (["echo", "hello"], "hello"),
     (["--json", "upper", "hello"], '"HELLO"\n'),
+    (["--json", "float64s", "nan"], '"nan"\n'),
+    (["--json", "sleep", "0"], "null\n"),
 ])
 def test_call_prints_the_result(calls: Path, argv: list[str], out: str) -> None:
     assert command("call", calls, *argv) == (0, out, "")
@@ -277,7 +291,7 @@ def test_an_option_of_gothreads_after_the_export_is_the_exports_and_that_is_said
     code, out, err = command("call", calls, "echo", "--timeout=2")
     assert (code, out) == (0, "--timeout=2")
     assert SENTENCE.fullmatch(err)
-    assert "--timeout after echo goes to the module. An option for gothreads comes before it" in err
+    assert "--timeout after echo goes to the module. Options for gothreads come before it" in err
 
 
 def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Path) -> None:
@@ -294,6 +308,8 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
     (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout", "the call of hang has not come back within 0.1 s"),
     (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "cannot read nowhere.wasm"),
     (["build", "./nowhere", "--json"], 1, "BuildError", "there is no folder ./nowhere"),
+    (["call", "--json", "CALLS"], 2, "UsageError", "the following arguments are required: EXPORT|HANDLER"),
+    (["inspect", "--json", "CALLS", "more"], 2, "UsageError", "unrecognized argument: more"),
 ])
 def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], code: int, kind: str, error: str) -> None:
     got, out, err = command(*(a.replace("CALLS", str(calls)) for a in argv))
@@ -301,6 +317,13 @@ def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], cod
     assert (got, said["kind"]) == (code, kind)
     assert error in said["error"]
     assert error in err or kind == "GuestExit"
+
+
+def test_json_is_all_that_is_on_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "host.py").write_text("print('loading')\n" + HOST.replace("    return", "    print('called')\n    return"))
+    code, out, err = finished("call", "--json", "--python", tmp_path / "host.py", MODULES / "talk", "call", "up abc")
+    assert (code, json.loads(out)) == (0, "ABC of threaded")
+    assert err == "loading\ncalled\n"
 
 
 def test_call_ends_with_the_modules_code(calls: Path) -> None:
@@ -373,6 +396,31 @@ def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None
     assert finished("run", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] \n", "")
 
 
+def test_the_environment_comes_from_files_too(calls: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("# a comment\n\n  NAME=\"in quotes\" # kept\nOTHER=x\nMINE\n")
+    second.write_text("NAME=second=2\r\n")
+    environment = parse_environment_files([str(first)])
+    assert environment == {"NAME": '"in quotes" # kept', "OTHER": "x"}
+    assert finished("run", "--env-file", first, "--env-file", second, calls, "env") == (0, "[] second=2\n", "")
+    assert finished("run", "--env", "NAME=given", "--env-file", first, calls, "env") == (0, "[] given\n", "")
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (None, "No such file or directory"), (b"A=1\nbad name=2\n", "line 2: expected NAME=VALUE or NAME"), (b"=x", "line 1: expected"),
+    (b"A=\xff", "not UTF-8 text"),
+])
+def test_a_wrong_file_of_the_environment_is_one_line(calls: Path, tmp_path: Path, content: bytes | None, said: str) -> None:
+    file = tmp_path / "env"
+    if content is not None:
+        file.write_bytes(content)
+    code, out, err = command("call", "--env-file", file, calls, "add", 1, 2)
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert f"--env-file {file}" in err
+    assert said in err
+
+
 @pytest.mark.parametrize(("argv", "args"), [
     (["CALLS", "env", "-p", "x", "--help", "-1"], "-p x --help -1"),
     (["CALLS", "--", "env", "--procs", "2"], "--procs 2"),
@@ -389,21 +437,21 @@ def test_what_follows_the_module_is_the_modules(calls: Path, argv: list[str], ar
 def test_an_option_of_gothreads_after_the_module_is_the_modules_and_that_is_said(calls: Path) -> None:
     code, out, err = finished("run", calls, "env", "--mount", ".:/x", "--procs=2", "-v", "--", "--env", "x")
     assert (code, out) == (0, "[--mount .:/x --procs=2 -v -- --env x] \n")
-    assert err == (f"gothreads: --mount, --procs after {calls} goes to the module. An option for gothreads comes before it: "
-                   f"gothreads run --mount ... (write -- after {calls} if the module is meant)\n")
+    assert err == (f"gothreads: --mount, --procs after {calls} go to the module. Options for gothreads come before it: "
+                   f"gothreads run --mount ... (if the module is meant, write -- after {calls})\n")
 
 
 def test_run_ends_with_the_modules_exit_code(calls: Path) -> None:
     assert finished("run", calls, "exit") == (7, "", "going\n")
 
 
-def test_run_says_when_main_only_waits_to_be_called(tmp_path: Path) -> None:
-    program = tmp_path / "newapp"
+def test_run_says_when_main_only_waits_to_be_called(same_folder: Path) -> None:
+    program = same_folder / "newapp"
     assert command("init", program)[0] == 0
     with process("run", program) as running:
         assert running.stderr is not None
         said = next(line for line in iter(running.stderr.readline, b"") if not line.startswith(b"gothreads: compil"))
-        assert said.decode() == f"gothreads: main does nothing but wait (select {{}}). To call what {program} has: gothreads serve {program}\n"
+        assert said.decode() == f"gothreads: main only waits (select {{}}). To call the module's exports and handlers: gothreads serve {program}\n"
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 143
 
@@ -459,6 +507,7 @@ def test_limits_are_named_on_the_command_line(patient_host: Path) -> None:
     ("output", "expected NAME=N; names are: memory, threads, stack, files, output, seconds"), ("cpu=1", "expected NAME=N"), ("=1", "expected NAME=N"),
     ("output=1X", "--limit output=1X: not a size"), ("threads=0", "not a whole number"),
     ("seconds=never", "not a number of seconds"), ("files=2", "at least 3"),
+    ("threads=" + "9" * 5000, "not a whole number"), ("memory=" + "9" * 400, "not a size"),
 ])
 def test_a_limit_that_is_none_is_said_in_one_line(calls: Path, text: str, said: str) -> None:
     code, out, err = command("call", calls, "--limit", text, "add", 1, 2)
@@ -490,7 +539,7 @@ def test_a_folder_that_is_an_argument_can_be_read_and_that_is_said(reader: Path,
     (tmp_path / "a").write_text("content")
     code, out, err = finished("run", reader, tmp_path)
     assert (code, out) == (0, "a: content\ncannot write\n")
-    assert err == f"gothreads: the module may read {tmp_path} (--no-mount-args: it may not)\n"
+    assert err == f"gothreads: the module may read {tmp_path} (to prevent this: --no-mount-args)\n"
 
 
 def test_output_that_nobody_reads_is_no_traceback(calls: Path) -> None:
@@ -501,7 +550,7 @@ def test_output_that_nobody_reads_is_no_traceback(calls: Path) -> None:
         assert running.stderr.read() == b""
     with Path("/dev/full").open("wb") as full, process("inspect", calls, stdout=full) as running:
         assert running.stderr is not None
-        assert running.stderr.read() == b"gothreads: cannot write the output: No space left on device\n"
+        assert running.stderr.read() == b"gothreads: cannot write the output: No space left on device. Free some space, or use another disk\n"
     assert running.returncode == 1
 
 
@@ -606,8 +655,8 @@ def test_mounts(tmp_path: Path) -> None:
         False, True, False)
 
 
-def test_run_begins_again_what_has_failed(tmp_path: Path) -> None:
-    (tmp_path / "app.go").write_text("""package main
+def test_run_begins_again_what_has_failed(same_folder: Path) -> None:
+    (same_folder / "app.go").write_text("""package main
 
 import (
 	"fmt"
@@ -623,9 +672,9 @@ func main() {
 	}
 }
 """)
-    folder = tmp_path / "data"
+    folder = same_folder / "data"
     folder.mkdir()
-    code, out, said = finished("run", "--restart", "--mount", f"{folder}:/d", tmp_path / "app.go")
+    code, out, said = finished("run", "--restart", "--mount", f"{folder}:/d", same_folder / "app.go")
     assert (code, out) == (0, "run 1\nrun 2\nrun 3\n")
     assert re.findall(r"gothreads: restart (\d), in 0\.[123] s: \S+: the module has ended: exit code 3\n", said) == ["1", "2"]
-    assert finished("run", "--mount", f"{folder}:/d", tmp_path / "app.go")[:2] == (0, "run 4\n")
+    assert finished("run", "--mount", f"{folder}:/d", same_folder / "app.go")[:2] == (0, "run 4\n")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+import gothreads
 from gothreads.engine import extension
+from gothreads.requirements import WASMTIME
 
 
 def doctor(*argv: str, **environment: str) -> tuple[int, str]:
@@ -23,7 +27,7 @@ def test_a_machine_that_has_all() -> None:
     code, out = doctor("--json")
     found = {finding["name"]: finding for finding in json.loads(out)["findings"]}
     assert (code, json.loads(out)["ok"]) == (0, True)
-    assert {name for name, finding in found.items() if finding["state"] != "ok"} <= {"calls", "cc", "processors"}
+    assert {name for name, finding in found.items() if finding["state"] != "ok"} <= {"calls", "cc", "processors", "descriptors", "threads"}
     assert (found["calls"]["words"] == "in C") == (extension.compiled is not None)
     assert "go1." in found["go"]["words"]
 
@@ -33,12 +37,37 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
     code, out = doctor(GOTHREADS_FAST="0", GOTHREADS_GO="/nowhere/go", GOTHREADS_CACHE=str(tmp_path / "file"))
     lines = {line.split()[1]: line for line in out.splitlines()}
     assert code == 1
-    assert lines["calls"].startswith("less  calls")
+    assert lines["calls"].startswith("warning  calls")
     assert "GOTHREADS_FAST=0" in lines["calls"]
-    assert lines["go"].startswith("less  go")
+    assert lines["go"].startswith("warning  go ")
     assert "pip install" in lines["go"]
-    assert lines["cache"].startswith("bad   cache")
+    assert lines["cache"].startswith("problem  cache")
     assert str(tmp_path / "file") in lines["cache"]
+
+
+def test_a_low_limit_is_a_warning_that_names_it(tmp_path: Path) -> None:
+    lowered = subprocess.run(["sh", "-c", f"ulimit -n 300 && exec {sys.executable} -m gothreads doctor --json"], capture_output=True, text=True,
+                             timeout=60, check=True)
+    found = {finding["name"]: finding for finding in json.loads(lowered.stdout)["findings"]}
+    assert found["descriptors"] == {"name": "descriptors", "state": "warning", "words":
+                                    "300 (ulimit -n), so serve takes fewer than 2,048 clients. Raise the hard limit to 8,192"}
+    assert found["threads"]["words"].startswith("at most ")
+    assert {finding["state"] for finding in found.values()} <= {"ok", "warning"}
+
+
+def test_the_cache_the_compiler_and_wasmtime_are_described(tmp_path: Path) -> None:
+    cache, compiler = tmp_path / "cache", tmp_path / "broken-cc"
+    cache.mkdir(mode=0o700)
+    (cache / "content").write_bytes(bytes(3_000_000))
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    compiler.chmod(0o755)
+    code, out = doctor("--json", GOTHREADS_CACHE=str(cache), CC=f"{compiler} -O2")
+    words = {finding["name"]: finding["words"] for finding in json.loads(out)["findings"]}
+    assert code == 0
+    assert words["cache"].startswith(f"{cache}, 3 MB, writable, owned by {pwd.getpwuid(os.geteuid()).pw_name}")
+    assert words["cc"].startswith(f"{compiler} does not work: ")
+    assert f"{version('wasmtime')}, tested are >={WASMTIME.least},<{WASMTIME.below}" in words["wasmtime"]
+    assert words["gothreads"] == f"{gothreads.__version__}, in {Path(gothreads.__file__).parent}"
 
 
 @pytest.mark.parametrize("path", ["C", "ctypes"])

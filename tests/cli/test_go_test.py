@@ -84,11 +84,11 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
 
 
 @pytest.fixture
-def sums(tmp_path: Path) -> Path:
-    (tmp_path / "go.mod").write_text("module sums\n\ngo 1.25\n")
-    (tmp_path / "sums_test.go").write_text(TESTS)
-    (tmp_path / "data.txt").write_text("here")
-    return tmp_path
+def sums(same_folder: Path) -> Path:
+    (same_folder / "go.mod").write_text("module sums\n\ngo 1.25\n")
+    (same_folder / "sums_test.go").write_text(TESTS)
+    (same_folder / "data.txt").write_text("here")
+    return same_folder
 
 
 def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) -> None:
@@ -151,6 +151,10 @@ def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:
     assert (chosen.model, chosen.go, chosen.rest) == ("single", "/go", ("./...", "-run", "X", "-args", "--model", "y"))
     with pytest.raises(gothreads.MisuseError, match="no model 'x'"):
         options(["--model=x"])
+    for flag in ("-race", "--race", "-fuzz=FuzzX", "-fuzz"):
+        with pytest.raises(gothreads.MisuseError, match=r"Go has no -(race|fuzz) for WebAssembly: .* natively, .*docs/what-works.md"):
+            options(["./...", flag])
+    assert options(["-race=false", "-run", "race", "-args", "-race"]).rest == ("-race=false", "-run", "race", "-args", "-race")
     with pytest.raises(gothreads.MisuseError, match="sets -exec itself"):
         options(["-exec", "x"])
     with pytest.raises(gothreads.MisuseError, match="--model needs a value"):

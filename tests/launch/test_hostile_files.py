@@ -15,7 +15,7 @@ import gothreads
 from gothreads import AppClosed
 from gothreads.cli.main import main
 from gothreads.errors import ModuleError
-from gothreads.runtime import lifecycle
+from gothreads.runtime import process
 from tests.support.hostile_files import liar, reply, string
 from tests.support.waiting import wait_until
 
@@ -65,15 +65,15 @@ def test_what_goes_on_while_it_is_ended_is_ended(tmp_path: Path, imports: str, t
 def test_what_never_comes_back_from_the_hosts_own_calls_is_ended(tmp_path: Path, part: str, does: str) -> None:
     """The host calls these on threads of its own; `open` has no limit on time, but a signal gets through to it."""
     module = liar(tmp_path, "threaded", {"handlers": False}, more='(func (export "f"))', **{part: does})
-    before = set(lifecycle._apps)
+    before = process.apps()
 
     def opening() -> None:
         with contextlib.suppress(gothreads.GothreadsError):
             gothreads.open(module, procs=1)
     thread = threading.Thread(target=opening, daemon=True)
     thread.start()
-    wait_until(lambda: set(lifecycle._apps) - before)
-    (app,) = set(lifecycle._apps) - before
+    wait_until(lambda: process.apps() - before)
+    (app,) = process.apps() - before
     assert isinstance(app, gothreads.App)
     if part in ("attach", "detach"):
         thread.join(10)
@@ -152,14 +152,14 @@ OUTSIDE, HUGE = 0x7FFF0000, -1  # an address, and a length of almost 4 GiB
 @pytest.mark.parametrize(("parts", "kind", "said"), [
     ({"slot": -4}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
     ({"slot": OUTSIDE}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
-    ({"buffer": OUTSIDE}, gothreads.MemoryAccessError, "the module has given a place for 5 bytes that is not in its memory"),
-    ({"buffer": -1}, gothreads.MemoryAccessError, "the module has given a place for 5 bytes that is not in its memory"),
+    ({"buffer": OUTSIDE}, gothreads.MemoryAccessError, "the module allocated 5 bytes outside its memory"),
+    ({"buffer": -1}, gothreads.MemoryAccessError, "the module allocated 5 bytes outside its memory"),
     ({"request": reply(0, OUTSIDE, 4)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
     ({"request": reply(0, 4 * 65536 - 3, 4)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
     ({"request": reply(0, 0, HUGE)}, gothreads.HandlerError, "the module's answer has 4,294,967,295 bytes; at most 2,147,418,112"),
     ({"request": reply(0, -1, 1 << 30)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
-    ({"request": reply(3, 0, 0)}, gothreads.HandlerError, "status 3, which means nothing"),
-    ({"request": reply(-1, OUTSIDE, 0)}, gothreads.HandlerError, "status 4294967295, which means nothing"),
+    ({"request": reply(3, 0, 0)}, gothreads.HandlerError, "status 3, which is not defined"),
+    ({"request": reply(-1, OUTSIDE, 0)}, gothreads.HandlerError, "status 4294967295, which is not defined"),
 ])
 def test_an_answer_is_checked_before_it_is_believed(tmp_path: Path, model: str, parts: dict[str, Any], kind: type[Exception], said: str) -> None:
     with gothreads.open(liar(tmp_path, model, {"handlers": False}, **parts), procs=1) as app:
@@ -178,7 +178,7 @@ def test_a_list_of_handlers_without_end_is_refused(tmp_path: Path, model: str) -
     module = liar(tmp_path, model, {"handlers": False}, handlers=names + reply(0, 8192, MANY), request=names + reply(2, 8192, MANY))
     with gothreads.open(module, procs=1) as app:
         for ask in (app.handlers, lambda: app.request("x")):
-            with pytest.raises(gothreads.HandlerError, match="it has 20,971,520 bytes of names of handlers; at most 1,048,576"):
+            with pytest.raises(gothreads.HandlerError, match="the module's list of handlers has 20,971,520 bytes; at most 1,048,576"):
                 ask()
 
 

@@ -86,7 +86,7 @@ while free >= 0:
     outcome = attempt()
     for fd in taken:
         os.close(fd)
-    gothreads.runtime.lifecycle.close_all()
+    gothreads.runtime.process.close_all()
     said.append((free, outcome, closed() - before))
     free -= 1
 print(json.dumps(said))

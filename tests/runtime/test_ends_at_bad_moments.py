@@ -126,7 +126,7 @@ def test_an_app_that_a_timeout_stops_ends_though_there_is_no_thread_for_that(mon
         raise RuntimeError("can't start new thread")
     with opened("calls") as app:
         with monkeypatch.context() as patch:
-            patch.setattr("gothreads.runtime.lifecycle._thread.start_new_thread", none_left)
+            patch.setattr("gothreads.runtime.ending._thread.start_new_thread", none_left)
             call = app.submit("spin", timeout=0.2, on_timeout="stop")
             assert isinstance(call.exception(10), gothreads.CallTimeout)
             wait_until(lambda: tried)
@@ -208,7 +208,7 @@ def test_a_caller_that_was_looked_at_goes_to_who_has_looked_for_one_meanwhile(no
         idle = Idle(cache)
         for caller in cache._idle:
             idle.append(caller)
-        cache._idle = cache._line.counts = idle
+        cache._idle = cache._wait_queue.counts = idle
         trimming = threading.Thread(target=lambda: cache.trim(3600))
         trimming.start()
         try:
@@ -216,7 +216,7 @@ def test_a_caller_that_was_looked_at_goes_to_who_has_looked_for_one_meanwhile(no
             app.submit("hang")
             wait_until(lambda: not idle)
             call = app.submit("add", 3, 4)
-            wait_until(lambda: cache._line.counts.waiting == 1)
+            wait_until(lambda: cache._wait_queue.counts.waiting == 1)
         finally:
             idle.go_on.set()
         assert call.result(5) == 7
@@ -235,7 +235,7 @@ def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: in
             return attach(caller)
         first.set()
         cache = app._cache  # type: ignore[attr-defined]
-        wait_until(lambda: cache._line.counts.waiting + cache._total == 2)  # another waits for its place, or to attach
+        wait_until(lambda: cache._wait_queue.counts.waiting + cache._total == 2)  # another waits for its place, or to attach
         raise ffi.Trapped(ffi.Trap("attaching has trapped"))
 
     def slowly(life: Lifecycle, error: ffi.Trapped) -> None:

@@ -229,11 +229,11 @@ def test_on_one_thread_those_that_wait_for_their_turn_get_it_too(model: str, fau
     stdout, stderr, callers = io.BytesIO(), Stderr(), Callers()
     with opened("faults", model, stdout=stdout, stderr=stderr, host=host.functions, **fault.options) as app:
         begin(app, callers, fault)
-        turns = app._turns  # type: ignore[attr-defined]
-        wait_until(lambda: turns._owner)
+        call_lock = app._call_lock  # type: ignore[attr-defined]
+        wait_until(lambda: call_lock._owner)
         for _ in range(49):
             callers.export(app, "plus", 1, 1)
-        wait_until(lambda: turns.taken == 50)
+        wait_until(lambda: call_lock.taken == 50)
         let_go(app, fault)
         callers.join()
         took = seconds(fault, callers, host, stderr)
@@ -312,13 +312,13 @@ def test_a_fault_in_a_thread_of_wasi_threads_ends_all(fault: Fault, measured: No
         assert app.exports.start_sleeper() > 0
         app.exports.start_ender(int(fault.kind))
         wait_until(lambda: app.exports.there() == 6)
-        trigger, memory, turns = app.exports.trigger(), app.memory, app._turns  # type: ignore[attr-defined]
+        trigger, memory, call_lock = app.exports.trigger(), app.memory, app._call_lock  # type: ignore[attr-defined]
         assert isinstance(memory, gothreads.SharedMemory)
         callers.export(app, "park", 0)
-        wait_until(lambda: turns._owner)
+        wait_until(lambda: call_lock._owner)
         for _ in range(49):
             callers.export(app, "plus", 1, 1)
-        wait_until(lambda: turns.taken == 50)
+        wait_until(lambda: call_lock.taken == 50)
         memory.store_u32(trigger, 1)
         moment = time.monotonic()
         memory.notify(trigger)

@@ -15,7 +15,7 @@ import gothreads
 from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import CallersBusy
 from gothreads.sync.stop_event import StopEvent
-from gothreads.wasi.descriptors import DescriptorTable
+from gothreads.wasi.descriptor_table import DescriptorTable
 from gothreads.wasi.queues import Queue, QueueReader
 from tests.support.interrupted_program import python
 from tests.support.modules import MODELS, built, opened
@@ -252,7 +252,7 @@ def test_an_end_that_finds_no_thread_is_made_good_for_by_whoever_comes_by(monkey
         with monkeypatch.context() as patch:
             def none_left(*_: object) -> int:
                 raise RuntimeError("can't start new thread")
-            patch.setattr("gothreads.runtime.lifecycle._thread.start_new_thread", none_left)
+            patch.setattr("gothreads.runtime.ending._thread.start_new_thread", none_left)
             call = app.submit("again", 1)
             wait_until(lambda: app.error is not None)
         with pytest.raises(gothreads.HostFunctionError):
@@ -313,7 +313,7 @@ def test_a_wait_for_idle_that_was_given_up_runs_nothing_later() -> None:
         assert before
         assert first.result(10) == 1
         wait_until(lambda: app._workers.pending == 0)
-        assert app._world.calls.idle is None  # type: ignore[attr-defined]  # the module has not opened it
+        assert app._environment.calls.idle is None  # type: ignore[attr-defined]  # the module has not opened it
 
 
 def test_a_reader_that_goes_is_not_written_to() -> None:

@@ -372,7 +372,7 @@ def test_a_pool_that_cannot_replace_an_instance_ends_with_the_cause() -> None:
 
 
 def test_what_a_pool_cannot_do_is_said_before_anything_runs() -> None:
-    with pytest.raises(gothreads.MisuseError, match="listen is for modules that run on"):
+    with pytest.raises(gothreads.MisuseError, match="listen needs a module that keeps running"):
         opened("talk", "pool", listen=["127.0.0.1:0"])
     for model in ("threaded", "single", "idle"):
         with pytest.raises(gothreads.MisuseError, match='instances are for the model "pool"'):

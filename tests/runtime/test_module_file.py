@@ -105,7 +105,7 @@ def test_what_is_no_module_is_refused(refused: Refused, content: bytes, said: st
      "imports env.t (a table), a.g (a global), which nobody provides: only functions, and a memory for threads, are"),
     ('(module (import "wasi" "thread-spawn" (func (param i32) (result i32))) (memory 1) (func (export "f")))', "must import a shared memory, and export"),
     ('(module (import "wasi" "thread-spawn" (func (param i64) (result i32))) (import "env" "m" (memory 1 2 shared)) '
-     '(func (export "wasi_thread_start") (param i32 i32)))', "not as wasi-threads has it"),
+     '(func (export "wasi_thread_start") (param i32 i32)))', "does not follow wasi-threads"),
     ('(module (import "wasi" "thread-spawn" (func (param i32) (result i32))) (import "env" "m" (memory 1 2 shared)) '
      '(func (export "wasi_thread_start") (param i32)))', "Build it for wasm32-wasi-threads"),
     ('(module (import "env" "memory" (memory 1 2 shared)) (func (export "gt_attach")))', "no section 'gothreads' (was it stripped by another tool?)"),

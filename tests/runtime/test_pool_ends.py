@@ -207,22 +207,22 @@ def test_to_stop_an_instance_that_was_just_closed_writes_to_nobodys_descriptor(m
     closes, stopping, closed = threading.Event(), threading.Event(), threading.Event()
     pipes: list[tuple[int, int]] = []
 
-    def stops(world: WasiEnvironment) -> None:
-        if world is first and not stopping.is_set():
+    def stops(environment: WasiEnvironment) -> None:
+        if environment is first and not stopping.is_set():
             stopping.set()
             closed.wait(10)  # the end of the app has found the instance, but has not stopped it yet
-        stop(world)
+        stop(environment)
 
     def close_at_last(member: _Member) -> None:
-        if member.world is first:
+        if member.environment is first:
             closes.set()
             stopping.wait(10)
         close(member)
-        if member.world is first:
+        if member.environment is first:
             pipes.extend(os.pipe() for _ in range(4))  # other files, which get the same numbers
             closed.set()
     app = opened("calls", "pool", instances=1, stderr=io.BytesIO())
-    first = app._worlds[0]
+    first = app._environments[0]
     number = first.stopped._write
     monkeypatch.setattr(WasiEnvironment, "stop", stops)
     monkeypatch.setattr(_Member, "close", close_at_last)

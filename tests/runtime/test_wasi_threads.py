@@ -277,8 +277,8 @@ def test_lifecycle_hooks_are_called(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ('(module (import "env" "m" (memory 1 1 shared)) (import "env" "f" (func)) (func (export "g")))', r"env\.f is missing"),
-    ('(module (import "gothreads" "notes" (memory 1 1 shared)) (func (export "g")))', "imports gothreads.notes, a name that gothreads needs"),
-    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "gt_note")))', "exports gt_note, names that gothreads needs"),
+    ('(module (import "gothreads" "notes" (memory 1 1 shared)) (func (export "g")))', "imports gothreads.notes, a name that is reserved"),
+    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "gt_note")))', "exports gt_note, names that are reserved"),
     ('(module (import "env" "m" (memory 1 1 shared)) (func (export "g") (i32.atomic.store 1 (i32.const 0) (i32.const 1))))', "unknown memory 1"),
     ('(module (import "env" "m" (memory 1 1 shared)) (func (export "g") (global.set 0 (i32.const 1))))', "unknown global"),
     ('(module (import "env" "m" (memory 1 1 shared)) (func $s unreachable) (start $s) (func (export "g")))', "`unreachable` instruction"),
@@ -294,7 +294,7 @@ def test_what_only_go_has_is_refused(opened: Opened) -> None:
             with pytest.raises(gothreads.NotCallable, match="was not built from Go, so it has no"):
                 call()
         assert app.handlers() == []
-    with pytest.raises(gothreads.MisuseError, match=r"the limit on threads \(5,000\) may be 4,094 at the most"):
+    with pytest.raises(gothreads.MisuseError, match=r"the limit on threads \(5,000\) must be at most 4,094"):
         opened(limits=gothreads.Limits(threads=5000))
     for model in ("single", "idle", "pool"):
         with pytest.raises(ModuleError, match="has wasi-threads, so it is run as threaded"):

@@ -88,8 +88,8 @@ def status(app: gothreads.App, hosts: Hosts, headers: list[tuple[str, str]], met
 
 def test_the_refusal_says_what_to_do(shared: gothreads.App) -> None:
     refused = ask(shared, "GET", "/", headers={"Host": "attacker.example"})
-    assert refused.json() == {"error": "this server does not go by the name 'attacker.example', but by 127.0.0.1, ::1, localhost. "
-                                       "If it is to: gothreads serve --allow-host NAME"}
+    assert refused.json() == {"error": "unknown host name 'attacker.example'; this server has the names 127.0.0.1, ::1, localhost. "
+                                       "To add one: gothreads serve --allow-host NAME"}
 
 
 @pytest.mark.parametrize("name", ["", "*", "a b", "http://a", "a:80", "a/b", "a\nb"])
@@ -115,7 +115,7 @@ def test_where_others_may_connect_it_is_said_by_what_names_and_an_address_is_eno
                 line = process.stderr.readline()
                 assert line, said
                 said += line
-            assert re.search(r"there is no authentication\. Requests must be for .*app\.example\.org, .*any address of this machine\n", said)
+            assert re.search(r"there is no authentication\. Accepted host names: .*app\.example\.org, .*any address of this machine\n", said)
             found = re.search(r"serving \S+ on http://0\.0\.0\.0:(\d+)", said)
             assert found is not None
             names = {"127.0.0.2": 200, "app.example.org": 200, "attacker.example": 421}
@@ -213,7 +213,7 @@ def test_errors_tell_neither_paths_nor_what_the_module_wrote(calls: Path, tmp_pa
     module = liar(tmp_path, "single", imports='(import "env" "fails" (func $fails))', more='(func (export "go") (call $fails))')
     with gothreads.open(module, host={"env": {"fails": fails}}) as app:
         answer = call(app, "go")
-        assert (answer.status_code, answer.json()) == (503, {"error": "the module has ended: a function of the host's that it called has failed"})
+        assert (answer.status_code, answer.json()) == (503, {"error": "the module has ended: a Python function that it called raised an exception"})
         assert "secret" not in ask(app, "GET", "/healthz").text
 
 
@@ -226,7 +226,7 @@ def test_a_bug_is_told_without_a_traceback(shared: gothreads.App, monkeypatch: p
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             sent.append(await client.post("/api/call/add", json={"args": [1, 2]}))
     talk(shared, conversation)
-    assert (sent[0].status_code, sent[0].json()) == (500, {"error": "the server has failed"})
+    assert (sent[0].status_code, sent[0].json()) == (500, {"error": "internal server error"})
     assert sent[0].headers["x-content-type-options"] == "nosniff"
 
 
@@ -256,7 +256,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(shared: gothreads.App, monk
         slow.sendall(b"POST /api/request/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx")
         said = until_closed(slow)
         assert said.startswith(b"HTTP/1.1 408")
-        assert said.endswith(b'{"error":"the body comes too slowly"}')
+        assert said.endswith(b'{"error":"the body arrives too slowly"}')
 
 
 def test_bodies_are_limited_together_and_a_large_one_by_itself_goes(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:

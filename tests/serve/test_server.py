@@ -47,7 +47,7 @@ def test_a_signal_drains_the_requests_in_flight_then_the_server_exits_0(server: 
     slow = [server.begin("sleep", 600) for _ in range(3)]
     server.process.send_signal(number)
     assert [(r.result(10).status_code, r.result().json()) for r in slow] == [(200, {"result": None})] * 3
-    assert server.end() == (0, "gothreads: ending: waits up to 10 s for 3 requests (Ctrl-C again: at once)\n")
+    assert server.end() == (0, "gothreads: shutting down: waiting up to 10 s for 3 requests (Ctrl-C again to stop now)\n")
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -84,7 +84,7 @@ def test_a_second_signal_does_not_wait_for_calls_that_hang(server: Server) -> No
     assert server.end()[0] == 0
 
 
-@pytest.mark.parametrize(("drain", "said"), [("0.2", "gothreads: ending: waits up to 0.2 s for 1 request (Ctrl-C again: at once)\n"), ("0", "")])
+@pytest.mark.parametrize(("drain", "said"), [("0.2", "gothreads: shutting down: waiting up to 0.2 s for 1 request (Ctrl-C again to stop now)\n"), ("0", "")])
 def test_how_long_it_waits_is_an_option(calls: Path, drain: str, said: str) -> None:
     with running("--drain", drain, calls) as server:
         stuck = server.begin("hang")
@@ -185,7 +185,7 @@ def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> Non
 
 def test_what_is_for_restarts_needs_them(calls: Path) -> None:
     done = subprocess.run([*GOTHREADS, "serve", "--save-every", "3", str(calls)], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (1, "gothreads: --save-every and --while-down are for a module that is begun again: add --restart\n")
+    assert (done.returncode, done.stderr) == (1, "gothreads: --save-every and --while-down need --restart\n")
 
 
 def test_bytes_behind_a_request_that_closes_get_an_answer_and_leave_no_traceback(server: Server) -> None:

@@ -75,7 +75,7 @@ def test_an_unknown_path_and_a_wrong_method_say_what_there_is(shared: gothreads.
     assert reply.status_code == 404
     assert "there is no /api; there are: /, /healthz, /api/exports, /api/call/{export" in reply.json()["error"]
     reply = ask(shared, "GET", "/api/call/add")
-    assert (reply.status_code, reply.json()) == (405, {"error": "/api/call/add does not take GET, but POST"})
+    assert (reply.status_code, reply.json()) == (405, {"error": "/api/call/add does not allow GET; use POST"})
 
 
 @pytest.mark.parametrize(("export", "args", "said"), [
@@ -308,4 +308,4 @@ def test_clients_are_not_told_of_this_machines_files() -> None:
         replies = [call(app, "ticks", 1), ask(app, "GET", "/healthz")]
     for reply in replies:
         assert reply.status_code == 503
-        assert reply.json()["error"] == "the module has ended: a function of the host's that it called has failed"
+        assert reply.json()["error"] == "the module has ended: a Python function that it called raised an exception"

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, wait
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -242,7 +242,7 @@ def test_after_so_many_in_a_row_everybody_gets_the_last_cause(nothing_left: None
 def test_what_cannot_be_opened_at_all_is_said_at_once(tmp_path: Path, nothing_left: None) -> None:
     with pytest.raises(gothreads.ModuleError, match="there is no file"):
         gothreads.supervise(tmp_path / "missing.wasm")
-    with pytest.raises(gothreads.ModuleError, match="nobody provides"):
+    with pytest.raises(gothreads.ModuleError, match="not provided"):
         kept(host=None)
     with pytest.raises(gothreads.MisuseError, match="procs must be"):
         kept(procs=0)
@@ -257,7 +257,8 @@ def test_what_cannot_be_opened_at_all_is_said_at_once(tmp_path: Path, nothing_le
     ({"while_down": "no"}, 'while_down must be "wait" or "fail"'),
     ({"wait_timeout": 0}, "wait_timeout must be a number of seconds above 0"),
     ({"save_every": True}, "save_every must be a number of seconds above 0"),
-    ({"most_restarts": -1}, "most_restarts must be an int of at least 0"),
+    ({"most_restarts": -1}, "most_restarts must be at least 0"),
+    ({"most_restarts": 1.5}, "most_restarts must be an int"),
     ({"on_restart": "x"}, "on_restart must be a function"),
     ({"save_every": 1, "model": "pool"}, "save_every is not for the model"),
 ])
@@ -798,5 +799,7 @@ def test_it_is_called_like_an_app() -> None:
 
 
 def test_supervise_takes_what_open_takes() -> None:
-    of_open = set(inspect.signature(gothreads.open).parameters) - {"path", "model", "go"}
-    assert set(get_type_hints(launch.OpenOptions)) == of_open
+    of_open = set(inspect.signature(gothreads.open).parameters) - {"path"}
+    assert set(launch.OpenOptions.__annotations__) == of_open
+    own = {"restart", "backoff", "while_down", "wait_timeout", "most_restarts", "save_every", "on_restart"}
+    assert set(inspect.signature(gothreads.supervise).parameters) - {"path"} == of_open | own

@@ -14,6 +14,7 @@ from typing import Any
 import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.files import cache_folder, locked, write_atomically
+from gothreads.runtime import models
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -61,7 +62,7 @@ def native(source: str) -> Path:
     return path
 
 
-MODELS = ["threaded", "single", "idle", "pool"]
+MODELS = list(models.MODELS)
 
 
 def opened(name: str, model: str = "threaded", **options: Any) -> gothreads.App:

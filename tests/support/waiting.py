@@ -53,11 +53,11 @@ def one_in_one_waiting(app: gothreads.App, inside: Callable[[], Future[Any]], wa
 
     The first, which must not return, is in the module when the second begins to wait.
     """
-    turns = app._turns  # type: ignore[attr-defined]
+    call_lock = app._call_lock  # type: ignore[attr-defined]
     futures = [inside()]
-    wait_until(lambda: turns._owner)
+    wait_until(lambda: call_lock._owner)
     futures.append(waiting())
-    wait_until(lambda: turns.taken == 2)
+    wait_until(lambda: call_lock.taken == 2)
     return futures
 
 

@@ -5,8 +5,8 @@ the numbers.
 from __future__ import annotations
 
 import argparse
-import functools
 import io
+import itertools
 import json
 import os
 import re
@@ -18,7 +18,6 @@ import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,30 +29,24 @@ import pytest
 from benchmarks import comparison
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
-from gothreads.cli.main import main
+from gothreads.cli.main import COMMANDS, main
 from gothreads.cli.parser import parse
 from gothreads.files import cache_folder
 from gothreads.terminal import Terminal
 from gothreads.tools.compare.catalogue import WORKLOADS
 from gothreads.tools.compare.child import Child
 from gothreads.tools.compare.command import compare
-from gothreads.tools.compare.designs import Design, designs
-from gothreads.tools.compare.figures import Figure, Latencies, Sample, median_ratio, ratio
-from gothreads.tools.compare.findings import findings, verdict
-from gothreads.tools.compare.formatting import number, place, times
-from gothreads.tools.compare.machine import Machine
+from gothreads.tools.compare.designs import designs
+from gothreads.tools.compare.findings import findings
 from gothreads.tools.compare.measurement_plan import MeasurementPlan, full, quick
 from gothreads.tools.compare.programs import SOURCE, Programs, build_programs
-from gothreads.tools.compare.report import Report, Result
+from gothreads.tools.compare.report import Report
 from gothreads.tools.compare.report_files import write
-from gothreads.tools.compare.rounds import in_rounds, interleaved
 from gothreads.tools.compare.runner import Comparison
-from gothreads.tools.compare.table import markdown, rows
 from gothreads.tools.compare.workload import IncorrectResult, Workload
 from tests.support.command_line import command, process
 from tests.support.modules import ROOT
 
-ROOT = ROOT
 TINY = MeasurementPlan(
     quick=True, repeats=2, seconds=0.01, background_seconds=0.25, quiet_seconds=0.1, threads=(1, 2), waiting=(1, 4),
     sizes=(64, 4096),
@@ -162,15 +155,23 @@ def test_the_html_is_self_contained_and_its_plots_are_complete(small_run: tuple[
     report, folder, _ = small_run
     html = (folder / "report.html").read_text()
     assert not re.search(r"<script|<link (?!rel=\"icon\" href=\"data:,)|@import|\bsrc=|url\((?!#)", html)
-    drawn = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
-    assert len(drawn) == 5
-    for svg in drawn:
+    figures = re.findall(r'<figure id="plot-(\w+)">\s*<div class="legend">(.*?)</div>\s*'
+                         r'<div class="panels">(.*?)\s*</div>\s*<figcaption>', html, re.DOTALL)
+    panels = {name: re.findall(r"<svg.*?</svg>", drawn, re.DOTALL) for name, _, drawn in figures}
+    assert {name: len(drawn) for name, drawn in panels.items()} == {
+        "timeline": 1, "throughput": 2, "latency": 4, "memory": 1, "bytes": 1}
+    assert [len(re.findall("<svg", legend)) for _, legend, _ in figures] == [1] * 5
+    for svg in itertools.chain.from_iterable(panels.values()):
         assert len(list(ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}path"))) > 10
     assert [name for name, count in Counter(re.findall(r'\bid="([^"]+)"', html)).items() if count > 1] == []
     missing = set(re.findall(r"(?:url\(|xlink:href=\")#([^\")]+)", html)) - set(re.findall(r'\bid="([^"]+)"', html))
     assert missing == set()
-    for name in ("timeline", "throughput", "latency", "memory", "bytes"):
-        ElementTree.parse(folder / f"{name}.svg")
+    for name in panels:
+        whole = ElementTree.parse(folder / f"{name}.svg")
+        assert len(list(whole.iter("{http://www.w3.org/2000/svg}path"))) > 10
+    cells = re.findall(r"<td.*?>", html)
+    assert len(cells) >= 8 * 6
+    assert all('data-design="' in cell for cell in cells)  # the design is shown in each cell on a narrow screen
     for finding in report["findings"]:
         assert finding["text"].split(":")[0].split("'")[0] in html
 
@@ -195,145 +196,6 @@ def test_the_document_gets_the_table_and_small_pngs(
     written = {file.name: file for file in (tmp_path / "comparison").iterdir()}
     assert written.keys() == {f"{name}.png" for name in ("timeline", "throughput", "latency", "memory", "bytes")}
     assert all(file.stat().st_size <= 100_000 for file in written.values())
-
-
-def machine(**changes: Any) -> Machine:
-    return replace(Machine("a processor", 2, 8 << 30, "Linux", "3.11", "go1.27", "50", "0.1", 0.1, 0.01), **changes)
-
-
-def findings_of(numbers: dict[tuple[str, str, int], Sequence[dict[str, float]]]) -> list[str]:
-    """The findings of a report with these values of each round, by workload, design and point."""
-    names = list(dict.fromkeys(workload for workload, _, _ in numbers))
-    results = [Result(workload, design, point, samples=[Sample(values) for values in rounds])
-               for (workload, design, point), rounds in numbers.items()]
-    found = findings(Report(machine(), replace(TINY, quick=False), designs(2), names, results=results))
-    return [f"{finding.kind}: {finding.text}" for finding in found]
-
-
-def findings_without_summary(numbers: dict[tuple[str, str, int], Sequence[dict[str, float]]]) -> list[str]:
-    """The same without the summary."""
-    return [text for text in findings_of(numbers) if not text.startswith("short: ")]
-
-
-def rates(*values: float) -> list[dict[str, float]]:
-    return [{"rate": value} for value in values]
-
-
-def test_wins_and_losses_follow_from_ratios_whose_rounds_agree() -> None:
-    found = findings_of({("cpu", "threaded-2", 2): rates(190, 200, 180), ("cpu", "single", 2): rates(100, 100, 100),
-                  ("cpu", "native", 2): rates(400, 390, 380),
-                  ("cpu", "pool", 2): rates(190, 199, 182), ("cpu", "idle", 2): rates(300, 100, 170)})
-    assert found == [
-        "short: single, against threaded-2: worse in 1 (cpu).",
-        "short: idle, against threaded-2: now better, now worse in 1 (cpu).",
-        "short: pool, against threaded-2: as good in 1 (cpu).", "short: native, against threaded-2: better in 1 (cpu).",
-        "wins: A call that computes, 2 threads: 190/s (calls) in threaded-2; that is 1.90 times [1.80–2.00] better "
-        "than single.",
-        "loses: A call that computes, 2 threads: 190/s (calls) in threaded-2. "
-        "Better: native (2.11 times [1.95–2.11]).",
-        "even: A call that computes, 2 threads: threaded-2 and pool.",
-        "trust: 1 of 4 ratios differ by more than 40% from round to round. The findings above use only ratios whose "
-        "rounds all agree on which design is better; with 2 rounds, 50% of chance results agree, too."]
-
-
-def test_metrics_where_lower_is_better_are_inverted() -> None:
-    found = findings_without_summary({("idle-cpu", "threaded-2", 1): [{"idle": 0.002}] * 2,
-                            ("idle-cpu", "single", 1): [{"idle": 0.001}] * 2})
-    assert found == ["loses: Doing nothing: 0.2 % (CPU time while there is nothing to do) in threaded-2. Better: "
-                     "single (2.00 times [2.00–2.00])."]
-
-
-def test_more_processors_help_or_do_not() -> None:
-    found = findings_without_summary({("cpu", "threaded-1", 2): rates(100, 100),
-                                      ("cpu", "threaded-2", 2): rates(190, 190),
-                            ("lock", "threaded-1", 2): rates(100, 100),
-                  ("lock", "threaded-2", 2): rates(80, 70)})
-    assert found == ["scales: With 2 threads that call, 2 procs give more than one: a call that computes (1.90 times).",
-                     "scales: With 2 threads that call, 2 procs give no more than one: shared state, one lock (0.75 "
-                     "times)."]
-
-
-def test_designs_that_stand_still_are_distinguished_from_slow_ones() -> None:
-    found = findings_without_summary({("background", "threaded-2",
-                                       1): [{"between": 1000, "alone": 0.002, "beside": 0.004}],
-                            ("background", "idle", 1): [{"between": 10}],
-                  ("background", "single", 1): [{"between": 0}], ("background", "pool", 1): [{"between": 0}]})
-    assert found[:2] == [
-        "between: Steps of work in the background, while no call is in. threaded-2: 1k/s, idle: 10/s. None at all: "
-        "single and pool, which stand still.",
-        "between: What that work does to a call (median, without it → beside it). threaded-2: 2 ms → 4 ms."]
-
-
-def test_memory_against_a_pool_is_reported_at_the_most_callers_up_to_64() -> None:
-    found = findings_without_summary({("memory-data", name, point): [{"resident": value}] for name, point, value in (
-        ("threaded-2", 1, 70e6), ("threaded-2", 2, 80e6), ("pool", 1, 70e6), ("pool", 2, 1600e6), ("native", 2, 40e6))})
-    assert found == ["loses: 2 blocked callers, with data of 2 MB: native takes 40 MB, and threaded-2 2 times "
-                     "as much.".replace("2 times", "2.00 times"),
-                     "memory: 2 blocked callers, with data of 2 MB: 80 MB in threaded-2, 1.60 GB in a pool of 2 "
-                     "instances, 20.0 times as much."]
-
-
-def test_other_load_interruptions_and_wrong_results_are_reported() -> None:
-    missing = {"native": "there is no C compiler (gcc), which cgo needs"}
-    report = Report(machine(others=0.5), TINY, designs(2), ["cpu", "meet"], missing, interrupted=True, results=[
-        Result("cpu", "threaded-2", 2, samples=[Sample({"rate": 1})]),
-        Result("cpu", "single", 2, samples=[None], problems=["compute: 1 where it must be 2"], wrong=True),
-        Result("cpu", "pool", 2, samples=[None], problems=["its process ended (-9)"])])
-    text = "\n".join(f"{finding.kind}: {finding.text}" for finding in findings(report))
-    assert text.startswith("wrong: A call that computes, 2 threads: single: compute: 1 where it must be 2\n")
-    assert "cannot: native was not measured: there is no C compiler (gcc), which cgo needs." in text
-    assert "cannot: cpu at 2: pool failed: its process ended (-9)" in text
-    assert "trust: Other processes used 50% of the processors meanwhile" in text
-    assert "trust: It was interrupted" in text
-    assert "| WRONG | – | failed |" in markdown(report, [])
-    assert [row.name for row in rows(report)] == ["cpu"]
-
-
-def test_ratios_are_of_the_same_round() -> None:
-    assert ratio([1, 20, None, 4], [2, 10, 7, 0]) == Figure(1.25, 0.5, 2.0, 2)
-    assert verdict(Figure(1.5, 0.9, 2, 3)) == "open"
-    assert verdict(Figure(1.02, 0.9, 2, 3)) == "open"
-    assert verdict(Figure(1.02, 0.9, 1.1, 3)) == "even"
-    assert verdict(None) == "open"
-
-
-def test_each_round_has_every_job_and_every_other_round_runs_backwards() -> None:
-    assert list(in_rounds("ab", 3)) == [(0, "a"), (0, "b"), (1, "b"), (1, "a"), (2, "a"), (2, "b")]
-    order: list[str] = []
-
-    def measure(name: str) -> int:
-        order.append(name)
-        return len(order)
-    samples = interleaved({name: functools.partial(measure, name) for name in "ab"}, 2)
-    assert order == ["a", "b", "b", "a"]
-    assert samples == {"a": [1, 4], "b": [2, 3]}
-
-
-def test_the_median_ratio_is_of_rounds_not_of_medians() -> None:
-    assert median_ratio([2, 9, 4], [1, 3, 4]) == 2
-    with pytest.raises(ValueError, match="no round has both figures"):
-        median_ratio([], [])
-
-
-def test_percentiles_need_enough_calls() -> None:
-    found = Latencies.of([1234] * 989 + [56789] * 11)
-    assert found.percentile(50) == 1200e-9
-    assert found.percentile(99) == 57000e-9
-    assert found.percentile(99.9) is None
-    assert Latencies.from_json(json.loads(json.dumps(found.to_json()))).buckets == found.buckets
-    assert Latencies().percentile(50) is None
-
-
-def test_numbers_have_their_units() -> None:
-    assert [number(value, "/s") for value in (3, 1234, 45.678e6)] == ["3/s", "1.23k/s", "45.7M/s"]
-    times_taken = [number(value, "s") for value in (1.5, 0.0123, 4.5e-6, 250e-9)]
-    assert times_taken == ["1.50 s", "12.3 ms", "4.50 µs", "250 ns"]
-    assert number(76.8e6, "bytes") == "76.8 MB"
-    assert number(0.0031, "CPU s/s") == "0.31 %"
-    assert [times(value) for value in (0.5, 12.34, 1234)] == ["0.50", "12.3", "1,234"]
-    places = [place(WORKLOADS[name](), point)
-              for name, point in (("cpu", 1), ("cpu", 2), ("bytes", 1 << 20), ("timers", 1))]
-    assert places == ["1 thread", "2 threads", "1 MiB", ""]
 
 
 @pytest.mark.parametrize("processors", [1, 2, 6])
@@ -368,6 +230,15 @@ def test_usage_errors_are_one_line(tmp_path: Path) -> None:
     assert code == 2
     assert err.endswith("argument --repeat: '0' is not a whole number from 1 to 1000\n")
     assert command("compare", "cpu", "--", "more")[0] == 2
+
+
+def test_the_list_describes_all_workloads() -> None:
+    code, out, err = command("compare", "--list")
+    assert (code, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == list(WORKLOADS)
+    listed = json.loads(command("compare", "--list", "cpu", "start", "--json")[1])
+    assert [found["name"] for found in listed] == ["cpu", "start"]
+    assert all(found["about"] and found["metrics"] for found in listed)
 
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
@@ -431,12 +302,10 @@ def test_the_commands_of_the_document_are_right_and_its_plots_are_there(capsys: 
     lines = [line.split("  ")[0].strip() for block in re.findall(r"```\n(.*?)```", text, re.DOTALL)
              for line in block.splitlines()]
     assert len(lines) >= 4
-    functions = dict.fromkeys(("build", "init", "run", "call", "inspect", "doctor", "serve", "compare", "stress"),
-                              lambda _arguments, _terminal: 0)
     for line in lines:
         words = line.split()
         if words[0] == "gothreads":
-            arguments: argparse.Namespace = parse(functions, words[1:])
+            arguments: argparse.Namespace = parse(COMMANDS, words[1:])
             assert set(arguments.workloads) <= set(WORKLOADS)
         elif words[:2] == ["python", "-m"]:
             subprocess.run([sys.executable, "-m", words[2], "--help"], cwd=ROOT, check=True, capture_output=True)
@@ -451,10 +320,3 @@ def test_the_commands_of_the_document_are_right_and_its_plots_are_there(capsys: 
     assert set(plots) == generated == {f"comparison/{file.name}" for file in (ROOT / "docs" / "comparison").iterdir()}
     assert main(["compare", "--help"]) == 0
     assert "--quick" in capsys.readouterr().out
-
-
-def test_the_design_that_others_are_compared_with_is_threaded() -> None:
-    assert [design.name for design in designs(1)][:1] == ["threaded-1"]
-    report = Report(machine(), TINY, designs(4), [])
-    assert report.reference == Design("threaded-4", "threaded", 4, None,
-                                      "one module on threads, 4 procs, as gothreads rewrites it")

@@ -183,8 +183,8 @@ def test_json_has_the_verdicts_and_nothing_else_is_printed(tmp_path: Path) -> No
 
 def test_ctrl_c_ends_it_promptly_with_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-c",
-               "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gothreads.cli.main import "
-               "run; run()",
+               "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+               "from gothreads.cli.main import run; run()",
                "stress", "blocked", "--seconds", "100", "--seed", "4"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

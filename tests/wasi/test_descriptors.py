@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.wasi.calls import WasiCalls
+from gothreads.wasi.calls.fd import FdCalls
 from gothreads.wasi.errnos import wasi_errno
 from tests.support.hostile_files import liar, string
 from tests.support.modules import MODELS
@@ -313,9 +313,9 @@ def test_the_calls_that_are_about_no_descriptor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["single", "threaded"])
 def test_a_fault_inside_a_call_is_an_errno_and_a_line_in_the_log(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch,
                                                                   caplog: pytest.LogCaptureFixture) -> None:
-    def advise(_self: WasiCalls, _fd: int, _offset: int, _length: int, _advice: int) -> None:
+    def advise(_self: FdCalls, _fd: int, _offset: int, _length: int, _advice: int) -> None:
         raise KeyError("a fault of\ngothreads")
-    monkeypatch.setattr(WasiCalls, "fd_advise", advise)
+    monkeypatch.setattr(FdCalls, "fd_advise", advise)
     with opened(tmp_path, model) as calls:
         for level, traceback in ((logging.INFO, False), (logging.DEBUG, True)):
             caplog.clear()

@@ -359,10 +359,10 @@ def test_the_working_folder(tmp_path: Path) -> None:
         assert (go("getwd"), go("readdir", "."), go("stat", ".")["mode"]) == ("/", [], "drwx------")
 
 
-@pytest.fixture(params=["_open_natively", "_open_in_steps"])
+@pytest.fixture(params=["open_with_openat2", "open_part_by_part"])
 def lookup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Path lookup by the kernel (openat2), and in steps, as where openat2 is missing."""
-    monkeypatch.setattr(openat, "_open", getattr(openat, request.param))
+    monkeypatch.setattr(openat, "lookup", getattr(openat, request.param))
 
 
 @pytest.fixture

@@ -176,9 +176,9 @@ def test_wrong_numbers_are_errors(inside: Path) -> None:
     assert attempt("numbers", folder=inside) == [f"{INVALID} {INVALID} 8"]
 
 
-@pytest.mark.parametrize("lookup", ["_open_natively", "_open_in_steps"])
+@pytest.mark.parametrize("lookup", ["open_with_openat2", "open_part_by_part"])
 def test_times_outside_are_never_set(inside: Path, lookup: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openat, "_open", getattr(openat, lookup))
+    monkeypatch.setattr(openat, "lookup", getattr(openat, lookup))
     (inside.parent / "outside").mkdir()
     before = (inside.parent / "outside").stat().st_mtime_ns
     attempt("times", "../outside", folder=inside)

@@ -10,7 +10,7 @@ import pytest
 from gothreads.engine.settings import new_engine
 from gothreads.shared_memory import SharedMemory
 from gothreads.sync.stop_event import StopEvent
-from gothreads.wasi.descriptors import DescriptorTable
+from gothreads.wasi.descriptor_table import DescriptorTable
 from gothreads.wasi.poller import Poller
 from gothreads.wasi.queues import Queue, QueueReader
 
@@ -23,11 +23,11 @@ def test_a_module_that_does_not_look_at_its_ring_loses_nothing_and_fills_only_th
     memory, table, queue = SharedMemory(engine, 1, 1), DescriptorTable(stop), Queue(1, 1)
     poller = Poller(memory, table)
     memory.write(PLACES, struct.pack("<IIIII", HEAD, TAIL, WAKE, EVENTS, SIZE))
-    poller.start(PLACES)
+    poller.poll_start(PLACES)
     reader = QueueReader(queue, stop)
     number = table.add(reader)
     for place in range(told):
-        poller.open(number, 1000 + place, 7)
+        poller.poll_open(number, 1000 + place, 7)
     span = [(memory.address(SPACE, 8), 8)]
     for _ in range(10_000):  # the queue is empty each time, so each put notifies the poller
         assert queue.put(b"event")

@@ -102,12 +102,13 @@ def test_only_a_rule_that_names_the_address_lets_others_connect() -> None:
         go.fails("--allow-net", "listen", "tcp", "127.0.0.1:0")
 
 
-@pytest.mark.parametrize("text", ["", "localhost", "localhost:", ":80", "localhost:http", "localhost:65536", "localhost:-1", "::1:80", "unix:", "[::1]"])
+@pytest.mark.parametrize("text", ["", "localhost", "localhost:", ":80", "localhost:http", "localhost:65536", "localhost:-1", "::1:80", "unix:", "[::1]",
+                                  "localhost:" + "9" * 5000], ids=range(11))
 def test_what_is_not_an_address_is_refused_with_what_to_write(text: str) -> None:
     for name, options in (("allow_net", {"allow_net": [text]}), ("listen", {"listen": [text]})):
         with pytest.raises(gothreads.MisuseError, match=r"HOST:PORT.*unix:PATH|a port is a number from 0 to 65535") as caught:
             gothreads.open(module(), **options)  # type: ignore[arg-type]
-        assert repr(text) in str(caught.value), name
+        assert repr(text)[:200] in str(caught.value), name
     with pytest.raises(gothreads.MisuseError, match=r"must be a list of addresses"):
         gothreads.open(module(), allow_net="*:*")
 

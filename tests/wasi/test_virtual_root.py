@@ -13,8 +13,9 @@ import pytest
 
 import gothreads
 from gothreads import Mount
-from gothreads.cli.main import _argument_mounts
+from gothreads.cli.module_options import argument_mounts
 from gothreads.terminal import Terminal
+from gothreads.wasi.virtual_root import mount_option
 from tests.support.command_line import finished
 from tests.support.files_program import Go, GoError
 from tests.support.modules import MODELS
@@ -88,10 +89,13 @@ def test_a_mount_has_nothing_to_do_with_a_name_that_only_begins_like_it(tmp_path
 
 
 def test_what_cannot_be_mounted_is_said(tmp_path: Path) -> None:
+    for host, why in ((tmp_path / "none", "it does not exist"), ("/dev/null", "it is neither a folder nor a file")):
+        with pytest.raises(gothreads.MisuseError, match=f"cannot mount {host}: {why}$"):
+            started("files", mounts={"/x": host})
     (tmp_path / "file").touch()
     with pytest.raises(gothreads.MisuseError, match="can only be mounted read-only"):
         started("files", mounts={"/file": tmp_path / "file"})
-    with pytest.raises(gothreads.MisuseError, match=r"what is there is in .*, mounted at /d$"):
+    with pytest.raises(gothreads.MisuseError, match=r"mounted at /d, covers that path$"):
         started("files", mounts=[Mount(tmp_path, "/d"), Mount(tmp_path / "file", "/d/file", read_only=True)])
 
 
@@ -119,11 +123,18 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     code, out, said = finished("run", "--model", model, tmp_path / "main.go", "data.csv", tmp_path / "data.csv")
     assert (code, out) == (0, "")
-    assert said == f"gothreads: the module may read {tmp_path}/data.csv (--no-mount-args: it may not)\n" + "1,2\n" * 2
+    assert said == f"gothreads: the module may read {tmp_path}/data.csv (to prevent this: --no-mount-args)\n" + "1,2\n" * 2
     code, _, said = finished("run", "--model", model, "--no-mount-args", tmp_path / "main.go", "data.csv")
     assert code == 1
     assert "open data.csv: No such file or directory\n" in said
-    assert f"was given nothing at {tmp_path}/data.csv: mount what it needs (--mount HOST:GUEST" in said
+    assert f"was given nothing at {tmp_path}/data.csv: mount what it needs (--mount {tmp_path}/data.csv:{tmp_path}/data.csv:ro; in Python mounts=" in said
+
+
+def test_the_option_that_mounts_a_path_names_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a b").touch()
+    assert mount_option(f"{tmp_path}/a b") == f"--mount '{tmp_path}/a b:{tmp_path}/a b:ro'"
+    assert mount_option("/nowhere/data/x.csv") == "--mount HOST:/nowhere/data"
+    assert mount_option("/nowhere/") == "--mount HOST:/nowhere"
 
 
 def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,9 +142,9 @@ def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("data/inside", "data.csv"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    found = _argument_mounts(["data", "data/inside", "data.csv", "./data.csv", "none", "/dev/null"], [], Terminal(io.StringIO(), io.StringIO()))
+    found = argument_mounts(["data", "data/inside", "data.csv", "./data.csv", "none", "/dev/null"], [], Terminal(io.StringIO(), io.StringIO()))
     assert [str(mount.host) for mount in found] == [f"{tmp_path}/data", f"{tmp_path}/data.csv"]
-    assert not _argument_mounts(["data.csv"], [Mount(tmp_path, str(tmp_path))], Terminal(io.StringIO(), io.StringIO()))
+    assert not argument_mounts(["data.csv"], [Mount(tmp_path, str(tmp_path))], Terminal(io.StringIO(), io.StringIO()))
 
 
 def test_the_hint_is_only_given_for_what_the_module_has_ended_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -156,7 +167,7 @@ def test_a_read_of_stdin_lets_goroutines_go_on_or_stops_them_all(tmp_path: Path,
 @pytest.mark.parametrize("at", ["/", "//", "/.", "/a/.."])
 def test_a_file_cannot_be_mounted_as_the_root(at: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
-    with pytest.raises(gothreads.MisuseError, match="a file needs a name there"):
+    with pytest.raises(gothreads.MisuseError, match="it needs a name there"):
         started("files", mounts=[Mount(tmp_path / "file", at, read_only=True)])
 
 

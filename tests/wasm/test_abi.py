@@ -71,7 +71,7 @@ def test_what_is_called_by_name_must_be_of_its_type(liar: Liar, kind: FuncType) 
     exports = list(liar.module.exports)
     for name in names:
         liar.export(name, kind)
-        with pytest.raises(ModuleError, match=rf"exports {name} as .*; gothreads knows it as ") as raised:
+        with pytest.raises(ModuleError, match=rf"exports {name} as .*; gothreads calls it as ") as raised:
             liar.open()
         assert str(raised.value).isprintable()
         liar.module.exports = list(exports)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stress import modules
+from stress import mutations, seed_modules
 from stress.fuzz_wasm import Generated, Inspect, Open, Parse, Pretend, Rewrite, Waits
 from stress.fuzzing import Part, Plan, attempts
 
@@ -29,7 +29,7 @@ def outcomes(part: Part[Any], count: int, folder: Path) -> Mapping[str, int]:
 
 @pytest.fixture
 def small(linked: bytes) -> Mapping[str, bytes]:
-    return modules.small() | modules.of_other_languages() | {"linked": modules.shrunk(linked)}
+    return seed_modules.small() | seed_modules.of_other_languages() | {"linked": seed_modules.shrunk(linked)}
 
 
 def test_damaged_modules_are_read_and_written_or_refused(small: Mapping[str, bytes], tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_damaged_modules_are_inspected_or_refused(small: Mapping[str, bytes], tm
 
 
 def test_damaged_linked_modules_are_rewritten_or_refused(linked: bytes, linked_hostcalls: bytes, tmp_path: Path) -> None:
-    shrunk = {"calls": modules.shrunk(linked), "hostcalls": modules.shrunk(linked_hostcalls)}
+    shrunk = {"calls": seed_modules.shrunk(linked), "hostcalls": seed_modules.shrunk(linked_hostcalls)}
     found = outcomes(Rewrite("rewrite", lambda: shrunk), 150, tmp_path)
     assert found["rewritten"] > 10
     assert found["refused"] > 50
@@ -58,7 +58,7 @@ def test_waits_are_replaced_in_damaged_modules_that_are_valid(small: Mapping[str
     assert found["refused"] > 50
 
 
-@pytest.mark.skipif(shutil.which("wasm-opt") is None, reason=modules.INSTALL_BINARYEN)
+@pytest.mark.skipif(shutil.which("wasm-opt") is None, reason=seed_modules.INSTALL_BINARYEN)
 def test_generated_modules_are_the_same_after_a_round_trip(tmp_path: Path) -> None:
     assert outcomes(Generated(), 20, tmp_path)["the same bytes, waits replaced"] > 3
 
@@ -76,5 +76,5 @@ def test_damaged_modules_are_opened_called_and_closed_or_refused(small: Mapping[
 
 
 def test_a_case_is_the_same_whenever_it_is_made(small: Mapping[str, bytes]) -> None:
-    first, second = (modules.mutated(random.Random("1 parse 17"), small) for _ in range(2))
+    first, second = (mutations.mutated(random.Random("1 parse 17"), small) for _ in range(2))
     assert first == second

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import gothreads
-from gothreads.bridge.host_functions import HostImports
+from gothreads.bridge.host_imports import HostImports
 from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import inspect_module
 from gothreads.wasm import code, layout

@@ -156,7 +156,7 @@ def test_code_has_no_name_for_the_notes(engine: wasmtime.Engine) -> None:
 
 @pytest.mark.parametrize("name", ["gt_note", "gt_start"])
 def test_names_that_are_needed_are_refused(name: str) -> None:
-    with pytest.raises(ModuleError, match=f"exports {name}, names that gothreads needs"):
+    with pytest.raises(ModuleError, match=f"exports {name}, names that are reserved"):
         rewrite_waits(parse(bytes(wasmtime.wat2wasm(f'(module {MEMORY} (func (export "{name}")))'))))
 
 

@@ -30,7 +30,7 @@ class IdleApp(SingleApp):
 
     def _make(self) -> None:
         super()._make()
-        self._isolate.check_idle()
+        self._instance.check_idle()
         self._driver = threading.Thread(target=self._drive, name="gothreads-idle", daemon=True)
         self._ran = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable: the driver's waits may be stale
         self._owned.callback(os.close, self._ran)
@@ -41,12 +41,12 @@ class IdleApp(SingleApp):
             self._driver.start()
 
     def _run(self, work: Callable[[SingleInstance], T]) -> T:
-        if self._turns.mine:  # a nested call: the goroutine that called Python waits for it
+        if self._call_lock.is_owned:  # a nested call: the goroutine that called Python waits for it
             return super()._run(work)
         self._check_callable()
-        with self._turns:
+        with self._call_lock:
             try:
-                result = work(self._isolate)
+                result = work(self._instance)
             except GothreadsError:  # a handler's error: what the handler began runs on
                 self._run_on()
                 raise
@@ -54,13 +54,13 @@ class IdleApp(SingleApp):
             return result
 
     def _run_on(self) -> None:
-        self._isolate.run_until_idle()
+        self._instance.run_until_idle()
         os.eventfd_write(self._ran, 1)
 
     def _drive(self) -> None:
         with contextlib.suppress(GothreadsError):  # the app has ended, which every call reports
             while True:
-                self._guarded(lambda: self._run(lambda _isolate: None))
+                self._guarded(lambda: self._run(lambda _instance: None))
                 while self._wait() == [(self._ran, select.POLLIN)]:
                     pass
 
@@ -68,9 +68,9 @@ class IdleApp(SingleApp):
         """Wait for what the module waits for, or for another thread's call, which may change that."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._ran)
-        idle = self._world.calls.idle
+        idle = self._environment.calls.idle
         waits = idle.waits if idle is not None else Waits()
-        return self._stop.wait({**waits.wanted, self._ran: select.POLLIN}, None if waits.until is None else waits.until - time.monotonic())
+        return self._stop.wait({**waits.descriptors, self._ran: select.POLLIN}, None if waits.until is None else waits.until - time.monotonic())
 
     def _sweep_once(self) -> int:
         return super()._sweep_once() or int(self._driver.is_alive())

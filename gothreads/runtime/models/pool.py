@@ -20,7 +20,7 @@ from gothreads import text
 from gothreads.bridge.buffers import Guest
 from gothreads.engine import ffi, interrupt
 from gothreads.engine.settings import new_engine
-from gothreads.engine.stack import inside
+from gothreads.engine.stack import initialising, inside
 from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, again
 from gothreads.files import reason
 from gothreads.runtime import exit_reasons
@@ -36,6 +36,7 @@ from gothreads.sync.stop_event import StopEvent
 from gothreads.sync.wait_queue import WaitQueue
 from gothreads.text import shown
 from gothreads.wasi.streams import OutputExceeded, Streams
+from gothreads.wasm.metadata import SINGLE
 
 T = TypeVar("T")
 
@@ -48,24 +49,25 @@ class _Member:
     `cause` is why it ended, if a host function or a stop determined that.
     """
 
-    def __init__(self, app: PoolApp, isolates: SingleInstances) -> None:
+    def __init__(self, app: PoolApp, instances: SingleInstances) -> None:
         self._app = app
         self.cause: GuestError | None = None
         with contextlib.ExitStack() as owned:
             self._stop = StopEvent()
             owned.callback(self._stop.close)
             self.streams: Streams = app._new_streams(self._stop)
-            self.world: WasiEnvironment = app._new_world(self.streams, self._stop)
-            owned.callback(app._close_world, self.world)
+            self.environment: WasiEnvironment = app._new_environment(self.streams, self._stop)
+            owned.callback(app._close_environment, self.environment)
             try:
-                self.isolate: SingleInstance = isolates.new(self.world, self._host_function_failed, lambda: self.stopped)
+                self.instance: SingleInstance = instances.new(self.environment, self._host_function_failed,
+                                                              lambda: self.stopped)
             except ffi.Trapped as trapped:  # in its start function; or the app has ended
                 if app._cause is not None:
                     raise
                 error = self.ended(trapped)
                 raise error from error.__cause__
-            self.isolate.stop = self.stop
-            owned.callback(self.isolate.close)
+            self.instance.stop = self.stop
+            owned.callback(self.instance.close)
             self._owned = owned.pop_all()
 
     @property
@@ -77,7 +79,7 @@ class _Member:
         """End what runs in it. From any thread; returns at once."""
         if self.cause is None:
             self.cause = cause
-        self.world.stop()
+        self.environment.stop()
         self._app._engine.increment_epoch()  # the other members check, and run on
 
     def close(self) -> None:
@@ -103,25 +105,29 @@ class PoolApp(App):
     """See App. `memory` raises NotCallable: each instance has its own."""
 
     model = "pool"
+    build_model = SINGLE
+    has_many_instances = True
 
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
         if options.listen:
-            raise MisuseError("listen is for modules that run on: in a pool they stand still between calls, and nobody would accept")
+            raise MisuseError("listen needs a module that keeps running: in a pool, an instance is suspended between calls, and "
+                              "accepts no connection")
         if loaded.entry == "_start":
-            raise NotCallable(f"{loaded.name}: the module's main runs to its end, so a pool of it takes no calls. Build it with --buildmode c-shared")
+            raise NotCallable(f"{loaded.name}: the module is a program: its main runs to its end, and takes no calls. "
+                              "Build it with --buildmode c-shared")
         self._local = threading.local()  # `member`: the one that this thread is in
         self._main: _Member | None = None  # the one that the main thread is in
         self._condition = threading.Condition()
         # Guarded by _condition. `_total` counts the places in `_free`, those that threads hold, and those being made.
         self._free: deque[_Member | None] = deque()
-        self._line = WaitQueue(self._condition, lambda: bool(self._free))
+        self._wait_queue = WaitQueue(self._condition, lambda: bool(self._free))
         self._total = self._calls = self._replaced = 0
         self._engine = new_engine(options.limits.stack, threads=False)
         owned.callback(self._engine.close)
-        self._isolates = SingleInstances(self._engine, loaded, options, self._host)
-        owned.callback(self._isolates.close)
-        self.compile_seconds = self._isolates.compile_seconds
+        self._instances = SingleInstances(self._engine, loaded, options, self._host)
+        owned.callback(self._instances.close)
+        self.compile_seconds = self._instances.compile_seconds
         owned.callback(self._close_members)
 
     @property
@@ -131,8 +137,9 @@ class PoolApp(App):
     def statistics(self) -> AppStatistics:
         with self._condition:
             free = list(self._free)
-            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free), self._line.counts.waiting, self._replaced)
-            size = sum(member.isolate.memory.size for member in free if member is not None) if self._state is State.RUNNING else 0
+            pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free),
+                                  self._wait_queue.counts.waiting, self._replaced)
+            size = sum(member.instance.memory.size for member in free if member is not None) if self._state is State.RUNNING else 0
         return self._statistics(calls=self._calls, memory=size, memory_limit=self.options.limits.memory * pool.limit, pool=pool)
 
     def _start(self) -> None:
@@ -154,64 +161,60 @@ class PoolApp(App):
 
     def _new_member(self) -> _Member:
         """A fresh instance, initialised and started."""
-        member = _Member(self, self._isolates)
-        inside.depth += 1
-        inside.starting = self
-        try:
-            # The end traps a store that was made before it; one made after it would run on, so check here.
-            if self._cause is not None:
-                raise self._error()
-            if self.loaded.entry is not None:
-                member.isolate.function(self.loaded.entry)()
-            member.isolate.hook("start")
-        except ffi.Trapped as trapped:
-            error = member.ended(trapped) if self._cause is None else self._error()
-            member.close()
-            raise error from error.__cause__
-        except BaseException:
-            member.close()
-            raise
-        finally:
-            inside.starting = None
-            inside.depth -= 1
+        member = _Member(self, self._instances)
+        with initialising(self):
+            try:
+                # The end traps a store that was made before it; one made after it would run on, so check here.
+                if self._cause is not None:
+                    raise self._error()
+                if self.loaded.entry is not None:
+                    member.instance.function(self.loaded.entry)()
+                member.instance.hook("start")
+            except ffi.Trapped as trapped:
+                error = member.ended(trapped) if self._cause is None else self._error()
+                member.close()
+                raise error from error.__cause__
+            except BaseException:
+                member.close()
+                raise
         return member
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
         # Into the same instance: another has different state, and all may be in use.
         if inside.starting is self:  # a replacement is being started
             raise self._too_early()
-        return self._guarded(call) if self._mine() is not None else super()._call_back(call)
+        return self._guarded(call) if self._current_member() is not None else super()._call_back(call)
 
-    def _mine(self) -> _Member | None:
+    def _current_member(self) -> _Member | None:
         """The member that this thread is in already, in a Python function that the member has called; else None."""
         return getattr(self._local, "member", None)
 
     def _run(self, work: Callable[[SingleInstance], T]) -> T:
         """Run `work` in a free instance, or in the one that this thread is in."""
-        mine = self._mine()
-        if mine is None:
+        member = self._current_member()
+        if member is None:
             return self._use(self._take(), work)
-        if mine.isolate.context.ended and mine.cause is not None:  # a nested call trapped: its state is inconsistent
-            raise again(mine.cause)
+        if member.instance.context.ended and member.cause is not None:  # a nested call trapped: its state is inconsistent
+            raise again(member.cause)
         try:
-            return work(mine.isolate)
+            return work(member.instance)
         except ffi.Trapped as trapped:
-            mine.isolate.context.ended = True
+            member.instance.context.ended = True
             if self._cause is not None:
                 raise
-            mine.cause = error = mine.ended(trapped)
+            member.cause = error = member.ended(trapped)
             raise error from error.__cause__
 
     def _use(self, member: _Member, work: Callable[[SingleInstance], T]) -> T:
         """Run `work` in a member that was taken, and put it back."""
-        before, whole = self._mine(), True
+        before, whole = self._current_member(), True
         on_main = interrupt.on_main_thread()
         try:
             self._local.member = member
             if on_main:
                 self._main = member
             try:
-                return work(member.isolate)
+                return work(member.instance)
             finally:
                 self._local.member = before
                 if on_main:
@@ -225,16 +228,16 @@ class PoolApp(App):
             # It may have been stopped too late for this call: then the next call would be hit.
             self._put_back(member if whole and (self._cause is not None or not member.stopped) else None, member)
 
-    def _put_back(self, fit: _Member | None, member: _Member | None) -> None:
+    def _put_back(self, usable: _Member | None, member: _Member | None) -> None:
         """Give back a place: with its member, or empty if the member is no longer usable."""
-        if fit is None and member is not None:
+        if usable is None and member is not None:
             try:
                 member.close()
             except BaseException:  # a callback for a cancelled reply may raise SystemExit
                 log.exception("%s: closing an instance that has ended", self.loaded.name)
         with self._condition:
-            if fit is not None:
-                self._free.append(fit)
+            if usable is not None:
+                self._free.append(usable)
             else:
                 self._replaced += member is not None
                 self._free.appendleft(None)  # taken last
@@ -249,13 +252,13 @@ class PoolApp(App):
             self._calls += 1
             return [self._free.pop()]
         with self._condition:
-            taken = self._line.wait(take, self.options.callers_timeout)
+            taken = self._wait_queue.wait(take, self.options.callers_timeout)
         if taken is None:
             raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within {self.options.callers_timeout:g} s. "
-                              "Raise `instances`, or call less at once")
-        return taken[0] or self._made_anew()
+                              "Raise `instances`, or make fewer calls at once")
+        return taken[0] or self._replacement()
 
-    def _made_anew(self) -> _Member:
+    def _replacement(self) -> _Member:
         """A fresh member for an empty place. If none can be made, the app ends; raises ffi.Trapped then."""
         made: _Member | None = None
         try:
@@ -274,7 +277,7 @@ class PoolApp(App):
         return self._run(work)
 
     def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
-        return self._run(lambda isolate: isolate.request(handler, payload, ticket))
+        return self._run(lambda instance: instance.request(handler, payload, ticket))
 
     def _settled_handlers(self) -> list[str]:
         return self._run(SingleInstance.handlers)
@@ -289,31 +292,31 @@ class PoolApp(App):
         guest.stop(cause)
 
     def _same_instance(self) -> bool:
-        return self._mine() is not None
+        return self._current_member() is not None
 
     def _hook(self, name: str) -> None:
         """Calls `stop` in the instances that no call is in. `start` was called when each instance was made."""
-        def stop(isolate: SingleInstance) -> list[None]:
-            isolate.hook(name)
+        def stop(instance: SingleInstance) -> list[None]:
+            instance.hook(name)
             return []
         if name == "stop":
             self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, shown(str(error))))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         """The goroutines of the instances that no call is in."""
-        def stacks(isolate: SingleInstance) -> list[Goroutine]:
-            return parse_goroutines(isolate.slot.stacks())
-        if self._mine() is not None:
+        def stacks(instance: SingleInstance) -> list[Goroutine]:
+            return parse_goroutines(instance.slot.stacks())
+        if self._current_member() is not None:
             found: list[Goroutine] = self._guarded(lambda: self._of_all_free(stacks))
             return found
-        return self._asked("goroutines()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, stacks)), timeout)
+        return self._asked("goroutines()", lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, stacks)), timeout)
 
     def _wait_idle(self, timeout: float | None) -> None:
         """Run the instances that no call is in until all their goroutines wait."""
-        def run(isolate: SingleInstance) -> list[None]:
-            isolate.run_until_idle()
+        def run(instance: SingleInstance) -> list[None]:
+            instance.run_until_idle()
             return []
-        self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda isolate: ticket.use(isolate, run)), timeout)
+        self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, run)), timeout)
 
     def _of_all_free(self, work: Callable[[SingleInstance], list[T]], failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
         """Run `work` in each free instance, and return all results. The other instances take calls meanwhile.

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from gothreads.bridge.buffers import Guest
 from gothreads.engine import ffi, interrupt
 from gothreads.engine.settings import new_engine
-from gothreads.engine.stack import big_stack, inside
+from gothreads.engine.stack import big_stack, in_module, initialising
 from gothreads.errors import NotCallable
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
@@ -25,6 +25,7 @@ from gothreads.runtime.cancellation import Cancellation
 from gothreads.runtime.inspector import Goroutine, parse_goroutines
 from gothreads.runtime.models.single_instance import SingleInstance, SingleInstances, StoreMemory
 from gothreads.runtime.statistics import AppStatistics
+from gothreads.wasm.metadata import SINGLE
 
 T = TypeVar("T")
 
@@ -33,29 +34,32 @@ class SingleApp(App):
     """See App."""
 
     model = "single"
+    build_model = SINGLE
+    has_many_instances = False
 
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
-        self._turns = CallLock(lambda: self._cause is not None, self._instance_ended)
+        self._call_lock = CallLock(lambda: self._cause is not None, self._instance_ended)
         self._calls = 0
         self._engine = new_engine(options.limits.stack, threads=False)
         owned.callback(self._engine.close)
-        isolates = SingleInstances(self._engine, loaded, options, self._host)
-        owned.callback(isolates.close)
-        self.compile_seconds = isolates.compile_seconds
-        self._world = self._new_world(self._streams, self._stop)
-        owned.callback(self._world.close)
+        instances = SingleInstances(self._engine, loaded, options, self._host)
+        owned.callback(instances.close)
+        self.compile_seconds = instances.compile_seconds
+        self._environment = self._new_environment(self._streams, self._stop)
+        owned.callback(self._environment.close)
         try:
-            self._isolate = isolates.new(self._world, self._host_function_failed, lambda: self._cause is not None)
+            self._instance = instances.new(self._environment, self._host_function_failed,
+                                           lambda: self._cause is not None)
         except ffi.Trapped as trapped:  # in the start function: there is nothing yet to end
             if self._cause is not None:  # a host function raised, or the module exited
                 raise self._error() from None
             raise exit_reasons.of_trap(loaded.name, trapped.trap, self._streams.stderr.tail, options.limits.stack) from None
-        owned.callback(self._isolate.close)
+        owned.callback(self._instance.close)
 
     @property
     def memory(self) -> StoreMemory:
-        return self._isolate.memory
+        return self._instance.memory
 
     def statistics(self) -> AppStatistics:
         with interrupt.Postponed() if interrupt.on_main_thread() else contextlib.nullcontext():
@@ -65,11 +69,11 @@ class SingleApp(App):
     def _size(self) -> int:
         """The memory's size in bytes; 0 while another thread is in the module, or if the module has ended."""
         with contextlib.suppress(ffi.Trapped):
-            if self._turns.acquire(wait=False):
+            if self._call_lock.acquire(wait=False):
                 try:
                     return self.memory.size
                 finally:
-                    self._turns.release()
+                    self._call_lock.release()
         return 0
 
     def _start(self) -> None:
@@ -85,83 +89,81 @@ class SingleApp(App):
 
     def _initialize(self, entry: str) -> None:
         def initialize() -> None:
-            inside.depth += 1
-            inside.starting = self
-            try:
-                with self._turns:
-                    self._isolate.function(entry)()
-            except ffi.Trapped as trapped:
-                self._trapped(trapped)
-            finally:
-                inside.starting = None
-                inside.depth -= 1
+            with initialising(self):
+                try:
+                    with self._call_lock:
+                        self._instance.function(entry)()
+                except ffi.Trapped as trapped:
+                    self._trapped(trapped)
         self._workers.run(initialize)
 
     def _run_main(self) -> None:
-        inside.depth += 1
-        try:
-            with self._turns:
-                self._isolate.function("_start")()
-            self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
-        except ffi.Trapped as trapped:
-            self._trapped(trapped)
+        with in_module:
+            try:
+                with self._call_lock:
+                    self._instance.function("_start")()
+                self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
+            except ffi.Trapped as trapped:
+                self._trapped(trapped)
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
         # Into the same instance, as a call by the goroutine that called Python: Go's own rule. Its stack is checked
         # together with that call's.
-        return self._guarded(call) if self._turns.mine else super()._call_back(call)
+        return self._guarded(call) if self._call_lock.is_owned else super()._call_back(call)
 
     def _instance_ended(self, trapped: ffi.Trapped) -> None:
-        self._isolate.context.ended = True
+        self._instance.context.ended = True
         self._trapped(trapped)
 
     def _run(self, work: Callable[[SingleInstance], T]) -> T:
         """Run `work` in the module, holding the call lock."""
         self._check_callable()
-        with self._turns:
-            return work(self._isolate)
+        with self._call_lock:
+            return work(self._instance)
 
     def _within(self, work: Callable[[Guest], T]) -> T:
         return self._counted(work)
 
     def _counted(self, work: Callable[[SingleInstance], T]) -> T:
-        def counted(isolate: SingleInstance) -> T:
+        def counted(instance: SingleInstance) -> T:
             self._calls += 1
-            return work(isolate)
+            return work(instance)
         return self._run(counted)
 
     @property
     def _in_use(self) -> int:
-        return self._turns.taken
+        return self._call_lock.taken
 
     def _same_instance(self) -> bool:
-        return self._turns.mine
+        return self._call_lock.is_owned
 
     def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
-        return self._counted(lambda isolate: isolate.request(handler, payload, ticket))
+        return self._counted(lambda instance: instance.request(handler, payload, ticket))
 
     def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
-        def handlers(isolate: SingleInstance) -> list[str]:
-            return isolate.slot.handlers()
+        def handlers(instance: SingleInstance) -> list[str]:
+            return instance.slot.handlers()
         if self.loaded.entry == "_start":
             return []
-        return self._run(handlers if ticket is None else lambda isolate: ticket.use(isolate, handlers))  # not a call
+        return self._run(handlers if ticket is None else lambda instance: ticket.use(instance, handlers))  # not a call
 
     def _settled_handlers(self) -> list[str]:
         return [] if self.loaded.entry == "_start" else self._run(SingleInstance.handlers)
 
     def _hook(self, name: str) -> None:
-        self._run(lambda isolate: isolate.hook(name))
+        self._run(lambda instance: instance.hook(name))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
-        def stacks(isolate: SingleInstance) -> str:
-            return isolate.slot.stacks()
-        if self._turns.mine:
+        def stacks(instance: SingleInstance) -> str:
+            return instance.slot.stacks()
+        if self._call_lock.is_owned:
             return parse_goroutines(self._guarded(lambda: self._run(stacks)))
-        return parse_goroutines(self._asked("goroutines()", lambda ticket: self._run(lambda isolate: ticket.use(isolate, stacks)), timeout))
+        return parse_goroutines(self._asked("goroutines()", lambda ticket: self._run(lambda instance: ticket.use(instance, stacks)), timeout))
 
     def _wait_idle(self, timeout: float | None) -> None:
-        self._asked("wait_idle()", lambda ticket: self._run(lambda isolate: ticket.use(isolate, SingleInstance.run_until_idle)), timeout)
+        def run(ticket: Cancellation) -> None:
+            self._run(lambda instance: ticket.use(instance, SingleInstance.run_until_idle))
+        self._asked("wait_idle()", run, timeout)
 
     def _check_callable(self) -> None:
         if self.loaded.entry == "_start":
@@ -176,4 +178,4 @@ class SingleApp(App):
         return True
 
     def _sweep_once(self) -> int:
-        return self._turns.taken
+        return self._call_lock.taken

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import wasmtime
 
 from gothreads.bridge.buffers import Buffers
-from gothreads.bridge.host_functions import HostImports
+from gothreads.bridge.host_imports import HostImports
 from gothreads.engine import ffi
 from gothreads.engine.settings import compile_module, new_store
 from gothreads.engine.stack import inside
@@ -36,13 +36,14 @@ class SingleInstances:
         compiled = compile_module(engine, loaded.wasm, options.limits.stack, loaded.precompiled)
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
-    def new(self, world: WasiEnvironment, failed: Callable[[BaseException], str], ended: Callable[[], bool]) -> SingleInstance:
+    def new(self, environment: WasiEnvironment, failed: Callable[[BaseException], str],
+            ended: Callable[[], bool]) -> SingleInstance:
         """`failed`: as for ffi.HostFunctions. `ended`: whether this instance has ended; asked when the epoch moves.
 
         ModuleError if the module cannot be instantiated. Raises ffi.Trapped if its start function traps.
         """
         return SingleInstance(self._engine, self.module, self._loaded, self._options,
-                              world=world, host=self._host, failed=failed, ended=ended)
+                              environment=environment, host=self._host, failed=failed, ended=ended)
 
     def close(self) -> None:
         self.module.close()
@@ -57,9 +58,9 @@ class SingleInstance:
     stop: Callable[[GuestError], None]
 
     def __init__(self, engine: wasmtime.Engine, module: wasmtime.Module, loaded: LoadedModule, options: Options, *,
-                 world: WasiEnvironment, host: HostImports, failed: Callable[[BaseException], str],
+                 environment: WasiEnvironment, host: HostImports, failed: Callable[[BaseException], str],
                  ended: Callable[[], bool]) -> None:
-        self._loaded, self.context = loaded.without_code(), world.context
+        self._loaded, self.context = loaded.without_code(), environment.context
         self._found: dict[str, ffi.Function] = {}
         self._settled = not loaded.has_handlers
         with contextlib.ExitStack() as owned:
@@ -70,14 +71,14 @@ class SingleInstance:
             linker.define_wasi()
             raised = False  # whether a host function has raised
 
-            def told(error: BaseException) -> str:
+            def host_function_failed(error: BaseException) -> str:
                 nonlocal raised
                 raised = True
                 return failed(error)
-            functions = ffi.HostFunctions(linker, told)
+            functions = ffi.HostFunctions(linker, host_function_failed)
             owned.callback(functions.clear)
-            world.define(functions, loaded.outline, own_clock=loaded.foreign)
-            host.define(functions, world.context)
+            environment.define(functions, loaded.outline, own_clock=loaded.foreign)
+            host.define(functions, environment.context)
             memories = len(loaded.outline.memories)  # none is imported
             self._store = new_store(engine, options.limits.memory // max(memories, 1))
             owned.callback(self._store.close)
@@ -94,8 +95,8 @@ class SingleInstance:
                 raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
             self.memory = StoreMemory(self._store, ffi.memory(self._store, self._instance))
             owned.callback(self.memory.close)
-            world.use(self.memory)
-            self.slot = Buffers(self.function, self.memory, world.calls.cancel_request)
+            environment.use(self.memory)
+            self.slot = Buffers(self.function, self.memory, environment.calls.cancel_request)
             self._owned = owned.pop_all()
 
     def function(self, name: str, params: str = "", result: str = "") -> ffi.Function:
@@ -114,7 +115,7 @@ class SingleInstance:
 
     def request(self, handler: str, payload: bytes, ticket: Cancellation | None) -> bytes:
         """Call a handler. If there is none of that name, let the module settle, and ask again."""
-        def request(_isolate: SingleInstance) -> bytes:
+        def request(_instance: SingleInstance) -> bytes:
             return self.slot.request(handler, payload)
 
         def use() -> bytes:

@@ -12,32 +12,32 @@ import wasmtime
 
 from gothreads.bridge.buffers import Guest
 from gothreads.bridge.exports import Export, Function
-from gothreads.bridge.instances import GoInstances, Notes
+from gothreads.bridge.instances import GoInstances, Instances
 from gothreads.callback_m import CacheEnvironment, CallbackMCache, FastPath
 from gothreads.engine import ffi
 from gothreads.engine.extension import compiled
+from gothreads.engine.function_types import letters, wasmtime_type
 from gothreads.engine.interrupt import Postponed
-from gothreads.engine.settings import compile_threaded, new_engine
-from gothreads.engine.stack import inside, nested
-from gothreads.errors import AppClosed, GothreadsError, MemoryAccessError, MisuseError, ModuleError, Stalled, listed
-from gothreads.mpool import MPool, MRunner
-from gothreads.runtime.app import App, Payload
-from gothreads.runtime.fast_calls import quick, requester
+from gothreads.engine.stack import initialising, nested
+from gothreads.errors import GothreadsError, MisuseError, ModuleError, Stalled, listed
+from gothreads.mpool import MRunner
+from gothreads.runtime.fast_calls import fast_export, requester
 from gothreads.runtime.inspector import Goroutine, Inspector
+from gothreads.runtime.models.shared_memory_app import SharedMemoryApp
 from gothreads.runtime.options import SPARE_THREADS, Options
+from gothreads.runtime.payloads import Payload
 from gothreads.runtime.settling import Settling
 from gothreads.runtime.stall import Stall, StallWatch
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.runtime.wasi_environment import WasiEnvironment
-from gothreads.shared_memory import SharedMemory
 from gothreads.text import shown
-from gothreads.wasi.definitions import define_with_errno, letters, type_of
+from gothreads.wasi.linking import define_with_errno
 from gothreads.wasi.poller import Poller
 from gothreads.wasm import code
-from gothreads.wasm.binary import PAGE, FuncType, Kind
+from gothreads.wasm.binary import FuncType, Kind
+from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 from gothreads.wasm.passes import waits
-from gothreads.wasm.passes.threads import HOST, WASI
 
 T = TypeVar("T")
 
@@ -61,66 +61,57 @@ def least_heap(options: Options) -> int:
     return max(4 << 20, min(16 * options.procs << 20, 64 << 20, options.limits.memory // 16))
 
 
-class ThreadedApp(App):
+class RuntimeCalls:
+    """What Go's runtime (build/goroot/runtime) asks of the host. The methods are named as in wasm/host_calls.py."""
+
+    def __init__(self, options: Options, spawn: Callable[[int], bool], initialized: Callable[[], None], *,
+                 has_callers: bool) -> None:
+        self._options, self._spawn, self._initialized, self._has_callers = options, spawn, initialized, has_callers
+
+    def ncpu(self) -> int:
+        return self._options.procs
+
+    def thread_spawn(self, g0: int) -> int:
+        """Run the M of this g0 on a thread. -1 if there is no thread for it."""
+        return 0 if self._spawn(g0) else -1
+
+    def initialized(self) -> None:
+        self._initialized()
+
+    def has_callers(self) -> bool:
+        return self._has_callers
+
+    def least_heap(self) -> int:
+        return least_heap(self._options)
+
+
+class ThreadedApp(SharedMemoryApp):
     """See App."""
 
     model = "threaded"
+    own_clock = False
 
-    def _make(self) -> None:
-        loaded, options, owned = self.loaded, self.options, self._owned
-        self._check()
-        self._world = self._new_world(self._streams, self._stop)
-        owned.callback(self._world.close)
-        self._engine = new_engine(options.limits.stack)
-        owned.callback(self._engine.close)
-        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled)
-        self.compile_seconds = machine_code.seconds
-        owned.callback(machine_code.module.close)
-        assert loaded.memory is not None
-        self._memory = SharedMemory(self._engine, loaded.memory.minimum, options.limits.memory // PAGE)
-        owned.callback(self._memory.close)
-        self._world.use(self._memory)
-        self._notes = Notes(self._engine)
-        owned.callback(self._notes.close)
-        self._poller = Poller(self._memory, self._world.table)
-        owned.callback(self._poller.close)
-        linker = wasmtime.Linker(self._engine)
-        owned.callback(linker.close)
-        linker.allow_shadowing = True
-        linker.define_wasi()
-        with wasmtime.Store(self._engine) as store:
-            linker.define(store, "env", "memory", self._memory.handle)
-            self._notes.define(linker, store)
-        functions = ffi.HostFunctions(linker, self._host_function_failed)
-        owned.callback(functions.clear)
-        self._world.define(functions, loaded.outline)
-        if compiled is not None:
-            functions.define_clock(WASI, "clock_time_get", type_of(_CLOCK), self._memory.pointers)
-        self._host.define(functions, self._world.context)
-        self._define_host(functions)
-        try:
-            pre = linker.instantiate_pre(machine_code.module)
-        except wasmtime.WasmtimeError as error:  # one name imported with two types
-            raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
-        owned.callback(pre.close)
-        self._instances = GoInstances(self._engine, pre, self._notes, options.wasi.local, self._is_ending, one_clock=compiled is not None)
-        owned.callback(self._instances.close_all)
-        self._pool = MPool(lambda: MRunner(self._instances), options.limits.threads, options.limits.stack, self._trapped)
-        environment = CacheEnvironment(self._instances, self._memory, self._is_ending, self._trapped)
+    def _new_instances(self, pre: wasmtime.InstancePre) -> GoInstances:
+        return GoInstances(self._engine, pre, self._notes, self.options.wasi.local, self._is_ending,
+                           one_clock=compiled is not None)
+
+    def _runners(self, instances: Instances) -> Callable[[], MRunner]:
+        return lambda: MRunner(instances)
+
+    def _make_entries(self, instances: Instances) -> None:
+        options = self.options
+        self._instances = instances
+        environment = CacheEnvironment(instances, self._memory, self._is_ending, self._trapped)
         self._postponed = Postponed(self)
         self._cache = CallbackMCache(environment, options.callers, timeout=options.callers_timeout,
                                      most=waits.MOST_NOTES - 1 - options.limits.threads,
-                                     cancel=self._world.calls.cancel_request,
+                                     cancel=self._environment.calls.cancel_request,
                                      fast_path=FastPath(self._postponed, options.limits.stack, self._error))
         self._requester = requester(self._cache)
         self._inspector = Inspector(environment, stack=options.limits.stack, in_flight=self._cache.in_flight,
                                     submit=self._submit_to)
-        if loaded.has_handlers:
+        if self.loaded.has_handlers:
             self._settling = Settling(self._look_at_rest)
-
-    @property
-    def memory(self) -> SharedMemory:
-        return self._memory
 
     def trim(self) -> int:
         """Release the callers that are not in use now; returns how many."""
@@ -129,17 +120,13 @@ class ThreadedApp(App):
     def statistics(self) -> AppStatistics:
         go = self._inspector.statistics(_ANSWER_SECONDS) if self._state is State.RUNNING else None
         callers = self._cache.statistics()
-        try:
-            size = self._memory.size
-        except AppClosed:
-            size = 0
-        return self._statistics(calls=callers.calls, memory=size, callers=callers, threads=self._pool.statistics(), go=go)
+        return self._statistics(calls=callers.calls, callers=callers, go=go)
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         return self._inspector.goroutines(timeout)
 
     def _quick(self, function: Function, export: Export) -> Function:
-        return quick(function, export, self._cache, self._postponed, self.options.limits.stack)
+        return fast_export(function, export, self._cache, self._postponed, self.options.limits.stack)
 
     def _request_quickly(self, handler: str, payload: Payload) -> bytes | None:
         return self._requester(handler, payload)
@@ -147,15 +134,12 @@ class ThreadedApp(App):
     def _open_to_calls(self, *, is_open: bool) -> None:
         self._cache.idle.open = is_open
 
-    def _is_ending(self) -> bool:
-        return self._cause is not None
-
     def _check(self) -> None:
-        """Check what can be checked before anything is created."""
         options = self.options
         most = waits.MOST_NOTES - 1  # one is for the inspector's caller
         if options.callers + options.limits.threads > most:
-            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) may be {most:,} together")
+            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) must be "
+                              f"at most {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
@@ -163,44 +147,39 @@ class ThreadedApp(App):
                    and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
             raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
+        unknown = [i.name for i in self.loaded.outline.imported_functions
+                   if i.module == HOST and i.name not in BUILTIN_CALLS]
+        if unknown:
+            raise ModuleError(f"{self.loaded.name}: the module imports {HOST}.{shown(unknown[0])}, which this gothreads does "
+                              "not provide. Rebuild it: gothreads build")
 
-    def _define_host(self, functions: ffi.HostFunctions) -> None:
+    def _define_imports(self, functions: ffi.HostFunctions) -> None:
         """Define what the overlay's Go imports from the module `gothreads`."""
-        kinds = {i.name: self.loaded.outline.types[i.type_index] for i in self.loaded.outline.imported_functions if i.module == HOST}
-
-        number = FuncType(b"", code.I32)
-        own: dict[str, tuple[FuncType, ffi.HostFunction]] = {
-            "ncpu": (number, lambda: self.options.procs),
-            "thread_spawn": (FuncType(code.I32, code.I32), lambda g0: 0 if self._pool.spawn(g0) else -1),
-            "initialized": (code.VOID, self._initialized),
-            "has_callers": (number, lambda: self.loaded.has_callers),
-            "least_heap": (number, lambda: least_heap(self.options)),
-        }
-        polling: dict[str, Callable[..., None]] = {"poll_start": self._poller.start, "poll_open": self._poller.open}
-        for name, kind in kinds.items():
-            if WasiEnvironment.has(HOST, name):
-                continue
-            if name in polling:
-                define_with_errno(functions, HOST, name, kind, polling[name])
-            elif name in own and own[name][0] == kind:
-                functions.define(HOST, name, type_of(kind),
-                                 params=letters(kind.params, signed=False), result=letters(kind.results),
-                                 implementation=own[name][1])
-            else:
-                raise ModuleError(f"{self.loaded.name}: the module wants {HOST}.{shown(name)} {kind}, which this gothreads does not have. "
-                                  "Rebuild it: gothreads build")
+        if compiled is not None:
+            functions.define_clock(WASI, "clock_time_get", wasmtime_type(_CLOCK), self._memory.pointers)
+        self._poller = Poller(self._memory, self._environment.table)
+        self._owned.callback(self._poller.close)
+        runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized,
+                               has_callers=self.loaded.has_callers)
+        for call in imported_calls(self.loaded.outline):
+            if call.server is Server.POLLER:
+                define_with_errno(functions, HOST, call.name, call.type, getattr(self._poller, call.name))
+            elif call.server is Server.RUNTIME:
+                functions.define(HOST, call.name, wasmtime_type(call.type),
+                                 params=letters(call.type.params, signed=False), result=letters(call.type.results),
+                                 implementation=getattr(runtime, call.name))
 
     def _start(self) -> None:
         if (entry := self.loaded.entry) is None:
             raise ModuleError(f"{self.loaded.name}: the module has neither _start nor _initialize")
 
         def run() -> None:  # the module's code may do anything, so run all of it on a thread that can be waited for
-            inside.starting = self
-            first = self._instances.new()
-            first.function("gt_init_memory")()
-            first.function(entry)()
-            if self._state is State.STARTING:  # Go would have reported that it is initialised, or exited
-                raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
+            with initialising(self):
+                first = self._instances.new()
+                first.function("gt_init_memory")()
+                first.function(entry)()
+                if self._state is State.STARTING:  # Go would have reported that it is initialised, or exited
+                    raise ffi.Trapped(ffi.Trap(f"{entry} has returned", exit_code=0))
         self._pool.start(run)
         if self.options.stall_timeout is not None:
             StallWatch(self._inspector, self.options.stall_timeout, self._cache,
@@ -213,8 +192,8 @@ class ThreadedApp(App):
                 log.warning("%s: %s", self.loaded.name, stall)
             case "exit":
                 self._end(Stalled(f"{self.loaded.name}: {stall}"))
-            case told:
-                told(stall)
+            case callback:
+                callback(stall)
 
     def _wait_idle(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -279,30 +258,24 @@ class ThreadedApp(App):
         super()._initialized()
 
     def _stop_running(self) -> None:
-        self._notes.stop()
-        self._engine.increment_epoch()
-        self._pool.close()
+        super()._stop_running()
         self._cache.wake_all()
         self._inspector.wake_all()
 
     def _run_handlers(self) -> bool:
         self._engine.increment_epoch()
-        self._wake_all()  # Go's waits check why they were woken, and wait again
+        self._wake_parked()  # Go's waits check why they were woken, and wait again
         return True
 
     def _close_workers(self) -> None:
         super()._close_workers()
         self._inspector.close()
 
-    def _wake_all(self) -> None:
-        for address in self._notes.addresses():
-            with contextlib.suppress(MemoryAccessError):  # the thread is about to trap
-                self._memory.notify(address)
+    def _threads_inside(self) -> int:
+        return super()._threads_inside() + self._inspector.in_use
 
     def _sweep_once(self) -> int:
-        left = self._pool.active + self._cache.in_use + self._inspector.in_use
-        if not left:
-            return 0
-        self._wake_all()
-        self._cache.wake_all()
+        left = super()._sweep_once()
+        if left:
+            self._cache.wake_all()
         return left

@@ -10,7 +10,6 @@ A trap or proc_exit in any thread ends the whole module. So does the return of m
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,20 +20,19 @@ import wasmtime
 from gothreads.bridge.buffers import Buffers, Guest
 from gothreads.bridge.instances import Instance, Instances, Notes, NotInstantiated
 from gothreads.engine import ffi
-from gothreads.engine.settings import compile_threaded, new_engine
-from gothreads.engine.stack import inside
-from gothreads.errors import AppClosed, MemoryAccessError, MisuseError, ModuleError, NotCallable
-from gothreads.mpool import MPool
+from gothreads.engine.function_types import wasmtime_type
+from gothreads.engine.stack import initialising
+from gothreads.errors import MisuseError, NotCallable
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.call_lock import CallLock
 from gothreads.runtime.cancellation import Cancellation
 from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.models.shared_memory_app import SharedMemoryApp
 from gothreads.runtime.module_file import THREAD_SPAWN, THREAD_START
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.shared_memory import SharedMemory
-from gothreads.wasi.definitions import type_of
-from gothreads.wasm.binary import PAGE, Kind, Section
+from gothreads.wasm.binary import Section
 from gothreads.wasm.passes import waits
 
 T = TypeVar("T")
@@ -126,91 +124,53 @@ class _MainInstance:
         self._found.clear()
 
 
-class WasiThreadsApp(App):
+class WasiThreadsApp(SharedMemoryApp):
     """See App, and this module's docstring."""
 
     model = "threaded"
-
-    def _make(self) -> None:
-        loaded, options, owned = self.loaded, self.options, self._owned
-        self._check()
-        self._turns = CallLock(lambda: self._cause is not None, self._instance_ended)
-        self._calls = 0
-        self._numbers = ThreadNumbers()
-        self._world = self._new_world(self._streams, self._stop)
-        owned.callback(self._world.close)
-        self._engine = new_engine(options.limits.stack)
-        owned.callback(self._engine.close)
-        compiled = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled)
-        self.compile_seconds = compiled.seconds
-        owned.callback(compiled.module.close)
-        assert loaded.memory is not None
-        assert loaded.memory.maximum is not None, "a shared memory has one"
-        self._memory = SharedMemory(self._engine, loaded.memory.minimum, min(loaded.memory.maximum, options.limits.memory // PAGE))
-        owned.callback(self._memory.close)
-        self._world.use(self._memory)
-        self._notes = Notes(self._engine)
-        owned.callback(self._notes.close)
-        linker = wasmtime.Linker(self._engine)
-        owned.callback(linker.close)
-        linker.allow_shadowing = True
-        linker.define_wasi()
-        place = next(i for i in loaded.outline.imports if i.kind is Kind.MEMORY)
-        with wasmtime.Store(self._engine) as store:
-            linker.define(store, place.module, place.name, self._memory.handle)
-            self._notes.define(linker, store)
-        functions = ffi.HostFunctions(linker, self._host_function_failed)
-        owned.callback(functions.clear)
-        self._world.define(functions, loaded.outline, own_clock=True)
-        self._host.define(functions, self._world.context)
-        for imported in loaded.outline.imported_functions:
-            if (imported.module, imported.name) == THREAD_SPAWN:
-                functions.define(*THREAD_SPAWN, type_of(loaded.outline.types[imported.type_index]),
-                                 params="i", result="i", implementation=self._thread_spawn)
-        try:
-            pre = linker.instantiate_pre(compiled.module)
-        except wasmtime.WasmtimeError as error:
-            raise self._no_instance(error) from None
-        owned.callback(pre.close)
-        has_start = Section.START in loaded.outline.raw
-        self._instances = WasiInstances(self._engine, pre, self._notes, options.wasi.local,
-                                        lambda: self._cause is not None, has_start=has_start)
-        owned.callback(self._instances.close_all)
-        self._pool = MPool(lambda: _Runner(self._instances, self._numbers), options.limits.threads, options.limits.stack, self._trapped)
-        self._main = _MainInstance(self._memory)
-        owned.callback(self._main.close)
+    own_clock = True
 
     def _check(self) -> None:
-        """Check what can be checked before anything is created."""
         most = waits.MOST_NOTES - 1  # one is for the main instance
         if self.options.limits.threads > most:
-            raise MisuseError(f"the limit on threads ({self.options.limits.threads:,}) may be {most:,} at the most")
+            raise MisuseError(f"the limit on threads ({self.options.limits.threads:,}) must be at most {most:,}")
 
     @staticmethod
     def _provides(module: str, name: str) -> bool:
         return App._provides(module, name) or (module, name) == THREAD_SPAWN
 
-    def _no_instance(self, error: wasmtime.WasmtimeError | NotInstantiated) -> ModuleError:
-        return ModuleError(f"{self.loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}")
+    def _define_imports(self, functions: ffi.HostFunctions) -> None:
+        outline = self.loaded.outline
+        for imported in outline.imported_functions:
+            if (imported.module, imported.name) == THREAD_SPAWN:
+                functions.define(*THREAD_SPAWN, wasmtime_type(outline.types[imported.type_index]),
+                                 params="i", result="i", implementation=self._thread_spawn)
 
-    @property
-    def memory(self) -> SharedMemory:
-        return self._memory
+    def _new_instances(self, pre: wasmtime.InstancePre) -> WasiInstances:
+        return WasiInstances(self._engine, pre, self._notes, self.options.wasi.local, self._is_ending,
+                             has_start=Section.START in self.loaded.outline.raw)
+
+    def _runners(self, instances: Instances) -> Callable[[], _Runner]:
+        self._numbers = ThreadNumbers()
+        return lambda: _Runner(instances, self._numbers)
+
+    def _make_entries(self, instances: Instances) -> None:
+        self._instances = instances
+        self._call_lock = CallLock(self._is_ending, self._instance_ended)
+        self._calls = 0
+        self._main = _MainInstance(self._memory)
+        self._owned.callback(self._main.close)
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
         # From the main instance: into it again, on top of its stack. From the module's own threads: as from any other.
-        return self._guarded(call) if self._turns.mine else super()._call_back(call)
+        return self._guarded(call) if self._call_lock.is_owned else super()._call_back(call)
 
     def _instance_ended(self, trapped: ffi.Trapped) -> None:
-        self._world.context.ended = True
+        self._environment.context.ended = True
         self._trapped(trapped)
 
     def statistics(self) -> AppStatistics:
-        try:
-            size = self._memory.size
-        except AppClosed:
-            size = 0
-        return self._statistics(calls=self._calls, memory=size, threads=self._pool.statistics())
+        return self._statistics(calls=self._calls)
 
     def _thread_spawn(self, argument: int) -> int:
         thread = Thread(self._numbers.take(), argument)
@@ -231,35 +191,31 @@ class WasiThreadsApp(App):
         self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
 
     def _initialize(self) -> None:
-        inside.depth += 1
-        inside.starting = self
-        try:
-            with self._turns:
-                self._main.instance = self._instances.new()
-                if self.loaded.entry is not None:
-                    self._main.function(self.loaded.entry)()
-        except NotInstantiated as error:
-            raise self._no_instance(error) from None
-        except ffi.Trapped as trapped:
-            self._trapped(trapped)
-        finally:
-            inside.starting = None
-            inside.depth -= 1
+        with initialising(self):
+            try:
+                with self._call_lock:
+                    self._main.instance = self._instances.new()
+                    if self.loaded.entry is not None:
+                        self._main.function(self.loaded.entry)()
+            except NotInstantiated as error:
+                raise self._not_instantiated(error) from None
+            except ffi.Trapped as trapped:
+                self._trapped(trapped)
 
     def _within(self, work: Callable[[Guest], T]) -> T:
         if self.loaded.entry == "_start":
             raise NotCallable(f"{self.loaded.name}: the module is a program: it takes no calls while its main runs. Link it as a library "
                               "(in C: -mexec-model=reactor)")
-        with self._turns:
+        with self._call_lock:
             self._calls += 1
             return work(self._main)
 
     @property
     def _in_use(self) -> int:
-        return self._turns.taken
+        return self._call_lock.taken
 
     def _same_instance(self) -> bool:
-        return self._turns.mine
+        return self._call_lock.is_owned
 
     def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
         return []
@@ -275,20 +231,6 @@ class WasiThreadsApp(App):
         assert export is not None
         self._call(export, [])
 
-    def _stop_running(self) -> None:
-        self._notes.stop()
-        self._engine.increment_epoch()
-        self._pool.close()
-
     def _run_handlers(self) -> bool:
         self._engine.increment_epoch()
         return False  # WebAssembly waits allow no spurious wake-ups
-
-    def _sweep_once(self) -> int:
-        left = self._pool.active + self._turns.taken
-        if not left:
-            return 0
-        for address in self._notes.addresses():
-            with contextlib.suppress(MemoryAccessError):  # the thread is about to trap
-                self._memory.notify(address)
-        return left

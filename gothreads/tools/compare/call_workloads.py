@@ -117,7 +117,9 @@ class CountingCalls(Workload):
         return plan.threads
 
     def cannot(self, design: Design, point: int, plan: MeasurementPlan) -> str | None:
-        return "shares no state between its instances: each would count for itself" if design.model == "pool" else None
+        if design.model == "pool":
+            return "shares no state between its instances, so each would count for itself"
+        return None
 
     def measure(self, peer: Peer, point: int, plan: MeasurementPlan) -> Sample:
         count, counted, entries, spread = peer.function("count"), peer.function("counted"), self.ENTRIES, self.spread
@@ -138,15 +140,15 @@ class CountingCalls(Workload):
 
 class Locked(CountingCalls):
     name = "lock"
-    title = "shared state, one lock"
+    title = "shared state under one lock"
     about = "Each call adds to 500 entries of one map, and takes its one lock 500 times. No increment may be lost."
     spread = 1
 
 
 class Sharded(CountingCalls):
     name = "shards"
-    title = "shared state, sharded"
-    about = "The same, spread over 64 maps with a lock each; every caller starts at a different map."
+    title = "shared state in shards"
+    about = "Like lock, spread over 64 maps with a lock each; every caller starts at a different map."
     spread = 64
 
 

@@ -11,8 +11,7 @@ from gothreads.tools.compare.workload import Workload
 #: By name.
 WORKLOADS: dict[str, type[Workload]] = {kind.name: kind for kind in (
     calls.Computing, calls.Looping, calls.Allocating, calls.Short, calls.Locked, calls.Sharded, calls.Ring,
-    calls.Callback,
-    calls.Bytes, waiting.Blocking, waiting.Meeting, waiting.Background, waiting.QuietTimers, waiting.IdleCPU,
-    fresh.Start,
-    fresh.ColdStart, fresh.BlockedCallers, fresh.BlockedCallersWithData)}
+    calls.Callback, calls.Bytes,
+    waiting.Blocking, waiting.Meeting, waiting.Background, waiting.QuietTimers, waiting.IdleCPU,
+    fresh.Start, fresh.ColdStart, fresh.BlockedCallers, fresh.BlockedCallersWithData)}
 assert tuple(WORKLOADS) == NAMES

@@ -1,5 +1,5 @@
-"""The process of one design: `python -m gothreads.tools.compare.child`. child_process.py has the protocol, design_process.py
-the parent.
+"""The process of one design: `python -m gothreads.tools.compare.child`. child_process.py has the protocol,
+design_process.py the parent.
 """
 
 from __future__ import annotations

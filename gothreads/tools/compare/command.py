@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import signal
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
-from gothreads.errors import GothreadsError, MisuseError
+from gothreads.errors import MisuseError
+from gothreads.files import make_folder
 from gothreads.launch import available_processors
 from gothreads.terminal import Terminal
 from gothreads.text import cut
@@ -34,12 +39,15 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     for name in arguments.workloads:
         if name not in WORKLOADS:
             raise MisuseError(f"there is no workload {cut(name)}; there are: {', '.join(WORKLOADS)}")
+    chosen = [name for name in WORKLOADS if not arguments.workloads or name in arguments.workloads]
+    if arguments.list:
+        _list(chosen, terminal, as_json=arguments.json)
+        return 0
     out = None if arguments.out is None else _folder(Path(arguments.out))
     processors = available_processors()
     plan = (measurement_plan.quick if arguments.quick else measurement_plan.full)(processors)
     if arguments.repeat is not None:
         plan = plan.with_repeats(arguments.repeat)
-    chosen = [name for name in WORKLOADS if not arguments.workloads or name in arguments.workloads]
     return compare(plan, chosen, processors, terminal, out, as_json=arguments.json, go=arguments.go)
 
 
@@ -50,8 +58,8 @@ def compare(plan: MeasurementPlan, chosen: list[str], processors: int, terminal:
     try:
         if (reason := why_calls_use_ctypes()) is not None:
             terminal.say(f"calls go through ctypes, not C, and are slower for that: {reason}")
-        terminal.say("building the program: for threads, stock, and natively")
-        comparison = Comparison(build_programs(go, terminal.progress), plan, processors, chosen)
+        terminal.say("building the program three times: for threads, as stock Go, and natively")
+        comparison = Comparison(build_programs(go), plan, processors, chosen)
         terminal.clear()
         with _ProgressBar(terminal) as bar:
             comparison.run(bar.update)
@@ -82,18 +90,30 @@ def _conclude(report: Report, terminal: Terminal, out: Path | None, *, as_json: 
     if as_json:
         terminal.data(report.to_json([finding.to_json() for finding in conclusions]))
     else:
-        console = Console(file=terminal.stdout, highlight=False, width=None if terminal.stdout.isatty() else _WIDTH)
-        show(report, conclusions, console)
+        show(report, conclusions, _console(terminal))
     return written
 
 
+def _list(names: Sequence[str], terminal: Terminal, *, as_json: bool) -> None:
+    workloads = [WORKLOADS[name] for name in names]
+    if as_json:
+        terminal.data([{"name": workload.name, "title": workload.title, "about": workload.about,
+                        "metrics": [asdict(metric) for metric in workload.metrics]} for workload in workloads])
+        return
+    table = Table.grid(padding=(0, 2))
+    for workload in workloads:
+        table.add_row(workload.name, Text.assemble(workload.title, (f"\n{workload.about}", "dim")))
+    _console(terminal).print(table)
+
+
+def _console(terminal: Terminal) -> Console:
+    return Console(file=terminal.stdout, highlight=False, markup=False,
+                   width=None if terminal.stdout.isatty() else _WIDTH)
+
+
 def _folder(path: Path) -> Path:
-    """Creates the folder before anything is measured, so that nothing is measured in vain."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GothreadsError(f"cannot make the folder {path}: {error.strerror}") from None
-    return path
+    """Creates the folder before anything is measured: a run takes minutes, and its report must have a place."""
+    return make_folder(path)
 
 
 class _ProgressBar:

@@ -1,45 +1,46 @@
-"""What the numbers say, in words, by rules: another machine's numbers lead to other findings.
+"""The findings: sentences derived from the numbers by rules, so that each machine gets its own.
 
-A ratio counts when all its rounds are on the same side of 1: only then was one design better than the other, and not by
-chance. The findings give its median.
+A ratio counts only when all its rounds are on the same side of 1; otherwise the difference may be chance. Findings give
+the median, and in brackets the lowest and the highest round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gothreads.tools.compare.designs import Design
 from gothreads.tools.compare.figures import Figure
 from gothreads.tools.compare.formatting import listed, number, place, spread, times
 from gothreads.tools.compare.report import Report
 from gothreads.tools.compare.workload import Workload
 
-#: What a finding is about, and the heading it is listed under.
+#: What a finding is about. HEADINGS has the heading that it is listed under.
 Kind = Literal["wrong", "short", "wins", "loses", "even", "scales", "price", "between", "memory", "cannot", "trust"]
 HEADINGS: dict[Kind, str] = {
     "wrong": "Wrong results",
-    "short": "In short",
-    "between": "What goes on while nobody calls",
-    "wins": "Where threads win",
-    "loses": "Where threads lose, and to whom",
-    "even": "Where it makes no difference",
-    "scales": "What more processors bring",
-    "price": "What threads cost",
-    "memory": "What callers cost in memory",
-    "cannot": "What cannot be done",
-    "trust": "How far to trust this"}
+    "short": "Summary",
+    "between": "What runs while nobody calls",
+    "wins": "Where threads are better",
+    "loses": "Where threads are worse",
+    "even": "Where there is no difference",
+    "scales": "What more processors gain",
+    "price": "What threads cost in CPU time",
+    "memory": "What blocked callers cost in memory",
+    "cannot": "What was not measured, and why",
+    "trust": "How reliable these figures are"}
 
 #: A smaller difference does not count.
 EVEN = 0.05
-#: Ratios whose rounds differ by more than this are rough.
+#: A ratio is rough when its rounds differ by more than this.
 ROUGH = 0.4
+#: Workloads with rules of their own.
+_SPECIAL = ("memory", "memory-data", "timers")
 
 
 @dataclass(frozen=True)
 class ReportFinding:
-    """A sentence or a few."""
+    """A sentence or two."""
 
     kind: Kind
     text: str
@@ -49,10 +50,18 @@ class ReportFinding:
 
 
 def findings(report: Report) -> list[ReportFinding]:
-    """Everything the report's numbers say, in the order of HEADINGS."""
-    rules = (_wrong, _short, _peers, _scaling, _price, _between, _memory, _cannot, _failed, _trust)
+    """All findings, in the order of HEADINGS."""
+    rules = (_wrong, _summary, _comparisons, _scaling, _cpu_time, _background, _memory, _not_measured, _failed,
+             _reliability)
     every = [finding for rule in rules for finding in rule(report)]
     return sorted(every, key=lambda finding: list(HEADINGS).index(finding.kind))
+
+
+def grouped(among: Sequence[ReportFinding]) -> list[tuple[str, list[str]]]:
+    """The headings that have findings, each with its sentences."""
+    groups = [(heading, [finding.text for finding in among if finding.kind == kind])
+              for kind, heading in HEADINGS.items()]
+    return [(heading, sentences) for heading, sentences in groups if sentences]
 
 
 def verdict(figure: Figure | None) -> Literal["better", "worse", "even", "open"]:
@@ -76,65 +85,76 @@ def _wrong(report: Report) -> Iterator[ReportFinding]:
         yield ReportFinding("wrong", f"{_where(workload, result.point)}: {result.design}: {result.problems[0]}")
 
 
-def _short(report: Report) -> Iterator[ReportFinding]:
-    """Each peer in one sentence: where it is worse than the reference and where better, by the table's figures."""
-    ours = report.reference
-    for peer in report.present:
-        names: dict[str, list[str]] = {"worse": [], "better": [], "even": [], "open": [], "cannot": []}
+def _summary(report: Report) -> Iterator[ReportFinding]:
+    """One sentence for each design: how it compares with the reference, by the figures of the table."""
+    total = len(report.measured)
+    for design in report.present:
+        if design.model == "threaded":
+            continue
+        names: dict[str, list[str]] = {"better": [], "worse": [], "even": [], "open": [], "cannot": []}
         for workload in report.measured:
             point = report.headline(workload)
-            if report.result(workload.name, peer.name, point).cannot:
+            if report.result(workload.name, design.name, point).cannot:
                 names["cannot"].append(workload.name)
-            elif (better := report.better(workload, peer, point)) is not None:
+            elif (better := report.better(workload, design, point)) is not None:
                 names[verdict(better)].append(workload.name)
-        words = {"worse": "worse in", "better": "better in", "even": "as good in", "open": "now better, now worse in",
-                 "cannot": "cannot do"}
-        parts = [f"{words[how]} {len(listing)} ({', '.join(listing)})" for how, listing in names.items() if listing]
-        if peer.model != "threaded" and parts:
-            yield ReportFinding("short", f"{peer.name}, against {ours.name}: {'; '.join(parts)}.")
+        phrases = {"better": "better in {}", "worse": "worse in {}", "even": f"within {EVEN:.0%} in {{}}",
+                   "open": "undecided in {}, as the rounds disagree", "cannot": "not measured in {}"}
+        parts: list[str] = []
+        for outcome, listing in names.items():
+            if listing:
+                of = f" of {total} workload{'s' * (total > 1)}" if not parts else ""
+                parts.append(phrases[outcome].format(f"{len(listing)}{of} ({', '.join(listing)})"))
+        if parts:
+            yield ReportFinding("short", f"{design.name}, compared with {report.reference.name}: {'; '.join(parts)}.")
 
 
-def _peers(report: Report) -> Iterator[ReportFinding]:
-    """The reference against each peer, at the headline point of each workload, and with a single caller."""
+def _comparisons(report: Report) -> Iterator[ReportFinding]:
+    """The reference against each other design, at the headline point of each workload, and with a single caller."""
     for workload in report.measured:
-        if workload.name in ("memory", "memory-data", "timers"):  # they have rules of their own
+        if workload.name in _SPECIAL:
             continue
         points = [report.headline(workload)]
         if workload.axis == "threads" and 1 in workload.points(report.plan) and points != [1]:
             points.append(1)
         for point in points:
-            yield from _peers_at(report, workload, point)
+            yield from _comparisons_at(report, workload, point)
 
 
-def _peers_at(report: Report, workload: Workload, point: int) -> Iterator[ReportFinding]:
+def _comparisons_at(report: Report, workload: Workload, point: int) -> Iterator[ReportFinding]:
     ours, metric = report.reference, workload.metrics[0]
     own = report.result(workload.name, ours.name, point).figure(metric.name)
     if own is None:
         return
-    figures: dict[str, list[tuple[Design, Figure | None]]] = {"better": [], "worse": [], "even": []}
+    #: By how the reference does against them.
+    designs: dict[str, list[str]] = {"better": [], "worse": [], "even": [], "open": []}
     for design in report.present:
-        figure = _reciprocal(report.better(workload, design, point))
-        if design.model != "threaded" and (judged := verdict(figure)) != "open":
-            figures[judged].append((design, figure))
-    what = f"{_where(workload, point)}: {number(own.median, metric.unit)} ({metric.title}) in {ours.name}"
-    if figures["better"]:
-        yield ReportFinding("wins", f"{what}; that is {_against(figures['better'])}.")
-    if figures["worse"]:
-        worse = [f"{design.name} ({_ratio(_reciprocal(figure))})" for design, figure in figures["worse"]]
-        yield ReportFinding("loses", f"{what}. Better: {listed(worse)}.")
-    if figures["even"]:
-        names = listed([design.name for design, _ in figures["even"]])
-        yield ReportFinding("even", f"{_where(workload, point)}: {ours.name} and {names}.")
+        if design.model == "threaded":
+            continue
+        theirs = report.better(workload, design, point)
+        match verdict(_reciprocal(theirs)):
+            case "better":
+                designs["better"].append(_ratio(_reciprocal(theirs), f"better than {design.name}"))
+            case "worse":
+                designs["worse"].append(f"{design.name} is {_ratio(theirs, 'better')}")
+            case judged:
+                designs[judged].append(design.name)
+    what = f"{_where(workload, point)}: {number(own.median, metric.unit)} ({metric.title}) with {ours.name}"
+    if designs["better"]:
+        yield ReportFinding("wins", f"{what}, which is {listed(designs['better'])}.")
+    if designs["worse"]:
+        yield ReportFinding("loses", f"{what}; {listed(designs['worse'])}.")
+    if designs["even"]:
+        verb = "are" if len(designs["even"]) > 1 else "is"
+        yield ReportFinding("even", f"{_where(workload, point)}: {listed(designs['even'])} {verb} within {EVEN:.0%} of "
+                            f"{ours.name}.")
 
 
-def _against(better: list[tuple[Design, Figure | None]]) -> str:
-    return listed([f"{_ratio(figure)} better than {design.name}" for design, figure in better])
-
-
-def _ratio(figure: Figure | None) -> str:
+def _ratio(figure: Figure | None, comparison: str) -> str:
+    """Such as "1.90 times as much [1.80–2.00]", for the comparison "as much"."""
     assert figure is not None
     rounds = spread(figure)
-    return f"{times(figure.median)} times{f' [{rounds}]' if rounds else ''}"
+    return f"{times(figure.median)} times {comparison}{f' [{rounds}]' if rounds else ''}"
 
 
 def _reciprocal(figure: Figure | None) -> Figure | None:
@@ -149,75 +169,70 @@ def _scaling(report: Report) -> Iterator[ReportFinding]:
     one = next((design for design in report.present if design.model == "threaded" and design.procs == 1), None)
     if one is None or ours.procs == 1:
         return
-    grown, not_grown = [], []
+    faster, no_faster = [], []
     for workload in report.measured:
         if workload.axis != "threads" or ours.procs not in workload.points(report.plan):
             continue
         figure = report.better(workload, ours, ours.procs, than=one)
-        gain = f"{workload.title} ({times(figure.median)} times)" if figure else ""
+        gain = f"{workload.title} ({times(figure.median)} times as good)" if figure else ""
         match verdict(figure):
             case "better":
-                grown.append(gain)
+                faster.append(gain)
             case "worse" | "even":
-                not_grown.append(gain)
-    callers = f"With {ours.procs} threads that call, {ours.procs} procs"
-    if grown:
-        yield ReportFinding("scales", f"{callers} give more than one: {listed(grown)}.")
-    if not_grown:
-        yield ReportFinding("scales", f"{callers} give no more than one: {listed(not_grown)}.")
+                no_faster.append(gain)
+    callers = f"With {ours.procs} threads that call, {ours.name} is"
+    if faster:
+        yield ReportFinding("scales", f"{callers} better than {one.name} in {listed(faster)}.")
+    if no_faster:
+        yield ReportFinding("scales", f"{callers} no better than {one.name} in {listed(no_faster)}.")
 
 
-def _price(report: Report) -> Iterator[ReportFinding]:
+def _cpu_time(report: Report) -> Iterator[ReportFinding]:
     """CPU time of the same call with a single caller: other load on the machine affects it least."""
     ours = report.reference
-    for peer in report.present:
-        if peer.model not in ("single", "native"):
+    for other in report.present:
+        if other.model not in ("single", "native"):
             continue
-        costs = []
+        ratios = []
         for workload in report.measured:
             metric = next((metric for metric in workload.metrics if metric.name == "cpu"), None)
             if metric is not None and 1 in workload.points(report.plan) and not workload.fresh:
-                figure = report.better(workload, peer, 1, than=ours, metric=metric)
+                figure = report.better(workload, other, 1, than=ours, metric=metric)
                 if figure is not None and verdict(figure) != "open":
-                    costs.append(f"{workload.title} ({times(figure.median)})")
-        if costs:
-            yield ReportFinding("price",
-                                f"CPU time of a call by one caller alone, {ours.name} as a multiple of {peer.name}: "
-                                f"{listed(costs)}.")
+                    ratios.append(f"{workload.title} ({times(figure.median)} times)")
+        if ratios:
+            yield ReportFinding("price", f"CPU time of a call with a single caller, {ours.name} relative to "
+                                f"{other.name}: {listed(ratios)}.")
 
 
-def _between(report: Report) -> Iterator[ReportFinding]:
-    """Case 1 and case 2: what goes on while no call is in the module."""
-    for name, metric, what in (("background", "between", "steps of work in the background, while no call is in"),
-                               ("timers", "fired", "ticks of a ticker, while nobody calls")):
+def _background(report: Report) -> Iterator[ReportFinding]:
+    """Case 1 and case 2: what runs while no call is in the module."""
+    for name, metric, title in (("background", "between", "Steps of background work while no call is in the module"),
+                                ("timers", "fired", "Ticks of a ticker while nobody calls")):
         workload = next((workload for workload in report.measured if workload.name == name), None)
         if workload is None:
             continue
         unit = next(known.unit for known in workload.metrics if known.name == metric)
         figures = {design.name: figure for design in report.present
                    if (figure := report.result(name, design.name, 1).figure(metric))}
-        moving = [f"{design}: {number(figure.median, unit)}" for design, figure in figures.items() if figure.high > 0]
-        still = [design for design, figure in figures.items() if figure.high == 0]
+        running = [f"{design} {number(figure.median, unit)}" for design, figure in figures.items() if figure.high > 0]
+        stopped = [design for design, figure in figures.items() if figure.high == 0]
         if figures:
-            stand = "stands" if len(still) == 1 else "stand"
-            stopped = f" None at all: {listed(still)}, which {stand} still." if still else ""
-            yield ReportFinding("between",
-                                f"{what[0].upper()}{what[1:]}. {', '.join(moving) or 'None moves'}.{stopped}")
+            nothing = f" With {listed(stopped)}, nothing runs." if stopped else ""
+            yield ReportFinding("between", f"{title}: {', '.join(running) or 'none'}.{nothing}")
         if name == "background":
-            yield from _beside(report)
+            yield from _latency_beside_work(report)
 
 
-def _beside(report: Report) -> Iterator[ReportFinding]:
-    """How background work affects a call."""
+def _latency_beside_work(report: Report) -> Iterator[ReportFinding]:
     latencies = []
     for design in report.present:
         alone, beside = (report.result("background", design.name, 1).figure(which) for which in ("alone", "beside"))
         if alone and beside:
-            latencies.append(f"{design.name}: {number(alone.median, 's')} → {number(beside.median, 's')}")
+            latencies.append(f"{design.name} {number(alone.median, 's')} → {number(beside.median, 's')}")
     if latencies:
         yield ReportFinding("between",
-                            "What that work does to a call (median, without it → beside it). "
-                            f"{', '.join(latencies)}.")
+                            f"Median time of a call without that work → beside it: {', '.join(latencies)}.")
 
 
 def _memory(report: Report) -> Iterator[ReportFinding]:
@@ -240,10 +255,9 @@ def _memory_of_pool(report: Report, workload: Workload) -> Iterator[ReportFindin
     mine, theirs = (report.result(workload.name, design.name, point).figure("resident") for design in (ours, pool))
     ratio = _reciprocal(report.better(workload, pool, point))
     if mine and theirs:
-        yield ReportFinding("memory",
-                            f"{point} blocked callers{_data(report, workload)}: {number(mine.median, 'bytes')} in "
-                            f"{ours.name}, {number(theirs.median, 'bytes')} in a pool of {point} instances, "
-                            f"{_ratio(ratio)} as much.")
+        yield ReportFinding("memory", f"{_blocked(report, workload, point)} take {number(mine.median, 'bytes')} with "
+                            f"{ours.name} and {number(theirs.median, 'bytes')} in a pool of {point} instances: "
+                            f"{_ratio(ratio, 'as much')}.")
 
 
 def _memory_of_native(report: Report, workload: Workload) -> Iterator[ReportFinding]:
@@ -254,28 +268,29 @@ def _memory_of_native(report: Report, workload: Workload) -> Iterator[ReportFind
     figure = report.better(workload, native, point)
     theirs = report.result(workload.name, native.name, point).figure("resident")
     if theirs is not None and verdict(figure) == "better":
-        yield ReportFinding("loses", f"{point} blocked callers{_data(report, workload)}: {native.name} takes "
-                            f"{number(theirs.median, 'bytes')}, and {report.reference.name} {_ratio(figure)} as much.")
+        yield ReportFinding("loses", f"{_blocked(report, workload, point)} take {number(theirs.median, 'bytes')} with "
+                            f"{native.name}; with {report.reference.name}, {_ratio(figure, 'as much')}.")
 
 
-def _data(report: Report, workload: Workload) -> str:
-    return f", with data of {report.plan.heap_megabytes} MB" if workload.name == "memory-data" else ""
+def _blocked(report: Report, workload: Workload, point: int) -> str:
+    data = f", with {report.plan.heap_megabytes} MB of data," if workload.name == "memory-data" else ""
+    return f"{point} blocked callers{data}"
 
 
-def _cannot(report: Report) -> Iterator[ReportFinding]:
+def _not_measured(report: Report) -> Iterator[ReportFinding]:
     for design in report.designs:
         if design.name in report.missing:
             yield ReportFinding("cannot", f"{design.name} was not measured: {report.missing[design.name]}.")
-    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}  # why not: the designs, and what they cannot do
+    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}  # by reason, the designs and the workloads
     for result in report.results:
         workload = next((workload for workload in report.measured if workload.name == result.workload), None)
         if workload is not None and result.cannot:
             names, titles = reasons.setdefault(result.cannot, ({}, {}))
             names[result.design], titles[workload.title] = None, None
-    for why, (names, titles) in reasons.items():
-        what, which = listed(list(titles)), listed(list(names))
-        sentence = f"{what}, {which}: each {why}." if len(names) > 1 else f"{what}: {which} {why}."
-        yield ReportFinding("cannot", sentence[0].upper() + sentence[1:])
+    for reason, (names, titles) in reasons.items():
+        what, subject = listed(list(titles)), "each" if len(names) > 1 else "it"
+        yield ReportFinding("cannot", f"{_capitalized(what)}: not measured with {listed(list(names))}; "
+                            f"{subject} {reason}.")
 
 
 def _failed(report: Report) -> Iterator[ReportFinding]:
@@ -285,12 +300,12 @@ def _failed(report: Report) -> Iterator[ReportFinding]:
                                 f"{result.workload} at {result.point}: {result.design} failed: {result.problems[0]}")
 
 
-def _trust(report: Report) -> Iterator[ReportFinding]:
+def _reliability(report: Report) -> Iterator[ReportFinding]:
     if report.machine.shared and report.machine.others is not None:
         yield ReportFinding("trust",
-                            f"Other processes used {report.machine.others:.0%} of the processors meanwhile, which "
-                            "affects the figures for several threads or procs, and latencies. Read ratios, and run it "
-                            "again on a quiet machine.")
+                            f"Other processes used {report.machine.others:.0%} of the processors during the run. This "
+                            "affects latencies, and figures with several threads or procs. Rely on ratios, and "
+                            "measure again on a quiet machine.")
     rough = total = 0
     for workload in report.measured:
         for design in report.present:
@@ -301,16 +316,21 @@ def _trust(report: Report) -> Iterator[ReportFinding]:
     if rough:
         repeats = report.plan.repeats
         yield ReportFinding("trust",
-                            f"{rough} of {total} ratios differ by more than {ROUGH:.0%} from round to round. The "
-                            "findings above use only ratios whose rounds all agree on which design is better; with "
-                            f"{repeats} rounds, {2 / 2 ** repeats:.0%} of chance results agree, too.")
+                            f"The rounds of {rough} of {total} ratios differ by more than {ROUGH:.0%}. The findings "
+                            "count a ratio only if all its rounds agree on which design is better; with "
+                            f"{repeats} rounds, they agree by chance in {2 / 2 ** repeats:.0%} of cases.")
+    if report.plan.repeats == 1:
+        yield ReportFinding("trust", "There was only one round, so any of these differences may be chance.")
     if report.plan.quick:
-        yield ReportFinding("trust", "This was --quick: short samples at few points.")
+        yield ReportFinding("trust", "Measured with --quick: short samples at few points.")
     if report.interrupted:
-        yield ReportFinding("trust", "It was interrupted: this is what was measured until then.")
+        yield ReportFinding("trust", "The run was interrupted: only what was measured before that is shown.")
 
 
 def _where(workload: Workload, point: int) -> str:
-    title = workload.title[0].upper() + workload.title[1:]
     where = place(workload, point)
-    return f"{title}, {where}" if where else title
+    return f"{_capitalized(workload.title)}, {where}" if where else _capitalized(workload.title)
+
+
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]

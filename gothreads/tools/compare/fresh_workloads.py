@@ -44,7 +44,7 @@ class Fresh(Workload):
 
 class Start(Fresh):
     name = "start"
-    title = "start-up"
+    title = "warm start"
     about = ("Until the first call has returned: in a fresh process, with the module already compiled; and a second "
              "instance in that process.")
     axis = ""
@@ -80,8 +80,8 @@ class Start(Fresh):
 
 class ColdStart(Start):
     name = "start-cold"
-    title = "start-up, cold"
-    about = "The same, with nothing compiled before: the module's machine code has to be generated first."
+    title = "cold start"
+    about = "Like start, with nothing compiled before: the module's machine code has to be generated first."
     metrics = (Metric("opened", "compile, open, and a call", "s", more=False),
                Metric("cpu", "CPU time of that", "s", more=False))
 
@@ -119,7 +119,7 @@ class BlockedCallers(Fresh):
 
     def cannot(self, design: Design, point: int, plan: MeasurementPlan) -> str | None:
         if design.one_at_a_time and point > 1:
-            return "takes one call at a time: the others wait outside the program"
+            return "takes one call at a time; the others wait outside the program"
         needed = (point if design.model == "pool" else 1) * (INSTANCE + self._data(plan))
         if needed > (free := psutil.virtual_memory().available) * SHARE:
             return (f"would need about {needed / 1e9:.1f} GB for {point} instances, and this machine has "
@@ -172,8 +172,8 @@ class BlockedCallers(Fresh):
 class BlockedCallersWithData(BlockedCallers):
     name = "memory-data"
     title = "memory with data"
-    about = ("The same, with 50 MB of data in the program that all calls read: one module has it once, a pool has it in"
-             " each instance.")
+    about = ("Like memory, with 50 MB of data in the program that all calls read: one module has it once, a pool has "
+             "it in each instance.")
     DATA = True
 
     def points(self, plan: MeasurementPlan) -> Sequence[int]:

@@ -41,7 +41,7 @@ class Machine:
         return self.others is not None and self.others > 0.1
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         meanwhile = ("" if self.others is None
                      else f"; other processes used {self.others:.0%} of the processors meanwhile")
         return (f"{self.processor}, {self.processors} processors, {self.memory / 1e9:.1f} GB of memory, {self.system}; "

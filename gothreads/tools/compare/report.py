@@ -148,8 +148,7 @@ class Report:
                     latencies = None if buckets is None else Latencies.from_json(buckets)
                     samples[first] = Sample(result["rounds"][first], latencies, result["series"])
                 report.results.append(Result(workload["name"], result["design"], result["point"], result["cannot"],
-                                             samples,
-                                             result["problems"], result["wrong"]))
+                                             samples, result["problems"], result["wrong"]))
         return report
 
 

@@ -14,24 +14,12 @@ from markupsafe import Markup
 
 from gothreads.files import write_atomically
 from gothreads.tools.compare.designs import Design
-from gothreads.tools.compare.findings import HEADINGS, ReportFinding
+from gothreads.tools.compare.findings import ReportFinding, grouped
 from gothreads.tools.compare.formatting import number, place, seconds, spread, times
-from gothreads.tools.compare.plots import plots
+from gothreads.tools.compare.plots import Plot, plots
 from gothreads.tools.compare.report import Report, percentiles
-from gothreads.tools.compare.table import CAPTION, markdown, rows
+from gothreads.tools.compare.table import COLOURS, NOT_MEASURED, caption, markdown, rows
 from gothreads.tools.compare.workload import Metric, Workload
-
-#: The caption of each plot.
-_CAPTIONS = {
-    "timeline": "Work in the background, and a ticker, while calls come and go. With threads everything goes on all "
-                "the time (case 1). In single and in a pool things move only while a call is in the module, and freeze "
-                "when it returns (case 2). Each design is shown in the round in which it got most done.",
-    "throughput": "Calls a second, by the number of threads that call at the same time; medians, with the lowest and "
-                  "the highest round.",
-    "latency": "How long a call takes, by the fraction of calls that is faster; the slowest calls are on the right.",
-    "memory": "What the process takes above a Python that has not opened the program, by the number of calls "
-              "blocked in it.",
-    "bytes": "How many bytes go in and out each second, by the size of one payload."}
 
 
 @dataclass(frozen=True)
@@ -49,29 +37,25 @@ def write(report: Report, conclusions: Sequence[ReportFinding], folder: Path) ->
     write_atomically(folder / "report.json", (json.dumps(about, ensure_ascii=False) + "\n").encode())
     write_atomically(folder / "table.md", markdown(report, conclusions).encode())
     drawn = plots(report)
-    for name, svg in drawn.items():
-        write_atomically(folder / f"{name}.svg", svg.encode())
-    write_atomically(folder / "report.html", html(report, conclusions, drawn).encode())
+    for plot in drawn:
+        write_atomically(folder / f"{plot.name}.svg", plot.svg().encode())
+    write_atomically(folder / "report.html", _html(report, conclusions, drawn).encode())
     return folder / "report.html"
 
 
-def html(report: Report, conclusions: Sequence[ReportFinding], drawn: dict[str, str]) -> str:
+def _html(report: Report, conclusions: Sequence[ReportFinding], drawn: Sequence[Plot]) -> str:
     """One file that needs no other file and no script."""
     environment = Environment(loader=PackageLoader("gothreads.tools.compare", "."), autoescape=True,
-                              undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    groups = [(heading, [finding.text for finding in conclusions if finding.kind == kind])
-              for kind, heading in HEADINGS.items()]
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["svg"] = Markup
     return environment.get_template("report.html.jinja").render(
-        report=report, rows=rows(report), caption=CAPTION.format(reference=report.reference.name),
-        groups=[group for group in groups if group[1]],
-        plots=[(name, Markup(svg), _CAPTIONS[name]) for name, svg in drawn.items()],
-        details=[(workload, details(report, workload)) for workload in report.measured])
+        report=report, rows=rows(report), caption=f"{caption(report)} {COLOURS}", groups=grouped(conclusions),
+        plots=drawn, details=[(workload, _details(report, workload)) for workload in report.measured])
 
 
-def details(report: Report, workload: Workload) -> list[DetailRow]:
-    """All figures of a workload: each metric at each point, with the spread of its ratio; and the percentiles."""
-    lines = []
+def _details(report: Report, workload: Workload) -> list[DetailRow]:
+    """All figures of a workload: each metric at each point, with the range of its ratio; and the percentiles."""
+    lines: list[DetailRow] = []
     for point in workload.points(report.plan):
         prefix = f"{where}: " if (where := place(workload, point)) else ""
         lines += [DetailRow(prefix + metric.title,
@@ -88,7 +72,7 @@ def details(report: Report, workload: Workload) -> list[DetailRow]:
 def _cell(report: Report, workload: Workload, design: Design, point: int, metric: Metric) -> str:
     result = report.result(workload.name, design.name, point)
     if result.cannot:
-        return "cannot"
+        return NOT_MEASURED
     figure, better = result.figure(metric.name), report.better(workload, design, point, metric=metric)
     cell = "–" if figure is None else number(figure.median, metric.unit)
     if figure is not None and figure.rounds > 1:

@@ -11,19 +11,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gothreads.tools.compare.findings import HEADINGS, ReportFinding, verdict
+from gothreads.tools.compare.findings import ReportFinding, grouped, verdict
 from gothreads.tools.compare.formatting import number, place, times
 from gothreads.tools.compare.report import Report
 
-CAPTION = "× is how many times better than {reference} a design is (below 1: worse), the median of the rounds."
+#: What is shown where a design was not measured; the findings say why.
+NOT_MEASURED = "n/a"
+COLOURS = "Green: better in every round; red: worse in every round."
 
-_STYLES = {"better": "red", "worse": "green", "wrong": "bold red", "cannot": "dim"}
+_STYLES = {"better": "green", "worse": "red", "wrong": "bold red", "cannot": "dim"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`value` with its unit; `against`: a ratio; `verdict`: what findings say of the ratio. "cannot": the findings say
-    why.
+    """`value` with its unit; `against`: the ratio to the reference; `verdict`: the findings' verdict on the ratio, or
+    "wrong" or "cannot".
     """
 
     value: str
@@ -41,7 +43,15 @@ class Row:
     cells: tuple[Cell, ...]
 
 
+def caption(report: Report) -> str:
+    """How to read the table."""
+    reference = report.reference.name
+    return (f"×2 means twice as good as {reference}, ×0.5 half as good: the median of the rounds. "
+            f"{NOT_MEASURED}: not measured; the reasons are below.")
+
+
 def rows(report: Report) -> list[Row]:
+    """The same rows for the terminal, Markdown and HTML."""
     table = []
     for workload in report.measured:
         point, metric = report.headline(workload), workload.metrics[0]
@@ -50,7 +60,7 @@ def rows(report: Report) -> list[Row]:
             result = report.result(workload.name, design.name, point)
             figure, better = result.figure(metric.name), report.better(workload, design, point)
             if result.cannot:
-                cells.append(Cell("cannot", verdict="cannot"))
+                cells.append(Cell(NOT_MEASURED, verdict="cannot"))
             elif result.wrong:
                 cells.append(Cell("WRONG", verdict="wrong"))
             elif figure is None:
@@ -78,15 +88,14 @@ def show(report: Report, conclusions: Sequence[ReportFinding], console: Console)
         title.append(f"\n{row.metric}", "dim")
         table.add_row(title, *cells)
     console.print(table)
-    console.print(Text(f"{CAPTION.format(reference=report.reference.name)} Red: better in all rounds; green: worse "
-                       "in all.", "dim"))
-    for kind, heading in HEADINGS.items():
-        sentences = [finding.text for finding in conclusions if finding.kind == kind]
-        if sentences:
-            console.print(Text(f"\n{heading}", "bold"))
-            for sentence in sentences:
-                console.print(Text(f"  {sentence}"), soft_wrap=True)
-    console.print(Text(f"\n{report.machine.words}", "dim"), soft_wrap=True)
+    console.print(Text(f"{caption(report)} {COLOURS}", "dim"))
+    for heading, sentences in grouped(conclusions):
+        console.print(Text(f"\n{heading}", "bold"))
+        bullets = Table.grid(padding=(0, 1))
+        for sentence in sentences:
+            bullets.add_row(" -", Text(sentence))
+        console.print(bullets)
+    console.print(Text(f"\n{report.machine.summary}", "dim"))
 
 
 def markdown(report: Report, conclusions: Sequence[ReportFinding]) -> str:
@@ -96,12 +105,10 @@ def markdown(report: Report, conclusions: Sequence[ReportFinding]) -> str:
     for row in rows(report):
         cells = [f"{cell.value} {cell.against}".strip() for cell in row.cells]
         lines.append(f"| {row.title}: {row.metric} | {' | '.join(cells)} |")
-    lines += ["", CAPTION.format(reference=report.reference.name), ""]
-    for kind, heading in HEADINGS.items():
-        sentences = [finding.text for finding in conclusions if finding.kind == kind]
-        if sentences:
-            lines += [f"**{heading}**", "", *(f"- {sentence}" for sentence in sentences), ""]
+    lines += ["", caption(report), ""]
+    for heading, sentences in grouped(conclusions):
+        lines += [f"**{heading}**", "", *(f"- {sentence}" for sentence in sentences), ""]
     plan = report.plan
     lines += [f"{report.begun[:10]}, in {report.seconds / 60:.0f} minutes, medians of {plan.repeats} rounds "
-              f"({plan.fresh_repeats} where each sample takes its own process). {report.machine.words}."]
+              f"({plan.fresh_repeats} where each sample takes its own process). {report.machine.summary}."]
     return "\n".join(lines) + "\n"

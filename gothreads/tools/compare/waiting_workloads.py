@@ -67,8 +67,8 @@ class Meeting(Workload):
 
     def cannot(self, design: Design, point: int, plan: MeasurementPlan) -> str | None:
         if design.one_at_a_time:
-            return "takes one call at a time: the first would wait forever for the second, which waits outside"
-        return "runs each call in separate memory: no other would ever come" if design.model == "pool" else None
+            return "takes one call at a time, so the first would wait forever for the second, which waits outside"
+        return "runs each call in separate memory, so the calls never meet" if design.model == "pool" else None
 
     def measure(self, peer: Peer, point: int, plan: MeasurementPlan) -> Sample:
         meet = peer.function("meet")

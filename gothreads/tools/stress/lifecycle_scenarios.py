@@ -105,6 +105,3 @@ class Apps(Scenario):
                 thread.join()
             if failures:
                 raise failures[0]
-
-
-

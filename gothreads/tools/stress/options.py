@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-HELP = "try to break what runs Go on threads: scenarios whose results are checked to the last unit"
+HELP = "try to break Go on threads: scenarios that check the result of each operation"
 EXAMPLES = """  gothreads stress                                   all scenarios, ten seconds each
-  gothreads stress mutex gc --seconds 600
+  gothreads stress mutex gc --seconds 600            two scenarios, ten minutes each
   gothreads stress --sharpen 7                       with atomics, locks and wake-ups delayed at random
-  gothreads stress --list
+  gothreads stress --list                            what each scenario does and checks
   gothreads stress mutex --seed 7 --broken           with a bug in its Go code: what a failure looks like
-  gothreads stress --module app.wasm --exports add,store --pure add"""
+  gothreads stress --module app.wasm --exports add,store --pure add
+A failure ends the run; the command that repeats it is printed. Exit code: 0 when all passed, 1 after a failure."""
 
 
 def add_options(parser: argparse.ArgumentParser, seconds: Callable[[str], float], count: Callable[[str], int]) -> None:
     """`seconds` and `count` parse such an option."""
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO",
-                        help="which ones (default: all; --list has their names)")
+                        help="the scenarios to run (default: all; --list describes them)")
     parser.add_argument("--seconds", type=seconds, default=10.0, metavar="S",
                         help="how long each runs (default: %(default)g)")
     parser.add_argument("--threads", type=count, default=8, metavar="N",
@@ -27,23 +28,23 @@ def add_options(parser: argparse.ArgumentParser, seconds: Callable[[str], float]
     parser.add_argument("--seed", type=_seed, metavar="N",
                         help="the seed of all random choices (default: a different one each time)")
     parser.add_argument("--hang", type=seconds, default=60.0, metavar="S",
-                        help="so many seconds without progress are a failure (default: %(default)g)")
+                        help="seconds without progress after which a scenario counts as hung (default: %(default)g)")
     parser.add_argument("--sharpen", type=_seed, metavar="SEED",
-                        help="widen the races of the scenarios' Go program, with that seed (slower)")
-    parser.add_argument("--list", action="store_true", help="list the scenarios, and what must hold in each")
+                        help="widen races: delay atomics, locks and wake-ups at random, by this seed (slower)")
+    parser.add_argument("--list", action="store_true", help="list the scenarios, and the invariants that each checks")
     parser.add_argument("--keep", metavar="FILE",
-                        help="where a failure is kept (default: gothreads-stress-SCENARIO-SEED.txt)")
-    parser.add_argument("--json", action="store_true", help="the verdicts as JSON, and nothing else")
+                        help="where to write the details of a failure (default: gothreads-stress-SCENARIO-SEED.txt)")
+    parser.add_argument("--json", action="store_true", help="print the verdicts as JSON, and nothing else")
     parser.add_argument("--module", metavar="FILE|PACKAGE",
-                        help="your own module, whose exports are called with random arguments of their types")
-    parser.add_argument("--exports", type=_names, default=(), metavar="A,B", help="of --module: the exports to call")
+                        help="call the exports of your own module instead, with random arguments of their types")
+    parser.add_argument("--exports", type=_names, default=(), metavar="A,B", help="with --module: the exports to call")
     parser.add_argument("--pure", type=_names, default=(), metavar="A,B",
-                        help="of --module: exports that must return the same for the same arguments")
+                        help="with --module: exports to call that must return the same for the same arguments")
     parser.add_argument("--python", metavar="FILE",
-                        help="of --module: a Python file with `host = gothreads.Host()`: the functions and handlers "
-                             "that it calls")
+                        help="with --module: a Python file with `host = gothreads.Host()`: the functions and "
+                             "handlers that the module calls")
     parser.add_argument("--broken", action="store_true",
-                        help="run scenarios with a bug in their Go code, to see it found")
+                        help="run scenarios with a bug in their Go code, to see how it is found")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from gothreads.errors import MisuseError, ModuleError
 from gothreads.wasm import atomic_operations, code, layout
 from gothreads.wasm.binary import FuncType, Kind, Module, TypeIndices
+from gothreads.wasm.metadata import THREADED
 from gothreads.wasm.parsing import function_names, with_names
 
 #: One call in SPINS spins, for up to MOST_TURNS turns; one in SLEEPS sleeps, for up to MOST_NS nanoseconds. All are
@@ -33,8 +34,8 @@ _PARK_AND_WAKE = ("runtime.futexWait", "runtime.futexWake")
 
 def check_model(model: str) -> None:
     """Raises MisuseError when modules of that model have no races."""
-    if model != "threaded":
-        raise MisuseError("races can be sharpened in the model threaded only: where there is one thread there are none")
+    if model != THREADED:
+        raise MisuseError("only the model threaded can be sharpened: in the others, Go has one thread, so there are no races")
 
 
 def check_seed(seed: int) -> int:

@@ -23,6 +23,7 @@ from gothreads.errors import ModuleError
 from gothreads.text import shown
 from gothreads.wasm import atomic_operations, code, layout
 from gothreads.wasm.binary import MAX_PAGES, DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section, TypeIndices
+from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI
 from gothreads.wasm.instructions import CALL_INDIRECT, find, replaced
 from gothreads.wasm.leb import Reader, number, signed, uleb
 from gothreads.wasm.parsing import function_names, with_names
@@ -45,17 +46,14 @@ LOOKED_UP_BY_CALLERS = (
 #: Gaps between data segments below this size, in bytes, are filled: fewer segments, little waste.
 DATA_GAP = 256
 
-#: The import modules that are not the program's own: gothreads' and WASI's.
-HOST, WASI = "gothreads", "wasi_snapshot_preview1"
-#: Calls of these modules that may wait for a disk, a pipe or a peer. Calls that only look something up keep their P.
+#: WASI's and gothreads' calls that may wait for a disk, a pipe or a peer. Calls that only look something up keep their P.
 BLOCKING_CALLS = frozenset({
     "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times",
     "fd_pread", "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync", "fd_write",
     "path_create_directory", "path_filestat_get", "path_filestat_set_times", "path_link", "path_open", "path_readlink",
     "path_remove_directory", "path_rename", "path_symlink", "path_unlink_file",
     "poll_oneoff", "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
-    # gothreads' own: they resolve names.
-    "sock_dial", "sock_listen",
+    *(call.name for call in BUILTIN_CALLS.values() if call.blocks),
 })
 #: A call with more parameters keeps its P: the collector scans only so many words for their pointers (build/edits.py).
 MOST_PARAMETERS = 64
@@ -120,7 +118,7 @@ class _Rewrite:
         """The index of a Go function, by its name in the name section."""
         index = self.names.get(title, -1)
         if not self.imported <= index < self.imported + len(self.module.functions):
-            raise ModuleError(f"the module has no function {title}: is it of a Go version that gothreads supports?")
+            raise ModuleError(f"the module has no function {title}: was it built by a Go version that gothreads supports?")
         return index
 
     def internal(self, title: str) -> int:
@@ -135,7 +133,7 @@ class _Rewrite:
         try:
             return self.host[(module, title)]
         except KeyError:
-            raise ModuleError(f"the module does not import {module}.{title}: is it of a Go version that gothreads supports?") from None
+            raise ModuleError(f"the module does not import {module}.{title}: was it built by a Go version that gothreads supports?") from None
 
     def set_body(self, title: str, body: bytes) -> None:
         self.module.bodies[self.function(title) - self.imported] = body

@@ -69,9 +69,9 @@ class _Waits:
         module = self.module
         exported = {e.name for e in module.exports}
         if taken := exported & {SETUP, START}:
-            raise ModuleError(f"the module exports {', '.join(sorted(taken))}, names that gothreads needs for itself")
+            raise ModuleError(f"the module exports {', '.join(sorted(taken))}, names that are reserved for gothreads")
         if any((i.module, i.name) == NOTES for i in module.imports):
-            raise ModuleError(f"the module imports {'.'.join(NOTES)}, a name that gothreads needs for itself")
+            raise ModuleError(f"the module imports {'.'.join(NOTES)}, a name that is reserved for gothreads")
         module.imports.append(Import(*NOTES, Kind.MEMORY, MemoryLimits(NOTES_PAGES, NOTES_PAGES, shared=True).encode()))
         module.globals.append(code.I32 + b"\1" + code.i32_const(FIRST_NOTE) + code.END)
         for index, body in enumerate(list(module.bodies)):  # without those added meanwhile

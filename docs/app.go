@@ -1,0 +1,77 @@
+// Command app is what the examples of the guides call.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"gothreads/guest"
+)
+
+var counter atomic.Int64
+
+// add returns the sum.
+//
+//go:wasmexport add
+func add(a, b int32) int32 { return a + b }
+
+// length returns how many bytes the text has.
+//
+//go:wasmexport length
+func length(text string) int32 { return int32(len(text)) }
+
+// count returns how often it was called.
+//
+//go:wasmexport count
+func count() int64 { return counter.Add(1) }
+
+// sleep returns after so many milliseconds.
+//
+//go:wasmexport sleep
+func sleep(ms int64) { time.Sleep(time.Duration(ms) * time.Millisecond) }
+
+// fail panics.
+//
+//go:wasmexport fail
+func fail() { panic("on purpose") }
+
+func init() {
+	guest.Handle("upper", func(p []byte) ([]byte, error) { return bytes.ToUpper(p), nil })
+	guest.Handle("even", func(p []byte) ([]byte, error) {
+		if len(p)%2 == 1 {
+			return nil, errors.New("an odd number of bytes")
+		}
+		return p, nil
+	})
+	guest.Handle("read", func(path []byte) ([]byte, error) { return os.ReadFile(string(path)) })
+	guest.HandleContext("patient", func(ctx context.Context, _ []byte) ([]byte, error) {
+		select {
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+			fmt.Fprintln(os.Stderr, "cancelled:", context.Cause(ctx))
+		}
+		return nil, ctx.Err()
+	})
+	// What gothreads.supervise carries over from an instance to the next.
+	guest.Handle("save", func([]byte) ([]byte, error) { return strconv.AppendInt(nil, counter.Load(), 10), nil })
+	guest.Handle("load", func(state []byte) ([]byte, error) {
+		n, err := strconv.ParseInt(string(state), 10, 64)
+		counter.Store(n)
+		return nil, err
+	})
+}
+
+func main() {
+	for order := range guest.Events("order") { // a channel
+		go func() {
+			price, err := guest.Call("price", order) // only this goroutine waits, for as long as it takes
+			fmt.Printf("%s: %s %v\n", order, price, err)
+		}()
+	}
+}

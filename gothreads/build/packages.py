@@ -1,0 +1,57 @@
+"""The programs that a pattern such as ./... matches, and Go's messages about them with paths from here."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from gothreads.build.toolchain import Toolchain
+from gothreads.errors import BuildError, CompileError
+
+#: A position at the beginning of a line of Go's output: a path, then a colon and a line's number.
+_POSITION = re.compile(r"(?m)^(\s*)([^\s:][^\n:]*\.(?:go|s|mod))(?=:\d)")
+
+
+def main_packages(toolchain: Toolchain, pattern: str, environment: dict[str, str], flags: Sequence[str] = ()) -> list[Path]:
+    """The folders of the programs (package main) that a pattern matches. BuildError if there are none."""
+    work, target = Path.cwd(), pattern
+    if pattern.startswith((".", "/")):
+        folder, _, rest = pattern.partition("...")
+        if rest == "" and (folder.endswith("/") or folder == ""):  # the pattern's folder may be in another module
+            work, target = Path(folder or "."), "./..."
+    if not os.path.isdir(work):
+        raise BuildError(f"there is no folder {work}")
+    command = [str(toolchain.go), "list", "-find", "-e", "-f", "{{.Name}}\t{{.Dir}}", *flags, target]
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        hint = f". A folder needs a go.mod; this writes one: gothreads init {work}" if "go.mod file not found" in done.stderr else ""
+        raise CompileError(f"go list failed{hint}", relative_to_here(done.stderr, work))
+    packages = [line.split("\t") for line in done.stdout.splitlines()]
+    found = [Path(folder) for name, folder in packages if name == "main" and folder]
+    if not found:
+        raise BuildError(f"{pattern} matches no program (package main)")
+    return found
+
+
+def relative_to_here(output: str, work: Path) -> str:
+    """What a go command has printed in the folder `work`, with paths from this process's folder, if that is shorter.
+
+    So editors and terminals find the files.
+    """
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return output
+    if here == work.resolve():
+        return output
+
+    def shortened(match: re.Match[str]) -> str:
+        path = os.path.normpath(work.resolve() / match[2])
+        relative = os.path.relpath(path, here)
+        if os.sep not in relative:
+            relative = f"./{relative}"  # as Go does
+        return match[1] + min(relative, path, key=len)
+    return _POSITION.sub(shortened, output)

@@ -1,0 +1,93 @@
+"""`gothreads call`: calls one export or handler, and prints its result."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+
+from gothreads.cli.aside import aside
+from gothreads.cli.command import Command
+from gothreads.cli.module_options import add_model_options, add_run_options, open_module
+from gothreads.cli.values import parse_seconds
+from gothreads.errors import MisuseError, unknown
+from gothreads.runtime.app import App
+from gothreads.terminal import Terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("module", metavar="FILE|PACKAGE", help="a module, or a Go package, which is built first")
+    parser.add_argument("export", metavar="EXPORT|HANDLER", help="what to call")
+    parser.add_argument("args", nargs="*", default=[], metavar="ARG", help="arguments of the export, or the handler's payload")
+    parser.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
+    parser.add_argument("--timeout", type=parse_seconds, metavar="S", help="end the module after S seconds (default: no timeout)")
+    parser.add_argument("--bytes", action="store_true",
+                        help="for modules not built from Go: the result, an i64, is address << 32 | length; print the bytes there")
+    add_model_options(parser)
+    add_run_options(parser)
+    parser.set_defaults(no_calls=False)
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    texts, arguments.args = tuple(arguments.args), []
+    # Standard output is for the result: what main and Python functions print goes to standard error.
+    with contextlib.redirect_stdout(sys.stderr), open(2, "wb", buffering=0, closefd=False) as errors, \
+            open_module(arguments, terminal, callers=2, stdout=errors) as app:
+        if arguments.export in app.exports:
+            _call(app, texts, arguments, terminal)
+        else:
+            _request(app, texts, arguments, terminal)
+    return 0
+
+
+def _call(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, terminal: Terminal) -> None:
+    target = app.exports[arguments.export]
+    parsed = next(export for export in app.loaded.exports if export.name == arguments.export).parse(texts)
+    if arguments.bytes:
+        _write_bytes(aside(lambda: target.bytes(*parsed, timeout=arguments.timeout)), arguments, terminal)
+        return
+    result = aside(lambda: target(*parsed, timeout=arguments.timeout))
+    if arguments.json:
+        # As `gothreads serve` does: JSON has no number for NaN and infinity.
+        terminal.data(str(result) if isinstance(result, float) and not math.isfinite(result) else result)
+    elif result is not None:
+        terminal.out(str(result).lower() if isinstance(result, bool) else str(result))
+
+
+def _request(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, terminal: Terminal) -> None:
+    name = arguments.export
+    handlers = aside(lambda: app._listed(app._here_or_on_a_worker, name))
+    if name not in handlers:
+        if name in app.loaded.uncallable:
+            app.exports[name]  # raises the reason
+        raise unknown("export or handler", name, [*app.exports, *handlers])
+    if len(texts) > 1:
+        raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
+    payload = _payload(texts[0] if texts else None)
+    _write_bytes(aside(lambda: app.request(name, payload, timeout=arguments.timeout)), arguments, terminal)
+
+
+def _write_bytes(content: bytes, arguments: argparse.Namespace, terminal: Terminal) -> None:
+    if arguments.json:
+        terminal.data(content.decode(errors="replace"))
+    elif hasattr(terminal.stdout, "buffer"):
+        terminal.stdout.flush()
+        terminal.stdout.buffer.write(content)
+    else:
+        terminal.stdout.write(content.decode(errors="replace"))
+
+
+def _payload(text: str | None) -> bytes:
+    if text is None and sys.stdin.isatty():
+        return b""
+    return sys.stdin.buffer.read() if text in (None, "-") else os.fsencode(text or "")
+
+
+CALL = Command("call", "call one export or handler, and print the result", """\
+  gothreads call app.wasm add 2 3
+  gothreads call ./app search '{"query": "go"}'     a handler and its payload (-: read from standard input)
+  gothreads call app.wasm upper < FILE
+  gothreads call --bytes strings.wasm upper hello   not built from Go: texts are passed as address and length""",
+               add_arguments, run, own_arguments=2)

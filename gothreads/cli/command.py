@@ -1,0 +1,39 @@
+"""What defines a command of the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gothreads.terminal import Terminal
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: `gothreads NAME`.
+
+    help: one line, without a full stop. examples: lines, indented by two spaces.
+    run: runs the command; returns the exit code.
+    own_arguments: for commands that pass arguments on to the module, how many positional arguments come first.
+    passes_on_dashes: whether everything after -- is passed on.
+    """
+
+    name: str
+    help: str
+    examples: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Terminal], int]
+    own_arguments: int | None = None
+    passes_on_dashes: bool = False
+
+
+@dataclass(frozen=True)
+class RawCommand:
+    """A command that parses its own arguments, `argv`. `usage` is its whole help; `quiet`: show warnings only."""
+
+    name: str
+    help: str
+    usage: str
+    run: Callable[[list[str]], int]
+    quiet: bool = False

@@ -1,0 +1,68 @@
+"""`gothreads run`: runs a module's main."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+
+from gothreads.cli.aside import aside
+from gothreads.cli.command import Command
+from gothreads.cli.module_options import add_build_options, add_module, add_run_options, add_service_options, open_or_supervise
+from gothreads.errors import GothreadsError, GuestError, ModuleError
+from gothreads.runtime import exit_reasons
+from gothreads.runtime.app import App
+from gothreads.runtime.inspector import Goroutine
+from gothreads.supervise.app import Supervised
+from gothreads.terminal import Terminal
+
+#: How long to wait before checking whether main does anything, in seconds.
+_IDLE_SECONDS = 2.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_module(parser)
+    add_build_options(parser)
+    add_run_options(parser)
+    add_service_options(parser)
+    parser.set_defaults(no_calls=True)
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    with open_or_supervise(arguments, terminal) as app:
+        if app.loaded.entry != "_start":
+            if app.loaded.foreign:
+                raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its exports: gothreads call")
+            raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing to run. "
+                              "Build it with --buildmode exe, or call its exports: gothreads call")
+        return aside(lambda: _wait(app, arguments.module, terminal))
+
+
+def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
+    """Wait for main to end. If main only waits for calls, as `gothreads serve` expects, say so once."""
+    with contextlib.suppress(TimeoutError):
+        return _ended(app, app.wait(_IDLE_SECONDS), terminal)
+    with contextlib.suppress(TimeoutError, GothreadsError):
+        if app.loaded.threaded and not app.loaded.foreign and _only_to_be_called(app.goroutines(_IDLE_SECONDS)):
+            terminal.say(f"main only waits (select {{}}). To call the module's exports and handlers: gothreads serve {module}")
+    return _ended(app, app.wait(), terminal)
+
+
+def _ended(app: App | Supervised, code: int, terminal: Terminal) -> int:
+    """Returns the exit code, after adding advice that Go itself cannot give."""
+    if isinstance(app.error, GuestError) and (hint := exit_reasons.advice(app.error.stderr)):
+        terminal.error(hint)
+    return code
+
+
+def _only_to_be_called(goroutines: Sequence[Goroutine]) -> bool:
+    """Whether main waits for ever and is the only goroutine (apart from the guest package's)."""
+    own = [goroutine for goroutine in goroutines if "created by gothreads/guest." not in goroutine.stack]
+    return [goroutine.state.partition(",")[0] for goroutine in own] == ["select (no cases)"]
+
+
+RUN = Command("run", "run a program to its end; the exit code is the program's", """\
+  gothreads run app.wasm ARG…
+  gothreads run --procs 4 --mount ./data:/data:ro ./app -v /data
+  gothreads run --listen 127.0.0.1:8080 --allow-net api.example.org:443 ./app
+  gothreads run --stall-timeout 10 --on-stall exit ./app""", add_arguments, run, own_arguments=1)

@@ -1,0 +1,71 @@
+"""`gothreads serve`: serves a module over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+
+from gothreads.cli.command import Command
+from gothreads.cli.module_options import (
+    add_model_options,
+    add_module,
+    add_option,
+    add_run_options,
+    add_service_options,
+    open_or_supervise,
+)
+from gothreads.cli.values import parse_count, parse_drain, parse_port, parse_seconds, parse_size
+from gothreads.errors import GothreadsError, MisuseError
+from gothreads.requirements import lacking
+from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
+from gothreads.supervise.options import RestartOptions
+from gothreads.terminal import Terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_module(parser)
+    parser.add_argument("--host", default="127.0.0.1",
+                        help="address to listen on (default: %(default)s). There is no authentication")
+    parser.add_argument("--port", type=parse_port, default=8080, help="port to listen on; 0: any free port (default: %(default)s)")
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
+                        help="another name of the server, such as a proxy's; requests for other names are refused "
+                        "(default: localhost and --host)")
+    add_option(parser, "--callers", OpenOptions, "callers", type=parse_count, metavar="N")
+    parser.add_argument("--timeout", type=parse_seconds, metavar="S",
+                        help="answer calls that take longer than S seconds with 504 (default: no timeout)")
+    parser.add_argument("--on-timeout", choices=("cancel", "continue", "stop"), default="cancel",
+                        help="what happens to such a call. cancel: its context is cancelled, if the handler has one; "
+                        "continue: it goes on; stop: the module, or its instance in a pool, is stopped (default: %(default)s)")
+    parser.add_argument("--json-limit", metavar="SIZE", default="4M",
+                        help="the largest arguments of a call, as JSON (default: %(default)s; payloads of handlers: 64M)")
+    parser.add_argument("--drain", type=parse_drain, metavar="S", default=DRAIN_SECONDS,
+                        help="how long to wait for requests in progress after Ctrl-C or SIGTERM, in seconds (default: %(default)g)")
+    add_model_options(parser)
+    add_run_options(parser)
+    add_service_options(parser)
+    add_option(parser, "--while-down", RestartOptions, "while_down", choices=("wait", "fail"),
+               more=". With --restart only; waiting ends after 10 s; calls that fail get 503")
+    add_option(parser, "--save-every", RestartOptions, "save_every", type=parse_seconds, metavar="S",
+               more=". With --restart only")
+    parser.set_defaults(no_calls=False)
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    if (problem := lacking("serve")) is not None:
+        raise GothreadsError(problem)
+    from gothreads.serve.server import serve
+    if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
+        raise MisuseError("--save-every and --while-down need --restart")
+    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, callers_timeout=30.0),
+                 terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
+                 drain=arguments.drain, timeout=arguments.timeout, on_timeout=arguments.on_timeout,
+                 largest_json=parse_size(arguments.json_limit, "--json-limit "))
+
+
+SERVE = Command("serve", "serve a module's exports and handlers over HTTP", """\
+  gothreads serve app.wasm
+  gothreads serve --port 8000 examples/searchd DIR
+  gothreads serve --model pool --instances 4 ./app
+  gothreads serve --python host.py ./app             with Python functions that the module calls
+  gothreads serve --timeout 5 --limit memory=512M --limit files=100 ./app
+  gothreads serve --restart --save-every 10 ./app    restart after a failure, with a state at most 10 s old
+  curl -d '{"args": [2, 3]}' localhost:8080/api/call/add""", add_arguments, run, own_arguments=1)

@@ -1,0 +1,142 @@
+"""The syntax of options' values."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from gothreads.errors import MisuseError
+from gothreads.files import reason
+from gothreads.runtime.options import Limits
+from gothreads.text import cut, shown, size_in_bytes, whole_number
+from gothreads.wasi.settings import Mount
+from gothreads.wasm.passes.sharpen import check_seed
+
+
+def parse_mount(text: str) -> Mount:
+    """HOST:GUEST[:ro]"""
+    parts = text.split(":")
+    read_only = len(parts) > 2 and parts[-1] in ("ro", "rw")
+    mode = parts.pop() if read_only else "rw"
+    if len(parts) != 2 or not all(parts):
+        raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro")
+    if not os.path.exists(parts[0]):  # not Path.exists, which raises for names that are too long
+        raise MisuseError(f"--mount {text}: {parts[0]} does not exist")
+    is_file = os.path.isfile(parts[0])
+    if not os.path.isdir(parts[0]) and not (is_file and mode == "ro"):
+        hint = f"; a file can be mounted read-only: --mount {parts[0]}:{parts[1]}:ro" if is_file else ""
+        raise MisuseError(f"--mount {text}: {parts[0]} is not a folder{hint}")
+    if not parts[1].startswith("/"):
+        raise MisuseError(f"--mount {text}: the path in the module must begin with /: {parts[0]}:/{parts[1]}")
+    return Mount(Path(parts[0]), parts[1], mode == "ro")
+
+
+def parse_environment(settings: Sequence[str]) -> dict[str, str]:
+    """Parse NAME=VALUE, or NAME for this process's value, if it is set."""
+    env = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not name:
+            raise MisuseError(f"--env {setting}: expected NAME=VALUE or NAME")
+        if equals:
+            env[name] = value
+        elif name in os.environ:
+            env[name] = os.environ[name]
+    return env
+
+
+def parse_environment_files(files: Sequence[str]) -> dict[str, str]:
+    """Read files of NAME=VALUE or NAME lines, by the rules of `docker run --env-file`. Later files take precedence.
+
+    Empty lines and lines that begin with # are skipped. Everything after = is the value: quotes, spaces and # too.
+    """
+    env: dict[str, str] = {}
+    for file in files:
+        try:
+            lines = Path(file).read_bytes().decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+        except OSError as error:
+            raise MisuseError(f"--env-file {file}: {reason(error)}") from None
+        except UnicodeDecodeError:
+            raise MisuseError(f"--env-file {file}: not UTF-8 text") from None
+        for number, line in enumerate(map(str.lstrip, lines), 1):
+            if not line or line.startswith("#"):
+                continue
+            name = line.partition("=")[0]
+            if not re.fullmatch(r"[^\s\0]+", name) or "\0" in line:
+                raise MisuseError(f"--env-file {file}, line {number}: expected NAME=VALUE or NAME")
+            env |= parse_environment([line])
+    return env
+
+
+def parse_size(text: str, option: str = "--memory ") -> int:
+    """Parse a size such as 65536, 512M or 1.5G into bytes. `option` is named in the error message."""
+    if (size := size_in_bytes(text)) is None:
+        raise MisuseError(f"{option}{shown(text)}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
+    return size
+
+
+def parse_limits(memory: str | None, texts: Sequence[str]) -> Limits:
+    """Parse --memory SIZE and --limit NAME=N."""
+    limits: dict[str, Any] = {"memory": parse_size(memory)} if memory else {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            match name:
+                case "memory" | "stack" | "output" if equals:
+                    limits[name] = parse_size(value, f"--limit {name}=")
+                case "threads" | "files" if equals:
+                    limits[name] = parse_count(value)
+                case "seconds" if equals:
+                    limits[name] = parse_seconds(value)
+                case _:
+                    raise argparse.ArgumentTypeError(f"expected NAME=N; names are: {', '.join(field.name for field in fields(Limits))}")
+        except argparse.ArgumentTypeError as error:
+            raise MisuseError(f"--limit {text}: {error}") from None
+    return Limits(**limits)
+
+
+def parse_port(text: str) -> int:
+    number = whole_number(text, 65535)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{cut(text)} is not a port; expected a number from 0 to 65535")
+    return number
+
+
+def parse_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def parse_drain(text: str) -> float:
+    return 0.0 if text == "0" else parse_seconds(text)
+
+
+def parse_count(text: str) -> int:
+    number = whole_number(text, sys.maxsize)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{cut(text)} is not a whole number of at least 1 and at most {sys.maxsize}")
+    return number
+
+
+def parse_trust(text: str) -> bool | str:
+    """Parse the value of --trust."""
+    return True if text == "any" else text
+
+
+def parse_seed(text: str | None) -> int | None:
+    """Parse the value of --sharpen."""
+    try:
+        return None if text is None else check_seed(int(text))
+    except ValueError:
+        raise MisuseError(f"--sharpen needs a whole number, not {text!r}") from None

@@ -1,0 +1,275 @@
+"""How calls get into a module: on which thread they run, what they wait for, and how they are given up.
+
+A thread may call the module itself if its stack is large enough for Go (`_here_or_on_a_worker`). All other calls run on
+the app's own threads, in three groups that never wait for each other:
+
+- `_workers`, for calls from outside;
+- `_for_handlers`, for calls that handlers make: all workers may be in calls that wait for these handlers;
+- `_nested`, for calls that a Python function makes while the module is calling it. These never queue: whoever has a
+  thread or a caller may be waiting for this call.
+
+A call that may be given up always runs on one of the app's threads (runtime/cancellation.py).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from gothreads.bridge.buffers import Guest
+from gothreads.bridge.exports import Export
+from gothreads.engine import ffi, interrupt, stack
+from gothreads.engine.call_threads import Call, CallThreads
+from gothreads.errors import AppClosed, CallersBusy, GothreadsError, LimitExceeded, MisuseError, NotCallable
+from gothreads.runtime import cancellation
+from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
+from gothreads.runtime.lifecycle import Lifecycle
+from gothreads.runtime.module_file import LoadedModule
+from gothreads.runtime.options import Options
+from gothreads.runtime.state import State
+from gothreads.sync.deadlines import Deadline
+
+T = TypeVar("T")
+
+
+class CallRunner(Lifecycle):
+    """Runs calls into a module. A "call" here is a function that does the work on the thread that runs it."""
+
+    def __init__(self, loaded: LoadedModule, options: Options) -> None:
+        super().__init__(loaded, options)
+        self._workers = CallThreads(options.callers, options.limits.stack)
+        self._nested = CallThreads(None, options.limits.stack)
+        self._for_handlers = CallThreads(options.callers, options.limits.stack)
+
+    # Implemented by the models.
+
+    @abstractmethod
+    def _within(self, work: Callable[[Guest], T]) -> T:
+        """Run `work` in the module on this thread, which has the instance to itself. Raises ffi.Trapped."""
+
+    @property
+    @abstractmethod
+    def _in_use(self) -> int:
+        """How many threads are in calls into the module."""
+
+    def _same_instance(self) -> bool:
+        """Whether the calling thread is already in the instance that its calls go into."""
+        return False
+
+    def _stop_call(self, guest: Guest, cause: LimitExceeded) -> None:
+        """End the instance that a call is in (here, the whole app). From any thread; returns at once."""
+        self._end(cause)
+
+    # The calls themselves.
+
+    def _call(self, export: Export, converted: list[Any], ticket: Cancellation | None = None) -> Any:
+        """Call an export on this thread. Raises ffi.Trapped, and CallGivenUp if its caller has given it up."""
+        def call(guest: Guest) -> Any:
+            return export.call(guest.function(export.name, export.params, export.result), converted, guest.slot)
+        return self._within(call if ticket is None else lambda guest: ticket.use(guest, call))
+
+    def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
+        """Call a handler on this thread. Raises as _call."""
+        def request(guest: Guest) -> bytes:
+            return guest.slot.request(handler, payload)
+        return self._within(request if ticket is None else lambda guest: ticket.use(guest, request, request=True))
+
+    def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
+        """The names of the handlers that are registered now. Raises as _call."""
+        def handlers(guest: Guest) -> list[str]:
+            return guest.slot.handlers()
+        return self._within(handlers if ticket is None else lambda guest: ticket.use(guest, handlers))
+
+    # On this thread, or on one of the app's own.
+
+    def _call_export(self, export: Export, converted: list[Any], timeout: float | None = None,
+                     on_timeout: OnTimeout = "continue") -> Any:
+        if timeout is None and on_timeout == "continue":
+            return self._here_or_on_a_worker(lambda: self._call(export, converted))
+        return self._result(self._waited_call(export, converted, timeout, on_timeout, here=True))
+
+    def _here_or_on_a_worker(self, call: Callable[[], Any]) -> Any:
+        self._check_takes_calls()
+        if interrupt.in_handler_of(self):
+            raise MisuseError(f"{self.loaded.name}: a signal handler cannot call the module in the middle of a call: "
+                              "the module stands still meanwhile. Use submit(), or signal()")
+        if stack.inside.depth:
+            self._check_started()
+            return self._call_back(call)
+        # The stack of this thread may be too small for what Go may use.
+        if not stack.fits(self.options.limits.stack):
+            return self._submit(call).result()
+        if stack.inside.lend is None:
+            return self._guarded(call)
+        with stack.inside.lend():
+            return self._guarded(call)
+
+    def _call_back(self, call: Callable[[], Any]) -> Any:
+        """Run a call made by a Python function that the module has called.
+
+        It runs on another thread, since how much stack this one has left is unknown. It never queues for a thread or a
+        caller: those that have one may be waiting for this call.
+        """
+        return self._submit_to(self._nested, _as_nested(call)).result()
+
+    def _submit(self, call: Callable[[], Any]) -> Call:
+        """Run a call on one of the app's threads. If the app has ended, raises its cause."""
+        self._check_takes_calls()
+        if stack.nested.get():  # from a handler: all other workers may be in calls that wait for it
+            return self._submit_to(self._for_handlers, _as_nested(call))
+        return self._submit_to(self._workers, call)
+
+    def _submit_to(self, workers: CallThreads, call: Callable[[], Any]) -> Call:
+        if self._cause is not None:
+            raise self._error()
+        try:
+            if not interrupt.on_main_thread():
+                return workers.submit(lambda: self._guarded(call))
+            with interrupt.Postponed():  # interrupted halfway, it would count a thread that does not exist
+                return workers.submit(lambda: self._guarded(call))
+        except AppClosed:
+            raise self._error() from None
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        """Run a call. A trap in it ends the app.
+
+        Once the app has ended, whatever the call raises is replaced by the app's first cause.
+        """
+        if self._state is not State.RUNNING:
+            self._wait_until_running()
+        if not interrupt.on_main_thread():
+            return self._inside(call)
+        with interrupt.Postponed(self):
+            return self._inside(call)
+
+    def _inside(self, call: Callable[[], Any]) -> Any:
+        stack.check_python_stack()
+        with stack.in_module:
+            try:
+                return call()
+            except ffi.Trapped as trapped:
+                self._trapped(trapped)
+                error = self._error()
+                raise error from error.__cause__
+            except GothreadsError as failed:
+                if (first := self._first(failed)) is failed:
+                    raise
+                raise first from first.__cause__
+
+    def _first(self, error: GothreadsError) -> GothreadsError:
+        """What a call raises: the app's cause if it has ended, else the call's own error."""
+        return error if self._cause is None else self._error()
+
+    # Calls that may be given up.
+
+    def _waited_call(self, export: Export, converted: list[Any], timeout: float | None, on_timeout: OnTimeout, *,
+                     here: bool = False) -> PendingCall:
+        return self._waited(f"the call of {export.name}", lambda ticket: self._call(export, converted, ticket),
+                            timeout, on_timeout, here=here)
+
+    def _waited(self, what: str, call: Callable[[Cancellation], Any], timeout: float | None, on_timeout: OnTimeout, *,
+                here: bool, request: bool = False) -> PendingCall:
+        """Run a call on one of the app's threads, so that it can be given up. `here`: this thread waits for it."""
+        cancellation.checked(timeout, on_timeout, request=request)
+        if self._same_instance():
+            raise MisuseError(f"{self.loaded.name}: {what} comes from inside a call into the same instance, which "
+                              "cannot go on before it is over: it can have no timeout, and no future")
+
+        def stop(guest: Guest) -> None:
+            given_up = f"{self.loaded.name}: the module was stopped: {what} was given up"
+            self._stop_call(guest, LimitExceeded(given_up, 124))
+        ticket = Cancellation(on_timeout, stop)
+        waited = PendingCall(ticket, f"{self.loaded.name}: {what}")
+        inside = here and stack.inside.depth > 0
+        self._check_started()
+        busy = self.options.callers_timeout
+        deadlines: list[Deadline] = []
+
+        def call_off() -> None:
+            for deadline in deadlines:
+                self._deadlines.cancel(deadline)
+
+        def over(done: Future[Any]) -> None:
+            call_off()
+            waited.settle(done)
+        try:  # the deadlines first: if they cannot be set, the call is not made
+            if timeout is not None:
+                deadlines.append(self._deadlines.after(timeout, lambda: waited.timed_out(timeout)))
+            if busy is not None and not inside:
+                deadlines.append(self._deadlines.after(busy, lambda: waited.fail_waiting(self._busy(busy))))
+            inner = (self._submit_to(self._nested, _as_nested(lambda: call(ticket))) if inside
+                     else self._submit(lambda: call(ticket)))
+        except BaseException:
+            call_off()
+            raise
+        inner.when_done(over)
+        return waited
+
+    def _asked(self, what: str, ask: Callable[[Cancellation], T], timeout: float | None) -> T:
+        """Ask the module something, on one of the app's threads. After the timeout, give up and raise CallTimeout."""
+        answer: T = self._result(self._waited(what, ask, timeout, "continue", here=False))
+        return answer
+
+    @staticmethod
+    def _result(waited: PendingCall) -> Any:
+        try:
+            return waited.future.result()
+        except BaseException:
+            waited.future.cancel()  # Ctrl-C: nobody waits any more
+            raise
+
+    def _busy(self, seconds: float) -> CallersBusy:
+        return CallersBusy(f"{self.loaded.name}: all {self.options.callers} callers are in use, and none came free "
+                           f"within {seconds:g} s. Raise `callers`, or call less at once")
+
+    # Whether a call may begin.
+
+    def _wait_until_running(self) -> None:
+        self._ready.wait()
+        if self._cause is not None:
+            raise self._error()
+
+    def _check_started(self) -> None:
+        """NotCallable if this thread is initialising the module's packages: the call would wait for itself."""
+        if stack.inside.starting is self and self._state is State.STARTING:
+            raise self._too_early()
+
+    def _too_early(self) -> NotCallable:
+        return NotCallable(f"{self.loaded.name}: a Python function that is called while Go's packages are initialised "
+                           "cannot call exports yet")
+
+    def _check_takes_calls(self) -> None:
+        """AppClosed while close(drain=…) waits for calls in flight, except for calls made from inside these."""
+        if self._state is State.DRAINING and not stack.inside.depth and not stack.nested.get():
+            raise AppClosed(f"{self.loaded.name}: the app is being closed, and takes no new calls")
+
+    def _check_go(self, what: str) -> None:
+        """NotCallable if the module was not built from Go: only Go modules have `what`."""
+        if self.loaded.foreign:
+            raise NotCallable(f"{self.loaded.name}: the module was not built from Go, so it has no {what}")
+
+    # The end.
+
+    def _in_flight(self) -> int:
+        return self._in_use + self._workers.pending + self._nested.pending + self._for_handlers.pending
+
+    def _abandon_calls(self) -> None:
+        for workers in (self._workers, self._nested, self._for_handlers):
+            workers.abandon(self._error)
+
+    def _close_workers(self) -> None:
+        """End the threads that run submitted calls."""
+        self._workers.close()
+        self._nested.close()
+        self._for_handlers.close()
+        self._messages.handlers.close()
+
+
+def _as_nested(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Mark a call as nested. For threads that run nothing else."""
+    def nested() -> Any:
+        stack.nested.set(True)
+        return call()
+    return nested

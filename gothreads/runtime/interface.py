@@ -1,0 +1,171 @@
+"""What a program can do with a running module: the methods that App and Supervised share, and their documentation."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from gothreads.bridge.buffers import ReadWriteMemory
+from gothreads.bridge.messages import WhenFull
+from gothreads.runtime.cancellation import OnTimeout
+from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.payloads import Payload
+from gothreads.runtime.statistics import AppStatistics
+
+#: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
+#: (runtime/own_code.py).
+PROGRAM_CODE = True
+
+
+class RunningModule(ABC):
+    """A module that runs. Any thread may call any method that does not say otherwise."""
+
+    # Calls of exports: also `exports`, which calls on this thread.
+
+    @abstractmethod
+    def submit(self, export: str, *args: Any, timeout: float | None = None,
+               on_timeout: OnTimeout = "continue") -> Future[Any]:
+        """Call an export on one of the app's threads; the future gets its result. Arguments are checked now.
+
+        timeout: in seconds, including the wait for a free caller; after that the future has CallTimeout. A call that
+            has not begun by then never does. One that has begun cannot be taken out of the module; on_timeout says what
+            becomes of it.
+        on_timeout: "continue" (the call goes on, and holds its caller, until it returns by itself) or "stop" (the
+            module is ended, and all other calls get LimitExceeded; in a pool, only the call's instance is ended).
+            Cancelling a future that has a timeout gives up the call in the same way.
+        """
+
+    def map(self, export: str, *iterables: Iterable[Any], timeout: float | None = None,
+            on_timeout: OnTimeout = "continue") -> Iterator[Any]:
+        """Like the built-in map, but the calls run at the same time. Results come in order.
+
+        `timeout` and `on_timeout` as for submit; the timeout of every call counts from now.
+        """
+        futures = [self.submit(export, *args, timeout=timeout, on_timeout=on_timeout)
+                   for args in zip(*iterables, strict=False)]
+
+        def results() -> Iterator[Any]:
+            try:
+                for future in futures:
+                    yield future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
+        return results()
+
+    @abstractmethod
+    async def call_async(self, export: str, *args: Any, timeout: float | None = None,
+                         on_timeout: OnTimeout = "continue") -> Any:
+        """Call an export without blocking the event loop. Cancelling this acts like a timeout: see submit."""
+
+    # Requests: calls of handlers.
+
+    @abstractmethod
+    def request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
+                on_timeout: OnTimeout = "cancel") -> bytes:
+        """Call a handler that the module has registered by name: bytes in, bytes out.
+
+        If there is no handler of that name yet, main may be about to register it. So the request waits, until every
+        goroutine that the module runs by itself is waiting, or until five seconds after the module's start.
+
+        HandlerError if the handler returns an error, UnknownExport if there is no handler of that name, NotCallable if
+        the module was not built from Go, CallTimeout after `timeout` seconds.
+
+        on_timeout: as for submit; or "cancel": a handler that has a context (guest.HandleContext) gets it cancelled,
+            any other goes on.
+        """
+
+    @abstractmethod
+    def submit_request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
+                       on_timeout: OnTimeout = "cancel") -> Future[bytes]:
+        """Like request, on one of the app's threads. Cancelling the future gives up the request, as a timeout does."""
+
+    @abstractmethod
+    async def request_async(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
+                            on_timeout: OnTimeout = "cancel") -> bytes:
+        """Like request, without blocking the event loop. Cancelling this acts like a timeout."""
+
+    @abstractmethod
+    def handlers(self) -> list[str]:
+        """The names of the handlers. Waits, as `request` does, for those that main is about to register."""
+
+    @abstractmethod
+    async def handlers_async(self) -> list[str]:
+        """Like handlers, without blocking the event loop."""
+
+    # Events.
+
+    @abstractmethod
+    def signal(self, name: str, payload: Payload = b"", *, full: WhenFull = "wait",
+               timeout: float | None = None) -> bool:
+        """Send an event, which Go receives from the channel guest.Events(name). Does not block if the queue has room.
+
+        full: what to do while `event_queue` events of that name (or 64 MiB) are still to be taken: "wait" (at most
+            `timeout` seconds, then QueueFull), "drop" the event (and return False), or "raise" QueueFull.
+
+        Events from one sender stay in order. Events sent before the module asks for their name are delivered once it
+        does. Raises the app's error if it has ended. May be called from a Python signal handler.
+        """
+
+    @abstractmethod
+    async def signal_async(self, name: str, payload: Payload = b"") -> None:
+        """Like signal, but waits for room without blocking the event loop.
+
+        If it is cancelled while it waits, the event is not sent.
+        """
+
+    @property
+    @abstractmethod
+    def events(self) -> list[str]:
+        """The names of the events that the module has asked for so far."""
+
+    # What the module is doing.
+
+    @abstractmethod
+    def wait_idle(self, timeout: float | None = None) -> None:
+        """Return when every goroutine waits and all events have been received.
+
+        A goroutine may wait for a call, an event, a reply, a peer or a timer. Stock Go stands still between calls, so
+        there this runs the module until then. TimeoutError after `timeout` seconds.
+        """
+
+    @abstractmethod
+    def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
+        """All goroutines of the module with their stacks, as Go prints them. Works even when every caller is blocked.
+
+        TimeoutError if Go does not answer within `timeout` seconds: loops that cannot be preempted hold all its
+        processors.
+        """
+
+    @abstractmethod
+    def statistics(self) -> AppStatistics:
+        """A snapshot of what the app is doing.
+
+        `go`, Go's part, is None if Go does not answer within a second; usually it takes a fraction of a millisecond.
+        """
+
+    @property
+    @abstractmethod
+    def memory(self) -> ReadWriteMemory:
+        """The module's memory."""
+
+    @property
+    @abstractmethod
+    def listening(self) -> list[str]:
+        """The addresses of the listeners that the module was given, in order, with their actual ports."""
+
+    # The end.
+
+    @abstractmethod
+    def close(self, *, drain: float | None = None) -> None:
+        """End the module and free everything."""
+
+    async def close_async(self, *, drain: float | None = None) -> None:
+        """Like close, without blocking the event loop.
+
+        So a coroutine on that loop may be a handler that the module's hook `stop` waits for.
+        """
+        await asyncio.to_thread(self.close, drain=drain)

@@ -1,0 +1,76 @@
+"""The apps of this process: they are closed when Python exits, and belong to the parent process after a fork.
+
+wasmtime's own threads, which WASI needs, do not survive a fork. So a child of a process that has run an app cannot run
+one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import weakref
+from typing import Protocol
+
+from gothreads.errors import AppForked
+from gothreads.runtime import own_code
+
+
+class Closable(Protocol):
+    """An app, or a supervisor of apps. `_forked` has an underscore because it is not for the program."""
+
+    def close(self) -> None: ...
+
+    def _forked(self) -> None:
+        """Called in the child of a fork, where its threads do not exist."""
+
+
+_used = False    # an app has run in this process
+_forked = False  # an app has run in a parent process
+
+_apps: weakref.WeakSet[Closable] = weakref.WeakSet()
+#: Supervisors, which reopen apps that end: closed before the apps.
+_supervisors: weakref.WeakSet[Closable] = weakref.WeakSet()
+
+
+def add(app: Closable) -> None:
+    """Register an app that starts."""
+    global _used
+    _used = True
+    _apps.add(app)
+
+
+def add_supervisor(supervisor: Closable) -> None:
+    _supervisors.add(supervisor)
+
+
+def apps() -> set[Closable]:
+    """The apps that are registered."""
+    return set(_apps)
+
+
+def check_not_forked() -> None:
+    """Raise AppForked in a child of a process that has run an app."""
+    if _forked:
+        raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process otherwise "
+                        "(multiprocessing: the 'spawn' start method)")
+
+
+@own_code.ordinary
+def close_all() -> None:
+    """Close all apps that are open."""
+    for app in (*_supervisors, *_apps):
+        with contextlib.suppress(Exception):  # the others must still be closed
+            app.close()
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = _used
+    for app in (*_supervisors, *_apps):
+        app._forked()
+
+
+# Daemon threads that are still in WebAssembly when the interpreter shuts down may crash it.
+atexit.register(close_all)
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,161 @@
+"""The module's descriptor table, which all its threads share, as in a process, and the limit on its size."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import resource
+import threading
+from collections.abc import Callable
+
+from gothreads.sync.stop_event import StopEvent
+from gothreads.wasi.descriptors import Descriptor
+from gothreads.wasm import layout
+
+#: Parts of an app's allowance: the standard streams, which all instances share; and the number reserved for each
+#: instance, which is at most half of its share.
+_STREAMS, _RESERVED = 3, 8
+
+
+def _most_descriptors() -> int:
+    """The largest number of descriptors for an app: most of this process's limit.
+
+    It stays below FIRST_SOCKET, so that the numbers of files never reach those of sockets.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = layout.FIRST_SOCKET if soft == resource.RLIM_INFINITY else soft
+    return min(limit - max(32, limit // 8), layout.FIRST_SOCKET - 1)
+
+
+class Refused(OSError):
+    """EMFILE: the app has reached its limit of `most` descriptors."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(errno.EMFILE, "too many descriptors")
+        self.most = most
+
+
+class FileAllowance:
+    """Limits the total number of descriptors of an app's instances. May be used from any thread.
+
+    Each instance has `reserved` descriptors, so that it can start whatever the others use. The rest is taken on demand.
+    Invariant: each descriptor that a table has beyond its first `reserved` was taken here, and is given back when it
+    leaves the table.
+    """
+
+    def __init__(self, most: int | None, instances: int = 1) -> None:
+        """`most`: the limit; None for most of this process's own limit, which also bounds any other value."""
+        self._most = _most_descriptors() if most is None else min(most, _most_descriptors())
+        self.reserved = min(_RESERVED, (self._most - _STREAMS) // (2 * instances))
+        self._lock = threading.Lock()
+        self._used = _STREAMS + self.reserved * instances  # guarded by _lock
+
+    def take(self) -> None:
+        """Take one. Refused if the limit is reached."""
+        with self._lock:
+            if self._used >= self._most:
+                raise Refused(self._most)
+            self._used += 1
+
+    def give(self) -> None:
+        with self._lock:
+            self._used -= 1
+
+
+class _Numbers:
+    """Hands out the lowest free number, starting at `first`."""
+
+    def __init__(self, first: int) -> None:
+        self._free: list[int] = []
+        self._next = first
+
+    def take(self) -> int:
+        if self._free:
+            return heapq.heappop(self._free)
+        self._next += 1
+        return self._next - 1
+
+    def give(self, number: int) -> None:
+        heapq.heappush(self._free, number)
+
+
+class DescriptorTable:
+    """Maps numbers to descriptors. May be used from any thread."""
+
+    def __init__(self, stop: StopEvent, allowance: FileAllowance | None = None) -> None:
+        self.stop, self._allowance = stop, allowance or FileAllowance(None)
+        self._lock = threading.Lock()
+        # Guarded by _lock; _open is read without it.
+        self._open: dict[int, Descriptor] = {}
+        self._counted = 0  # of the descriptors with `counted`
+        self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
+        #: Called with each removed descriptor, in the thread that removed it.
+        self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None
+
+    def add(self, descriptor: Descriptor, *, preopened: bool = False) -> int:
+        """Add a descriptor and return its number: the lowest that is free, as in POSIX.
+
+        Sockets and other polled descriptors have their own range of numbers, except those that the module starts with
+        (`preopened`).
+        EMFILE if there are too many.
+        """
+        with self._lock:
+            if descriptor.counted:
+                if self._counted >= self._allowance.reserved:
+                    self._allowance.take()
+                self._counted += 1
+            descriptor.added()
+            number = (self._sockets if descriptor.polled and not preopened else self._numbers).take()
+            self._open[number] = descriptor
+            return number
+
+    def get(self, number: int) -> Descriptor:
+        """The descriptor, which stays open as long as the caller refers to it. EBADF if the number is not open."""
+        try:
+            return self._open[number]
+        except KeyError:
+            raise OSError(errno.EBADF, "not open") from None
+
+    def is_open(self, number: int, descriptor: Descriptor) -> bool:
+        """Whether the descriptor still has that number."""
+        with self._lock:
+            return self._open.get(number) is descriptor
+
+    def remove(self, number: int) -> None:
+        """Remove a descriptor. EBADF if the number is not open."""
+        with self._lock:
+            descriptor = self._open.pop(number, None)
+            if descriptor is None:
+                raise OSError(errno.EBADF, "not open")
+            self._free_number(number)
+        self._release(descriptor)
+
+    def move(self, source: int, target: int) -> None:
+        """Renumber `source` to `target`, replacing that one, as dup2 and close do. EBADF if either is not open."""
+        with self._lock:
+            if source not in self._open or target not in self._open:
+                raise OSError(errno.EBADF, "not open")
+            if source == target:
+                return
+            before, self._open[target] = self._open[target], self._open.pop(source)
+            self._free_number(source)
+        self._release(before)
+
+    def close_all(self) -> None:
+        """Remove all descriptors. No thread may be using any."""
+        with self._lock:
+            left, self._open = self._open, {}
+        for descriptor in left.values():
+            self._release(descriptor)
+
+    def _release(self, descriptor: Descriptor) -> None:
+        if descriptor.counted:
+            with self._lock:
+                self._counted -= 1
+                if self._counted >= self._allowance.reserved:
+                    self._allowance.give()
+        self.on_remove(descriptor)
+        descriptor.removed()
+
+    def _free_number(self, number: int) -> None:
+        (self._sockets if number >= layout.FIRST_SOCKET else self._numbers).give(number)

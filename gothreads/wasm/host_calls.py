@@ -1,0 +1,74 @@
+"""The functions that gothreads itself provides to modules: one table. A module imports them from `gothreads`.
+
+To add one: a line here, its implementation in what serves it, and the declaration in Go (build/goroot).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gothreads.errors import ModuleError
+from gothreads.wasm.binary import FuncType, Module
+from gothreads.wasm.code import I32, I64, VOID
+
+#: The import modules that are not the program's own: gothreads' and WASI's.
+HOST, WASI = "gothreads", "wasi_snapshot_preview1"
+
+
+class Server(Enum):
+    """What implements a call, in a method of the call's name."""
+
+    PIPES = "wasi.calls.pipe.PipeCalls"
+    SOCKETS = "wasi.sockets.SocketCalls"
+    MESSAGES = "bridge.messages.MessageCalls"
+    POLLER = "wasi.poller.Poller"                      # with threads only, as the next
+    RUNTIME = "runtime.models.threaded.RuntimeCalls"   # called by Go's runtime
+
+
+@dataclass(frozen=True)
+class BuiltinCall:
+    """`blocks`: it may wait, so the goroutine's P is released meanwhile (passes/threads.py)."""
+
+    name: str
+    type: FuncType
+    server: Server
+    blocks: bool = False
+
+
+#: By name. A string of Go's is two parameters: its address and its length. An i32 as result is an errno, except for
+#: those of Server.RUNTIME.
+BUILTIN_CALLS = {call.name: call for call in (
+    BuiltinCall("pipe_open", FuncType(I32, I32), Server.PIPES),
+    BuiltinCall("sock_listen", FuncType(I32 * 5, I32), Server.SOCKETS, blocks=True),  # resolves a name
+    BuiltinCall("sock_dial", FuncType(I32 * 6, I32), Server.SOCKETS, blocks=True),    # resolves a name
+    BuiltinCall("sock_connected", FuncType(I32, I32), Server.SOCKETS),
+    BuiltinCall("sock_address", FuncType(I32 * 5, I32), Server.SOCKETS),
+    BuiltinCall("msg_call", FuncType(I64 + I32 * 4, I32), Server.MESSAGES),
+    BuiltinCall("msg_notify", FuncType(I32 * 4, I32), Server.MESSAGES),
+    BuiltinCall("msg_cancel", FuncType(I64, I32), Server.MESSAGES),
+    BuiltinCall("msg_replies", FuncType(I32, I32), Server.MESSAGES),
+    BuiltinCall("msg_cancels", FuncType(I32, I32), Server.MESSAGES),
+    BuiltinCall("msg_events", FuncType(I32 * 3, I32), Server.MESSAGES),
+    BuiltinCall("idle_open", FuncType(I32, I32), Server.MESSAGES),
+    BuiltinCall("poll_start", FuncType(I32, b""), Server.POLLER),
+    BuiltinCall("poll_open", FuncType(I32 * 3, I32), Server.POLLER),
+    BuiltinCall("ncpu", FuncType(b"", I32), Server.RUNTIME),
+    BuiltinCall("thread_spawn", FuncType(I32, I32), Server.RUNTIME),
+    BuiltinCall("initialized", VOID, Server.RUNTIME),
+    BuiltinCall("has_callers", FuncType(b"", I32), Server.RUNTIME),
+    BuiltinCall("least_heap", FuncType(b"", I32), Server.RUNTIME),
+)}
+
+
+def imported_calls(module: Module) -> list[BuiltinCall]:
+    """The calls that a module imports. ModuleError if it imports one with another type."""
+    found = {}
+    for imported in module.imported_functions:
+        call = BUILTIN_CALLS.get(imported.name) if imported.module == HOST else None
+        if call is None:
+            continue
+        if (kind := module.types[imported.type_index]) != call.type:
+            raise ModuleError(f"the module imports {HOST}.{call.name} as {kind}, which is not its type: {call.type}. Rebuild it: gothreads build")
+        found[call.name] = call
+    return list(found.values())
