@@ -11,8 +11,9 @@ import gc
 import io
 import os
 import signal
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ import pytest
 import gothreads
 from gothreads.engine import interrupt
 from gothreads.version import installed_package
+from tests.support import modules, timeouts
+from tests.support.alone import Alone
 from tests.support.faults import Fault, Measured, markdown
-from tests.support.modules import ROOT, built
+from tests.support.modules import ROOT, built, prepare
 from tests.support.waiting import gothreads_threads, wait_until
 
 # A shell's background jobs ignore SIGINT, and so would all processes that the tests start and then interrupt.
@@ -35,15 +38,25 @@ os.environ["GOTHREADS_CACHE_LIMIT"] = "0"
 
 #: Measurements of this session's fault tests.
 _MEASURED: pytest.StashKey[list[Measured]] = pytest.StashKey()
+#: The folder that the workers share.
+_SHARED: pytest.StashKey[str] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults-table", metavar="FILE", type=Path, help="write what the tests of faults have measured there (docs/faults.md)")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    if config.getoption("--faults-table") is not None:
+        config.option.numprocesses = 0  # measured with nothing beside it, and written by this process
+
+
 def pytest_configure(config: pytest.Config) -> None:
     measured: list[Measured] = []
     config.stash[_MEASURED] = measured
+    config.pluginmanager.register(timeouts)
+    modules.outside_timeout = timeouts.paused
     tested, expected = Path(gothreads.__file__).parent, installed_package()
     if expected is None:
         raise pytest.UsageError("gothreads is not installed: pip install '.[test]'")
@@ -55,6 +68,26 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(expected.parent), str(ROOT))))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give each worker of pytest-xdist the folder that they share."""
+    if _SHARED not in node.config.stash:
+        shared = tempfile.TemporaryDirectory(prefix="gothreads-tests-")
+        node.config.stash[_SHARED] = shared.name
+        node.config.add_cleanup(shared.cleanup)
+    node.workerinput["shared"] = node.config.stash[_SHARED]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In a worker: wait for tests that run alone. In the process that prints: build what the tests need."""
+    if (worker := getattr(session.config, "workerinput", None)) is not None:
+        session.config.pluginmanager.register(Alone(Path(worker["shared"])))
+    elif not session.config.option.collectonly:
+        terminal: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        named = (Path(session.config.invocation_params.dir, argument.partition("::")[0]) for argument in session.config.args)
+        prepare([place for place in named if place.exists()], terminal.write_line)
+
+
 def pytest_collection_finish() -> None:
     # The objects that exist now (all tests and their imports) stay to the end. Freezing them spares `nothing_left` from
     # scanning them twice per test, which takes 0.1 seconds each time.
@@ -62,10 +95,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
     if (file := session.config.getoption("--faults-table")) is not None and exitstatus == 0:
         measured: list[Measured] = session.config.stash[_MEASURED]
         file.write_text(markdown(measured))
+    try:
+        return (yield)  # which tears down what Ctrl-C has interrupted
+    except Exception:
+        if exitstatus != pytest.ExitCode.INTERRUPTED:
+            raise
+        return None  # the summary follows
 
 
 @pytest.fixture
@@ -104,13 +144,15 @@ def patient_host(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def nothing_left(caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest) -> Iterator[None]:
     """Assert that the test leaves no threads, descriptors or log records (caplog.clear() removes expected records)."""
     interrupt.watch()  # starts a thread and a pipe, which stay
     gc.collect()
     process = psutil.Process()
     before = process.num_fds()
     yield
+    if request.session.exitstatus == pytest.ExitCode.INTERRUPTED:
+        return  # Ctrl-C, in the middle of the test
     wait_until(lambda: not gothreads_threads(), left=gothreads_threads)
     gc.collect()
     assert process.num_fds() <= before

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 import gothreads
-from gothreads.build.builder import Request, build
 from gothreads.runtime.models.threaded import ThreadedApp
-from tests.support.modules import MODULES
-from tests.support.waiting import together, wait_until
+from tests.support.modules import built
+from tests.support.waiting import PATIENCE, together, wait_until
 
 
 def threaded(calls: Path, callers: int) -> ThreadedApp:
@@ -83,7 +82,7 @@ def test_attach_and_detach_while_others_call(calls: Path) -> None:
         def trim() -> int:
             trimmed = ended = 0
             while ended < 6:
-                waits = outside.get(timeout=60)
+                waits = outside.get(timeout=PATIENCE)
                 trimmed += app.trim()
                 if trimmed >= 20:
                     enough.set()
@@ -98,7 +97,7 @@ def test_attach_and_detach_while_others_call(calls: Path) -> None:
                 for n in itertools.count():
                     if n % 10 == 0:
                         outside.put(trimmed := threading.Event())
-                        assert trimmed.wait(60)
+                        assert trimmed.wait(PATIENCE)
                     assert app.exports.ask(n) == 2 * n
                     if n >= 200 and enough.is_set():
                         return
@@ -118,7 +117,7 @@ def test_the_world_stops_though_a_system_call_begins_meanwhile_that_needs_it_to_
     """
     def again(number: int, context: gothreads.Context) -> int:
         return int(context.app.exports.work(number, 0))
-    path = build(Request(str(MODULES.parent.parent / "stress" / "chaos"), sharpen=seed)).path
+    path = built("chaos", sharpen=seed)
     host: dict[str, dict[str, Callable[..., int | None]]] = {"env": {"ran": lambda number: None, "again": again, "fails": lambda: None}}
     with gothreads.open(path, procs=2, callers=2, host=host) as app:
         slowest, end = [0.0] * 8, time.monotonic() + 12

@@ -14,12 +14,13 @@ from conformance.plan import Run, packages, variants
 from conformance.record import Record, perform
 from conformance.table import Row, reason, regressions, write
 from gothreads.build.toolchain import find_go
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 
 
 def conform(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "conformance", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=110)
+    return subprocess.run([sys.executable, "-m", "conformance", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.mark.long

@@ -20,6 +20,7 @@ from stress.fuzz_calls import Exports, HostFunctions, Names, Payloads
 from stress.fuzz_http import Json, Raw
 from stress.fuzz_open import LimitsOf, Metadata, Mounts, Settings, Shown
 from stress.fuzzing import Finding, Part, Plan, attempts
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 
@@ -155,7 +156,7 @@ class Stuck(Flawed):
 fuzzing.Watch.__init__.__defaults__ = ({0.3 if "ended" in said else 60}, 1 << 27)
 fuzzing.main("stress.x", [Stuck()], "", ["--seed", "1", "--count", "1", "--folder", {str(tmp_path)!r}])
 """
-    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60,
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
                            check=False)
     assert ended.returncode == 1
     assert said in ended.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gothreads
 from tests.support.command_line import finished
+from tests.support.waiting import PATIENCE
 
 LISTENS = """package main
 
@@ -78,7 +79,7 @@ def test_who_waits_for_connections_that_nobody_can_make_is_told_how_to_listen(tm
     hint = said.splitlines()[-1]
     assert all(word in hint for word in ("package net cannot reach the network", "guest.Listen", "--allow-net", "guest.Listener", "--listen"))
     with gothreads.open(path, stdout=io.BytesIO(), stderr=io.BytesIO()) as app:
-        assert app.wait(30) == 2
+        assert app.wait(PATIENCE) == 2
         assert isinstance(app.error, gothreads.GuestPanic)
         assert "deadlock! (in WebAssembly, package net cannot reach the network: listen with guest.Listen" in app.error.headline
 

@@ -17,6 +17,7 @@ import wasmtime
 import gothreads
 from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, version_numbers
 from tests.support.modules import ROOT
+from tests.support.waiting import PATIENCE
 
 #: Where gothreads is installed.
 SITE = Path(gothreads.__file__).parent.parent
@@ -48,7 +49,7 @@ def version_of(folder: Path, package: str, version: str) -> None:
 def python(folder: Path, program: str, *argv: str) -> tuple[int, str, str]:
     """Run a program that finds packages in the folder only: exit code, standard output, standard error."""
     command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{program}", *argv]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder, env=os.environ | {"PYTHONPATH": ""})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=folder, env=os.environ | {"PYTHONPATH": ""})
     return done.returncode, done.stdout, done.stderr
 
 

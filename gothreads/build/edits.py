@@ -39,8 +39,6 @@ class Edit:
         return first <= SUPPORTED.index(minor) < end
 
 
-#: The hint that errors of package net contain, in parentheses; see also gothreads/runtime/exit_reasons.py.
-_NET = "in WebAssembly package net reaches nobody outside: dial with guest.Dial of gothreads/guest, as --allow-net HOST:PORT allows"
 #: The beginning of errors of os/exec.
 _EXEC = "a module in WebAssembly starts no processes: let the host do it, with guest.Call of gothreads/guest (docs/what-works.md)"
 
@@ -48,6 +46,16 @@ _EXEC = "a module in WebAssembly starts no processes: let the host do it, with g
 LEFT_OUT = {
     "runtime/lock_wasip1.go": "locks for a single thread, which never wait",
     "runtime/netpoll_wasip1.go": "holds a lock while it blocks, and cannot be woken",
+    "syscall/net_wasip1.go": "no sockets: net_gothreads.go has them",
+    "internal/syscall/unix/net_wasip1.go": "no sockets: net_gothreads.go has them",
+    "net/fd_wasip1.go": "of the network in memory",
+    "net/file_wasip1.go": "of the network in memory",
+}
+
+#: Files of GOROOT/src that also serve under another name: their own name limits them to Linux.
+ALIASES = {
+    "net/sockopt_gothreads.go": "net/sockopt_linux.go",
+    "net/sockoptip4_gothreads.go": "net/sockoptip4_linux.go",
 }
 
 RUNTIME_EDITS: tuple[Edit, ...] = (
@@ -152,13 +160,6 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "\t\tscanConservative(gp.syscallsp, min(64*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
          "\tif gp.sched.ctxt != nil {\n",
          "pointers that only a blocking host call holds stay alive"),
-    # On WASI, package net has its own network, in memory. Its errors for other addresses say how to reach them.
-    Edit("net/net_fake.go", "sockets.Load(fa)\n\tif !ok {\n\t\treturn wrapErr(syscall.ECONNREFUSED)\n",
-         f'sockets.Load(fa)\n\tif !ok {{\n\t\treturn wrapErr(errors.New("connect: " + syscall.ECONNREFUSED.Error() + " ({_NET})"))\n',
-         "an error of dialling says how to dial"),
-    Edit("net/net_fake.go", 'if peeri == nil {\n\t\t\treturn 0, os.NewSyscallError("write", syscall.ECONNRESET)\n',
-         f'if peeri == nil {{\n\t\t\treturn 0, os.NewSyscallError("write ({_NET})", syscall.ECONNRESET)\n',
-         "so does an error of a lookup, which dials a name server"),
     # Without the edit, Start fails where it opens /dev/null. errors.Is finds exec.ErrNotFound and syscall.ENOSYS as before.
     Edit("os/exec/exec.go", "func (c *Cmd) Start() error {\n",
          "func (c *Cmd) Start() error {\n\tif runtime.GOOS == \"wasip1\" {\n\t\terr := c.Err\n\t\tif err == nil {\n"
@@ -166,6 +167,52 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          f'\t\treturn os.NewSyscallError("{_EXEC}", err)\n\t}}\n',
          "a program that starts another is told how to reach it"),
 )
+
+
+def _without(file: str, tags: str) -> Edit:
+    """A file of the network in memory (package net on js), which wasip1 does not use here."""
+    return Edit(file, f"//go:build {tags} || wasip1\n", f"//go:build {tags}\n", "sockets are the host's")
+
+
+def _with(file: str, tags: str) -> Edit:
+    """A file for Unix that serves wasip1 too, as the host has sockets."""
+    return Edit(file, f"//go:build {tags}\n", f"//go:build {tags} || wasip1\n", "sockets are the host's")
+
+
+#: Signals: goroot/runtime/signal_gothreads.go.
+SIGNAL_EDITS: tuple[Edit, ...] = (
+    Edit("runtime/os_wasm.go", "const _NSIG = 0\n", "const _NSIG = 65\n", "the host has signals"),
+    *(Edit("runtime/os_wasm.go", f"func {name}(uint32){space}{{}}\n", "", "the host has signals")
+      for name, space in (("sigdisable", " " * 14), ("sigenable", " " * 15), ("sigignore", " " * 15))),
+    Edit("runtime/sigqueue.go", "\t\t\t\t\tnotetsleepg(&sig.note, -1)\n", "\t\t\t\t\tsignalPark()\n", "a goroutine in a system call seems to be at work"),
+    Edit("syscall/syscall_wasip1.go", "\tif signum != 0 {\n\t\tProcExit(128 + int32(signum))\n\t}\n",
+         "\tif signum != 0 && signal_raise(int32(signum)) == 0 {\n\t\tProcExit(128 + int32(signum))\n\t}\n", "it may have a handler"),
+)
+
+#: Package net uses its code for Unix, on the sockets that syscall has here (goroot/syscall/net_gothreads.go).
+NET_EDITS: tuple[Edit, ...] = (
+    *(_without(f"{file}.go", "js") for file in (
+        "syscall/net_fake", "net/net_fake", "net/fd_fake", "net/sockopt_fake", "net/sockoptip_stub", "net/tcpsockopt_stub")),
+    _without("net/cgo_stub.go", "(netgo && unix) || (unix && !cgo && !darwin) || js"),
+    *(_with(f"{file}.go", "unix") for file in ("net/fd_unix", "net/file_unix", "internal/poll/sockopt_unix")),
+    *(_with(f"{file}.go", "unix || windows") for file in (
+        "net/fd_posix", "net/file_posix", "net/sock_posix", "net/sockopt_posix", "net/sockoptip6_posix", "net/tcpsockopt_posix",
+        "internal/poll/sockopt", "internal/poll/sockoptip")),
+    _with("net/tcpsockopt_unix.go", "aix || dragonfly || freebsd || illumos || linux || netbsd"),
+    _without("internal/poll/sys_cloexec.go", "aix || darwin || (js && wasm)"),
+    Edit("internal/poll/fd_wasip1.go", 'return -1, "dup", syscall.ENOSYS', 'fd, err := syscall.Dup(fd)\n\treturn fd, "dup", err',
+         "the host duplicates descriptors"),
+    Edit("syscall/fs_wasip1.go", "func Dup(fd int) (int, error) {\n\treturn 0, ENOSYS\n}\n", "", "the host duplicates descriptors"),
+    Edit("net/sock_posix.go", "syscall.Bind(fd.pfd.Sysfd, lsa)", "hostBind(fd, lsa)", "errors name the option that would allow it", count=3),
+    Edit("net/hook_unix.go", "= syscall.Connect\n", "= hostConnect\n", "errors name the option that would allow it"),
+    Edit("net/conf.go", 'case "windows", "plan9":\n\t\treturn true\n', 'case "windows", "plan9", "wasip1":\n\t\treturn true\n', "the host resolves names"),
+    Edit("net/unixsock_posix.go", "unlink: true}", "unlink: false}", "the host removes the socket, whose path is not the program's"),
+    Edit("syscall/syscall_wasip1.go", "return e == EACCES || e == EPERM", "return e == EACCES || e == EPERM || e == ENOTCAPABLE", "it is the host's refusal"),
+    Edit("syscall/tables_wasip1.go", '"Capabilities insufficient"', '"not allowed by the host"', "plain"),
+)
+
+#: All edits to what programs are built from.
+EDITS = RUNTIME_EDITS + SIGNAL_EDITS + NET_EDITS
 
 
 def _unskipped(file: str, condition: str, reason: str, why: str, count: int = 1) -> Edit:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, SUPPORTED, TEST_EDITS, Edit
+from gothreads.build.edits import ALIASES, EDITS, LEFT_OUT, SUPPORTED, TEST_EDITS, Edit
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import ToolchainError
 from gothreads.files import keep_exactly, reported
@@ -19,6 +19,8 @@ log = logging.getLogger("gothreads")
 #: Go files that are added to GOROOT. Its subfolders are folders of GOROOT/src.
 ADDED = Path(__file__).parent / "goroot"
 GUEST = "gothreads/guest"
+#: Packages that get threads, sockets and signals.
+FOLDERS = ("runtime", "syscall", "internal/poll", "internal/syscall/unix", "net")
 #: The code that rewrites modules; builder.finish() has the order of the passes.
 WASM = Path(__file__).parent.parent / "wasm"
 
@@ -72,9 +74,10 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
     replace = {str(guest / path.name): str(path) for path in added(GUEST).values()}
     texts: dict[Path, str] = dict(extra or {})
     if threaded:
-        texts |= {source / name: text for name, text in edited(toolchain, RUNTIME_EDITS + (TEST_EDITS if testing else ())).items()}
-        replace |= {str(source / name): str(path) for folder in ("runtime", "syscall") for name, path in added(folder).items()}
+        texts |= {source / name: text for name, text in edited(toolchain, EDITS + (TEST_EDITS if testing else ())).items()}
+        replace |= {str(source / name): str(path) for folder in FOLDERS for name, path in added(folder).items()}
         replace |= {str(source / name): "" for name in LEFT_OUT}
+        replace |= {str(source / name): str(source / of) for name, of in ALIASES.items()}
     for target, text in texts.items():
         copy = cache / "overlay" / f"{_digest(text)}-{target.name}"
         keep_exactly(copy, text.encode())
@@ -93,7 +96,7 @@ def fingerprint() -> str:
             digest.update(name.encode() + b"\0" + (Path(folder) / name).read_bytes())
     for path in (*sorted(WASM.rglob("*.py")), Path(__file__).parent / "builder.py"):
         digest.update(path.read_bytes())
-    digest.update(repr((RUNTIME_EDITS, sorted(LEFT_OUT))).encode())
+    digest.update(repr((EDITS, sorted(LEFT_OUT), sorted(ALIASES))).encode())
     return digest.hexdigest()[:16]
 
 

@@ -85,6 +85,14 @@ static void *host_function(void *data, void *caller, Value *values, size_t count
     return trap;
 }
 
+HostCallback gt_host_callback(PyObject *host)
+{
+    if (Py_TYPE(host) == HostFunction_type)
+        return host_function;
+    PyErr_SetString(PyExc_TypeError, "not a HostFunction");
+    return NULL;
+}
+
 static int HostFunction_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(((HostFunction *)self)->implementation);

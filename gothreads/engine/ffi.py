@@ -211,6 +211,7 @@ class HostFunctions:
     def __init__(self, linker: wasmtime.Linker, failed: Callable[[BaseException], str]) -> None:
         self._linker, self._failed = linker, failed
         self._kept: list[Any] = []
+        self._defined: dict[tuple[str, str], tuple[wasmtime.FuncType, int]] = {}  # type, place in _kept
 
     def define(self, module: str, name: str, kind: wasmtime.FuncType, *, params: str, result: str,
                implementation: HostFunction, own: bool = True) -> None:
@@ -220,6 +221,7 @@ class HostFunctions:
         own: the implementation is gothreads' code, not the program's.
         """
         linker, of = address(self._linker.ptr()), address(kind.ptr())
+        self._defined[module, name] = kind, len(self._kept)
         if compiled is not None:
             kept, error = compiled.define(linker, module, name, of, params, result, implementation, self._failed, own)
         else:
@@ -235,6 +237,13 @@ class HostFunctions:
         """
         linker, of = address(self._linker.ptr()), address(kind.ptr())
         self._keep(module, name, *compiled.define_clock(linker, module, name, of, *memory))
+
+    def replace(self, module: str, name: str, table: Any) -> None:
+        """Let a SocketTable (csrc/socket_io.c) serve a function that is defined, if it is; it may call that one."""
+        if (defined := self._defined.get((module, name))) is not None:
+            kind, place = defined
+            linker, of = address(self._linker.ptr()), address(kind.ptr())
+            self._keep(module, name, *table.define(linker, module, name, of, self._kept[place]))
 
     def _keep(self, module: str, name: str, kept: object, error: int | None) -> None:
         self._kept.append(kept)
@@ -265,6 +274,7 @@ class HostFunctions:
     def clear(self) -> None:
         """Free the functions. No instance may call them any more."""
         self._kept.clear()
+        self._defined.clear()
 
 
 def _new_trap(message: str) -> int:

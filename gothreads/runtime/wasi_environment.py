@@ -18,8 +18,10 @@ from gothreads.wasi.calls.pipe import PipeCalls
 from gothreads.wasi.calls.preview1 import WasiCalls
 from gothreads.wasi.descriptor_table import DescriptorTable, FileAllowance, Refused
 from gothreads.wasi.linking import define_wasi, define_with_errno
+from gothreads.wasi.network import NetworkCalls
 from gothreads.wasi.network_rules import Rule
 from gothreads.wasi.process import Process
+from gothreads.wasi.resolver import Resolver
 from gothreads.wasi.settings import WasiSettings
 from gothreads.wasi.sockets import SocketCalls, address_of, listen
 from gothreads.wasi.standard_streams import add_streams
@@ -28,7 +30,7 @@ from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 
 #: The servers, in wasm/host_calls.py, whose calls are provided here.
-_SERVERS = (Server.PIPES, Server.SOCKETS, Server.MESSAGES)
+_SERVERS = (Server.PIPES, Server.SOCKETS, Server.NETWORK, Server.MESSAGES)
 
 
 class WasiEnvironment:
@@ -42,6 +44,7 @@ class WasiEnvironment:
         add_streams(self.table, streams)
         self._wasi, self._pipes = WasiCalls(self._process), PipeCalls(self._process)
         self._sockets = SocketCalls(self._process, rules)
+        self._network = NetworkCalls(self._process, rules, Resolver(rules, stop))
         self.messages, self.calls, self.context = messages, messages.new_calls(self._process, context), context
         #: The addresses of the listeners that the module was given, with their actual ports.
         self.listening: list[str] = []
@@ -51,6 +54,7 @@ class WasiEnvironment:
             for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
                 made = listen(address, self.stopped)
                 self.table.add(made, preopened=True)
+                self._network.handed.append(made)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
             self.missed = settings.mount(self.table).missed
         except BaseException as error:
@@ -67,7 +71,7 @@ class WasiEnvironment:
         """Define the functions that the module imports from here. `own_clock`: as for define_wasi."""
         types = {i.name: module.types[i.type_index] for i in module.imported_functions if i.module == WASI}
         define_wasi(functions, types, self._wasi, own_clock=own_clock)
-        servers = dict(zip(_SERVERS, (self._pipes, self._sockets, self.calls), strict=True))
+        servers = dict(zip(_SERVERS, (self._pipes, self._sockets, self._network, self.calls), strict=True))
         for call in imported_calls(module):
             if call.server in servers:
                 define_with_errno(functions, HOST, call.name, call.type, getattr(servers[call.server], call.name))
@@ -85,5 +89,6 @@ class WasiEnvironment:
     def close(self) -> None:
         """Free everything. No thread may be in a call."""
         self.table.close_all()
+        self._network.handed.clear()
         self._wasi.close()
         self.messages.forget(self.calls)

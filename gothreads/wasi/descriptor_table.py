@@ -50,6 +50,10 @@ class FileAllowance:
         self._lock = threading.Lock()
         self._used = _STREAMS + self.reserved * instances  # guarded by _lock
 
+    @property
+    def most(self) -> int:
+        return self._most
+
     def take(self) -> None:
         """Take one. Refused if the limit is reached."""
         with self._lock:
@@ -89,8 +93,16 @@ class DescriptorTable:
         self._open: dict[int, Descriptor] = {}
         self._counted = 0  # of the descriptors with `counted`
         self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
-        #: Called with each removed descriptor, in the thread that removed it.
-        self.on_remove: Callable[[Descriptor], None] = lambda _descriptor: None
+        # Called with a number and its descriptor, holding _lock: when that has been added, is about to be removed (before
+        # anybody else can have the number), or serves reads and writes in another way from now on.
+        self.on_add: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
+        self.on_remove: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
+        self.on_change: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
+
+    @property
+    def most(self) -> int:
+        """The largest number of descriptors that it may have."""
+        return self._allowance.most
 
     def add(self, descriptor: Descriptor, *, preopened: bool = False) -> int:
         """Add a descriptor and return its number: the lowest that is free, as in POSIX.
@@ -107,7 +119,14 @@ class DescriptorTable:
             descriptor.added()
             number = (self._sockets if descriptor.polled and not preopened else self._numbers).take()
             self._open[number] = descriptor
+            self.on_add(number, descriptor)
             return number
+
+    def changed(self, number: int, descriptor: Descriptor) -> None:
+        """Call after the descriptor's flags or kind have changed."""
+        with self._lock:
+            if self._open.get(number) is descriptor:
+                self.on_change(number, descriptor)
 
     def get(self, number: int) -> Descriptor:
         """The descriptor, which stays open as long as the caller refers to it. EBADF if the number is not open."""
@@ -127,6 +146,7 @@ class DescriptorTable:
             descriptor = self._open.pop(number, None)
             if descriptor is None:
                 raise OSError(errno.EBADF, "not open")
+            self.on_remove(number, descriptor)
             self._free_number(number)
         self._release(descriptor)
 
@@ -138,13 +158,18 @@ class DescriptorTable:
             if source == target:
                 return
             before, self._open[target] = self._open[target], self._open.pop(source)
+            self.on_remove(target, before)
+            self.on_change(source, before)
             self._free_number(source)
+            self.on_change(target, self._open[target])
         self._release(before)
 
     def close_all(self) -> None:
         """Remove all descriptors. No thread may be using any."""
         with self._lock:
             left, self._open = self._open, {}
+            for number, descriptor in left.items():
+                self.on_remove(number, descriptor)
         for descriptor in left.values():
             self._release(descriptor)
 
@@ -154,7 +179,6 @@ class DescriptorTable:
                 self._counted -= 1
                 if self._counted >= self._allowance.reserved:
                     self._allowance.give()
-        self.on_remove(descriptor)
         descriptor.removed()
 
     def _free_number(self, number: int) -> None:

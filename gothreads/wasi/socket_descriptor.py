@@ -21,15 +21,30 @@ _recv.argtypes = _send.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_
 _AT_ONCE = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
+class Cleanup:
+    """Calls a function when nothing refers to it any more: what descriptors of the same file share."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self._run = run
+
+    def __del__(self) -> None:
+        self._run()
+
+
 class SocketDescriptor(Descriptor):
     """A listening or stream socket. `local` and `peer`: a Unix socket's paths, as the caller gave them."""
 
     polled = True
 
+    @property
+    def direct(self) -> bool:
+        """Whether reads and writes are calls of recv and send that never wait, so that C may serve them."""
+        return bool(self.flags & NONBLOCK)
+
     def __init__(self, connection: socket.socket, stop: StopEvent, *, local: str = "", peer: str = "") -> None:
         self.socket, self.local, self.peer = connection, local, peer
         self.peer_name: Any = None  # of an accepted connection, stored because the peer may disconnect
-        self.closed: Callable[[], None] = lambda: None  # called after the socket is closed
+        self.cleanup: Cleanup | None = None  # runs after the socket is closed
         connection.setblocking(False)  # noqa: FBT003  (its only form)
         super().__init__(connection.fileno(), stop, flags=NONBLOCK)
 
@@ -68,7 +83,6 @@ class SocketDescriptor(Descriptor):
 
     def __del__(self) -> None:
         self.socket.close()
-        self.closed()
 
 
 def socket_of(descriptor: Descriptor) -> SocketDescriptor:

@@ -35,7 +35,7 @@ from gothreads.wasi.network_rules import (
 )
 from gothreads.wasi.openat import PLACE
 from gothreads.wasi.process import Process
-from gothreads.wasi.socket_descriptor import SocketDescriptor, prepared, socket_of
+from gothreads.wasi.socket_descriptor import Cleanup, SocketDescriptor, prepared, socket_of
 
 _BACKLOG = 4096  # the system reduces it to its own maximum
 #: How often a thread that waits for a lookup, which cannot be interrupted, checks whether the app has ended. Seconds.
@@ -83,9 +83,7 @@ class SocketCalls:
     def sock_listen(self, network: int, network_length: int, address: int, length: int, result: int) -> None:
         kind, text = self._text(network, network_length), self._text(address, length)
         if kind == "unix":
-            rule = self._unix_rule(text)
-            listener = SocketDescriptor(_listen_unix(rule.path), self._table.stop, local=text)
-            _remove_with(listener, rule.path)
+            listener = unix_listener(self._unix_rule(text).path, self._table.stop, local=text)
         else:
             host, port = dialled_address(text)
             if not host:  # in Go this means all of the machine's addresses; here, those that are allowed
@@ -113,9 +111,7 @@ class SocketCalls:
             rule = self._unix_rule(text)
             if attempt:
                 raise OSError(errno.ERANGE, "no more addresses")
-            with _place(rule.path) as (place, mode):
-                if not stat.S_ISSOCK(mode):
-                    raise OSError(errno.ECONNREFUSED, "not a socket")
+            with place_of_socket(rule.path) as place:
                 made = _connecting(socket.AF_UNIX, place)
             self._process.add_descriptor(SocketDescriptor(made, self._table.stop, peer=text), result)
             return
@@ -243,6 +239,13 @@ def _listen_tcp(family: int, sockaddr: Any, *, only_v6: bool = False) -> socket.
         raise
 
 
+def unix_listener(path: str, stop: StopEvent, *, local: str) -> SocketDescriptor:
+    """Listen on a path without links, which is removed with the listener. `local`: the path as it was given."""
+    listener = SocketDescriptor(_listen_unix(path), stop, local=local)
+    _remove_with(listener, path)
+    return listener
+
+
 def _listen_unix(path: str) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -273,7 +276,7 @@ def _remove_with(listener: SocketDescriptor, path: str) -> None:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):  # not another socket that has replaced it
                 os.unlink(name, dir_fd=folder)
-    listener.closed = remove
+    listener.cleanup = Cleanup(remove)
 
 
 def _remove_if_dead(folder: int, name: str) -> None:
@@ -310,11 +313,16 @@ def _folder_of(path: str) -> Iterator[tuple[int, str]]:
 
 
 @contextlib.contextmanager
-def _place(path: str) -> Iterator[tuple[str, int]]:
-    """Context: a path through /proc, valid in the context, to the file at a path without links; and its st_mode."""
+def place_of_socket(path: str) -> Iterator[str]:
+    """Context: a path through /proc, valid in the context, to the socket at a path without links.
+
+    ECONNREFUSED if it is something else.
+    """
     with _folder_of(path) as (folder, name):
         place = os.open(name, PLACE | os.O_NOFOLLOW, dir_fd=folder)
     try:
-        yield f"/proc/self/fd/{place}", os.fstat(place).st_mode
+        if not stat.S_ISSOCK(os.fstat(place).st_mode):
+            raise OSError(errno.ECONNREFUSED, "not a socket")
+        yield f"/proc/self/fd/{place}"
     finally:
         os.close(place)

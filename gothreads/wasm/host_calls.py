@@ -21,8 +21,10 @@ class Server(Enum):
 
     PIPES = "wasi.calls.pipe.PipeCalls"
     SOCKETS = "wasi.sockets.SocketCalls"
+    NETWORK = "wasi.network.NetworkCalls"
     MESSAGES = "bridge.messages.MessageCalls"
     POLLER = "wasi.poller.Poller"                      # with threads only, as the next
+    SIGNALS = "wasi.signals.Signals"
     RUNTIME = "runtime.models.threaded.RuntimeCalls"   # called by Go's runtime
 
 
@@ -37,13 +39,26 @@ class BuiltinCall:
 
 
 #: By name. A string of Go's is two parameters: its address and its length. An i32 as result is an errno, except for
-#: those of Server.RUNTIME.
+#: poll_wait, and those of Server.SIGNALS and Server.RUNTIME.
 BUILTIN_CALLS = {call.name: call for call in (
     BuiltinCall("pipe_open", FuncType(I32, I32), Server.PIPES),
     BuiltinCall("sock_listen", FuncType(I32 * 5, I32), Server.SOCKETS, blocks=True),  # resolves a name
     BuiltinCall("sock_dial", FuncType(I32 * 6, I32), Server.SOCKETS, blocks=True),    # resolves a name
     BuiltinCall("sock_connected", FuncType(I32, I32), Server.SOCKETS),
     BuiltinCall("sock_address", FuncType(I32 * 5, I32), Server.SOCKETS),
+    BuiltinCall("net_socket", FuncType(I32 * 4, I32), Server.NETWORK),
+    BuiltinCall("net_bind", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("net_listen", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("net_connect", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("net_accept", FuncType(I32 * 3, I32), Server.NETWORK),
+    BuiltinCall("net_name", FuncType(I32 * 3, I32), Server.NETWORK),
+    BuiltinCall("net_getsockopt", FuncType(I32 * 4, I32), Server.NETWORK),
+    BuiltinCall("net_setsockopt", FuncType(I32 * 5, I32), Server.NETWORK),
+    BuiltinCall("net_receive", FuncType(I32 * 7, I32), Server.NETWORK),
+    BuiltinCall("net_send", FuncType(I32 * 6, I32), Server.NETWORK),
+    BuiltinCall("net_shutdown", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("fd_dup", FuncType(I32 * 2, I32), Server.NETWORK),
+    BuiltinCall("net_lookup", FuncType(I32 * 7, I32), Server.NETWORK, blocks=True),
     BuiltinCall("msg_call", FuncType(I64 + I32 * 4, I32), Server.MESSAGES),
     BuiltinCall("msg_notify", FuncType(I32 * 4, I32), Server.MESSAGES),
     BuiltinCall("msg_cancel", FuncType(I64, I32), Server.MESSAGES),
@@ -51,8 +66,11 @@ BUILTIN_CALLS = {call.name: call for call in (
     BuiltinCall("msg_cancels", FuncType(I32, I32), Server.MESSAGES),
     BuiltinCall("msg_events", FuncType(I32 * 3, I32), Server.MESSAGES),
     BuiltinCall("idle_open", FuncType(I32, I32), Server.MESSAGES),
-    BuiltinCall("poll_start", FuncType(I32, b""), Server.POLLER),
     BuiltinCall("poll_open", FuncType(I32 * 3, I32), Server.POLLER),
+    BuiltinCall("poll_wait", FuncType(I64 + I32 * 2, I32), Server.POLLER),
+    BuiltinCall("poll_break", VOID, Server.POLLER),
+    BuiltinCall("signal_want", FuncType(I32 * 2, b""), Server.SIGNALS),
+    BuiltinCall("signal_raise", FuncType(I32, I32), Server.SIGNALS),
     BuiltinCall("ncpu", FuncType(b"", I32), Server.RUNTIME),
     BuiltinCall("thread_spawn", FuncType(I32, I32), Server.RUNTIME),
     BuiltinCall("initialized", VOID, Server.RUNTIME),

@@ -20,11 +20,8 @@ from gothreads.runtime.module_file import inspect_module
 from gothreads.wasm.binary import FuncType
 from tests.support.command_line import command, finished
 from tests.support.modules import native
-from tests.support.waiting import one_in_one_waiting, together
+from tests.support.waiting import PATIENCE, one_in_one_waiting, together
 from tests.support.wat import wat
-
-#: The first build with a libc compiles the libc, which takes a minute on a busy machine.
-pytestmark = pytest.mark.timeout(400)
 
 I32, I64, F64 = b"\x7f", b"\x7e", b"\x7c"
 
@@ -194,7 +191,7 @@ def test_close_ends_a_call_that_runs() -> None:
     app = gothreads.open(native("strings.c"))
     futures = one_in_one_waiting(app, partial(app.submit, "spin"), partial(app.submit, "upper", "x"))
     app.close()
-    assert all(isinstance(future.exception(5), gothreads.AppClosed) for future in futures)
+    assert all(isinstance(future.exception(PATIENCE), gothreads.AppClosed) for future in futures)
 
 
 def test_memory_is_limited() -> None:
@@ -216,7 +213,7 @@ def test_a_program_runs_and_takes_no_calls(tmp_path: Path) -> None:
         with pytest.raises(gothreads.NotCallable, match="takes no calls while main runs. Link it as a library"):
             app.exports.f()
         os.close(write)
-        assert app.wait(10) == 7
+        assert app.wait(PATIENCE) == 7
     assert finished("run", module)[0] == 7
     code, out, err = finished("call", module, "f")
     assert (code, out) == (1, "") or code == 7, err  # a race between the call and the exit
@@ -302,7 +299,7 @@ def test_python_functions_are_imported_and_may_call_back(tmp_path: Path, model: 
         (func (export "f") (param i32) (result i32) (i32.add (call $down (local.get 0)) (local.get 0))))""")
     with gothreads.open(module, host={"env": {"down": down}}, model=model, instances=12 if model == "pool" else None) as app:
         assert together(*(lambda: app.exports.f(10) for _ in range(1 if model == "pool" else 4)))[0] == 55
-        assert app.submit("f", 10).result(5) == 55
+        assert app.submit("f", 10).result(PATIENCE) == 55
 
 
 def test_a_trap_below_a_python_function_ends_the_module(tmp_path: Path) -> None:

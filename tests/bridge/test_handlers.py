@@ -11,7 +11,7 @@ import pytest
 
 import gothreads
 from tests.support.modules import built
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_handler_calls_exports_though_every_caller_waits_for_it(handler: str, 
                         loop=loop if handler == "on another loop" else None) as app:
         for _ in range(10):
             calls = [app.submit_request("call", f"{'plain' if handler == 'plain' else 'later'} x") for _ in range(2)]
-            assert [call.result(30) for call in calls] == [b"0 0", b"0 0"]
+            assert [call.result(PATIENCE) for call in calls] == [b"0 0", b"0 0"]
         callers = app.statistics().callers
         assert callers is not None
         assert callers.total <= 2  # callers beyond the limit have been released
@@ -63,7 +63,7 @@ def test_plain_handlers_call_each_other_deeper_than_there_are_callers() -> None:
 
     with gothreads.open(built("talk"), callers=2, handlers={"down": down}) as app:
         calls = [app.submit_request("call", "down 10") for _ in range(2)]
-        assert [call.result(60) for call in calls] == [b"bottom", b"bottom"]
+        assert [call.result(PATIENCE) for call in calls] == [b"bottom", b"bottom"]
         # Two for calls, two for handlers and one for the inspector: threads beyond the limits have ended.
         wait_until(lambda: sum(thread.name == "gothreads-call" for thread in threading.enumerate()) <= 5)
 
@@ -86,8 +86,8 @@ def test_on_one_thread_it_waits_for_the_call_that_waits_for_it_until_the_app_is_
 
     app = gothreads.open(built("talk", model="single"), model=model, handlers={"plain": plain})
     call = app.submit_request("call", "plain x")
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE)
     assert not wait((call,), 0.1).done
     app.close()
     with pytest.raises(gothreads.AppClosed):
-        call.result(10)
+        call.result(PATIENCE)

@@ -101,7 +101,7 @@ nonsense.__annotations__ = {"a": "1 / 0", "b": print, "return": "x y"}
     two, Methods().method, Methods.static, Methods(), wrapped, functools.partial(two), functools.partial(lambda x, a, b: True, 1), lambda a, b: True,
     lambda a, b="x", c=3: True, lambda *all: True, lambda a, *rest: True, with_context_first, with_context_between, with_context_by_name, with_all,
     with_a_name_for_type_checkers, annotated, nonsense, operator.eq, max, dict, functools.partial(with_context_by_name, c=2),
-], ids=str)
+])
 def test_a_function_that_takes_what_go_gives_fits(function: Callable[..., Any]) -> None:
     fit({"f": function}, declared("f", "int32", "string", result="bool"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.edits import LEFT_OUT, RUNTIME_EDITS, SUPPORTED, TEST_EDITS, Edit
+from gothreads.build.edits import EDITS, LEFT_OUT, SUPPORTED, TEST_EDITS, Edit
 from gothreads.build.overlay import ADDED, edited, fingerprint, write_overlay
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import ToolchainError
@@ -35,7 +35,7 @@ def replaced(overlay: Path) -> dict[str, str]:
 
 
 def test_the_edits_fit_and_change_every_file_they_name(toolchain: Toolchain) -> None:
-    edits = (*RUNTIME_EDITS, *TEST_EDITS)
+    edits = (*EDITS, *TEST_EDITS)
     texts = edited(toolchain, edits)
     assert texts.keys() == {edit.file for edit in edits if edit.applies_to(toolchain.minor)}
     for file, text in texts.items():
@@ -56,7 +56,7 @@ def test_the_edited_runtime_compiles(toolchain: Toolchain, tmp_path: Path) -> No
 
 
 def test_every_edit_has_a_reason() -> None:
-    for edit in (*RUNTIME_EDITS, *TEST_EDITS):
+    for edit in (*EDITS, *TEST_EDITS):
         assert edit.why
         assert edit.expect != edit.replace
     assert all(LEFT_OUT.values())
@@ -97,7 +97,7 @@ def test_an_edit_is_for_the_versions_from_since_and_before_until(since: str | No
 
 
 def test_every_edit_is_for_a_supported_version() -> None:
-    for edit in (*RUNTIME_EDITS, *TEST_EDITS):
+    for edit in (*EDITS, *TEST_EDITS):
         assert any(map(edit.applies_to, SUPPORTED)), edit.why
 
 

@@ -15,10 +15,11 @@ import pytest
 import gothreads
 from gothreads.engine import extension
 from gothreads.requirements import WASMTIME
+from tests.support.waiting import PATIENCE
 
 
 def doctor(*argv: str, **environment: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-m", "gothreads", "doctor", *argv], capture_output=True, text=True, timeout=60, env=os.environ | environment)
+    done = subprocess.run([sys.executable, "-m", "gothreads", "doctor", *argv], capture_output=True, text=True, timeout=PATIENCE, env=os.environ | environment)
     assert done.stderr == ""
     return done.returncode, done.stdout
 
@@ -75,6 +76,6 @@ def test_an_app_says_how_its_calls_are_made(path: str, calls: Path) -> None:
     if path == "C" and extension.compiled is None:
         pytest.skip(f"without C: {extension.missing}")
     program = "import gothreads, sys\nwith gothreads.open(sys.argv[1]) as app:\n    print(app.exports.add(2, 3), app.statistics().call_path)"
-    done = subprocess.run([sys.executable, "-c", program, str(calls)], capture_output=True, text=True, timeout=60,
+    done = subprocess.run([sys.executable, "-c", program, str(calls)], capture_output=True, text=True, timeout=PATIENCE,
                           env=os.environ | {"GOTHREADS_FAST": "1" if path == "C" else "0"}, check=True)
     assert done.stdout.split() == ["5", path]

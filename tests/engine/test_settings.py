@@ -14,6 +14,7 @@ import wasmtime
 
 import gothreads
 from tests.support.modules import built
+from tests.support.waiting import PATIENCE
 
 OPEN = """if True:
     import sys, gothreads
@@ -29,7 +30,7 @@ def test_somebody_at_a_terminal_is_told_of_a_compilation_that_takes_long(tmp_pat
     reads, writes = pty.openpty() if terminal else os.pipe()
     module = built("calls")
     done = subprocess.run([sys.executable, "-c", OPEN, str(module)], env=os.environ | {"GOTHREADS_CACHE": str(tmp_path)},
-                          stdout=subprocess.PIPE, stderr=writes, timeout=100, text=True)
+                          stdout=subprocess.PIPE, stderr=writes, timeout=PATIENCE, text=True)
     os.write(writes, b"the end\n")
     with os.fdopen(reads, "rb", buffering=0) as source:
         said = b""

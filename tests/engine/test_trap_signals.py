@@ -14,6 +14,7 @@ import pytest
 from gothreads.engine import extension
 from tests.support.modules import built
 from tests.support.trap_program import _HEAD, WITHOUT, run
+from tests.support.waiting import PATIENCE
 
 _TRAPS = """
     one, other = app(), app()
@@ -138,6 +139,6 @@ def test_pytests_own_faulthandler_may_come_after_the_first_app(tmp_path: Path, w
             trap(running[1].exports.trap_if, True)
     """))
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", str(tmp_path)], capture_output=True, text=True,
-                          timeout=60, cwd=tmp_path, env=os.environ | {"GOTHREADS_FAST": "1" if without == "nothing" else "0"})
+                          timeout=PATIENCE, cwd=tmp_path, env=os.environ | {"GOTHREADS_FAST": "1" if without == "nothing" else "0"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("trapped") == 3, done.stdout

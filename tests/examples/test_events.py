@@ -14,6 +14,7 @@ import pytest
 
 from gothreads.build.toolchain import find_go
 from tests.support.modules import ROOT, built
+from tests.support.waiting import PATIENCE
 
 EXAMPLE = ROOT / "examples" / "events"
 
@@ -30,7 +31,7 @@ def command(*options: str) -> list[str]:
 
 
 def play(*options: str) -> dict[str, Any]:
-    done = subprocess.run(command("--json", *options), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command("--json", *options), capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return dict(json.loads(done.stdout))
 
@@ -58,7 +59,7 @@ def test_every_order_is_accounted_for_where_the_module_stands_still_between_call
 
 @pytest.mark.long
 def test_answers_come_out_of_order_while_orders_exports_and_ticks_go_on() -> None:
-    done = subprocess.run(command("--seconds", "3", "--rate", "30", "--slowest", "1"), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command("--seconds", "3", "--rate", "30", "--slowest", "1"), capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     settled = [int(order) for order in re.findall(r"Go +order +(\d+) is (?:accepted|refused)", done.stdout)]
     assert settled != sorted(settled)
@@ -80,7 +81,7 @@ def test_ctrl_c_closes_the_desk_and_accounts_for_every_order() -> None:
                 assert line, process.stderr.read()
                 seen += line
             process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate(timeout=30)
+            rest, errors = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     assert (process.returncode, errors) == (0, "")
@@ -90,10 +91,10 @@ def test_ctrl_c_closes_the_desk_and_accounts_for_every_order() -> None:
 
 
 def test_help_has_examples_and_a_wrong_option_is_said() -> None:
-    done = subprocess.run(command("--help"), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command("--help"), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0
     assert "examples:\n  python examples/events/run.py\n" in done.stdout
-    done = subprocess.run(command("--rate", "0"), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command("--rate", "0"), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert "--rate must be above 0" in done.stderr
 
@@ -101,5 +102,5 @@ def test_help_has_examples_and_a_wrong_option_is_said() -> None:
 @pytest.mark.long
 def test_the_desk_passes_its_own_tests() -> None:
     done = subprocess.run([find_go().go, "test", "./desk"], cwd=EXAMPLE, env=os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
-                          capture_output=True, text=True, timeout=100)
+                          capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -29,7 +29,7 @@ import pytest
 import gothreads
 from tests.support.command_line import process
 from tests.support.modules import built
-from tests.support.waiting import together, wait_until
+from tests.support.waiting import PATIENCE, together, under_load, wait_until
 
 ENDLESS = "/stream?chunks=1000000&ms=20"  # hours
 
@@ -107,7 +107,7 @@ def read_head(sock: socket.socket) -> bytes:
 def refused(address: str) -> bool:
     host, port = address.split(":")
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
     except ConnectionRefusedError:
         return True
     except ConnectionResetError:  # it was in the queue of a listener that was closed
@@ -285,7 +285,7 @@ def test_a_graceful_shutdown_answers_what_is_in_flight_and_takes_no_more(server:
         slow.sock.sendall(b"second half")
         assert b"200 OK" in read_head(slow.sock)
         assert slow.sock.recv(100, socket.MSG_WAITALL) == b"first half, second half"  # and the connection ends
-        assert server.wait(30) == 0
+        assert server.wait(PATIENCE) == 0
     assert (server.exit, server.state) == (0, gothreads.State.EXITED)
 
 
@@ -298,7 +298,7 @@ def test_close_ends_the_connections_and_frees_the_port(httpd: Path) -> None:
         wait_until(lambda: idle.in_flight() == 1)
         begin = time.monotonic()
         app.close()
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < under_load(5)
         for client in (idle, busy):
             with contextlib.suppress(ConnectionResetError):
                 assert client.sock.recv(1) == b""
@@ -346,8 +346,8 @@ def test_a_signal_ends_a_server_at_once(httpd: Path, number: signal.Signals, cod
         wait_until(lambda: client.in_flight() == 1)
         begin = time.monotonic()
         running.send_signal(number)
-        assert running.wait(10) == code
-        assert time.monotonic() - begin < 2
+        assert running.wait(PATIENCE) == code
+        assert time.monotonic() - begin < under_load(2)
         assert running.stderr is not None
         assert re.sub(rb"gothreads: compil[^\n]*\n", b"", running.stderr.read()) == b""
         assert refused(address)
@@ -357,7 +357,7 @@ def test_a_command_that_is_asked_to_quit_exits_with_0(httpd: Path) -> None:
     with command(httpd) as (running, address), Client(address) as client:
         assert client.ask("POST", "/echo", b"x" * 100_000) == (200, b"x" * 100_000)
         assert client.ask("POST", "/quit") == (200, b"quitting\n")
-        assert running.wait(30) == 0
+        assert running.wait(PATIENCE) == 0
 
 
 # Fetching.
@@ -416,7 +416,7 @@ def ended(module: Path, *args: str, allow_net: list[str] | None = None) -> tuple
     out, err = io.StringIO(), io.StringIO()
     try:
         with gothreads.open(module, args=args, allow_net=allow_net or [], stdout=out, stderr=err) as app:
-            code = app.wait(60)
+            code = app.wait(PATIENCE)
     except gothreads.GuestExit as error:  # as early as that
         code = error.code
     return code, out.getvalue(), err.getvalue()
@@ -488,10 +488,10 @@ def test_one_module_fetches_from_another(httpget: Path, address: str) -> None:
 def test_fetching_over_the_command_line(httpget: Path, pages: Pages) -> None:
     url = f"http://{pages.address}/10"
     with process("run", "--allow-net", pages.address, httpget, url) as running:
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0, err
     assert lines(out.decode()) == [(200, 10, url)]
     with process("run", httpget, url) as running:
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=PATIENCE)
     assert (running.returncode, out) == (1, b"")
     assert f"httpget: {url}: ".encode() in err

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.support.modules import ROOT, built
+from tests.support.waiting import PATIENCE
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]  # all four models are measured once
+pytestmark = [pytest.mark.long, pytest.mark.alone]  # all four models are measured once
 
 SCRIPT = ROOT / "examples" / "models" / "run.py"
 MODELS = {"threaded", "single", "idle", "pool"}
@@ -83,7 +84,7 @@ def test_what_was_measured_is_all_there(found: Found) -> None:
 
 
 def test_the_table_has_a_line_for_each_fact_and_a_column_for_each_model_that_was_asked_for() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.4", "--model", "single"], capture_output=True, text=True, timeout=110)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.4", "--model", "single"], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "models: asking single, which takes some ten seconds\n")
     head, *lines = done.stdout.splitlines()
     assert head.split() == ["single"]
@@ -92,6 +93,6 @@ def test_the_table_has_a_line_for_each_fact_and_a_column_for_each_model_that_was
 
 
 def test_a_patience_that_is_too_short_is_said() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.1"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.1"], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert "--patience must be above 0.3" in done.stderr

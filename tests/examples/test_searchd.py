@@ -56,7 +56,7 @@ def words(root: Path) -> dict[str, set[str]]:
 
 
 def wait_for_documents(app: gothreads.App, number: int) -> None:
-    wait_until(lambda: app.exports.documents() == number, 30)
+    wait_until(lambda: app.exports.documents() == number)
 
 
 def test_documents_grow_while_it_answers(searchd: gothreads.App) -> None:
@@ -65,7 +65,7 @@ def test_documents_grow_while_it_answers(searchd: gothreads.App) -> None:
     def grown() -> bool:
         seen.append(search(searchd, "alpha", limit=0)["documents"])
         return seen[-1] == 200
-    wait_until(grown, 30)
+    wait_until(grown)
     assert seen == sorted(seen)
     assert searchd.exports.documents() == 200
     assert searchd.exports.generation() == 200

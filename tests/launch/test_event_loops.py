@@ -20,7 +20,7 @@ def test_where_threads_are_replaced_open_says_so(library: str, first: bool) -> N
     patch, load = _PATCH_ALL[library], "import gothreads"
     assert python(f"""
         import faulthandler, warnings
-        faulthandler.dump_traceback_later(60, exit=True)
+        faulthandler.dump_traceback_later(110, exit=True)
         warnings.simplefilter("ignore")
         for name in [name for name in sys.modules if name.startswith("gothreads")]:
             del sys.modules[name]
@@ -40,7 +40,7 @@ def test_where_the_rest_is_replaced_calls_run_on_the_librarys_threads(library: s
     """And greenlets go on meanwhile."""
     assert python(f"""
         import faulthandler, warnings
-        faulthandler.dump_traceback_later(60, exit=True)
+        faulthandler.dump_traceback_later(110, exit=True)
         warnings.simplefilter("ignore")
         {_PATCH_SOME[library]}
         import {library}

@@ -17,7 +17,7 @@ from gothreads.cli.main import main
 from gothreads.errors import ModuleError
 from gothreads.runtime import process
 from tests.support.hostile_files import liar, reply, string
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 FOREVER = "(drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1)))"
 
@@ -33,8 +33,8 @@ def test_threads_that_wait_where_gothreads_puts_no_wait_are_ended(tmp_path: Path
         wait_until(lambda: app.statistics().threads.running == 20)  # type: ignore[union-attr]
     for one in calls:
         with pytest.raises(AppClosed):
-            one.result(10)
-    assert app.wait(10) == 0
+            one.result(PATIENCE)
+    assert app.wait(PATIENCE) == 0
 
 
 SPAWN = '(import "gothreads" "thread_spawn" (func $spawn (param i32) (result i32)))'
@@ -56,7 +56,7 @@ def test_what_goes_on_while_it_is_ended_is_ended(tmp_path: Path, imports: str, t
     module = liar(tmp_path, "threaded", imports=imports if imports == SPAWN else SPAWN + imports, main=main, thread=thread)
     with gothreads.open(module, procs=1, limits=gothreads.Limits(threads=50)) as app:
         wait_until(lambda: app.statistics().threads.started > 8)  # type: ignore[union-attr]
-    assert app.wait(10) == 0
+    assert app.wait(PATIENCE) == 0
     assert app.state is gothreads.State.CLOSED
 
 
@@ -76,21 +76,21 @@ def test_what_never_comes_back_from_the_hosts_own_calls_is_ended(tmp_path: Path,
     (app,) = process.apps() - before
     assert isinstance(app, gothreads.App)
     if part in ("attach", "detach"):
-        thread.join(10)
+        thread.join(PATIENCE)
         calls = [app.submit("f") for _ in range(1 if does == "unreachable" else 10)]
         if part == "detach":
             for call in calls:
-                call.result(10)
+                call.result(PATIENCE)
             app._submit(app._cache.trim)  # type: ignore[attr-defined]
         wait_until(lambda: app.error if does == "unreachable" else app._cache._attaching.locked())  # type: ignore[attr-defined]
     app.close()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert app.state in (gothreads.State.CLOSED, gothreads.State.FAILED)
     if part == "attach":
         for call in calls:
             with pytest.raises(gothreads.GuestTrap if does == "unreachable" else AppClosed):
-                call.result(10)
+                call.result(PATIENCE)
 
 
 @pytest.mark.parametrize(("model", "parts", "said"), [

@@ -15,7 +15,7 @@ import pytest
 import gothreads
 from gothreads import Limits
 from tests.support.modules import MODELS, built, opened
-from tests.support.waiting import together
+from tests.support.waiting import PATIENCE, together
 
 
 def test_the_limit_on_files_is_of_all_instances_together(tmp_path: Path) -> None:
@@ -42,18 +42,18 @@ def test_an_instance_that_has_all_files_does_not_keep_another_from_beginning_ane
         if n:
             raise LookupError(n)
         held.set()
-        holds.wait(60)
+        holds.wait(PATIENCE)
         return 0
     with opened("patient", "pool", instances=2, mounts={"/m": tmp_path}, stderr=io.BytesIO(), limits=Limits(files=30),
                 host={"env": {"call_again": call_again}}) as app:
         greedy = app.submit("hold_files", "/m/file", 1000)
-        assert held.wait(20)
+        assert held.wait(PATIENCE)
         for _ in range(3):
             with pytest.raises(gothreads.HostFunctionError):
                 app.exports.again(1)
             assert app.exports.open_files("/m/file", 1) == 1
         holds.set()
-        assert greedy.result(20) >= 10
+        assert greedy.result(PATIENCE) >= 10
 
 
 #: Opens a module, with ever fewer descriptors left for it, until there are none; prints what came of it and how many were lost.
@@ -97,7 +97,7 @@ print(json.dumps(said))
 def test_without_descriptors_open_says_so_and_loses_none(model: str, tmp_path: Path) -> None:
     options = {"mounts": {"/m": str(tmp_path)}, "stdin": None} | ({"listen": ["127.0.0.1:0"]} if model != "pool" else {"instances": 2})
     module = built("patient", model="threaded" if model == "threaded" else "single")
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(FEWER), module, model, json.dumps(options)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(FEWER), module, model, json.dumps(options)], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     outcomes = json.loads(done.stdout)
     for _, outcome, lost in outcomes:

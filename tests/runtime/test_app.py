@@ -13,7 +13,7 @@ import pytest
 
 import gothreads
 from tests.support.modules import built
-from tests.support.waiting import together, wait_until
+from tests.support.waiting import PATIENCE, together, wait_until
 
 
 def test_exports_are_called_with_every_type(app: gothreads.App) -> None:
@@ -184,7 +184,7 @@ def test_standard_output_goes_to_a_file_object_and_writes_stay_whole(calls: Path
 def test_standard_streams_may_be_of_text(calls: Path) -> None:
     out = io.StringIO()
     with gothreads.open(calls, args=["cat"], stdin=io.StringIO("ein Wort: näher\n"), stdout=out) as app:
-        assert app.wait(10) == 0
+        assert app.wait(PATIENCE) == 0
     assert out.getvalue() == "ein Wort: näher\n"
 
 
@@ -195,13 +195,13 @@ def test_a_read_of_standard_input_that_waits_holds_up_nobody_and_ends_with_close
         assert app.exports.add(1, 1) == 2
         assert list(app.map("fib", range(10)))[-1] == 34
         os.close(write)
-        assert app.wait(10) == 0
+        assert app.wait(PATIENCE) == 0
 
 
 def test_arguments_and_environment_are_those_given(calls: Path) -> None:
     out = io.BytesIO()
     with gothreads.open(calls, args=["env", "a b", "ü"], env={"NAME": "värde"}, stdout=out) as app:
-        assert app.wait(10) == 0
+        assert app.wait(PATIENCE) == 0
         assert app.state is gothreads.State.EXITED
     assert out.getvalue().decode() == "[a b ü] värde\n"
 

@@ -17,7 +17,7 @@ def test_ctrl_c_ends_a_call_that_calls_back_and_forth_without_end() -> None:
     """No call lasts long, except the outermost."""
     assert python("""
         import faulthandler
-        faulthandler.dump_traceback_later(20, exit=True)
+        faulthandler.dump_traceback_later(110, exit=True)
         pressed = []
         def again(n: int) -> int:
             if not pressed:
@@ -36,7 +36,7 @@ def test_ctrl_c_ends_a_call_that_calls_back_and_forth_without_end() -> None:
 def test_ctrl_c_ends_a_call_after_asyncio_has_had_signal_handlers_of_its_own() -> None:
     assert python("""
         import asyncio, faulthandler
-        faulthandler.dump_traceback_later(20, exit=True)
+        faulthandler.dump_traceback_later(110, exit=True)
         async def main():
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
             await first.call_async("add", 1, 2)
@@ -54,7 +54,7 @@ def test_ctrl_c_ends_a_call_after_asyncio_has_had_signal_handlers_of_its_own() -
 def test_ctrl_c_ends_a_call_to_an_app_that_another_thread_has_opened() -> None:
     assert python("""
         import faulthandler
-        faulthandler.dump_traceback_later(20, exit=True)
+        faulthandler.dump_traceback_later(110, exit=True)
         apps = []
         opening = threading.Thread(target=lambda: apps.append(gothreads.open(sys.argv[1])))
         opening.start()
@@ -82,7 +82,7 @@ def test_ctrl_c_while_a_thread_is_started_leaves_no_place_without_one() -> None:
                 app.submit("add", 1, 2)
             except KeyboardInterrupt:
                 print("interrupted")
-            print(app.submit("add", 3, 4).result(5))
+            print(app.submit("add", 3, 4).result(60))
     """, built("calls")) == "interrupted\n7\n"
 
 

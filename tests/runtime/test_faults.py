@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import gothreads
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 def test_a_caller_that_finds_all_busy_waits_and_gives_up_after_the_timeout(calls: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_caller_that_finds_all_busy_waits_and_gives_up_after_the_timeout(calls
         with pytest.raises(gothreads.CallersBusy, match="all 2 callers are in use"):
             app.exports.add(1, 1)
         for future in sleeping:
-            future.result(10)
+            future.result(PATIENCE)
         assert app.exports.add(1, 1) == 2
 
 
@@ -33,7 +33,7 @@ def test_a_program_without_exports_whose_goroutines_all_wait_is_deadlocked_as_in
     (tmp_path / "main.go").write_text("package main\n\nfunc main() { <-make(chan int) }\n")
     def run() -> None:  # it may end before `open` returns, or after
         with gothreads.open(tmp_path, stderr=io.BytesIO()) as app:
-            assert app.wait(10) == 2
+            assert app.wait(PATIENCE) == 2
             assert app.error is not None
             raise app.error
     with pytest.raises(gothreads.GuestPanic, match="all goroutines are asleep - deadlock!"):

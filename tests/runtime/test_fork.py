@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.support.interrupted_program import python
 from tests.support.modules import built
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 def test_the_child_of_a_fork_does_not_wake_the_parents_watcher() -> None:
@@ -115,7 +115,7 @@ def test_each_worker_of_gunicorn_opens_an_app(tmp_path: Path) -> None:
 
         def answer(path: str) -> bytes:
             host, port = listener.getsockname()
-            connection = http.client.HTTPConnection(host, port, timeout=60)
+            connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
             connection.request("GET", path)
             return connection.getresponse().read()
 
@@ -127,14 +127,14 @@ def test_each_worker_of_gunicorn_opens_an_app(tmp_path: Path) -> None:
         workers: set[bytes] = set()
         with subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=log) as server:
             try:
-                wait_until(works, 60)
+                wait_until(works)
                 with contextlib.suppress(http.client.HTTPException):
                     answer("/hang")
-                wait_until(aborted.exists, 60)
+                wait_until(aborted.exists)
                 workers.clear()
-                wait_until(works, 60)
+                wait_until(works)
             finally:
                 server.send_signal(signal.SIGTERM)
-                server.wait(30)
+                server.wait(PATIENCE)
         log.seek(0)
         assert server.returncode == 0, log.read()

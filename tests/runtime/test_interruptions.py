@@ -20,7 +20,7 @@ from gothreads.wasi.queues import Queue, QueueReader
 from tests.support.interrupted_program import python
 from tests.support.modules import MODELS, built, opened
 from tests.support.patient import patient
-from tests.support.waiting import raises_within, wait_until
+from tests.support.waiting import PATIENCE, raises_within, under_load, wait_until
 
 # Python's stack.
 
@@ -70,7 +70,7 @@ def test_ctrl_c_in_signal_loses_no_event() -> None:
                         app.signal("text", b"x", full="drop")
                 except KeyboardInterrupt:
                     interrupts += 1
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + 60
                 while len(app._messages.events("text")):
                     assert time.monotonic() < deadline, f"after {interrupts} interrupts events lie in the queue"
                     time.sleep(0.001)
@@ -80,6 +80,7 @@ def test_ctrl_c_in_signal_loses_no_event() -> None:
 
 def test_ctrl_c_in_close_leaves_an_app_that_closes() -> None:
     assert python("""
+        from tests.support.waiting import under_load
         for n in range(60):
             app = gothreads.open(sys.argv[1])
             try:
@@ -90,7 +91,7 @@ def test_ctrl_c_in_close_leaves_an_app_that_closes() -> None:
                 pass
             begin = time.monotonic()
             app.close()
-            assert time.monotonic() - begin < 4, (n, app.state)
+            assert time.monotonic() - begin < under_load(4), (n, app.state)
             assert app.state is gothreads.State.CLOSED
         print("ok")
     """, built("calls")) == "ok\n"
@@ -110,7 +111,7 @@ def test_a_signal_handler_may_close_the_app_whatever_it_interrupts(use: str) -> 
                 took.append(time.monotonic() - begin)
             signal.signal(signal.SIGALRM, handler)
             signal.setitimer(signal.ITIMER_REAL, random.uniform(0.005, 0.02))
-            faulthandler.dump_traceback_later(30, exit=True)
+            faulthandler.dump_traceback_later(90, exit=True)
             try:
                 while not took:
                     {use}
@@ -145,7 +146,7 @@ def test_what_is_done_at_a_calls_end_may_wait_for_another_call() -> None:
     with patient(callers=4) as app:
         done: Future[int] = Future()
         app.submit("sleep", 20).add_done_callback(lambda first: done.set_result(first.result() + app.submit("add", 3, 4).result()))
-        assert done.result(10) == 8
+        assert done.result(PATIENCE) == 8
         nested: Future[int] = Future()
 
         def again(left: int) -> None:
@@ -157,11 +158,11 @@ def test_what_is_done_at_a_calls_end_may_wait_for_another_call() -> None:
                     again(left - 1)
                     inner.set_result(call.result())
                 app.submit("add", left, 0).add_done_callback(then)
-                inner.result(10)
+                inner.result(PATIENCE)
             else:
                 nested.set_result(0)
         again(8)
-        assert nested.result(10) == 0
+        assert nested.result(PATIENCE) == 0
         wait_until(lambda: app._workers.pending == 0)
         assert app._workers._lent == 0
 
@@ -173,8 +174,8 @@ def test_what_is_done_at_a_calls_end_may_wait_for_a_call_that_is_queued(model: s
     with patient(model, **({"instances": 1} if model == "pool" else {"callers": 1})) as app:
         told: Future[int] = Future()
         first, second = app.submit("sleep", 100, **timed), app.submit("add", 3, 4, **timed)
-        first.add_done_callback(lambda _: told.set_result(second.result(5)))
-        assert told.result(10) == 7
+        first.add_done_callback(lambda _: told.set_result(second.result(PATIENCE)))
+        assert told.result(PATIENCE) == 7
         wait_until(lambda: app._workers.pending == 0)
         assert app._workers._lent == 0
 
@@ -201,7 +202,7 @@ def test_what_is_done_at_a_calls_end_may_raise(error: type[BaseException]) -> No
     with patient(callers=1) as app:
         for _ in range(3):
             app.submit("sleep", 1).add_done_callback(fail)
-        assert app.submit("add", 1, 2).result(10) == 3
+        assert app.submit("add", 1, 2).result(PATIENCE) == 3
 
 
 def test_what_is_done_at_a_calls_end_may_close_the_app() -> None:
@@ -213,7 +214,7 @@ def test_what_is_done_at_a_calls_end_may_close_the_app() -> None:
         app.close()
         closed.set_result(time.monotonic() - begin)
     app.submit_request("nothing").add_done_callback(close)
-    assert closed.result(30) < 4
+    assert closed.result(PATIENCE) < under_load(4)
     wait_until(lambda: app.state is gothreads.State.CLOSED)
 
 
@@ -232,13 +233,13 @@ def test_jobs_for_which_there_is_no_thread_are_refused_without_a_word_to_others(
     cancelled: Future[Any] = Future()
     cancelled.cancel()
     waiting: Future[Any] = Future()
-    waiting.add_done_callback(lambda call: told.append(workers.submit(lambda: 3).exception(5)))
+    waiting.add_done_callback(lambda call: told.append(workers.submit(lambda: 3).exception(PATIENCE)))
     for future in (cancelled, waiting):  # jobs of other threads, which saw that a thread was about to start
         workers._jobs.put((future, lambda: 1))
         workers._open.add(future)
         workers._pending += 1
-    assert isinstance(workers.submit(lambda: 2).exception(5), CallersBusy)
-    assert isinstance(waiting.exception(5), CallersBusy)
+    assert isinstance(workers.submit(lambda: 2).exception(PATIENCE), CallersBusy)
+    assert isinstance(waiting.exception(PATIENCE), CallersBusy)
     with pytest.raises(CancelledError):
         cancelled.result(0)
     assert [type(error) for error in told] == [CallersBusy]
@@ -256,8 +257,8 @@ def test_an_end_that_finds_no_thread_is_made_good_for_by_whoever_comes_by(monkey
             call = app.submit("again", 1)
             wait_until(lambda: app.error is not None)
         with pytest.raises(gothreads.HostFunctionError):
-            app.wait(10)
-        assert isinstance(call.exception(5), gothreads.HostFunctionError)
+            app.wait(PATIENCE)
+        assert isinstance(call.exception(PATIENCE), gothreads.HostFunctionError)
 
 
 # Turns, queues, streams.
@@ -268,22 +269,22 @@ def test_who_waits_for_a_turn_is_told_of_the_end_though_the_one_in_does_not_come
 
     def call_again(n: int) -> int:
         inside.set()
-        go_on.wait(30)
+        go_on.wait(PATIENCE)
         return n
     app = opened("patient", model, host={"env": {"call_again": call_again}})
     first = app.submit("again", 1)
-    assert inside.wait(10)
+    assert inside.wait(PATIENCE)
     second = app.submit("add", 1, 2)
     wait_until(lambda: app._in_use == 2)
     closing = threading.Thread(target=app.close)
     closing.start()
     with raises_within(gothreads.AppClosed, 2):
-        second.result(10)
+        second.result(PATIENCE)
     go_on.set()
-    closing.join(10)
+    closing.join(PATIENCE)
     assert not closing.is_alive()
     # The first call may just have finished.
-    assert first.exception(5) is None or isinstance(first.exception(), gothreads.AppClosed)
+    assert first.exception(PATIENCE) is None or isinstance(first.exception(), gothreads.AppClosed)
 
 
 @pytest.mark.parametrize("model", ["single", "idle", "pool"])
@@ -301,17 +302,17 @@ def test_a_wait_for_idle_that_was_given_up_runs_nothing_later() -> None:
 
     def call_again(n: int) -> int:
         inside.set()
-        go_on.wait(30)
+        go_on.wait(PATIENCE)
         return n
     with opened("patient", "single", host={"env": {"call_again": call_again}}) as app:
         first = app.submit("again", 1)
-        assert inside.wait(10)
+        assert inside.wait(PATIENCE)
         with pytest.raises(TimeoutError, match="not every goroutine waits"):
             app.wait_idle(0.05)
         before = app.signal("never", b"x")
         go_on.set()
         assert before
-        assert first.result(10) == 1
+        assert first.result(PATIENCE) == 1
         wait_until(lambda: app._workers.pending == 0)
         assert app._environment.calls.idle is None  # type: ignore[attr-defined]  # the module has not opened it
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import gothreads
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 @pytest.mark.long
@@ -23,7 +23,7 @@ def test_two_hundred_runs_leave_no_threads_memory_or_descriptors(calls: Path) ->
             assert app.exports.ask(4) == 8
             assert app.request("upper", "x") == b"X"
         for future in blocked:
-            assert isinstance(future.exception(5), gothreads.AppClosed)
+            assert isinstance(future.exception(PATIENCE), gothreads.AppClosed)
 
     def settle() -> tuple[int, int, int]:
         wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("gothreads-") and t.name != "gothreads-interrupt"])
@@ -65,8 +65,8 @@ def test_callers_are_small(calls: Path) -> None:
         app.exports.add(1, 1)
         before = process.memory_info().rss
         blocked = [app.submit("hang") for _ in range(200)]
-        wait_until(lambda: app.statistics().callers.in_use == 200, 30)  # type: ignore[union-attr]
+        wait_until(lambda: app.statistics().callers.in_use == 200)  # type: ignore[union-attr]
         each = (process.memory_info().rss - before) / 200
         assert each < 400 << 10  # including a Python thread each, and Go's stacks
         app.close()
-        assert all(isinstance(future.exception(5), gothreads.AppClosed) for future in blocked)
+        assert all(isinstance(future.exception(PATIENCE), gothreads.AppClosed) for future in blocked)

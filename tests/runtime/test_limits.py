@@ -17,7 +17,7 @@ import gothreads
 from gothreads import Limits
 from tests.support.modules import MODELS, opened
 from tests.support.patient import patient
-from tests.support.waiting import raises_within, wait_until
+from tests.support.waiting import PATIENCE, raises_within, wait_until
 
 LINE = b"0123456789abcde\n"
 
@@ -82,7 +82,7 @@ def test_a_module_that_has_run_for_its_time_is_ended(model: str) -> None:
 
 def test_programs_have_a_time_too() -> None:
     with opened("patient", host={"env": {"call_again": lambda n: 0}}, limits=Limits(seconds=0.1)) as app, pytest.raises(gothreads.LimitExceeded):
-        app.wait(30)
+        app.wait(PATIENCE)
 
 
 def test_a_limit_that_is_not_reached_changes_nothing(nothing_left: None) -> None:

@@ -18,6 +18,7 @@ import pytest
 import gothreads
 from gothreads.launch import open_loaded
 from tests.support.modules import built
+from tests.support.waiting import PATIENCE
 
 #: A spawned process gets nothing from this process except what is pickled.
 SPAWN = multiprocessing.get_context("spawn")
@@ -54,8 +55,8 @@ def test_a_spawned_process_opens_an_app_of_its_own(app: gothreads.App) -> None:
     answers = SPAWN.Queue()
     process = SPAWN.Process(target=ask, args=(app, answers))
     process.start()
-    pid, count, upper, callers, args = answers.get(timeout=60)
-    process.join(60)
+    pid, count, upper, callers, args = answers.get(timeout=PATIENCE)
+    process.join(PATIENCE)
     assert (process.exitcode, count, upper, callers, args) == (0, 1, b"X", 5, ["one"])
     assert pid != os.getpid()
     assert app.exports.count() == 2, "the two share nothing"
@@ -71,8 +72,8 @@ def test_a_supervised_module_travels_with_how_it_is_supervised(calls: Path) -> N
     with gothreads.supervise(calls, backoff=gothreads.Backoff(first=3), most_restarts=2, callers=5, args=["one"]) as supervised:
         process = SPAWN.Process(target=ask, args=(supervised, answers))
         process.start()
-        assert answers.get(timeout=60)[1:] == (1, b"X", 5, ["one"])
-        process.join(60)
+        assert answers.get(timeout=PATIENCE)[1:] == (1, b"X", 5, ["one"])
+        process.join(PATIENCE)
         with again(supervised) as other:
             assert isinstance(other, gothreads.Supervised)
             assert (other._policy.backoff, other._policy.most_restarts) == (gothreads.Backoff(first=3), 2)

@@ -20,7 +20,7 @@ import gothreads
 from gothreads.cli.main import main
 from gothreads.runtime.inspector import parse_goroutines
 from tests.support.modules import built
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 def go(app: gothreads.App) -> gothreads.GoStatistics:
@@ -162,7 +162,7 @@ def test_goroutines_in_a_child_of_fork(calls: Path) -> None:
                 os._exit(7)
             os._exit(1)
         sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
-    """)], timeout=30)
+    """)], timeout=PATIENCE)
     assert done.returncode == 7
 
 

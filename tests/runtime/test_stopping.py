@@ -16,7 +16,7 @@ import pytest
 
 import gothreads
 from stress import stopping
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, under_load, wait_until
 
 #: The cases to run here: all of the threaded model, one of each other model, and (DEV) one under `python -X dev`. The
 #: stress test runs the rest.
@@ -68,17 +68,17 @@ def test_callers_that_wait_for_a_slot_get_the_cause_too(calls: Path) -> None:
         wait_until(lambda: app.statistics().callers.waiting == 3)  # type: ignore[union-attr]
         app.close()
         for thread in threads:
-            thread.join(5)
+            thread.join(PATIENCE)
         assert [type(error) for error in errors] == [gothreads.AppClosed] * 3
-        assert all(isinstance(future.exception(5), gothreads.AppClosed) for future in blocked)
+        assert all(isinstance(future.exception(PATIENCE), gothreads.AppClosed) for future in blocked)
 
 
 def test_close_ends_everything_at_once(app: gothreads.App) -> None:
     futures = in_flight(app)
     begin = time.monotonic()
     app.close()
-    assert time.monotonic() - begin < 0.5
-    assert all(isinstance(future.exception(1), gothreads.AppClosed) for future in futures)
+    assert time.monotonic() - begin < under_load(0.5)
+    assert all(isinstance(future.exception(under_load(1)), gothreads.AppClosed) for future in futures)
     assert app.state is gothreads.State.CLOSED
     app.close()
     with pytest.raises(gothreads.AppClosed, match="was closed"):

@@ -16,7 +16,7 @@ import gothreads
 from gothreads.sync.deadlines import Deadlines
 from tests.support.modules import MODELS, opened
 from tests.support.patient import counts, patient
-from tests.support.waiting import together, wait_until
+from tests.support.waiting import PATIENCE, together, wait_until
 
 
 def waits(app: gothreads.App, kind: type[BaseException], call: Any, seconds: float = 0.05) -> None:
@@ -85,14 +85,14 @@ def test_the_module_is_stopped_and_all_others_are_told(model: str, export: str) 
         with pytest.raises(gothreads.CallTimeout):
             app.exports[export](*([3_600_000] if export == "sleep" else []), timeout=0.05, on_timeout="stop")
         for other in others:
-            error = other.exception(5)
+            error = other.exception(PATIENCE)
             assert isinstance(error, gothreads.LimitExceeded)
             assert f"the call of {export} was given up" in str(error)
         with pytest.raises(gothreads.LimitExceeded):
             app.exports.add(1, 2)
         assert app.exit == 124
         with pytest.raises(gothreads.LimitExceeded):
-            app.wait(5)
+            app.wait(PATIENCE)
         assert app.state is gothreads.State.FAILED
 
 
@@ -101,7 +101,7 @@ def test_whoever_hears_of_a_timeout_finds_the_module_stopped() -> None:
         found: list[object] = []
         call = app.submit("sleep", 60_000, timeout=0.05, on_timeout="stop")
         call.add_done_callback(lambda _: found.append(app.error))
-        assert isinstance(call.exception(10), gothreads.CallTimeout)
+        assert isinstance(call.exception(PATIENCE), gothreads.CallTimeout)
         wait_until(lambda: found)
         assert isinstance(found[0], gothreads.LimitExceeded)
 
@@ -142,9 +142,9 @@ def test_callers_timeout_counts_for_calls_on_other_threads_too() -> None:
     with patient(callers=1, callers_timeout=0.05) as app:
         first = app.submit_request("wait")
         wait_until(lambda: app.statistics().callers.in_use == 1)  # type: ignore[union-attr]
-        assert isinstance(app.submit("add", 1, 2).exception(5), gothreads.CallersBusy)
-        assert isinstance(app.submit_request("echo").exception(5), gothreads.CallersBusy)
-        assert isinstance(app.submit_request("echo", timeout=30).exception(5), gothreads.CallersBusy)
+        assert isinstance(app.submit("add", 1, 2).exception(PATIENCE), gothreads.CallersBusy)
+        assert isinstance(app.submit_request("echo").exception(PATIENCE), gothreads.CallersBusy)
+        assert isinstance(app.submit_request("echo", timeout=30).exception(PATIENCE), gothreads.CallersBusy)
         time.sleep(0.1)
         assert not first.done()  # it has begun, so callers_timeout no longer applies
         first.cancel()
@@ -219,7 +219,7 @@ def test_the_end_of_the_app_comes_before_any_timeout() -> None:
         wait_until(lambda: counts(app)[0] == 2)
         with pytest.raises(gothreads.GuestPanic):
             app.request("panic", timeout=3600)
-        assert [type(future.exception(5)) for future in futures] == [gothreads.GuestPanic] * 2
+        assert [type(future.exception(PATIENCE)) for future in futures] == [gothreads.GuestPanic] * 2
 
 
 @pytest.mark.parametrize(("options", "said"), [
@@ -300,6 +300,6 @@ def test_deadlines_survive_what_raises(caplog: pytest.LogCaptureFixture) -> None
         raise ValueError("in a deadline")
     deadlines.after(0, fails)
     deadlines.after(0.01, lambda: fired.set_result(None))
-    fired.result(10)
+    fired.result(PATIENCE)
     deadlines.close()
     assert "in a deadline" in caplog.text

@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.build.builder import Request, build
 from gothreads.cli.main import main
 from gothreads.runtime import settling
 from gothreads.runtime.cancellation import CallGivenUp
 from gothreads.serve.web import web_app
 from tests.support.interrupted_program import python
-from tests.support.modules import MODULES, built, opened
-from tests.support.waiting import raises_within, together, wait_until
+from tests.support.modules import built, opened
+from tests.support.waiting import PATIENCE, raises_within, together, wait_until
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -68,7 +67,7 @@ def test_a_handler_that_main_registers_is_there_for_the_first_request(before: st
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_it_is_there_where_races_are_sharpened(seed: int) -> None:
-    path = build(Request(str(MODULES / "prepares"), sharpen=seed)).path
+    path = built("prepares", sharpen=seed)
     for number in range(2 * len(BEFORE)):
         before = BEFORE[number % len(BEFORE)]
         with gothreads.open(path, procs=2, env={"BEFORE": before}, stdout=io.BytesIO(),
@@ -172,15 +171,15 @@ def test_the_apps_end_ends_the_wait(end: str, error: type[Exception], monkeypatc
         wait_until(lambda: app._settling is not None and app._settling._looked)
         with contextlib.suppress(gothreads.GuestPanic):
             app.close() if end == "close" else app.exports.crash()
-        assert isinstance(told.result(10), error)
-        assert [type(future.exception(10)) for future in waiting] == [error] * 2
+        assert isinstance(told.result(PATIENCE), error)
+        assert [type(future.exception(PATIENCE)) for future in waiting] == [error] * 2
         thread.join()
 
 
 def test_ctrl_c_ends_the_wait_and_not_the_app() -> None:
     assert python("""
         import faulthandler
-        faulthandler.dump_traceback_later(60, exit=True)
+        faulthandler.dump_traceback_later(110, exit=True)
         from gothreads.runtime import settling
         settling.SETTLE_SECONDS = 50
         with gothreads.open(sys.argv[1], env={"BEFORE": "spin"}, host={"env": {"ask": lambda: None}}) as app:

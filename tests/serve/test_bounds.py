@@ -33,7 +33,7 @@ from gothreads.serve import connection, guard, web
 from gothreads.serve.payload import MOST_ARGUMENTS, aside, parse_arguments, result_json
 from tests.support.command_line import GOTHREADS
 from tests.support.server import Server, running
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.web import ask, talk
 from tests.support.web_socket import serving, until_closed
 
@@ -114,7 +114,7 @@ def test_who_does_not_read_is_not_waited_for(shared: gothreads.App, monkeypatch:
     monkeypatch.setattr(connection, "LEAST_RATE", MIB)
     with serving(shared) as address, connected(address) as large, connected(address) as many:
         large.sendall(post("/api/request/echo", b"x" * (16 * MIB)))
-        wait_until(lambda: ended(large), 20)
+        wait_until(lambda: ended(large))
         many.settimeout(0.1)
 
         def flood() -> bool:
@@ -122,7 +122,7 @@ def test_who_does_not_read_is_not_waited_for(shared: gothreads.App, monkeypatch:
             with contextlib.suppress(TimeoutError, OSError):
                 many.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
             return ended(many)
-        wait_until(flood, 60)
+        wait_until(flood)
 
 
 def paced(address: tuple[str, int], size: int) -> int:
@@ -223,7 +223,7 @@ def test_arguments_have_a_limit_of_their_own(shared: gothreads.App) -> None:
 def test_the_limit_on_arguments_is_an_option(calls: Path) -> None:
     with running("--json-limit", "1K", calls) as server:
         assert (server.call("length", "x" * 2000).status_code, server.call("length", "x" * 900).json()) == (413, {"result": 900})
-    done = subprocess.run([*GOTHREADS, "serve", "--json-limit", "many", str(calls)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*GOTHREADS, "serve", "--json-limit", "many", str(calls)], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr.count("\n"), done.stderr[:35]) == (1, 1, "gothreads: --json-limit many: not a")
 
 

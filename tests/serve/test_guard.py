@@ -24,7 +24,7 @@ from gothreads.serve.web import web_app
 from tests.support.command_line import GOTHREADS
 from tests.support.hostile_files import liar, reply, string
 from tests.support.server import running
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.web import ask, call, talk
 from tests.support.web_socket import LOCAL, serving, until_closed
 
@@ -120,7 +120,7 @@ def test_where_others_may_connect_it_is_said_by_what_names_and_an_address_is_eno
             assert found is not None
             names = {"127.0.0.2": 200, "app.example.org": 200, "attacker.example": 421}
             url = f"http://127.0.0.1:{found[1]}/healthz"
-            assert {name: httpx.get(url, headers={"Host": name}, timeout=30).status_code for name in names} == names
+            assert {name: httpx.get(url, headers={"Host": name}, timeout=PATIENCE).status_code for name in names} == names
         finally:
             process.terminate()
 

@@ -27,7 +27,7 @@ from gothreads import launch
 from gothreads.supervise.restarts import Restart
 from tests.support.backoff import NEVER, SOON
 from tests.support.modules import built
-from tests.support.waiting import gothreads_threads, together, wait_until
+from tests.support.waiting import PATIENCE, gothreads_threads, together, under_load, wait_until
 
 #: Calls that end the module: the export, its arguments, and the error.
 FAULTS: dict[str, tuple[str, tuple[Any, ...], type[gothreads.GuestError]]] = {
@@ -95,7 +95,7 @@ def test_a_module_that_ended_is_replaced_and_who_was_in_it_gets_the_cause(fault:
         with pytest.raises(kind) as caught:
             supervised.exports[export](*args)
         assert type(caught.value) is kind
-        assert [type(future.exception(10)) for future in in_flight] == [kind] * len(in_flight)
+        assert [type(future.exception(PATIENCE)) for future in in_flight] == [kind] * len(in_flight)
         assert supervised.exports.add(1) == 1  # fresh memory
         assert supervised.app is not before
         so_far = supervised.supervision()
@@ -137,8 +137,8 @@ def test_who_submits_asks_maps_or_awaits_gets_answers_of_the_next_instance(nothi
         double, echo, handlers = asyncio.run(ask())
         assert (double, echo) == (14, b"x")
         assert {"echo", "save"} <= set(handlers)
-        assert [future.result(10) for future in futures] == [2 * n for n in range(20)]
-        assert [future.result(10) for future in requests] == [str(n).encode() for n in range(20)]
+        assert [future.result(PATIENCE) for future in futures] == [2 * n for n in range(20)]
+        assert [future.result(PATIENCE) for future in requests] == [str(n).encode() for n in range(20)]
         assert list(mapped) == [0, 2, 4, 6, 8]
 
 
@@ -170,7 +170,7 @@ def test_a_module_that_leaves_with_0_is_begun_again_only_if_always() -> None:
     with kept() as supervised:
         with pytest.raises(gothreads.GuestExit):
             supervised.exports.exit(0)
-        assert supervised.wait(10) == 0
+        assert supervised.wait(PATIENCE) == 0
         assert supervised.state is gothreads.State.EXITED
         with pytest.raises(gothreads.GuestExit, match="main returned, or os.Exit"):
             supervised.exports.double(1)
@@ -225,9 +225,9 @@ def test_after_so_many_in_a_row_everybody_gets_the_last_cause(nothing_left: None
         with pytest.raises(gothreads.GuestPanic):
             supervised.exports.crash()
         later = [supervised.submit("double", 1) for _ in range(2)]
-        assert [type(future.exception(10)) for future in waiting] == [gothreads.GuestPanic] * 2
-        assert [type(future.exception(10)) for future in later] == [gothreads.GuestExit] * 2
-        assert supervised.wait(10) == 3
+        assert [type(future.exception(PATIENCE)) for future in waiting] == [gothreads.GuestPanic] * 2
+        assert [type(future.exception(PATIENCE)) for future in later] == [gothreads.GuestExit] * 2
+        assert supervised.wait(PATIENCE) == 3
         assert plan.seen.count("start") == 4
         with pytest.raises(gothreads.GuestExit):
             supervised.exports.double(1)
@@ -317,7 +317,7 @@ def test_a_call_waits_no_longer_than_it_may_and_then_fails(bound: str, gets: typ
         async def ask() -> None:
             await supervised.request_async("echo", **options)
         calls: list[Callable[[], object]] = [
-            lambda: supervised.request("echo", **options), lambda: supervised.submit_request("echo", **options).result(20), lambda: asyncio.run(ask())]
+            lambda: supervised.request("echo", **options), lambda: supervised.submit_request("echo", **options).result(PATIENCE), lambda: asyncio.run(ask())]
         for call in calls:
             begin = time.monotonic()
             with pytest.raises(gets) as raised:
@@ -354,7 +354,7 @@ def test_a_call_that_waits_can_be_cancelled_and_one_that_has_begun_cannot() -> N
         with pytest.raises(CancelledError):
             waits.result(0)
         assert supervised.exports.add(1) == 1
-    assert isinstance(begins.exception(10), gothreads.AppClosed)
+    assert isinstance(begins.exception(PATIENCE), gothreads.AppClosed)
 
 
 def test_a_wrong_argument_is_said_while_the_module_is_down() -> None:
@@ -371,17 +371,17 @@ def test_a_python_function_that_the_dead_module_has_called_may_call_the_next() -
 
     def within(n: int) -> int:
         begun.set()
-        asked.wait(20)
+        asked.wait(PATIENCE)
         answers.append(supervised.exports.double(n))
         return 0
     with kept(within=within) as supervised:
         outer = supervised.submit("hostwithin", 21)
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         with pytest.raises(gothreads.GuestPanic):
             supervised.exports.crash()
         asked.set()
-        assert isinstance(outer.exception(30), gothreads.GuestPanic)
-        wait_until(lambda: answers == [42], 30)
+        assert isinstance(outer.exception(PATIENCE), gothreads.GuestPanic)
+        wait_until(lambda: answers == [42])
 
 
 # Planned restarts, and saved state.
@@ -397,7 +397,7 @@ def test_the_state_that_was_saved_last_is_loaded_before_any_call(nothing_left: N
                 supervised.exports.crash()
             assert supervised.exports.hasloaded()
             assert supervised.exports.add(0) == n
-            assert all(isinstance(future.exception(10), gothreads.GuestPanic) for future in callers)
+            assert all(isinstance(future.exception(PATIENCE), gothreads.GuestPanic) for future in callers)
         assert supervised.supervision().saved == 1
 
 
@@ -443,7 +443,7 @@ def test_calls_in_flight_at_a_planned_restart_are_told_and_later_ones_answered()
         hangs = supervised.submit("hang")
         wait_until(lambda: supervised.statistics().callers.in_use == 1)  # type: ignore[union-attr]
         supervised.restart()
-        assert isinstance(hangs.exception(10), gothreads.AppClosed)
+        assert isinstance(hangs.exception(PATIENCE), gothreads.AppClosed)
         assert supervised.exports.double(3) == 6
 
 
@@ -518,7 +518,7 @@ def test_close_during_the_pause_is_prompt_and_who_waits_is_told(nothing_left: No
     waiting = [supervised.submit("double", n) for n in range(3)]
     begin = time.monotonic()
     together(*[supervised.close] * 3)
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < under_load(3)
     assert [type(future.exception(0)) for future in waiting] == [gothreads.AppClosed] * 3
     assert (supervised.wait(), supervised.state) == (0, gothreads.State.CLOSED)
     supervised.close()
@@ -537,7 +537,7 @@ def test_close_while_a_fresh_instance_does_not_come_up(moment: str, nothing_left
     wait_until(lambda: plan.seen.count(moment) == (2 if moment == "start" else 1))
     begin = time.monotonic()
     supervised.close()
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < under_load(3)
     assert isinstance(waiting.exception(0), gothreads.AppClosed)
 
 
@@ -554,7 +554,7 @@ def test_close_from_on_restart_and_what_else_it_may_do(nothing_left: None) -> No
     supervised = kept(on_restart=told)
     with pytest.raises(gothreads.GuestPanic):
         supervised.exports.crash()
-    assert supervised.wait(10) == 0
+    assert supervised.wait(PATIENCE) == 0
     wait_until(lambda: not gothreads_threads())
     assert did == [gothreads.MisuseError, gothreads.GuestPanic]
 
@@ -607,7 +607,7 @@ def test_a_child_of_fork_is_told_and_a_process_ends_with_what_it_left_open() -> 
         assert up.exports.double(1) == 2
         print("fine")
     """)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
 
 
@@ -626,8 +626,8 @@ def test_ctrl_c_ends_a_call_and_a_wait(where: str) -> None:
         assert process.stdout.readline() == "now\n"
         begin = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-    assert time.monotonic() - begin < 10
+        _, said = process.communicate(timeout=PATIENCE)
+    assert time.monotonic() - begin < under_load(10)
     assert process.returncode == -signal.SIGINT
     assert said.rstrip().endswith("KeyboardInterrupt")
 
@@ -738,7 +738,7 @@ def test_closing_at_any_moment_of_a_restart_leaves_nothing(nothing_left: None) -
         time.sleep(choose.random() * 0.04)  # not a wait: to close at an arbitrary moment
         supervised.close()
         for future in futures:
-            assert isinstance(future.exception(10), gothreads.GothreadsError) or future.result() == 2
+            assert isinstance(future.exception(PATIENCE), gothreads.GothreadsError) or future.result() == 2
 
 
 @pytest.mark.parametrize("model", ["threaded", "single", "idle", "pool"])
@@ -777,7 +777,7 @@ def test_nothing_is_freed_while_an_app_is_started_that_was_closed(model: str, no
     app._start = closed_first  # type: ignore[method-assign]  # close at exactly this moment
     with pytest.raises(gothreads.AppClosed):
         launch.started(app)
-    closer.join(10)
+    closer.join(PATIENCE)
     assert not closer.is_alive()
 
 

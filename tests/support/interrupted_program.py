@@ -6,6 +6,8 @@ import subprocess
 import sys
 import textwrap
 
+from tests.support.waiting import PATIENCE
+
 
 def python(code: str, *argv: object) -> str:
     """Run a program, which must end with exit code 0, and return what it prints.
@@ -19,6 +21,7 @@ def python(code: str, *argv: object) -> str:
         def kill(seconds):
             threading.Timer(seconds, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code), *map(str, argv)], capture_output=True, text=True, timeout=100)
+    command = [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code), *map(str, argv)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return done.stdout

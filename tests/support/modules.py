@@ -1,33 +1,49 @@
-"""Builds the tests' modules with the real toolchain, once, and keeps them in the cache."""
+"""Builds the tests' modules with the real toolchains and keeps them, with their machine code, in the cache.
+
+`prepare` builds before the tests start what they will need, as far as their text tells. Anything else is built when a
+test asks for it, outside that test's timeout, while other workers of pytest-xdist that want the same wait for it.
+
+Go takes a second to find out that nothing is stale, so a stamp in the cache records each build: a file whose name is a
+hash of everything that the module depends on, and whose text is the module's path.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import gothreads
 from gothreads.build.builder import Request, build
+from gothreads.build.toolchain import find_go
+from gothreads.engine.settings import compile_module, compile_threaded, new_engine
+from gothreads.errors import CompileError
 from gothreads.files import cache_folder, locked, write_atomically
 from gothreads.runtime import models
+from gothreads.runtime.module_file import load
+
+#: What surrounds a build. In tests it stops the test's time (tests/conftest.py).
+outside_timeout: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-MODULES = ROOT / "tests" / "modules"
-
-
-NATIVE = ROOT / "tests" / "modules_native"
-
+TESTS = ROOT / "tests"
+MODULES = TESTS / "modules"
+NATIVE = TESTS / "modules_native"
+MODELS = list(models.MODELS)
 
 _WASI_THREADS = ("cc", "-target", "wasm32-freestanding", "-mcpu=generic+atomics+bulk_memory", "-O2", "-nostdlib", "-Wl,--no-entry", "-Wl,--import-memory",
                  "-Wl,--shared-memory", "-Wl,--max-memory=67108864", "-Wall", "-Wextra", "-Werror", "-o")
-
 
 #: Zig's arguments for the sources of tests/modules_native, to which the output's name is appended. (In Zig 0.17,
 #: std.Thread does not link for WASI, and its libc has no pthreads there: so threads.c is C, with our own header.)
@@ -36,35 +52,148 @@ _ZIG = {"strings.c": ("cc", "-target", "wasm32-wasi", "-O2", "-mexec-model=react
         "threads.c": _WASI_THREADS, "program.c": _WASI_THREADS}
 
 
-@functools.cache  # Go's check whether a build is up to date takes as long as many tests
+@dataclass(frozen=True)
+class _Build:
+    """A module to be built by `make`, which returns its path. stamp: the file that records the path."""
+
+    title: str
+    stamp: Path
+    make: Callable[[], Path]
+
+    def made(self) -> Path | None:
+        try:
+            path = Path(self.stamp.read_text())
+        except FileNotFoundError:
+            return None
+        return path if path.exists() else None
+
+    def path(self) -> Path:
+        if (path := self.made()) is not None:
+            return path
+        with outside_timeout(), locked(self.stamp.with_suffix(".lock")):
+            if (path := self.made()) is None:
+                path = self.make()
+                _compile(path)
+                write_atomically(self.stamp, str(path).encode())
+        return path
+
+
+@functools.cache
 def built(name: str, model: str = "threaded", **options: object) -> Path:
-    """Build a module of tests/modules or of examples."""
-    folder = MODULES / name
-    if not folder.exists():
-        folder = ROOT / "examples" / name
-    return build(Request(str(folder), model=model, **options)).path  # type: ignore[arg-type]
+    """Build a module of tests/modules or of examples, or stress/chaos."""
+    return _go_build(name, model, **options).path()
 
 
+@functools.cache
 def native(source: str) -> Path:
-    """Build a module of tests/modules_native with Zig, which includes a C compiler, if its sources have changed."""
+    """Build a module of tests/modules_native with Zig, which includes a C compiler."""
+    return _zig_build(source).path()
+
+
+def _go_build(name: str, model: str, **options: object) -> _Build:
+    folder = next(folder for parent in (MODULES, ROOT / "examples", ROOT / "stress") if (folder := parent / name).is_dir())
+    request = Request(str(folder), model=model, **options)  # type: ignore[arg-type]
+    stamp = _stamp(repr(request), *_go(), _content([folder]))
+    return _Build(f"{name} ({model})", stamp, lambda: build(request).path)
+
+
+def _zig_build(source: str) -> _Build:
     *flags, output = _ZIG[source]
-    wanted = [version("ziglang"), *flags, *((NATIVE / name).read_text() for name in ("wasi_threads.h", source))]
+    stamp = _stamp(source, version("ziglang"), *flags, _content([NATIVE]))
+
+    def make() -> Path:
+        path, made = stamp.with_suffix(".wasm"), stamp.with_suffix(".made")
+        to = [output + str(made)] if output.endswith("=") else [output, str(made)]
+        done = subprocess.run([sys.executable, "-m", "ziglang", *flags, str(NATIVE / source), *to], env=os.environ | zig_environment(),
+                              capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CompileError(f"{source} does not compile", done.stderr)
+        write_atomically(path, made.read_bytes())
+        made.unlink()
+        return path
+    return _Build(source, stamp, make)
+
+
+@functools.cache
+def _go() -> tuple[str, ...]:
+    """What a module that is built from Go depends on besides its sources."""
+    toolchain = find_go()
+    return str(toolchain.goroot), toolchain.version, *(os.environ.get(name, "") for name in ("GOEXPERIMENT", "GOFLAGS"))
+
+
+@functools.cache
+def _builder() -> str:
+    package = Path(gothreads.__file__).parent
+    return _content([package / "build", package / "wasm"]) + gothreads.__version__ + version("wasmtime")
+
+
+def _stamp(*parts: str) -> Path:
     folder = cache_folder() / "tests"
-    path = folder / f"{source.replace('.', '_')}-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]}.wasm"
     folder.mkdir(exist_ok=True)
-    with locked(folder / "lock"):
-        if not path.exists():
-            made = folder / "made.wasm"
-            to = [output + str(made)] if output.endswith("=") else [output, str(made)]
-            environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(folder / "zig"), "ZIG_LOCAL_CACHE_DIR": str(folder / "zig")}
-            subprocess.run([sys.executable, "-m", "ziglang", *flags, str(NATIVE / source), *to], env=environment, check=True)
-            write_atomically(path, made.read_bytes())
-    return path
+    return folder / hashlib.sha256("\0".join((_builder(), *parts)).encode()).hexdigest()[:24]
 
 
-MODELS = list(models.MODELS)
+def _content(folders: Iterable[Path]) -> str:
+    """A hash of all files in these folders, with their names."""
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in folders for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc"):
+        digest.update(f"{file}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _compile(path: Path) -> None:
+    """Fill the cache of machine code, as opening the module would."""
+    loaded, stack = load(path), gothreads.Limits().stack
+    threads = loaded.model == "threaded"
+    (compile_threaded if threads else compile_module)(new_engine(stack, threads=threads), loaded.wasm, stack)
+
+
+def zig_environment() -> dict[str, str]:
+    zig = str(cache_folder() / "tests" / "zig")
+    return {"ZIG_GLOBAL_CACHE_DIR": zig, "ZIG_LOCAL_CACHE_DIR": zig}
 
 
 def opened(name: str, model: str = "threaded", **options: Any) -> gothreads.App:
     """Open a module of tests/modules in one of the models."""
     return gothreads.open(built(name, model="threaded" if model == "threaded" else "single"), model=model, **options)
+
+
+def prepare(places: Iterable[Path], report: Callable[[str], None]) -> None:
+    """Build the modules that test files name and that are not there yet; report on each.
+
+    A build that fails is reported, too. The tests that need the module repeat it and fail with its output.
+
+    places: test files, and folders with test files.
+    """
+    missing = [build for build in _named(_texts(places)) if build.made() is None]
+    if missing:
+        report(f"building {len(missing)} modules for the tests (the first time only)")
+    with ThreadPoolExecutor(2) as threads:
+        running = {threads.submit(build.path): build.title for build in missing}
+        for number, done in enumerate(as_completed(running), 1):
+            error = done.exception()
+            report(f"{number}/{len(missing)} {running[done]}" + (f" FAILED: {error}" if error else ""))
+
+
+def _texts(places: Iterable[Path]) -> Iterator[str]:
+    """The text of the test files, and of the files of tests/support that they import."""
+    files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*.py")))]
+    for file in files:  # which grows
+        text = file.read_text()
+        yield text
+        for name in re.findall(r"^from tests\.support\.(\w+) import", text, re.MULTILINE):
+            if name != "modules" and (path := TESTS / "support" / f"{name}.py") not in files:
+                files.append(path)
+
+
+def _named(texts: Iterable[str]) -> list[_Build]:
+    """The modules whose names are string literals in these texts. (`calls` has fixtures: tests/conftest.py.)"""
+    known = {folder.name for parent in (MODULES, ROOT / "examples") for folder in parent.iterdir() if (folder / "go.mod").exists()}
+    found: dict[str, _Build] = {}
+    for text in texts:
+        models = ["threaded"] + (["single"] if re.search(r"\bMODELS\b|\"(single|idle|pool)\"|\bcalls_single\b", text) else [])
+        names = known & {*re.findall(r"\"(\w+)\"", text), *re.findall(r"\bcalls\b", text)}
+        builds = [_go_build(name, model) for name in sorted(names) for model in models]
+        builds += [_zig_build(source) for source in sorted(_ZIG.keys() & set(re.findall(r"\"(\w+\.\w+)\"", text)))]
+        found |= {build.title: build for build in builds}
+    return list(found.values())

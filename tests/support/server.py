@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from tests.support.command_line import GOTHREADS
+from tests.support.waiting import PATIENCE
 
 
 class Server:
@@ -30,7 +31,7 @@ class Server:
             line = self.process.stderr.readline()
             assert line, said
             said += line
-        self.client = httpx.Client(base_url=found[1], timeout=30, limits=httpx.Limits(max_connections=100))
+        self.client = httpx.Client(base_url=found[1], timeout=PATIENCE, limits=httpx.Limits(max_connections=100))
         self._threads = ThreadPoolExecutor(40)
 
     def call(self, export: str, *args: Any) -> httpx.Response:

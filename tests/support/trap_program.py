@@ -11,6 +11,7 @@ import pytest
 
 from gothreads.engine import extension
 from tests.support.modules import built
+from tests.support.waiting import PATIENCE
 
 _HEAD = """
     import faulthandler, io, os, signal, sys, threading
@@ -47,5 +48,5 @@ def run(code: str, without: str = "nothing") -> subprocess.CompletedProcess[str]
     if without != "C" and extension.native is None:
         pytest.skip(f"without C: {extension.missing}")
     head = textwrap.dedent(_HEAD).format(faults=str(built("faults")), without_c=without == "C")
-    return subprocess.run([sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True, timeout=60,
+    return subprocess.run([sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True, timeout=PATIENCE,
                           env=os.environ | {"GOTHREADS_FAST": "1" if without == "nothing" else "0"})

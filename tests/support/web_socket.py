@@ -12,7 +12,7 @@ from gothreads.serve import server
 from gothreads.serve.guard import Hosts
 from gothreads.serve.web import web_app
 from gothreads.terminal import Terminal
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")
 
@@ -29,7 +29,7 @@ def serving(app: gothreads.App) -> Iterator[tuple[str, int]]:
             yield listener.getsockname()
         finally:
             made.should_exit = True
-            thread.join(30)
+            thread.join(PATIENCE)
 
 
 def until_closed(client: socket.socket) -> bytes:

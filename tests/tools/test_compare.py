@@ -46,6 +46,7 @@ from gothreads.tools.compare.runner import Comparison
 from gothreads.tools.compare.workload import IncorrectResult, Workload
 from tests.support.command_line import command, process
 from tests.support.modules import ROOT
+from tests.support.waiting import PATIENCE, under_load
 
 TINY = MeasurementPlan(
     quick=True, repeats=2, seconds=0.01, background_seconds=0.25, quiet_seconds=0.1, threads=(1, 2), waiting=(1, 4),
@@ -244,7 +245,7 @@ def test_the_list_describes_all_workloads() -> None:
 def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
     script = ("import sys; sys.modules['matplotlib'] = None; from gothreads.cli.main import main; "
               "sys.exit(main(['compare', 'cpu']))")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout,
             done.stderr) == (1, "", "gothreads: gothreads compare needs matplotlib: pip install 'gothreads[compare]'\n")
 
@@ -261,14 +262,14 @@ def test_ctrl_c_ends_it_with_a_line_and_keeps_what_was_measured(tmp_path: Path) 
         children = psutil.Process(running.pid).children()
         begin = time.monotonic()
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130
     assert err.decode() == f"gothreads: interrupted; what was measured until then is in {tmp_path / 'report.html'}\n"
     assert "Go calls Python" in out.decode()
     assert json.loads((tmp_path / "report.json").read_text())["interrupted"] is True
     assert len(children) >= 5
     assert not any(child.is_running() for child in children)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < under_load(30)
 
 
 @pytest.mark.long

@@ -29,6 +29,7 @@ from gothreads.tools.stress.scenario_context import ScenarioContext, StressPlan
 from gothreads.tools.stress.terminal_view import Changing, Nothing
 from gothreads.wasm.signature import Parameter, Signature
 from tests.support.modules import MODULES, ROOT
+from tests.support.waiting import PATIENCE, under_load
 
 PLAN = StressPlan(seed=7, seconds=0.8, threads=6)
 
@@ -105,7 +106,7 @@ def test_every_scenario_has_a_bug_to_find() -> None:
 def test_a_forgotten_answer_is_a_hang_with_the_stacks_of_the_waiters(tmp_path: Path) -> None:
     begin = time.monotonic()
     found = verdict("blocked", replace(PLAN, seed=9, seconds=0.5, hang=1.0, broken=True), tmp_path)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < under_load(30)
     assert found.message is not None
     assert found.message.startswith("no progress for 1 s")
     kept = (tmp_path / "failure.txt").read_text()
@@ -195,8 +196,8 @@ def test_ctrl_c_ends_it_promptly_with_one_line(tmp_path: Path) -> None:
                              r"\d+ MB, RSS \d+ MB, CPU \d+ %\n", line)
             begin = time.monotonic()
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
-            assert time.monotonic() - begin < 5
+            out, err = process.communicate(timeout=PATIENCE)
+            assert time.monotonic() - begin < under_load(5)
         finally:
             process.kill()
     assert process.returncode == 128 + signal.SIGINT

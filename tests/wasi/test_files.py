@@ -24,7 +24,7 @@ from gothreads import Mount
 from gothreads.wasi import openat
 from tests.support.files_program import Go, GoError
 from tests.support.modules import built
-from tests.support.waiting import together
+from tests.support.waiting import PATIENCE, together, under_load
 
 SECRET = "the secret"
 NAMES = ["a b", " leading", "größe", "日本語.txt", "👍", "-rf", "new\nline", "back\\slash", "...", "n" * 255, "ü" * 127]
@@ -576,7 +576,7 @@ def whole(printed: bytes) -> None:
 def test_what_one_write_prints_stays_together_in_a_file_object() -> None:
     out = io.BytesIO()
     with gothreads.open(built("files"), args=["letters"], stdout=out, procs=4) as app:
-        assert app.wait(30) == 0
+        assert app.wait(PATIENCE) == 0
     whole(out.getvalue())
 
 
@@ -590,7 +590,7 @@ def test_what_one_write_prints_stays_together_in_an_inherited_pipe() -> None:
         with gothreads.open(sys.argv[1], args=["letters"], procs=4) as app:
             sys.exit(app.wait(30))
     """, built("files")) as process:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     whole(out)
 
@@ -609,7 +609,7 @@ def goes_on(go: Go) -> None:
 def closes(app: gothreads.App) -> None:
     begin = time.monotonic()
     app.close()
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < under_load(1)
 
 
 def test_a_read_of_an_inherited_pipe_holds_up_nothing_and_close_ends_it(tmp_path: Path) -> None:
@@ -622,11 +622,11 @@ def test_a_read_of_an_inherited_pipe_holds_up_nothing_and_close_ends_it(tmp_path
             t.goes_on(go)
             assert not waits.done()
             print("waits", flush=True)
-            assert json.loads(waits.result(10))["Value"] == "text"
+            assert json.loads(waits.result(t.PATIENCE))["Value"] == "text"
             waits = go.begin("stdin")
             time.sleep(0.1)
             t.closes(go.app)
-            assert isinstance(waits.exception(1), t.gothreads.AppClosed)
+            assert isinstance(waits.exception(t.under_load(1)), t.gothreads.AppClosed)
             print("closed", flush=True)
     """, tmp_path, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -635,7 +635,7 @@ def test_a_read_of_an_inherited_pipe_holds_up_nothing_and_close_ends_it(tmp_path
         process.stdin.write(b"text")
         process.stdin.flush()
         assert process.stdout.readline() == b"closed\n"
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_read_of_a_file_object_holds_up_nothing_and_close_ends_it(tmp_path: Path) -> None:
@@ -687,14 +687,14 @@ def test_close_ends_a_wait_for_a_fifo(alone: Go, kind: str) -> None:
     with waiting(alone, kind) as (_, future):
         assert not future.done()
         closes(alone.app)
-        assert isinstance(future.exception(1), gothreads.AppClosed)
+        assert isinstance(future.exception(under_load(1)), gothreads.AppClosed)
 
 
 def test_a_fifo_brings_what_the_host_writes_and_takes_what_it_reads(alone: Go) -> None:
     with waiting(alone, "opens to read") as (fifo, future):
         writer = threading.Thread(target=lambda: fifo.write_text("from the host"))
         writer.start()
-        assert alone._answered(future.result(5)) == "from the host"
+        assert alone._answered(future.result(PATIENCE)) == "from the host"
         writer.join()
         read: list[bytes] = []
         reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()))
@@ -702,7 +702,7 @@ def test_a_fifo_brings_what_the_host_writes_and_takes_what_it_reads(alone: Go) -
         f = alone.within(5, "open", "fifo", "WRONLY")
         alone.within(5, "f.write", f, "x" * 200_000)
         alone("f.close", f)
-        reader.join(5)
+        reader.join(PATIENCE)
         assert read == [b"x" * 200_000]
 
 
@@ -721,7 +721,7 @@ def test_nothing_is_lost_whoever_opens_a_fifo_first(alone: Go) -> None:
         writer = threading.Thread(target=fifo.write_text, args=(str(n),), daemon=True)
         writer.start()
         assert alone.within(5, "read", "fifo") == str(n)
-        writer.join(5)
+        writer.join(PATIENCE)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.support.modules import built
 from tests.support.modules import opened as started
 from tests.support.sockets_program import Go as Net
 from tests.support.sockets_program import opened as with_sockets
-from tests.support.waiting import together, wait_until
+from tests.support.waiting import PATIENCE, together, wait_until
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def test_a_reader_waits_until_something_is_written_and_holds_up_nobody(go: Go) -
     wait_until(lambda: "IO wait" in str(go.app.goroutines()))
     assert not waits.done()
     assert go("f.write", writer, "hello") == 5
-    assert go._answered(waits.result(10)) == "hello"
+    assert go._answered(waits.result(PATIENCE)) == "hello"
     waits = go.begin("f.readall", reader)
     go("f.write", writer, "the last")
     go("f.close", writer)
-    assert go._answered(waits.result(10)) == "the last"
+    assert go._answered(waits.result(PATIENCE)) == "the last"
     go.fails("EOF", "f.read", reader, 10)
 
 
@@ -51,7 +51,7 @@ def test_a_writer_waits_for_room_and_is_told_when_nobody_reads_any_more(go: Go) 
     assert len(go("f.read", reader, 1000)) == 1000
     go("f.close", reader)
     with pytest.raises(GoError, match="EPIPE"):
-        go._answered(waits.result(10))
+        go._answered(waits.result(PATIENCE))
     go.fails("EPIPE", "f.write", writer, "x")
 
 
@@ -74,7 +74,7 @@ def test_pipes_carry_everything_in_order_for_many_at_a_time(go: Go) -> None:
         for start in range(0, len(text), 50_000):
             go("f.write", writer, text[start:start + 50_000])
         go("f.close", writer)
-        assert go._answered(read.result(30)) == text
+        assert go._answered(read.result(PATIENCE)) == text
         go("f.close", reader)
     before = psutil.Process().num_fds()
     together(*[carry] * 12)
@@ -90,7 +90,7 @@ def test_close_ends_who_waits_for_a_pipe(tmp_path: Path, op: str) -> None:
         waits = go.begin(op, *((reader, 1) if op == "f.read" else (writer, "x" * 300_000)))
         wait_until(lambda: "IO wait" in str(app.goroutines()))
     with pytest.raises(gothreads.AppClosed):
-        waits.result(10)
+        waits.result(PATIENCE)
 
 
 def test_too_many_pipes_are_an_error_and_leave_no_half(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_pipe_that_nobody_reads_does_not_end_a_program_that_sigpipe_ends() -> 
             do("f.close", reader)
             print(do("f.write", writer, "x")["Is"], do("captured", "fine")["Value"])
     """
-    done = subprocess.run([sys.executable, "-c", program, built("files")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, built("files")], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (0, "['EPIPE'] fine\n"), done.stderr
 
 

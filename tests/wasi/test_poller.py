@@ -1,46 +1,128 @@
-"""The poller's ring of events in the module's memory, with the test in the role of the module."""
+"""The poller in Python, with the test in the role of the module. (Programs use it, or the one in C, in all tests.)"""
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from gothreads.engine.settings import new_engine
+from gothreads.errors import AppClosed
 from gothreads.shared_memory import SharedMemory
 from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.descriptor_table import DescriptorTable
+from gothreads.wasi.descriptors import Descriptor
+from gothreads.wasi.network import NetworkSocket
 from gothreads.wasi.poller import Poller
 from gothreads.wasi.queues import Queue, QueueReader
+from tests.support.waiting import wait_until
 
-HEAD, TAIL, WAKE, PLACES, SPACE, EVENTS, SIZE = 64, 68, 72, 80, 1024, 4096, 40
+EVENTS, SPACE, READ, WRITE = 4096, 1024, 1, 2
+FOREVER = (1 << 64) - 1  # -1, as it comes from the module
 
 
-@pytest.mark.parametrize("told", [1, 16])
-def test_a_module_that_does_not_look_at_its_ring_loses_nothing_and_fills_only_the_ring(told: int) -> None:
-    engine, stop = new_engine(8 << 20), StopEvent()
-    memory, table, queue = SharedMemory(engine, 1, 1), DescriptorTable(stop), Queue(1, 1)
-    poller = Poller(memory, table)
-    memory.write(PLACES, struct.pack("<IIIII", HEAD, TAIL, WAKE, EVENTS, SIZE))
-    poller.poll_start(PLACES)
-    reader = QueueReader(queue, stop)
-    number = table.add(reader)
-    for place in range(told):
-        poller.poll_open(number, 1000 + place, 7)
-    span = [(memory.address(SPACE, 8), 8)]
+class Polled:
+    """A poller, its table, and what a module would see of it."""
+
+    def __init__(self) -> None:
+        self._engine, self.stop = new_engine(8 << 20), StopEvent()
+        self.memory, self.table = SharedMemory(self._engine, 1, 1), DescriptorTable(self.stop)
+        self.poller = Poller(self.memory, self.table)
+
+    def wait(self, nanoseconds: int = 0, most: int = 128) -> list[tuple[int, ...]]:
+        count = self.poller.poll_wait(nanoseconds, EVENTS, most)
+        return [struct.unpack("<III", self.memory.read(EVENTS + 12 * place, 12)) for place in range(count)]
+
+    def connection(self) -> tuple[int, NetworkSocket, socket.socket]:
+        ours, theirs = socket.socketpair()
+        descriptor = NetworkSocket(ours, self.stop)
+        return self.table.add(descriptor), descriptor, theirs
+
+    def close(self) -> None:
+        self.stop.set()
+        self.table.close_all()
+        self.poller.close()
+        self.memory.close()
+        self.stop.close()
+        self._engine.close()
+
+
+@pytest.fixture
+def polled() -> Iterator[Polled]:
+    made = Polled()
+    yield made
+    made.close()
+
+
+def test_events_that_nobody_takes_are_there_once(polled: Polled) -> None:
+    queue = Queue(1, 1)
+    reader = QueueReader(queue, polled.stop)
+    polled.poller.poll_open(polled.table.add(reader), 1000, 7)
+    span = [(polled.memory.address(SPACE, 8), 8)]
     for _ in range(10_000):  # the queue is empty each time, so each put notifies the poller
         assert queue.put(b"event")
         assert reader.read(span) == 5
-    found: list[tuple[int, ...]] = []
-    while memory.load_u32(HEAD) != memory.load_u32(TAIL) or any(thread.name == "gothreads-poller-late" for thread in threading.enumerate()):
-        for at in range(memory.load_u32(HEAD), memory.load_u32(TAIL)):
-            found.append(struct.unpack("<III", memory.read(EVENTS + at % SIZE * 12, 12)))
-            memory.store_u32(HEAD, at + 1)
-    assert len(found) <= SIZE + told
-    assert sorted(found[-told:]) == [(1000 + place, 7, 1) for place in range(told)]
-    stop.set()
-    poller.close()
-    memory.close()
-    stop.close()
-    engine.close()
+    assert polled.wait() == [(1000, 7, READ)]
+    assert polled.wait() == []
+
+
+def test_a_descriptor_that_is_ready_already_is_reported(polled: Polled) -> None:
+    number, _, theirs = polled.connection()
+    with theirs:
+        theirs.sendall(b"x")
+        polled.poller.poll_open(number, 2000, 8)
+        assert polled.wait() == [(2000, 8, READ | WRITE)]
+        assert polled.wait() == []  # edge-triggered
+        theirs.sendall(b"y")
+        assert polled.wait() == [(2000, 8, READ | WRITE)]
+
+
+def test_what_was_closed_is_reported_no_more(polled: Polled) -> None:
+    number, _, theirs = polled.connection()
+    with theirs:
+        polled.poller.poll_open(number, 2000, 8)
+        polled.table.remove(number)
+        assert polled.wait() == []
+
+
+def test_a_file_is_always_ready_and_never_polled(polled: Polled) -> None:
+    number = polled.table.add(Descriptor(os.open(__file__, os.O_RDONLY), polled.stop))
+    with pytest.raises(OSError, match="never waits"):
+        polled.poller.poll_open(number, 1, 1)
+
+
+@pytest.mark.parametrize("how", ["event", "break", "stop", "data"])
+def test_who_waits_is_woken(polled: Polled, how: str) -> None:
+    number, _, theirs = polled.connection()
+    polled.poller.poll_open(number, 2000, 8)
+    assert polled.wait() == [(2000, 8, WRITE)]
+    found: list[object] = []
+
+    def wait() -> None:
+        try:
+            found.append(polled.wait(FOREVER))
+        except AppClosed:
+            found.append("closed")
+    with theirs:
+        thread = threading.Thread(target=wait)
+        thread.start()
+        ways: dict[str, Callable[[], None]] = {
+            "event": lambda: polled.poller.notify(5, 6, READ), "break": polled.poller.poll_break,
+            "stop": polled.stop.set, "data": lambda: theirs.sendall(b"x")}
+        ways[how]()
+        thread.join(30)
+        wait_until(lambda: found)
+    expected = {"event": [(5, 6, READ)], "break": [], "stop": "closed", "data": [(2000, 8, READ | WRITE)]}[how]
+    if how == "event" and found == [[]]:  # woken before it has looked at what is pending: the next one finds it
+        found = [polled.wait()]
+    assert found == [expected]
+
+
+def test_a_break_is_left_to_who_waits(polled: Polled) -> None:
+    polled.poller.poll_break()
+    assert polled.wait() == []
+    assert polled.wait(FOREVER) == []  # returns at once

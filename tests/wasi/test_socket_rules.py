@@ -21,7 +21,7 @@ import gothreads
 from tests.support.command_line import finished
 from tests.support.modules import built
 from tests.support.sockets_program import LOOPBACKS, Go, address_of, blocked, connected, module, nobody_answers, opened, received, reset
-from tests.support.waiting import together, wait_until
+from tests.support.waiting import together, under_load, wait_until
 
 PROCESS = psutil.Process()
 
@@ -44,9 +44,9 @@ def gone(own: socket.socket) -> bool:
 
 def test_nothing_is_allowed_unless_it_was_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, opened() as go:
-        for network, address in (("tcp", address_of(server)), ("tcp", "127.0.0.1:0"), ("tcp", "nowhere.invalid:80"), ("unix", f"{tmp_path}/s")):
+        for network, address in (("tcp", address_of(server)), ("tcp", "nowhere.invalid:80"), ("unix", f"{tmp_path}/s")):
             for op in ("dial", "listen"):
-                go.fails(r"the host does not allow it \(--allow-net\)", op, network, address)
+                go.fails(r"not allowed by the host \(to allow it: --(listen|allow-net) ", op, network, address)
         go("gc")
         go.fails("gothreads run --listen 127.0.0.1:8080", "first listener")
         server.setblocking(False)
@@ -56,12 +56,13 @@ def test_nothing_is_allowed_unless_it_was_said(tmp_path: Path) -> None:
 
 
 def test_a_rule_allows_what_it_names(tmp_path: Path) -> None:
-    refused = r"--allow-net"
+    refused = r"not allowed by the host \(to allow it: --(listen|allow-net) "
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
         port, otherwise = server.getsockname()[1], other.getsockname()[1]
         for rule, yes, no in (
                 (f"127.0.0.1:{port}", [f"127.0.0.1:{port}", f"LOCALHOST:{port}"], [f"127.0.0.1:{otherwise}", f"127.0.0.2:{port}"]),
-                (f"LocalHost:{port}", [f"localhost:{port}", f"Localhost:{port}"], [f"localhost:{otherwise}", f"127.0.0.1:{port}"]),
+                (f"LocalHost:{port}", [f"localhost:{port}", f"Localhost:{port}", f"127.0.0.1:{port}"],
+                 [f"localhost:{otherwise}", f"127.0.0.2:{port}"]),
                 (f"*:{port}", [f"127.0.0.1:{port}", f"localhost:{port}"], [f"127.0.0.1:{otherwise}"]),
                 ("127.0.0.1:*", [f"127.0.0.1:{port}", f"127.0.0.1:{otherwise}"], [f"127.0.0.2:{port}"]),
                 ("*:*", [f"127.0.0.1:{port}", f"localhost:{otherwise}"], []),
@@ -84,12 +85,11 @@ def test_a_rule_allows_what_it_names(tmp_path: Path) -> None:
 
 def test_only_a_rule_that_names_the_address_lets_others_connect() -> None:
     with opened("*:*") as go:
-        for network, address in (("tcp", "0.0.0.0:0"), ("tcp", "[::]:0"), ("tcp4", "0.0.0.0:0")):
-            go.fails("--allow-net", "listen", network, address)
-        for network in ("tcp", "tcp4"):
-            assert go.listen(network, ":0")[1].startswith("127.0.0.1:")
+        for network, address in (("tcp", ":0"), ("tcp4", ":0"), ("tcp", "0.0.0.0:0"), ("tcp4", "0.0.0.0:0")):
+            assert go.listen(network, address)[1].startswith("127.0.0.1:")
         if len(LOOPBACKS) > 1:
-            assert go.listen("tcp6", ":0")[1].startswith("[::1]:")
+            for address in (":0", "[::]:0"):
+                assert go.listen("tcp6", address)[1].startswith("[::1]:")
     with opened("0.0.0.0:*") as go:
         for address in (":0", "0.0.0.0:0"):
             listener, at = go.listen("tcp", address)
@@ -162,7 +162,7 @@ def test_a_thousand_idle_connections_cost_no_thread_and_no_time() -> None:
         assert used < 0.05
         late = go("tick", 20, 25)
         print(f"the latest of 25 timers was {late:.1f} ms late")
-        assert late < 100
+        assert late < under_load(100)
         for n, client in enumerate(reversed(open_clients)):
             ask(client, n)
 
@@ -188,7 +188,7 @@ def test_host_calls_that_block_hold_up_nobody(tmp_path: Path) -> None:
             os.write(writer, name.encode())
             os.close(writer)
         go.result(reading)
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < under_load(3)
 
 
 def test_two_thousand_short_connections_leave_nothing() -> None:
@@ -229,7 +229,7 @@ def waiting_in_all_ways(go: Go, full: str) -> tuple[list[Future[bytes]], list[so
 
 def check_end(waiting: list[Future[bytes]], peers: list[socket.socket], address: str, kind: type[BaseException]) -> None:
     for one in waiting:
-        assert isinstance(one.exception(1), kind)
+        assert isinstance(one.exception(under_load(1)), kind)
     for peer in peers:
         with contextlib.suppress(ConnectionResetError), peer:
             while peer.recv(1 << 20):
@@ -243,7 +243,7 @@ def test_close_ends_what_waits_and_closes_all_sockets(full: str) -> None:
         state = waiting_in_all_ways(go, full)
         begin = time.monotonic()
         go.app.close()
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < under_load(1)
         check_end(*state, gothreads.AppClosed)
 
 
@@ -253,8 +253,8 @@ def test_an_exit_ends_what_waits_and_closes_all_sockets(full: str) -> None:
         begin = time.monotonic()
         with pytest.raises(gothreads.GuestExit):
             go("exit", 3)
-        assert go.app.wait(1) == 3
-        assert time.monotonic() - begin < 1
+        assert go.app.wait(under_load(1)) == 3
+        assert time.monotonic() - begin < under_load(1)
         check_end(*state, gothreads.GuestExit)  # even before close()
 
 
@@ -302,7 +302,7 @@ def test_the_single_model_serves_many_and_ends_at_once(single: Path) -> None:
             assert received(client, len(data)) == data
         begin = time.monotonic()
         app.close()
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < under_load(1)
         assert all(gone(client) for client in own)
     with pytest.raises(OSError, match=re.escape(os.strerror(errno.ECONNREFUSED))):
         connected(address)

@@ -18,7 +18,7 @@ import pytest
 
 import gothreads
 from tests.support.sockets_program import LOOPBACKS, Go, GoError, address_of, blocked, connected, module, nobody_answers, opened, received, reset
-from tests.support.waiting import together, wait_until
+from tests.support.waiting import PATIENCE, together, under_load, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_a_write_to_a_peer_that_does_not_read_waits_until_its_deadline(go: Go) -
     begin = time.monotonic()
     go("write deadline", conn, 300)
     go.fails("i/o timeout.*ErrDeadlineExceeded.*Timeout", "fill", conn, 64 << 20)
-    assert 0.29 < time.monotonic() - begin < 2
+    assert 0.29 < time.monotonic() - begin < under_load(2)
     go.fails("ErrDeadlineExceeded", "write", conn, "x")
     go("write deadline", conn, 0)
     writing = go.begin("fill", conn, 1 << 20)
@@ -215,14 +215,14 @@ def test_dialling_nobody_fails_with_the_reason(go: Go, tmp_path: Path) -> None:
     go.fails("refused.*ECONNREFUSED", "dial", "tcp", address)
     for name in ("nowhere.invalid", "a" * 64 + ".invalid"):
         go.fails(f"no such host.*IsNotFound {name}", "dial", "tcp", f"{name}:80", within=20)
-    go.fails("EAFNOSUPPORT", "dial", "udp", address)
-    go.fails("EINVAL", "dial", "tcp", "127.0.0.1:65536")
+    go.fails("invalid port", "dial", "tcp", "127.0.0.1:65536")
     with opened(f"unix:{tmp_path}/none") as alone:
         alone.fails("ENOENT", "dial", "unix", f"{tmp_path}/none")
     too_long = f"{tmp_path}/{'x' * 120}"
     with opened(f"unix:{too_long}", "*:*") as alone:
-        for op, network, address in (("listen", "unix", too_long), ("listen", "tcp", "x" * 5000), ("dial", "tcp", "x" * 5000)):
-            alone.fails("ENAMETOOLONG", op, network, address)
+        alone.fails("EINVAL", "listen", "unix", too_long)  # as natively
+        for op in ("listen", "dial"):
+            alone.fails("missing port", op, "tcp", "x" * 5000)
     with pytest.raises(gothreads.GothreadsError, match=f"cannot listen on unix:{too_long}: .*path too long"):
         gothreads.open(module(), listen=[f"unix:{too_long}"])
 
@@ -230,7 +230,9 @@ def test_dialling_nobody_fails_with_the_reason(go: Go, tmp_path: Path) -> None:
 def test_a_dial_that_is_not_answered_ends_with_its_context(go: Go) -> None:
     before = go("goroutines")
     with nobody_answers() as address:
-        for op, ms, error in (("dial within", 200, "DeadlineExceeded"), ("dial within", 0, "DeadlineExceeded"), ("dial and cancel", 200, "Canceled"),
+        # As natively, a deadline is the context's or the connection's, which come at the same time.
+        for op, ms, error in (("dial within", 200, "(Err)?DeadlineExceeded"), ("dial within", 0, "(Err)?DeadlineExceeded"),
+                              ("dial and cancel", 200, "Canceled"),
                               ("dial and cancel", 0, "Canceled")):
             begin = time.monotonic()
             go.fails(rf"\b{error}", op, "tcp", address, ms)
@@ -254,7 +256,7 @@ def test_a_name_that_takes_long_to_look_up_does_not_outlast_the_context(go: Go, 
     def slow(host: str, *args: Any, **options: Any) -> Any:
         if not options:
             asked.set()
-            answer.wait(10)
+            answer.wait(PATIENCE)
         return real(host, *args, **options)
     monkeypatch.setattr(socket, "getaddrinfo", slow)  # simulates a slow name server
     try:

@@ -7,18 +7,24 @@ import pytest
 from gothreads.build.builder import Request, link
 from gothreads.wasm.binary import Module
 from gothreads.wasm.parsing import parse
+from tests.support import timeouts
 from tests.support.modules import MODULES
+
+
+def _linked(name: str) -> bytes:
+    with timeouts.paused():
+        return link(Request(str(MODULES / name))).content
 
 
 @pytest.fixture(scope="session")
 def linked() -> bytes:
-    return link(Request(str(MODULES / "calls"))).content
+    return _linked("calls")
 
 
 @pytest.fixture(scope="session")
 def linked_hostcalls() -> bytes:
     """A program that imports functions of its own."""
-    return link(Request(str(MODULES / "hostcalls"))).content
+    return _linked("hostcalls")
 
 
 @pytest.fixture

@@ -14,9 +14,6 @@ from stress import mutations, seed_modules
 from stress.fuzz_wasm import Generated, Inspect, Open, Parse, Pretend, Rewrite, Waits
 from stress.fuzzing import Part, Plan, attempts
 
-#: The first build with a libc compiles that libc: a minute if other programs are running.
-pytestmark = pytest.mark.timeout(400)
-
 
 def outcomes(part: Part[Any], count: int, folder: Path) -> Mapping[str, int]:
     """The number of attempts by outcome; fails on a finding."""

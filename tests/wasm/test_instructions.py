@@ -16,9 +16,6 @@ from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import parse
 from tests.support.modules import native
 
-#: The first build with a libc compiles that libc: a minute if other programs are running.
-pytestmark = pytest.mark.timeout(400)
-
 #: Every operand form, by proposal.
 FORMS = """
 nop|unreachable|return|drop|select|br 0|br_if 0|br_table 0 0 0|br_table 0|call 0|call_indirect (type 0)|local.get 0|local.set 300|local.tee 0

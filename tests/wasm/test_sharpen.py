@@ -11,7 +11,7 @@ import pytest
 import wasmtime
 
 import gothreads
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import Request
 from gothreads.cli.main import main
 from gothreads.engine.settings import new_engine
 from gothreads.errors import MisuseError, ModuleError
@@ -21,10 +21,11 @@ from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.passes.sharpen import MOST_SEED, sharpen
 from gothreads.wasm.passes.threads import add_threads
 from tests.support.modules import MODULES, built
+from tests.support.waiting import PATIENCE
 
 
 def sharpened(name: str, seed: int = 1) -> Path:
-    return build(Request(str(MODULES / name), sharpen=seed)).path
+    return built(name, sharpen=seed)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,7 @@ def test_what_it_was_made_of_is_left_as_it_was(threaded: Module) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alone  # on two processors
 def test_a_race_that_hardly_shows_shows() -> None:
     def twice(path: Path) -> int:
         with gothreads.open(path, procs=2) as app:
@@ -66,10 +68,10 @@ def test_what_is_right_stays_right() -> None:
         assert app.exports.counts(20_000) == 40_000
     with gothreads.open(sharpened("calls"), procs=2) as app:
         futures = [app.submit("count") for _ in range(500)]
-        assert sorted(future.result(60) for future in futures) == list(range(1, 501))
+        assert sorted(future.result(PATIENCE) for future in futures) == list(range(1, 501))
         assert [app.exports.ask(n) for n in range(50)] == [2 * n for n in range(50)]
         stuck = [app.submit("hang") for _ in range(5)]
-    assert all(isinstance(future.exception(10), gothreads.AppClosed) for future in stuck)
+    assert all(isinstance(future.exception(PATIENCE), gothreads.AppClosed) for future in stuck)
 
 
 @pytest.mark.parametrize("seed", [-1, MOST_SEED, True, 1.5])
@@ -126,6 +128,6 @@ func TestSum(t *testing.T) {
 }
 """)
     done = subprocess.run([sys.executable, "-m", "gothreads", "test", "--sharpen", "3", "-count", "1", "."], cwd=tmp_path, capture_output=True, text=True,
-                          timeout=110)
+                          timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("ok")

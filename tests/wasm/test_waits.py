@@ -18,7 +18,7 @@ from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes import waits
 from gothreads.wasm.passes.waits import FIRST_NOTE, NOTE_SIZE, rewrite_waits
 from tests.support.modules import native
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 NOTE = FIRST_NOTE + 3 * NOTE_SIZE
 MEMORY = '(import "env" "memory" (memory 1 2 shared))'
@@ -65,7 +65,7 @@ class Machine:
         thread.start()
         wait_until(lambda: self.notes.load_u32(NOTE))
         yield result
-        thread.join(10)
+        thread.join(PATIENCE)
         assert result
 
     def stop(self) -> None:

@@ -33,7 +33,8 @@ from gothreads.runtime.statistics import AppStatistics
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.text import shown
 from gothreads.wasi.linking import define_with_errno
-from gothreads.wasi.poller import Poller
+from gothreads.wasi.poller import poller
+from gothreads.wasi.signals import Signals
 from gothreads.wasm import code
 from gothreads.wasm.binary import FuncType, Kind
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
@@ -157,17 +158,20 @@ class ThreadedApp(SharedMemoryApp):
         """Define what the overlay's Go imports from the module `gothreads`."""
         if compiled is not None:
             functions.define_clock(WASI, "clock_time_get", wasmtime_type(_CLOCK), self._memory.pointers)
-        self._poller = Poller(self._memory, self._environment.table)
+        self._poller = poller(self._memory, self._environment.table, self._environment.table.most)
         self._owned.callback(self._poller.close)
+        self._signals = Signals(self._poller.signal)
         runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized,
                                has_callers=self.loaded.has_callers)
         for call in imported_calls(self.loaded.outline):
-            if call.server is Server.POLLER:
-                define_with_errno(functions, HOST, call.name, call.type, getattr(self._poller, call.name))
-            elif call.server is Server.RUNTIME:
+            server = {Server.POLLER: self._poller, Server.SIGNALS: self._signals, Server.RUNTIME: runtime}.get(call.server)
+            if call.name == "poll_open":
+                define_with_errno(functions, HOST, call.name, call.type, self._poller.poll_open)
+            elif server is not None:
                 functions.define(HOST, call.name, wasmtime_type(call.type),
                                  params=letters(call.type.params, signed=False), result=letters(call.type.results),
-                                 implementation=getattr(runtime, call.name))
+                                 implementation=getattr(server, call.name))
+        self._poller.define(functions)
 
     def _start(self) -> None:
         if (entry := self.loaded.entry) is None:

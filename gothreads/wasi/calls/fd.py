@@ -84,7 +84,9 @@ class FdCalls:
         self._process.memory.write(result, stat)
 
     def fd_fdstat_set_flags(self, fd: int, flags: int) -> None:
-        self._table.get(fd).set_flags(flags)
+        descriptor = self._table.get(fd)
+        descriptor.set_flags(flags)
+        self._table.changed(fd, descriptor)
 
     def fd_fdstat_set_rights(self, fd: int, _base: int, _inheriting: int) -> None:
         self._table.get(fd)

@@ -79,7 +79,7 @@ func main() {
 		for opened < 100_000 && pollOpen(fd, uint32(opened), 1) == 0 {
 			opened++
 		}
-		fmt.Println(opened < 100)
+		fmt.Println(opened)
 	case "links":
 		for _, path := range []string{"etc/", "etc/passwd", "no such thing"} {
 			os.Remove("/m/link")
@@ -98,6 +98,8 @@ func main() {
 		exchange(argument(0), argument(1))
 	case "listings":
 		listings()
+	case "sockets":
+		sockets(20_000)
 	case "scribble":
 		scribble()
 	case "descriptors":

@@ -30,6 +30,10 @@ func sock_connected(fd int32) int32
 //go:wasmimport gothreads sock_address
 func sock_address(fd, peer int32, buffer *byte, size int32, length *int32) int32
 
+// hostSockets reports whether package net uses the host's sockets itself: in the threaded model. Stock Go's package net
+// has a network of its own in memory, and other numbers for the families of addresses.
+const hostSockets = syscall.AF_INET6 == 10
+
 // firstListener is the number of the first socket that the host passes to the program, as with systemd.
 const firstListener = 3
 
@@ -45,6 +49,16 @@ func Listeners() ([]net.Listener, error) {
 	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	listeners := make([]net.Listener, n)
 	for i := range listeners {
+		if hostSockets {
+			file := os.NewFile(uintptr(firstListener+i), "listener")
+			l, err := net.FileListener(file)
+			file.Close()
+			if err != nil {
+				return nil, err
+			}
+			listeners[i] = l
+			continue
+		}
 		l, err := newListener(firstListener + int32(i))
 		if err != nil {
 			return nil, err
@@ -57,6 +71,9 @@ func Listeners() ([]net.Listener, error) {
 // Listen listens on an address of the host, as net.Listen does, if the host allows it (--allow-net). The network is
 // "tcp", "tcp4", "tcp6" or "unix".
 func Listen(network, address string) (net.Listener, error) {
+	if hostSockets {
+		return net.Listen(network, address)
+	}
 	var fd int32
 	if errno := sock_listen(network, address, &fd); errno != 0 {
 		return nil, opError("listen", network, address, errno)
@@ -66,6 +83,10 @@ func Listen(network, address string) (net.Listener, error) {
 
 // DialContext is like Dial, but ends when ctx does. It has the form that http.Transport's DialContext needs.
 func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if hostSockets {
+		var d net.Dialer
+		return d.DialContext(ctx, network, address)
+	}
 	var first error
 	for attempt := int32(0); ; attempt++ {
 		if err := ctx.Err(); err != nil {
