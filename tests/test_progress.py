@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import pickle
 import pty
 import re
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 import gothreads
 from gothreads import progress
+from gothreads.cli.main import main
 from gothreads.progress import BUILD, COMPILE, ProgressLine, reporting, timed, watching
 from tests.support.modules import built
 from tests.support.waiting import wait_until
@@ -182,3 +184,27 @@ def test_the_ticker_ends_with_the_stage_even_if_it_fails() -> None:
     assert told[0][2] == 100.0
     assert told[-1][1] == told[-1][2]
     assert not [thread for thread in threading.enumerate() if thread.name == "gothreads-progress"]
+
+
+def test_a_supervised_module_has_the_option_too(program: Path) -> None:
+    told: Reports = []
+    with gothreads.supervise(program, progress=lambda *report: told.append(report)) as app:
+        assert app.exports.add(2, 3) == 5
+    assert {stage for stage, _, _ in told} == {BUILD, COMPILE}
+
+
+def test_the_function_stays_when_its_app_travels() -> None:
+    with (gothreads.open(built("calls"), progress=lambda *_: None) as app, pickle.loads(pickle.dumps(app)) as other):
+        assert other.exports.add(2, 3) == 5
+
+
+@pytest.mark.parametrize("arguments", [["call", "hello.go", "add", "2", "3"], ["compile", "hello.go"]])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_command_shows_both_stages_unless_it_is_to_be_quiet(
+        program: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], quiet: bool) -> None:
+    monkeypatch.chdir(program.parent)
+    monkeypatch.setattr(progress, "_SHORT_SECONDS", 0.0)
+    screen = Screen()
+    assert main([*arguments[:1], *(["-q"] if quiet else []), *arguments[1:]], io.StringIO(), screen) == 0
+    for text in ("compiling Go packages: ", "compiling to machine code (once for each build): "):
+        assert any(line.startswith(f"gothreads: {text}") for line in shown(screen.getvalue())) != quiet

@@ -43,9 +43,10 @@ def add_option(parser: argparse.ArgumentParser, flag: str, options: type, name: 
     more: what to add to the help about this flag. settings: for add_argument.
     """
     option = definition(options)[name]
-    if isinstance(option.default, str | int | float) and option.default is not False:
+    if isinstance(option.default, str | int | float):
         settings["default"] = option.default
-        more += " (default: %(default)s)"
+        if option.default is not False:
+            more += " (default: %(default)s)"
     elif settings.get("action") == "append":
         settings["default"] = []
     parser.add_argument(flag, help=option.phrase + more, **settings)
@@ -140,7 +141,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, own: LoadedOptio
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run its main in stock Go, a package must be built as a program.
-    loaded = find(arguments.module, model=model, trust=arguments.trust or False,
+    loaded = find(arguments.module, model=model, trust=arguments.trust,
                   buildmode="exe" if model == "single" and arguments.no_calls else None)
     terminal.clear()
     if not arguments.no_calls and loaded.entry == "_start" and (loaded.foreign or not loaded.threaded):
