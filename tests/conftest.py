@@ -33,6 +33,9 @@ from tests.support.waiting import gothreads_threads, wait_until
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The modules that the tests share must stay, however long the tests take.
+os.environ["GOTHREADS_CACHE_LIMIT"] = "0"
+
 #: Measurements of this session's fault tests.
 _MEASURED: pytest.StashKey[list[Measured]] = pytest.StashKey()
 #: The folder that the workers share.

@@ -15,7 +15,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal
+from gothreads.progress import BUILD, reporting
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.metadata import BUILD_MODELS, BUILD_MODES, SECTION, THREADED, Metadata
@@ -46,9 +47,6 @@ _PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
 _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
 _INSTEAD_OF_CGO = "Use a package, or a build tag, without cgo; or let the host call C, and Go the host (docs/what-works.md has more)\n"
-
-#: Called to report progress: packages compiled so far, packages in total.
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -138,14 +136,14 @@ class Linked:
     compiled: int
 
 
-def build(request: Request, progress: Progress | None = None) -> Built:
+def build(request: Request) -> Built:
     """Build a module, or find it in the cache.
 
     Raises CompileError, with Go's own output; ToolchainError; BuildError.
     """
     begin = time.monotonic()
-    linked, cache = link(request, progress), cache_folder()
-    signatures = _signatures(linked.toolchain, linked.files, cache)
+    linked, cache = link(request), cache_folder()
+    signatures = _signatures(linked.files)
     metadata = Metadata(gothreads.version.__version__, linked.toolchain.version, request.model, request.mode,
                         _uses_guest(linked.files), signatures.exports, _options(request), signatures.imports)
     path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint())}.wasm"
@@ -159,7 +157,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     return Built(path, linked.toolchain, metadata, rewritten and linked.compiled == 0, time.monotonic() - begin)
 
 
-def link(request: Request, progress: Progress | None = None) -> Linked:
+def link(request: Request) -> Linked:
     """Compile and link a program with go build. Raises the same errors as `build`."""
     toolchain = find_go(request.go)
     cache = cache_folder()
@@ -177,7 +175,7 @@ def link(request: Request, progress: Progress | None = None) -> Linked:
         file = folder / "linked.wasm"
         if not is_kept(file):  # Go checks only the build ID in the file, not the rest
             file.unlink(missing_ok=True)
-        compiled = _go_build(go, overlay, targets, file, program=program, progress=progress)
+        compiled = _go_build(go, overlay, targets, file, program=program)
         seal(file)
         return Linked(file.read_bytes(), toolchain, program.files, compiled)
 
@@ -269,23 +267,22 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     return _Program(Path(main["Dir"]), tuple(files), len(packages), ignored)
 
 
-def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Path, *,
-              program: _Program, progress: Progress | None) -> int:
+def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Path, *, program: _Program) -> int:
     """Run go build; returns how many packages had to be compiled."""
     request = go.request
     command = [str(go.toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}",
                *request.flags, "-o", str(output), *targets]
     messages: list[str] = []
     compiled = 0
-    with subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True,
-                          errors="replace") as process:
+    with (reporting(BUILD) as report,
+          subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True,
+                           errors="replace") as process):
         assert process.stderr is not None
         try:
             for line in process.stderr:
                 if _PACKAGE_LINE.fullmatch(line.rstrip("\n")):  # printed by -v
                     compiled += 1
-                    if progress is not None:
-                        progress(compiled, program.packages)
+                    report(compiled, program.packages)
                 else:
                     messages.append(line)
         except BaseException:
@@ -309,9 +306,9 @@ def _cgo(ignored: Mapping[str, Sequence[Path]]) -> str:
     return "".join([*lines, _INSTEAD_OF_CGO] if lines else ())
 
 
-def _signatures(toolchain: Toolchain, files: Sequence[Path], cache: Path) -> Signatures:
+def _signatures(files: Sequence[Path]) -> Signatures:
     """The signatures of the program's own exports and imports, without those of a copy of the guest package."""
-    found = read_signatures(toolchain.go, files, cache)
+    found = read_signatures(files)
     return Signatures(tuple(s for s in found.exports if not s.name.startswith("gothreads_")),
                       tuple(s for s in found.imports if s.module != HOST))
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, Unpack
 
 from gothreads.bridge.host_registry import load_host
 from gothreads.cli.aside import aside
-from gothreads.cli.values import parse_count, parse_environment, parse_environment_files, parse_limits, parse_mount, parse_seconds
+from gothreads.cli.values import parse_count, parse_environment, parse_environment_files, parse_limits, parse_mount, parse_seconds, parse_trust
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.launch import LoadedOptions, find, open_loaded
 from gothreads.runtime.app import App
@@ -45,7 +45,8 @@ def add_option(parser: argparse.ArgumentParser, flag: str, options: type, name: 
     option = definition(options)[name]
     if isinstance(option.default, str | int | float):
         settings["default"] = option.default
-        more += " (default: %(default)s)"
+        if option.default is not False:
+            more += " (default: %(default)s)"
     elif settings.get("action") == "append":
         settings["default"] = []
     parser.add_argument(flag, help=option.phrase + more, **settings)
@@ -84,6 +85,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--limit", OpenOptions, "limits", action="append", metavar="NAME=N",
                more=": memory, stack (of each thread) or output, such as output=10M; threads; files (open at once); "
                "seconds (of running time)")
+    add_option(parser, "--trust", OpenOptions, "trust", metavar="DIGEST", type=parse_trust, more="; any: of any file")
 
 
 def add_service_options(parser: argparse.ArgumentParser) -> None:
@@ -139,7 +141,8 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, own: LoadedOptio
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run its main in stock Go, a package must be built as a program.
-    loaded = find(arguments.module, model=model, progress=terminal.progress, buildmode="exe" if model == "single" and arguments.no_calls else None)
+    loaded = find(arguments.module, model=model, trust=arguments.trust,
+                  buildmode="exe" if model == "single" and arguments.no_calls else None)
     terminal.clear()
     if not arguments.no_calls and loaded.entry == "_start" and (loaded.foreign or not loaded.threaded):
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"

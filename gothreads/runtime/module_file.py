@@ -8,6 +8,8 @@ from pathlib import Path
 
 from gothreads.bridge.c_exports import Allocator, CExport
 from gothreads.bridge.exports import Export, from_wasm, matches
+from gothreads.engine.precompiled import MAGIC as MACHINE_CODE
+from gothreads.engine.precompiled import Precompiled, Trust, unpack
 from gothreads.errors import ModuleError, listed
 from gothreads.files import reason
 from gothreads.wasm import abi, metadata
@@ -34,8 +36,8 @@ _MOST_PARAMETERS = 1_000_000
 class LoadedModule:
     """A module that was parsed and checked. `entry` is the export that starts it. `foreign`: it was not built from Go.
 
-    `memory` is None if it has none, which only foreign modules may. `model` is what it was built for; a foreign module
-    is "threaded" if it uses wasi-threads.
+    `precompiled` is its machine code, if the file holds it. `memory` is None if it has none, which only foreign modules
+    may. `model` is what it was built for; a foreign module is "threaded" if it uses wasi-threads.
     """
 
     name: str
@@ -47,12 +49,13 @@ class LoadedModule:
     exports: tuple[Export, ...]
     memory: MemoryLimits | None
     foreign: bool = False
+    precompiled: Precompiled | None = None
     #: Exports that cannot be called, with the reason.
     uncallable: Mapping[str, str] = field(default_factory=dict)
 
     def without_code(self) -> LoadedModule:
         """The same, without the megabytes that only compilation needs."""
-        return replace(self, wasm=b"", outline=replace(self.outline, raw={}, customs=[]))
+        return replace(self, wasm=b"", precompiled=None, outline=replace(self.outline, raw={}, customs=[]))
 
     def hook(self, name: str) -> Export | None:
         """The export of that name, if it takes no arguments. The host calls `start` and `stop`."""
@@ -85,20 +88,32 @@ class LoadedModule:
         return bool(self.exports) or self.has_handlers or self.entry == "_initialize"
 
 
-def load(path: Path) -> LoadedModule:
+def load(path: Path, trust: Trust = False) -> LoadedModule:
     """Read a module file. ModuleError says in one line what is wrong with it, and how to fix it."""
     try:
-        wasm = path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise ModuleError(f"cannot read {path}: {reason(error)}") from None
     if path.suffix == ".go":
         raise ModuleError(f"{path}: Go source, not a WebAssembly module. To make one of it: gothreads build {path} -o {path.with_suffix('.wasm')}")
-    if wasm and not wasm.startswith(MAGIC[:len(wasm)]):
-        raise ModuleError(f"{path}: {_kind_of(wasm)}, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE")
+    return load_content(path.name, content, trust, where=str(path))
+
+
+def load_content(name: str, content: bytes, trust: Trust = False, *, where: str | None = None) -> LoadedModule:
+    """The same for the content of a module file.
+
+    trust: whether to use machine code (engine/precompiled.py). where: the file's name for messages.
+    """
+    where = where or name
     try:
-        return inspect_module(path.name, wasm)
+        if content.startswith(MACHINE_CODE):
+            wasm, precompiled = unpack(content, trust)
+            return replace(inspect_module(name, wasm), precompiled=precompiled)
+        if content and not content.startswith(MAGIC[:len(content)]):
+            raise ModuleError(f"{_kind_of(content)}, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE")
+        return inspect_module(name, content)
     except ModuleError as error:
-        raise ModuleError(f"{path}: {error}") from None
+        raise ModuleError(f"{where}: {error}") from None
 
 
 def _kind_of(content: bytes) -> str:
@@ -149,7 +164,8 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     entry = next((entry for entry in _ENTRIES if entry in functions), None)
     exports = _foreign_exports(outline, functions) if foreign else _exports(outline, about, functions)
     uncallable = _uncallable(outline, {export.name for export in exports}, foreign=foreign)
-    return LoadedModule(name, wasm, outline, about, metadata.THREADED if threaded else metadata.SINGLE, entry, exports, memory, foreign, uncallable)
+    return LoadedModule(name, wasm, outline, about, metadata.THREADED if threaded else metadata.SINGLE, entry, exports,
+                        memory, foreign, uncallable=uncallable)
 
 
 def _check_parameters(outline: Module, functions: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from gothreads.bridge.host_registry import Host
 from gothreads.errors import MisuseError
+from gothreads.runtime.module_source import Content
 from gothreads.text import words
 
 #: This module uses apps as a program does: close() in a signal handler that has interrupted it may wait
@@ -32,11 +33,11 @@ class PickledOptions:
     """`opener` is the function of gothreads that was called: "open" or "supervise"."""
 
     opener: str
-    path: str
+    path: str | Content
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, opener: str, path: str | os.PathLike[str], options: Mapping[str, Any]) -> PickledOptions:
+    def of(cls, opener: str, path: str | os.PathLike[str] | Content, options: Mapping[str, Any]) -> PickledOptions:
         """With the paths made absolute.
 
         A path that does not exist stays as it is: it is the import path of a package, or for Go to find.
@@ -50,7 +51,8 @@ class PickledOptions:
             options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where for where in listen]
         if options.get("go") is not None:
             options["go"] = _absolute(options["go"])
-        return cls(opener, _absolute(path), options)
+        options.pop("progress", None)  # is for who waits here
+        return cls(opener, path if isinstance(path, Content) else _absolute(path), options)
 
     def check(self) -> None:
         """MisuseError with the name of the option that cannot travel."""
@@ -67,7 +69,8 @@ class PickledOptions:
 
     def _refuse(self, name: str, value: object, why: str, *, function: bool = False) -> NoReturn:
         hint = " A function travels when its module has it under its name." if function else ""
-        raise MisuseError(f"{Path(self.path).name}: an app travels to another process as what it was opened with, but its option {name}={value!r} "
+        module = self.path.name if isinstance(self.path, Content) else Path(self.path).name
+        raise MisuseError(f"{module}: an app travels to another process as what it was opened with, but its option {name}={value!r} "
                           f"{why}.{hint} Leave it out, or open the app there: gothreads.{self.opener}(...)")
 
 
@@ -86,7 +89,7 @@ def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
     return [(name, value)]
 
 
-def reopen(opener: str, path: str, options: Mapping[str, Any]) -> Any:
+def reopen(opener: str, path: str | Content, options: Mapping[str, Any]) -> Any:
     """Called by unpickling."""
     return getattr(importlib.import_module("gothreads"), opener)(path, **options)
 

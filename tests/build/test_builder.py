@@ -12,6 +12,7 @@ import pytest
 import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
+from gothreads.progress import watching
 from gothreads.wasm.binary import Kind
 from gothreads.wasm.metadata import SECTION, decode
 from gothreads.wasm.parsing import function_names, parse
@@ -96,11 +97,14 @@ def test_a_change_of_the_source_is_built(program: Program) -> None:
 def test_progress_counts_the_packages_that_are_compiled(program: Program) -> None:
     new = os.urandom(8).hex()  # otherwise Go has it in its own cache
     folder = program('package main\n\nimport "example/lib"\n\nfunc main() { lib.F() }\n', **{"lib/lib.go": f'package lib\n\nfunc F() {{ println("{new}") }}\n'})
-    told: list[tuple[int, int]] = []
-    build(Request(str(folder)), lambda done, packages: told.append((done, packages)))
-    assert [done for done, _ in told] == list(range(1, len(told) + 1))
-    assert told
-    assert all(done <= packages for done, packages in told)
+    told: list[tuple[float, float]] = []
+    with watching(lambda _stage, done, packages: told.append((done, packages or 0))):
+        build(Request(str(folder)))
+    *counted, end = told
+    assert [done for done, _ in counted] == list(range(1, len(counted) + 1))
+    assert counted
+    assert {packages for _, packages in counted} == {end[0]} == {end[1]}
+    assert len(counted) <= end[0]
 
 
 def test_a_program_of_two_packages_has_the_exports_and_words_of_both(program: Program) -> None:

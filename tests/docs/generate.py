@@ -65,23 +65,24 @@ def api() -> str:
             continue
         generated = (thing.__doc__ or "").startswith(f"{name}(")  # by dataclass
         parts.append(_block(_constructor(name, thing), "" if generated else thing.__doc__))
-        for member, value in _members(thing):
+        for member, value, doc in _members(thing):
             if isinstance(value, property):
-                parts.append(_block(f"{name}.{member}", value.__doc__))
+                parts.append(_block(f"{name}.{member}", doc))
             else:
                 prefix = "await " if inspect.iscoroutinefunction(value) else ""
-                parts.append(_block(prefix + _signature(f"{name}.{member}", value), value.__doc__))
+                parts.append(_block(prefix + _signature(f"{name}.{member}", value), doc))
     return "".join(parts)
 
 
-def _members(thing: type) -> list[tuple[str, object]]:
+def _members(thing: type) -> list[tuple[str, object, str]]:
+    """The public methods and properties with their documentation, which may be that of a base class."""
     found: dict[str, object] = {}
     for base in reversed(thing.__mro__):
         if base.__module__.startswith("gothreads"):
             found |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
-    documented = {name: inspect.unwrap(value) if callable(value) else value for name, value in found.items()}
-    return [(name, value) for name, value in documented.items()
-            if (inspect.isfunction(value) or isinstance(value, property)) and (value.__doc__ or "").strip()]
+    unwrapped = {name: inspect.unwrap(value) if callable(value) else value for name, value in found.items()}
+    return [(name, value, doc) for name, value in unwrapped.items()
+            if (inspect.isfunction(value) or isinstance(value, property)) and (doc := inspect.getdoc(value))]
 
 
 def _constructor(name: str, thing: type) -> str:
@@ -95,9 +96,10 @@ def _signature(name: str, thing: object) -> str:
     parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
     text = str(signature.replace(parameters=parameters))
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations, which are strings
+    text = re.sub(r"\b(?:[a-z_]+\.)+([A-Z])", r"\1", text)  # the modules of types
     text = re.sub(r"<[\w.]*object at 0x[0-9a-f]+>|<factory>", "…", text)
     line = name + text
-    return line if len(line) <= 110 else re.sub(r", (?=\*?\*?\w+(?:[:,=]| =|\)))", ",\n    ", line)
+    return line if len(line) <= 110 else re.sub(r", (?=\*?\*?\w+(?:: | ?=))", ",\n    ", line)
 
 
 def _block(signature: str, docstring: str | None) -> str:
@@ -109,7 +111,8 @@ def _block(signature: str, docstring: str | None) -> str:
 def command_line() -> str:
     """docs/command-line.md: what --help says."""
     parts = ["# Command line\n\n", _NOTE, "\n```text\n", _help(), "```\n"]
-    for name in ("init", "build", "run", "call", "serve", "inspect", "test", "go-exec", "doctor", "compare", "stress"):
+    for name in ("init", "build", "run", "call", "serve", "inspect", "compile", "test", "go-exec", "doctor",
+                 "cache", "compare", "stress"):
         parts += [f"\n## gothreads {name}\n\n```text\n", _help(name), "```\n"]
     parts.append("\nOptions for gothreads come before the module; everything after it (for `call`, after the export) is the program's, as with `go run`.\n")
     return "".join(parts)

@@ -33,7 +33,7 @@ class SingleInstances:
         missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not WasiEnvironment.has(i.module, i.name) and not host.has(i.module, i.name)]
         if missing:
             raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
-        compiled = compile_module(engine, loaded.wasm, options.limits.stack)
+        compiled = compile_module(engine, loaded.wasm, options.limits.stack, loaded.precompiled)
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
     def new(self, environment: WasiEnvironment, failed: Callable[[BaseException], str],

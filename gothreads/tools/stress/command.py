@@ -57,7 +57,7 @@ def _run(scenarios: Sequence[Scenario], plan: StressPlan, terminal: Terminal, fi
     try:
         for scenario in scenarios:
             name = scenario.name
-            verdicts.append(run(scenario, plan, display, file=file, progress=None if json else terminal.progress))
+            verdicts.append(run(scenario, plan, display, file=file))
             if not json:
                 _print_verdict(verdicts[-1], terminal)
             if not verdicts[-1].passed:
