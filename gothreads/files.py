@@ -187,7 +187,8 @@ def _open_kept(path: Path, owned: contextlib.ExitStack) -> BinaryIO | None:
         file = owned.enter_context(path.open("rb"))
         about = os.fstat(file.fileno())
         if about.st_uid not in (0, os.geteuid()) or about.st_mode & _OTHERS_WRITE:
-            log.warning("%s in the cache belongs to another user, or others can write to it: it is made again", path.name)
+            log.warning("%s in the cache belongs to another user, or others can write to it: it is made again",
+                        path.name)
             return None
         if _checksum(file) == expected:
             _note_use(file.fileno())

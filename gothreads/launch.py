@@ -44,7 +44,8 @@ def open(path: ModuleSource, **options: Unpack[OpenOptions]) -> App:
     `main` keeps running after that. A handler that it has not registered yet can already be requested: see
     `App.request`.
 
-    path: a module file, or a Go package's folder (or .go file), which is built and cached. Or a file's content, as bytes
+    path: a module file, or a Go package's folder (or .go file), which is built and cached. Or a file's content, as
+    bytes
         or as a resource (importlib.resources.files), which may be in a zip file. The file need not come from Go: a
         module with plain exports runs as "single" or "pool", one that uses wasi-threads as "threaded".
     {OpenOptions}
@@ -86,7 +87,8 @@ def find(source: PathLike | Content, *, model: str | None = None, buildmode: str
     if not there and "/" not in str(source) and "." not in str(source):
         raise ModuleError(f"there is no file or folder {place}")
     build_model = THREADED if wanted is None else wanted.build_model
-    built = build(Request(str(source), model=build_model, buildmode=buildmode, go=None if go is None else os.fspath(go)))
+    built = build(Request(str(source), model=build_model, buildmode=buildmode, go=None if go is None
+                          else os.fspath(go)))
     return replace(load(built.path), name=place.resolve().name)
 
 
@@ -126,7 +128,8 @@ def make(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
 
 #: Must be Python's own, because operating system threads use it: the libraries' replacements would wait for an event
 #: loop that does not run.
-_REAL = ("_thread.start_new_thread", "_thread.allocate_lock", "threading.get_ident", "threading.local", "threading.Event", "queue.SimpleQueue",
+_REAL = ("_thread.start_new_thread", "_thread.allocate_lock", "threading.get_ident", "threading.local",
+         "threading.Event", "queue.SimpleQueue",
          "select.poll", "select.epoll", "time.sleep", "os.read")
 _PATCHING = {"gevent": "gevent.monkey.patch_all(thread=False, queue=False, select=False, time=False{})",
              "eventlet": "eventlet.monkey_patch(os=False, select=False, thread=False, time=False{})"}
@@ -137,13 +140,15 @@ def _check_not_patched(*, sockets: bool) -> None:
     replaced: dict[str, list[str]] = {}
     for name in (*_REAL, "socket.socket") if sockets else _REAL:
         module, _, attribute = name.partition(".")
-        library = str(getattr(getattr(importlib.import_module(module), attribute, None), "__module__", "")).partition(".")[0]
+        library = str(getattr(getattr(importlib.import_module(module), attribute, None), "__module__",
+                              "")).partition(".")[0]
         if library in _PATCHING:
             replaced.setdefault(library, []).append(name)
     for library, names in replaced.items():
         how = _PATCHING[library].format(", socket=False" if sockets else "")
-        raise MisuseError(f"{library} has replaced {', '.join(names)}, of which gothreads needs Python's own: its threads are the system's. Patch the rest: "
-                          f"{how}; and call the module on {library}'s pool of threads, or the event loop stands still meanwhile")
+        raise MisuseError(f"{library} has replaced {', '.join(names)}, of which gothreads needs Python's own: its "
+                          f"threads are the system's. Patch the rest: {how}; and call the module on {library}'s pool "
+                          f"of threads, or the event loop stands still meanwhile")
 
 
 def started(app: App) -> App:

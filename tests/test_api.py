@@ -15,10 +15,14 @@ import gothreads
 from gothreads import errors
 
 PUBLIC = [
-    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "Backoff", "BuildError", "CallTimeout", "CallersBusy", "CompileError", "Context",
-    "Frame", "GoStatistics", "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap", "HandlerError", "Host",
-    "HostFunctionError", "InternalError", "LimitExceeded", "Limits", "MemoryAccessError", "MisuseError", "ModuleError", "Mount", "NotCallable",
-    "Parameter", "QueueFull", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Supervised", "Supervision", "ToolchainError",
+    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "Backoff", "BuildError", "CallTimeout",
+    "CallersBusy", "CompileError", "Context",
+    "Frame", "GoStatistics", "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap",
+    "HandlerError", "Host",
+    "HostFunctionError", "InternalError", "LimitExceeded", "Limits", "MemoryAccessError", "MisuseError", "ModuleError",
+    "Mount", "NotCallable",
+    "Parameter", "QueueFull", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Supervised",
+    "Supervision", "ToolchainError",
     "UnknownExport", "__version__", "open", "supervise",
 ]
 
@@ -45,15 +49,19 @@ def run(code: str) -> str:
 
 def test_the_import_loads_little() -> None:
     """Importing everything took 0.3 s of CPU time, and 280 modules."""
-    loaded = run("import sys; before = set(sys.modules); import gothreads; print(*sorted(set(sys.modules) - before))").split()
-    assert {name for name in loaded if name.startswith("gothreads")} <= {"gothreads", "gothreads.requirements", "gothreads.version"}
+    loaded = run("import sys; before = set(sys.modules); import gothreads; "
+                 "print(*sorted(set(sys.modules) - before))").split()
+    assert {name for name in loaded
+            if name.startswith("gothreads")} <= {"gothreads", "gothreads.requirements", "gothreads.version"}
     assert not {"asyncio", "concurrent.futures", "http", "multiprocessing", "ssl"} & set(loaded)
     assert len(loaded) < 150, loaded
 
 
 def test_type_checkers_see_the_names_where_they_are_found() -> None:
-    block = next(node for node in ast.parse(Path(inspect.getfile(gothreads)).read_text()).body if isinstance(node, ast.If))
-    seen = {(alias.name, node.module) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    block = next(node for node in ast.parse(Path(inspect.getfile(gothreads)).read_text()).body
+                 if isinstance(node, ast.If))
+    seen = {(alias.name, node.module) for node in block.body if isinstance(node, ast.ImportFrom)
+            for alias in node.names}
     assert seen == set(gothreads._PLACES.items())
     assert {name for name, _ in seen} | {"__version__"} == set(gothreads.__all__)
     for name, module in seen:
@@ -62,12 +70,16 @@ def test_type_checkers_see_the_names_where_they_are_found() -> None:
 
 def test_names_are_listed_before_they_are_used() -> None:
     assert run("import gothreads; print(set(gothreads.__all__) <= set(dir(gothreads)))") == "True\n"
-    assert run("from gothreads import *; print(open.__module__, supervise.__module__)") == "gothreads.launch gothreads.supervise.app\n"
+    assert run("from gothreads import *; print(open.__module__, "
+               "supervise.__module__)") == "gothreads.launch gothreads.supervise.app\n"
 
 
-@pytest.mark.parametrize("first", ["gothreads.supervise", "gothreads.supervise.restarts", "gothreads.supervise.app", "gothreads.cli.main"])
+@pytest.mark.parametrize("first",
+                         ["gothreads.supervise", "gothreads.supervise.restarts", "gothreads.supervise.app",
+                          "gothreads.cli.main"])
 def test_supervise_is_the_function_whatever_is_imported_first(first: str) -> None:
-    assert run(f"import {first}, gothreads; print(gothreads.supervise.__qualname__, gothreads.supervise.__module__)") == "supervise gothreads.supervise.app\n"
+    assert run(f"import {first}, gothreads; print(gothreads.supervise.__qualname__, "
+               f"gothreads.supervise.__module__)") == "supervise gothreads.supervise.app\n"
 
 
 def test_a_name_that_is_not_there() -> None:

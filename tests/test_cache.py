@@ -48,12 +48,14 @@ def kept_file(path: Path, size: int = 1000, age: float = DAY) -> Path:
 
 def test_what_was_used_least_recently_goes(folder: Path, monkeypatch: Patch, caplog: pytest.LogCaptureFixture) -> None:
     files = [kept_file(folder / kind / name, age=age * DAY)
-             for kind, name, age in [("compiled", "1", 1), ("compiled", "2", 2), ("compiled", "4", 4), ("modules", "1", 1.5), ("modules", "3", 3)]]
+             for kind, name, age in [("compiled", "1", 1), ("compiled", "2", 2), ("compiled", "4", 4),
+                                     ("modules", "1", 1.5), ("modules", "3", 3)]]
     monkeypatch.setenv(cache.LIMIT, "3500")
     with caplog.at_level(logging.INFO, "gothreads"):
         assert cache.trim() >= 2000
     assert [path.name for path in files if is_kept(path)] == ["1", "2", "1"]
-    assert not [path for path in folder.rglob("*.crc") if not path.with_suffix("").exists()], "each checksum goes with its file"
+    assert not [path for path in folder.rglob("*.crc")
+                if not path.with_suffix("").exists()], "each checksum goes with its file"
     assert "removed" in caplog.text
     assert cache.trim() == 0
 
@@ -98,7 +100,9 @@ def test_a_linked_program_stays_while_it_is_built(folder: Path, monkeypatch: Pat
     assert not linked.exists()
 
 
-@pytest.mark.parametrize(("text", "expected"), [(None, 5 << 30), ("", 5 << 30), ("0", None), ("500M", 500 << 20), ("2g", 2 << 30), ("much", 5 << 30)])
+@pytest.mark.parametrize(("text", "expected"),
+                         [(None, 5 << 30), ("", 5 << 30), ("0", None), ("500M", 500 << 20), ("2g", 2 << 30),
+                          ("much", 5 << 30)])
 def test_the_bound_is_a_variable(text: str | None, expected: int | None, folder: Path, monkeypatch: Patch,
                                  caplog: pytest.LogCaptureFixture) -> None:
     if text is not None:
@@ -139,7 +143,8 @@ for _ in range(50):
     cache.clean()
 """
     env = os.environ | {"GOTHREADS_CACHE": str(folder)}
-    running = [subprocess.Popen([sys.executable, "-c", program, str(tiny)], env=env, stderr=subprocess.PIPE) for _ in range(3)]
+    running = [subprocess.Popen([sys.executable, "-c", program, str(tiny)], env=env, stderr=subprocess.PIPE)
+               for _ in range(3)]
     assert [(process.communicate()[1], process.returncode) for process in running] == [(b"", 0)] * 3
 
 

@@ -125,7 +125,8 @@ print("all right")
 def test_damaged_machine_code_is_never_run(tmp_path: Path) -> None:
     """In a process of its own: it dies otherwise."""
     environment = os.environ | {"GOTHREADS_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run([sys.executable, "-c", MACHINE_CODE, str(tmp_path)], env=environment, cwd=MODULES.parent.parent,
+    done = subprocess.run([sys.executable, "-c", MACHINE_CODE, str(tmp_path)], env=environment,
+                          cwd=MODULES.parent.parent,
                           capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "all right\n"), done.stderr
 
@@ -197,7 +198,8 @@ def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path / "cache"))
     assert cache_folder() == tmp_path / "cache"
     (tmp_path / "cache").chmod(mode)
-    with pytest.raises(GothreadsError, match=r"other users can write to .*/cache \(its mode is \d+\).*chmod go-w .*/cache"):
+    with pytest.raises(GothreadsError,
+                       match=r"other users can write to .*/cache \(its mode is \d+\).*chmod go-w .*/cache"):
         cache_folder()
     (tmp_path / "cache").chmod(0o755)
     assert cache_folder() == tmp_path / "cache"

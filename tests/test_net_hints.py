@@ -77,7 +77,9 @@ def test_who_waits_for_connections_that_nobody_can_make_is_told_how_to_listen(tm
     code, out, said = finished("run", path)
     assert (code, out) == (2, "listening <nil>\n")
     hint = said.splitlines()[-1]
-    assert all(word in hint for word in ("package net cannot reach the network", "guest.Listen", "--allow-net", "guest.Listener", "--listen"))
+    assert all(word in hint
+               for word in ("package net cannot reach the network", "guest.Listen", "--allow-net", "guest.Listener",
+                            "--listen"))
     with gothreads.open(path, stdout=io.BytesIO(), stderr=io.BytesIO()) as app:
         assert app.wait(PATIENCE) == 2
         assert isinstance(app.error, gothreads.GuestPanic)

@@ -101,8 +101,10 @@ def output(code: str, *, on_a_terminal: bool) -> str:
     return text.decode()
 
 
-@pytest.mark.parametrize(("option", "on_a_terminal", "seen"), [(None, True, True), (None, False, False), (True, False, True), (False, True, False)])
-def test_people_see_progress_where_they_look_or_ask_for_it(option: bool | None, on_a_terminal: bool, seen: bool) -> None:
+@pytest.mark.parametrize(("option", "on_a_terminal", "seen"),
+                         [(None, True, True), (None, False, False), (True, False, True), (False, True, False)])
+def test_people_see_progress_where_they_look_or_ask_for_it(option: bool | None, on_a_terminal: bool,
+                                                           seen: bool) -> None:
     code = f"""
 import time
 from gothreads.progress import COMPILE, timed, watching
@@ -136,7 +138,8 @@ def test_the_log_has_one_line_for_the_standard_library(caplog: pytest.LogCapture
 def test_the_log_says_that_a_module_is_compiled(program: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "gothreads"):
         gothreads.open(program, progress=False).close()
-    [said, after] = [record.message for record in caplog.records if "compil" in record.message and "standard library" not in record.message]
+    [said, after] = [record.message for record in caplog.records if "compil" in record.message
+                     and "standard library" not in record.message]
     assert re.fullmatch(r"compiling \d\.\d MB of WebAssembly to machine code \(once for each build\)", said)
     assert after.startswith("compiled in ")
 

@@ -46,7 +46,8 @@ _PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
 #: At the beginning of a line: gives a local name to a function of another package.
 _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
-_INSTEAD_OF_CGO = "Use a package, or a build tag, without cgo; or let the host call C, and Go the host (docs/what-works.md has more)\n"
+_INSTEAD_OF_CGO = ("Use a package, or a build tag, without cgo; or let the host call C, and Go the host "
+                   "(docs/what-works.md has more)\n")
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,8 @@ def _undefined(module: Module, callers: Sequence[str], files: Sequence[Path]) ->
         for number, line in enumerate(lines, 1):
             pulled = _LINKNAME.match(line)  # for a function with a body, it is the name for other packages
             if pulled is not None and pulled[1] not in bodies and symbol(pulled[2]) not in names:
-                missing.append(f"{file}:{number}: relocation target {pulled[2]} not defined (//go:linkname {pulled[1]})\n")
+                missing.append(f"{file}:{number}: relocation target {pulled[2]} not defined (//go:linkname "
+                               f"{pulled[1]})\n")
     return "".join(missing) + f"Called by: {listed(callers)}\n"
 
 
@@ -250,7 +252,8 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
             raise BuildError(f"{target} is {len(mains)} packages; build one at a time")
         needs_init = "go.mod file not found" in done.stderr and Path(request.package).is_dir()
         if target.endswith(".go") and (cgo := _cgo({"main": (go.work / target,)})):
-            raise CompileError(f"{request.package}: the program uses cgo, which Go does not support on WebAssembly", cgo)
+            raise CompileError(f"{request.package}: the program uses cgo, which Go does not support on WebAssembly",
+                               cgo)
         hint = f". A folder needs a go.mod; this writes one: gothreads init {request.package}" if needs_init else ""
         raise CompileError(f"go list failed{hint}", relative_to_here(done.stderr, go.work))
     main = mains[0]
@@ -261,9 +264,11 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     if not main.get("Dir") or ("Error" in main and not main.get("GoFiles")):
         output = (main.get("Error") or {}).get("Err", "") + "\n"
         if cgo := _cgo({path: files for path, files in ignored.items() if path == main["ImportPath"]}):
-            raise CompileError(f"{request.package}: the package uses cgo, which Go does not support on WebAssembly", cgo)
+            raise CompileError(f"{request.package}: the package uses cgo, which Go does not support on WebAssembly",
+                               cgo)
         raise CompileError(f"{request.package}: there is no such package", relative_to_here(output, go.work))
-    files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir") for name in p.get("GoFiles") or ()]
+    files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir")
+             for name in p.get("GoFiles") or ()]
     return _Program(Path(main["Dir"]), tuple(files), len(packages), ignored)
 
 
@@ -300,7 +305,8 @@ def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Pat
 
 def _cgo(ignored: Mapping[str, Sequence[Path]]) -> str:
     """A line for each of these packages that uses cgo, with the files that do, and one that says what to do; or ""."""
-    using = {path: [file.name for file in files if _USES_C.search(file.read_bytes())] for path, files in ignored.items()}
+    using = {path: [file.name for file in files if _USES_C.search(file.read_bytes())]
+             for path, files in ignored.items()}
     lines = [f"package {path} uses cgo, which Go does not support on WebAssembly: {', '.join(names)}\n"
              for path, names in using.items() if names]
     return "".join([*lines, _INSTEAD_OF_CGO] if lines else ())

@@ -22,7 +22,8 @@ _TOKEN = re.compile(r"""
 """, re.VERBOSE)
 #: After these tokens, the end of a line ends a statement (https://go.dev/ref/spec#Semicolons).
 _ENDING_SIGNS = frozenset((")", "]", "}", "++", "--"))
-_CONTINUING_WORDS = frozenset(("case", "chan", "const", "default", "defer", "else", "for", "func", "go", "goto", "if", "import", "interface",
+_CONTINUING_WORDS = frozenset(("case", "chan", "const", "default", "defer", "else", "for", "func", "go", "goto", "if",
+                               "import", "interface",
                                "map", "package", "range", "select", "struct", "switch", "type", "var"))
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 #: A line of a comment that is for tools: no documentation.
@@ -47,7 +48,9 @@ class Comment(NamedTuple):
 
 @dataclass
 class Declaration:
-    """A top-level declaration: its tokens, without the semicolon that ends it, and the comments between it and the one before."""
+    """A top-level declaration: its tokens, without the semicolon that ends it, and the comments between it and the one
+    before.
+    """
 
     line: int
     comments: list[Comment]
@@ -160,7 +163,8 @@ def function(declared: Declaration) -> Function | None:
         case _:
             return None
     params, rest = rest[:end], rest[end + 1:]
-    body = next((at for at, token, depth in _depths(rest) if token == "{" and depth == 0 and rest[at - 1:at] not in (["struct"], ["interface"])), None)
+    body = next((at for at, token, depth in _depths(rest) if token == "{" and depth == 0
+                 and rest[at - 1:at] not in (["struct"], ["interface"])), None)
     result = rest[:body]
     if result[:1] == ["("] and _closing(result[1:]) == len(result) - 2:
         result = result[1:-1]

@@ -12,7 +12,8 @@ from gothreads.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="the program's folder, created if necessary (default: the current one)")
+    parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER",
+                        help="the program's folder, created if necessary (default: the current one)")
     parser.add_argument("--go", metavar="PATH", help="the go command to use")
 
 

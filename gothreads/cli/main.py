@@ -36,7 +36,8 @@ from gothreads.runtime.process import close_all
 from gothreads.terminal import Handler, Terminal, Verbosity
 
 #: In the order of `gothreads --help`: what people need first comes first.
-COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, COMPILE, DOCTOR, CACHE, COMPARE,
+COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, COMPILE, DOCTOR, CACHE,
+                                              COMPARE,
                                               STRESS, COMPLETION, GO_EXEC)
 
 #: A shell's exit code for a process that SIGINT ended.
@@ -89,7 +90,8 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     logger.addHandler(handler)
     level = logger.level
     logger.setLevel(_LEVELS[terminal.verbosity])
-    previous = signal.signal(signal.SIGTERM, _raise_stop) if threading.current_thread() is threading.main_thread() else None
+    previous = signal.signal(signal.SIGTERM,
+                             _raise_stop) if threading.current_thread() is threading.main_thread() else None
     try:
         with watching(terminal.watch):
             return _run(arguments, terminal)

@@ -95,7 +95,8 @@ def parse_limits(memory: str | None, texts: Sequence[str]) -> Limits:
                 case "seconds" if equals:
                     limits[name] = parse_seconds(value)
                 case _:
-                    raise argparse.ArgumentTypeError(f"expected NAME=N; names are: {', '.join(field.name for field in fields(Limits))}")
+                    raise argparse.ArgumentTypeError(f"expected NAME=N; names are: "
+                                                     f"{', '.join(field.name for field in fields(Limits))}")
         except argparse.ArgumentTypeError as error:
             raise MisuseError(f"--limit {text}: {error}") from None
     return Limits(**limits)

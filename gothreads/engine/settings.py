@@ -57,7 +57,8 @@ def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
     (docs/security.md).
     """
     if platform.machine() not in MACHINES:
-        raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. Use x86-64 or ARM64")
+        raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. "
+                             f"Use x86-64 or ARM64")
     warn_once(WASMTIME)
     config = wasmtime.Config()
     config.wasm_threads = config.shared_memory = threads
@@ -133,7 +134,8 @@ def _given(engine: wasmtime.Engine, precompiled: Precompiled, settings: str) -> 
                           "Compile it again here: gothreads compile") from None
 
 
-def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes]) -> MachineCode:
+def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str,
+              rewritten: Callable[[bytes], bytes]) -> MachineCode:
     # Everything that affects the machine code, or what wasmtime accepts. wasmtime checks the rest itself when loading.
     settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} {how} stack={stack}"
     key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
@@ -147,7 +149,8 @@ def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewrit
         with timed(COMPILE, _expected_seconds(len(wasm))):
             module = wasmtime.Module(engine, rewritten(wasm))
     except wasmtime.WasmtimeError as error:
-        raise ModuleError(f"not a valid WebAssembly module (was it changed after it was built?): {str(error).splitlines()[-1].strip()}") from None
+        raise ModuleError(f"not a valid WebAssembly module (was it changed after it was built?): "
+                          f"{str(error).splitlines()[-1].strip()}") from None
     seconds = time.monotonic() - begin
     log.log(level, "compiled in %.1f s", seconds)
     if level == logging.INFO:
@@ -185,5 +188,6 @@ def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
         try:  # the open file, not whatever may have its name by now
             return wasmtime.Module.deserialize_file(engine, f"/proc/self/fd/{file.fileno()}")
         except wasmtime.WasmtimeError as error:
-            log.info("the compiled module in the cache does not fit here, and is made again: %s", str(error).splitlines()[0])
+            log.info("the compiled module in the cache does not fit here, and is made again: %s",
+                     str(error).splitlines()[0])
             return None

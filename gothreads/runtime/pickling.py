@@ -48,7 +48,8 @@ class PickledOptions:
         elif mounts:
             options["mounts"] = [replace(mount, host=Path(os.path.abspath(mount.host))) for mount in mounts]
         if listen := options.get("listen"):
-            options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where for where in listen]
+            options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where
+                                 for where in listen]
         if options.get("go") is not None:
             options["go"] = _absolute(options["go"])
         options.pop("progress", None)  # is for who waits here
@@ -70,8 +71,9 @@ class PickledOptions:
     def _refuse(self, name: str, value: object, why: str, *, function: bool = False) -> NoReturn:
         hint = " A function travels when its module has it under its name." if function else ""
         module = self.path.name if isinstance(self.path, Content) else Path(self.path).name
-        raise MisuseError(f"{module}: an app travels to another process as what it was opened with, but its option {name}={value!r} "
-                          f"{why}.{hint} Leave it out, or open the app there: gothreads.{self.opener}(...)")
+        raise MisuseError(f"{module}: an app travels to another process as what it was opened with, but its option "
+                          f"{name}={value!r} {why}.{hint} Leave it out, or open the app there: "
+                          f"gothreads.{self.opener}(...)")
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
@@ -85,7 +87,8 @@ def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
     if name == "host" and isinstance(value, Host):
         return [*_parts(name, value.functions), *_parts("handlers", value.handlers), (name, value)]
     if name == "host" and isinstance(value, Mapping):
-        return [(f"host[{module!r}][{key!r}]", function) for module, functions in value.items() for key, function in functions.items()]
+        return [(f"host[{module!r}][{key!r}]", function) for module, functions in value.items()
+                for key, function in functions.items()]
     return [(name, value)]
 
 
@@ -106,12 +109,14 @@ class Picklable:
     def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         configuration = self.configuration
         if configuration is None:
-            raise MisuseError(f"{self!r} was not opened with gothreads.open or gothreads.supervise, so nobody knows how to open it in another process")
+            raise MisuseError(f"{self!r} was not opened with gothreads.open or gothreads.supervise, so nobody knows "
+                              f"how to open it in another process")
         configuration.check()
         return reopen, (configuration.opener, configuration.path, dict(configuration.options))
 
     def __copy__(self) -> NoReturn:
-        raise MisuseError(f"{self!r} cannot be copied: nothing copies a running program's memory and threads. Open another with gothreads.open(...)")
+        raise MisuseError(f"{self!r} cannot be copied: nothing copies a running program's memory and threads. Open "
+                          f"another with gothreads.open(...)")
 
     def __deepcopy__(self, _memo: object) -> NoReturn:
         self.__copy__()

@@ -60,7 +60,8 @@ class WasiEnvironment:
         except BaseException as error:
             self.close()
             if isinstance(error, Refused):
-                raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: Limits(files=...)") from None
+                raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: "
+                                  f"Limits(files=...)") from None
             raise
 
     def use(self, memory: BoundedMemory) -> None:

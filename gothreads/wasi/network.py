@@ -1,7 +1,7 @@
 """The sockets of Go's package net, as system calls (build/goroot/syscall/net_gothreads.go).
 
-What an address may be used for is decided here, for each address; the rules are in wasi/network_rules.py. A name is looked
-up only if a rule names it (or has "*"), and the addresses that it stands for may then be used as the name may.
+What an address may be used for is decided here, for each address; the rules are in wasi/network_rules.py. A name is
+looked up only if a rule names it (or has "*"), and the addresses that it stands for may then be used as the name may.
 
 A socket that nobody outside could know of needs no rule: a listener at port 0 of this machine that no rule allows is
 private (wasi/private_network.py). So programs that talk to themselves (net/http/httptest) work without any access to
@@ -36,7 +36,8 @@ _HERE: dict[int, tuple[str, str]] = {socket.AF_INET: ("0.0.0.0", "127.0.0.1"), s
 #: Options that a module may set: (level, option).
 _OPTIONS = frozenset({
     *((socket.SOL_SOCKET, option) for option in (
-        socket.SO_REUSEADDR, socket.SO_BROADCAST, socket.SO_SNDBUF, socket.SO_RCVBUF, socket.SO_KEEPALIVE, socket.SO_LINGER)),
+        socket.SO_REUSEADDR, socket.SO_BROADCAST, socket.SO_SNDBUF, socket.SO_RCVBUF, socket.SO_KEEPALIVE,
+        socket.SO_LINGER)),
     *((socket.IPPROTO_TCP, option) for option in (
         socket.TCP_NODELAY, socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)),
     *((socket.IPPROTO_IP, option) for option in (socket.IP_TOS, socket.IP_TTL)),
@@ -91,7 +92,8 @@ class NetworkCalls:
     def _bind_without_rule(self, fd: int, own: NetworkSocket, wanted: Address) -> None:
         """Only at a port that the system chooses, of this machine: for a private socket, or to send from."""
         if wanted.port or not wanted.is_here:
-            if wanted.is_here and (self._ports.backlog if own.kind == socket.SOCK_STREAM else self._ports.inbox)(wanted.port):
+            if wanted.is_here and (self._ports.backlog if own.kind == socket.SOCK_STREAM
+                                   else self._ports.inbox)(wanted.port):
                 raise OSError(errno.EADDRINUSE, "a private port")
             raise NotAllowed("not allowed")
         if own.kind == socket.SOCK_STREAM:
@@ -188,7 +190,8 @@ class NetworkCalls:
         if size > _MOST_DATAGRAM and own.kind == socket.SOCK_DGRAM:
             raise OSError(errno.EMSGSIZE, "a datagram")
         payload = self._process.memory.read(data, min(size, 1 << 20))
-        self._process.memory.write_u32(done, self._send_to(own, payload, self._address(to)) if to else own.send(payload))
+        self._process.memory.write_u32(done, self._send_to(own, payload, self._address(to)) if to
+                                       else own.send(payload))
 
     def _send_to(self, own: NetworkSocket, payload: bytes, wanted: Address) -> int:
         inbox = self._ports.inbox(wanted.port) if wanted.is_here and own.kind == socket.SOCK_DGRAM else None
@@ -208,7 +211,8 @@ class NetworkCalls:
     def fd_dup(self, fd: int, result: int) -> None:
         self._process.add_descriptor(NetworkSocket.same_as(socket_of(self._table.get(fd))), result)
 
-    def net_lookup(self, kind: int, kind_length: int, name: int, length: int, buffer: int, size: int, done: int) -> None:
+    def net_lookup(self, kind: int, kind_length: int, name: int, length: int, buffer: int, size: int,
+                   done: int) -> None:
         if length > 4096 or kind_length > 16:
             raise OSError(errno.ENAMETOOLONG, "a name")
         what = self._process.memory.read(kind, kind_length).decode(errors="replace")
@@ -236,8 +240,10 @@ class NetworkCalls:
         """The address to bind, if rules allow one. A program that names none gets all of the machine's, or loopback."""
         candidates = [wanted]
         if wanted.is_any:
-            families = [socket.AF_INET6] if only_v6 else [socket.AF_INET] if wanted.family == socket.AF_INET else list(_HERE)
-            candidates += [Address(family, _HERE[family][place], wanted.port) for place in (0, 1) for family in families]
+            families = ([socket.AF_INET6] if only_v6 else [socket.AF_INET] if wanted.family == socket.AF_INET
+                        else list(_HERE))
+            candidates += [Address(family, _HERE[family][place], wanted.port) for place in (0, 1)
+                           for family in families]
         return next((one for one in candidates if self._may_listen(one)), None)
 
     def _may_listen(self, wanted: Address) -> bool:

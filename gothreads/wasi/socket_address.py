@@ -69,7 +69,8 @@ class Address:
     @property
     def is_here(self) -> bool:
         """Whether it is loopback, or any address of this machine."""
-        return self.family != socket.AF_UNIX and ((ip := ipaddress.ip_address(self.plain)).is_loopback or ip.is_unspecified)
+        return self.family != socket.AF_UNIX and ((ip := ipaddress.ip_address(self.plain)).is_loopback
+                                                  or ip.is_unspecified)
 
     @property
     def is_any(self) -> bool:

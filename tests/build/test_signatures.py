@@ -175,7 +175,8 @@ def test_sorted_by_export_name(read: Read) -> None:
 
 
 def test_directive_before_doc_text_and_among_others(read: Read) -> None:
-    source = "package main\n//go:wasmexport my-export.f\n//go:noinline\n\n// f does.\nfunc f() {}\n\n// g does not.\nfunc g() {}\n"
+    source = ("package main\n//go:wasmexport my-export.f\n//go:noinline\n\n// f does.\nfunc f() {}\n\n// g does "
+              "not.\nfunc g() {}\n")
     [signature] = read(source)
     assert (signature.name, signature.function, signature.doc) == ("my-export.f", "f", "f does.\n")
 
@@ -238,7 +239,8 @@ func log(at level, text string) bool
 func f(*byte, uintptr)
 """
     assert imports_of(tmp_path, source) == [
-        ImportSignature("f", "func f(*byte, uintptr)", "f", "main", "", (Parameter("arg0", "pointer"), Parameter("arg1", "uintptr")), None, "f0.go:11", "a"),
+        ImportSignature("f", "func f(*byte, uintptr)", "f", "main", "",
+                        (Parameter("arg0", "pointer"), Parameter("arg1", "uintptr")), None, "f0.go:11", "a"),
         ImportSignature("write-line", "func log(at level, text string) bool", "log", "main", "log writes a line.\n",
                         (Parameter("at", "int32"), Parameter("text", "string")), "bool", "f0.go:9", "env"),
     ]
@@ -346,7 +348,8 @@ def test_not_an_object(value: object) -> None:
 
 
 #: Folders of Go's standard library with many kinds of declarations.
-PACKAGES = ("cmp", "context", "encoding/json", "go/ast", "io", "iter", "maps", "net/http", "reflect", "runtime", "sort", "strconv", "sync/atomic",
+PACKAGES = ("cmp", "context", "encoding/json", "go/ast", "io", "iter", "maps", "net/http", "reflect", "runtime",
+            "sort", "strconv", "sync/atomic",
             "syscall", "text/template", "unicode")
 
 
@@ -354,8 +357,10 @@ PACKAGES = ("cmp", "context", "encoding/json", "go/ast", "io", "iter", "maps", "
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that does the same with Go's own parser."""
     program = tmp_path_factory.mktemp("reference") / "signatures"
-    env = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH", "GOEXPERIMENT", "GOFLAGS")}
-    subprocess.run([find_go().go, "build", "-C", Path(__file__).parent / "signatures_go", "-buildvcs=false", "-o", program, "."],
+    env = {name: value for name, value in os.environ.items()
+           if name not in ("GOOS", "GOARCH", "GOEXPERIMENT", "GOFLAGS")}
+    subprocess.run([find_go().go, "build", "-C", Path(__file__).parent / "signatures_go", "-buildvcs=false", "-o",
+                    program, "."],
                    env=env | {"GOENV": "off", "GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0"}, check=True)
     return program
 
@@ -366,7 +371,8 @@ def test_the_same_is_read_as_by_gos_own_parser(package: str, reference: Path, tm
     files = []
     for file in sorted((find_go().goroot / "src" / package).glob("*.go")):
         files.append(tmp_path / file.name)
-        files[-1].write_text(re.sub(r"^func (\w+)(\(.*(\{)?)", r"//go:wasmexport \1\n//go:wasmimport m \1\nfunc \1\2", file.read_text(), flags=re.MULTILINE))
+        files[-1].write_text(re.sub(r"^func (\w+)(\(.*(\{)?)", r"//go:wasmexport \1\n//go:wasmimport m \1\nfunc \1\2",
+                                    file.read_text(), flags=re.MULTILINE))
         # A copy with imports only.
         files.append(tmp_path / f"imports_{file.name}")
         files[-1].write_text(files[-2].read_text().replace("//go:wasmexport ", "//go:other "))

@@ -54,7 +54,8 @@ _ADVICE = {
 
 def api() -> str:
     """docs/api.md: the public classes and functions, from their docstrings."""
-    parts = ["# Python reference\n\n", _NOTE, "\n`import gothreads` has these. Its exceptions are in [errors](errors.md).\n"]
+    parts = ["# Python reference\n\n", _NOTE,
+             "\n`import gothreads` has these. Its exceptions are in [errors](errors.md).\n"]
     for name in ["open", "supervise", *(name for name in gothreads.__all__ if name[0].isupper())]:
         thing = getattr(gothreads, name)
         if inspect.isclass(thing) and issubclass(thing, Exception):
@@ -114,20 +115,23 @@ def command_line() -> str:
     for name in ("init", "build", "run", "call", "serve", "inspect", "compile", "test", "go-exec", "doctor",
                  "cache", "compare", "stress"):
         parts += [f"\n## gothreads {name}\n\n```text\n", _help(name), "```\n"]
-    parts.append("\nOptions for gothreads come before the module; everything after it (for `call`, after the export) is the program's, as with `go run`.\n")
+    parts.append("\nOptions for gothreads come before the module; everything after it (for `call`, after the export) "
+                 "is the program's, as with `go run`.\n")
     return "".join(parts)
 
 
 def _help(*command: str) -> str:
     printed = io.StringIO()
-    with mock.patch.dict(os.environ, COLUMNS="110"), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+    with mock.patch.dict(os.environ,
+                         COLUMNS="110"), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*command, "--help"], printed, printed)
     return printed.getvalue()
 
 
 def errors() -> str:
     """docs/errors.md: the exceptions, and what to do about each."""
-    parts = ["# Errors\n\n", _NOTE, "\nThe message of an error says what failed, why, and how to mend it. [Failures](faults.md) has what each "
+    parts = ["# Errors\n\n", _NOTE,
+             "\nThe message of an error says what failed, why, and how to mend it. [Failures](faults.md) has what each "
              "caller gets when a module ends.\n\n| error | is a | means | what to do |\n|---|---|---|---|\n"]
     for name, advice in _ADVICE.items():
         error = getattr(gothreads, name)
@@ -142,10 +146,12 @@ def guest() -> str:
     toolchain = find_go(None)
     with tempfile.TemporaryDirectory() as folder:
         init(Path(folder), toolchain)
-        done = subprocess.run([toolchain.go, "doc", "-all", "gothreads/guest"], cwd=folder, capture_output=True, text=True, check=True,
+        done = subprocess.run([toolchain.go, "doc", "-all", "gothreads/guest"], cwd=folder, capture_output=True,
+                              text=True, check=True,
                               env=os.environ | {"GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""})
     shown = re.sub(r'import "[^"]*"', 'import "gothreads/guest"', done.stdout.strip())
-    return f"# The Go package `gothreads/guest`\n\n{_NOTE}\nA build provides it. `gothreads init` makes it known to editors.\n\n```text\n{shown}\n```\n"
+    return (f"# The Go package `gothreads/guest`\n\n{_NOTE}\nA build provides it. `gothreads init` makes it known to "
+            f"editors.\n\n```text\n{shown}\n```\n")
 
 
 PAGES = {"api.md": api, "command-line.md": command_line, "errors.md": errors, "guest.md": guest}

@@ -29,7 +29,8 @@ OPEN = """if True:
 def test_somebody_at_a_terminal_is_told_of_a_compilation_that_takes_long(tmp_path: Path, terminal: bool) -> None:
     reads, writes = pty.openpty() if terminal else os.pipe()
     module = built("calls")
-    done = subprocess.run([sys.executable, "-c", OPEN, str(module)], env=os.environ | {"GOTHREADS_CACHE": str(tmp_path)},
+    done = subprocess.run([sys.executable, "-c", OPEN, str(module)],
+                          env=os.environ | {"GOTHREADS_CACHE": str(tmp_path)},
                           stdout=subprocess.PIPE, stderr=writes, timeout=PATIENCE, text=True)
     os.write(writes, b"the end\n")
     with os.fdopen(reads, "rb", buffering=0) as source:
@@ -42,7 +43,8 @@ def test_somebody_at_a_terminal_is_told_of_a_compilation_that_takes_long(tmp_pat
     assert said.count(b"\n") == 1
 
 
-def test_of_what_takes_no_time_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_what_takes_no_time_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                               caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path))
     small = tmp_path / "small.wasm"
     small.write_bytes(bytes(wasmtime.wat2wasm('(module (func (export "one") (result i32) (i32.const 1)))')))

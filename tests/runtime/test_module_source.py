@@ -24,7 +24,8 @@ WASM = bytes(wasmtime.wat2wasm("""(module (memory (export "memory") 1)
 def package(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A Python package with a module beside its code, installed in a folder or in a zip file on sys.path."""
     name = f"shipped_{request.param}"
-    files = {f"{name}/__init__.py": b"", f"{name}/app.wasm": WASM, f"{name}/go/main.go": b"package main\nfunc main() {}\n"}
+    files = {f"{name}/__init__.py": b"", f"{name}/app.wasm": WASM,
+             f"{name}/go/main.go": b"package main\nfunc main() {}\n"}
     place = tmp_path / "place"
     if request.param == "zip":
         place = tmp_path / "wheel.whl"
@@ -78,8 +79,11 @@ def test_a_program_is_opened_from_bytes_and_travels() -> None:
             assert other.exports.add(2, 3) == 5
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "the file is empty"), (b"package main\n", "module.wasm: text, not a WebAssembly module"),
-                                                  (b"\0\1\2\3", "module.wasm: binary data, not a WebAssembly module"), (WASM[:-3], "module.wasm: ")])
+@pytest.mark.parametrize(("content", "message"),
+                         [(b"", "the file is empty"),
+                          (b"package main\n", "module.wasm: text, not a WebAssembly module"),
+                                                  (b"\0\1\2\3", "module.wasm: binary data, not a WebAssembly module"),
+                                                  (WASM[:-3], "module.wasm: ")])
 def test_content_that_is_no_module_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(gothreads.ModuleError, match=message):
         gothreads.open(content)

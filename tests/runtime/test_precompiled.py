@@ -57,14 +57,16 @@ def test_a_pool_opens_it_too(file: Path) -> None:
 
 @pytest.mark.parametrize("trust", [False, ""])
 def test_without_trust_it_is_refused_with_its_digest(file: Path, trust: bool | str) -> None:
-    with pytest.raises(gothreads.ModuleError, match=rf'app\.cwasm: it holds machine code.*trust="{digest_of(file.read_bytes())}"'):
+    with pytest.raises(gothreads.ModuleError,
+                       match=rf'app\.cwasm: it holds machine code.*trust="{digest_of(file.read_bytes())}"'):
         gothreads.open(file, trust=trust)
 
 
 def test_another_digest_is_refused(file: Path) -> None:
     digest = digest_of(file.read_bytes())
     file.write_bytes(file.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(gothreads.ModuleError, match=f"its digest is {digest_of(file.read_bytes())}, and {digest} is trusted"):
+    with pytest.raises(gothreads.ModuleError,
+                       match=f"its digest is {digest_of(file.read_bytes())}, and {digest} is trusted"):
         gothreads.open(file, trust=digest)
 
 
@@ -108,7 +110,8 @@ def test_another_wasmtime_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch
     old = pack(WASM, precompile(WASM, STACK, threads=False)[1])
     monkeypatch.undo()
     file.write_bytes(old)
-    with pytest.raises(gothreads.ModuleError, match=r"compiled for the wasmtime 49\.0\.0, and this is \d+.*gothreads compile"):
+    with pytest.raises(gothreads.ModuleError,
+                       match=r"compiled for the wasmtime 49\.0\.0, and this is \d+.*gothreads compile"):
         gothreads.open(file, trust=True)
 
 
@@ -130,7 +133,8 @@ def test_machine_code_that_wasmtime_refuses(file: Path) -> None:
     settings = precompile(WASM, STACK, threads=False)[1].settings
     engine = wasmtime.Engine()
     file.write_bytes(pack(WASM, Precompiled(settings, bytes(wasmtime.Module(engine, WASM).serialize()))))
-    with pytest.raises(gothreads.ModuleError, match="machine code in the file does not fit here: .*Compile it again here"):
+    with pytest.raises(gothreads.ModuleError,
+                       match="machine code in the file does not fit here: .*Compile it again here"):
         gothreads.open(file, trust=True)
 
 

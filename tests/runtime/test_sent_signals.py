@@ -48,7 +48,8 @@ def test_a_program_gets_the_signals_that_it_asked_for() -> None:
             assert app.send_signal(which)
             output.wait_for(count)
         assert app.wait(PATIENCE) == 0
-    assert output.lines[1:] == ["got hangup", "got user defined signal 1", "got user defined signal 2", "got interrupt", "got quit",
+    assert output.lines[1:] == ["got hangup", "got user defined signal 1", "got user defined signal 2",
+                                "got interrupt", "got quit",
                                 "got terminated"]
 
 
@@ -93,7 +94,8 @@ def test_quit_prints_all_stacks_and_ends_the_module() -> None:
 
 
 def test_a_program_may_send_itself_signals() -> None:
-    done = subprocess.run([*GOTHREADS, "run", str(built("signals")), "self"], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([*GOTHREADS, "run", str(built("signals")), "self"], capture_output=True, text=True,
+                          timeout=PATIENCE)
     assert done.stdout.splitlines() == ["sent <nil>", "got user defined signal 1"]
     assert done.returncode == 128 + 10  # the second one has no handler
 
@@ -126,10 +128,12 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def test_signals_of_the_command_reach_the_program() -> None:
-    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "notify"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "notify"], stdout=subprocess.PIPE,
+                          text=True) as process:
         try:
             assert line(process) == "ready"
-            for number, said in ((signal.SIGHUP, "got hangup"), (signal.SIGUSR1, "got user defined signal 1"), (signal.SIGINT, "got interrupt")):
+            for number, said in ((signal.SIGHUP, "got hangup"), (signal.SIGUSR1, "got user defined signal 1"),
+                                 (signal.SIGINT, "got interrupt")):
                 process.send_signal(number)
                 assert line(process) == said
             process.send_signal(signal.SIGTERM)
@@ -139,9 +143,12 @@ def test_signals_of_the_command_reach_the_program() -> None:
             process.kill()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, -signal.SIGUSR1), (signal.SIGQUIT, 2)])
+@pytest.mark.parametrize(("number", "code"),
+                         [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, -signal.SIGUSR1),
+                          (signal.SIGQUIT, 2)])
 def test_without_a_handler_signals_end_the_command(number: signal.Signals, code: int) -> None:
-    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "default"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "default"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
         try:
             assert line(process) == "ready"
             process.send_signal(number)
@@ -153,7 +160,8 @@ def test_without_a_handler_signals_end_the_command(number: signal.Signals, code:
 
 
 def test_a_second_ctrl_c_always_ends_the_command() -> None:
-    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "notify"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "notify"], stdout=subprocess.PIPE,
+                          text=True) as process:
         try:
             assert line(process) == "ready"
             process.send_signal(signal.SIGINT)

@@ -127,7 +127,8 @@ func TestSum(t *testing.T) {
 	}
 }
 """)
-    done = subprocess.run([sys.executable, "-m", "gothreads", "test", "--sharpen", "3", "-count", "1", "."], cwd=tmp_path, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-m", "gothreads", "test", "--sharpen", "3", "-count", "1", "."],
+                          cwd=tmp_path, capture_output=True, text=True,
                           timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("ok")
