@@ -133,7 +133,8 @@ def _given(engine: wasmtime.Engine, precompiled: Precompiled, settings: str) -> 
                           "Compile it again here: gothreads compile") from None
 
 
-def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes]) -> MachineCode:
+def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str,
+              rewritten: Callable[[bytes], bytes]) -> MachineCode:
     # Everything that affects the machine code, or what wasmtime accepts. wasmtime checks the rest itself when loading.
     settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} {how} stack={stack}"
     key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
