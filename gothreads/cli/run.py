@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_build_options, add_module, add_run_options, add_service_options, open_or_supervise
+from gothreads.cli.signals import forwarded
 from gothreads.errors import GothreadsError, GuestError, ModuleError
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
@@ -35,7 +36,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
                 raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its exports: gothreads call")
             raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing to run. "
                               "Build it with --buildmode exe, or call its exports: gothreads call")
-        return aside(lambda: _wait(app, arguments.module, terminal))
+        with forwarded(app):
+            return aside(lambda: _wait(app, arguments.module, terminal))
 
 
 def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -30,7 +31,7 @@ from gothreads.errors import (
     QueueFull,
     UnknownExport,
 )
-from gothreads.runtime import cancellation
+from gothreads.runtime import cancellation, exit_reasons
 from gothreads.runtime.calls import CallRunner
 from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
 from gothreads.runtime.inspector import Goroutine
@@ -46,6 +47,7 @@ from gothreads.sync.seconds import check_seconds
 from gothreads.sync.stop_event import StopEvent
 from gothreads.text import cut, shown
 from gothreads.wasi.queues import FRAME, Queue, framed
+from gothreads.wasi.signals import HARMLESS, signal_name
 from gothreads.wasi.streams import Streams
 
 T = TypeVar("T")
@@ -54,6 +56,8 @@ log = logging.getLogger("gothreads")
 
 #: How long close() waits for the module's hook `stop`, in seconds.
 HOOK_SECONDS = 5.0
+#: How long SIGQUIT waits for the stacks of goroutines, in seconds.
+_QUIT_SECONDS = 2.0
 
 
 class App(Picklable, CallRunner, RunningModule):
@@ -288,6 +292,29 @@ class App(Picklable, CallRunner, RunningModule):
     @property
     def events(self) -> list[str]:
         return self._messages.names
+
+    # Signals.
+
+    def send_signal(self, which: str | int, *, default: bool = True) -> bool:
+        name = signal_name(which)
+        if self._deliver_signal(name):
+            return True
+        if default and name == "QUIT":
+            threading.Thread(target=self._quit, name="gothreads-quit", daemon=True).start()
+        elif default and name not in HARMLESS:
+            self._end(exit_reasons.of_sent_signal(self.loaded.name, name), here=False)
+        return False
+
+    def _deliver_signal(self, name: str) -> bool:
+        """Whether the program handles or ignores a signal, which it is then given."""
+        return False
+
+    def _quit(self) -> None:
+        """End the module as SIGQUIT does natively. It waits for Go, so it needs a thread that may wait."""
+        with contextlib.suppress(GothreadsError, TimeoutError):
+            stacks = "\n".join(str(goroutine) for goroutine in self.goroutines(_QUIT_SECONDS))
+            self._streams.stderr.write([f"SIGQUIT: quit\n\n{stacks}\n".encode(errors="replace")])
+        self._end(exit_reasons.of_sent_signal(self.loaded.name, "QUIT"))
 
     # What the module is doing.
 

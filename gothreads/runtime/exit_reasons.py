@@ -11,6 +11,7 @@ from gothreads.errors import AppClosed, GuestError, GuestExit, GuestPanic, Guest
 from gothreads.text import place, words
 from gothreads.wasi import panics
 from gothreads.wasi.calls.proc import ExitRequested
+from gothreads.wasi.signals import NAMES
 from gothreads.wasi.streams import OutputExceeded
 
 
@@ -74,6 +75,12 @@ def of_stop(name: str, error: BaseException | None) -> LimitExceeded:
     """As of_signal, where only the instance is stopped."""
     what = "Ctrl-C" if error is None else f"a signal handler, which raised {words(error)}"
     return LimitExceeded(f"{name}: the module was stopped: its call was given up because of {what}", 124)
+
+
+def of_sent_signal(name: str, signal_name: str) -> GuestExit:
+    """For a signal that was sent to a module without a handler for it."""
+    code = 2 if signal_name == "QUIT" else 128 + NAMES.index(signal_name)
+    return GuestExit(f"{name}: the module has ended: signal {signal_name}", code, "")
 
 
 def of_time(name: str, seconds: float, stderr: str) -> LimitExceeded:

@@ -122,6 +122,21 @@ class RunningModule(ABC):
     def events(self) -> list[str]:
         """The names of the events that the module has asked for so far."""
 
+    # Signals.
+
+    @abstractmethod
+    def send_signal(self, which: str | int, *, default: bool = True) -> bool:
+        """Send the program a signal, such as "TERM" or signal.SIGTERM. Its os/signal gets it, if it asked for it.
+
+        Without a handler the signal does what it does natively (with `default`; otherwise nothing): "QUIT" writes the
+        stacks of all goroutines to standard error and ends the module with exit code 2, others end it with exit code
+        128 plus the signal's number, and "CHLD", "CONT", "URG" and "WINCH" do nothing. Only programs of the model
+        "threaded" can have handlers.
+
+        Returns whether the program handles the signal, or ignores it. It returns at once, and may be called in a signal
+        handler. MisuseError if there is no such signal.
+        """
+
     # What the module is doing.
 
     @abstractmethod

@@ -96,6 +96,8 @@ class _Server(uvicorn.Server):
         """The first signal drains, the second ends. Unlike in uvicorn, signals are not raised again at the end."""
         if self.should_exit:
             self._close_app()
+        else:
+            self._app.send_signal(sig, default=False)  # the program may have something to finish, too
         self.should_exit = True
 
     def stop_with_app(self) -> None:

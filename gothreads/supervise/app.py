@@ -28,6 +28,7 @@ from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.supervise.calls import SupervisedCalls
 from gothreads.supervise.options import RestartOptions, RestartPolicy, SuperviseOptions, restart_policy
+from gothreads.wasi.signals import signal_name
 
 
 @documented(RestartOptions, OpenOptions)
@@ -131,6 +132,11 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
             raise self._why()
         options = {"full": full, "timeout": timeout}
         return self._call(lambda app, left: app.signal(name, payload, **left), options)
+
+    def send_signal(self, which: str | int, *, default: bool = True) -> bool:
+        name = signal_name(which)
+        app = self._instance.up
+        return app.send_signal(name, default=default) if app is not None else False
 
     async def signal_async(self, name: str, payload: Payload = b"") -> None:
         await self._call_async(lambda app, _: app.signal_async(name, payload), {})

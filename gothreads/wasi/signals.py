@@ -6,12 +6,32 @@ The module says what is to become of each signal: handled, ignored, or the defau
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from enum import IntEnum
+
+from gothreads.errors import MisuseError
+from gothreads.text import cut
 
 #: Names of WASI preview 1's signals; a name's index is its number.
 NAMES = ("NONE", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
          "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "POLL", "PWR", "SYS")
+
+
+#: Signals that do nothing by default.
+HARMLESS = frozenset({"CHLD", "CONT", "URG", "WINCH"})
+
+
+def signal_name(which: str | int) -> str:
+    """The name of a signal that may be sent, without SIG: "TERM" for "TERM", "SIGTERM", 15 or signal.SIGTERM."""
+    try:
+        name = signal.Signals(which).name if isinstance(which, int) else str(which).upper()
+    except ValueError:
+        name = ""
+    name = name.removeprefix("SIG")
+    if name not in NAMES[1:]:
+        raise MisuseError(f"there is no signal {cut(which)} for a module; there are: {', '.join(NAMES[1:])}")
+    return name
 
 
 class Action(IntEnum):

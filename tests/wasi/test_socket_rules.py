@@ -99,7 +99,10 @@ def test_only_a_rule_that_names_the_address_lets_others_connect() -> None:
             with connected(at.replace("0.0.0.0", "127.0.0.1")) as client:
                 client.sendall(b"x")
                 assert received(client, 1) == b"x"
-        go.fails("--allow-net", "listen", "tcp", "127.0.0.1:0")
+        private = go.listen("tcp", "127.0.0.1:0")[1]  # no rule allows it, so only the module itself can connect
+        go("close", go("dial", "tcp", private))
+        with pytest.raises(ConnectionRefusedError):
+            connected(private)
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "localhost:", ":80", "localhost:http", "localhost:65536", "localhost:-1", "::1:80", "unix:", "[::1]",
@@ -311,3 +314,33 @@ def test_the_single_model_serves_many_and_ends_at_once(single: Path) -> None:
 def test_in_the_single_model_nothing_is_allowed_either(single: Path) -> None:
     code, out, _ = finished("run", single, "self", "127.0.0.1:0", "/nowhere")
     assert (code, "does not allow it (--allow-net)" in out) == (1, True)
+
+
+def test_a_socket_that_failed_to_connect_does_not_listen_where_others_reach_it(tmp_path: Path) -> None:
+    """System calls in an order that package net does not use: bound to any port, connected in vain, then listening."""
+    folder = tmp_path / "program"
+    folder.mkdir()
+    (folder / "go.mod").write_text("module program\n\ngo 1.25\n")
+    (folder / "main.go").write_text("""package main
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+)
+
+func main() {
+	fd, _ := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	fmt.Println(syscall.Bind(fd, &syscall.SockaddrInet4{}))
+	err := syscall.Connect(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 1})
+	for err == syscall.EINPROGRESS || err == syscall.EALREADY {
+		time.Sleep(time.Millisecond)
+		err = syscall.Connect(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 1})
+	}
+	fmt.Println(err)
+	fmt.Println(syscall.Listen(fd, 1))
+}
+""")
+    code, out, _ = finished("run", "--allow-net", "127.0.0.1:1", folder)
+    assert code == 0
+    assert out.splitlines() == ["<nil>", "Connection refused", "not allowed by the host"]

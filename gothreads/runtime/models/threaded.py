@@ -114,6 +114,9 @@ class ThreadedApp(SharedMemoryApp):
         if self.loaded.has_handlers:
             self._settling = Settling(self._look_at_rest)
 
+    def _deliver_signal(self, name: str) -> bool:
+        return self._signals.send(name)
+
     def trim(self) -> int:
         """Release the callers that are not in use now; returns how many."""
         return int(self._here_or_on_a_worker(self._cache.trim))

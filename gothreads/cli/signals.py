@@ -1,0 +1,50 @@
+"""Gives the signals of this process to the module that a command runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from gothreads.runtime.interface import RunningModule
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
+
+
+@contextlib.contextmanager
+def forwarded(app: RunningModule) -> Iterator[None]:
+    """In this context, signals go to the program if it handles them, and otherwise do what they did before.
+
+    A second Ctrl-C always does what it did before: a program may not end when it is asked to. SIGQUIT ends a program
+    that does not handle it with the stacks of its goroutines, as natively.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in _FORWARDED}
+    interrupted = False
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        again = number == signal.SIGINT and interrupted
+        interrupted = interrupted or number == signal.SIGINT
+        if not again and app.send_signal(number, default=number == signal.SIGQUIT):
+            return
+        before = previous[signal.Signals(number)]
+        if callable(before):
+            before(number, frame)
+        elif before is signal.SIG_DFL and number != signal.SIGQUIT:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    for number, before in previous.items():
+        if before is not signal.SIG_IGN:  # as of nohup
+            signal.signal(number, forward)
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
