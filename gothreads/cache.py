@@ -34,8 +34,9 @@ _DEFAULT_LIMIT = 5 << 30
 
 
 class _Kind(NamedTuple):
-    """Files of one subfolder. They stay for so many seconds after their last use, against the bound and against
-    `clean`.
+    """Files of one subfolder.
+
+    stays, stays_when_cleaned: how many seconds after its last use `trim` and `clean` leave a file alone.
     """
 
     words: str
@@ -82,8 +83,8 @@ def limit() -> int | None:
     if not text:
         return _DEFAULT_LIMIT
     if (size := size_in_bytes(text)) is None:
-        log.warning("%s=%s is not a size, such as 500M or 10G: the cache is bounded to %s", LIMIT, text,
-                    f"{_DEFAULT_LIMIT >> 30}G")
+        log.warning("%s=%s is not a size, such as 500M or 10G: the cache is bounded to %sG", LIMIT, text,
+                    _DEFAULT_LIMIT >> 30)
         return _DEFAULT_LIMIT
     return size or None
 
@@ -125,8 +126,8 @@ def clean() -> int:
     GothreadsError if the cache cannot be used.
     """
     entries = list(_entries(cache_folder(), tuple(_KINDS)))
-    return _remove(entries, sum(entry.size for entry in entries),
-                   {name: kind.stays_when_cleaned for name, kind in _KINDS.items()})
+    stays = {name: kind.stays_when_cleaned for name, kind in _KINDS.items()}
+    return _remove(entries, sum(entry.size for entry in entries), stays)
 
 
 def _entries(folder: Path, kinds: Sequence[str] | None = None) -> Iterator[Entry]:
@@ -146,8 +147,9 @@ def _entries(folder: Path, kinds: Sequence[str] | None = None) -> Iterator[Entry
 
 
 def _remove(entries: Sequence[Entry], size: int, stays: Mapping[str, float]) -> int:
-    """Remove files, the first ones first, until so many bytes have gone. `stays`: seconds after the last use, by
-    kind.
+    """Remove files, the first ones first, until so many bytes have gone; returns how many have.
+
+    stays: how many seconds after its last use a file stays, by kind.
     """
     gone, now = 0, time.time()
     for entry in entries:

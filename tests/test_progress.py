@@ -201,13 +201,13 @@ def test_the_function_stays_when_its_app_travels() -> None:
         assert other.exports.add(2, 3) == 5
 
 
-@pytest.mark.parametrize("arguments", [["call", "hello.go", "add", "2", "3"], ["compile", "hello.go"]])
-@pytest.mark.parametrize("quiet", [False, True])
+@pytest.mark.parametrize(("arguments", "quiet"), [
+    (["call", "hello.go", "add", "2", "3"], False), (["compile", "-q", "hello.go"], True)])
 def test_a_command_shows_both_stages_unless_it_is_to_be_quiet(
         program: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], quiet: bool) -> None:
     monkeypatch.chdir(program.parent)
     monkeypatch.setattr(progress, "_SHORT_SECONDS", 0.0)
     screen = Screen()
-    assert main([*arguments[:1], *(["-q"] if quiet else []), *arguments[1:]], io.StringIO(), screen) == 0
+    assert main(arguments, io.StringIO(), screen) == 0
     for text in ("compiling Go packages: ", "compiling to machine code (once for each build): "):
         assert any(line.startswith(f"gothreads: {text}") for line in shown(screen.getvalue())) != quiet

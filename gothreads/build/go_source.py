@@ -48,9 +48,7 @@ class Comment(NamedTuple):
 
 @dataclass
 class Declaration:
-    """A top-level declaration: its tokens, without the semicolon that ends it, and the comments between it and the one
-    before.
-    """
+    """A top-level declaration: its tokens, without the semicolon that ends it, and the comments before it."""
 
     line: int
     comments: list[Comment]
@@ -163,8 +161,8 @@ def function(declared: Declaration) -> Function | None:
         case _:
             return None
     params, rest = rest[:end], rest[end + 1:]
-    body = next((at for at, token, depth in _depths(rest) if token == "{" and depth == 0
-                 and rest[at - 1:at] not in (["struct"], ["interface"])), None)
+    body = next((at for at, token, depth in _depths(rest)
+                 if token == "{" and depth == 0 and rest[at - 1:at] not in (["struct"], ["interface"])), None)
     result = rest[:body]
     if result[:1] == ["("] and _closing(result[1:]) == len(result) - 2:
         result = result[1:-1]

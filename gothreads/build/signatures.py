@@ -23,10 +23,8 @@ from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 
 _EXPORT, _IMPORT = "//go:wasmexport ", "//go:wasmimport "
 #: The types of values that can cross to the host. Types of other packages, and all others, are "?".
-_PREDECLARED = {name: name
-                for name in ("bool", "int32", "uint32", "int64", "uint64", "float32", "float64", "uintptr",
-                             "unsafe.Pointer", "string")}
-_PREDECLARED["rune"] = "int32"
+_PREDECLARED = {name: name for name in ("bool", "int32", "uint32", "int64", "uint64", "float32", "float64", "uintptr",
+                                        "unsafe.Pointer", "string")} | {"rune": "int32"}
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,15 @@ def read_signatures(files: Sequence[Path]) -> Signatures:
         where = f"{error.filename}: " if error.filename else ""
         raise BuildError(f"cannot read the signatures of exported and imported functions: "
                          f"{where}{reason(error)}") from error
-    folders = {file.parent for file, text in texts.items()
-               if any(directive.strip().encode() in text for directive in (_EXPORT, _IMPORT))}
+    directives = [directive.strip().encode() for directive in (_EXPORT, _IMPORT)]
+    folders = {file.parent for file, text in texts.items() if any(directive in text for directive in directives)}
     # The other files of a package may declare the types that these functions use.
-    parsed = [read for file, text in texts.items() if file.parent in folders
-              and (read := _parsed(file, text)) is not None]
+    parsed = [read for file, text in texts.items()
+              if file.parent in folders and (read := _parsed(file, text)) is not None]
     named: dict[tuple[Path, str], dict[str, Tokens]] = {}  # one folder may hold two packages, p and p_test
     for file in parsed:
-        named.setdefault((file.path.parent, file.package), {}).update(pair for each in file.declared
-                                                                      for pair in types(each))
+        own = named.setdefault((file.path.parent, file.package), {})
+        own.update(pair for each in file.declared for pair in types(each))
     exports: list[Signature] = []
     imports: list[ImportSignature] = []
     for file in parsed:
@@ -76,8 +74,8 @@ def read_signatures(files: Sequence[Path]) -> Signatures:
             exported = _directive(declared.comments, _EXPORT, 1)
             imported = _directive(declared.comments, _IMPORT, 2)
             if exported is not None:
-                exports.append(Signature(exported[0],
-                                         *_described(found, declared, file, named[file.path.parent, file.package])))
+                about = _described(found, declared, file, named[file.path.parent, file.package])
+                exports.append(Signature(exported[0], *about))
             elif imported is not None and not found.has_body:
                 about = _described(found, declared, file, named[file.path.parent, file.package])
                 imports.append(ImportSignature(imported[1], *about, module=imported[0]))
@@ -104,8 +102,8 @@ def _described(found: Function, declared: Declaration, file: _File, named: Mappi
     params = tuple(Parameter(param.name if param.name not in ("", "_") else f"arg{at}", _resolved(param.type, named))
                    for at, param in enumerate(found.params))
     result = _resolved(found.results[0].type, named) if found.results else None  # Go exports and imports none with more
-    return (found.text, found.name, file.package, documentation(declared), params, result,
-            f"{file.path.name}:{declared.line}")
+    place = f"{file.path.name}:{declared.line}"
+    return found.text, found.name, file.package, documentation(declared), params, result, place
 
 
 def _resolved(kind: Tokens, named: Mapping[str, Tokens]) -> str:

@@ -54,17 +54,15 @@ def pack(wasm: bytes, precompiled: Precompiled) -> bytes:
 
 
 def unpack(content: bytes, trust: Trust) -> tuple[bytes, Precompiled]:
-    """The module and its machine code. ModuleError if the file is not trusted, is damaged, or is not for this
-    machine.
-    """
+    """The module and its machine code. ModuleError if the file is not trusted, is damaged, or is for another machine."""
     digest = digest_of(content)
     if trust is False or trust == "":
-        raise ModuleError(f"it holds machine code, which can do whatever this process can. If it is yours, trust it: "
+        raise ModuleError("it holds machine code, which can do whatever this process can. If it is yours, trust it: "
                           f"trust=\"{digest}\" (or trust=True, whatever it contains); on the command line, --trust. "
-                          f"Otherwise open the module that it was compiled from")
+                          "Otherwise open the module that it was compiled from")
     if trust is not True and trust.lower() != digest:
-        raise ModuleError(f"its digest is {digest}, and {trust} is trusted: it is not the file that is meant. Compile "
-                          f"it again: gothreads compile")
+        raise ModuleError(f"its digest is {digest}, and {trust} is trusted: it is not the file that is meant. "
+                          "Compile it again: gothreads compile")
     line, _, body = content[len(MAGIC):].partition(b"\n")
     try:
         header = _Header(**json.loads(line))
@@ -76,8 +74,8 @@ def unpack(content: bytes, trust: Trust) -> tuple[bytes, Precompiled]:
     for name, theirs, ours in (("wasmtime", header.wasmtime, version("wasmtime")),
                                ("machine", header.machine, _machine())):
         if theirs != ours:
-            raise ModuleError(f"it was compiled for the {name} {theirs}, and this is {ours}. Compile it again here: "
-                              f"gothreads compile")
+            raise ModuleError(f"it was compiled for the {name} {theirs}, and this is {ours}. "
+                              "Compile it again here: gothreads compile")
     return body[:header.wasm], Precompiled(header.settings, body[header.wasm:])
 
 

@@ -28,12 +28,12 @@ def source_of(given: ModuleSource | Content) -> str | os.PathLike[str] | Content
     if isinstance(given, bytes | bytearray | memoryview):
         return Content("module.wasm", bytes(given))
     if not isinstance(given, Traversable):
-        raise MisuseError(f"a module is opened by its path, its bytes, or a resource (importlib.resources.files), not "
-                          f"by {cut(given)}")
+        raise MisuseError("a module is opened by its path, its bytes, or a resource (importlib.resources.files), "
+                          f"not by {cut(given)}")
     try:
         if given.is_dir():
             raise ModuleError(f"{given} is a folder in an archive. Go packages can be built from folders on disk only: "
-                              f"importlib.resources.as_file")
+                              "importlib.resources.as_file")
         return Content(given.name, given.read_bytes())
     except (OSError, KeyError) as error:  # KeyError: zipfile
         raise ModuleError(f"cannot read {given}: {error.args[-1] if error.args else error}") from error
