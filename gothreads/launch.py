@@ -15,7 +15,7 @@ from gothreads.build.builder import Request, build
 from gothreads.engine.precompiled import Trust
 from gothreads.errors import GothreadsError, MisuseError, ModuleError
 from gothreads.files import reason
-from gothreads.progress import watching
+from gothreads.output.progress import watching
 from gothreads.runtime.app import App
 from gothreads.runtime.keywords import complete, documented
 from gothreads.runtime.models import MODELS, Model

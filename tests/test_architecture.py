@@ -18,7 +18,7 @@ from tests.support.modules import ROOT
 
 PACKAGE = Path(gothreads.__file__).parent
 #: From the lowest to the highest, as in docs/ARCHITECTURE.md.
-ROOMS = ("requirements", "version", "text", "errors", "files", "cache", "progress", "terminal", "wasm", "build",
+ROOMS = ("requirements", "version", "text", "errors", "files", "cache", "output", "wasm", "build",
          "engine", "sync", "shared_memory",
          "wasi", "bridge", "mpool", "callback_m", "runtime", "launch", "supervise", "serve", "tools", "cli")
 #: The public names, and `python -m gothreads`: they import from all rooms.

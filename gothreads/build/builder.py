@@ -28,7 +28,7 @@ from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal
-from gothreads.progress import BUILD, reporting
+from gothreads.output.progress import BUILD, reporting
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.metadata import BUILD_MODELS, BUILD_MODES, SECTION, THREADED, Metadata

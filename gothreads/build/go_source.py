@@ -14,7 +14,7 @@ from typing import NamedTuple
 _TOKEN = re.compile(r"""
     (?P<space>[ \t\r]+)
   | (?P<newline>\n)
-  | (?P<comment>//[^\n]*|/\*(?s:.*?)\*/)
+  | (?P<comment>//[^\n]*|/\*(?s:.*?)(?:\*/|\Z))
   | (?P<string>`[^`]*`|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)+')
   | (?P<word>[^\W\d]\w*)
   | (?P<number>\.?\d(?:[eEpP][+-]|[\w.])*)

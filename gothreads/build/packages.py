@@ -12,7 +12,7 @@ from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
 
 #: A position at the beginning of a line of Go's output: a path, then a colon and a line's number.
-_POSITION = re.compile(r"(?m)^(\s*)([^\s:][^\n:]*\.(?:go|s|mod))(?=:\d)")
+_POSITION = re.compile(r"(?m)^([ \t]*)([^\s:][^\n:]*\.(?:go|s|mod))(?=:\d)")
 
 
 def main_packages(toolchain: Toolchain, pattern: str, environment: dict[str, str],

@@ -15,7 +15,7 @@ from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_build_options
 from gothreads.errors import MisuseError
 from gothreads.files import write_atomically
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 from gothreads.wasm.metadata import BUILD_MODES, THREADED
 
 

@@ -6,7 +6,7 @@ import argparse
 
 from gothreads import cache
 from gothreads.cli.command import Command
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,8 +13,8 @@ from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_model_options, add_run_options, open_module
 from gothreads.cli.values import parse_seconds
 from gothreads.errors import MisuseError, unknown
+from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
-from gothreads.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,9 @@ from gothreads.engine.precompiled import digest_of, pack
 from gothreads.engine.settings import precompile
 from gothreads.files import write_atomically
 from gothreads.launch import find
+from gothreads.output.terminal import Terminal
 from gothreads.runtime.models import MODELS
 from gothreads.runtime.options import Limits, OpenOptions
-from gothreads.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

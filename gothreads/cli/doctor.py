@@ -29,9 +29,9 @@ from gothreads.engine.settings import new_engine
 from gothreads.errors import GothreadsError
 from gothreads.files import cache_folder, reason
 from gothreads.launch import available_processors
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, lacking
 from gothreads.runtime.options import Limits
-from gothreads.terminal import Terminal
 from gothreads.version import __version__, installed_package
 
 #: With fewer descriptors, `gothreads serve` takes fewer than its 2,048 clients.

@@ -8,7 +8,7 @@ from pathlib import Path
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import Command
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

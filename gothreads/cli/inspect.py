@@ -10,8 +10,8 @@ from typing import Any
 
 from gothreads.cli.command import Command
 from gothreads.errors import ModuleError
+from gothreads.output.terminal import Terminal
 from gothreads.runtime.module_file import LoadedModule, load
-from gothreads.terminal import Terminal
 from gothreads.text import shown
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.origins import made_for

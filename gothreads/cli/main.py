@@ -31,9 +31,9 @@ from gothreads.cli.serve import SERVE
 from gothreads.cli.tools import COMPARE, STRESS
 from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit
 from gothreads.files import reason
-from gothreads.progress import watching
+from gothreads.output.progress import watching
+from gothreads.output.terminal import Handler, Terminal, Verbosity
 from gothreads.runtime.process import close_all
-from gothreads.terminal import Handler, Terminal, Verbosity
 
 #: In the order of `gothreads --help`: what people need first comes first.
 COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, COMPILE, DOCTOR, CACHE,

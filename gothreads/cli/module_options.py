@@ -23,6 +23,7 @@ from gothreads.cli.values import (
 )
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.launch import LoadedOptions, find, open_loaded
+from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
 from gothreads.runtime.keywords import definition
 from gothreads.runtime.models import MODELS
@@ -31,7 +32,6 @@ from gothreads.runtime.options import OpenOptions
 from gothreads.supervise.app import Supervised
 from gothreads.supervise.options import RestartOptions, restart_policy
 from gothreads.supervise.restarts import Restart
-from gothreads.terminal import Terminal
 from gothreads.wasi.settings import Mount
 from gothreads.wasm.metadata import BUILD_MODELS
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from gothreads.cli.command import Command, RawCommand
-from gothreads.terminal import Verbosity
+from gothreads.output.terminal import Verbosity
 from gothreads.version import __version__
 
 #: The commands' exit codes.

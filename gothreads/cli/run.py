@@ -17,11 +17,11 @@ from gothreads.cli.module_options import (
 )
 from gothreads.cli.signals import forwarded
 from gothreads.errors import GothreadsError, GuestError, ModuleError
+from gothreads.output.terminal import Terminal
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
 from gothreads.supervise.app import Supervised
-from gothreads.terminal import Terminal
 
 #: How long to wait before checking whether main does anything, in seconds.
 _IDLE_SECONDS = 2.0

@@ -15,10 +15,10 @@ from gothreads.cli.module_options import (
 )
 from gothreads.cli.values import parse_count, parse_drain, parse_port, parse_seconds, parse_size
 from gothreads.errors import GothreadsError, MisuseError
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import lacking
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
 from gothreads.supervise.options import RestartOptions
-from gothreads.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -54,7 +54,7 @@ def pack(wasm: bytes, precompiled: Precompiled) -> bytes:
 
 
 def unpack(content: bytes, trust: Trust) -> tuple[bytes, Precompiled]:
-    """The module and its machine code. ModuleError if the file is not trusted, is damaged, or is for another machine."""
+    """The module and its machine code. ModuleError: the file is not trusted, damaged, or for another machine."""
     digest = digest_of(content)
     if trust is False or trust == "":
         raise ModuleError("it holds machine code, which can do whatever this process can. If it is yours, trust it: "

@@ -24,7 +24,7 @@ from gothreads.engine import trap_signals
 from gothreads.engine.precompiled import Precompiled
 from gothreads.errors import GothreadsError, ModuleError
 from gothreads.files import cache_folder, keep, kept, write_atomically
-from gothreads.progress import COMPILE, timed
+from gothreads.output.progress import COMPILE, timed
 from gothreads.requirements import WASMTIME, warn_once
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes import waits

@@ -14,7 +14,7 @@ from gothreads.bridge.handlers import Handler
 from gothreads.bridge.host_registry import Functions, Host, given_functions, given_handlers
 from gothreads.engine.precompiled import Trust
 from gothreads.errors import MisuseError
-from gothreads.progress import Progress
+from gothreads.output.progress import Progress
 from gothreads.runtime.keywords import Option, complete, one_of, whole
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds

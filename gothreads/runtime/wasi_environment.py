@@ -87,9 +87,13 @@ class WasiEnvironment:
         self.stopped.set()
         self._wasi.end()
 
-    def close(self) -> None:
-        """Free everything. No thread may be in a call."""
+    def close_descriptors(self) -> None:
+        """Close all descriptors, as the system does when a process ends. No thread may be using any."""
         self.table.close_all()
         self._network.handed.clear()
+
+    def close(self) -> None:
+        """Free everything. No thread may be in a call."""
+        self.close_descriptors()
         self._wasi.close()
         self.messages.forget(self.calls)

@@ -27,12 +27,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.files import reason
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import UVICORN, warn_once
 from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
 from gothreads.serve.web import Served, WebOptions, web_app
-from gothreads.terminal import Terminal
 
 #: The largest number of connected clients. More get 503.
 MOST_CONNECTIONS = 2048

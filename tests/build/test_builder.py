@@ -12,7 +12,7 @@ import pytest
 import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
-from gothreads.progress import watching
+from gothreads.output.progress import watching
 from gothreads.wasm.binary import Kind
 from gothreads.wasm.metadata import SECTION, decode
 from gothreads.wasm.parsing import function_names, parse

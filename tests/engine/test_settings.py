@@ -18,7 +18,7 @@ from tests.support.waiting import PATIENCE
 
 OPEN = """if True:
     import sys, gothreads
-    from gothreads import progress
+    from gothreads.output import progress
     progress._SHORT_SECONDS = 0.0
     with gothreads.open(sys.argv[1]) as app:
         print(app.exports.add(1, 2), flush=True)

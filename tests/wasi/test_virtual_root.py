@@ -14,7 +14,7 @@ import pytest
 import gothreads
 from gothreads import Mount
 from gothreads.cli.module_options import argument_mounts
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 from gothreads.wasi.virtual_root import mount_option
 from tests.support.command_line import finished
 from tests.support.files_program import Go, GoError

@@ -81,7 +81,7 @@ def test_a_seed_is_a_whole_number(seed: int) -> None:
 
 
 def test_only_what_has_threads_can_be_sharpened(threaded: Module, linked: bytes) -> None:
-    with pytest.raises(MisuseError, match="where there is one thread there are none"):
+    with pytest.raises(MisuseError, match="only the model threaded can be sharpened: in the others, Go has one thread, so there are no races"):
         Request(".", model="single", sharpen=1)
     with pytest.raises(ModuleError, match="it has no threads whose races could be widened"):
         sharpen(parse(linked), 1)

@@ -16,7 +16,7 @@ from rich.text import Text
 from gothreads.errors import MisuseError
 from gothreads.files import make_folder
 from gothreads.launch import available_processors
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 from gothreads.text import cut
 from gothreads.tools.compare import measurement_plan
 from gothreads.tools.compare.catalogue import WORKLOADS

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gothreads.errors import GothreadsError, MisuseError
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import lacking
-from gothreads.terminal import Terminal
 from gothreads.tools.stress.scenario_context import StressPlan
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, TextIO
 
-from gothreads.progress import BUILD, MANY_PACKAGES, STANDARD_LIBRARY, ProgressLine
+from gothreads.output.progress import BUILD, MANY_PACKAGES, STANDARD_LIBRARY, ProgressLine
 
 
 class Verbosity(Enum):
@@ -58,7 +58,7 @@ class Terminal:
         self.stderr.flush()
 
     def watch(self, stage: str, done: float, total: float | None) -> None:
-        """Show progress, as a gothreads.progress.Progress: on a terminal in a line that changes."""
+        """Show progress, as a gothreads.output.progress.Progress: on a terminal in a line that changes."""
         if self.verbosity is Verbosity.QUIET:
             return
         if self.stderr.isatty():

@@ -89,7 +89,7 @@ def _is_shown() -> bool:
 
 
 #: What is called in this context. None: progress is shown where the user sees it.
-_watcher: ContextVar[Progress | None] = ContextVar("gothreads.progress", default=None)
+_watcher: ContextVar[Progress | None] = ContextVar("gothreads.output.progress", default=None)
 
 
 @contextlib.contextmanager

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 import gothreads
-from gothreads import progress
 from gothreads.cli.main import main
-from gothreads.progress import BUILD, COMPILE, ProgressLine, reporting, timed, watching
+from gothreads.output import progress
+from gothreads.output.progress import BUILD, COMPILE, ProgressLine, reporting, timed, watching
 from tests.support.modules import built
 from tests.support.waiting import wait_until
 
@@ -107,7 +107,7 @@ def test_people_see_progress_where_they_look_or_ask_for_it(option: bool | None, 
                                                            seen: bool) -> None:
     code = f"""
 import time
-from gothreads.progress import COMPILE, timed, watching
+from gothreads.output.progress import COMPILE, timed, watching
 with watching({option}), timed(COMPILE, None):
     time.sleep(1)
 """
