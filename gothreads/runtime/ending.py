@@ -260,7 +260,7 @@ class Ending(ABC):
                 pause = min(pause * 1.5, 0.05)
             self._at_the_end(self._hint)
             for environment in list(self._environments):
-                self._at_the_end(environment.close_descriptors)
+                self._at_the_end(environment.table.close_all)  # as the system closes a process's when it ends
             for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
                 self._at_the_end(step)
             with self._lock:

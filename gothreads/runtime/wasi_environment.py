@@ -53,8 +53,7 @@ class WasiEnvironment:
         try:
             for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
                 made = listen(address, self.stopped)
-                self.table.add(made, preopened=True)
-                self._network.handed.append(made)
+                self._network.hand_over(self.table.add(made, preopened=True), made)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
             self.missed = settings.mount(self.table).missed
         except BaseException as error:
@@ -87,13 +86,8 @@ class WasiEnvironment:
         self.stopped.set()
         self._wasi.end()
 
-    def close_descriptors(self) -> None:
-        """Close all descriptors, as the system does when a process ends. No thread may be using any."""
-        self.table.close_all()
-        self._network.handed.clear()
-
     def close(self) -> None:
         """Free everything. No thread may be in a call."""
-        self.close_descriptors()
+        self.table.close_all()
         self._wasi.close()
         self.messages.forget(self.calls)

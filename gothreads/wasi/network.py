@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from gothreads.wasi.descriptors import NONBLOCK
 from gothreads.wasi.errnos import NotAllowed, wasi_errno
-from gothreads.wasi.network_rules import Rule
+from gothreads.wasi.network_rules import Rule, without_links
 from gothreads.wasi.network_socket import NetworkSocket
 from gothreads.wasi.private_network import FIRST_PORT, LAST_PORT, Backlog, Inbox, PrivatePorts
 from gothreads.wasi.process import Process
@@ -55,8 +55,15 @@ class NetworkCalls:
         self._process, self._table, self._rules, self._resolver = process, process.table, tuple(rules), resolver
         self._changing = threading.Lock()  # held while a socket is bound, begins to listen, or connects
         self._ports = PrivatePorts[NetworkSocket]()
-        #: Listeners that were handed over, which a program may also open by their port.
-        self.handed: list[SocketDescriptor] = []
+        #: The addresses of listeners that were handed over, with their numbers.
+        self._handed: dict[Address, int] = {}
+
+    def hand_over(self, number: int, listener: SocketDescriptor) -> None:
+        """Let the program listen at this listener's address, too. Call it before the module runs.
+
+        The first time it gets this listener, unless it has taken it by its number already.
+        """
+        self._handed[self._name_of(listener, peer=False)] = number
 
     def net_socket(self, family: int, kind: int, proto: int, result: int) -> None:
         if family not in _FAMILIES:
@@ -72,14 +79,15 @@ class NetworkCalls:
         with self._changing:
             if own.address is not None or own.may_listen or own.local:
                 raise OSError(errno.EINVAL, "bound already")
+            handed = self._handed_for(wanted) if own.kind == socket.SOCK_STREAM else None
+            if handed is not None and self._take_over(own, handed):
+                return
             if wanted.family == socket.AF_UNIX:
-                listener = unix_listener(self._unix_rule(wanted.host).path, self._table.stop, local=wanted.host)
+                path = without_links(wanted.host) if handed is not None else self._unix_rule(wanted.host).path
+                listener = unix_listener(path, self._table.stop, local=wanted.host)
                 own.become(listener.socket)
                 own.cleanup, own.local = listener.cleanup, wanted.host
-            elif own.kind == socket.SOCK_STREAM and (handed := self._handed_for(wanted)) is not None:
-                own.become(handed.socket)
-                own.address = Address.of(handed.socket.family, handed.socket.getsockname())
-            elif (allowed := self._listen_address(wanted, only_v6=_only_v6(own))) is not None:
+            elif (allowed := handed or self._listen_address(wanted, only_v6=_only_v6(own))) is not None:
                 if allowed.family != own.socket.family:
                     with socket.socket(allowed.family, own.kind) as other:
                         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -261,14 +269,31 @@ class NetworkCalls:
                 return rule
         raise NotAllowed("not allowed")
 
-    def _handed_for(self, wanted: Address) -> SocketDescriptor | None:
-        """The listener that was handed over for this port, on this address or if the program names none."""
-        for listener in self.handed:
-            if listener.socket.family != socket.AF_UNIX:
-                host, port, *_ = listener.socket.getsockname()
-                if port == wanted.port and (wanted.is_any or host == wanted.plain):
-                    return listener
+    def _handed_for(self, wanted: Address) -> Address | None:
+        """The address of a listener that was handed over for this port, on this address or any."""
+        for address in self._handed:
+            if wanted.family == socket.AF_UNIX:
+                if address.family == socket.AF_UNIX and address.host == os.path.abspath(wanted.host):
+                    return address
+            elif address.family != socket.AF_UNIX and address.port == wanted.port \
+                    and (wanted.is_any or address.plain == wanted.plain):
+                return address
         return None
+
+    def _take_over(self, own: NetworkSocket, address: Address) -> bool:
+        """Make a socket the listener that was handed over, whose number is then free. False: that was taken already."""
+        try:
+            number = self._handed[address]
+            listener = socket_of(self._table.get(number))
+            if self._name_of(listener, peer=False) != address:
+                return False
+            own.become(listener.socket)
+            own.cleanup, own.local = listener.cleanup, listener.local
+            own.address = None if own.local else address
+            self._table.remove(number)
+        except OSError:  # closed, or another descriptor has that number
+            return False
+        return True
 
     # Private sockets.
 

@@ -365,3 +365,38 @@ func main() {
     code, out, _ = finished("run", "--allow-net", "127.0.0.1:1", folder)
     assert code == 0
     assert out.splitlines() == ["<nil>", "Connection refused", "not allowed by the host"]
+
+
+def test_a_program_may_listen_again_and_again_where_it_was_handed_a_listener(tmp_path: Path) -> None:
+    folder = tmp_path / "program"
+    folder.mkdir()
+    (folder / "go.mod").write_text("module program\n\ngo 1.25\n")
+    (folder / "main.go").write_text("""package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+)
+
+func main() {
+	for _, address := range [][2]string{{"tcp", os.Args[1]}, {"unix", os.Args[2]}} {
+		for range 3 {
+			l, err := net.Listen(address[0], address[1])
+			fmt.Println(err)
+			_, again := net.Listen(address[0], address[1])
+			fmt.Println(again != nil)
+			fmt.Println(l.Close())
+		}
+	}
+	_, err := os.Stat(os.Args[2])
+	fmt.Println(os.IsNotExist(err))
+}
+""")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    path = tmp_path / "s"
+    code, out, err = finished("run", "--listen", f"127.0.0.1:{port}", "--listen", f"unix:{path}", "--no-mount-args", folder,
+                              f":{port}", path)
+    assert (code, out.splitlines()) == (0, ["<nil>", "true", "<nil>"] * 6 + ["true"]), err
+    assert not path.exists()
