@@ -36,15 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with open_or_supervise(arguments, terminal) as app:
+    with forwarded(), open_or_supervise(arguments, terminal) as app:
         if app.loaded.entry != "_start":
             if app.loaded.foreign:
                 raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its "
                                   f"exports: gothreads call")
             raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing "
                               "to run. Build it with --buildmode exe, or call its exports: gothreads call")
-        with forwarded(app):
-            return aside(lambda: _wait(app, arguments.module, terminal))
+        return aside(lambda: _wait(app, arguments.module, terminal))
 
 
 def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
