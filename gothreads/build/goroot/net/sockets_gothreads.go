@@ -18,35 +18,16 @@ func sysSocket(family, sotype, proto int) (int, error) {
 	return s, nil
 }
 
-// notAllowedError is the error for an address that no rule of the host allows.
-type notAllowedError struct{ flag, address string }
-
-func (e *notAllowedError) Error() string {
-	return "not allowed by the host (to allow it: " + e.flag + " " + e.address + ")"
-}
-
-func (e *notAllowedError) Is(target error) bool {
-	return target == os.ErrPermission || target == syscall.ENOTCAPABLE
-}
-
-func hostBind(fd *netFD, sa syscall.Sockaddr) error {
-	err := syscall.Bind(fd.pfd.Sysfd, sa)
+// refused is os.NewSyscallError. If the host's rules do not allow the address, the error says which option would.
+func (fd *netFD) refused(call string, sa syscall.Sockaddr, err error) error {
 	if err == syscall.ENOTCAPABLE {
-		flag := "--listen"
-		if fd.sotype != syscall.SOCK_STREAM {
-			flag = "--allow-net"
+		flag := "--allow-net"
+		if call == "bind" && fd.sotype == syscall.SOCK_STREAM {
+			flag = "--listen"
 		}
-		return &notAllowedError{flag, ruleFor(sa)}
+		call += " (to allow it: " + flag + " " + ruleFor(sa) + ")"
 	}
-	return err
-}
-
-func hostConnect(fd int, sa syscall.Sockaddr) error {
-	err := syscall.Connect(fd, sa)
-	if err == syscall.ENOTCAPABLE {
-		return &notAllowedError{"--allow-net", ruleFor(sa)}
-	}
-	return err
+	return os.NewSyscallError(call, err)
 }
 
 // ruleFor returns an address as the host's options take it.
@@ -100,7 +81,8 @@ func lookUp(ctx context.Context, kind, name string) ([]string, error) {
 		case syscall.ENOENT:
 			return nil, newDNSError(errNoSuchHost, name, "")
 		case syscall.ENOTCAPABLE:
-			return nil, newDNSError(&notAllowedError{"--allow-net", name + ":PORT"}, name, "")
+			err := os.NewSyscallError("lookup (to allow it: --allow-net "+name+":PORT)", a.errno)
+			return nil, newDNSError(err, name, "")
 		}
 		return nil, newDNSError(a.errno, name, "")
 	case <-ctx.Done():
