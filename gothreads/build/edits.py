@@ -205,6 +205,9 @@ NET_EDITS: tuple[Edit, ...] = (
     Edit("syscall/fs_wasip1.go", "func Dup(fd int) (int, error) {\n\treturn 0, ENOSYS\n}\n", "", "the host duplicates descriptors"),
     Edit("net/sock_posix.go", "syscall.Bind(fd.pfd.Sysfd, lsa)", "hostBind(fd, lsa)", "errors name the option that would allow it", count=3),
     Edit("net/hook_unix.go", "= syscall.Connect\n", "= hostConnect\n", "errors name the option that would allow it"),
+    *(Edit("net/fd_posix.go", f"{call}, sa)\n", f"{call}, sa)\n\terr = namingFlag(err, \"--allow-net\", sa)\n",
+           "errors name the option that would allow it")
+      for version in (4, 6) for call in (f"fd.pfd.WriteToInet{version}(p", f"fd.pfd.WriteMsgInet{version}(p, oob")),
     Edit("net/conf.go", 'case "windows", "plan9":\n\t\treturn true\n', 'case "windows", "plan9", "wasip1":\n\t\treturn true\n', "the host resolves names"),
     Edit("net/unixsock_posix.go", "unlink: true}", "unlink: false}", "the host removes the socket, whose path is not the program's"),
     Edit("syscall/syscall_wasip1.go", "return e == EACCES || e == EPERM", "return e == EACCES || e == EPERM || e == ENOTCAPABLE", "it is the host's refusal"),

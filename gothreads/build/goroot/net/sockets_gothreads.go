@@ -29,24 +29,24 @@ func (e *notAllowedError) Is(target error) bool {
 	return target == os.ErrPermission || target == syscall.ENOTCAPABLE
 }
 
-func hostBind(fd *netFD, sa syscall.Sockaddr) error {
-	err := syscall.Bind(fd.pfd.Sysfd, sa)
+// namingFlag returns an error that names the option that would allow the address, if err says that none does.
+func namingFlag(err error, flag string, sa syscall.Sockaddr) error {
 	if err == syscall.ENOTCAPABLE {
-		flag := "--listen"
-		if fd.sotype != syscall.SOCK_STREAM {
-			flag = "--allow-net"
-		}
 		return &notAllowedError{flag, ruleFor(sa)}
 	}
 	return err
 }
 
-func hostConnect(fd int, sa syscall.Sockaddr) error {
-	err := syscall.Connect(fd, sa)
-	if err == syscall.ENOTCAPABLE {
-		return &notAllowedError{"--allow-net", ruleFor(sa)}
+func hostBind(fd *netFD, sa syscall.Sockaddr) error {
+	flag := "--listen"
+	if fd.sotype != syscall.SOCK_STREAM {
+		flag = "--allow-net"
 	}
-	return err
+	return namingFlag(syscall.Bind(fd.pfd.Sysfd, sa), flag, sa)
+}
+
+func hostConnect(fd int, sa syscall.Sockaddr) error {
+	return namingFlag(syscall.Connect(fd, sa), "--allow-net", sa)
 }
 
 // ruleFor returns an address as the host's options take it.
@@ -100,7 +100,9 @@ func lookUp(ctx context.Context, kind, name string) ([]string, error) {
 		case syscall.ENOENT:
 			return nil, newDNSError(errNoSuchHost, name, "")
 		case syscall.ENOTCAPABLE:
-			return nil, newDNSError(&notAllowedError{"--allow-net", name + ":PORT"}, name, "")
+			err := newDNSError(&notAllowedError{"--allow-net", name + ":PORT"}, name, "")
+			err.UnwrapErr = syscall.ENOTCAPABLE
+			return nil, err
 		}
 		return nil, newDNSError(a.errno, name, "")
 	case <-ctx.Done():
