@@ -54,7 +54,7 @@ class WasiEnvironment:
             for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
                 made = listen(address, self.stopped)
                 self.table.add(made, preopened=True)
-                self._network.handed.append(made)
+                self._network.handed.add(made)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
             self.missed = settings.mount(self.table).missed
         except BaseException as error:

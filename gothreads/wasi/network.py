@@ -20,6 +20,7 @@ import select
 import socket
 import struct
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -297,8 +298,8 @@ class NetworkCalls:
     def __init__(self, process: Process, rules: Sequence[Rule], resolver: Resolver) -> None:
         self._process, self._table, self._rules, self._resolver = process, process.table, tuple(rules), resolver
         self._ports = _PrivatePorts()
-        #: Listeners that were handed over, which a program may also open by their port.
-        self.handed: list[SocketDescriptor] = []
+        #: Listeners that were handed over, which a program may also open by their port; until they are closed.
+        self.handed: weakref.WeakSet[SocketDescriptor] = weakref.WeakSet()
 
     def net_socket(self, family: int, kind: int, proto: int, result: int) -> None:
         if family not in _FAMILIES:
@@ -321,6 +322,8 @@ class NetworkCalls:
         elif own.kind == socket.SOCK_STREAM and (handed := self._handed_for(wanted)) is not None:
             own.become(handed.socket)
             own.own = Address.of(handed.socket.family, handed.socket.getsockname())
+            # The handed descriptor stays open. When the program closes its own, clients are refused, as natively.
+            own.cleanup = Cleanup(functools.partial(_stop_listening, handed.socket))
         elif (allowed := self._listen_address(wanted, only_v6=_only_v6(own))) is not None:
             if allowed.family != own.socket.family:
                 with socket.socket(allowed.family, own.kind) as other:
@@ -343,10 +346,10 @@ class NetworkCalls:
         own = self._socket(fd)
         if own.kind != socket.SOCK_STREAM:
             raise OSError(errno.EOPNOTSUPP, "a datagram socket")
-        if own.local or (own.own is not None and own.own.port):
-            return  # a Unix socket, one that was handed over, or private: it listens
-        if own.own is None:
-            if own.socket.getsockname()[1] == 0:
+        if own.local or own.backlog is not None:
+            return  # a Unix socket or a private one: it listens
+        if own.own is None or own.own.port:  # the second: it was handed over
+            if own.own is None and own.socket.getsockname()[1] == 0:
                 raise NotAllowed("not allowed")  # the system would choose an address that other machines can reach
             own.socket.listen(max(1, min(backlog, _BACKLOG)))
             return
@@ -512,7 +515,7 @@ class NetworkCalls:
         for listener in self.handed:
             if listener.socket.family != socket.AF_UNIX:
                 host, port, *_ = listener.socket.getsockname()
-                if port == wanted.port and (wanted.is_any or host == wanted.plain):
+                if port == wanted.port != 0 and (wanted.is_any or host == wanted.plain):
                     return listener
         return None
 
@@ -561,6 +564,12 @@ class NetworkCalls:
             return Address(socket.AF_UNIX, own.peer if peer else own.local)
         name = (own.peer_name or own.socket.getpeername()) if peer else own.socket.getsockname()
         return Address.of(own.socket.family, name)
+
+
+def _stop_listening(listener: socket.socket) -> None:
+    """Refuse clients, until `listen` is called again. (The system keeps the address, if its port was not chosen.)"""
+    with contextlib.suppress(OSError):  # it is closed: the app has ended
+        listener.shutdown(socket.SHUT_RD)
 
 
 def _only_v6(own: NetworkSocket) -> bool:

@@ -17,7 +17,7 @@ import gothreads
 from gothreads.build.toolchain import find_go
 from tests.support.command_line import process
 from tests.support.modules import MODULES, built, outside_timeout
-from tests.support.sockets_program import address_of, connected, received
+from tests.support.sockets_program import address_of, connected, free_port, received
 from tests.support.waiting import PATIENCE, wait_until
 
 
@@ -40,11 +40,6 @@ def refusal(operation: str, flag: str, rule: str) -> str:
     return f"true {operation}: not allowed by the host (to allow it: {flag} {rule})"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def echoes(address: str) -> None:
     with connected(address) as client:
         client.sendall(b"hello")
@@ -58,16 +53,17 @@ def test_package_net_does_what_it_does_natively(tmp_path: Path) -> None:
         folder.mkdir()
     program = tmp_path / "program"
     with outside_timeout():
-        subprocess.run([find_go(None).go, "build", "-o", program, "."], cwd=MODULES / "network", check=True,
-                       env=os.environ | {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOFLAGS": ""})
-    natively = subprocess.run([program, folders[0]], capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+        environment = os.environ | {"GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GOFLAGS": ""}
+        subprocess.run([find_go(None).go, "build", "-o", program, "."], cwd=MODULES / "network", env=environment,
+                       check=True)
+    natively = subprocess.run([program, folders[0]], capture_output=True, text=True, timeout=PATIENCE, check=True)
     out, rules = io.StringIO(), ["*:*", f"unix:{folders[1]}/socket"]
-    with gothreads.open(built("network"), args=[str(folders[1])], allow_net=rules, mounts={str(folders[1]): folders[1]}, procs=2,
-                        stdout=out) as app:
+    with gothreads.open(built("network"), args=[str(folders[1])], allow_net=rules,
+                        mounts={str(folders[1]): folders[1]}, procs=2, stdout=out) as app:
         assert app.wait(PATIENCE) == 0
     # Texts of errno differ in case only.
     expected, found = ([line.lower().replace(str(folder), "DIR") for line in text.splitlines()]
-                       for folder, text in zip(folders, (natively, out.getvalue()), strict=True))
+                       for folder, text in zip(folders, (natively.stdout, out.getvalue()), strict=True))
     assert found == expected
     assert len(found) > 50
 
@@ -78,7 +74,8 @@ def test_a_program_talks_to_itself_where_nobody_else_can() -> None:
         printed = out.getvalue()
         datagrams, stream = (int(port) for port in re.findall(r"(?:receiving|listening) 127\.0\.0\.1:(\d+)", printed))
         assert re.sub(r":\d+", ":PORT", printed).splitlines() == [
-            "got datagram true <nil>", "receiving 127.0.0.1:PORT", "listening 127.0.0.1:PORT", "echoed bytes true <nil>"]
+            "got datagram true <nil>", "receiving 127.0.0.1:PORT",
+            "listening 127.0.0.1:PORT", "echoed bytes true <nil>"]
         with pytest.raises(ConnectionRefusedError):
             connected(f"127.0.0.1:{stream}")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outside:
@@ -98,6 +95,14 @@ def test_a_listener_that_was_handed_over_is_what_net_listen_returns(wanted: str)
         wait_until(lambda: out.getvalue())
         assert out.getvalue() == f"listening 127.0.0.1:{port}\n"
         echoes(f"127.0.0.1:{port}")
+
+
+def test_closing_a_listener_that_was_handed_over_refuses_clients_until_the_program_listens_again() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with running("again", address, listen=[address], allow_net=[address]) as (_, out):
+        wait_until(lambda: "listening" in out.getvalue())
+        assert out.getvalue() == f"true\nlistening {address}\n"
+        echoes(address)
 
 
 def test_run_listens_for_a_program_that_knows_nothing_of_it() -> None:
@@ -148,13 +153,15 @@ def test_a_rule_by_name_covers_the_addresses_that_the_name_has(monkeypatch: pyte
     with socket.create_server(("127.0.0.2", 0)) as server, socket.create_server(("127.0.0.1", 0)) as local:
         port, here = server.getsockname()[1], local.getsockname()[1]
         look_up = socket.getaddrinfo
-        monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest: look_up("127.0.0.2" if name == "peer.example" else name, *rest))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest: look_up(
+            "127.0.0.2" if name == "peer.example" else name, *rest))
         before, by_name, after, other_port, other = tried(
-            ("dial", "tcp", address_of(server)), ("dial", "tcp", f"PEER.example:{port}"), ("dial", "tcp", address_of(server)),
-            ("dial", "tcp", f"peer.example:{here}"), ("dial", "tcp", address_of(local)), allow_net=[f"peer.example:{port}"])
+            ("dial", "tcp", address_of(server)), ("dial", "tcp", f"PEER.example:{port}"),
+            ("dial", "tcp", address_of(server)), ("dial", "tcp", f"peer.example:{here}"),
+            ("dial", "tcp", address_of(local)), allow_net=[f"peer.example:{port}"])
         assert before == refusal(f"dial tcp 127.0.0.2:{port}: connect", "--allow-net", f"127.0.0.2:{port}")
         assert (by_name, after) == ("false <nil>", "false <nil>")
         assert other_port == refusal(f"dial tcp 127.0.0.2:{here}: connect", "--allow-net", f"127.0.0.2:{here}")
         assert other == refusal(f"dial tcp 127.0.0.1:{here}: connect", "--allow-net", f"127.0.0.1:{here}")
-        assert tried(("dial", "tcp", f"localhost:{here}"), ("dial", "tcp", f"127.0.0.1:{here}"), ("listen", "tcp", "localhost:0"),
-                     allow_net=[f"localhost:{here}"]) == ["false <nil>"] * 3
+        assert tried(("dial", "tcp", f"localhost:{here}"), ("dial", "tcp", f"127.0.0.1:{here}"),
+                     ("listen", "tcp", "localhost:0"), allow_net=[f"localhost:{here}"]) == ["false <nil>"] * 3

@@ -1,6 +1,6 @@
 // Command plainnet uses package net as its arguments say, and imports nothing of gothreads: "itself" talks to itself over
-// TCP and UDP, "serve ADDRESS" echoes, and "try" does what further arguments say, three each: what to do, the network, the
-// address.
+// TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, and "try" does what
+// further arguments say, three each: what to do, the network, the address.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"syscall"
 )
 
 func must[T any](value T, err error) T {
@@ -24,6 +25,11 @@ func main() {
 	case "itself":
 		itself()
 	case "serve":
+		serve(must(net.Listen("tcp", os.Args[2])))
+	case "again":
+		must(net.Listen("tcp", os.Args[2])).Close()
+		_, err := net.Dial("tcp", os.Args[2])
+		fmt.Println(errors.Is(err, syscall.ECONNREFUSED))
 		serve(must(net.Listen("tcp", os.Args[2])))
 	case "try":
 		for args := os.Args[2:]; len(args) >= 3; args = args[3:] {
