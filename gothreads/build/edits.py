@@ -160,6 +160,10 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
          "\t\tscanConservative(gp.syscallsp, min(64*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
          "\tif gp.sched.ctxt != nil {\n",
          "pointers that only a blocking host call holds stay alive"),
+    Edit("os/user/lookup_stubs.go", '\tcase "android":\n',
+         '\tcase "wasip1":\n\t\tif u.Username == "" {\n\t\t\tu.Username = "gothreads"\n\t\t}\n'
+         '\t\tif u.HomeDir == "" {\n\t\t\tu.HomeDir = "/"\n\t\t}\n\tcase "android":\n',
+         "the sandbox has a user of its own, as Android does"),
     # Without the edit, Start fails where it opens /dev/null. errors.Is finds exec.ErrNotFound and syscall.ENOSYS as before.
     Edit("os/exec/exec.go", "func (c *Cmd) Start() error {\n",
          "func (c *Cmd) Start() error {\n\tif runtime.GOOS == \"wasip1\" {\n\t\terr := c.Err\n\t\tif err == nil {\n"
