@@ -60,7 +60,8 @@ class Allocator:
         try:
             slot.memory.write(block.address, data)
         except MemoryAccessError as error:
-            raise MemoryAccessError(f"the module's malloc returned memory that the module does not have: {error}") from None
+            raise MemoryAccessError(f"the module's malloc returned memory that the module does not "
+                                    f"have: {error}") from None
         return block
 
     def free(self, slot: Buffers, block: Block) -> None:
@@ -98,11 +99,11 @@ class CExport(Export):
                 continue
             data = value.encode() if isinstance(value, str) else bytes(value)
             if self._types[len(numbers):len(numbers) + 2] != ["i32", "i32"]:
-                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}, which takes the "
-                                    f"place of two i32, an address and a length: {self.signature.declaration}")
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}, which takes "
+                                    f"the place of two i32, an address and a length: {self.signature.declaration}")
             if self._allocator is None:
-                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}: the module exports "
-                                    "no malloc(i32) i32 and free(i32), which are needed to copy it there. "
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}: the module "
+                                    "exports no malloc(i32) i32 and free(i32), which are needed to copy it there. "
                                     f"{_EXPORT_THEM}; or pass an address and a length")
             if len(data) > LARGEST:
                 raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
@@ -114,7 +115,8 @@ class CExport(Export):
         return [texts.get(place, raw) for place, raw in enumerate(converted) if place - 1 not in texts]
 
     def _wrong_count(self, given: int) -> ArgumentError:
-        hint = "; a str or bytes takes the place of two i32" if self._allocator is not None and ("i32", "i32") in pairwise(self._types) else ""
+        hint = ("; a str or bytes takes the place of two i32" if self._allocator is not None
+                and ("i32", "i32") in pairwise(self._types) else "")
         return ArgumentError(f"{self._takes(given)}{hint}")
 
     def call(self, function: ffi.Function, converted: list[Any], slot: Buffers) -> Any:
@@ -152,7 +154,8 @@ class CExport(Export):
                 raise MemoryAccessError(f"it is longer than {LARGEST:,} bytes")
             data = slot.memory.read(block.address, block.length)
         except MemoryAccessError as error:
-            raise MemoryAccessError(f"{self.shown} returned {result:#x}, which is not bytes (address << 32 | length): {error}") from None
+            raise MemoryAccessError(f"{self.shown} returned {result:#x}, which is not bytes (address << 32 | length): "
+                                    f"{error}") from None
         if block.address and not any(argument.holds(block) for argument in borrowed):
             self._allocator.free(slot, block)
         return data
@@ -175,8 +178,9 @@ class CExport(Export):
             return super().parse(texts)
         found = self._arrange(texts)
         if found is None:
-            raise ArgumentError(f"{self.shown}: the arguments ({len(texts)}) do not fit; each is a number, or a text that takes the place "
-                                f"of two i32, an address and a length: {self.signature.declaration}")
+            raise ArgumentError(f"{self.shown}: the arguments ({len(texts)}) do not fit; each is a number, or a text "
+                                f"that takes the place of two i32, an address and a length: "
+                                f"{self.signature.declaration}")
         return found
 
     def _arrange(self, texts: tuple[str, ...]) -> tuple[Any, ...] | None:

@@ -23,17 +23,20 @@ from gothreads.wasm.signature import Parameter, Signature
 
 #: Go type -> the field of wasmtime's value union, and the WebAssembly types that it occupies.
 FIELDS: Mapping[str, tuple[str, str]] = {
-    "bool": ("i32", "i32"), "int32": ("i32", "i32"), "uint32": ("i32", "i32"), "int64": ("i64", "i64"), "uint64": ("i64", "i64"),
+    "bool": ("i32", "i32"), "int32": ("i32", "i32"), "uint32": ("i32", "i32"), "int64": ("i64", "i64"),
+    "uint64": ("i64", "i64"),
     "float32": ("f32", "f32"), "float64": ("f64", "f64"), "uintptr": ("i32", "i32"), "unsafe.Pointer": ("i32", "i32"),
     "pointer": ("i32", "i32"), "string": ("i32", "i32 i32"),
 }
 #: Go type -> its representation in a call, in the letters of engine/ffi.py.
 LETTERS: Mapping[str, str] = {
-    "bool": "?", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d", "uintptr": "I", "unsafe.Pointer": "I",
+    "bool": "?", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
+    "uintptr": "I", "unsafe.Pointer": "I",
     "pointer": "I", "string": "II",
 }
 RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1),
-           "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
+           "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1),
+           "pointer": (0, (1 << 32) - 1)}
 PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
 FLOAT32_MAX = shared("FLOAT32_MAX", 3.4028234663852886e38)
 _FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: from here on, numbers round to infinity
@@ -124,7 +127,8 @@ class Export:
             try:
                 converted.append(convert(value))
             except (TypeError, ValueError, OverflowError) as error:
-                raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {self._describe(parameter.type)}: {error}") from None
+                raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be "
+                                    f"{self._describe(parameter.type)}: {error}") from None
         return converted
 
     def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
@@ -139,7 +143,8 @@ class Export:
             return _parse(parameter.type, text)
         except (ValueError, KeyError):
             expected = "true or false (Go: bool)" if parameter.type == "bool" else self._describe(parameter.type)
-            raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {expected}: got {cut(text)}") from None
+            raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {expected}: "
+                                f"got {cut(text)}") from None
 
     def _takes(self, given: int) -> str:
         count = len(self._converters)
@@ -150,8 +155,8 @@ class Export:
 
     def packed(self) -> Export:
         """Return the same export, returning the bytes that its result refers to. NotCallable: it returns no bytes."""
-        raise NotCallable(f"{self.shown} returns no bytes: only exports of other languages do. In Go, register a handler: "
-                          "guest.Handle")
+        raise NotCallable(f"{self.shown} returns no bytes: only exports of other languages do. In Go, register a "
+                          "handler: guest.Handle")
 
     def call(self, function: ffi.Function, converted: list[Any], slot: Buffers) -> Any:
         """Copy strings into the slot, call the function, and return its result. Raises ffi.Trapped."""
@@ -175,7 +180,8 @@ class Export:
             while name in taken:
                 name += "_"
             taken.add(name)
-            parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY, annotation=python_type(parameter.type)))
+            parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY,
+                                                annotation=python_type(parameter.type)))
         result = python_type(self.signature.result) if self.signature.result else "None"
         return inspect.Signature(parameters, return_annotation=result)
 
@@ -225,7 +231,8 @@ def from_wasm(name: str, kind: FuncType, *, foreign: bool = False) -> Signature:
 
 def matches(signature: Signature, kind: FuncType) -> bool:
     """Whether the signature from the Go source fits the type in the module."""
-    if any(p.type not in FIELDS for p in signature.params) or signature.result not in (None, *(FIELDS.keys() - {"string"})):
+    if any(p.type not in FIELDS
+           for p in signature.params) or signature.result not in (None, *(FIELDS.keys() - {"string"})):
         return False
     params = " ".join(FIELDS[p.type][1] for p in signature.params).split()
     results = [FIELDS[signature.result][0]] if signature.result else []
@@ -252,7 +259,8 @@ class Function:
         """Call the export. `timeout` (seconds) and `on_timeout` are as in App.submit. ArgumentError."""
         if named and not named.keys() <= _BY_NAME:
             given = ", ".join(named.keys() - _BY_NAME)
-            raise ArgumentError(f"{self._export.shown} takes its arguments in order, not by name ({given}): {self.signature.declaration}")
+            raise ArgumentError(f"{self._export.shown} takes its arguments in order, not by name ({given}): "
+                                f"{self.signature.declaration}")
         return self._call(self._export, self._export.convert(args), **named)
 
     def bytes(self, *args: Any, **named: Any) -> builtins.bytes:

@@ -69,8 +69,8 @@ def _load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
         module = parse(content)
         if module.custom(SECTION) is None and any(e.name == "gt_attach" for e in module.exports):
             if callers := callers_of_undefined(module):
-                raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not there?), "
-                                  f"in {listed(callers)}")
+                raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not "
+                                  f"there?), in {listed(callers)}")
             settings = {} if sharpen is None else {"sharpen": sharpen}
             metadata = Metadata(__version__, "go", THREADED, "exe", handlers=False, options=settings)
             module = finish(module, metadata, strip=False)

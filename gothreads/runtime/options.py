@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from gothreads.bridge.handlers import Handler
 from gothreads.bridge.host_registry import Functions, Host, given_functions, given_handlers
+from gothreads.engine.precompiled import Trust
 from gothreads.errors import MisuseError
+from gothreads.output.progress import Progress
 from gothreads.runtime.keywords import Option, complete, one_of, whole
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
@@ -111,6 +113,16 @@ def _check_stdin(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be bytes or a file object, not {cut(value)}")
 
 
+def _check_progress(name: str, value: object) -> None:
+    if not isinstance(value, bool) and not callable(value):
+        raise MisuseError(f"{name} must be None, False, True or a function, not {cut(value)}")
+
+
+def _check_trust(name: str, value: object) -> None:
+    if not isinstance(value, bool | str):
+        raise MisuseError(f"{name} must be True, False or a file's digest, not {cut(value)}")
+
+
 def _check_above_zero(name: str, value: object) -> None:
     check_seconds(name, value, above_zero=True)
 
@@ -205,6 +217,16 @@ class OpenOptions(TypedDict, total=False):
         or "pool".
         """)]
     go: Annotated[PathLike | None, Option(None, "the go command to build with")]
+    progress: Annotated[bool | Progress | None, Option(
+        None, "where to show the progress of building and compiling (default: on a terminal or in a notebook)", """
+        True: always on standard error. False: only in the log, which otherwise shows what takes long where nobody sees
+        standard error. Or a function, which is called with (stage, done, total), possibly on another thread: "build"
+        counts packages; "compile" counts seconds, of an estimate or None. When a stage ends, done equals total.
+        """, check=_check_progress)]
+    trust: Annotated[Trust, Option(default=False, help="""
+        the digest of a file with machine code (gothreads compile -o), which is opened only with it: machine code can
+        do whatever this process can
+        """, more="True trusts the file whatever it contains.", check=_check_trust)]
 
 
 class LoadedOptions(OpenOptions, total=False):

@@ -55,14 +55,14 @@ class WasiEnvironment:
         try:
             for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
                 made = listen(address, self.stopped)
-                self.table.add(made, preopened=True)
-                self._network.handed.add(made)
+                self._network.hand_over(self.table.add(made, preopened=True), made)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
             self.missed = settings.mount(self.table).missed
         except BaseException as error:
             self.close()
             if isinstance(error, Refused):
-                raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: Limits(files=...)") from None
+                raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: "
+                                  f"Limits(files=...)") from None
             raise
 
     def use(self, memory: BoundedMemory) -> None:
@@ -91,6 +91,5 @@ class WasiEnvironment:
     def close(self) -> None:
         """Free everything. No thread may be in a call."""
         self.table.close_all()
-        self._network.handed.clear()
         self._wasi.close()
         self.messages.forget(self.calls)

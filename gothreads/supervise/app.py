@@ -14,14 +14,15 @@ from typing import Any, Self, Unpack, cast
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.bridge.messages import WhenFull
-from gothreads.launch import find, say_once
+from gothreads.launch import find_for
 from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.inspector import Goroutine
 from gothreads.runtime.interface import RunningModule
 from gothreads.runtime.keywords import complete, definition, documented
 from gothreads.runtime.module_file import LoadedModule
-from gothreads.runtime.options import LoadedOptions, OpenOptions, PathLike
+from gothreads.runtime.module_source import ModuleSource, source_of
+from gothreads.runtime.options import LoadedOptions, OpenOptions
 from gothreads.runtime.payloads import Payload
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
@@ -31,7 +32,7 @@ from gothreads.wasi.signals import signal_name
 
 
 @documented(RestartOptions, OpenOptions)
-def supervise(path: PathLike, **options: Unpack[SuperviseOptions]) -> Supervised:
+def supervise(path: ModuleSource, **options: Unpack[SuperviseOptions]) -> Supervised:
     """Like `open`, for a module that is replaced by a new instance, with new memory, when it ends.
 
     {RestartOptions}
@@ -46,11 +47,11 @@ def supervise(path: PathLike, **options: Unpack[SuperviseOptions]) -> Supervised
     """
     complete("supervise()", SuperviseOptions, options)  # wrong options are refused before anything is built
     of_restarts = {name: value for name, value in options.items() if name in definition(RestartOptions)}
-    of_open = {name: value for name, value in options.items() if name in definition(OpenOptions)}
+    of_open = cast(LoadedOptions, {name: value for name, value in options.items() if name in definition(OpenOptions)})
     policy = restart_policy(cast(RestartOptions, of_restarts), options.get("model"))
-    loaded = find(path, model=options.get("model"), go=options.get("go"), progress=say_once())
-    supervised = Supervised(loaded, cast(LoadedOptions, of_open), policy)
-    supervised.configuration = PickledOptions.of("supervise", path, options)
+    source = source_of(path)
+    supervised = Supervised(find_for(source, of_open), of_open, policy)
+    supervised.configuration = PickledOptions.of("supervise", source, options)
     return supervised
 
 

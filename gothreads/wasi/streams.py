@@ -312,4 +312,5 @@ def _is_terminal(file: object) -> bool:
 
 
 def _is_text(target: object) -> bool:
-    return isinstance(target, io.TextIOBase) or (target is not None and isinstance(getattr(target, "encoding", None), str))
+    return isinstance(target, io.TextIOBase) or (target is not None
+                                                 and isinstance(getattr(target, "encoding", None), str))

@@ -89,6 +89,7 @@ def imported_calls(module: Module) -> list[BuiltinCall]:
         if call is None:
             continue
         if (kind := module.types[imported.type_index]) != call.type:
-            raise ModuleError(f"the module imports {HOST}.{call.name} as {kind}, which is not its type: {call.type}. Rebuild it: gothreads build")
+            raise ModuleError(f"the module imports {HOST}.{call.name} as {kind}, which is not its type: {call.type}. "
+                              f"Rebuild it: gothreads build")
         found[call.name] = call
     return list(found.values())

@@ -148,7 +148,8 @@ def _run_native(row: Row, folder: Path, environment: dict[str, str]) -> _Printed
 def _printed(out: str, code: int, folder: str, ended: str) -> _Printed:
     kind, _, text = out.strip().replace(folder, "DIR").partition(" ")
     if not kind:
-        return _Printed("ended", f"exit code {code}" if "panic" not in ended and "fatal" not in ended else _error(ended))
+        return _Printed("ended", f"exit code {code}" if "panic" not in ended and "fatal" not in ended
+                        else _error(ended))
     return _Printed(kind, _error(text) if kind == "error" else text)
 
 
@@ -161,9 +162,11 @@ def _error(text: str) -> str:
 
 def _command(row: Row) -> Found:
     """Run a command in the programs' folder. `row.says` picks the line that says what happened."""
-    command = [sys.executable, "-m", "gothreads", *row.command[1:]] if row.command[0] == "gothreads" else list(row.command)
+    command = [sys.executable, "-m", "gothreads",
+               *row.command[1:]] if row.command[0] == "gothreads" else list(row.command)
     with tempfile.TemporaryDirectory() as output:
-        done = subprocess.run([word.replace("OUT", output) for word in command], cwd=PROGRAMS, capture_output=True, text=True,
+        done = subprocess.run([word.replace("OUT", output) for word in command], cwd=PROGRAMS, capture_output=True,
+                              text=True,
                               env=os.environ | {"COLUMNS": "200"}, timeout=400)
     if done.returncode == 0:
         return Found("works", "")

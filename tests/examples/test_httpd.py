@@ -1,4 +1,5 @@
-"""Guests on real sockets: examples/httpd is served to Python's http.client, and examples/httpget fetches from Python's http.server.
+"""Guests on real sockets: examples/httpd is served to Python's http.client, and examples/httpget fetches from Python's
+http.server.
 
 What tells that a request is in flight is the server's own count of them, so that no test waits for time to pass.
 """
@@ -80,7 +81,8 @@ class Client(HTTPConnection):
 
     def send_request(self, method: str, path: str, body: bytes = b"", length: int | None = None) -> None:
         """A request; with a `length` more than the body's, the server waits for the rest."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body) if length is None else length}\r\n\r\n"
+        head = (f"{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: "
+                f"{len(body) if length is None else length}\r\n\r\n")
         self.sock.sendall(head.encode() + body)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -159,7 +161,8 @@ def test_fifty_clients_that_keep_their_connections_get_their_own_answers(address
         with Client(address) as client:
             for turn in range(10):
                 name = f"client-{n}-{turn}"
-                assert json.loads(client.get(f"/json?name={name}")) == {"name": name, "greeting": f"Hello, {name}.", "letters": len(name)}
+                assert json.loads(client.get(f"/json?name={name}")) == {"name": name, "greeting": f"Hello, {name}.",
+                                                                        "letters": len(name)}
                 body = f"{name} ".encode() * (turn * 500)
                 assert client.ask("POST", "/echo", body) == (200, body)
     together(*(partial(use, n) for n in range(50)))
@@ -241,7 +244,8 @@ def reading(client: Client) -> None:
 
 @pytest.mark.parametrize("go", [leave, reset])
 @pytest.mark.parametrize("begin", [nothing, half_a_head, half_a_body, waiting, reading])
-def test_a_client_that_goes_in_the_middle_harms_nobody(address: str, begin: Callable[[Client], None], go: Callable[[Client], None]) -> None:
+def test_a_client_that_goes_in_the_middle_harms_nobody(address: str, begin: Callable[[Client], None],
+                                                       go: Callable[[Client], None]) -> None:
     with Client(address) as other:
         before = other.stats()["goroutines"]
         for _ in range(5):

@@ -79,10 +79,13 @@ def test_requests_pass_bytes_in_and_out(app: gothreads.App) -> None:
 
 
 @pytest.mark.parametrize(("handler", "payload", "said"), [
-    (3, b"", "a handler's name must be a str, not 3"), ("\ud800", b"", r"a handler's name must be valid Unicode, not '\\ud800'"),
-    ("echo", "\udfff", "a payload must be valid Unicode"), ("echo", None, "a payload must be bytes or str, not NoneType"),
+    (3, b"", "a handler's name must be a str, not 3"),
+    ("\ud800", b"", r"a handler's name must be valid Unicode, not '\\ud800'"),
+    ("echo", "\udfff", "a payload must be valid Unicode"),
+    ("echo", None, "a payload must be bytes or str, not NoneType"),
 ])
-def test_a_request_that_cannot_be_made_says_why(app: gothreads.App, handler: object, payload: object, said: str) -> None:
+def test_a_request_that_cannot_be_made_says_why(app: gothreads.App, handler: object, payload: object,
+                                                said: str) -> None:
     for ask in (app.request, app.submit_request):
         with pytest.raises(gothreads.MisuseError, match=said):
             ask(handler, payload)  # type: ignore[arg-type]
@@ -191,7 +194,8 @@ def test_standard_streams_may_be_of_text(calls: Path) -> None:
 def test_a_read_of_standard_input_that_waits_holds_up_nobody_and_ends_with_close(calls: Path) -> None:
     import os
     read, write = os.pipe()
-    with os.fdopen(read, "rb", buffering=0) as source, gothreads.open(calls, args=["cat"], stdin=source, procs=1) as app:
+    with os.fdopen(read, "rb", buffering=0) as source, gothreads.open(calls, args=["cat"], stdin=source,
+                                                                      procs=1) as app:
         assert app.exports.add(1, 1) == 2
         assert list(app.map("fib", range(10)))[-1] == 34
         os.close(write)
@@ -207,7 +211,8 @@ def test_arguments_and_environment_are_those_given(calls: Path) -> None:
 
 
 def test_a_package_folder_opens_without_a_build_step(tmp_path: Path) -> None:
-    (tmp_path / "main.go").write_text("package main\n\n//go:wasmexport twice\nfunc twice(n int32) int32 { return 2 * n }\n\nfunc main() { select {} }\n")
+    (tmp_path / "main.go").write_text("package main\n\n//go:wasmexport twice\nfunc twice(n int32) int32 { return 2 * n "
+                                      "}\n\nfunc main() { select {} }\n")
     (tmp_path / "go.mod").write_text("module twice\n\ngo 1.25\n")
     with gothreads.open(tmp_path) as app:
         assert app.exports.twice(21) == 42

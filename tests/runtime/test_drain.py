@@ -48,7 +48,8 @@ def test_new_calls_are_refused_meanwhile_whoever_makes_them() -> None:
     wait_until(lambda: counts(app)[0] == 1)
     thread = closing(app, 60)
     assert app.state is State.DRAINING
-    for call in (lambda: app.exports.add(1, 2), lambda: app.submit("add", 1, 2), lambda: app.request("echo"), lambda: app.submit_request("echo"),
+    for call in (lambda: app.exports.add(1, 2), lambda: app.submit("add", 1, 2), lambda: app.request("echo"),
+                 lambda: app.submit_request("echo"),
                  lambda: app.exports.add(1, 2, timeout=1), app.handlers, lambda: list(app.map("add", [1], [2]))):
         refused(call)
     assert not inside.done()
