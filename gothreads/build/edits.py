@@ -310,6 +310,13 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
         "\tif gp.sched.ctxt != nil {\n",
         "pointers that only a blocking host call holds stay alive",
     ),
+    Edit(
+        "os/user/lookup_stubs.go",
+        '\tcase "android":\n',
+        '\tcase "wasip1":\n\t\tif u.Username == "" {\n\t\t\tu.Username = "gothreads"\n\t\t}\n'
+        '\t\tif u.HomeDir == "" {\n\t\t\tu.HomeDir = "/"\n\t\t}\n\tcase "android":\n',
+        "the sandbox has a user of its own, as Android does",
+    ),
     # Without the edit, Start fails where it opens /dev/null. errors.Is finds exec.ErrNotFound and syscall.ENOSYS as
     # before.
     Edit(
@@ -369,6 +376,9 @@ NET_EDITS: tuple[Edit, ...] = (
          '\tdefault:\n\t\treturn nil, os.NewSyscallError("connect", err)\n\t}\n\tif err := fd.pfd.Init',
          '\tdefault:\n\t\treturn nil, fd.refused("connect", ra, err)\n\t}\n\tif err := fd.pfd.Init',
          "errors name the option that would allow it"),
+    *(Edit("net/fd_posix.go", f"{call}, sa)\n", f'{call}, sa)\n\terr = refusedBy("--allow-net", "send", sa, err)\n',
+           "errors name the option that would allow it")
+      for version in (4, 6) for call in (f"fd.pfd.WriteToInet{version}(p", f"fd.pfd.WriteMsgInet{version}(p, oob")),
     Edit("net/conf.go", 'case "windows", "plan9":\n\t\treturn true\n',
          'case "windows", "plan9", "wasip1":\n\t\treturn true\n', "the host resolves names"),
     Edit("net/unixsock_posix.go", "unlink: true}", "unlink: false}",

@@ -20,7 +20,7 @@ log = logging.getLogger("gothreads")
 ADDED = Path(__file__).parent / "goroot"
 GUEST = "gothreads/guest"
 #: Packages that get threads, sockets and signals.
-FOLDERS = ("runtime", "syscall", "internal/poll", "internal/syscall/unix", "net")
+FOLDERS = ("runtime", "syscall", "time", "internal/poll", "internal/syscall/unix", "net")
 #: The code that rewrites modules; builder.finish() has the order of the passes.
 WASM = Path(__file__).parent.parent / "wasm"
 

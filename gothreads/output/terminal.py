@@ -49,7 +49,8 @@ class Terminal:
     def error(self, text: str) -> None:
         """Print a warning or an error."""
         self.clear()
-        print(f"gothreads: {_printable(text, self.stderr)}", file=self.stderr, flush=True)
+        self.stderr.write(f"gothreads: {_printable(text, self.stderr)}\n")  # at once: the module may print meanwhile
+        self.stderr.flush()
 
     def raw(self, text: str) -> None:
         """Write another program's output unchanged."""

@@ -30,8 +30,8 @@ def advice(stderr: str) -> str | None:
         return "endless recursion? runtime/debug.SetMaxStack raises the limit"
     if "all goroutines are asleep" not in stderr or "net.(*fakeNetFD)" not in stderr:
         return None
-    return ("in WebAssembly, package net cannot reach the network: listen with guest.Listen of gothreads/guest (needs "
-            "--allow-net HOST:PORT), or with guest.Listener (needs --listen HOST:PORT)")
+    return ("in stock Go, package net cannot reach the network: use the model threaded, or listen with guest.Listen of "
+            "gothreads/guest (needs --allow-net HOST:PORT) or guest.Listener (needs --listen HOST:PORT)")
 
 
 def of_trap(name: str, trap: ffi.Trap, stderr: str, stack: int) -> GuestError:

@@ -26,11 +26,12 @@ from gothreads.wasi.settings import WasiSettings
 from gothreads.wasi.sockets import SocketCalls, address_of, listen
 from gothreads.wasi.standard_streams import add_streams
 from gothreads.wasi.streams import Streams
+from gothreads.wasi.zones import ZoneCalls
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 
 #: The servers, in wasm/host_calls.py, whose calls are provided here.
-_SERVERS = (Server.PIPES, Server.SOCKETS, Server.NETWORK, Server.MESSAGES)
+_SERVERS = (Server.PIPES, Server.SOCKETS, Server.NETWORK, Server.ZONES, Server.MESSAGES)
 
 
 class WasiEnvironment:
@@ -45,6 +46,7 @@ class WasiEnvironment:
         self._wasi, self._pipes = WasiCalls(self._process), PipeCalls(self._process)
         self._sockets = SocketCalls(self._process, rules)
         self._network = NetworkCalls(self._process, rules, Resolver(rules, stop))
+        self._zones = ZoneCalls(self._process)
         self.messages, self.calls, self.context = messages, messages.new_calls(self._process, context), context
         #: The addresses of the listeners that the module was given, with their actual ports.
         self.listening: list[str] = []
@@ -71,7 +73,7 @@ class WasiEnvironment:
         """Define the functions that the module imports from here. `own_clock`: as for define_wasi."""
         types = {i.name: module.types[i.type_index] for i in module.imported_functions if i.module == WASI}
         define_wasi(functions, types, self._wasi, own_clock=own_clock)
-        servers = dict(zip(_SERVERS, (self._pipes, self._sockets, self._network, self.calls), strict=True))
+        servers = dict(zip(_SERVERS, (self._pipes, self._sockets, self._network, self._zones, self.calls), strict=True))
         for call in imported_calls(module):
             if call.server in servers:
                 define_with_errno(functions, HOST, call.name, call.type, getattr(servers[call.server], call.name))

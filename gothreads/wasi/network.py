@@ -212,10 +212,11 @@ class NetworkCalls:
 
     def _send_to(self, own: NetworkSocket, payload: bytes, wanted: Address) -> int:
         inbox = self._ports.inbox(wanted.port) if wanted.is_here and own.kind == socket.SOCK_DGRAM else None
-        if inbox is None and own.inbox is None:
-            self._check_dial(wanted)
-            self._check_family(own, wanted)
-            return own.socket.sendto(payload, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, wanted.sockaddr)
+        if inbox is None:
+            self._check_dial(wanted)  # also for a private socket: the refusal names the option
+            if own.inbox is None:
+                self._check_family(own, wanted)
+                return own.socket.sendto(payload, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, wanted.sockaddr)
         if inbox is None or own.inbox is None:
             raise OSError(errno.ENETUNREACH, "private sockets reach private sockets only")
         inbox.put(own.name(peer=False), payload)

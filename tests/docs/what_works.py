@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,8 +123,8 @@ def _compare(row: Row, environment: dict[str, str]) -> Found:
 def _run_here(row: Row, folder: Path, environment: dict[str, str]) -> _Printed:
     out = io.BytesIO()
     zones = {"/zones": Path(find_go(None).goroot, "lib", "time")} if row.zones else {}
-    env = environment | ({"ZONEINFO": "/zones/zoneinfo.zip"} if row.zones else {})
-    allowed = [environment["PEER"], environment["SILENT"], environment["WEB"], "127.0.0.1:*"]
+    env = environment | {"SOCKET": f"{folder}/socket"} | ({"ZONEINFO": "/zones/zoneinfo.zip"} if row.zones else {})
+    allowed = ["127.0.0.1:*", f"unix:{folder}/socket"]
     try:
         with gothreads.open(module(), args=[row.program, "/dir"], mounts={"/dir": folder, **zones}, env=env,
                             allow_net=allowed, procs=2, stdout=out, stderr=io.BytesIO()) as app:
@@ -138,8 +138,9 @@ def _run_here(row: Row, folder: Path, environment: dict[str, str]) -> _Printed:
 
 def _run_native(row: Row, folder: Path, environment: dict[str, str]) -> _Printed:
     zones = {"ZONEINFO": f"{find_go(None).goroot}/lib/time/zoneinfo.zip"}
+    own = {"GOMAXPROCS": "2", "TZ": "Asia/Tokyo", "SOCKET": f"{folder}/socket"}
     done = subprocess.run([native(), row.program, folder], cwd=folder,
-                          env=os.environ | environment | zones | {"GOMAXPROCS": "2", "TZ": "Asia/Tokyo"},
+                          env=os.environ | environment | zones | own,
                           capture_output=True, text=True, timeout=60)
     return _printed(done.stdout, done.returncode, str(folder), done.stderr)
 
@@ -177,23 +178,39 @@ def _command(row: Row) -> Found:
 
 @contextlib.contextmanager
 def _peers() -> Iterator[dict[str, str]]:
-    """Servers to connect to, as environment variables: one that greets, one that is silent, one of HTTP; and a name."""
+    """Servers to connect to, as environment variables: one that greets, one that is silent, one of HTTP, and one
+    that connects to an address that it is told."""
     with socket.create_server(("127.0.0.1", 0)) as greeting, socket.create_server(("127.0.0.1", 0)) as silent, \
+            socket.create_server(("127.0.0.1", 0)) as caller, \
             http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hello) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
-        threading.Thread(target=_greet, args=(greeting,), daemon=True).start()
+        for server, answer in ((greeting, _greet), (caller, _call)):
+            threading.Thread(target=_serve, args=(server, answer), daemon=True).start()
         try:
-            yield {"PEER": _address(greeting), "SILENT": _address(silent), "WEB": _address(web.socket)}
+            yield {"PEER": _address(greeting), "SILENT": _address(silent), "WEB": _address(web.socket),
+                   "CALLER": _address(caller)}
         finally:
             web.shutdown()
-            greeting.shutdown(socket.SHUT_RDWR)
+            for server in (greeting, caller):
+                server.shutdown(socket.SHUT_RDWR)
 
 
-def _greet(server: socket.socket) -> None:
+def _serve(server: socket.socket, answer: Callable[[socket.socket], None]) -> None:
     with contextlib.suppress(OSError):
         while True:
             with server.accept()[0] as connection:
-                connection.sendall(b"hello")
+                answer(connection)
+
+
+def _greet(connection: socket.socket) -> None:
+    connection.sendall(b"hello")
+
+
+def _call(connection: socket.socket) -> None:
+    """Connect to the address that is named, and pass on what is read there."""
+    host, port = connection.makefile().readline().strip().split(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=10) as found:
+        connection.sendall(found.recv(100))
 
 
 def _address(server: socket.socket) -> str:

@@ -32,27 +32,24 @@ def _commands(group: str, *rows: tuple[str, tuple[str, ...], str, str]) -> list[
 
 
 _MOUNT = "mount what it needs: `--mount ./data:/data`, `mounts={\"/data\": \"./data\"}`"
-_GUEST_NET = "`guest.Dial`, and `--allow-net HOST:PORT`"
 _HANDLER = "let the host do it: `guest.Call(\"run\", …)` and a handler in Python ([how](handlers-and-events.md))"
 
 ROWS = [
     *_programs(
         "Network",
-        ("net-dial", "`net.Dial` to another process", _GUEST_NET),
-        ("guest-dial", "`guest.Dial`", ""),
-        ("guest-dial-timeout", "deadlines of connections", ""),
-        (
-            "net-listen",
-            "`net.Listen`, for other processes to connect to",
-            "`guest.Listen` and `--allow-net`, or `guest.Listener` and `--listen`",
-        ),
-        ("guest-listen", "`guest.Listen`", ""),
-        ("net-itself", "`net.Listen` and `net.Dial` within the program", ""),
+        ("net-dial", "`net.Dial` to another process: `--allow-net`", ""),
+        ("net-timeout", "deadlines of connections", ""),
+        ("options", "`SetKeepAlivePeriod`, `SetLinger`, `CloseWrite`, `File`", ""),
+        ("net-listen", "`net.Listen`, for other processes to connect to: `--listen` or `--allow-net`", ""),
+        ("net-itself", "`net.Listen` and `net.Dial` within the program, without any option", ""),
         ("net-pipe", "`net.Pipe`", ""),
-        ("http-get", "`http.Get`", "a client with `http.Transport{DialContext: guest.DialContext}`"),
-        ("http-get-guest", "`net/http` over `guest.DialContext`", ""),
-        ("udp", "UDP", _HANDLER),
-        ("localhost", '`net.LookupHost("localhost")`', ""),
+        ("udp", "UDP", ""),
+        ("unix", "Unix sockets: `--allow-net unix:PATH`", ""),
+        ("http-get", "`http.Get`", ""),
+        ("https", "`net/http` with TLS and HTTP/2", ""),
+        ("localhost", "`net.LookupHost(\"localhost\")`", ""),
+        ("guest-dial", "`guest.Dial`", ""),
+        ("guest-listen", "`guest.Listen`", ""),
         ("interfaces", "`net.Interfaces`", "pass what it needs in `env=`"),
     ),
     *_programs(
@@ -60,23 +57,18 @@ ROWS = [
         ("exec", "`exec.Command(…).Output`", _HANDLER),
         ("look-path", "`exec.LookPath`", _HANDLER),
         ("start-process", "`os.StartProcess`", _HANDLER),
-        (
-            "notify",
-            "`signal.Notify`: the process interrupts itself",
-            "handlers `start` and `stop`, called at open and close; `app.signal`, an event "
-            "([how](handlers-and-events.md))",
-        ),
+        ("notify", "`signal.Notify`; `gothreads run` and `app.send_signal` deliver signals", ""),
         ("exit", "`os.Exit`", ""),
         ("recover", "`recover` from a nil pointer", ""),
     ),
     *_programs(
         "User and machine",
-        ("user", "`user.Current`", '`env={"USER": "me", "HOME": "/home"}`'),
+        ("user", "`user.Current`", "it is always this user: `env={\"USER\": \"me\", \"HOME\": \"/home\"}`"),
         ("lookup-user", "`user.Lookup`", "`--mount /etc/passwd:/etc/passwd:ro`, or pass what it needs in `env=`"),
         ("home", "`os.UserHomeDir`", '`env={"HOME": "/home"}` and a mount at `/home`'),
         ("uid", "`os.Getuid`", ""),
-        ("pid", "`os.Getpid`", "pass the host's in `env=`"),
-        ("hostname", "`os.Hostname`", "pass the host's in `env=`"),
+        ("pid", "`os.Getpid`", "it is always this; pass the host's in `env=`"),
+        ("hostname", "`os.Hostname`", "it is always this; pass the host's in `env=`"),
         ("executable", "`os.Executable`", "`embed` what lies beside it, or mount it"),
         ("environ", "`os.Environ` without `env=`", "`env={…}`, `--env NAME`: nothing is inherited"),
         ("goos", "`runtime.GOOS`, `runtime.GOARCH`", "build tags: `//go:build wasip1`"),
@@ -112,11 +104,7 @@ ROWS = [
         "Time",
         ("timer", "timers, tickers, `time.Sleep`", ""),
         ("local", "`time.Local` is the machine's zone", "it is UTC: load a zone, and use `t.In(zone)`"),
-        (
-            "zone",
-            "`time.LoadLocation`",
-            '`import _ "time/tzdata"`, or `--mount /usr/share/zoneinfo:/usr/share/zoneinfo:ro`',
-        ),
+        ("zone", "`time.LoadLocation`", ""),
         ("zone-mounted", "the same, with zones mounted and `ZONEINFO`", ""),
     ),
     *_commands("Time", ('the same, with `import _ "time/tzdata"`', ("gothreads", "run", "zones"), "", "")),

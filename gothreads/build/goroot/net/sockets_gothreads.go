@@ -20,14 +20,19 @@ func sysSocket(family, sotype, proto int) (int, error) {
 
 // refused is os.NewSyscallError. If the host's rules do not allow the address, the error says which option would.
 func (fd *netFD) refused(call string, sa syscall.Sockaddr, err error) error {
-	if err == syscall.ENOTCAPABLE {
-		flag := "--allow-net"
-		if call == "bind" && fd.sotype == syscall.SOCK_STREAM {
-			flag = "--listen"
-		}
-		call += " (to allow it: " + flag + " " + ruleFor(sa) + ")"
+	flag := "--allow-net"
+	if call == "bind" && fd.sotype == syscall.SOCK_STREAM {
+		flag = "--listen"
 	}
-	return os.NewSyscallError(call, err)
+	return wrapSyscallError(call, refusedBy(flag, call, sa, err))
+}
+
+// refusedBy adds the option that would allow the address to an error, if that says that no rule of the host does.
+func refusedBy(flag, call string, sa syscall.Sockaddr, err error) error {
+	if err == syscall.ENOTCAPABLE {
+		return os.NewSyscallError(call+" (to allow it: "+flag+" "+ruleFor(sa)+")", err)
+	}
+	return err
 }
 
 // ruleFor returns an address as the host's options take it.
@@ -81,8 +86,9 @@ func lookUp(ctx context.Context, kind, name string) ([]string, error) {
 		case syscall.ENOENT:
 			return nil, newDNSError(errNoSuchHost, name, "")
 		case syscall.ENOTCAPABLE:
-			err := os.NewSyscallError("lookup (to allow it: --allow-net "+name+":PORT)", a.errno)
-			return nil, newDNSError(err, name, "")
+			err := newDNSError(os.NewSyscallError("lookup (to allow it: --allow-net "+name+":PORT)", a.errno), name, "")
+			err.UnwrapErr = syscall.ENOTCAPABLE
+			return nil, err
 		}
 		return nil, newDNSError(a.errno, name, "")
 	case <-ctx.Done():
