@@ -372,6 +372,8 @@ NET_EDITS: tuple[Edit, ...] = (
          "the host duplicates descriptors"),
     Edit("net/sock_posix.go", 'os.NewSyscallError("bind", err)', 'fd.refused("bind", lsa, err)',
          "errors name the option that would allow it", count=3),
+    Edit("net/sock_posix.go", 'os.NewSyscallError("listen", err)', 'fd.refused("listen", lsa, err)',
+         "errors name the option that would allow it"),
     Edit("net/fd_unix.go",
          '\tdefault:\n\t\treturn nil, os.NewSyscallError("connect", err)\n\t}\n\tif err := fd.pfd.Init',
          '\tdefault:\n\t\treturn nil, fd.refused("connect", ra, err)\n\t}\n\tif err := fd.pfd.Init',

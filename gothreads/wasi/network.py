@@ -130,7 +130,7 @@ class NetworkCalls:
                 self._bind_allowed(own, allowed)
             if own.may_listen:
                 own.socket.listen(max(1, min(backlog, _BACKLOG)))
-            elif own.address is not None:
+            elif own.address is not None and own.address.is_here:
                 own.backlog = Backlog()
                 port, own.cleanup = self._ports.listen(own.backlog)
                 own.replace(own.backlog.descriptor)

@@ -141,7 +141,7 @@ def test_refusals_name_the_option_that_would_allow_it(tmp_path: Path) -> None:
         refusal(f"dial unix {path}: connect", "--allow-net", f"unix:{path}"),
         refusal("listen tcp 127.0.0.1:8080: bind", "--listen", "127.0.0.1:8080"),
         refusal("listen tcp :8080: bind", "--listen", "127.0.0.1:8080"),
-        refusal("listen tcp 192.0.2.1:0: bind", "--listen", "192.0.2.1:0"),
+        refusal("listen tcp 192.0.2.1:0: listen", "--listen", "192.0.2.1:0"),
         refusal("listen udp 127.0.0.1:53: bind", "--allow-net", "127.0.0.1:53"),
         refusal(f"listen unix {path}: bind", "--listen", f"unix:{path}"),
         refusal("lookup name.example: lookup", "--allow-net", "name.example:PORT"),

@@ -21,7 +21,7 @@ func sysSocket(family, sotype, proto int) (int, error) {
 // refused is os.NewSyscallError. If the host's rules do not allow the address, the error says which option would.
 func (fd *netFD) refused(call string, sa syscall.Sockaddr, err error) error {
 	flag := "--allow-net"
-	if call == "bind" && fd.sotype == syscall.SOCK_STREAM {
+	if call != "connect" && fd.sotype == syscall.SOCK_STREAM {
 		flag = "--listen"
 	}
 	return wrapSyscallError(call, refusedBy(flag, call, sa, err))
