@@ -372,6 +372,7 @@ NET_EDITS: tuple[Edit, ...] = (
          "the host duplicates descriptors"),
     Edit("net/sock_posix.go", 'os.NewSyscallError("bind", err)', 'fd.refused("bind", lsa, err)',
          "errors name the option that would allow it", count=3),
+    Edit("net/sock_posix.go", '\t"os"\n', "", "the next edits leave no use of it"),
     Edit("net/sock_posix.go", 'os.NewSyscallError("listen", err)', 'fd.refused("listen", lsa, err)',
          "errors name the option that would allow it"),
     Edit("net/fd_unix.go",
