@@ -123,7 +123,7 @@ func cgoLookupIP(ctx context.Context, network, name string) ([]IPAddr, error) {
 	return addrs, nil
 }
 
-func cgoLookupCNAME(ctx context.Context, name string) (string, error) {
+func lookUpCNAME(ctx context.Context, name string) (string, error) {
 	lines, err := lookUp(ctx, "cname", name)
 	if err != nil {
 		return "", err
