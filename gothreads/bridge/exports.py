@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gothreads.bridge.buffers import Buffers
+from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import ffi
 from gothreads.engine.extension import shared
 from gothreads.errors import ArgumentError, NotCallable, UnknownExport, unknown
@@ -78,8 +79,8 @@ def _float32(value: Any) -> float:
 def _string(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
+    if (data := raw_bytes(value)) is not None:
+        return data
     raise TypeError(f"got {cut(value)}")
 
 

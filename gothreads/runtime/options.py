@@ -199,9 +199,9 @@ class OpenOptions(TypedDict, total=False):
         """, check=lambda _, value: given_functions(value))]
     handlers: Annotated[Mapping[str, Handler] | None, Option(
         None, "functions that the module calls by name, with guest.Call and guest.Notify", """
-        They take the payload (bytes) and return bytes, str, None or a Future; or they are coroutine functions. An
-        exception becomes an error in Go. Plain functions run on the app's threads, up to `callers` at once;
-        coroutines run on `loop`.
+        They take the payload (bytes) and return bytes (or another buffer), str, None or a Future; or they are
+        coroutine functions. An exception becomes an error in Go. Plain functions run on the app's threads, up to
+        `callers` at once; coroutines run on `loop`.
         """, check=lambda _, value: given_handlers(None, value))]
     event_queue: Annotated[int, Option(
         1024, "how many events of each name may be queued for the module", "See `App.signal`.", check=whole(1))]

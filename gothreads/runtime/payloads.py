@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from gothreads.bridge.raw_bytes import Buffer, raw_bytes
 from gothreads.errors import ArgumentError, MisuseError
 from gothreads.text import cut
 
-#: The payload of a request or an event; text is sent as UTF-8.
-Payload = bytes | bytearray | memoryview | str
+#: The payload of a request or an event: text, which is sent as UTF-8, or any object with a buffer.
+Payload = Buffer | str
 
 
 def bytes_of(payload: Payload) -> bytes:
-    """The payload as bytes. MisuseError for another type, ArgumentError for text that UTF-8 cannot encode."""
+    """A copy of the payload. MisuseError for another type, ArgumentError for what cannot be sent as bytes."""
     if isinstance(payload, str):
         return _utf8(payload, "a payload")
-    if isinstance(payload, bytes | bytearray | memoryview):
-        return bytes(payload)
-    raise MisuseError(f"a payload must be bytes or str, not {type(payload).__name__}")
+    try:
+        data = raw_bytes(payload)
+    except ValueError as error:
+        raise ArgumentError(f"a payload's bytes must be readable, and those of this {type(payload).__name__} are not: "
+                            f"{error}") from None
+    if data is None:
+        raise MisuseError(f"a payload must be bytes, another buffer, or str, not {type(payload).__name__}")
+    return data
 
 
 def handler_name(name: str) -> str:

@@ -23,7 +23,7 @@ from gothreads.runtime.keywords import complete, definition, documented
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.module_source import ModuleSource, source_of
 from gothreads.runtime.options import LoadedOptions, OpenOptions
-from gothreads.runtime.payloads import Payload
+from gothreads.runtime.payloads import Payload, bytes_of
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.supervise.calls import SupervisedCalls
@@ -99,7 +99,8 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
     def submit_request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
                        on_timeout: OnTimeout = "cancel") -> Future[bytes]:
         options = {"timeout": timeout, "on_timeout": on_timeout}
-        future = self._submit(lambda app, left: app.submit_request(handler, payload, **left), options)
+        data = bytes_of(payload)  # the caller may change its buffer while the request waits for an instance
+        future = self._submit(lambda app, left: app.submit_request(handler, data, **left), options)
 
         def answered(done: Future[bytes]) -> None:
             if not done.cancelled() and done.exception() is None:
@@ -110,7 +111,8 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
     async def request_async(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
                             on_timeout: OnTimeout = "cancel") -> bytes:
         options = {"timeout": timeout, "on_timeout": on_timeout}
-        reply: bytes = await self._call_async(lambda app, left: app.request_async(handler, payload, **left), options)
+        data = bytes_of(payload)  # as in submit_request
+        reply: bytes = await self._call_async(lambda app, left: app.request_async(handler, data, **left), options)
         self._carried.answered.add(handler)
         return reply
 
@@ -139,7 +141,8 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
         return app.send_signal(name, default=default) if app is not None else False
 
     async def signal_async(self, name: str, payload: Payload = b"") -> None:
-        await self._call_async(lambda app, _: app.signal_async(name, payload), {})
+        data = bytes_of(payload)  # as in submit_request
+        await self._call_async(lambda app, _: app.signal_async(name, data), {})
 
     @property
     def events(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import json
 import os
 from functools import partial
@@ -84,6 +85,7 @@ def test_bytes_go_in_and_out_and_nothing_of_them_is_left(model: str) -> None:
         assert app.exports.upper.bytes(b"hello") == b"HELLO"
         assert app.exports.upper.bytes("grüße") == "GRüßE".encode()
         assert app.exports.upper.bytes(bytearray(b"a\0b")) == b"A\0B"
+        assert app.exports.upper.bytes(array.array("B", b"array")) == b"ARRAY"
         assert app.exports.upper.bytes("") == b""
         assert app.exports.join.bytes("x", 3, memoryview(b"ab")) == b"xababab"
         assert app.exports.length("four") == 4
