@@ -6,12 +6,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.messages import WhenFull
 from gothreads.runtime.cancellation import OnTimeout
-from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.inspector import Goroutines
 from gothreads.runtime.payloads import Payload
 from gothreads.runtime.statistics import AppStatistics
 
@@ -148,8 +149,10 @@ class RunningModule(ABC):
         """
 
     @abstractmethod
-    def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
-        """All goroutines of the module with their stacks, as Go prints them. Works even when every caller is blocked.
+    def goroutines(self, timeout: float | None = None) -> Goroutines:
+        """All goroutines of the module with their stacks, in a list that prints as Go prints them.
+
+        Works even when every caller is blocked.
 
         TimeoutError if Go does not answer within `timeout` seconds: loops that cannot be preempted hold all its
         processors.
@@ -184,3 +187,10 @@ class RunningModule(ABC):
         So a coroutine on that loop may be a handler that the module's hook `stop` waits for.
         """
         await asyncio.to_thread(self.close, drain=drain)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        traceback: TracebackType | None) -> None:
+        await self.close_async()

@@ -17,7 +17,7 @@ from gothreads.bridge.messages import WhenFull
 from gothreads.launch import find_for
 from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import OnTimeout
-from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.inspector import Goroutines
 from gothreads.runtime.interface import RunningModule
 from gothreads.runtime.keywords import complete, definition, documented
 from gothreads.runtime.module_file import LoadedModule
@@ -156,7 +156,7 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
     def wait_idle(self, timeout: float | None = None) -> None:
         self._call(lambda app, left: app.wait_idle(**left), {"timeout": timeout})
 
-    def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
+    def goroutines(self, timeout: float | None = None) -> Goroutines:
         return self._call(lambda app, left: app.goroutines(**left), {"timeout": timeout})
 
     # These do not wait for an instance.
