@@ -80,6 +80,7 @@ class CExport(Export):
     """See Export. If the module has malloc and free, one `str` or buffer may take the place of two consecutive i32."""
 
     wasm_types = True
+    has_names = False  # and a text takes the place of two parameters
 
     def __init__(self, name: str, kind: FuncType, allocator: Allocator | None, *, packed: bool = False) -> None:
         super().__init__(from_wasm(name, kind, foreign=True))

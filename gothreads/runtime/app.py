@@ -127,18 +127,19 @@ class App(Picklable, CallRunner, RunningModule):
 
     # Calls of exports.
 
-    def submit(self, export: str, *args: Any, timeout: float | None = None,
-               on_timeout: OnTimeout = "continue") -> Future[Any]:
+    def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
+               **named: Any) -> Future[Any]:
         target = self.exports[export]
-        converted = target._export.convert(args)
+        converted = target._export.convert(target._export.bind(args, named))
         if timeout is None and on_timeout == "continue" and self.options.callers_timeout is None:
             return self._submit(lambda: self._call(target._export, converted))
         return self._waited_call(target._export, converted, timeout, on_timeout).future
 
-    async def call_async(self, export: str, *args: Any, timeout: float | None = None,
-                         on_timeout: OnTimeout = "continue") -> Any:
+    async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
+                         on_timeout: OnTimeout = "continue", **named: Any) -> Any:
         target = self.exports[export]
-        waited = self._waited_call(target._export, target._export.convert(args), timeout, on_timeout)
+        converted = target._export.convert(target._export.bind(args, named))
+        waited = self._waited_call(target._export, converted, timeout, on_timeout)
         return await asyncio.wrap_future(waited.future)
 
     # Requests.

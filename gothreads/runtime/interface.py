@@ -27,9 +27,12 @@ class RunningModule(ABC):
     # Calls of exports: also `exports`, which calls on this thread.
 
     @abstractmethod
-    def submit(self, export: str, *args: Any, timeout: float | None = None,
-               on_timeout: OnTimeout = "continue") -> Future[Any]:
+    def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
+               **named: Any) -> Future[Any]:
         """Call an export on one of the app's threads; the future gets its result. Arguments are checked now.
+
+        args, named: the export's arguments, in order or by the names of Go's parameters. Those named like a keyword
+            of Python's, `timeout` or `on_timeout` get an underscore: `timeout_=5`.
 
         timeout: in seconds, including the wait for a free caller; after that the future has CallTimeout. A call that
             has not begun by then never does. One that has begun cannot be taken out of the module; on_timeout says what
@@ -58,8 +61,8 @@ class RunningModule(ABC):
         return results()
 
     @abstractmethod
-    async def call_async(self, export: str, *args: Any, timeout: float | None = None,
-                         on_timeout: OnTimeout = "continue") -> Any:
+    async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
+                         on_timeout: OnTimeout = "continue", **named: Any) -> Any:
         """Call an export without blocking the event loop. Cancelling this acts like a timeout: see submit."""
 
     # Requests: calls of handlers.

@@ -6,7 +6,7 @@ How calls find their instance is in supervise/calls.py, the lifecycle in supervi
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
@@ -75,17 +75,24 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
 
     # Calls of exports.
 
-    def submit(self, export: str, *args: Any, timeout: float | None = None,
-               on_timeout: OnTimeout = "continue") -> Future[Any]:
-        self.exports[export]._export.convert(args)
+    def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
+               **named: Any) -> Future[Any]:
+        args = self._checked(export, args, named)
         options = {"timeout": timeout, "on_timeout": on_timeout}
         return self._submit(lambda app, left: app.submit(export, *args, **left), options)
 
-    async def call_async(self, export: str, *args: Any, timeout: float | None = None,
-                         on_timeout: OnTimeout = "continue") -> Any:
-        self.exports[export]._export.convert(args)
+    async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
+                         on_timeout: OnTimeout = "continue", **named: Any) -> Any:
+        args = self._checked(export, args, named)
         options = {"timeout": timeout, "on_timeout": on_timeout}
         return await self._call_async(lambda app, left: app.call_async(export, *args, **left), options)
+
+    def _checked(self, export: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The arguments in order. ArgumentError: one is wrong, which is reported before the call waits."""
+        target = self.exports[export]._export
+        args = target.bind(args, named)
+        target.convert(args)
+        return args
 
     # Requests.
 
@@ -197,15 +204,18 @@ class _SupervisedFunction(Function):
         super().__init__(export, lambda *_: None)
         self._supervised = supervised
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, /, *args: Any, **named: Any) -> Any:
         app = self._supervised._instance.up
         if app is not None:
-            return app.exports[self._export.name](*args, **options)
+            return app.exports[self._export.name](*args, **named)
+        args, options = self._bound(args, named)
         self._export.convert(args)  # report a wrong argument before waiting
         return self._supervised._call(lambda app, left: app.exports[self._export.name](*args, **left), options)
 
-    def bytes(self, *args: Any, **options: Any) -> builtins.bytes:
-        self._export.packed().convert(args)
+    def bytes(self, /, *args: Any, **named: Any) -> builtins.bytes:
+        packed = self._export.packed()
+        args, options = self._bound(args, named)
+        packed.convert(args)
         call: Callable[[App, dict[str, Any]], builtins.bytes]
         call = lambda app, left: app.exports[self._export.name].bytes(*args, **left)  # noqa: E731
         return self._supervised._call(call, options)

@@ -87,6 +87,8 @@ def test_bytes_go_in_and_out_and_nothing_of_them_is_left(model: str) -> None:
         assert app.exports.upper.bytes(bytearray(b"a\0b")) == b"A\0B"
         assert app.exports.upper.bytes(array.array("B", b"array")) == b"ARRAY"
         assert app.exports.upper.bytes("") == b""
+        with pytest.raises(gothreads.ArgumentError, match=r"upper takes its arguments in order, not by name \(arg0\)"):
+            app.exports.upper.bytes(arg0="x")
         assert app.exports.join.bytes("x", 3, memoryview(b"ab")) == b"xababab"
         assert app.exports.length("four") == 4
         assert app.exports.length("") == 0

@@ -38,7 +38,7 @@ def test_exports_are_called_with_every_type(app: gothreads.App) -> None:
 
 
 def test_an_export_knows_its_signature_and_doc_comment(app: gothreads.App) -> None:
-    assert str(inspect.signature(app.exports.add)) == "(a: 'int', b: 'int', /) -> 'int'"
+    assert str(inspect.signature(app.exports.add)) == "(a: 'int', b: 'int') -> 'int'"
     assert "length is in bytes." in (app.exports.length.__doc__ or "")
 
 
