@@ -13,7 +13,7 @@ from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.messages import WhenFull
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.inspector import Goroutines
-from gothreads.runtime.payloads import Payload
+from gothreads.runtime.payloads import Payload, json_payload, json_reply
 from gothreads.runtime.statistics import AppStatistics
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
@@ -91,6 +91,21 @@ class RunningModule(ABC):
     async def request_async(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
                             on_timeout: OnTimeout = "cancel") -> bytes:
         """Like request, without blocking the event loop. Cancelling this acts like a timeout."""
+
+    def request_json(self, handler: str, value: Any = None, *, timeout: float | None = None,
+                     on_timeout: OnTimeout = "cancel") -> Any:
+        """Like request, for a handler of values (guest.HandleJSON), which travel as JSON.
+
+        HandlerError also if the value does not fit the handler's type in Go, or the reply is not JSON. ArgumentError or
+        MisuseError if the value cannot be written as JSON.
+        """
+        return json_reply(handler, self.request(handler, json_payload(value), timeout=timeout, on_timeout=on_timeout))
+
+    async def request_json_async(self, handler: str, value: Any = None, *, timeout: float | None = None,
+                                 on_timeout: OnTimeout = "cancel") -> Any:
+        """Like request_json, without blocking the event loop. Cancelling this acts like a timeout."""
+        reply = await self.request_async(handler, json_payload(value), timeout=timeout, on_timeout=on_timeout)
+        return json_reply(handler, reply)
 
     @abstractmethod
     def handlers(self) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from gothreads.bridge.raw_bytes import Buffer, raw_bytes
-from gothreads.errors import ArgumentError, MisuseError
+from gothreads.errors import ArgumentError, HandlerError, MisuseError
 from gothreads.text import cut
 
 #: The payload of a request or an event: text, which is sent as UTF-8, or any object with a buffer.
@@ -22,6 +25,25 @@ def bytes_of(payload: Payload) -> bytes:
     if data is None:
         raise MisuseError(f"a payload must be bytes, another buffer, or str, not {type(payload).__name__}")
     return data
+
+
+def json_payload(value: object) -> str:
+    """A value as JSON. MisuseError: JSON has no such type; ArgumentError: the value cannot be written."""
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except TypeError as error:
+        raise MisuseError(f"a value must be one that json.dumps takes: {error}") from None
+    except (ValueError, RecursionError) as error:  # not a number, a cycle, or too deep
+        raise ArgumentError(f"the value cannot be written as JSON: {error}") from None
+
+
+def json_reply(handler: str, reply: bytes) -> Any:
+    """The value of a reply. HandlerError: it is not JSON."""
+    try:
+        return json.loads(reply)
+    except (ValueError, RecursionError) as error:
+        raise HandlerError(f"the handler {cut(handler)} did not reply with JSON: {error}. Register it with "
+                           "guest.HandleJSON, or call it with request()") from None
 
 
 def handler_name(name: str) -> str:
