@@ -31,8 +31,8 @@ class RunningModule(ABC):
                **named: Any) -> Future[Any]:
         """Call an export on one of the app's threads; the future gets its result. Arguments are checked now.
 
-        args, named: the export's arguments, in order or by the names of Go's parameters. Those named like a keyword
-            of Python's, `timeout` or `on_timeout` get an underscore: `timeout_=5`.
+        args, named: the export's arguments, in order or by the names of Go's parameters. A parameter that is named like
+            a keyword of Python, `timeout` or `on_timeout` gets an underscore: `timeout_=5`.
 
         timeout: in seconds, including the wait for a free caller; after that the future has CallTimeout. A call that
             has not begun by then never does. One that has begun cannot be taken out of the module; on_timeout says what
