@@ -45,9 +45,8 @@ def open(path: ModuleSource, **options: Unpack[OpenOptions]) -> App:
     `App.request`.
 
     path: a module file, or a Go package's folder (or .go file), which is built and cached. Or a file's content, as
-    bytes
-        or as a resource (importlib.resources.files), which may be in a zip file. The file need not come from Go: a
-        module with plain exports runs as "single" or "pool", one that uses wasi-threads as "threaded".
+        bytes or as a resource (importlib.resources.files), which may be in a zip file. The file need not come from Go:
+        a module with plain exports runs as "single" or "pool", one that uses wasi-threads as "threaded".
     {OpenOptions}
 
     Python signal handlers (Ctrl-C's included) run while the main thread is in a call. An exception from one is raised

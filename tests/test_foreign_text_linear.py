@@ -51,6 +51,7 @@ PATTERNS: dict[str, list[Text]] = {
     "_CAUSE": [lambda n: "1" * n, lambda n: "1: " * n],
     "_COMMANDS": [lambda n: "\x1b" * n, lambda n: "a" * n],
     "_IDENTIFIER": [lambda n: "a" * n + " "],
+    "_FIELD_NAMES": [lambda n: ":" * n, lambda n: ":" + "a" * n, lambda n: ":a:" * n + ":"],
     "_LINKNAME": [lambda n: "//go:linkname" + " " * n, lambda n: "//go:linkname " + "a" * n,
                   lambda n: "//go:linkname a" + " " * n],
     "_TOKEN": [lambda n: " " * n, lambda n: "/*a" * n, lambda n: '"' + r"\a" * n, lambda n: "'" + "a" * n,

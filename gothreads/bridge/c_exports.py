@@ -16,12 +16,12 @@ from typing import Any
 
 from gothreads.bridge.buffers import LARGEST, Buffers
 from gothreads.bridge.exports import Export, from_wasm
+from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import ffi
 from gothreads.errors import ArgumentError, MemoryAccessError, NotCallable
 from gothreads.wasm.binary import VALUE_TYPES, FuncType, Module
 
 _I32 = b"\x7f"
-_BYTES = bytes | bytearray | memoryview | str
 _EXPORT_THEM = "Export them (in C: -Wl,--export=malloc -Wl,--export=free; docs/other-languages.md has more)"
 
 
@@ -77,9 +77,10 @@ class Allocator:
 
 
 class CExport(Export):
-    """See Export. If the module has malloc and free, one `bytes` or `str` may take the place of two consecutive i32."""
+    """See Export. If the module has malloc and free, one `str` or buffer may take the place of two consecutive i32."""
 
     wasm_types = True
+    has_names = False  # and a text takes the place of two parameters
 
     def __init__(self, name: str, kind: FuncType, allocator: Allocator | None, *, packed: bool = False) -> None:
         super().__init__(from_wasm(name, kind, foreign=True))
@@ -87,17 +88,17 @@ class CExport(Export):
         self._types = [VALUE_TYPES[t] for t in kind.params]
 
     def convert(self, args: tuple[Any, ...]) -> list[Any]:
-        if not any(isinstance(value, _BYTES) for value in args):
+        given = [self._bytes(number, value) for number, value in enumerate(args, 1)]
+        if not any(data is not None for data in given):
             if len(args) != len(self._types):
                 raise self._wrong_count(len(args))
             return super().convert(args)
         numbers: list[Any] = []  # with two zeros in the place of each text
         texts: dict[int, bytes] = {}
-        for number, value in enumerate(args, 1):
-            if not isinstance(value, _BYTES):
+        for number, (value, data) in enumerate(zip(args, given, strict=True), 1):
+            if data is None:
                 numbers.append(value)
                 continue
-            data = value.encode() if isinstance(value, str) else bytes(value)
             if self._types[len(numbers):len(numbers) + 2] != ["i32", "i32"]:
                 raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}, which takes "
                                     f"the place of two i32, an address and a length: {self.signature.declaration}")
@@ -113,6 +114,15 @@ class CExport(Export):
             raise self._wrong_count(len(args))
         converted = super().convert(tuple(numbers))
         return [texts.get(place, raw) for place, raw in enumerate(converted) if place - 1 not in texts]
+
+    def _bytes(self, number: int, value: object) -> bytes | None:
+        """The bytes of the argument of this number; None if it is a number. ArgumentError: they cannot be read."""
+        if isinstance(value, int | float):
+            return None
+        try:
+            return value.encode() if isinstance(value, str) else raw_bytes(value)
+        except ValueError as error:
+            raise ArgumentError(f"{self.shown}: argument {number} has no bytes that can be copied: {error}") from None
 
     def _wrong_count(self, given: int) -> ArgumentError:
         hint = ("; a str or bytes takes the place of two i32" if self._allocator is not None

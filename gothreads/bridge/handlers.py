@@ -22,6 +22,7 @@ from typing import Any
 
 from gothreads.bridge.context import CallContext
 from gothreads.bridge.python_signatures import takes_context, takes_payload
+from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import stack
 from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import AppClosed, MisuseError
@@ -265,14 +266,14 @@ def _cancelled(cancel: Callable[[], object]) -> None:
 
 
 def _bytes(result: Any) -> bytes:
-    """Convert a handler's result to a reply. TypeError: it is neither bytes, str nor None."""
+    """Convert a handler's result to a reply. TypeError: it has no bytes; ValueError: they cannot be read."""
     if result is None:
         return b""
     if isinstance(result, str):
         return result.encode()
-    if isinstance(result, bytes | bytearray | memoryview):
-        return bytes(result)
-    raise TypeError(f"the handler returned {type(result).__name__}; a reply is bytes, str or None")
+    if (reply := raw_bytes(result)) is not None:
+        return reply
+    raise TypeError(f"the handler returned {type(result).__name__}; a reply is bytes, another buffer, str or None")
 
 
 def _on(loop: asyncio.AbstractEventLoop, work: Callable[[], object],

@@ -62,7 +62,7 @@ class _FastExport(Function):
         self._simply = [_SIMPLY[parameter.type] for parameter in export.signature.params]
         self._count = -1 if export.has_strings else len(self._simply)
 
-    def __call__(self, *args: Any, **named: Any) -> Any:
+    def __call__(self, /, *args: Any, **named: Any) -> Any:
         idle, mine = self._idle, inside.__dict__  # its dict: each access to a threading.local looks it up again
         if (named or len(args) != self._count or not idle.open or idle.passed or mine.get("room", 0) < self._room
             or mine.get("depth")):

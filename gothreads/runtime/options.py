@@ -19,6 +19,7 @@ from gothreads.runtime.keywords import Option, complete, one_of, whole
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
+from gothreads.wasi.log_lines import LOGGERS, Logger
 from gothreads.wasi.network_rules import Rule
 from gothreads.wasi.settings import Mount, WasiSettings
 from gothreads.wasi.streams import Readable, Writable
@@ -113,6 +114,11 @@ def _check_stdin(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be bytes or a file object, not {cut(value)}")
 
 
+def _check_output(name: str, value: object) -> None:
+    if not hasattr(value, "write") and not isinstance(value, LOGGERS):
+        raise MisuseError(f"{name} must be a file object or a logging.Logger, not {cut(value)}")
+
+
 def _check_progress(name: str, value: object) -> None:
     if not isinstance(value, bool) and not callable(value):
         raise MisuseError(f"{name} must be None, False, True or a function, not {cut(value)}")
@@ -167,10 +173,12 @@ class OpenOptions(TypedDict, total=False):
         None, "what the module may use", "See `gothreads.Limits`.", check=_check_limits)]
     stdin: Annotated[Readable | bytes | None, Option(
         None, "standard input: bytes, or a file object of text or bytes (default: this process's)", check=_check_stdin)]
-    stdout: Annotated[Writable | None, Option(
-        None, "standard output: a file object of text or bytes (default: this process's)")]
-    stderr: Annotated[Writable | None, Option(
-        None, "standard error: a file object of text or bytes (default: this process's)")]
+    stdout: Annotated[Writable | Logger | None, Option(
+        None, "standard output: a file object of text or bytes, or a logger (default: this process's)",
+        "A `logging.Logger` gets a record for each line, at level INFO; one of standard error's, at WARNING.",
+        check=_check_output)]
+    stderr: Annotated[Writable | Logger | None, Option(
+        None, "standard error: like standard output (default: this process's)", check=_check_output)]
     stall_timeout: Annotated[float | None, Option(
         None, "how many seconds nothing in the module can make progress before it counts as stalled", """
         That is, all calls in the module have waited this long and nothing can wake them: there is no runnable
@@ -199,9 +207,9 @@ class OpenOptions(TypedDict, total=False):
         """, check=lambda _, value: given_functions(value))]
     handlers: Annotated[Mapping[str, Handler] | None, Option(
         None, "functions that the module calls by name, with guest.Call and guest.Notify", """
-        They take the payload (bytes) and return bytes, str, None or a Future; or they are coroutine functions. An
-        exception becomes an error in Go. Plain functions run on the app's threads, up to `callers` at once;
-        coroutines run on `loop`.
+        They take the payload (bytes) and return bytes (or another buffer), str, None or a Future; or they are
+        coroutine functions. An exception becomes an error in Go. Plain functions run on the app's threads, up to
+        `callers` at once; coroutines run on `loop`.
         """, check=lambda _, value: given_handlers(None, value))]
     event_queue: Annotated[int, Option(
         1024, "how many events of each name may be queued for the module", "See `App.signal`.", check=whole(1))]
@@ -246,8 +254,8 @@ class Options:
     callers_timeout: float | None
     limits: Limits
     stdin: Readable | bytes | None
-    stdout: Writable | None
-    stderr: Writable | None
+    stdout: Writable | Logger | None
+    stderr: Writable | Logger | None
     stall_timeout: float | None
     on_stall: OnStall
     no_calls: bool

@@ -19,12 +19,13 @@ from gothreads.bridge.host_registry import Host
 from gothreads.errors import MisuseError
 from gothreads.runtime.module_source import Content
 from gothreads.text import words
+from gothreads.wasi.log_lines import LOGGERS
 
 #: This module uses apps as a program does: close() in a signal handler that has interrupted it may wait
 #: (runtime/own_code.py).
 PROGRAM_CODE = True
 
-#: Options that are file objects of this process, unless they are bytes.
+#: Options that are file objects of this process, unless they are bytes, or loggers, which travel by their names.
 _STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -58,7 +59,7 @@ class PickledOptions:
     def check(self) -> None:
         """MisuseError with the name of the option that cannot travel."""
         for name, value in self.options.items():
-            if name in _STREAMS and not isinstance(value, bytes | None):
+            if name in _STREAMS and not isinstance(value, (bytes, type(None), *LOGGERS)):
                 self._refuse(name, value, "is a file object of this process")
             if isinstance(value, asyncio.AbstractEventLoop):
                 self._refuse(name, value, "runs in this process")

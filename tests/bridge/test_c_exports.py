@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import json
 import os
 from functools import partial
@@ -84,7 +85,10 @@ def test_bytes_go_in_and_out_and_nothing_of_them_is_left(model: str) -> None:
         assert app.exports.upper.bytes(b"hello") == b"HELLO"
         assert app.exports.upper.bytes("grüße") == "GRüßE".encode()
         assert app.exports.upper.bytes(bytearray(b"a\0b")) == b"A\0B"
+        assert app.exports.upper.bytes(array.array("B", b"array")) == b"ARRAY"
         assert app.exports.upper.bytes("") == b""
+        with pytest.raises(gothreads.ArgumentError, match=r"upper takes its arguments in order, not by name \(arg0\)"):
+            app.exports.upper.bytes(arg0="x")
         assert app.exports.join.bytes("x", 3, memoryview(b"ab")) == b"xababab"
         assert app.exports.length("four") == 4
         assert app.exports.length("") == 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,15 +239,47 @@ def test_too_many_texts_are_refused_as_too_many_arguments() -> None:
 def test_the_python_signature_has_names_and_types() -> None:
     export = Export(signature("bool", "uint64", "float32", "string", "unsafe.Pointer", result="float64",
                               names=("a", "b", "c", "d", "e")))
-    assert str(export.python_signature()) == "(a: 'bool', b: 'int', c: 'float', d: 'str | bytes', e: 'int', /) -> 'float'"
+    assert str(export.python_signature()) == "(a: 'bool', b: 'int', c: 'float', d: 'str | bytes', e: 'int') -> 'float'"
     assert str(Export(signature()).python_signature()) == "() -> 'None'"
 
 
 def test_names_that_python_cannot_have_get_others() -> None:
-    export = Export(signature("int32", "int32", "int32", "int32", names=("_", "_", "class", "π")))
-    parameters = export.python_signature().parameters
-    assert len(parameters) == 4
-    assert all(name.isidentifier() for name in parameters)
+    names = ("_", "_", "class", "π", "timeout", "timeout_", "on_timeout", "self", "\N{MICRO SIGN}", "²")
+    export = Export(signature(*["int32"] * len(names), names=names))
+    assert list(export.python_signature().parameters) == [
+        "_", "arg1_", "class_", "π", "timeout_", "arg5_", "on_timeout_", "self", "\N{GREEK SMALL LETTER MU}", "arg9_"]
+
+
+def test_arguments_by_name_are_put_in_order() -> None:
+    export = Export(signature("int32", "int32", "int32", names=("a", "from", "c")))
+    assert export.bind((), {"c": 3, "a": 1, "from_": 2}) == (1, 2, 3)
+    assert export.bind((1,), {"c": 3, "from_": 2}) == (1, 2, 3)
+    assert export.bind((1,), {}) == (1,)  # what is missing is reported by convert()
+
+
+@pytest.mark.parametrize(("args", "named", "why"), [
+    ((1, 2, 3, 4), {"a": 5}, r"f takes 3 arguments, 5 given: func f\(.*\) \(by name: from_\)"),
+    ((), {"from": 1}, r"f has no parameter 'from'; it has: a, from_, c: func f\("),
+    ((1,), {"a": 1, "c": 2}, r"f: argument 'a' is given twice, in order and by name: func f\("),
+    ((1,), {"from_": 1}, r"f: no argument is given for 'c': func f\("),
+])
+def test_wrong_arguments_by_name_are_errors(args: tuple[int, ...], named: dict[str, int], why: str) -> None:
+    export = Export(signature("int32", "int32", "int32", names=("a", "from", "c")))
+    with pytest.raises(gothreads.ArgumentError, match=why):
+        export.bind(args, named)
+
+
+def test_exports_are_called_by_name(calls: Path) -> None:
+    async def later(app: gothreads.App | gothreads.Supervised) -> int:
+        result: int = await app.call_async("compare", b="b", a="a", n=7)
+        return result
+    for opened in (gothreads.open, gothreads.supervise):
+        with opened(calls) as app:
+            assert app.exports.add(a=2, b=3) == app.exports.add(2, b=3, timeout=10) == 5
+            assert app.submit("compare", "a", b="b", n=7).result() == asyncio.run(later(app)) == -7
+            for call in (app.exports.add, functools.partial(app.submit, "add")):
+                with pytest.raises(gothreads.ArgumentError, match="add has no parameter 'c'; it has: a, b"):
+                    call(1, c=2)
 
 
 @settings(deadline=None)
@@ -325,7 +359,7 @@ def test_exports_of_a_running_module_have_gos_words(app: gothreads.App) -> None:
     length = app.exports.length
     assert length.__name__ == "length"
     assert length.__doc__ == "func length(s string) int64\n\nlength is in bytes."
-    assert str(inspect.signature(length)) == "(s: 'str | bytes', /) -> 'int'"
+    assert str(inspect.signature(length)) == "(s: 'str | bytes') -> 'int'"
     assert "length" in repr(length)
     with pytest.raises(UnknownExport, match=r"no export 'lenght'; it has: add, ask, .*length"):
         _ = app.exports.lenght

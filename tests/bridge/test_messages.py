@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import concurrent.futures
 import contextlib
@@ -23,6 +24,7 @@ import pytest
 
 import gothreads
 from gothreads.bridge import messages
+from gothreads.runtime.payloads import Payload
 from tests.support.modules import MODELS, built, opened
 from tests.support.waiting import PATIENCE, gothreads_threads, together, under_load, wait_until
 
@@ -147,8 +149,9 @@ def test_every_kind_of_handler(model: str, loop: asyncio.AbstractEventLoop | Non
             assert loop is None or loops.loop is loop
 
 
-@pytest.mark.parametrize("reply", [b"\0\xff", "näher", None, bytearray(b"ab"), memoryview(b"abcdef")[::2], b"", ""])
-def test_what_a_reply_may_be(reply: bytes | str | bytearray | memoryview | None) -> None:
+@pytest.mark.parametrize("reply", [b"\0\xff", "näher", None, bytearray(b"ab"), memoryview(b"abcdef")[::2],
+                                   array.array("H", [1, 2]), b"", ""])
+def test_what_a_reply_may_be(reply: Payload | None) -> None:
     async def later(_payload: bytes) -> object:
         return reply
     with opened("talk", handlers={"now": lambda _p: reply, "later": later}) as app:
@@ -163,7 +166,7 @@ def released() -> memoryview:
 
 
 @pytest.mark.parametrize(("reply", "said"),
-                         [(5, "TypeError: the handler returned int; a reply is bytes, str or None"),
+                         [(5, "TypeError: the handler returned int; a reply is bytes, another buffer, str or None"),
                           ("\udcff", "UnicodeEncodeError"),
                                              (released(), "ValueError: operation forbidden"),
                                              ([b"x"], "TypeError: the handler returned list")])

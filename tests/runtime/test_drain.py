@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +136,30 @@ def test_what_is_no_time_is_said_and_nothing_closes(drain: Any) -> None:
         with pytest.raises(gothreads.MisuseError, match="drain must be a number of seconds"):
             app.close(drain=drain)
         assert app.exports.add(1, 2) == 3
+
+
+@pytest.mark.parametrize("opened", [gothreads.open, gothreads.supervise])
+def test_async_with_closes_without_blocking_the_loop(
+        calls: Path, opened: Callable[[Path], gothreads.App | gothreads.Supervised]) -> None:
+    async def main() -> None:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0)
+        ticking = asyncio.create_task(tick())
+        async with opened(calls) as app:
+            assert await app.call_async("add", 2, 3) == 5
+            before = ticks
+        assert app.state is State.CLOSED
+        assert ticks > before + 1
+        with pytest.raises(ZeroDivisionError):
+            async with app:  # closed already
+                raise ZeroDivisionError
+        ticking.cancel()
+    asyncio.run(main())
 
 
 def test_close_async_leaves_the_loop_to_those_that_the_end_waits_for() -> None:

@@ -100,8 +100,9 @@ def test_a_function_in_c_looks_like_one_in_python(shared: gothreads.App) -> None
     assert isinstance(add, Function)
     assert (repr(add), add.__doc__, add.__name__, add.signature) == (repr(plain), plain.__doc__, plain.__name__,
                                                                      plain.signature)
-    with pytest.raises(gothreads.ArgumentError, match="not by name"):
-        add(a=1, b=2)
+    with pytest.raises(gothreads.ArgumentError, match="no parameter 'c'"):
+        add(1, c=2)
+    assert add(b=1, a=2) == add(1, b=2) == 3
     assert add(1, 2, timeout=10) == 3
 
 

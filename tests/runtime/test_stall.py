@@ -66,6 +66,15 @@ def test_it_can_be_looked_into_when_every_caller_is_blocked(few: gothreads.App) 
     assert all("gothreads/guest" not in s for s in stacks)
 
 
+def test_goroutines_are_a_list_that_prints_as_go_prints_them(app: gothreads.App) -> None:
+    app.submit("hang")
+    wait_until(lambda: len(app.goroutines()) == 2)
+    found = app.goroutines()
+    assert str(found) == f"{found[0]}\n\n{found[1]}"
+    assert str(found).startswith("goroutine 1 [chan receive]:\nmain.main()\n\t")
+    assert [type(g) for g in found] == [gothreads.Goroutine] * 2
+
+
 def test_callers_at_rest_are_not_shown(app: gothreads.App) -> None:
     futures = [app.submit("sleep", 50) for _ in range(8)]
     for future in futures:

@@ -134,6 +134,8 @@ def test_who_submits_asks_maps_or_awaits_gets_answers_of_the_next_instance(nothi
         down(supervised)
         futures = [supervised.submit("double", n) for n in range(20)]
         requests = [supervised.submit_request("echo", str(n)) for n in range(20)]
+        buffer = bytearray(b"now")
+        copied, buffer[:] = supervised.submit_request("echo", buffer), b"later"
         mapped = supervised.map("double", range(5))
         assert not any(future.done() for future in futures)
 
@@ -145,6 +147,7 @@ def test_who_submits_asks_maps_or_awaits_gets_answers_of_the_next_instance(nothi
         assert {"echo", "save"} <= set(handlers)
         assert [future.result(PATIENCE) for future in futures] == [2 * n for n in range(20)]
         assert [future.result(PATIENCE) for future in requests] == [str(n).encode() for n in range(20)]
+        assert copied.result(PATIENCE) == b"now"
         assert list(mapped) == [0, 2, 4, 6, 8]
 
 

@@ -85,6 +85,8 @@ class _Member:
     def close(self) -> None:
         """Free it. No thread may be in it."""
         self._owned.close()
+        for output in (self.streams.stdout, self.streams.stderr):
+            output.end_line()
 
     def _host_function_failed(self, error: BaseException) -> str:
         if isinstance(error, OutputExceeded):  # the limit is the app's: a fresh instance would be over it too
