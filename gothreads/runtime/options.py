@@ -186,8 +186,8 @@ class OpenOptions(TypedDict, total=False):
         HOST:PORT (port 0: any free port), or unix:PATH
         """, "See `App.listening`.", check=_check_addresses)]
     allow_net: Annotated[Sequence[str], Option((), """
-        what the module itself may dial and listen on (stock Go: with guest.Dial and guest.Listen): HOST:PORT, where
-        each part may be *, or unix:PATH. Where other machines can connect, it may listen only on an address that is
+        what the module itself may dial and listen on (stock Go: guest.Dial and guest.Listen): HOST:PORT, where each
+        part may be *, or unix:PATH. Where other machines can connect, it may listen only on an address that is
         named, such as 0.0.0.0:8080 (default: nothing)
         """, check=_check_addresses)]
     host: Annotated[Host | Functions | None, Option(None, "the Python functions that the module may import", """
