@@ -63,8 +63,8 @@ def program(folder: Path, source: str) -> Path:
 
 def test_a_program_that_may_not_listen_learns_which_option_would_allow_it(tmp_path: Path) -> None:
     code, out, _ = finished("run", program(tmp_path, LISTENS))
-    assert out == ("listening listen tcp 127.0.0.1:8080: bind: not allowed by the host "
-                   "(to allow it: --listen 127.0.0.1:8080)\n")
+    assert out == ("listening listen tcp 127.0.0.1:8080: bind "
+                   "(to allow it: --listen 127.0.0.1:8080): not allowed by the host\n")
     assert code == 2  # from the nil listener
 
 
@@ -72,10 +72,10 @@ def test_a_program_that_may_not_dial_learns_which_option_would_allow_it(tmp_path
     code, out, _ = finished("run", program(tmp_path, DIALS))
     assert code == 0
     assert out.splitlines() == [
-        'true Get "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: not allowed by the host '
-        "(to allow it: --allow-net 127.0.0.1:1)",
-        'true Get "http://name.example/": dial tcp: lookup name.example: not allowed by the host '
-        "(to allow it: --allow-net name.example:PORT)"]
+        'true Get "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect '
+        "(to allow it: --allow-net 127.0.0.1:1): not allowed by the host",
+        'true Get "http://name.example/": dial tcp: lookup name.example: lookup '
+        "(to allow it: --allow-net name.example:PORT): not allowed by the host"]
 
 
 def test_in_stock_go_a_wait_for_connections_that_nobody_can_make_ends_with_a_hint(tmp_path: Path) -> None:

@@ -53,6 +53,12 @@ LEFT_OUT = {
     "net/file_wasip1.go": "of the network in memory",
 }
 
+#: Tests of Go's own that are left out, with the reason.
+TESTS_LEFT_OUT = {
+    "net/file_wasip1_test.go": "of the network in memory",
+    "net/net_fake_test.go": "of the network in memory",
+}
+
 #: Files of GOROOT/src that also serve under another name: their own name limits them to Linux.
 ALIASES = {
     "net/sockopt_gothreads.go": "net/sockopt_linux.go",
@@ -364,10 +370,16 @@ NET_EDITS: tuple[Edit, ...] = (
          "the host duplicates descriptors"),
     Edit("syscall/fs_wasip1.go", "func Dup(fd int) (int, error) {\n\treturn 0, ENOSYS\n}\n", "",
          "the host duplicates descriptors"),
-    Edit("net/sock_posix.go", "syscall.Bind(fd.pfd.Sysfd, lsa)", "hostBind(fd, lsa)",
+    Edit("net/sock_posix.go", 'os.NewSyscallError("bind", err)', 'fd.refused("bind", lsa, err)',
          "errors name the option that would allow it", count=3),
-    Edit("net/hook_unix.go", "= syscall.Connect\n", "= hostConnect\n", "errors name the option that would allow it"),
-    *(Edit("net/fd_posix.go", f"{call}, sa)\n", f"{call}, sa)\n\terr = namingFlag(err, \"--allow-net\", sa)\n",
+    Edit("net/sock_posix.go", '\t"os"\n', "", "the next edits leave no use of it"),
+    Edit("net/sock_posix.go", 'os.NewSyscallError("listen", err)', 'fd.refused("listen", lsa, err)',
+         "errors name the option that would allow it"),
+    Edit("net/fd_unix.go",
+         '\tdefault:\n\t\treturn nil, os.NewSyscallError("connect", err)\n\t}\n\tif err := fd.pfd.Init',
+         '\tdefault:\n\t\treturn nil, fd.refused("connect", ra, err)\n\t}\n\tif err := fd.pfd.Init',
+         "errors name the option that would allow it"),
+    *(Edit("net/fd_posix.go", f"{call}, sa)\n", f'{call}, sa)\n\terr = refusedBy("--allow-net", "send", sa, err)\n',
            "errors name the option that would allow it")
       for version in (4, 6) for call in (f"fd.pfd.WriteToInet{version}(p", f"fd.pfd.WriteMsgInet{version}(p, oob")),
     Edit("net/conf.go", 'case "windows", "plan9":\n\t\treturn true\n',

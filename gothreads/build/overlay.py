@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gothreads.build.edits import ALIASES, EDITS, LEFT_OUT, SUPPORTED, TEST_EDITS, Edit
+from gothreads.build.edits import ALIASES, EDITS, LEFT_OUT, SUPPORTED, TEST_EDITS, TESTS_LEFT_OUT, Edit
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import ToolchainError
 from gothreads.files import keep_exactly, reported
@@ -81,7 +81,7 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
         texts |= {source / name: text
                   for name, text in edited(toolchain, EDITS + (TEST_EDITS if testing else ())).items()}
         replace |= {str(source / name): str(path) for folder in FOLDERS for name, path in added(folder).items()}
-        replace |= {str(source / name): "" for name in LEFT_OUT}
+        replace |= {str(source / name): "" for name in (*LEFT_OUT, *(TESTS_LEFT_OUT if testing else ()))}
         replace |= {str(source / name): str(source / of) for name, of in ALIASES.items()}
     for target, text in texts.items():
         copy = cache / "overlay" / f"{_digest(text)}-{target.name}"

@@ -28,8 +28,8 @@ from gothreads.wasm.passes.sharpen import check_model
 _USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH]
                       [PACKAGES] [GO TEST FLAGS]
 
-Runs `go test`, with the tests compiled to WebAssembly and run on many threads. Tests see this machine's files and
-environment, as usual: run only code that you trust.
+Runs `go test`, with the tests compiled to WebAssembly and run on many threads. Tests see this machine's files,
+environment and network, as usual: run only code that you trust.
 
 options (all others are go test's):
   --model single     stock Go, on one thread, to compare with

@@ -87,15 +87,21 @@ class NetworkCalls:
                 listener = unix_listener(path, self._table.stop, local=wanted.host)
                 own.become(listener.socket)
                 own.cleanup, own.local = listener.cleanup, wanted.host
-            elif (allowed := handed or self._listen_address(wanted, only_v6=_only_v6(own))) is not None:
-                if allowed.family != own.socket.family:
-                    with socket.socket(allowed.family, own.kind) as other:
-                        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                        own.become(other)
-                own.socket.bind(allowed.sockaddr)
-                own.may_listen = True
+            elif own.kind == socket.SOCK_STREAM and not wanted.port:
+                own.address = wanted  # until it listens, or connects
+            elif (allowed := handed or self._listen_address(own, wanted)) is not None:
+                self._bind_allowed(own, allowed)
             else:
                 self._bind_without_rule(fd, own, wanted)
+
+    @staticmethod
+    def _bind_allowed(own: NetworkSocket, allowed: Address) -> None:
+        if allowed.family != own.socket.family:
+            with socket.socket(allowed.family, own.kind) as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                own.become(other)
+        own.socket.bind(allowed.sockaddr)
+        own.may_listen = True
 
     def _bind_without_rule(self, fd: int, own: NetworkSocket, wanted: Address) -> None:
         """Only at a port that the system chooses, of this machine: for a private socket, or to send from."""
@@ -104,9 +110,7 @@ class NetworkCalls:
                                    else self._ports.inbox)(wanted.port):
                 raise OSError(errno.EADDRINUSE, "a private port")
             raise NotAllowed("not allowed")
-        if own.kind == socket.SOCK_STREAM:
-            own.address = wanted  # until it listens, privately, or connects
-        elif wanted.is_any and any(not rule.is_unix for rule in self._rules):
+        if wanted.is_any and any(not rule.is_unix for rule in self._rules):
             own.socket.bind(wanted.sockaddr)
             own.accepts = self._may_dial  # others may send to it, too
             self._table.changed(fd, own)
@@ -120,9 +124,13 @@ class NetworkCalls:
         with self._changing:
             if own.local or (own.address is not None and own.address.port):
                 return  # a Unix socket, one that was handed over, or private: it listens
+            allowed = None if own.address is None else self._listen_address(own, own.address)
+            if allowed is not None:
+                own.address = None
+                self._bind_allowed(own, allowed)
             if own.may_listen:
                 own.socket.listen(max(1, min(backlog, _BACKLOG)))
-            elif own.address is not None:
+            elif own.address is not None and own.address.is_here:
                 own.backlog = Backlog()
                 port, own.cleanup = self._ports.listen(own.backlog)
                 own.replace(own.backlog.descriptor)
@@ -149,6 +157,7 @@ class NetworkCalls:
             if self._connected_privately(fd, own, wanted):
                 return
             self._check_dial(wanted)
+            self._check_family(own, wanted)
             if own.address is not None:
                 own.socket.bind(own.address.sockaddr)
                 own.address = None
@@ -206,6 +215,7 @@ class NetworkCalls:
         if inbox is None:
             self._check_dial(wanted)  # also for a private socket: the refusal names the option
             if own.inbox is None:
+                self._check_family(own, wanted)
                 return own.socket.sendto(payload, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, wanted.sockaddr)
         if inbox is None or own.inbox is None:
             raise OSError(errno.ENETUNREACH, "private sockets reach private sockets only")
@@ -238,6 +248,11 @@ class NetworkCalls:
 
     # What is allowed.
 
+    @staticmethod
+    def _check_family(own: NetworkSocket, wanted: Address) -> None:
+        if own.socket.family != wanted.family:
+            raise OSError(errno.EAFNOSUPPORT, "an address of another family")
+
     def _check_dial(self, wanted: Address) -> None:
         if not self._may_dial(wanted):
             raise NotAllowed("not allowed")
@@ -245,14 +260,17 @@ class NetworkCalls:
     def _may_dial(self, wanted: Address) -> bool:
         return any(rule.allows(name, wanted.port) for name in self._names(wanted) for rule in self._rules)
 
-    def _listen_address(self, wanted: Address, *, only_v6: bool) -> Address | None:
-        """The address to bind, if rules allow one. A program that names none gets all of the machine's, or loopback."""
+    def _listen_address(self, own: NetworkSocket, wanted: Address) -> Address | None:
+        """The address to bind, if rules allow one. A program that names none gets all of the machine's, or loopback.
+
+        (Not loopback for datagrams from any port: these are to be sent, perhaps to other machines.)
+        """
         candidates = [wanted]
         if wanted.is_any:
-            families = ([socket.AF_INET6] if only_v6 else [socket.AF_INET] if wanted.family == socket.AF_INET
-                        else list(_HERE))
-            candidates += [Address(family, _HERE[family][place], wanted.port) for place in (0, 1)
-                           for family in families]
+            families = [wanted.family] if wanted.family == socket.AF_INET or _only_v6(own) else list(_HERE)
+            places = (0,) if own.kind == socket.SOCK_DGRAM and not wanted.port else (0, 1)
+            candidates += [Address(family, _HERE[family][place], wanted.port)
+                           for place in places for family in families]
         return next((one for one in candidates if self._may_listen(one)), None)
 
     def _may_listen(self, wanted: Address) -> bool:
@@ -268,6 +286,8 @@ class NetworkCalls:
         for rule in self._rules:
             if rule.is_unix and path in (rule.port, rule.path):
                 return rule
+            if rule.is_any_unix:
+                return Rule.parse(f"unix:{path}")
         raise NotAllowed("not allowed")
 
     def _handed_for(self, wanted: Address) -> Address | None:

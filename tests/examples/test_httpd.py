@@ -328,8 +328,8 @@ def test_an_address_that_is_taken_is_refused_before_anything_runs(httpd: Path, a
 def test_without_a_listener_the_program_says_so_and_ends(httpd: Path) -> None:
     code, _, err = ended(httpd)
     assert code == 1
-    assert err == ("httpd: listen tcp 127.0.0.1:8080: bind: not allowed by the host "
-                   "(to allow it: --listen 127.0.0.1:8080)\n")
+    assert err == ("httpd: listen tcp 127.0.0.1:8080: bind "
+                   "(to allow it: --listen 127.0.0.1:8080): not allowed by the host\n")
 
 
 # The same over the command line.
@@ -454,8 +454,8 @@ def test_without_allow_net_nothing_is_connected_to(httpget: Path, pages: Pages) 
     url = f"http://{pages.address}/10"
     code, out, err = ended(httpget, url)
     assert (code, out) == (1, "")
-    assert err == (f'httpget: {url}: Get "{url}": dial tcp {pages.address}: connect: not allowed by the host '
-                   f"(to allow it: --allow-net {pages.address})\n")
+    assert err == (f'httpget: {url}: Get "{url}": dial tcp {pages.address}: connect '
+                   f"(to allow it: --allow-net {pages.address}): not allowed by the host\n")
     assert pages.connections == 0
 
 

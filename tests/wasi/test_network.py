@@ -37,7 +37,7 @@ def tried(*attempts: tuple[str, str, str], **options: object) -> list[str]:
 
 
 def refusal(operation: str, flag: str, rule: str) -> str:
-    return f"true {operation}: not allowed by the host (to allow it: {flag} {rule})"
+    return f"true {operation} (to allow it: {flag} {rule}): not allowed by the host"
 
 
 def echoes(address: str) -> None:
@@ -137,15 +137,15 @@ def test_refusals_name_the_option_that_would_allow_it(tmp_path: Path) -> None:
         refusal("dial tcp 127.0.0.1:80: connect", "--allow-net", "127.0.0.1:80"),
         refusal("dial tcp [2001:db8::1]:80: connect", "--allow-net", "[2001:db8::1]:80"),
         refusal("dial udp 192.0.2.1:53: connect", "--allow-net", "192.0.2.1:53"),
-        "true write udp 127.0.0.1:PORT->192.0.2.1:53: not allowed by the host (to allow it: --allow-net 192.0.2.1:53)",
+        "true write udp 127.0.0.1:PORT->192.0.2.1:53: send (to allow it: --allow-net 192.0.2.1:53): not allowed by the host",
         refusal(f"dial unix {path}: connect", "--allow-net", f"unix:{path}"),
         refusal("listen tcp 127.0.0.1:8080: bind", "--listen", "127.0.0.1:8080"),
         refusal("listen tcp :8080: bind", "--listen", "127.0.0.1:8080"),
-        refusal("listen tcp 192.0.2.1:0: bind", "--listen", "192.0.2.1:0"),
+        refusal("listen tcp 192.0.2.1:0: listen", "--listen", "192.0.2.1:0"),
         refusal("listen udp 127.0.0.1:53: bind", "--allow-net", "127.0.0.1:53"),
         refusal(f"listen unix {path}: bind", "--listen", f"unix:{path}"),
-        refusal("lookup name.example", "--allow-net", "name.example:PORT"),
-        refusal("dial tcp: lookup name.example", "--allow-net", "name.example:PORT")]
+        refusal("lookup name.example: lookup", "--allow-net", "name.example:PORT"),
+        refusal("dial tcp: lookup name.example: lookup", "--allow-net", "name.example:PORT")]
     assert not path.exists()
 
 

@@ -18,35 +18,21 @@ func sysSocket(family, sotype, proto int) (int, error) {
 	return s, nil
 }
 
-// notAllowedError is the error for an address that no rule of the host allows.
-type notAllowedError struct{ flag, address string }
-
-func (e *notAllowedError) Error() string {
-	return "not allowed by the host (to allow it: " + e.flag + " " + e.address + ")"
+// refused is os.NewSyscallError. If the host's rules do not allow the address, the error says which option would.
+func (fd *netFD) refused(call string, sa syscall.Sockaddr, err error) error {
+	flag := "--allow-net"
+	if call != "connect" && fd.sotype == syscall.SOCK_STREAM {
+		flag = "--listen"
+	}
+	return wrapSyscallError(call, refusedBy(flag, call, sa, err))
 }
 
-func (e *notAllowedError) Is(target error) bool {
-	return target == os.ErrPermission || target == syscall.ENOTCAPABLE
-}
-
-// namingFlag returns an error that names the option that would allow the address, if err says that none does.
-func namingFlag(err error, flag string, sa syscall.Sockaddr) error {
+// refusedBy adds the option that would allow the address to an error, if that says that no rule of the host does.
+func refusedBy(flag, call string, sa syscall.Sockaddr, err error) error {
 	if err == syscall.ENOTCAPABLE {
-		return &notAllowedError{flag, ruleFor(sa)}
+		return os.NewSyscallError(call+" (to allow it: "+flag+" "+ruleFor(sa)+")", err)
 	}
 	return err
-}
-
-func hostBind(fd *netFD, sa syscall.Sockaddr) error {
-	flag := "--listen"
-	if fd.sotype != syscall.SOCK_STREAM {
-		flag = "--allow-net"
-	}
-	return namingFlag(syscall.Bind(fd.pfd.Sysfd, sa), flag, sa)
-}
-
-func hostConnect(fd int, sa syscall.Sockaddr) error {
-	return namingFlag(syscall.Connect(fd, sa), "--allow-net", sa)
 }
 
 // ruleFor returns an address as the host's options take it.
@@ -100,7 +86,7 @@ func lookUp(ctx context.Context, kind, name string) ([]string, error) {
 		case syscall.ENOENT:
 			return nil, newDNSError(errNoSuchHost, name, "")
 		case syscall.ENOTCAPABLE:
-			err := newDNSError(&notAllowedError{"--allow-net", name + ":PORT"}, name, "")
+			err := newDNSError(os.NewSyscallError("lookup (to allow it: --allow-net "+name+":PORT)", a.errno), name, "")
 			err.UnwrapErr = syscall.ENOTCAPABLE
 			return nil, err
 		}
