@@ -190,13 +190,13 @@ class OpenOptions(TypedDict, total=False):
         "With \"exit\", all calls raise Stalled. A function is called with the `gothreads.Stall`.",
         check=one_of("report", "exit", function=True))]
     listen: Annotated[Sequence[str], Option((), """
-        addresses to listen on for the module, which receives the sockets (guest.Listener):
+        addresses to listen on for the module, which gets the sockets from net.Listen or guest.Listener:
         HOST:PORT (port 0: any free port), or unix:PATH
         """, "See `App.listening`.", check=_check_addresses)]
     allow_net: Annotated[Sequence[str], Option((), """
-        what the module itself may dial and listen on (guest.Dial, guest.Listen): HOST:PORT, where each part may
-        be *, or unix:PATH. Where other machines can connect, it may listen only on an address that is named, such as
-        0.0.0.0:8080 (default: nothing)
+        what the module itself may dial and listen on (stock Go: guest.Dial and guest.Listen): HOST:PORT, where each
+        part may be *, or unix:PATH. Where other machines can connect, it may listen only on an address that is
+        named, such as 0.0.0.0:8080 (default: nothing)
         """, check=_check_addresses)]
     host: Annotated[Host | Functions | None, Option(None, "the Python functions that the module may import", """
         As {"env": {"log": function}} for Go's //go:wasmimport env log, or a `gothreads.Host`. They take and return

@@ -123,7 +123,8 @@ def _compare(row: Row, environment: dict[str, str]) -> Found:
 def _run_here(row: Row, folder: Path, environment: dict[str, str]) -> _Printed:
     out = io.BytesIO()
     zones = {"/zones": Path(find_go(None).goroot, "lib", "time")} if row.zones else {}
-    env = environment | {"SOCKET": f"{folder}/socket"} | ({"ZONEINFO": "/zones/zoneinfo.zip"} if row.zones else {})
+    peers = environment | {"SOCKET": f"{folder}/socket"} if row.group == "Network" else {}
+    env = peers | ({"ZONEINFO": "/zones/zoneinfo.zip"} if row.zones else {})
     allowed = ["127.0.0.1:*", f"unix:{folder}/socket"]
     try:
         with gothreads.open(module(), args=[row.program, "/dir"], mounts={"/dir": folder, **zones}, env=env,
