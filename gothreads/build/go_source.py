@@ -15,9 +15,9 @@ _TOKEN = re.compile(r"""
     (?P<space>[ \t\r]+)
   | (?P<newline>\n)
   | (?P<comment>//[^\n]*|/\*(?s:.*?)(?:\*/|\Z))
-  | (?P<string>`[^`]*`|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)+')
+  | (?P<string>`[^`]*+`|"(?:[^"\\\n]|\\.)*+"|'(?:[^'\\\n]|\\.)++')
   | (?P<word>[^\W\d]\w*)
-  | (?P<number>\.?\d(?:[eEpP][+-]|[\w.])*)
+  | (?P<number>\.?\d(?:[eEpP][+-]|[\w.])*+)
   | (?P<sign>\.\.\.|<-|<<=?|>>=?|&\^=?|&&|\|\||\+\+|--|[-+*/%&|^=!<>:]=|[-+*/%&|^=!<>:.,;()\[\]{}~])
 """, re.VERBOSE)
 #: After these tokens, the end of a line ends a statement (https://go.dev/ref/spec#Semicolons).
