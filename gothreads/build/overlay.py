@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gothreads.build.edits import ALIASES, EDITS, LEFT_OUT, SUPPORTED, TEST_EDITS, TESTS_LEFT_OUT, Edit
+from gothreads.build.edit import SUPPORTED, Edit
+from gothreads.build.edits import ALIASES, EDITS, LEFT_OUT, TESTS_LEFT_OUT
+from gothreads.build.go_test_edits import TEST_EDITS
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import ToolchainError
 from gothreads.files import keep_exactly, reported

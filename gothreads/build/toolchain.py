@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gothreads.build.edits import SUPPORTED
+from gothreads.build.edit import SUPPORTED
 from gothreads.errors import ToolchainError
 from gothreads.files import reason
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.edits import EDITS, LEFT_OUT, SUPPORTED, TEST_EDITS, Edit
+from gothreads.build.edit import SUPPORTED, Edit
+from gothreads.build.edits import EDITS, LEFT_OUT
+from gothreads.build.go_test_edits import TEST_EDITS
 from gothreads.build.overlay import ADDED, edited, fingerprint, write_overlay
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import ToolchainError

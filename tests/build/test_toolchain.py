@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.edits import SUPPORTED
+from gothreads.build.edit import SUPPORTED
 from gothreads.build.toolchain import find_go
 from gothreads.errors import ToolchainError
 

@@ -70,7 +70,8 @@ BLOCKING_CALLS = frozenset({
     "poll_oneoff", "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
     *(call.name for call in BUILTIN_CALLS.values() if call.blocks),
 })
-#: A call with more parameters keeps its P: the collector scans only so many words for their pointers (build/edits.py).
+#: A call with more parameters keeps its P: the collector scans only so many words for their pointers
+#: (build/runtime_edits.py).
 MOST_PARAMETERS = 64
 
 #: procyield(cycles): takes about `cycles` times as long as a processor's own pause instruction (some 100 cycles), with
