@@ -129,11 +129,14 @@ def _run_here(row: Row, folder: Path, environment: dict[str, str]) -> _Printed:
     try:
         with gothreads.open(module(), args=[row.program, "/dir"], mounts={"/dir": folder, **zones}, env=env,
                             allow_net=allowed, procs=2, stdout=out, stderr=io.BytesIO()) as app:
-            code, error = app.wait(60), app.error
+            try:
+                code, error = app.wait(60), app.error
+            except TimeoutError:
+                raise RuntimeError(f"{row.program} does not end:\n{app.goroutines(10)}") from None
     except gothreads.GuestError as early:  # it has ended before open() returns
         code, error = early.code, early
     if code is None:
-        raise RuntimeError(f"{row.program} does not end")
+        raise RuntimeError(f"{row.program}: {error}") from error
     return _printed(out.getvalue().decode(), code, "/dir", str(error))
 
 
