@@ -10,7 +10,7 @@ from gothreads.output.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clean", action="store_true", help="remove everything that is not in use")
+    parser.add_argument("--clean", action="store_true", help="remove everything that was not used in the last minute")
     parser.add_argument("--size", action="store_true", help="print only the size, in bytes")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -41,5 +41,5 @@ def _megabytes(size: int) -> str:
 CACHE = Command("cache", "show how large the cache is, or empty it", """\
   gothreads cache              the folder, and what it holds
   gothreads cache --size       the size in bytes, and nothing else
-  gothreads cache --clean      remove everything that is not in use; it is made again when it is needed""",
+  gothreads cache --clean      remove what was not used in the last minute; it is made again when needed""",
                 add_arguments, run)

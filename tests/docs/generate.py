@@ -42,7 +42,7 @@ _ADVICE = {
     "MisuseError": "mend the call: nothing has run",
     "UnknownExport": "`known` has the names that there are",
     "MemoryAccessError": "mend the address or the length",
-    "ArgumentError": "pass what the message asks for; `help(app.exports.NAME)`",
+    "ArgumentError": "pass what the message asks for; `app.exports.NAME.__doc__`",
     "NotCallable": "build it as the message says",
     "AppClosed": "do not call after `close()`; `close(drain=S)` lets calls finish",
     "AppForked": "open after the fork: [fork and pre-fork servers](fork-and-pre-fork.md)",

@@ -95,7 +95,7 @@ ROWS = [
         ("etc", "a path that no mount covers", _MOUNT),
         ("temp", "`os.MkdirTemp` in `/tmp`", "`--mount ./tmp:/tmp`"),
         ("temp-mounted", "the same, with `TMPDIR` in a mount", ""),
-        ("getwd", "`os.Getwd`", "it is the first mount, or `PWD` in `env=`"),
+        ("getwd", "`os.Getwd`", "it is `PWD` in `env=`, else the first mount; of `run`, your own folder"),
         ("chdir", "`os.Chdir`, and relative paths", ""),
         ("pipe", "`os.Pipe`", ""),
         ("deadline", "deadlines of pipes", ""),
