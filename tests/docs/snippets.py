@@ -106,11 +106,11 @@ def check_syntax(snippet: Snippet) -> None:
 
 
 class Session:
-    """Runs the blocks of one page in a folder."""
+    """Runs the blocks of one page in a folder. What they print goes to the file `log`."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, log: Path) -> None:
         self._folder = folder
-        self._log = folder / f"{name}.output"
+        self._log = log
         self._ports = {"8080": str(_free_port()), "8000": str(_free_port())}
         self._servers: list[subprocess.Popen[bytes]] = []
         self._printed = ""
@@ -210,8 +210,8 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(folder: Path, name: str) -> Iterator[Session]:
-    running = Session(folder, name)
+def session(folder: Path, log: Path) -> Iterator[Session]:
+    running = Session(folder, log)
     try:
         yield running
     finally:

@@ -36,7 +36,7 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page",
                          [pytest.param(page, id=name(page), marks=[pytest.mark.long] if page.stem in LONG else [])
                           for page in PAGES])
-def test_the_snippets_of_a_page_run(page: Path) -> None:
+def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path) -> None:
     if needs_curl(page):
         pytest.skip("no curl on this machine")
     blocks = snippets(page)
@@ -44,7 +44,7 @@ def test_the_snippets_of_a_page_run(page: Path) -> None:
     place.mkdir(exist_ok=True)
     if not (place / "app.go").exists() or (place / "app.go").read_text() != (ROOT / "docs" / "app.go").read_text():
         shutil.copy(ROOT / "docs" / "app.go", place)
-    with session(place, page.stem) as running:
+    with session(place, tmp_path / "output") as running:
         for block in blocks:
             running.run(block)
 
