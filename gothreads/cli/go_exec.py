@@ -18,7 +18,7 @@ from gothreads.cli.values import parse_seed
 from gothreads.errors import MisuseError, ModuleError, listed
 from gothreads.files import reason
 from gothreads.launch import open_loaded
-from gothreads.runtime.module_file import LoadedModule, inspect_module
+from gothreads.runtime.module_file import LoadedModule, check_module
 from gothreads.runtime.options import Limits
 from gothreads.version import __version__
 from gothreads.wasi.settings import Mount
@@ -76,7 +76,7 @@ def _load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
             metadata = Metadata(__version__, "go", THREADED, "exe", handlers=False, options=settings)
             module = finish(module, metadata, strip=False)
             content = module.encode()
-        return inspect_module(path.name, content)
+        return check_module(path.name, content)
     except OSError as error:
         raise ModuleError(f"cannot read {path}: {reason(error)}") from None
     except ModuleError as error:

@@ -111,11 +111,11 @@ def load_content(name: str, content: bytes, trust: Trust = False, *, where: str 
     try:
         if content.startswith(MACHINE_CODE):
             wasm, precompiled = unpack(content, trust)
-            return replace(inspect_module(name, wasm), precompiled=precompiled)
+            return replace(check_module(name, wasm), precompiled=precompiled)
         if content and not content.startswith(MAGIC[:len(content)]):
             raise ModuleError(f"{_kind_of(content)}, not a WebAssembly module. To make one of a Go package: gothreads "
                               f"build PACKAGE -o FILE")
-        return inspect_module(name, content)
+        return check_module(name, content)
     except ModuleError as error:
         raise ModuleError(f"{where}: {error}") from None
 
@@ -129,7 +129,7 @@ def _kind_of(content: bytes) -> str:
     return "text" if "\0" not in text else "binary data"
 
 
-def inspect_module(name: str, wasm: bytes) -> LoadedModule:
+def check_module(name: str, wasm: bytes) -> LoadedModule:
     """Parse and check a module. ModuleError if gothreads cannot open it."""
     try:
         outline = parse(wasm, outline=True)
