@@ -290,6 +290,11 @@ class PoolApp(App):
     def _settled_handlers(self) -> list[str]:
         return self._run(SingleInstance.handlers)
 
+    def _what_is_in_use(self) -> str | None:
+        if self._in_use < self.options.instances:
+            return super()._what_is_in_use()
+        return f"all {self.options.instances} instances are in use. Raise `instances`, or make fewer calls at once"
+
     @property
     def _in_use(self) -> int:
         with self._condition:

@@ -131,6 +131,9 @@ class SingleApp(App):
             return work(instance)
         return self._run(counted)
 
+    def _what_is_in_use(self) -> str | None:
+        return f"the model {self.model} runs one call at a time, and another is running"
+
     @property
     def _in_use(self) -> int:
         return self._call_lock.taken

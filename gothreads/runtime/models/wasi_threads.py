@@ -210,6 +210,9 @@ class WasiThreadsApp(SharedMemoryApp):
             self._calls += 1
             return work(self._main)
 
+    def _what_is_in_use(self) -> str | None:
+        return "a module that was not built from Go runs one call at a time, and another is running"
+
     @property
     def _in_use(self) -> int:
         return self._call_lock.taken
