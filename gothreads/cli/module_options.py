@@ -156,10 +156,8 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     loaded = find(arguments.module, model=model, trust=arguments.trust,
                   buildmode="exe" if model == "single" and arguments.no_calls else None)
     terminal.clear()
-    if not arguments.no_calls and loaded.entry == "_start" and (loaded.foreign or not loaded.threaded):
-        why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
-        raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run "
-                          f"{arguments.module}")
+    if not arguments.no_calls:
+        _check_takes_calls(loaded, arguments.module)
     env = parse_environment_files(arguments.env_file) | parse_environment(arguments.env)
     mounts = [parse_mount(text) for text in arguments.mount]
     if not arguments.no_mount_args:
@@ -179,6 +177,17 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
         options |= LoadedOptions(listen=arguments.listen, stall_timeout=arguments.stall_timeout,
                                  on_stall=arguments.on_stall)
     return loaded, options | own
+
+
+def _check_takes_calls(loaded: LoadedModule, module: str) -> None:
+    """NotCallable if there is nothing in the module that a command could call."""
+    if not loaded.takes_calls:
+        why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
+        raise NotCallable(f"{module} is a program, which takes no calls{why}. Run it: gothreads run {module}")
+    if not (loaded.foreign or loaded.exports or loaded.has_messages):
+        raise NotCallable(f"{module} has no exports (//go:wasmexport) and no handlers (guest.Handle), which `gothreads "
+                          "serve` offers over HTTP and `gothreads call` calls. To run its main, as a server that "
+                          f"listens by itself: gothreads run --listen 127.0.0.1:8080 {module}")
 
 
 def argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:

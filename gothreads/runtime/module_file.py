@@ -66,6 +66,11 @@ class LoadedModule:
         return self.model == metadata.THREADED
 
     @property
+    def takes_calls(self) -> bool:
+        """Whether it can be called. A main on the module's only thread leaves none for calls."""
+        return self.entry != "_start" or (self.threaded and not self.foreign)
+
+    @property
     def has_handlers(self) -> bool:
         return bool(self.metadata and self.metadata.handlers)
 
@@ -79,10 +84,8 @@ class LoadedModule:
 
     @property
     def hooks(self) -> list[str]:
-        """Which of `start` and `stop` are exports that can be called. A main on one thread takes no calls."""
-        return [] if (not self.threaded
-                      or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop")
-                                                                        if self.hook(name)]
+        """Which of `start` and `stop` are exports that can be called."""
+        return [name for name in ("start", "stop") if self.hook(name)] if self.takes_calls else []
 
     @property
     def has_callers(self) -> bool:

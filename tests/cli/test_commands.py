@@ -408,6 +408,16 @@ def test_an_unknown_handler_of_the_hosts_is_gos_error() -> None:
 
 # run
 
+@pytest.mark.parametrize("argv", [["serve", "FILE"], ["call", "FILE", "main"]])
+def test_what_has_nothing_to_call_is_run_instead(argv: list[str]) -> None:
+    module = built("plainnet")
+    code, out, err = command(*(a.replace("FILE", str(module)) for a in argv))
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert f"{module} has no exports (//go:wasmexport) and no handlers (guest.Handle), which `gothreads serve` " in err
+    assert err.endswith(f"gothreads run --listen 127.0.0.1:8080 {module}\n")
+
+
 def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None:
     assert finished("run", "--env", "NAME=value", calls, "env", "a", "-b", "--", "c") == (0, "[a -b -- c] value\n", "")
     assert finished("run", "--env", "NAME", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] mine\n", "")
