@@ -23,7 +23,7 @@ from gothreads.cli.values import (
 )
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.launch import LoadedOptions, find, open_loaded
-from gothreads.output.terminal import Terminal
+from gothreads.output.terminal import Terminal, Verbosity
 from gothreads.runtime.app import App
 from gothreads.runtime.keywords import definition
 from gothreads.runtime.models import MODELS
@@ -171,6 +171,8 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     _raise_file_limit()
     options = LoadedOptions(args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, limits=limits,
                             allow_net=arguments.allow_net, model=model, host=host, no_calls=arguments.no_calls)
+    if terminal.verbosity is not Verbosity.VERBOSE:
+        options["instead_of_stacks"] = "(-v shows the stacks of all goroutines)"
     if "instances" in arguments:  # not run
         options["instances"] = arguments.instances
     if "listen" in arguments:  # not call

@@ -18,7 +18,6 @@ from gothreads.cli.module_options import (
 from gothreads.cli.signals import forwarded
 from gothreads.errors import GothreadsError, GuestError, ModuleError
 from gothreads.output.terminal import Terminal
-from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
 from gothreads.supervise.app import Supervised
@@ -59,8 +58,8 @@ def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
 
 def _ended(app: App | Supervised, code: int, terminal: Terminal) -> int:
     """Returns the exit code, after adding advice that Go itself cannot give."""
-    if isinstance(app.error, GuestError) and (hint := exit_reasons.advice(app.error.stderr)):
-        terminal.error(hint)
+    if isinstance(app.error, GuestError) and app.error.hint:
+        terminal.error(app.error.hint)
     return code
 
 

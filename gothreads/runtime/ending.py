@@ -26,7 +26,7 @@ from gothreads.bridge.messages import Messages
 from gothreads.engine import ffi, interrupt, stack
 from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, again
-from gothreads.runtime import exit_reasons
+from gothreads.runtime.exit_reasons import ExitReasons
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.state import State
@@ -71,8 +71,8 @@ class Ending(ABC):
         self._in_python: Away = deque()
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
-        self._targets = Target(1, options.stdout, allowance,
-                               self._in_python), Target(2, options.stderr, allowance, self._in_python)
+        self._targets = (Target(1, options.stdout, allowance, self._in_python),
+                         Target(2, options.stderr, allowance, self._in_python, options.instead_of_stacks))
         self._source = Source(options.stdin, self._in_python)
         self._files = FileAllowance(options.limits.files, options.instances if self.has_many_instances else 1)
         self._environments: list[WasiEnvironment] = []  # one per memory
@@ -80,6 +80,7 @@ class Ending(ABC):
             self._stop = StopEvent()
             owned.callback(self._stop.close)
             self._streams = self._new_streams(self._stop)
+            self._reasons = ExitReasons.of(loaded, options.limits, self._streams.stderr)
             handlers = Handlers(options.handlers, CallThreads(options.callers, options.limits.stack), options.loop)
             self._messages = Messages(self._stop, handlers, options.event_queue)
             owned.callback(self._messages.close)
@@ -149,15 +150,14 @@ class Ending(ABC):
     def _trapped(self, trapped: ffi.Trapped) -> None:
         """A thread did not return from the module's code: if it is the first, that ends the app."""
         if self._cause is None:
-            self._end(exit_reasons.of_trap(self.loaded.name, trapped.trap, self._streams.stderr.tail,
-                                           self.options.limits.stack))
+            self._end(self._reasons.of_trap(trapped.trap))
 
     def _host_function_failed(self, error: BaseException) -> str:
         """End the module because a host function raised, if only to exit. Returns the trap's message."""
         if (raised := self._kept(error)) is not None:
             self._interrupted(raised)
         elif self._cause is None:
-            self._end(exit_reasons.of_host_function(self.loaded.name, error, self._streams.stderr.tail))
+            self._end(self._reasons.of_host_function(error))
         return text.words(error.error if isinstance(error, ffi.Raised) else error)
 
     @staticmethod
@@ -180,7 +180,7 @@ class Ending(ABC):
 
     def _interrupted(self, error: BaseException | None) -> None:
         if self._cause is None:
-            self._end(exit_reasons.of_signal(self.loaded.name, error))
+            self._end(self._reasons.of_signal(error))
 
     def _error(self) -> GothreadsError:
         """The first cause, as a new exception for this caller."""

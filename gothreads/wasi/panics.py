@@ -37,6 +37,13 @@ _MIXED = re.compile(rb"^fatal error: .*(?:\n.*){0,20}?\n(?:goroutine \d+ gp=.*\n
 #: matching: a pattern that allowed them as lines of the panic or as space after it would try every way to divide them.
 _AT_THE_END = re.compile(_FIRST_LINE + rb"(?:\n\t.*|\n\[.*)*\Z", re.MULTILINE)
 
+#: runtime/malloc.go, mheap.go and others: several functions find that there is no memory left.
+_OUT_OF_MEMORY = rb"fatal error: .*(?:out of memory|cannot allocate.*)"
+_WITHOUT_MEMORY = re.compile(_OUT_OF_MEMORY)
+_STACKS_FOLLOW = re.compile(_OUT_OF_MEMORY + rb"\n+\Z")
+#: The most that is searched for the last line before the stacks.
+_LONGEST_LINE = 256
+
 
 def begins(text: bytes | bytearray) -> int | None:
     """Offset at which a panic begins; the first, if threads panicked at the same time. None if there is none."""
@@ -53,6 +60,19 @@ def reason(text: str) -> str | None:
     if not line.replace(_THROWN, b"") and (mixed := _MIXED.search(encoded)) is not None:
         line = _thrown(mixed[0].split(b"\n"))
     return line.decode(errors="replace").strip() or None
+
+
+def is_out_of_memory(reason: str) -> bool:
+    """Whether this is the cause with which Go's runtime ends a program that has no memory left."""
+    return _WITHOUT_MEMORY.match(reason.encode(errors="replace")) is not None
+
+
+def is_before_stacks_of_memory(text: bytearray, last: bytes) -> bool:
+    """Whether this text, to which `last` was just added, says that memory has run out, so that the stacks follow.
+
+    Go's runtime writes the newline on its own. With that, other programs' lines are not mistaken for it.
+    """
+    return last == b"\n" and _STACKS_FOLLOW.search(text[-_LONGEST_LINE:]) is not None
 
 
 def _thrown(lines: list[bytes]) -> bytes:
