@@ -37,12 +37,10 @@ _MIXED = re.compile(rb"^fatal error: .*(?:\n.*){0,20}?\n(?:goroutine \d+ gp=.*\n
 #: matching: a pattern that allowed them as lines of the panic or as space after it would try every way to divide them.
 _AT_THE_END = re.compile(_FIRST_LINE + rb"(?:\n\t.*|\n\[.*)*\Z", re.MULTILINE)
 
-#: runtime/malloc.go, mheap.go and others: several functions find that there is no memory left.
-_OUT_OF_MEMORY = rb"fatal error: .*(?:out of memory|cannot allocate.*)"
-_WITHOUT_MEMORY = re.compile(_OUT_OF_MEMORY)
-_STACKS_FOLLOW = re.compile(_OUT_OF_MEMORY + rb"\n+\Z")
-#: The most that is searched for the last line before the stacks.
-_LONGEST_LINE = 256
+#: What the functions of Go's runtime say that find no memory left.
+_OUT_OF_MEMORY = (b"out of memory", b"cannot allocate")
+#: The most that is searched for what precedes the stacks, in bytes.
+_BEFORE_STACKS = 512
 
 
 def begins(text: bytes | bytearray) -> int | None:
@@ -64,15 +62,19 @@ def reason(text: str) -> str | None:
 
 def is_out_of_memory(reason: str) -> bool:
     """Whether this is the cause with which Go's runtime ends a program that has no memory left."""
-    return _WITHOUT_MEMORY.match(reason.encode(errors="replace")) is not None
+    return _says_out_of_memory(reason.encode(errors="replace"))
 
 
 def is_before_stacks_of_memory(text: bytearray, last: bytes) -> bool:
     """Whether this text, to which `last` was just added, says that memory has run out, so that the stacks follow.
 
-    Go's runtime writes the newline on its own. With that, other programs' lines are not mistaken for it.
+    An empty line precedes the stacks. Go's runtime writes it on its own, which programs seldom do.
     """
-    return last == b"\n" and _STACKS_FOLLOW.search(text[-_LONGEST_LINE:]) is not None
+    return last == b"\n" and text.endswith(b"\n\n") and _says_out_of_memory(text[-_BEFORE_STACKS:])
+
+
+def _says_out_of_memory(text: bytes | bytearray) -> bool:
+    return _THROWN in text and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _thrown(lines: list[bytes]) -> bytes:

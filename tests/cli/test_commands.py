@@ -529,8 +529,8 @@ def test_what_the_module_has_printed_is_not_printed_again(verbose: list[str], ki
 def test_the_limit_on_memory_is_gos_out_of_memory(calls: Path) -> None:
     code, out, err = finished("call", calls, "--memory", "64M", "fill", 200)
     assert (code, out) == (2, "")
-    assert err.splitlines()[-3:] == [
-        "fatal error: out of memory", "(-v shows the stacks of all goroutines)",
+    assert err.splitlines()[-4:] == [
+        "fatal error: out of memory", "", "(-v shows the stacks of all goroutines)",
         "gothreads: the module has used all its memory, 64 MiB: raise the limit (--memory SIZE; in Python "
         "Limits(memory=...))"]
     code, out, err = finished("call", calls, "-v", "--memory", "64M", "fill", 200)
