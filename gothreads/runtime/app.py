@@ -358,6 +358,11 @@ class App(Picklable, CallRunner, RunningModule):
         self._environments.remove(environment)
         environment.close()
 
+    def _reported(self, text: str) -> None:
+        """Log how to mount the paths that this text, an error of the module's, says are missing."""
+        for environment in list(self._environments):
+            environment.path_hints.watch(text.encode(errors="replace"))
+
     # Hooks.
 
     def _started(self) -> None:

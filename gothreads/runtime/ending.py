@@ -13,7 +13,6 @@ from __future__ import annotations
 import _thread
 import contextlib
 import logging
-import posixpath
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -33,10 +32,8 @@ from gothreads.runtime.state import State
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadlines
 from gothreads.sync.stop_event import Away, StopEvent
-from gothreads.text import shown
 from gothreads.wasi.descriptor_table import FileAllowance
 from gothreads.wasi.streams import Allowance, Input, Output, Source, Streams, Target
-from gothreads.wasi.virtual_root import mount_option
 
 log = logging.getLogger("gothreads")
 
@@ -258,8 +255,8 @@ class Ending(ABC):
                         self._settled.set()
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.05)
-            self._at_the_end(self._hint)
             for environment in list(self._environments):
+                self._at_the_end(environment.path_hints.end)
                 self._at_the_end(environment.table.close_all)  # as the system closes a process's when it ends
             for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
                 self._at_the_end(step)
@@ -267,22 +264,6 @@ class Ending(ABC):
                 self._state = self._final(self._cause)
             self._left.set()
             self._free_if_wanted()
-
-    def _hint(self) -> None:
-        """If the module has ended with an error about a path that is under no mount, log how to mount it."""
-        cause = self._cause
-        if not isinstance(cause, GuestExit) or cause.code == 0:
-            return
-        words = cause.stderr.lower()
-        if "no such file or directory" not in words and "read-only file system" not in words:
-            return
-        for environment in list(self._environments):
-            for path in reversed(environment.missed):
-                name = posixpath.basename(path.rstrip("/")).lower()
-                if f" {name}:" in words or f"/{name}:" in words:
-                    log.warning("%s: the module was given nothing at %s: mount what it needs (%s; in Python mounts=; "
-                                "docs/files-and-sockets.md)", self.loaded.name, shown(path), shown(mount_option(path)))
-                    return
 
     def _at_the_end(self, step: Callable[[], object]) -> None:
         """Run a step of the end, which may run the program's own code. Whatever it raises is logged.

@@ -16,7 +16,7 @@ import select
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -118,7 +118,12 @@ _LEVELS = {1: logging.INFO, 2: logging.WARNING}
 
 
 class Output:
-    """Standard output or error of the instances with one memory; `stop` ends them."""
+    """Standard output or error of the instances with one memory; `stop` ends them.
+
+    `watch`, if set, is called with what was written.
+    """
+
+    watch: Callable[[bytes], object] | None = None
 
     def __init__(self, target: Target, stop: StopEvent) -> None:
         self._target, self._stop = target, stop
@@ -146,14 +151,18 @@ class Output:
         """
         target = self._target
         if self._file is None:
-            return self._write(target, parts)
-        target.away.append(None)
-        try:
-            return self._write(target, parts)
-        finally:
-            target.away.pop()
+            written = self._write(target, parts)
+        else:
+            target.away.append(None)
+            try:
+                written = self._write(target, parts)
+            finally:
+                target.away.pop()
+        if self.watch is not None:  # not under the lock: it may log, and the log may be slow
+            self.watch(written)
+        return len(written)
 
-    def _write(self, target: Target, parts: Sequence[bytes | memoryview]) -> int:
+    def _write(self, target: Target, parts: Sequence[bytes | memoryview]) -> bytes:
         with target.lock:
             wanted = b"".join(parts)  # under the lock, so that the module cannot cause many such copies at once
             data = wanted[:target.allowance.take(len(wanted))]
@@ -165,7 +174,7 @@ class Output:
                     self._emit(target, f"{target.instead_of_stacks}\n".encode())
             if len(data) < len(wanted):
                 raise target.allowance.exceeded()
-            return len(data)
+            return data
 
     def _emit(self, target: Target, data: bytes) -> None:
         if self._file is None:
