@@ -33,19 +33,25 @@ from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.rounds import in_rounds
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "httpd"
-#: For stock Go, whose package net does not reach the network, in place of the example's listen.go.
-STOCK_LISTEN = """package main
+#: The example's main.go for stock Go, whose package net does not reach the network, and whose os/signal, once in use,
+#: keeps the only thread from polling.
+STOCK_MAIN = """package main
 
 import (
-	"flag"
-	"net"
+	"context"
 
 	"gothreads/guest"
 )
 
-var _ = flag.String("addr", "", "")
-
-func listen() (net.Listener, error) { return guest.Listener() }
+func main() {
+	listener, err := guest.Listener()
+	if err == nil {
+		err = serve(context.Background(), listener)
+	}
+	if err != nil {
+		panic(err)
+	}
+}
 """
 ROUTES = ("/", "/json")
 THREADS, CONNECTIONS = 2, 64
@@ -154,7 +160,7 @@ def commands(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     subprocess.run([find_go().go, "build", "-o", native, "."], cwd=EXAMPLE, env=environment, check=True)
     servers, missing = {"native": [str(native), "-addr", "{address}"]}, {}
     stock = Path(shutil.copytree(EXAMPLE, folder / "stock"))
-    (stock / "listen.go").write_text(STOCK_LISTEN)
+    (stock / "main.go").write_text(STOCK_MAIN)
     for model, source in (("threaded", EXAMPLE), ("single", stock)):
         try:
             module = build(Request(str(source), model=model, buildmode="exe")).path
