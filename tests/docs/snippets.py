@@ -29,7 +29,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def check_syntax(snippet: Snippet) -> None:
 class Session:
     """Runs the blocks of one page in a folder. What they print goes to the file `log`."""
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, variables: Mapping[str, str]) -> None:
         self._folder = folder
         self._log = log
         self._ports = {port: str(_free_port()) for port in ("8080", "8081", "8000")}
@@ -120,7 +120,7 @@ class Session:
         self._python: subprocess.Popen[str] | None = None
         # What a shell in a clone with an activated environment has.
         self._environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-        self._environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self._environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
         for part in ("examples", "docs"):
             if not (folder / part).exists():
                 (folder / part).symlink_to(ROOT / part)
@@ -211,8 +211,9 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(folder: Path, log: Path) -> Iterator[Session]:
-    running = Session(folder, log)
+def session(folder: Path, log: Path, variables: Mapping[str, str]) -> Iterator[Session]:
+    """To run the blocks of a page in this folder, with further environment variables."""
+    running = Session(folder, log, variables)
     try:
         yield running
     finally:
