@@ -118,7 +118,7 @@ def _raise_file_limit() -> None:
 def open_module(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack[LoadedOptions]) -> App:
     """Open the module. `own`: the command's own options, besides those that the user has given."""
     loaded, options = _options(arguments, terminal, own)
-    return _said_where(aside(lambda: open_loaded(loaded, **options)), terminal)
+    return _said_where(aside(lambda: open_loaded(loaded, **options)), arguments, terminal)
 
 
 def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal,
@@ -134,15 +134,18 @@ def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal,
     if "while_down" in arguments:  # serve
         given |= RestartOptions(while_down=arguments.while_down, save_every=arguments.save_every)
     policy = restart_policy(given, arguments.model)
-    return _said_where(aside(lambda: Supervised(loaded, options, policy)), terminal)
+    return _said_where(aside(lambda: Supervised(loaded, options, policy)), arguments, terminal)
 
 
 _Opened = TypeVar("_Opened", App, Supervised)
 
 
-def _said_where(app: _Opened, terminal: Terminal) -> _Opened:
-    for address in app.listening:
-        terminal.say(f"listening on {address}")
+def _said_where(app: _Opened, arguments: argparse.Namespace, terminal: Terminal) -> _Opened:
+    given = arguments.listen if "listen" in arguments else []  # not call
+    for text, address in zip(given, app.listening, strict=False):
+        port = address.rpartition(":")[2]
+        only = f", for this machine only. For others, too: --listen 0.0.0.0:{port}" if text.startswith(":") else ""
+        terminal.say(f"listening on {address}{only}")
     return app
 
 

@@ -20,7 +20,7 @@ from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
 from gothreads.wasi.log_lines import LOGGERS, Logger
-from gothreads.wasi.network_rules import Rule
+from gothreads.wasi.network_rules import Rule, listening_address
 from gothreads.wasi.settings import Mount, WasiSettings
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.layout import MOST_MEMORY
@@ -191,7 +191,7 @@ class OpenOptions(TypedDict, total=False):
         check=one_of("report", "exit", function=True))]
     listen: Annotated[Sequence[str], Option((), """
         addresses to listen on for the module, which gets the sockets from net.Listen or guest.Listener:
-        HOST:PORT (port 0: any free port), or unix:PATH
+        HOST:PORT (port 0: any free port; no HOST: 127.0.0.1), or unix:PATH
         """, "See `App.listening`.", check=_check_addresses)]
     allow_net: Annotated[Sequence[str], Option((), """
         what the module itself may dial and listen on (stock Go: guest.Dial and guest.Listen): HOST:PORT, where each
@@ -281,7 +281,7 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
         why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
         raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(handlers))[1:-1]}), "
                           f"but the module {why}, so it calls none")
-    listen = tuple(options["listen"])
+    listen = tuple(map(listening_address, options["listen"]))
     sockets = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
     options |= {
         "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]],

@@ -11,6 +11,7 @@ the network.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import threading
@@ -26,6 +27,8 @@ from gothreads.wasi.resolver import Resolver
 from gothreads.wasi.socket_address import SOCKADDR_SIZE, Address
 from gothreads.wasi.socket_descriptor import SocketDescriptor, prepared, socket_of
 from gothreads.wasi.sockets import place_of_socket, unix_listener
+
+log = logging.getLogger("gothreads")
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _TYPES = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
@@ -91,6 +94,9 @@ class NetworkCalls:
                 own.address = wanted  # until it listens, or connects
             elif (allowed := handed or self._listen_address(own, wanted)) is not None:
                 self._bind_allowed(own, allowed)
+                if wanted.is_any and not allowed.is_any and own.kind == socket.SOCK_STREAM:
+                    log.info("the module listens on port %d for this machine only. For others, too: --allow-net "
+                             "0.0.0.0:%d", wanted.port, wanted.port)
             else:
                 self._bind_without_rule(fd, own, wanted)
 

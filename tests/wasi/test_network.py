@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 import gothreads
 from gothreads.build.toolchain import find_go
-from tests.support.command_line import process
+from tests.support.command_line import finished, process
 from tests.support.modules import MODULES, built, outside_timeout
 from tests.support.sockets_program import address_of, connected, free_port, received
 from tests.support.waiting import PATIENCE, wait_until
@@ -66,6 +67,25 @@ def test_package_net_does_what_it_does_natively(tmp_path: Path) -> None:
                        for folder, text in zip(folders, (natively.stdout, out.getvalue()), strict=True))
     assert found == expected
     assert len(found) > 50
+
+
+def test_that_only_this_machine_can_connect_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    for rule, said in ((f"*:{port}", [f"the module listens on port {port} for this machine only. For others, too: "
+                                      f"--allow-net 0.0.0.0:{port}"]), (f"127.0.0.1:{port}", []), (f"0.0.0.0:{port}", [])):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "gothreads"):
+            host = "127.0.0.1" if rule.startswith("127") else ""
+            assert tried(("listen", "tcp", f"{host}:{port}"), allow_net=[rule]) == ["false <nil>"]
+        assert [record.getMessage() for record in caplog.records] == said
+
+
+def test_an_address_to_listen_on_without_a_host_is_this_machine(tmp_path: Path) -> None:
+    with running("itself", listen=[":0"]) as (app, _):
+        assert re.fullmatch(r"127\.0\.0\.1:\d+", app.listening[0])
+    _, _, said = finished("run", "--listen", ":0", built("plainnet"), "try")
+    assert re.fullmatch(r"gothreads: listening on 127\.0\.0\.1:(\d+), for this machine only\. For others, too: "
+                        r"--listen 0\.0\.0\.0:\1\n", said)
 
 
 def test_a_program_talks_to_itself_where_nobody_else_can() -> None:
