@@ -19,6 +19,7 @@ from gothreads.runtime.keywords import Option, complete, one_of, whole
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
+from gothreads.wasi.authorities import with_authorities
 from gothreads.wasi.log_lines import LOGGERS, Logger
 from gothreads.wasi.network_rules import Rule, listening_address
 from gothreads.wasi.settings import Mount, WasiSettings
@@ -197,6 +198,8 @@ class OpenOptions(TypedDict, total=False):
         what the module itself may dial and listen on (stock Go: guest.Dial and guest.Listen): HOST:PORT, where each
         part may be *, or unix:PATH. Where other machines can connect, it may listen only on an address that is
         named, such as 0.0.0.0:8080 (default: nothing)
+        """, """
+        With a rule for a host, the module may also read this machine's certificates of authorities (SSL_CERT_FILE).
         """, check=_check_addresses)]
     host: Annotated[Host | Functions | None, Option(None, "the Python functions that the module may import", """
         As {"env": {"log": function}} for Go's //go:wasmimport env log, or a `gothreads.Host`. They take and return
@@ -283,13 +286,17 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
                           f"but the module {why}, so it calls none")
     listen = tuple(map(listening_address, options["listen"]))
     sockets = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
+    rules = tuple(Rule.parse(text) for text in options["allow_net"])
+    env, mounts = {**(options["env"] or {}), **sockets}, _mounts(options["mounts"])
+    if not all(rule.is_unix for rule in rules):
+        env, mounts = with_authorities(env, mounts)
     options |= {
-        "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]],
-                             env={**(options["env"] or {}), **sockets}, mounts=_mounts(options["mounts"])),
+        "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]], env=env,
+                             mounts=mounts),
         "procs": options["procs"] or available_processors(),
         "limits": options["limits"] or Limits(),
         "listen": listen,
-        "allow_net": tuple(Rule.parse(text) for text in options["allow_net"]),
+        "allow_net": rules,
         "handlers": handlers,
         "instances": options["instances"] or available_processors(),
         "host": given_functions(options["host"]),
