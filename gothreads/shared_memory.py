@@ -193,6 +193,12 @@ class SharedMemory(BoundedMemory):
         self._known = 0  # a size seen earlier: still within bounds, since the memory never shrinks
         self._notifier = _Notifier(engine, self.handle, minimum)  # guarded by _use
 
+    def __repr__(self) -> str:
+        try:
+            return f"<gothreads.SharedMemory {self.size:,} bytes>"
+        except AppClosed:
+            return "<gothreads.SharedMemory closed>"
+
     def _bounds(self) -> tuple[int, int]:
         self._known = int(self.handle.data_len())
         return self._base, self._known

@@ -13,7 +13,7 @@ import math
 import operator
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from gothreads.bridge.buffers import Buffers
 from gothreads.bridge.raw_bytes import raw_bytes
@@ -41,6 +41,7 @@ RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "i
            "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1),
            "pointer": (0, (1 << 32) - 1)}
 PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
+_ANNOTATIONS = {"bool": bool, "float": float, "int": int, "str | bytes": str | bytes}
 #: The keyword arguments that any call takes besides its own arguments.
 CALL_OPTIONS = frozenset(("timeout", "on_timeout"))
 FLOAT32_MAX = shared("FLOAT32_MAX", 3.4028234663852886e38)
@@ -209,9 +210,9 @@ class Export:
 
     def python_signature(self) -> inspect.Signature:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if self.has_names else inspect.Parameter.POSITIONAL_ONLY
-        parameters = [inspect.Parameter(name, kind, annotation=python_type(parameter.type))
+        parameters = [inspect.Parameter(name, kind, annotation=_ANNOTATIONS[python_type(parameter.type)])
                       for name, parameter in zip(self.names, self.signature.params, strict=True)]
-        result = python_type(self.signature.result) if self.signature.result else "None"
+        result = _ANNOTATIONS[python_type(self.signature.result)] if self.signature.result else None
         return inspect.Signature(parameters, return_annotation=result)
 
 
@@ -323,6 +324,10 @@ class Function:
         args, named = self._bound(args, named)
         result: builtins.bytes = self._call(packed, packed.convert(args), **named)
         return result
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self:
+        """Return itself: it has no use for a `self`. This makes it a function to help(), which shows its signature."""
+        return self
 
     def __repr__(self) -> str:
         return f"<export {self._export.signature}>"

@@ -336,7 +336,8 @@ class App(Picklable, CallRunner, RunningModule):
         """Statistics with the figures that all models share filled in."""
         limit = self.options.limits.memory if memory_limit is None else memory_limit
         return AppStatistics(model=self.model, state=self.state.value, uptime=time.monotonic() - self._begun,
-                             memory_limit=limit, compile_seconds=self.compile_seconds, **figures)
+                             memory_limit=limit, compile_seconds=self.compile_seconds,
+                             calls_in_progress=self._in_use, **figures)
 
     @property
     def listening(self) -> list[str]:

@@ -21,8 +21,18 @@ from gothreads.runtime.statistics import AppStatistics
 PROGRAM_CODE = True
 
 
+#: Attributes that other parts of gothreads use, and programs do not.
+_INTERNAL = frozenset(("build_model", "compile_seconds", "configuration", "has_many_instances", "loaded", "own_clock",
+                       "start", "trim"))
+
+
 class RunningModule(ABC):
     """A module that runs. Any thread may call any method that does not say otherwise."""
+
+    def __dir__(self) -> list[str]:
+        """What a program may use."""
+        return [name for name in super().__dir__()
+                if name not in _INTERNAL and (not name.startswith("_") or name.startswith("__"))]
 
     # Calls of exports: also `exports`, which calls on this thread.
 
@@ -178,7 +188,7 @@ class RunningModule(ABC):
 
     @abstractmethod
     def statistics(self) -> AppStatistics:
-        """A snapshot of what the app is doing.
+        """A snapshot of what the app is doing: `print(app.statistics())`.
 
         `go`, Go's part, is None if Go does not answer within a second; usually it takes a fraction of a millisecond.
         """

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import math
+import pydoc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -239,8 +240,8 @@ def test_too_many_texts_are_refused_as_too_many_arguments() -> None:
 def test_the_python_signature_has_names_and_types() -> None:
     export = Export(signature("bool", "uint64", "float32", "string", "unsafe.Pointer", result="float64",
                               names=("a", "b", "c", "d", "e")))
-    assert str(export.python_signature()) == "(a: 'bool', b: 'int', c: 'float', d: 'str | bytes', e: 'int') -> 'float'"
-    assert str(Export(signature()).python_signature()) == "() -> 'None'"
+    assert str(export.python_signature()) == "(a: bool, b: int, c: float, d: str | bytes, e: int) -> float"
+    assert str(Export(signature()).python_signature()) == "() -> None"
 
 
 def test_names_that_python_cannot_have_get_others() -> None:
@@ -359,8 +360,11 @@ def test_exports_of_a_running_module_have_gos_words(app: gothreads.App) -> None:
     length = app.exports.length
     assert length.__name__ == "length"
     assert length.__doc__ == "func length(s string) int64\n\nlength is in bytes."
-    assert str(inspect.signature(length)) == "(s: 'str | bytes') -> 'int'"
+    assert str(inspect.signature(length)) == "(s: str | bytes) -> int"
     assert "length" in repr(length)
+    help_ = [line.rstrip() for line in pydoc.plain(pydoc.render_doc(length)).splitlines()]
+    assert help_[2:] == ["length(s: str | bytes) -> int", "    func length(s string) int64", "",
+                         "    length is in bytes."]
     with pytest.raises(UnknownExport, match=r"no export 'lenght'; it has: add, ask, .*length"):
         _ = app.exports.lenght
 

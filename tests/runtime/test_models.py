@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import io
+import re
 import socket
 import threading
 import time
@@ -71,6 +72,32 @@ def test_the_same_program_runs_in_every_model(model: str) -> None:
         with raises_within(gothreads.AppClosed, 1):
             call()
     assert app.statistics().state == "closed"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_statistics_count_calls_in_progress_and_read_well(model: str) -> None:
+    park = Parking()
+    with opened("talk", model, handlers={"park": park}, **alone(model)) as app:
+        waiting = app.submit_request("call", "park x")
+        wait_until(lambda: park.parked)
+        assert app.statistics().calls_in_progress == 1
+        park.parked[0].set_result(b"")
+        waiting.result(PATIENCE)
+        wait_until(lambda: app.statistics().calls_in_progress == 0)
+        text = str(app.statistics())
+        assert text.startswith(f"app:      {model}, running, for ")
+        assert re.search(r"^calls:    \d+ returned, 0 in progress; made in ", text, re.MULTILINE)
+        assert ("callers:" in text, "pool:" in text) == (model == "threaded", model == "pool")
+        assert not re.search("Statistics|None|_", text), text
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_dir_lists_what_programs_may_use(model: str) -> None:
+    with opened("talk", model, **alone(model)) as app:
+        names = [name for name in dir(app) if not name.startswith("__")]
+        assert {"exports", "request", "close", "statistics", "state", "error", "wait", "options"} <= set(names)
+        assert not {name for name in names if name.startswith("_")}
+        assert not {"start", "trim", "own_clock", "build_model", "has_many_instances", "configuration"} & set(names)
 
 
 # Until idle.
