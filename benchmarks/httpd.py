@@ -269,8 +269,8 @@ def table(figures: dict[str, Any]) -> str:
                          f"| {row['ratio']:.2f} | {row['p50_ms']:.2f} ms | {row['p99_ms']:.1f} ms | {resident} |")
     run = figures["run"]
     lines += ["", f"{CONNECTIONS} connections, {run['rounds']} rounds of {run['seconds']} s for each route, on "
-                  f"{run['cpus']} processors that wrk shares; {run['go']}, wasmtime {run['wasmtime']}; load average "
-                  f"before: {run['load']:.1f}."]
+                  f"{run['cpus']} processors that wrk shares;",
+              f"{run['go']}, wasmtime {run['wasmtime']}; load average before: {run['load']:.1f}."]
     return "\n".join(lines) + "\n"
 
 
