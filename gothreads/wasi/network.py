@@ -84,6 +84,7 @@ class NetworkCalls:
                 raise OSError(errno.EINVAL, "bound already")
             handed = self._handed_for(wanted) if own.kind == socket.SOCK_STREAM else None
             if handed is not None and self._take_over(own, handed):
+                self._table.changed(fd, own)
                 return
             if wanted.family == socket.AF_UNIX:
                 path = without_links(wanted.host) if handed is not None else self._unix_rule(wanted.host).path
@@ -99,6 +100,7 @@ class NetworkCalls:
                              "0.0.0.0:%d", wanted.port, wanted.port)
             else:
                 self._bind_without_rule(fd, own, wanted)
+            self._table.changed(fd, own)
 
     @staticmethod
     def _bind_allowed(own: NetworkSocket, allowed: Address) -> None:
@@ -136,6 +138,8 @@ class NetworkCalls:
                 self._bind_allowed(own, allowed)
             if own.may_listen:
                 own.socket.listen(max(1, min(backlog, _BACKLOG)))
+                own.listening = True
+                self._table.changed(fd, own)
             elif own.address is not None and own.address.is_here:
                 own.backlog = Backlog()
                 port, own.cleanup = self._ports.listen(own.backlog)
@@ -168,6 +172,8 @@ class NetworkCalls:
                 own.socket.bind(own.address.sockaddr)
                 own.address = None
             number = prepared(own.socket).connect_ex(wanted.sockaddr)
+            own.connected = True
+            self._table.changed(fd, own)
         if number:
             raise OSError(number, os.strerror(number))
 
@@ -315,7 +321,7 @@ class NetworkCalls:
             if self._name_of(listener, peer=False) != address:
                 return False
             own.become(listener.socket)
-            own.cleanup, own.local = listener.cleanup, listener.local
+            own.cleanup, own.local, own.listening = listener.cleanup, listener.local, True
             own.address = None if own.local else address
             self._table.remove(number)
         except OSError:  # closed, or another descriptor has that number
