@@ -24,6 +24,7 @@ from gothreads.wasi.network_socket import NetworkSocket
 from gothreads.wasi.private_network import FIRST_PORT, LAST_PORT, Backlog, Inbox, PrivatePorts
 from gothreads.wasi.process import Process
 from gothreads.wasi.resolver import Resolver
+from gothreads.wasi.senders import Senders
 from gothreads.wasi.socket_address import SOCKADDR_SIZE, Address
 from gothreads.wasi.socket_descriptor import SocketDescriptor, prepared, socket_of
 from gothreads.wasi.sockets import place_of_socket, unix_listener
@@ -58,6 +59,7 @@ class NetworkCalls:
         self._process, self._table, self._rules, self._resolver = process, process.table, tuple(rules), resolver
         self._changing = threading.Lock()  # held while a socket is bound, begins to listen, or connects
         self._ports = PrivatePorts[NetworkSocket]()
+        self._senders = Senders()
         #: The addresses of listeners that were handed over, with their numbers.
         self._handed: dict[Address, int] = {}
 
@@ -207,6 +209,8 @@ class NetworkCalls:
         if flags & ~(socket.MSG_PEEK | socket.MSG_TRUNC):
             raise OSError(errno.ENOTSUP, "flags")
         payload, name, out = own.receive(min(size, 1 << 20), flags & ~socket.MSG_TRUNC)
+        if own.may_listen and name is not None:
+            self._senders.add(own.name(peer=False), name)
         self._process.memory.write(data, payload)
         self._process.memory.write(sender, name.pack() if name is not None else bytes(SOCKADDR_SIZE))
         self._process.memory.write_u32(done, len(payload))
@@ -223,9 +227,11 @@ class NetworkCalls:
                                        else own.send(payload))
 
     def _send_to(self, own: NetworkSocket, payload: bytes, wanted: Address) -> int:
+        wanted = wanted.in_family(own.socket.family)
         inbox = self._ports.inbox(wanted.port) if wanted.is_here and own.kind == socket.SOCK_DGRAM else None
         if inbox is None:
-            self._check_dial(wanted)  # also for a private socket: the refusal names the option
+            if not own.may_listen or (own.name(peer=False), wanted) not in self._senders:
+                self._check_dial(wanted)  # also for a private socket: the refusal names the option
             if own.inbox is None:
                 self._check_family(own, wanted)
                 return own.socket.sendto(payload, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, wanted.sockaddr)

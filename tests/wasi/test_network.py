@@ -16,6 +16,8 @@ import pytest
 
 import gothreads
 from gothreads.build.toolchain import find_go
+from gothreads.wasi.senders import Senders
+from gothreads.wasi.socket_address import Address
 from tests.support.command_line import finished, process
 from tests.support.modules import MODULES, built, outside_timeout
 from tests.support.sockets_program import address_of, connected, free_port, received
@@ -39,6 +41,13 @@ def tried(*attempts: tuple[str, str, str], **options: object) -> list[str]:
 
 def refusal(operation: str, flag: str, rule: str) -> str:
     return f"true {operation} (to allow it: {flag} {rule}): not allowed by the host"
+
+
+def datagram_socket() -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind(("127.0.0.1", 0))
+    made.settimeout(PATIENCE)
+    return made
 
 
 def echoes(address: str) -> None:
@@ -115,6 +124,32 @@ def test_a_listener_that_was_handed_over_is_what_net_listen_returns(wanted: str)
         wait_until(lambda: out.getvalue())
         assert out.getvalue() == f"listening 127.0.0.1:{port}\n"
         echoes(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("wanted", ["127.0.0.1:{}", ":{}"])
+def test_datagrams_are_answered_without_a_rule_for_their_senders(wanted: str) -> None:
+    with datagram_socket() as probe:
+        port = probe.getsockname()[1]
+    with running("answer", wanted.format(port), allow_net=[f"127.0.0.1:{port}"]) as (_, out), \
+            datagram_socket() as stranger, datagram_socket() as client:
+        wait_until(lambda: out.getvalue())
+        assert out.getvalue() == f"receiving 127.0.0.1:{port}\n"
+        own, other = (f"127.0.0.1:{one.getsockname()[1]}" for one in (client, stranger))
+        client.connect(("127.0.0.1", port))
+        client.send(own.encode())
+        assert [client.recv(200).decode() for _ in range(2)] == ["x", f"{own} <nil>"]
+        client.send(other.encode())
+        refused = f"{own} write udp 127.0.0.1:{port}->{other}: send (to allow it: --allow-net {other})"
+        assert client.recv(200).decode() == f"{refused}: not allowed by the host"
+
+
+def test_only_the_latest_senders_are_remembered() -> None:
+    senders, own = Senders(), Address(socket.AF_INET, "127.0.0.1", 53)
+    peers = [Address(socket.AF_INET, "192.0.2.1", port) for port in range(senders.most + 1)]
+    for peer in (*peers[:-1], peers[0], peers[-1]):
+        senders.add(own, peer)
+    assert [(own, peer) in senders for peer in (peers[0], peers[1], peers[2], peers[-1])] == [True, False, True, True]
+    assert (peers[0], peers[0]) not in senders
 
 
 def test_closing_a_listener_that_was_handed_over_refuses_clients_until_the_program_listens_again() -> None:

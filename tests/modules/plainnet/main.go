@@ -1,7 +1,8 @@
 // Command plainnet uses package net as its arguments say, and imports nothing of gothreads: "itself" talks to itself over
-// TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, and "try" does what
-// further arguments say, three each: what to do, the network, the address. "pauses" has a hundred goroutines that wait,
-// and prints how often the world was stopped for anything but the collector from its first second to its fourth.
+// TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, "answer ADDRESS"
+// answers datagrams, and "try" does what further arguments say, three each: what to do, the network, the address.
+// "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for anything but the collector
+// from its first second to its fourth.
 package main
 
 import (
@@ -42,6 +43,8 @@ func main() {
 		before := pauses()
 		time.Sleep(3 * time.Second)
 		fmt.Println(pauses() - before)
+	case "answer":
+		answer(must(net.ListenPacket("udp", os.Args[2])))
 	case "try":
 		for args := os.Args[2:]; len(args) >= 3; args = args[3:] {
 			err := try(args[0], args[1], args[2])
@@ -67,6 +70,20 @@ func serve(l net.Listener) {
 			defer c.Close()
 			io.Copy(c, c)
 		}()
+	}
+}
+
+// answer tells each sender its address, and what came of sending a datagram to the address that it names.
+func answer(c net.PacketConn) {
+	fmt.Println("receiving", c.LocalAddr())
+	buffer := make([]byte, 100)
+	for {
+		n, from, err := c.ReadFrom(buffer)
+		if err != nil {
+			panic(err)
+		}
+		_, err = c.WriteTo([]byte("x"), must(net.ResolveUDPAddr("udp", string(buffer[:n]))))
+		must(c.WriteTo(fmt.Append(nil, from, " ", err), from))
 	}
 }
 
