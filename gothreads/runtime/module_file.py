@@ -150,6 +150,9 @@ def check_module(name: str, wasm: bytes) -> LoadedModule:
     if about is None and threaded:
         raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: "
                           "gothreads build --strip")
+    if about is None and "gt_attach" in functions:
+        raise ModuleError("the program was linked by `gothreads test -c`, or by go with gothreads' overlay. Run it: "
+                          "gothreads go-exec FILE. To make a module: gothreads build")
     imported = [read_limits(Reader(i.description, "import")) for i in outline.imports if i.kind is Kind.MEMORY]
     if imported + outline.memories != [memory] and any(m.shared for m in imported + outline.memories):
         # A thread that waits in a memory other than the host's could not be ended.

@@ -114,6 +114,7 @@ def test_what_is_no_module_is_refused(refused: Refused, content: bytes, said: st
      '(func (export "wasi_thread_start") (param i32 i32)))', "does not follow wasi-threads"),
     ('(module (import "wasi" "thread-spawn" (func (param i32) (result i32))) (import "env" "m" (memory 1 2 shared)) '
      '(func (export "wasi_thread_start") (param i32)))', "Build it for wasm32-wasi-threads"),
+    ('(module (memory 1) (func (export "gt_attach")))', "Run it: gothreads go-exec FILE"),
     ('(module (import "env" "memory" (memory 1 2 shared)) (func (export "gt_attach")))',
      "no section 'gothreads' (was it stripped by another tool?)"),
 ])
