@@ -51,6 +51,8 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
     command = next((command for command in commands if [command.name] == name), None)
     if isinstance(command, RawCommand):
         return _raw(command, parser.parse_args([*before, *name]), list(after))
+    if command is None and name and _is_module(name[0]):
+        raise UsageError(f"{name[0]} is not a command. To run it: gothreads run {name[0]}", parser.format_usage())
     passes_on = command is not None and command.own_arguments is not None
     own, passed = _split(parsers[command.name], after, command.own_arguments
                          or 0) if command and passes_on else _split_at_dashes(after)
@@ -62,6 +64,10 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
         if unknown:
             hint = ("; options for the module go after it" if passes_on else "; flags for go build go after --"
                     if command.passes_on_dashes else "")
+            flag = unknown[0].partition("=")[0]
+            others = [other for other, one in parsers.items() if flag in one._option_string_actions]
+            if flag.startswith("--") and others:
+                hint = f" (gothreads {', '.join(others)} {'has' if len(others) == 1 else 'have'} it){hint}"
             parsers[command.name].error(f"unrecognized argument: {unknown[0]}{hint}")
     except UsageError as error:
         error.as_json = "--json" in own
@@ -94,6 +100,11 @@ def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.Arg
         _add_verbosity(sub, argparse.SUPPRESS)
         sub.set_defaults(run=command.run)
     return parser, choices.choices
+
+
+def _is_module(text: str) -> bool:
+    """Whether this, in place of a command, is what a command would take."""
+    return text.endswith((".wasm", ".go")) or text.startswith((".", "/"))
 
 
 def _add_verbosity(parser: argparse.ArgumentParser, default: Verbosity | str) -> None:

@@ -13,7 +13,7 @@ from gothreads.cli.module_options import (
     add_service_options,
     open_or_supervise,
 )
-from gothreads.cli.values import parse_count, parse_drain, parse_port, parse_seconds, parse_size
+from gothreads.cli.values import parse_count, parse_drain, parse_host, parse_port, parse_seconds, parse_size
 from gothreads.errors import GothreadsError, MisuseError
 from gothreads.output.terminal import Terminal
 from gothreads.requirements import lacking
@@ -23,7 +23,7 @@ from gothreads.supervise.options import RestartOptions
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_module(parser)
-    parser.add_argument("--host", default="127.0.0.1",
+    parser.add_argument("--host", type=parse_host, default="127.0.0.1",
                         help="address to listen on (default: %(default)s). There is no authentication")
     parser.add_argument("--port", type=parse_port, default=8080,
                         help="port to listen on; 0: any free port (default: %(default)s)")

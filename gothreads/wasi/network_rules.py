@@ -92,6 +92,8 @@ def without_links(path: str) -> str:
 
 def host_and_port(text: str) -> tuple[str, str]:
     """Split HOST:PORT or [HOST]:PORT in two. MisuseError if it has neither form."""
+    if "://" in text:
+        raise MisuseError(f"{cut(text)} is a URL, not an address: write HOST:PORT, such as example.com:443")
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:

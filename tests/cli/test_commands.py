@@ -87,7 +87,9 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["build", "--go", "/nowhere/go"], "Install one: pip install 'gothreads[go]', or name it: --go /path/to/go"),
     (["run", "--mount", "nowhere:/x", "CALLS"], "--mount nowhere:/x: nowhere does not exist"),
     (["run", "--mount", "CALLS:/x", "CALLS"], "is not a folder"),
-    (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
+    (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro, such as ./data:/data"),
+    (["run", "--allow-net", "https://go.dev", "CALLS"],
+     "'https://go.dev' is a URL, not an address: write HOST:PORT, such as example.com:443"),
     (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the path in the module must begin with /: .:/data"),
     (["run", "--memory", "lots", "CALLS"],
      "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
@@ -121,6 +123,12 @@ def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], sai
     (["run", "--procs", "0", "x.wasm"], "'0' is not a whole number of at least 1"),
     (["call", "x.wasm"], "required: EXPORT|HANDLER"),
     (["serve", "--port", "99999", "x.wasm"], "'99999' is not a port; expected a number from 0 to 65535"),
+    (["serve", "--host", "0.0.0.0:80", "x.wasm"], "'0.0.0.0:80' has a port; write --host 0.0.0.0 --port 80"),
+    (["run", "--port", "80", "x.wasm"],
+     "unrecognized argument: --port (gothreads serve has it); options for the module go after it"),
+    (["run", "--timeout=3", "x.wasm"], "unrecognized argument: --timeout=3 (gothreads serve, call have it)"),
+    (["x.wasm"], "x.wasm is not a command. To run it: gothreads run x.wasm"),
+    (["./app", "-v"], "./app is not a command. To run it: gothreads run ./app"),
     (["serve", "--callers", "none", "x.wasm"], "'none' is not a whole number of at least 1"),
     (["build", ".", "-tags"], "unrecognized argument: -tags; flags for go build go after --"),
     (["inspect", "x.wasm", "--", "y"], "unrecognized argument: y"),
@@ -408,7 +416,7 @@ def test_an_unknown_handler_of_the_hosts_is_gos_error() -> None:
 
 # run
 
-@pytest.mark.parametrize("argv", [["serve", "FILE"], ["call", "FILE", "main"]])
+@pytest.mark.parametrize("argv", [["serve", "--port", "0", "FILE"], ["call", "FILE", "main"]])
 def test_what_has_nothing_to_call_is_run_instead(argv: list[str]) -> None:
     module = built("plainnet")
     code, out, err = command(*(a.replace("FILE", str(module)) for a in argv))
