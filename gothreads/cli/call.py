@@ -1,4 +1,4 @@
-"""`gothreads call`: calls one export or handler, and prints its result."""
+"""`gothreads call`: calls one export or handler, and prints its result. Without a name it lists what can be called."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import contextlib
 import math
 import os
 import sys
+from dataclasses import asdict
 
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
+from gothreads.cli.inspect import print_exports
 from gothreads.cli.module_options import add_model_options, add_run_options, open_module
 from gothreads.cli.values import parse_seconds
 from gothreads.errors import HandlerError, MisuseError, unknown
@@ -19,7 +21,8 @@ from gothreads.runtime.app import App
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="FILE|PACKAGE", help="a module, or a Go package, which is built first")
-    parser.add_argument("export", metavar="EXPORT|HANDLER", help="what to call")
+    parser.add_argument("export", metavar="[EXPORT|HANDLER]",
+                        help="what to call; without it, the exports and handlers are listed")
     parser.add_argument("args", nargs="*", default=[], metavar="ARG",
                         help="arguments of the export, or the handler's payload")
     parser.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
@@ -38,11 +41,25 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     # Standard output is for the result: what main and Python functions print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr), open(2, "wb", buffering=0, closefd=False) as errors, \
             open_module(arguments, terminal, callers=2, stdout=errors) as app:
-        if arguments.export in app.exports:
+        if not arguments.export:
+            _list(app, arguments, terminal)
+        elif arguments.export in app.exports:
             _call(app, texts, arguments, terminal)
         else:
             _request(app, texts, arguments, terminal)
     return 0
+
+
+def _list(app: App, arguments: argparse.Namespace, terminal: Terminal) -> None:
+    handlers = aside(app.handlers)
+    if arguments.json:
+        terminal.data({"exports": [asdict(export.signature) for export in app.loaded.exports], "handlers": handlers})
+        return
+    print_exports(app.loaded, terminal)
+    if handlers:
+        terminal.out("handlers:")
+    for handler in handlers:
+        terminal.out(f"  {handler}")
 
 
 def _call(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, terminal: Terminal) -> None:
@@ -94,8 +111,9 @@ def _payload(text: str | None) -> bytes:
 
 
 CALL = Command("call", "call one export or handler, and print the result", """\
+  gothreads call app.wasm                           lists the exports and handlers
   gothreads call app.wasm add 2 3
   gothreads call ./app search '{"query": "go"}'     a handler and its payload (-: read from standard input)
   gothreads call app.wasm upper < FILE
   gothreads call --bytes strings.wasm upper hello   not built from Go: texts are passed as address and length""",
-               add_arguments, run, own_arguments=2)
+               add_arguments, run, own_arguments=2, last_is_optional=True)

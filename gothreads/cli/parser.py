@@ -54,8 +54,12 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
     if command is None and name and _is_module(name[0]):
         raise UsageError(f"{name[0]} is not a command. To run it: gothreads run {name[0]}", parser.format_usage())
     passes_on = command is not None and command.own_arguments is not None
-    own, passed = _split(parsers[command.name], after, command.own_arguments
-                         or 0) if command and passes_on else _split_at_dashes(after)
+    if command is None or command.own_arguments is None:
+        own, passed = _split_at_dashes(after)
+    else:
+        own, passed, missing = _split(parsers[command.name], after, command.own_arguments)
+        if missing == 1 and command.last_is_optional:
+            own.append("")
     try:
         arguments, unknown = parser.parse_known_args([*before, *name, *own])
         assert command is not None  # else parse_known_args has raised
@@ -125,8 +129,11 @@ def _raw(command: RawCommand, arguments: argparse.Namespace, argv: list[str]) ->
     return arguments
 
 
-def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> tuple[list[str], list[str]]:
-    """Split after `count` positional arguments. argparse cannot: it also looks for options among those that follow."""
+def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> tuple[list[str], list[str], int]:
+    """Split after `count` positional arguments, and say how many of them are missing.
+
+    argparse cannot: it also looks for options among those that follow.
+    """
     options = parser._option_string_actions
     own: list[str] = []
     rest = list(argv)
@@ -147,7 +154,7 @@ def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> 
             own[-1] = f"{name}={value}"
         elif rest:
             own.append(rest.pop(0))
-    return own, rest
+    return own, rest, count
 
 
 def _split_at_dashes(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -75,10 +75,8 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
 
 
 @pytest.mark.parametrize(("argv", "said"), [
-    (["inspect", "nowhere.wasm"], "cannot read nowhere.wasm: No such file or directory"),
-    (["inspect", "."], ". is a folder, not a module. Build it first: gothreads build . -o app.wasm"),
-    (["inspect", str(MODULES / "calls" / "main.go")],
-     "main.go: Go source, not a WebAssembly module. To make one of it: gothreads build "),
+    (["inspect", "nowhere.wasm"], "there is no file nowhere.wasm"),
+    (["inspect", "./nowhere"], "there is no folder ./nowhere"),
     (["call", __file__, "add"],
      f"{__file__}: text, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE"),
     (["run", "nowhere.wasm"], "there is no file nowhere.wasm"),
@@ -121,7 +119,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], sai
     (["run", "-x", "x.wasm"], "unrecognized argument: -x; options for the module go after it"),
     (["run", "--procs"], "argument --procs: expected one argument"),
     (["run", "--procs", "0", "x.wasm"], "'0' is not a whole number of at least 1"),
-    (["call", "x.wasm"], "required: EXPORT|HANDLER"),
+    (["call"], "required: FILE|PACKAGE"),
     (["serve", "--port", "99999", "x.wasm"], "'99999' is not a port; expected a number from 0 to 65535"),
     (["serve", "--host", "0.0.0.0:80", "x.wasm"], "'0.0.0.0:80' has a port; write --host 0.0.0.0 --port 80"),
     (["run", "--port", "80", "x.wasm"],
@@ -279,7 +277,23 @@ def test_inspect_json(calls: Path) -> None:
     assert "fd_write" in about["imports"]["wasi_snapshot_preview1"]
 
 
+def test_inspect_builds_a_package(calls: Path) -> None:
+    code, out, _ = command("inspect", MODULES / "calls")
+    assert code == 0
+    assert out == command("inspect", calls)[1].replace(str(calls), str(MODULES / "calls"), 1)
+
+
 # call
+
+def test_call_without_a_name_lists_what_can_be_called(calls: Path) -> None:
+    code, out, err = command("call", calls)
+    assert (code, err) == (0, "")
+    assert out.startswith("exports:\n  func add(a, b int32) int32\n")
+    assert re.search(r"\nhandlers:\n(  \w+\n)*  echo\n(  \w+\n)*$", out)
+    listed = json.loads(command("call", "--json", calls)[1])
+    assert listed["exports"][0]["params"] == [{"name": "a", "type": "int32"}, {"name": "b", "type": "int32"}]
+    assert "echo" in listed["handlers"]
+
 
 @pytest.mark.parametrize(("argv", "out"), [
     (["add", "2", "3"], "5\n"),
@@ -325,9 +339,9 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
     (["call", "--json", "CALLS", "exits", "5"], 5, "GuestExit", "the module has ended: exit code 5"),
     (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout",
      "the call of hang has not come back within 0.1 s"),
-    (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "cannot read nowhere.wasm"),
+    (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "there is no file nowhere.wasm"),
     (["build", "./nowhere", "--json"], 1, "BuildError", "there is no folder ./nowhere"),
-    (["call", "--json", "CALLS"], 2, "UsageError", "the following arguments are required: EXPORT|HANDLER"),
+    (["call", "--json"], 2, "UsageError", "the following arguments are required: FILE|PACKAGE"),
     (["inspect", "--json", "CALLS", "more"], 2, "UsageError", "unrecognized argument: more"),
 ])
 def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], code: int, kind: str, error: str) -> None:
