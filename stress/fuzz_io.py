@@ -1,7 +1,7 @@
 """Any calls of the I/O in C (gothreads/csrc/io.h) from many threads, with any arguments, over a memory that changes and
-grows, while Python changes, claims and closes the same descriptors. Built with ASan and UBSan, or TSan.
+grows, while Python changes, claims and closes the same descriptors. Built with ASan and UBSan.
 
-    python -m stress.fuzz_io [--seconds 60] [--seed N] [--threads 4] [--sanitizer address,undefined]
+    python -m stress.fuzz_io [--seconds 60] [--seed N] [--threads 4]
 
 The program is stress/io/fuzz_io.c, which says what a finding is. It needs a C compiler with its sanitizers, and
 Python's headers and shared library. Prints how often each call was made, and how often it succeeded.
@@ -24,10 +24,10 @@ SOURCES = [ROOT / "stress" / "io" / "fuzz_io.c",
 PATIENCE = 120.0
 
 
-def build(program: Path, sanitizer: str) -> None:
+def build(program: Path) -> None:
     library = sysconfig.get_config_var("LIBDIR")
-    command = ["cc", "-g", "-O1", "-D_GNU_SOURCE", "-DGT_IO_PAUSE=pause_now", "-fno-omit-frame-pointer", f"-fsanitize={sanitizer}",
-               "-fno-sanitize-recover=all", f"-I{ROOT / 'gothreads' / 'csrc'}",
+    command = ["cc", "-g", "-O1", "-D_GNU_SOURCE", "-DGT_IO_PAUSE=pause_now", "-fno-omit-frame-pointer",
+               "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{ROOT / 'gothreads' / 'csrc'}",
                f"-I{sysconfig.get_paths()['include']}", *map(str, SOURCES), f"-L{library}", f"-Wl,-rpath,{library}",
                f"-lpython{sysconfig.get_config_var('LDVERSION')}", "-lpthread", "-o", str(program)]
     subprocess.run(command, check=True)
@@ -45,15 +45,13 @@ def lay_out(folder: Path) -> None:
     os.mkfifo(inside / "fifo")
 
 
-def fuzz(seconds: int, seed: int, *, threads: int = 4,
-         sanitizer: str = "address,undefined") -> dict[str, tuple[int, int]]:
+def fuzz(seconds: int, seed: int, *, threads: int = 4) -> dict[str, tuple[int, int]]:
     """How often each call was made, and succeeded. CalledProcessError or TimeoutExpired on a finding."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        build(folder / "fuzz_io", sanitizer)
+        build(folder / "fuzz_io")
         lay_out(folder)
-        # Python itself keeps memory to its end.
-        environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
+        environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}  # Python keeps memory to its end
         done = subprocess.run([folder / "fuzz_io", folder, str(seconds), str(seed), str(threads)], env=environment,
                               stdout=subprocess.PIPE, text=True, check=True, timeout=seconds + PATIENCE)
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -65,10 +63,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--sanitizer", default="address,undefined")
     given = parser.parse_args()
     try:
-        counts = fuzz(given.seconds, given.seed, threads=given.threads, sanitizer=given.sanitizer)
+        counts = fuzz(given.seconds, given.seed, threads=given.threads)
     except subprocess.TimeoutExpired:
         print(f"FINDING: a call does not end (seed {given.seed})", file=sys.stderr)
         return 1

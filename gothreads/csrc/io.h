@@ -48,7 +48,9 @@
 #define GT_IO_USER ((uint64_t)1 << 40)
 
 /* Where a fuzzer waits, so that other threads come in between (stress/fuzz_io.py). */
-#if !defined(GT_IO_PAUSE)
+#if defined(GT_IO_PAUSE)
+void GT_IO_PAUSE(void);
+#else
 #define GT_IO_PAUSE() ((void)0)
 #endif
 

@@ -8,8 +8,6 @@
        fuzz_io FOLDER SECONDS SEED THREADS
    FOLDER has `inside`, which the module may see, with links that lead outside; and `secret`. */
 
-void pause_now(void);
-
 #include "io.h"
 
 #include <dirent.h>
