@@ -26,5 +26,5 @@ func serve(ctx context.Context, listener net.Listener) error {
 	}
 	patience, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	return server.Shutdown(patience)
+	return server.Shutdown(patience) // accepts no more connections, and answers the requests in flight
 }

@@ -8,6 +8,7 @@ How a block is run depends on its language, its first line, and the line before 
 - `sh`: run by bash, but for lines that make the environment, which the tests have: `git`, `pip install`, `python3 -m
 venv`.
 - `text` after `<!-- prints -->`: what the block before it has printed. `…` stands for anything.
+- `text` after `<!-- from FILE FILE -->`: lines of these files.
 - After `<!-- server -->`, a shell block runs in the background until the page ends. The next block runs when it
 listens, and, after `<!-- server, ready at "TEXT" -->`, has printed the text.
 - After `<!-- notebook -->`, a Python block may use await.
@@ -39,6 +40,7 @@ _FENCE = re.compile(r"(?:^(?P<before>[^\n`]+)\n\n?)?^```(?P<language>\w*)\n(?P<s
                     re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"(?://|#|/\*) ([\w./-]+\.\w+)(?: \*/)?\n")
 _NOT_RUN = re.compile(r"\*Not run by the tests: (.+)\.\*")
+_FROM = re.compile(r"<!-- from ([\w./ -]+) -->")
 _SERVER = re.compile(r'<!-- server(?:, ready at "(?P<ready>[^"]+)")? -->')
 _PRINTED = re.compile(r"^\s*print\(.*\)\s+# (.*)$", re.MULTILINE)
 
@@ -133,6 +135,8 @@ class Session:
         elif snippet.language in ("", "text"):
             if "<!-- prints -->" in snippet.before:
                 _check_printed(snippet.place, source, self._printed)
+            elif files := _FROM.search(snippet.before):
+                _check_copied(snippet, files[1].split())
         elif snippet.file:
             _write(self._folder / snippet.file, source)
         elif snippet.language == "python":
@@ -235,6 +239,12 @@ def _check_printed(place: str, expected: str, printed: str) -> None:
     pattern = r"[\s\S]*".join(re.escape(part) for part in expected.strip().split("…"))
     assert re.fullmatch(pattern,
                         printed.strip()), f"{place}:\n{expected.strip()}\nis not what is printed:\n{printed.strip()}"
+
+
+def _check_copied(snippet: Snippet, files: list[str]) -> None:
+    there = {line.strip() for file in files for line in (ROOT / file).read_text().splitlines()} | {"…"}
+    assert [line for line in snippet.source.splitlines() if line.strip() not in there] == [], (
+        f"{snippet.place}: not in {', '.join(files)}")
 
 
 def _free_port() -> int:
