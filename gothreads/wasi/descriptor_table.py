@@ -149,6 +149,7 @@ class DescriptorTable:
         self._open: dict[int, Descriptor] = {}
         self._numbers: Numbers | Opened = Numbers(self._allowance)
         self._opened: Opened | None = None
+        self.removals = 0  # how many numbers have lost their descriptor
         # Called with a number and its descriptor, holding _lock: when that has been added, is about to be removed
         # (before anybody else can have the number), or serves reads and writes in another way from now on.
         self.on_add: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
@@ -225,6 +226,7 @@ class DescriptorTable:
             if descriptor is None:
                 raise OSError(errno.EBADF, "not open")
             del self._open[number]
+            self.removals += 1
             self.on_remove(number, descriptor)
             self._numbers.give(number)
         self._release(descriptor)
@@ -237,6 +239,7 @@ class DescriptorTable:
             if source == target:
                 return
             before, self._open[target] = self._open[target], self._open.pop(source)
+            self.removals += 1
             self.on_remove(target, before)
             self.on_move(source)
             self._numbers.give(source)
