@@ -106,7 +106,7 @@ def host_and_port(text: str) -> tuple[str, str]:
 
 def listening_address(text: str) -> str:
     """An address to listen on, where :PORT stands for this machine alone: others are let in only if that is said."""
-    return f"{_HERE}{text}" if text.startswith(":") else text
+    return f"{_HERE}{text}" if text.startswith(":") and text[1:].isdigit() else text
 
 
 def port_number(text: str, address: str) -> int:
