@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gothreads.version
+from gothreads.build import optimizer
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.packages import relative_to_here
@@ -148,14 +149,17 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     signatures = _signatures(linked.toolchain, linked.files, cache)
     metadata = Metadata(gothreads.version.__version__, linked.toolchain.version, request.model, request.mode,
                         _uses_guest(linked.files), signatures.exports, _options(request), signatures.imports)
-    path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint())}.wasm"
+    optimizing = metadata.threaded and optimizer.is_on()
+    edition = [optimizer.edition(linked.toolchain.go, cache)] if optimizing else []
+    path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint(), *edition)}.wasm"
     rewritten = is_kept(path)
     if not rewritten:
         module = parse(linked.content)
         if callers := callers_of_undefined(module):
             raise CompileError(f"{request.package}: the program calls functions that are not defined",
                                _undefined(module, callers, linked.files))
-        keep(path, finish(module, metadata, strip=request.strip).encode())
+        finished = finish(module, metadata, strip=request.strip).encode()
+        keep(path, optimizer.optimized(linked.toolchain.go, finished, cache) if optimizing else finished)
     return Built(path, linked.toolchain, metadata, rewritten and linked.compiled == 0, time.monotonic() - begin)
 
 

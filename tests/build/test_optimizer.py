@@ -14,9 +14,11 @@ import wasmtime
 
 from gothreads.build.builder import Request, build
 from gothreads.build.go_programs import compiled
-from gothreads.build.optimizer import _SOURCE, optimize
+from gothreads.build.optimizer import _SOURCE, Passes, optimized
 from gothreads.build.toolchain import find_go
 from gothreads.errors import BuildError
+from gothreads.wasm.parsing import function_names, parse
+from tests.support.modules import MODULES
 
 PROGRAM = _SOURCE / "testdata" / "program"
 GO = find_go().go
@@ -32,6 +34,12 @@ def stock(folder: Path) -> Path:
     module = folder / "stock.wasm"
     subprocess.run([GO, "build", "-o", module, "."], cwd=PROGRAM, env=os.environ | {"GOOS": "wasip1", "GOARCH": "wasm"}, check=True)
     return module
+
+
+@pytest.fixture(autouse=True)
+def off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole suite may run with fast bodies; these tests compare."""
+    monkeypatch.delenv("GOTHREADS_OPTIMIZE", raising=False)
 
 
 def threaded(_folder: Path) -> Path:
@@ -67,30 +75,73 @@ def without_addresses(text: str) -> str:
     return re.sub(r"0x[0-9a-f]+", "0x…", text)
 
 
+@pytest.mark.parametrize("passes", ["rewrite", "fast"])
 @pytest.mark.parametrize(("make", "run"), [(stock, run_stock), (threaded, run_threaded)])
-def test_an_optimized_program_runs_as_before(folder: Path, make: Callable[[Path], Path], run: Run) -> None:
-    module, optimized = make(folder), folder / f"{make.__name__}-optimized.wasm"
-    optimize(GO, module, optimized, folder)
+def test_an_optimized_program_runs_as_before(folder: Path, make: Callable[[Path], Path], run: Run, passes: Passes) -> None:
+    module, target = make(folder), folder / f"{make.__name__}-{passes}.wasm"
+    target.write_bytes(optimized(GO, module.read_bytes(), folder, passes))
     out, err = run(module, "the end")
     assert "goroutine" in err
     assert out.count("\n") == 15
-    optimized_out, optimized_err = run(optimized, "the end")
+    optimized_out, optimized_err = run(target, "the end")
     assert optimized_out == out
     assert without_addresses(optimized_err) == without_addresses(err)
 
 
+def test_a_build_has_fast_bodies_only_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = threaded(PROGRAM)
+    monkeypatch.setenv("GOTHREADS_OPTIMIZE", "1")
+    fast = threaded(PROGRAM)
+    assert "main.deep.fast" not in function_names(parse(plain.read_bytes()))
+    assert "main.deep.fast" in function_names(parse(fast.read_bytes()))
+
+
 def test_optimizer_refuses_what_is_not_a_module(folder: Path) -> None:
-    (folder / "none.wasm").write_bytes(b"no module")
-    with pytest.raises(BuildError, match=r"none.wasm: not a WebAssembly module"):
-        optimize(GO, folder / "none.wasm", folder / "out.wasm", folder)
+    with pytest.raises(BuildError, match=r"module.wasm: not a WebAssembly module"):
+        optimized(GO, b"no module", folder)
 
 
 def test_dump_prints_a_function(folder: Path) -> None:
-    done = subprocess.run([compiled(GO, _SOURCE, folder), "-dump", "main.kind", stock(folder)], capture_output=True, text=True, check=True)
-    assert "main.kind\nb0:\n" in done.stdout
+    command: list[str | Path] = [compiled(GO, _SOURCE, folder), "-dump", "main.recovered", stock(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "main.recovered\nb0:\n" in done.stdout
+    assert "\tgo.call_indirect 0\n" in done.stdout
 
 
 def test_the_optimizers_own_tests_pass() -> None:
     env = {key: value for key, value in os.environ.items() if key not in ("GOOS", "GOARCH", "GOFLAGS")}
     done = subprocess.run([GO, "test", "./..."], cwd=_SOURCE, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def moved_stacks(module: Path) -> list[int]:
+    """What stock Go computes while the host calls it again from inside of a call, on the same goroutine."""
+    engine = wasmtime.Engine()
+    store, linker = wasmtime.Store(engine), wasmtime.Linker(engine)
+    linker.define_wasi()
+    store.set_wasi(wasmtime.WasiConfig())
+
+    def again(caller: wasmtime.Caller, n: int) -> int:
+        grow = caller["grow"]
+        assert isinstance(grow, wasmtime.Func)
+        return int(grow(caller, n))
+    linker.define_func("env", "again", wasmtime.FuncType([wasmtime.ValType.i32()], [wasmtime.ValType.i32()]), again, access_caller=True)
+    exports = linker.instantiate(store, wasmtime.Module.from_file(engine, str(module))).exports(store)
+
+    def call(name: str, *values: int) -> int:
+        function = exports[name]
+        assert isinstance(function, wasmtime.Func)
+        return int(function(store, *values) or 0)
+    call("_initialize")
+    return [call("outer", depth) for depth in (0, 1, 5, 24, 60)] + [call("fails", depth) for depth in (0, 9)]
+
+
+def test_a_stack_may_move_while_the_host_is_called(folder: Path) -> None:
+    """The host's function, which has no fast body, returns normally, and the stack is elsewhere."""
+    plain, fast = folder / "moves.wasm", folder / "moves-fast.wasm"
+    subprocess.run([GO, "build", "-buildmode=c-shared", "-o", plain, "."], cwd=MODULES / "moves",
+                   env=os.environ | {"GOOS": "wasip1", "GOARCH": "wasm"}, check=True)
+    fast.write_bytes(optimized(GO, plain.read_bytes(), folder))
+    results = moved_stacks(plain)
+    assert len(set(results)) == len(results)
+    assert moved_stacks(fast) == results

@@ -1,21 +1,24 @@
-// Optimizer reads a WebAssembly module that Go's linker made, and writes one that does the same.
+// Optimizer reads a WebAssembly module that Go's linker made, and writes one that does the same, faster.
 //
-//	optimizer -o OUT.wasm IN.wasm
-//	optimizer -dump FUNC IN.wasm
+//	optimizer [-v] [-passes fast|rewrite] -o OUT.wasm IN.wasm
+//	optimizer [-passes fast|rewrite] -dump FUNC IN.wasm
 //
-// What is there: modules and functions are read (wasm), functions become basic blocks and nested blocks again (ir).
-// So each function's code is written anew, with loops where there were loops. What is not there yet: anything that makes
-// the code faster.
+// Packages: wasm reads and writes modules and their functions, ir turns functions into basic blocks and back, fast gives
+// functions fast bodies, and says what is there yet. The passes "rewrite" only write each function anew, with loops where
+// there were loops: that tests the other two packages.
 package main
 
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
+	"optimizer/fast"
 	"optimizer/ir"
 	"optimizer/wasm"
 )
@@ -23,19 +26,20 @@ import (
 func main() {
 	out := flag.String("o", "", "the `file` to write")
 	dump := flag.String("dump", "", "print the `function` with this name, as basic blocks, instead")
-	verbose := flag.Bool("v", false, "print each function that stays as it is, with the reason")
+	passes := flag.String("passes", "fast", "what to do: `fast or rewrite`")
+	verbose := flag.Bool("v", false, "print how many functions were optimized, and each that was not, with the reason")
 	flag.Parse()
-	if flag.NArg() != 1 || (*out == "") == (*dump == "") {
+	if flag.NArg() != 1 || (*out == "") == (*dump == "") || *passes != "fast" && *passes != "rewrite" {
 		fmt.Fprintln(os.Stderr, "usage: optimizer -o OUT.wasm IN.wasm, or: optimizer -dump FUNC IN.wasm")
 		os.Exit(2)
 	}
-	if err := run(flag.Arg(0), *out, *dump, *verbose); err != nil {
+	if err := run(flag.Arg(0), *out, *dump, *passes, *verbose); err != nil {
 		fmt.Fprintln(os.Stderr, "optimizer:", err)
 		os.Exit(1)
 	}
 }
 
-func run(in, out, dump string, verbose bool) error {
+func run(in, out, dump, passes string, verbose bool) error {
 	data, err := os.ReadFile(in)
 	if err != nil {
 		return err
@@ -45,22 +49,38 @@ func run(in, out, dump string, verbose bool) error {
 		return fmt.Errorf("%s: %w", in, err)
 	}
 	if dump != "" {
-		return print(m, dump)
+		return print(m, dump, passes)
 	}
-	for i, err := range rewrite(m) {
-		if err != nil && verbose {
-			fmt.Fprintf(os.Stderr, "%s: %v\n", m.Name(m.Imported+i), err)
+	left := map[int]error{}
+	if passes == "fast" {
+		result, err := fast.Optimize(m, parallel)
+		if err != nil {
+			return fmt.Errorf("%s: %w", in, err)
+		}
+		if left = result.Left; verbose {
+			fmt.Fprintf(os.Stderr, "%d of %d functions have fast bodies, %d of them with a table\n", result.Fast, result.Functions, result.Flat)
+		}
+	} else {
+		left = rewrite(m)
+	}
+	if verbose {
+		for _, function := range slices.Sorted(maps.Keys(left)) {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", m.Name(function), left[function])
 		}
 	}
 	return os.WriteFile(out, m.Encode(), 0o666)
 }
 
-func print(m *wasm.Module, name string) error {
+func print(m *wasm.Module, name, passes string) error {
 	function := m.FuncOf(name)
 	if function < m.Imported {
 		return fmt.Errorf("no function is named %s", name)
 	}
-	f, err := build(m, function)
+	get := build
+	if passes == "fast" {
+		get = fast.Lift
+	}
+	f, err := get(m, function)
 	if err != nil {
 		return err
 	}
@@ -81,8 +101,8 @@ func build(m *wasm.Module, function int) (*ir.Func, error) {
 	return f, nil
 }
 
-// rewrite writes each function anew. It returns why a function stays as it is, or nil.
-func rewrite(m *wasm.Module) []error {
+// rewrite writes each function anew. It returns why a function stays as it is.
+func rewrite(m *wasm.Module) map[int]error {
 	errs := make([]error, len(m.Bodies))
 	bodies := make([][]byte, len(m.Bodies))
 	copy(bodies, m.Bodies)
@@ -97,7 +117,13 @@ func rewrite(m *wasm.Module) []error {
 		errs[i] = err
 	})
 	m.Bodies = bodies
-	return errs
+	left := map[int]error{}
+	for i, err := range errs {
+		if err != nil {
+			left[m.Imported+i] = err
+		}
+	}
+	return left
 }
 
 // parallel calls do(0) to do(n-1), on all processors.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"optimizer/fast"
 	"optimizer/ir"
 	"optimizer/wasm"
 )
@@ -97,6 +98,44 @@ func TestEveryFunctionBecomesBlocksAndValidCodeAgain(t *testing.T) {
 		}
 		if len(body.Encode()) > 3*len(data)+64 {
 			t.Errorf("%s: %d bytes became %d", name, len(data), len(body.Encode()))
+		}
+	}
+}
+
+func TestFunctionsOfGoHaveValidFastBodies(t *testing.T) {
+	m, _ := program(t)
+	before := len(m.Funcs)
+	result, err := fast.Optimize(m, parallel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Fast < result.Functions*95/100 {
+		t.Errorf("%d of %d functions have fast bodies: %v", result.Fast, result.Functions, result.Left)
+	}
+	again, err := wasm.Parse(m.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, data := range again.Bodies {
+		body, err := wasm.DecodeBody(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Validate(again.Type(m.Imported+i), body); err != nil {
+			t.Errorf("%s: %v", again.Name(m.Imported+i), err)
+		}
+	}
+	for _, name := range []string{"main.main", "main.deep", "main.recovered", "main.kind", "runtime.mallocgc", "runtime.memmove"} {
+		if body := again.FuncOf(name + ".fast"); body < before {
+			t.Errorf("%s has no fast body", name)
+		}
+	}
+	for _, name := range []string{"runtime.gogo", "runtime.mcall", "runtime.systemstack", "runtime.morestack", "runtime.pause"} {
+		if again.FuncOf(name) < 0 || again.FuncOf(name+".fast") >= 0 {
+			t.Errorf("%s, which changes SP, has a fast body", name)
+		}
+		if again.FuncOf(name+".adapter") < 0 {
+			t.Errorf("%s has no adapter", name)
 		}
 	}
 }

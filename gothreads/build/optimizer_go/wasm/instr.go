@@ -177,7 +177,7 @@ func (in Instr) String() string {
 		if !in.HasNoType() {
 			fmt.Fprintf(&s, " %s", ValType(in.Arg))
 		}
-	case index, lane:
+	case index, lane, noForm:
 		fmt.Fprintf(&s, " %d", in.Arg)
 	case twoIndices:
 		fmt.Fprintf(&s, " %d %d", in.Arg, in.Imm)

@@ -185,12 +185,18 @@ func (r *Reader) limits() {
 
 func (m *Module) parseSegment(r *Reader) {
 	switch flags := r.U32(); flags {
-	case 0: // active, of table 0
-		offset, end := r.instr(), r.instr()
-		if offset.Op != I32Const || end.Op != OpEnd {
-			r.Fail("elements at an offset that is not constant")
+	case 0, 2: // active, of table 0; of another table
+		table := uint32(0)
+		if flags == 2 {
+			table = r.U32()
 		}
-		m.Segments = append(m.Segments, Segment{int32(offset.Imm), r.functions()})
+		offset, end := r.instr(), r.instr()
+		if offset.Op != I32Const || end.Op != OpEnd || flags == 2 && r.Byte() != 0 {
+			r.Fail("elements of another kind, or at an offset that is not constant")
+		}
+		if segment := (Segment{int32(offset.Imm), r.functions()}); table == 0 {
+			m.Segments = append(m.Segments, segment)
+		}
 	case 1, 3: // passive, declarative: it only names functions here
 		if kind := r.Byte(); kind != 0 {
 			r.Fail("elements of kind %d", kind)

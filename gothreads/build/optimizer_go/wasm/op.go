@@ -51,6 +51,15 @@ const (
 	atomicFence   Op = prefixAtomics<<prefixShift | 3
 )
 
+// Instructions that exist only between passes: package fast makes them, and turns them into others. They call by Go's
+// convention.
+const (
+	GoCall         Op = 0x100<<prefixShift + iota // calls function Arg from its beginning; pushes what it returns
+	GoCallIndirect                                // takes a number from the stack and calls that function, from Imm on
+	GoEnter                                       // calls function Arg, of another convention, which uses Go's stack
+	GoLeave                                       // calls function Arg from its beginning, for the last time here
+)
+
 // An immediate says what follows an instruction's code.
 type immediate byte
 
@@ -70,6 +79,7 @@ const (
 	sixteen              // 16 bytes
 	valueTypes           // select's
 	zero                 // a byte that is 0
+	noForm               // an instruction that exists only between passes
 )
 
 // An opInfo describes an instruction. signature is what it pops, ":" and what it pushes: i and I are i32 and i64, f and
@@ -161,6 +171,8 @@ func opTable() map[Op]opInfo {
 		LocalGet: {"local.get", "", index}, LocalSet: {"local.set", "", index}, LocalTee: {"local.tee", "", index},
 		GlobalGet: {"global.get", "", index}, GlobalSet: {"global.set", "", index},
 		0x3f: {"memory.size", ":i", index}, 0x40: {"memory.grow", "i:i", index},
+		GoCall: {"go.call", "", noForm}, GoCallIndirect: {"go.call_indirect", "", noForm},
+		GoEnter: {"go.enter", "", noForm}, GoLeave: {"go.leave", "", noForm},
 		I32Const: {"i32.const", ":i", signed}, I64Const: {"i64.const", ":I", signed},
 		0x43: {"f32.const", ":f", four}, 0x44: {"f64.const", ":F", eight},
 		memoryInit: {"memory.init", "iii:", twoIndices}, dataDrop: {"data.drop", ":", index},

@@ -1,0 +1,264 @@
+// Package fast gives each function that Go's compiler made a second body, which is fast because it only ever begins at
+// its beginning: it has loops instead of a table of branches, and the stack pointer in a local.
+//
+// Go's compiler makes a function of type (PC_B) -> flag: it may resume after each call, at PC_B, and returns 1 to unwind,
+// so that goroutines can be switched. SP is a global. That stays, for functions to be resumed in. A fast body has the
+// type (SP) -> flag:
+//
+//	0   it returned: SP is 8 higher than it was, as its return address is popped. The global SP may have any value.
+//	1   it unwound: the global SP is set.
+//
+// Why a fast body may unwind at any call: Go's stack is complete there, as the garbage collector and tracebacks need it.
+// Below SP lies the return address of the call, which names the function and the point to resume at. When a function
+// returns 1 after its callee has returned, wasm_pc_f_loop resumes it there, in its old body. This happens
+//
+//   - after calls that rarely return to where they were made (leaveCold), so that nothing has to be kept across them;
+//   - when a callee without a fast body returns and SP is not where it should be, since the stack has moved: fast
+//     bodies further up know its old address. (Those with a fast body return 1 then.)
+//
+// A function that calls another in place of returning (a tail call) has a fast body only if that one has: a callee that
+// returned normally must not seem to have unwound when it has popped its caller's return address, since
+// wasm_pc_f_loop_export ends with a normal return.
+//
+// What is there: fast bodies, their table, cold exits. What is not: entries for loops that were preempted, which go on in
+// their old bodies until the function returns; old bodies without what is never resumed.
+package fast
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"optimizer/ir"
+	"optimizer/wasm"
+)
+
+// coldNames are the functions after whose call a fast body leaves.
+var coldNames = []string{"runtime.morestack", "runtime.morestack_noctxt", "runtime.goschedguarded"}
+
+// A Result says what became of a module's functions.
+type Result struct {
+	Functions int           // that Go's compiler made
+	Fast      int           // of them, with a fast body
+	Flat      int           // of those, that are not reducible, and so keep a table
+	Left      map[int]error // why a function of Go's has no fast body
+}
+
+type optimizer struct {
+	m        *wasm.Module
+	goType   int
+	lifter   lifter
+	cold     map[int]bool
+	parallel func(n int, do func(int))
+}
+
+// A lifted function is one that may get a fast body.
+type lifted struct {
+	f     *ir.Func
+	body  *wasm.Body // as it is
+	tails []int
+}
+
+// Lift returns a function as basic blocks that begin at its beginning, with calls in terms of Go's convention.
+func Lift(m *wasm.Module, function int) (*ir.Func, error) {
+	o, err := newOptimizer(m, nil)
+	if err != nil {
+		return nil, err
+	}
+	l, err := o.lift(function)
+	return l.f, err
+}
+
+func newOptimizer(m *wasm.Module, parallel func(int, func(int))) (*optimizer, error) {
+	goFn := wasm.FuncType{Params: []wasm.ValType{wasm.I32}, Results: []wasm.ValType{wasm.I32}}
+	goType := slices.IndexFunc(m.Types, goFn.Equal)
+	if goType < 0 || len(m.Globals) == 0 || m.Globals[globalSP] != (wasm.Global{Type: wasm.I32, Mutable: true}) {
+		return nil, errors.New("not a module that Go's linker made")
+	}
+	o := &optimizer{m: m, goType: goType, parallel: parallel, cold: map[int]bool{}}
+	o.lifter = lifter{m: m, goFn: goFn, pure: pureFunctions(m, goFn)}
+	for function, name := range m.Names {
+		if slices.Contains(coldNames, name) {
+			o.cold[function] = true
+		}
+	}
+	return o, nil
+}
+
+// Optimize adds fast bodies to a module. parallel calls do(0) to do(n-1).
+func Optimize(m *wasm.Module, parallel func(n int, do func(int))) (*Result, error) {
+	o, err := newOptimizer(m, parallel)
+	if err != nil {
+		return nil, err
+	}
+	if m.Tables != 1 {
+		return nil, fmt.Errorf("the module has %d tables", m.Tables)
+	}
+	candidates, result := o.candidates()
+	o.add(candidates, result)
+	return result, nil
+}
+
+// candidates lifts all functions that can have a fast body, in order.
+func (o *optimizer) candidates() ([]*lifted, *Result) {
+	m := o.m
+	all := make([]*lifted, len(m.Bodies))
+	errs := make([]error, len(m.Bodies))
+	o.parallel(len(m.Bodies), func(i int) {
+		if m.Type(m.Imported + i).Equal(o.lifter.goFn) {
+			all[i], errs[i] = o.lift(m.Imported + i)
+		}
+	})
+	result := &Result{Left: map[int]error{}}
+	for i, l := range all {
+		if l != nil {
+			result.Functions++
+		}
+		if errs[i] != nil {
+			result.Left[m.Imported+i] = errs[i]
+			all[i] = nil
+		}
+	}
+	for changed := true; changed; {
+		changed = false
+		for i, l := range all {
+			if l == nil {
+				continue
+			}
+			for _, tail := range l.tails {
+				if all[tail-m.Imported] == nil {
+					result.Left[m.Imported+i] = fmt.Errorf("calls %s in place of returning, which has no fast body", m.Name(tail))
+					all[i], changed = nil, true
+					break
+				}
+			}
+		}
+	}
+	return slices.DeleteFunc(all, func(l *lifted) bool { return l == nil }), result
+}
+
+// lift returns a function and never nil.
+func (o *optimizer) lift(function int) (*lifted, error) {
+	l := &lifted{}
+	var err error
+	if l.body, err = wasm.DecodeBody(o.m.Bodies[function-o.m.Imported]); err != nil {
+		return l, err
+	}
+	if l.f, err = ir.Build(o.m, function, l.body); err != nil {
+		return l, err
+	}
+	l.f.Simplify()
+	if err := direct(l.f); err != nil {
+		return l, err
+	}
+	own := o.lifter // with its own tails
+	for _, b := range l.f.Blocks {
+		if err := own.calls(b); err != nil {
+			return l, err
+		}
+	}
+	if err := own.discipline(l.f); err != nil {
+		return l, err
+	}
+	l.tails = own.tails
+	return l, nil
+}
+
+// add adds the fast bodies of candidates to the module, and a table of them, and makes old bodies lead to them.
+func (o *optimizer) add(candidates []*lifted, result *Result) {
+	m := o.m
+	first := len(m.Funcs)
+	low := &lowerer{bodies: map[int]int{}, goType: o.goType, table: 1}
+	for i, c := range candidates {
+		low.bodies[c.f.Index] = first + i
+	}
+	m.Tables++ // for the check of what is emitted
+	made, flat, errs := make([][]byte, len(candidates)), make([]bool, len(candidates)), make([]error, len(candidates))
+	types := slices.Clone(m.Funcs)
+	for range candidates {
+		m.Funcs = append(m.Funcs, o.goType)
+	}
+	o.parallel(len(candidates), func(i int) {
+		c := candidates[i]
+		for _, b := range c.f.Blocks {
+			leaveCold(b, o.cold)
+			checkDropped(b)
+			low.block(b)
+		}
+		body, structured := c.f.Emit()
+		flat[i] = !structured
+		if errs[i] = m.Validate(c.f.Type, body); errs[i] == nil {
+			made[i] = body.Encode()
+		}
+		c.body.Code = append(entrance(low.bodies[c.f.Index]), c.body.Code...)
+	})
+	m.Tables--
+	m.Funcs = types
+	for i, c := range candidates {
+		if errs[i] != nil { // a fault of the optimizer's
+			panic(fmt.Sprintf("the fast body of %s is not valid: %v", c.f.Name, errs[i]))
+		}
+		m.Add(m.Name(c.f.Index)+".fast", o.goType, made[i])
+		m.Bodies[c.f.Index-m.Imported] = c.body.Encode()
+		if result.Fast++; flat[i] {
+			result.Flat++
+		}
+	}
+	o.addTable(low)
+}
+
+// addTable adds the table that fast bodies call pointers by: like the other, but with fast bodies, and adapters where
+// there is none.
+func (o *optimizer) addTable(low *lowerer) {
+	m := o.m
+	segments := make([]wasm.Segment, len(m.Segments))
+	for i, segment := range m.Segments {
+		segments[i] = wasm.Segment{Offset: segment.Offset, Functions: slices.Clone(segment.Functions)}
+		for j, function := range segment.Functions {
+			body, ok := low.bodies[function]
+			if !ok && o.lifter.isGo(function) {
+				body, ok = m.Add(m.Name(function)+".adapter", o.goType, adapter(function).Encode()), true
+				low.bodies[function] = body
+			}
+			if ok {
+				segments[i].Functions[j] = body
+			}
+		}
+	}
+	if _, err := m.AddTable(segments); err != nil {
+		panic(err) // there is one table: Optimize has looked
+	}
+}
+
+// pureFunctions returns the functions, of other types than Go's, that neither use globals nor call others that do.
+func pureFunctions(m *wasm.Module, goFn wasm.FuncType) map[int]bool {
+	pure, seen := map[int]bool{}, map[int]bool{}
+	var look func(function int) bool
+	look = func(function int) bool {
+		if function < m.Imported || function >= len(m.Funcs) || m.Type(function).Equal(goFn) {
+			return false
+		}
+		if seen[function] {
+			return pure[function]
+		}
+		seen[function] = true
+		body, err := wasm.DecodeBody(m.Bodies[function-m.Imported])
+		if err != nil {
+			return false
+		}
+		for _, in := range body.Code {
+			switch {
+			case in.Op == wasm.GlobalGet || in.Op == wasm.GlobalSet || in.Op == wasm.CallIndirect:
+				return false
+			case in.Op == wasm.Call && !look(int(in.Arg)):
+				return false
+			}
+		}
+		pure[function] = true
+		return true
+	}
+	for i := range m.Bodies {
+		look(m.Imported + i)
+	}
+	return pure
+}
