@@ -58,7 +58,8 @@ func run(in, out, dump, passes string, verbose bool) error {
 			return fmt.Errorf("%s: %w", in, err)
 		}
 		if left = result.Left; verbose {
-			fmt.Fprintf(os.Stderr, "%d of %d functions have fast bodies, %d of them with a table\n", result.Fast, result.Functions, result.Flat)
+			fmt.Fprintf(os.Stderr, "%d of %d functions have fast bodies, and %d bodies for loops that were preempted; %d of all have a table\n",
+				result.Fast, result.Functions, result.Reentries, result.Flat)
 		}
 	} else {
 		left = rewrite(m)

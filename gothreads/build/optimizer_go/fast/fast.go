@@ -20,8 +20,8 @@
 // returned normally must not seem to have unwound when it has popped its caller's return address, since
 // wasm_pc_f_loop_export ends with a normal return.
 //
-// What is there: fast bodies, their table, cold exits. What is not: entries for loops that were preempted, which go on in
-// their old bodies until the function returns; old bodies without what is never resumed.
+// What is there: fast bodies, their table, cold exits, a way back into fast code for loops that were preempted (reentry).
+// What is not: old bodies without what is never resumed; a stop check in place of the engine's epochs.
 package fast
 
 import (
@@ -41,6 +41,7 @@ type Result struct {
 	Functions int           // that Go's compiler made
 	Fast      int           // of them, with a fast body
 	Flat      int           // of those, that are not reducible, and so keep a table
+	Reentries int           // bodies for loops that were preempted
 	Left      map[int]error // why a function of Go's has no fast body
 }
 
@@ -49,14 +50,17 @@ type optimizer struct {
 	goType   int
 	lifter   lifter
 	cold     map[int]bool
+	check    int // the function of preemption checks, or -1
 	parallel func(n int, do func(int))
 }
 
 // A lifted function is one that may get a fast body.
 type lifted struct {
-	f     *ir.Func
-	body  *wasm.Body // as it is
-	tails []int
+	f         *ir.Func
+	body      *wasm.Body // as it is
+	tails     []int
+	depth     map[*ir.Block]int // of SP
+	reentries []*reentry
 }
 
 // Lift returns a function as basic blocks that begin at its beginning, with calls in terms of Go's convention.
@@ -77,9 +81,13 @@ func newOptimizer(m *wasm.Module, parallel func(int, func(int))) (*optimizer, er
 	}
 	o := &optimizer{m: m, goType: goType, parallel: parallel, cold: map[int]bool{}}
 	o.lifter = lifter{m: m, goFn: goFn, pure: pureFunctions(m, goFn)}
+	o.check = -1
 	for function, name := range m.Names {
 		if slices.Contains(coldNames, name) {
 			o.cold[function] = true
+		}
+		if name == checkName {
+			o.check = function
 		}
 	}
 	return o, nil
@@ -160,51 +168,73 @@ func (o *optimizer) lift(function int) (*lifted, error) {
 	if err := own.discipline(l.f); err != nil {
 		return l, err
 	}
-	l.tails = own.tails
+	l.tails, l.depth = own.tails, own.depth
+	l.reentries = reentries(l.f, l.depth, o.check)
 	return l, nil
 }
 
 // add adds the fast bodies of candidates to the module, and a table of them, and makes old bodies lead to them.
 func (o *optimizer) add(candidates []*lifted, result *Result) {
 	m := o.m
-	first := len(m.Funcs)
 	low := &lowerer{bodies: map[int]int{}, goType: o.goType, table: 1}
-	for i, c := range candidates {
-		low.bodies[c.f.Index] = first + i
+	var functions []*ir.Func // to be added: the fast bodies, then those for loops that were preempted
+	for _, c := range candidates {
+		low.bodies[c.f.Index] = len(m.Funcs) + len(functions)
+		functions = append(functions, c.f)
 	}
-	m.Tables++ // for the check of what is emitted
-	made, flat, errs := make([][]byte, len(candidates)), make([]bool, len(candidates)), make([]error, len(candidates))
-	types := slices.Clone(m.Funcs)
-	for range candidates {
-		m.Funcs = append(m.Funcs, o.goType)
+	for _, c := range candidates {
+		for _, r := range c.reentries {
+			r.body = len(m.Funcs) + len(functions)
+			functions = append(functions, r.f)
+		}
 	}
-	o.parallel(len(candidates), func(i int) {
-		c := candidates[i]
-		for _, b := range c.f.Blocks {
+	bodies, flat := o.emit(functions, low)
+	for _, c := range candidates {
+		c.body.Code = append(entrance(low.bodies[c.f.Index], c.reentries), c.body.Code...)
+		m.Bodies[c.f.Index-m.Imported] = c.body.Encode()
+	}
+	for i, f := range functions {
+		suffix := ".fast"
+		if i >= len(candidates) {
+			suffix = ".loop"
+		}
+		m.Add(m.Name(f.Index)+suffix, o.goType, bodies[i])
+	}
+	result.Fast, result.Flat, result.Reentries = len(candidates), flat, len(functions)-len(candidates)
+	o.addTable(low)
+}
+
+// emit returns the code of these functions, which are to be added, and how many of them are not reducible.
+func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, flat int) {
+	m := o.m
+	after := *m // for the check of what is emitted
+	after.Tables++
+	after.Funcs = slices.Clone(m.Funcs)
+	for range functions {
+		after.Funcs = append(after.Funcs, o.goType)
+	}
+	bodies = make([][]byte, len(functions))
+	flats := make([]bool, len(functions))
+	o.parallel(len(functions), func(i int) {
+		f := functions[i]
+		for _, b := range f.Blocks {
 			leaveCold(b, o.cold)
 			checkDropped(b)
 			low.block(b)
 		}
-		body, structured := c.f.Emit()
-		flat[i] = !structured
-		if errs[i] = m.Validate(c.f.Type, body); errs[i] == nil {
-			made[i] = body.Encode()
+		f.Simplify()
+		body, structured := f.Emit()
+		if err := after.Validate(f.Type, body); err != nil { // a fault of the optimizer's
+			panic(fmt.Sprintf("the fast body of %s is not valid: %v", f.Name, err))
 		}
-		c.body.Code = append(entrance(low.bodies[c.f.Index]), c.body.Code...)
+		bodies[i], flats[i] = body.Encode(), !structured
 	})
-	m.Tables--
-	m.Funcs = types
-	for i, c := range candidates {
-		if errs[i] != nil { // a fault of the optimizer's
-			panic(fmt.Sprintf("the fast body of %s is not valid: %v", c.f.Name, errs[i]))
-		}
-		m.Add(m.Name(c.f.Index)+".fast", o.goType, made[i])
-		m.Bodies[c.f.Index-m.Imported] = c.body.Encode()
-		if result.Fast++; flat[i] {
-			result.Flat++
+	for _, isFlat := range flats {
+		if isFlat {
+			flat++
 		}
 	}
-	o.addTable(low)
+	return bodies, flat
 }
 
 // addTable adds the table that fast bodies call pointers by: like the other, but with fast bodies, and adapters where

@@ -13,8 +13,9 @@ import (
 type lifter struct {
 	m     *wasm.Module
 	goFn  wasm.FuncType
-	pure  map[int]bool // functions that neither use Go's stack nor call such
-	tails []int        // functions that this one calls instead of returning
+	pure  map[int]bool      // functions that neither use Go's stack nor call such
+	tails []int             // functions that this one calls instead of returning
+	depth map[*ir.Block]int // SP at the beginning of a block, less SP at that of the function
 }
 
 // reload is what follows each call: SP is read again, as the stack may have moved.
@@ -107,7 +108,8 @@ func traps(b *ir.Block) bool { return b.End.Kind == ir.Trap && len(b.Code) == 0 
 // the function has popped its frame and its return address, but no more, when it returns 0; and that it returns 1 only
 // after a call did.
 func (l *lifter) discipline(f *ir.Func) error {
-	depth := map[*ir.Block]int{f.Blocks[0]: 0} // SP at the beginning of a block, less SP at that of the function
+	depth := map[*ir.Block]int{f.Blocks[0]: 0}
+	l.depth = depth
 	for work := []*ir.Block{f.Blocks[0]}; len(work) > 0; {
 		b := work[len(work)-1]
 		work = work[:len(work)-1]

@@ -100,6 +100,28 @@ func TestWhatGoCompilesToIsLifted(t *testing.T) {
 	}
 }
 
+func TestLoopsThatArePreemptedHaveReentries(t *testing.T) {
+	check := goCall(2)
+	for i := range check {
+		if check[i].Op == wasm.I64Const {
+			check[i].Imm = 5<<16 + 3 // PC_F and PC_B
+		}
+	}
+	code := join(move(sub, 24), block, loop, wasm.With(wasm.GlobalGet, 1), wasm.Open(wasm.OpIf), check, brIf(2), end,
+		wasm.With(wasm.GlobalGet, 1), brIf(0), end, ret(24), end, wasm.Const(1))
+	l, _, err := liftCode(t, code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := reentries(l.f, l.depth, 2)
+	if len(found) != 1 || found[0].pc != 3 || found[0].pop != 32 {
+		t.Fatalf("reentries: %+v, want one at 3 that pops 32 bytes", found)
+	}
+	if len(reentries(l.f, l.depth, 3)) != 0 {
+		t.Error("another call is taken for a preemption check")
+	}
+}
+
 func TestWhatGoDoesNotCompileToIsLeft(t *testing.T) {
 	for name, c := range map[string]struct {
 		code   []wasm.Instr

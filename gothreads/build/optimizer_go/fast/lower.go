@@ -74,14 +74,26 @@ func adapter(function int) *wasm.Body {
 	return &wasm.Body{Code: append(code, wasm.Instr{Op: wasm.OpEnd})}
 }
 
-// entrance returns what an old body begins with: from its beginning on, the fast body does the work.
-func entrance(body int) []wasm.Instr {
+// entrance returns what an old body begins with: from its beginning on, the fast body does the work; and from some other
+// points, a body for these.
+func entrance(body int, reentries []*reentry) []wasm.Instr {
+	code := append([]wasm.Instr{wasm.With(wasm.LocalGet, localPC), {Op: wasm.I32Eqz}}, enter(body, 8)...)
+	for _, r := range reentries {
+		code = append(code, wasm.With(wasm.LocalGet, localPC), wasm.Const(int32(r.pc)), wasm.Instr{Op: wasm.I32Eq})
+		code = append(code, enter(r.body, r.pop)...)
+	}
+	return code
+}
+
+// enter returns code that, if there is not 0 on the stack, calls a body and returns what that does. pop is what a return
+// adds to SP.
+func enter(body, pop int) []wasm.Instr {
 	end, leave := wasm.Instr{Op: wasm.OpEnd}, wasm.Instr{Op: wasm.Return}
 	return []wasm.Instr{
-		wasm.With(wasm.LocalGet, localPC), {Op: wasm.I32Eqz}, wasm.Open(wasm.OpIf),
+		wasm.Open(wasm.OpIf),
 		wasm.With(wasm.GlobalGet, globalSP), wasm.With(wasm.LocalTee, localSP), wasm.With(wasm.Call, body),
 		wasm.Open(wasm.OpIf), wasm.Const(1), leave, end,
-		wasm.With(wasm.LocalGet, localSP), wasm.Const(8), {Op: wasm.I32Add}, wasm.With(wasm.GlobalSet, globalSP),
+		wasm.With(wasm.LocalGet, localSP), wasm.Const(int32(pop)), {Op: wasm.I32Add}, wasm.With(wasm.GlobalSet, globalSP),
 		wasm.Const(0), leave, end,
 	}
 }

@@ -228,3 +228,35 @@ func TestDominatorsAndLoops(t *testing.T) {
 		t.Error("the function is reducible")
 	}
 }
+
+func TestLoopDepthAndCopies(t *testing.T) {
+	f := &Func{}
+	b := make([]*Block, 7)
+	for i := range b {
+		b[i] = f.New()
+	}
+	// A loop from 1 to 5, in it one of 2 and 3; 4 may go on with the outer one.
+	b[0].Goto(b[1])
+	b[1].Goto(b[2])
+	b[2].Goto(b[3])
+	b[3].End = End{If, []*Block{b[2], b[4]}}
+	b[4].End = End{If, []*Block{b[1], b[5]}}
+	b[5].End = End{If, []*Block{b[1], b[6]}}
+	depth := f.LoopDepth()
+	for i, want := range []int{0, 1, 2, 2, 1, 1, 0} {
+		if depth[b[i]] != want {
+			t.Errorf("b%d is in %d loops, not %d", i, depth[b[i]], want)
+		}
+	}
+	b[4].Code = []wasm.Instr{wasm.Const(4)}
+	copied := f.From(b[4])
+	if n := len(copied.Blocks); n != 7 { // the entry, and all but b0
+		t.Errorf("the copy has %d blocks", n)
+	}
+	first := copied.Blocks[0].End.To[0]
+	first.Code[0] = wasm.Const(5)
+	first.End.To[0] = first
+	if !b[4].Code[0].IsConst(4) || b[4].End.To[0] != b[1] {
+		t.Error("the copy shares something with the function")
+	}
+}

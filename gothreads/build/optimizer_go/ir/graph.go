@@ -1,5 +1,7 @@
 package ir
 
+import "optimizer/wasm"
+
 // A graph is what the edges between a function's blocks say. Blocks are numbered in reverse postorder: a block comes
 // before all that it leads to, but for edges back to the beginning of a loop.
 type graph struct {
@@ -112,4 +114,55 @@ func (g *graph) dominates(a, b int) bool {
 		b = g.idom[b]
 	}
 	return a == b
+}
+
+// LoopDepth returns in how many loops each block is.
+func (f *Func) LoopDepth() map[*Block]int {
+	g := f.analyse()
+	depth := make(map[*Block]int, len(g.order))
+	for header := range g.order {
+		if !g.loop[header] {
+			continue
+		}
+		// A loop is what leads to an edge back without passing the loop's beginning.
+		inside := map[int]bool{header: true}
+		var work []int
+		for _, from := range g.before[header] {
+			if from >= header && g.dominates(header, from) {
+				work = append(work, from)
+			}
+		}
+		for len(work) > 0 {
+			b := work[len(work)-1]
+			work = work[:len(work)-1]
+			if !inside[b] {
+				inside[b] = true
+				work = append(work, g.before[b]...)
+			}
+		}
+		for b := range inside {
+			depth[g.order[b]]++
+		}
+	}
+	return depth
+}
+
+// From returns a copy of the function that begins at another block.
+func (f *Func) From(begin *Block) *Func {
+	copied := &Func{Index: f.Index, Name: f.Name, Type: f.Type, Locals: f.Locals}
+	blocks := make(map[*Block]*Block, len(f.Blocks))
+	entry := copied.New()
+	for _, b := range f.Blocks {
+		blocks[b] = copied.New()
+	}
+	for b, c := range blocks {
+		c.Code = append([]wasm.Instr(nil), b.Code...)
+		c.End = End{Kind: b.End.Kind, To: make([]*Block, len(b.End.To))}
+		for i, to := range b.End.To {
+			c.End.To[i] = blocks[to]
+		}
+	}
+	entry.Goto(blocks[begin])
+	copied.prune()
+	return copied
 }

@@ -33,6 +33,7 @@ const (
 	I32Const     Op = 0x41
 	I64Const     Op = 0x42
 	I32Eqz       Op = 0x45
+	I32Eq        Op = 0x46
 	I32Ne        Op = 0x47
 	I32Add       Op = 0x6a
 	I32Sub       Op = 0x6b
