@@ -112,6 +112,9 @@ func TestFunctionsOfGoHaveValidFastBodies(t *testing.T) {
 	if result.Fast < result.Functions*95/100 {
 		t.Errorf("%d of %d functions have fast bodies: %v", result.Fast, result.Functions, result.Left)
 	}
+	if result.Flat > result.Fast/200+3 {
+		t.Errorf("%d of %d fast bodies have a table", result.Flat, result.Fast)
+	}
 	again, err := wasm.Parse(m.Encode())
 	if err != nil {
 		t.Fatal(err)

@@ -33,9 +33,6 @@ import (
 	"optimizer/wasm"
 )
 
-// coldNames are the functions after whose call a fast body leaves.
-var coldNames = []string{"runtime.morestack", "runtime.morestack_noctxt", "runtime.goschedguarded"}
-
 // A Result says what became of a module's functions.
 type Result struct {
 	Functions int           // that Go's compiler made
@@ -49,8 +46,8 @@ type optimizer struct {
 	m        *wasm.Module
 	goType   int
 	lifter   lifter
-	cold     map[int]bool
-	check    int // the function of preemption checks, or -1
+	cold     map[int]bool // functions that do not return to where they were called
+	check    map[int]bool // the function of preemption checks
 	parallel func(n int, do func(int))
 }
 
@@ -79,17 +76,8 @@ func newOptimizer(m *wasm.Module, parallel func(int, func(int))) (*optimizer, er
 	if goType < 0 || len(m.Globals) == 0 || m.Globals[globalSP] != (wasm.Global{Type: wasm.I32, Mutable: true}) {
 		return nil, errors.New("not a module that Go's linker made")
 	}
-	o := &optimizer{m: m, goType: goType, parallel: parallel, cold: map[int]bool{}}
+	o := &optimizer{m: m, goType: goType, parallel: parallel, cold: named(m, coldNames...), check: named(m, checkName)}
 	o.lifter = lifter{m: m, goFn: goFn, pure: pureFunctions(m, goFn)}
-	o.check = -1
-	for function, name := range m.Names {
-		if slices.Contains(coldNames, name) {
-			o.cold[function] = true
-		}
-		if name == checkName {
-			o.check = function
-		}
-	}
 	return o, nil
 }
 
@@ -142,6 +130,16 @@ func (o *optimizer) candidates() ([]*lifted, *Result) {
 			}
 		}
 	}
+	o.noReturn(all)
+	o.parallel(len(all), func(i int) {
+		if l := all[i]; l != nil {
+			for _, b := range l.f.Blocks {
+				leaveCold(b, o.cold)
+			}
+			l.f.Simplify()
+			l.reentries = reentries(l.f, l.depth, o.check)
+		}
+	})
 	return slices.DeleteFunc(all, func(l *lifted) bool { return l == nil }), result
 }
 
@@ -169,7 +167,6 @@ func (o *optimizer) lift(function int) (*lifted, error) {
 		return l, err
 	}
 	l.tails, l.depth = own.tails, own.depth
-	l.reentries = reentries(l.f, l.depth, o.check)
 	return l, nil
 }
 
@@ -218,7 +215,7 @@ func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, f
 	o.parallel(len(functions), func(i int) {
 		f := functions[i]
 		for _, b := range f.Blocks {
-			leaveCold(b, o.cold)
+			leaveCold(b, o.check)
 			checkDropped(b)
 			low.block(b)
 		}

@@ -208,15 +208,3 @@ func checkDropped(b *ir.Block) {
 	}
 	b.Code = out
 }
-
-// leaveCold makes the function leave for its old body after calls of functions that rarely return to it: so nothing
-// has to be kept across them.
-func leaveCold(b *ir.Block, cold map[int]bool) {
-	if b.End.Kind != ir.If || !endsInCall(b) || !unwinds(b.End.To[0]) {
-		return
-	}
-	if last := &b.Code[len(b.Code)-1]; last.Op == wasm.GoCall && cold[int(last.Arg)] {
-		last.Op = wasm.GoLeave
-		b.Goto(b.End.To[0])
-	}
-}

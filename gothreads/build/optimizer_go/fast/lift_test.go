@@ -113,12 +113,37 @@ func TestLoopsThatArePreemptedHaveReentries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := reentries(l.f, l.depth, 2)
+	found := reentries(l.f, l.depth, map[int]bool{2: true})
 	if len(found) != 1 || found[0].pc != 3 || found[0].pop != 32 {
 		t.Fatalf("reentries: %+v, want one at 3 that pops 32 bytes", found)
 	}
-	if len(reentries(l.f, l.depth, 3)) != 0 {
+	if len(reentries(l.f, l.depth, map[int]bool{3: true})) != 0 {
 		t.Error("another call is taken for a preemption check")
+	}
+}
+
+func TestWhatNeverReturnsIsFound(t *testing.T) {
+	for name, c := range map[string]struct {
+		code []wasm.Instr
+		want bool
+	}{
+		"returns":           {join(block, goCall(2), brIf(0), ret(0), end, wasm.Const(1)), true},
+		"calls and traps":   {join(block, goCall(2), brIf(0), wasm.Instr{}, end, wasm.Const(1)), false},
+		"returns sometimes": {join(block, wasm.With(wasm.GlobalGet, 1), wasm.Open(wasm.OpIf), ret(0), end, goCall(2), brIf(0), wasm.Instr{}, end, wasm.Const(1)), true},
+		"loops for ever":    {join(loop, br(0), end, wasm.Instr{}), false},
+	} {
+		l, _, err := liftCode(t, c.code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &optimizer{cold: map[int]bool{}}
+		if got := o.canReturn(l.f); got != c.want {
+			t.Errorf("%s: it can return: %v", name, got)
+		}
+		o.cold[2] = true
+		if got := o.canReturn(l.f); got != (name == "returns sometimes") {
+			t.Errorf("%s, when its callee does not: it can return: %v", name, got)
+		}
 	}
 }
 

@@ -32,17 +32,14 @@ const (
 // notPreempted are what the names of functions begin with that are not stopped in loops (preempt_gothreads.go).
 var notPreempted = []string{"runtime.", "internal_runtime_", "reflect."}
 
-// checkName is the function that a preemption check calls.
-const checkName = "runtime.goschedguarded"
-
 // reentries returns the bodies for the preemption checks of a function. depth is what discipline found.
-func reentries(f *ir.Func, depth map[*ir.Block]int, check int) []*reentry {
+func reentries(f *ir.Func, depth map[*ir.Block]int, check map[int]bool) []*reentry {
 	if len(f.Blocks) > mostReentered || slices.ContainsFunc(notPreempted, func(prefix string) bool { return strings.HasPrefix(f.Name, prefix) }) {
 		return nil
 	}
 	var checks []*ir.Block
 	for _, b := range f.Blocks {
-		if n := len(b.Code) - 3; b.End.Kind == ir.If && n >= 0 && b.Code[n+2].Is(wasm.GoCall, check) &&
+		if n := len(b.Code) - 3; b.End.Kind == ir.If && n >= 0 && b.Code[n+2].Op == wasm.GoCall && check[int(b.Code[n+2].Arg)] &&
 			b.Code[n].Op == wasm.I64Const && b.Code[n+1].Op == i64Store && unwinds(b.End.To[0]) {
 			checks = append(checks, b)
 		}
