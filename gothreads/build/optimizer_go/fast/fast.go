@@ -54,7 +54,6 @@ type optimizer struct {
 // A lifted function is one that may get a fast body.
 type lifted struct {
 	f         *ir.Func
-	body      *wasm.Body // as it is
 	tails     []int
 	depth     map[*ir.Block]int // of SP
 	reentries []*reentry
@@ -146,11 +145,11 @@ func (o *optimizer) candidates() ([]*lifted, *Result) {
 // lift returns a function and never nil.
 func (o *optimizer) lift(function int) (*lifted, error) {
 	l := &lifted{}
-	var err error
-	if l.body, err = wasm.DecodeBody(o.m.Bodies[function-o.m.Imported]); err != nil {
+	body, err := wasm.DecodeBody(o.m.Bodies[function-o.m.Imported])
+	if err != nil {
 		return l, err
 	}
-	if l.f, err = ir.Build(o.m, function, l.body); err != nil {
+	if l.f, err = ir.Build(o.m, function, body); err != nil {
 		return l, err
 	}
 	l.f.Simplify()
@@ -187,8 +186,11 @@ func (o *optimizer) add(candidates []*lifted, result *Result) {
 	}
 	bodies, flat := o.emit(functions, low)
 	for _, c := range candidates {
-		c.body.Code = append(entrance(low.bodies[c.f.Index], c.reentries), c.body.Code...)
-		m.Bodies[c.f.Index-m.Imported] = c.body.Encode()
+		old := &m.Bodies[c.f.Index-m.Imported]
+		var err error
+		if *old, err = wasm.InsertCode(*old, entrance(low.bodies[c.f.Index], c.reentries)); err != nil {
+			panic(err) // it has been decoded before
+		}
 	}
 	for i, f := range functions {
 		suffix := ".fast"
@@ -225,6 +227,7 @@ func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, f
 			panic(fmt.Sprintf("the fast body of %s is not valid: %v", f.Name, err))
 		}
 		bodies[i], flats[i] = body.Encode(), !structured
+		f.Blocks = nil // the blocks of a large module take gigabytes
 	})
 	for _, isFlat := range flats {
 		if isFlat {

@@ -25,7 +25,7 @@ func isReload(code []wasm.Instr) bool {
 
 // calls replaces the calls of a block, and writes to the global SP.
 func (l *lifter) calls(b *ir.Block) error {
-	var out []wasm.Instr
+	out := make([]wasm.Instr, 0, len(b.Code))
 	for code := b.Code; len(code) > 0; {
 		in, used, err := l.one(code)
 		if err != nil {

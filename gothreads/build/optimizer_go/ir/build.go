@@ -24,6 +24,7 @@ type builder struct {
 	locals  []wasm.ValType
 	code    []wasm.Instr
 	at      int
+	last    int // where the current block's code ends in the function's, if it is a part of that
 	nests   []nest
 	current *Block // nil where nothing arrives
 	height  int    // values on the stack
@@ -149,8 +150,22 @@ func (b *builder) add(in wasm.Instr) error {
 		}
 		b.height += len(pushes) - len(pops)
 	}
-	b.current.Code = append(b.current.Code, in)
+	b.keepCode(b.at-1, b.at)
 	return nil
+}
+
+// keepCode adds instructions to the current block. Mostly they follow those that it has, so that the two share memory.
+func (b *builder) keepCode(begin, end int) {
+	switch n := len(b.current.Code); {
+	case n == 0:
+		b.current.Code = b.code[begin:end:end]
+	case b.last == begin:
+		b.current.Code = b.code[begin-n : end : end]
+	default:
+		b.current.Code = append(b.current.Code, b.code[begin:end]...)
+		end = -1
+	}
+	b.last = end
 }
 
 func (b *builder) label(n uint32) (*Block, error) {
@@ -230,7 +245,7 @@ func (b *builder) keep(in wasm.Instr) error {
 			return errStack
 		}
 		if depth == 0 {
-			b.current.Code = append(b.current.Code, b.code[begin:b.at]...)
+			b.keepCode(begin, b.at)
 			return nil
 		}
 	}

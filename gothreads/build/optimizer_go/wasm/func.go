@@ -78,6 +78,23 @@ func DecodeBody(data []byte) (*Body, error) {
 	return b, r.Err()
 }
 
+// InsertCode returns a function's code, as it is written, with more code at its beginning.
+func InsertCode(data []byte, code []Instr) ([]byte, error) {
+	r := NewReader(data)
+	for range r.Count() {
+		r.U32()
+		r.Byte()
+	}
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	out := append(make([]byte, 0, len(data)+4*len(code)), data[:r.At()]...)
+	for _, in := range code {
+		out = in.Append(out)
+	}
+	return append(out, r.Rest()...), nil
+}
+
 // Encode returns the function's code as it is written.
 func (b *Body) Encode() []byte {
 	out := AppendUnsigned(make([]byte, 0, 3*len(b.Code)), uint64(len(b.Locals)))
