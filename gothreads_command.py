@@ -23,7 +23,8 @@ def _say(error: ImportError, argv: list[str]) -> int:
     if argv[:1] != ["doctor"]:
         print(f"gothreads: {error}", file=sys.stderr)
     elif "--json" in argv:
-        print(json.dumps({"findings": [{"name": error.name or "gothreads", "state": "problem", "words": str(error)}], "ok": False}, indent=2))
+        print(json.dumps({"findings": [{"name": error.name or "gothreads", "state": "problem", "words": str(error)}],
+                          "ok": False}, indent=2))
     else:
         print(f"problem  {error.name or 'gothreads'}  {error}")
     return 1

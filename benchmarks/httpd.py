@@ -33,6 +33,20 @@ from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.rounds import in_rounds
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "httpd"
+#: For stock Go, whose package net does not reach the network, in place of the example's listen.go.
+STOCK_LISTEN = """package main
+
+import (
+	"flag"
+	"net"
+
+	"gothreads/guest"
+)
+
+var _ = flag.String("addr", "", "")
+
+func listen() (net.Listener, error) { return guest.Listener() }
+"""
 ROUTES = ("/", "/json")
 THREADS, CONNECTIONS = 2, 64
 WARM_UP = 2      # seconds, not counted
@@ -139,13 +153,16 @@ def commands(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
     subprocess.run([find_go().go, "build", "-o", native, "."], cwd=EXAMPLE, env=environment, check=True)
     servers, missing = {"native": [str(native), "-addr", "{address}"]}, {}
-    for model in ("threaded", "single"):
+    stock = Path(shutil.copytree(EXAMPLE, folder / "stock"))
+    (stock / "listen.go").write_text(STOCK_LISTEN)
+    for model, source in (("threaded", EXAMPLE), ("single", stock)):
         try:
-            module = build(Request(str(EXAMPLE), model=model, buildmode="exe")).path
+            module = build(Request(str(source), model=model, buildmode="exe")).path
         except GothreadsError as error:
             missing[model] = f"it cannot be built. {error}"
             continue
-        servers[model] = [sys.executable, "-m", "gothreads", "run", "--listen", "{address}", str(module)]
+        servers[model] = [sys.executable, "-m", "gothreads", "run",
+                          "--listen", "{address}", str(module), "-addr", "{address}"]
     return servers, missing
 
 

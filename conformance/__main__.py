@@ -34,7 +34,7 @@ from conformance.plan import REPEATED, SMOKE, Run, packages, plain, variants
 from conformance.record import Record, perform
 from conformance.table import Row, lost, regressions, write, write_table
 from conformance.testfolder_results import Result
-from gothreads.build.edits import TEST_EDITS
+from gothreads.build.go_test_edits import TEST_EDITS
 from gothreads.build.overlay import fingerprint
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import GothreadsError

@@ -41,6 +41,12 @@ func sleep(ms int64) { time.Sleep(time.Duration(ms) * time.Millisecond) }
 //go:wasmexport fail
 func fail() { panic("on purpose") }
 
+// Scale is what the handler scale takes.
+type Scale struct {
+	Values []float64 `json:"values"`
+	By     float64   `json:"by"`
+}
+
 func init() {
 	guest.Handle("upper", func(p []byte) ([]byte, error) { return bytes.ToUpper(p), nil })
 	guest.Handle("even", func(p []byte) ([]byte, error) {
@@ -50,6 +56,12 @@ func init() {
 		return p, nil
 	})
 	guest.Handle("read", func(path []byte) ([]byte, error) { return os.ReadFile(string(path)) })
+	guest.HandleJSON("scale", func(_ context.Context, in Scale) ([]float64, error) {
+		for i := range in.Values {
+			in.Values[i] *= in.By
+		}
+		return in.Values, nil
+	})
 	guest.HandleContext("patient", func(ctx context.Context, _ []byte) ([]byte, error) {
 		select {
 		case <-time.After(time.Minute):

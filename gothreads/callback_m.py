@@ -298,7 +298,8 @@ class CallbackMCache:
         with self._condition:
             idle = len(self._idle)
             calls = self._old_calls + sum(caller.calls for caller in self._members)
-            return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._idle.waiting, calls, self._attached, self._detached)
+            return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._idle.waiting, calls,
+                                       self._attached, self._detached)
 
     def _make_or_wait(self, *, nested: bool) -> CallbackM:
         def take(*, may_take: bool) -> CallbackM | Literal["new"] | None:
@@ -310,8 +311,8 @@ class CallbackMCache:
                 self._count(1)
                 return "new"
             if nested:
-                raise CallersBusy(f"calls are nested too deep: {self._total:,} callers are in use, and there can be no more. "
-                                  "Do an export and a Python function call each other without end?")
+                raise CallersBusy(f"calls are nested too deep: {self._total:,} callers are in use, and there can be no "
+                                  "more. Do an export and a Python function call each other without end?")
             return None
         with self._condition:
             taken = self._wait_queue.wait(take, self._timeout)

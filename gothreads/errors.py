@@ -131,7 +131,8 @@ class LimitExceeded(GuestError):
 class HostFunctionError(GuestError):
     """A Python function that the module called raised: `__cause__`. `place`: where, as "host.py, line 9", or ""."""
 
-    def __init__(self, message: str, code: int = 134, stderr: str = "", frames: Sequence[Frame] = (), place: str = "") -> None:
+    def __init__(self, message: str, code: int = 134, stderr: str = "", frames: Sequence[Frame] = (),
+                 place: str = "") -> None:
         super().__init__(message, code, stderr, frames)
         self.args, self.place = (*self.args, place), place
 

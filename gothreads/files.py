@@ -143,7 +143,7 @@ def _sync_folder(folder: Path) -> None:
 def keep(path: Path, content: bytes | bytearray) -> None:
     """Write a file in the cache. Raises GothreadsError as write_atomically does."""
     write_atomically(path, content, 0o600)
-    write_atomically(_checksum_of(path), _checksum_line(len(content), zlib.crc32(content)), 0o600)
+    write_atomically(checksum_of(path), _checksum_line(len(content), zlib.crc32(content)), 0o600)
 
 
 def seal(path: Path) -> None:
@@ -151,11 +151,12 @@ def seal(path: Path) -> None:
     with reported(f"keep {path}"), path.open("rb") as file:
         os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & ~_OTHERS_WRITE)
         checksum = _checksum(file)
+        _note_use(file.fileno())
         with contextlib.suppress(FileNotFoundError):
-            if _checksum_of(path).read_bytes() == checksum:
+            if checksum_of(path).read_bytes() == checksum:
                 return
         os.fsync(file.fileno())
-    write_atomically(_checksum_of(path), checksum, 0o600)
+    write_atomically(checksum_of(path), checksum, 0o600)
 
 
 @contextlib.contextmanager
@@ -174,6 +175,7 @@ def keep_exactly(path: Path, content: bytes) -> None:
     """Write a file whose content is known, unless it is there already and intact."""
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:
+            _note_use(path)
             return
         _warn_damaged(path)
     write_atomically(path, content, 0o600)
@@ -181,13 +183,15 @@ def keep_exactly(path: Path, content: bytes) -> None:
 
 def _open_kept(path: Path, owned: contextlib.ExitStack) -> BinaryIO | None:
     try:
-        expected = _checksum_of(path).read_bytes()
+        expected = checksum_of(path).read_bytes()
         file = owned.enter_context(path.open("rb"))
         about = os.fstat(file.fileno())
         if about.st_uid not in (0, os.geteuid()) or about.st_mode & _OTHERS_WRITE:
-            log.warning("%s in the cache belongs to another user, or others can write to it: it is made again", path.name)
+            log.warning("%s in the cache belongs to another user, or others can write to it: it is made again",
+                        path.name)
             return None
         if _checksum(file) == expected:
+            _note_use(file.fileno())
             return file
     except FileNotFoundError:
         return None
@@ -198,11 +202,18 @@ def _open_kept(path: Path, owned: contextlib.ExitStack) -> BinaryIO | None:
     return None
 
 
+def _note_use(file: int | Path) -> None:
+    """Set the modification time to now: it says when a file in the cache was last used (cache.py)."""
+    with contextlib.suppress(OSError):  # the cache may be read-only, or root's
+        os.utime(file)
+
+
 def _warn_damaged(path: Path) -> None:
     log.warning("%s in the cache is damaged, and is made again", path.name)
 
 
-def _checksum_of(path: Path) -> Path:
+def checksum_of(path: Path) -> Path:
+    """The file with the checksum of a file in the cache."""
     return path.with_name(path.name + ".crc")
 
 

@@ -11,21 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from gothreads.build.builder import Progress, Request, build
+from gothreads.build.builder import Request, build
+from gothreads.engine.precompiled import Trust
 from gothreads.errors import GothreadsError, MisuseError, ModuleError
 from gothreads.files import reason
+from gothreads.output.progress import watching
 from gothreads.runtime.app import App
 from gothreads.runtime.keywords import complete, documented
-from gothreads.runtime.models import MODELS
-from gothreads.runtime.module_file import LoadedModule, load
+from gothreads.runtime.models import MODELS, Model
+from gothreads.runtime.module_file import LoadedModule, load, load_content
+from gothreads.runtime.module_source import Content, ModuleSource, source_of
 from gothreads.runtime.options import LoadedOptions, OpenOptions, PathLike, available_processors, resolve
 from gothreads.runtime.pickling import PickledOptions
 from gothreads.runtime.process import check_not_forked
 from gothreads.text import cut
 from gothreads.wasm.metadata import THREADED
 
-__all__ = ["LoadedOptions", "OpenOptions", "PathLike", "available_processors", "find", "make", "open",
-           "open_loaded", "say_once", "started"]
+__all__ = ["LoadedOptions", "OpenOptions", "PathLike", "available_processors", "find", "find_for", "make", "open",
+           "open_loaded", "started"]
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
 #: (runtime/own_code.py).
@@ -35,14 +38,15 @@ log = logging.getLogger("gothreads")
 
 
 @documented(OpenOptions)
-def open(path: PathLike, **options: Unpack[OpenOptions]) -> App:
+def open(path: ModuleSource, **options: Unpack[OpenOptions]) -> App:
     """Start a module. Returns when its packages are initialised and its `start` hook has returned.
 
     `main` keeps running after that. A handler that it has not registered yet can already be requested: see
     `App.request`.
 
-    path: a module file, or a Go package's folder (or .go file), which is built and cached. The file need not come from
-        Go: a module with plain exports runs as "single" or "pool", one that uses wasi-threads as "threaded".
+    path: a module file, or a Go package's folder (or .go file), which is built and cached. Or a file's content, as
+        bytes or as a resource (importlib.resources.files), which may be in a zip file. The file need not come from Go:
+        a module with plain exports runs as "single" or "pool", one that uses wasi-threads as "threaded".
     {OpenOptions}
 
     Python signal handlers (Ctrl-C's included) run while the main thread is in a call. An exception from one is raised
@@ -53,48 +57,53 @@ def open(path: PathLike, **options: Unpack[OpenOptions]) -> App:
     Raises BuildError, ModuleError or MisuseError before anything runs; GuestError when the module fails to start.
     """
     complete("open()", OpenOptions, options)  # wrong options are refused before anything is built
-    loaded = find(path, model=options.get("model"), go=options.get("go"), progress=say_once())
-    app = open_loaded(loaded, **options)
-    app.configuration = PickledOptions.of("open", path, options)
+    source = source_of(path)
+    app = open_loaded(find_for(source, options), **options)
+    app.configuration = PickledOptions.of("open", source, options)
     return app
 
 
-def say_once() -> Progress:
-    """Build progress for the log: one line, if Go's standard library has to be compiled."""
-    def progress(done: int, total: int) -> None:
-        if done == 20:
-            log.warning("compiling Go's standard library for WebAssembly: up to %d packages, the first time only", total)
-    return progress
+def find_for(source: PathLike | Content, options: OpenOptions) -> LoadedModule:
+    """Load the module that is opened with these options, which were checked."""
+    with watching(options.get("progress")):
+        return find(source, model=options.get("model"), go=options.get("go"), trust=options.get("trust", False))
 
 
-def find(path: PathLike, *, model: str | None = None, buildmode: str | None = None, go: PathLike | None = None,
-         progress: Progress | None = None) -> LoadedModule:
-    """Load the module at a path: a file, or a package (also by import path), which is built for the model and mode."""
-    place = Path(path)
+def find(source: PathLike | Content, *, model: str | None = None, buildmode: str | None = None,
+         go: PathLike | None = None, trust: Trust = False) -> LoadedModule:
+    """Load a module: a file, its content, or a package (also by import path), which is built for the model and mode."""
     if model is not None and (not isinstance(model, str) or model not in MODELS):
         raise MisuseError(f"there is no model {cut(model)}; there are: {', '.join(MODELS)}")
     wanted = MODELS[model] if model is not None else None
+    if isinstance(source, Content):
+        return _fitting(load_content(source.name, source.content, trust), source.name, wanted)
+    place = Path(source)
     there = os.path.exists(place)  # not Path.exists, which raises for names that are too long
     if os.path.isfile(place) and place.suffix != ".go":
-        loaded = load(place)
-        if wanted is None:
-            return loaded
-        if loaded.foreign and (wanted.foreign_app is None or wanted.build_model != loaded.model):
-            fitting = [name for name, other in MODELS.items() if other.foreign_app is not None and other.build_model == loaded.model]
-            how = f"{'wasi-threads' if loaded.threaded else 'no threads'}, so it is run as {' or '.join(fitting)}"
-            raise ModuleError(f"{place} was not built from Go, and has {how}")
-        if wanted.build_model != loaded.model:
-            raise ModuleError(f"{place} was built for the model {loaded.model}, not {wanted.build_model}. "
-                              f"Rebuild it: gothreads build PACKAGE --model {wanted.build_model} -o {place}")
-        return loaded
+        return _fitting(load(place, trust), place, wanted)
     if not there and place.suffix == ".wasm":
         raise ModuleError(f"there is no file {place}")
-    if not there and "/" not in str(path) and "." not in str(path):
+    if not there and "/" not in str(source) and "." not in str(source):
         raise ModuleError(f"there is no file or folder {place}")
     build_model = THREADED if wanted is None else wanted.build_model
-    request = Request(str(path), model=build_model, buildmode=buildmode, go=None if go is None else os.fspath(go))
-    built = build(request, progress)
+    built = build(Request(str(source), model=build_model, buildmode=buildmode, go=None if go is None
+                          else os.fspath(go)))
     return replace(load(built.path), name=place.resolve().name)
+
+
+def _fitting(loaded: LoadedModule, place: str | Path, wanted: Model | None) -> LoadedModule:
+    """The module, if that model can run it. ModuleError if not."""
+    if wanted is None:
+        return loaded
+    if loaded.foreign and (wanted.foreign_app is None or wanted.build_model != loaded.model):
+        fitting = [name for name, other in MODELS.items()
+                   if other.foreign_app is not None and other.build_model == loaded.model]
+        how = f"{'wasi-threads' if loaded.threaded else 'no threads'}, so it is run as {' or '.join(fitting)}"
+        raise ModuleError(f"{place} was not built from Go, and has {how}")
+    if wanted.build_model != loaded.model:
+        raise ModuleError(f"{place} was built for the model {loaded.model}, not {wanted.build_model}. "
+                          f"Rebuild it: gothreads build PACKAGE --model {wanted.build_model} -o {place}")
+    return loaded
 
 
 def open_loaded(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
@@ -112,13 +121,14 @@ def make(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
     resolved = resolve(loaded, options)
     chosen = MODELS[model or loaded.model]
     kind = chosen.foreign_app or chosen.app if loaded.foreign else chosen.app
-    with _refusals_told(loaded):
+    with _refusals_told(loaded), watching(options.get("progress")):
         return kind(loaded, resolved)
 
 
 #: Must be Python's own, because operating system threads use it: the libraries' replacements would wait for an event
 #: loop that does not run.
-_REAL = ("_thread.start_new_thread", "_thread.allocate_lock", "threading.get_ident", "threading.local", "threading.Event", "queue.SimpleQueue",
+_REAL = ("_thread.start_new_thread", "_thread.allocate_lock", "threading.get_ident", "threading.local",
+         "threading.Event", "queue.SimpleQueue",
          "select.poll", "select.epoll", "time.sleep", "os.read")
 _PATCHING = {"gevent": "gevent.monkey.patch_all(thread=False, queue=False, select=False, time=False{})",
              "eventlet": "eventlet.monkey_patch(os=False, select=False, thread=False, time=False{})"}
@@ -129,13 +139,15 @@ def _check_not_patched(*, sockets: bool) -> None:
     replaced: dict[str, list[str]] = {}
     for name in (*_REAL, "socket.socket") if sockets else _REAL:
         module, _, attribute = name.partition(".")
-        library = str(getattr(getattr(importlib.import_module(module), attribute, None), "__module__", "")).partition(".")[0]
+        library = str(getattr(getattr(importlib.import_module(module), attribute, None), "__module__",
+                              "")).partition(".")[0]
         if library in _PATCHING:
             replaced.setdefault(library, []).append(name)
     for library, names in replaced.items():
         how = _PATCHING[library].format(", socket=False" if sockets else "")
-        raise MisuseError(f"{library} has replaced {', '.join(names)}, of which gothreads needs Python's own: its threads are the system's. Patch the rest: "
-                          f"{how}; and call the module on {library}'s pool of threads, or the event loop stands still meanwhile")
+        raise MisuseError(f"{library} has replaced {', '.join(names)}, of which gothreads needs Python's own: its "
+                          f"threads are the system's. Patch the rest: {how}; and call the module on {library}'s pool "
+                          f"of threads, or the event loop stands still meanwhile")
 
 
 def started(app: App) -> App:

@@ -78,7 +78,8 @@ class MPool(Generic[Job]):
     failed: called, in the thread, when a job trapped instead of returning.
     """
 
-    def __init__(self, runner: Callable[[], Runner[Job]], limit: int, stack: int, failed: Callable[[ffi.Trapped], None]) -> None:
+    def __init__(self, runner: Callable[[], Runner[Job]], limit: int, stack: int,
+                 failed: Callable[[ffi.Trapped], None]) -> None:
         self._runner, self._limit, self._stack, self._failed = runner, limit, stack, failed
         self._condition = threading.Condition()
         # Guarded by _condition.

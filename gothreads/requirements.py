@@ -62,7 +62,8 @@ WASMTIME = Tested("wasmtime", "50", "51")
 UVICORN = Tested("uvicorn", "0.54", "0.55")
 
 #: The extras that have commands: the modules that each needs.
-EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"), "compare": ("rich", "jinja2", "matplotlib", "psutil"), "stress": ("rich", "psutil"),
+EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"), "compare": ("rich", "jinja2", "matplotlib", "psutil"),
+          "stress": ("rich", "psutil"),
           "completion": ("shtab",)}
 
 
@@ -72,8 +73,8 @@ def _check() -> None:
         raise ImportError("gothreads works in the main interpreter only, and this is a subinterpreter. With mod_wsgi: "
                           "WSGIApplicationGroup %{GLOBAL}. Elsewhere, use threads, or processes", name="interpreter")
     if sys.platform != "linux":
-        raise ImportError(f"gothreads runs on Linux, and this is {sys.platform}. Use a container, a virtual machine, or "
-                          "on Windows WSL", name="platform")
+        raise ImportError(f"gothreads runs on Linux, and this is {sys.platform}. Use a container, a virtual machine, "
+                          "or on Windows WSL", name="platform")
     if WASMTIME.problem is not None:
         raise ImportError(WASMTIME.problem, name="wasmtime")
     try:

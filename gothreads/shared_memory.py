@@ -150,7 +150,8 @@ class BoundedMemory(ABC):
         try:
             self.write(offset, value.to_bytes(length, "little", signed=signed))
         except OverflowError:
-            raise ArgumentError(f"{value} does not fit in {length} bytes, {'signed' if signed else 'unsigned'}") from None
+            raise ArgumentError(f"{value} does not fit in {length} bytes, "
+                                f"{'signed' if signed else 'unsigned'}") from None
 
     def _check_open(self) -> None:
         if self._closed:
@@ -179,9 +180,12 @@ class SharedMemory(BoundedMemory):
     def __init__(self, engine: wasmtime.Engine, minimum: int, maximum: int) -> None:
         super().__init__()
         if maximum < minimum:
-            raise ModuleError(f"the module needs {minimum * PAGE:,} bytes of memory to start, the limit is {maximum * PAGE:,}. Raise the limit on memory")
+            raise ModuleError(f"the module needs {minimum * PAGE:,} bytes of memory to start, the limit is "
+                              f"{maximum * PAGE:,}. Raise the limit on memory")
         try:
-            self.handle: wasmtime.SharedMemory = _Handle(engine, wasmtime.MemoryType(wasmtime.Limits(minimum, maximum), shared=True))
+            self.handle: wasmtime.SharedMemory = _Handle(
+                engine, wasmtime.MemoryType(wasmtime.Limits(minimum, maximum), shared=True)
+            )
         except wasmtime.WasmtimeError as error:
             raise ModuleError(f"cannot reserve memory for the module: {error}") from None
         self._base = ctypes.addressof(self.handle.data_ptr().contents)
@@ -209,7 +213,8 @@ class SharedMemory(BoundedMemory):
         """
         self._check_open()
         if pages > MAX_PAGES:  # wasmtime-py would cut it to 64 bits
-            raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: WebAssembly has no more than {MAX_PAGES:,}")
+            raise MemoryAccessError(f"the memory cannot grow from {self.pages:,} pages by {pages:,}: WebAssembly has "
+                                    f"no more than {MAX_PAGES:,}")
         try:
             with self._use:
                 self._check_open()
@@ -242,12 +247,15 @@ class _Notifier:
 
     def __init__(self, engine: wasmtime.Engine, memory: wasmtime.SharedMemory, minimum: int) -> None:
         body = code.body(code.local_get(0) + code.local_get(1) + code.NOTIFY)
-        module = Module(types=[FuncType(code.I32 * 2, code.I32)], functions=[0], bodies=[body], exports=[ExportEntry("notify", Kind.FUNC, 0)],
-                        imports=[Import("env", "memory", Kind.MEMORY, MemoryLimits(minimum, MAX_PAGES, shared=True).encode())])
+        module = Module(types=[FuncType(code.I32 * 2, code.I32)], functions=[0], bodies=[body],
+                        exports=[ExportEntry("notify", Kind.FUNC, 0)],
+                        imports=[Import("env", "memory", Kind.MEMORY,
+                                        MemoryLimits(minimum, MAX_PAGES, shared=True).encode())])
         compiled = wasmtime.Module(engine, module.encode())
         self._store = wasmtime.Store(engine)
         self._store.set_epoch_deadline(1 << 40)  # keeps working when the app's own code is stopped
-        self._notify = ffi.function(self._store, wasmtime.Instance(self._store, compiled, [memory]), "notify", "II", "I")
+        self._notify = ffi.function(self._store, wasmtime.Instance(self._store, compiled, [memory]), "notify", "II",
+                                    "I")
         compiled.close()
 
     def __call__(self, offset: int, count: int) -> int:

@@ -11,6 +11,14 @@ from pathlib import Path
 #: Text that a terminal or log may interpret: control characters, and those that change the direction of writing.
 _COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def size_in_bytes(text: str) -> int | None:
+    """A size such as 65536, 512M or 1.5G, in bytes. None if it is not a size."""
+    match = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
+    return int(float(match[1]) * _SIZES[match[2]]) if match else None
+
 
 def shown(text: str) -> str:
     """Text from a module, such as a name, for one line of a terminal: unprintable characters escaped as in repr()."""

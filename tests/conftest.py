@@ -33,6 +33,9 @@ from tests.support.waiting import gothreads_threads, wait_until
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The modules that the tests share must stay, however long the tests take.
+os.environ["GOTHREADS_CACHE_LIMIT"] = "0"
+
 #: Measurements of this session's fault tests.
 _MEASURED: pytest.StashKey[list[Measured]] = pytest.StashKey()
 #: The folder that the workers share.
@@ -40,7 +43,8 @@ _SHARED: pytest.StashKey[str] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults-table", metavar="FILE", type=Path, help="write what the tests of faults have measured there (docs/faults.md)")
+    parser.addoption("--faults-table", metavar="FILE", type=Path,
+                     help="write what the tests of faults have measured there (docs/faults.md)")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,8 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if expected is None:
         raise pytest.UsageError("gothreads is not installed: pip install '.[test]'")
     if not tested.samefile(expected):
-        raise pytest.UsageError(f"this would test {tested}, but {expected} is installed. Run `pytest`: `python -m pytest` "
-                                "and PYTHONPATH put this folder before what is installed")
+        raise pytest.UsageError(f"this would test {tested}, but {expected} is installed. Run `pytest`: `python -m "
+                                "pytest` and PYTHONPATH put this folder before what is installed")
     # Python must not put a process's working folder first; the checkout (tests, stress) follows the installed packages.
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((str(expected.parent), str(ROOT))))
@@ -81,7 +85,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         session.config.pluginmanager.register(Alone(Path(worker["shared"])))
     elif not session.config.option.collectonly:
         terminal: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-        named = (Path(session.config.invocation_params.dir, argument.partition("::")[0]) for argument in session.config.args)
+        named = (Path(session.config.invocation_params.dir, argument.partition("::")[0])
+                 for argument in session.config.args)
         prepare([place for place in named if place.exists()], terminal.write_line)
 
 
@@ -136,7 +141,8 @@ def app(calls: Path) -> Iterator[gothreads.App]:
 def patient_host(tmp_path: Path) -> Path:
     """A Python file with the host functions that `patient` imports."""
     path = tmp_path / "host.py"
-    path.write_text("import gothreads\nhost = gothreads.Host()\n\n@host.function('env')\ndef call_again(n: int) -> int:\n    return n\n")
+    path.write_text("import gothreads\nhost = gothreads.Host()\n\n@host.function('env')\ndef call_again(n: int) -> "
+                    "int:\n    return n\n")
     return path
 
 
@@ -156,7 +162,8 @@ def nothing_left(caplog: pytest.LogCaptureFixture, request: pytest.FixtureReques
     assert [record.getMessage() for record in caplog.records] == []
 
 
-def assert_linear(make: Callable[[int], Any], run: Callable[[Any], object], begin: int = 1000, most: int = 16_000) -> None:
+def assert_linear(make: Callable[[int], Any], run: Callable[[Any], object], begin: int = 1000,
+                  most: int = 16_000) -> None:
     """Fail unless the CPU time of `run(make(n))` grows linearly with n.
 
     Four times n may take up to eight times as long; a quadratic algorithm takes sixteen times. n is doubled from

@@ -1,4 +1,6 @@
-"""The rooms of docs/ARCHITECTURE.md: each imports only itself and those above it, and no two modules import each other."""
+"""The rooms of docs/ARCHITECTURE.md: each imports only itself and those above it, and no two modules import each
+other.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from tests.support.modules import ROOT
 
 PACKAGE = Path(gothreads.__file__).parent
 #: From the lowest to the highest, as in docs/ARCHITECTURE.md.
-ROOMS = ("requirements", "version", "text", "errors", "files", "terminal", "wasm", "build", "engine", "sync", "shared_memory",
+ROOMS = ("requirements", "version", "text", "errors", "files", "cache", "output", "wasm", "build",
+         "engine", "sync", "shared_memory",
          "wasi", "bridge", "mpool", "callback_m", "runtime", "launch", "supervise", "serve", "tools", "cli")
 #: The public names, and `python -m gothreads`: they import from all rooms.
 FACADES = ("gothreads", "gothreads.__main__")
@@ -27,7 +30,8 @@ USERS = ("tools",)
 @functools.cache
 def modules() -> dict[str, Path]:
     paths = [path for path in PACKAGE.rglob("*.py") if "goroot" not in path.parts]
-    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+             for path in paths]
     return dict(zip(names, paths, strict=True))
 
 
@@ -73,5 +77,6 @@ def test_no_modules_import_each_other() -> None:
 def test_the_document_has_the_rooms_in_this_order() -> None:
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
     table = text[text.index("| room |"):text.index("## A module")]
-    named = [name.rstrip("/") for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)]
+    named = [name.rstrip("/") for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+             for name in re.findall(r"`([^`]+)`", row)]
     assert named == list(ROOMS)

@@ -72,8 +72,8 @@ def test_trimmed_callers_give_their_m_back_to_go(calls: Path) -> None:
 def test_attach_and_detach_while_others_call(calls: Path) -> None:
     """Six threads call, and one trims whenever one of the six is out of the module.
 
-    They say so and wait, for a thread that only looked would hardly ever find a caller at rest: a thread that calls again and
-    again lets go of Python's lock inside the module only, and so the others run while all callers are in use.
+    They say so and wait, for a thread that only looked would hardly ever find a caller at rest: a thread that calls
+    again and again lets go of Python's lock inside the module only, and so the others run while all callers are in use.
     """
     with threaded(calls, 16) as app:
         outside: queue.SimpleQueue[threading.Event | None] = queue.SimpleQueue()  # None: a thread has ended
@@ -112,13 +112,15 @@ def test_attach_and_detach_while_others_call(calls: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_world_stops_though_a_system_call_begins_meanwhile_that_needs_it_to_start(seed: int) -> None:
-    """A host function that calls an export, a collection in the other caller, and no timer that would wake sysmon: stock Go's order of looking
-    (syscall_gothreads.go), with races sharpened, stood still after some thousand calls.
+    """A host function that calls an export, a collection in the other caller, and no timer that would wake sysmon:
+    stock Go's order of looking (syscall_gothreads.go), with races sharpened, stood still after some thousand calls.
     """
     def again(number: int, context: gothreads.Context) -> int:
         return int(context.app.exports.work(number, 0))
     path = built("chaos", sharpen=seed)
-    host: dict[str, dict[str, Callable[..., int | None]]] = {"env": {"ran": lambda number: None, "again": again, "fails": lambda: None}}
+    host: dict[str,
+               dict[str, Callable[..., int | None]]] = {"env": {"ran": lambda number: None, "again": again,
+                                                                "fails": lambda: None}}
     with gothreads.open(path, procs=2, callers=2, host=host) as app:
         slowest, end = [0.0] * 8, time.monotonic() + 12
 

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def conform(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "conformance", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run([sys.executable, "-m", "conformance", *arguments], cwd=ROOT, capture_output=True, text=True,
+                          timeout=PATIENCE)
 
 
 @pytest.mark.long
@@ -45,7 +46,8 @@ def test_packages_are_run_on_both_and_not_again(tmp_path: Path) -> None:
 
 
 def record(model: str, verdict: str, **tests: str) -> Record:
-    return Record("p", "", model, "k", verdict, 1.0, tests, {t: "skipping in short mode" for t, v in tests.items() if v == "skip"})
+    return Record("p", "", model, "k", verdict, 1.0, tests,
+                  {t: "skipping in short mode" for t, v in tests.items() if v == "skip"})
 
 
 @pytest.mark.parametrize(("single", "threaded", "bad"), [
@@ -67,9 +69,11 @@ def test_what_counts_as_a_regression(single: Record | None, threaded: Record, ba
 
 
 def test_the_table_lists_every_run_and_every_reason(tmp_path: Path) -> None:
-    row = Row(Run("p"), record("single", "pass", A="pass", B="skip"), record("threaded", "pass", A="pass", B="pass", C="skip"))
+    row = Row(Run("p"), record("single", "pass", A="pass", B="skip"),
+              record("threaded", "pass", A="pass", B="pass", C="skip"))
     abort = Program("Abort", {"native": (2, ["SIGTRAP"]), "single": (134, []), "threaded": (134, [])})
-    panics = Program("Panics", {"native": (2, ["panic: x"]), "single": (2, ["panic: x"]), "threaded": (2, ["panic: x"])})
+    panics = Program("Panics",
+                     {"native": (2, ["panic: x"]), "single": (2, ["panic: x"]), "threaded": (2, ["panic: x"])})
     hangs = Program("Hangs", {"native": (0, []), "single": (0, []), "threaded": ("timeout", [])})
     assert (abort.ok, panics.ok, hangs.ok) == (True, True, False)
     write([row], [abort, panics, hangs], find_go(), tmp_path)
@@ -143,7 +147,8 @@ func TestExits(t *testing.T) {
     ("trap", {"TestSaysNo", "TestTraps"}, "the module trapped"),
     ("exit", {"TestSaysNo", "TestExits"}, ""),
 ])
-def test_what_goes_wrong_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, failed: set[str], said: str) -> None:
+def test_what_goes_wrong_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, failed: set[str],
+                                     said: str) -> None:
     (tmp_path / "go.mod").write_text("module bad\n\ngo 1.25\n")
     (tmp_path / "bad_test.go").write_text(BAD)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,6 @@
-"""The conformance runner on real programs: what counts as a finding, that reasons are checked, and that programs are really run."""
+"""The conformance runner on real programs: what counts as a finding, that reasons are checked, and that programs are
+really run.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from gothreads.errors import GothreadsError, MisuseError
 
 
 def record(verdict: str, **tests: str) -> Record:
-    return Record("p", "", "threaded", "k", verdict, 1.0, tests, {t: "needs a file system" for t, v in tests.items() if v == "skip"})
+    return Record("p", "", "threaded", "k", verdict, 1.0, tests,
+                  {t: "needs a file system" for t, v in tests.items() if v == "skip"})
 
 
 def compare(native: Record, threaded: Record, known: Record | None = None, **reasons: str) -> Compared:
@@ -53,7 +56,8 @@ def test_a_part_that_is_lost_from_a_test_that_passes_is_a_finding() -> None:
 
 
 def test_a_reason_holds_for_the_test_and_its_parts() -> None:
-    one = compare(record("pass", **{"A": "pass", "A/x": "pass", "AB": "pass"}), record("pass", AB="pass"), record("fail", A="fail"), A="needs exec")
+    one = compare(record("pass", **{"A": "pass", "A/x": "pass", "AB": "pass"}), record("pass", AB="pass"),
+                  record("fail", A="fail"), A="needs exec")
     assert (one.findings(), one.outdated(), dict(one.lacking())) == ([], [], {"needs exec": 2})
 
 
@@ -85,7 +89,8 @@ def test_libraries_are_chosen_by_name() -> None:
 
 
 def test_the_table_has_a_line_for_each_library(tmp_path: Path) -> None:
-    one = compare(record("fail", A="pass", B="pass", C="fail", D="pass"), record("fail", A="pass", D="fail"), record("fail", B="fail"), B="needs exec")
+    one = compare(record("fail", A="pass", B="pass", C="fail", D="pass"), record("fail", A="pass", D="fail"),
+                  record("fail", B="fail"), B="needs exec")
     versions = {"golang-l-dev": "1.0-1"}
     write_table(tmp_path, "t", "Libraries", libraries.figures([one], versions), libraries.markdown([one], versions))
     assert "| l | 1.0-1 | 1 | 3 | 1 | 1 needs exec; **p D** | C |" in (tmp_path / "t.md").read_text()
@@ -119,7 +124,8 @@ def test_of_a_crash_only_the_message_is_compared() -> None:
 
 def test_reasons_of_programs_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(testfolder_results, "DIFFERENT", {"a.go": "a reason", "b.go": "a reason"})
-    results = [Result("a.go", "differs"), Result("b.go", "same"), Result("c.go", "differs"), Result("d.go", "does not compile, threaded"),
+    results = [Result("a.go", "differs"), Result("b.go", "same"), Result("c.go", "differs"),
+               Result("d.go", "does not compile, threaded"),
                Result("e.go", "fails natively")]
     assert [one.name for one in testfolder_results.findings(results)] == ["c.go", "d.go"]
     assert testfolder_results.outdated(results) == ["b.go"]
@@ -139,11 +145,12 @@ PROGRAMS = {
     "says.go": ("// run\n\npackage main\n\nfunc main() { println(\"to stderr\"); print(1) }\n", "to stderr\n1"),
     "exits.go": ("// run\n\npackage main\n\nimport \"os\"\n\nfunc main() { os.Exit(0) }\n", ""),
     "after.go": ("// run\n\npackage main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"after\") }\n", "after\n"),
-    "named.go": ("// run\n\npackage main\n\nimport \"fmt\"\n\ntype T struct{}\n\nfunc main() { fmt.Printf(\"%T\\n\", T{}) }\n", "main.T\n"),
-    "early.go": ("// run\n\npackage main\n\nimport (\n\t\"os\"\n\t\"runtime\"\n)\n\nfunc init() {\n\tif runtime.GOARCH == \"wasm\" {\n"
-                 "\t\tprint(\"on wasm\")\n\t}\n\tos.Exit(0)\n}\n\nfunc main() {}\n", None),
-    "unlinked.go": ("// run\n\npackage main\n\nimport _ \"unsafe\"\n\n//go:linkname missing runtime.missing\nfunc missing()\n\n"
-                    "func main() { missing() }\n", None),
+    "named.go": ("// run\n\npackage main\n\nimport \"fmt\"\n\ntype T struct{}\n\nfunc main() { fmt.Printf(\"%T\\n\", "
+                 "T{}) }\n", "main.T\n"),
+    "early.go": ("// run\n\npackage main\n\nimport (\n\t\"os\"\n\t\"runtime\"\n)\n\nfunc init() {\n\tif runtime.GOARCH "
+                 "== \"wasm\" {\n\t\tprint(\"on wasm\")\n\t}\n\tos.Exit(0)\n}\n\nfunc main() {}\n", None),
+    "unlinked.go": ("// run\n\npackage main\n\nimport _ \"unsafe\"\n\n//go:linkname missing runtime.missing\nfunc "
+                    "missing()\n\nfunc main() { missing() }\n", None),
     "foreign.go": ("// run\n\n//go:build !wasm\n\npackage main\n\nfunc main() {}\n", None),
     "broken.go": ("// run\n\npackage main\n\nfunc main() { undefined() }\n", None),
     "compiled.go": ("// compile\n\npackage main\n\nfunc main() {}\n", None),
@@ -163,17 +170,20 @@ def test_programs_are_compared_with_native_in_a_batch_and_alone(tmp_path: Path) 
         if out is not None:
             path.with_suffix(".out").write_text(out)
     chosen = names(folder)
-    assert chosen == [*sorted(set(PROGRAMS) - {"compiled.go", "parts.go", "parts.dir/a.go", "parts.dir/main.go"}), "parts.go"]
+    assert chosen == [*sorted(set(PROGRAMS) - {"compiled.go", "parts.go", "parts.dir/a.go", "parts.dir/main.go"}),
+                      "parts.go"]
     assert names(folder, ["s*.go"]) == ["says.go"]
     with pytest.raises(MisuseError, match="no program that matches nosuch"):
         names(folder, ["nosuch"])
     said: list[str] = []
     results = Programs(find_go(), folder, tmp_path / "work", said.append).perform(chosen)
     assert {one.name: one.state for one in results} == {
-        "after.go": "same", "broken.go": "does not compile, native", "early.go": "differs", "exits.go": "same", "foreign.go": "not for WebAssembly",
+        "after.go": "same", "broken.go": "does not compile, native", "early.go": "differs", "exits.go": "same",
+        "foreign.go": "not for WebAssembly",
         "named.go": "same", "parts.go": "same", "says.go": "same", "unlinked.go": "does not compile, native"}
     # What a batch can do was not run alone.
     alone = {what.split()[0] for what in said if " alone, " in what}
     assert alone == {"broken.go", "early.go", "unlinked.go"}
     [early] = [one for one in results if one.name == "early.go"]
-    assert early.detail == ["native: exit code 0, stdout '', stderr ''", "threaded: exit code 0, stdout '', stderr 'on wasm'"]
+    assert early.detail == ["native: exit code 0, stdout '', stderr ''",
+                            "threaded: exit code 0, stdout '', stderr 'on wasm'"]

@@ -14,7 +14,8 @@ NAMED = re.compile(r"`((?:\w+/)*test_\w+\.py)::(\w+)`")
 
 def functions_of(file: Path) -> set[str]:
     """The names of the test functions of a file, and of those in its classes."""
-    return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+    return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)
+            and node.name.startswith("test_")}
 
 
 @pytest.fixture(params=["models.md", "security.md"])
@@ -26,13 +27,16 @@ def test_each_test_that_is_named_exists(text: str) -> None:
     named = NAMED.findall(text)
     assert len(named) > 20
     root = TESTS.parent
-    missing = [f"{file}::{name}" for file, name in named if not (root / file).is_file() or name not in functions_of(root / file)]
+    missing = [f"{file}::{name}" for file, name in named if not (root / file).is_file()
+               or name not in functions_of(root / file)]
     assert missing == []
 
 
 def test_each_line_of_a_table_has_its_tests(text: str) -> None:
-    referred = {int(number) for numbers in re.findall(r"^\|.*\| ([\d, ]+) \|$", text, re.MULTILINE) for number in numbers.split(",")}
-    lists = {int(number): rest for number, rest in re.findall(r"^(\d+)\. ((?:.*\n(?!\d+\.|\n))*.*\n)", text, re.MULTILINE)}
+    referred = {int(number) for numbers in re.findall(r"^\|.*\| ([\d, ]+) \|$", text, re.MULTILINE)
+                for number in numbers.split(",")}
+    lists = {int(number): rest
+             for number, rest in re.findall(r"^(\d+)\. ((?:.*\n(?!\d+\.|\n))*.*\n)", text, re.MULTILINE)}
     assert referred == lists.keys() == set(range(1, len(lists) + 1))
     assert all(NAMED.search(rest) for rest in lists.values())
     lines = [line for line in text.splitlines() if line.startswith("| ") and "| test |" not in line]

@@ -11,7 +11,8 @@ import pytest
 from gothreads import errors
 from gothreads.errors import Frame, GothreadsError, GuestError, UnknownExport, unknown
 
-CLASSES = sorted((c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, BaseException)), key=lambda c: c.__name__)
+CLASSES = sorted((c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, BaseException)),
+                 key=lambda c: c.__name__)
 
 
 def examples(kind: type[GothreadsError]) -> list[GothreadsError]:
@@ -57,7 +58,8 @@ def test_an_unknown_export_is_what_getattr_and_look_ups_expect() -> None:
     (errors.ArgumentError, (TypeError, ValueError)),
     (errors.MemoryAccessError, (IndexError,)),
 ])
-def test_misuse_is_also_what_python_would_raise(kind: type[GothreadsError], builtins: tuple[type[Exception], ...]) -> None:
+def test_misuse_is_also_what_python_would_raise(kind: type[GothreadsError],
+                                                builtins: tuple[type[Exception], ...]) -> None:
     assert issubclass(kind, errors.MisuseError)
     assert issubclass(kind, builtins)
 

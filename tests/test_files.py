@@ -81,13 +81,16 @@ print(sorted(os.listdir(disk)))
     ("head -c 70000 /dev/zero > DISK/rest", "No space left on device. Free some space, or use another disk"),
     ("mount -o remount,ro DISK", "Read-only file system. Use a folder on another file system"),
 ], ids=["full", "read-only"])
-def test_writing_to_a_disk_that_is_full_or_read_only_says_so_and_leaves_nothing(tmp_path: Path, prepare: str, why: str) -> None:
+def test_writing_to_a_disk_that_is_full_or_read_only_says_so_and_leaves_nothing(
+    tmp_path: Path, prepare: str, why: str
+) -> None:
     disk, script = tmp_path / "disk", tmp_path / "writes.py"
     disk.mkdir()
     script.write_text(_WRITES)
 
     def in_own_mounts(commands: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", commands], capture_output=True, text=True)
+        return subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", commands], capture_output=True,
+                              text=True)
     mount = f"mount -t tmpfs -o size=64k none {disk}"
     if in_own_mounts(mount).returncode:
         pytest.skip("mounting is not permitted")
@@ -135,7 +138,8 @@ def test_a_lock_is_held_by_one_thread_at_a_time(tmp_path: Path) -> None:
     assert most == 1
 
 
-def test_the_cache_is_where_GOTHREADS_CACHE_says_and_for_this_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_where_GOTHREADS_CACHE_says_and_for_this_user_only(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path / "a" / "b"))
     assert cache_folder() == tmp_path / "a" / "b"
     assert stat.S_IMODE(cache_folder().stat().st_mode) == 0o700
@@ -148,7 +152,8 @@ def test_a_relative_cache_becomes_absolute(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("empty", ["", None])
-def test_the_cache_is_else_in_XDG_CACHE_HOME_or_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: str | None) -> None:
+def test_the_cache_is_else_in_XDG_CACHE_HOME_or_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                empty: str | None) -> None:
     for variable in ("GOTHREADS_CACHE", "XDG_CACHE_HOME"):
         if empty is None:
             monkeypatch.delenv(variable, raising=False)

@@ -51,8 +51,16 @@ PATTERNS: dict[str, list[Text]] = {
     "_CAUSE": [lambda n: "1" * n, lambda n: "1: " * n],
     "_COMMANDS": [lambda n: "\x1b" * n, lambda n: "a" * n],
     "_IDENTIFIER": [lambda n: "a" * n + " "],
-    "_LINKNAME": [lambda n: "//go:linkname" + " " * n, lambda n: "//go:linkname " + "a" * n, lambda n: "//go:linkname a" + " " * n],
-    "_USES_C": [lambda n: "\n" * n, lambda n: "import" + " " * n + "x", lambda n: '"C"' + " " * n + "x", lambda n: "import\n" * n],
+    "_FIELD_NAMES": [lambda n: ":" * n, lambda n: ":" + "a" * n, lambda n: ":a:" * n + ":"],
+    "_LINKNAME": [lambda n: "//go:linkname" + " " * n, lambda n: "//go:linkname " + "a" * n,
+                  lambda n: "//go:linkname a" + " " * n],
+    "_TOKEN": [lambda n: " " * n, lambda n: "/*a" * n, lambda n: '"' + r"\a" * n, lambda n: "'" + "a" * n,
+               lambda n: "`" + "\n" * n, lambda n: "1e+" * n, lambda n: "a" * n],
+    "_DIRECTIVE": [lambda n: "//" + "a" * n, lambda n: "//" * n, lambda n: "//a:" * n],
+    "_POSITION": [lambda n: "\n" * n, lambda n: " \t" * n, lambda n: "a.go" * n, lambda n: "a.go:\n" * n,
+                  lambda n: "\ta.go" * n + ":"],
+    "_USES_C": [lambda n: "\n" * n, lambda n: "import" + " " * n + "x", lambda n: '"C"' + " " * n + "x",
+                lambda n: "import\n" * n],
     "_PACKAGE_LINE": [lambda n: "a/" * n, lambda n: "a" * n + " ", lambda n: "a/b." * n + " "],
     "_REPLACED": [
         lambda n: "\n" * n, lambda n: " \n" * n, lambda n: "replace\n" * n, lambda n: " " * n,
@@ -91,7 +99,8 @@ def test_patterns_for_one_place_are_not_searched_for() -> None:
 def patterns() -> Iterator[tuple[str, Pattern]]:
     """All that modules of gothreads have, but for those that only see what gothreads has measured itself."""
     for found in pkgutil.walk_packages(gothreads.__path__, "gothreads."):
-        if not found.name.startswith(("gothreads.tools.compare", "gothreads.tools.stress", "gothreads._", "gothreads.__")):
+        if not found.name.startswith(("gothreads.tools.compare", "gothreads.tools.stress", "gothreads._",
+                                      "gothreads.__")):
             module = importlib.import_module(found.name)
             yield from ((name, value) for name, value in vars(module).items() if isinstance(value, re.Pattern))
 

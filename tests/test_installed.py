@@ -43,7 +43,8 @@ def test_calls_are_in_c_where_c_can_be_compiled() -> None:
 def test_what_is_installed_is_whole_and_of_these_sources() -> None:
     """Every file of the checkout's package is installed, and the same: Go files, workloads, pages."""
     here = ROOT / "gothreads"
-    files = [path.relative_to(here) for path in here.rglob("*") if path.is_file() and path.suffix not in (".pyc", ".so")]
+    files = [path.relative_to(here) for path in here.rglob("*") if path.is_file()
+             and path.suffix not in (".pyc", ".so")]
     assert len(files) > 100
     differ = [str(path) for path in files
               if not (PACKAGE / path).is_file() or (PACKAGE / path).read_bytes() != (here / path).read_bytes()]
@@ -65,7 +66,8 @@ def checkout(tmp_path: Path) -> Path:
 def run_in(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Python, as a user runs it there: the folder comes before what is installed."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONSAFEPATH", "GOTHREADS_FAST")}
-    return subprocess.run([sys.executable, *arguments], cwd=checkout, env=kept | environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, *arguments], cwd=checkout, env=kept | environment, capture_output=True,
+                          text=True)
 
 
 def test_sources_that_shadow_what_is_installed_are_named_with_what_to_do(checkout: Path) -> None:
@@ -77,13 +79,16 @@ def test_sources_that_shadow_what_is_installed_are_named_with_what_to_do(checkou
     assert line.endswith(f"by the command `gothreads`; or install the sources: pip install -e {checkout}")
     assert "compiler" not in line
     (line,) = (line for line in done.stdout.splitlines() if line.split()[1] == "gothreads")
-    assert line.startswith(f"warning  gothreads    {gothreads.__version__}, in {checkout / 'gothreads'}, which shadows the gothreads installed in {PACKAGE}.")
+    assert line.startswith(f"warning  gothreads    {gothreads.__version__}, in {checkout / 'gothreads'}, which shadows "
+                           f"the gothreads installed in {PACKAGE}.")
 
 
 @pytest.mark.parametrize(("error", "installed", "said"), [
     (ModuleNotFoundError("no", name="gothreads._fast"), None, "Install them: pip install -e /here"),
-    (ModuleNotFoundError("no", name="gothreads._fast"), Path("/here/gothreads"), "takes a C compiler and Python's headers"),
-    (ImportError("undefined symbol: x", name="gothreads._fast"), Path("/here/gothreads"), "cannot be loaded (undefined symbol: x)"),
+    (ModuleNotFoundError("no", name="gothreads._fast"), Path("/here/gothreads"),
+     "takes a C compiler and Python's headers"),
+    (ImportError("undefined symbol: x", name="gothreads._fast"), Path("/here/gothreads"),
+     "cannot be loaded (undefined symbol: x)"),
 ])
 def test_why_there_is_no_extension(error: ImportError, installed: Path | None, said: str) -> None:
     assert said in extension.why_missing(error, Path("/here/gothreads"), installed)

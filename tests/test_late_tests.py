@@ -12,7 +12,8 @@ from tests.support.modules import ROOT
 def run(folder: Path, tests: str) -> str:
     file = folder / "test_late.py"
     file.write_text(textwrap.dedent(tests))
-    command = ["pytest", "-c", str(ROOT / "pyproject.toml"), "-n", "0", "-p", "tests.support.timeouts", "--timeout", "1", str(file)]
+    command = ["pytest", "-c", str(ROOT / "pyproject.toml"), "-n", "0", "-p", "tests.support.timeouts", "--timeout",
+               "1", str(file)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
 
 

@@ -1,13 +1,10 @@
-"""What Go's own packages net and os/exec cannot do here says what can: guest.Listen, guest.Dial, guest.Call."""
+"""Errors of packages net and os/exec say what would work: an option, the model threaded, guest.Call."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import gothreads
 from tests.support.command_line import finished
-from tests.support.waiting import PATIENCE
 
 LISTENS = """package main
 
@@ -27,23 +24,15 @@ DIALS = """package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"syscall"
+	"os"
 )
 
 func main() {
-	_, err := http.Get("http://127.0.0.1:1/")
-	fmt.Println(err)
-	_, err = http.Get("http://name.example/")
-	fmt.Println(err)
-	connection, _ := net.Dial("udp", "192.0.2.1:53")
-	_, err = connection.Write([]byte("x"))
-	fmt.Println(errors.Is(err, syscall.ECONNRESET))
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	go net.Dial("tcp", listener.Addr().String())
-	_, err = listener.Accept()
-	fmt.Println(err)
+	for _, url := range []string{"http://127.0.0.1:1/", "http://name.example/"} {
+		_, err := http.Get(url)
+		fmt.Println(errors.Is(err, os.ErrPermission), err)
+	}
 }
 """
 EXECUTES = """package main
@@ -72,27 +61,30 @@ def program(folder: Path, source: str) -> Path:
     return folder
 
 
-def test_who_waits_for_connections_that_nobody_can_make_is_told_how_to_listen(tmp_path: Path) -> None:
-    path = program(tmp_path, LISTENS)
-    code, out, said = finished("run", path)
-    assert (code, out) == (2, "listening <nil>\n")
-    hint = said.splitlines()[-1]
-    assert all(word in hint for word in ("package net cannot reach the network", "guest.Listen", "--allow-net", "guest.Listener", "--listen"))
-    with gothreads.open(path, stdout=io.BytesIO(), stderr=io.BytesIO()) as app:
-        assert app.wait(PATIENCE) == 2
-        assert isinstance(app.error, gothreads.GuestPanic)
-        assert "deadlock! (in WebAssembly, package net cannot reach the network: listen with guest.Listen" in app.error.headline
+def test_a_program_that_may_not_listen_learns_which_option_would_allow_it(tmp_path: Path) -> None:
+    code, out, _ = finished("run", program(tmp_path, LISTENS))
+    assert out == ("listening listen tcp 127.0.0.1:8080: bind "
+                   "(to allow it: --listen 127.0.0.1:8080): not allowed by the host\n")
+    assert code == 2  # from the nil listener
 
 
-def test_who_dials_is_told_how(tmp_path: Path) -> None:
+def test_a_program_that_may_not_dial_learns_which_option_would_allow_it(tmp_path: Path) -> None:
     code, out, _ = finished("run", program(tmp_path, DIALS))
     assert code == 0
-    refused, unknown, *rest = out.splitlines()
-    for line in (refused, unknown):
-        assert "dial with guest.Dial of gothreads/guest, as --allow-net HOST:PORT allows" in line
-    assert "connect: Connection refused (" in refused
-    assert "lookup name.example" in unknown
-    assert rest == ["true", "<nil>"]
+    assert out.splitlines() == [
+        'true Get "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect '
+        "(to allow it: --allow-net 127.0.0.1:1): not allowed by the host",
+        'true Get "http://name.example/": dial tcp: lookup name.example: lookup '
+        "(to allow it: --allow-net name.example:PORT): not allowed by the host"]
+
+
+def test_in_stock_go_a_wait_for_connections_that_nobody_can_make_ends_with_a_hint(tmp_path: Path) -> None:
+    code, out, said = finished("run", "--model", "single", program(tmp_path, LISTENS))
+    assert (code, out) == (2, "listening <nil>\n")
+    assert "fatal error: all goroutines are asleep - deadlock!" in said
+    assert said.splitlines()[-1] == (
+        "gothreads: in stock Go, package net cannot reach the network: use the model threaded, or listen with "
+        "guest.Listen of gothreads/guest (needs --allow-net HOST:PORT) or guest.Listener (needs --listen HOST:PORT)")
 
 
 def test_a_program_that_starts_another_is_told_to_let_the_host_do_it(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Where gothreads cannot run, or a package is missing or of another version than was tested, that is said in one line, with what to do."""
+"""Where gothreads cannot run, or a package is missing or of another version than was tested, that is said in one line,
+with what to do.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ def version_of(folder: Path, package: str, version: str) -> None:
 def python(folder: Path, program: str, *argv: str) -> tuple[int, str, str]:
     """Run a program that finds packages in the folder only: exit code, standard output, standard error."""
     command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{program}", *argv]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=folder, env=os.environ | {"PYTHONPATH": ""})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=folder,
+                          env=os.environ | {"PYTHONPATH": ""})
     return done.returncode, done.stdout, done.stderr
 
 
@@ -63,7 +66,8 @@ def test_pip_is_told_the_same_versions() -> None:
     assert PROJECT["dependencies"] == [str(WASMTIME)]
     assert str(UVICORN) in optional["serve"]
     for extra, modules in EXTRAS.items():
-        packages = [requirement.partition(">")[0] for requirement in optional[extra] if not requirement.startswith("gothreads[")]
+        packages = [requirement.partition(">")[0] for requirement in optional[extra]
+                    if not requirement.startswith("gothreads[")]
         assert sorted(packages) == sorted(modules)
     assert PROJECT["scripts"] == {"gothreads": "gothreads_command:run"}
 
@@ -78,7 +82,8 @@ def test_on_other_systems_the_import_says_where_it_runs_and_nothing_else_is_impo
     program = (f"import sys; sys.platform = {platform!r}\n"
                "try:\n    import gothreads\n"
                "except ImportError as error:\n    print(error)\n"
-               "print([name for name in sys.modules if name.partition('.')[0] in ('gothreads', 'wasmtime', 'fcntl', 'resource')])")
+               "print([name for name in sys.modules if name.partition('.')[0] in ('gothreads', 'wasmtime', 'fcntl', "
+               "'resource')])")
     code, out, err = python(bare, program)
     said = f"gothreads runs on Linux, and this is {platform}. Use a container, a virtual machine, or on Windows WSL"
     assert (code, out, err) == (0, f"{said}\n[]\n", "")
@@ -89,8 +94,11 @@ def test_on_other_systems_the_import_says_where_it_runs_and_nothing_else_is_impo
     assert json.loads(out) == {"findings": [{"name": "platform", "state": "problem", "words": said}], "ok": False}
 
 
-@pytest.mark.parametrize(("version", "found"), [("49.0.0", "wasmtime 49.0.0"), ("9.0.0", "wasmtime 9.0.0"), (None, "none")])
-def test_a_wasmtime_that_is_too_old_or_missing_is_an_import_error_that_says_what_to_install(bare: Path, version: str | None, found: str) -> None:
+@pytest.mark.parametrize(("version", "found"),
+                         [("49.0.0", "wasmtime 49.0.0"), ("9.0.0", "wasmtime 9.0.0"), (None, "none")])
+def test_a_wasmtime_that_is_too_old_or_missing_is_an_import_error_that_says_what_to_install(
+    bare: Path, version: str | None, found: str
+) -> None:
     if version is None:
         next(bare.glob("wasmtime-*")).rename(bare / "nothing")
     else:
@@ -104,20 +112,26 @@ def test_a_wasmtime_that_is_too_old_or_missing_is_an_import_error_that_says_what
 def test_a_wasmtime_without_a_library_for_this_machine_is_an_import_error(bare: Path) -> None:
     (bare / "wasmtime").unlink()
     (bare / "wasmtime.py").write_text("raise RuntimeError('unsupported architecture for wasmtime: riscv64')\n")
-    assert command(bare, "doctor") == (1, "problem  wasmtime  wasmtime cannot be loaded: unsupported architecture for wasmtime: riscv64\n", "")
+    assert command(bare, "doctor") == (1,
+                                       "problem  wasmtime  wasmtime cannot be loaded: unsupported architecture for "
+                                       "wasmtime: riscv64\n", "")
 
 
 def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, calls: Path) -> None:
     version_of(bare, "wasmtime", "51.0.0")
-    said = "wasmtime 51.0.0 is newer than what gothreads was tested with. If something fails: pip install 'wasmtime>=50,<51'"
-    program = "import gothreads\nfor _ in range(2):\n    with gothreads.open(sys.argv[1]) as app:\n        print(app.exports.add(2, 3))"
+    said = ("wasmtime 51.0.0 is newer than what gothreads was tested with. If something fails: pip install "
+            "'wasmtime>=50,<51'")
+    program = ("import gothreads\nfor _ in range(2):\n    with gothreads.open(sys.argv[1]) as app:\n        "
+               "print(app.exports.add(2, 3))")
     assert python(bare, program, str(calls)) == (0, "5\n5\n", f"{said}\n")
     code, out, err = command(bare, "doctor")
-    assert (code, [line for line in out.splitlines() if "  wasmtime  " in line]) == (0, [f"warning  wasmtime     {said}"])
+    assert (code,
+            [line for line in out.splitlines() if "  wasmtime  " in line]) == (0, [f"warning  wasmtime     {said}"])
     assert err == f"gothreads: {said}\n"
 
 
-@pytest.mark.parametrize(("extra", "argv"), [("serve", ["x.wasm"]), ("compare", []), ("stress", []), ("completion", ["bash"])])
+@pytest.mark.parametrize(("extra", "argv"),
+                         [("serve", ["x.wasm"]), ("compare", []), ("stress", []), ("completion", ["bash"])])
 def test_a_command_without_its_extra_names_it(bare: Path, extra: str, argv: list[str]) -> None:
     said = f"gothreads {extra} needs {', '.join(EXTRAS[extra])}: pip install 'gothreads[{extra}]'"
     assert command(bare, extra, *argv) == (1, "", f"gothreads: {said}\n")
@@ -126,11 +140,14 @@ def test_a_command_without_its_extra_names_it(bare: Path, extra: str, argv: list
 
 def test_importing_the_server_without_its_extra_names_it(bare: Path) -> None:
     code, _, err = python(bare, "import gothreads.serve.web")
-    assert (code, err.splitlines()[-1]) == (1, f"ImportError: gothreads serve needs {', '.join(EXTRAS['serve'])}: pip install 'gothreads[serve]'")
+    assert (code, err.splitlines()[-1]) == (1,
+                                            f"ImportError: gothreads serve needs {', '.join(EXTRAS['serve'])}: pip "
+                                            f"install 'gothreads[serve]'")
 
 
 def test_a_uvicorn_of_another_version_is_refused_when_older_and_told_when_newer(bare: Path) -> None:
-    for package in ("starlette", "jinja2", "h11", "uvicorn", "anyio", "idna", "click", "markupsafe", "typing_extensions"):
+    for package in ("starlette", "jinja2", "h11", "uvicorn", "anyio", "idna", "click", "markupsafe",
+                    "typing_extensions"):
         spec = importlib.util.find_spec(package)
         assert spec is not None
         assert spec.origin is not None
@@ -138,7 +155,9 @@ def test_a_uvicorn_of_another_version_is_refused_when_older_and_told_when_newer(
         at = at.parent if at.name == "__init__.py" else at
         (bare / at.name).symlink_to(at)
     version_of(bare, "uvicorn", "0.30.0")
-    assert command(bare, "serve", "x.wasm") == (1, "", f"gothreads: gothreads needs {UVICORN}, and uvicorn 0.30.0 is installed: pip install '{UVICORN}'\n")
+    assert command(bare, "serve", "x.wasm") == (1, "",
+                                                f"gothreads: gothreads needs {UVICORN}, and uvicorn 0.30.0 is "
+                                                f"installed: pip install '{UVICORN}'\n")
     version_of(bare, "uvicorn", "0.99.0")
     said = f"uvicorn 0.99.0 is newer than what gothreads was tested with. If something fails: pip install '{UVICORN}'"
     code, _, err = command(bare, "serve", "--port", "0", "x.wasm")

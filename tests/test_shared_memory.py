@@ -33,7 +33,8 @@ def memory(engine: wasmtime.Engine) -> Iterator[SharedMemory]:
 
 
 def accesses(memory: SharedMemory, offset: int, length: int) -> list[Callable[[], object]]:
-    return [lambda: memory.read(offset, length), lambda: memory.view(offset, length), lambda: memory.write(offset, bytes(length)),
+    return [lambda: memory.read(offset, length), lambda: memory.view(offset, length),
+            lambda: memory.write(offset, bytes(length)),
             lambda: memory.address(offset, length)]
 
 
@@ -47,7 +48,9 @@ def test_what_is_inside_can_be_accessed(memory: SharedMemory, offset: int, lengt
         access()
 
 
-@pytest.mark.parametrize(("offset", "length"), [(SIZE, 1), (SIZE + 1, 0), (SIZE - 1, 2), (0, SIZE + 1), (-1, 1), (-8, 4), (1 << 32, 0), (1 << 32, 8),
+@pytest.mark.parametrize(("offset", "length"),
+                         [(SIZE, 1), (SIZE + 1, 0), (SIZE - 1, 2), (0, SIZE + 1), (-1, 1), (-8, 4), (1 << 32, 0),
+                          (1 << 32, 8),
                                                 (1 << 63, 1), ((1 << 64) - 4, 8), (1 << 64, 4), (-(1 << 64), 4)])
 def test_what_is_not_all_inside_is_an_error_that_says_where(memory: SharedMemory, offset: int, length: int) -> None:
     for access in accesses(memory, offset, length):
@@ -64,7 +67,8 @@ def test_a_negative_length_is_an_error(memory: SharedMemory, length: int) -> Non
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(-PAGE, 2 * SIZE), st.binary(max_size=64))
-def test_a_write_is_read_back_or_refused_and_touches_nothing_else(memory: SharedMemory, offset: int, content: bytes) -> None:
+def test_a_write_is_read_back_or_refused_and_touches_nothing_else(memory: SharedMemory, offset: int,
+                                                                  content: bytes) -> None:
     before = bytearray(memory.read(0, SIZE))
     if 0 <= offset <= SIZE - len(content):
         memory.write(offset, content)
@@ -87,7 +91,8 @@ def test_a_write_takes_anything_with_bytes(memory: SharedMemory, content: bytes 
 def test_numbers_are_little_endian(memory: SharedMemory, kind: str, data: st.DataObject) -> None:
     form, size = KINDS[kind], struct.calcsize(KINDS[kind])
     low, high = (0, (1 << 8 * size) - 1) if kind[0] == "u" else (-(1 << 8 * size - 1), (1 << 8 * size - 1) - 1)
-    value: Any = data.draw(st.floats(allow_nan=False) if kind == "f64" else st.integers(low, high) | st.sampled_from([low, high]))
+    value: Any = data.draw(st.floats(allow_nan=False) if kind == "f64"
+                           else st.integers(low, high) | st.sampled_from([low, high]))
     offset = data.draw(st.integers(0, SIZE - size))
     getattr(memory, f"write_{kind}")(offset, value)
     assert memory.read(offset, size) == struct.pack(form, value)
@@ -106,7 +111,8 @@ def test_a_number_that_crosses_the_end_is_an_error(memory: SharedMemory, kind: s
 
 @pytest.mark.parametrize(("kind", "values"), [("u8", (-1, 256)), ("u32", (-1, 1 << 32)), ("u64", (-1, 1 << 64)),
                                               ("i32", (-(1 << 31) - 1, 1 << 31)), ("i64", (-(1 << 63) - 1, 1 << 63))])
-def test_a_number_that_does_not_fit_is_an_error_and_is_not_written(memory: SharedMemory, kind: str, values: tuple[int, ...]) -> None:
+def test_a_number_that_does_not_fit_is_an_error_and_is_not_written(memory: SharedMemory, kind: str,
+                                                                   values: tuple[int, ...]) -> None:
     for value in values:
         with pytest.raises(ArgumentError, match=str(value)):
             getattr(memory, f"write_{kind}")(8, value)
@@ -171,15 +177,18 @@ def test_after_close_every_access_is_an_error(memory: SharedMemory) -> None:
     memory.close()
     memory.close()
     others: list[Callable[[], object]] = [
-        lambda: memory.size, lambda: memory.pages, lambda: memory.load_u32(0), lambda: memory.store_u32(0, 1), lambda: memory.read_u8(0),
-        lambda: memory.write_u8(0, 1), lambda: memory.read_f64(0), lambda: memory.write_u64(0, 1), lambda: memory.grow(0)]
+        lambda: memory.size, lambda: memory.pages, lambda: memory.load_u32(0), lambda: memory.store_u32(0, 1),
+        lambda: memory.read_u8(0),
+        lambda: memory.write_u8(0, 1), lambda: memory.read_f64(0), lambda: memory.write_u64(0, 1),
+        lambda: memory.grow(0)]
     for access in [*accesses(memory, 0, 1), *others]:
         with pytest.raises(AppClosed):
             access()
 
 
 def test_a_minimum_above_the_maximum_says_to_raise_the_limit(engine: wasmtime.Engine) -> None:
-    with pytest.raises(ModuleError, match=r"needs 327,680 bytes of memory to start, the limit is 262,144.*Raise the limit"):
+    with pytest.raises(ModuleError,
+                       match=r"needs 327,680 bytes of memory to start, the limit is 262,144.*Raise the limit"):
         SharedMemory(engine, 5, 4)
 
 

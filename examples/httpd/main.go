@@ -1,5 +1,6 @@
-// Httpd is an ordinary net/http server. Only the source of its listener depends on the platform: listen_wasip1.go and
-// listen_other.go.
+// Httpd is an ordinary net/http server.
+//
+//	gothreads run --listen 127.0.0.1:8080 examples/httpd
 package main
 
 import (

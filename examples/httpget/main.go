@@ -1,5 +1,4 @@
-// Httpget fetches URLs concurrently, with an ordinary http.Client. Only dialling depends on the platform:
-// dial_wasip1.go and dial_other.go.
+// Httpget fetches URLs concurrently, with an ordinary http.Client.
 //
 //	gothreads run --allow-net example.com:80 examples/httpget http://example.com/
 //
@@ -39,7 +38,7 @@ func main() {
 		os.Exit(2)
 	}
 	failed := false
-	for i, r := range fetchAll(newClient(), flag.Args()) {
+	for i, r := range fetchAll(&http.Client{Timeout: *timeout}, flag.Args()) {
 		url := flag.Arg(i)
 		if r.status != 0 {
 			fmt.Printf("%d %d bytes %.1fms %s\n", r.status, r.bytes, float64(r.took.Microseconds())/1e3, url)
@@ -52,12 +51,6 @@ func main() {
 	if failed {
 		os.Exit(1)
 	}
-}
-
-func newClient() *http.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DialContext = dial
-	return &http.Client{Transport: transport, Timeout: *timeout}
 }
 
 // fetchAll fetches the URLs concurrently, and returns the results in the order of the URLs.

@@ -63,7 +63,8 @@ class Buffers(Slot):
     All methods that call the module raise ffi.Trapped when it traps.
     """
 
-    def __init__(self, function: Callable[[str, str, str], ffi.Function], memory: ReadWriteMemory, cancel: Cancel | None = None) -> None:
+    def __init__(self, function: Callable[[str, str, str], ffi.Function], memory: ReadWriteMemory,
+                 cancel: Cancel | None = None) -> None:
         super().__init__()
         self.function, self.memory, self._cancel = function, memory, cancel
 
@@ -136,8 +137,8 @@ class Buffers(Slot):
             try:
                 open_ = self.function("gothreads_slot_open", "", "I")
             except ffi.Missing:
-                raise ModuleError("strings and requests need the package gothreads/guest, which the module does not contain. "
-                                  "Build it with: gothreads build") from None
+                raise ModuleError("strings and requests need the package gothreads/guest, which the module does not "
+                                  "contain. Build it with: gothreads build") from None
             self.address = open_()
         return self.address
 

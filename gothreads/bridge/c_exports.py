@@ -16,12 +16,12 @@ from typing import Any
 
 from gothreads.bridge.buffers import LARGEST, Buffers
 from gothreads.bridge.exports import Export, from_wasm
+from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import ffi
 from gothreads.errors import ArgumentError, MemoryAccessError, NotCallable
 from gothreads.wasm.binary import VALUE_TYPES, FuncType, Module
 
 _I32 = b"\x7f"
-_BYTES = bytes | bytearray | memoryview | str
 _EXPORT_THEM = "Export them (in C: -Wl,--export=malloc -Wl,--export=free; docs/other-languages.md has more)"
 
 
@@ -60,7 +60,8 @@ class Allocator:
         try:
             slot.memory.write(block.address, data)
         except MemoryAccessError as error:
-            raise MemoryAccessError(f"the module's malloc returned memory that the module does not have: {error}") from None
+            raise MemoryAccessError(f"the module's malloc returned memory that the module does not "
+                                    f"have: {error}") from None
         return block
 
     def free(self, slot: Buffers, block: Block) -> None:
@@ -76,9 +77,10 @@ class Allocator:
 
 
 class CExport(Export):
-    """See Export. If the module has malloc and free, one `bytes` or `str` may take the place of two consecutive i32."""
+    """See Export. If the module has malloc and free, one `str` or buffer may take the place of two consecutive i32."""
 
     wasm_types = True
+    has_names = False  # and a text takes the place of two parameters
 
     def __init__(self, name: str, kind: FuncType, allocator: Allocator | None, *, packed: bool = False) -> None:
         super().__init__(from_wasm(name, kind, foreign=True))
@@ -86,23 +88,23 @@ class CExport(Export):
         self._types = [VALUE_TYPES[t] for t in kind.params]
 
     def convert(self, args: tuple[Any, ...]) -> list[Any]:
-        if not any(isinstance(value, _BYTES) for value in args):
+        given = [self._bytes(number, value) for number, value in enumerate(args, 1)]
+        if not any(data is not None for data in given):
             if len(args) != len(self._types):
                 raise self._wrong_count(len(args))
             return super().convert(args)
         numbers: list[Any] = []  # with two zeros in the place of each text
         texts: dict[int, bytes] = {}
-        for number, value in enumerate(args, 1):
-            if not isinstance(value, _BYTES):
+        for number, (value, data) in enumerate(zip(args, given, strict=True), 1):
+            if data is None:
                 numbers.append(value)
                 continue
-            data = value.encode() if isinstance(value, str) else bytes(value)
             if self._types[len(numbers):len(numbers) + 2] != ["i32", "i32"]:
-                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}, which takes the "
-                                    f"place of two i32, an address and a length: {self.signature.declaration}")
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}, which takes "
+                                    f"the place of two i32, an address and a length: {self.signature.declaration}")
             if self._allocator is None:
-                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}: the module exports "
-                                    "no malloc(i32) i32 and free(i32), which are needed to copy it there. "
+                raise ArgumentError(f"{self.shown}: argument {number} cannot be {type(value).__name__}: the module "
+                                    "exports no malloc(i32) i32 and free(i32), which are needed to copy it there. "
                                     f"{_EXPORT_THEM}; or pass an address and a length")
             if len(data) > LARGEST:
                 raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
@@ -113,8 +115,18 @@ class CExport(Export):
         converted = super().convert(tuple(numbers))
         return [texts.get(place, raw) for place, raw in enumerate(converted) if place - 1 not in texts]
 
+    def _bytes(self, number: int, value: object) -> bytes | None:
+        """The bytes of the argument of this number; None if it is a number. ArgumentError: they cannot be read."""
+        if isinstance(value, int | float):
+            return None
+        try:
+            return value.encode() if isinstance(value, str) else raw_bytes(value)
+        except ValueError as error:
+            raise ArgumentError(f"{self.shown}: argument {number} has no bytes that can be copied: {error}") from None
+
     def _wrong_count(self, given: int) -> ArgumentError:
-        hint = "; a str or bytes takes the place of two i32" if self._allocator is not None and ("i32", "i32") in pairwise(self._types) else ""
+        hint = ("; a str or bytes takes the place of two i32" if self._allocator is not None
+                and ("i32", "i32") in pairwise(self._types) else "")
         return ArgumentError(f"{self._takes(given)}{hint}")
 
     def call(self, function: ffi.Function, converted: list[Any], slot: Buffers) -> Any:
@@ -152,7 +164,8 @@ class CExport(Export):
                 raise MemoryAccessError(f"it is longer than {LARGEST:,} bytes")
             data = slot.memory.read(block.address, block.length)
         except MemoryAccessError as error:
-            raise MemoryAccessError(f"{self.shown} returned {result:#x}, which is not bytes (address << 32 | length): {error}") from None
+            raise MemoryAccessError(f"{self.shown} returned {result:#x}, which is not bytes (address << 32 | length): "
+                                    f"{error}") from None
         if block.address and not any(argument.holds(block) for argument in borrowed):
             self._allocator.free(slot, block)
         return data
@@ -175,8 +188,9 @@ class CExport(Export):
             return super().parse(texts)
         found = self._arrange(texts)
         if found is None:
-            raise ArgumentError(f"{self.shown}: the arguments ({len(texts)}) do not fit; each is a number, or a text that takes the place "
-                                f"of two i32, an address and a length: {self.signature.declaration}")
+            raise ArgumentError(f"{self.shown}: the arguments ({len(texts)}) do not fit; each is a number, or a text "
+                                f"that takes the place of two i32, an address and a length: "
+                                f"{self.signature.declaration}")
         return found
 
     def _arrange(self, texts: tuple[str, ...]) -> tuple[Any, ...] | None:

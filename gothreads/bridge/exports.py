@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import keyword
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gothreads.bridge.buffers import Buffers
+from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import ffi
 from gothreads.engine.extension import shared
 from gothreads.errors import ArgumentError, NotCallable, UnknownExport, unknown
@@ -23,18 +26,23 @@ from gothreads.wasm.signature import Parameter, Signature
 
 #: Go type -> the field of wasmtime's value union, and the WebAssembly types that it occupies.
 FIELDS: Mapping[str, tuple[str, str]] = {
-    "bool": ("i32", "i32"), "int32": ("i32", "i32"), "uint32": ("i32", "i32"), "int64": ("i64", "i64"), "uint64": ("i64", "i64"),
+    "bool": ("i32", "i32"), "int32": ("i32", "i32"), "uint32": ("i32", "i32"), "int64": ("i64", "i64"),
+    "uint64": ("i64", "i64"),
     "float32": ("f32", "f32"), "float64": ("f64", "f64"), "uintptr": ("i32", "i32"), "unsafe.Pointer": ("i32", "i32"),
     "pointer": ("i32", "i32"), "string": ("i32", "i32 i32"),
 }
 #: Go type -> its representation in a call, in the letters of engine/ffi.py.
 LETTERS: Mapping[str, str] = {
-    "bool": "?", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d", "uintptr": "I", "unsafe.Pointer": "I",
+    "bool": "?", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
+    "uintptr": "I", "unsafe.Pointer": "I",
     "pointer": "I", "string": "II",
 }
 RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1),
-           "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
+           "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1),
+           "pointer": (0, (1 << 32) - 1)}
 PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
+#: The keyword arguments that any call takes besides its own arguments.
+CALL_OPTIONS = frozenset(("timeout", "on_timeout"))
 FLOAT32_MAX = shared("FLOAT32_MAX", 3.4028234663852886e38)
 _FLOAT32_LIMIT = 3.4028235677973366e38  # halfway to the next: from here on, numbers round to infinity
 
@@ -75,8 +83,8 @@ def _float32(value: Any) -> float:
 def _string(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
+    if (data := raw_bytes(value)) is not None:
+        return data
     raise TypeError(f"got {cut(value)}")
 
 
@@ -104,16 +112,43 @@ class Export:
 
     #: Whether messages name types as WebAssembly does, not as Go does.
     wasm_types = False
+    #: Whether arguments may be given by name.
+    has_names = True
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.name = signature.name
         self.shown = shown(signature.name)
+        #: The parameters' names in Python.
+        self.names = _python_names(signature.params)
         self._converters = [(parameter, converter(parameter.type)) for parameter in signature.params]
         self.has_strings = any(parameter.type == "string" for parameter in signature.params)
         #: The types of the parameters and of the result, as ffi.function takes them.
         self.params = "".join(LETTERS[parameter.type] for parameter in signature.params)
         self.result = "" if signature.result is None else LETTERS[signature.result]
+
+    def bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Put arguments that are given by name in their places. ArgumentError: a wrong name, or one is missing."""
+        if not named:
+            return args
+        if not self.has_names:
+            raise ArgumentError(f"{self.shown} takes its arguments in order, not by name ({', '.join(named)}): "
+                                f"{self.signature.declaration}")
+        if len(args) > len(self.names):
+            raise ArgumentError(self._takes(len(args) + len(named)))
+        bound = dict(zip(self.names, args, strict=False))
+        for name, value in named.items():
+            if name not in self.names:
+                raise ArgumentError(f"{self.shown} has no parameter {cut(name)}; it has: {', '.join(self.names)}: "
+                                    f"{self.signature.declaration}")
+            if name in bound:
+                raise ArgumentError(f"{self.shown}: argument {name!r} is given twice, in order and by name: "
+                                    f"{self.signature.declaration}")
+            bound[name] = value
+        if missing := [repr(name) for name in self.names if name not in bound]:
+            raise ArgumentError(f"{self.shown}: no argument is given for {', '.join(missing)}: "
+                                f"{self.signature.declaration}")
+        return tuple(bound[name] for name in self.names)
 
     def convert(self, args: tuple[Any, ...]) -> list[Any]:
         """Convert each argument to its raw value; strings to bytes. ArgumentError: wrong type, range or number."""
@@ -124,7 +159,8 @@ class Export:
             try:
                 converted.append(convert(value))
             except (TypeError, ValueError, OverflowError) as error:
-                raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {self._describe(parameter.type)}: {error}") from None
+                raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be "
+                                    f"{self._describe(parameter.type)}: {error}") from None
         return converted
 
     def parse(self, texts: tuple[str, ...]) -> tuple[Any, ...]:
@@ -139,19 +175,23 @@ class Export:
             return _parse(parameter.type, text)
         except (ValueError, KeyError):
             expected = "true or false (Go: bool)" if parameter.type == "bool" else self._describe(parameter.type)
-            raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {expected}: got {cut(text)}") from None
+            raise ArgumentError(f"{self.shown}: argument {parameter.name!r} must be {expected}: "
+                                f"got {cut(text)}") from None
 
     def _takes(self, given: int) -> str:
         count = len(self._converters)
-        return f"{self.shown} takes {count} argument{'s' * (count != 1)}, {given} given: {self.signature.declaration}"
+        renamed = [name for name, parameter in zip(self.names, self.signature.params, strict=True)
+                   if name != parameter.name]
+        return (f"{self.shown} takes {count} argument{'s' * (count != 1)}, {given} given: {self.signature.declaration}"
+                + (f" (by name: {', '.join(renamed)})" if renamed else ""))
 
     def _describe(self, go_type: str) -> str:
         return describe(go_type, wasm=self.wasm_types)
 
     def packed(self) -> Export:
         """Return the same export, returning the bytes that its result refers to. NotCallable: it returns no bytes."""
-        raise NotCallable(f"{self.shown} returns no bytes: only exports of other languages do. In Go, register a handler: "
-                          "guest.Handle")
+        raise NotCallable(f"{self.shown} returns no bytes: only exports of other languages do. In Go, register a "
+                          "handler: guest.Handle")
 
     def call(self, function: ffi.Function, converted: list[Any], slot: Buffers) -> Any:
         """Copy strings into the slot, call the function, and return its result. Raises ffi.Trapped."""
@@ -168,16 +208,29 @@ class Export:
         return function(*values)
 
     def python_signature(self) -> inspect.Signature:
-        taken: set[str] = set()
-        parameters = []
-        for index, parameter in enumerate(self.signature.params):
-            name = parameter.name if parameter.name.isidentifier() and parameter.name not in taken else f"arg{index}_"
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            parameters.append(inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY, annotation=python_type(parameter.type)))
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if self.has_names else inspect.Parameter.POSITIONAL_ONLY
+        parameters = [inspect.Parameter(name, kind, annotation=python_type(parameter.type))
+                      for name, parameter in zip(self.names, self.signature.params, strict=True)]
         result = python_type(self.signature.result) if self.signature.result else "None"
         return inspect.Signature(parameters, return_annotation=result)
+
+
+def _python_names(params: Sequence[Parameter]) -> tuple[str, ...]:
+    """The parameters' names in Python: Go's, with an underscore if Python or a call's options have the name already.
+
+    They are spelt as Python's parser spells them. For names that cannot be used it is arg0_, arg1_…
+    """
+    names: dict[str, None] = {}
+    for index, parameter in enumerate(params):
+        name = unicodedata.normalize("NFKC", parameter.name)
+        if name in CALL_OPTIONS or keyword.iskeyword(name):
+            name += "_"
+        if name in names or not name.isidentifier():
+            name = f"arg{index}_"
+        while name in names:
+            name += "_"
+        names[name] = None
+    return tuple(names)
 
 
 def python_type(go_type: str) -> str:
@@ -225,19 +278,16 @@ def from_wasm(name: str, kind: FuncType, *, foreign: bool = False) -> Signature:
 
 def matches(signature: Signature, kind: FuncType) -> bool:
     """Whether the signature from the Go source fits the type in the module."""
-    if any(p.type not in FIELDS for p in signature.params) or signature.result not in (None, *(FIELDS.keys() - {"string"})):
+    if any(p.type not in FIELDS
+           for p in signature.params) or signature.result not in (None, *(FIELDS.keys() - {"string"})):
         return False
     params = " ".join(FIELDS[p.type][1] for p in signature.params).split()
     results = [FIELDS[signature.result][0]] if signature.result else []
     return [VALUE_TYPES.get(t) for t in kind.params] == params and [VALUE_TYPES.get(t) for t in kind.results] == results
 
 
-#: The keyword arguments that any call takes besides its own arguments.
-_BY_NAME = {"timeout", "on_timeout"}
-
-
 class Function:
-    """A callable export: `app.exports.add(2, 3)`."""
+    """A callable export: `app.exports.add(2, 3)`, or `app.exports.add(a=2, b=3)`."""
 
     def __init__(self, export: Export, call: Callable[..., Any]) -> None:
         """`call` gets the export, the converted arguments, and the keyword arguments timeout and on_timeout."""
@@ -248,20 +298,29 @@ class Function:
         #: The signature, from the Go source if that is known.
         self.signature = export.signature
 
-    def __call__(self, *args: Any, **named: Any) -> Any:
-        """Call the export. `timeout` (seconds) and `on_timeout` are as in App.submit. ArgumentError."""
-        if named and not named.keys() <= _BY_NAME:
-            given = ", ".join(named.keys() - _BY_NAME)
-            raise ArgumentError(f"{self._export.shown} takes its arguments in order, not by name ({given}): {self.signature.declaration}")
+    def __call__(self, /, *args: Any, **named: Any) -> Any:
+        """Call the export. `timeout` (seconds) and `on_timeout` are as in App.submit. ArgumentError.
+
+        Arguments may be given by the names of Go's parameters. One that Python has taken gets an underscore: `from_`,
+        `timeout_`.
+        """
+        if named:
+            args, named = self._bound(args, named)
         return self._call(self._export, self._export.convert(args), **named)
 
-    def bytes(self, *args: Any, **named: Any) -> builtins.bytes:
+    def _bound(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The export's arguments in order, and the call's options. ArgumentError."""
+        own = {name: value for name, value in named.items() if name not in CALL_OPTIONS}
+        return self._export.bind(args, own), {name: named[name] for name in CALL_OPTIONS & named.keys()}
+
+    def bytes(self, /, *args: Any, **named: Any) -> builtins.bytes:
         """Call an export that returns bytes as address << 32 | length, in a module that is not Go's.
 
         Returns a copy, and frees the module's bytes. NotCallable: the export does not return an i64, or the module
         exports no malloc and free.
         """
         packed = self._export.packed()
+        args, named = self._bound(args, named)
         result: builtins.bytes = self._call(packed, packed.convert(args), **named)
         return result
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from gothreads.bridge.context import CallContext
 from gothreads.bridge.python_signatures import takes_context, takes_payload
+from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import stack
 from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import AppClosed, MisuseError
@@ -136,8 +137,10 @@ class Handlers:
     loop: runs coroutines. None: a loop of the app's own, whose thread starts when it is first needed.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], workers: CallThreads, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self._handlers = {name: (function, _is_coroutine_function(function), takes_context(function)) for name, function in handlers.items()}
+    def __init__(self, handlers: Mapping[str, Handler], workers: CallThreads,
+                 loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._handlers = {name: (function, _is_coroutine_function(function), takes_context(function))
+                          for name, function in handlers.items()}
         self._workers = workers
         self._lock = threading.Lock()
         # Guarded by _lock.
@@ -245,8 +248,8 @@ def checked(handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
         if not callable(function):
             raise MisuseError(f"the handler {cut(name)} must be a function, not {cut(function)}")
         if (description := takes_payload(function)) is not None:
-            raise MisuseError(f"the handler {cut(name)} must take the payload and, optionally, a second parameter that is "
-                              f"annotated gothreads.Context; it is {description}")
+            raise MisuseError(f"the handler {cut(name)} must take the payload and, optionally, a second parameter that "
+                              f"is annotated gothreads.Context; it is {description}")
     return handlers
 
 
@@ -263,17 +266,18 @@ def _cancelled(cancel: Callable[[], object]) -> None:
 
 
 def _bytes(result: Any) -> bytes:
-    """Convert a handler's result to a reply. TypeError: it is neither bytes, str nor None."""
+    """Convert a handler's result to a reply. TypeError: it has no bytes; ValueError: they cannot be read."""
     if result is None:
         return b""
     if isinstance(result, str):
         return result.encode()
-    if isinstance(result, bytes | bytearray | memoryview):
-        return bytes(result)
-    raise TypeError(f"the handler returned {type(result).__name__}; a reply is bytes, str or None")
+    if (reply := raw_bytes(result)) is not None:
+        return reply
+    raise TypeError(f"the handler returned {type(result).__name__}; a reply is bytes, another buffer, str or None")
 
 
-def _on(loop: asyncio.AbstractEventLoop, work: Callable[[], object], context: contextvars.Context | None = None) -> bool:
+def _on(loop: asyncio.AbstractEventLoop, work: Callable[[], object],
+        context: contextvars.Context | None = None) -> bool:
     """Schedule work on a loop, from any thread. False: the loop is closed."""
     try:
         loop.call_soon_threadsafe(work, context=context)
@@ -312,6 +316,7 @@ class _OwnLoop(threading.Thread):
             loop.run_until_complete(asyncio.wait(left, timeout=_END_SECONDS))
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # logged below instead
-            log.warning("a coroutine still runs %g s after it was cancelled, and is abandoned: %r", _END_SECONDS, task.get_coro())
+            log.warning("a coroutine still runs %g s after it was cancelled, and is abandoned: %r", _END_SECONDS,
+                        task.get_coro())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

@@ -44,8 +44,8 @@ _PARAMETERS = {"bool": {"bool", "int"}, "string": {"str", "bytes"}, "float32": {
                **{kind: {"int", "float"} for kind in _INTS}}
 _RESULTS = {"bool": {"bool"}, "float32": {"float", "int"}, "float64": {"float", "int"},
             **{kind: {"int"} for kind in _INTS}}
-_NO_COROUTINE = ("the module cannot wait for a coroutine in the middle of a host function. Use an ordinary function, or "
-                 "call it from Go as a handler (guest.Call), which may be a coroutine")
+_NO_COROUTINE = ("the module cannot wait for a coroutine in the middle of a host function. Use an ordinary function, "
+                 "or call it from Go as a handler (guest.Call), which may be a coroutine")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ class PythonFunction:
         if left:
             wrong.append(f"no parameter takes {', '.join(repr(p.name) for p in left)}")
         if signature.result is not None and self._result and not self._result & _RESULTS[signature.result]:
-            wrong.append(f"it returns {_words(self._result)}, and must return {describe(signature.result, wasm=guessed)}")
+            wrong.append(f"it returns {_words(self._result)}, and must return "
+                         f"{describe(signature.result, wasm=guessed)}")
         if wrong:
             raise MisuseError(f"{'; '.join(wrong)}. The function is {self._description}; "
                               f"the module imports {imported.description}")

@@ -119,7 +119,8 @@ def given_functions(host: Host | Functions | None) -> dict[tuple[str, str], Call
     """Return the functions of `open`'s argument `host`, by (module, name). MisuseError: an invalid one."""
     modules = host.functions if isinstance(host, Host) else {} if host is None else host
     if not isinstance(modules, Mapping) or not all(isinstance(functions, Mapping) for functions in modules.values()):
-        raise MisuseError(f'host must be a gothreads.Host, or a dict such as {{"env": {{"log": function}}}}, not {cut(host)}')
+        raise MisuseError(f'host must be a gothreads.Host, or a dict such as {{"env": {{"log": function}}}}, not '
+                          f'{cut(host)}')
     given = {(module, name): function for module, functions in modules.items() for name, function in functions.items()}
     for (module, name), function in given.items():
         if not isinstance(module, str) or not isinstance(name, str):
@@ -127,5 +128,6 @@ def given_functions(host: Host | Functions | None) -> dict[tuple[str, str], Call
         if not callable(function):
             raise MisuseError(f"host function {module}.{name} must be callable, not {cut(function)}")
         if module in (HOST, WASI):
-            raise MisuseError(f"host function {module}.{name} cannot be given: the module {cut(module)} is gothreads' own. Import from another, such as env")
+            raise MisuseError(f"host function {module}.{name} cannot be given: the module {cut(module)} is gothreads' "
+                              f"own. Import from another, such as env")
     return given

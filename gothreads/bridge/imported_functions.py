@@ -53,8 +53,8 @@ def imported_functions(title: str, module: Module, declared: Sequence[ImportSign
         if key in functions:
             other = functions[key].kind
             if other != kind:
-                raise ModuleError(f"{title}: the module imports {shown('.'.join(key))} with two types, {other} and {kind}. "
-                                  "Declare it with the same parameters everywhere in Go")
+                raise ModuleError(f"{title}: the module imports {shown('.'.join(key))} with two types, {other} and "
+                                  f"{kind}. Declare it with the same parameters everywhere in Go")
             continue
         if len(kind.results) > 1 or any(VALUE_TYPES.get(t) not in ("i32", "i64", "f32", "f64")
                                         for t in kind.params + kind.results):
@@ -81,5 +81,6 @@ def _describe(name: str, declared: Sequence[ImportSignature], signature: ImportS
 def _in_python(signature: Signature) -> str:
     """Write the signature as the first line of a Python function."""
     name = signature.name if signature.name.isidentifier() else signature.function
-    parameters = ", ".join(f"{p.name}: {'str' if p.type == 'string' else python_type(p.type)}" for p in signature.params)
+    parameters = ", ".join(f"{p.name}: {'str' if p.type == 'string' else python_type(p.type)}"
+                           for p in signature.params)
     return f"def {name}({parameters}) -> {python_type(signature.result) if signature.result else None}"

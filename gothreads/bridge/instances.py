@@ -76,7 +76,8 @@ class Notes:
         """The addresses that threads wait at now: multiples of 4 (the two low bits of a note are flags)."""
         with self._lock:
             end = self._next
-        return {noted & ~3 for word in range(waits.FIRST_NOTE, end, waits.NOTE_SIZE) if (noted := self._memory.load_u32(word))}
+        return {noted & ~3 for word in range(waits.FIRST_NOTE, end, waits.NOTE_SIZE)
+                if (noted := self._memory.load_u32(word))}
 
 
 class NotInstantiated(ffi.Trapped):
@@ -167,7 +168,8 @@ class GoInstances(Instances):
         self._reading_clock = threading.Lock()
 
     def _prepare(self, instance: Instance) -> None:
-        instance.function("gt_setup", "qi")(_ONE_CLOCK if self._one_clock else self._clock_offset(instance), needs_fence())
+        instance.function("gt_setup", "qi")(_ONE_CLOCK if self._one_clock else self._clock_offset(instance),
+                                            needs_fence())
 
     def _clock_offset(self, instance: Instance) -> int:
         """The host's monotonic clock minus this store's, in nanoseconds. (A store's starts when the store is made.)"""

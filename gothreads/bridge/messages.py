@@ -153,7 +153,8 @@ class MessageCalls:
             if raised is not None and log.isEnabledFor(logging.INFO):
                 log.info("the handler %s raised %s", handler, _describe(raised))
             if len(reply) > LARGEST_TRANSFER:
-                status, reply = ReplyStatus.ERROR, f"the reply has {len(reply):,} bytes; at most {LARGEST_TRANSFER:,}".encode()
+                status, reply = (ReplyStatus.ERROR,
+                                 f"the reply has {len(reply):,} bytes; at most {LARGEST_TRANSFER:,}".encode())
             # Queue the reply before removing the call, so that it is always counted among one or the other.
             self.replies.put(_reply.pack(number, status, len(reply)) + reply)
             self._remove(number)
@@ -231,7 +232,8 @@ class MessageCalls:
         with self._lock:
             if number in self._running:
                 raise OSError(errno.EINVAL, "the number of a call under way")
-            if self._count + unread >= MOST_CALLS or (self._count + unread and self._size + unread_size + size > _MOST_BYTES):
+            if self._count + unread >= MOST_CALLS or (self._count + unread
+                                                      and self._size + unread_size + size > _MOST_BYTES):
                 raise OSError(errno.EAGAIN, "too many calls")
             self._running[number] = call
             self.begun += 1

@@ -15,7 +15,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal
+from gothreads.output.progress import BUILD, reporting
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.metadata import BUILD_MODELS, BUILD_MODES, SECTION, THREADED, Metadata
@@ -46,10 +47,8 @@ _PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
 #: At the beginning of a line: gives a local name to a function of another package.
 _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
-_INSTEAD_OF_CGO = "Use a package, or a build tag, without cgo; or let the host call C, and Go the host (docs/what-works.md has more)\n"
-
-#: Called to report progress: packages compiled so far, packages in total.
-Progress = Callable[[int, int], None]
+_INSTEAD_OF_CGO = ("Use a package, or a build tag, without cgo; or let the host call C, and Go the host "
+                   "(docs/what-works.md has more)\n")
 
 
 @dataclass(frozen=True)
@@ -139,14 +138,14 @@ class Linked:
     compiled: int
 
 
-def build(request: Request, progress: Progress | None = None) -> Built:
+def build(request: Request) -> Built:
     """Build a module, or find it in the cache.
 
     Raises CompileError, with Go's own output; ToolchainError; BuildError.
     """
     begin = time.monotonic()
-    linked, cache = link(request, progress), cache_folder()
-    signatures = _signatures(linked.toolchain, linked.files, cache)
+    linked, cache = link(request), cache_folder()
+    signatures = _signatures(linked.files)
     metadata = Metadata(gothreads.version.__version__, linked.toolchain.version, request.model, request.mode,
                         _uses_guest(linked.files), signatures.exports, _options(request), signatures.imports)
     optimizing = metadata.threaded and optimizer.is_on()
@@ -163,7 +162,7 @@ def build(request: Request, progress: Progress | None = None) -> Built:
     return Built(path, linked.toolchain, metadata, rewritten and linked.compiled == 0, time.monotonic() - begin)
 
 
-def link(request: Request, progress: Progress | None = None) -> Linked:
+def link(request: Request) -> Linked:
     """Compile and link a program with go build. Raises the same errors as `build`."""
     toolchain = find_go(request.go)
     cache = cache_folder()
@@ -181,7 +180,7 @@ def link(request: Request, progress: Progress | None = None) -> Linked:
         file = folder / "linked.wasm"
         if not is_kept(file):  # Go checks only the build ID in the file, not the rest
             file.unlink(missing_ok=True)
-        compiled = _go_build(go, overlay, targets, file, program=program, progress=progress)
+        compiled = _go_build(go, overlay, targets, file, program=program)
         seal(file)
         return Linked(file.read_bytes(), toolchain, program.files, compiled)
 
@@ -209,7 +208,8 @@ def _undefined(module: Module, callers: Sequence[str], files: Sequence[Path]) ->
         for number, line in enumerate(lines, 1):
             pulled = _LINKNAME.match(line)  # for a function with a body, it is the name for other packages
             if pulled is not None and pulled[1] not in bodies and symbol(pulled[2]) not in names:
-                missing.append(f"{file}:{number}: relocation target {pulled[2]} not defined (//go:linkname {pulled[1]})\n")
+                missing.append(f"{file}:{number}: relocation target {pulled[2]} not defined (//go:linkname "
+                               f"{pulled[1]})\n")
     return "".join(missing) + f"Called by: {listed(callers)}\n"
 
 
@@ -256,7 +256,8 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
             raise BuildError(f"{target} is {len(mains)} packages; build one at a time")
         needs_init = "go.mod file not found" in done.stderr and Path(request.package).is_dir()
         if target.endswith(".go") and (cgo := _cgo({"main": (go.work / target,)})):
-            raise CompileError(f"{request.package}: the program uses cgo, which Go does not support on WebAssembly", cgo)
+            raise CompileError(f"{request.package}: the program uses cgo, which Go does not support on WebAssembly",
+                               cgo)
         hint = f". A folder needs a go.mod; this writes one: gothreads init {request.package}" if needs_init else ""
         raise CompileError(f"go list failed{hint}", relative_to_here(done.stderr, go.work))
     main = mains[0]
@@ -267,29 +268,30 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     if not main.get("Dir") or ("Error" in main and not main.get("GoFiles")):
         output = (main.get("Error") or {}).get("Err", "") + "\n"
         if cgo := _cgo({path: files for path, files in ignored.items() if path == main["ImportPath"]}):
-            raise CompileError(f"{request.package}: the package uses cgo, which Go does not support on WebAssembly", cgo)
+            raise CompileError(f"{request.package}: the package uses cgo, which Go does not support on WebAssembly",
+                               cgo)
         raise CompileError(f"{request.package}: there is no such package", relative_to_here(output, go.work))
-    files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir") for name in p.get("GoFiles") or ()]
+    files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir")
+             for name in p.get("GoFiles") or ()]
     return _Program(Path(main["Dir"]), tuple(files), len(packages), ignored)
 
 
-def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Path, *,
-              program: _Program, progress: Progress | None) -> int:
+def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Path, *, program: _Program) -> int:
     """Run go build; returns how many packages had to be compiled."""
     request = go.request
     command = [str(go.toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}",
                *request.flags, "-o", str(output), *targets]
     messages: list[str] = []
     compiled = 0
-    with subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True,
-                          errors="replace") as process:
+    with (reporting(BUILD) as report,
+          subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True,
+                           errors="replace") as process):
         assert process.stderr is not None
         try:
             for line in process.stderr:
                 if _PACKAGE_LINE.fullmatch(line.rstrip("\n")):  # printed by -v
                     compiled += 1
-                    if progress is not None:
-                        progress(compiled, program.packages)
+                    report(compiled, program.packages)
                 else:
                     messages.append(line)
         except BaseException:
@@ -307,15 +309,16 @@ def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Pat
 
 def _cgo(ignored: Mapping[str, Sequence[Path]]) -> str:
     """A line for each of these packages that uses cgo, with the files that do, and one that says what to do; or ""."""
-    using = {path: [file.name for file in files if _USES_C.search(file.read_bytes())] for path, files in ignored.items()}
+    using = {path: [file.name for file in files if _USES_C.search(file.read_bytes())]
+             for path, files in ignored.items()}
     lines = [f"package {path} uses cgo, which Go does not support on WebAssembly: {', '.join(names)}\n"
              for path, names in using.items() if names]
     return "".join([*lines, _INSTEAD_OF_CGO] if lines else ())
 
 
-def _signatures(toolchain: Toolchain, files: Sequence[Path], cache: Path) -> Signatures:
+def _signatures(files: Sequence[Path]) -> Signatures:
     """The signatures of the program's own exports and imports, without those of a copy of the guest package."""
-    found = read_signatures(toolchain.go, files, cache)
+    found = read_signatures(files)
     return Signatures(tuple(s for s in found.exports if not s.name.startswith("gothreads_")),
                       tuple(s for s in found.imports if s.module != HOST))
 

@@ -1,46 +1,16 @@
-"""The edits to Go's own files that give GOOS=wasip1 threads, as data: one place each, with the reason.
+"""What the overlay changes in GOROOT/src: the edits, the files that are left out, and those under two names.
 
-An edit names a file of GOROOT/src, the text that it expects there (exactly `count` times), and the replacement. Longer
-code is in `goroot/runtime/*_gothreads.*`.
-
-To support another minor version of Go, add it to SUPPORTED and build something with it: the error names the first edit
-that does not fit. Where that Go has another text, give the edit `until=` the new version, and add one with the new text
-and `since=` that version.
+An edit names a file of GOROOT/src, the text that it expects there (exactly `count` times), the replacement and the
+reason (`edit.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from gothreads.build.net_edits import NET_EDITS
+from gothreads.build.runtime_edits import RUNTIME_EDITS, SIGNAL_EDITS
 
-#: The minor versions of Go that the edits fit, the oldest first.
-SUPPORTED = ("1.25", "1.26", "1.27")
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One replacement in one file. `file` is relative to GOROOT/src.
-
-    since: the first Go that has the text; None for the oldest that is supported.
-    until: the first Go that has not; None if there is none.
-    """
-
-    file: str
-    expect: str
-    replace: str
-    why: str
-    count: int = 1
-    since: str | None = None
-    until: str | None = None
-
-    def applies_to(self, minor: str) -> bool:
-        """Whether the edit is for this minor version of Go, one of SUPPORTED."""
-        first = 0 if self.since is None else SUPPORTED.index(self.since)
-        end = len(SUPPORTED) if self.until is None else SUPPORTED.index(self.until)
-        return first <= SUPPORTED.index(minor) < end
-
-
-#: The beginning of errors of os/exec.
-_EXEC = "a module in WebAssembly starts no processes: let the host do it, with guest.Call of gothreads/guest (docs/what-works.md)"
+#: All edits to what programs are built from.
+EDITS = RUNTIME_EDITS + SIGNAL_EDITS + NET_EDITS
 
 #: Files of GOROOT/src that are left out, with the reason: files of gothreads replace them.
 LEFT_OUT = {
@@ -52,189 +22,14 @@ LEFT_OUT = {
     "net/file_wasip1.go": "of the network in memory",
 }
 
+#: Tests of Go's own that are left out, with the reason.
+TESTS_LEFT_OUT = {
+    "net/file_wasip1_test.go": "of the network in memory",
+    "net/net_fake_test.go": "of the network in memory",
+}
+
 #: Files of GOROOT/src that also serve under another name: their own name limits them to Linux.
 ALIASES = {
     "net/sockopt_gothreads.go": "net/sockopt_linux.go",
     "net/sockoptip4_gothreads.go": "net/sockoptip4_linux.go",
 }
-
-RUNTIME_EDITS: tuple[Edit, ...] = (
-    # Locks: use the futex-based ones of other systems, on WebAssembly's wait and notify.
-    Edit("runtime/lock_futex.go", "//go:build dragonfly || freebsd || linux", "//go:build dragonfly || freebsd || linux || wasip1",
-         "notes on futexes"),
-    Edit("runtime/lock_spinbit.go", "//go:build !wasm", "//go:build !js", "mutexes on futexes"),
-    Edit("runtime/runtime2.go", "_ [(1 - goarch.IsWasm) * (2048", "_ [1 * (2048",
-         "spin-bit mutexes keep flags in the low 11 bits of an M's address"),
-    # threads_gothreads.go defines what os_wasm.go stubs out.
-    Edit("runtime/os_wasm.go", "func getCPUCount() int32 {\n\treturn 1\n}\n", "", "the host knows the number of CPUs"),
-    Edit("runtime/os_wasm.go", "type mOS struct{}\n", "", "an M needs a semaphore"),
-    Edit("runtime/os_wasm.go", "func minit() {\n}\n", "", "every M needs a procid"),
-    Edit("runtime/os_wasm.go", '//\n//go:nowritebarrier\nfunc newosproc(mp *m) {\n\tthrow("newosproc: not implemented")\n}\n', "",
-         "the host creates threads"),
-    Edit("runtime/os_wasm.go", "\nfunc osyield()\n", "", "yielding is a host call"),
-    Edit("runtime/sys_wasm.s", "TEXT runtime·osyield(SB), NOSPLIT, $0-0\n\tUNDEF\n", "", "yielding is a host call"),
-    Edit("runtime/os_wasip1.go", "func usleep(usec uint32) {", "func stockUsleep(usec uint32) {",
-         "the host can end a futex wait, but not poll_oneoff"),
-    Edit("runtime/os_wasip1.go", "func walltime1() (", "//go:nosplit\nfunc walltime1() (", "called where the stack must not grow"),
-    Edit("runtime/os_wasip1.go", "func nanotime1() int64 {", "//go:nosplit\nfunc nanotime1() int64 {",
-         "called where the stack must not grow"),
-    Edit("runtime/os_wasip1.go", "\treturn int64(time)\n}", "\treturn sameTime(int64(time))\n}",
-         "each instance's clock may have its own zero, which is known only to a microsecond"),
-    # Files.
-    Edit("syscall/fs_wasip1.go", "stringslite.HasPrefix(path, p.name) {",
-         "stringslite.HasPrefix(path, p.name) &&\n\t\t\t(isDir(p.name) || len(path) == len(p.name) || path[len(p.name)] == '/') {",
-         "a mount at /data does not cover /database"),
-    # Pipes (syscall/pipe_gothreads.go), the current process, the name localhost.
-    Edit("syscall/fs_wasip1.go", "func Pipe(fd []int) error {\n\treturn ENOSYS\n}\n", "", "the host creates pipes"),
-    Edit("os/pipe_wasm.go", "\t// Neither GOOS=js nor GOOS=wasip1 have pipes.\n\treturn nil, nil, NewSyscallError(\"pipe\", syscall.ENOSYS)\n",
-         "\tvar p [2]int\n\tif err := syscall.Pipe(p[:]); err != nil {\n\t\treturn nil, nil, NewSyscallError(\"pipe\", err)\n\t}\n"
-         "\treturn newFile(p[0], \"|0\", kindPipe, false), newFile(p[1], \"|1\", kindPipe, false), nil\n",
-         "os.Pipe works as on systems with pipes"),
-    Edit("syscall/syscall_wasip1.go", "\tProcExit(128 + int32(signum))\n", "\tif signum != 0 {\n\t\tProcExit(128 + int32(signum))\n\t}\n",
-         "signal 0 only checks whether the process exists"),
-    Edit("net/hosts.go", "\t\t\treturn ipsCp, byName.canonicalName\n\t\t}\n\t}\n",
-         "\t\t\treturn ipsCp, byName.canonicalName\n\t\t}\n\t}\n"
-         "\tif isLocalhost(host) {\n\t\treturn []string{\"127.0.0.1\", \"::1\"}, absDomainName(host)\n\t}\n",
-         "localhost is this machine, even without /etc/hosts (RFC 6761) and DNS"),
-    # Stack guards. A function with a large frame compares SP with the guard plus the frame's size, in 32 bits. With a
-    # poisoned guard at the very top the sum wraps around: the check passes, and the frame lies below the stack. So the
-    # poison is lower: above any address that a stack can have (layout.MOST_MEMORY), with room above it for any frame.
-    *(Edit("runtime/stack.go", f"{name} = uintptrMask & -{value}\n", f"{name} = 0xf0001000 - {value}\n", "a poisoned guard must not wrap in 32 bits")
-      for name, value in (("stackPreempt", 1314), ("stackFork", 1234), ("stackForceMove", 275), ("stackPoisonMin", 4096))),
-    # The scheduler.
-    Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = true", "sysmon retakes Ps and forces GCs and preemption"),
-    Edit("runtime/proc.go", 'if GOARCH == "wasm" { // no threads on wasm yet', 'if GOOS == "js" { // no threads on js',
-         "the template thread"),
-    Edit("runtime/proc.go", 'if GOARCH == "wasm" { // no threads yet on wasm', 'if GOOS == "js" { // no threads on js',
-         "a goroutine that exits while locked to its thread ends the thread"),
-    Edit("runtime/proc.go", 'if GOARCH == "wasm" {\n\t\treturn // no threads on wasm yet', 'if GOOS == "js" {\n\t\treturn // no threads on js',
-         "LockOSThread, UnlockOSThread", count=2),
-    Edit("runtime/proc.go", '(iscgo || GOOS == "windows") && !cgoHasExtraM', '(iscgo || GOARCH == "wasm") && !cgoHasExtraM',
-         "callers get extra Ms", count=2),
-    Edit("runtime/proc.go", "\tmp, last := getExtraM()\n", "\tmp, last := takenM()\n",
-         "needm runs on the M's own g0 stack, so the M is taken before it"),
-    Edit("runtime/proc.go", "\tg0.stack.hi = 0\n\tg0.stack.lo = 0\n\tg0.stackguard0 = 0\n\tg0.stackguard1 = 0\n",
-         '\tif GOARCH != "wasm" {\n\t\tg0.stack.hi = 0\n\t\tg0.stack.lo = 0\n\t\tg0.stackguard0 = 0\n\t\tg0.stackguard1 = 0\n\t}\n',
-         "an M that dropm gives back keeps its g0 stack, which is not its thread's"),
-    Edit("runtime/proc.go", 'if (islibrary || isarchive) && GOARCH != "wasm" {', "if islibrary || isarchive || hasCallers {",
-         "a module that waits for callers is not deadlocked"),
-    Edit("runtime/proc.go", "\tneedUnlock = false\n\tunlockOSThread()\n\n\tif isarchive || islibrary {",
-         "\tneedUnlock = false\n\tunlockOSThread()\n\n\tinitialized()\n\n\tif isarchive || islibrary {",
-         "from here on, the module can be called"),
-    Edit("runtime/proc.go", 'pause(sys.GetCallerSP() - 16) // should not return\n\t\t\tpanic("unreachable")\n', "return\n",
-         "a library's first thread becomes a scheduler thread, as in native libraries"),
-    Edit("runtime/proc.go", "\t\t\tpreemptall()\n\t\t}\n\t}\n\n\tfinish := nanotime()\n",
-         "\t\t\tpreemptall()\n\t\t\tif stopSyscalls() {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}\n\t}\n\n\tfinish := nanotime()\n",
-         "stopping the world must include system calls that began meanwhile: syscall_gothreads.go", since="1.26"),
-    # Preemption of loops: the rules are in preempt_gothreads.go.
-    Edit("runtime/proc.go", "func goschedguarded() {\n\tmcall(goschedguarded_m)\n}",
-         "func goschedguarded() {\n\tgetg().m.loopCheckPC = sys.GetCallerPC()\n\tmcall(goschedguarded_m)\n\tgetg().asyncSafePoint = false\n}",
-         "the stack map at a loop's check is incomplete: a goroutine stopped there is scanned conservatively, not moved"),
-    Edit("runtime/proc.go", "\tif !canPreemptM(gp.m) {\n\t\tgogo(&gp.sched) // never return\n\t}\n",
-         "\tif !canPreemptM(gp.m) || !loopSafePoint(gp.m.loopCheckPC) {\n\t\tgogo(&gp.sched) // never return\n\t}\n\tgp.asyncSafePoint = true\n",
-         "a loop's check stops only where Go's own asynchronous preemption would"),
-    Edit("runtime/mgcmark.go", "isAsyncPreempt := frame.fn.valid() && frame.fn.funcID == abi.FuncID_asyncPreempt\n",
-         "isAsyncPreempt := frame.fn.valid() && (frame.fn.funcID == abi.FuncID_asyncPreempt || isLoopCheck(frame.fn))\n",
-         "a loop's check is scanned like an asynchronous preemption"),
-    Edit("runtime/mgcpacer.go", "c.heapMinimum = defaultHeapMinimum * uint64(in) / 100", "c.heapMinimum = leastHeap(c) * uint64(in) / 100",
-         "small heaps are collected less often: heap_gothreads.go"),
-    # Recursion: the reasons are in recursion_gothreads.go.
-    Edit("runtime/asm_wasm.s", "\t\t\t// Get PC_B & PC_F from -8(SP)\n", "\t\t\tI32Const $0\n\t\t\tCall runtime·rebase(SB)\n\t\t\tDrop\n\n"
-         "\t\t\t// Get PC_B & PC_F from -8(SP)\n", "what runs next begins with an empty WebAssembly stack"),
-    Edit("runtime/asm_wasm.s", "\t\t\t// Get PC_F & PC_B from -8(SP)\n", "\t\t\tI32Const $0\n\t\t\tCall runtime·rebase(SB)\n\t\t\tDrop\n\n"
-         "\t\t\t// Get PC_F & PC_B from -8(SP)\n", "what runs next begins with an empty WebAssembly stack"),
-    Edit("runtime/stack.go", "\t// Allocate a bigger segment and move the stack.\n\toldsize := gp.stack.hi - gp.stack.lo\n",
-         "\tif hasRoom(gp) && stackguard0 != stackForceMove {\n\t\tgogo(&gp.sched) // never return\n\t}\n\n"
-         "\t// Allocate a bigger segment and move the stack.\n\toldsize := gp.stack.hi - gp.stack.lo\n",
-         "unwinding the WebAssembly stack was enough: Go's stack need not grow"),
-    Edit("runtime/proc.go", "\t\t\tgp.stackguard0 = gp.stack.lo + stackGuard\n\t\t}\n\t\tgp.throwsplit = false\n",
-         "\t\t\tgp.stackguard0 = windowGuard(gp)\n\t\t}\n\t\tgp.throwsplit = false\n", "a system call does not empty the WebAssembly stack"),
-    Edit("runtime/proc.go", "maxstacksize = 1000000000\n", "maxstacksize = 64000000\n",
-         "a gigabyte is a quarter of all memory, which never shrinks"),
-    Edit("runtime/debug.go", 'if GOARCH == "wasm" && n > 1 {', 'if GOOS == "js" && n > 1 {', "GOMAXPROCS may exceed 1"),
-    Edit("runtime/cgocall.go", "\tif !mp.isextra {\n", '\tif GOARCH == "wasm" || !mp.isextra {\n',
-         "an extra M's g0 stack is in linear memory, from malg: its bounds are known"),
-    Edit("runtime/mgcmark.go", "\tif gp.sched.ctxt != nil {\n",
-         "\tif gp.syscallsp != 0 && !useCheckmark {\n\t\t// gothreads: outgoing arguments of a host call, which no stack map covers.\n"
-         "\t\t// What is dead there was not yet when it was marked: checking would find it.\n"
-         "\t\tscanConservative(gp.syscallsp, min(64*goarch.PtrSize, gp.stack.hi-gp.syscallsp), nil, gcw, &state)\n\t}\n"
-         "\tif gp.sched.ctxt != nil {\n",
-         "pointers that only a blocking host call holds stay alive"),
-    # Without the edit, Start fails where it opens /dev/null. errors.Is finds exec.ErrNotFound and syscall.ENOSYS as before.
-    Edit("os/exec/exec.go", "func (c *Cmd) Start() error {\n",
-         "func (c *Cmd) Start() error {\n\tif runtime.GOOS == \"wasip1\" {\n\t\terr := c.Err\n\t\tif err == nil {\n"
-         "\t\t\terr = &Error{c.Path, syscall.ENOSYS}\n\t\t}\n"
-         f'\t\treturn os.NewSyscallError("{_EXEC}", err)\n\t}}\n',
-         "a program that starts another is told how to reach it"),
-)
-
-
-def _without(file: str, tags: str) -> Edit:
-    """A file of the network in memory (package net on js), which wasip1 does not use here."""
-    return Edit(file, f"//go:build {tags} || wasip1\n", f"//go:build {tags}\n", "sockets are the host's")
-
-
-def _with(file: str, tags: str) -> Edit:
-    """A file for Unix that serves wasip1 too, as the host has sockets."""
-    return Edit(file, f"//go:build {tags}\n", f"//go:build {tags} || wasip1\n", "sockets are the host's")
-
-
-#: Signals: goroot/runtime/signal_gothreads.go.
-SIGNAL_EDITS: tuple[Edit, ...] = (
-    Edit("runtime/os_wasm.go", "const _NSIG = 0\n", "const _NSIG = 65\n", "the host has signals"),
-    *(Edit("runtime/os_wasm.go", f"func {name}(uint32){space}{{}}\n", "", "the host has signals")
-      for name, space in (("sigdisable", " " * 14), ("sigenable", " " * 15), ("sigignore", " " * 15))),
-    Edit("runtime/sigqueue.go", "\t\t\t\t\tnotetsleepg(&sig.note, -1)\n", "\t\t\t\t\tsignalPark()\n", "a goroutine in a system call seems to be at work"),
-    Edit("syscall/syscall_wasip1.go", "\tif signum != 0 {\n\t\tProcExit(128 + int32(signum))\n\t}\n",
-         "\tif signum != 0 && signal_raise(int32(signum)) == 0 {\n\t\tProcExit(128 + int32(signum))\n\t}\n", "it may have a handler"),
-)
-
-#: Package net uses its code for Unix, on the sockets that syscall has here (goroot/syscall/net_gothreads.go).
-NET_EDITS: tuple[Edit, ...] = (
-    *(_without(f"{file}.go", "js") for file in (
-        "syscall/net_fake", "net/net_fake", "net/fd_fake", "net/sockopt_fake", "net/sockoptip_stub", "net/tcpsockopt_stub")),
-    _without("net/cgo_stub.go", "(netgo && unix) || (unix && !cgo && !darwin) || js"),
-    *(_with(f"{file}.go", "unix") for file in ("net/fd_unix", "net/file_unix", "internal/poll/sockopt_unix")),
-    *(_with(f"{file}.go", "unix || windows") for file in (
-        "net/fd_posix", "net/file_posix", "net/sock_posix", "net/sockopt_posix", "net/sockoptip6_posix", "net/tcpsockopt_posix",
-        "internal/poll/sockopt", "internal/poll/sockoptip")),
-    _with("net/tcpsockopt_unix.go", "aix || dragonfly || freebsd || illumos || linux || netbsd"),
-    _without("internal/poll/sys_cloexec.go", "aix || darwin || (js && wasm)"),
-    Edit("internal/poll/fd_wasip1.go", 'return -1, "dup", syscall.ENOSYS', 'fd, err := syscall.Dup(fd)\n\treturn fd, "dup", err',
-         "the host duplicates descriptors"),
-    Edit("syscall/fs_wasip1.go", "func Dup(fd int) (int, error) {\n\treturn 0, ENOSYS\n}\n", "", "the host duplicates descriptors"),
-    Edit("net/sock_posix.go", "syscall.Bind(fd.pfd.Sysfd, lsa)", "hostBind(fd, lsa)", "errors name the option that would allow it", count=3),
-    Edit("net/hook_unix.go", "= syscall.Connect\n", "= hostConnect\n", "errors name the option that would allow it"),
-    Edit("net/conf.go", 'case "windows", "plan9":\n\t\treturn true\n', 'case "windows", "plan9", "wasip1":\n\t\treturn true\n', "the host resolves names"),
-    Edit("net/unixsock_posix.go", "unlink: true}", "unlink: false}", "the host removes the socket, whose path is not the program's"),
-    Edit("syscall/syscall_wasip1.go", "return e == EACCES || e == EPERM", "return e == EACCES || e == EPERM || e == ENOTCAPABLE", "it is the host's refusal"),
-    Edit("syscall/tables_wasip1.go", '"Capabilities insufficient"', '"not allowed by the host"', "plain"),
-)
-
-#: All edits to what programs are built from.
-EDITS = RUNTIME_EDITS + SIGNAL_EDITS + NET_EDITS
-
-
-def _unskipped(file: str, condition: str, reason: str, why: str, count: int = 1) -> Edit:
-    """Run a test that Go skips on wasm for a reason that no longer holds; it stays skipped on js."""
-    skip = f' {{\n\t\tt.Skip("{reason}")'
-    return Edit(file, condition + skip, condition.replace('GOARCH == "wasm"', 'GOOS == "js"') + skip, why, count)
-
-
-#: For `go test`: correct what Go's own tests assume about wasip1. Otherwise they skip everything parallel, and pass.
-TEST_EDITS: tuple[Edit, ...] = (
-    Edit("internal/testenv/testenv.go",
-         'case "js", "wasip1":\n\t\treturn false\n\t}\n\treturn true\n}\n\n// MustHaveParallelism',
-         'case "js":\n\t\treturn false\n\t}\n\treturn true\n}\n\n// MustHaveParallelism',
-         "goroutines run in parallel"),
-    _unskipped("runtime/proc_test.go", 'if runtime.GOARCH == "wasm"', "no preemption on wasm yet", "loops are preempted", count=7),
-    _unskipped("runtime/proc_test.go", 'if runtime.GOARCH == "wasm"', "no threads on wasm yet", "there are threads"),
-    _unskipped("runtime/gc_test.go", 'if runtime.GOARCH == "wasm"', "no sysmon on wasm yet", "there is a sysmon"),
-    _unskipped("runtime/rwmutex_test.go", 'if GOARCH == "wasm"', "wasm has no threads yet", "there are threads"),
-    Edit("runtime/metrics_test.go", 'if runtime.GOOS == "wasip1" {\n\t\t// Since wasip1 busy-waits',
-         'if runtime.GOOS == "js" {\n\t\t// Since wasip1 busy-waits', "an idle scheduler sleeps"),
-    Edit("runtime/metrics_test.go", 'if runtime.GOARCH == "wasm" {\n\t\t\t\t\tt.Skip("GOMAXPROCS >1',
-         'if runtime.GOOS == "js" {\n\t\t\t\t\tt.Skip("GOMAXPROCS >1', "GOMAXPROCS may exceed 1"),
-    Edit("runtime/profbuf_test.go", '\tcase "wasip1":\n\t\twaitStatus = "runnable"\n', "", "a reader sleeps on a futex, as elsewhere", since="1.26"),
-    Edit("internal/trace/testtrace/platforms.go", 'case "js", "wasip1":', 'case "js":', "system calls are traced", since="1.26"),
-)

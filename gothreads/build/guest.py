@@ -78,7 +78,8 @@ def init(folder: Path, toolchain: Toolchain) -> list[str]:
 
 
 def _go(toolchain: Toolchain, folder: Path, *arguments: str) -> None:
-    done = subprocess.run([str(toolchain.go), *arguments], cwd=folder, env=os.environ | {"GOTOOLCHAIN": "local", "GOWORK": "off"},
+    done = subprocess.run([str(toolchain.go), *arguments], cwd=folder,
+                          env=os.environ | {"GOTOOLCHAIN": "local", "GOWORK": "off"},
                           capture_output=True, text=True)
     if done.returncode:
         raise CompileError(f"go {' '.join(arguments[:2])} failed", done.stderr)

@@ -1,7 +1,7 @@
 """Gives the functions of a linked module fast bodies, with the Go program optimizer_go.
 
-Builds use it only when GOTHREADS_OPTIMIZE=1 is set, which is for tests. optimizer_go/fast/fast.go says how it works, and
-what is not there yet.
+Builds use it only when GOTHREADS_OPTIMIZE=1 is set, which is for tests. optimizer_go/fast/fast.go says how it works,
+and what is not there yet.
 """
 
 from __future__ import annotations
@@ -40,5 +40,5 @@ def edition(go: Path, cache: Path) -> str:
 
 
 def is_on() -> bool:
-    """Whether threaded modules are built with fast bodies: an environment variable for tests, until this is complete."""
+    """Whether threaded modules get fast bodies. The environment variable is for tests, until this is complete."""
     return os.environ.get("GOTHREADS_OPTIMIZE") == "1"

@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gothreads.build.edits import ALIASES, EDITS, LEFT_OUT, SUPPORTED, TEST_EDITS, Edit
+from gothreads.build.edit import SUPPORTED, Edit
+from gothreads.build.edits import ALIASES, EDITS, LEFT_OUT, TESTS_LEFT_OUT
+from gothreads.build.go_test_edits import TEST_EDITS
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import ToolchainError
 from gothreads.files import keep_exactly, reported
@@ -20,7 +22,7 @@ log = logging.getLogger("gothreads")
 ADDED = Path(__file__).parent / "goroot"
 GUEST = "gothreads/guest"
 #: Packages that get threads, sockets and signals.
-FOLDERS = ("runtime", "syscall", "internal/poll", "internal/syscall/unix", "net")
+FOLDERS = ("runtime", "syscall", "time", "internal/poll", "internal/syscall/unix", "net")
 #: The code that rewrites modules; builder.finish() has the order of the passes.
 WASM = Path(__file__).parent.parent / "wasm"
 
@@ -42,22 +44,26 @@ def edited(toolchain: Toolchain, edits: Iterable[Edit]) -> dict[str, str]:
                 texts[edit.file] = path.read_text()
         found = texts[edit.file].count(edit.expect)
         if found != edit.count and edit.file.endswith("_test.go"):
-            log.warning("%s: %s is not as expected, and some of its tests stay skipped (%s)", toolchain.version, edit.file, edit.why)
+            log.warning("%s: %s is not as expected, and some of its tests stay skipped (%s)", toolchain.version,
+                        edit.file, edit.why)
             continue
         if found != edit.count:
             raise ToolchainError(
                 f"{toolchain.version}: {edit.file} does not have the text that gothreads edits ({edit.why}): expected "
-                f"{edit.count} times, found {found}: {edit.expect.strip()[:80]!r}. Supported: Go {', '.join(SUPPORTED)}, unmodified")
+                f"{edit.count} times, found {found}: {edit.expect.strip()[:80]!r}. Supported: Go "
+                f"{', '.join(SUPPORTED)}, unmodified")
         texts[edit.file] = texts[edit.file].replace(edit.expect, edit.replace)
     return texts
 
 
 def added(folder: str) -> dict[str, Path]:
     """The files that gothreads adds to one folder of GOROOT/src."""
-    return {f"{folder}/{path.name}": path for path in sorted((ADDED / folder).iterdir()) if path.suffix in (".go", ".s")}
+    return {f"{folder}/{path.name}": path for path in sorted((ADDED / folder).iterdir())
+            if path.suffix in (".go", ".s")}
 
 
-def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing: bool = False, guest: Path | None = None,
+def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing: bool = False,
+                  guest: Path | None = None,
                   extra: Mapping[Path, str] | None = None) -> Path:
     """Write an overlay file, and the files it refers to, below `cache`; returns its path.
 
@@ -74,9 +80,10 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
     replace = {str(guest / path.name): str(path) for path in added(GUEST).values()}
     texts: dict[Path, str] = dict(extra or {})
     if threaded:
-        texts |= {source / name: text for name, text in edited(toolchain, EDITS + (TEST_EDITS if testing else ())).items()}
+        texts |= {source / name: text
+                  for name, text in edited(toolchain, EDITS + (TEST_EDITS if testing else ())).items()}
         replace |= {str(source / name): str(path) for folder in FOLDERS for name, path in added(folder).items()}
-        replace |= {str(source / name): "" for name in LEFT_OUT}
+        replace |= {str(source / name): "" for name in (*LEFT_OUT, *(TESTS_LEFT_OUT if testing else ()))}
         replace |= {str(source / name): str(source / of) for name, of in ALIASES.items()}
     for target, text in texts.items():
         copy = cache / "overlay" / f"{_digest(text)}-{target.name}"

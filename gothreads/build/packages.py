@@ -12,10 +12,11 @@ from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
 
 #: A position at the beginning of a line of Go's output: a path, then a colon and a line's number.
-_POSITION = re.compile(r"(?m)^(\s*)([^\s:][^\n:]*\.(?:go|s|mod))(?=:\d)")
+_POSITION = re.compile(r"(?m)^([ \t]*)([^\s:][^\n:]*\.(?:go|s|mod))(?=:\d)")
 
 
-def main_packages(toolchain: Toolchain, pattern: str, environment: dict[str, str], flags: Sequence[str] = ()) -> list[Path]:
+def main_packages(toolchain: Toolchain, pattern: str, environment: dict[str, str],
+                  flags: Sequence[str] = ()) -> list[Path]:
     """The folders of the programs (package main) that a pattern matches. BuildError if there are none."""
     work, target = Path.cwd(), pattern
     if pattern.startswith((".", "/")):
@@ -27,7 +28,8 @@ def main_packages(toolchain: Toolchain, pattern: str, environment: dict[str, str
     command = [str(toolchain.go), "list", "-find", "-e", "-f", "{{.Name}}\t{{.Dir}}", *flags, target]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
     if done.returncode:
-        hint = f". A folder needs a go.mod; this writes one: gothreads init {work}" if "go.mod file not found" in done.stderr else ""
+        hint = (f". A folder needs a go.mod; this writes one: gothreads init {work}"
+                if "go.mod file not found" in done.stderr else "")
         raise CompileError(f"go list failed{hint}", relative_to_here(done.stderr, work))
     packages = [line.split("\t") for line in done.stdout.splitlines()]
     found = [Path(folder) for name, folder in packages if name == "main" and folder]

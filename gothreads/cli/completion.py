@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from gothreads.cli.command import Command
 from gothreads.errors import GothreadsError
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import lacking
-from gothreads.terminal import Terminal
 
 _SHELLS = ("bash", "zsh", "tcsh")
 #: The placeholders of arguments that are paths of files; and of folders.

@@ -29,9 +29,9 @@ from gothreads.engine.settings import new_engine
 from gothreads.errors import GothreadsError
 from gothreads.files import cache_folder, reason
 from gothreads.launch import available_processors
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, lacking
 from gothreads.runtime.options import Limits
-from gothreads.terminal import Terminal
 from gothreads.version import __version__, installed_package
 
 #: With fewer descriptors, `gothreads serve` takes fewer than its 2,048 clients.
@@ -44,7 +44,9 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Check:
-    """One result. `state`: ok; warning: gothreads runs, but slower, with less, or untested; problem: it does not run."""
+    """One result. `state`: ok; warning: gothreads runs, but slower, with less, or untested; problem: it does not
+    run.
+    """
 
     name: str
     state: Literal["ok", "warning", "problem"]
@@ -78,7 +80,8 @@ def _package() -> Check:
         return Check("gothreads", "ok", f"{where}, which is not installed")
     if installed.resolve() == _PACKAGE:
         return Check("gothreads", "ok", where)
-    return Check("gothreads", "warning", f"{where}, which shadows the gothreads installed in {installed}. Run it from another folder, "
+    return Check("gothreads", "warning",
+                 f"{where}, which shadows the gothreads installed in {installed}. Run it from another folder, "
                  f"or by the command `gothreads`, or install these sources: pip install -e {_PACKAGE.parent}")
 
 
@@ -87,7 +90,8 @@ def _python() -> Check:
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         return Check("python", "ok", f"{what}, with the GIL")
     gil = "on" if getattr(sys, "_is_gil_enabled", lambda: True)() else "off"
-    return Check("python", "warning", f"{what}, a free-threaded build with the GIL {gil}. gothreads is tested with the GIL only, "
+    return Check("python", "warning",
+                 f"{what}, a free-threaded build with the GIL {gil}. gothreads is tested with the GIL only, "
                  "and its C extension cannot be built here. Use a build with the GIL")
 
 
@@ -99,7 +103,8 @@ def _wasmtime() -> Check:
         wasmtime.Module(engine, module).close()
         engine.close()
     except (wasmtime.WasmtimeError, GothreadsError) as error:
-        return Check("wasmtime", "problem", f"{found} cannot compile modules with threads here: {str(error).splitlines()[0]}")
+        return Check("wasmtime", "problem",
+                     f"{found} cannot compile modules with threads here: {str(error).splitlines()[0]}")
     if WASMTIME.warning is not None:
         return Check("wasmtime", "warning", WASMTIME.warning)
     return Check("wasmtime", "ok", f"{found}, tested are >={WASMTIME.least},<{WASMTIME.below} "
@@ -109,7 +114,8 @@ def _wasmtime() -> Check:
 def _calls() -> Check:
     if extension.compiled is not None:
         return Check("calls", "ok", "in C")
-    return Check("calls", "warning", "through ctypes, which is correct, and about twenty times slower than the C extension. "
+    return Check("calls", "warning",
+                 "through ctypes, which is correct, and about twenty times slower than the C extension. "
                  f"The extension is not in use: {extension.missing}")
 
 
@@ -118,7 +124,8 @@ def _descriptors() -> Check:
     raised = f"; run, call and serve raise this to {_count(hard)}" if soft != hard else ""
     what = f"{_count(soft)} (ulimit -n){raised}"
     if hard != resource.RLIM_INFINITY and hard < _DESCRIPTORS:
-        return Check("descriptors", "warning", f"{what}, so serve takes fewer than 2,048 clients. Raise the hard limit to {_DESCRIPTORS:,}")
+        return Check("descriptors", "warning",
+                     f"{what}, so serve takes fewer than 2,048 clients. Raise the hard limit to {_DESCRIPTORS:,}")
     return Check("descriptors", "ok", what)
 
 
@@ -135,7 +142,11 @@ def _threads() -> Check:
     what, most = min(bound.items(), key=lambda item: item[1])
     needed = Limits().threads
     if most < needed:
-        return Check("threads", "warning", f"at most {most:,} for {what}, and a module may use {needed:,}. Raise it, or use --limit threads=N")
+        return Check(
+            "threads",
+            "warning",
+            f"at most {most:,} for {what}, and a module may use {needed:,}. Raise it, or use --limit threads=N",
+        )
     return Check("threads", "ok", f"at most {most:,} for {what}")
 
 
@@ -196,7 +207,8 @@ def _compiler() -> Check:
     named = shlex.split(os.environ.get("CC", ""))[:1]
     path = next(filter(None, map(shutil.which, named or ("cc", "gcc", "clang"))), None)
     if path is None:
-        return Check("cc", "warning", f"{f'CC={named[0]} is not there' if named else 'no C compiler'}: gothreads cannot be installed "
+        return Check("cc", "warning",
+                     f"{f'CC={named[0]} is not there' if named else 'no C compiler'}: gothreads cannot be installed "
                      "from source with its C extension, and `gothreads compare` leaves out native Go")
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True)

@@ -1,7 +1,7 @@
 """`gothreads go-exec`: runs a program that Go has linked, as -exec of `go test` and `go run`.
 
-The program sees the machine's files, the working directory and the environment, as on other systems. This is for
-running one's own code, not for sandboxing.
+The program sees the machine's files, the working directory, the environment and the network, as on other systems. This
+is for running one's own code, not for sandboxing.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from gothreads.wasm.undefined import callers_of_undefined
 
 _USAGE = """usage: gothreads go-exec [--sharpen SEED] FILE [ARGS…]
 
-Runs a WebAssembly program that Go has linked, with this machine's files and environment: for -exec of go test and go
-run. A program linked with gothreads' overlay runs on many threads.
+Runs a WebAssembly program that Go has linked, with this machine's files, environment and network: for -exec of go test
+and go run. A program linked with gothreads' overlay runs on many threads.
 
 example:
   GOOS=wasip1 GOARCH=wasm go test -exec 'gothreads go-exec' ./...
@@ -46,7 +46,8 @@ def run(argv: Sequence[str]) -> int:
         return 2
     sharpen, (file, *args) = _options(argv)
     with open_loaded(_load_linked(Path(file), sharpen), args=args, env=dict(os.environ) | {"PWD": os.getcwd()},
-                     mounts=[Mount(Path("/"), "/")], limits=_LIMITS, callers=1, no_calls=True) as app:
+                     mounts=[Mount(Path("/"), "/")], allow_net=["*:*", "unix:*"], limits=_LIMITS, callers=1,
+                     no_calls=True) as app:
         return aside(app.wait)
 
 
@@ -69,8 +70,8 @@ def _load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
         module = parse(content)
         if module.custom(SECTION) is None and any(e.name == "gt_attach" for e in module.exports):
             if callers := callers_of_undefined(module):
-                raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not there?), "
-                                  f"in {listed(callers)}")
+                raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not "
+                                  f"there?), in {listed(callers)}")
             settings = {} if sharpen is None else {"sharpen": sharpen}
             metadata = Metadata(__version__, "go", THREADED, "exe", handlers=False, options=settings)
             module = finish(module, metadata, strip=False)

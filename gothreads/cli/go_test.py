@@ -25,10 +25,11 @@ from gothreads.files import cache_folder
 from gothreads.wasm.metadata import BUILD_MODELS, THREADED
 from gothreads.wasm.passes.sharpen import check_model
 
-_USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH] [PACKAGES] [GO TEST FLAGS]
+_USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH]
+                      [PACKAGES] [GO TEST FLAGS]
 
-Runs `go test`, with the tests compiled to WebAssembly and run on many threads. Tests see this machine's files and
-environment, as usual: run only code that you trust.
+Runs `go test`, with the tests compiled to WebAssembly and run on many threads. Tests see this machine's files,
+environment and network, as usual: run only code that you trust.
 
 options (all others are go test's):
   --model single     stock Go, on one thread, to compare with
@@ -47,7 +48,8 @@ _NAMES = "-s=false"
 
 #: Flags of go test that Go does not support for WebAssembly -> what to do instead.
 _NOT_HERE = {
-    "-race": "find races natively, with `go test -race`; `gothreads test --sharpen SEED` makes them show more often here",
+    "-race": "find races natively, with `go test -race`; `gothreads test --sharpen SEED` makes them show more often "
+             "here",
     "-fuzz": "fuzz natively, with `go test -fuzz`; `gothreads test` then runs what was found, in testdata/fuzz",
     "-msan": "use it natively, with `go test -msan`",
     "-asan": "use it natively, with `go test -asan`",
@@ -99,7 +101,8 @@ def options(argv: Sequence[str]) -> TestOptions:
 def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
     """The go test command, and its environment."""
     toolchain = find_go(chosen.go)
-    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED, guest=guest_folder(Path.cwd()), testing=True)
+    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED,
+                            guest=guest_folder(Path.cwd()), testing=True)
     sharpened = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
     run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *sharpened])
     environment = go_environment(chosen.model, preemption=chosen.preemption)

@@ -8,11 +8,12 @@ from pathlib import Path
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import Command
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="the program's folder, created if necessary (default: the current one)")
+    parser.add_argument("folder", nargs="?", default=".", metavar="FOLDER",
+                        help="the program's folder, created if necessary (default: the current one)")
     parser.add_argument("--go", metavar="PATH", help="the go command to use")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from gothreads.cli.command import Command
 from gothreads.errors import ModuleError
+from gothreads.output.terminal import Terminal
 from gothreads.runtime.module_file import LoadedModule, load
-from gothreads.terminal import Terminal
 from gothreads.text import shown
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.origins import made_for
@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if os.path.isdir(arguments.module):  # not Path.is_dir, which raises for names that are too long
-        raise ModuleError(f"{arguments.module} is a folder, not a module. Build it first: gothreads build {arguments.module} -o app.wasm")
+        raise ModuleError(f"{arguments.module} is a folder, not a module. Build it first: gothreads build "
+                          f"{arguments.module} -o app.wasm")
     loaded = load(Path(arguments.module))
     about = describe(loaded)
     if arguments.json:
@@ -35,13 +36,15 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Terminal) -> None:
-    built = f"built by gothreads {about['gothreads']} with {about['go']}" if loaded.metadata else "not built by gothreads"
+    built = (f"built by gothreads {about['gothreads']} with {about['go']}" if loaded.metadata
+             else "not built by gothreads")
     terminal.out(f"{name}: {about['bytes'] / 1e6:.1f} MB, {about['model']}, {about['buildmode']}, {built}")
     if about["made_for"]:
         terminal.out(f"built for {about['made_for']}")
     if isinstance(seed := about["options"].get("sharpen"), int):
         terminal.out(f"races sharpened with seed {seed}: for tests, it is slow")
-    terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB at the start" if loaded.memory else "memory: none")
+    terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB at the start" if loaded.memory
+                 else "memory: none")
     terminal.out("exports:" if loaded.exports else "exports: none")
     for export in loaded.exports:
         terminal.out(f"  {export.signature.declaration}")
@@ -64,16 +67,19 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
     about, memory = loaded.metadata, loaded.memory
     return {
         "bytes": len(loaded.wasm), "model": loaded.model, "entry": loaded.entry,
-        "buildmode": about.buildmode if about else ("exe" if loaded.entry == "_start" else "c-shared"), "foreign": loaded.foreign,
+        "buildmode": about.buildmode if about else ("exe" if loaded.entry == "_start" else "c-shared"),
+        "foreign": loaded.foreign,
         "made_for": made_for(loaded.outline),
         "gothreads": about.version if about else None, "go": about.go if about else None,
         "options": dict(about.options) if about else {},
         "handlers": bool(about and about.handlers),
         "memory": memory and {"minimum": memory.minimum * PAGE, "maximum": memory.maximum and memory.maximum * PAGE},
-        "exports": [asdict(export.signature) for export in loaded.exports], "uncallable": dict(loaded.uncallable), "imports": imports,
+        "exports": [asdict(export.signature) for export in loaded.exports], "uncallable": dict(loaded.uncallable),
+        "imports": imports,
         "host": [asdict(s) for s in about.imports if s.name in imports.get(s.module, ())] if about else [],
     }
 
 
-INSPECT = Command("inspect", "describe a module and its exports", "  gothreads inspect app.wasm\n  gothreads inspect app.wasm --json",
+INSPECT = Command("inspect", "describe a module and its exports",
+                  "  gothreads inspect app.wasm\n  gothreads inspect app.wasm --json",
                   add_arguments, run)

@@ -15,8 +15,10 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from gothreads.cli.build import BUILD
+from gothreads.cli.cache import CACHE
 from gothreads.cli.call import CALL
 from gothreads.cli.command import Command, RawCommand
+from gothreads.cli.compile import COMPILE
 from gothreads.cli.completion import COMPLETION
 from gothreads.cli.doctor import DOCTOR
 from gothreads.cli.go_exec import GO_EXEC
@@ -29,12 +31,14 @@ from gothreads.cli.serve import SERVE
 from gothreads.cli.tools import COMPARE, STRESS
 from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit
 from gothreads.files import reason
+from gothreads.output.progress import watching
+from gothreads.output.terminal import Handler, Terminal, Verbosity
 from gothreads.runtime.process import close_all
-from gothreads.terminal import Handler, Terminal, Verbosity
 
 #: In the order of `gothreads --help`: what people need first comes first.
-COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, DOCTOR, COMPARE, STRESS,
-                                              COMPLETION, GO_EXEC)
+COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, COMPILE, DOCTOR, CACHE,
+                                              COMPARE,
+                                              STRESS, COMPLETION, GO_EXEC)
 
 #: A shell's exit code for a process that SIGINT ended.
 INTERRUPTED = 128 + signal.SIGINT
@@ -86,9 +90,11 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     logger.addHandler(handler)
     level = logger.level
     logger.setLevel(_LEVELS[terminal.verbosity])
-    previous = signal.signal(signal.SIGTERM, _raise_stop) if threading.current_thread() is threading.main_thread() else None
+    previous = signal.signal(signal.SIGTERM,
+                             _raise_stop) if threading.current_thread() is threading.main_thread() else None
     try:
-        return _run(arguments, terminal)
+        with watching(terminal.watch):
+            return _run(arguments, terminal)
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)

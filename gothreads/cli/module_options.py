@@ -12,9 +12,18 @@ from typing import Any, TypeVar, Unpack
 
 from gothreads.bridge.host_registry import load_host
 from gothreads.cli.aside import aside
-from gothreads.cli.values import parse_count, parse_environment, parse_environment_files, parse_limits, parse_mount, parse_seconds
+from gothreads.cli.values import (
+    parse_count,
+    parse_environment,
+    parse_environment_files,
+    parse_limits,
+    parse_mount,
+    parse_seconds,
+    parse_trust,
+)
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.launch import LoadedOptions, find, open_loaded
+from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
 from gothreads.runtime.keywords import definition
 from gothreads.runtime.models import MODELS
@@ -23,7 +32,6 @@ from gothreads.runtime.options import OpenOptions
 from gothreads.supervise.app import Supervised
 from gothreads.supervise.options import RestartOptions, restart_policy
 from gothreads.supervise.restarts import Restart
-from gothreads.terminal import Terminal
 from gothreads.wasi.settings import Mount
 from gothreads.wasm.metadata import BUILD_MODELS
 
@@ -33,7 +41,8 @@ _DOWN_SECONDS = 10.0
 
 def add_module(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="FILE|PACKAGE", help="a module, or a Go package, which is built first")
-    parser.add_argument("args", nargs="*", default=[], metavar="ARG", help="everything after the module is passed to it, options too")
+    parser.add_argument("args", nargs="*", default=[], metavar="ARG",
+                        help="everything after the module is passed to it, options too")
 
 
 def add_option(parser: argparse.ArgumentParser, flag: str, options: type, name: str, *, more: str = "",
@@ -45,7 +54,8 @@ def add_option(parser: argparse.ArgumentParser, flag: str, options: type, name: 
     option = definition(options)[name]
     if isinstance(option.default, str | int | float):
         settings["default"] = option.default
-        more += " (default: %(default)s)"
+        if option.default is not False:
+            more += " (default: %(default)s)"
     elif settings.get("action") == "append":
         settings["default"] = []
     parser.add_argument(flag, help=option.phrase + more, **settings)
@@ -71,7 +81,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--env", OpenOptions, "env", action="append", metavar="NAME[=VALUE]",
                more=": set one; without =VALUE, to its value here")
     parser.add_argument("--env-file", action="append", default=[], metavar="FILE",
-                        help="read such lines from a file, as docker does: # begins a comment, quotes are kept; --env takes precedence")
+                        help="read such lines from a file, as docker does: # begins a comment, quotes are kept; --env "
+                             "takes precedence")
     add_option(parser, "--mount", OpenOptions, "mounts", action="append", metavar="HOST:GUEST[:ro]",
                more=": the folder HOST under the path GUEST; with :ro, only to read (also a file)")
     parser.add_argument("--no-mount-args", action="store_true",
@@ -84,6 +95,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--limit", OpenOptions, "limits", action="append", metavar="NAME=N",
                more=": memory, stack (of each thread) or output, such as output=10M; threads; files (open at once); "
                "seconds (of running time)")
+    add_option(parser, "--trust", OpenOptions, "trust", metavar="DIGEST", type=parse_trust, more="; any: of any file")
 
 
 def add_service_options(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +121,8 @@ def open_module(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack
     return _said_where(aside(lambda: open_loaded(loaded, **options)), terminal)
 
 
-def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack[LoadedOptions]) -> App | Supervised:
+def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal,
+                      **own: Unpack[LoadedOptions]) -> App | Supervised:
     """Open the module, under supervision with --restart."""
     if arguments.restart is None:
         return open_module(arguments, terminal, **own)
@@ -133,17 +146,20 @@ def _said_where(app: _Opened, terminal: Terminal) -> _Opened:
     return app
 
 
-def _options(arguments: argparse.Namespace, terminal: Terminal, own: LoadedOptions) -> tuple[LoadedModule, LoadedOptions]:
+def _options(arguments: argparse.Namespace, terminal: Terminal,
+             own: LoadedOptions) -> tuple[LoadedModule, LoadedOptions]:
     """The module, and its options for open_loaded."""
     model = arguments.model
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run its main in stock Go, a package must be built as a program.
-    loaded = find(arguments.module, model=model, progress=terminal.progress, buildmode="exe" if model == "single" and arguments.no_calls else None)
+    loaded = find(arguments.module, model=model, trust=arguments.trust,
+                  buildmode="exe" if model == "single" and arguments.no_calls else None)
     terminal.clear()
     if not arguments.no_calls and loaded.entry == "_start" and (loaded.foreign or not loaded.threaded):
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
-        raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run {arguments.module}")
+        raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run "
+                          f"{arguments.module}")
     env = parse_environment_files(arguments.env_file) | parse_environment(arguments.env)
     mounts = [parse_mount(text) for text in arguments.mount]
     if not arguments.no_mount_args:
@@ -160,15 +176,18 @@ def _options(arguments: argparse.Namespace, terminal: Terminal, own: LoadedOptio
     if "instances" in arguments:  # not run
         options["instances"] = arguments.instances
     if "listen" in arguments:  # not call
-        options |= LoadedOptions(listen=arguments.listen, stall_timeout=arguments.stall_timeout, on_stall=arguments.on_stall)
+        options |= LoadedOptions(listen=arguments.listen, stall_timeout=arguments.stall_timeout,
+                                 on_stall=arguments.on_stall)
     return loaded, options | own
 
 
 def argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:
     """Mounts, read-only and under the same path, for files and folders that are named as arguments."""
     named = list(dict.fromkeys(Path(os.path.abspath(arg)) for arg in args))
-    found = [Mount(path, str(path), read_only=True) for path in named if os.path.isdir(path) and path != Path("/") and not _covered(path, mounts)]
-    found += [Mount(path, str(path), read_only=True) for path in named if os.path.isfile(path) and not _covered(path, [*mounts, *found])]
+    found = [Mount(path, str(path), read_only=True) for path in named if os.path.isdir(path) and path != Path("/")
+             and not _covered(path, mounts)]
+    found += [Mount(path, str(path), read_only=True) for path in named if os.path.isfile(path)
+              and not _covered(path, [*mounts, *found])]
     for mount in found:
         terminal.say(f"the module may read {mount.host} (to prevent this: --no-mount-args)")
     return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from gothreads.cli.command import Command, RawCommand
-from gothreads.terminal import Verbosity
+from gothreads.output.terminal import Verbosity
 from gothreads.version import __version__
 
 #: The commands' exit codes.
@@ -41,9 +41,9 @@ class _Parser(argparse.ArgumentParser):
 def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line. UsageError if it is wrong; SystemExit if it asked for help, which is printed.
 
-    In the result, `run` is the command's function, `parser` the main parser, `verbosity` a Verbosity, `note` a remark for the user, and `args`
-    what is passed on: everything after the module (for `call`, after the export), without a leading --; for `build`,
-    everything after --.
+    In the result, `run` is the command's function, `parser` the main parser, `verbosity` a Verbosity, `note` a remark
+    for the user, and `args` what is passed on: everything after the module (for `call`, after the export), without a
+    leading --; for `build`, everything after --.
     """
     parser, parsers = build_parser(commands)
     at = next((place for place, text in enumerate(argv) if not text.startswith("-")), len(argv))
@@ -52,14 +52,16 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
     if isinstance(command, RawCommand):
         return _raw(command, parser.parse_args([*before, *name]), list(after))
     passes_on = command is not None and command.own_arguments is not None
-    own, passed = _split(parsers[command.name], after, command.own_arguments or 0) if command and passes_on else _split_at_dashes(after)
+    own, passed = _split(parsers[command.name], after, command.own_arguments
+                         or 0) if command and passes_on else _split_at_dashes(after)
     try:
         arguments, unknown = parser.parse_known_args([*before, *name, *own])
         assert command is not None  # else parse_known_args has raised
         if not (passes_on or command.passes_on_dashes):
             unknown += passed
         if unknown:
-            hint = "; options for the module go after it" if passes_on else "; flags for go build go after --" if command.passes_on_dashes else ""
+            hint = ("; options for the module go after it" if passes_on else "; flags for go build go after --"
+                    if command.passes_on_dashes else "")
             parsers[command.name].error(f"unrecognized argument: {unknown[0]}{hint}")
     except UsageError as error:
         error.as_json = "--json" in own
@@ -69,7 +71,8 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
     return arguments
 
 
-def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.ArgumentParser,
+                                                                    Mapping[str, argparse.ArgumentParser]]:
     """The main parser, and those of the commands."""
     parser = _Parser(prog="gothreads", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
                      description="Runs ordinary Go programs, compiled to WebAssembly, on many threads.",
@@ -82,8 +85,10 @@ def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.Arg
         if isinstance(command, RawCommand):
             choices.add_parser(command.name, help=command.help, add_help=False)
             continue
-        sub = choices.add_parser(command.name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}.",
-                                 epilog=f"examples:\n{command.examples}", formatter_class=argparse.RawDescriptionHelpFormatter,
+        sub = choices.add_parser(command.name, help=command.help,
+                                 description=f"{command.help[0].upper()}{command.help[1:]}.",
+                                 epilog=f"examples:\n{command.examples}",
+                                 formatter_class=argparse.RawDescriptionHelpFormatter,
                                  allow_abbrev=False)
         command.add_arguments(sub)
         _add_verbosity(sub, argparse.SUPPRESS)
@@ -92,7 +97,8 @@ def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.Arg
 
 
 def _add_verbosity(parser: argparse.ArgumentParser, default: Verbosity | str) -> None:
-    parser.add_argument("-v", "--verbose", action="store_const", dest="verbosity", const=Verbosity.VERBOSE, default=default,
+    parser.add_argument("-v", "--verbose", action="store_const", dest="verbosity", const=Verbosity.VERBOSE,
+                        default=default,
                         help="print more messages, and Python's traceback of an error")
     parser.add_argument("-q", "--quiet", action="store_const", dest="verbosity", const=Verbosity.QUIET, default=default,
                         help="print only warnings and errors")

@@ -8,14 +8,20 @@ from collections.abc import Sequence
 
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
-from gothreads.cli.module_options import add_build_options, add_module, add_run_options, add_service_options, open_or_supervise
+from gothreads.cli.module_options import (
+    add_build_options,
+    add_module,
+    add_run_options,
+    add_service_options,
+    open_or_supervise,
+)
 from gothreads.cli.signals import forwarded
 from gothreads.errors import GothreadsError, GuestError, ModuleError
+from gothreads.output.terminal import Terminal
 from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.inspector import Goroutine
 from gothreads.supervise.app import Supervised
-from gothreads.terminal import Terminal
 
 #: How long to wait before checking whether main does anything, in seconds.
 _IDLE_SECONDS = 2.0
@@ -30,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    with open_or_supervise(arguments, terminal) as app:
+    with forwarded(), open_or_supervise(arguments, terminal) as app:
         if app.loaded.entry != "_start":
             if app.loaded.foreign:
-                raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its exports: gothreads call")
-            raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing to run. "
-                              "Build it with --buildmode exe, or call its exports: gothreads call")
-        with forwarded(app):
-            return aside(lambda: _wait(app, arguments.module, terminal))
+                raise ModuleError(f"{arguments.module} has no main (_start), so there is nothing to run. Call its "
+                                  f"exports: gothreads call")
+            raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing "
+                              "to run. Build it with --buildmode exe, or call its exports: gothreads call")
+        return aside(lambda: _wait(app, arguments.module, terminal))
 
 
 def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
@@ -46,7 +52,8 @@ def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
         return _ended(app, app.wait(_IDLE_SECONDS), terminal)
     with contextlib.suppress(TimeoutError, GothreadsError):
         if app.loaded.threaded and not app.loaded.foreign and _only_to_be_called(app.goroutines(_IDLE_SECONDS)):
-            terminal.say(f"main only waits (select {{}}). To call the module's exports and handlers: gothreads serve {module}")
+            terminal.say(f"main only waits (select {{}}). To call the module's exports and handlers: gothreads serve "
+                         f"{module}")
     return _ended(app, app.wait(), terminal)
 
 

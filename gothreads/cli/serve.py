@@ -15,17 +15,18 @@ from gothreads.cli.module_options import (
 )
 from gothreads.cli.values import parse_count, parse_drain, parse_port, parse_seconds, parse_size
 from gothreads.errors import GothreadsError, MisuseError
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import lacking
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
 from gothreads.supervise.options import RestartOptions
-from gothreads.terminal import Terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_module(parser)
     parser.add_argument("--host", default="127.0.0.1",
                         help="address to listen on (default: %(default)s). There is no authentication")
-    parser.add_argument("--port", type=parse_port, default=8080, help="port to listen on; 0: any free port (default: %(default)s)")
+    parser.add_argument("--port", type=parse_port, default=8080,
+                        help="port to listen on; 0: any free port (default: %(default)s)")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                         help="another name of the server, such as a proxy's; requests for other names are refused "
                         "(default: localhost and --host)")
@@ -34,11 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="answer calls that take longer than S seconds with 504 (default: no timeout)")
     parser.add_argument("--on-timeout", choices=("cancel", "continue", "stop"), default="cancel",
                         help="what happens to such a call. cancel: its context is cancelled, if the handler has one; "
-                        "continue: it goes on; stop: the module, or its instance in a pool, is stopped (default: %(default)s)")
+                        "continue: it goes on; stop: the module, or its instance in a pool, is stopped (default: "
+                        "%(default)s)")
     parser.add_argument("--json-limit", metavar="SIZE", default="4M",
-                        help="the largest arguments of a call, as JSON (default: %(default)s; payloads of handlers: 64M)")
+                        help="the largest arguments of a call, as JSON (default: %(default)s; payloads of handlers: "
+                             "64M)")
     parser.add_argument("--drain", type=parse_drain, metavar="S", default=DRAIN_SECONDS,
-                        help="how long to wait for requests in progress after Ctrl-C or SIGTERM, in seconds (default: %(default)g)")
+                        help="how long to wait for requests in progress after Ctrl-C or SIGTERM, in seconds (default: "
+                             "%(default)g)")
     add_model_options(parser)
     add_run_options(parser)
     add_service_options(parser)

@@ -1,4 +1,4 @@
-"""Gives the signals of this process to the module that a command runs."""
+"""Gives the signals of this process to the program that a command runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from gothreads.runtime import process
 from gothreads.runtime.interface import RunningModule
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 
 
 @contextlib.contextmanager
-def forwarded(app: RunningModule) -> Iterator[None]:
-    """In this context, signals go to the program if it handles them, and otherwise do what they did before.
+def forwarded() -> Iterator[None]:
+    """In this context, signals go to the program if one runs and handles them, and otherwise do what they did before.
 
     A second Ctrl-C always does what it did before: a program may not end when it is asked to. SIGQUIT ends a program
     that does not handle it with the stacks of its goroutines, as natively.
@@ -31,12 +32,15 @@ def forwarded(app: RunningModule) -> Iterator[None]:
         nonlocal interrupted
         again = number == signal.SIGINT and interrupted
         interrupted = interrupted or number == signal.SIGINT
-        if not again and app.send_signal(number, default=number == signal.SIGQUIT):
+        # Asked for here: a program may have its handlers before the command has the app.
+        apps = [app for app in process.apps() if isinstance(app, RunningModule)]
+        taken = [] if again else [app.send_signal(number, default=number == signal.SIGQUIT) for app in apps]
+        if any(taken):
             return
         before = previous[signal.Signals(number)]
         if callable(before):
             before(number, frame)
-        elif before is signal.SIG_DFL and number != signal.SIGQUIT:
+        elif before is signal.SIG_DFL and not (number == signal.SIGQUIT and apps):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

@@ -7,8 +7,8 @@ import argparse
 from gothreads.cli.command import Command
 from gothreads.cli.values import parse_count, parse_seconds
 from gothreads.errors import GothreadsError
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import lacking
-from gothreads.terminal import Terminal
 from gothreads.tools.compare import options as compare_options
 from gothreads.tools.stress import options as stress_options
 from gothreads.tools.stress.command import stress

@@ -14,11 +14,9 @@ from typing import Any
 from gothreads.errors import MisuseError
 from gothreads.files import reason
 from gothreads.runtime.options import Limits
-from gothreads.text import cut, shown, whole_number
+from gothreads.text import cut, shown, size_in_bytes, whole_number
 from gothreads.wasi.settings import Mount
 from gothreads.wasm.passes.sharpen import check_seed
-
-_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def parse_mount(text: str) -> Mount:
@@ -78,10 +76,9 @@ def parse_environment_files(files: Sequence[str]) -> dict[str, str]:
 
 def parse_size(text: str, option: str = "--memory ") -> int:
     """Parse a size such as 65536, 512M or 1.5G into bytes. `option` is named in the error message."""
-    match = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]+)?)\s*([kmg]?)(?:i?b)?", text.strip().lower())
-    if match is None:
+    if (size := size_in_bytes(text)) is None:
         raise MisuseError(f"{option}{shown(text)}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
-    return int(float(match[1]) * _SIZES[match[2]])
+    return size
 
 
 def parse_limits(memory: str | None, texts: Sequence[str]) -> Limits:
@@ -98,7 +95,8 @@ def parse_limits(memory: str | None, texts: Sequence[str]) -> Limits:
                 case "seconds" if equals:
                     limits[name] = parse_seconds(value)
                 case _:
-                    raise argparse.ArgumentTypeError(f"expected NAME=N; names are: {', '.join(field.name for field in fields(Limits))}")
+                    raise argparse.ArgumentTypeError(f"expected NAME=N; names are: "
+                                                     f"{', '.join(field.name for field in fields(Limits))}")
         except argparse.ArgumentTypeError as error:
             raise MisuseError(f"--limit {text}: {error}") from None
     return Limits(**limits)
@@ -130,6 +128,11 @@ def parse_count(text: str) -> int:
     if not number:
         raise argparse.ArgumentTypeError(f"{cut(text)} is not a whole number of at least 1 and at most {sys.maxsize}")
     return number
+
+
+def parse_trust(text: str) -> bool | str:
+    """Parse the value of --trust."""
+    return True if text == "any" else text
 
 
 def parse_seed(text: str | None) -> int | None:

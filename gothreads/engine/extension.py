@@ -63,6 +63,7 @@ def shared(name: str, value: _Constant) -> _Constant:
     ImportError if the extension was built with another value, or without this constant.
     """
     if native is not None and (built := getattr(native, name, None)) != value:
-        raise ImportError(f"gothreads' C extension was built with {name} = {built!r}, and its Python code has {value!r}. "
-                          f"Install gothreads again: {native.__file__} is of another version", name="gothreads._fast")
+        raise ImportError(f"gothreads' C extension was built with {name} = {built!r}, and its Python code has "
+                          f"{value!r}. Install gothreads again: {native.__file__} is of another version",
+                          name="gothreads._fast")
     return value

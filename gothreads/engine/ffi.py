@@ -45,11 +45,13 @@ _call_unchecked = _dll.wasmtime_func_call_unchecked
 # stays as it is.
 _call = ctypes.CFUNCTYPE(ctypes.c_void_p)(address(_call_unchecked))
 _Callback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-_define = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p,
+_define = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p,
+                           ctypes.c_size_t, ctypes.c_void_p,
                            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
     address(_dll.wasmtime_linker_define_func_unchecked))
 _export_get = _dll.wasmtime_instance_export_get
-_EpochCallback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64), ctypes.POINTER(ctypes.c_uint8))
+_EpochCallback = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64),
+                                  ctypes.POINTER(ctypes.c_uint8))
 _on_epoch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
     address(_dll.wasmtime_store_epoch_deadline_callback))
 _FUNC: int = _ffi.WASMTIME_EXTERN_FUNC.value
@@ -93,7 +95,8 @@ shared("VALUE_KINDS", "".join(_CELLS))
 
 def _layout(letters: str) -> struct.Struct:
     """The layout of an array of raw values with these types."""
-    return struct.Struct("<" + "".join(f"{letter}{_VALUE_SIZE - struct.calcsize(letter)}x" for letter in letters.replace("?", "i")))
+    return struct.Struct("<" + "".join(f"{letter}{_VALUE_SIZE - struct.calcsize(letter)}x"
+                                       for letter in letters.replace("?", "i")))
 
 
 #: Calls one exported function of one instance: takes raw values (only their bits matter, not their sign) and returns
@@ -109,12 +112,14 @@ class _Function:
     def __init__(self, context: int, func: Any, params: str, result: str) -> None:
         count = max(len(params), 1)
         self._values = (Value * count)()
-        self._cells = [_CELLS[letter].from_buffer(self._values, _VALUE_SIZE * place) for place, letter in enumerate(params)]
+        self._cells = [_CELLS[letter].from_buffer(self._values, _VALUE_SIZE * place)
+                       for place, letter in enumerate(params)]
         self._buffer, self._pack = memoryview(self._values).cast("B"), _layout(params).pack_into
         self._result, self._is_bool = _CELLS[result].from_buffer(self._values) if result else None, result == "?"
         self._func = func
         self._trap = ctypes.c_void_p()
-        self._arguments = (ctypes.c_void_p(context), ctypes.byref(func), ctypes.byref(self._values), ctypes.c_size_t(count), ctypes.byref(self._trap))
+        self._arguments = (ctypes.c_void_p(context), ctypes.byref(func), ctypes.byref(self._values),
+                           ctypes.c_size_t(count), ctypes.byref(self._trap))
 
     def __call__(self, *raw: Any) -> Any:
         try:
@@ -149,7 +154,8 @@ def function(store: wasmtime.Store, instance: wasmtime.Instance, name: str, para
     """
     extern = _export(store, instance, name)
     if extern is None:
-        raise Missing(f"the module does not export {shown(name)}, which gothreads needs. Build it with: gothreads build")
+        raise Missing(f"the module does not export {shown(name)}, which gothreads needs. Build it with: "
+                      f"gothreads build")
     if int(extern.kind) != _FUNC:
         raise ModuleError(f"the module's export {shown(name)} is not a function")
     func = _ffi.wasmtime_func_t()
@@ -298,7 +304,8 @@ def trap_of(raised: wasmtime.WasmtimeError | wasmtime.Trap) -> Trap:
             return Trap(f"exit {raised.code}", exit_code=raised.code)
         if isinstance(raised, wasmtime.WasmtimeError):
             return Trap(str(raised))
-        frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", -1 if frame.module_offset == _UNKNOWN else frame.module_offset)
+        frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", -1 if frame.module_offset == _UNKNOWN
+                             else frame.module_offset)
                        for frame in raised.frames)
         message = raised.message.strip().splitlines()[-1] if raised.message.strip() else "trap"
         return Trap(_CAUSE.sub("", message.strip()), frames)
@@ -308,6 +315,7 @@ def trap_of(raised: wasmtime.WasmtimeError | wasmtime.Trap) -> Trap:
 
 if compiled is not None:
     compiled.bind(tuple(address(getattr(_dll, name)) for name in (
-        "wasmtime_func_call_unchecked", "wasmtime_linker_define_func_unchecked", "wasmtime_trap_new", "wasmtime_sharedmemory_data_size")),
+        "wasmtime_func_call_unchecked", "wasmtime_linker_define_func_unchecked", "wasmtime_trap_new",
+        "wasmtime_sharedmemory_data_size")),
         Trapped, trapped, sys._getframe)
     compiled.bind_error_new(address(_dll.wasmtime_error_new))

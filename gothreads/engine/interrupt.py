@@ -281,7 +281,8 @@ def from_handler(error: BaseException) -> bool:
     """
     if not on_main_thread():
         return False
-    handlers = [handler.handler if isinstance(handler, Held) else handler for handler in map(_handler, _NUMBERS) if callable(handler)]
+    handlers = [handler.handler if isinstance(handler, Held) else handler for handler in map(_handler, _NUMBERS)
+                if callable(handler)]
     if isinstance(error, KeyboardInterrupt) and signal.default_int_handler in handlers:
         return True
     codes = {code for handler in handlers if (code := _code(handler)) is not None}
@@ -331,7 +332,9 @@ def _look(*, ctrl_c: bool) -> None:
             reached = app._poke()
             time.sleep(pause)
         # Where handlers cannot run: the default Ctrl-C handler is known to raise.
-        ends = _kept is not None or (ctrl_c and not reached and getattr(_handler(signal.SIGINT), "handler", None) is signal.default_int_handler)
+        ends = _kept is not None or (ctrl_c and not reached
+                                     and getattr(_handler(signal.SIGINT), "handler",
+                                                 None) is signal.default_int_handler)
         if ends and (app := _innermost(outermost, serial)) is not None:
             app._interrupted(_kept)
     except IndexError:  # the main thread is in no call

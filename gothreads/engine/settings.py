@@ -5,12 +5,11 @@ Each app has its own engine: the epoch, which stops running code, belongs to an 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import logging
 import platform
-import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +19,12 @@ from pathlib import Path
 import wasmtime
 from wasmtime import _ffi
 
+from gothreads import cache
 from gothreads.engine import trap_signals
+from gothreads.engine.precompiled import Precompiled
 from gothreads.errors import GothreadsError, ModuleError
-from gothreads.files import cache_folder, keep, kept
+from gothreads.files import cache_folder, keep, kept, write_atomically
+from gothreads.output.progress import COMPILE, timed
 from gothreads.requirements import WASMTIME, warn_once
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes import waits
@@ -36,10 +38,10 @@ MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
 STACK_MARGIN = 2 << 20
 #: Limits in each store, apart from a module's memory: tables, elements in each table, and bytes for exceptions' values.
 _MOST_TABLES, _MOST_ELEMENTS, _EXCEPTIONS = 8, 1 << 20, 64 << 20
-#: From this size in bytes on, compiling takes long enough to be logged; and after so many seconds a user at a terminal
-#: who has seen no log is told.
+#: What the machine code depends on besides wasmtime and the machine.
+_ALONE, _THREADED = "epochs memories alone", f"epochs memories waits={waits.EDITION}"
+#: From this size in bytes on, compiling takes long enough to be logged.
 _LARGE = 1 << 20
-_LONG_SECONDS = 2.0
 
 
 def needs_fence() -> bool:
@@ -55,7 +57,8 @@ def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
     (docs/security.md).
     """
     if platform.machine() not in MACHINES:
-        raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. Use x86-64 or ARM64")
+        raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. "
+                             f"Use x86-64 or ARM64")
     warn_once(WASMTIME)
     config = wasmtime.Config()
     config.wasm_threads = config.shared_memory = threads
@@ -87,53 +90,95 @@ class MachineCode:
     seconds: float | None
 
 
-def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int) -> MachineCode:
+def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int,
+                   precompiled: Precompiled | None = None) -> MachineCode:
     """Compile a module for an engine without threads, or load it from the cache. ModuleError if it is not valid.
 
-    A cache miss is logged.
+    A cache miss is logged. precompiled: the module's machine code, if the user has it and trusts it.
     """
-    return _compiled(engine, wasm, stack, " alone", lambda wasm: wasm)
+    if precompiled is not None:
+        return _given(engine, precompiled, _ALONE)
+    return _compiled(engine, wasm, stack, _ALONE, lambda wasm: wasm)
 
 
-def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int) -> MachineCode:
+def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int,
+                     precompiled: Precompiled | None = None) -> MachineCode:
     """The same for a module with threads. All its waits are rewritten (wasm/passes/waits.py): no file is trusted."""
     def noted(wasm: bytes) -> bytes:
         wasmtime.Module.validate(engine, wasm)  # before rewriting: the module may refer only to its own items
         return waits.rewrite_waits(parse(wasm)).encode()
-    return _compiled(engine, wasm, stack, f" waits={waits.EDITION}", noted)
+    if precompiled is not None:
+        return _given(engine, precompiled, _THREADED)
+    return _compiled(engine, wasm, stack, _THREADED, noted)
 
 
-def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes]) -> MachineCode:
+def precompile(wasm: bytes, stack: int, *, threads: bool) -> tuple[MachineCode, Precompiled]:
+    """Compile a module, or load it from the cache, to write it to a file. ModuleError if it is not valid."""
+    engine = new_engine(stack, threads=threads)
+    try:
+        compiled = (compile_threaded if threads else compile_module)(engine, wasm, stack)
+        with compiled.module as module:
+            return compiled, Precompiled(_THREADED if threads else _ALONE, bytes(module.serialize()))
+    finally:
+        engine.close()
+
+
+def _given(engine: wasmtime.Engine, precompiled: Precompiled, settings: str) -> MachineCode:
+    if precompiled.settings != settings:
+        raise ModuleError("the machine code in the file was compiled by another version of gothreads. "
+                          "Compile it again: gothreads compile")
+    try:
+        return MachineCode(wasmtime.Module.deserialize(engine, precompiled.code), None)
+    except wasmtime.WasmtimeError as error:  # another processor, for example
+        raise ModuleError(f"the machine code in the file does not fit here: {str(error).splitlines()[-1].strip()}. "
+                          "Compile it again here: gothreads compile") from None
+
+
+def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str,
+              rewritten: Callable[[bytes], bytes]) -> MachineCode:
     # Everything that affects the machine code, or what wasmtime accepts. wasmtime checks the rest itself when loading.
-    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} epochs memories stack={stack}{how}"
+    settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} {how} stack={stack}"
     key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
     path = cache_folder() / "compiled" / f"{key}.cwasm"
     if (loaded := _load(engine, path)) is not None:
         return MachineCode(loaded, None)
     begin = time.monotonic()
-    message = "compiling %.1f MB of WebAssembly to machine code (the first time only)", len(wasm) / 1e6
     level = logging.INFO if len(wasm) >= _LARGE else logging.DEBUG
-    log.log(level, *message)
-    # A program that has not configured logging does not show that: then a user at a terminal is told if it takes long.
-    unseen = level == logging.INFO and not log.isEnabledFor(level) and sys.stderr is not None and sys.stderr.isatty()
-    late = threading.Timer(_LONG_SECONDS, log.warning, message) if unseen else None
-    if late is not None:
-        late.name, late.daemon = "gothreads-compiling", True
-        late.start()
+    log.log(level, "compiling %.1f MB of WebAssembly to machine code (once for each build)", len(wasm) / 1e6)
     try:
-        module = wasmtime.Module(engine, rewritten(wasm))
+        with timed(COMPILE, _expected_seconds(len(wasm))):
+            module = wasmtime.Module(engine, rewritten(wasm))
     except wasmtime.WasmtimeError as error:
-        raise ModuleError(f"not a valid WebAssembly module (was it changed after it was built?): {str(error).splitlines()[-1].strip()}") from None
-    finally:
-        if late is not None:
-            late.cancel()
+        raise ModuleError(f"not a valid WebAssembly module (was it changed after it was built?): "
+                          f"{str(error).splitlines()[-1].strip()}") from None
     seconds = time.monotonic() - begin
     log.log(level, "compiled in %.1f s", seconds)
+    if level == logging.INFO:
+        _remember_speed(len(wasm) / seconds)
     try:
         keep(path, module.serialize())
+        cache.trim()
     except GothreadsError as error:  # a full disk, for example, must not keep the app from running
         log.warning("the compiled module is not kept: %s", error)
     return MachineCode(module, seconds)
+
+
+def _speed_file() -> Path:
+    return cache_folder() / "compile-speed"
+
+
+def _expected_seconds(size: int) -> float | None:
+    """About how long compiling so many bytes takes on this machine, judging by the last time. None if unknown."""
+    try:
+        return size / max(float(_speed_file().read_text()), 1.0)
+    except (OSError, ValueError, GothreadsError):
+        return None
+
+
+def _remember_speed(speed: float) -> None:
+    """Note for `_expected_seconds` how many bytes were compiled in a second."""
+    with contextlib.suppress(GothreadsError):
+        write_atomically(_speed_file(), f"{speed:.0f}\n".encode(), 0o600)
 
 
 def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
@@ -143,5 +188,6 @@ def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
         try:  # the open file, not whatever may have its name by now
             return wasmtime.Module.deserialize_file(engine, f"/proc/self/fd/{file.fileno()}")
         except wasmtime.WasmtimeError as error:
-            log.info("the compiled module in the cache does not fit here, and is made again: %s", str(error).splitlines()[0])
+            log.info("the compiled module in the cache does not fit here, and is made again: %s",
+                     str(error).splitlines()[0])
             return None

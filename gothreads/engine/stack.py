@@ -137,7 +137,8 @@ def check_python_stack() -> None:
     try:
         _try(PYTHON_MARGIN)
     except RecursionError:
-        raise RecursionError(f"a call into a module needs {PYTHON_MARGIN} more frames than Python's stack has left (sys.setrecursionlimit)") from None
+        raise RecursionError(f"a call into a module needs {PYTHON_MARGIN} more frames than Python's stack has left "
+                             f"(sys.setrecursionlimit)") from None
 
 
 def few_frames() -> bool:

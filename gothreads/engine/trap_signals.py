@@ -35,8 +35,8 @@ log = logging.getLogger("gothreads")
 
 _SIGNALS = (signal.SIGILL, signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS)
 _ROOM = 256  # struct sigaction: 152 bytes with glibc on x86-64 and ARM64
-_NOT_DONE = ("gothreads keeps the signals that WebAssembly's traps need, and without its C extension cannot do what %s asks: "
-             "a crash outside of WebAssembly goes where it went before the first app was opened. Call it before")
+_NOT_DONE = ("gothreads keeps the signals that WebAssembly's traps need, and without its C extension cannot do what %s "
+             "asks: a crash outside of WebAssembly goes where it went before the first app was opened. Call it before")
 _lock = threading.Lock()
 _first = True
 
@@ -49,7 +49,9 @@ def kept() -> Iterator[None]:
         if not _first:
             yield
             return
-        taken = extension.native is not None and extension.native.take_signals(ctypes.cast(_ffi.dll.wasmtime_func_call_unchecked, ctypes.c_void_p).value)
+        taken = (extension.native is not None
+                 and extension.native.take_signals(ctypes.cast(_ffi.dll.wasmtime_func_call_unchecked,
+                                                               ctypes.c_void_p).value))
         before = {number: _get(number) for number in _SIGNALS}
         try:
             yield

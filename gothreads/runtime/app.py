@@ -34,7 +34,7 @@ from gothreads.errors import (
 from gothreads.runtime import cancellation, exit_reasons
 from gothreads.runtime.calls import CallRunner
 from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
-from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.inspector import Goroutine, Goroutines
 from gothreads.runtime.interface import RunningModule
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
@@ -127,18 +127,19 @@ class App(Picklable, CallRunner, RunningModule):
 
     # Calls of exports.
 
-    def submit(self, export: str, *args: Any, timeout: float | None = None,
-               on_timeout: OnTimeout = "continue") -> Future[Any]:
+    def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
+               **named: Any) -> Future[Any]:
         target = self.exports[export]
-        converted = target._export.convert(args)
+        converted = target._export.convert(target._export.bind(args, named))
         if timeout is None and on_timeout == "continue" and self.options.callers_timeout is None:
             return self._submit(lambda: self._call(target._export, converted))
         return self._waited_call(target._export, converted, timeout, on_timeout).future
 
-    async def call_async(self, export: str, *args: Any, timeout: float | None = None,
-                         on_timeout: OnTimeout = "continue") -> Any:
+    async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
+                         on_timeout: OnTimeout = "continue", **named: Any) -> Any:
         target = self.exports[export]
-        waited = self._waited_call(target._export, target._export.convert(args), timeout, on_timeout)
+        converted = target._export.convert(target._export.bind(args, named))
+        waited = self._waited_call(target._export, converted, timeout, on_timeout)
         return await asyncio.wrap_future(waited.future)
 
     # Requests.
@@ -312,7 +313,7 @@ class App(Picklable, CallRunner, RunningModule):
     def _quit(self) -> None:
         """End the module as SIGQUIT does natively. It waits for Go, so it needs a thread that may wait."""
         with contextlib.suppress(GothreadsError, TimeoutError):
-            stacks = "\n".join(str(goroutine) for goroutine in self.goroutines(_QUIT_SECONDS))
+            stacks = str(self.goroutines(_QUIT_SECONDS))
             self._streams.stderr.write([f"SIGQUIT: quit\n\n{stacks}\n".encode(errors="replace")])
         self._end(exit_reasons.of_sent_signal(self.loaded.name, "QUIT"))
 
@@ -326,10 +327,10 @@ class App(Picklable, CallRunner, RunningModule):
         except TimeoutError:
             raise TimeoutError(f"{self.loaded.name}: not every goroutine waits after {timeout:g} s") from None
 
-    def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
+    def goroutines(self, timeout: float | None = None) -> Goroutines:
         check_seconds("timeout", timeout)
         self._check_go("goroutines")
-        return self._goroutines(timeout)
+        return Goroutines(self._goroutines(timeout))
 
     def _statistics(self, *, memory_limit: int | None = None, **figures: Any) -> AppStatistics:
         """Statistics with the figures that all models share filled in."""

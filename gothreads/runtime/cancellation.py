@@ -89,7 +89,8 @@ def checked(timeout: float | None, on_timeout: OnTimeout, *, request: bool) -> O
     if on_timeout not in ("continue", "cancel", "stop"):
         raise MisuseError(f'on_timeout must be "continue", "cancel" or "stop", not {on_timeout!r}')
     if on_timeout == "cancel" and not request:
-        raise MisuseError('on_timeout="cancel" is for requests: an export has no context that could be cancelled. Choose "continue" or "stop"')
+        raise MisuseError('on_timeout="cancel" is for requests: an export has no context that could be cancelled. '
+                          'Choose "continue" or "stop"')
     return on_timeout
 
 
@@ -97,7 +98,8 @@ class PendingCall:
     """What the caller waits for: `future`.
 
     It gets the result of the call, unless the caller gives up first: by a timeout, or by cancelling it. A timeout gives
-    the call up before it fails the future. So a caller that sees CallTimeout finds the module stopped, if "stop" is set.
+    the call up before it fails the future. So a caller that sees CallTimeout finds the module stopped, if "stop" is
+    set.
     """
 
     def __init__(self, ticket: Cancellation, what: str) -> None:

@@ -71,7 +71,8 @@ class Ending(ABC):
         self._in_python: Away = deque()
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
-        self._targets = Target(1, options.stdout, allowance, self._in_python), Target(2, options.stderr, allowance, self._in_python)
+        self._targets = Target(1, options.stdout, allowance,
+                               self._in_python), Target(2, options.stderr, allowance, self._in_python)
         self._source = Source(options.stdin, self._in_python)
         self._files = FileAllowance(options.limits.files, options.instances if self.has_many_instances else 1)
         self._environments: list[WasiEnvironment] = []  # one per memory
@@ -148,7 +149,8 @@ class Ending(ABC):
     def _trapped(self, trapped: ffi.Trapped) -> None:
         """A thread did not return from the module's code: if it is the first, that ends the app."""
         if self._cause is None:
-            self._end(exit_reasons.of_trap(self.loaded.name, trapped.trap, self._streams.stderr.tail, self.options.limits.stack))
+            self._end(exit_reasons.of_trap(self.loaded.name, trapped.trap, self._streams.stderr.tail,
+                                           self.options.limits.stack))
 
     def _host_function_failed(self, error: BaseException) -> str:
         """End the module because a host function raised, if only to exit. Returns the trap's message."""
@@ -319,7 +321,8 @@ class Ending(ABC):
         """Called in the child of a fork, where the threads do not exist."""
         self._lock = threading.RLock()
         self._open_to_calls(is_open=False)
-        self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent process")
+        self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent "
+                                f"process")
         self._state = State.CLOSED
         self._freed = True
         self._sweeping, self._poking = threading.Lock(), threading.Lock()

@@ -30,8 +30,8 @@ def advice(stderr: str) -> str | None:
         return "endless recursion? runtime/debug.SetMaxStack raises the limit"
     if "all goroutines are asleep" not in stderr or "net.(*fakeNetFD)" not in stderr:
         return None
-    return ("in WebAssembly, package net cannot reach the network: listen with guest.Listen of gothreads/guest (needs --allow-net HOST:PORT), or "
-            "with guest.Listener (needs --listen HOST:PORT)")
+    return ("in stock Go, package net cannot reach the network: use the model threaded, or listen with guest.Listen of "
+            "gothreads/guest (needs --allow-net HOST:PORT) or guest.Listener (needs --listen HOST:PORT)")
 
 
 def of_trap(name: str, trap: ffi.Trap, stderr: str, stack: int) -> GuestError:
@@ -67,7 +67,11 @@ def of_signal(name: str, error: BaseException | None) -> AppClosed | LimitExceed
     """For what a signal handler raised in the main thread's call, which did not return. None: Ctrl-C."""
     if isinstance(error, Exception):
         return of_stop(name, error)
-    how = "Ctrl-C" if error is None or isinstance(error, KeyboardInterrupt) else f"a signal handler, which raised {words(error)}"
+    how = (
+        "Ctrl-C"
+        if error is None or isinstance(error, KeyboardInterrupt)
+        else f"a signal handler, which raised {words(error)}"
+    )
     return AppClosed(f"{name}: the app was ended by {how}")
 
 
@@ -85,4 +89,5 @@ def of_sent_signal(name: str, signal_name: str) -> GuestExit:
 
 def of_time(name: str, seconds: float, stderr: str) -> LimitExceeded:
     """For a module that has reached its limit on time, in seconds."""
-    return LimitExceeded(f"{name}: the module was ended: it has run for {seconds:g} s, which is its limit (Limits(seconds=...))", 124, stderr)
+    return LimitExceeded(f"{name}: the module was ended: it has run for {seconds:g} s, which is its limit "
+                         f"(Limits(seconds=...))", 124, stderr)

@@ -25,7 +25,8 @@ _MOST_PARAMETERS = shared("MOST_PARAMETERS", 8)
 _FRAMES_CHECK_SECONDS = shared("FRAMES_CHECK_SECONDS", 5e-6)
 
 
-def fast_export(function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> Function:
+def fast_export(function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed,
+                stack: int) -> Function:
     """The same function, taking the fast path where it can.
 
     `postponed` surrounds calls on the main thread; `stack` is as for stack.fits.
@@ -51,17 +52,20 @@ class _FastExport(Function):
     Everything is inlined where possible: calls of Python functions are most of the cost.
     """
 
-    def __init__(self, function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed, stack: int) -> None:
+    def __init__(self, function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed,
+                 stack: int) -> None:
         self.__dict__.update(function.__dict__)
-        self._cache, self._idle, self._pop, self._postponed, self._room = cache, cache.idle, cache.idle.pop, postponed, stack + CALLER_MARGIN
+        self._cache, self._idle, self._pop = cache, cache.idle, cache.idle.pop
+        self._postponed, self._room = postponed, stack + CALLER_MARGIN
         self._name, self._types = export.name, (export.params, export.result)
         #: For each parameter, the type and range that need no conversion; `super` converts or refuses other values.
         self._simply = [_SIMPLY[parameter.type] for parameter in export.signature.params]
         self._count = -1 if export.has_strings else len(self._simply)
 
-    def __call__(self, *args: Any, **named: Any) -> Any:
+    def __call__(self, /, *args: Any, **named: Any) -> Any:
         idle, mine = self._idle, inside.__dict__  # its dict: each access to a threading.local looks it up again
-        if named or len(args) != self._count or not idle.open or idle.passed or mine.get("room", 0) < self._room or mine.get("depth"):
+        if (named or len(args) != self._count or not idle.open or idle.passed or mine.get("room", 0) < self._room
+            or mine.get("depth")):
             return super().__call__(*args, **named)
         for value, (kind, least, most) in zip(args, self._simply, strict=True):
             if type(value) is not kind or not least <= value <= most:
@@ -115,5 +119,6 @@ class _FastExport(Function):
 
 _INFINITE = float("inf")
 _SIMPLY: dict[str, tuple[type, Any, Any]] = {
-    **{go_type: (int, *numbers) for go_type, numbers in RANGES.items()}, "bool": (bool, 0, 1), "float64": (float, -_INFINITE, _INFINITE),
+    **{go_type: (int, *numbers) for go_type, numbers in RANGES.items()}, "bool": (bool, 0, 1),
+    "float64": (float, -_INFINITE, _INFINITE),
     "float32": (float, -FLOAT32_MAX, FLOAT32_MAX), "string": (bytes, 0, 0)}

@@ -45,6 +45,13 @@ class Goroutine:
         return f"goroutine {self.id} [{self.state}]:\n{self.stack}"
 
 
+class Goroutines(list[Goroutine]):
+    """A list of goroutines, whose str() is as Go prints them: one after the other, with an empty line between."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
+
+
 def parse_goroutines(text: str) -> list[Goroutine]:
     """Parse Go's traceback of all goroutines. Leaves out idle callers, and the goroutine that took the traceback."""
     found = []

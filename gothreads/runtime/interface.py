@@ -6,13 +6,14 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.messages import WhenFull
 from gothreads.runtime.cancellation import OnTimeout
-from gothreads.runtime.inspector import Goroutine
-from gothreads.runtime.payloads import Payload
+from gothreads.runtime.inspector import Goroutines
+from gothreads.runtime.payloads import Payload, json_payload, json_reply
 from gothreads.runtime.statistics import AppStatistics
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
@@ -26,9 +27,12 @@ class RunningModule(ABC):
     # Calls of exports: also `exports`, which calls on this thread.
 
     @abstractmethod
-    def submit(self, export: str, *args: Any, timeout: float | None = None,
-               on_timeout: OnTimeout = "continue") -> Future[Any]:
+    def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
+               **named: Any) -> Future[Any]:
         """Call an export on one of the app's threads; the future gets its result. Arguments are checked now.
+
+        args, named: the export's arguments, in order or by the names of Go's parameters. A parameter that is named like
+            a keyword of Python, `timeout` or `on_timeout` gets an underscore: `timeout_=5`.
 
         timeout: in seconds, including the wait for a free caller; after that the future has CallTimeout. A call that
             has not begun by then never does. One that has begun cannot be taken out of the module; on_timeout says what
@@ -57,8 +61,8 @@ class RunningModule(ABC):
         return results()
 
     @abstractmethod
-    async def call_async(self, export: str, *args: Any, timeout: float | None = None,
-                         on_timeout: OnTimeout = "continue") -> Any:
+    async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
+                         on_timeout: OnTimeout = "continue", **named: Any) -> Any:
         """Call an export without blocking the event loop. Cancelling this acts like a timeout: see submit."""
 
     # Requests: calls of handlers.
@@ -87,6 +91,21 @@ class RunningModule(ABC):
     async def request_async(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
                             on_timeout: OnTimeout = "cancel") -> bytes:
         """Like request, without blocking the event loop. Cancelling this acts like a timeout."""
+
+    def request_json(self, handler: str, value: Any = None, *, timeout: float | None = None,
+                     on_timeout: OnTimeout = "cancel") -> Any:
+        """Like request, for a handler of values (guest.HandleJSON), which travel as JSON.
+
+        HandlerError also if the value does not fit the handler's type in Go, or the reply is not JSON. ArgumentError or
+        MisuseError if the value cannot be written as JSON.
+        """
+        return json_reply(handler, self.request(handler, json_payload(value), timeout=timeout, on_timeout=on_timeout))
+
+    async def request_json_async(self, handler: str, value: Any = None, *, timeout: float | None = None,
+                                 on_timeout: OnTimeout = "cancel") -> Any:
+        """Like request_json, without blocking the event loop. Cancelling this acts like a timeout."""
+        reply = await self.request_async(handler, json_payload(value), timeout=timeout, on_timeout=on_timeout)
+        return json_reply(handler, reply)
 
     @abstractmethod
     def handlers(self) -> list[str]:
@@ -148,8 +167,10 @@ class RunningModule(ABC):
         """
 
     @abstractmethod
-    def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
-        """All goroutines of the module with their stacks, as Go prints them. Works even when every caller is blocked.
+    def goroutines(self, timeout: float | None = None) -> Goroutines:
+        """All goroutines of the module with their stacks, in a list that prints as Go prints them.
+
+        Works even when every caller is blocked.
 
         TimeoutError if Go does not answer within `timeout` seconds: loops that cannot be preempted hold all its
         processors.
@@ -184,3 +205,10 @@ class RunningModule(ABC):
         So a coroutine on that loop may be a handler that the module's hook `stop` waits for.
         """
         await asyncio.to_thread(self.close, drain=drain)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        traceback: TracebackType | None) -> None:
+        await self.close_async()

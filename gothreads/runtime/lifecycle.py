@@ -62,7 +62,10 @@ class Lifecycle(Ending):
         try:
             interrupt.watch()
             if (seconds := self.options.limits.seconds) is not None:  # first: _launch may initialise all packages
-                self._deadlines.after(seconds, lambda: self._end(exit_reasons.of_time(self.loaded.name, seconds, self._streams.stderr.tail)))
+                self._deadlines.after(
+                    seconds,
+                    lambda: self._end(exit_reasons.of_time(self.loaded.name, seconds, self._streams.stderr.tail)),
+                )
             self._launch()
             self._ready.wait()
             with contextlib.suppress(GuestError):  # `open` checks how it ended
@@ -164,7 +167,8 @@ class Lifecycle(Ending):
         if self._state is not State.ENDING:  # all have left after all: the sweep is about to free everything
             self._done.wait(CLOSE_SECONDS)
         if not self._done.is_set():
-            log.warning("%s: not all threads have left yet; those in Python functions that the module called end when these return", self.loaded.name)
+            log.warning("%s: not all threads have left yet; those in Python functions that the module called end when "
+                        "these return", self.loaded.name)
 
     def _is_inside(self) -> bool:
         """Whether the caller, which ends the app, must not wait on this thread until the app has ended."""
@@ -177,7 +181,8 @@ class Lifecycle(Ending):
         return self
 
     @own_code.ordinary
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
         self.close()
 
     def __repr__(self) -> str:

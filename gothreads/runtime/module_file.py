@@ -8,6 +8,8 @@ from pathlib import Path
 
 from gothreads.bridge.c_exports import Allocator, CExport
 from gothreads.bridge.exports import Export, from_wasm, matches
+from gothreads.engine.precompiled import MAGIC as MACHINE_CODE
+from gothreads.engine.precompiled import Precompiled, Trust, unpack
 from gothreads.errors import ModuleError, listed
 from gothreads.files import reason
 from gothreads.wasm import abi, metadata
@@ -34,8 +36,8 @@ _MOST_PARAMETERS = 1_000_000
 class LoadedModule:
     """A module that was parsed and checked. `entry` is the export that starts it. `foreign`: it was not built from Go.
 
-    `memory` is None if it has none, which only foreign modules may. `model` is what it was built for; a foreign module
-    is "threaded" if it uses wasi-threads.
+    `precompiled` is its machine code, if the file holds it. `memory` is None if it has none, which only foreign modules
+    may. `model` is what it was built for; a foreign module is "threaded" if it uses wasi-threads.
     """
 
     name: str
@@ -47,12 +49,13 @@ class LoadedModule:
     exports: tuple[Export, ...]
     memory: MemoryLimits | None
     foreign: bool = False
+    precompiled: Precompiled | None = None
     #: Exports that cannot be called, with the reason.
     uncallable: Mapping[str, str] = field(default_factory=dict)
 
     def without_code(self) -> LoadedModule:
         """The same, without the megabytes that only compilation needs."""
-        return replace(self, wasm=b"", outline=replace(self.outline, raw={}, customs=[]))
+        return replace(self, wasm=b"", precompiled=None, outline=replace(self.outline, raw={}, customs=[]))
 
     def hook(self, name: str) -> Export | None:
         """The export of that name, if it takes no arguments. The host calls `start` and `stop`."""
@@ -77,7 +80,9 @@ class LoadedModule:
     @property
     def hooks(self) -> list[str]:
         """Which of `start` and `stop` are exports that can be called. A main on one thread takes no calls."""
-        return [] if (not self.threaded or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop") if self.hook(name)]
+        return [] if (not self.threaded
+                      or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop")
+                                                                        if self.hook(name)]
 
     @property
     def has_callers(self) -> bool:
@@ -85,20 +90,34 @@ class LoadedModule:
         return bool(self.exports) or self.has_handlers or self.entry == "_initialize"
 
 
-def load(path: Path) -> LoadedModule:
+def load(path: Path, trust: Trust = False) -> LoadedModule:
     """Read a module file. ModuleError says in one line what is wrong with it, and how to fix it."""
     try:
-        wasm = path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise ModuleError(f"cannot read {path}: {reason(error)}") from None
     if path.suffix == ".go":
-        raise ModuleError(f"{path}: Go source, not a WebAssembly module. To make one of it: gothreads build {path} -o {path.with_suffix('.wasm')}")
-    if wasm and not wasm.startswith(MAGIC[:len(wasm)]):
-        raise ModuleError(f"{path}: {_kind_of(wasm)}, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE")
+        raise ModuleError(f"{path}: Go source, not a WebAssembly module. To make one of it: gothreads build {path} -o "
+                          f"{path.with_suffix('.wasm')}")
+    return load_content(path.name, content, trust, where=str(path))
+
+
+def load_content(name: str, content: bytes, trust: Trust = False, *, where: str | None = None) -> LoadedModule:
+    """The same for the content of a module file.
+
+    trust: whether to use machine code (engine/precompiled.py). where: the file's name for messages.
+    """
+    where = where or name
     try:
-        return inspect_module(path.name, wasm)
+        if content.startswith(MACHINE_CODE):
+            wasm, precompiled = unpack(content, trust)
+            return replace(inspect_module(name, wasm), precompiled=precompiled)
+        if content and not content.startswith(MAGIC[:len(content)]):
+            raise ModuleError(f"{_kind_of(content)}, not a WebAssembly module. To make one of a Go package: gothreads "
+                              f"build PACKAGE -o FILE")
+        return inspect_module(name, content)
     except ModuleError as error:
-        raise ModuleError(f"{path}: {error}") from None
+        raise ModuleError(f"{where}: {error}") from None
 
 
 def _kind_of(content: bytes) -> str:
@@ -123,9 +142,11 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     threaded = "gt_attach" in functions and memory is not None and memory.shared
     if about is not None and about.threaded != threaded:
         has = "has threads" if threaded else "has no threads"
-        raise ModuleError(f"the module says that it is {about.model}, but {has} (was it changed after the build?). Rebuild it: gothreads build")
+        raise ModuleError(f"the module says that it is {about.model}, but {has} (was it changed after the build?). "
+                          f"Rebuild it: gothreads build")
     if about is None and threaded:
-        raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: gothreads build --strip")
+        raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: "
+                          "gothreads build --strip")
     imported = [read_limits(Reader(i.description, "import")) for i in outline.imports if i.kind is Kind.MEMORY]
     if imported + outline.memories != [memory] and any(m.shared for m in imported + outline.memories):
         # A thread that waits in a memory other than the host's could not be ended.
@@ -145,11 +166,13 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
         has = "no memory" if memory is None else "a shared memory, but not gothreads' threads"
         raise ModuleError(f"the module has {has}. Rebuild it: gothreads build ./app -o app.wasm")
     elif threaded and not imported:
-        raise ModuleError("the module has threads and a memory of its own, so its threads could not share it. Rebuild it: gothreads build")
+        raise ModuleError("the module has threads and a memory of its own, so its threads could not share it. Rebuild "
+                          "it: gothreads build")
     entry = next((entry for entry in _ENTRIES if entry in functions), None)
     exports = _foreign_exports(outline, functions) if foreign else _exports(outline, about, functions)
     uncallable = _uncallable(outline, {export.name for export in exports}, foreign=foreign)
-    return LoadedModule(name, wasm, outline, about, metadata.THREADED if threaded else metadata.SINGLE, entry, exports, memory, foreign, uncallable)
+    return LoadedModule(name, wasm, outline, about, metadata.THREADED if threaded else metadata.SINGLE, entry, exports,
+                        memory, foreign, uncallable=uncallable)
 
 
 def _check_parameters(outline: Module, functions: dict[str, int]) -> None:
@@ -161,30 +184,36 @@ def _check_parameters(outline: Module, functions: dict[str, int]) -> None:
     kinds = (types[index] for index in (*functions.values(), *range(len(outline.imported_functions))))
     taken = sum(len(kind.params) + len(kind.results) for kind in kinds)
     if taken > _MOST_PARAMETERS:
-        raise ModuleError(f"the functions that the module imports and exports have {taken:,} parameters and results; gothreads takes "
-                          f"{_MOST_PARAMETERS:,} at the most")
+        raise ModuleError(f"the functions that the module imports and exports have {taken:,} parameters and results; "
+                          f"gothreads takes {_MOST_PARAMETERS:,} at the most")
 
 
 def _check_foreign(outline: Module, functions: dict[str, int], memories: list[MemoryLimits]) -> None:
     """ModuleError if a module that was not built from Go cannot be run: all its imports must be available."""
     if not functions:
-        raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm")
-    others = [f"{i.module}.{i.name} (a {i.kind.name.lower()})" for i in outline.imports if i.kind not in (Kind.FUNC, Kind.MEMORY)]
+        raise ModuleError("the module exports no function, so there is nothing to run or call. For a Go package: "
+                          "gothreads build ./app -o app.wasm")
+    others = [f"{i.module}.{i.name} (a {i.kind.name.lower()})" for i in outline.imports
+              if i.kind not in (Kind.FUNC, Kind.MEMORY)]
     if others:
-        raise ModuleError(f"the module imports {listed(others)}, which nobody provides: only functions, and a memory for threads, are. "
-                          "Link it as a whole, not as a part of another module")
+        raise ModuleError(f"the module imports {listed(others)}, which nobody provides: only functions, and a memory "
+                          "for threads, are. Link it as a whole, not as a part of another module")
     if any(not memory.shared for memory in memories):
-        raise ModuleError("the module imports a memory that is not shared, which nobody provides. Link it with a memory of its own (without "
-                          "--import-memory); or, if it is to have threads, with --shared-memory")
+        raise ModuleError("the module imports a memory that is not shared, which nobody provides. Link it with a "
+                          "memory of its own (without --import-memory); or, if it is to have threads, with "
+                          "--shared-memory")
     if any(memory.shared for memory in outline.memories):
-        raise ModuleError("the module has a shared memory of its own, so its threads could not share it. Link it with --import-memory")
-    spawn = next((outline.types[i.type_index] for i in outline.imported_functions if (i.module, i.name) == THREAD_SPAWN), None)
+        raise ModuleError("the module has a shared memory of its own, so its threads could not share it. Link it with "
+                          "--import-memory")
+    spawn = next((outline.types[i.type_index] for i in outline.imported_functions
+                  if (i.module, i.name) == THREAD_SPAWN), None)
     if spawn is None:
         return
     start = outline.function_types()[functions[THREAD_START]] if THREAD_START in functions else None
     if not memories or spawn != FuncType(_I32, _I32) or start != FuncType(_I32 * 2, b""):
-        raise ModuleError(f"the module imports {'.'.join(THREAD_SPAWN)}, but does not follow wasi-threads: it must import a shared memory, and export "
-                          f"{THREAD_START}(i32, i32). Build it for wasm32-wasi-threads")
+        raise ModuleError(f"the module imports {'.'.join(THREAD_SPAWN)}, but does not follow wasi-threads: it must "
+                          f"import a shared memory, and export {THREAD_START}(i32, i32). Build it for "
+                          f"wasm32-wasi-threads")
 
 
 def _foreign_exports(outline: Module, functions: dict[str, int]) -> tuple[Export, ...]:
@@ -230,12 +259,14 @@ def _uncallable(outline: Module, callable_: set[str], *, foreign: bool) -> dict[
         if name in callable_ or name in _ENTRIES or (name == THREAD_START if foreign else name.startswith(_PLUMBING)):
             continue
         if export.kind is not Kind.FUNC:
-            found[name] = f"it is a {export.kind.name.lower()}, not a function" + (" (see App.memory)" if export.kind is Kind.MEMORY else "")
+            hint = " (see App.memory)" if export.kind is Kind.MEMORY else ""
+            found[name] = f"it is a {export.kind.name.lower()}, not a function{hint}"
             continue
         kind = types[export.index]
         if odd := _odd_types(kind):
-            found[name] = f"it takes or returns {', '.join(odd)}, for which Python has no values; numbers can be passed: {kind}"
+            found[name] = (f"it takes or returns {', '.join(odd)}, for which Python has no values; numbers can be "
+                           f"passed: {kind}")
         else:
-            found[name] = (f"it returns {len(kind.results)} values, and a call can return one: {kind}. Return them in the module's memory, or packed "
-                           "into an i64")
+            found[name] = (f"it returns {len(kind.results)} values, and a call can return one: {kind}. Return them in "
+                           "the module's memory, or packed into an i64")
     return found

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from gothreads.bridge.handlers import Handler
 from gothreads.bridge.host_registry import Functions, Host, given_functions, given_handlers
+from gothreads.engine.precompiled import Trust
 from gothreads.errors import MisuseError
+from gothreads.output.progress import Progress
 from gothreads.runtime.keywords import Option, complete, one_of, whole
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
+from gothreads.wasi.log_lines import LOGGERS, Logger
 from gothreads.wasi.network_rules import Rule
 from gothreads.wasi.settings import Mount, WasiSettings
 from gothreads.wasi.streams import Readable, Writable
@@ -111,6 +114,21 @@ def _check_stdin(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be bytes or a file object, not {cut(value)}")
 
 
+def _check_output(name: str, value: object) -> None:
+    if not hasattr(value, "write") and not isinstance(value, LOGGERS):
+        raise MisuseError(f"{name} must be a file object or a logging.Logger, not {cut(value)}")
+
+
+def _check_progress(name: str, value: object) -> None:
+    if not isinstance(value, bool) and not callable(value):
+        raise MisuseError(f"{name} must be None, False, True or a function, not {cut(value)}")
+
+
+def _check_trust(name: str, value: object) -> None:
+    if not isinstance(value, bool | str):
+        raise MisuseError(f"{name} must be True, False or a file's digest, not {cut(value)}")
+
+
 def _check_above_zero(name: str, value: object) -> None:
     check_seconds(name, value, above_zero=True)
 
@@ -155,10 +173,12 @@ class OpenOptions(TypedDict, total=False):
         None, "what the module may use", "See `gothreads.Limits`.", check=_check_limits)]
     stdin: Annotated[Readable | bytes | None, Option(
         None, "standard input: bytes, or a file object of text or bytes (default: this process's)", check=_check_stdin)]
-    stdout: Annotated[Writable | None, Option(
-        None, "standard output: a file object of text or bytes (default: this process's)")]
-    stderr: Annotated[Writable | None, Option(
-        None, "standard error: a file object of text or bytes (default: this process's)")]
+    stdout: Annotated[Writable | Logger | None, Option(
+        None, "standard output: a file object of text or bytes, or a logger (default: this process's)",
+        "A `logging.Logger` gets a record for each line, at level INFO; one of standard error's, at WARNING.",
+        check=_check_output)]
+    stderr: Annotated[Writable | Logger | None, Option(
+        None, "standard error: like standard output (default: this process's)", check=_check_output)]
     stall_timeout: Annotated[float | None, Option(
         None, "how many seconds nothing in the module can make progress before it counts as stalled", """
         That is, all calls in the module have waited this long and nothing can wake them: there is no runnable
@@ -170,13 +190,13 @@ class OpenOptions(TypedDict, total=False):
         "With \"exit\", all calls raise Stalled. A function is called with the `gothreads.Stall`.",
         check=one_of("report", "exit", function=True))]
     listen: Annotated[Sequence[str], Option((), """
-        addresses to listen on for the module, which receives the sockets (guest.Listener):
+        addresses to listen on for the module, which gets the sockets from net.Listen or guest.Listener:
         HOST:PORT (port 0: any free port), or unix:PATH
         """, "See `App.listening`.", check=_check_addresses)]
     allow_net: Annotated[Sequence[str], Option((), """
-        what the module itself may dial and listen on (guest.Dial, guest.Listen): HOST:PORT, where each part may
-        be *, or unix:PATH. Where other machines can connect, it may listen only on an address that is named, such as
-        0.0.0.0:8080 (default: nothing)
+        what the module itself may dial and listen on (stock Go: guest.Dial and guest.Listen): HOST:PORT, where each
+        part may be *, or unix:PATH. Where other machines can connect, it may listen only on an address that is
+        named, such as 0.0.0.0:8080 (default: nothing)
         """, check=_check_addresses)]
     host: Annotated[Host | Functions | None, Option(None, "the Python functions that the module may import", """
         As {"env": {"log": function}} for Go's //go:wasmimport env log, or a `gothreads.Host`. They take and return
@@ -187,9 +207,9 @@ class OpenOptions(TypedDict, total=False):
         """, check=lambda _, value: given_functions(value))]
     handlers: Annotated[Mapping[str, Handler] | None, Option(
         None, "functions that the module calls by name, with guest.Call and guest.Notify", """
-        They take the payload (bytes) and return bytes, str, None or a Future; or they are coroutine functions. An
-        exception becomes an error in Go. Plain functions run on the app's threads, up to `callers` at once;
-        coroutines run on `loop`.
+        They take the payload (bytes) and return bytes (or another buffer), str, None or a Future; or they are
+        coroutine functions. An exception becomes an error in Go. Plain functions run on the app's threads, up to
+        `callers` at once; coroutines run on `loop`.
         """, check=lambda _, value: given_handlers(None, value))]
     event_queue: Annotated[int, Option(
         1024, "how many events of each name may be queued for the module", "See `App.signal`.", check=whole(1))]
@@ -205,6 +225,16 @@ class OpenOptions(TypedDict, total=False):
         or "pool".
         """)]
     go: Annotated[PathLike | None, Option(None, "the go command to build with")]
+    progress: Annotated[bool | Progress | None, Option(
+        None, "where to show the progress of building and compiling (default: on a terminal or in a notebook)", """
+        True: always on standard error. False: only in the log, which otherwise shows what takes long where nobody sees
+        standard error. Or a function, which is called with (stage, done, total), possibly on another thread: "build"
+        counts packages; "compile" counts seconds, of an estimate or None. When a stage ends, done equals total.
+        """, check=_check_progress)]
+    trust: Annotated[Trust, Option(default=False, help="""
+        the digest of a file with machine code (gothreads compile -o), which is opened only with it: machine code can
+        do whatever this process can
+        """, more="True trusts the file whatever it contains.", check=_check_trust)]
 
 
 class LoadedOptions(OpenOptions, total=False):
@@ -224,8 +254,8 @@ class Options:
     callers_timeout: float | None
     limits: Limits
     stdin: Readable | bytes | None
-    stdout: Writable | None
-    stderr: Writable | None
+    stdout: Writable | Logger | None
+    stderr: Writable | Logger | None
     stall_timeout: float | None
     on_stall: OnStall
     no_calls: bool

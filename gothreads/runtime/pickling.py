@@ -17,13 +17,15 @@ from typing import Any, NoReturn
 
 from gothreads.bridge.host_registry import Host
 from gothreads.errors import MisuseError
+from gothreads.runtime.module_source import Content
 from gothreads.text import words
+from gothreads.wasi.log_lines import LOGGERS
 
 #: This module uses apps as a program does: close() in a signal handler that has interrupted it may wait
 #: (runtime/own_code.py).
 PROGRAM_CODE = True
 
-#: Options that are file objects of this process, unless they are bytes.
+#: Options that are file objects of this process, unless they are bytes, or loggers, which travel by their names.
 _STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -32,11 +34,11 @@ class PickledOptions:
     """`opener` is the function of gothreads that was called: "open" or "supervise"."""
 
     opener: str
-    path: str
+    path: str | Content
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, opener: str, path: str | os.PathLike[str], options: Mapping[str, Any]) -> PickledOptions:
+    def of(cls, opener: str, path: str | os.PathLike[str] | Content, options: Mapping[str, Any]) -> PickledOptions:
         """With the paths made absolute.
 
         A path that does not exist stays as it is: it is the import path of a package, or for Go to find.
@@ -47,15 +49,17 @@ class PickledOptions:
         elif mounts:
             options["mounts"] = [replace(mount, host=Path(os.path.abspath(mount.host))) for mount in mounts]
         if listen := options.get("listen"):
-            options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where for where in listen]
+            options["listen"] = [f"unix:{os.path.abspath(where[5:])}" if where.startswith("unix:") else where
+                                 for where in listen]
         if options.get("go") is not None:
             options["go"] = _absolute(options["go"])
-        return cls(opener, _absolute(path), options)
+        options.pop("progress", None)  # is for who waits here
+        return cls(opener, path if isinstance(path, Content) else _absolute(path), options)
 
     def check(self) -> None:
         """MisuseError with the name of the option that cannot travel."""
         for name, value in self.options.items():
-            if name in _STREAMS and not isinstance(value, bytes | None):
+            if name in _STREAMS and not isinstance(value, (bytes, type(None), *LOGGERS)):
                 self._refuse(name, value, "is a file object of this process")
             if isinstance(value, asyncio.AbstractEventLoop):
                 self._refuse(name, value, "runs in this process")
@@ -67,8 +71,10 @@ class PickledOptions:
 
     def _refuse(self, name: str, value: object, why: str, *, function: bool = False) -> NoReturn:
         hint = " A function travels when its module has it under its name." if function else ""
-        raise MisuseError(f"{Path(self.path).name}: an app travels to another process as what it was opened with, but its option {name}={value!r} "
-                          f"{why}.{hint} Leave it out, or open the app there: gothreads.{self.opener}(...)")
+        module = self.path.name if isinstance(self.path, Content) else Path(self.path).name
+        raise MisuseError(f"{module}: an app travels to another process as what it was opened with, but its option "
+                          f"{name}={value!r} {why}.{hint} Leave it out, or open the app there: "
+                          f"gothreads.{self.opener}(...)")
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
@@ -82,11 +88,12 @@ def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
     if name == "host" and isinstance(value, Host):
         return [*_parts(name, value.functions), *_parts("handlers", value.handlers), (name, value)]
     if name == "host" and isinstance(value, Mapping):
-        return [(f"host[{module!r}][{key!r}]", function) for module, functions in value.items() for key, function in functions.items()]
+        return [(f"host[{module!r}][{key!r}]", function) for module, functions in value.items()
+                for key, function in functions.items()]
     return [(name, value)]
 
 
-def reopen(opener: str, path: str, options: Mapping[str, Any]) -> Any:
+def reopen(opener: str, path: str | Content, options: Mapping[str, Any]) -> Any:
     """Called by unpickling."""
     return getattr(importlib.import_module("gothreads"), opener)(path, **options)
 
@@ -103,12 +110,14 @@ class Picklable:
     def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         configuration = self.configuration
         if configuration is None:
-            raise MisuseError(f"{self!r} was not opened with gothreads.open or gothreads.supervise, so nobody knows how to open it in another process")
+            raise MisuseError(f"{self!r} was not opened with gothreads.open or gothreads.supervise, so nobody knows "
+                              f"how to open it in another process")
         configuration.check()
         return reopen, (configuration.opener, configuration.path, dict(configuration.options))
 
     def __copy__(self) -> NoReturn:
-        raise MisuseError(f"{self!r} cannot be copied: nothing copies a running program's memory and threads. Open another with gothreads.open(...)")
+        raise MisuseError(f"{self!r} cannot be copied: nothing copies a running program's memory and threads. Open "
+                          f"another with gothreads.open(...)")
 
     def __deepcopy__(self, _memo: object) -> NoReturn:
         self.__copy__()

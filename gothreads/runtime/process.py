@@ -52,8 +52,8 @@ def apps() -> set[Closable]:
 def check_not_forked() -> None:
     """Raise AppForked in a child of a process that has run an app."""
     if _forked:
-        raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process otherwise "
-                        "(multiprocessing: the 'spawn' start method)")
+        raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process "
+                        "otherwise (multiprocessing: the 'spawn' start method)")
 
 
 @own_code.ordinary

@@ -38,7 +38,8 @@ class Stall:
     goroutines: tuple[Goroutine, ...]
 
     def __str__(self) -> str:
-        waiting = (f"{len(self.calls)} call{'s' if len(self.calls) > 1 else ''} (the longest for {self.calls[0]:.1f} s), and all goroutines wait"
+        waiting = (f"{len(self.calls)} call{'s' if len(self.calls) > 1 else ''} (the longest for {self.calls[0]:.1f} "
+                   f"s), and all goroutines wait"
                    if self.calls else "all goroutines wait")
         stacks = [str(g) for g in self.goroutines[:_SHOWN]]
         if len(self.goroutines) > _SHOWN:
@@ -85,7 +86,8 @@ class StallWatch:
 
     def _is_still(self, calls: dict[CallbackM, float]) -> bool:
         counts = self._inspector.counts(_ANSWER_SECONDS)
-        return counts.busy == 0 and counts.blocked == len(calls) == self._callers.in_use and self._callers.in_flight() == calls
+        return (counts.busy == 0 and counts.blocked == len(calls) == self._callers.in_use
+                and self._callers.in_flight() == calls)
 
     def _tell(self, stall: Stall) -> None:
         try:

@@ -26,11 +26,12 @@ from gothreads.wasi.settings import WasiSettings
 from gothreads.wasi.sockets import SocketCalls, address_of, listen
 from gothreads.wasi.standard_streams import add_streams
 from gothreads.wasi.streams import Streams
+from gothreads.wasi.zones import ZoneCalls
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 
 #: The servers, in wasm/host_calls.py, whose calls are provided here.
-_SERVERS = (Server.PIPES, Server.SOCKETS, Server.NETWORK, Server.MESSAGES)
+_SERVERS = (Server.PIPES, Server.SOCKETS, Server.NETWORK, Server.ZONES, Server.MESSAGES)
 
 
 class WasiEnvironment:
@@ -45,6 +46,7 @@ class WasiEnvironment:
         self._wasi, self._pipes = WasiCalls(self._process), PipeCalls(self._process)
         self._sockets = SocketCalls(self._process, rules)
         self._network = NetworkCalls(self._process, rules, Resolver(rules, stop))
+        self._zones = ZoneCalls(self._process)
         self.messages, self.calls, self.context = messages, messages.new_calls(self._process, context), context
         #: The addresses of the listeners that the module was given, with their actual ports.
         self.listening: list[str] = []
@@ -53,14 +55,14 @@ class WasiEnvironment:
         try:
             for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
                 made = listen(address, self.stopped)
-                self.table.add(made, preopened=True)
-                self._network.handed.append(made)
+                self._network.hand_over(self.table.add(made, preopened=True), made)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
             self.missed = settings.mount(self.table).missed
         except BaseException as error:
             self.close()
             if isinstance(error, Refused):
-                raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: Limits(files=...)") from None
+                raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: "
+                                  f"Limits(files=...)") from None
             raise
 
     def use(self, memory: BoundedMemory) -> None:
@@ -71,7 +73,7 @@ class WasiEnvironment:
         """Define the functions that the module imports from here. `own_clock`: as for define_wasi."""
         types = {i.name: module.types[i.type_index] for i in module.imported_functions if i.module == WASI}
         define_wasi(functions, types, self._wasi, own_clock=own_clock)
-        servers = dict(zip(_SERVERS, (self._pipes, self._sockets, self._network, self.calls), strict=True))
+        servers = dict(zip(_SERVERS, (self._pipes, self._sockets, self._network, self._zones, self.calls), strict=True))
         for call in imported_calls(module):
             if call.server in servers:
                 define_with_errno(functions, HOST, call.name, call.type, getattr(servers[call.server], call.name))
@@ -89,6 +91,5 @@ class WasiEnvironment:
     def close(self) -> None:
         """Free everything. No thread may be in a call."""
         self.table.close_all()
-        self._network.handed.clear()
         self._wasi.close()
         self.messages.forget(self.calls)

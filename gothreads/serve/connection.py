@@ -38,7 +38,8 @@ SELDOM_SECONDS = 60.0
 log = logging.getLogger("gothreads.serve")
 
 _FULL = b'{"error":"too many clients are connected. Try again"}'
-_REFUSAL = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s"
+_REFUSAL = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: "
+            b"1\r\nConnection: close\r\n\r\n%s"
             % (len(_FULL), _FULL))
 
 
@@ -73,7 +74,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             transport.set_protocol(asyncio.Protocol())
             transport.write(_REFUSAL)
             transport.close()
-            log.warning("%d clients are connected, which is the maximum: others get 503. A higher limit on open files (ulimit -n) may allow more",
+            log.warning("%d clients are connected, which is the maximum: others get 503. A higher limit on open files "
+                        "(ulimit -n) may allow more",
                         len(self.connections))
             return
         # Limits what the kernel accepts without sending it: otherwise it would hold megabytes more.

@@ -116,7 +116,8 @@ class Guard:
             with self._held.answer(len(body)) as fits:
                 if start is not None and not fits:
                     start = None
-                    refused = _refused(503, "the requests and responses in progress are too large together. Try again", {"Retry-After": "1"})
+                    refused = _refused(503, "the requests and responses in progress are too large together. Try again",
+                                       {"Retry-After": "1"})
                     await refused(scope, receive, send_guarded)
                     return
                 if start is not None:
@@ -132,7 +133,9 @@ class Guard:
         headers, looks = Headers(scope=scope), scope["method"] in ("GET", "HEAD")
         if not self._hosts.have(headers):
             asked = headers.get("host", "")
-            return _refused(421, f"unknown host name {asked!r:.200}; this server has the names {self._hosts}. To add one: gothreads serve --allow-host NAME")
+            return _refused(421,
+                            f"unknown host name {asked!r:.200}; this server has the names {self._hosts}. To add one: "
+                            f"gothreads serve --allow-host NAME")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is not None and origin.partition("://")[2] != headers["host"] and not looks:
             return _refused(403, f"requests from pages of {origin:.200} are not allowed")
@@ -185,7 +188,9 @@ class Held:
                             raise too_large
                         more = _counted(len(body) * weight) - mine
                         if not self._fits(more, mine):
-                            raise HTTPException(503, "the requests and responses in progress are too large together. Try again", {"Retry-After": "1"})
+                            raise HTTPException(503,
+                                                "the requests and responses in progress are too large together. Try "
+                                                "again", {"Retry-After": "1"})
                         self._size, mine = self._size + more, mine + more
                         late.reschedule(begun + BODY_SECONDS + len(body) / LEAST_RATE)
             except TimeoutError:
@@ -211,8 +216,8 @@ def policy(page: str) -> str:
     def hashes(tag: str) -> Iterator[str]:
         for text in re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL):
             yield f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-    return (f"default-src 'none'; script-src {' '.join(hashes('script'))}; style-src {' '.join(hashes('style'))}; connect-src 'self'; img-src data:; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    return (f"default-src 'none'; script-src {' '.join(hashes('script'))}; style-src {' '.join(hashes('style'))}; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 
 
 def _refused(status: int, why: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

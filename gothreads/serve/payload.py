@@ -35,7 +35,8 @@ _decoder = json.JSONDecoder()
 
 async def aside(work: Callable[[Any], _T], value: Any) -> _T:
     """Run `work` on `value`: on a thread if that may take long."""
-    return await asyncio.to_thread(work, value) if isinstance(value, bytes | str) and len(value) > _SMALL else work(value)
+    return await asyncio.to_thread(work, value) if isinstance(value,
+                                                              bytes | str) and len(value) > _SMALL else work(value)
 
 
 def parse_arguments(body: bytes) -> list[Any]:
@@ -74,5 +75,6 @@ def result_json(value: Any) -> bytes:
         value = str(value)  # JSON cannot represent NaN and infinity
     if not isinstance(value, str):
         return b'{"result":%s}' % json.dumps(value).encode()
-    pieces = (json.dumps(value[at:at + _SMALL], ensure_ascii=False)[1:-1].encode() for at in range(0, len(value), _SMALL))
+    pieces = (json.dumps(value[at:at + _SMALL], ensure_ascii=False)[1:-1].encode()
+              for at in range(0, len(value), _SMALL))
     return b'{"result":"%s"}' % b"".join(pieces)

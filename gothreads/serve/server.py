@@ -27,12 +27,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.files import reason
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import UVICORN, warn_once
 from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
 from gothreads.serve.web import Served, WebOptions, web_app
-from gothreads.terminal import Terminal
 
 #: The largest number of connected clients. More get 503.
 MOST_CONNECTIONS = 2048
@@ -70,7 +70,8 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
         threading.Thread(target=server.stop_with_app, name="gothreads-watch", daemon=True).start()
         terminal.say(f"serving {app.loaded.name} on http://{shown}:{address[1]} (Ctrl-C to stop)")
         if not hosts.is_local:
-            terminal.say(f"other machines may be able to connect, and there is no authentication. Accepted host names: {hosts}")
+            terminal.say(f"other machines may be able to connect, and there is no authentication. Accepted host names: "
+                         f"{hosts}")
         server.run(sockets=[listener])
         ended = app.error
         # A supervised module that is down has not ended.
@@ -86,8 +87,10 @@ class _Server(uvicorn.Server):
     def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, drain: float) -> None:
         most = most_connections()
         # The backlog is how many clients are accepted per turn of the event loop. Refusing one takes some turns.
-        super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning", access_log=False, server_header=False,
-                                        backlog=max(1, most // 16), limit_concurrency=most + 1, timeout_graceful_shutdown=math.ceil(drain) + 5))
+        super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning",
+                                        access_log=False, server_header=False,
+                                        backlog=max(1, most // 16), limit_concurrency=most + 1,
+                                        timeout_graceful_shutdown=math.ceil(drain) + 5))
         for logger in (log, logging.getLogger("uvicorn.error")):
             logger.addFilter(_seldom)
         self._app, self._terminal, self._drain = app, terminal, drain
@@ -115,7 +118,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
             requests = "1 request" if waiting == 1 else f"{waiting} requests"
-            self._terminal.say(f"shutting down: waiting up to {self._drain:g} s for {requests} (Ctrl-C again to stop now)")
+            self._terminal.say(f"shutting down: waiting up to {self._drain:g} s for {requests} (Ctrl-C again to stop "
+                               f"now)")
         late = asyncio.get_running_loop().call_later(self._drain, self._close_app)
         await super().shutdown(sockets)
         late.cancel()
@@ -141,7 +145,8 @@ def _loop_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> No
     """
     error = context.get("exception")
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-        log.warning("cannot accept clients: %s. Raise the limit on open files (ulimit -n), or lower the module's (--limit files=N)", reason(error))
+        log.warning("cannot accept clients: %s. Raise the limit on open files (ulimit -n), or lower the module's "
+                    "(--limit files=N)", reason(error))
     else:
         loop.default_exception_handler(context)
 
@@ -161,17 +166,20 @@ def _quiet(app: ASGIApp) -> ASGIApp:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
+                                                                flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise GothreadsError(f"cannot listen on {host}:{port}: {reason(error)}. Name an address of this machine with --host") from None
+        raise GothreadsError(f"cannot listen on {host}:{port}: {reason(error)}. Name an address of this machine with "
+                             f"--host") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        hints = {errno.EADDRINUSE: "Choose another with --port (0: any)", errno.EACCES: "Choose 1024 or higher with --port",
+        hints = {errno.EADDRINUSE: "Choose another with --port (0: any)",
+                 errno.EACCES: "Choose 1024 or higher with --port",
                  errno.EADDRNOTAVAIL: "Name an address of this machine with --host"}
         hint = hints.get(error.errno or 0)
         raise GothreadsError(f"cannot listen on {host}:{port}: {reason(error)}{f'. {hint}' if hint else ''}") from None

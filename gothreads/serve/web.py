@@ -116,13 +116,16 @@ def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None
 class _Routes:
     """The route handlers."""
 
-    def __init__(self, app: Served, held: Held, timeout: float | None, on_timeout: OnTimeout, largest_json: int) -> None:
-        self._app, self._held, self._timeout, self._on_timeout, self._largest_json = app, held, timeout, on_timeout, largest_json
+    def __init__(self, app: Served, held: Held, timeout: float | None, on_timeout: OnTimeout,
+                 largest_json: int) -> None:
+        self._app, self._held, self._largest_json = app, held, largest_json
+        self._timeout, self._on_timeout = timeout, on_timeout
         self._last_handlers: list[str] = []
 
     async def index(self, request: Request) -> Response:
         return _templates.TemplateResponse(request, "index.html", {
-            "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value, "version": __version__,
+            "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value,
+            "version": __version__,
             "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
             "handlers": await self._handlers(), "events": self._app.events,
             "restarts": self._app.supervision().restarts if isinstance(self._app, Supervised) else None},
@@ -135,7 +138,8 @@ class _Routes:
             so_far = self._app.supervision()
             cause = so_far.last_cause
             body["supervision"] = asdict(replace(so_far, last_cause=None)) | {"last_cause": cause and _message(cause)}
-        return JSONResponse(body, 200 if state is State.RUNNING else 503, {} if state is State.RUNNING else self._retry_after())
+        return JSONResponse(body, 200 if state is State.RUNNING else 503, {} if state is State.RUNNING
+                            else self._retry_after())
 
     def _retry_after(self) -> dict[str, str]:
         """When the module is expected to be up again."""
@@ -181,7 +185,8 @@ class _Routes:
 
     async def request(self, request: Request) -> Response:
         async with self._held.body(request, guard.LARGEST_BODY) as body:
-            future = self._app.submit_request(request.path_params["handler"], body, timeout=self._timeout, on_timeout=self._on_timeout)
+            future = self._app.submit_request(request.path_params["handler"], body, timeout=self._timeout,
+                                              on_timeout=self._on_timeout)
             reply = await self._answered(request, future)
         return Response(reply, media_type="application/json" if _is_json(reply) else "application/octet-stream")
 
@@ -208,7 +213,8 @@ class _Routes:
             return await result
         except CallersBusy:
             options = self._app.options
-            raise CallersBusy(f"all {options.callers} callers were busy for {options.callers_timeout:g} s. Try again, or serve with more --callers") from None
+            raise CallersBusy(f"all {options.callers} callers were busy for {options.callers_timeout:g} s. Try again, "
+                              f"or serve with more --callers") from None
         finally:
             gone.cancel()
 
@@ -226,7 +232,9 @@ def _is_json(reply: bytes) -> bool:
 
 
 def _message(error: Exception) -> str:
-    """The error's text for clients: without the module's stderr and stack, and without what a Python function raised."""
+    """The error's text for clients: without the module's stderr and stack, and without what a Python function
+    raised.
+    """
     if isinstance(error, HostFunctionError):
         return "the module has ended: a Python function that it called raised an exception"
     message = error.message if isinstance(error, GuestError | UnknownExport) else str(error)

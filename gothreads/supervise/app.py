@@ -6,7 +6,7 @@ How calls find their instance is in supervise/calls.py, the lifecycle in supervi
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
@@ -14,15 +14,16 @@ from typing import Any, Self, Unpack, cast
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.bridge.messages import WhenFull
-from gothreads.launch import find, say_once
+from gothreads.launch import find_for
 from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import OnTimeout
-from gothreads.runtime.inspector import Goroutine
+from gothreads.runtime.inspector import Goroutines
 from gothreads.runtime.interface import RunningModule
 from gothreads.runtime.keywords import complete, definition, documented
 from gothreads.runtime.module_file import LoadedModule
-from gothreads.runtime.options import LoadedOptions, OpenOptions, PathLike
-from gothreads.runtime.payloads import Payload
+from gothreads.runtime.module_source import ModuleSource, source_of
+from gothreads.runtime.options import LoadedOptions, OpenOptions
+from gothreads.runtime.payloads import Payload, bytes_of
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.supervise.calls import SupervisedCalls
@@ -31,7 +32,7 @@ from gothreads.wasi.signals import signal_name
 
 
 @documented(RestartOptions, OpenOptions)
-def supervise(path: PathLike, **options: Unpack[SuperviseOptions]) -> Supervised:
+def supervise(path: ModuleSource, **options: Unpack[SuperviseOptions]) -> Supervised:
     """Like `open`, for a module that is replaced by a new instance, with new memory, when it ends.
 
     {RestartOptions}
@@ -46,11 +47,11 @@ def supervise(path: PathLike, **options: Unpack[SuperviseOptions]) -> Supervised
     """
     complete("supervise()", SuperviseOptions, options)  # wrong options are refused before anything is built
     of_restarts = {name: value for name, value in options.items() if name in definition(RestartOptions)}
-    of_open = {name: value for name, value in options.items() if name in definition(OpenOptions)}
+    of_open = cast(LoadedOptions, {name: value for name, value in options.items() if name in definition(OpenOptions)})
     policy = restart_policy(cast(RestartOptions, of_restarts), options.get("model"))
-    loaded = find(path, model=options.get("model"), go=options.get("go"), progress=say_once())
-    supervised = Supervised(loaded, cast(LoadedOptions, of_open), policy)
-    supervised.configuration = PickledOptions.of("supervise", path, options)
+    source = source_of(path)
+    supervised = Supervised(find_for(source, of_open), of_open, policy)
+    supervised.configuration = PickledOptions.of("supervise", source, options)
     return supervised
 
 
@@ -74,17 +75,24 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
 
     # Calls of exports.
 
-    def submit(self, export: str, *args: Any, timeout: float | None = None,
-               on_timeout: OnTimeout = "continue") -> Future[Any]:
-        self.exports[export]._export.convert(args)
+    def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
+               **named: Any) -> Future[Any]:
+        args = self._checked(export, args, named)
         options = {"timeout": timeout, "on_timeout": on_timeout}
         return self._submit(lambda app, left: app.submit(export, *args, **left), options)
 
-    async def call_async(self, export: str, *args: Any, timeout: float | None = None,
-                         on_timeout: OnTimeout = "continue") -> Any:
-        self.exports[export]._export.convert(args)
+    async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
+                         on_timeout: OnTimeout = "continue", **named: Any) -> Any:
+        args = self._checked(export, args, named)
         options = {"timeout": timeout, "on_timeout": on_timeout}
         return await self._call_async(lambda app, left: app.call_async(export, *args, **left), options)
+
+    def _checked(self, export: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The arguments in order. ArgumentError: one is wrong, which is reported before the call waits."""
+        target = self.exports[export]._export
+        args = target.bind(args, named)
+        target.convert(args)
+        return args
 
     # Requests.
 
@@ -98,7 +106,8 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
     def submit_request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
                        on_timeout: OnTimeout = "cancel") -> Future[bytes]:
         options = {"timeout": timeout, "on_timeout": on_timeout}
-        future = self._submit(lambda app, left: app.submit_request(handler, payload, **left), options)
+        data = bytes_of(payload)  # the caller may change its buffer while the request waits for an instance
+        future = self._submit(lambda app, left: app.submit_request(handler, data, **left), options)
 
         def answered(done: Future[bytes]) -> None:
             if not done.cancelled() and done.exception() is None:
@@ -109,7 +118,8 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
     async def request_async(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
                             on_timeout: OnTimeout = "cancel") -> bytes:
         options = {"timeout": timeout, "on_timeout": on_timeout}
-        reply: bytes = await self._call_async(lambda app, left: app.request_async(handler, payload, **left), options)
+        data = bytes_of(payload)  # as in submit_request
+        reply: bytes = await self._call_async(lambda app, left: app.request_async(handler, data, **left), options)
         self._carried.answered.add(handler)
         return reply
 
@@ -138,7 +148,8 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
         return app.send_signal(name, default=default) if app is not None else False
 
     async def signal_async(self, name: str, payload: Payload = b"") -> None:
-        await self._call_async(lambda app, _: app.signal_async(name, payload), {})
+        data = bytes_of(payload)  # as in submit_request
+        await self._call_async(lambda app, _: app.signal_async(name, data), {})
 
     @property
     def events(self) -> list[str]:
@@ -152,7 +163,7 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
     def wait_idle(self, timeout: float | None = None) -> None:
         self._call(lambda app, left: app.wait_idle(**left), {"timeout": timeout})
 
-    def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
+    def goroutines(self, timeout: float | None = None) -> Goroutines:
         return self._call(lambda app, left: app.goroutines(**left), {"timeout": timeout})
 
     # These do not wait for an instance.
@@ -193,15 +204,18 @@ class _SupervisedFunction(Function):
         super().__init__(export, lambda *_: None)
         self._supervised = supervised
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, /, *args: Any, **named: Any) -> Any:
         app = self._supervised._instance.up
         if app is not None:
-            return app.exports[self._export.name](*args, **options)
+            return app.exports[self._export.name](*args, **named)
+        args, options = self._bound(args, named)
         self._export.convert(args)  # report a wrong argument before waiting
         return self._supervised._call(lambda app, left: app.exports[self._export.name](*args, **left), options)
 
-    def bytes(self, *args: Any, **options: Any) -> builtins.bytes:
-        self._export.packed().convert(args)
+    def bytes(self, /, *args: Any, **named: Any) -> builtins.bytes:
+        packed = self._export.packed()
+        args, options = self._bound(args, named)
+        packed.convert(args)
         call: Callable[[App, dict[str, Any]], builtins.bytes]
         call = lambda app, left: app.exports[self._export.name].bytes(*args, **left)  # noqa: E731
         return self._supervised._call(call, options)

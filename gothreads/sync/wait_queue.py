@@ -54,7 +54,8 @@ class WaitQueue:
     available: whether there is an item that a waiter could take.
     """
 
-    def __init__(self, condition: threading.Condition, available: Callable[[], bool], counts: QueueCounts | None = None) -> None:
+    def __init__(self, condition: threading.Condition, available: Callable[[], bool],
+                 counts: QueueCounts | None = None) -> None:
         self._condition, self._available = condition, available
         self.counts: QueueCounts = _Counts() if counts is None else counts
 
@@ -76,7 +77,8 @@ class WaitQueue:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     break
-                self._condition.wait(left if not interrupt.on_main_thread() else min(left or SLICE_SECONDS, SLICE_SECONDS))
+                self._condition.wait(left if not interrupt.on_main_thread()
+                                     else min(left or SLICE_SECONDS, SLICE_SECONDS))
                 interrupt.raise_kept()
                 may_take = True
                 if not woken:

@@ -93,8 +93,8 @@ class DescriptorTable:
         self._open: dict[int, Descriptor] = {}
         self._counted = 0  # of the descriptors with `counted`
         self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
-        # Called with a number and its descriptor, holding _lock: when that has been added, is about to be removed (before
-        # anybody else can have the number), or serves reads and writes in another way from now on.
+        # Called with a number and its descriptor, holding _lock: when that has been added, is about to be removed
+        # (before anybody else can have the number), or serves reads and writes in another way from now on.
         self.on_add: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
         self.on_remove: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
         self.on_change: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None

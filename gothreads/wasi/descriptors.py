@@ -38,8 +38,10 @@ class FileType(IntEnum):
 APPEND, DSYNC, NONBLOCK, RSYNC, SYNC = 1, 2, 4, 8, 16
 ALL_FLAGS = 31
 
-_FILE_TYPES = {stat.S_IFBLK: FileType.BLOCK_DEVICE, stat.S_IFCHR: FileType.CHARACTER_DEVICE, stat.S_IFDIR: FileType.DIRECTORY,
-               stat.S_IFREG: FileType.REGULAR_FILE, stat.S_IFSOCK: FileType.SOCKET_STREAM, stat.S_IFLNK: FileType.SYMBOLIC_LINK}
+_FILE_TYPES = {stat.S_IFBLK: FileType.BLOCK_DEVICE, stat.S_IFCHR: FileType.CHARACTER_DEVICE,
+               stat.S_IFDIR: FileType.DIRECTORY,
+               stat.S_IFREG: FileType.REGULAR_FILE, stat.S_IFSOCK: FileType.SOCKET_STREAM,
+               stat.S_IFLNK: FileType.SYMBOLIC_LINK}
 
 
 def file_type(mode: int) -> FileType:
@@ -63,10 +65,12 @@ class Descriptor:
     #: Whether Limits(files=) counts it.
     counted = True
 
-    def __init__(self, fd: int, stop: StopEvent, *, flags: int = 0, readable: bool = True, writable: bool = True, read_only: bool = False,
+    def __init__(self, fd: int, stop: StopEvent, *, flags: int = 0, readable: bool = True, writable: bool = True,
+                 read_only: bool = False,
                  preopen: bytes | None = None) -> None:
         self.type = file_type(os.fstat(fd).st_mode)
-        self.flags, self.readable, self.writable, self.read_only, self.preopen = flags, readable, writable, read_only, preopen
+        self.flags, self.preopen = flags, preopen
+        self.readable, self.writable, self.read_only = readable, writable, read_only
         self._stop = stop
         # Of a folder: its entries when reading began; empty if not known.
         self.listing: list[tuple[bytes, int, FileType]] = []
@@ -88,14 +92,16 @@ class Descriptor:
         if not self.readable:
             raise OSError(errno.EBADF, "not open for reading")
         buffers = [buffer(*span) for span in spans]
-        return self._retried(select.POLLIN, lambda: os.readv(self.fd, buffers) if offset is None else os.preadv(self.fd, buffers, offset))
+        return self._retried(select.POLLIN, lambda: os.readv(self.fd, buffers) if offset is None
+                             else os.preadv(self.fd, buffers, offset))
 
     def write(self, spans: Sequence[Span], offset: int | None = None) -> int:
         if not self.writable:
             raise OSError(errno.EBADF, "not open for writing")
         buffers = [buffer(*span) for span in spans]
         with _no_sigpipe() if self.type is FileType.UNKNOWN else contextlib.nullcontext():
-            return self._retried(select.POLLOUT, lambda: os.writev(self.fd, buffers) if offset is None else os.pwritev(self.fd, buffers, offset))
+            return self._retried(select.POLLOUT, lambda: os.writev(self.fd, buffers) if offset is None
+                                 else os.pwritev(self.fd, buffers, offset))
 
     def stat(self) -> os.stat_result:
         return os.fstat(self.fd)

@@ -1,7 +1,7 @@
 """Rules that allow a module network access, and addresses as users and Go write them.
 
-A rule is HOST:PORT or unix:PATH; HOST may be a name, an address or "*"; PORT may be "*". Listening on an address that
-other machines can reach needs a rule with that exact address ("0.0.0.0:80").
+A rule is HOST:PORT, unix:PATH or unix:*; HOST may be a name, an address or "*"; PORT may be "*". Listening on an
+address that other machines can reach needs a rule with that exact address ("0.0.0.0:80").
 
 Paths of Unix sockets are resolved when the rule is made. Later lookups follow no links, since the module may be able to
 create links.
@@ -18,6 +18,8 @@ from gothreads.errors import MisuseError
 from gothreads.text import cut, whole_number
 
 _UNIX = "unix:"
+#: A rule for all Unix sockets.
+_ANY_UNIX = "unix:*"
 #: The addresses that mean all of this machine's, in IPv4 and IPv6.
 EVERYWHERE = ("0.0.0.0", "::")
 _LARGEST_PORT = 65535
@@ -34,6 +36,8 @@ class Rule:
     @classmethod
     def parse(cls, text: str) -> Rule:
         """Parse HOST:PORT or unix:PATH. MisuseError if the text is not a rule."""
+        if text == _ANY_UNIX:
+            return cls(_UNIX, "*")
         if is_unix(text):
             path = unix_path(text)
             return cls(_UNIX, path, without_links(path))
@@ -45,6 +49,10 @@ class Rule:
     @property
     def is_unix(self) -> bool:
         return self.host == _UNIX
+
+    @property
+    def is_any_unix(self) -> bool:
+        return self.is_unix and not self.path
 
     def is_for(self, port: int) -> bool:
         return not self.is_unix and self.port in ("*", str(port))

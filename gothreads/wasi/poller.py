@@ -7,9 +7,9 @@ does not involve Python (csrc/socket_io.c); here is the same without it.
 The host's own events need no descriptor: `notify` adds them and wakes a waiting M. These are the queues of
 wasi/queues.py, and signals (wasi/signals.py).
 
-Invariant: an event is pending before a waiting M is woken, and `poll_wait` looks at what is pending after it has waited.
-So no event is left until the next one. A signal handler may notify while the thread that it interrupted is anywhere in
-here: the operations on `_pending` are single steps.
+Invariant: an event is pending before a waiting M is woken, and `poll_wait` looks at what is pending after it has
+waited. So no event is left until the next one. A signal handler may notify while the thread that it interrupted is
+anywhere in here: the operations on `_pending` are single steps.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Poller:
     def __init__(self, memory: SharedMemory, table: DescriptorTable) -> None:
         self._memory, self._table = memory, table
         self._pending: dict[tuple[int, int, int], None] = {}
-        self._watched: dict[int, tuple[int, int]] = {}  # a host descriptor -> the pollDesc to tell, and its sequence number
+        # a host descriptor -> the pollDesc to tell, and its sequence number
+        self._watched: dict[int, tuple[int, int]] = {}
         self._epoll, self._wake = select.epoll(), os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         for descriptor in (self._wake, table.stop.descriptor):
             self._epoll.register(descriptor, select.EPOLLIN)
@@ -109,7 +110,8 @@ class Poller:
         os.close(self._wake)
 
     def _watch(self, descriptor: int, poll_desc: int, sequence: int) -> None:
-        self._watched[descriptor] = poll_desc, sequence  # first: epoll reports at once, and only once, what is ready now
+        # first: epoll reports at once, and only once, what is ready now
+        self._watched[descriptor] = poll_desc, sequence
         try:
             self._epoll.register(descriptor, _EVENTS)
         except FileExistsError:

@@ -147,7 +147,8 @@ class Queue:
         with self.lock:
             self._waiting += 1
             try:
-                return wait_in_slices(lambda seconds: self._changed.wait_for(may_go_on, seconds), timeout) and not self._closed
+                return wait_in_slices(lambda seconds: self._changed.wait_for(may_go_on, seconds),
+                                      timeout) and not self._closed
             finally:
                 self._waiting -= 1
 

@@ -1,6 +1,7 @@
 """Resolves names for the module, if a rule allows it: a lookup itself discloses information to others.
 
-"localhost" needs no lookup (RFC 6761). Lookups run on a thread of their own, for which the end of the app does not wait.
+"localhost" needs no lookup (RFC 6761). Lookups run on a thread of their own, for which the end of the app does not
+wait.
 """
 
 from __future__ import annotations

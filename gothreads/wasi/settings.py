@@ -44,7 +44,8 @@ class WasiSettings:
                 raise MisuseError(f"arguments and environment variables must be valid Unicode: {cut(text)}")
         for mount in self.mounts:
             if "\0" in mount.guest or not _is_unicode(mount.guest):
-                raise MisuseError(f"cannot mount anything at {cut(mount.guest)}: the path must be valid Unicode, without NUL")
+                raise MisuseError(f"cannot mount anything at {cut(mount.guest)}: the path must be valid Unicode, "
+                                  f"without NUL")
             if os.path.isdir(mount.host):
                 continue
             if not os.path.isfile(mount.host):
@@ -54,8 +55,8 @@ class WasiSettings:
                 raise MisuseError(f"cannot mount {shown(str(mount.host))}: a single file can only be mounted read-only "
                                   "(--mount HOST:GUEST:ro, Mount(..., read_only=True))")
             if not posixpath.normpath(mount.guest).strip("/"):
-                raise MisuseError(f"cannot mount the file {shown(str(mount.host))} at {shown(mount.guest)}: it needs a name "
-                                  "there, such as /file")
+                raise MisuseError(f"cannot mount the file {shown(str(mount.host))} at {shown(mount.guest)}: it needs a "
+                                  "name there, such as /file")
             outer = [other for other in self.mounts
                      if other is not mount and PurePosixPath(mount.guest).is_relative_to(other.guest)]
             if outer:
@@ -87,7 +88,8 @@ class WasiSettings:
         try:
             fd = os.open(folder, (PLACE if is_file else os.O_RDONLY) | os.O_DIRECTORY)
         except OSError as error:
-            raise MisuseError(f"cannot mount {shown(str(mount.host))} at {shown(mount.guest)}: {reason(error)}") from None
+            raise MisuseError(f"cannot mount {shown(str(mount.host))} at {shown(mount.guest)}: "
+                              f"{reason(error)}") from None
         if is_file:
             return File(Descriptor(fd, table.stop, writable=False, read_only=True), os.fsencode(name))
         descriptor = Descriptor(fd, table.stop, writable=False, read_only=mount.read_only, preopen=mount.guest.encode())

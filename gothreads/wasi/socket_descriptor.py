@@ -54,7 +54,8 @@ class SocketDescriptor(Descriptor):
     def write(self, spans: Sequence[Span], offset: int | None = None) -> int:
         return self._at_once(_send, select.POLLOUT, spans, offset)
 
-    def _at_once(self, call: Callable[[int, int, int, int], int], events: int, spans: Sequence[Span], offset: int | None) -> int:
+    def _at_once(self, call: Callable[[int, int, int, int], int], events: int, spans: Sequence[Span],
+                 offset: int | None) -> int:
         """Transfer the first span only, as WASI permits: Go passes only one."""
         if offset is not None:
             raise OSError(errno.ESPIPE, "a socket")

@@ -1,4 +1,4 @@
-"""The module's standard input and output: inherited descriptors, file objects, or bytes.
+"""The module's standard input and output: inherited descriptors, file objects, bytes, or a logger.
 
 All threads of the module may use them at the same time. Each stream has one lock, so that the bytes of one Write in Go
 stay together. A waiting read holds only the input's lock, and ends when the app stops.
@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import errno
 import io
+import logging
 import os
 import select
 import stat
@@ -24,6 +25,7 @@ from gothreads.errors import AppClosed
 from gothreads.sync.stop_event import Away, StopEvent
 from gothreads.sync.waiting import wait_in_slices
 from gothreads.wasi import panics
+from gothreads.wasi.log_lines import LOGGERS, Logger, LogLines
 
 #: How much of standard error is kept for error messages, in bytes.
 TAIL = 64 << 10
@@ -92,16 +94,20 @@ class Tail:
 
 
 class Target:
-    """Where an app's output goes: `file` is an object with `write`, or None to inherit the descriptor.
+    """Where an app's output goes: `file` is an object with `write`, a logger, or None to inherit the descriptor.
 
     Its lock keeps the bytes of one write together, whichever instance of the module writes. `away` counts the threads
     that are in a call of `file`, or wait for one.
     """
 
-    def __init__(self, descriptor: int, file: Writable | None, allowance: Allowance, away: Away) -> None:
+    def __init__(self, descriptor: int, file: Writable | Logger | None, allowance: Allowance, away: Away) -> None:
         self.descriptor, self.file, self.allowance, self.away = descriptor, file, allowance, away
         self.lock = threading.Lock()
         self.may_wait = file is None and _may_wait(descriptor)
+
+
+#: The levels of what is logged, by descriptor. Go's own log package writes to standard error, whatever it reports.
+_LEVELS = {1: logging.INFO, 2: logging.WARNING}
 
 
 class Output:
@@ -109,19 +115,21 @@ class Output:
 
     def __init__(self, target: Target, stop: StopEvent) -> None:
         self._target, self._stop = target, stop
-        # Guarded by the target's lock.
+        # Guarded by the target's lock. Lines and characters of instances with other memories do not mix with these.
+        self._file: Writable | None = (LogLines(target.file, _LEVELS[target.descriptor])
+                                       if isinstance(target.file, LOGGERS) else target.file)
         self._tail = Tail()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(target.file) else None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(self._file) else None
 
     @property
     def inherited(self) -> bool:
         """Whether it is this process's own descriptor."""
-        return self._target.file is None
+        return self._file is None
 
     @property
     def is_terminal(self) -> bool:
         """Whether the file object reports that it is a terminal."""
-        return _is_terminal(self._target.file)
+        return _is_terminal(self._file)
 
     def write(self, parts: Sequence[bytes | memoryview]) -> int:
         """Write all parts, and return the number of bytes.
@@ -129,7 +137,7 @@ class Output:
         OSError if the target raises it, AppClosed if the app ends first, OutputExceeded if the limit is reached.
         """
         target = self._target
-        if target.file is None:
+        if self._file is None:
             return self._write(target, parts)
         target.away.append(None)
         try:
@@ -142,7 +150,7 @@ class Output:
             wanted = b"".join(parts)  # under the lock, so that the module cannot cause many such copies at once
             data = wanted[:target.allowance.take(len(wanted))]
             self._tail.add(data)
-            if target.file is None:
+            if self._file is None:
                 view = memoryview(data)
                 while view:
                     if target.may_wait:
@@ -150,7 +158,7 @@ class Output:
                     view = view[os.write(target.descriptor, view[:select.PIPE_BUF] if target.may_wait else view):]
             else:
                 with _the_programs(f"{'stdout' if target.descriptor == 1 else 'stderr'}.write"):
-                    target.file.write(data if self._decoder is None else self._decoder.decode(data))
+                    self._file.write(data if self._decoder is None else self._decoder.decode(data))
             if len(data) < len(wanted):
                 raise target.allowance.exceeded()
             return len(data)
@@ -163,8 +171,14 @@ class Output:
     def flush(self) -> None:
         """Flush the file object. Its errors are suppressed: at the module's end no caller is left to get them."""
         with contextlib.suppress(OSError, ValueError, AttributeError), self._target.lock:
-            if self._target.file is not None:
-                self._target.file.flush()  # type: ignore[attr-defined]
+            if self._file is not None:
+                self._file.flush()  # type: ignore[attr-defined]
+
+    def end_line(self) -> None:
+        """Log a last line that has no end. For an instance that ends before the app."""
+        with self._target.lock:
+            if isinstance(self._file, LogLines):
+                self._file.flush()
 
 
 class Source:
@@ -312,4 +326,5 @@ def _is_terminal(file: object) -> bool:
 
 
 def _is_text(target: object) -> bool:
-    return isinstance(target, io.TextIOBase) or (target is not None and isinstance(getattr(target, "encoding", None), str))
+    return isinstance(target, io.TextIOBase) or (target is not None
+                                                 and isinstance(getattr(target, "encoding", None), str))

@@ -19,7 +19,8 @@ _TAKES_TWO = FuncType(I32 * 2, b"")
 ENTRIES: Mapping[str, FuncType] = {"_start": VOID, "_initialize": VOID}
 #: Exports of gothreads/guest. Every module of `gothreads build` has them; a program of `gothreads test` does not.
 GUEST: Mapping[str, FuncType] = {
-    "gothreads_slot_open": FuncType(b"", I32), "gothreads_slot_close": _TAKES, "gothreads_buffer": FuncType(I32 * 2, I32),
+    "gothreads_slot_open": FuncType(b"", I32), "gothreads_slot_close": _TAKES,
+    "gothreads_buffer": FuncType(I32 * 2, I32),
     "gothreads_payload": FuncType(I32 * 2, I32), "gothreads_request": _TAKES_TWO, "gothreads_handlers": _TAKES,
     "gothreads_stacks": _TAKES, "gothreads_release": _TAKES, "gothreads_idle": VOID}
 #: Exports of the runtime with threads (build/goroot), and of the rewrite (passes/threads.py).
@@ -41,5 +42,5 @@ def check(module: Module, *, threads: bool) -> None:
     for name, export in exports.items():
         if export.kind is not Kind.FUNC or kinds[export.index] != known[name]:
             own = kinds[export.index] if export.kind is Kind.FUNC else f"a {export.kind.name.lower()}"
-            raise ModuleError(f"the module exports {name} as {own}; gothreads calls it as {known[name]}. Build it again: "
-                              "gothreads build, or give the export another name")
+            raise ModuleError(f"the module exports {name} as {own}; gothreads calls it as {known[name]}. Build it "
+                              "again: gothreads build, or give the export another name")

@@ -15,7 +15,8 @@ from gothreads.wasm.code import LocalFrame
 PACKAGE = "internal_runtime_atomic."
 
 #: Functions of the package that are correct unchanged: they call the others.
-BUILT_ON_OTHERS = frozenset({"storePointer", "casPointer", "Xchg8", "And32", "Or32", "And64", "Or64", "Anduintptr", "Oruintptr"})
+BUILT_ON_OTHERS = frozenset({"storePointer", "casPointer", "Xchg8", "And32", "Or32", "And64", "Or64", "Anduintptr",
+                             "Oruintptr"})
 
 # Opcodes of the threads proposal, by width in bytes.
 _LOAD = {1: 0x12, 4: 0x10, 8: 0x11}
@@ -26,7 +27,8 @@ _OR = {1: 0x35, 4: 0x33, 8: 0x34}
 _EXCHANGE = {1: 0x43, 4: 0x41, 8: 0x42}
 _COMPARE_EXCHANGE = {4: 0x48, 8: 0x49}
 # The same in plain instructions. Exchange is missing: it just stores the new value.
-_PLAIN = {0x1E: code.I32_ADD, 0x1F: code.I64_ADD, 0x2C: code.I32_AND, 0x2D: code.I64_AND, 0x33: code.I32_OR, 0x34: code.I64_OR}
+_PLAIN = {0x1E: code.I32_ADD, 0x1F: code.I64_ADD, 0x2C: code.I32_AND, 0x2D: code.I64_AND, 0x33: code.I32_OR,
+          0x34: code.I64_OR}
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,15 @@ class Operation:
         """Choose by the alignment of the address. A single byte is always aligned."""
         if self.width == 1:
             return otherwise
-        return _pointer(frame) + code.i32_const(self.width - 1) + code.I32_AND + code.IF + then + code.ELSE + otherwise + code.END
+        return (_pointer(frame) + code.i32_const(self.width - 1) + code.I32_AND + code.IF + then + code.ELSE
+                + otherwise + code.END)
 
     @property
     def body(self) -> bytes:
         """The body of the function itself."""
         lock = code.i32_const(layout.UNALIGNED_LOCK)
-        take = code.LOOP + lock + code.i32_const(0) + code.i32_const(1) + code.atomic(_COMPARE_EXCHANGE[4], 4) + code.br_if(0) + code.END
+        take = (code.LOOP + lock + code.i32_const(0) + code.i32_const(1) + code.atomic(_COMPARE_EXCHANGE[4], 4)
+                + code.br_if(0) + code.END)
         give = lock + code.i32_const(0) + code.atomic(_STORE[4], 4)
         guarded = take + self.plain(code.CALLED) + give if self.width > 1 else b""
         return code.body(self.if_unaligned(code.CALLED, guarded, self.aligned(code.CALLED)) + code.RETURN)
@@ -84,33 +88,46 @@ def _load(width: int) -> Operation:
 
 def _store(width: int) -> Operation:
     """func(ptr *T, val T)"""
-    return Operation(width, lambda frame: _pointer(frame) + frame.argument(16, width) + code.atomic(_STORE[width], width),
+    return Operation(width,
+                     lambda frame: _pointer(frame) + frame.argument(16, width) + code.atomic(_STORE[width], width),
                      lambda frame: _plain_store(frame, width, frame.argument(16, width)))
 
 
 def _plain_modify(frame: LocalFrame, opcodes: dict[int, int], width: int) -> bytes:
     value = frame.argument(16, width)
-    return _plain_store(frame, width, value if opcodes is _EXCHANGE else _plain_load(frame, width) + value + _PLAIN[opcodes[width]])
+    return _plain_store(frame, width, value if opcodes is _EXCHANGE
+                        else _plain_load(frame, width) + value + _PLAIN[opcodes[width]])
 
 
 def _modify(opcodes: dict[int, int], width: int) -> Operation:
     """func(ptr *T, val T)"""
-    return Operation(width, lambda frame: _pointer(frame) + frame.argument(16, width) + code.atomic(opcodes[width], width) + code.DROP,
-                     lambda frame: _plain_modify(frame, opcodes, width))
+    return Operation(
+        width,
+        lambda frame: _pointer(frame) + frame.argument(16, width) + code.atomic(opcodes[width], width) + code.DROP,
+        lambda frame: _plain_modify(frame, opcodes, width),
+    )
 
 
 def _modify_get_old(opcodes: dict[int, int], width: int) -> Operation:
     """func(ptr *T, val T) (old T)"""
-    return Operation(width, lambda frame: frame.result(24, width, _pointer(frame) + frame.argument(16, width) + code.atomic(opcodes[width], width)),
-                     lambda frame: frame.result(24, width, _plain_load(frame, width)) + _plain_modify(frame, opcodes, width))
+    return Operation(
+        width,
+        lambda frame: frame.result(
+            24, width, _pointer(frame) + frame.argument(16, width) + code.atomic(opcodes[width], width)
+        ),
+        lambda frame: frame.result(24, width, _plain_load(frame, width)) + _plain_modify(frame, opcodes, width),
+    )
 
 
 def _add_get_new(width: int) -> Operation:
     """func(ptr *T, delta T) (new T)"""
     def aligned(frame: LocalFrame) -> bytes:
         delta = frame.argument(16, width)
-        return frame.result(24, width, _pointer(frame) + delta + code.atomic(_ADD[width], width) + delta + _PLAIN[_ADD[width]])
-    return Operation(width, aligned, lambda frame: _plain_modify(frame, _ADD, width) + frame.result(24, width, _plain_load(frame, width)))
+        return frame.result(24, width,
+                            _pointer(frame) + delta + code.atomic(_ADD[width], width) + delta + _PLAIN[_ADD[width]])
+    return Operation(width, aligned,
+                     lambda frame: _plain_modify(frame, _ADD,
+                                                 width) + frame.result(24, width, _plain_load(frame, width)))
 
 
 def _compare_and_swap(width: int) -> Operation:
@@ -120,7 +137,8 @@ def _compare_and_swap(width: int) -> Operation:
 
     def aligned(frame: LocalFrame) -> bytes:
         old, new = frame.argument(16, width), frame.argument(16 + width, width)
-        return frame.result(swapped, 1, _pointer(frame) + old + new + code.atomic(_COMPARE_EXCHANGE[width], width) + old + equal)
+        return frame.result(swapped, 1,
+                            _pointer(frame) + old + new + code.atomic(_COMPARE_EXCHANGE[width], width) + old + equal)
 
     def plain(frame: LocalFrame) -> bytes:
         old, new = frame.argument(16, width), frame.argument(16 + width, width)
@@ -132,10 +150,12 @@ def _compare_and_swap(width: int) -> Operation:
 def _operations() -> Iterator[tuple[str, Operation]]:
     yield from ((name, _load(1)) for name in ("Load8",))
     yield from ((name, _load(4)) for name in ("Load", "LoadAcq", "Loadint32"))
-    yield from ((name, _load(8)) for name in ("Loadp", "Load64", "LoadAcq64", "LoadAcquintptr", "Loaduintptr", "Loaduint", "Loadint64"))
+    yield from ((name, _load(8))
+                for name in ("Loadp", "Load64", "LoadAcq64", "LoadAcquintptr", "Loaduintptr", "Loaduint", "Loadint64"))
     yield from ((name, _store(1)) for name in ("Store8",))
     yield from ((name, _store(4)) for name in ("Store", "StoreRel", "Storeint32"))
-    yield from ((name, _store(8)) for name in ("Store64", "StoreRel64", "StoreReluintptr", "Storeuintptr", "Storeint64", "StorepNoWB"))
+    yield from ((name, _store(8))
+                for name in ("Store64", "StoreRel64", "StoreReluintptr", "Storeuintptr", "Storeint64", "StorepNoWB"))
     yield from ((name, _modify(_AND, width)) for name, width in (("And8", 1), ("And", 4)))
     yield from ((name, _modify(_OR, width)) for name, width in (("Or8", 1), ("Or", 4)))
     yield from ((name, _add_get_new(4)) for name in ("Xadd", "Xaddint32"))

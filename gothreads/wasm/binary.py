@@ -135,7 +135,8 @@ class FunctionTypes:
         try:
             return self._types[self._indices[index]]
         except IndexError:
-            raise ModuleError(f"not a valid WebAssembly module: function {index} does not exist, or has no type") from None
+            raise ModuleError(f"not a valid WebAssembly module: function {index} does not exist, "
+                              f"or has no type") from None
 
 
 class TypeIndices:
@@ -192,10 +193,13 @@ class Module:
 
     def encode(self) -> bytes:
         content = dict(self.raw)
-        for section, items in ((Section.TYPE, [t.encode() for t in self.types]), (Section.IMPORT, [i.encode() for i in self.imports]),
-                               (Section.FUNCTION, [uleb(f) for f in self.functions]), (Section.MEMORY, [m.encode() for m in self.memories]),
+        for section, items in ((Section.TYPE, [t.encode() for t in self.types]),
+                               (Section.IMPORT, [i.encode() for i in self.imports]),
+                               (Section.FUNCTION, [uleb(f) for f in self.functions]),
+                               (Section.MEMORY, [m.encode() for m in self.memories]),
                                (Section.GLOBAL, self.globals), (Section.EXPORT, [e.encode() for e in self.exports]),
-                               (Section.CODE, [vector(b) for b in self.bodies]), (Section.DATA, [d.encode() for d in self.data])):
+                               (Section.CODE, [vector(b) for b in self.bodies]),
+                               (Section.DATA, [d.encode() for d in self.data])):
             if items:
                 content[section] = uleb(len(items)) + b"".join(items)
         if self.data_count:

@@ -22,6 +22,7 @@ class Server(Enum):
     PIPES = "wasi.calls.pipe.PipeCalls"
     SOCKETS = "wasi.sockets.SocketCalls"
     NETWORK = "wasi.network.NetworkCalls"
+    ZONES = "wasi.zones.ZoneCalls"
     MESSAGES = "bridge.messages.MessageCalls"
     POLLER = "wasi.poller.Poller"                      # with threads only, as the next
     SIGNALS = "wasi.signals.Signals"
@@ -59,6 +60,7 @@ BUILTIN_CALLS = {call.name: call for call in (
     BuiltinCall("net_shutdown", FuncType(I32 * 2, I32), Server.NETWORK),
     BuiltinCall("fd_dup", FuncType(I32 * 2, I32), Server.NETWORK),
     BuiltinCall("net_lookup", FuncType(I32 * 7, I32), Server.NETWORK, blocks=True),
+    BuiltinCall("time_zone", FuncType(I32 * 5, I32), Server.ZONES),
     BuiltinCall("msg_call", FuncType(I64 + I32 * 4, I32), Server.MESSAGES),
     BuiltinCall("msg_notify", FuncType(I32 * 4, I32), Server.MESSAGES),
     BuiltinCall("msg_cancel", FuncType(I64, I32), Server.MESSAGES),
@@ -87,6 +89,7 @@ def imported_calls(module: Module) -> list[BuiltinCall]:
         if call is None:
             continue
         if (kind := module.types[imported.type_index]) != call.type:
-            raise ModuleError(f"the module imports {HOST}.{call.name} as {kind}, which is not its type: {call.type}. Rebuild it: gothreads build")
+            raise ModuleError(f"the module imports {HOST}.{call.name} as {kind}, which is not its type: {call.type}. "
+                              f"Rebuild it: gothreads build")
         found[call.name] = call
     return list(found.values())

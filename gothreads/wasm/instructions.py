@@ -93,12 +93,14 @@ def replaced(body: bytes, others: Iterable[tuple[int, int, bytes]]) -> bytes:
 def _all_but(pattern: bytes) -> re.Pattern[bytes]:
     """Matches a run of instructions, up to one that the pattern matches or one whose operands have no simple form."""
     short, long = (rb"[\x80-\xff]{0,%d}+[\0-\x7f]" % (longest - 1) for longest in (5, 10))
-    forms = {"": b"", _INDEX: short, _I32: short, _I64: long, _F32: b".{4}", _F64: b".{8}", _TYPE: rb"[\x40-\x62\x65-\x7f]", _MEMORY: rb"[\0-\x3f]" + long}
+    forms = {"": b"", _INDEX: short, _I32: short, _I64: long, _F32: b".{4}", _F64: b".{8}",
+             _TYPE: rb"[\x40-\x62\x65-\x7f]", _MEMORY: rb"[\0-\x3f]" + long}
     opcodes: dict[str, list[int]] = {}
     for code, shape in _SHAPES.items():
         if code < 0x100 and shape in forms:
             opcodes.setdefault(shape, []).append(code)
-    each = (b"[" + b"".join(b"\\x%02x" % code for code in codes) + b"]" + forms[shape] for shape, codes in opcodes.items())
+    each = (b"[" + b"".join(b"\\x%02x" % code for code in codes) + b"]" + forms[shape]
+            for shape, codes in opcodes.items())
     # Not "*+": before 3.11.5 Python goes too far when a lookahead ends a possessive repeat (python/cpython#106052).
     return re.compile(b"(?:(?!" + pattern + b")(?:" + b"|".join(each) + b"))*", re.DOTALL)
 
@@ -172,11 +174,14 @@ _REFERENCES = (0x63, 0x64)
 
 def _shapes() -> dict[int, str]:
     """Opcode -> the kinds of its operands."""
-    shapes = dict.fromkeys((0x00, 0x01, 0x05, 0x0A, 0x0B, 0x0F, 0x19, 0x1A, 0x1B, 0xD1, 0xD3, 0xD4, *range(0x45, 0xC5)), "")
+    shapes = dict.fromkeys((0x00, 0x01, 0x05, 0x0A, 0x0B, 0x0F, 0x19, 0x1A, 0x1B, 0xD1, 0xD3, 0xD4,
+                            *range(0x45, 0xC5)), "")
     shapes |= dict.fromkeys((_BLOCK, _LOOP, _IF, _TRY, 0xD0), _TYPE)
-    shapes |= dict.fromkeys((0x07, 0x08, 0x09, 0x0C, 0x0D, 0x10, 0x12, 0x14, 0x15, _DELEGATE, *range(0x20, 0x27), 0x3F, 0x40, 0xD2, 0xD5, 0xD6), _INDEX)
+    shapes |= dict.fromkeys((0x07, 0x08, 0x09, 0x0C, 0x0D, 0x10, 0x12, 0x14, 0x15, _DELEGATE, *range(0x20, 0x27), 0x3F,
+                             0x40, 0xD2, 0xD5, 0xD6), _INDEX)
     shapes |= dict.fromkeys((0x11, 0x13), _INDEX * 2)
-    shapes |= {0x0E: _LABELS, 0x1C: _TYPES, _TRY_TABLE: _TYPE + _CATCHES, 0x41: _I32, 0x42: _I64, 0x43: _F32, 0x44: _F64}
+    shapes |= {0x0E: _LABELS, 0x1C: _TYPES, _TRY_TABLE: _TYPE + _CATCHES, 0x41: _I32, 0x42: _I64, 0x43: _F32,
+               0x44: _F64}
     shapes |= dict.fromkeys(range(0x28, 0x3F), _MEMORY)
 
     def prefixed(prefix: int, *parts: tuple[range, str]) -> None:
@@ -244,4 +249,5 @@ def _leb(body: bytes, at: int, longest: int) -> tuple[int, int]:
 
 
 def _fail(at: int, base: int, problem: str) -> ModuleError:
-    return ModuleError(f"not a valid WebAssembly module, or one that gothreads cannot rewrite: code section, offset {base + at:#x}: {problem}")
+    return ModuleError(f"not a valid WebAssembly module, or one that gothreads cannot rewrite: code section, offset "
+                       f"{base + at:#x}: {problem}")

@@ -21,7 +21,7 @@ BOOTSTRAP_STACK = 12288 - 64
 GO_DATA = 12288
 
 #: The most memory that a module may have, in bytes. Above it lie the values with which Go poisons stack guards
-#: (build/edits.py).
+#: (build/runtime_edits.py).
 MOST_MEMORY = 0xF0000000
 
 #: Descriptors from this number on are sockets. Their calls never wait, so passes/threads.py lets them keep their P.

@@ -21,7 +21,8 @@ class Reader:
         self.at, self.end = 0, len(content)
 
     def fail(self, problem: str) -> ModuleError:
-        return ModuleError(f"not a valid WebAssembly module: {self.where} section, offset {self.base + self.at:#x}: {problem}")
+        return ModuleError(f"not a valid WebAssembly module: {self.where} section, offset {self.base + self.at:#x}: "
+                           f"{problem}")
 
     def byte(self) -> int:
         if self.at >= self.end:
@@ -71,7 +72,8 @@ class Reader:
         if count > self.end - self.at:  # each item takes at least one byte
             raise self.fail("it ends early (is the file truncated?)")
         if most is not None and count > most:
-            raise ModuleError(f"the module's {self.where} section has {count:,} entries; gothreads takes {most:,} at the most")
+            raise ModuleError(f"the module's {self.where} section has {count:,} entries; gothreads takes {most:,} at "
+                              f"the most")
         return [item(self) for _ in range(count)]
 
     def rest(self) -> bytes:

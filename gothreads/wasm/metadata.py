@@ -43,8 +43,10 @@ class Metadata:
         return self.model == THREADED
 
     def encode(self) -> bytes:
-        return json.dumps({"abi": self.abi, "version": self.version, "go": self.go, "model": self.model, "buildmode": self.buildmode,
-                           "handlers": self.handlers, "options": dict(self.options), "exports": [e.to_json() for e in self.exports],
+        return json.dumps({"abi": self.abi, "version": self.version, "go": self.go, "model": self.model,
+                           "buildmode": self.buildmode,
+                           "handlers": self.handlers, "options": dict(self.options),
+                           "exports": [e.to_json() for e in self.exports],
                            "imports": [i.to_json() for i in self.imports]}).encode()
 
 
@@ -57,9 +59,11 @@ def decode(content: bytes) -> Metadata:
         if not isinstance(fields, dict):
             raise ValueError("it is not an object")
         if fields.get("abi") != ABI:
-            raise ModuleError(f"the module was built by gothreads {fields.get('version')!r:.40} (module format {fields.get('abi')!r:.20}), which "
-                              f"this gothreads (format {ABI}) cannot run. Rebuild it: gothreads build")
-        for key, kind in (("version", str), ("go", str), ("model", str), ("buildmode", str), ("handlers", bool), ("options", dict), ("exports", list),
+            raise ModuleError(f"the module was built by gothreads {fields.get('version')!r:.40} (module format "
+                              f"{fields.get('abi')!r:.20}), which this gothreads (format {ABI}) cannot run. Rebuild "
+                              f"it: gothreads build")
+        for key, kind in (("version", str), ("go", str), ("model", str), ("buildmode", str), ("handlers", bool),
+                          ("options", dict), ("exports", list),
                           ("imports", list)):
             if not isinstance(fields.get(key), kind):
                 raise ValueError(f"{key!r} is missing, or not a {kind.__name__}")
@@ -68,6 +72,7 @@ def decode(content: bytes) -> Metadata:
         if fields["model"] not in BUILD_MODELS or fields["buildmode"] not in BUILD_MODES:
             raise ValueError("the model or the build mode is not known")
         return Metadata(fields["version"], fields["go"], fields["model"], fields["buildmode"], fields["handlers"],
-                        tuple(map(Signature.from_json, fields["exports"])), fields["options"], tuple(map(ImportSignature.from_json, fields["imports"])))
+                        tuple(map(Signature.from_json, fields["exports"])), fields["options"],
+                        tuple(map(ImportSignature.from_json, fields["imports"])))
     except (ValueError, RecursionError) as error:
         raise ModuleError(f"the module's section 'gothreads' is malformed: {error}") from None

@@ -10,11 +10,13 @@ from gothreads.wasm.binary import Module
 _FOR_GO = "gothreads build PACKAGE -o FILE"
 _PREVIEW_1 = "Build it for WASI preview 1: wasm32-wasip1 (Rust, C), tinygo build -target=wasip1"
 _GO_JS = f"JavaScript, by Go (GOOS=js). Build it for WASI: {_FOR_GO}"
-_TINYGO_JS = f"JavaScript, by TinyGo (-target=wasm). Build it for WASI: tinygo build -target=wasip1; or by Go: {_FOR_GO}"
+_TINYGO_JS = (
+    f"JavaScript, by TinyGo (-target=wasm). Build it for WASI: tinygo build -target=wasip1; or by Go: {_FOR_GO}"
+)
 _BINDGEN = ("JavaScript, by wasm-bindgen. Export plain functions (extern \"C\"), and build it without wasm-bindgen: "
             "cargo build --target wasm32-wasip1")
-_EMSCRIPTEN = ("JavaScript, by Emscripten. Link it with -sSTANDALONE_WASM (and --no-entry, for a library), or build it with "
-               "wasi-sdk or zig cc")
+_EMSCRIPTEN = ("JavaScript, by Emscripten. Link it with -sSTANDALONE_WASM (and --no-entry, for a library), or build it "
+               "with wasi-sdk or zig cc")
 _PREVIEW_2 = f"WASI preview 2: it is the core of a component. {_PREVIEW_1}; or by Go: {_FOR_GO}"
 _PREVIEW_0 = f"WASI as it was before preview 1 (wasi_unstable). {_PREVIEW_1}; or by Go: {_FOR_GO}"
 _OBJECT = "a linker: it is an object file. Link it"
@@ -26,7 +28,8 @@ COMPONENT = f"a WebAssembly component, for WASI preview 2. {_PREVIEW_1}"
 #: For JavaScript, Go's runtime always imports this, and TinyGo's never does.
 _GO_ONLY = "runtime.wasmExit"
 #: Prefixes of names that Emscripten's library imports.
-_EMSCRIPTENS = ("emscripten_", "_emscripten_", "__syscall_", "invoke_", "_embind_", "_abort_js", "__cxa_throw", "__assert_fail")
+_EMSCRIPTENS = ("emscripten_", "_emscripten_", "__syscall_", "invoke_", "_embind_", "_abort_js", "__cxa_throw",
+                "__assert_fail")
 
 
 def made_for(module: Module) -> str | None:

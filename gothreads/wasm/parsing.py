@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gothreads.errors import ModuleError
-from gothreads.wasm.binary import MAGIC, ORDER, VERSION, DataSegment, ExportEntry, FuncType, Import, Kind, Module, Section, read_limits
+from gothreads.wasm.binary import (
+    MAGIC,
+    ORDER,
+    VERSION,
+    DataSegment,
+    ExportEntry,
+    FuncType,
+    Import,
+    Kind,
+    Module,
+    Section,
+    read_limits,
+)
 from gothreads.wasm.leb import Reader, name, uleb, vector
 from gothreads.wasm.origins import COMPONENT
 
@@ -29,7 +41,8 @@ def parse(content: bytes, *, outline: bool = False) -> Module:
         raise ModuleError("not a WebAssembly module (it does not begin with \\0asm)")
     if content[4:8] != VERSION:
         kind = COMPONENT if content[6:8] == b"\1\0" else "of an unknown version"
-        raise ModuleError(f"not a core WebAssembly module, but {kind}" if len(content) >= 8 else "the file is truncated")
+        raise ModuleError(f"not a core WebAssembly module, but {kind}" if len(content) >= 8
+                          else "the file is truncated")
     module = Module()
     file = Reader(content, "header")
     file.at = 8
@@ -57,8 +70,8 @@ def parse(content: bytes, *, outline: bool = False) -> Module:
             raise reader.fail("bytes are left over at the end of the section")
     bodies = Reader(module.raw[Section.CODE], "code").u32() if module.raw.get(Section.CODE) else len(module.bodies)
     if bodies != len(module.functions):
-        raise ModuleError(f"not a valid WebAssembly module: {len(module.functions)} functions are declared, {bodies} have a body "
-                          "(is the file truncated?)")
+        raise ModuleError(f"not a valid WebAssembly module: {len(module.functions)} functions are declared, {bodies} "
+                          "have a body (is the file truncated?)")
     types = max((i.type_index for i in module.imported_functions), default=-1), max(module.functions, default=-1)
     if max(types) >= len(module.types):
         raise ModuleError(f"not a valid WebAssembly module: a function is of type {max(types)}, of {len(module.types)}")
@@ -210,7 +223,8 @@ def with_names(customs: Sequence[tuple[str, bytes]], added: Sequence[tuple[int, 
             if kind == 1:
                 inner = Reader(part, "name")
                 count = inner.u32()
-                part = uleb(count + len(added)) + inner.rest() + b"".join(uleb(index) + name(title) for index, title in added)
+                part = uleb(count + len(added)) + inner.rest() + b"".join(uleb(index)
+                                                                          + name(title) for index, title in added)
             parts.append(bytes([kind]) + vector(part))
         return b"".join(parts)
     return [(title, extended(content) if title == "name" else content) for title, content in customs]

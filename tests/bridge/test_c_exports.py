@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import json
 import os
 from functools import partial
@@ -32,7 +33,8 @@ def model(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_hand_written_module_without_a_memory_is_called(tmp_path: Path, model: str) -> None:
-    module = wat(tmp_path, '(module (func (export "add") (param i64 i64) (result i64) (i64.add (local.get 0) (local.get 1))))')
+    module = wat(tmp_path,
+                 '(module (func (export "add") (param i64 i64) (result i64) (i64.add (local.get 0) (local.get 1))))')
     with gothreads.open(module, model=model) as app:
         assert app.model == model
         assert app.exports.add(1 << 40, -1) == (1 << 40) - 1
@@ -43,8 +45,13 @@ def test_a_hand_written_module_without_a_memory_is_called(tmp_path: Path, model:
 
 
 def test_a_module_with_a_memory_that_it_does_not_export_is_called(tmp_path: Path) -> None:
-    with gothreads.open(wat(tmp_path, """(module (memory 1) (func (export "put") (param i32) (i32.store (i32.const 8) (local.get 0)))
-                                         (func (export "get") (result i32) (i32.load (i32.const 8))))""")) as app:
+    with gothreads.open(
+        wat(
+            tmp_path,
+            """(module (memory 1) (func (export "put") (param i32) (i32.store (i32.const 8) (local.get 0)))
+                                         (func (export "get") (result i32) (i32.load (i32.const 8))))""",
+        )
+    ) as app:
         app.exports.put(-5)
         assert app.exports.get() == -5
         with pytest.raises(gothreads.MemoryAccessError):
@@ -57,13 +64,19 @@ def test_numbers_of_all_types_go_in_and_out() -> None:
         assert app.exports.add(2, -3) == -1
         assert app.exports.add_float(0.25, 0.5) == 0.75
         assert app.exports.initialized() == 1, "_initialize has run"
-        with pytest.raises(gothreads.ArgumentError, match=r"add takes 2 arguments, 1 given: add\(arg0: i32, arg1: i32\) -> i32; a str or bytes takes"):
+        with pytest.raises(gothreads.ArgumentError,
+                           match=r"add takes 2 arguments, 1 given: add\(arg0: i32, arg1: i32\) -> i32; a str or bytes "
+                                 r"takes"):
             app.exports.add(1)
-        with pytest.raises(gothreads.ArgumentError, match=r"add takes 2 arguments, 2 given: .*; a str or bytes takes the place of two i32$"):
+        with pytest.raises(gothreads.ArgumentError,
+                           match=r"add takes 2 arguments, 2 given: .*; a str or bytes takes the place of two i32$"):
             app.exports.add("x", 1)
-        with pytest.raises(gothreads.ArgumentError, match=r"add_float takes 2 arguments, 0 given: add_float\(arg0: f64, arg1: f32\) -> f64$"):
+        with pytest.raises(gothreads.ArgumentError,
+                           match=r"add_float takes 2 arguments, 0 given: add_float\(arg0: f64, arg1: f32\) -> f64$"):
             app.exports.add_float()
-        with pytest.raises(gothreads.ArgumentError, match=r"add: argument 'arg1' must be an int from -2147483648 to 2147483647 \(i32\): got 1\.5$"):
+        with pytest.raises(gothreads.ArgumentError,
+                           match=r"add: argument 'arg1' must be an int from -2147483648 to 2147483647 \(i32\): got "
+                                 r"1\.5$"):
             app.exports.add(1, 1.5)
 
 
@@ -72,7 +85,10 @@ def test_bytes_go_in_and_out_and_nothing_of_them_is_left(model: str) -> None:
         assert app.exports.upper.bytes(b"hello") == b"HELLO"
         assert app.exports.upper.bytes("grüße") == "GRüßE".encode()
         assert app.exports.upper.bytes(bytearray(b"a\0b")) == b"A\0B"
+        assert app.exports.upper.bytes(array.array("B", b"array")) == b"ARRAY"
         assert app.exports.upper.bytes("") == b""
+        with pytest.raises(gothreads.ArgumentError, match=r"upper takes its arguments in order, not by name \(arg0\)"):
+            app.exports.upper.bytes(arg0="x")
         assert app.exports.join.bytes("x", 3, memoryview(b"ab")) == b"xababab"
         assert app.exports.length("four") == 4
         assert app.exports.length("") == 0
@@ -105,7 +121,9 @@ def test_a_pool_gives_a_fresh_instance_for_one_that_ended() -> None:
 
 
 @pytest.mark.parametrize(("export", "said"), [
-    ("outside", r"outside returned 0xfffffff000000001, which is not bytes \(address << 32 \| length\): 1 bytes at address 0xfffffff0 are outside"),
+    ("outside",
+     r"outside returned 0xfffffff000000001, which is not bytes \(address << 32 \| length\): 1 bytes at address "
+     r"0xfffffff0 are outside"),
     ("too_long", "too_long returned 0x400ffffffff, which is not bytes"),
 ])
 def test_a_result_that_is_not_in_the_memory_is_an_error(export: str, said: str) -> None:
@@ -134,8 +152,11 @@ def test_a_result_in_an_argument_is_not_freed_twice(tmp_path: Path) -> None:
     ("(i32.const -16)", "the module's malloc returned memory that the module does not have"),
 ])
 def test_a_malloc_that_fails_or_lies_is_an_error_of_the_call(tmp_path: Path, malloc: str, said: str) -> None:
-    module = wat(tmp_path, f"""(module (memory (export "memory") 1) (func (export "malloc") (param i32) (result i32) {malloc})
-      (func (export "free") (param i32)) (func (export "f") (param i32 i32)) (func (export "g") (result i32) (i32.const 1)))""")
+    module = wat(
+        tmp_path,
+        f"""(module (memory (export "memory") 1) (func (export "malloc") (param i32) (result i32) {malloc})
+      (func (export "free") (param i32)) (func (export "f") (param i32 i32)) (func (export "g") (result i32) (i32.const 1)))""",
+    )
     with gothreads.open(module) as app:
         with pytest.raises(gothreads.MisuseError, match=said):
             app.exports.f("hello")
@@ -144,7 +165,8 @@ def test_a_malloc_that_fails_or_lies_is_an_error_of_the_call(tmp_path: Path, mal
 
 def test_a_trap_in_malloc_or_free_ends_the_module(tmp_path: Path) -> None:
     for malloc, free in (("unreachable", ""), ("(i32.const 64)", "unreachable")):
-        module = wat(tmp_path, f"""(module (memory (export "memory") 1) (func (export "malloc") (param i32) (result i32) {malloc})
+        module = wat(tmp_path,
+                     f"""(module (memory (export "memory") 1) (func (export "malloc") (param i32) (result i32) {malloc})
           (func (export "free") (param i32) {free}) (func (export "f") (param i32 i32)))""")
         with gothreads.open(module) as app:
             for _ in range(2):
@@ -156,12 +178,19 @@ def test_a_trap_in_malloc_or_free_ends_the_module(tmp_path: Path) -> None:
     "",
     '(func (export "malloc") (param i32) (result i32) (i32.const 64))',
     '(func (export "malloc") (param i64) (result i32) (i32.const 64)) (func (export "free") (param i32))',
-    '(func (export "malloc") (param i32) (result i32) (i32.const 64)) (func (export "free") (param i32) (result i32) (i32.const 0))',
+    '(func (export "malloc") (param i32) (result i32) (i32.const 64)) (func (export "free") (param i32) (result i32) '
+    '(i32.const 0))',
 ])
 def test_without_malloc_and_free_it_is_said_what_is_missing(tmp_path: Path, exports: str) -> None:
-    module = wat(tmp_path, f"""(module (memory (export "memory") 1) {exports} (func (export "f") (param i32 i32) (result i64) (i64.const 0)))""")
+    module = wat(
+        tmp_path,
+        f"""(module (memory (export "memory") 1) {exports} (func (export "f") (param i32 i32) (result i64) (i64.const 0)))""",
+    )
     with gothreads.open(module) as app:
-        with pytest.raises(gothreads.ArgumentError, match=r"argument 1 cannot be bytes: the module exports no malloc\(i32\) i32 and free\(i32\)"):
+        with pytest.raises(
+            gothreads.ArgumentError,
+            match=r"argument 1 cannot be bytes: the module exports no malloc\(i32\) i32 and free\(i32\)",
+        ):
             app.exports.f(b"x")
         with pytest.raises(gothreads.NotCallable, match="the module exports no malloc"):
             app.exports.f.bytes(0, 0)
@@ -169,9 +198,12 @@ def test_without_malloc_and_free_it_is_said_what_is_missing(tmp_path: Path, expo
 
 
 def test_bytes_of_an_export_that_returns_none_are_refused(calls_single: Path) -> None:
-    with gothreads.open(native("strings.c")) as app, pytest.raises(gothreads.NotCallable, match=r"add does not return bytes, which would be one i64"):
+    with gothreads.open(native("strings.c")) as app, pytest.raises(gothreads.NotCallable,
+                                                                   match=r"add does not return bytes, which would be "
+                                                                         r"one i64"):
         app.exports.add.bytes(1, 2)
-    with gothreads.open(calls_single) as app, pytest.raises(gothreads.NotCallable, match=r"In Go, register a handler: guest\.Handle"):
+    with gothreads.open(calls_single) as app, pytest.raises(gothreads.NotCallable,
+                                                            match=r"In Go, register a handler: guest\.Handle"):
         app.exports.add.bytes(1, 2)
 
 
@@ -197,17 +229,21 @@ def test_close_ends_a_call_that_runs() -> None:
 def test_memory_is_limited() -> None:
     with gothreads.open(native("strings.c"), limits=gothreads.Limits(memory=20 << 20)) as app:
         assert app.exports.upper.bytes(b"a" * 100_000) == b"A" * 100_000
-        with pytest.raises(gothreads.ArgumentError, match="8,000,000 bytes are too many for the module: its malloc has no room for them"):
+        with pytest.raises(gothreads.ArgumentError,
+                           match="8,000,000 bytes are too many for the module: its malloc has no room for them"):
             app.exports.length(b"a" * 8_000_000)
         assert app.exports.length("abc") == 3
         assert app.exports.live() == 0
 
 
 def test_a_program_runs_and_takes_no_calls(tmp_path: Path) -> None:
-    module = wat(tmp_path, """(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    module = wat(
+        tmp_path,
+        """(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
         (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32))) (memory (export "memory") 1)
         (data (i32.const 0) "\\10\\00\\00\\00\\01\\00\\00\\00")
-        (func (export "f")) (func (export "_start") (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))) (call $exit (i32.const 7))))""")
+        (func (export "f")) (func (export "_start") (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))) (call $exit (i32.const 7))))""",
+    )
     read, write = os.pipe()
     with os.fdopen(read, "rb", buffering=0) as source, gothreads.open(module, stdin=source) as app:
         with pytest.raises(gothreads.NotCallable, match="takes no calls while main runs. Link it as a library"):
@@ -220,7 +256,8 @@ def test_a_program_runs_and_takes_no_calls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ('(module (import "wasi_snapshot_preview1" "fd_fly" (func)) (func (export "g")))', "imports wasi_snapshot_preview1.fd_fly, which is not in WASI preview 1"),
+    ('(module (import "wasi_snapshot_preview1" "fd_fly" (func)) (func (export "g")))',
+     "imports wasi_snapshot_preview1.fd_fly, which is not in WASI preview 1"),
     ('(module (func (export "g") (drop (i32.const 1) (i64.add))))', "not a valid WebAssembly module"),
     ('(module (memory 1000) (func (export "g")))', "cannot instantiate the module"),
 ])
@@ -239,8 +276,10 @@ UNCALLABLE = """(module (import "env" "f" (func $f (param i64))) (memory (export
 
 
 def test_what_is_exported_and_cannot_be_called_says_why(tmp_path: Path, model: str) -> None:
-    reasons = {"two": r"returns 2 values, and a call can return one: \(\) -> \(i32 i32\)", "vector": "takes or returns v128, for which Python has no values",
-               "vectors": "v128", "reference": "externref, for which", "function": "funcref", "memory": r"a memory, not a function \(see App\.memory\)",
+    reasons = {"two": r"returns 2 values, and a call can return one: \(\) -> \(i32 i32\)",
+               "vector": "takes or returns v128, for which Python has no values",
+               "vectors": "v128", "reference": "externref, for which", "function": "funcref",
+               "memory": r"a memory, not a function \(see App\.memory\)",
                "other": "a memory", "table": "a table, not a function", "global": "a global, not a function"}
     module = wat(tmp_path, UNCALLABLE)
     host: dict[str, Any] = {"env": {"f": lambda number: None}}
@@ -258,7 +297,8 @@ def test_what_is_exported_and_cannot_be_called_says_why(tmp_path: Path, model: s
     assert said.count("cannot be called: ") == len(reasons) - 1
     assert "cannot be called: two: it returns 2 values" in said
     assert json.loads(finished("inspect", module, "--json")[1])["uncallable"].keys() == reasons.keys()
-    (tmp_path / "host.py").write_text("import gothreads\nhost = gothreads.Host()\n@host.function('env')\ndef f(n: int) -> None: ...\n")
+    (tmp_path / "host.py").write_text("import gothreads\nhost = gothreads.Host()\n@host.function('env')\ndef f(n: int) "
+                                      "-> None: ...\n")
     code, _, said = finished("call", "--python", tmp_path / "host.py", module, "two")
     assert (code, "export two cannot be called: it returns 2 values" in said) == (1, True)
 
@@ -273,7 +313,8 @@ START_SECTIONS = [
 
 @pytest.mark.parametrize(("text", "said"), START_SECTIONS)
 @pytest.mark.parametrize("memory", ['(memory 1)', '(import "env" "memory" (memory 1 1 shared))'])
-def test_a_trap_before_anything_is_called_is_a_trap_in_all_models(tmp_path: Path, model: str, memory: str, text: str, said: str) -> None:
+def test_a_trap_before_anything_is_called_is_a_trap_in_all_models(tmp_path: Path, model: str, memory: str, text: str,
+                                                                  said: str) -> None:
     if "shared" in memory:
         model = "threaded"
     with pytest.raises(gothreads.GuestTrap, match=said) as raised:
@@ -297,13 +338,17 @@ def test_python_functions_are_imported_and_may_call_back(tmp_path: Path, model: 
         return context.app.exports.f(number - 1) if number else 0
     module = wat(tmp_path, """(module (import "env" "down" (func $down (param i32) (result i32)))
         (func (export "f") (param i32) (result i32) (i32.add (call $down (local.get 0)) (local.get 0))))""")
-    with gothreads.open(module, host={"env": {"down": down}}, model=model, instances=12 if model == "pool" else None) as app:
+    with gothreads.open(module, host={"env": {"down": down}}, model=model, instances=12 if model == "pool"
+                        else None) as app:
         assert together(*(lambda: app.exports.f(10) for _ in range(1 if model == "pool" else 4)))[0] == 55
         assert app.submit("f", 10).result(PATIENCE) == 55
 
 
 def test_a_trap_below_a_python_function_ends_the_module(tmp_path: Path) -> None:
-    module = wat(tmp_path, """(module (import "env" "back" (func $back)) (func (export "f") (call $back)) (func (export "crash") unreachable))""")
+    module = wat(
+        tmp_path,
+        """(module (import "env" "back" (func $back)) (func (export "f") (call $back)) (func (export "crash") unreachable))""",
+    )
 
     def back(context: gothreads.Context) -> None:
         context.app.exports.crash()
@@ -324,36 +369,48 @@ def test_a_recursion_through_python_ends_in_a_trap_or_an_error_and_not_the_proce
 
 def test_a_model_that_it_has_not_is_refused() -> None:
     for wanted in ("threaded", "idle"):
-        with pytest.raises(ModuleError, match=r"was not built from Go, and has no threads, so it is run as single or pool"):
+        with pytest.raises(ModuleError,
+                           match=r"was not built from Go, and has no threads, so it is run as single or pool"):
             gothreads.open(native("strings.c"), model=wanted)
 
 
 def test_what_only_go_has_is_refused(model: str) -> None:
     module = native("strings.c")
     with gothreads.open(module, model=model) as app:
-        for ask, what in ((app.goroutines, "goroutines"), (app.wait_idle, "goroutines"), (lambda: app.request("f"), "handlers"),
+        for ask, what in ((app.goroutines, "goroutines"), (app.wait_idle, "goroutines"),
+                          (lambda: app.request("f"), "handlers"),
                           (lambda: app.submit_request("f"), "handlers"), (lambda: app.signal("f"), "events")):
             with pytest.raises(gothreads.NotCallable, match=f"the module was not built from Go, so it has no {what}"):
                 ask()
         assert app.handlers() == []
         assert app.exports.add(1, 2) == 3
-    with pytest.raises(gothreads.MisuseError, match=r"handlers are given \(f\), but the module was not built from Go, so it calls none"):
+    with pytest.raises(gothreads.MisuseError,
+                       match=r"handlers are given \(f\), but the module was not built from Go, so it calls none"):
         gothreads.open(module, model=model, handlers={"f": print})
 
 
-@pytest.mark.parametrize("argv", [["call", "PROGRAM", "add", "1"], ["serve", "--port", "0", "PROGRAM"], ["call", "--model", "pool", "PROGRAM", "add"]])
+@pytest.mark.parametrize("argv",
+                         [["call", "PROGRAM", "add", "1"], ["serve", "--port", "0", "PROGRAM"],
+                          ["call", "--model", "pool", "PROGRAM", "add"]])
 def test_a_program_is_not_run_where_it_was_to_be_called(tmp_path: Path, argv: list[str]) -> None:
     program = wat(tmp_path, '(module (import "env" "told" (func $told)) (func (export "_start") (call $told)))')
-    (tmp_path / "host.py").write_text("import gothreads\nhost = gothreads.Host()\n@host.function('env')\ndef told(): print('it runs')\n")
-    code, out, err = command(argv[0], "--python", tmp_path / "host.py", *(program if a == "PROGRAM" else a for a in argv[1:]))
-    assert (code, out, err) == (1, "", f"gothreads: {program} is a program, which takes no calls. Run it: gothreads run {program}\n")
+    (tmp_path / "host.py").write_text("import gothreads\nhost = gothreads.Host()\n@host.function('env')\ndef told(): "
+                                      "print('it runs')\n")
+    code, out, err = command(argv[0], "--python", tmp_path / "host.py",
+                             *(program if a == "PROGRAM" else a for a in argv[1:]))
+    assert (code, out, err) == (1, "",
+                                f"gothreads: {program} is a program, which takes no calls. Run it: gothreads run "
+                                f"{program}\n")
 
 
 def test_time_begins_once_for_all_clocks(tmp_path: Path) -> None:
     """WASI's absolute times, as in poll_oneoff, refer to the clock that clock_time_get reads."""
-    module = wat(tmp_path, """(module (import "wasi_snapshot_preview1" "clock_time_get" (func $time (param i32 i64 i32) (result i32)))
+    module = wat(
+        tmp_path,
+        """(module (import "wasi_snapshot_preview1" "clock_time_get" (func $time (param i32 i64 i32) (result i32)))
         (memory (export "memory") 1) (func (export "now") (param i32) (result i64)
-          (if (call $time (local.get 0) (i64.const 1) (i32.const 8)) (then (return (i64.const -1)))) (i64.load (i32.const 8))))""")
+          (if (call $time (local.get 0) (i64.const 1) (i32.const 8)) (then (return (i64.const -1)))) (i64.load (i32.const 8))))""",
+    )
     with gothreads.open(module) as app:
         assert 0 < app.exports.now(1) <= app.exports.now(1)
         assert app.exports.now(0) > 1_700_000_000 * 10 ** 9
@@ -362,8 +419,13 @@ def test_time_begins_once_for_all_clocks(tmp_path: Path) -> None:
 
 
 def test_exports_with_several_results_or_vectors_are_left_out(tmp_path: Path) -> None:
-    loaded = inspect_module("app.wasm", bytes(wasmtime.wat2wasm("""(module (func (export "two") (result i32 i32) (i32.const 1) (i32.const 2))
-        (func (export "vector") (param v128)) (func (export "gt_one") (result i32) (i32.const 1)))""")))
+    loaded = inspect_module(
+        "app.wasm",
+        bytes(
+            wasmtime.wat2wasm("""(module (func (export "two") (result i32 i32) (i32.const 1) (i32.const 2))
+        (func (export "vector") (param v128)) (func (export "gt_one") (result i32) (i32.const 1)))""")
+        ),
+    )
     assert [e.name for e in loaded.exports] == ["gt_one"]
     assert loaded.foreign
     assert loaded.memory is None
@@ -383,20 +445,25 @@ def test_exports_with_several_results_or_vectors_are_left_out(tmp_path: Path) ->
     (I32 * 4, ("1", "x", "2"), (1, "x", 2)),
     (b"", (), ()),
 ])
-def test_a_text_stands_for_two_numbers_where_there_are_fewer(params: bytes, texts: tuple[str, ...], parsed: tuple[object, ...]) -> None:
+def test_a_text_stands_for_two_numbers_where_there_are_fewer(params: bytes, texts: tuple[str, ...],
+                                                             parsed: tuple[object, ...]) -> None:
     assert CExport("f", FuncType(params, b""), Allocator(False)).parse(texts) == parsed
 
 
-@pytest.mark.parametrize(("params", "texts"), [(I32 * 3, ("x",)), (I64 * 2, ("x",)), (I32 + F64 + I32, ("1", "2")), (I32 * 3, ("x", "y")), (I32, ())])
+@pytest.mark.parametrize(("params", "texts"),
+                         [(I32 * 3, ("x",)), (I64 * 2, ("x",)), (I32 + F64 + I32, ("1", "2")), (I32 * 3, ("x", "y")),
+                          (I32, ())])
 def test_texts_that_do_not_fit_are_refused(params: bytes, texts: tuple[str, ...]) -> None:
-    with pytest.raises(gothreads.ArgumentError, match="do not fit; each is a number, or a text that takes the place of two i32"):
+    with pytest.raises(gothreads.ArgumentError,
+                       match="do not fit; each is a number, or a text that takes the place of two i32"):
         CExport("f", FuncType(params, b""), Allocator(False)).parse(texts)
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.sampled_from([*"abc", *range(3)]), max_size=12))
 def test_texts_with_letters_are_put_where_they_were(values: list[object]) -> None:
-    export = CExport("f", FuncType(b"".join(I32 * (1 + isinstance(value, str)) for value in values), b""), Allocator(False))
+    export = CExport("f", FuncType(b"".join(I32 * (1 + isinstance(value, str)) for value in values), b""),
+                     Allocator(False))
     assert export.parse(tuple(map(str, values))) == tuple(values)
 
 
@@ -442,9 +509,12 @@ def test_run_says_that_there_is_no_main() -> None:
 
 
 def test_output_of_c_goes_where_it_is_told(tmp_path: Path) -> None:
-    module = wat(tmp_path, """(module (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    module = wat(
+        tmp_path,
+        """(module (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
         (memory (export "memory") 1) (data (i32.const 16) "hello\\n") (data (i32.const 0) "\\10\\00\\00\\00\\06\\00\\00\\00")
-        (func (export "greet") (result i32) (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))""")
+        (func (export "greet") (result i32) (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))""",
+    )
     read, write = os.pipe()
     with os.fdopen(write, "wb", buffering=0) as target, gothreads.open(module, stdout=target) as app:
         assert app.exports.greet() == 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +23,8 @@ from gothreads.errors import ArgumentError, UnknownExport
 from gothreads.wasm.binary import FuncType
 from gothreads.wasm.signature import Parameter, Signature
 
-RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1), "uint64": (0, (1 << 64) - 1),
+RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "int64": (-(1 << 63), (1 << 63) - 1),
+          "uint64": (0, (1 << 64) - 1),
           "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1), "pointer": (0, (1 << 32) - 1)}
 I32, I64, F32, F64, V128, FUNCREF = b"\x7f", b"\x7e", b"\x7d", b"\x7c", b"\x7b", b"\x70"
 FLOAT32_MAX = 3.4028234663852886e38
@@ -36,7 +39,8 @@ class Index:
 
 def signature(*types: str, result: str | None = None, names: tuple[str, ...] = ()) -> Signature:
     params = tuple(Parameter(names[i] if names else f"p{i}", t) for i, t in enumerate(types))
-    return Signature("f", f"func f({', '.join(f'{p.name} {p.type}' for p in params)})", "f", "main", "does f\n", params, result, "main.go:1")
+    return Signature("f", f"func f({', '.join(f'{p.name} {p.type}' for p in params)})", "f", "main", "does f\n",
+                     params, result, "main.go:1")
 
 
 @functools.cache
@@ -44,7 +48,8 @@ def same(go_type: str, path: str) -> Callable[[Any], Any]:
     """A WebAssembly function that returns its argument, called in C or through ctypes, as `path` says."""
     kind, letter = FIELDS[go_type][0], LETTERS[go_type]
     store = wasmtime.Store()
-    module = wasmtime.Module(store.engine, f'(module (func (export "same") (param {kind}) (result {kind}) (local.get 0)))')
+    module = wasmtime.Module(store.engine,
+                             f'(module (func (export "same") (param {kind}) (result {kind}) (local.get 0)))')
     instance = wasmtime.Instance(store, module, [])
     with pytest.MonkeyPatch.context() as patch:
         if path == "ctypes":
@@ -55,7 +60,9 @@ def same(go_type: str, path: str) -> Callable[[Any], Any]:
 
 
 _alive: list[wasmtime.Store] = []
-PATHS = ["ctypes", pytest.param("C", marks=pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}"))]
+PATHS = ["ctypes",
+         pytest.param("C",
+                      marks=pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}"))]
 
 
 def convert(go_type: str, value: object) -> Any:
@@ -77,7 +84,9 @@ def refused(go_type: str, value: object) -> str:
 @given(data=st.data())
 def test_every_integer_in_range_goes_in_and_comes_out(go_type: str, path: str, data: st.DataObject) -> None:
     low, high = RANGES[go_type]
-    value = data.draw(st.integers(low, high) | st.sampled_from([low, low + 1, -1 if low else 0, 0, 1, high >> 1, (high >> 1) + 1, high - 1, high]))
+    value = data.draw(st.integers(low,
+                                  high) | st.sampled_from([low, low + 1, -1 if low else 0, 0, 1, high >> 1,
+                                                           (high >> 1) + 1, high - 1, high]))
     assert convert(go_type, value) == value
     assert same(go_type, path)(value) == value
     bits = {"i": 32, "I": 32, "q": 64, "Q": 64}[LETTERS[go_type]]
@@ -98,7 +107,9 @@ def test_every_bool_and_float_goes_in_and_comes_out(path: str, truth: bool, wide
 @pytest.mark.parametrize("path", PATHS)
 def test_any_number_but_0_is_true(path: str) -> None:
     store = wasmtime.Store()
-    instance = wasmtime.Instance(store, wasmtime.Module(store.engine, '(module (func (export "f") (result i32) (i32.const 256)))'), [])
+    instance = wasmtime.Instance(store,
+                                 wasmtime.Module(store.engine,
+                                                 '(module (func (export "f") (result i32) (i32.const 256)))'), [])
     with pytest.MonkeyPatch.context() as patch:
         if path == "ctypes":
             patch.setattr(ffi, "compiled", None)
@@ -170,7 +181,8 @@ def test_a_string_takes_text_as_utf8(text: str) -> None:
     assert convert("string", text) == text.encode()
 
 
-@pytest.mark.parametrize("value", [b"\xff\0", bytearray(b"\xff\0"), memoryview(b"\xff\0"), memoryview(b"\xff1\x002")[::2]])
+@pytest.mark.parametrize("value",
+                         [b"\xff\0", bytearray(b"\xff\0"), memoryview(b"\xff\0"), memoryview(b"\xff1\x002")[::2]])
 def test_a_string_takes_any_bytes(value: bytes | bytearray | memoryview) -> None:
     assert convert("string", value) == b"\xff\0"
 
@@ -180,9 +192,12 @@ def test_a_string_refuses_other_kinds_and_halves_of_surrogate_pairs(value: objec
     assert refused("string", value).encode()
 
 
-@pytest.mark.parametrize(("types", "given", "takes"), [((), 1, "0 arguments, 1 given"), (("int32",), 0, "1 argument, 0 given"),
+@pytest.mark.parametrize(("types", "given", "takes"),
+                         [((), 1, "0 arguments, 1 given"), (("int32",), 0, "1 argument, 0 given"),
                                                        (("int32", "string"), 3, "2 arguments, 3 given")])
-def test_the_wrong_number_of_arguments_says_how_many_and_shows_the_declaration(types: tuple[str, ...], given: int, takes: str) -> None:
+def test_the_wrong_number_of_arguments_says_how_many_and_shows_the_declaration(
+    types: tuple[str, ...], given: int, takes: str
+) -> None:
     export = Export(signature(*types))
     with pytest.raises(ArgumentError, match=f"f takes {takes}: func f") as raised:
         export.convert((1,) * given)
@@ -196,7 +211,8 @@ def test_a_string_takes_two_places_of_the_call() -> None:
 
 
 @pytest.mark.parametrize(("go_type", "text", "value"), [
-    ("int32", "-12", -12), ("int64", "0x10", 16), ("uint32", "1_000", 1000), ("bool", "true", True), ("bool", "False", False), ("float64", "1e3", 1000.0),
+    ("int32", "-12", -12), ("int64", "0x10", 16), ("uint32", "1_000", 1000), ("bool", "true", True),
+    ("bool", "False", False), ("float64", "1e3", 1000.0),
     ("float32", "-inf", -math.inf), ("string", "", ""), ("string", "12", "12"), ("unsafe.Pointer", "0b11", 3)])
 def test_text_of_the_command_line_becomes_a_value(go_type: str, text: str, value: object) -> None:
     export = Export(signature(go_type))
@@ -205,7 +221,9 @@ def test_text_of_the_command_line_becomes_a_value(go_type: str, text: str, value
     export.convert((parsed,))
 
 
-@pytest.mark.parametrize(("go_type", "text"), [("int32", "1.5"), ("int32", ""), ("uint64", "ten"), ("bool", "1"), ("bool", ""), ("float64", "x"),
+@pytest.mark.parametrize(("go_type", "text"),
+                         [("int32", "1.5"), ("int32", ""), ("uint64", "ten"), ("bool", "1"), ("bool", ""),
+                          ("float64", "x"),
                                                ("int64", "9" * 5000)])
 def test_text_of_another_kind_is_refused(go_type: str, text: str) -> None:
     with pytest.raises(ArgumentError, match=rf"f: argument 'p0' must be .*\(Go: {go_type}\): got '"):
@@ -219,16 +237,49 @@ def test_too_many_texts_are_refused_as_too_many_arguments() -> None:
 
 
 def test_the_python_signature_has_names_and_types() -> None:
-    export = Export(signature("bool", "uint64", "float32", "string", "unsafe.Pointer", result="float64", names=("a", "b", "c", "d", "e")))
-    assert str(export.python_signature()) == "(a: 'bool', b: 'int', c: 'float', d: 'str | bytes', e: 'int', /) -> 'float'"
+    export = Export(signature("bool", "uint64", "float32", "string", "unsafe.Pointer", result="float64",
+                              names=("a", "b", "c", "d", "e")))
+    assert str(export.python_signature()) == "(a: 'bool', b: 'int', c: 'float', d: 'str | bytes', e: 'int') -> 'float'"
     assert str(Export(signature()).python_signature()) == "() -> 'None'"
 
 
 def test_names_that_python_cannot_have_get_others() -> None:
-    export = Export(signature("int32", "int32", "int32", "int32", names=("_", "_", "class", "π")))
-    parameters = export.python_signature().parameters
-    assert len(parameters) == 4
-    assert all(name.isidentifier() for name in parameters)
+    names = ("_", "_", "class", "π", "timeout", "timeout_", "on_timeout", "self", "\N{MICRO SIGN}", "²")
+    export = Export(signature(*["int32"] * len(names), names=names))
+    assert list(export.python_signature().parameters) == [
+        "_", "arg1_", "class_", "π", "timeout_", "arg5_", "on_timeout_", "self", "\N{GREEK SMALL LETTER MU}", "arg9_"]
+
+
+def test_arguments_by_name_are_put_in_order() -> None:
+    export = Export(signature("int32", "int32", "int32", names=("a", "from", "c")))
+    assert export.bind((), {"c": 3, "a": 1, "from_": 2}) == (1, 2, 3)
+    assert export.bind((1,), {"c": 3, "from_": 2}) == (1, 2, 3)
+    assert export.bind((1,), {}) == (1,)  # what is missing is reported by convert()
+
+
+@pytest.mark.parametrize(("args", "named", "why"), [
+    ((1, 2, 3, 4), {"a": 5}, r"f takes 3 arguments, 5 given: func f\(.*\) \(by name: from_\)"),
+    ((), {"from": 1}, r"f has no parameter 'from'; it has: a, from_, c: func f\("),
+    ((1,), {"a": 1, "c": 2}, r"f: argument 'a' is given twice, in order and by name: func f\("),
+    ((1,), {"from_": 1}, r"f: no argument is given for 'c': func f\("),
+])
+def test_wrong_arguments_by_name_are_errors(args: tuple[int, ...], named: dict[str, int], why: str) -> None:
+    export = Export(signature("int32", "int32", "int32", names=("a", "from", "c")))
+    with pytest.raises(gothreads.ArgumentError, match=why):
+        export.bind(args, named)
+
+
+def test_exports_are_called_by_name(calls: Path) -> None:
+    async def later(app: gothreads.App | gothreads.Supervised) -> int:
+        result: int = await app.call_async("compare", b="b", a="a", n=7)
+        return result
+    for opened in (gothreads.open, gothreads.supervise):
+        with opened(calls) as app:
+            assert app.exports.add(a=2, b=3) == app.exports.add(2, b=3, timeout=10) == 5
+            assert app.submit("compare", "a", b="b", n=7).result() == asyncio.run(later(app)) == -7
+            for call in (app.exports.add, functools.partial(app.submit, "add")):
+                with pytest.raises(gothreads.ArgumentError, match="add has no parameter 'c'; it has: a, b"):
+                    call(1, c=2)
 
 
 @settings(deadline=None)
@@ -245,7 +296,8 @@ def test_every_signature_has_a_python_signature(names: list[str]) -> None:
     (("float32", "float64"), "float32", FuncType(F32 + F64, F32)),
     (("string", "int64"), "bool", FuncType(I32 * 2 + I64, I32)),
 ])
-def test_a_signature_matches_the_webassembly_types_that_go_gives_it(types: tuple[str, ...], result: str | None, kind: FuncType) -> None:
+def test_a_signature_matches_the_webassembly_types_that_go_gives_it(types: tuple[str, ...], result: str | None,
+                                                                    kind: FuncType) -> None:
     assert matches(signature(*types, result=result), kind)
 
 
@@ -262,7 +314,8 @@ def test_a_signature_matches_the_webassembly_types_that_go_gives_it(types: tuple
     (("int32",), None, FuncType(V128, b"")),
     (("int32",), None, FuncType(b"\x01", b"")),
 ])
-def test_a_signature_that_does_not_fit_the_module_does_not_match(types: tuple[str, ...], result: str | None, kind: FuncType) -> None:
+def test_a_signature_that_does_not_fit_the_module_does_not_match(types: tuple[str, ...], result: str | None,
+                                                                 kind: FuncType) -> None:
     assert not matches(signature(*types, result=result), kind)
 
 
@@ -279,7 +332,8 @@ def test_exports_are_attributes_and_items_and_are_listed() -> None:
     def call(export: Export, values: list[Any]) -> str:
         called.append((export.name, values))
         return "done"
-    exports = Exports({name: Function(Export(from_wasm(name, FuncType(I32, b""))), call) for name in ("add", "with-dash")})
+    exports = Exports({name: Function(Export(from_wasm(name, FuncType(I32, b""))), call)
+                       for name in ("add", "with-dash")})
     assert exports.add(3) == "done"
     assert exports["with-dash"](4) == "done"
     assert called == [("add", [3]), ("with-dash", [4])]
@@ -305,13 +359,15 @@ def test_exports_of_a_running_module_have_gos_words(app: gothreads.App) -> None:
     length = app.exports.length
     assert length.__name__ == "length"
     assert length.__doc__ == "func length(s string) int64\n\nlength is in bytes."
-    assert str(inspect.signature(length)) == "(s: 'str | bytes', /) -> 'int'"
+    assert str(inspect.signature(length)) == "(s: 'str | bytes') -> 'int'"
     assert "length" in repr(length)
     with pytest.raises(UnknownExport, match=r"no export 'lenght'; it has: add, ask, .*length"):
         _ = app.exports.lenght
 
 
-@pytest.mark.parametrize(("name", "go_type"), [("int32s", "int32"), ("uint32s", "uint32"), ("int64s", "int64"), ("uint64s", "uint64"), ("uintptrs", "uintptr")])
+@pytest.mark.parametrize(("name", "go_type"),
+                         [("int32s", "int32"), ("uint32s", "uint32"), ("int64s", "int64"), ("uint64s", "uint64"),
+                          ("uintptrs", "uintptr")])
 def test_integers_go_through_go_unchanged(app: gothreads.App, name: str, go_type: str) -> None:
     for value in (*RANGES[go_type], 0, 1, RANGES[go_type][1] >> 1):
         assert app.exports[name](value) == value

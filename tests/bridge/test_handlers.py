@@ -27,7 +27,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.mark.parametrize("handler", ["plain", "later", "on another loop"])
-def test_a_handler_calls_exports_though_every_caller_waits_for_it(handler: str, loop: asyncio.AbstractEventLoop) -> None:
+def test_a_handler_calls_exports_though_every_caller_waits_for_it(handler: str,
+                                                                  loop: asyncio.AbstractEventLoop) -> None:
     """Both callers are in calls that wait for a handler, and both handlers run before the first one calls back."""
     both = threading.Barrier(2)
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from nowhere import Missing  # type: ignore[import-not-found]
 
 Celsius = NewType("Celsius", float)
-WASM = {"bool": code.I32, "int32": code.I32, "uint32": code.I32, "pointer": code.I32, "int64": code.I64, "uint64": code.I64, "float32": code.F32,
+WASM = {"bool": code.I32, "int32": code.I32, "uint32": code.I32, "pointer": code.I32, "int64": code.I64,
+        "uint64": code.I64, "float32": code.F32,
         "float64": code.F64, "string": code.I32 * 2, "?": code.I64}
 
 
@@ -37,14 +38,16 @@ def declared(name: str, *types: str, result: str | None = None, module: str = "e
 def imports(*signatures: ImportSignature) -> Module:
     module = Module()
     for signature in signatures:
-        module.types.append(FuncType(b"".join(WASM[p.type] for p in signature.params), WASM[signature.result] if signature.result else b""))
+        module.types.append(FuncType(b"".join(WASM[p.type] for p in signature.params), WASM[signature.result]
+                                     if signature.result else b""))
         module.imports.append(Import(signature.module, signature.name, Kind.FUNC, bytes([len(module.types) - 1])))
     return module
 
 
 def fit(functions: dict[str, Callable[..., Any]], *signatures: ImportSignature, known: bool = True) -> None:
     """Check functions against imports. `known`: the module has Go declarations, not only WebAssembly types."""
-    HostImports("app.wasm", imports(*signatures), signatures if known else (), {("env", name): f for name, f in functions.items()}, lambda *_: False)
+    HostImports("app.wasm", imports(*signatures), signatures if known else (),
+                {("env", name): f for name, f in functions.items()}, lambda *_: False)
 
 
 def refused(function: Callable[..., Any], *types: str, result: str | None = None, known: bool = True) -> str:
@@ -98,9 +101,12 @@ nonsense.__annotations__ = {"a": "1 / 0", "b": print, "return": "x y"}
 
 
 @pytest.mark.parametrize("function", [
-    two, Methods().method, Methods.static, Methods(), wrapped, functools.partial(two), functools.partial(lambda x, a, b: True, 1), lambda a, b: True,
-    lambda a, b="x", c=3: True, lambda *all: True, lambda a, *rest: True, with_context_first, with_context_between, with_context_by_name, with_all,
-    with_a_name_for_type_checkers, annotated, nonsense, operator.eq, max, dict, functools.partial(with_context_by_name, c=2),
+    two, Methods().method, Methods.static, Methods(), wrapped, functools.partial(two),
+    functools.partial(lambda x, a, b: True, 1), lambda a, b: True,
+    lambda a, b="x", c=3: True, lambda *all: True, lambda a, *rest: True, with_context_first, with_context_between,
+    with_context_by_name, with_all,
+    with_a_name_for_type_checkers, annotated, nonsense, operator.eq, max, dict,
+    functools.partial(with_context_by_name, c=2),
 ])
 def test_a_function_that_takes_what_go_gives_fits(function: Callable[..., Any]) -> None:
     fit({"f": function}, declared("f", "int32", "string", result="bool"))
@@ -123,12 +129,14 @@ def test_a_mistake_is_said_in_gos_words_and_pythons_with_both_places() -> None:
     said = refused(f, "int32", "string")
     assert said.startswith("'level' is annotated str, and gets int (Go: int32). The function is test_a_mistake")
     assert f"f(level: str, text: str) -> None ({__file__}:" in said
-    assert said.endswith("; the module imports func f(p0 int32, p1 string) (main.go:7), in Python: def f(p0: int, p1: str) -> None")
+    assert said.endswith("; the module imports func f(p0 int32, p1 string) (main.go:7), in Python: def f(p0: int, p1: "
+                         "str) -> None")
 
 
 @pytest.mark.parametrize(("go_type", "fits", "not_"), [
     ("bool", [bool, int, "bool", object, Any, bool | None], [str, float, bytes, "str"]),
-    ("int32", [int, float, int | str, "int", "int | None", NewType("Level", int), Methods, "Methods"], [str, bytes, bool, None, "bytes", str | bytes]),
+    ("int32", [int, float, int | str, "int", "int | None", NewType("Level", int), Methods, "Methods"],
+     [str, bytes, bool, None, "bytes", str | bytes]),
     ("uint64", [int], [bool]),
     ("pointer", [int], [str, bytes]),
     ("float64", [float, Celsius, "float"], [int, str, bool]),
@@ -175,6 +183,7 @@ def test_where_only_webassemblys_types_are_known_what_does_not_go_is_said() -> N
     assert "a function of the WebAssembly type (i32 i32) -> (), in Python: def f(arg0: int, arg1: int) -> None" in refused(whole, "string", known=False)
     assert "'a' is annotated int, and gets float (f32)" in refused(whole, "float32", known=False)
     def answers() -> str: ...  # type: ignore[empty-body]
+
     assert "it returns str, and must return an int from -2147483648 to 2147483647 (i32)" in refused(answers, result="int32", known=False)
     fit({"f": lambda a, b: None}, declared("f", "string"), known=False)
 
@@ -195,7 +204,8 @@ def test_two_packages_may_declare_one_import_and_annotations_decide_where_they_d
         fit({"f": text}, as_string, declared("f", "int64"))
 
 
-@pytest.mark.parametrize("function", [Methods().later, Later(), functools.partial(Methods().later)], ids=["method", "object", "partial"])
+@pytest.mark.parametrize("function", [Methods().later, Later(), functools.partial(Methods().later)],
+                         ids=["method", "object", "partial"])
 def test_a_coroutine_function_is_refused_with_what_to_do(function: Callable[..., Any]) -> None:
     said = refused(function, "int32", "string", result="bool")
     assert "is a coroutine function; the module cannot wait for a coroutine in the middle of a host function" in said
@@ -209,13 +219,15 @@ def test_missing_functions_are_a_module_error_that_says_how_to_give_them() -> No
         "app.wasm: the module imports functions that are not provided:",
         "env.f is missing: func f(p0 int32, p1 string) bool (main.go:7), in Python: def f(p0: int, p1: str) -> bool",
         "env.h-i is missing: func h-i() (main.go:7), in Python: def h-i() -> None",
-        'Functions come from Python: gothreads.open(..., host={"env": {"f": function}}); on the command line: --python FILE',
+        'Functions come from Python: gothreads.open(..., host={"env": {"f": function}}); on the command line: --python '
+        'FILE',
     ]
 
 
 def test_all_mistakes_are_said_at_once() -> None:
     with pytest.raises(MisuseError) as raised:
-        fit({"wrong": lambda: 1, "extra": print, "fine": print}, declared("wrong", "int32"), declared("fine"), declared("missing"))
+        fit({"wrong": lambda: 1, "extra": print, "fine": print}, declared("wrong", "int32"), declared("fine"),
+            declared("missing"))
     said = str(raised.value).split("\n  ")
     assert [line.partition(" ")[0] for line in said[1:]] == ["env.wrong:", "env.extra", "env.missing", "Functions"]
     assert said[2] == "env.extra is given, but the module does not import it; it imports: env.fine, env.missing, env.wrong"
@@ -224,7 +236,8 @@ def test_all_mistakes_are_said_at_once() -> None:
 def test_functions_that_are_not_imported_are_one_line() -> None:
     with pytest.raises(MisuseError) as raised:
         fit({"log": print, "back": print})
-    assert str(raised.value).split("\n  ")[1:] == ["env.log, env.back are given, but the module does not import them; it imports: nothing"]
+    assert str(raised.value).split("\n  ")[1:] == ["env.log, env.back are given, but the module does not import them; "
+                                                   "it imports: nothing"]
 
 
 def test_what_go_declares_and_never_calls_may_be_given_and_need_not() -> None:

@@ -25,7 +25,8 @@ SECONDS = 30.0
 
 
 def opened(model: str = "threaded", *, given: gothreads.Host | None = None, **options: Any) -> gothreads.App:
-    return gothreads.open(built("hostcalls", model="threaded" if model == "threaded" else "single"), model=model, host=given or host(),
+    return gothreads.open(built("hostcalls", model="threaded" if model == "threaded" else "single"), model=model,
+                          host=given or host(),
                           stderr=io.BytesIO(), **options)
 
 
@@ -37,7 +38,8 @@ def model(request: pytest.FixtureRequest) -> str:
 def test_each_type_comes_as_go_declares_it(model: str) -> None:
     got: list[Any] = []
 
-    def all_(b: bool, i: int, u: int, j: int, v: int, f: float, g: float, s: str, p: int, q: int, r: int, context: gothreads.Context) -> None:
+    def all_(b: bool, i: int, u: int, j: int, v: int, f: float, g: float, s: str, p: int, q: int, r: int,
+             context: gothreads.Context) -> None:
         got.append((b, i, u, j, v, f, g, s, q - p, r, context.memory.read(p, 4)))
     with opened(model, given=host(all=all_)) as app:
         app.exports.all()
@@ -65,7 +67,8 @@ def test_results_come_back_whole(name: str, values: list[Any]) -> None:
 
 @pytest.mark.parametrize(("name", "result", "said"), [
     ("bools", 1, r"env\.bools returned 1; it must return bool \(Go: bool\) \(.*test_host_functions\.py, line \d+\)$"),
-    ("int32s", 1 << 31, r"env\.int32s returned 2147483648; it must return an int from -2147483648 to 2147483647 \(Go: int32\)"),
+    ("int32s", 1 << 31,
+     r"env\.int32s returned 2147483648; it must return an int from -2147483648 to 2147483647 \(Go: int32\)"),
     ("uint32s", -1, r"returned -1; .*Go: uint32\)"),
     ("uint64s", True, r"returned True; .*Go: uint64\)"),
     ("int64s", None, r"env\.int64s returned None; .*Go: int64\)"),
@@ -110,7 +113,8 @@ def test_what_a_function_returns_is_not_looked_at_where_go_takes_nothing(model: 
 
 def test_a_length_that_the_memory_does_not_have_is_an_error_and_nothing_is_read() -> None:
     for model in ("threaded", "single"):
-        with opened(model) as app, pytest.raises(gothreads.HostFunctionError, match="a string of 2,147,483,647 bytes; at most") as raised:
+        with opened(model) as app, pytest.raises(gothreads.HostFunctionError,
+                                                 match="a string of 2,147,483,647 bytes; at most") as raised:
             app.exports.lie(0x7FFFFFFF)
         assert isinstance(raised.value.__cause__, gothreads.MemoryAccessError)
 
@@ -144,9 +148,13 @@ def test_a_host_serves_several_apps_each_with_its_own_context() -> None:
         assert apps == [one, other, other]
 
 
-def test_functions_as_dicts_and_what_does_not_fit_is_said_before_anything_runs(capfd: pytest.CaptureFixture[str]) -> None:
+def test_functions_as_dicts_and_what_does_not_fit_is_said_before_anything_runs(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     module = built("hostcalls")
-    with pytest.raises(gothreads.ModuleError, match=r"env\.log is missing: func hostLog\(level int32, text string\) \(main\.go:\d+\), in Python: "
+    with pytest.raises(gothreads.ModuleError,
+                       match=r"env\.log is missing: func hostLog\(level int32, text string\) \(main\.go:\d+\), in "
+                             r"Python: "
                                                     r"def log\(level: int, text: str\) -> None"):
         gothreads.open(module, listen=["127.0.0.1:0"])
     wrong = {module: dict(functions) for module, functions in host(log=lambda text: None).functions.items()}
@@ -179,7 +187,8 @@ def test_an_exception_is_the_apps_failure_with_its_traceback_for_every_caller() 
             app.exports.ticks(1)
         for failed in (*[future.exception(SECONDS) for future in hanging], app.error):
             assert isinstance(failed, gothreads.HostFunctionError)
-            assert re.search(rf": elsewhere\.tick, a Python function that the module called, raised LookupError: disk on fire \({HERE}, line \d+\)",
+            assert re.search(rf": elsewhere\.tick, a Python function that the module called, raised LookupError: disk "
+                             rf"on fire \({HERE}, line \d+\)",
                              str(failed))
             assert __file__ not in failed.message, "over HTTP, which has that only, no files are told"
             assert "in broken\n    raise LookupError" in "".join(traceback.format_exception(failed))
@@ -222,7 +231,8 @@ def test_one_from_main_ends_it(model: str) -> None:
 
 def test_a_coroutine_that_a_function_returns_is_refused() -> None:
     async def later() -> None: ...
-    with opened(given=host(tick=lambda: later())) as app, pytest.raises(gothreads.HostFunctionError, match=r"elsewhere\.tick returned a coroutine"):
+    with opened(given=host(tick=lambda: later())) as app, pytest.raises(gothreads.HostFunctionError,
+                                                                        match=r"elsewhere\.tick returned a coroutine"):
         app.exports.ticks(1)
 
 
@@ -312,7 +322,8 @@ def test_so_it_does_from_a_goroutine_while_go_collects() -> None:
         app.exports.collect(False)
 
 
-@pytest.mark.parametrize("options", [{"callers": 1}, {"callers": 1, "model": "pool", "instances": 1}], ids=["caller", "instance"])
+@pytest.mark.parametrize("options", [{"callers": 1}, {"callers": 1, "model": "pool", "instances": 1}],
+                         ids=["caller", "instance"])
 def test_one_is_enough_for_any_depth(options: dict[str, Any]) -> None:
     with opened(**options) as app:
         assert together(*[lambda: app.exports.enter(10)] * 4) == [10] * 4
@@ -334,7 +345,8 @@ def test_from_other_threads_too_as_many_as_there_are_callers() -> None:
 def test_without_end_is_an_error_that_says_so() -> None:
     most = gothreads.Limits(threads=waits.MOST_NOTES - 101)
     with opened(limits=most, callers=2) as app, pytest.raises(
-            gothreads.HostFunctionError, match=r"raised CallersBusy: calls are nested too deep: 100 callers are in use") as raised:
+            gothreads.HostFunctionError,
+            match=r"raised CallersBusy: calls are nested too deep: 100 callers are in use") as raised:
         app.exports.enter(1_000_000)
     assert isinstance(raised.value.__cause__, gothreads.CallersBusy)
 
@@ -376,7 +388,8 @@ def test_goroutines_can_be_looked_at_from_inside(model: str) -> None:
 
 
 def test_what_inits_call_cannot_call_exports_yet_and_says_so(model: str) -> None:
-    with pytest.raises(gothreads.HostFunctionError, match="raised NotCallable: .* while Go's packages are initialised cannot call exports yet"):
+    with pytest.raises(gothreads.HostFunctionError,
+                       match="raised NotCallable: .* while Go's packages are initialised cannot call exports yet"):
         opened(model, env={"INIT": "1"})
     with opened(model, given=host(enter=lambda depth: depth), env={"INIT": "1"}) as app:
         assert app.exports.bools(False) is False
@@ -417,12 +430,14 @@ def test_fifty_rounds_of_everything_at_once() -> None:
         e = app.exports
         e.collect(True)
         for _ in range(50):
-            assert together(partial(e.texts, 4, 10), partial(e.waits, 4), partial(e.enter, 5), partial(e.entered, 5), partial(e.wide, 50)) == [
+            assert together(partial(e.texts, 4, 10), partial(e.waits, 4), partial(e.enter, 5), partial(e.entered, 5),
+                            partial(e.wide, 50)) == [
                 40, None, 5, 5, 600]
         e.collect(False)
 
 
-def test_the_command_line_says_that_functions_come_from_python(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_command_line_says_that_functions_come_from_python(capsys: pytest.CaptureFixture[str],
+                                                               tmp_path: Path) -> None:
     from gothreads.cli.main import main
     module = tmp_path / "app.wasm"
     module.write_bytes(built("hostcalls").read_bytes())

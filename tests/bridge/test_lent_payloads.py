@@ -40,7 +40,8 @@ def test_what_is_lent_and_what_is_kept_do_not_meet(model: str) -> None:
 
 def test_strings_stay_as_they_were_while_payloads_are_lent() -> None:
     with opened("calls", callers=1) as app:
-        texts = {app.exports.remember(f"text {n}"): f"text {n}" for n in range(50) if app.request("reverse", b"abcdefgh") == b"hgfedcba"}
+        texts = {app.exports.remember(f"text {n}"): f"text {n}" for n in range(50)
+                 if app.request("reverse", b"abcdefgh") == b"hgfedcba"}
         for _ in range(50):
             app.request("reverse", b"\xff" * 64)
         assert len(texts) == 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import concurrent.futures
 import contextlib
@@ -23,6 +24,7 @@ import pytest
 
 import gothreads
 from gothreads.bridge import messages
+from gothreads.runtime.payloads import Payload
 from tests.support.modules import MODELS, built, opened
 from tests.support.waiting import PATIENCE, gothreads_threads, together, under_load, wait_until
 
@@ -131,19 +133,25 @@ def test_every_kind_of_handler(model: str, loop: asyncio.AbstractEventLoop | Non
     loops = Loops()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         handlers: dict[str, Callable[[bytes], Any]] = {
-            "function": bracketed, "lambda": lambda p: bracketed(p), "method": Object().method, "partial": functools.partial(with_start, b"<"),
-            "future": lambda p: pool.submit(bracketed, p), "done": future_now, "asyncio": loops.future, "task": loops.task,
-            "coroutine": bracketed_later, "coroutine-method": Object().coroutine, "coroutine-partial": functools.partial(with_start_later, b"<"),
-            "coroutine-returned": lambda p: bracketed_later(p), "called": Called(), "called-partial": functools.partial(Called()), "awaitable": Awaited,
+            "function": bracketed, "lambda": lambda p: bracketed(p), "method": Object().method,
+            "partial": functools.partial(with_start, b"<"),
+            "future": lambda p: pool.submit(bracketed, p), "done": future_now, "asyncio": loops.future,
+            "task": loops.task,
+            "coroutine": bracketed_later, "coroutine-method": Object().coroutine,
+            "coroutine-partial": functools.partial(with_start_later, b"<"),
+            "coroutine-returned": lambda p: bracketed_later(p), "called": Called(),
+            "called-partial": functools.partial(Called()), "awaitable": Awaited,
         }
         with opened("talk", model, handlers={**handlers, "tell": loops.tell}, loop=loop) as app:
             app.request("call", "tell")
-            assert {name: app.request("call", f"{name} x {name}") for name in handlers} == {name: f"<x {name}>".encode() for name in handlers}
+            assert {name: app.request("call", f"{name} x {name}")
+                    for name in handlers} == {name: f"<x {name}>".encode() for name in handlers}
             assert loop is None or loops.loop is loop
 
 
-@pytest.mark.parametrize("reply", [b"\0\xff", "näher", None, bytearray(b"ab"), memoryview(b"abcdef")[::2], b"", ""])
-def test_what_a_reply_may_be(reply: bytes | str | bytearray | memoryview | None) -> None:
+@pytest.mark.parametrize("reply", [b"\0\xff", "näher", None, bytearray(b"ab"), memoryview(b"abcdef")[::2],
+                                   array.array("H", [1, 2]), b"", ""])
+def test_what_a_reply_may_be(reply: Payload | None) -> None:
     async def later(_payload: bytes) -> object:
         return reply
     with opened("talk", handlers={"now": lambda _p: reply, "later": later}) as app:
@@ -157,8 +165,11 @@ def released() -> memoryview:
     return view
 
 
-@pytest.mark.parametrize(("reply", "said"), [(5, "TypeError: the handler returned int; a reply is bytes, str or None"), ("\udcff", "UnicodeEncodeError"),
-                                             (released(), "ValueError: operation forbidden"), ([b"x"], "TypeError: the handler returned list")])
+@pytest.mark.parametrize(("reply", "said"),
+                         [(5, "TypeError: the handler returned int; a reply is bytes, another buffer, str or None"),
+                          ("\udcff", "UnicodeEncodeError"),
+                                             (released(), "ValueError: operation forbidden"),
+                                             ([b"x"], "TypeError: the handler returned list")])
 def test_what_a_reply_may_not_be_is_an_error_of_the_handlers(reply: object, said: str) -> None:
     async def later(_payload: bytes) -> object:
         return reply
@@ -178,10 +189,15 @@ class Unsayable(Exception):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize(("error", "said"), [(ValueError("bad"), "ValueError: bad"), (KeyError("k"), "KeyError: 'k'"), (Unsayable(), "Unsayable"),
-                                             (SystemExit(3), "SystemExit: 3"), (KeyboardInterrupt(), "KeyboardInterrupt: "),
+@pytest.mark.parametrize(("error", "said"),
+                         [(ValueError("bad"), "ValueError: bad"), (KeyError("k"), "KeyError: 'k'"),
+                          (Unsayable(), "Unsayable"),
+                                             (SystemExit(3), "SystemExit: 3"),
+                                             (KeyboardInterrupt(), "KeyboardInterrupt: "),
                                              (ValueError("\udcff"), "ValueError: ?")])
-def test_what_a_handler_raises_is_an_error_in_go_and_the_next_call_works(model: str, error: BaseException, said: str) -> None:
+def test_what_a_handler_raises_is_an_error_in_go_and_the_next_call_works(
+    model: str, error: BaseException, said: str
+) -> None:
     def now(_payload: bytes) -> None:
         raise error
 
@@ -206,7 +222,8 @@ def _context_by_name(payload: bytes, *, context: gothreads.Context) -> None: ...
 
 @pytest.mark.parametrize("handler", [lambda: None, _nothing, _two, lambda payload, *, needed: None, _context_by_name])
 def test_a_handler_that_does_not_take_the_payload_is_refused_before_anything_runs(handler: Callable[..., Any]) -> None:
-    with pytest.raises(gothreads.MisuseError, match=r"the handler 'h' must take the payload and, optionally, a second parameter that is "
+    with pytest.raises(gothreads.MisuseError,
+                       match=r"the handler 'h' must take the payload and, optionally, a second parameter that is "
                                                   r"annotated gothreads\.Context; it is .*:\d+\)$"):
         opened("talk", handlers={"h": handler})
 
@@ -214,7 +231,8 @@ def test_a_handler_that_does_not_take_the_payload_is_refused_before_anything_run
 def test_handlers_may_take_more_that_has_defaults_and_built_in_functions_are_taken() -> None:
     def context(payload: bytes, context: gothreads.Context) -> bytes:
         return payload + context.app.model.encode()
-    handlers: dict[str, Callable[..., Any]] = {"more": lambda payload, more=b"!": payload + more, "any": lambda *args: args[0] * len(args), "context": context,
+    handlers: dict[str, Callable[..., Any]] = {"more": lambda payload, more=b"!": payload + more,
+                                               "any": lambda *args: args[0] * len(args), "context": context,
                                                "upper": bytes.upper}
     with opened("talk", handlers=handlers) as app:
         assert [app.request("call", f"{name} x") for name in handlers] == [b"x!", b"x", b"xthreaded", b"X"]
@@ -259,7 +277,8 @@ def test_payloads_of_all_sizes_arrive_whole_both_ways(model: str, size: int) -> 
         for name in ("now", "later"):
             there, back, length, error = app.request("sized", f"{name} {size}").decode().split()
             payload = seen.pop()
-            assert (int(there), int(back), int(length), error) == (zlib.crc32(payload), zlib.crc32(payload[::-1]), len(payload), "<nil>")
+            assert (int(there), int(back), int(length), error) == (zlib.crc32(payload), zlib.crc32(payload[::-1]),
+                                                                   len(payload), "<nil>")
             assert len(payload) == size
 
 
@@ -425,8 +444,10 @@ def cancel_task(patient: Patient) -> None:
     patient.loop.call_soon_threadsafe(patient.task.cancel)
 
 
-@pytest.mark.parametrize(("kind", "cancel"), [("coroutine", cancel_task), ("future", lambda patient: patient.future_made.cancel())])
-def test_python_cancels_and_go_gets_context_canceled(kind: str, cancel: Callable[[Patient], object], loop: asyncio.AbstractEventLoop | None) -> None:
+@pytest.mark.parametrize(("kind", "cancel"),
+                         [("coroutine", cancel_task), ("future", lambda patient: patient.future_made.cancel())])
+def test_python_cancels_and_go_gets_context_canceled(kind: str, cancel: Callable[[Patient], object],
+                                                     loop: asyncio.AbstractEventLoop | None) -> None:
     patient = Patient()
     with opened("talk", handlers={"patient": getattr(patient, kind)}, loop=loop) as app:
         waiting = app.submit_request("kind", "patient")
@@ -539,7 +560,8 @@ def test_notify_does_not_wait_and_what_fails_is_logged(model: str, caplog: pytes
         app.request("notify", "gone x")
         wait_until(lambda: len(caplog.records) == 2)
         failed, gone_said = sorted(record.getMessage() for record in caplog.records)
-        assert re.fullmatch(rf"the handler bad, which guest.Notify called, failed: ValueError: no luck \({re.escape(__file__)}, line \d+\)", failed)
+        assert re.fullmatch(rf"the handler bad, which guest.Notify called, failed: ValueError: no luck "
+                            rf"\({re.escape(__file__)}, line \d+\)", failed)
         assert gone_said == "the handler gone, which guest.Notify called, failed: cancelled"
         wait_until(lambda: app._messages.outstanding == 0)
     caplog.clear()
@@ -547,9 +569,11 @@ def test_notify_does_not_wait_and_what_fails_is_logged(model: str, caplog: pytes
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("kind", ["coroutine", "future", "function"])
-def test_close_with_a_thousand_calls_outstanding_is_prompt(model: str, kind: str, loop: asyncio.AbstractEventLoop | None) -> None:
+def test_close_with_a_thousand_calls_outstanding_is_prompt(model: str, kind: str,
+                                                           loop: asyncio.AbstractEventLoop | None) -> None:
     parked, release = Parked(), threading.Event()
-    handlers: dict[str, Callable[[bytes], Any]] = {"coroutine": parked.coroutine, "future": parked.future, "function": lambda _p: release.wait(PATIENCE)}
+    handlers: dict[str, Callable[[bytes], Any]] = {"coroutine": parked.coroutine, "future": parked.future,
+                                                   "function": lambda _p: release.wait(PATIENCE)}
     app = opened("talk", model, handlers={"park": handlers[kind]}, loop=loop)
     waiting = app.submit_request("echoes", "1000 park")
     wait_until(lambda: app._messages.outstanding == 1000)
@@ -598,7 +622,8 @@ def test_a_coroutine_that_ignores_its_cancellation_is_dropped_after_a_second(cap
     app.close()
     assert 0.9 < time.monotonic() - begin < under_load(1.6)
     assert isinstance(waiting.exception(under_load(1)), gothreads.AppClosed)
-    assert [r.getMessage().partition("<")[0] for r in caplog.records] == ["a coroutine still runs 1 s after it was cancelled, and is abandoned: "]
+    assert [r.getMessage().partition("<")[0]
+            for r in caplog.records] == ["a coroutine still runs 1 s after it was cancelled, and is abandoned: "]
     caplog.clear()
 
 
@@ -623,7 +648,9 @@ def test_a_handler_may_close_the_app(model: str, how: str, loop: asyncio.Abstrac
         made.add_done_callback(lambda _done: close())
         threading.Timer(0.01, made.set_result, (None,)).start()
         return made
-    app = opened("talk", model, handlers={"close": {"function": function, "coroutine": coroutine, "callback": callback}[how]}, loop=loop)
+    app = opened("talk", model,
+                 handlers={"close": {"function": function, "coroutine": coroutine, "callback": callback}[how]},
+                 loop=loop)
     with pytest.raises(gothreads.AppClosed):
         app.submit_request("call", "close").result(PATIENCE)
     wait_until(lambda: took)
@@ -635,7 +662,8 @@ def test_a_handler_may_close_the_app(model: str, how: str, loop: asyncio.Abstrac
 def test_an_app_may_live_on_the_loop_of_its_handlers() -> None:
     """A coroutine of the loop opens, uses and closes the app."""
     async def main() -> None:
-        with opened("talk", handlers={"later": bracketed_later, "patient": Patient().coroutine}, loop=asyncio.get_running_loop()) as app:
+        with opened("talk", handlers={"later": bracketed_later, "patient": Patient().coroutine},
+                    loop=asyncio.get_running_loop()) as app:
             assert await app.request_async("call", "later x") == b"<x>"
             waiting = asyncio.ensure_future(app.request_async("call", "patient"))
             while app._messages.outstanding != 1:
@@ -650,7 +678,9 @@ def test_a_loop_that_was_closed_before_the_app() -> None:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     parked = Parked()
-    with opened("talk", handlers={"park": parked.future, "later": bracketed_later, "returned": lambda p: bracketed_later(p)}, loop=loop) as app:
+    with opened("talk",
+                handlers={"park": parked.future, "later": bracketed_later, "returned": lambda p: bracketed_later(p)},
+                loop=loop) as app:
         assert app.request("call", "later x") == b"<x>"
         app.request("begin", "1 later x")
         app.request("await", "1")
@@ -662,7 +692,8 @@ def test_a_loop_that_was_closed_before_the_app() -> None:
         wait_until(lambda: app._messages.outstanding == 0)
         loop.close()
         for name in ("later", "returned"):
-            assert app.request("kind", name).decode() == f"raised: {name}: AppClosed: the event loop for handlers is closed"
+            assert app.request("kind",
+                               name).decode() == f"raised: {name}: AppClosed: the event loop for handlers is closed"
 
 
 def test_a_loop_that_is_closed_with_calls_outstanding_logs_nothing() -> None:
@@ -709,7 +740,8 @@ def test_no_thread_for_a_handler_is_an_error_in_go() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + stack // 2,) * 2)
             print(app.submit_request("kind", "now").result(60).decode())
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(built("talk"))], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(built("talk"))], capture_output=True,
+                          text=True, timeout=PATIENCE)
     assert done.stdout == "raised: now: CallersBusy: the system has no thread left for the call\n", done.stderr
 
 
@@ -742,7 +774,8 @@ def test_the_log_has_what_a_handler_raised_when_asked_for(caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO, "gothreads"), opened("talk", handlers={"bad": bad}) as app:
         app.request("kind", "bad")
         line = bad.__code__.co_firstlineno + 1
-        assert [record.getMessage() for record in caplog.records] == [f"the handler bad raised ValueError: why ({__file__}, line {line})"]
+        assert [record.getMessage()
+                for record in caplog.records] == [f"the handler bad raised ValueError: why ({__file__}, line {line})"]
     caplog.clear()
 
 

@@ -12,6 +12,7 @@ import pytest
 import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
+from gothreads.output.progress import watching
 from gothreads.wasm.binary import Kind
 from gothreads.wasm.metadata import SECTION, decode
 from gothreads.wasm.parsing import function_names, parse
@@ -95,12 +96,16 @@ def test_a_change_of_the_source_is_built(program: Program) -> None:
 
 def test_progress_counts_the_packages_that_are_compiled(program: Program) -> None:
     new = os.urandom(8).hex()  # otherwise Go has it in its own cache
-    folder = program('package main\n\nimport "example/lib"\n\nfunc main() { lib.F() }\n', **{"lib/lib.go": f'package lib\n\nfunc F() {{ println("{new}") }}\n'})
-    told: list[tuple[int, int]] = []
-    build(Request(str(folder)), lambda done, packages: told.append((done, packages)))
-    assert [done for done, _ in told] == list(range(1, len(told) + 1))
-    assert told
-    assert all(done <= packages for done, packages in told)
+    folder = program('package main\n\nimport "example/lib"\n\nfunc main() { lib.F() }\n',
+                     **{"lib/lib.go": f'package lib\n\nfunc F() {{ println("{new}") }}\n'})
+    told: list[tuple[float, float]] = []
+    with watching(lambda _stage, done, packages: told.append((done, packages or 0))):
+        build(Request(str(folder)))
+    *counted, end = told
+    assert [done for done, _ in counted] == list(range(1, len(counted) + 1))
+    assert counted
+    assert {packages for _, packages in counted} == {end[0]} == {end[1]}
+    assert len(counted) <= end[0]
 
 
 def test_a_program_of_two_packages_has_the_exports_and_words_of_both(program: Program) -> None:
@@ -157,7 +162,8 @@ def test_a_library_does_not_have_a_start(program: Program) -> None:
 
 
 def test_a_go_file_is_a_package(tmp_path: Path) -> None:
-    (tmp_path / "one.go").write_text("package main\n\n//go:wasmexport three\nfunc three() int32 { return 3 }\n\nfunc main() {}\n")
+    (tmp_path / "one.go").write_text("package main\n\n//go:wasmexport three\nfunc three() int32 { return 3 }\n\nfunc "
+                                     "main() {}\n")
     (tmp_path / "other.go").write_text("this is not Go\n")
     with gothreads.open(tmp_path / "one.go", model="single") as app:
         assert app.exports.three() == 3
@@ -171,15 +177,18 @@ def test_a_compile_error_is_what_go_prints(program: Program, monkeypatch: pytest
     assert raised.value.message == f"{folder}: go build failed"
     assert str(raised.value).splitlines()[1:] == raised.value.output.splitlines()
     assert raised.value.output == ("# example\n./main.go:4:6: declared and not used: x\n"
-                                   "./main.go:4:14: cannot use \"text\" (untyped string constant) as int value in variable declaration\n")
+                                   "./main.go:4:14: cannot use \"text\" (untyped string constant) as int value in "
+                                   "variable declaration\n")
     assert not isinstance(raised.value, ToolchainError)
 
 
 @pytest.mark.parametrize(("source", "said"), [
     ("package main\n\nfunc main() {\n", "./main.go:4:1: syntax error: unexpected EOF, expected }"),
     ("this is not Go\n", "main.go:1:1: expected 'package'"),
-    ('package main\n\nimport "example/none"\n\nfunc main() { none.F() }\n', "main.go:3:8: package example/none is not in std"),
-    ('package main\n\nimport "nobody.example/none"\n\nfunc main() { none.F() }\n', "main.go:3:8: no required module provides package nobody.example/none"),
+    ('package main\n\nimport "example/none"\n\nfunc main() { none.F() }\n',
+     "main.go:3:8: package example/none is not in std"),
+    ('package main\n\nimport "nobody.example/none"\n\nfunc main() { none.F() }\n',
+     "main.go:3:8: no required module provides package nobody.example/none"),
     ("package main\n", "function main is undeclared in the main package"),
 ], ids=["syntax", "not Go", "no such package", "no such module", "no main"])
 def test_a_program_that_go_refuses_is_a_compile_error_with_the_place(program: Program, source: str, said: str,
@@ -198,7 +207,9 @@ def test_a_package_that_is_no_program_is_refused(program: Program) -> None:
         build(Request(str(folder / "lib")))
 
 
-@pytest.mark.parametrize(("files", "said"), [({}, "no Go files in"), ({"main.go": "//go:build linux\n\n" + EMPTY}, "build constraints exclude all Go files")])
+@pytest.mark.parametrize(("files", "said"),
+                         [({}, "no Go files in"),
+                          ({"main.go": "//go:build linux\n\n" + EMPTY}, "build constraints exclude all Go files")])
 def test_a_folder_without_go_files_is_refused(tmp_path: Path, files: dict[str, str], said: str) -> None:
     for name, text in {"go.mod": "module example\n\ngo 1.25\n", **files}.items():
         (tmp_path / name).write_text(text)
@@ -215,7 +226,8 @@ def test_a_module_for_a_later_go_is_refused_in_gos_words(tmp_path: Path) -> None
     assert "go.mod requires go >= 1.99" in raised.value.output
 
 
-@pytest.mark.parametrize(("package", "said"), [("./none", "there is no folder ./none"), ("/none/at/all", "there is no folder /none/at/all"),
+@pytest.mark.parametrize(("package", "said"),
+                         [("./none", "there is no folder ./none"), ("/none/at/all", "there is no folder /none/at/all"),
                                                ("none.go", "there is no file none.go")])
 def test_a_place_that_is_not_there_is_named(package: str, said: str) -> None:
     with pytest.raises(BuildError, match=said):
@@ -254,7 +266,8 @@ def test_build_flags_go_to_go_and_their_tags_count_for_the_signatures(program: P
 
 
 def test_the_users_settings_for_go_do_not_get_in_the_way(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"GOOS": "linux", "GOARCH": "amd64", "GOROOT": "/none", "GOTOOLCHAIN": "go1.99.0", "CGO_ENABLED": "1"}.items():
+    for name, value in {"GOOS": "linux", "GOARCH": "amd64", "GOROOT": "/none", "GOTOOLCHAIN": "go1.99.0",
+                        "CGO_ENABLED": "1"}.items():
         monkeypatch.setenv(name, value)
     assert build(Request(str(program(EMPTY)), model="single")).path.is_file()
 
@@ -267,4 +280,5 @@ def test_the_program_is_not_written_to(program: Program) -> None:
 
 def test_requests_are_values() -> None:
     assert replace(Request(CALLS), strip=True) == Request(CALLS, strip=True)
-    assert (Request(CALLS).mode, Request(CALLS, model="single").mode, Request(CALLS, buildmode="c-shared").mode) == ("exe", "c-shared", "c-shared")
+    assert (Request(CALLS).mode, Request(CALLS, model="single").mode,
+            Request(CALLS, buildmode="c-shared").mode) == ("exe", "c-shared", "c-shared")

@@ -69,16 +69,22 @@ def test_what_go_links_calls_nothing_undefined(calls: Path, calls_single: Path) 
 
 
 @pytest.mark.parametrize(("files", "message", "line"), [
-    ({"main.go": "package main\n\n" + CGO + "\nfunc main() { One() }\n"}, "the package uses cgo, which Go does not support on WebAssembly",
+    ({"main.go": "package main\n\n" + CGO + "\nfunc main() { One() }\n"},
+     "the package uses cgo, which Go does not support on WebAssembly",
      "package app uses cgo, which Go does not support on WebAssembly: main.go"),
-    ({"main.go": 'package main\n\nimport "app/dep"\n\nfunc main() { dep.One() }\n', "dep/dep.go": "package dep\n\n" + CGO},
+    ({"main.go": 'package main\n\nimport "app/dep"\n\nfunc main() { dep.One() }\n',
+      "dep/dep.go": "package dep\n\n" + CGO},
      "go build failed", "package app/dep uses cgo, which Go does not support on WebAssembly: dep.go"),
-    ({"main.go": 'package main\n\nimport "app/dep"\n\nfunc main() { dep.One() }\n', "dep/one.go": "package dep\n\n" + CGO,
-      "dep/two.go": "package dep\n\nfunc Two() {}\n"}, "go build failed", "package app/dep uses cgo, which Go does not support on WebAssembly: one.go"),
-    ({"main.go": "package main\n\nfunc main() { One() }\n", "one.go": 'package main\n\nimport (\n\t"C"\n)\n\nfunc One() {}\n'},
+    ({"main.go": 'package main\n\nimport "app/dep"\n\nfunc main() { dep.One() }\n',
+      "dep/one.go": "package dep\n\n" + CGO,
+      "dep/two.go": "package dep\n\nfunc Two() {}\n"}, "go build failed",
+      "package app/dep uses cgo, which Go does not support on WebAssembly: one.go"),
+    ({"main.go": "package main\n\nfunc main() { One() }\n",
+      "one.go": 'package main\n\nimport (\n\t"C"\n)\n\nfunc One() {}\n'},
      "go build failed", "package app uses cgo, which Go does not support on WebAssembly: one.go"),
 ])
-def test_a_package_with_cgo_says_so_and_names_its_files(tmp_path: Path, files: dict[str, str], message: str, line: str) -> None:
+def test_a_package_with_cgo_says_so_and_names_its_files(tmp_path: Path, files: dict[str, str], message: str,
+                                                        line: str) -> None:
     error = refused(tmp_path, files)
     assert error.message == f"{tmp_path}: {message}"
     assert line in error.output

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.edits import EDITS, LEFT_OUT, SUPPORTED, TEST_EDITS, Edit
+from gothreads.build.edit import SUPPORTED, Edit
+from gothreads.build.edits import EDITS, LEFT_OUT
+from gothreads.build.go_test_edits import TEST_EDITS
 from gothreads.build.overlay import ADDED, edited, fingerprint, write_overlay
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import ToolchainError
@@ -49,8 +51,10 @@ def test_what_is_left_out_is_there(toolchain: Toolchain) -> None:
 
 def test_the_edited_runtime_compiles(toolchain: Toolchain, tmp_path: Path) -> None:
     overlay = write_overlay(toolchain, tmp_path, threaded=True)
-    environment = os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "GOEXPERIMENT": "preemptibleloops"}
-    done = subprocess.run([toolchain.go, "build", "-overlay", overlay, "runtime", "net", "gothreads/guest"], cwd=tmp_path, env=environment,
+    environment = os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local",
+                                "GOEXPERIMENT": "preemptibleloops"}
+    done = subprocess.run([toolchain.go, "build", "-overlay", overlay, "runtime", "net", "gothreads/guest"],
+                          cwd=tmp_path, env=environment,
                           capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -66,7 +70,8 @@ def test_a_text_that_is_missing_names_version_file_text_and_supported_versions(f
     with pytest.raises(ToolchainError) as raised:
         edited(found, [Edit("runtime/proc.go", "\tno such text", "", "for a test")])
     said = str(raised.value)
-    assert said.startswith(f"{found.version}: runtime/proc.go does not have the text that gothreads edits (for a test): expected 1 times, found 0: 'no such")
+    assert said.startswith(f"{found.version}: runtime/proc.go does not have the text that gothreads edits (for a "
+                           f"test): expected 1 times, found 0: 'no such")
     assert "Supported: Go 1.25, 1.26, 1.27" in said
     assert "\n" not in said
 
@@ -77,7 +82,8 @@ def test_a_text_that_is_there_too_often_is_an_error(found: Toolchain) -> None:
 
 
 def test_a_file_that_is_missing_is_named_with_the_version(found: Toolchain) -> None:
-    with pytest.raises(ToolchainError, match=rf"cannot read .*runtime/none\.go of {re.escape(found.version)}: No such file"):
+    with pytest.raises(ToolchainError,
+                       match=rf"cannot read .*runtime/none\.go of {re.escape(found.version)}: No such file"):
         edited(found, [Edit("runtime/none.go", "x", "", "for a test")])
 
 
@@ -91,7 +97,8 @@ def test_edits_of_one_file_build_on_each_other(found: Toolchain) -> None:
     (None, None, ["1.25", "1.26", "1.27"]), ("1.26", None, ["1.26", "1.27"]), (None, "1.26", ["1.25"]),
     ("1.26", "1.27", ["1.26"]), ("1.26", "1.26", []),
 ])
-def test_an_edit_is_for_the_versions_from_since_and_before_until(since: str | None, until: str | None, versions: list[str]) -> None:
+def test_an_edit_is_for_the_versions_from_since_and_before_until(since: str | None, until: str | None,
+                                                                 versions: list[str]) -> None:
     edit = Edit("runtime/proc.go", "old", "new", "for a test", since=since, until=until)
     assert [version for version in SUPPORTED if edit.applies_to(version)] == versions
 
@@ -102,7 +109,8 @@ def test_every_edit_is_for_a_supported_version() -> None:
 
 
 def test_a_text_that_a_later_go_has_not_is_not_expected_there(found: Toolchain) -> None:
-    own = Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = true", "for a test", since=found.minor)
+    own = Edit("runtime/proc.go", 'const haveSysmon = GOARCH != "wasm"', "const haveSysmon = true", "for a test",
+               since=found.minor)
     older = Edit("runtime/proc.go", "the text of an older Go", "", "for a test", until=found.minor)
     assert edited(found, [older, own]) == edited(found, [own])
 
@@ -110,9 +118,9 @@ def test_a_text_that_a_later_go_has_not_is_not_expected_there(found: Toolchain) 
 def test_the_overlay_is_the_same_file_each_time(found: Toolchain, tmp_path: Path) -> None:
     extra = {tmp_path / "b.go": "package b\n", tmp_path / "a.go": "package a\n"}
     overlay = write_overlay(found, tmp_path, threaded=True, extra=extra)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("*")}  # a file that is written anew has another one
     assert write_overlay(found, tmp_path, threaded=True, extra=dict(reversed(extra.items()))) == overlay
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert {path: path.stat().st_ino for path in tmp_path.rglob("*")} == before
     assert list(replaced(overlay)) == sorted(replaced(overlay))
 
 
@@ -127,7 +135,9 @@ def test_the_overlay_refers_to_files_that_are_there(found: Toolchain, tmp_path: 
 
 
 def test_only_threaded_overlays_touch_go_itself(found: Toolchain, tmp_path: Path) -> None:
-    guest, *packages = (str(found.goroot / "src" / name) for name in ("gothreads/guest", "runtime", "syscall", "os", "net"))
+    guest, *packages = (str(found.goroot / "src" / name)
+                        for name in ("gothreads/guest", "runtime", "syscall", "internal/syscall/unix", "internal/poll",
+                                     "os", "os/exec", "os/user", "net", "time"))
     single = replaced(write_overlay(found, tmp_path, threaded=False))
     threaded = replaced(write_overlay(found, tmp_path, threaded=True))
     assert {os.path.dirname(target) for target in single} == {guest}

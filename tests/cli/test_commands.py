@@ -40,12 +40,14 @@ def bad(tmp_path: Path, calls: Path, calls_single: Path) -> dict[str, Path]:
     files = {
         "empty": b"",
         "text": b"#!/bin/sh\n",
-        "truncated": whole[:len(whole) // 2],
+        "truncated": whole[: len(whole) // 2],
         "header": whole[:6],
         "version": b"\0asm\2\0\0\0",
         "component": b"\0asm\x0d\0\1\0",
         "not_go": b"\0asm\1\0\0\0" + b"\x05\x03\x01\x00\x01",
-        "single_as_threaded": calls_single.read_bytes().replace(b'"model": "single"', b'"model": "threaded"').replace(b'"model":"single"', b'"model":"thread"'),
+        "single_as_threaded": calls_single.read_bytes()
+        .replace(b'"model": "single"', b'"model": "threaded"')
+        .replace(b'"model":"single"', b'"model":"thread"'),
     }
     for name, content in files.items():
         (tmp_path / f"{name}.wasm").write_bytes(content)
@@ -75,8 +77,10 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
 @pytest.mark.parametrize(("argv", "said"), [
     (["inspect", "nowhere.wasm"], "cannot read nowhere.wasm: No such file or directory"),
     (["inspect", "."], ". is a folder, not a module. Build it first: gothreads build . -o app.wasm"),
-    (["inspect", str(MODULES / "calls" / "main.go")], "main.go: Go source, not a WebAssembly module. To make one of it: gothreads build "),
-    (["call", __file__, "add"], f"{__file__}: text, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE"),
+    (["inspect", str(MODULES / "calls" / "main.go")],
+     "main.go: Go source, not a WebAssembly module. To make one of it: gothreads build "),
+    (["call", __file__, "add"],
+     f"{__file__}: text, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE"),
     (["run", "nowhere.wasm"], "there is no file nowhere.wasm"),
     (["run", "./nowhere"], "there is no folder ./nowhere"),
     (["build", "./nowhere.go"], "there is no file ./nowhere.go"),
@@ -85,14 +89,16 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["run", "--mount", "CALLS:/x", "CALLS"], "is not a folder"),
     (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
     (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the path in the module must begin with /: .:/data"),
-    (["run", "--memory", "lots", "CALLS"], "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
+    (["run", "--memory", "lots", "CALLS"],
+     "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
     (["run", "--memory", "5G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
     (["run", "--memory", "1M", "CALLS"], "Raise the limit on memory"),
     (["run", "--env", "=x", "CALLS"], "--env =x: expected NAME=VALUE or NAME"),
     (["run", "--procs", "2000", "CALLS"], "procs must be between 1 and 1024, not 2000"),
     (["run", "CALLS", "caf\udce9"], "is not UTF-8"),
     (["call", "CALLS", "add", "2"], "add takes 2 arguments, 1 given: func add(a, b int32) int32"),
-    (["call", "CALLS", "add", "2", "x"], "add: argument 'b' must be an int from -2147483648 to 2147483647 (Go: int32): got 'x'"),
+    (["call", "CALLS", "add", "2", "x"],
+     "add: argument 'b' must be an int from -2147483648 to 2147483647 (Go: int32): got 'x'"),
     (["call", "CALLS", "add", "2", "3000000000"], "3000000000 is outside"),
     (["call", "CALLS", "bools", "yes"], "bools: argument 'v' must be true or false (Go: bool): got 'yes'"),
     (["call", "CALLS", "ad", "2"], "the module has no export or handler 'ad'; it has: add, ask,"),
@@ -184,7 +190,8 @@ def test_a_folder_without_go_mod_is_told_of_init(same_folder: Path, verb: str) -
     (folder / "main.go").write_text("package main\n\nfunc main() {}\n")
     code, out, err = command(verb, folder)
     assert (code, out) == (1, "")
-    assert err.endswith(f"gothreads: go list failed. A folder needs a go.mod; this writes one: gothreads init {folder}\n")
+    assert err.endswith(f"gothreads: go list failed. A folder needs a go.mod; this writes one: gothreads init "
+                        f"{folder}\n")
     assert command("init", folder)[0] == 0
     assert command("run", folder)[0] == 0
 
@@ -209,7 +216,8 @@ def several(tmp_path: Path) -> Path:
     (tmp_path / "go.mod").write_text("module several\n")
     for name, package in (("cmd/one", "main"), ("cmd/two", "main"), ("library", "library")):
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "file.go").write_text(f"package {package}\n" + "\nfunc main() { println(42) }\n" * (package == "main"))
+        (tmp_path / name / "file.go").write_text(f"package {package}\n" + "\nfunc main() { println(42) "
+                                                 "}\n" * (package == "main"))
     return tmp_path
 
 
@@ -229,7 +237,8 @@ def test_build_with_a_pattern_builds_each_program(several: Path, monkeypatch: py
 
 def test_compile_errors_have_paths_from_the_current_folder(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (several / "library" / "file.go").write_text("package library\n\nfunc F() { x }\n")
-    (several / "cmd" / "one" / "file.go").write_text('package main\n\nimport "several/library"\n\nfunc main() { library.F() }\n')
+    (several / "cmd" / "one" / "file.go").write_text('package main\n\nimport "several/library"\n\nfunc main() { '
+                                                     'library.F() }\n')
     for folder, path in (("", "library/file.go"), ("library", "./file.go"), ("cmd/one", "../../library/file.go")):
         monkeypatch.chdir(several / folder)
         code, _, err = command("build", several / "cmd" / "one")
@@ -306,7 +315,8 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
     (["call", "--json", "CALLS", "ad", "2"], 1, "UnknownExport", "the module has no export or handler 'ad'; it has: "),
     (["call", "--json", "CALLS", "fail", "hi"], 1, "HandlerError", "no: hi"),
     (["call", "--json", "CALLS", "exits", "5"], 5, "GuestExit", "the module has ended: exit code 5"),
-    (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout", "the call of hang has not come back within 0.1 s"),
+    (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout",
+     "the call of hang has not come back within 0.1 s"),
     (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "cannot read nowhere.wasm"),
     (["build", "./nowhere", "--json"], 1, "BuildError", "there is no folder ./nowhere"),
     (["call", "--json", "CALLS"], 2, "UsageError", "the following arguments are required: EXPORT|HANDLER"),
@@ -321,7 +331,8 @@ def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], cod
 
 
 def test_json_is_all_that_is_on_standard_output(tmp_path: Path) -> None:
-    (tmp_path / "host.py").write_text("print('loading')\n" + HOST.replace("    return", "    print('called')\n    return"))
+    (tmp_path / "host.py").write_text("print('loading')\n" + HOST.replace("    return", "    print('called')\n    "
+                                                                          "return"))
     code, out, err = finished("call", "--json", "--python", tmp_path / "host.py", MODULES / "talk", "call", "up abc")
     assert (code, json.loads(out)) == (0, "ABC of threaded")
     assert err == "loading\ncalled\n"
@@ -352,7 +363,8 @@ def up(payload: bytes, context: gothreads.Context) -> str:
 @pytest.mark.parametrize("model", ["threaded", "single", "idle", "pool"])
 def test_python_functions_come_from_a_file_and_any_model_is_chosen(tmp_path: Path, model: str) -> None:
     (tmp_path / "host.py").write_text(HOST)
-    assert command("call", MODULES / "talk", "--model", model, "--python", tmp_path / "host.py", "call", "up abc") == (0, f"ABC of {model}", "")
+    assert command("call", MODULES / "talk", "--model", model, "--python", tmp_path / "host.py", "call",
+                   "up abc") == (0, f"ABC of {model}", "")
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -360,9 +372,11 @@ def test_python_functions_come_from_a_file_and_any_model_is_chosen(tmp_path: Pat
     ("1 / 0\n", "host.py, line 1: ZeroDivisionError: division by zero"),
     ("import gothreads\nhost = (\n", "host.py, line 2: SyntaxError: "),
     ("import gothreads\n", "host.py has no `host = gothreads.Host()`"),
-    ("import gothreads\nhost = gothreads.Host()\n\n@host.handler\ndef f(p): ...\n", "host.py, line 4: MisuseError: write @host.handler(), with"),
+    ("import gothreads\nhost = gothreads.Host()\n\n@host.handler\ndef f(p): ...\n",
+     "host.py, line 4: MisuseError: write @host.handler(), with"),
 ])
-def test_a_python_file_that_is_none_is_said_in_one_line(calls: Path, tmp_path: Path, text: str | None, said: str) -> None:
+def test_a_python_file_that_is_none_is_said_in_one_line(calls: Path, tmp_path: Path, text: str | None,
+                                                        said: str) -> None:
     if text is not None:
         (tmp_path / "host.py").write_text(text)
     code, out, err = command("call", calls, "--python", tmp_path / "host.py", "add", 1, 2)
@@ -381,12 +395,15 @@ def test_what_python_functions_raise_is_said_with_its_file_and_line(tmp_path: Pa
     host.write_text(f"{begin}@host.function('env')\ndef call_again(n: int) -> int:\n    return int('unlucky')\n")
     code, out, err = command("call", "--python", host, MODULES / "patient", "again", 1)
     assert (code, out) == (134, "")
-    assert re.fullmatch(r"gothreads: patient: env\.call_again, a Python function that the module called, raised ValueError: .*'unlucky' "
+    assert re.fullmatch(r"gothreads: patient: env\.call_again, a Python function that the module called, raised "
+                        r"ValueError: .*'unlucky' "
                         rf"\({host}, line 6\)\n", err)
 
 
 def test_an_unknown_handler_of_the_hosts_is_gos_error() -> None:
-    assert command("call", MODULES / "talk", "call", "up abc") == (1, "", "gothreads: handler up: the host has no such handler\n")
+    assert command("call", MODULES / "talk", "call", "up abc") == (1, "",
+                                                                   "gothreads: handler up: the host has no such "
+                                                                   "handler\n")
 
 
 # run
@@ -408,10 +425,12 @@ def test_the_environment_comes_from_files_too(calls: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    (None, "No such file or directory"), (b"A=1\nbad name=2\n", "line 2: expected NAME=VALUE or NAME"), (b"=x", "line 1: expected"),
+    (None, "No such file or directory"), (b"A=1\nbad name=2\n", "line 2: expected NAME=VALUE or NAME"),
+    (b"=x", "line 1: expected"),
     (b"A=\xff", "not UTF-8 text"),
 ])
-def test_a_wrong_file_of_the_environment_is_one_line(calls: Path, tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_wrong_file_of_the_environment_is_one_line(calls: Path, tmp_path: Path, content: bytes | None,
+                                                     said: str) -> None:
     file = tmp_path / "env"
     if content is not None:
         file.write_bytes(content)
@@ -492,11 +511,13 @@ def test_a_call_that_takes_too_long_ends_with_124(patient_host: Path) -> None:
         code, out, err = finished("call", built("patient"), "--python", patient_host, "--timeout", "0.1", name)
         assert (code, out) == (124, "")
         assert re.fullmatch(rf"gothreads: .*{name} has not come back within 0.1 s\n", err)
-    assert finished("call", built("patient"), "--python", patient_host, "--timeout", "30", "add", 1, 2) == (0, "3\n", "")
+    assert finished("call", built("patient"), "--python", patient_host, "--timeout", "30", "add", 1,
+                    2) == (0, "3\n", "")
 
 
 def test_limits_are_named_on_the_command_line(patient_host: Path) -> None:
-    code, out, err = finished("call", built("patient"), "--python", patient_host, "--limit", "output=1k", "--limit", "files=50", "write", 1000)
+    code, out, err = finished("call", built("patient"), "--python", patient_host, "--limit", "output=1k", "--limit",
+                              "files=50", "write", 1000)
     assert (code, out) == (153, "")
     assert "more than 1,024 bytes" in err
     code, out, err = finished("run", "--python", patient_host, "--limit", "seconds=0.2", built("patient"))
@@ -505,7 +526,8 @@ def test_limits_are_named_on_the_command_line(patient_host: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("output", "expected NAME=N; names are: memory, threads, stack, files, output, seconds"), ("cpu=1", "expected NAME=N"), ("=1", "expected NAME=N"),
+    ("output", "expected NAME=N; names are: memory, threads, stack, files, output, seconds"),
+    ("cpu=1", "expected NAME=N"), ("=1", "expected NAME=N"),
     ("output=1X", "--limit output=1X: not a size"), ("threads=0", "not a whole number"),
     ("seconds=never", "not a number of seconds"), ("files=2", "at least 3"),
     ("threads=" + "9" * 5000, "not a whole number"), ("memory=" + "9" * 400, "not a size"),
@@ -613,7 +635,9 @@ def test_ctrl_c_ends_a_build(tmp_path: Path) -> None:
 
 # Parsing and printing text.
 
-@pytest.mark.parametrize(("text", "size"), [("65536", 65536), ("512M", 512 << 20), ("1.5g", 3 << 29), ("64 KiB", 65536), ("1GB", 1 << 30)])
+@pytest.mark.parametrize(("text", "size"),
+                         [("65536", 65536), ("512M", 512 << 20), ("1.5g", 3 << 29), ("64 KiB", 65536),
+                          ("1GB", 1 << 30)])
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
@@ -627,11 +651,13 @@ def test_sizes_that_are_none(text: str) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_names_of_a_modules_are_not_obeyed_by_a_terminal(tmp_path: Path, encoding: str) -> None:
     odd = "a\nb\x1b[2J\x7f\x9b31m\u202e\U0010ffff"
-    module = Module(memories=[MemoryLimits(1)], types=[FuncType(b"", b"")], functions=[0], bodies=[b"\0\x0b"], exports=[ExportEntry(odd, Kind.FUNC, 0)])
+    module = Module(memories=[MemoryLimits(1)], types=[FuncType(b"", b"")], functions=[0], bodies=[b"\0\x0b"],
+                    exports=[ExportEntry(odd, Kind.FUNC, 0)])
     (tmp_path / "odd.wasm").write_bytes(module.encode())
     for argv in (["inspect"], ["inspect", "--json"], ["call"]):
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2))
-        assert main([*argv, str(tmp_path / "odd.wasm"), *(["nope\x1b"] if argv == ["call"] else [])], out, err) == (1 if argv == ["call"] else 0)
+        assert main([*argv, str(tmp_path / "odd.wasm"), *(["nope\x1b"] if argv == ["call"] else [])], out,
+                    err) == (1 if argv == ["call"] else 0)
         said = (out.buffer.getvalue() + err.buffer.getvalue()).decode(encoding)
         assert all(letter.isprintable() or letter == "\n" for letter in said)
         if "--json" in argv:
@@ -652,7 +678,8 @@ def test_names_of_files_that_are_too_long_are_one_line(tmp_path: Path, calls_sin
 
 
 def test_mounts(tmp_path: Path) -> None:
-    assert (parse_mount(f"{tmp_path}:/a").read_only, parse_mount(f"{tmp_path}:/a:ro").read_only, parse_mount(f"{tmp_path}:/a:rw").read_only) == (
+    assert (parse_mount(f"{tmp_path}:/a").read_only, parse_mount(f"{tmp_path}:/a:ro").read_only,
+            parse_mount(f"{tmp_path}:/a:rw").read_only) == (
         False, True, False)
 
 
@@ -677,5 +704,6 @@ func main() {
     folder.mkdir()
     code, out, said = finished("run", "--restart", "--mount", f"{folder}:/d", same_folder / "app.go")
     assert (code, out) == (0, "run 1\nrun 2\nrun 3\n")
-    assert re.findall(r"gothreads: restart (\d), in 0\.[123] s: \S+: the module has ended: exit code 3\n", said) == ["1", "2"]
+    assert re.findall(r"gothreads: restart (\d), in 0\.[123] s: \S+: the module has ended: exit code 3\n",
+                      said) == ["1", "2"]
     assert finished("run", "--mount", f"{folder}:/d", same_folder / "app.go")[:2] == (0, "run 4\n")

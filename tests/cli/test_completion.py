@@ -19,8 +19,10 @@ class Bash:
 
     def __init__(self, folder: Path, script: Path) -> None:
         self._terminal, theirs = pty.openpty()
-        environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "PS1": "", "HOME": str(folder), "INPUTRC": "/dev/null"}
-        self._process = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder,
+        environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "PS1": "", "HOME": str(folder),
+                       "INPUTRC": "/dev/null"}
+        self._process = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], stdin=theirs, stdout=theirs,
+                                         stderr=theirs, cwd=folder,
                                          env=environment, start_new_session=True)
         os.close(theirs)
         # What is typed is echoed: only output has the two parts in one.
@@ -63,7 +65,8 @@ def bash(tmp_path: Path) -> Iterator[Bash]:
 
 def test_tab_completes_in_bash(bash: Bash) -> None:
     assert bash.arguments("doc\t--js\t") == ["doctor", "--json"]
-    assert bash.arguments("-q run --rest\t al\t --no-m\t appl\t") == ["-q", "run", "--restart", "always", "--no-mount-args", "application.wasm"]
+    assert bash.arguments("-q run --rest\t al\t --no-m\t appl\t") == ["-q", "run", "--restart", "always",
+                                                                      "--no-mount-args", "application.wasm"]
     assert bash.arguments("build --mod\t si\t sou\t") == ["build", "--model", "single", "sources/"]
     assert bash.arguments("init sou\t") == ["init", "sources/"]
 

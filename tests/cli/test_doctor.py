@@ -19,7 +19,8 @@ from tests.support.waiting import PATIENCE
 
 
 def doctor(*argv: str, **environment: str) -> tuple[int, str]:
-    done = subprocess.run([sys.executable, "-m", "gothreads", "doctor", *argv], capture_output=True, text=True, timeout=PATIENCE, env=os.environ | environment)
+    done = subprocess.run([sys.executable, "-m", "gothreads", "doctor", *argv], capture_output=True, text=True,
+                          timeout=PATIENCE, env=os.environ | environment)
     assert done.stderr == ""
     return done.returncode, done.stdout
 
@@ -28,7 +29,8 @@ def test_a_machine_that_has_all() -> None:
     code, out = doctor("--json")
     found = {finding["name"]: finding for finding in json.loads(out)["findings"]}
     assert (code, json.loads(out)["ok"]) == (0, True)
-    assert {name for name, finding in found.items() if finding["state"] != "ok"} <= {"calls", "cc", "processors", "descriptors", "threads"}
+    assert {name for name, finding in found.items()
+            if finding["state"] != "ok"} <= {"calls", "cc", "processors", "descriptors", "threads"}
     assert (found["calls"]["words"] == "in C") == (extension.compiled is not None)
     assert "go1." in found["go"]["words"]
 
@@ -47,11 +49,13 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_low_limit_is_a_warning_that_names_it(tmp_path: Path) -> None:
-    lowered = subprocess.run(["sh", "-c", f"ulimit -n 300 && exec {sys.executable} -m gothreads doctor --json"], capture_output=True, text=True,
+    lowered = subprocess.run(["sh", "-c", f"ulimit -n 300 && exec {sys.executable} -m gothreads doctor --json"],
+                             capture_output=True, text=True,
                              timeout=60, check=True)
     found = {finding["name"]: finding for finding in json.loads(lowered.stdout)["findings"]}
     assert found["descriptors"] == {"name": "descriptors", "state": "warning", "words":
-                                    "300 (ulimit -n), so serve takes fewer than 2,048 clients. Raise the hard limit to 8,192"}
+                                    "300 (ulimit -n), so serve takes fewer than 2,048 clients. Raise the hard limit to "
+                                    "8,192"}
     assert found["threads"]["words"].startswith("at most ")
     assert {finding["state"] for finding in found.values()} <= {"ok", "warning"}
 
@@ -75,7 +79,8 @@ def test_the_cache_the_compiler_and_wasmtime_are_described(tmp_path: Path) -> No
 def test_an_app_says_how_its_calls_are_made(path: str, calls: Path) -> None:
     if path == "C" and extension.compiled is None:
         pytest.skip(f"without C: {extension.missing}")
-    program = "import gothreads, sys\nwith gothreads.open(sys.argv[1]) as app:\n    print(app.exports.add(2, 3), app.statistics().call_path)"
+    program = ("import gothreads, sys\nwith gothreads.open(sys.argv[1]) as app:\n    print(app.exports.add(2, 3), "
+               "app.statistics().call_path)")
     done = subprocess.run([sys.executable, "-c", program, str(calls)], capture_output=True, text=True, timeout=PATIENCE,
                           env=os.environ | {"GOTHREADS_FAST": "1" if path == "C" else "0"}, check=True)
     assert done.stdout.split() == ["5", path]

@@ -81,7 +81,8 @@ func TestFails(t *testing.T) {
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "gothreads", "test", *arguments], cwd=folder, capture_output=True, text=True,
+    return subprocess.run([sys.executable, "-m", "gothreads", "test", *arguments], cwd=folder, capture_output=True,
+                          text=True,
                           env=os.environ | {"GOMAXPROCS": "2", "GIVEN": "on"} | environment)
 
 
@@ -143,7 +144,8 @@ def test_a_timeout_panics_with_the_stacks(sums: Path) -> None:
 def test_go_exec_alone_runs_stock_go(sums: Path) -> None:
     go_exec = f"{sys.executable} -m gothreads go-exec"
     environment = os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "GIVEN": "on"}
-    done = subprocess.run([find_go().go, "test", "-exec", go_exec, "-run", "Files", "-v", "."], cwd=sums, capture_output=True, text=True, timeout=PATIENCE,
+    done = subprocess.run([find_go().go, "test", "-exec", go_exec, "-run", "Files", "-v", "."], cwd=sums,
+                          capture_output=True, text=True, timeout=PATIENCE,
                           env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "--- PASS: TestFiles" in done.stdout
@@ -164,9 +166,11 @@ def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:
     with pytest.raises(gothreads.MisuseError, match="no model 'x'"):
         options(["--model=x"])
     for flag in ("-race", "--race", "-fuzz=FuzzX", "-fuzz"):
-        with pytest.raises(gothreads.MisuseError, match=r"Go has no -(race|fuzz) for WebAssembly: .* natively, .*docs/what-works.md"):
+        with pytest.raises(gothreads.MisuseError,
+                           match=r"Go has no -(race|fuzz) for WebAssembly: .* natively, .*docs/what-works.md"):
             options(["./...", flag])
-    assert options(["-race=false", "-run", "race", "-args", "-race"]).rest == ("-race=false", "-run", "race", "-args", "-race")
+    assert options(["-race=false", "-run", "race", "-args",
+                    "-race"]).rest == ("-race=false", "-run", "race", "-args", "-race")
     with pytest.raises(gothreads.MisuseError, match="sets -exec itself"):
         options(["-exec", "x"])
     with pytest.raises(gothreads.MisuseError, match="--model needs a value"):

@@ -42,7 +42,7 @@ _ADVICE = {
     "MisuseError": "mend the call: nothing has run",
     "UnknownExport": "`known` has the names that there are",
     "MemoryAccessError": "mend the address or the length",
-    "ArgumentError": "pass what the message asks for; `help(app.exports.NAME)`",
+    "ArgumentError": "pass what the message asks for; `app.exports.NAME.__doc__`",
     "NotCallable": "build it as the message says",
     "AppClosed": "do not call after `close()`; `close(drain=S)` lets calls finish",
     "AppForked": "open after the fork: [fork and pre-fork servers](fork-and-pre-fork.md)",
@@ -54,7 +54,8 @@ _ADVICE = {
 
 def api() -> str:
     """docs/api.md: the public classes and functions, from their docstrings."""
-    parts = ["# Python reference\n\n", _NOTE, "\n`import gothreads` has these. Its exceptions are in [errors](errors.md).\n"]
+    parts = ["# Python reference\n\n", _NOTE,
+             "\n`import gothreads` has these. Its exceptions are in [errors](errors.md).\n"]
     for name in ["open", "supervise", *(name for name in gothreads.__all__ if name[0].isupper())]:
         thing = getattr(gothreads, name)
         if inspect.isclass(thing) and issubclass(thing, Exception):
@@ -65,23 +66,24 @@ def api() -> str:
             continue
         generated = (thing.__doc__ or "").startswith(f"{name}(")  # by dataclass
         parts.append(_block(_constructor(name, thing), "" if generated else thing.__doc__))
-        for member, value in _members(thing):
+        for member, value, doc in _members(thing):
             if isinstance(value, property):
-                parts.append(_block(f"{name}.{member}", value.__doc__))
+                parts.append(_block(f"{name}.{member}", doc))
             else:
                 prefix = "await " if inspect.iscoroutinefunction(value) else ""
-                parts.append(_block(prefix + _signature(f"{name}.{member}", value), value.__doc__))
+                parts.append(_block(prefix + _signature(f"{name}.{member}", value), doc))
     return "".join(parts)
 
 
-def _members(thing: type) -> list[tuple[str, object]]:
+def _members(thing: type) -> list[tuple[str, object, str]]:
+    """The public methods and properties with their documentation, which may be that of a base class."""
     found: dict[str, object] = {}
     for base in reversed(thing.__mro__):
         if base.__module__.startswith("gothreads"):
             found |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
-    documented = {name: inspect.unwrap(value) if callable(value) else value for name, value in found.items()}
-    return [(name, value) for name, value in documented.items()
-            if (inspect.isfunction(value) or isinstance(value, property)) and (value.__doc__ or "").strip()]
+    unwrapped = {name: inspect.unwrap(value) if callable(value) else value for name, value in found.items()}
+    return [(name, value, doc) for name, value in unwrapped.items()
+            if (inspect.isfunction(value) or isinstance(value, property)) and (doc := inspect.getdoc(value))]
 
 
 def _constructor(name: str, thing: type) -> str:
@@ -95,9 +97,10 @@ def _signature(name: str, thing: object) -> str:
     parameters = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
     text = str(signature.replace(parameters=parameters))
     text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations, which are strings
+    text = re.sub(r"\b(?:[a-z_]+\.)+([A-Z])", r"\1", text)  # the modules of types
     text = re.sub(r"<[\w.]*object at 0x[0-9a-f]+>|<factory>", "…", text)
     line = name + text
-    return line if len(line) <= 110 else re.sub(r", (?=\*?\*?\w+(?:[:,=]| =|\)))", ",\n    ", line)
+    return line if len(line) <= 110 else re.sub(r", (?=\*?\*?\w+(?:: | ?=))", ",\n    ", line)
 
 
 def _block(signature: str, docstring: str | None) -> str:
@@ -109,22 +112,26 @@ def _block(signature: str, docstring: str | None) -> str:
 def command_line() -> str:
     """docs/command-line.md: what --help says."""
     parts = ["# Command line\n\n", _NOTE, "\n```text\n", _help(), "```\n"]
-    for name in ("init", "build", "run", "call", "serve", "inspect", "test", "go-exec", "doctor", "compare", "stress"):
+    for name in ("init", "build", "run", "call", "serve", "inspect", "compile", "test", "go-exec", "doctor",
+                 "cache", "compare", "stress"):
         parts += [f"\n## gothreads {name}\n\n```text\n", _help(name), "```\n"]
-    parts.append("\nOptions for gothreads come before the module; everything after it (for `call`, after the export) is the program's, as with `go run`.\n")
+    parts.append("\nOptions for gothreads come before the module; everything after it (for `call`, after the export) "
+                 "is the program's, as with `go run`.\n")
     return "".join(parts)
 
 
 def _help(*command: str) -> str:
     printed = io.StringIO()
-    with mock.patch.dict(os.environ, COLUMNS="110"), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+    with mock.patch.dict(os.environ,
+                         COLUMNS="110"), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*command, "--help"], printed, printed)
     return printed.getvalue()
 
 
 def errors() -> str:
     """docs/errors.md: the exceptions, and what to do about each."""
-    parts = ["# Errors\n\n", _NOTE, "\nThe message of an error says what failed, why, and how to mend it. [Failures](faults.md) has what each "
+    parts = ["# Errors\n\n", _NOTE,
+             "\nThe message of an error says what failed, why, and how to mend it. [Failures](faults.md) has what each "
              "caller gets when a module ends.\n\n| error | is a | means | what to do |\n|---|---|---|---|\n"]
     for name, advice in _ADVICE.items():
         error = getattr(gothreads, name)
@@ -139,10 +146,12 @@ def guest() -> str:
     toolchain = find_go(None)
     with tempfile.TemporaryDirectory() as folder:
         init(Path(folder), toolchain)
-        done = subprocess.run([toolchain.go, "doc", "-all", "gothreads/guest"], cwd=folder, capture_output=True, text=True, check=True,
+        done = subprocess.run([toolchain.go, "doc", "-all", "gothreads/guest"], cwd=folder, capture_output=True,
+                              text=True, check=True,
                               env=os.environ | {"GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""})
     shown = re.sub(r'import "[^"]*"', 'import "gothreads/guest"', done.stdout.strip())
-    return f"# The Go package `gothreads/guest`\n\n{_NOTE}\nA build provides it. `gothreads init` makes it known to editors.\n\n```text\n{shown}\n```\n"
+    return (f"# The Go package `gothreads/guest`\n\n{_NOTE}\nA build provides it. `gothreads init` makes it known to "
+            f"editors.\n\n```text\n{shown}\n```\n")
 
 
 PAGES = {"api.md": api, "command-line.md": command_line, "errors.md": errors, "guest.md": guest}

@@ -5,7 +5,8 @@ How a block is run depends on its language, its first line, and the line before 
 - `go`, `c`, `toml`, … with a first line such as `// shop.go`: written to that file. So is `python` with `# host.py`.
 - Other `python`: all blocks of a page run in one interpreter, as in a notebook. Where each `print(…)` is followed by a
   comment, the comments are what is printed.
-- `sh`: run by bash, but for lines that make the environment, which the tests have: `git`, `pip install`, `python3 -m venv`.
+- `sh`: run by bash, but for lines that make the environment, which the tests have: `git`, `pip install`, `python3 -m
+venv`.
 - `text` after `<!-- prints -->`: what the block before it has printed. `…` stands for anything.
 - After `<!-- server -->`, a shell block runs in the background until the page ends.
 - After `<!-- notebook -->`, a Python block may use await.
@@ -33,7 +34,8 @@ from pathlib import Path
 
 from tests.support.modules import ROOT
 
-_FENCE = re.compile(r"(?:^(?P<before>[^\n`]+)\n\n?)?^```(?P<language>\w*)\n(?P<source>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"(?:^(?P<before>[^\n`]+)\n\n?)?^```(?P<language>\w*)\n(?P<source>.*?)^```$",
+                    re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"(?://|#|/\*) ([\w./-]+\.\w+)(?: \*/)?\n")
 _NOT_RUN = re.compile(r"\*Not run by the tests: (.+)\.\*")
 _PRINTED = re.compile(r"^\s*print\(.*\)\s+# (.*)$", re.MULTILINE)
@@ -81,7 +83,8 @@ class Snippet:
 def snippets(page: Path) -> list[Snippet]:
     """The blocks of a page."""
     text = page.read_text()
-    return [Snippet(f"{page.relative_to(ROOT)}, line {text.count(chr(10), 0, found.start('language')) + 1}", found["language"], found["source"],
+    return [Snippet(f"{page.relative_to(ROOT)}, line {text.count(chr(10), 0, found.start('language')) + 1}",
+                    found["language"], found["source"],
                     found["before"] or "") for found in _FENCE.finditer(text)]
 
 
@@ -95,7 +98,9 @@ def check_syntax(snippet: Snippet) -> None:
         tomllib.loads(snippet.source)
     elif snippet.language == "dockerfile":
         lines = re.sub(r"\\\n", "", snippet.source).splitlines()
-        assert [line for line in lines if line and not re.match(r"(FROM|RUN|COPY|WORKDIR|ENV|USER|EXPOSE|CMD|ENTRYPOINT) \S|#", line)] == [], snippet.place
+        assert [line for line in lines if line
+                and not re.match(r"(FROM|RUN|COPY|WORKDIR|ENV|USER|EXPOSE|CMD|ENTRYPOINT) \S|#",
+                                 line)] == [], snippet.place
     else:
         assert snippet.language in ("text", "ini"), f"{snippet.place}: no syntax check for {snippet.language!r}"
 
@@ -157,7 +162,8 @@ class Session:
     def _run_python(self, snippet: Snippet, source: str) -> None:
         if self._python is None:
             read, write = os.pipe()
-            self._python = subprocess.Popen([sys.executable, "-c", _INTERPRETER, str(write)], cwd=self._folder, env=self._environment,
+            self._python = subprocess.Popen([sys.executable, "-c", _INTERPRETER, str(write)], cwd=self._folder,
+                                            env=self._environment,
                                             stdin=subprocess.PIPE, stdout=self._output, text=True, pass_fds=[write])
             os.close(write)
             self._answers = os.fdopen(read)
@@ -173,11 +179,13 @@ class Session:
             _check_printed(snippet.place, "\n".join(expected), self._printed)
 
     def _run_shell(self, snippet: Snippet, source: str) -> None:
-        source = re.sub(r"(?m)^(pip install|git|cd gothreads|python3 -m venv|sudo)\b.*?(&& (?=gothreads|pytest|python)|$)", "", source)
+        source = re.sub(r"(?m)^(pip install|git|cd gothreads|python3 -m venv|sudo)\b.*?(&& "
+                        r"(?=gothreads|pytest|python)|$)", "", source)
         if "<!-- server -->" in snippet.before:
             self._serve(source)
             return
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", source], cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL,
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", source], cwd=self._folder, env=self._environment,
+                              stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=200)
         self._printed = done.stdout
         assert done.returncode == 0, f"{snippet.place}:\n{done.stdout}{done.stderr}"
@@ -187,7 +195,8 @@ class Session:
         if port is None:  # the command's own default
             port = self._ports["8080"]
             source = source.replace("gothreads serve", f"gothreads serve --port {port}")
-        server = subprocess.Popen(["bash", "-c", f"exec {source.strip()}"], cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL,
+        server = subprocess.Popen(["bash", "-c", f"exec {source.strip()}"], cwd=self._folder, env=self._environment,
+                                  stdin=subprocess.DEVNULL,
                                   stdout=self._output, stderr=subprocess.STDOUT, start_new_session=True)
         self._servers.append(server)
         end = time.monotonic() + 200
@@ -222,7 +231,8 @@ def _write(path: Path, text: str) -> None:
 
 def _check_printed(place: str, expected: str, printed: str) -> None:
     pattern = r"[\s\S]*".join(re.escape(part) for part in expected.strip().split("…"))
-    assert re.fullmatch(pattern, printed.strip()), f"{place}:\n{expected.strip()}\nis not what is printed:\n{printed.strip()}"
+    assert re.fullmatch(pattern,
+                        printed.strip()), f"{place}:\n{expected.strip()}\nis not what is printed:\n{printed.strip()}"
 
 
 def _free_port() -> int:

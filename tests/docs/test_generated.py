@@ -19,5 +19,6 @@ def test_a_generated_page_is_current(name: str) -> None:
 
 
 def test_every_exception_has_advice() -> None:
-    public = {name for name in gothreads.__all__ if isinstance(thing := getattr(gothreads, name), type) and issubclass(thing, Exception)}
+    public = {name for name in gothreads.__all__ if isinstance(thing := getattr(gothreads, name), type)
+              and issubclass(thing, Exception)}
     assert public == set(_ADVICE)

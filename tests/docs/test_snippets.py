@@ -33,7 +33,9 @@ def name(page: Path) -> str:
 
 
 @pytest.mark.timeout(400)  # the first run builds
-@pytest.mark.parametrize("page", [pytest.param(page, id=name(page), marks=[pytest.mark.long] if page.stem in LONG else []) for page in PAGES])
+@pytest.mark.parametrize("page",
+                         [pytest.param(page, id=name(page), marks=[pytest.mark.long] if page.stem in LONG else [])
+                          for page in PAGES])
 def test_the_snippets_of_a_page_run(page: Path) -> None:
     if needs_curl(page):
         pytest.skip("no curl on this machine")
@@ -47,7 +49,8 @@ def test_the_snippets_of_a_page_run(page: Path) -> None:
             running.run(block)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))], ids=name)
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
+                         ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text()
     for target, anchor in LINK.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
@@ -77,7 +80,14 @@ def test_every_page_is_in_the_contents() -> None:
 
 def test_what_the_readme_installs_are_extras() -> None:
     texts = [page.read_text() for page in PAGES]
-    named = {extra for text in texts for group in re.findall(r"pip install[^\n`]*\[([\w,]+)\]", text) for extra in group.split(",")}
-    declared = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1].split("\n[")[0], re.MULTILINE))
+    named = {extra for text in texts for group in re.findall(r"pip install[^\n`]*\[([\w,]+)\]", text)
+             for extra in group.split(",")}
+    declared = set(
+        re.findall(
+            r"^(\w+) = \[",
+            (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1].split("\n[")[0],
+            re.MULTILINE,
+        )
+    )
     assert named
     assert named <= declared

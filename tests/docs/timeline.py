@@ -36,11 +36,17 @@ def picture(report: Mapping[str, Any]) -> str:
         parts += drawn
     parts.append(f'<text x="{RIGHT}" y="{top + 12}" text-anchor="end">time →</text>')
     height = top + 24
-    description = ("Two timelines of a module that is called, left alone, and called again. On threads its goroutine works and its ticker ticks all "
-                   "the time; in single-threaded Go both stand still unless a call is in.")
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">\n'
-            f"  <title>{description}</title>\n  <style>{STYLE}\n  </style>\n"
-            f'  <rect class="page" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="6"/>\n  ' + "\n  ".join(parts) + "\n</svg>\n")
+    description = ("Two timelines of a module that is called, left alone, and called again. On threads its goroutine "
+                   "works and its ticker ticks all the time; in single-threaded Go both stand still unless a call is "
+                   "in.")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'role="img">\n'
+        f"  <title>{description}</title>\n  <style>{STYLE}\n  </style>\n"
+        f'  <rect class="page" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="6"/>\n  '
+        + "\n  ".join(parts)
+        + "\n</svg>\n"
+    )
 
 
 def _case(title: str, series: Mapping[str, Any], top: int) -> tuple[list[str], int]:
@@ -49,8 +55,10 @@ def _case(title: str, series: Mapping[str, Any], top: int) -> tuple[list[str], i
 
     calls, work, ticks = top + 44, top + 84, top + 106  # the lines on which they are drawn
     parts = [f'<text class="title" x="12" y="{top + 16}">{title}</text>']
-    parts += [f'<text x="12" y="{y}">{name}</text>' for name, y in (("calls", calls), ("goroutine", work), ("ticker", ticks))]
-    parts += [f'<rect class="call" x="{across(begin)}" y="{calls - 12}" width="{max(across(end) - across(begin), 1.5):.1f}" height="12"/>'
+    parts += [f'<text x="12" y="{y}">{name}</text>'
+              for name, y in (("calls", calls), ("goroutine", work), ("ticker", ticks))]
+    parts += [f'<rect class="call" x="{across(begin)}" y="{calls - 12}" '
+              f'width="{max(across(end) - across(begin), 1.5):.1f}" height="12"/>'
               for begin, end in series["calls"] if begin > 0]  # the first call asks how the module is
     most = max(series["steps"])
     corners: list[tuple[float, float]] = [(LEFT, work)]

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,22 +123,28 @@ def _compare(row: Row, environment: dict[str, str]) -> Found:
 def _run_here(row: Row, folder: Path, environment: dict[str, str]) -> _Printed:
     out = io.BytesIO()
     zones = {"/zones": Path(find_go(None).goroot, "lib", "time")} if row.zones else {}
-    env = environment | ({"ZONEINFO": "/zones/zoneinfo.zip"} if row.zones else {})
-    allowed = [environment["PEER"], environment["SILENT"], environment["WEB"], "127.0.0.1:*"]
+    peers = environment | {"SOCKET": f"{folder}/socket"} if row.group == "Network" else {}
+    env = peers | ({"ZONEINFO": "/zones/zoneinfo.zip"} if row.zones else {})
+    allowed = ["127.0.0.1:*", f"unix:{folder}/socket"]
     try:
         with gothreads.open(module(), args=[row.program, "/dir"], mounts={"/dir": folder, **zones}, env=env,
                             allow_net=allowed, procs=2, stdout=out, stderr=io.BytesIO()) as app:
-            code, error = app.wait(60), app.error
+            try:
+                code, error = app.wait(60), app.error
+            except TimeoutError:
+                raise RuntimeError(f"{row.program} does not end:\n{app.goroutines(10)}") from None
     except gothreads.GuestError as early:  # it has ended before open() returns
         code, error = early.code, early
     if code is None:
-        raise RuntimeError(f"{row.program} does not end")
+        raise RuntimeError(f"{row.program}: {error}") from error
     return _printed(out.getvalue().decode(), code, "/dir", str(error))
 
 
 def _run_native(row: Row, folder: Path, environment: dict[str, str]) -> _Printed:
     zones = {"ZONEINFO": f"{find_go(None).goroot}/lib/time/zoneinfo.zip"}
-    done = subprocess.run([native(), row.program, folder], cwd=folder, env=os.environ | environment | zones | {"GOMAXPROCS": "2", "TZ": "Asia/Tokyo"},
+    own = {"GOMAXPROCS": "2", "TZ": "Asia/Tokyo", "SOCKET": f"{folder}/socket"}
+    done = subprocess.run([native(), row.program, folder], cwd=folder,
+                          env=os.environ | environment | zones | own,
                           capture_output=True, text=True, timeout=60)
     return _printed(done.stdout, done.returncode, str(folder), done.stderr)
 
@@ -146,7 +152,8 @@ def _run_native(row: Row, folder: Path, environment: dict[str, str]) -> _Printed
 def _printed(out: str, code: int, folder: str, ended: str) -> _Printed:
     kind, _, text = out.strip().replace(folder, "DIR").partition(" ")
     if not kind:
-        return _Printed("ended", f"exit code {code}" if "panic" not in ended and "fatal" not in ended else _error(ended))
+        return _Printed("ended", f"exit code {code}" if "panic" not in ended and "fatal" not in ended
+                        else _error(ended))
     return _Printed(kind, _error(text) if kind == "error" else text)
 
 
@@ -159,9 +166,11 @@ def _error(text: str) -> str:
 
 def _command(row: Row) -> Found:
     """Run a command in the programs' folder. `row.says` picks the line that says what happened."""
-    command = [sys.executable, "-m", "gothreads", *row.command[1:]] if row.command[0] == "gothreads" else list(row.command)
+    command = [sys.executable, "-m", "gothreads",
+               *row.command[1:]] if row.command[0] == "gothreads" else list(row.command)
     with tempfile.TemporaryDirectory() as output:
-        done = subprocess.run([word.replace("OUT", output) for word in command], cwd=PROGRAMS, capture_output=True, text=True,
+        done = subprocess.run([word.replace("OUT", output) for word in command], cwd=PROGRAMS, capture_output=True,
+                              text=True,
                               env=os.environ | {"COLUMNS": "200"}, timeout=400)
     if done.returncode == 0:
         return Found("works", "")
@@ -173,23 +182,39 @@ def _command(row: Row) -> Found:
 
 @contextlib.contextmanager
 def _peers() -> Iterator[dict[str, str]]:
-    """Servers to connect to, as environment variables: one that greets, one that is silent, one of HTTP; and a name."""
+    """Servers to connect to, as environment variables: one that greets, one that is silent, one of HTTP, and one
+    that connects to an address that it is told."""
     with socket.create_server(("127.0.0.1", 0)) as greeting, socket.create_server(("127.0.0.1", 0)) as silent, \
+            socket.create_server(("127.0.0.1", 0)) as caller, \
             http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hello) as web:
         threading.Thread(target=web.serve_forever, daemon=True).start()
-        threading.Thread(target=_greet, args=(greeting,), daemon=True).start()
+        for server, answer in ((greeting, _greet), (caller, _call)):
+            threading.Thread(target=_serve, args=(server, answer), daemon=True).start()
         try:
-            yield {"PEER": _address(greeting), "SILENT": _address(silent), "WEB": _address(web.socket)}
+            yield {"PEER": _address(greeting), "SILENT": _address(silent), "WEB": _address(web.socket),
+                   "CALLER": _address(caller)}
         finally:
             web.shutdown()
-            greeting.shutdown(socket.SHUT_RDWR)
+            for server in (greeting, caller):
+                server.shutdown(socket.SHUT_RDWR)
 
 
-def _greet(server: socket.socket) -> None:
+def _serve(server: socket.socket, answer: Callable[[socket.socket], None]) -> None:
     with contextlib.suppress(OSError):
         while True:
             with server.accept()[0] as connection:
-                connection.sendall(b"hello")
+                answer(connection)
+
+
+def _greet(connection: socket.socket) -> None:
+    connection.sendall(b"hello")
+
+
+def _call(connection: socket.socket) -> None:
+    """Connect to the address that is named, and pass on what is read there."""
+    host, port = connection.makefile().readline().strip().split(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=10) as found:
+        connection.sendall(found.recv(100))
 
 
 def _address(server: socket.socket) -> str:

@@ -18,8 +18,8 @@ from tests.support.waiting import PATIENCE
 
 OPEN = """if True:
     import sys, gothreads
-    from gothreads.engine import settings as engine
-    engine._LONG_SECONDS = 0.001
+    from gothreads.output import progress
+    progress._SHORT_SECONDS = 0.0
     with gothreads.open(sys.argv[1]) as app:
         print(app.exports.add(1, 2), flush=True)
 """
@@ -29,7 +29,8 @@ OPEN = """if True:
 def test_somebody_at_a_terminal_is_told_of_a_compilation_that_takes_long(tmp_path: Path, terminal: bool) -> None:
     reads, writes = pty.openpty() if terminal else os.pipe()
     module = built("calls")
-    done = subprocess.run([sys.executable, "-c", OPEN, str(module)], env=os.environ | {"GOTHREADS_CACHE": str(tmp_path)},
+    done = subprocess.run([sys.executable, "-c", OPEN, str(module)],
+                          env=os.environ | {"GOTHREADS_CACHE": str(tmp_path)},
                           stdout=subprocess.PIPE, stderr=writes, timeout=PATIENCE, text=True)
     os.write(writes, b"the end\n")
     with os.fdopen(reads, "rb", buffering=0) as source:
@@ -38,11 +39,12 @@ def test_somebody_at_a_terminal_is_told_of_a_compilation_that_takes_long(tmp_pat
             said += source.read(4096)
     os.close(writes)
     assert (done.returncode, done.stdout) == (0, "3\n")
-    assert said.startswith(b"compiling ") == terminal
-    assert said.count(b"\n") == terminal + 1
+    assert said.startswith(b"\rgothreads: compiling to machine code (once for each build): ") == terminal
+    assert said.count(b"\n") == 1
 
 
-def test_of_what_takes_no_time_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_what_takes_no_time_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                               caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path))
     small = tmp_path / "small.wasm"
     small.write_bytes(bytes(wasmtime.wat2wasm('(module (func (export "one") (result i32) (i32.const 1)))')))

@@ -1,4 +1,6 @@
-"""Python's signal handlers while the main thread is in a call: they run at once, and what they raise reaches the caller as it is."""
+"""Python's signal handlers while the main thread is in a call: they run at once, and what they raise reaches the caller
+as it is.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ def run(model: str, code: str, module: str = "calls", code_of_exit: int = 0, fas
     """In a process of its own, after the lines above."""
     environment = os.environ | ({} if fast is None else {"GOTHREADS_FAST": fast})
     path = built(module, model="threaded" if model == "threaded" else "single")
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(_HEAD) + textwrap.dedent(code), str(path), model], env=environment,
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(_HEAD) + textwrap.dedent(code), str(path), model],
+                          env=environment,
                           capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == code_of_exit, done.stderr
     assert "Exception ignored" not in done.stderr, done.stderr
@@ -80,7 +83,8 @@ def test_what_a_handler_raises_is_raised_when_the_call_has_come_back(model: str)
     """)
 
 
-@pytest.mark.parametrize(("model", "call"), [("threaded", "hang()"), *itertools.product(MODELS, ["sleep(60000)", "spin()"])])
+@pytest.mark.parametrize(("model", "call"),
+                         [("threaded", "hang()"), *itertools.product(MODELS, ["sleep(60000)", "spin()"])])
 def test_a_call_that_does_not_come_back_is_given_up(model: str, call: str) -> None:
     run(model, f"""
         with opened() as app:
@@ -251,7 +255,9 @@ def test_a_handler_that_is_held_keeps_its_system_calls_going_on() -> None:
 
 
 def test_a_handler_may_close_the_app_while_the_memory_is_read() -> None:
-    """The watcher wakes the module's threads, for which it needs the memory's lock. It holds no lock that close() needs."""
+    """The watcher wakes the module's threads, for which it needs the memory's lock. It holds no lock that close()
+    needs.
+    """
     run("threaded", """
         signal.signal(signal.SIGALRM, lambda *_: None)
 

@@ -1,4 +1,6 @@
-"""WebAssembly's traps stay traps, whatever the program does with the signals that they need; and other faults go where the program says."""
+"""WebAssembly's traps stay traps, whatever the program does with the signals that they need; and other faults go where
+the program says.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +33,37 @@ _TRAPPED = "trapped\n" * 4
 
 
 SIGNALS = ["SIGSEGV", "SIGILL", "SIGFPE", "SIGBUS"]
-#: What a program does -> a fault outside of WebAssembly that follows it, the exit code, and what is then printed to stderr.
+#: What a program does -> a fault outside of WebAssembly that follows it, the exit code, and what is then printed to
+#: stderr.
 CHANGES = {
     "faulthandler.enable()": ("faulthandler._sigsegv()", -signal.SIGSEGV, "Fatal Python error: Segmentation fault"),
     "faulthandler.enable(); faulthandler.disable()": ("faulthandler._sigsegv()", -signal.SIGSEGV, ""),
     "faulthandler.register(signal.SIGUSR1)": ("os.kill(os.getpid(), signal.SIGUSR1)", 0, "most recent call first"),
-    "signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())": ("faulthandler._sigsegv()", -signal.SIGSEGV, ""),
-    **{f"signal.signal(signal.{name}, lambda *_: print('handled', file=sys.stderr))": (f"os.kill(os.getpid(), signal.{name})", 0, "handled\n")
-       for name in SIGNALS},
-    **{f"signal.signal(signal.{name}, signal.SIG_DFL)": (f"os.kill(os.getpid(), signal.{name})", -getattr(signal, name), "") for name in SIGNALS},
-    **{f"signal.signal(signal.{name}, signal.SIG_IGN)": (f"os.kill(os.getpid(), signal.{name})", 0, "") for name in SIGNALS},
+    "signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())": (
+        "faulthandler._sigsegv()",
+        -signal.SIGSEGV,
+        "",
+    ),
+    **{
+        f"signal.signal(signal.{name}, lambda *_: print('handled', file=sys.stderr))": (
+            f"os.kill(os.getpid(), signal.{name})",
+            0,
+            "handled\n",
+        )
+        for name in SIGNALS
+    },
+    **{
+        f"signal.signal(signal.{name}, signal.SIG_DFL)": (
+            f"os.kill(os.getpid(), signal.{name})",
+            -getattr(signal, name),
+            "",
+        )
+        for name in SIGNALS
+    },
+    **{
+        f"signal.signal(signal.{name}, signal.SIG_IGN)": (f"os.kill(os.getpid(), signal.{name})", 0, "")
+        for name in SIGNALS
+    },
 }
 
 
@@ -62,7 +85,8 @@ def test_traps_of_calls_and_of_goroutines_are_traps_after(change: str, without: 
 @pytest.mark.parametrize("without", WITHOUT)
 def test_what_was_set_before_the_first_app_is_done_and_undone_after_it(without: str) -> None:
     begin = "    faulthandler.enable()\n    signal.signal(signal.SIGFPE, lambda *_: print('handled'))\n"
-    done = run(begin + _TRAPS.format(change="os.kill(os.getpid(), signal.SIGFPE)") + "    faulthandler._sigsegv()\n", without)
+    done = run(begin + _TRAPS.format(change="os.kill(os.getpid(), signal.SIGFPE)") + "    faulthandler._sigsegv()\n",
+               without)
     assert done.stdout == "handled\n" + _TRAPPED, done.stderr
     assert done.returncode == -signal.SIGSEGV
     assert "Fatal Python error: Segmentation fault" in done.stderr
@@ -75,7 +99,8 @@ def test_what_was_set_before_the_first_app_is_done_and_undone_after_it(without: 
 
 @pytest.mark.parametrize("without", WITHOUT)
 def test_threads_that_block_all_signals_from_the_beginning_trap(without: str) -> None:
-    done = run("    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())\n" + _TRAPS.format(change=""), without)
+    done = run("    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())\n" + _TRAPS.format(change=""),
+               without)
     assert done.stdout == _TRAPPED, done.stderr
 
 
@@ -110,7 +135,8 @@ def test_handlers_that_change_all_the_time_lose_no_trap() -> None:
 
 
 def test_an_engine_of_somebody_elses_may_be_first() -> None:
-    done = run("    import wasmtime\n    theirs = wasmtime.Engine()\n" + _TRAPS.format(change="faulthandler.enable(); faulthandler.disable()"))
+    done = run("    import wasmtime\n    theirs = wasmtime.Engine()\n" + _TRAPS.format(change="faulthandler.enable(); "
+                                                                                              "faulthandler.disable()"))
     assert (done.returncode, done.stdout) == (0, _TRAPPED), done.stderr
 
 
@@ -138,7 +164,9 @@ def test_pytests_own_faulthandler_may_come_after_the_first_app(tmp_path: Path, w
         def test_call():
             trap(running[1].exports.trap_if, True)
     """))
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", str(tmp_path)], capture_output=True, text=True,
-                          timeout=PATIENCE, cwd=tmp_path, env=os.environ | {"GOTHREADS_FAST": "1" if without == "nothing" else "0"})
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", str(tmp_path)],
+                          capture_output=True, text=True,
+                          timeout=PATIENCE, cwd=tmp_path,
+                          env=os.environ | {"GOTHREADS_FAST": "1" if without == "nothing" else "0"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("trapped") == 3, done.stdout

@@ -43,7 +43,8 @@ def test_every_order_is_accounted_for(model: str) -> None:
     assert account["faults"] == []
     assert sum(outcomes.values()) == account["signalled"] > 50
     assert all(outcomes[verdict] > 0 for verdict in ("accepted", "refused", "withdrawn", "returned"))
-    assert {verdict: closing[verdict] for verdict in outcomes if verdict in closing} == {v: n for v, n in outcomes.items() if v != "not taken"}
+    assert {verdict: closing[verdict] for verdict in outcomes
+            if verdict in closing} == {v: n for v, n in outcomes.items() if v != "not taken"}
     assert closing["audits"] > 10
 
 
@@ -59,7 +60,8 @@ def test_every_order_is_accounted_for_where_the_module_stands_still_between_call
 
 @pytest.mark.long
 def test_answers_come_out_of_order_while_orders_exports_and_ticks_go_on() -> None:
-    done = subprocess.run(command("--seconds", "3", "--rate", "30", "--slowest", "1"), capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command("--seconds", "3", "--rate", "30", "--slowest", "1"), capture_output=True, text=True,
+                          timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     settled = [int(order) for order in re.findall(r"Go +order +(\d+) is (?:accepted|refused)", done.stdout)]
     assert settled != sorted(settled)
@@ -67,11 +69,13 @@ def test_answers_come_out_of_order_while_orders_exports_and_ticks_go_on() -> Non
     assert len(audits) >= 2
     assert audits == sorted(set(audits))
     before, _, after = done.stdout.partition(" tick: ")
-    assert all(re.search(what, part) for part in (before, after) for what in (r"order +\d+: ", r"asks: revenue", r"order +\d+ is "))
+    assert all(re.search(what, part) for part in (before, after)
+               for what in (r"order +\d+: ", r"asks: revenue", r"order +\d+ is "))
 
 
 def test_ctrl_c_closes_the_desk_and_accounts_for_every_order() -> None:
-    with subprocess.Popen(command("--seconds", "1000", "--rate", "50"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command("--seconds", "1000", "--rate", "50"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
@@ -101,6 +105,7 @@ def test_help_has_examples_and_a_wrong_option_is_said() -> None:
 
 @pytest.mark.long
 def test_the_desk_passes_its_own_tests() -> None:
-    done = subprocess.run([find_go().go, "test", "./desk"], cwd=EXAMPLE, env=os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
+    done = subprocess.run([find_go().go, "test", "./desk"], cwd=EXAMPLE,
+                          env=os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
                           capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr

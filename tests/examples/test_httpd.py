@@ -1,4 +1,5 @@
-"""Guests on real sockets: examples/httpd is served to Python's http.client, and examples/httpget fetches from Python's http.server.
+"""Guests on real sockets: examples/httpd is served to Python's http.client, and examples/httpget fetches from Python's
+http.server.
 
 What tells that a request is in flight is the server's own count of them, so that no test waits for time to pass.
 """
@@ -29,6 +30,7 @@ import pytest
 import gothreads
 from tests.support.command_line import process
 from tests.support.modules import built
+from tests.support.sockets_program import free_port
 from tests.support.waiting import PATIENCE, together, under_load, wait_until
 
 ENDLESS = "/stream?chunks=1000000&ms=20"  # hours
@@ -44,9 +46,15 @@ def httpget() -> Path:
     return built("httpget")
 
 
+def opened(httpd: Path, address: str = "", **options: Any) -> gothreads.App:
+    """The server, at a free port of this machine or at the address."""
+    address = address or f"127.0.0.1:{free_port()}"
+    return gothreads.open(httpd, args=["-addr", address], listen=[address], **options)
+
+
 @pytest.fixture
 def server(httpd: Path) -> Iterator[gothreads.App]:
-    with open(os.devnull, "wb") as null, gothreads.open(httpd, listen=["127.0.0.1:0"], procs=2, stderr=null) as app:
+    with open(os.devnull, "wb") as null, opened(httpd, procs=2, stderr=null) as app:
         yield app
 
 
@@ -73,7 +81,8 @@ class Client(HTTPConnection):
 
     def send_request(self, method: str, path: str, body: bytes = b"", length: int | None = None) -> None:
         """A request; with a `length` more than the body's, the server waits for the rest."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body) if length is None else length}\r\n\r\n"
+        head = (f"{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: "
+                f"{len(body) if length is None else length}\r\n\r\n")
         self.sock.sendall(head.encode() + body)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -152,7 +161,8 @@ def test_fifty_clients_that_keep_their_connections_get_their_own_answers(address
         with Client(address) as client:
             for turn in range(10):
                 name = f"client-{n}-{turn}"
-                assert json.loads(client.get(f"/json?name={name}")) == {"name": name, "greeting": f"Hello, {name}.", "letters": len(name)}
+                assert json.loads(client.get(f"/json?name={name}")) == {"name": name, "greeting": f"Hello, {name}.",
+                                                                        "letters": len(name)}
                 body = f"{name} ".encode() * (turn * 500)
                 assert client.ask("POST", "/echo", body) == (200, body)
     together(*(partial(use, n) for n in range(50)))
@@ -234,7 +244,8 @@ def reading(client: Client) -> None:
 
 @pytest.mark.parametrize("go", [leave, reset])
 @pytest.mark.parametrize("begin", [nothing, half_a_head, half_a_body, waiting, reading])
-def test_a_client_that_goes_in_the_middle_harms_nobody(address: str, begin: Callable[[Client], None], go: Callable[[Client], None]) -> None:
+def test_a_client_that_goes_in_the_middle_harms_nobody(address: str, begin: Callable[[Client], None],
+                                                       go: Callable[[Client], None]) -> None:
     with Client(address) as other:
         before = other.stats()["goroutines"]
         for _ in range(5):
@@ -290,7 +301,7 @@ def test_a_graceful_shutdown_answers_what_is_in_flight_and_takes_no_more(server:
 
 
 def test_close_ends_the_connections_and_frees_the_port(httpd: Path) -> None:
-    app = gothreads.open(httpd, listen=["127.0.0.1:0"])
+    app = opened(httpd)
     (address,) = app.listening
     with app, Client(address) as idle, Client(address) as busy:
         assert idle.get("/") == "Hello from Go.\n"
@@ -303,7 +314,7 @@ def test_close_ends_the_connections_and_frees_the_port(httpd: Path) -> None:
             with contextlib.suppress(ConnectionResetError):
                 assert client.sock.recv(1) == b""
     assert refused(address)
-    with gothreads.open(httpd, listen=[address]) as again:
+    with opened(httpd, address) as again:
         assert again.listening == [address]
         with Client(address) as client:
             assert client.get("/") == "Hello from Go.\n"
@@ -311,29 +322,31 @@ def test_close_ends_the_connections_and_frees_the_port(httpd: Path) -> None:
 
 def test_an_address_that_is_taken_is_refused_before_anything_runs(httpd: Path, address: str) -> None:
     with pytest.raises(gothreads.GothreadsError, match=re.escape(address)):
-        gothreads.open(httpd, listen=[address])
+        opened(httpd, address)
 
 
 def test_without_a_listener_the_program_says_so_and_ends(httpd: Path) -> None:
     code, _, err = ended(httpd)
     assert code == 1
-    assert err.startswith("httpd: ")
+    assert err == ("httpd: listen tcp 127.0.0.1:8080: bind "
+                   "(to allow it: --listen 127.0.0.1:8080): not allowed by the host\n")
 
 
 # The same over the command line.
 
 @contextlib.contextmanager
 def command(httpd: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """`gothreads run --listen`, and the address that it says."""
-    with process("run", "--listen", "127.0.0.1:0", httpd) as running:
+    """`gothreads run --listen`, and its address."""
+    own = f"127.0.0.1:{free_port()}"
+    with process("run", "--listen", own, httpd, "-addr", own) as running:
         try:
             assert running.stderr is not None
             said = ""
-            while (found := re.search(r"listening on (127\.0\.0\.1:\d+)\n", said)) is None:
+            while not all(f"{who}: listening on {own}\n" in said for who in ("gothreads", "httpd")):
                 line = running.stderr.readline().decode()
                 assert line, said
                 said += line
-            yield running, found[1]
+            yield running, own
         finally:
             running.kill()
 
@@ -441,7 +454,8 @@ def test_without_allow_net_nothing_is_connected_to(httpget: Path, pages: Pages) 
     url = f"http://{pages.address}/10"
     code, out, err = ended(httpget, url)
     assert (code, out) == (1, "")
-    assert err.startswith(f"httpget: {url}: ")
+    assert err == (f'httpget: {url}: Get "{url}": dial tcp {pages.address}: connect '
+                   f"(to allow it: --allow-net {pages.address}): not allowed by the host\n")
     assert pages.connections == 0
 
 

@@ -26,7 +26,8 @@ Found = dict[str, dict[str, Any]]
 def found() -> Found:
     for model in ("threaded", "single"):
         built("models", model=model)
-    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.5", "--json"], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.5", "--json"], capture_output=True, text=True,
+                          timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     return dict(json.loads(done.stdout))
 
@@ -57,7 +58,8 @@ def test_an_answer_takes_as_long_as_the_host_does(found: Found) -> None:
 
 @pytest.mark.parametrize("fact", ["beside_computing", "beside_waiting"])
 def test_a_call_waits_for_another_that_computes_or_waits_for_the_host_or_does_not(found: Found, fact: str) -> None:
-    assert max(found[model][fact] for model in ("threaded", "pool")) < min(found[model][fact] for model in ("single", "idle"))
+    assert max(found[model][fact]
+               for model in ("threaded", "pool")) < min(found[model][fact] for model in ("single", "idle"))
     assert min(found[model][fact] for model in ("single", "idle")) > 0.1
 
 
@@ -84,7 +86,8 @@ def test_what_was_measured_is_all_there(found: Found) -> None:
 
 
 def test_the_table_has_a_line_for_each_fact_and_a_column_for_each_model_that_was_asked_for() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.4", "--model", "single"], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.4", "--model", "single"], capture_output=True,
+                          text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "models: asking single, which takes some ten seconds\n")
     head, *lines = done.stdout.splitlines()
     assert head.split() == ["single"]
@@ -93,6 +96,7 @@ def test_the_table_has_a_line_for_each_fact_and_a_column_for_each_model_that_was
 
 
 def test_a_patience_that_is_too_short_is_said() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.1"], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--patience", "0.1"], capture_output=True, text=True,
+                          timeout=PATIENCE)
     assert done.returncode == 2
     assert "--patience must be above 0.3" in done.stderr

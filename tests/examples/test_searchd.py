@@ -1,4 +1,6 @@
-"""examples/searchd: while it indexes and goes on watching a folder, any number of callers ask, and get what grep would find."""
+"""examples/searchd: while it indexes and goes on watching a folder, any number of callers ask, and get what grep would
+find.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def searchd(folder: Path) -> Iterator[gothreads.App]:
-    with open(os.devnull, "wb") as null, gothreads.open(built("searchd"), args=["/data"], mounts={"/data": folder}, stderr=null) as app:
+    with open(os.devnull, "wb") as null, gothreads.open(built("searchd"), args=["/data"], mounts={"/data": folder},
+                                                        stderr=null) as app:
         yield app
 
 
@@ -74,7 +77,8 @@ def test_documents_grow_while_it_answers(searchd: gothreads.App) -> None:
 def test_results_are_what_grep_finds(searchd: gothreads.App, folder: Path) -> None:
     wait_for_documents(searchd, 200)
     files = words(folder)
-    for query in [*VOCABULARY, "only7", "only150", "alpha beta", "Alpha GAMMA x86", "größe only3", "nowhere", "alpha nowhere"]:
+    for query in [*VOCABULARY, "only7", "only150", "alpha beta", "Alpha GAMMA x86", "größe only3", "nowhere",
+                  "alpha nowhere"]:
         wanted = set(WORD.findall(query.lower()))
         expected = {name for name, has in files.items() if wanted <= has}
         reply = search(searchd, query, limit=1000)
@@ -98,7 +102,8 @@ def test_occurrences_counts_the_files_with_a_word(searchd: gothreads.App, folder
 def test_a_limit_limits_the_hits_and_not_the_total(searchd: gothreads.App) -> None:
     wait_for_documents(searchd, 200)
     total = searchd.exports.occurrences("alpha")
-    assert [(len(r["hits"]), r["total"]) for r in (search(searchd, "alpha", limit=n) for n in (0, 1, 25))] == [(0, total), (1, total), (25, total)]
+    assert [(len(r["hits"]), r["total"])
+            for r in (search(searchd, "alpha", limit=n) for n in (0, 1, 25))] == [(0, total), (1, total), (25, total)]
     assert len(search(searchd, "alpha")["hits"]) == 10
 
 
@@ -153,7 +158,9 @@ def test_many_ask_while_files_change_and_each_file_is_seen_whole(searchd: gothre
     wait_until(lambda: searchd.exports.occurrences("leftword") == 0)
 
 
-@pytest.mark.parametrize(("args", "said"), [([], "searchd: it takes one folder\n"), (["/nowhere"], 'searchd: cannot read the folder "/nowhere", is it there')])
+@pytest.mark.parametrize(("args", "said"),
+                         [([], "searchd: it takes one folder\n"),
+                          (["/nowhere"], 'searchd: cannot read the folder "/nowhere", is it there')])
 def test_without_a_folder_that_it_can_read_it_ends_with_usage(args: list[str], said: str) -> None:
     # It ends at once, or just after it was opened.
     error: gothreads.GothreadsError | None

@@ -7,10 +7,13 @@ import pytest
 from tests.support.interrupted_program import python
 from tests.support.modules import built
 
-_PATCH_ALL = {"gevent": "import gevent.monkey; gevent.monkey.patch_all()", "eventlet": "import eventlet; eventlet.monkey_patch()"}
-_PATCH_SOME = {"gevent": "import gevent.monkey; gevent.monkey.patch_all(thread=False, queue=False, select=False, time=False)",
+_PATCH_ALL = {"gevent": "import gevent.monkey; gevent.monkey.patch_all()",
+              "eventlet": "import eventlet; eventlet.monkey_patch()"}
+_PATCH_SOME = {"gevent": "import gevent.monkey; gevent.monkey.patch_all(thread=False, queue=False, select=False, "
+                         "time=False)",
                "eventlet": "import eventlet; eventlet.monkey_patch(os=False, select=False, thread=False, time=False)"}
-_POOL = {"gevent": "gevent.get_hub().threadpool.apply", "eventlet": "lambda call, args: eventlet.tpool.execute(call, *args)"}
+_POOL = {"gevent": "gevent.get_hub().threadpool.apply",
+         "eventlet": "lambda call, args: eventlet.tpool.execute(call, *args)"}
 
 
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])

@@ -1,4 +1,6 @@
-"""Files that lie: they say they were built by gothreads, and do what they like with the host's calls (tests/hostile_files.py)."""
+"""Files that lie: they say they were built by gothreads, and do what they like with the host's calls
+(tests/hostile_files.py).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ FOREVER = "(drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -
 
 
 def test_threads_that_wait_where_gothreads_puts_no_wait_are_ended(tmp_path: Path) -> None:
-    waits = FOREVER * 100  # one behind the other, without a call or a loop between them, at which code that runs is ended
+    # one behind the other, without a call or a loop between them, at which code that runs is ended
+    waits = FOREVER * 100
     spawn = '(import "gothreads" "thread_spawn" (func $spawn (param i32) (result i32)))'
     module = liar(tmp_path, "threaded", imports=spawn, main="(drop (call $spawn (i32.const 1)))" * 20, thread=waits,
                   more=f'(func (export "wait") {waits})')
@@ -53,7 +56,8 @@ CALL = '(import "wasi_snapshot_preview1" "fd_advise" (func $call (param i32 i64 
 ], ids=["spawns", "spawns and ends", "asks for the time", "calls", "waits again", "waits a little", "notifies"])
 def test_what_goes_on_while_it_is_ended_is_ended(tmp_path: Path, imports: str, thread: str) -> None:
     main = "(drop (call $spawn (i32.const 1)))" * 8
-    module = liar(tmp_path, "threaded", imports=imports if imports == SPAWN else SPAWN + imports, main=main, thread=thread)
+    module = liar(tmp_path, "threaded", imports=imports if imports == SPAWN else SPAWN + imports, main=main,
+                  thread=thread)
     with gothreads.open(module, procs=1, limits=gothreads.Limits(threads=50)) as app:
         wait_until(lambda: app.statistics().threads.started > 8)  # type: ignore[union-attr]
     assert app.wait(PATIENCE) == 0
@@ -99,7 +103,8 @@ def test_what_never_comes_back_from_the_hosts_own_calls_is_ended(tmp_path: Path,
     ("threaded", {"imports": '(import "env" "other" (memory 1 1 shared))'}, "threads and more than one memory"),
     ("threaded", {"imports": '(import "gothreads" "notes" (memory 4 4 shared))'}, "threads and more than one memory"),
 ])
-def test_a_memory_in_which_nobody_could_be_found_is_refused(tmp_path: Path, model: str, parts: dict[str, Any], said: str) -> None:
+def test_a_memory_in_which_nobody_could_be_found_is_refused(tmp_path: Path, model: str, parts: dict[str, Any],
+                                                            said: str) -> None:
     with pytest.raises(ModuleError, match=said):
         gothreads.open(liar(tmp_path, model, **parts))
 
@@ -111,7 +116,7 @@ def test_where_nothing_needs_threads_the_engine_has_none(tmp_path: Path, model: 
         gothreads.open(module, model=model)
 
 
-GROWS = """(table $t 1 funcref) (func (export "grow_table") (param i32) (result i32) (table.grow $t (ref.null func) (local.get 0)))"""
+GROWS = ("""(table $t 1 funcref) (func (export "grow_table") (param i32) (result i32) (table.grow $t (ref.null func) (local.get 0)))""")
 
 
 @pytest.mark.parametrize("model", ["single", "threaded"])
@@ -156,12 +161,14 @@ OUTSIDE, HUGE = 0x7FFF0000, -1  # an address, and a length of almost 4 GiB
     ({"buffer": -1}, gothreads.MemoryAccessError, "the module allocated 5 bytes outside its memory"),
     ({"request": reply(0, OUTSIDE, 4)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
     ({"request": reply(0, 4 * 65536 - 3, 4)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
-    ({"request": reply(0, 0, HUGE)}, gothreads.HandlerError, "the module's answer has 4,294,967,295 bytes; at most 2,147,418,112"),
+    ({"request": reply(0, 0, HUGE)}, gothreads.HandlerError,
+     "the module's answer has 4,294,967,295 bytes; at most 2,147,418,112"),
     ({"request": reply(0, -1, 1 << 30)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
     ({"request": reply(3, 0, 0)}, gothreads.HandlerError, "status 3, which is not defined"),
     ({"request": reply(-1, OUTSIDE, 0)}, gothreads.HandlerError, "status 4294967295, which is not defined"),
 ])
-def test_an_answer_is_checked_before_it_is_believed(tmp_path: Path, model: str, parts: dict[str, Any], kind: type[Exception], said: str) -> None:
+def test_an_answer_is_checked_before_it_is_believed(tmp_path: Path, model: str, parts: dict[str, Any],
+                                                    kind: type[Exception], said: str) -> None:
     with gothreads.open(liar(tmp_path, model, {"handlers": False}, **parts), procs=1) as app:
         for _ in range(2):
             with pytest.raises(kind, match=re.escape(said)):
@@ -175,22 +182,27 @@ MANY = 20 << 20
 @pytest.mark.parametrize("model", ["single", "threaded"])
 def test_a_list_of_handlers_without_end_is_refused(tmp_path: Path, model: str) -> None:
     names = f"(drop (memory.grow (i32.const 400))) (memory.fill (i32.const 8192) (i32.const 10) (i32.const {MANY}))"
-    module = liar(tmp_path, model, {"handlers": False}, handlers=names + reply(0, 8192, MANY), request=names + reply(2, 8192, MANY))
+    module = liar(tmp_path, model, {"handlers": False}, handlers=names + reply(0, 8192, MANY),
+                  request=names + reply(2, 8192, MANY))
     with gothreads.open(module, procs=1) as app:
         for ask in (app.handlers, lambda: app.request("x")):
-            with pytest.raises(gothreads.HandlerError, match="the module's list of handlers has 20,971,520 bytes; at most 1,048,576"):
+            with pytest.raises(gothreads.HandlerError,
+                               match="the module's list of handlers has 20,971,520 bytes; at most 1,048,576"):
                 ask()
 
 
 def test_what_go_says_of_itself_is_text_whatever_it_is(tmp_path: Path) -> None:
     good = "goroutine 7 [running\x1b[31m, locked\x9b2J]:\nmain.f(\x1b]0;title\x07)\r\tfile:1"
-    texts = [good, f"goroutine {'9' * 5000} [x]:\nmain.f()", "goroutine 1 [x]", "goroutine -1 [x]:\n", "goroutine \u0661 [x]:\ny", "\n\n\n\n", "x" * 1000]
+    texts = [good, f"goroutine {'9' * 5000} [x]:\nmain.f()", "goroutine 1 [x]", "goroutine -1 [x]:\n",
+             "goroutine \u0661 [x]:\ny", "\n\n\n\n", "x" * 1000]
     stacks = "\n\n".join(texts).encode() + b"\xff\xfe"
-    module = liar(tmp_path, "threaded", more=f"(data (i32.const 8192) {string(stacks)})", stacks=reply(0, 8192, len(stacks)))
+    module = liar(tmp_path, "threaded", more=f"(data (i32.const 8192) {string(stacks)})",
+                  stacks=reply(0, 8192, len(stacks)))
     with gothreads.open(module, procs=1) as app:
         (found,) = app.goroutines(10)
         assert (found.id, found.state) == (7, "running\\x1b[31m, locked\\x9b2J")
-        assert str(found).splitlines() == ["goroutine 7 [running\\x1b[31m, locked\\x9b2J]:", "main.f(\\x1b]0;title\\x07)\\r\tfile:1"]
+        assert str(found).splitlines() == ["goroutine 7 [running\\x1b[31m, locked\\x9b2J]:",
+                                           "main.f(\\x1b]0;title\\x07)\\r\tfile:1"]
 
 
 @pytest.mark.parametrize("counted", ["(i32.const -1)", "(i32.const 0)"])
@@ -218,7 +230,8 @@ EVIL = "evil\x1b]0;owned\x07\x1b[2Jname\r\u202ee\u2028gothreads: all is well"
 def test_names_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = f"{EVIL}\nplain"
     more = f'(data (i32.const 8192) {string(names)}) (func (export {string(EVIL)}) (result i32) (i32.const 1))'
-    module = liar(tmp_path, "single", more=more, handlers=reply(0, 8192, len(names.encode())), request=reply(2, 8192, len(names.encode())))
+    module = liar(tmp_path, "single", more=more, handlers=reply(0, 8192, len(names.encode())),
+                  request=reply(2, 8192, len(names.encode())))
     for argv in (["inspect", module], ["call", module, "nothing"], ["call", module, EVIL, "x"]):
         main(list(map(str, argv)))
     said = capsys.readouterr()
@@ -235,7 +248,8 @@ def test_names_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("field", ["name", "go", "position"])
 def test_a_signature_that_is_more_than_a_line_is_refused(tmp_path: Path, field: str) -> None:
-    signature: dict[str, Any] = {"name": "f", "go": "func f()", "function": "f", "package": "main", "doc": "", "params": [], "result": None, "position": ""}
+    signature: dict[str, Any] = {"name": "f", "go": "func f()", "function": "f", "package": "main", "doc": "",
+                                 "params": [], "result": None, "position": ""}
     for letter in "\n\r\x1b\u2028":
         with pytest.raises(ModuleError, match=f"'{field}' must be") as raised:
             gothreads.open(liar(tmp_path, "single", {"exports": [signature | {field: f"a{letter}b"}]}))
@@ -250,13 +264,16 @@ def test_last_words_are_shown_as_text(tmp_path: Path, caplog: pytest.LogCaptureF
     more = f"""(data (i32.const 8192) {string(words)}) (func (export "end")
       (i32.store (i32.const 512) (i32.const 8192)) (i32.store (i32.const 516) (i32.const {length}))
       (drop (call $write (i32.const 2) (i32.const 512) (i32.const 1) (i32.const 520))) (call $exit (i32.const 2)))"""
-    with gothreads.open(liar(tmp_path, "single", imports=write, more=more), stderr=io.BytesIO()) as app, pytest.raises(gothreads.GuestPanic) as raised:
+    with gothreads.open(liar(tmp_path, "single", imports=write, more=more),
+                        stderr=io.BytesIO()) as app, pytest.raises(gothreads.GuestPanic) as raised:
         app.exports.end()
     assert not set(str(raised.value)) & {"\x1b", "\r", "\x07", "\u202e", "\u2028"}
     assert raised.value.stderr == words  # as it was
 
 
-def test_what_a_handler_says_of_a_call_that_nobody_waits_for_is_one_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_handler_says_of_a_call_that_nobody_waits_for_is_one_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     text = "\r\nWARNING root: \x1b[31mforged"
     notify = '(import "gothreads" "msg_notify" (func $notify (param i32 i32 i32 i32) (result i32)))'
     module = liar(tmp_path, "single", imports=notify, more=f'(data (i32.const 8192) {string("f" + text)})',
@@ -267,5 +284,6 @@ def test_what_a_handler_says_of_a_call_that_nobody_waits_for_is_one_line_of_the_
     with gothreads.open(module, handlers={"f": fails}):
         wait_until(lambda: [record for record in caplog.records if record.levelname == "WARNING"])
     said = caplog.records[-1].getMessage()
-    assert said.startswith("the handler f, which guest.Notify called, failed: ValueError: \\r\\nWARNING root: \\x1b[31mforged (")
+    assert said.startswith("the handler f, which guest.Notify called, failed: ValueError: \\r\\nWARNING root: "
+                           "\\x1b[31mforged (")
     assert said.isprintable()

@@ -1,4 +1,6 @@
-"""Descriptors: one allowance for all instances of an app; and what becomes of `open` where the process has none left."""
+"""Descriptors: one allowance for all instances of an app; and what becomes of `open` where the process has none
+left.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ def test_an_instance_that_has_all_files_does_not_keep_another_from_beginning_ane
         assert greedy.result(PATIENCE) >= 10
 
 
-#: Opens a module, with ever fewer descriptors left for it, until there are none; prints what came of it and how many were lost.
+#: Opens a module, with ever fewer descriptors left for it, until there are none; prints what came of it and how many
+#: were lost.
 FEWER = """
 import gc, json, logging, os, resource, sys
 import psutil
@@ -95,9 +98,11 @@ print(json.dumps(said))
 
 @pytest.mark.parametrize("model", MODELS)
 def test_without_descriptors_open_says_so_and_loses_none(model: str, tmp_path: Path) -> None:
-    options = {"mounts": {"/m": str(tmp_path)}, "stdin": None} | ({"listen": ["127.0.0.1:0"]} if model != "pool" else {"instances": 2})
+    options = {"mounts": {"/m": str(tmp_path)}, "stdin": None} | ({"listen": ["127.0.0.1:0"]} if model != "pool"
+                                                                  else {"instances": 2})
     module = built("patient", model="threaded" if model == "threaded" else "single")
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(FEWER), module, model, json.dumps(options)], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(FEWER), module, model, json.dumps(options)],
+                          capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     outcomes = json.loads(done.stdout)
     for _, outcome, lost in outcomes:

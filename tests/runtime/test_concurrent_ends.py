@@ -76,7 +76,8 @@ def test_what_a_python_function_raised_is_the_cause(calls: Path) -> None:
 
 
 def test_an_exception_without_words_is_an_error_too(calls: Path) -> None:
-    with gothreads.open(calls, stdout=Refuses()) as app, pytest.raises(gothreads.HostFunctionError, match="raised Unspeakable"):
+    with gothreads.open(calls, stdout=Refuses()) as app, pytest.raises(gothreads.HostFunctionError,
+                                                                       match="raised Unspeakable"):
         app.exports.write("x", 1)
 
 
@@ -110,7 +111,8 @@ def test_a_python_function_that_the_module_calls_may_call_exports(calls: Path) -
 
 
 @pytest.mark.parametrize("model", ["threaded", "single"])
-def test_text_that_is_longer_in_bytes_than_in_letters_is_read_whole(calls: Path, calls_single: Path, model: str) -> None:
+def test_text_that_is_longer_in_bytes_than_in_letters_is_read_whole(calls: Path, calls_single: Path,
+                                                                    model: str) -> None:
     module = calls if model == "threaded" else built("calls", model="single", buildmode="exe")
     text, out = "é" * 3_000, io.StringIO()
     with gothreads.open(module, args=["cat"], stdin=io.StringIO(text), stdout=out) as app:
@@ -155,7 +157,11 @@ def test_statistics_do_not_wait_for_go_that_does_not_answer() -> None:
 
 
 def test_in_a_child_of_fork_nothing_waits_for_threads_that_are_not_there(calls: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(f"""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(f"""
         import gothreads, os, sys
         app = gothreads.open({str(calls)!r})
         app.submit("add", 1, 2).result()
@@ -167,7 +173,12 @@ def test_in_a_child_of_fork_nothing_waits_for_threads_that_are_not_there(calls: 
                     os.write(1, b"refused ")
             os._exit(0)
         os.wait()
-    """)], capture_output=True, text=True, timeout=PATIENCE)
+    """),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
     assert (done.returncode, done.stdout) == (0, "refused refused refused "), done.stderr
 
 
@@ -211,7 +222,8 @@ def test_ctrl_c_at_any_moment_leaves_no_caller_behind(calls: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["threaded", "single", "idle"])
-def test_nobody_gets_what_a_trap_has_left_in_the_middle_of_something(model: str, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+def test_nobody_gets_what_a_trap_has_left_in_the_middle_of_something(model: str, monkeypatch: pytest.MonkeyPatch,
+                                                                     nothing_left: None) -> None:
     """A trap ends the app before another call can get the caller or the lock, as Go may have held any of its locks."""
     describe, trapped = exit_reasons.of_trap, threading.Event()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +50,8 @@ def test_new_calls_are_refused_meanwhile_whoever_makes_them() -> None:
     wait_until(lambda: counts(app)[0] == 1)
     thread = closing(app, 60)
     assert app.state is State.DRAINING
-    for call in (lambda: app.exports.add(1, 2), lambda: app.submit("add", 1, 2), lambda: app.request("echo"), lambda: app.submit_request("echo"),
+    for call in (lambda: app.exports.add(1, 2), lambda: app.submit("add", 1, 2), lambda: app.request("echo"),
+                 lambda: app.submit_request("echo"),
                  lambda: app.exports.add(1, 2, timeout=1), app.handlers, lambda: list(app.map("add", [1], [2]))):
         refused(call)
     assert not inside.done()
@@ -133,6 +136,30 @@ def test_what_is_no_time_is_said_and_nothing_closes(drain: Any) -> None:
         with pytest.raises(gothreads.MisuseError, match="drain must be a number of seconds"):
             app.close(drain=drain)
         assert app.exports.add(1, 2) == 3
+
+
+@pytest.mark.parametrize("opened", [gothreads.open, gothreads.supervise])
+def test_async_with_closes_without_blocking_the_loop(
+        calls: Path, opened: Callable[[Path], gothreads.App | gothreads.Supervised]) -> None:
+    async def main() -> None:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0)
+        ticking = asyncio.create_task(tick())
+        async with opened(calls) as app:
+            assert await app.call_async("add", 2, 3) == 5
+            before = ticks
+        assert app.state is State.CLOSED
+        assert ticks > before + 1
+        with pytest.raises(ZeroDivisionError):
+            async with app:  # closed already
+                raise ZeroDivisionError
+        ticking.cancel()
+    asyncio.run(main())
 
 
 def test_close_async_leaves_the_loop_to_those_that_the_end_waits_for() -> None:

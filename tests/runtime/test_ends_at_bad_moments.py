@@ -35,7 +35,8 @@ def no_threads_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # Callbacks at the end of a call.
 
-def test_after_a_timeout_whose_callback_exits_other_timeouts_fire(caplog: pytest.LogCaptureFixture, nothing_left: None) -> None:
+def test_after_a_timeout_whose_callback_exits_other_timeouts_fire(caplog: pytest.LogCaptureFixture,
+                                                                  nothing_left: None) -> None:
     with opened("calls") as app:
         first = app.submit("hang", timeout=0.3)
         first.add_done_callback(leaves)
@@ -46,7 +47,8 @@ def test_after_a_timeout_whose_callback_exits_other_timeouts_fire(caplog: pytest
     caplog.clear()
 
 
-def test_calls_that_are_abandoned_are_all_told_though_a_callback_exits(caplog: pytest.LogCaptureFixture, nothing_left: None) -> None:
+def test_calls_that_are_abandoned_are_all_told_though_a_callback_exits(caplog: pytest.LogCaptureFixture,
+                                                                       nothing_left: None) -> None:
     inside: list[int] = []
     go_on = threading.Event()
 
@@ -88,8 +90,11 @@ def test_a_callback_that_blocks_takes_no_thread_from_other_calls(nothing_left: N
             go_on.set()
 
 
-def test_who_waits_for_an_instance_is_told_though_anothers_callback_exits(caplog: pytest.LogCaptureFixture, nothing_left: None) -> None:
-    supervised = gothreads.supervise(built("calls"), stderr=io.BytesIO(), backoff=NEVER, on_restart=lambda restart: None)
+def test_who_waits_for_an_instance_is_told_though_anothers_callback_exits(
+    caplog: pytest.LogCaptureFixture, nothing_left: None
+) -> None:
+    supervised = gothreads.supervise(built("calls"), stderr=io.BytesIO(), backoff=NEVER,
+                                     on_restart=lambda restart: None)
     with pytest.raises(gothreads.GuestPanic):
         supervised.exports.panics()
     wait_until(lambda: supervised._instance.up is None and supervised._down)
@@ -105,7 +110,9 @@ def test_who_waits_for_an_instance_is_told_though_anothers_callback_exits(caplog
 
 # Ends.
 
-def test_output_that_cannot_be_flushed_does_not_keep_an_app_from_its_end(caplog: pytest.LogCaptureFixture, nothing_left: None) -> None:
+def test_output_that_cannot_be_flushed_does_not_keep_an_app_from_its_end(
+    caplog: pytest.LogCaptureFixture, nothing_left: None
+) -> None:
     class Out(io.BytesIO):
         def flush(self) -> None:
             raise RuntimeError("no flush")
@@ -139,7 +146,8 @@ def test_an_app_that_a_timeout_stops_ends_though_there_is_no_thread_for_that(mon
 def test_the_limit_of_time_holds_while_packages_are_initialised(model: str, nothing_left: None) -> None:
     host = {"env": {"started": lambda: None, "again": lambda n: n}}
     with pytest.raises(gothreads.LimitExceeded, match="it has run for 0.3 s"):
-        elsewhere(lambda: opened("nested", model, host=host, env={"SPIN": "1"}, limits=gothreads.Limits(seconds=0.3))).result(PATIENCE)
+        elsewhere(lambda: opened("nested", model, host=host, env={"SPIN": "1"},
+                                 limits=gothreads.Limits(seconds=0.3))).result(PATIENCE)
 
 
 def test_a_handler_that_drains_the_app_does_not_wait_for_its_own_call(nothing_left: None) -> None:
@@ -160,7 +168,8 @@ def test_a_handler_that_drains_the_app_does_not_wait_for_its_own_call(nothing_le
 # Threads that the system cannot start.
 
 @pytest.mark.parametrize("how", ["call", "submit"])
-def test_a_call_whose_time_cannot_be_kept_is_not_made(how: str, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+def test_a_call_whose_time_cannot_be_kept_is_not_made(how: str, monkeypatch: pytest.MonkeyPatch,
+                                                      nothing_left: None) -> None:
     with opened("calls") as app:
         with monkeypatch.context() as patch:
             no_threads_named("gothreads-deadlines", patch)
@@ -170,7 +179,9 @@ def test_a_call_whose_time_cannot_be_kept_is_not_made(how: str, monkeypatch: pyt
         assert app.exports.count() == 1
 
 
-def test_a_nested_call_that_finds_no_thread_is_not_waited_for_at_the_end(monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+def test_a_nested_call_that_finds_no_thread_is_not_waited_for_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, nothing_left: None
+) -> None:
     def call_again(n: int, context: gothreads.Context) -> int:
         with monkeypatch.context() as patch:
             no_threads_named("", patch)
@@ -224,7 +235,8 @@ def test_a_caller_that_was_looked_at_goes_to_who_has_looked_for_one_meanwhile(no
 
 
 @pytest.mark.parametrize("callers", [1, 2])
-def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: int, monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: int, monkeypatch: pytest.MonkeyPatch,
+                                                                     nothing_left: None) -> None:
     attach, trapped = CallbackM.attach, Lifecycle._trapped
     first, other = threading.Event(), threading.Event()
     causes: list[str] = []
@@ -235,7 +247,8 @@ def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: in
             return attach(caller)
         first.set()
         cache = app._cache  # type: ignore[attr-defined]
-        wait_until(lambda: cache._wait_queue.counts.waiting + cache._total == 2)  # another waits for its place, or to attach
+        # another waits for its place, or to attach
+        wait_until(lambda: cache._wait_queue.counts.waiting + cache._total == 2)
         raise ffi.Trapped(ffi.Trap("attaching has trapped"))
 
     def slowly(life: Lifecycle, error: ffi.Trapped) -> None:
@@ -260,7 +273,8 @@ def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: in
 # Supervision.
 
 @pytest.mark.parametrize("options", [{"drain": -1}, {"drain": "5"}, {"dreain": 5}])
-def test_a_restart_that_is_not_meant_so_is_said_and_changes_nothing(options: dict[str, Any], nothing_left: None) -> None:
+def test_a_restart_that_is_not_meant_so_is_said_and_changes_nothing(options: dict[str, Any],
+                                                                    nothing_left: None) -> None:
     with gothreads.supervise(built("calls"), on_restart=lambda restart: None) as supervised:
         with pytest.raises(gothreads.MisuseError, match="drain"):
             supervised.restart(10, **options)
@@ -269,7 +283,9 @@ def test_a_restart_that_is_not_meant_so_is_said_and_changes_nothing(options: dic
         assert supervised.error is None
 
 
-def test_an_event_that_may_be_dropped_does_not_wait_for_the_next_instance(monkeypatch: pytest.MonkeyPatch, nothing_left: None) -> None:
+def test_an_event_that_may_be_dropped_does_not_wait_for_the_next_instance(
+    monkeypatch: pytest.MonkeyPatch, nothing_left: None
+) -> None:
     look: Any = vars(SupervisedInstance)["up"].fget
     looks: list[int] = []
 
@@ -281,7 +297,8 @@ def test_an_event_that_may_be_dropped_does_not_wait_for_the_next_instance(monkey
             assert isinstance(found.submit("panics").exception(PATIENCE), gothreads.GuestPanic)
             wait_until(lambda: supervised._down)
         return found
-    with gothreads.supervise(built("calls"), stderr=io.BytesIO(), backoff=NEVER, on_restart=lambda restart: None) as supervised:
+    with gothreads.supervise(built("calls"), stderr=io.BytesIO(), backoff=NEVER,
+                             on_restart=lambda restart: None) as supervised:
         monkeypatch.setattr(SupervisedInstance, "up", property(up))
         told = elsewhere(lambda: supervised.signal("x", b"y", full="drop"))
         assert isinstance(told.exception(PATIENCE), gothreads.GuestPanic)

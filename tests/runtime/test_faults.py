@@ -41,7 +41,8 @@ def test_a_program_without_exports_whose_goroutines_all_wait_is_deadlocked_as_in
 
 
 def python(code: str, *options: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *options, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=timeout)
+    return subprocess.run([sys.executable, *options, "-c", textwrap.dedent(code)], capture_output=True, text=True,
+                          timeout=timeout)
 
 
 def test_a_child_of_fork_is_told_that_the_app_is_the_parents(calls: Path) -> None:

@@ -87,7 +87,8 @@ class Callers:
     def join(self) -> None:
         for thread in self.threads:
             thread.join(PATIENCE)
-        assert not any(thread.is_alive() for thread in self.threads), f"{len(self.errors)} of {len(self.threads)} callers were told"
+        assert not any(thread.is_alive()
+                       for thread in self.threads), f"{len(self.errors)} of {len(self.threads)} callers were told"
 
 
 class Host:
@@ -98,7 +99,8 @@ class Host:
         self.raised = 0.0
         self.in_block = 0
         self.functions = {"env": {"block": self.block, "raises": self.raises, "close": lambda: None}}
-        self.handlers: dict[str, Any] = {"coroutine": self.coroutine, "function": lambda payload: self.gate.wait(PATIENCE) and b""}
+        self.handlers: dict[str, Any] = {"coroutine": self.coroutine,
+                                         "function": lambda payload: self.gate.wait(PATIENCE) and b""}
 
     def block(self) -> None:
         self.in_block += 1
@@ -179,7 +181,8 @@ def ended(app: gothreads.App, fault: Fault, stdout: io.BytesIO, stderr: io.Bytes
     assert app.exit == fault.code
     check(fault, app.error)
     late = time.monotonic()
-    for call in (lambda: app.exports.plus(1, 1), lambda: app.submit("plus", 1, 1).result(), lambda: app.request("echo"), lambda: app.signal("go")):
+    for call in (lambda: app.exports.plus(1, 1), lambda: app.submit("plus", 1, 1).result(),
+                 lambda: app.request("echo"), lambda: app.signal("go")):
         with pytest.raises(fault.error) as caught:
             call()
         check(fault, caught.value)
@@ -192,7 +195,8 @@ def ended(app: gothreads.App, fault: Fault, stdout: io.BytesIO, stderr: io.Bytes
 @pytest.mark.parametrize("fault", parameters("threaded"))
 def test_every_caller_gets_the_first_cause_at_once(fault: Fault, host: Host, measured: Note) -> None:
     stdout, stderr, callers = io.BytesIO(), Stderr(), Callers()
-    with opened("faults", stdout=stdout, stderr=stderr, host=host.functions, handlers=host.handlers, callers=CALLERS, procs=2, **fault.options) as app:
+    with opened("faults", stdout=stdout, stderr=stderr, host=host.functions, handlers=host.handlers, callers=CALLERS,
+                procs=2, **fault.options) as app:
         for handler, payload in REQUESTS:
             callers.request(app, handler, payload)
         callers.call(lambda: app.submit("block").result())
@@ -215,7 +219,8 @@ def test_every_caller_gets_the_first_cause_at_once(fault: Fault, host: Host, mea
         for error in callers.errors:
             check(fault, error)
         # When its runtime gives up, Go first prints every goroutine's stack, in thousands of writes.
-        assert (max(callers.told) - stderr.last if fault.kind in ("memory", "threads", "goexit") else took) < under_load(BOUND)
+        assert (max(callers.told) - stderr.last if fault.kind in ("memory", "threads", "goexit")
+                else took) < under_load(BOUND)
         host.gate.set()
         ended(app, fault, stdout, stderr)
     assert app.statistics().threads.running == 0  # type: ignore[union-attr]
@@ -224,8 +229,11 @@ def test_every_caller_gets_the_first_cause_at_once(fault: Fault, host: Host, mea
 
 
 @pytest.mark.usefixtures("untouched")
-@pytest.mark.parametrize(("model", "fault"), [pytest.param(model, fault, id=f"{model}-{fault}") for model in ("single", "idle") for fault in FAULTS[model]])
-def test_on_one_thread_those_that_wait_for_their_turn_get_it_too(model: str, fault: Fault, host: Host, measured: Note) -> None:
+@pytest.mark.parametrize(("model", "fault"),
+                         [pytest.param(model, fault, id=f"{model}-{fault}") for model in ("single", "idle")
+                          for fault in FAULTS[model]])
+def test_on_one_thread_those_that_wait_for_their_turn_get_it_too(model: str, fault: Fault, host: Host,
+                                                                 measured: Note) -> None:
     stdout, stderr, callers = io.BytesIO(), Stderr(), Callers()
     with opened("faults", model, stdout=stdout, stderr=stderr, host=host.functions, **fault.options) as app:
         begin(app, callers, fault)
@@ -261,7 +269,8 @@ def test_an_idle_module_that_dies_between_calls_tells_the_next(host: Host) -> No
 @pytest.mark.parametrize("fault", parameters("pool"))
 def test_in_a_pool_only_its_own_call_is_lost(fault: Fault, host: Host, measured: Note) -> None:
     stdout, stderr, own, others = io.BytesIO(), Stderr(), Callers(), Callers()
-    with opened("faults", "pool", stdout=stdout, stderr=stderr, host=host.functions, instances=4, **fault.options) as app:
+    with opened("faults", "pool", stdout=stdout, stderr=stderr, host=host.functions, instances=4,
+                **fault.options) as app:
         for _ in range(3):  # in other instances
             others.call(lambda: app.exports.block())
         wait_until(lambda: app.statistics().pool.in_use == 3)  # type: ignore[union-attr]
@@ -288,11 +297,15 @@ def test_in_a_pool_only_its_own_call_is_lost(fault: Fault, host: Host, measured:
     assert stdout.getvalue() == LINES
 
 
-@pytest.mark.parametrize(("model", "fault"), [pytest.param(model, fault, id=f"{model}-{fault}") for model, faults in STARTING.items() for fault in faults])
-def test_a_module_that_dies_while_it_starts_is_an_error_of_open(model: str, fault: Fault, host: Host, measured: Note) -> None:
+@pytest.mark.parametrize(("model", "fault"),
+                         [pytest.param(model, fault, id=f"{model}-{fault}") for model, faults in STARTING.items()
+                          for fault in faults])
+def test_a_module_that_dies_while_it_starts_is_an_error_of_open(model: str, fault: Fault, host: Host,
+                                                                measured: Note) -> None:
     stdout, stderr, callers = io.BytesIO(), Stderr(), Callers()
     instances = {"instances": 2} if model == "pool" else {}
-    callers.call(lambda: opened("faults", model, stdout=stdout, stderr=stderr, host=host.functions, env={fault.where.upper(): fault.kind}, **instances))
+    callers.call(lambda: opened("faults", model, stdout=stdout, stderr=stderr, host=host.functions,
+                                env={fault.where.upper(): fault.kind}, **instances))
     callers.join()
     took = seconds(fault, callers, host, stderr)
     measured("open", fault, 1, took)
@@ -378,12 +391,14 @@ def test_a_panic_is_known_however_many_goroutines_are_printed_after_it(host: Hos
         with pytest.raises(gothreads.GuestPanic, match="the module has ended: panic: on purpose") as caught:
             app.exports.fault_now("panic")
     assert len(stderr.getvalue()) > 1.2 * TAIL
-    assert caught.value.stderr.startswith(("panic: on purpose\n\ngoroutine ", "last words\npanic: on purpose\n\ngoroutine "))
+    assert caught.value.stderr.startswith(("panic: on purpose\n\ngoroutine ",
+                                           "last words\npanic: on purpose\n\ngoroutine "))
     assert stderr.getvalue().decode().endswith(caught.value.stderr[-1000:])
 
 
 def test_a_panic_without_a_stack_is_known_too(host: Host) -> None:
-    with opened("faults", stdout=io.BytesIO(), stderr=io.BytesIO(), host=host.functions, env={"GOTRACEBACK": "none"}) as app, \
+    with opened("faults", stdout=io.BytesIO(), stderr=io.BytesIO(), host=host.functions,
+                env={"GOTRACEBACK": "none"}) as app, \
             pytest.raises(gothreads.GuestPanic, match="the module has ended: panic: before that"):
         app.exports.fault_now("again")
 
@@ -405,7 +420,8 @@ def test_statistics_goroutines_and_reads_meet_a_death(host: Host) -> None:
     for kind in ("panic", "exit", "unreachable", "host") * 3:
         with opened("faults", stdout=io.BytesIO(), stderr=io.BytesIO(), host=host.functions) as app:
             looked, callers = threading.Event(), Callers()
-            looks: list[Callable[[], object]] = [app.statistics, app.goroutines, app.wait_idle, app.handlers, partial(app.memory.read, 0, 1 << 20)]
+            looks: list[Callable[[], object]] = [app.statistics, app.goroutines, app.wait_idle, app.handlers,
+                                                 partial(app.memory.read, 0, 1 << 20)]
 
             def again(look: Callable[[], object], app: gothreads.App = app, looked: threading.Event = looked) -> None:
                 while app.error is None:
@@ -425,7 +441,8 @@ def test_statistics_goroutines_and_reads_meet_a_death(host: Host) -> None:
 def test_events_replies_and_connections_are_under_way_at_a_death(host: Host) -> None:
     for kind in ("panic", "exit", "unreachable", "host"):
         callers = Callers()
-        with opened("faults", stdout=io.BytesIO(), stderr=io.BytesIO(), host=host.functions, handlers=host.handlers, listen=["127.0.0.1:0"],
+        with opened("faults", stdout=io.BytesIO(), stderr=io.BytesIO(), host=host.functions, handlers=host.handlers,
+                    listen=["127.0.0.1:0"],
                     event_queue=10) as app:
             for _ in range(20):
                 callers.request(app, "ask", "coroutine")
@@ -453,7 +470,8 @@ def test_who_waits_for_a_thread_that_is_in_a_python_function_gets_the_cause_befo
         model: str, host: Host, caplog: pytest.LogCaptureFixture) -> None:
     """The call itself through a future, the calls that wait for the lock or a caller, and close()."""
     callers = Callers()
-    app = opened("faults", model, host=host.functions, **({"callers": 1} if model == "threaded" else {"instances": 1} if model == "pool" else {}))
+    app = opened("faults", model, host=host.functions,
+                 **({"callers": 1} if model == "threaded" else {"instances": 1} if model == "pool" else {}))
     callers.call(lambda: app.submit("block").result())
     wait_until(lambda: host.in_block)
     for _ in range(5):
@@ -477,8 +495,10 @@ def test_deaths_leave_no_threads_memory_or_descriptors(host: Host) -> None:
     kinds = ("panic", "exit", "unreachable", "host", "out of bounds")
 
     def run(number: int) -> None:
-        with opened("faults", stdout=io.BytesIO(), stderr=io.BytesIO(), host=host.functions, handlers=host.handlers, callers=8) as app:
-            futures = [app.submit("receive"), app.submit("spin"), app.submit("sleep"), app.submit_request("ask", "coroutine")]
+        with opened("faults", stdout=io.BytesIO(), stderr=io.BytesIO(), host=host.functions, handlers=host.handlers,
+                    callers=8) as app:
+            futures = [app.submit("receive"), app.submit("spin"), app.submit("sleep"),
+                       app.submit_request("ask", "coroutine")]
             wait_until(lambda: app.exports.there() == 4)
             with pytest.raises(gothreads.GuestError):
                 app.exports.fault_now(kinds[number % len(kinds)])

@@ -110,7 +110,8 @@ def test_each_worker_of_gunicorn_opens_an_app(tmp_path: Path) -> None:
     with socket.socket() as listener, (tmp_path / "log").open("w+") as log:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--timeout", "5", "--config", str(tmp_path / "settings.py"),
+        command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--timeout", "5", "--config",
+                   str(tmp_path / "settings.py"),
                    "--chdir", str(tmp_path), "--bind", f"fd://{listener.fileno()}", "served:application"]
 
         def answer(path: str) -> bytes:

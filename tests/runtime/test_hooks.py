@@ -56,7 +56,8 @@ def run(model: str, fail: str = "", **options: Any) -> tuple[gothreads.App, io.B
     """Return an app, and the stream that it prints to."""
     said = io.BytesIO()
     instances = options.pop("instances", 1 if model == "pool" else None)
-    return opened("hooks", model, stdout=said, stderr=io.BytesIO(), env={"FAIL": fail}, instances=instances, **options), said
+    return opened("hooks", model, stdout=said, stderr=io.BytesIO(), env={"FAIL": fail}, instances=instances,
+                  **options), said
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -137,19 +138,22 @@ def test_all_instances_of_a_pool_are_told_to_stop_though_one_fails(caplog: pytes
     app.close()
     assert said.getvalue().count(b"stop\n") == 3
     assert app.state is gothreads.State.CLOSED
-    assert [("the stop of one instance failed" in r.getMessage(), "panic: at the stop" in r.getMessage()) for r in caplog.records] == [(True, True)] * 3
+    assert [("the stop of one instance failed" in r.getMessage(), "panic: at the stop" in r.getMessage())
+            for r in caplog.records] == [(True, True)] * 3
     caplog.clear()
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("fail", ["wait", "spin"])
-def test_a_stop_that_does_not_return_is_ended(model: str, fail: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stop_that_does_not_return_is_ended(model: str, fail: str, monkeypatch: pytest.MonkeyPatch,
+                                              caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(app_module, "HOOK_SECONDS", 0.3)
     app, _said = run(model, fail, handlers={"never": lambda _p: Future()})
     begin = time.monotonic()
     app.close()
     assert 0.3 <= time.monotonic() - begin < under_load(1.3)
-    assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == ["the module's stop has not returned after 0.3 s, and is ended"]
+    assert [record.getMessage().split(": ", 1)[1]
+            for record in caplog.records] == ["the module's stop has not returned after 0.3 s, and is ended"]
     caplog.clear()
 
 
@@ -198,7 +202,8 @@ def test_close_from_many_threads_calls_stop_once(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["single", "idle", "pool"])
-def test_a_stop_whose_turn_does_not_come_is_given_up(model: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stop_whose_turn_does_not_come_is_given_up(model: str, monkeypatch: pytest.MonkeyPatch,
+                                                     caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(app_module, "HOOK_SECONDS", 0.3)
     asked = threading.Event()
 
@@ -235,14 +240,16 @@ def command(*args: str) -> list[str]:
 def test_call_runs_the_hooks(model: str) -> None:
     module = str(built("hooks", model="threaded" if model == "threaded" else "single"))
     options = ["--instances", "1"] if model == "pool" else []
-    done = subprocess.run(command("call", "--model", model, *options, module, "count"), capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command("call", "--model", model, *options, module, "count"), capture_output=True, text=True,
+                          timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (0, "1\n")
     assert [line for line in done.stderr.split() if line in ("init", "start", "stop")] == ["init", "start", "stop"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_run_runs_the_hooks(number: int, code: int) -> None:
-    with subprocess.Popen(command("run", "--listen", "127.0.0.1:0", str(built("hooks"))), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command("run", "--listen", "127.0.0.1:0", str(built("hooks"))), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "listening on" in process.stderr.readline()  # it is open
         process.send_signal(number)
@@ -254,12 +261,14 @@ def test_run_runs_the_hooks(number: int, code: int) -> None:
 def test_serve_runs_the_hooks(model: str) -> None:
     module = str(built("hooks", model="threaded" if model == "threaded" else "single"))
     options = ["--instances", "1"] if model == "pool" else []
-    with subprocess.Popen(command("serve", "--port", "0", "--model", model, *options, module), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    with subprocess.Popen(command("serve", "--port", "0", "--model", model, *options, module), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE,
                           text=True) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "serving" in line)
         address = next(word for word in line.split() if word.startswith("http://"))
-        request = urllib.request.Request(f"{address}/api/call/count", data=b'{"args": []}', headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(f"{address}/api/call/count", data=b'{"args": []}',
+                                         headers={"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
             assert reply.read() == b'{"result":1}'
         process.send_signal(signal.SIGTERM)
@@ -268,7 +277,11 @@ def test_serve_runs_the_hooks(model: str) -> None:
 
 
 def test_a_start_that_hangs_ends_with_ctrl_c() -> None:
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(f"""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(f"""
         import gothreads, os, signal
         from concurrent.futures import Future
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -279,7 +292,12 @@ def test_a_start_that_hangs_ends_with_ctrl_c() -> None:
             gothreads.open({str(built("hooks"))!r}, handlers={{"may": may}}, env={{"FAIL": "ask"}}, stdout=open(os.devnull, "w"))
         except KeyboardInterrupt:
             print("interrupted", flush=True)
-    """)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "asked\n"
     begin = time.monotonic()

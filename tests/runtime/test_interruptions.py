@@ -51,7 +51,8 @@ def test_python_and_go_that_call_each_other_without_end_are_told_so(model: str) 
     def call_again(n: int, context: gothreads.Context) -> int:
         return int(context.app.exports.again(n + 1))
     limits = gothreads.Limits(threads=16)
-    with opened("patient", model, host={"env": {"call_again": call_again}}, callers=4, limits=limits if model == "threaded" else None,
+    with opened("patient", model, host={"env": {"call_again": call_again}}, callers=4, limits=limits
+                if model == "threaded" else None,
                 **({"instances": 1} if model == "pool" else {})) as app, pytest.raises(gothreads.GuestError) as caught:
         app.exports.again(0)
     assert isinstance(caught.value, gothreads.HostFunctionError | gothreads.GuestTrap)
@@ -97,7 +98,9 @@ def test_ctrl_c_in_close_leaves_an_app_that_closes() -> None:
     """, built("calls")) == "ok\n"
 
 
-@pytest.mark.parametrize("use", ["app.submit('count')", "app.exports.count()", "app.statistics()", "app.signal('x', b'', full='drop')",
+@pytest.mark.parametrize("use",
+                         ["app.submit('count')", "app.exports.count()", "app.statistics()",
+                          "app.signal('x', b'', full='drop')",
                                  "app.exports.count(timeout=5)", "app.handlers()", "app.goroutines()"])
 def test_a_signal_handler_may_close_the_app_whatever_it_interrupts(use: str) -> None:
     assert python(f"""
@@ -145,7 +148,9 @@ def test_close_in_the_middle_of_close_returns() -> None:
 def test_what_is_done_at_a_calls_end_may_wait_for_another_call() -> None:
     with patient(callers=4) as app:
         done: Future[int] = Future()
-        app.submit("sleep", 20).add_done_callback(lambda first: done.set_result(first.result() + app.submit("add", 3, 4).result()))
+        app.submit("sleep", 20).add_done_callback(
+            lambda first: done.set_result(first.result() + app.submit("add", 3, 4).result())
+        )
         assert done.result(PATIENCE) == 8
         nested: Future[int] = Future()
 
@@ -220,7 +225,9 @@ def test_what_is_done_at_a_calls_end_may_close_the_app() -> None:
 
 # Threads that the system cannot start.
 
-def test_jobs_for_which_there_is_no_thread_are_refused_without_a_word_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_for_which_there_is_no_thread_are_refused_without_a_word_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     real = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
@@ -356,11 +363,15 @@ def test_a_reader_that_goes_is_not_written_to() -> None:
 
 @pytest.mark.parametrize("model", ["threaded", "pool"])
 def test_what_is_one_write_stays_together_whichever_instance_writes(model: str) -> None:
-    out = python("""
+    out = python(
+        """
         host = {"env": {"call_again": lambda n: n}}
         with gothreads.open(sys.argv[1], model=sys.argv[2], host=host, instances=2 if sys.argv[2] == "pool" else None) as app:
             list(app.map("shout", [1, 2], [40, 40]))
-    """, built("patient", model="threaded" if model == "threaded" else "single"), model)
+    """,
+        built("patient", model="threaded" if model == "threaded" else "single"),
+        model,
+    )
     lines = out.splitlines()
     assert len(lines) == 80
     assert {(len(line), len(set(line))) for line in lines} == {(40_000, 1)}

@@ -26,7 +26,8 @@ def test_two_hundred_runs_leave_no_threads_memory_or_descriptors(calls: Path) ->
             assert isinstance(future.exception(PATIENCE), gothreads.AppClosed)
 
     def settle() -> tuple[int, int, int]:
-        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("gothreads-") and t.name != "gothreads-interrupt"])
+        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("gothreads-")
+                                and t.name != "gothreads-interrupt"])
         gc.collect()
         return process.num_threads(), process.num_fds(), process.memory_info().rss
     for _ in range(40):  # allocators and wasmtime's own pools warm up

@@ -81,7 +81,8 @@ def test_a_module_that_has_run_for_its_time_is_ended(model: str) -> None:
 
 
 def test_programs_have_a_time_too() -> None:
-    with opened("patient", host={"env": {"call_again": lambda n: 0}}, limits=Limits(seconds=0.1)) as app, pytest.raises(gothreads.LimitExceeded):
+    with opened("patient", host={"env": {"call_again": lambda n: 0}},
+                limits=Limits(seconds=0.1)) as app, pytest.raises(gothreads.LimitExceeded):
         app.wait(PATIENCE)
 
 
@@ -92,8 +93,10 @@ def test_a_limit_that_is_not_reached_changes_nothing(nothing_left: None) -> None
 
 
 @pytest.mark.parametrize(("limits", "said"), [
-    ({"files": 2}, "files"), ({"files": True}, "files"), ({"files": 1.5}, "files"), ({"output": -1}, "output"), ({"output": "1M"}, "output"),
-    ({"seconds": 0}, "seconds"), ({"seconds": -1}, "seconds"), ({"seconds": "1"}, "seconds"), ({"seconds": float("nan")}, "seconds"),
+    ({"files": 2}, "files"), ({"files": True}, "files"), ({"files": 1.5}, "files"), ({"output": -1}, "output"),
+    ({"output": "1M"}, "output"),
+    ({"seconds": 0}, "seconds"), ({"seconds": -1}, "seconds"), ({"seconds": "1"}, "seconds"),
+    ({"seconds": float("nan")}, "seconds"),
 ])
 def test_what_is_no_limit_is_said(limits: dict[str, Any], said: str) -> None:
     with pytest.raises(gothreads.MisuseError, match=f"the limit on {said} must be"):
@@ -102,7 +105,8 @@ def test_what_is_no_limit_is_said(limits: dict[str, Any], said: str) -> None:
 
 def test_an_exhausted_module_exhausts_nobody_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with patient() as other, patient(mounts={"/m": tmp_path}, limits=Limits(files=30, output=64, memory=64 << 20), stdout=io.BytesIO()) as app:
+    with patient() as other, patient(mounts={"/m": tmp_path}, limits=Limits(files=30, output=64, memory=64 << 20),
+                                     stdout=io.BytesIO()) as app:
         app.exports.open_files("/m/file", 1000)
         with pytest.raises(gothreads.LimitExceeded):
             app.exports.write(100)

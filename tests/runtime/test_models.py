@@ -65,7 +65,8 @@ def test_the_same_program_runs_in_every_model(model: str) -> None:
         with pytest.raises(gothreads.ArgumentError):
             app.exports.begin("many")
     assert app.state is gothreads.State.CLOSED
-    for call in (lambda: app.exports.bump(), lambda: app.request("seen"), lambda: app.submit("bump"), lambda: app.signal("text"),
+    for call in (lambda: app.exports.bump(), lambda: app.request("seen"), lambda: app.submit("bump"),
+                 lambda: app.signal("text"),
                  lambda: app.wait_idle(1), lambda: app.goroutines(1), lambda: app.handlers()):
         with raises_within(gothreads.AppClosed, 1):
             call()
@@ -271,9 +272,11 @@ def test_instances_have_a_state_of_their_own() -> None:
             _ = app.memory
 
 
-@pytest.mark.parametrize(("how", "kind", "said"), [("panic", gothreads.GuestPanic, "as told"), ("exit", gothreads.GuestExit, "exit code 3"),
+@pytest.mark.parametrize(("how", "kind", "said"),
+                         [("panic", gothreads.GuestPanic, "as told"), ("exit", gothreads.GuestExit, "exit code 3"),
                                                    ("trap", gothreads.GuestTrap, "out of bounds memory access")])
-def test_an_instance_that_ends_is_replaced_and_takes_only_its_own_call(how: str, kind: type[gothreads.GuestError], said: str) -> None:
+def test_an_instance_that_ends_is_replaced_and_takes_only_its_own_call(how: str, kind: type[gothreads.GuestError],
+                                                                       said: str) -> None:
     park = Parking()
     with opened("talk", "pool", instances=2, handlers={"park": park}, stderr=io.BytesIO()) as app:
         other = app.submit_request("call", "park")
@@ -359,7 +362,8 @@ def test_a_pool_that_cannot_replace_an_instance_ends_with_the_cause() -> None:
         starts.append(1)
         if len(starts) > 2:
             raise ValueError("no more")
-    with opened("hooks", "pool", instances=2, handlers={"may": may, "park": park}, env={"FAIL": "ask"}, stdout=io.BytesIO(), stderr=io.BytesIO()) as app:
+    with opened("hooks", "pool", instances=2, handlers={"may": may, "park": park}, env={"FAIL": "ask"},
+                stdout=io.BytesIO(), stderr=io.BytesIO()) as app:
         other = app.submit_request("call", "park")
         wait_until(lambda: park.parked)
         with pytest.raises(gothreads.GuestPanic):
@@ -396,5 +400,6 @@ def test_a_file_for_stock_go_opens_in_three_models_and_not_as_threaded(model: st
 
 
 def test_an_unknown_model_is_said() -> None:
-    with pytest.raises(gothreads.MisuseError, match="there is no model 'fast'; there are: threaded, single, idle, pool"):
+    with pytest.raises(gothreads.MisuseError,
+                       match="there is no model 'fast'; there are: threaded, single, idle, pool"):
         gothreads.open(built("talk"), model="fast")

@@ -96,19 +96,26 @@ def test_what_is_no_module_is_refused(refused: Refused, content: bytes, said: st
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ("(module)", "exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm"),
-    ('(module (memory 1 2 shared) (func (export "_start")))', "shared memory of its own, so its threads could not share it. Link it with --import-memory"),
-    ('(module (import "env" "memory" (memory 1)) (func (export "f")))', "imports a memory that is not shared, which nobody provides. Link it with a memory"),
-    ('(module (import "env" "m" (memory 1 2 shared)) (memory 1) (func (export "f")))', "threads and more than one memory"),
-    ('(module (import "env" "m" (memory 1 2 shared)) (import "env" "n" (memory 1 2 shared)) (func (export "f")))', "threads and more than one memory"),
+    ("(module)",
+     "exports no function, so there is nothing to run or call. For a Go package: gothreads build ./app -o app.wasm"),
+    ('(module (memory 1 2 shared) (func (export "_start")))',
+     "shared memory of its own, so its threads could not share it. Link it with --import-memory"),
+    ('(module (import "env" "memory" (memory 1)) (func (export "f")))',
+     "imports a memory that is not shared, which nobody provides. Link it with a memory"),
+    ('(module (import "env" "m" (memory 1 2 shared)) (memory 1) (func (export "f")))',
+     "threads and more than one memory"),
+    ('(module (import "env" "m" (memory 1 2 shared)) (import "env" "n" (memory 1 2 shared)) (func (export "f")))',
+     "threads and more than one memory"),
     ('(module (import "env" "t" (table 1 funcref)) (import "a" "g" (global i32)) (func (export "f")))',
      "imports env.t (a table), a.g (a global), which nobody provides: only functions, and a memory for threads, are"),
-    ('(module (import "wasi" "thread-spawn" (func (param i32) (result i32))) (memory 1) (func (export "f")))', "must import a shared memory, and export"),
+    ('(module (import "wasi" "thread-spawn" (func (param i32) (result i32))) (memory 1) (func (export "f")))',
+     "must import a shared memory, and export"),
     ('(module (import "wasi" "thread-spawn" (func (param i64) (result i32))) (import "env" "m" (memory 1 2 shared)) '
      '(func (export "wasi_thread_start") (param i32 i32)))', "does not follow wasi-threads"),
     ('(module (import "wasi" "thread-spawn" (func (param i32) (result i32))) (import "env" "m" (memory 1 2 shared)) '
      '(func (export "wasi_thread_start") (param i32)))', "Build it for wasm32-wasi-threads"),
-    ('(module (import "env" "memory" (memory 1 2 shared)) (func (export "gt_attach")))', "no section 'gothreads' (was it stripped by another tool?)"),
+    ('(module (import "env" "memory" (memory 1 2 shared)) (func (export "gt_attach")))',
+     "no section 'gothreads' (was it stripped by another tool?)"),
 ])
 def test_a_module_that_nothing_can_be_done_with_is_refused(refused: Refused, text: str, said: str) -> None:
     assert said in refused(wat(text))
@@ -126,8 +133,10 @@ def test_a_truncated_module_is_refused(calls: Path, part: float) -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_a_damaged_module_is_loaded_or_refused_in_one_line(data: st.DataObject) -> None:
-    damaged = bytearray(wat("""(module (type (func (param i32) (result i64))) (import "env" "f" (func (type 0))) (memory (export "memory") 1)
-                            (func (export "_start")) (func (export "g") (type 0) (i64.const 1)) (data (i32.const 8) "abc"))"""))
+    damaged = bytearray(
+        wat("""(module (type (func (param i32) (result i64))) (import "env" "f" (func (type 0))) (memory (export "memory") 1)
+                            (func (export "_start")) (func (export "g") (type 0) (i64.const 1)) (data (i32.const 8) "abc"))""")
+    )
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(8, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     said = ""
@@ -160,8 +169,11 @@ def test_a_module_of_another_format_says_to_rebuild(refused: Refused, threaded: 
     assert "Rebuild it: gothreads build" in said
 
 
-@pytest.mark.parametrize("fields", [{"exports": None}, {"model": "many"}, {"handlers": "yes"}, {"exports": [{"name": "add"}]}, {"version": "a\nb"}])
-def test_a_section_that_was_edited_badly_is_refused(refused: Refused, threaded: Module, fields: dict[str, object]) -> None:
+@pytest.mark.parametrize("fields",
+                         [{"exports": None}, {"model": "many"}, {"handlers": "yes"}, {"exports": [{"name": "add"}]},
+                          {"version": "a\nb"}])
+def test_a_section_that_was_edited_badly_is_refused(refused: Refused, threaded: Module,
+                                                    fields: dict[str, object]) -> None:
     assert "section 'gothreads' is malformed" in refused(with_fields(threaded, **fields))
 
 
@@ -183,7 +195,8 @@ def test_a_threaded_module_whose_memory_is_its_own_is_refused(refused: Refused, 
 
 
 def test_signatures_that_do_not_fit_the_module_give_way_to_its_types(threaded: Module) -> None:
-    wrong = {"name": "add", "go": "func add(s string)", "function": "add", "package": "main", "doc": "", "params": [{"name": "s", "type": "float64"}],
+    wrong = {"name": "add", "go": "func add(s string)", "function": "add", "package": "main", "doc": "",
+             "params": [{"name": "s", "type": "float64"}],
              "result": None, "position": "main.go:1"}
     loaded = inspect_module("app.wasm", with_fields(threaded, exports=[wrong]))
     add = next(e for e in loaded.exports if e.name == "add")
@@ -192,9 +205,12 @@ def test_signatures_that_do_not_fit_the_module_give_way_to_its_types(threaded: M
 
 def test_a_stock_go_module_opens_as_single(tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module stock\n\ngo 1.25\n")
-    (tmp_path / "main.go").write_text("package main\n\n//go:wasmexport double\nfunc double(n int64) int64 { return 2 * n }\n\nfunc main() {}\n")
-    subprocess.run([find_go().go, "build", "-trimpath", "-buildmode=c-shared", "-o", "stock.wasm"], cwd=tmp_path, check=True,
-                   env=os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false"})
+    (tmp_path / "main.go").write_text("package main\n\n//go:wasmexport double\nfunc double(n int64) int64 { return 2 * "
+                                      "n }\n\nfunc main() {}\n")
+    subprocess.run([find_go().go, "build", "-trimpath", "-buildmode=c-shared", "-o", "stock.wasm"], cwd=tmp_path,
+                   check=True,
+                   env=os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local",
+                                     "GOFLAGS": "-buildvcs=false"})
     loaded = load(tmp_path / "stock.wasm")
     assert (loaded.model, loaded.metadata, loaded.entry) == ("single", None, "_initialize")
     with gothreads.open(tmp_path / "stock.wasm") as app:
@@ -203,7 +219,8 @@ def test_a_stock_go_module_opens_as_single(tmp_path: Path) -> None:
 
 def test_a_file_that_is_missing_or_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path, why in ((tmp_path / "none.wasm", "No such file or directory"), (tmp_path, "Is a directory"), (tmp_path / "file" / "x", "Not a directory")):
+    for path, why in ((tmp_path / "none.wasm", "No such file or directory"), (tmp_path, "Is a directory"),
+                      (tmp_path / "file" / "x", "Not a directory")):
         with pytest.raises(ModuleError) as raised:
             load(path)
         assert str(raised.value) == f"cannot read {path}: {why}"

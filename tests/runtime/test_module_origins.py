@@ -23,7 +23,8 @@ def importing(*names: tuple[str, str], custom: str = "x") -> bytes:
                   exports=[ExportEntry("f", Kind.FUNC, len(names))]).encode()
 
 
-TABLE = Module(types=[VOID], imports=[Import("env", "table", Kind.TABLE, b"\x70\0\1"), Import("env", "invoke_vi", Kind.FUNC, b"\0")],
+TABLE = Module(types=[VOID],
+               imports=[Import("env", "table", Kind.TABLE, b"\x70\0\1"), Import("env", "invoke_vi", Kind.FUNC, b"\0")],
                functions=[0], bodies=[body(b"")], exports=[ExportEntry("f", Kind.FUNC, 1)]).encode()
 
 
@@ -36,7 +37,8 @@ TABLE = Module(types=[VOID], imports=[Import("env", "table", Kind.TABLE, b"\x70\
     (importing(("env", "emscripten_resize_heap")), "JavaScript, by Emscripten.*-sSTANDALONE_WASM"),
     (importing(("a", "a"), ("a", "b")), "Emscripten"),
     (TABLE, "Emscripten"),
-    (importing(("wasi:cli/environment@0.2.0", "get-arguments")), "WASI preview 2: it is the core of a component.*wasip1"),
+    (importing(("wasi:cli/environment@0.2.0", "get-arguments")),
+     "WASI preview 2: it is the core of a component.*wasip1"),
     (importing(("wasi_unstable", "fd_write")), "wasi_unstable"),
     (importing(("__wbindgen_placeholder__", "__wbindgen_describe")), "wasm-bindgen"),
     (importing(("env", "f"), custom="linking"), "a linker: it is an object file"),
@@ -63,7 +65,9 @@ def test_what_a_program_provides_is_not_refused(tmp_path: Path) -> None:
 def test_a_component_says_what_it_is_and_how_to_build_a_module(tmp_path: Path) -> None:
     path = tmp_path / "app.wasm"
     path.write_bytes(MAGIC + b"\x0d\0\1\0" + bytes(8))
-    with pytest.raises(ModuleError, match="but a WebAssembly component, for WASI preview 2.*wasm32-wasip1.*gothreads build") as raised:
+    with pytest.raises(
+        ModuleError, match="but a WebAssembly component, for WASI preview 2.*wasm32-wasip1.*gothreads build"
+    ) as raised:
         gothreads.open(path)
     assert "\n" not in str(raised.value)
 

@@ -106,7 +106,8 @@ def test_options_are_completed_with_their_defaults() -> None:
 
 def test_a_function_is_documented_from_the_definition() -> None:
     assert inspect.getdoc(example) == "An example.\n\nsize: how large.\nshape: how it looks.\n    In words.\nplace: where it is."
-    assert str(inspect.signature(example)).startswith("(name: str, *, size: int = 3, shape: str | None = None, place: 'Path' = ")
+    assert str(inspect.signature(example)).startswith("(name: str, *, size: int = 3, shape: str | None = None, place: "
+                                                      "'Path' = ")
 
 
 def test_app_and_supervised_have_the_same_methods_with_one_documentation() -> None:

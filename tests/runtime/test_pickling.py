@@ -31,7 +31,8 @@ def price(item: bytes) -> bytes:
 def ask(app: gothreads.App | gothreads.Supervised, answers: Any) -> None:
     """Runs in the other process."""
     with app:
-        answers.put((os.getpid(), app.exports.count(), app.request("upper", "x"), app.options.callers, app.options.wasi.args[1:]))
+        answers.put((os.getpid(), app.exports.count(), app.request("upper", "x"), app.options.callers,
+                     app.options.wasi.args[1:]))
 
 
 def add(job: tuple[gothreads.App, int]) -> int:
@@ -69,7 +70,8 @@ def test_a_pool_of_processes_is_handed_an_app(app: gothreads.App) -> None:
 
 def test_a_supervised_module_travels_with_how_it_is_supervised(calls: Path) -> None:
     answers = SPAWN.Queue()
-    with gothreads.supervise(calls, backoff=gothreads.Backoff(first=3), most_restarts=2, callers=5, args=["one"]) as supervised:
+    with gothreads.supervise(calls, backoff=gothreads.Backoff(first=3), most_restarts=2, callers=5,
+                             args=["one"]) as supervised:
         process = SPAWN.Process(target=ask, args=(supervised, answers))
         process.start()
         assert answers.get(timeout=PATIENCE)[1:] == (1, b"X", 5, ["one"])
@@ -136,7 +138,8 @@ def _nested() -> Any:
     ({"stdout": io.BytesIO()}, "its option stdout=.* is a file object of this process"),
     ({"stdin": sys.__stdin__}, "its option stdin=.* is a file object of this process"),
     ({"stderr": sys.__stderr__}, "its option stderr=.* is a file object of this process"),
-    ({"handlers": {"fine": price, "no": lambda p: p}}, r"its option handlers\['no'\]=.* cannot be pickled .*has it under its name"),
+    ({"handlers": {"fine": price, "no": lambda p: p}},
+     r"its option handlers\['no'\]=.* cannot be pickled .*has it under its name"),
     ({"handlers": {"no": _nested()}}, r"its option handlers\['no'\]=.*cannot be pickled"),
     ({"loop": LOOP}, "its option loop=.* runs in this process"),
     ({"on_stall": lambda stall: None, "stall_timeout": 60}, "its option on_stall=.* cannot be pickled"),
@@ -151,7 +154,8 @@ def test_what_cannot_travel_is_named(calls: Path, options: dict[str, Any], named
 def test_functions_of_a_host_that_cannot_travel_are_named() -> None:
     host = gothreads.Host()
     host.handler("no")(lambda payload: payload)
-    with gothreads.open(built("talk"), host=host) as app, pytest.raises(gothreads.MisuseError, match=r"handlers\['no'\]"):
+    with gothreads.open(built("talk"), host=host) as app, pytest.raises(gothreads.MisuseError,
+                                                                        match=r"handlers\['no'\]"):
         pickle.dumps(app)
     functions: dict[str, Any] = {"raise": nothing, "within": int_of}
     with gothreads.supervise(built("keeps"), host={"env": functions}, on_restart=lambda restart: None) as supervised, \
@@ -196,7 +200,8 @@ def test_an_app_is_not_copied(app: gothreads.App, calls: Path) -> None:
 
 def test_one_that_was_not_opened_by_gothreads_open_says_so(calls: Path) -> None:
     from gothreads.runtime.module_file import load
-    with open_loaded(load(calls)) as app, pytest.raises(gothreads.MisuseError, match=r"not opened with gothreads\.open"):
+    with open_loaded(load(calls)) as app, pytest.raises(gothreads.MisuseError,
+                                                        match=r"not opened with gothreads\.open"):
         pickle.dumps(app)
 
 

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def nested(*, started: Any = lambda: None, again: Any = lambda n: n, **options: Any) -> gothreads.App:
-    return opened("nested", "pool", host={"env": {"started": started, "again": again}}, **({"stderr": io.BytesIO(), "instances": 1} | options))
+    return opened("nested", "pool", host={"env": {"started": started, "again": again}},
+                  **({"stderr": io.BytesIO(), "instances": 1} | options))
 
 
 # An instance that has ended, and its replacement.
@@ -67,8 +68,10 @@ def test_a_call_that_has_ended_does_not_wait_for_the_next_instance() -> None:
 
 
 @pytest.mark.parametrize("use", [
-    pytest.param(lambda app: app.exports.add(1, 2, timeout=1), id="timeout"), pytest.param(lambda app: app.exports.add(1, 2, on_timeout="stop"), id="stop"),
-    pytest.param(lambda app: app.goroutines(), id="goroutines"), pytest.param(lambda app: app.wait_idle(1), id="wait_idle")])
+    pytest.param(lambda app: app.exports.add(1, 2, timeout=1), id="timeout"),
+    pytest.param(lambda app: app.exports.add(1, 2, on_timeout="stop"), id="stop"),
+    pytest.param(lambda app: app.goroutines(), id="goroutines"),
+    pytest.param(lambda app: app.wait_idle(1), id="wait_idle")])
 def test_an_instance_that_starts_in_the_place_of_another_is_not_waited_for_by_what_it_calls(use: Any) -> None:
     seen: list[object] = []
     apps: list[gothreads.App] = []

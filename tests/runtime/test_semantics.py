@@ -31,7 +31,8 @@ def app(semantics: Path) -> Iterator[gothreads.App]:
 
 
 @pytest.mark.parametrize("check", [
-    "monotonic", "timers in order", "large frames", "range loops", "reflect loops", "aligned atomics", "unaligned atomics", "pool", "finalizers",
+    "monotonic", "timers in order", "large frames", "range loops", "reflect loops", "aligned atomics",
+    "unaligned atomics", "pool", "finalizers",
     "cleanups", "weak", "gomaxprocs", "goroutines", "locked threads", "stack growth",
 ])
 def test_inside(app: gothreads.App, check: str) -> None:
@@ -94,7 +95,8 @@ def test_the_number_of_processors(semantics: Path) -> None:
 def test_a_small_heap_grows_with_the_processors_and_with_what_memory_there_may_be(
         calls: Path, procs: int, memory: int, env: dict[str, str], goal: int) -> None:
     traced = io.BytesIO()
-    with gothreads.open(calls, procs=procs, limits=gothreads.Limits(memory=memory), env=env | {"GODEBUG": "gctrace=1"}, stderr=traced) as app:
+    with gothreads.open(calls, procs=procs, limits=gothreads.Limits(memory=memory), env=env | {"GODEBUG": "gctrace=1"},
+                        stderr=traced) as app:
         assert app.exports.heap() < 4 << 20
     goals = list(map(int, re.findall(r" (\d+) MB goal, .* MB stacks", traced.getvalue().decode())))
     assert len(goals) == 2
@@ -104,14 +106,17 @@ def test_a_small_heap_grows_with_the_processors_and_with_what_memory_there_may_b
 def test_deep_recursion_works_and_too_deep_is_said(semantics: Path) -> None:
     with gothreads.open(semantics) as app:
         assert app.request("recurse", "200000") == b"200000"
-    with gothreads.open(semantics, stderr=io.BytesIO()) as app, pytest.raises(gothreads.GuestPanic, match="stack overflow"):
+    with gothreads.open(semantics,
+                        stderr=io.BytesIO()) as app, pytest.raises(gothreads.GuestPanic, match="stack overflow"):
         app.request("recurse", "100000000")
 
 
 def test_schedtrace(semantics: Path, tmp_path: Path) -> None:
-    with (tmp_path / "stderr").open("wb") as stderr, gothreads.open(semantics, procs=2, env={"GODEBUG": "schedtrace=50"}, stderr=stderr):
+    with (tmp_path / "stderr").open("wb") as stderr, gothreads.open(semantics, procs=2,
+                                                                    env={"GODEBUG": "schedtrace=50"}, stderr=stderr):
         time.sleep(0.5)
-    lines = re.findall(r"SCHED (\d+)ms: gomaxprocs=2 idleprocs=\d threads=\d+ .*runqueue=\d+ \[", (tmp_path / "stderr").read_text())
+    lines = re.findall(r"SCHED (\d+)ms: gomaxprocs=2 idleprocs=\d threads=\d+ .*runqueue=\d+ \[",
+                       (tmp_path / "stderr").read_text())
     assert len(lines) >= 3
     assert sorted(map(int, lines)) == list(map(int, lines))
 
@@ -135,7 +140,8 @@ def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -
     (tmp_path / "goroutine").write_bytes(app.request("goroutine profile"))
     (tmp_path / "heap").write_bytes(app.request("heap profile"))
     assert gzip.decompress((tmp_path / "heap").read_bytes())
-    waiting = re.search(r" 5 +\S+ +main\.waitsHere$", go_tool("pprof", "-top", "-cum", "goroutine", cwd=tmp_path), re.MULTILINE)
+    waiting = re.search(r" 5 +\S+ +main\.waitsHere$", go_tool("pprof", "-top", "-cum", "goroutine", cwd=tmp_path),
+                        re.MULTILINE)
     assert waiting is not None
     top = go_tool("pprof", "-top", "-sample_index=inuse_space", "-unit=MB", "heap", cwd=tmp_path)
     sampled = re.search(r"^\s*([\d.]+)MB .*main\.allocatesHere$", top, re.MULTILINE)

@@ -28,6 +28,10 @@ class Output(io.StringIO):
     def lines(self) -> list[str]:
         return self.getvalue().splitlines()
 
+    def wait_for(self, count: int) -> None:
+        """Wait until there are so many lines."""
+        wait_until(lambda: len(self.lines) == count)
+
 
 def opened(what: str, **options: object) -> tuple[gothreads.App, Output]:
     output = Output()
@@ -39,11 +43,13 @@ def opened(what: str, **options: object) -> tuple[gothreads.App, Output]:
 def test_a_program_gets_the_signals_that_it_asked_for() -> None:
     app, output = opened("notify")
     with app:
-        for count, which in enumerate(("HUP", "SIGUSR1", signal.SIGUSR2, "int", "QUIT", 15), 2):
+        ways: list[str | int] = ["HUP", "SIGUSR1", signal.SIGUSR2, "int", "QUIT", 15]
+        for count, which in enumerate(ways, 2):
             assert app.send_signal(which)
-            wait_until(lambda count=count: len(output.lines) == count)
+            output.wait_for(count)
         assert app.wait(PATIENCE) == 0
-    assert output.lines[1:] == ["got hangup", "got user defined signal 1", "got user defined signal 2", "got interrupt", "got quit",
+    assert output.lines[1:] == ["got hangup", "got user defined signal 1", "got user defined signal 2",
+                                "got interrupt", "got quit",
                                 "got terminated"]
 
 
@@ -52,7 +58,7 @@ def test_each_of_many_signals_arrives_while_the_program_receives() -> None:
     with app:
         for n in range(1, 301):
             assert app.send_signal("USR1")
-            wait_until(lambda n=n: len(output.lines) == 1 + n)  # one at a time: pending ones are one, as natively
+            output.wait_for(1 + n)  # one at a time: pending ones are one, as natively
 
 
 def test_ignored_signals_do_nothing_and_others_end_the_module() -> None:
@@ -88,7 +94,8 @@ def test_quit_prints_all_stacks_and_ends_the_module() -> None:
 
 
 def test_a_program_may_send_itself_signals() -> None:
-    done = subprocess.run([*GOTHREADS, "run", str(built("signals")), "self"], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([*GOTHREADS, "run", str(built("signals")), "self"], capture_output=True, text=True,
+                          timeout=PATIENCE)
     assert done.stdout.splitlines() == ["sent <nil>", "got user defined signal 1"]
     assert done.returncode == 128 + 10  # the second one has no handler
 
@@ -121,10 +128,12 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def test_signals_of_the_command_reach_the_program() -> None:
-    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "notify"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "notify"], stdout=subprocess.PIPE,
+                          text=True) as process:
         try:
             assert line(process) == "ready"
-            for number, said in ((signal.SIGHUP, "got hangup"), (signal.SIGUSR1, "got user defined signal 1"), (signal.SIGINT, "got interrupt")):
+            for number, said in ((signal.SIGHUP, "got hangup"), (signal.SIGUSR1, "got user defined signal 1"),
+                                 (signal.SIGINT, "got interrupt")):
                 process.send_signal(number)
                 assert line(process) == said
             process.send_signal(signal.SIGTERM)
@@ -134,9 +143,12 @@ def test_signals_of_the_command_reach_the_program() -> None:
             process.kill()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, -signal.SIGUSR1), (signal.SIGQUIT, 2)])
+@pytest.mark.parametrize(("number", "code"),
+                         [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, -signal.SIGUSR1),
+                          (signal.SIGQUIT, 2)])
 def test_without_a_handler_signals_end_the_command(number: signal.Signals, code: int) -> None:
-    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "default"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "default"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
         try:
             assert line(process) == "ready"
             process.send_signal(number)
@@ -148,7 +160,8 @@ def test_without_a_handler_signals_end_the_command(number: signal.Signals, code:
 
 
 def test_a_second_ctrl_c_always_ends_the_command() -> None:
-    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "notify"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "notify"], stdout=subprocess.PIPE,
+                          text=True) as process:
         try:
             assert line(process) == "ready"
             process.send_signal(signal.SIGINT)

@@ -62,7 +62,8 @@ def test_a_panic_and_an_exit_end_the_module(calls_single: Path) -> None:
 
 
 @pytest.mark.parametrize(("export", "args"), [("spin", ()), ("sleep", (3_600_000,))])
-def test_close_ends_a_call_that_runs_or_sleeps_and_those_that_wait(calls_single: Path, export: str, args: tuple[int, ...]) -> None:
+def test_close_ends_a_call_that_runs_or_sleeps_and_those_that_wait(calls_single: Path, export: str,
+                                                                   args: tuple[int, ...]) -> None:
     app = gothreads.open(calls_single)
     futures = one_in_one_waiting(app, partial(app.submit, export, *args), partial(app.submit, "add", 1, 1))
     begin = time.monotonic()
@@ -85,7 +86,8 @@ def test_a_program_runs_main_and_takes_no_calls(tmp_path: Path) -> None:
         assert app.wait(PATIENCE) == 0
     assert out.getvalue() == b"[x] n\n"
     read, write = os.pipe()
-    with os.fdopen(read, "rb", buffering=0) as source, gothreads.open(module, args=["cat"], stdin=source, stdout=io.BytesIO()) as app:
+    with os.fdopen(read, "rb", buffering=0) as source, gothreads.open(module, args=["cat"], stdin=source,
+                                                                      stdout=io.BytesIO()) as app:
         with raises_within(gothreads.NotCallable, 1):
             app.exports.add(1, 2)
         os.close(write)
@@ -115,7 +117,8 @@ func main() {}
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "in").write_text("text")
     for model in ("single", "threaded"):
-        with gothreads.open(build(Request(str(tmp_path), model=model, buildmode="c-shared")).path, mounts={"/data": tmp_path / "data"}) as app:
+        with gothreads.open(build(Request(str(tmp_path), model=model, buildmode="c-shared")).path,
+                            mounts={"/data": tmp_path / "data"}) as app:
             assert app.exports.swap() is True
         assert (tmp_path / "data" / "out").read_text() == "text!"
         (tmp_path / "data" / "out").unlink()

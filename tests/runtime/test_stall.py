@@ -36,7 +36,8 @@ def few(calls: Path) -> Iterator[gothreads.App]:
 
 
 def test_statistics_tell_what_goroutines_do_and_how_long_calls_wait(app: gothreads.App) -> None:
-    wait_until(lambda: (now := go(app)) and (now.waiting, now.running, now.runnable, now.syscalls) == (1, 0, 0, 0))  # main
+    # main
+    wait_until(lambda: (now := go(app)) and (now.waiting, now.running, now.runnable, now.syscalls) == (1, 0, 0, 0))
     for _ in range(3):
         app.submit("hang")
     wait_until(lambda: go(app).waiting == 4)
@@ -65,6 +66,15 @@ def test_it_can_be_looked_into_when_every_caller_is_blocked(few: gothreads.App) 
     assert all("gothreads/guest" not in s for s in stacks)
 
 
+def test_goroutines_are_a_list_that_prints_as_go_prints_them(app: gothreads.App) -> None:
+    app.submit("hang")
+    wait_until(lambda: len(app.goroutines()) == 2)
+    found = app.goroutines()
+    assert str(found) == f"{found[0]}\n\n{found[1]}"
+    assert str(found).startswith("goroutine 1 [chan receive]:\nmain.main()\n\t")
+    assert [type(g) for g in found] == [gothreads.Goroutine] * 2
+
+
 def test_callers_at_rest_are_not_shown(app: gothreads.App) -> None:
     futures = [app.submit("sleep", 50) for _ in range(8)]
     for future in futures:
@@ -84,8 +94,9 @@ def test_goroutines_of_a_closed_app_and_of_stock_go(calls: Path, calls_single: P
 
 
 def test_parsing_a_traceback() -> None:
-    text = ("goroutine 7 [running]:\ngothreads/guest.stacks(0x1)\n\tx.go:1\n\ngoroutine 1 [select, 3 minutes]:\nmain.main()\n\tmain.go:9 +0x1\n\n"
-            "goroutine 9 [syscall, locked to thread]:\nruntime.goexit({})\n\tasm.s:1\n")
+    text = ("goroutine 7 [running]:\ngothreads/guest.stacks(0x1)\n\tx.go:1\n\ngoroutine 1 [select, 3 "
+            "minutes]:\nmain.main()\n\tmain.go:9 +0x1\n\ngoroutine 9 [syscall, locked to "
+            "thread]:\nruntime.goexit({})\n\tasm.s:1\n")
     assert parse_goroutines(text) == [gothreads.Goroutine(1, "select, 3 minutes", "main.main()\n\tmain.go:9 +0x1")]
     assert parse_goroutines("") == []
 
@@ -182,10 +193,12 @@ def test_a_stall_can_end_the_app(calls: Path) -> None:
         assert app.exit == 2
 
 
-def test_a_stall_is_logged_and_a_handler_that_raises_does_no_harm(calls: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stall_is_logged_and_a_handler_that_raises_does_no_harm(calls: Path,
+                                                                  caplog: pytest.LogCaptureFixture) -> None:
     def broken(_stall: gothreads.Stall) -> None:
         raise ValueError("mine")
-    with gothreads.open(calls, stall_timeout=0.1) as app, gothreads.open(calls, stall_timeout=0.1, on_stall=broken) as other:
+    with gothreads.open(calls,
+                        stall_timeout=0.1) as app, gothreads.open(calls, stall_timeout=0.1, on_stall=broken) as other:
         app.submit("hang")
         other.submit("hang")
         wait_until(lambda: len(caplog.records) >= 2)
@@ -218,7 +231,8 @@ def test_run_reports_a_stall_and_exits_with_2_when_told(calls: Path, capfd: pyte
 
 
 def test_run_goes_on_after_a_report(calls: Path) -> None:
-    with subprocess.Popen([sys.executable, "-m", "gothreads", "run", "--stall-timeout", "0.2", str(calls)], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-m", "gothreads", "run", "--stall-timeout", "0.2", str(calls)],
+                          stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "stalled: all goroutines wait" in line:

@@ -21,11 +21,14 @@ from tests.support.waiting import PATIENCE, under_load, wait_until
 #: The cases to run here: all of the threaded model, one of each other model, and (DEV) one under `python -X dev`. The
 #: stress test runs the rest.
 HERE = [(case, ()) for case in stopping.CASES
-        if case.model == "threaded" or case.name in ("Ctrl-C, in a call, single", "close, idle", "the interpreter ends without close, pool")]
+        if case.model == "threaded"
+        or case.name in ("Ctrl-C, in a call, single", "close, idle", "the interpreter ends without close, pool")]
 DEV = [(case, ("-X", "dev")) for case in stopping.CASES if case.name == "the interpreter ends without close, threaded"]
 
 
-@pytest.mark.parametrize(("case", "options"), [pytest.param(case, options, id=" ".join([case.name, *options])) for case, options in [*HERE, *DEV]])
+@pytest.mark.parametrize(("case", "options"),
+                         [pytest.param(case, options, id=" ".join([case.name, *options]))
+                          for case, options in [*HERE, *DEV]])
 def test_an_app_ends_at_once_and_python_as_it_should(case: stopping.Case, options: tuple[str, ...]) -> None:
     done = stopping.run(case, stopping.built(case), *options)
     assert done.wrong == ""
@@ -46,7 +49,8 @@ def test_a_finding_is_one(calls: Path) -> None:
 
 def in_flight(app: gothreads.App) -> list[Future[Any]]:
     """Make calls that would never end: blocked, asleep, running."""
-    futures = [app.submit("hang") for _ in range(20)] + [app.submit("sleep", 3_600_000) for _ in range(5)] + [app.submit("spin")]
+    futures = [app.submit("hang") for _ in range(20)] + [app.submit("sleep", 3_600_000)
+                                                         for _ in range(5)] + [app.submit("spin")]
     wait_until(lambda: app.statistics().callers.in_use >= len(futures))  # type: ignore[union-attr]
     return futures
 

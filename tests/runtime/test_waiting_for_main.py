@@ -248,7 +248,8 @@ def test_a_replaced_instance_has_the_handlers_of_the_one_before(before: str) -> 
 def test_a_stop_that_main_registers_is_called() -> None:
     said = io.BytesIO()
     for _ in range(10):
-        with gothreads.open(built("prepares"), env={"BEFORE": "stop"}, stdout=said, host={"env": {"ask": lambda: None}}) as app:
+        with gothreads.open(built("prepares"), env={"BEFORE": "stop"}, stdout=said,
+                            host={"env": {"ask": lambda: None}}) as app:
             assert app.request("upper", b"x") == b"X"
     assert said.getvalue() == b"stopped\n" * 10
 

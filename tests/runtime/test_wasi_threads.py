@@ -78,7 +78,8 @@ def test_time_does_not_go_back_from_thread_to_thread(opened: Opened) -> None:
 
 def test_calls_come_one_at_a_time_from_any_thread(opened: Opened) -> None:
     with opened() as app:
-        assert together(*(lambda: [app.exports.plus(n, 1) for n in range(100)] for _ in range(8))) == [list(range(1, 101))] * 8
+        assert together(*(lambda: [app.exports.plus(n, 1) for n in range(100)]
+                          for _ in range(8))) == [list(range(1, 101))] * 8
         assert list(app.map("plus", range(50), range(50))) == list(range(0, 100, 2))
         assert app.statistics().calls == 850
 
@@ -123,7 +124,8 @@ def test_numbers_of_threads_begin_again_and_none_is_used_twice() -> None:
 
 #: Kinds of threads that do not end by themselves: the export that starts one, and its arguments.
 START: dict[str, tuple[str, tuple[int, ...]]] = {
-    "parked": ("start_parked", (0,)), "parked at 64 bits": ("start_parked", (1,)), "waiting in a loop": ("start_parked", (2,)),
+    "parked": ("start_parked", (0,)), "parked at 64 bits": ("start_parked", (1,)),
+    "waiting in a loop": ("start_parked", (2,)),
     "spinning": ("start_spinner", ()), "sleeping": ("start_sleeper", ()), "reading": ("start_reader", ()),
 }
 
@@ -152,8 +154,11 @@ def test_close_ends_a_thread_that_does_not_end_by_itself(opened: Opened, kind: s
             assert app.statistics().threads.running == 0  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("export", "args"), [("park", (0,)), ("park", (1,)), ("park", (2,)), ("spin", ()), ("sleep", (3600,)), ("join", ())])
-def test_close_ends_a_call_and_those_that_wait_for_their_turn(opened: Opened, export: str, args: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("export", "args"),
+                         [("park", (0,)), ("park", (1,)), ("park", (2,)), ("spin", ()), ("sleep", (3600,)),
+                          ("join", ())])
+def test_close_ends_a_call_and_those_that_wait_for_their_turn(opened: Opened, export: str,
+                                                              args: tuple[int, ...]) -> None:
     app = opened()
     app.exports.start_adders(1, 1_000_000_000)  # for join
     futures = one_in_one_waiting(app, partial(app.submit, export, *args), partial(app.submit, "plus", 1, 1))
@@ -183,11 +188,13 @@ def test_close_in_the_middle_of_everything_fifty_times(opened: Opened) -> None:
     wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("gothreads-m")])
 
 
-ENDS = [(-1, gothreads.GuestTrap, "`unreachable` instruction", 134), (3, gothreads.GuestExit, "exit code 3", 3), (0, gothreads.GuestExit, "ended", 0)]
+ENDS = [(-1, gothreads.GuestTrap, "`unreachable` instruction", 134), (3, gothreads.GuestExit, "exit code 3", 3),
+        (0, gothreads.GuestExit, "ended", 0)]
 
 
 @pytest.mark.parametrize(("code", "kind", "said", "exit_code"), ENDS)
-def test_a_trap_or_an_exit_in_a_call_ends_all(opened: Opened, code: int, kind: type[gothreads.GuestError], said: str, exit_code: int) -> None:
+def test_a_trap_or_an_exit_in_a_call_ends_all(opened: Opened, code: int, kind: type[gothreads.GuestError], said: str,
+                                              exit_code: int) -> None:
     with opened() as app:
         start(app, reading=False)
         with pytest.raises(kind, match=said):
@@ -207,7 +214,8 @@ def test_two_hundred_runs_leave_no_threads_memory_or_descriptors(opened: Opened)
             app.exports.start_parked(0)
 
     def settle() -> tuple[int, int, int]:
-        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("gothreads-") and t.name != "gothreads-interrupt"])
+        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("gothreads-")
+                                and t.name != "gothreads-interrupt"])
         gc.collect()
         return process.num_threads(), process.num_fds(), process.memory_info().rss
     for _ in range(40):
@@ -236,22 +244,26 @@ def test_memory_is_limited_by_the_host_and_by_the_module(opened: Opened, tmp_pat
 
 
 def test_a_module_that_starts_no_threads_needs_none_of_their_plumbing(tmp_path: Path) -> None:
-    module = wat(tmp_path, '(module (import "env" "memory" (memory 1 1 shared)) (func (export "add") (param i32) (result i32) (i32.add (local.get 0) '
-                           '(i32.atomic.rmw.add (i32.const 8) (local.get 0)))))')
+    module = wat(tmp_path,
+                 '(module (import "env" "memory" (memory 1 1 shared)) (func (export "add") (param i32) (result i32) '
+                           '(i32.add (local.get 0) (i32.atomic.rmw.add (i32.const 8) (local.get 0)))))')
     with gothreads.open(module) as app:
         assert app.model == "threaded"
         assert [app.exports.add(n) for n in (1, 2, 3)] == [1, 3, 6]
 
 
 def test_python_functions_are_called_by_all_threads_and_may_call_back(tmp_path: Path) -> None:
-    module = wat(tmp_path, """(module (import "env" "memory" (memory 1 1 shared)) (import "env" "from" (func $from (param i32) (result i32)))
+    module = wat(
+        tmp_path,
+        """(module (import "env" "memory" (memory 1 1 shared)) (import "env" "from" (func $from (param i32) (result i32)))
         (import "wasi" "thread-spawn" (func $spawn (param i32) (result i32)))
         (func (export "wasi_thread_start") (param i32 i32)
           (drop (i32.atomic.rmw.add (i32.const 64) (call $from (local.get 1)))))
         (func (export "start_one") (param i32) (result i32) (call $spawn (local.get 0)))
         (func (export "sum") (result i32) (i32.atomic.load (i32.const 64)))
         (func (export "here") (param i32) (result i32) (call $from (local.get 0)))
-        (func (export "plus") (param i32) (result i32) (i32.add (local.get 0) (i32.const 1))))""")
+        (func (export "plus") (param i32) (result i32) (i32.add (local.get 0) (i32.const 1))))""",
+    )
 
     def plus(number: int, context: gothreads.Context) -> int:
         return context.app.exports.plus(number)  # type: ignore[no-any-return]
@@ -276,12 +288,18 @@ def test_lifecycle_hooks_are_called(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ('(module (import "env" "m" (memory 1 1 shared)) (import "env" "f" (func)) (func (export "g")))', r"env\.f is missing"),
-    ('(module (import "gothreads" "notes" (memory 1 1 shared)) (func (export "g")))', "imports gothreads.notes, a name that is reserved"),
-    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "gt_note")))', "exports gt_note, names that are reserved"),
-    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "g") (i32.atomic.store 1 (i32.const 0) (i32.const 1))))', "unknown memory 1"),
-    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "g") (global.set 0 (i32.const 1))))', "unknown global"),
-    ('(module (import "env" "m" (memory 1 1 shared)) (func $s unreachable) (start $s) (func (export "g")))', "`unreachable` instruction"),
+    ('(module (import "env" "m" (memory 1 1 shared)) (import "env" "f" (func)) (func (export "g")))',
+     r"env\.f is missing"),
+    ('(module (import "gothreads" "notes" (memory 1 1 shared)) (func (export "g")))',
+     "imports gothreads.notes, a name that is reserved"),
+    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "gt_note")))',
+     "exports gt_note, names that are reserved"),
+    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "g") (i32.atomic.store 1 (i32.const 0) (i32.const '
+     '1))))', "unknown memory 1"),
+    ('(module (import "env" "m" (memory 1 1 shared)) (func (export "g") (global.set 0 (i32.const 1))))',
+     "unknown global"),
+    ('(module (import "env" "m" (memory 1 1 shared)) (func $s unreachable) (start $s) (func (export "g")))',
+     "`unreachable` instruction"),
 ])
 def test_what_cannot_be_run_is_said(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(gothreads.GothreadsError, match=said):

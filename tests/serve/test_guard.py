@@ -44,8 +44,10 @@ V6 = Hosts.of("::", "::")
 
 
 @pytest.mark.parametrize(("hosts", "asked"), [
-    (LOCAL, "localhost"), (LOCAL, "localhost:8080"), (LOCAL, "LocalHost."), (LOCAL, "127.0.0.1:1"), (LOCAL, "[::1]"), (LOCAL, "[::1]:80"),
-    (EVERYWHERE, "app.example.org:443"), (EVERYWHERE, "192.168.1.7:80"), (EVERYWHERE, "[fe80::1]:80"), (EVERYWHERE, socket.gethostname()),
+    (LOCAL, "localhost"), (LOCAL, "localhost:8080"), (LOCAL, "LocalHost."), (LOCAL, "127.0.0.1:1"), (LOCAL, "[::1]"),
+    (LOCAL, "[::1]:80"),
+    (EVERYWHERE, "app.example.org:443"), (EVERYWHERE, "192.168.1.7:80"), (EVERYWHERE, "[fe80::1]:80"),
+    (EVERYWHERE, socket.gethostname()),
     (NAMED, "intranet"), (NAMED, "10.0.0.7:80"), (NAMED, "localhost"), (V6, "[2001:db8::1]"), (V6, "10.0.0.7"),
 ])
 def test_a_server_answers_to_its_names(shared: gothreads.App, hosts: Hosts, asked: str) -> None:
@@ -53,10 +55,13 @@ def test_a_server_answers_to_its_names(shared: gothreads.App, hosts: Hosts, aske
 
 
 @pytest.mark.parametrize(("hosts", "asked"), [
-    (LOCAL, "attacker.example"), (LOCAL, "attacker.example:8080"), (LOCAL, "localhost.attacker.example"), (LOCAL, "127.0.0.1.attacker.example"), (LOCAL, ""),
-    (LOCAL, ":8080"), (LOCAL, "10.0.0.7"), (LOCAL, "attacker.example@localhost"), (LOCAL, "localhost, attacker.example"), (LOCAL, "[::1"),
+    (LOCAL, "attacker.example"), (LOCAL, "attacker.example:8080"), (LOCAL, "localhost.attacker.example"),
+    (LOCAL, "127.0.0.1.attacker.example"), (LOCAL, ""),
+    (LOCAL, ":8080"), (LOCAL, "10.0.0.7"), (LOCAL, "attacker.example@localhost"),
+    (LOCAL, "localhost, attacker.example"), (LOCAL, "[::1"),
     (LOCAL, "[localhost]x"),
-    (EVERYWHERE, "attacker.example"), (EVERYWHERE, "1.2.3.4.attacker.example"), (EVERYWHERE, "[10.0.0.7].attacker.example"), (NAMED, "attacker.example"),
+    (EVERYWHERE, "attacker.example"), (EVERYWHERE, "1.2.3.4.attacker.example"),
+    (EVERYWHERE, "[10.0.0.7].attacker.example"), (NAMED, "attacker.example"),
     (NAMED, "10.0.0.8"),
 ])
 def test_a_name_that_leads_here_but_is_not_its_own_is_refused(shared: gothreads.App, hosts: Hosts, asked: str) -> None:
@@ -66,10 +71,12 @@ def test_a_name_that_leads_here_but_is_not_its_own_is_refused(shared: gothreads.
 
 
 def test_without_a_name_or_with_two_a_request_is_refused(shared: gothreads.App) -> None:
-    assert status(shared, LOCAL, []) == status(shared, LOCAL, [("Host", "localhost"), ("Host", "attacker.example")]) == 421
+    assert status(shared, LOCAL, []) == status(shared, LOCAL,
+                                               [("Host", "localhost"), ("Host", "attacker.example")]) == 421
 
 
-def status(app: gothreads.App, hosts: Hosts, headers: list[tuple[str, str]], method: str = "GET", path: str = "/healthz") -> int:
+def status(app: gothreads.App, hosts: Hosts, headers: list[tuple[str, str]], method: str = "GET",
+           path: str = "/healthz") -> int:
     """The application's status code for a request with exactly these headers."""
     sent: list[Any] = []
 
@@ -79,7 +86,8 @@ def status(app: gothreads.App, hosts: Hosts, headers: list[tuple[str, str]], met
 
         async def send(message: Any) -> None:
             sent.append(message)
-        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http",
+        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+                 "root_path": "", "scheme": "http",
                  "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]}
         await web_app(app, hosts)(scope, receive, send)
     talk(app, conversation)
@@ -88,8 +96,8 @@ def status(app: gothreads.App, hosts: Hosts, headers: list[tuple[str, str]], met
 
 def test_the_refusal_says_what_to_do(shared: gothreads.App) -> None:
     refused = ask(shared, "GET", "/", headers={"Host": "attacker.example"})
-    assert refused.json() == {"error": "unknown host name 'attacker.example'; this server has the names 127.0.0.1, ::1, localhost. "
-                                       "To add one: gothreads serve --allow-host NAME"}
+    assert refused.json() == {"error": "unknown host name 'attacker.example'; this server has the names 127.0.0.1, "
+                                       "::1, localhost. To add one: gothreads serve --allow-host NAME"}
 
 
 @pytest.mark.parametrize("name", ["", "*", "a b", "http://a", "a:80", "a/b", "a\nb"])
@@ -115,12 +123,14 @@ def test_where_others_may_connect_it_is_said_by_what_names_and_an_address_is_eno
                 line = process.stderr.readline()
                 assert line, said
                 said += line
-            assert re.search(r"there is no authentication\. Accepted host names: .*app\.example\.org, .*any address of this machine\n", said)
+            assert re.search(r"there is no authentication\. Accepted host names: .*app\.example\.org, .*any address of "
+                             r"this machine\n", said)
             found = re.search(r"serving \S+ on http://0\.0\.0\.0:(\d+)", said)
             assert found is not None
             names = {"127.0.0.2": 200, "app.example.org": 200, "attacker.example": 421}
             url = f"http://127.0.0.1:{found[1]}/healthz"
-            assert {name: httpx.get(url, headers={"Host": name}, timeout=PATIENCE).status_code for name in names} == names
+            assert {name: httpx.get(url, headers={"Host": name}, timeout=PATIENCE).status_code
+                    for name in names} == names
         finally:
             process.terminate()
 
@@ -146,7 +156,8 @@ CROSS = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     ("GET", CROSS | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, 200),
     ("GET", {"Origin": "https://attacker.example"}, 200),  # a browser does not let the page read the response
 ])
-def test_pages_of_other_sites_do_not_get_to_the_module(shared: gothreads.App, method: str, headers: dict[str, str], code: int) -> None:
+def test_pages_of_other_sites_do_not_get_to_the_module(shared: gothreads.App, method: str, headers: dict[str, str],
+                                                       code: int) -> None:
     before = shared.statistics().calls
     answer = ask(shared, method, "/api/call/count" if method == "POST" else "/", headers=headers)
     assert answer.status_code == code
@@ -157,10 +168,13 @@ def test_pages_of_other_sites_do_not_get_to_the_module(shared: gothreads.App, me
 
 # Response headers for browsers.
 
-def test_no_answer_is_a_page_but_the_page_and_nobody_else_may_show_it(app: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_is_a_page_but_the_page_and_nobody_else_may_show_it(app: gothreads.App,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     page = ask(app, "GET", "/")
-    answers = [page, ask(app, "GET", "/nowhere"), ask(app, "GET", "/healthz", headers={"Host": "attacker.example"}), call(app, "add", 1, 2),
-               ask(app, "POST", "/api/request/echo", content=b"<script>alert(1)</script>"), ask(app, "POST", "/api/request/fail", content=b"<b>")]
+    answers = [page, ask(app, "GET", "/nowhere"), ask(app, "GET", "/healthz", headers={"Host": "attacker.example"}),
+               call(app, "add", 1, 2),
+               ask(app, "POST", "/api/request/echo", content=b"<script>alert(1)</script>"),
+               ask(app, "POST", "/api/request/fail", content=b"<b>")]
     for answer in answers:
         assert (answer.headers["x-content-type-options"], answer.headers["x-frame-options"]) == ("nosniff", "DENY")
         assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -180,11 +194,13 @@ TRICK = "\"'><img/src=x/onerror=alert(2)>"
 
 def test_names_from_the_module_are_text_on_the_page(tmp_path: Path) -> None:
     names = f"{MARKUP}\n{TRICK}\n{{{{7*7}}}}\n</textarea>{MARKUP}"
-    signature = {"name": TRICK, "go": f"func f({MARKUP}) int32", "function": "f", "package": "main", "doc": f"{MARKUP}\n\n{TRICK}\n", "params": [],
+    signature = {"name": TRICK, "go": f"func f({MARKUP}) int32", "function": "f", "package": "main",
+                 "doc": f"{MARKUP}\n\n{TRICK}\n", "params": [],
                  "result": "int32", "position": MARKUP}
     more = f'(data (i32.const 8192) {string(names)}) (func (export {string(TRICK)}) (result i32) (i32.const 1))'
     asks = f"(drop (call $events (i32.const 8192) (i32.const {len(MARKUP)}) (i32.const 512)))"
-    module = liar(tmp_path, "single", {"exports": [signature]}, imports='(import "gothreads" "msg_events" (func $events (param i32 i32 i32) (result i32)))',
+    module = liar(tmp_path, "single", {"exports": [signature]},
+                  imports='(import "gothreads" "msg_events" (func $events (param i32 i32 i32) (result i32)))',
                   more=more, main=asks, handlers=reply(0, 8192, len(names)))
     with gothreads.open(module) as app:
         page = ask(app, "GET", "/").text
@@ -199,7 +215,8 @@ def test_names_from_the_module_are_text_on_the_page(tmp_path: Path) -> None:
 
 # Error texts.
 
-def test_errors_tell_neither_paths_nor_what_the_module_wrote(calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_tell_neither_paths_nor_what_the_module_wrote(calls: Path, tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     with gothreads.open(calls, stderr=io.BytesIO()) as app:
         call(app, "panics")
         assert "goroutine" in str(app.error)  # the end of its stderr
@@ -210,10 +227,13 @@ def test_errors_tell_neither_paths_nor_what_the_module_wrote(calls: Path, tmp_pa
 
     def fails(*_: object) -> None:
         raise FileNotFoundError(2, "No such file", str(tmp_path / "secret"))
-    module = liar(tmp_path, "single", imports='(import "env" "fails" (func $fails))', more='(func (export "go") (call $fails))')
+    module = liar(tmp_path, "single", imports='(import "env" "fails" (func $fails))',
+                  more='(func (export "go") (call $fails))')
     with gothreads.open(module, host={"env": {"fails": fails}}) as app:
         answer = call(app, "go")
-        assert (answer.status_code, answer.json()) == (503, {"error": "the module has ended: a Python function that it called raised an exception"})
+        assert (answer.status_code, answer.json()) == (503,
+                                                       {"error": "the module has ended: a Python function that it "
+                                                                 "called raised an exception"})
         assert "secret" not in ask(app, "GET", "/healthz").text
 
 
@@ -233,7 +253,8 @@ def test_a_bug_is_told_without_a_traceback(shared: gothreads.App, monkeypatch: p
 # Slow or greedy clients.
 
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "])
-def test_a_head_that_does_not_come_is_not_waited_for(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+def test_a_head_that_does_not_come_is_not_waited_for(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch,
+                                                     begun: bytes) -> None:
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
     with serving(shared) as address, socket.create_connection(address) as slow:
         slow.sendall(begun)
@@ -244,7 +265,8 @@ def test_a_head_that_does_not_come_is_not_waited_for(shared: gothreads.App, monk
                 assert until_closed(used).startswith(b"HTTP/1.1 200")
 
 
-def test_a_call_that_takes_longer_than_a_head_may_is_not_cut_off(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_takes_longer_than_a_head_may_is_not_cut_off(shared: gothreads.App,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
     with serving(shared) as (host, port):
         assert httpx.post(f"http://{host}:{port}/api/call/sleep", json={"args": [600]}, timeout=30).status_code == 200
@@ -259,11 +281,13 @@ def test_a_body_that_does_not_come_is_not_waited_for(shared: gothreads.App, monk
         assert said.endswith(b'{"error":"the body arrives too slowly"}')
 
 
-def test_bodies_are_limited_together_and_a_large_one_by_itself_goes(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_are_limited_together_and_a_large_one_by_itself_goes(shared: gothreads.App,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MOST_HELD", 1000)
     monkeypatch.setattr(guard, "SMALL", 0)
     with serving(shared) as address, socket.create_connection(address) as first:
-        first.sendall(b"POST /api/request/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n" + b"x" * 900)
+        first.sendall(b"POST /api/request/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+                      b"1000\r\n\r\n" + b"x" * 900)
         url = f"http://127.0.0.1:{address[1]}/api/request/echo"
         wait_until(lambda: httpx.post(url, content=b"y" * 200).status_code == 503)
         assert httpx.post(url, content=b"y" * 200).headers["retry-after"] == "1"

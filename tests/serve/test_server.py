@@ -47,7 +47,8 @@ def test_a_signal_drains_the_requests_in_flight_then_the_server_exits_0(server: 
     slow = [server.begin("sleep", 600) for _ in range(3)]
     server.process.send_signal(number)
     assert [(r.result(PATIENCE).status_code, r.result().json()) for r in slow] == [(200, {"result": None})] * 3
-    assert server.end() == (0, "gothreads: shutting down: waiting up to 10 s for 3 requests (Ctrl-C again to stop now)\n")
+    assert server.end() == (0,
+                            "gothreads: shutting down: waiting up to 10 s for 3 requests (Ctrl-C again to stop now)\n")
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -84,7 +85,10 @@ def test_a_second_signal_does_not_wait_for_calls_that_hang(server: Server) -> No
     assert server.end()[0] == 0
 
 
-@pytest.mark.parametrize(("drain", "said"), [("0.2", "gothreads: shutting down: waiting up to 0.2 s for 1 request (Ctrl-C again to stop now)\n"), ("0", "")])
+@pytest.mark.parametrize(("drain", "said"),
+                         [("0.2",
+                           "gothreads: shutting down: waiting up to 0.2 s for 1 request (Ctrl-C again to stop now)\n"),
+                           ("0", "")])
 def test_how_long_it_waits_is_an_option(calls: Path, drain: str, said: str) -> None:
     with running("--drain", drain, calls) as server:
         stuck = server.begin("hang")
@@ -100,7 +104,9 @@ def test_how_long_it_waits_is_an_option(calls: Path, drain: str, said: str) -> N
     ("traps", [], 134, "the module trapped: "),
     ("deep", [10**8], 2, "the module has ended: fatal error: stack overflow"),
 ])
-def test_when_the_module_ends_calls_get_503_and_the_server_exits_with_its_code(server: Server, export: str, args: list[int], code: int, said: str) -> None:
+def test_when_the_module_ends_calls_get_503_and_the_server_exits_with_its_code(
+    server: Server, export: str, args: list[int], code: int, said: str
+) -> None:
     stuck = [server.begin("hang") for _ in range(3)]
     for reply in (server.call(export, *args), *(s.result(PATIENCE) for s in stuck)):
         assert reply.status_code == 503
@@ -159,8 +165,10 @@ def test_a_module_that_ends_is_begun_again_and_later_requests_are_answered(calls
         server.process.send_signal(signal.SIGTERM)
         code, said = server.end()
         assert code == 0
-        assert re.search(r"^gothreads: restart 1, in 0\.1 s: \S+: the module has ended: panic: assignment to entry in nil map$", said, re.MULTILINE)
-        assert re.search(r"^gothreads: restart 2, in 0\.2 s: \S+: the module has ended: exit code 7$", said, re.MULTILINE)
+        assert re.search(r"^gothreads: restart 1, in 0\.1 s: \S+: the module has ended: panic: assignment to entry in "
+                         r"nil map$", said, re.MULTILINE)
+        assert re.search(r"^gothreads: restart 2, in 0\.2 s: \S+: the module has ended: exit code 7$", said,
+                         re.MULTILINE)
 
 
 def test_a_module_that_leaves_with_0_ends_the_server_unless_it_is_always_to_run(calls: Path) -> None:
@@ -173,7 +181,8 @@ def test_a_module_that_leaves_with_0_ends_the_server_unless_it_is_always_to_run(
 
 
 def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> None:
-    (tmp_path / "app.go").write_text('package main\n\nimport "os"\n\nfunc init() { os.Exit(4) }\n\n//go:wasmexport f\nfunc f() {}\n\nfunc main() {}\n')
+    (tmp_path / "app.go").write_text('package main\n\nimport "os"\n\nfunc init() { os.Exit(4) }\n\n//go:wasmexport '
+                                     'f\nfunc f() {}\n\nfunc main() {}\n')
     with running("--restart", tmp_path / "app.go") as server:
         wait_until(lambda: server.client.get("/healthz").json()["supervision"]["restarts"] >= 3)
         health = server.client.get("/healthz")
@@ -184,13 +193,15 @@ def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> Non
 
 
 def test_what_is_for_restarts_needs_them(calls: Path) -> None:
-    done = subprocess.run([*GOTHREADS, "serve", "--save-every", "3", str(calls)], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([*GOTHREADS, "serve", "--save-every", "3", str(calls)], capture_output=True, text=True,
+                          timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (1, "gothreads: --save-every and --while-down need --restart\n")
 
 
 def test_bytes_behind_a_request_that_closes_get_an_answer_and_leave_no_traceback(server: Server) -> None:
     with socket.create_connection((server.client.base_url.host, server.client.base_url.port or 80), 10) as connection:
-        connection.sendall(b"POST /api/call/count HTTP/1.0\r\nContent-Length: 0\r\n\r\nPOST /api/call/count HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        connection.sendall(b"POST /api/call/count HTTP/1.0\r\nContent-Length: 0\r\n\r\nPOST /api/call/count "
+                           b"HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         reply = connection.makefile("rb").read()
     assert reply.startswith(b"HTTP/1.1 ")
     assert server.call("count").status_code == 200

@@ -90,14 +90,16 @@ def test_an_unknown_path_and_a_wrong_method_say_what_there_is(shared: gothreads.
     ("length", ["\ud800"], "length: argument 's' must be"),
     ("float32s", [1e39], "float32s: argument 'v' must be float"),
 ])
-def test_wrong_arguments_give_422_and_what_was_expected(shared: gothreads.App, export: str, args: list[Any], said: str) -> None:
+def test_wrong_arguments_give_422_and_what_was_expected(shared: gothreads.App, export: str, args: list[Any],
+                                                        said: str) -> None:
     reply = ask(shared, "POST", f"/api/call/{export}", content=json.dumps({"args": args}))
     assert reply.status_code == 422
     assert said in reply.json()["error"]
 
 
 @pytest.mark.parametrize("body", [
-    "{", "[1, 2]", "3", '{"args": 3}', '{"args": [], "more": 1}', '{"arg": []}', "[" * 100_000, "\0", '{"args": [1' + "0" * 5000 + "]}"])
+    "{", "[1, 2]", "3", '{"args": 3}', '{"args": [], "more": 1}', '{"arg": []}', "[" * 100_000, "\0",
+    '{"args": [1' + "0" * 5000 + "]}"])
 def test_a_malformed_body_gives_400(shared: gothreads.App, body: str) -> None:
     reply = ask(shared, "POST", "/api/call/add", content=body)
     assert reply.status_code == 400
@@ -133,7 +135,8 @@ def test_a_body_that_is_too_large_gives_413(shared: gothreads.App, monkeypatch: 
 
 
 def test_pages_of_other_sites_may_not_call(shared: gothreads.App) -> None:
-    assert ask(shared, "POST", "/api/call/add", json={"args": [1, 2]}, headers={"Origin": "http://localhost"}).status_code == 200
+    assert ask(shared, "POST", "/api/call/add", json={"args": [1, 2]},
+               headers={"Origin": "http://localhost"}).status_code == 200
     for path in ("/api/call/add", "/api/request/echo"):
         reply = ask(shared, "POST", path, json={"args": [1, 2]}, headers={"Origin": "https://example.com"})
         assert (reply.status_code, "https://example.com" in reply.json()["error"]) == (403, True)
@@ -179,13 +182,17 @@ def test_all_calls_run_at_the_same_time(app: gothreads.App) -> None:
     talk(app, conversation)
 
 
-@pytest.mark.parametrize(("export", "args", "said"), [("exits", [4], "exit code 4"), ("panics", [], "panic: assignment to entry in nil map")])
-def test_when_the_module_ends_calls_in_flight_and_later_ones_get_503_with_the_cause(app: gothreads.App, export: str, args: list[int], said: str) -> None:
+@pytest.mark.parametrize(("export", "args", "said"),
+                         [("exits", [4], "exit code 4"), ("panics", [], "panic: assignment to entry in nil map")])
+def test_when_the_module_ends_calls_in_flight_and_later_ones_get_503_with_the_cause(
+    app: gothreads.App, export: str, args: list[int], said: str
+) -> None:
     async def conversation(client: httpx.AsyncClient) -> None:
         hanging = asyncio.create_task(client.post("/api/call/hang"))
         await asyncio.to_thread(wait_until, lambda: app._cache.in_use == 1)  # type: ignore[attr-defined]
         ended = await client.post(f"/api/call/{export}", json={"args": args})
-        for reply in (ended, await hanging, await client.post("/api/call/add", json={"args": [1, 2]}), await client.post("/api/request/echo")):
+        for reply in (ended, await hanging, await client.post("/api/call/add", json={"args": [1, 2]}),
+                      await client.post("/api/request/echo")):
             assert reply.status_code == 503
             assert said in reply.json()["error"]
         assert (await client.get("/")).status_code == 200
@@ -257,8 +264,16 @@ def test_on_timeout_stop_ends_the_module() -> None:
 
 
 def test_a_supervised_module_that_is_down_says_when_to_come_again(calls: Path) -> None:
-    with open(os.devnull, "wb") as null, gothreads.supervise(calls, stderr=null, while_down="fail", on_restart=lambda restart: None,
-                                                             backoff=gothreads.Backoff(first=100, most=100, jitter=0)) as supervised:
+    with (
+        open(os.devnull, "wb") as null,
+        gothreads.supervise(
+            calls,
+            stderr=null,
+            while_down="fail",
+            on_restart=lambda restart: None,
+            backoff=gothreads.Backoff(first=100, most=100, jitter=0),
+        ) as supervised,
+    ):
         def asked(method: str, path: str) -> httpx.Response:
             replies: list[httpx.Response] = []
 
@@ -267,7 +282,8 @@ def test_a_supervised_module_that_is_down_says_when_to_come_again(calls: Path) -
             talk(supervised, once)
             return replies[0]
         assert asked("GET", "/healthz").json() == {"state": "running", "supervision": {
-            "restarts": 0, "by_cause": {}, "last_cause": None, "down_seconds": None, "next_try_seconds": None, "saved": None, "saved_seconds": None}}
+            "restarts": 0, "by_cause": {}, "last_cause": None, "down_seconds": None, "next_try_seconds": None,
+            "saved": None, "saved_seconds": None}}
         assert ", running, 0 restarts ·" in asked("GET", "/").text
         assert asked("POST", "/api/call/panics").status_code == 503
         wait_until(lambda: supervised.supervision().next_try_seconds)
@@ -283,7 +299,8 @@ def test_a_supervised_module_that_is_down_says_when_to_come_again(calls: Path) -
 
 
 def test_a_request_waits_for_the_next_instance(calls: Path) -> None:
-    with open(os.devnull, "wb") as null, gothreads.supervise(calls, stderr=null, on_restart=lambda restart: None) as supervised:
+    with open(os.devnull, "wb") as null, gothreads.supervise(calls, stderr=null,
+                                                             on_restart=lambda restart: None) as supervised:
         async def conversation(client: httpx.AsyncClient) -> None:
             assert (await client.post("/api/call/panics")).status_code == 503
             assert (await client.post("/api/call/add", json={"args": [2, 3]})).json() == {"result": 5}
@@ -297,7 +314,9 @@ def test_what_a_module_cannot_have_is_404(tmp_path: Path) -> None:
     with gothreads.open(path) as app:
         assert call(app, "one").json() == {"result": 1}
         reply = ask(app, "POST", "/api/request/f", content=b"x")
-        assert (reply.status_code, reply.json()) == (404, {"error": "app.wasm: the module was not built from Go, so it has no handlers"})
+        assert (reply.status_code, reply.json()) == (404,
+                                                     {"error": "app.wasm: the module was not built from Go, so it has "
+                                                               "no handlers"})
         assert ask(app, "POST", "/api/signal/e", content=b"x").status_code == 404
 
 

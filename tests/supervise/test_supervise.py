@@ -60,11 +60,14 @@ def same(n: int) -> int:
     return n
 
 
-def kept(plan: Plan | None = None, *, within: Callable[[int], int] = same, model: str = "threaded", quiet: bool = True, **options: Any) -> gothreads.Supervised:
+def kept(plan: Plan | None = None, *, within: Callable[[int], int] = same, model: str = "threaded", quiet: bool = True,
+         **options: Any) -> gothreads.Supervised:
     """Supervise the module `keeps`, with no output."""
     given: dict[str, Any] = {
-        "backoff": SOON, "stderr": Nowhere(), "handlers": {"plan": plan} if plan else None, "on_restart": (lambda restart: None) if quiet else None,
-        "model": model, "env": {} if model == "threaded" else {"EARLY": "1"}, "host": {"env": {"raise": refuse, "within": within}}}
+        "backoff": SOON, "stderr": Nowhere(), "handlers": {"plan": plan} if plan else None,
+        "on_restart": (lambda restart: None) if quiet else None,
+        "model": model, "env": {} if model == "threaded" else {"EARLY": "1"},
+        "host": {"env": {"raise": refuse, "within": within}}}
     return gothreads.supervise(built("keeps", model="threaded" if model == "threaded" else "single"), **given | options)
 
 
@@ -84,7 +87,9 @@ def down(supervised: gothreads.Supervised) -> gothreads.Supervised:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("model", ["threaded", "single", "idle"])
-def test_a_module_that_ended_is_replaced_and_who_was_in_it_gets_the_cause(fault: str, model: str, nothing_left: None) -> None:
+def test_a_module_that_ended_is_replaced_and_who_was_in_it_gets_the_cause(
+    fault: str, model: str, nothing_left: None
+) -> None:
     export, args, kind = FAULTS[fault]
     with kept(model=model) as supervised:
         assert supervised.exports.add(5) == 5
@@ -129,16 +134,20 @@ def test_who_submits_asks_maps_or_awaits_gets_answers_of_the_next_instance(nothi
         down(supervised)
         futures = [supervised.submit("double", n) for n in range(20)]
         requests = [supervised.submit_request("echo", str(n)) for n in range(20)]
+        buffer = bytearray(b"now")
+        copied, buffer[:] = supervised.submit_request("echo", buffer), b"later"
         mapped = supervised.map("double", range(5))
         assert not any(future.done() for future in futures)
 
         async def ask() -> tuple[int, bytes, list[str]]:
-            return tuple(await asyncio.gather(supervised.call_async("double", 7), supervised.request_async("echo", "x"), supervised.handlers_async()))
+            return tuple(await asyncio.gather(supervised.call_async("double", 7),
+                                              supervised.request_async("echo", "x"), supervised.handlers_async()))
         double, echo, handlers = asyncio.run(ask())
         assert (double, echo) == (14, b"x")
         assert {"echo", "save"} <= set(handlers)
         assert [future.result(PATIENCE) for future in futures] == [2 * n for n in range(20)]
         assert [future.result(PATIENCE) for future in requests] == [str(n).encode() for n in range(20)]
+        assert copied.result(PATIENCE) == b"now"
         assert list(mapped) == [0, 2, 4, 6, 8]
 
 
@@ -196,7 +205,8 @@ def test_a_start_that_fails_is_a_restart_and_the_pauses_grow(nothing_left: None)
         assert supervised.exports.add(1) == 1
     assert [restart.pause for restart in told] == [0.01, 0.02, 0.03, 0.03, 0.03]
     assert [restart.number for restart in told] == [1, 2, 3, 4, 5]
-    assert [type(restart.cause).__name__ for restart in told] == ["GuestPanic", "GuestExit", "GuestPanic", "GuestPanic", "GuestExit"]
+    assert [type(restart.cause).__name__ for restart in told] == ["GuestPanic", "GuestExit", "GuestPanic",
+                                                                  "GuestPanic", "GuestExit"]
     assert str(told[0]).startswith("restart 1, in 0.0 s: ")
 
 
@@ -268,7 +278,8 @@ def test_wrong_options_are_said(options: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [
-    {"first": -1}, {"factor": 0.5}, {"most": "x"}, {"jitter": 2}, {"reset_after": True}, {"first": 2, "most": 1}, {"first": float("nan")},
+    {"first": -1}, {"factor": 0.5}, {"most": "x"}, {"jitter": 2}, {"reset_after": True}, {"first": 2, "most": 1},
+    {"first": float("nan")},
 ])
 def test_a_backoff_that_makes_no_sense_is_said(wrong: dict[str, Any]) -> None:
     with pytest.raises(gothreads.MisuseError, match="Backoff"):
@@ -276,7 +287,8 @@ def test_a_backoff_that_makes_no_sense_is_said(wrong: dict[str, Any]) -> None:
 
 
 @given(st.floats(0, 100), st.floats(1, 1e6), st.floats(100, 1e6), st.floats(0, 1), st.integers(0, 5000))
-def test_a_pause_grows_up_to_the_most_give_or_take_the_jitter(first: float, factor: float, most: float, jitter: float, before: int) -> None:
+def test_a_pause_grows_up_to_the_most_give_or_take_the_jitter(first: float, factor: float, most: float, jitter: float,
+                                                              before: int) -> None:
     backoff = gothreads.Backoff(first, factor, most, jitter)
     assert first * (1 - jitter) <= backoff.pause(before) * (1 + 1e-9) + 1e-9
     assert backoff.pause(before) <= most * (1 + jitter) * (1 + 1e-9)
@@ -293,9 +305,12 @@ def test_while_down_calls_fail_at_once_if_so_chosen() -> None:
         async def ask() -> None:
             await supervised.call_async("double", 1)
         calls: list[Callable[[], Any]] = [
-            lambda: supervised.exports.double(1), lambda: supervised.submit("double", 1), lambda: supervised.request("echo"),
-            lambda: supervised.submit_request("echo"), lambda: asyncio.run(ask()), lambda: supervised.signal("more"), supervised.handlers,
-            supervised.goroutines, supervised.wait_idle, lambda: supervised.memory.read(0, 1), lambda: list(supervised.map("double", [1]))]
+            lambda: supervised.exports.double(1), lambda: supervised.submit("double", 1),
+            lambda: supervised.request("echo"),
+            lambda: supervised.submit_request("echo"), lambda: asyncio.run(ask()), lambda: supervised.signal("more"),
+            supervised.handlers,
+            supervised.goroutines, supervised.wait_idle, lambda: supervised.memory.read(0, 1),
+            lambda: list(supervised.map("double", [1]))]
         for call in calls:
             with pytest.raises(gothreads.GuestPanic):
                 call()
@@ -308,8 +323,10 @@ def test_while_down_calls_fail_at_once_if_so_chosen() -> None:
         assert so_far.next_try_seconds > 3000
 
 
-@pytest.mark.parametrize(("bound", "gets"), [("wait_timeout", gothreads.GuestPanic), ("timeout", gothreads.CallTimeout)])
-def test_a_call_waits_no_longer_than_it_may_and_then_fails(bound: str, gets: type[Exception], nothing_left: None) -> None:
+@pytest.mark.parametrize(("bound", "gets"),
+                         [("wait_timeout", gothreads.GuestPanic), ("timeout", gothreads.CallTimeout)])
+def test_a_call_waits_no_longer_than_it_may_and_then_fails(bound: str, gets: type[Exception],
+                                                           nothing_left: None) -> None:
     options: dict[str, Any] = {"timeout": 0.1} if bound == "timeout" else {}
     with kept(backoff=NEVER, wait_timeout=0.1 if bound == "wait_timeout" else None) as supervised:
         down(supervised)
@@ -317,7 +334,8 @@ def test_a_call_waits_no_longer_than_it_may_and_then_fails(bound: str, gets: typ
         async def ask() -> None:
             await supervised.request_async("echo", **options)
         calls: list[Callable[[], object]] = [
-            lambda: supervised.request("echo", **options), lambda: supervised.submit_request("echo", **options).result(PATIENCE), lambda: asyncio.run(ask())]
+            lambda: supervised.request("echo", **options),
+            lambda: supervised.submit_request("echo", **options).result(PATIENCE), lambda: asyncio.run(ask())]
         for call in calls:
             begin = time.monotonic()
             with pytest.raises(gets) as raised:
@@ -336,7 +354,8 @@ def test_an_event_loop_is_never_blocked_and_who_gives_up_takes_nobody_along() ->
                 await asyncio.sleep(0.001)
                 ticks += 1
             waiting[0].cancel()
-            cancelled = isinstance((await asyncio.gather(waiting[0], return_exceptions=True))[0], asyncio.CancelledError)
+            cancelled = isinstance((await asyncio.gather(waiting[0], return_exceptions=True))[0],
+                                   asyncio.CancelledError)
             done = supervised.state is gothreads.State.RUNNING
             assert not done, "the loop ticked while the module was down"
             return sum(await asyncio.gather(*waiting[1:])), ticks, cancelled
@@ -360,7 +379,8 @@ def test_a_call_that_waits_can_be_cancelled_and_one_that_has_begun_cannot() -> N
 def test_a_wrong_argument_is_said_while_the_module_is_down() -> None:
     with kept(backoff=NEVER) as supervised:
         down(supervised)
-        for call in (lambda: supervised.exports.double("x"), lambda: supervised.submit("double"), lambda: supervised.submit("doubles", 1)):
+        for call in (lambda: supervised.exports.double("x"), lambda: supervised.submit("double"),
+                     lambda: supervised.submit("doubles", 1)):
             with pytest.raises(gothreads.MisuseError):
                 call()
 
@@ -391,7 +411,8 @@ def test_the_state_that_was_saved_last_is_loaded_before_any_call(nothing_left: N
         for n in range(1, 4):
             assert supervised.exports.add(1) == n
             begun = time.monotonic()
-            wait_until(lambda: (so_far := supervised.supervision()).saved is not None and time.monotonic() - so_far.saved_seconds > begun)  # type: ignore[operator]  # noqa: B023
+            wait_until(lambda: (so_far := supervised.supervision()).saved is not None
+                       and time.monotonic() - so_far.saved_seconds > begun)  # type: ignore[operator]  # noqa: B023
             callers = [supervised.submit("hang") for _ in range(4)]
             with pytest.raises(gothreads.GuestPanic):
                 supervised.exports.crash()
@@ -473,7 +494,9 @@ def test_a_save_that_fails_is_said_and_the_state_of_before_stays(caplog: pytest.
 
 
 @pytest.mark.parametrize("how", ["refuse", "panic"])
-def test_a_state_that_does_not_load_is_dropped_when_the_module_starts_without(how: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_that_does_not_load_is_dropped_when_the_module_starts_without(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with kept(Plan(load=[how])) as supervised:
         wait_until(lambda: "load" in supervised.handlers())
         supervised.exports.add(9)
@@ -483,7 +506,8 @@ def test_a_state_that_does_not_load_is_dropped_when_the_module_starts_without(ho
         assert not supervised.exports.hasloaded()
         assert "the state (1 bytes) is dropped" in caplog.text
         assert supervised.supervision().saved is None
-        assert supervised.supervision().by_cause == {"restart()": 1, {"refuse": "HandlerError", "panic": "GuestPanic"}[how]: 1}
+        assert supervised.supervision().by_cause == {"restart()": 1,
+                                                     {"refuse": "HandlerError", "panic": "GuestPanic"}[how]: 1}
 
 
 def test_a_state_is_not_to_blame_when_the_module_does_not_start_without_it_either() -> None:
@@ -607,7 +631,8 @@ def test_a_child_of_fork_is_told_and_a_process_ends_with_what_it_left_open() -> 
         assert up.exports.double(1) == 2
         print("fine")
     """)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE,
+                          check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
 
 
@@ -621,7 +646,8 @@ def test_ctrl_c_ends_a_call_and_a_wait(where: str) -> None:
             print("now", flush=True)
             supervised.exports.hang()
     """)
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "now\n"
         begin = time.monotonic()
@@ -688,7 +714,8 @@ class Hammer:
             assert not wait([future for _, future in futures], 60).not_done, "a call does not come back"
             for n, future in futures:
                 failed = future.exception()
-                assert future.result() == 2 * n if failed is None else isinstance(failed, gothreads.GuestError | gothreads.AppClosed), failed
+                assert future.result() == 2 * n if failed is None else isinstance(failed, gothreads.GuestError
+                                                                                  | gothreads.AppClosed), failed
                 self.count("right" if failed is None else type(failed).__name__)
 
     def coroutines(self) -> None:
@@ -785,10 +812,12 @@ def test_nothing_is_freed_while_an_app_is_started_that_was_closed(model: str, no
 
 def test_it_is_called_like_an_app() -> None:
     own = {"start", "when_ended"}  # the start and end of a single instance
-    missing = {name for name in dir(gothreads.App) if not name.startswith("_")} - own - set(dir(gothreads.Supervised)) - {"loaded", "options", "exports"}
+    missing = {name for name in dir(gothreads.App)
+               if not name.startswith("_")} - own - set(dir(gothreads.Supervised)) - {"loaded", "options", "exports"}
     assert missing == set()
     with kept() as supervised:
-        assert set(supervised.exports) == {"add", "crash", "double", "exit", "hang", "hasloaded", "hostraise", "hostwithin", "later", "trap", "start"}
+        assert set(supervised.exports) == {"add", "crash", "double", "exit", "hang", "hasloaded", "hostraise",
+                                           "hostwithin", "later", "trap", "start"}
         assert str(supervised.exports.add.signature) == "add(n: int64) -> int64"
         assert supervised.options.callers == 64
         assert supervised.loaded.name in repr(supervised)

@@ -65,7 +65,8 @@ _THREADS = {"limits": Limits(threads=40)}
 _PANICS = [
     _panic("panic in an export", "fault", "panic", "panic: on purpose"),
     _panic("panic in a handler", "handler", "panic", "panic: on purpose"),
-    _panic("nil pointer in an export", "fault", "nil pointer", "panic: runtime error: invalid memory address or nil pointer dereference"),
+    _panic("nil pointer in an export", "fault", "nil pointer",
+           "panic: runtime error: invalid memory address or nil pointer dereference"),
     _exit("os.Exit(3) in an export", "fault"),
     _exit("os.Exit(3) in a handler", "handler"),
     _trap("`unreachable` in a raw export", "fault", "unreachable", "wasm `unreachable` instruction executed"),
@@ -74,7 +75,8 @@ _PANICS = [
     _host("a host function raises, called by an export", "fault"),
 ]
 #: In stock Go the host thread's stack overflows before Go's own limit is reached.
-_RECURSION = [_trap("stack exhausted", "fault", "stack", "call stack exhausted (each thread has 6 MiB for it: Limits(stack=...))")]
+_RECURSION = [_trap("stack exhausted", "fault", "stack",
+                    "call stack exhausted (each thread has 6 MiB for it: Limits(stack=...))")]
 #: For models in which Go's scheduler runs on after the call has returned.
 _BACKGROUND = [
     _panic("panic in a goroutine", "fault_goroutine", "panic", "panic: on purpose"),
@@ -107,11 +109,14 @@ FAULTS: dict[str, list[Fault]] = {
         _exit("os.Exit(0) in an export", "fault", "exit 0", 0, "main returned, or os.Exit(0)"),
         _exit("os.Exit(2) in an export, which is no panic", "fault", "exit 2", 2, "exit code 2"),
         _exit("main returns", "fault_main", "return", 0, "main returned, or os.Exit(0)"),
-        _panic("runtime.Goexit in an export", "fault", "goexit", "fatal error: runtime.Goexit called in a thread that was not created by the Go runtime"),
+        _panic("runtime.Goexit in an export", "fault", "goexit",
+               "fatal error: runtime.Goexit called in a thread that was not created by the Go runtime"),
         _panic("concurrent map writes", "fault", "maps", "fatal error: concurrent map writes"),
         _panic("unlock of an unlocked mutex", "fault", "unlock", "fatal error: sync: unlock of unlocked mutex"),
-        _panic("no thread left: Limits(threads=40)", "fault", "threads", "fatal error: gothreads: the host has no thread left for the Go runtime", **_THREADS),
-        _trap("`unreachable` in a goroutine", "fault_goroutine", "unreachable", "wasm `unreachable` instruction executed"),
+        _panic("no thread left: Limits(threads=40)", "fault", "threads",
+               "fatal error: gothreads: the host has no thread left for the Go runtime", **_THREADS),
+        _trap("`unreachable` in a goroutine", "fault_goroutine", "unreachable",
+              "wasm `unreachable` instruction executed"),
         _trap("integer division by zero in a raw export", "fault", "divide", "integer divide by zero"),
     ],
     "single": _PANICS + _RECURSION,
@@ -139,23 +144,29 @@ class Measured:
 
 
 _SECTIONS = {
-    "threaded": ("threaded", "50 callers each: one causes the fault; 2 compute (one in a loop without calls); 31 wait (for "
+    "threaded": ("threaded",
+                 "50 callers each: one causes the fault; 2 compute (one in a loop without calls); 31 wait (for "
                              "channels, locks, a `sync.Cond`, a `WaitGroup`, timers, replies of the host); one is in a "
-                             "Python function, and gets the cause after a tenth of a second; and 15 wait for a free caller."),
+                             "Python function, and gets the cause after a tenth of a second; and 15 wait for a free "
+                             "caller."),
     "single": ("single", "50 callers each: one is in the module, the others wait for their turn."),
     "idle": ("idle", "As `single`. A fault after the call that led to it has returned ends the app too."),
-    "pool": ("pool", "In a pool only the call with the fault is lost, and a fresh instance replaces its instance. The other "
-                     "calls, some in other instances and some waiting for one, get their answers. The time is that of the "
-                     "one call."),
-    "wasi-threads": ("Modules with wasi-threads", "50 callers each: one is in the module, the others wait for their turn."),
-    "open": ("While the module starts", "In every model `gothreads.open` raises the error, with the same type, exit code "
+    "pool": ("pool",
+             "In a pool only the call with the fault is lost, and a fresh instance replaces its instance. The other "
+                     "calls, some in other instances and some waiting for one, get their answers. The time is that of "
+                     "the one call."),
+    "wasi-threads": ("Modules with wasi-threads",
+                     "50 callers each: one is in the module, the others wait for their turn."),
+    "open": ("While the module starts",
+             "In every model `gothreads.open` raises the error, with the same type, exit code "
                                         "and message. The time is that of the slowest model."),
 }
 
 
 def rows() -> list[tuple[str, Fault]]:
     """The table's rows, in order: section and fault."""
-    return [*((model, fault) for model, faults in FAULTS.items() for fault in faults), *(("wasi-threads", fault) for fault in WASI_THREADS),
+    return [*((model, fault) for model, faults in FAULTS.items() for fault in faults),
+            *(("wasi-threads", fault) for fault in WASI_THREADS),
             *(("open", fault) for fault in _STARTING)]
 
 
@@ -168,8 +179,9 @@ def markdown(measured: Iterable[Measured]) -> str:
             slowest[key] = one
     if missing := [f"{section}: {fault}" for section, fault in rows() if (section, fault) not in slowest]:
         raise ValueError("not measured: " + "; ".join(missing))
-    lines = [_HEAD.format(machine=f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, "
-                                  f"wasmtime {version('wasmtime')}, gothreads {gothreads.__version__}")]
+    lines = [_HEAD.format(machine=f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python "
+                                  f"{platform.python_version()}, wasmtime {version('wasmtime')}, gothreads "
+                                  f"{gothreads.__version__}")]
     for section, (title, text) in _SECTIONS.items():
         callers = "the caller gets" if section in ("pool", "open") else "every caller gets"
         lines += [f"## {title}", "", textwrap.fill(text, 118), ""]
@@ -177,8 +189,15 @@ def markdown(measured: Iterable[Measured]) -> str:
         for of, fault in rows():
             if of == section:
                 one = slowest[section, fault]
-                state, code = ("running", "") if section == "pool" else ("", str(fault.code)) if section == "open" else (fault.state.value, str(fault.code))
-                lines.append(f"| {fault.title} | `{fault.error.__name__}`: {_escaped(fault.said)} | {code} | {state} | {one.seconds * 1e3:.0f} ms |")
+                state, code = (
+                    ("running", "")
+                    if section == "pool"
+                    else ("", str(fault.code))
+                    if section == "open"
+                    else (fault.state.value, str(fault.code))
+                )
+                lines.append(f"| {fault.title} | `{fault.error.__name__}`: {_escaped(fault.said)} | {code} | {state} | "
+                             f"{one.seconds * 1e3:.0f} ms |")
         lines.append("")
     lines.append(_TAIL)
     return "\n".join(lines)

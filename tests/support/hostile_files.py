@@ -38,7 +38,8 @@ _THREADED = """(module {imports}
   (func (export "_initialize") call $initialized {main})""" + _SLOT + ")"
 
 #: Defaults for the parts that a test does not give. A reply is (status, address, length) at address `slot`.
-_HARMLESS: Mapping[str, object] = {"slot": 1024, "buffer": 4096, "pages": 4, "more": "", "imports": "", "request": "", "handlers": "", "stacks": "",
+_HARMLESS: Mapping[str, object] = {"slot": 1024, "buffer": 4096, "pages": 4, "more": "", "imports": "", "request": "",
+                                   "handlers": "", "stacks": "",
                                    "counts": "", "thread": "", "main": "", "clock": 0, "memory": "", "setup": "",
                                    "attach": "", "detach": "", "preparing": "(i32.const 0)"}
 
@@ -61,7 +62,8 @@ def liar(folder: Path, model: str, fields: Mapping[str, object] | None = None, *
     """
     text = (_THREADED if model == "threaded" else _SINGLE).format(**{**_HARMLESS, **parts})
     module = parse(bytes(wasmtime.wat2wasm(text)))
-    about: dict[str, object] = {"abi": ABI, "version": "1", "go": "go1.27", "model": model, "buildmode": "c-shared", "handlers": True, "options": {},
+    about: dict[str, object] = {"abi": ABI, "version": "1", "go": "go1.27", "model": model, "buildmode": "c-shared",
+                                "handlers": True, "options": {},
                                 "exports": [], "imports": []}
     module.customs.append((SECTION, json.dumps(about | dict(fields or {})).encode()))
     path = folder / "liar.wasm"

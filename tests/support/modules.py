@@ -42,13 +42,15 @@ MODULES = TESTS / "modules"
 NATIVE = TESTS / "modules_native"
 MODELS = list(models.MODELS)
 
-_WASI_THREADS = ("cc", "-target", "wasm32-freestanding", "-mcpu=generic+atomics+bulk_memory", "-O2", "-nostdlib", "-Wl,--no-entry", "-Wl,--import-memory",
+_WASI_THREADS = ("cc", "-target", "wasm32-freestanding", "-mcpu=generic+atomics+bulk_memory", "-O2", "-nostdlib",
+                 "-Wl,--no-entry", "-Wl,--import-memory",
                  "-Wl,--shared-memory", "-Wl,--max-memory=67108864", "-Wall", "-Wextra", "-Werror", "-o")
 
 #: Zig's arguments for the sources of tests/modules_native, to which the output's name is appended. (In Zig 0.17,
 #: std.Thread does not link for WASI, and its libc has no pthreads there: so threads.c is C, with our own header.)
 _ZIG = {"strings.c": ("cc", "-target", "wasm32-wasi", "-O2", "-mexec-model=reactor", "-o"),
-        "strings.zig": ("build-exe", "-target", "wasm32-freestanding", "-OReleaseSmall", "-fno-entry", "-rdynamic", "-femit-bin="),
+        "strings.zig": ("build-exe", "-target", "wasm32-freestanding", "-OReleaseSmall", "-fno-entry", "-rdynamic",
+                        "-femit-bin="),
         "threads.c": _WASI_THREADS, "program.c": _WASI_THREADS}
 
 
@@ -91,7 +93,8 @@ def native(source: str) -> Path:
 
 
 def _go_build(name: str, model: str, **options: object) -> _Build:
-    folder = next(folder for parent in (MODULES, ROOT / "examples", ROOT / "stress") if (folder := parent / name).is_dir())
+    folder = next(folder for parent in (MODULES, ROOT / "examples", ROOT / "stress")
+                  if (folder := parent / name).is_dir())
     request = Request(str(folder), model=model, **options)  # type: ignore[arg-type]
     stamp = _stamp(repr(request), *_go(), _content([folder]))
     return _Build(f"{name} ({model})", stamp, lambda: build(request).path)
@@ -104,7 +107,8 @@ def _zig_build(source: str) -> _Build:
     def make() -> Path:
         path, made = stamp.with_suffix(".wasm"), stamp.with_suffix(".made")
         to = [output + str(made)] if output.endswith("=") else [output, str(made)]
-        done = subprocess.run([sys.executable, "-m", "ziglang", *flags, str(NATIVE / source), *to], env=os.environ | zig_environment(),
+        done = subprocess.run([sys.executable, "-m", "ziglang", *flags, str(NATIVE / source), *to],
+                              env=os.environ | zig_environment(),
                               capture_output=True, text=True, check=False)
         if done.returncode:
             raise CompileError(f"{source} does not compile", done.stderr)
@@ -136,7 +140,8 @@ def _stamp(*parts: str) -> Path:
 def _content(folders: Iterable[Path]) -> str:
     """A hash of all files in these folders, with their names."""
     digest = hashlib.sha256()
-    for file in sorted(file for folder in folders for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc"):
+    for file in sorted(file for folder in folders for file in folder.rglob("*") if file.is_file()
+                       and file.suffix != ".pyc"):
         digest.update(f"{file}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -188,10 +193,12 @@ def _texts(places: Iterable[Path]) -> Iterator[str]:
 
 def _named(texts: Iterable[str]) -> list[_Build]:
     """The modules whose names are string literals in these texts. (`calls` has fixtures: tests/conftest.py.)"""
-    known = {folder.name for parent in (MODULES, ROOT / "examples") for folder in parent.iterdir() if (folder / "go.mod").exists()}
+    known = {folder.name for parent in (MODULES, ROOT / "examples") for folder in parent.iterdir()
+             if (folder / "go.mod").exists()}
     found: dict[str, _Build] = {}
     for text in texts:
-        models = ["threaded"] + (["single"] if re.search(r"\bMODELS\b|\"(single|idle|pool)\"|\bcalls_single\b", text) else [])
+        models = ["threaded"] + (["single"] if re.search(r"\bMODELS\b|\"(single|idle|pool)\"|\bcalls_single\b", text)
+                                 else [])
         names = known & {*re.findall(r"\"(\w+)\"", text), *re.findall(r"\bcalls\b", text)}
         builds = [_go_build(name, model) for name in sorted(names) for model in models]
         builds += [_zig_build(source) for source in sorted(_ZIG.keys() & set(re.findall(r"\"(\w+\.\w+)\"", text)))]

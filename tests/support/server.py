@@ -24,7 +24,8 @@ class Server:
         command = [*GOTHREADS, "serve", "--port", "0", *map(str, argv)]
         if descriptors is not None:
             command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         said = ""
         while (found := re.search(r"serving \S+ on (http://127\.0\.0\.1:\d+) \(Ctrl-C to stop\)", said)) is None:
@@ -49,7 +50,8 @@ class Server:
         while replies.readline() not in (b"\r\n", b""):
             pass
         content = json.dumps({"args": args}).encode()
-        head = f"POST /api/call/{export} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
+        head = (f"POST /api/call/{export} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\nConnection: "
+                f"close\r\n\r\n")
         connection.sendall(head.encode() + content)
         assert self.call("count").status_code == 200
 

@@ -74,6 +74,12 @@ def address_of(own: socket.socket) -> str:
     return "{}:{}".format(*own.getsockname()[:2])
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free just now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def connected(address: str) -> socket.socket:
     made = socket.socket(socket.AF_UNIX if "/" in address else socket.AF_INET6 if "[" in address else socket.AF_INET)
     made.settimeout(20)

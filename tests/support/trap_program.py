@@ -48,5 +48,6 @@ def run(code: str, without: str = "nothing") -> subprocess.CompletedProcess[str]
     if without != "C" and extension.native is None:
         pytest.skip(f"without C: {extension.missing}")
     head = textwrap.dedent(_HEAD).format(faults=str(built("faults")), without_c=without == "C")
-    return subprocess.run([sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True, timeout=PATIENCE,
+    return subprocess.run([sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True,
+                          timeout=PATIENCE,
                           env=os.environ | {"GOTHREADS_FAST": "1" if without == "nothing" else "0"})

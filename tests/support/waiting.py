@@ -15,8 +15,8 @@ import pytest
 
 import gothreads
 
-#: For waits that must end, in seconds: less than a test's timeout, and much more than they take on a loaded machine. So a
-#: hang fails, and slowness does not.
+#: For waits that must end, in seconds: less than a test's timeout, and much more than they take on a loaded machine. So
+#: a hang fails, and slowness does not.
 PATIENCE = 120.0
 
 
@@ -35,10 +35,12 @@ def under_load(seconds: float) -> float:
 
 
 def gothreads_threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("gothreads-") and t.name != "gothreads-interrupt"]
+    return [t.name for t in threading.enumerate() if t.name.startswith("gothreads-")
+            and t.name != "gothreads-interrupt"]
 
 
-def wait_until(condition: Callable[[], object], seconds: float = PATIENCE, left: Callable[[], object] = lambda: "what was waited for did not happen") -> None:
+def wait_until(condition: Callable[[], object], seconds: float = PATIENCE,
+               left: Callable[[], object] = lambda: "what was waited for did not happen") -> None:
     """Wait until `condition` is true; on timeout, fail with the value of `left`."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -68,7 +70,8 @@ def together(*jobs: Callable[[], object]) -> list[object]:
     return results
 
 
-def one_in_one_waiting(app: gothreads.App, inside: Callable[[], Future[Any]], waiting: Callable[[], Future[Any]]) -> list[Future[Any]]:
+def one_in_one_waiting(app: gothreads.App, inside: Callable[[], Future[Any]],
+                       waiting: Callable[[], Future[Any]]) -> list[Future[Any]]:
     """Start two calls of an app that runs one at a time.
 
     The first, which must not return, is in the module when the second begins to wait.

@@ -17,7 +17,8 @@ Talk = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
 
 def talk(app: web.Served, conversation: Talk, **options: Any) -> None:
     async def run() -> None:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(app, **options)), base_url="http://localhost") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(app, **options)),
+                                     base_url="http://localhost") as client:
             await conversation(client)
     asyncio.run(run())
 

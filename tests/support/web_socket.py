@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterator
 
 import gothreads
+from gothreads.output.terminal import Terminal
 from gothreads.serve import server
 from gothreads.serve.guard import Hosts
 from gothreads.serve.web import web_app
-from gothreads.terminal import Terminal
 from tests.support.waiting import PATIENCE, wait_until
 
 LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")

@@ -71,7 +71,8 @@ def test_nothing_there_is_none_after_the_timeout_and_what_take_raises_ends_the_w
     assert (few.line.counts.waiting, few.line.counts.passed) == (0, 0)
 
 
-@pytest.mark.parametrize(("model", "options"), [("threaded", {"callers": 1}), ("pool", {"instances": 1}), ("single", {}), ("idle", {})])
+@pytest.mark.parametrize(("model", "options"),
+                         [("threaded", {"callers": 1}), ("pool", {"instances": 1}), ("single", {}), ("idle", {})])
 def test_a_call_is_made_though_others_call_without_end(model: str, options: dict[str, Any], nothing_left: None) -> None:
     host = {"env": {"block": lambda: None, "raises": lambda: None, "close": lambda: None}}
     with opened("faults", model, host=host, stderr=io.BytesIO(), **options) as app:

@@ -32,7 +32,7 @@ from gothreads.build.toolchain import find_go
 from gothreads.cli.main import COMMANDS, main
 from gothreads.cli.parser import parse
 from gothreads.files import cache_folder
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 from gothreads.tools.compare.catalogue import WORKLOADS
 from gothreads.tools.compare.child import Child
 from gothreads.tools.compare.command import compare

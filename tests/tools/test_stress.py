@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from gothreads.cli.main import main
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 from gothreads.tools.stress import scenario_program
 from gothreads.tools.stress.catalogue import SCENARIOS
 from gothreads.tools.stress.module_scenario import arguments

@@ -52,7 +52,8 @@ ON_DESCRIPTORS: dict[str, list[tuple[str, int]]] = {
     "path_filestat_get": [("i32", 1), ("i32", NAME), ("i32", 4), ("i32", RESULT)],
     "path_filestat_set_times": [("i32", 1), ("i32", NAME), ("i32", 4), ("i64", 0), ("i64", 0), ("i32", 10)],
     "path_link": [("i32", 0), ("i32", NAME), ("i32", 4), ("i32", -1), ("i32", OTHER), ("i32", 5)],
-    "path_open": [("i32", 1), ("i32", NAME), ("i32", 4), ("i32", 0), ("i64", 2), ("i64", 2), ("i32", 0), ("i32", RESULT)],
+    "path_open": [("i32", 1), ("i32", NAME), ("i32", 4), ("i32", 0), ("i64", 2), ("i64", 2), ("i32", 0),
+                  ("i32", RESULT)],
     "path_readlink": [("i32", NAME), ("i32", 4), ("i32", BUFFER), ("i32", 64), ("i32", RESULT)],
     "path_rename": [("i32", OTHER), ("i32", 5), ("i32", -1), ("i32", NAME), ("i32", 4)],
     "path_remove_directory": [("i32", NAME), ("i32", 4)],
@@ -68,20 +69,23 @@ ON_DESCRIPTORS: dict[str, list[tuple[str, int]]] = {
 #: The other calls: the types and values of their parameters.
 ELSEWHERE: dict[str, list[tuple[str, int]]] = {
     "args_get": [("i32", BUFFER), ("i32", BUFFER + 512)], "args_sizes_get": [("i32", RESULT), ("i32", RESULT + 4)],
-    "environ_get": [("i32", BUFFER), ("i32", BUFFER + 512)], "environ_sizes_get": [("i32", RESULT), ("i32", RESULT + 4)],
+    "environ_get": [("i32", BUFFER), ("i32", BUFFER + 512)],
+    "environ_sizes_get": [("i32", RESULT), ("i32", RESULT + 4)],
     "clock_res_get": [("i32", 1), ("i32", RESULT)], "clock_time_get": [("i32", 1), ("i64", 0), ("i32", RESULT)],
     "random_get": [("i32", RESULT), ("i32", 16)], "sched_yield": [], "proc_raise": [("i32", 9)],
     "path_symlink": [("i32", NAME), ("i32", 4), ("i32", -1), ("i32", OTHER), ("i32", 5)],  # descriptor not first
     "poll_oneoff": [("i32", SUBSCRIPTIONS), ("i32", BUFFER), ("i32", 2), ("i32", RESULT)],
 }
-OF_HOST = {"sock_listen": 5, "sock_dial": 6, "sock_connected": 1, "sock_address": 5, "msg_events": 3, "msg_replies": 1, "idle_open": 1}
+OF_HOST = {"sock_listen": 5, "sock_dial": 6, "sock_connected": 1, "sock_address": 5, "msg_events": 3, "msg_replies": 1,
+           "idle_open": 1}
 
 
 def module(folder: Path, model: str, port: int) -> Path:
     """A module that exports all functions that it imports."""
     imports, exports = [], []
     types = {name: ["i32", *(kind for kind, _ in rest)] for name, rest in ON_DESCRIPTORS.items()}
-    types |= {name: [kind for kind, _ in rest] for name, rest in ELSEWHERE.items()} | {name: ["i32"] * count for name, count in OF_HOST.items()}
+    types |= {name: [kind for kind, _ in rest]
+              for name, rest in ELSEWHERE.items()} | {name: ["i32"] * count for name, count in OF_HOST.items()}
     for name, params in types.items():
         of = "gothreads" if name in OF_HOST else "wasi_snapshot_preview1"
         kind = f"(param {' '.join(params)})" if params else ""
@@ -89,7 +93,8 @@ def module(folder: Path, model: str, port: int) -> Path:
         given = " ".join(f"(local.get {place})" for place in range(len(params)))
         exports.append(f'(func (export "{name}") {kind} (result i32) (call ${name} {given}))')
     # The test writes the subscriptions for poll_oneoff.
-    data = {VECTORS: BUFFER.to_bytes(4, "little") + (16).to_bytes(4, "little"), NAME: b"name", OTHER: b"other", ADDRESS: f"127.0.0.1:{port}".encode(),
+    data = {VECTORS: BUFFER.to_bytes(4, "little") + (16).to_bytes(4, "little"), NAME: b"name", OTHER: b"other",
+            ADDRESS: f"127.0.0.1:{port}".encode(),
             ADDRESS + 64: b"tcp127.0.0.1:0events"}
     more = "".join(f"(data (i32.const {at}) {string(text)})" for at, text in data.items()) + "".join(exports)
     return liar(folder, model, {"handlers": False}, imports="".join(imports), more=more)
@@ -136,7 +141,8 @@ class Calls:
         return NAMES[number] if userdata == 7 else "later"
 
 
-NAMES = {wasi_errno(OSError(number, "")): name for number, name in errno.errorcode.items()} | {0: "OK", wasi_errno(OSError(errno.EIO, "")): "EIO"}
+NAMES = {wasi_errno(OSError(number, "")): name
+         for number, name in errno.errorcode.items()} | {0: "OK", wasi_errno(OSError(errno.EIO, "")): "EIO"}
 
 #: How to make each kind of descriptor.
 KINDS: dict[str, Callable[[Calls], int]] = {
@@ -160,34 +166,46 @@ KINDS: dict[str, Callable[[Calls], int]] = {
     "huge": lambda calls: HUGE,
     "negative": lambda calls: -1,
 }
-GROUPS = {"above": "root", "mount": "folder", "read-only mount": "folder", "file to append": "file", "events": "queue", "replies": "queue", "idle": "queue"}
+GROUPS = {"above": "root", "mount": "folder", "read-only mount": "folder", "file to append": "file", "events": "queue",
+          "replies": "queue", "idle": "queue"}
 #: Expected results of the calls without paths, by kind of descriptor; "OK" if not listed. (EBADF if it is not open.)
 SENSE: dict[str, dict[str, str]] = {
-    "fd_allocate": {"folder": "EBADF", "file to read": "EBADF", "fifo to read": "EBADF", "fifo": "ESPIPE", "listener": "ESPIPE", "connection": "ESPIPE",
+    "fd_allocate": {"folder": "EBADF", "file to read": "EBADF", "fifo to read": "EBADF", "fifo": "ESPIPE",
+                    "listener": "ESPIPE", "connection": "ESPIPE",
                     "queue": "ESPIPE", "stdin": "ESPIPE", "stdout": "ESPIPE"},
-    "fd_datasync": {"fifo to read": "EINVAL", "fifo": "EINVAL", "listener": "EINVAL", "connection": "EINVAL", "queue": "EINVAL", "stdin": "EINVAL",
+    "fd_datasync": {"fifo to read": "EINVAL", "fifo": "EINVAL", "listener": "EINVAL", "connection": "EINVAL",
+                    "queue": "EINVAL", "stdin": "EINVAL",
                     "stdout": "EINVAL"},
-    "fd_filestat_set_size": {"folder": "EINVAL", "file to read": "EINVAL", "fifo to read": "EINVAL", "fifo": "EINVAL", "listener": "EINVAL",
+    "fd_filestat_set_size": {"folder": "EINVAL", "file to read": "EINVAL", "fifo to read": "EINVAL", "fifo": "EINVAL",
+                             "listener": "EINVAL",
                              "connection": "EINVAL", "queue": "EINVAL", "stdin": "EINVAL", "stdout": "EINVAL"},
-    "fd_filestat_set_times": {"read-only mount": "EROFS", "listener": "EINVAL", "connection": "EINVAL", "queue": "EINVAL", "stdin": "EINVAL",
+    "fd_filestat_set_times": {"read-only mount": "EROFS", "listener": "EINVAL", "connection": "EINVAL",
+                              "queue": "EINVAL", "stdin": "EINVAL",
                               "stdout": "EINVAL"},
-    "fd_pread": {"folder": "EISDIR", "file to write": "EBADF", "fifo to read": "ESPIPE", "fifo": "ESPIPE", "listener": "ESPIPE", "connection": "ESPIPE",
+    "fd_pread": {"folder": "EISDIR", "file to write": "EBADF", "fifo to read": "ESPIPE", "fifo": "ESPIPE",
+                 "listener": "ESPIPE", "connection": "ESPIPE",
                  "queue": "ESPIPE", "stdin": "ESPIPE", "stdout": "ESPIPE"},
-    "fd_prestat_get": dict.fromkeys(("folder", "file to read", "file to write", "file", "fifo to read", "fifo", "listener", "connection", "queue",
+    "fd_prestat_get": dict.fromkeys(("folder", "file to read", "file to write", "file", "fifo to read", "fifo",
+                                     "listener", "connection", "queue",
                                      "stdin", "stdout"), "ENOTDIR") | {"mount": "OK", "read-only mount": "OK"},
-    "fd_pwrite": {"folder": "EBADF", "file to read": "EBADF", "fifo to read": "EBADF", "fifo": "ESPIPE", "listener": "ESPIPE", "connection": "ESPIPE",
+    "fd_pwrite": {"folder": "EBADF", "file to read": "EBADF", "fifo to read": "EBADF", "fifo": "ESPIPE",
+                  "listener": "ESPIPE", "connection": "ESPIPE",
                   "queue": "EBADF", "stdin": "ESPIPE", "stdout": "ESPIPE"},
-    "fd_read": {"folder": "EISDIR", "file to write": "EBADF", "fifo": "EAGAIN", "listener": "ENOTCONN", "connection": "EAGAIN", "queue": "EAGAIN",
+    "fd_read": {"folder": "EISDIR", "file to write": "EBADF", "fifo": "EAGAIN", "listener": "ENOTCONN",
+                "connection": "EAGAIN", "queue": "EAGAIN",
                 "stdout": "EBADF"},
-    "fd_readdir": dict.fromkeys(("file to read", "file to write", "file", "fifo to read", "fifo", "listener", "connection", "queue", "stdin", "stdout"),
+    "fd_readdir": dict.fromkeys(("file to read", "file to write", "file", "fifo to read", "fifo", "listener",
+                                 "connection", "queue", "stdin", "stdout"),
                                 "ENOTDIR"),
     "fd_seek": dict.fromkeys(("fifo to read", "fifo", "listener", "connection", "queue", "stdin", "stdout"), "ESPIPE"),
-    "fd_write": {"folder": "EBADF", "file to read": "EBADF", "fifo to read": "EBADF", "listener": "EPIPE", "queue": "EBADF", "stdin": "EBADF"},
+    "fd_write": {"folder": "EBADF", "file to read": "EBADF", "fifo to read": "EBADF", "listener": "EPIPE",
+                 "queue": "EBADF", "stdin": "EBADF"},
     "sock_recv": {"listener": "ENOTCONN", "connection": "EAGAIN"},
     "sock_send": {"listener": "EPIPE"},
     "sock_accept": {"listener": "EAGAIN", "connection": "EINVAL"},
 }
-_ROOT = {"fd_allocate": "ESPIPE", "fd_datasync": "EINVAL", "fd_filestat_set_size": "EINVAL", "fd_filestat_set_times": "EROFS", "fd_pread": "EISDIR",
+_ROOT = {"fd_allocate": "ESPIPE", "fd_datasync": "EINVAL", "fd_filestat_set_size": "EINVAL",
+         "fd_filestat_set_times": "EROFS", "fd_pread": "EISDIR",
          "fd_pwrite": "EBADF", "fd_read": "EISDIR", "fd_seek": "ESPIPE", "fd_write": "EBADF"}
 for _name, _said in _ROOT.items():
     SENSE[_name]["root"] = _said
@@ -204,7 +222,8 @@ def expected(name: str, kind: str) -> str:
     if name.startswith("path_") and group == "root":
         return "EROFS" if name in ("path_create_directory", "path_symlink") else "ENOENT"
     if name.startswith("path_"):
-        return "ENOTDIR" if group != "folder" else "EROFS" if kind == "read-only mount" and name not in LOOKING else "OK"
+        return ("ENOTDIR" if group != "folder" else "EROFS" if kind == "read-only mount" and name not in LOOKING
+                else "OK")
     if name.startswith("sock_") and kind not in ("listener", "connection"):
         return "ENOTSOCK"
     return SENSE.get(name, {}).get(kind, SENSE.get(name, {}).get(group, "OK"))
@@ -215,7 +234,8 @@ STREAMS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "inherited": lambda folder: {},
     "text": lambda folder: {"stdin": io.StringIO("text"), "stdout": io.StringIO(), "stderr": io.StringIO()},
     "bytes": lambda folder: {"stdin": b"bytes", "stdout": io.BytesIO(), "stderr": io.BytesIO()},
-    "file": lambda folder: {"stdin": io.FileIO(folder / "in", "w+"), "stdout": io.FileIO(folder / "out", "w"), "stderr": io.FileIO(folder / "error", "w")},
+    "file": lambda folder: {"stdin": io.FileIO(folder / "in", "w+"), "stdout": io.FileIO(folder / "out", "w"),
+                            "stderr": io.FileIO(folder / "error", "w")},
 }
 
 
@@ -227,7 +247,8 @@ def opened(folder: Path, model: str, **streams: Any) -> Iterator[Calls]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         mounts = [gothreads.Mount(folder / "mount", "/m"), gothreads.Mount(folder / "mount", "/ro", read_only=True)]
-        with gothreads.open(module(folder, model, port), mounts=mounts, allow_net=["127.0.0.1:*"], env={"PWD": "/pwd"}, **streams) as app:
+        with gothreads.open(module(folder, model, port), mounts=mounts, allow_net=["127.0.0.1:*"], env={"PWD": "/pwd"},
+                            **streams) as app:
             yield Calls(app, folder / "mount", port)
 
 
@@ -276,7 +297,8 @@ def test_every_call_on_every_kind_of_descriptor(tmp_path: Path, model: str, capl
                 wrong += [(name, kind, said)] if said != expected(name, kind) else []
             for what in (1, 2):  # readable, writable
                 said = calls.poll(make(calls), what)
-                wrong += [("poll_oneoff", kind, said)] if said not in (("EBADF",) if expected("", kind) == "EBADF" else ("OK", "later")) else []
+                wrong += [("poll_oneoff", kind, said)] if said not in (("EBADF",) if expected("", kind) == "EBADF"
+                                                                       else ("OK", "later")) else []
             lay_out(calls.folder, "path_symlink")
             lay_out(calls.folder / "sub", "path_symlink")
             said = calls("path_symlink", NAME, 4, make(calls), OTHER, 5)
@@ -311,7 +333,8 @@ def test_the_calls_that_are_about_no_descriptor(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["single", "threaded"])
-def test_a_fault_inside_a_call_is_an_errno_and_a_line_in_the_log(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch,
+def test_a_fault_inside_a_call_is_an_errno_and_a_line_in_the_log(tmp_path: Path, model: str,
+                                                                 monkeypatch: pytest.MonkeyPatch,
                                                                   caplog: pytest.LogCaptureFixture) -> None:
     def advise(_self: FdCalls, _fd: int, _offset: int, _length: int, _advice: int) -> None:
         raise KeyError("a fault of\ngothreads")
@@ -336,5 +359,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_go_looks_whether_its_streams_are_terminals(model: str) -> None:
-    with started("files", model, stdin=b"input", stdout=Terminal(), stderr=io.BytesIO(), **({"instances": 1} if model == "pool" else {})) as app:
-        assert json.loads(app.request("do", '{"Op": "streams"}'))["Value"] == ["-rw-------", "Dcrw-------", "-rw-------"]
+    with started("files", model, stdin=b"input", stdout=Terminal(), stderr=io.BytesIO(),
+                 **({"instances": 1} if model == "pool" else {})) as app:
+        assert json.loads(app.request("do",
+                                      '{"Op": "streams"}'))["Value"] == ["-rw-------", "Dcrw-------", "-rw-------"]

@@ -76,7 +76,13 @@ def tree(go: Go, request: pytest.FixtureRequest) -> Go:
 def state(folder: Path) -> dict[str, object]:
     """The contents and metadata of a folder, for comparison."""
     def one(path: Path) -> object:
-        what = path.readlink() if path.is_symlink() else sorted(p.name for p in path.iterdir()) if path.is_dir() else path.read_bytes()
+        what = (
+            path.readlink()
+            if path.is_symlink()
+            else sorted(p.name for p in path.iterdir())
+            if path.is_dir()
+            else path.read_bytes()
+        )
         return what, path.lstat().st_mtime_ns, path.lstat().st_nlink
     return {str(path): one(path) for path in [folder, *folder.rglob("*")]}
 
@@ -129,7 +135,8 @@ def test_the_ways_to_open_a_file(tree: Go) -> None:
     tree.fails("EEXIST", "open", "f", "RDWR|CREATE|EXCL")
     tree.fails("ENOENT", "open", "none", "RDWR")
     reading = tree("open", "f", "RDONLY")
-    tree.refuses(("f.write", reading, "x"), ("f.truncate", reading, 0), ("f.writeat", reading, "x", 0), ("f.read", tree("open", "f", "WRONLY"), 1))
+    tree.refuses(("f.write", reading, "x"), ("f.truncate", reading, 0), ("f.writeat", reading, "x", 0),
+                 ("f.read", tree("open", "f", "WRONLY"), 1))
     assert tree("read", "f") == "text"
     appending = tree("open", "f", "WRONLY|APPEND")
     tree("f.seek", appending, 0, 0)
@@ -374,26 +381,34 @@ def hostile(tmp_path: Path, lookup: None) -> Iterator[Go]:
     outside.mkdir()
     (outside / "secret").write_text(SECRET)
     (outside / "empty").mkdir()
-    for name, target in {"out": "../outside/secret", "outdir": "../outside", "absolute": outside / "secret", "absolutedir": outside, "root": "/",
-                         "up": "..", "chain": "inside/next", "inside/next": "../out", "inside/up": "../..", "dangling": "../outside/new",
+    for name, target in {"out": "../outside/secret", "outdir": "../outside", "absolute": outside / "secret",
+                         "absolutedir": outside, "root": "/",
+                         "up": "..", "chain": "inside/next", "inside/next": "../out", "inside/up": "../..",
+                         "dangling": "../outside/new",
                          "own": mount / "f", "guest": "/m/f"}.items():
         (mount / name).symlink_to(str(target))
     with opened({"/m": mount}, mount) as made:
         yield made
 
 
-OUT = ["..", "../", "../outside", "up", "up/", "up/.", "inside/..//..", "inside/../../mount/..", "inside/up", "inside/up/", "absolutedir", "absolutedir/",
-       "outdir", "outdir/", "outdir/.", "outdir/empty", "outdir/..", "./../outside", "/", "root", "root/", "root/etc", "inside/up/outside/empty/"]
-SECRETS = ["../outside/secret", "outdir/secret", "out", "absolute", "absolutedir/secret", "chain", "inside/next", "up/outside/secret",
-           "inside/up/outside/secret", "inside/../up/outside/./secret", "dangling", "own", "guest", "/etc/passwd", "../mount/f"]
+OUT = ["..", "../", "../outside", "up", "up/", "up/.", "inside/..//..", "inside/../../mount/..", "inside/up",
+       "inside/up/", "absolutedir", "absolutedir/",
+       "outdir", "outdir/", "outdir/.", "outdir/empty", "outdir/..", "./../outside", "/", "root", "root/", "root/etc",
+       "inside/up/outside/empty/"]
+SECRETS = ["../outside/secret", "outdir/secret", "out", "absolute", "absolutedir/secret", "chain", "inside/next",
+           "up/outside/secret",
+           "inside/up/outside/secret", "inside/../up/outside/./secret", "dangling", "own", "guest", "/etc/passwd",
+           "../mount/f"]
 
 
 def test_no_path_or_link_leads_out_of_a_mount(hostile: Go) -> None:
     outside = hostile.host.parent / "outside"
     before, own = state(outside), state(hostile.host).keys()
     assert hostile("raw.open", 3, 1, "inside/..//./f", 0) == "inside"
-    for op, *args in [("mkdir", 3, "inside/../d"), ("rmdir", 3, "d"), ("symlink", "../f", 3, "inside/l"), ("link", 3, "f", 3, "g"),
-                      ("rename", 3, "g", 3, "inside/g"), ("times", 3, 1, "inside/l", 0), ("stat", 3, 1, "inside/l"), ("unlink", 3, "inside/l"),
+    for op, *args in [("mkdir", 3, "inside/../d"), ("rmdir", 3, "d"), ("symlink", "../f", 3, "inside/l"),
+                      ("link", 3, "f", 3, "g"),
+                      ("rename", 3, "g", 3, "inside/g"), ("times", 3, 1, "inside/l", 0), ("stat", 3, 1, "inside/l"),
+                      ("unlink", 3, "inside/l"),
                       ("unlink", 3, "inside/g"), ("readlink", 3, "out")]:
         hostile(f"raw.{op}", *args)
     for follow, path in itertools.product((1, 0), OUT + SECRETS):
@@ -403,9 +418,12 @@ def test_no_path_or_link_leads_out_of_a_mount(hostile: Go) -> None:
             hostile.refuses(("raw.stat", 3, follow, path), ("raw.times", 3, follow, path, 0))
     for path in OUT:
         new = path.rstrip("/") + "/new"
-        hostile.refuses(*((f"raw.{op}", 3, "f", 3, new) for op in ("rename", "link", "linkto")), ("raw.mkdir", 3, new), ("raw.symlink", "x", 3, new),
-                        *((f"raw.{op}", 3, f"{path}/{name}") for op, name in (("unlink", "secret"), ("rmdir", "empty"), ("readlink", "secret"))))
-    hostile.refuses(*((f"raw.{op}", 3, name, 3, "dangling/") for op, name in (("rename", "f"), ("rename", "inside"), ("link", "f"), ("linkto", "f"))),
+        hostile.refuses(*((f"raw.{op}", 3, "f", 3, new) for op in ("rename", "link", "linkto")), ("raw.mkdir", 3, new),
+                        ("raw.symlink", "x", 3, new),
+                        *((f"raw.{op}", 3, f"{path}/{name}")
+                          for op, name in (("unlink", "secret"), ("rmdir", "empty"), ("readlink", "secret"))))
+    hostile.refuses(*((f"raw.{op}", 3, name, 3, "dangling/")
+                      for op, name in (("rename", "f"), ("rename", "inside"), ("link", "f"), ("linkto", "f"))),
                     ("raw.mkdir", 3, "dangling/"), ("raw.symlink", "x", 3, "dangling/"))
     for path in SECRETS:
         hostile.refuses(("read", path), ("raw.linkto", 3, path, 3, "stolen"))
@@ -413,8 +431,10 @@ def test_no_path_or_link_leads_out_of_a_mount(hostile: Go) -> None:
             hostile("raw.link", 3, path, 3, "stolen")
             hostile.refuses(("read", "stolen"))
             hostile("remove", "stolen")
-    hostile.refuses(*(("raw.rename", 3, path, 3, "stolen") for path in ("../outside/secret", "outdir/secret", "/etc/passwd")))
-    hostile.refuses(("rename", "f", "/outside/f"), ("rename", "f", str(outside / "f")), ("link", str(outside / "secret"), "stolen"))
+    hostile.refuses(*(("raw.rename", 3, path, 3, "stolen")
+                      for path in ("../outside/secret", "outdir/secret", "/etc/passwd")))
+    hostile.refuses(("rename", "f", "/outside/f"), ("rename", "f", str(outside / "f")),
+                    ("link", str(outside / "secret"), "stolen"))
     assert state(outside) == before
     assert state(hostile.host).keys() == own
     assert (hostile.host / "f").read_text() == "inside"
@@ -451,19 +471,24 @@ def test_a_root_is_not_left_though_the_mount_is_wider(go: Go) -> None:
     root = Go(go.app, go.host, f"/m/{go.host.name}/sub")
     root("write", "file", "fine")
     assert root("read", "in") == "fine"
-    for op, *args in [("read", "../secret"), ("read", "out"), ("read", "up/secret"), ("write", "up/new", ""), ("stat", "out"), ("mkdir", "../new"),
-                      ("rename", "file", "../file"), ("link", "file", "up/file"), ("remove", "../secret"), ("removeall", "up/secret"), ("read", "/m/secret")]:
+    for op, *args in [("read", "../secret"), ("read", "out"), ("read", "up/secret"), ("write", "up/new", ""),
+                      ("stat", "out"), ("mkdir", "../new"),
+                      ("rename", "file", "../file"), ("link", "file", "up/file"), ("remove", "../secret"),
+                      ("removeall", "up/secret"), ("read", "/m/secret")]:
         with pytest.raises(GoError, match="escapes"):
             root(op, *args)
     assert sorted(p.name for p in go.host.iterdir()) == ["secret", "sub"]
     assert go("read", "sub/out") == SECRET
 
 
-EXCHANGE = "import ctypes,sys\nc=ctypes.CDLL(None)\na,b=(p.encode() for p in sys.argv[1:])\nwhile True: assert c.renameat2(-100,a,-100,b,2)==0\n"
+EXCHANGE = ("import ctypes,sys\nc=ctypes.CDLL(None)\na,b=(p.encode() for p in sys.argv[1:])\nwhile True: assert "
+            "c.renameat2(-100,a,-100,b,2)==0\n")
 
 
 @pytest.mark.parametrize("what", ["link", "folder"])
-def test_what_is_exchanged_for_a_link_to_outside_all_the_time_never_leads_there(alone: Go, tmp_path: Path, lookup: None, what: str) -> None:
+def test_what_is_exchanged_for_a_link_to_outside_all_the_time_never_leads_there(
+    alone: Go, tmp_path: Path, lookup: None, what: str
+) -> None:
     outside, inside = tmp_path / "outside", alone.host / "d"
     for folder, content in ((outside, SECRET), (inside, "inside")):
         folder.mkdir()
@@ -501,18 +526,23 @@ def test_two_mounts_do_not_reach_each_others_parents(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder.parent / "secret").write_text(SECRET)
     with opened({"/a": a, "/b": b}, tmp_path) as go:
-        go.refuses(*(("raw.open", *where, 0) for where in itertools.product((3, 4), (1,), ("../secret", "../a", "../b", "../../x/secret", "../../y/secret"))))
+        go.refuses(*(("raw.open", *where, 0)
+                     for where in itertools.product((3, 4), (1,),
+                                                    ("../secret", "../a", "../b", "../../x/secret", "../../y/secret"))))
         go.refuses(*(("read", path) for path in ("/a/../secret", "/secret", "/a/../../y/secret", "/c")))
         go("write", "/a/../b/f", "text")
         go("rename", "/b/f", "/a/f")
         go("link", "/a/f", "/b/g")
         (a / "over").symlink_to("../../y/b/g")
-        go.refuses(("read", "/a/over"), ("raw.rename", 3, "f", 4, "../f"), ("raw.link", 3, "f", 4, "../f"), ("raw.rename", 3, "../secret", 4, "f"))
+        go.refuses(("read", "/a/over"), ("raw.rename", 3, "f", 4, "../f"), ("raw.link", 3, "f", 4, "../f"),
+                   ("raw.rename", 3, "../secret", 4, "f"))
     assert [(a / "f").read_text(), (b / "g").read_text()] == ["text"] * 2
 
 
-CHANGES = [("write", "f", "x"), ("write", "new", ""), ("mkdir", "new"), ("remove", "f"), ("remove", "d/e/f"), ("removeall", "d"), ("rename", "f", "g"),
-           ("link", "f", "g"), ("symlink", "f", "g"), ("open", "new", "RDONLY|CREATE"), ("chtimes", "f", 1, 1), ("chtimes", "d", 1, 1)]
+CHANGES = [("write", "f", "x"), ("write", "new", ""), ("mkdir", "new"), ("remove", "f"), ("remove", "d/e/f"),
+           ("removeall", "d"), ("rename", "f", "g"),
+           ("link", "f", "g"), ("symlink", "f", "g"), ("open", "new", "RDONLY|CREATE"), ("chtimes", "f", 1, 1),
+           ("chtimes", "d", 1, 1)]
 
 
 def test_a_read_only_mount_is_read_and_never_changed(tmp_path: Path) -> None:
@@ -529,10 +559,14 @@ def test_a_read_only_mount_is_read_and_never_changed(tmp_path: Path) -> None:
         assert sorted(go("readdir", "/fixed")) == ["-f", "Llink", "dd"]
         assert go("stat", "d/e/f")["size"] == 4
         for through in (go, Go(go.app, fixed, "/fixed")):
-            through.refuses(*CHANGES, *(("open", "f", how) for how in ("RDWR", "WRONLY", "APPEND|WRONLY", "RDONLY|TRUNC", "RDONLY|CREATE|TRUNC")))
+            through.refuses(*CHANGES,
+                            *(("open", "f", how)
+                              for how in ("RDWR", "WRONLY", "APPEND|WRONLY", "RDONLY|TRUNC", "RDONLY|CREATE|TRUNC")))
         f, d = go("open", "f", "RDONLY"), go("open", "d", "RDONLY")
-        go.refuses(("truncate", "f", 0), ("createtemp", ".", "x"), ("mkdirtemp", "d", "x"), ("f.write", f, "x"), ("f.writeat", f, "x", 0),
-                   ("f.truncate", f, 0), ("f.truncate", d, 0), *itertools.product(("rename", "link"), ("f",), ("/free/new",)),
+        go.refuses(("truncate", "f", 0), ("createtemp", ".", "x"), ("mkdirtemp", "d", "x"), ("f.write", f, "x"),
+                   ("f.writeat", f, "x", 0),
+                   ("f.truncate", f, 0), ("f.truncate", d, 0),
+                   *itertools.product(("rename", "link"), ("f",), ("/free/new",)),
                    *itertools.product(("rename", "link"), ("/free/f",), ("f", "new")))
         go("write", "/free/f", "changed")
         assert go("f.readall", f) == "text"
@@ -543,7 +577,8 @@ def test_a_read_only_mount_is_read_and_never_changed(tmp_path: Path) -> None:
 def test_a_thousand_files_are_worked_on_at_once(tree: Go) -> None:
     (tree.host / "d").mkdir()
     tree("churn", "d", 1000, 32)
-    assert {p.name: p.read_text() for p in (tree.host / "d").iterdir()} == {f"file{n}": str(n) * 100 for n in range(0, 1000, 2)}
+    assert {p.name: p.read_text()
+            for p in (tree.host / "d").iterdir()} == {f"file{n}": str(n) * 100 for n in range(0, 1000, 2)}
 
 
 def test_lines_that_goroutines_append_are_all_there_and_whole(go: Go) -> None:
@@ -581,7 +616,8 @@ def test_what_one_write_prints_stays_together_in_a_file_object() -> None:
 
 
 def run_python(program: str, *arguments: object, **streams: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)], stdout=subprocess.PIPE, **streams)
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+                            stdout=subprocess.PIPE, **streams)
 
 
 def test_what_one_write_prints_stays_together_in_an_inherited_pipe() -> None:
@@ -659,8 +695,10 @@ def waiting(go: Go, kind: str) -> Iterator[tuple[Path, Future[bytes]]]:
     if kind in ("reads", "writes"):
         other = os.open(fifo, os.O_RDWR)
     number = go("open", "fifo", "RDONLY" if kind == "reads" else "WRONLY") if other is not None else 0
-    future = {"opens to read": lambda: go.begin("read", "fifo"), "opens to write": lambda: go.begin("open", "fifo", "WRONLY"),
-              "reads": lambda: go.begin("f.read", number, 100), "writes": lambda: go.begin("f.write", number, "x" * 1_000_000)}[kind]()
+    future = {"opens to read": lambda: go.begin("read", "fifo"),
+              "opens to write": lambda: go.begin("open", "fifo", "WRONLY"),
+              "reads": lambda: go.begin("f.read", number, 100),
+              "writes": lambda: go.begin("f.write", number, "x" * 1_000_000)}[kind]()
     time.sleep(0.1)
     try:
         yield fifo, future
@@ -729,7 +767,8 @@ def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "gothreads-test", folder], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "gothreads-test", folder], capture_output=True,
+                             text=True)
     if mounted.returncode != 0:
         pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
     yield folder
@@ -762,7 +801,8 @@ def test_a_rename_to_another_disk_is_an_error_of_its_own(small: Path, tmp_path: 
 
 
 def test_arguments_and_environment_arrive_as_they_are() -> None:
-    args, env = ["", "größe", "a b\n", "日本 👍", "-flag=x", "'\"\\", ""], {"EMPTY": "", "ÜMLAUT": "λόγος", "X": "a=b\nc", "a b": " "}
+    args, env = ["", "größe", "a b\n", "日本 👍", "-flag=x", "'\"\\",
+                 ""], {"EMPTY": "", "ÜMLAUT": "λόγος", "X": "a=b\nc", "a b": " "}
     with gothreads.open(built("files"), args=args, env=env) as app:
         seen, environment = Go(app, Path())("args")
     assert seen == args

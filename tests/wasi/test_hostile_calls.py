@@ -23,10 +23,12 @@ from tests.support.waiting import PATIENCE, wait_until
 INVALID, REFUSED, NOT_CAPABLE = 28, 14, 76  # WASI's numbers
 
 
-def attempt(*args: str, folder: Path | None = None, allow_net: list[str] | None = None, limits: Limits | None = None) -> list[str]:
+def attempt(*args: str, folder: Path | None = None, allow_net: list[str] | None = None,
+            limits: Limits | None = None) -> list[str]:
     """Run the module, which must end by itself with exit code 0; return the lines that it prints."""
     said = io.BytesIO()
-    with gothreads.open(built("hostile"), args=args, mounts={"/m": folder} if folder else {}, allow_net=allow_net or [], stdout=said, procs=4,
+    with gothreads.open(built("hostile"), args=args, mounts={"/m": folder} if folder else {}, allow_net=allow_net
+                        or [], stdout=said, procs=4,
                         limits=limits) as app:
         assert app.wait(PATIENCE) == 0
     return said.getvalue().decode().splitlines()
@@ -64,7 +66,8 @@ def listening(path: Path) -> socket.socket:
 def test_a_link_in_place_of_a_socket_is_not_followed(inside: Path) -> None:
     with listening(inside / "allowed.sock"), listening(inside.parent / "secret.sock") as secret:
         allowed = os.fspath(inside / "allowed.sock")
-        assert attempt("dial a link", allowed, "../secret.sock", folder=inside, allow_net=[f"unix:{allowed}"]) == [str(REFUSED)]
+        assert attempt("dial a link", allowed, "../secret.sock", folder=inside,
+                       allow_net=[f"unix:{allowed}"]) == [str(REFUSED)]
         secret.setblocking(False)
         with pytest.raises(BlockingIOError):
             secret.accept()
@@ -114,7 +117,8 @@ def taking(attempt: str, folder: Path) -> tuple[int, list[str]]:
             assert app.wait(60) == 0
         print(most() - before, said.getvalue()[:1000].decode())
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), built("hostile"), attempt, folder], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), built("hostile"), attempt, folder],
+                          capture_output=True, text=True, check=True)
     taken, _, said = done.stdout.partition(" ")
     return int(taken) << 10, said.splitlines()[:-1]
 
@@ -197,14 +201,17 @@ def test_a_module_that_opens_all_it_can_leaves_the_host_some(inside: Path) -> No
             sys.exit(code)
     """
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 400
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), os.fspath(built("hostile")), os.fspath(inside)], capture_output=True, text=True)
-    assert (done.returncode, done.stdout.splitlines()) == (0, ["open /m/file: Too many open files", "<nil>"]), done.stderr
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), os.fspath(built("hostile")),
+                           os.fspath(inside)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()) == (0,
+                                                           ["open /m/file: Too many open files", "<nil>"]), done.stderr
 
 
 @pytest.mark.parametrize("rules", [(), ("127.0.0.1:*", "[::1]:*", "localhost:*")], ids=["without rules", "with rules"])
 def test_sockets_survive_any_arguments(inside: Path, rules: tuple[str, ...]) -> None:
     said = io.BytesIO()
-    with gothreads.open(built("hostile"), args=["sockets"], mounts={"/m": inside}, stdout=said, procs=4, allow_net=rules,
+    with gothreads.open(built("hostile"), args=["sockets"], mounts={"/m": inside}, stdout=said, procs=4,
+                        allow_net=rules,
                         limits=gothreads.Limits(files=64)) as app:
         assert app.wait(100) == 0
     word, number = said.getvalue().decode().rsplit(maxsplit=1)

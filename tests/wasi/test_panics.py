@@ -18,11 +18,14 @@ MIXED = ("runtime: out of memory: cannot allocate 1048576-byte block (79953920 i
 @pytest.mark.parametrize(("said", "reason"), [
     ("fatal error: out of memory\n\n", "fatal error: out of memory"),
     (MIXED, "fatal error: out of memory"),
-    ("fatal error: runtime: out of memory: cannot allocate 524288-byte block (36929536 in use)\nfatal error: out of memory\n\nout of memory\n",
+    ("fatal error: runtime: out of memory: cannot allocate 524288-byte block (36929536 in use)\nfatal error: out of "
+     "memory\n\nout of memory\n",
      "fatal error: out of memory"),
     ("fatal error: fatal error: out of memory\nout of memory\n\n", "fatal error: fatal error: out of memory"),
-    ("fatal error: fatal error: out of memoryout of memory\n\n\n", "fatal error: fatal error: out of memoryout of memory"),
-    ("fatal error: out of memoryruntime: out of memory: cannot allocate 524288-byte block (2949 in use)\nfatal error: \nout of memory\n\n",
+    ("fatal error: fatal error: out of memoryout of memory\n\n\n",
+     "fatal error: fatal error: out of memoryout of memory"),
+    ("fatal error: out of memoryruntime: out of memory: cannot allocate 524288-byte block (2949 in use)\nfatal error: "
+     "\nout of memory\n\n",
      "fatal error: out of memoryruntime: out of memory: cannot allocate 524288-byte block (2949 in use)"),
     ("fatal error: out of memory\nfatal error: \n\n", "fatal error: out of memory"),
     ("fatal error: fatal error: \nout of memoryout of memory\n\n", "fatal error: out of memoryout of memory"),

@@ -115,7 +115,8 @@ def test_a_pipe_that_nobody_reads_does_not_end_a_program_that_sigpipe_ends() -> 
             do("f.close", reader)
             print(do("f.write", writer, "x")["Is"], do("captured", "fine")["Value"])
     """
-    done = subprocess.run([sys.executable, "-c", program, built("files")], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([sys.executable, "-c", program, built("files")], capture_output=True, text=True,
+                          timeout=PATIENCE)
     assert (done.returncode, done.stdout) == (0, "['EPIPE'] fine\n"), done.stderr
 
 

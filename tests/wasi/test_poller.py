@@ -16,7 +16,7 @@ from gothreads.shared_memory import SharedMemory
 from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.descriptor_table import DescriptorTable
 from gothreads.wasi.descriptors import Descriptor
-from gothreads.wasi.network import NetworkSocket
+from gothreads.wasi.network_socket import NetworkSocket
 from gothreads.wasi.poller import Poller
 from gothreads.wasi.queues import Queue, QueueReader
 from tests.support.waiting import wait_until

@@ -17,7 +17,19 @@ from typing import Any
 import pytest
 
 import gothreads
-from tests.support.sockets_program import LOOPBACKS, Go, GoError, address_of, blocked, connected, module, nobody_answers, opened, received, reset
+from tests.support.sockets_program import (
+    LOOPBACKS,
+    Go,
+    GoError,
+    address_of,
+    blocked,
+    connected,
+    module,
+    nobody_answers,
+    opened,
+    received,
+    reset,
+)
 from tests.support.waiting import PATIENCE, together, under_load, wait_until
 
 
@@ -61,7 +73,8 @@ def test_unix_sockets_echo_and_their_files_come_and_go(tmp_path: Path) -> None:
     path, taken, stale = tmp_path / "s", tmp_path / "taken", tmp_path / "stale"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(stale))
-    with socket.socket(socket.AF_UNIX) as server, opened(*(f"unix:{p}" for p in (path, taken, stale, tmp_path / "file"))) as go:
+    with socket.socket(socket.AF_UNIX) as server, opened(*(f"unix:{p}"
+                                                           for p in (path, taken, stale, tmp_path / "file"))) as go:
         server.bind(str(taken))
         server.listen()
         (tmp_path / "file").write_text("kept")
@@ -195,7 +208,8 @@ def test_close_wakes_those_who_wait_with_err_closed(go: Go) -> None:
     dialled, peer = go.pair()
     client = connected(address)
     accepted = go("accept", listener)
-    waiting = [go.begin("accept", listener), *(go.begin(op, conn, 64 << 20) for conn in (dialled, accepted) for op in ("read", "fill"))]
+    waiting = [go.begin("accept", listener),
+               *(go.begin(op, conn, 64 << 20) for conn in (dialled, accepted) for op in ("read", "fill"))]
     blocked(5, go)
     for op, of in (("stop", listener), ("close", dialled), ("close", accepted)):
         go(op, of)
@@ -231,7 +245,8 @@ def test_a_dial_that_is_not_answered_ends_with_its_context(go: Go) -> None:
     before = go("goroutines")
     with nobody_answers() as address:
         # As natively, a deadline is the context's or the connection's, which come at the same time.
-        for op, ms, error in (("dial within", 200, "(Err)?DeadlineExceeded"), ("dial within", 0, "(Err)?DeadlineExceeded"),
+        for op, ms, error in (("dial within", 200, "(Err)?DeadlineExceeded"),
+                              ("dial within", 0, "(Err)?DeadlineExceeded"),
                               ("dial and cancel", 200, "Canceled"),
                               ("dial and cancel", 0, "Canceled")):
             begin = time.monotonic()
@@ -250,7 +265,8 @@ def test_a_context_that_ends_after_its_dial_leaves_the_connection_alone(go: Go) 
     go("stop", listener)
 
 
-def test_a_name_that_takes_long_to_look_up_does_not_outlast_the_context(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_takes_long_to_look_up_does_not_outlast_the_context(go: Go,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     asked, answer, real = threading.Event(), threading.Event(), socket.getaddrinfo
 
     def slow(host: str, *args: Any, **options: Any) -> Any:

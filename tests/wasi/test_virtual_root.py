@@ -14,7 +14,7 @@ import pytest
 import gothreads
 from gothreads import Mount
 from gothreads.cli.module_options import argument_mounts
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 from gothreads.wasi.virtual_root import mount_option
 from tests.support.command_line import finished
 from tests.support.files_program import Go, GoError
@@ -29,7 +29,8 @@ def go(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     (tmp_path / "project" / "f").write_text("text")
     (tmp_path / "file").write_text("alone")
     (tmp_path / "secret").write_text("secret")
-    mounts = [Mount(tmp_path / "project", "/home/me/project"), Mount(tmp_path / "file", "/home/me/data.csv", read_only=True)]
+    mounts = [Mount(tmp_path / "project", "/home/me/project"),
+              Mount(tmp_path / "file", "/home/me/data.csv", read_only=True)]
     options = {"instances": 1} if request.param == "pool" else {}
     with started("files", request.param, mounts=mounts, env={"PWD": "/work"}, **options) as app:
         yield Go(app, tmp_path)
@@ -53,21 +54,25 @@ def test_the_folders_above_a_mount_are_there_and_cannot_be_changed(go: Go) -> No
     assert go("evalsymlinks", "/home/me/project/f") == "/home/me/project/f"
     go("mkdirall", "/home/me/project/new/folder")
     go("mkdirall", "/home/me")
-    for change in (("mkdir", "/new"), ("write", "/new", "x"), ("write", "/work/new", "x"), ("remove", "/work"), ("symlink", "x", "/new"),
-                   ("rename", "/home/me/project/f", "/new"), ("link", "/home/me/project/f", "/new"), ("chtimes", "/home", 1, 1), ("mkdirall", "/tmp/x")):
+    for change in (("mkdir", "/new"), ("write", "/new", "x"), ("write", "/work/new", "x"), ("remove", "/work"),
+                   ("symlink", "x", "/new"),
+                   ("rename", "/home/me/project/f", "/new"), ("link", "/home/me/project/f", "/new"),
+                   ("chtimes", "/home", 1, 1), ("mkdirall", "/tmp/x")):
         go.fails("EROFS", *change)
     go.fails("ErrExist", "mkdir", "/home")
     go.fails("EISDIR", "open", "/home", "RDWR")
     root = Go(go.app, go.host, "/")
     assert root("read", "home/me/project/f") == "text"
-    root.refuses(("read", "home/me/project/../../secret"), ("read", "../secret"), ("read", "home/me/secret"), ("readlink", "home"))
+    root.refuses(("read", "home/me/project/../../secret"), ("read", "../secret"), ("read", "home/me/secret"),
+                 ("readlink", "home"))
 
 
 def test_a_single_file_is_read_and_nothing_beside_it(go: Go) -> None:
     file = "/home/me/data.csv"
     assert (go("read", file), go("stat", file)["size"]) == ("alone", 5)
     assert sorted(go("readdir", "/home/me")) == ["-data.csv", "dproject"]
-    for change in (("write", file, "x"), ("remove", file), ("rename", file, "/home/me/project/x"), ("link", file, "/home/me/project/x"),
+    for change in (("write", file, "x"), ("remove", file), ("rename", file, "/home/me/project/x"),
+                   ("link", file, "/home/me/project/x"),
                    ("chtimes", file, 1, 1), ("open", file, "RDONLY|TRUNC")):
         go.fails("EROFS", *change)
     go.fails("ENOTDIR", "read", f"{file}/x")
@@ -142,12 +147,14 @@ def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("data/inside", "data.csv"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    found = argument_mounts(["data", "data/inside", "data.csv", "./data.csv", "none", "/dev/null"], [], Terminal(io.StringIO(), io.StringIO()))
+    found = argument_mounts(["data", "data/inside", "data.csv", "./data.csv", "none", "/dev/null"], [],
+                            Terminal(io.StringIO(), io.StringIO()))
     assert [str(mount.host) for mount in found] == [f"{tmp_path}/data", f"{tmp_path}/data.csv"]
     assert not argument_mounts(["data.csv"], [Mount(tmp_path, str(tmp_path))], Terminal(io.StringIO(), io.StringIO()))
 
 
-def test_the_hint_is_only_given_for_what_the_module_has_ended_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_hint_is_only_given_for_what_the_module_has_ended_with(tmp_path: Path,
+                                                                   caplog: pytest.LogCaptureFixture) -> None:
     with started("files", env={"PWD": "/work"}) as app, caplog.at_level(logging.INFO, "gothreads"):
         Go(app, tmp_path).fails("ErrNotExist", "read", "/nowhere")
     assert not caplog.records

@@ -34,7 +34,8 @@ class Liar:
         metadata = Metadata("0", "go1.27", model, "c-shared", handlers=False)
         self.module = Module(customs=[("gothreads", metadata.encode())])
         if model == "threaded":
-            self.module.imports.append(Import("env", "memory", Kind.MEMORY, MemoryLimits(1, 65536, shared=True).encode()))
+            self.module.imports.append(Import("env", "memory", Kind.MEMORY,
+                                              MemoryLimits(1, 65536, shared=True).encode()))
         else:
             self.module.memories.append(MemoryLimits(1))
         for name, kind in {**abi.ENTRIES, **abi.GUEST, **(abi.THREADS if model == "threaded" else {})}.items():
@@ -44,10 +45,12 @@ class Liar:
     def export(self, name: str, kind: FuncType, body: bytes | None = None) -> None:
         """Replace the export of this name."""
         self.module.exports = [e for e in self.module.exports if e.name != name]
-        self.module.exports.append(ExportEntry(name, Kind.FUNC, len(self.module.imported_functions) + len(self.module.functions)))
+        self.module.exports.append(ExportEntry(name, Kind.FUNC,
+                                               len(self.module.imported_functions) + len(self.module.functions)))
         self.module.types.append(kind)
         self.module.functions.append(len(self.module.types) - 1)
-        self.module.bodies.append(b"\0" + (b"".join(RESULTS[t] for t in kind.results) if body is None else body) + b"\x0b")
+        self.module.bodies.append(b"\0" + (b"".join(RESULTS[t] for t in kind.results) if body is None
+                                           else body) + b"\x0b")
 
     def imports(self, module: str, name: str, kind: FuncType) -> None:
         self.module.types.append(kind)
@@ -65,7 +68,9 @@ def liar(request: pytest.FixtureRequest, tmp_path: Path) -> Liar:
     return Liar(tmp_path, request.param)
 
 
-@pytest.mark.parametrize("kind", [FuncType(b"", I32 * 1_000), FuncType(I32 * 1_000, b""), FuncType(EXTERNREF, EXTERNREF), FuncType(V128 * 2, V128)], ids=str)
+@pytest.mark.parametrize("kind",
+                         [FuncType(b"", I32 * 1_000), FuncType(I32 * 1_000, b""), FuncType(EXTERNREF, EXTERNREF),
+                          FuncType(V128 * 2, V128)], ids=str)
 def test_what_is_called_by_name_must_be_of_its_type(liar: Liar, kind: FuncType) -> None:
     names = ["_initialize", *abi.GUEST, *(abi.THREADS if liar.model == "threaded" else ())]
     exports = list(liar.module.exports)
@@ -114,7 +119,9 @@ def test_what_it_imports_must_be_of_its_type(liar: Liar, module: str, name: str,
         liar.open()
 
 
-@pytest.mark.parametrize(("name", "kind"), [("ncpu", FuncType(b"", b"")), ("thread_spawn", FuncType(V128, I32)), ("poll_wait", FuncType(b"", b""))])
+@pytest.mark.parametrize(("name", "kind"),
+                         [("ncpu", FuncType(b"", b"")), ("thread_spawn", FuncType(V128, I32)),
+                          ("poll_wait", FuncType(b"", b""))])
 def test_what_a_module_with_threads_imports_must_be_of_its_type(tmp_path: Path, name: str, kind: FuncType) -> None:
     liar = Liar(tmp_path, "threaded")
     liar.imports("gothreads", name, kind)
@@ -123,7 +130,9 @@ def test_what_a_module_with_threads_imports_must_be_of_its_type(tmp_path: Path, 
 
 
 # gt_read_clock is only called if each store has its own clock: not with C.
-@pytest.mark.parametrize("name", ["gt_setup", "gt_init_memory", "_initialize", *(["gt_read_clock"] if extension.compiled is None else [])])
+@pytest.mark.parametrize("name",
+                         ["gt_setup", "gt_init_memory", "_initialize",
+                          *(["gt_read_clock"] if extension.compiled is None else [])])
 def test_a_trap_before_anything_is_initialised_is_the_modules_end(tmp_path: Path, name: str) -> None:
     liar = Liar(tmp_path, "threaded")
     liar.export(name, {**abi.ENTRIES, **abi.THREADS}[name], code.UNREACHABLE)
@@ -143,6 +152,7 @@ def test_addresses_that_are_not_in_the_memory_are_errors_of_the_call(tmp_path: P
         liar.export(name, abi.GUEST[name], code.i32_const(address))
     with liar.open() as app:
         for _ in range(2):
-            with contextlib.suppress(gothreads.MemoryAccessError, gothreads.UnknownExport, gothreads.HandlerError, ModuleError):
+            with contextlib.suppress(gothreads.MemoryAccessError, gothreads.UnknownExport, gothreads.HandlerError,
+                                     ModuleError):
                 app.request("x", b"payload")
         assert app.state.value == "running"

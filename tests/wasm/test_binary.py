@@ -84,8 +84,10 @@ def test_an_outline_keeps_how_many_data_segments_there_are() -> None:
 
 @pytest.mark.parametrize("text", [
     "(module (global v128 (v128.const i64x2 1 2)) (global i32 (i32.const 1)))",
-    "(module (type $f (func)) (global (ref null $f) (ref.null $f)) (global funcref (ref.null func)) (global i32 (i32.const 1)))",
-    '(module (type $f (func)) (import "env" "g" (global (ref null $f))) (import "env" "t" (table 1 (ref null $f))) (import "env" "f" (func)))',
+    "(module (type $f (func)) (global (ref null $f) (ref.null $f)) (global funcref (ref.null func)) (global i32 "
+    "(i32.const 1)))",
+    '(module (type $f (func)) (import "env" "g" (global (ref null $f))) (import "env" "t" (table 1 (ref null $f))) '
+    '(import "env" "f" (func)))',
 ])
 def test_globals_and_imports_of_every_type_are_the_same_after_a_round_trip(text: str) -> None:
     wasm = bytes(wasmtime.wat2wasm(text))
@@ -100,7 +102,8 @@ def test_a_function_with_typed_references_is_refused_for_what_it_is() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.data(), st.booleans())
-def test_a_truncated_go_module_is_an_error_with_section_and_offset(linked: bytes, data: st.DataObject, outline: bool) -> None:
+def test_a_truncated_go_module_is_an_error_with_section_and_offset(linked: bytes, data: st.DataObject,
+                                                                   outline: bool) -> None:
     cut = data.draw(st.integers(len(HEADER), len(linked) - 1).filter(lambda n: n not in boundaries(linked)))
     with pytest.raises(ModuleError, match=r"truncated") as raised:
         parse(linked[:cut], outline=outline)

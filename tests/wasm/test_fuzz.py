@@ -41,7 +41,8 @@ def test_damaged_modules_are_inspected_or_refused(small: Mapping[str, bytes], tm
     assert found["refused"] > 100
 
 
-def test_damaged_linked_modules_are_rewritten_or_refused(linked: bytes, linked_hostcalls: bytes, tmp_path: Path) -> None:
+def test_damaged_linked_modules_are_rewritten_or_refused(linked: bytes, linked_hostcalls: bytes,
+                                                         tmp_path: Path) -> None:
     shrunk = {"calls": seed_modules.shrunk(linked), "hostcalls": seed_modules.shrunk(linked_hostcalls)}
     found = outcomes(Rewrite("rewrite", lambda: shrunk), 150, tmp_path)
     assert found["rewritten"] > 10

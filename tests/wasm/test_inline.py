@@ -39,12 +39,15 @@ def test_no_atomic_is_called_but_where_its_address_is_not_aligned(threaded: Modu
     inlined = inline_atomics(threaded)
     wasmtime.Module.validate(new_engine(1 << 20), inlined.encode())
     wanted = atomics(threaded)
-    changed = [(before, after) for before, after in zip(threaded.bodies, inlined.bodies, strict=True) if before != after]
+    changed = [(before, after) for before, after in zip(threaded.bodies, inlined.bodies, strict=True)
+               if before != after]
     assert len(changed) > 200
     for before, after in changed:
         called = [function for function, _ in calls(before)]
-        assert [function for function, _ in calls(after) if function not in wanted] == [function for function in called if function not in wanted]
-        assert all(behind == b"\x23\0\x21\1\x1a" for function, behind in calls(after) if function in wanted), "SP is read again, the answer dropped"
+        assert [function for function, _ in calls(after)
+                if function not in wanted] == [function for function in called if function not in wanted]
+        assert all(behind == b"\x23\0\x21\1\x1a" for function, behind in calls(after)
+                   if function in wanted), "SP is read again, the answer dropped"
     for before, after in zip(threaded.bodies, inlined.bodies, strict=True):
         if before == after and (left := [behind for function, behind in calls(before) if function in wanted]):
             assert left == [b"\x23\0\x21\1\x0f"], "a function that jumps to it"

@@ -17,7 +17,8 @@ from gothreads.wasm.parsing import parse
 from tests.support.modules import native
 
 #: Every operand form, by proposal.
-FORMS = """
+FORMS = (
+    """
 nop|unreachable|return|drop|select|br 0|br_if 0|br_table 0 0 0|br_table 0|call 0|call_indirect (type 0)|local.get 0|local.set 300|local.tee 0
 global.get 0|global.set 0|i32.load offset=70000 align=1|i64.store32 offset=4294967295|memory.size|memory.grow|i32.const -2147483648|i32.const 0
 i64.const -9223372036854775808|i64.const 1|f32.const nan|f64.const -0.5|i32.eqz|f64.reinterpret_i64
@@ -30,7 +31,10 @@ i8x16.extract_lane_s 3|f64x2.replace_lane 1
 i8x16.swizzle|v128.load8_lane offset=9 3|v128.store64_lane 1|v128.load32_zero|v128.load64_zero offset=5|i32x4.dot_i16x8_s|f64x2.convert_low_i32x4_u
 i8x16.relaxed_swizzle|i32x4.relaxed_dot_i8x16_i7x16_add_s|memory.atomic.notify|memory.atomic.wait32 offset=8|memory.atomic.wait64|atomic.fence
 i32.atomic.load|i64.atomic.rmw32.cmpxchg_u offset=300|i32.load 1 offset=4|memory.size 1|memory.copy 1 0|throw 0|throw_ref|i64.add128|i64.mul_wide_u
-""".replace("\n", "|").strip("|").split("|")
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
 
 
 def walked(body: bytes) -> list[Instruction]:
@@ -86,13 +90,15 @@ def test_an_instruction_of_every_form_ends_where_it_does(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "block end", "block (result i32) end", "block (result (ref null 0)) nop end", "loop (type 0) br 0 end", "if nop else nop end",
+    "block end", "block (result i32) end", "block (result (ref null 0)) nop end", "loop (type 0) br 0 end",
+    "if nop else nop end",
     "if if else end else loop end end",
     "try_table (catch 0 0) (catch_ref 0 0) (catch_all 0) (catch_all_ref 0) nop end", "try_table end",
 ])
 def test_blocks_end_with_their_own_end(text: str) -> None:
     words = text.replace(")", ") ").split()
-    assert len(walked(body_of(text))) == 1 + sum(w in ("block", "loop", "if", "else", "end", "nop", "br", "try_table") for w in words)
+    assert len(walked(body_of(text))) == 1 + sum(w in ("block", "loop", "if", "else", "end", "nop", "br", "try_table")
+                                                 for w in words)
 
 
 def test_exceptions_as_they_were_before_are_walked() -> None:

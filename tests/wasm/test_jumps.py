@@ -29,15 +29,18 @@ ENDED, LEFT = 2, 3
 #: Part of a place's code: to note a number; or, if the script says so at this many nested conditions, to jump, to
 #: leave, or to go on.
 Part = tuple[str, int, int]
-PARTS = st.tuples(st.sampled_from(["note", "jump", "jump", "leave", "unwind", "scratch"]), st.integers(0, 12), st.integers(0, 3))
+PARTS = st.tuples(st.sampled_from(["note", "jump", "jump", "leave", "unwind", "scratch"]), st.integers(0, 12),
+                  st.integers(0, 3))
 PLACES = st.lists(st.lists(PARTS, max_size=4), min_size=1, max_size=7)
 
 
 def note(number: int) -> bytes:
     """Append a number to the trace. Ends the run if the trace is full or the script is over."""
     moved = code.global_get(WRITTEN) + code.i32_const(1) + code.I32_ADD + code.global_set(WRITTEN)
-    full = code.global_get(WRITTEN) + code.i32_const(TRACE) + code.I32_GE_U + code.global_get(READ) + code.i32_const(END) + code.I32_GE_U + code.I32_OR
-    return (full + code.IF + code.i32_const(ENDED) + code.LEAVE + code.END + code.global_get(WRITTEN) + code.i32_const(number)
+    full = (code.global_get(WRITTEN) + code.i32_const(TRACE) + code.I32_GE_U + code.global_get(READ)
+            + code.i32_const(END) + code.I32_GE_U + code.I32_OR)
+    return (full + code.IF + code.i32_const(ENDED) + code.LEAVE + code.END + code.global_get(WRITTEN)
+            + code.i32_const(number)
             + code.i32_store8(0) + moved)
 
 
@@ -56,10 +59,12 @@ def function(places: list[list[Part]], table: list[int], *, reads_sp: bool) -> b
         parts.append(note(place))
         for number, (what, argument, conditions) in enumerate(doing):
             # The scratch local is traced, so it must hold what it was set to.
-            scratch = (code.i32_const(argument) + code.local_set(0) + code.i32_const(0) + code.local_get(0) + code.I32_ADD + code.local_set(2)
+            scratch = (code.i32_const(argument) + code.local_set(0) + code.i32_const(0) + code.local_get(0)
+                       + code.I32_ADD + code.local_set(2)
                        + code.global_get(WRITTEN) + code.local_get(2) + code.i32_store8(0))
             loop = conditions + 1 + blocks - place - 1
-            does = {"note": note(100 + number), "leave": code.i32_const(LEFT) + code.LEAVE, "unwind": code.br(loop + 1), "scratch": scratch,
+            does = {"note": note(100 + number), "leave": code.i32_const(LEFT) + code.LEAVE,
+                    "unwind": code.br(loop + 1), "scratch": scratch,
                     "jump": code.i32_const(argument) + code.local_set(0) + code.br(loop)}[what]
             parts += [if_so() * (conditions + 1), does, code.END * (conditions + 1)]
         if place + 1 < blocks:
@@ -70,7 +75,8 @@ def function(places: list[list[Part]], table: list[int], *, reads_sp: bool) -> b
 def module_of(body: bytes) -> Module:
     exports = [ExportEntry("run", Kind.FUNC, 0), ExportEntry("memory", Kind.MEMORY, 0),
                ExportEntry("written", Kind.GLOBAL, WRITTEN), ExportEntry("read", Kind.GLOBAL, READ)]
-    return Module(types=[FuncType(code.I32, code.I32)], functions=[0], memories=[MemoryLimits(1)], bodies=[body], exports=exports,
+    return Module(types=[FuncType(code.I32, code.I32)], functions=[0], memories=[MemoryLimits(1)], bodies=[body],
+                  exports=exports,
                   globals=[code.I32 + b"\1" + code.i32_const(0) + code.END] * 2)
 
 
@@ -101,7 +107,8 @@ def engine() -> wasmtime.Engine:
 
 @settings(deadline=None, max_examples=150)
 @given(data=st.data(), places=PLACES, reads_sp=st.booleans())
-def test_a_function_does_the_same_wherever_it_begins(engine: wasmtime.Engine, data: st.DataObject, places: list[list[Part]], reads_sp: bool) -> None:
+def test_a_function_does_the_same_wherever_it_begins(engine: wasmtime.Engine, data: st.DataObject,
+                                                     places: list[list[Part]], reads_sp: bool) -> None:
     table = data.draw(st.lists(st.integers(0, len(places) - 1), min_size=1, max_size=10))
     before = module_of(function(places, table, reads_sp=reads_sp))
     after = shorten_jumps(before)
@@ -140,7 +147,8 @@ def test_a_call_through_a_pointer_may_use_the_local_as_scratch() -> None:
 
 
 @pytest.mark.parametrize("also", [
-    code.local_get(0) + code.DROP, code.i32_const(3) + code.local_tee(0) + code.DROP, code.i32_const(0) + b"\x0e\0\0", code.LOOP + code.END + code.br(3),
+    code.local_get(0) + code.DROP, code.i32_const(3) + code.local_tee(0) + code.DROP, code.i32_const(0) + b"\x0e\0\0",
+    code.LOOP + code.END + code.br(3),
 ])
 def test_what_gos_compiler_does_not_make_stays_or_keeps_its_loop(also: bytes) -> None:
     begin = BLOCK + code.LOOP + BLOCK * 2 + code.local_get(0) + b"\x0e\1\0\1" + code.END

@@ -32,7 +32,8 @@ START = ExportEntry("_start", Kind.FUNC, 0)
 
 def types(n: int) -> list[FuncType]:
     """`n` different types, the empty one first."""
-    return [FuncType(b"", b""), *(FuncType(bytes(0x7C + (i >> 2 * place) % 4 for place in range(10)), b"") for i in range(n - 1))]
+    return [FuncType(b"", b""),
+            *(FuncType(bytes(0x7C + (i >> 2 * place) % 4 for place in range(10)), b"") for i in range(n - 1))]
 
 
 def functions(n: int, body: bytes = EMPTY) -> Module:
@@ -40,7 +41,8 @@ def functions(n: int, body: bytes = EMPTY) -> Module:
 
 
 def imports(n: int, kind: bytes = b"\0") -> Module:
-    return Module(types=[code.VOID], imports=[Import("env", f"f{i}", Kind.FUNC, kind) for i in range(n)], functions=[0], bodies=[EMPTY],
+    return Module(types=[code.VOID], imports=[Import("env", f"f{i}", Kind.FUNC, kind) for i in range(n)],
+                  functions=[0], bodies=[EMPTY],
                   exports=[ExportEntry("_start", Kind.FUNC, n)])
 
 
@@ -53,7 +55,8 @@ def both(n: int) -> Module:
 
 def wide(n: int) -> Module:
     """Exports that share one long type."""
-    return Module(types=[FuncType(b"\x7f" * 1000, b"")], functions=[0], bodies=[EMPTY], exports=[ExportEntry(f"f{i}", Kind.FUNC, 0) for i in range(n)])
+    return Module(types=[FuncType(b"\x7f" * 1000, b"")], functions=[0], bodies=[EMPTY],
+                  exports=[ExportEntry(f"f{i}", Kind.FUNC, 0) for i in range(n)])
 
 
 def one_body(content: bytes, locals_: bytes = b"\0") -> Module:
@@ -71,15 +74,19 @@ def elements(n: int) -> Module:
 MODULES: dict[str, Make] = {
     "types": lambda n: Module(types=types(n), functions=[0], bodies=[EMPTY], exports=[START]),
     "functions": functions,
-    "functions of as many types": lambda n: Module(types=types(n), functions=list(range(n)), bodies=[EMPTY] * n, exports=[START]),
+    "functions of as many types": lambda n: Module(types=types(n), functions=list(range(n)), bodies=[EMPTY] * n,
+                                                   exports=[START]),
     "imports": imports,
-    "exports": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], exports=[START, *(ExportEntry(f"f{i}", Kind.FUNC, 0) for i in range(n))]),
+    "exports": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY],
+                                exports=[START, *(ExportEntry(f"f{i}", Kind.FUNC, 0) for i in range(n))]),
     "imports and exports": both,
-    "globals": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], globals=[b"\x7f\0\x41\0\x0b"] * n, exports=[START]),
+    "globals": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], globals=[b"\x7f\0\x41\0\x0b"] * n,
+                                exports=[START]),
     "data segments": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], memories=[MemoryLimits(1)],
                                         data=[DataSegment(0, b"x")] * n, exports=[START]),
     "element segments": elements,
-    "custom sections": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], customs=[("x", b"y")] * n, exports=[START]),
+    "custom sections": lambda n: Module(types=[code.VOID], functions=[0], bodies=[EMPTY], customs=[("x", b"y")] * n,
+                                        exports=[START]),
     "locals": lambda n: one_body(b"", uleb(n) + b"\x01\x7f" * n),
     "labels of a table": lambda n: one_body(b"\x41\0\x0e" + uleb(n) + b"\0" * n + b"\0"),
     "nested blocks": lambda n: one_body(b"\x02\x40" * n + b"\x0b" * n),
@@ -99,8 +106,10 @@ def test_what_go_has_linked_is_rewritten_in_time_in_proportion(module: Module) -
 
     def linked(n: int) -> Module:
         jumps = b"\x02\x40\x03\x40\x02\x40\x20\0\x0e\0\0\x0b\x0b\x0b"
-        return replace(module, types=[*module.types, *types(n)], functions=[*module.functions, *range(len(module.types), len(module.types) + n)],
-                       bodies=[*bare, *[code.body(jumps)] * n], exports=[*module.exports, *(ExportEntry(f"e{i}", Kind.FUNC, first + i) for i in range(n))],
+        return replace(module, types=[*module.types, *types(n)],
+                       functions=[*module.functions, *range(len(module.types), len(module.types) + n)],
+                       bodies=[*bare, *[code.body(jumps)] * n],
+                       exports=[*module.exports, *(ExportEntry(f"e{i}", Kind.FUNC, first + i) for i in range(n))],
                        data=[DataSegment(layout.GO_DATA + 1024 * i, b"x") for i in range(n)],
                        customs=with_names(module.customs, [(first + i, f"main.f{i}") for i in range(n)]))
 
@@ -119,13 +128,16 @@ def test_waits_are_noted_in_time_in_proportion() -> None:
     """All waits differ, and so do all types: each adds a function."""
     def waiting(n: int) -> Module:
         wait = b"".join(b"\x41\0\x41\0\x42\0\xfe\x01\x02" + uleb(4 * i) + b"\x1a" for i in range(n))
-        return Module(types=types(n), imports=[Import("env", "memory", Kind.MEMORY, MemoryLimits(1, 1, shared=True).encode())], functions=[0],
+        return Module(types=types(n),
+                      imports=[Import("env", "memory", Kind.MEMORY, MemoryLimits(1, 1, shared=True).encode())],
+                      functions=[0],
                       bodies=[code.body(wait)], exports=[START])
     assert_linear(waiting, rewrite_waits)
 
 
 def test_functions_of_pythons_are_fitted_in_time_in_proportion() -> None:
-    declared = [ImportSignature(f"f{i}", f"func f{i}()", f"f{i}", "main", "", (), None, "main.go:1", "env") for i in range(1 << 16)]
+    declared = [ImportSignature(f"f{i}", f"func f{i}()", f"f{i}", "main", "", (), None, "main.go:1", "env")
+                for i in range(1 << 16)]
 
     def fit(module: Module) -> None:
         given = {("env", i.name): fit_this for i in module.imports}
@@ -144,8 +156,9 @@ def fit_this() -> None:
 
 
 @pytest.mark.parametrize(("what", "begin"), [("exports", 8000), ("imports", 2000)])
-def test_a_module_is_opened_in_time_in_proportion_to_its_imports_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str,
-                                                                            begin: int) -> None:
+def test_a_module_is_opened_in_time_in_proportion_to_its_imports_and_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, begin: int
+) -> None:
     monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "app.wasm"
 
@@ -161,10 +174,13 @@ def test_a_module_is_opened_in_time_in_proportion_to_its_imports_and_exports(tmp
 
 
 @pytest.mark.parametrize(("module", "said"), [
-    (functions(1).encode()[:8] + b"\x01\x85\x89\x7a" + uleb(2_000_000) + bytes(2_000_002), "type section has 2,000,000 entries; gothreads takes 1,000,000"),
+    (functions(1).encode()[:8] + b"\x01\x85\x89\x7a" + uleb(2_000_000) + bytes(2_000_002),
+     "type section has 2,000,000 entries; gothreads takes 1,000,000"),
     (imports(MOST_IMPORTS + 1).encode(), "import section has 100,001 entries; gothreads takes 100,000 at the most"),
-    (wide(1100).encode(), "imports and exports have 1,100,000 parameters and results; gothreads takes 1,000,000 at the most"),
-    (MODULES["exports"](MOST_EXPORTS).encode(), "export section has 100,001 entries; gothreads takes 100,000 at the most"),
+    (wide(1100).encode(),
+     "imports and exports have 1,100,000 parameters and results; gothreads takes 1,000,000 at the most"),
+    (MODULES["exports"](MOST_EXPORTS).encode(),
+     "export section has 100,001 entries; gothreads takes 100,000 at the most"),
 ])
 def test_more_than_anybody_needs_is_refused(module: bytes, said: str) -> None:
     with pytest.raises(ModuleError, match=said):

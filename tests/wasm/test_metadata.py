@@ -13,13 +13,16 @@ from gothreads.errors import ModuleError
 from gothreads.wasm.metadata import ABI, Metadata, decode
 from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 
-ADD = Signature("add", "func add(a, b int32) int32", "add", "main", "adds\n", (Parameter("a", "int32"), Parameter("b", "int32")), "int32", "main.go:3")
-LOG = ImportSignature("log", "func log(text string)", "log", "main", "", (Parameter("text", "string"),), None, "main.go:9", "env")
+ADD = Signature("add", "func add(a, b int32) int32", "add", "main", "adds\n",
+                (Parameter("a", "int32"), Parameter("b", "int32")), "int32", "main.go:3")
+LOG = ImportSignature("log", "func log(text string)", "log", "main", "", (Parameter("text", "string"),), None,
+                      "main.go:9", "env")
 GOOD = Metadata("0.1.0", "go1.27.3", "threaded", "exe", handlers=True,
                 exports=(ADD,), options={"preemption": True}, imports=(LOG,))
 FIELDS: dict[str, Any] = json.loads(GOOD.encode())
 
-anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), lambda inner: st.lists(inner, max_size=3)
+anything = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+                        lambda inner: st.lists(inner, max_size=3)
                         | st.dictionaries(st.text(), inner, max_size=3), max_leaves=6)
 
 
@@ -83,7 +86,8 @@ def test_another_module_format_says_to_rebuild(abi: object) -> None:
 
 @pytest.mark.parametrize("version", ["two\nlines", "\x1b[31mred", "\ud800"])
 def test_a_version_that_no_terminal_should_see_is_not_shown(version: str) -> None:
-    for fields in (FIELDS | {"version": version}, FIELDS | {"version": version, "abi": ABI + 1}, FIELDS | {"go": version}):
+    for fields in (FIELDS | {"version": version}, FIELDS | {"version": version, "abi": ABI + 1},
+                   FIELDS | {"go": version}):
         understood_or_refused(json.dumps(fields).encode())
 
 

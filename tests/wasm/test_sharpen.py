@@ -81,7 +81,7 @@ def test_a_seed_is_a_whole_number(seed: int) -> None:
 
 
 def test_only_what_has_threads_can_be_sharpened(threaded: Module, linked: bytes) -> None:
-    with pytest.raises(MisuseError, match="where there is one thread there are none"):
+    with pytest.raises(MisuseError, match="only the model threaded can be sharpened: in the others, Go has one thread, so there are no races"):
         Request(".", model="single", sharpen=1)
     with pytest.raises(ModuleError, match="it has no threads whose races could be widened"):
         sharpen(parse(linked), 1)
@@ -127,7 +127,8 @@ func TestSum(t *testing.T) {
 	}
 }
 """)
-    done = subprocess.run([sys.executable, "-m", "gothreads", "test", "--sharpen", "3", "-count", "1", "."], cwd=tmp_path, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-m", "gothreads", "test", "--sharpen", "3", "-count", "1", "."],
+                          cwd=tmp_path, capture_output=True, text=True,
                           timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("ok")

@@ -13,14 +13,32 @@ from gothreads.errors import ModuleError
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasm import code, leb
 from gothreads.wasm.atomic_operations import BODIES, PACKAGE
-from gothreads.wasm.binary import MAX_PAGES, PAGE, DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section
+from gothreads.wasm.binary import (
+    MAX_PAGES,
+    PAGE,
+    DataSegment,
+    ExportEntry,
+    FuncType,
+    Import,
+    Kind,
+    MemoryLimits,
+    Module,
+    Section,
+)
 from gothreads.wasm.instructions import CALL_INDIRECT, instructions
 from gothreads.wasm.leb import Reader, uleb, vector
 from gothreads.wasm.parsing import function_names, parse
-from gothreads.wasm.passes.threads import FIRST_FUNCTION_PC, INTERNAL, LOOKED_UP_BY_CALLERS, MOST_PARAMETERS, add_threads
+from gothreads.wasm.passes.threads import (
+    FIRST_FUNCTION_PC,
+    INTERNAL,
+    LOOKED_UP_BY_CALLERS,
+    MOST_PARAMETERS,
+    add_threads,
+)
 
 ENTRIES = {"gt_init_memory", "gt_setup", "gt_thread_start", "gt_attach", "gt_detach", "gt_read_clock"}
-STUBS = {"runtime.futexWait", "runtime.futexWake", "runtime.clockOffset", "runtime.publicationBarrier", "runtime.exitThread"}
+STUBS = {"runtime.futexWait", "runtime.futexWake", "runtime.clockOffset", "runtime.publicationBarrier",
+         "runtime.exitThread"}
 #: The name depends on the Go version.
 SPINS = {"runtime.procyield", "runtime.procyieldAsm"}
 #: The end of an indirect call, preceded by what the rewrite inserts.
@@ -71,7 +89,9 @@ def test_memory_is_imported_and_shared_and_still_exported(module: Module, rewrit
     assert ExportEntry("memory", Kind.MEMORY, 0) in rewritten.exports
 
 
-def test_user_exports_keep_their_names_and_types_and_internal_ones_are_hidden(module: Module, rewritten: Module) -> None:
+def test_user_exports_keep_their_names_and_types_and_internal_ones_are_hidden(
+    module: Module, rewritten: Module
+) -> None:
     before, after = functions(module), functions(rewritten)
     assert before.keys() >= INTERNAL | {"add", "_start"}
     assert after.keys() == before.keys() - INTERNAL | ENTRIES
@@ -97,8 +117,10 @@ def test_data_are_few_and_are_copied_in_where_active_segments_would_be(module: M
 
     index = functions(rewritten)["gt_init_memory"].index - len(rewritten.imported_functions)
     assert rewritten.memory is not None
-    passive = Module(types=[code.VOID], imports=[Import("env", "memory", Kind.MEMORY, rewritten.memory.encode())], functions=[0],
-                     exports=[ExportEntry("gt_init_memory", Kind.FUNC, 0)], bodies=[rewritten.bodies[index]], data=rewritten.data, data_count=True)
+    passive = Module(types=[code.VOID], imports=[Import("env", "memory", Kind.MEMORY, rewritten.memory.encode())],
+                     functions=[0],
+                     exports=[ExportEntry("gt_init_memory", Kind.FUNC, 0)], bodies=[rewritten.bodies[index]],
+                     data=rewritten.data, data_count=True)
     engine = new_engine(1 << 20)
     shared, store = SharedMemory(engine, pages, MAX_PAGES), wasmtime.Store(engine)
     store.set_epoch_deadline(1)
@@ -115,17 +137,22 @@ def test_functions_keep_their_indices_and_only_known_ones_change(module: Module,
     assert rewritten.types[:len(module.types)] == module.types
     assert rewritten.functions[:len(module.functions)] == module.functions
     assert rewritten.globals[:len(module.globals)] == module.globals
-    assert {**rewritten.raw, **{section: module.raw[section] for section in (Section.TABLE, Section.ELEMENT)}} == module.raw
+    assert {**rewritten.raw,
+            **{section: module.raw[section] for section in (Section.TABLE, Section.ELEMENT)}} == module.raw
     imported = len(module.imported_functions)
     by_index = {index: name for name, index in function_names(module).items()}
-    changed = {by_index[imported + i] for i, body in enumerate(module.bodies) if rewritten.bodies[i].replace(LOWER, b"\x11") != body}
+    changed = {by_index[imported + i] for i, body in enumerate(module.bodies)
+               if rewritten.bodies[i].replace(LOWER, b"\x11") != body}
     assert STUBS | {"syscall.fd_write", f"{PACKAGE}Cas"} <= changed
     assert len(changed & SPINS) == 1
     others = changed - STUBS - SPINS - {PACKAGE + name for name in BODIES}
-    assert {name.partition(".")[0] for name in others} <= {"syscall", "internal_syscall_unix", "internal_poll", "os", "net"}
+    assert {name.partition(".")[0] for name in others} <= {"syscall", "internal_syscall_unix", "internal_poll", "os",
+                                                           "net"}
 
 
-def test_the_table_begins_with_the_first_function_and_what_is_looked_up_is_as_much_lower(module: Module, rewritten: Module) -> None:
+def test_the_table_begins_with_the_first_function_and_what_is_looked_up_is_as_much_lower(
+    module: Module, rewritten: Module
+) -> None:
     def table(of: Module) -> int:
         return Reader(of.raw[Section.TABLE][3:], "table").u32()
     assert table(rewritten) == table(module) - FIRST_FUNCTION_PC < len(module.functions) + 2
@@ -140,10 +167,13 @@ def test_the_table_begins_with_the_first_function_and_what_is_looked_up_is_as_mu
 
 @pytest.mark.parametrize(("section", "content"), [
     (Section.TABLE, None), (Section.TABLE, b"\x01\x70\x01\x80\x20\x80\x20"), (Section.TABLE, b"\x01\x70\0\x10"),
-    (Section.ELEMENT, None), (Section.ELEMENT, b"\x01\0\x41\x80\x10\x0b\0"), (Section.ELEMENT, b"\x02\0\x41\x80\x20\x0b\0\0\x41\0\x0b\0"),
+    (Section.ELEMENT, None), (Section.ELEMENT, b"\x01\0\x41\x80\x10\x0b\0"),
+    (Section.ELEMENT, b"\x02\0\x41\x80\x20\x0b\0\0\x41\0\x0b\0"),
 ])
-def test_a_table_that_gos_linker_does_not_write_is_refused(module: Module, section: Section, content: bytes | None) -> None:
-    other = {known: raw for known, raw in module.raw.items() if known is not section} | ({} if content is None else {section: content})
+def test_a_table_that_gos_linker_does_not_write_is_refused(module: Module, section: Section,
+                                                           content: bytes | None) -> None:
+    other = {known: raw for known, raw in module.raw.items()
+             if known is not section} | ({} if content is None else {section: content})
     with pytest.raises(ModuleError, match="the module's table of functions is not as Go's linker makes it"):
         add_threads(replace(module, raw=other))
 
@@ -180,7 +210,8 @@ def test_an_import_whose_go_function_is_not_as_known_is_refused_by_name(linked_h
     module = parse(linked_hostcalls)
     index = function_names(module)["main.hostLog"] - len(module.imported_functions)
     module.bodies[index] = module.bodies[index][:-1] + b"\x01\x0b"  # a nop before the end
-    with pytest.raises(ModuleError, match=r"the Go function that imports env\.log is not as gothreads knows such functions"):
+    with pytest.raises(ModuleError,
+                       match=r"the Go function that imports env\.log is not as gothreads knows such functions"):
         add_threads(module)
 
 
@@ -210,7 +241,8 @@ def test_a_module_that_was_rewritten_already_is_refused(rewritten: Module) -> No
 @pytest.mark.parametrize("old", ["runtime.futexWait", "runtime.mstart", "wasm_pc_f_loop", f"{PACKAGE}Cas64"])
 def test_a_function_that_the_rewrite_does_not_find_or_know_is_named(module: Module, old: str) -> None:
     new = old[:-1] + "~"
-    customs = [(title, body.replace(bytes([len(old)]) + old.encode(), bytes([len(old)]) + new.encode())) for title, body in module.customs]
+    customs = [(title, body.replace(bytes([len(old)]) + old.encode(), bytes([len(old)]) + new.encode()))
+               for title, body in module.customs]
     with pytest.raises(ModuleError, match=r"Cas6~ is not known" if "Cas" in old else f"no function {old}.*Go version"):
         add_threads(replace(module, customs=customs))
 
@@ -227,7 +259,8 @@ def test_data_that_gos_linker_does_not_write_are_refused(module: Module, data: l
 
 def test_data_near_each_other_are_merged_and_far_ones_are_not(module: Module) -> None:
     data = [DataSegment(1 << 31, b"high"), DataSegment(20000, b"a"), DataSegment(20010, b"b"), DataSegment(90000, b"c")]
-    assert [segment.content for segment in add_threads(replace(module, data=data)).data] == [b"a" + bytes(9) + b"b", b"c", b"high"]
+    assert [segment.content
+            for segment in add_threads(replace(module, data=data)).data] == [b"a" + bytes(9) + b"b", b"c", b"high"]
 
 
 @pytest.mark.parametrize("name", sorted(INTERNAL - {"gt_attach", "gt_import_enter"}))
@@ -238,7 +271,8 @@ def test_a_module_without_an_export_of_the_overlays_is_refused(module: Module, n
 
 def test_a_module_that_lacks_a_host_call_of_the_runtimes_is_refused(module: Module) -> None:
     renamed = [replace(i, name="other") if i.name == "clock_time_get" else i for i in module.imports]
-    with pytest.raises(ModuleError, match=r"does not import \w+\.clock_time_get|is not as gothreads knows such functions"):
+    with pytest.raises(ModuleError,
+                       match=r"does not import \w+\.clock_time_get|is not as gothreads knows such functions"):
         add_threads(replace(module, imports=renamed))
 
 

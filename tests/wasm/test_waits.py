@@ -83,7 +83,8 @@ def machine(engine: wasmtime.Engine) -> Machine:
     return Machine(engine, bytes(wasmtime.wat2wasm(WAITS)))
 
 
-@pytest.mark.parametrize(("name", "address", "word"), [("wait32", 64, 64), ("wait32", 0, 0), ("wait32_behind", 64, 464), ("wait64", 64, 72)])
+@pytest.mark.parametrize(("name", "address", "word"),
+                         [("wait32", 64, 64), ("wait32", 0, 0), ("wait32_behind", 64, 464), ("wait64", 64, 72)])
 def test_who_is_parked_is_noted_until_it_is_woken(machine: Machine, name: str, address: int, word: int) -> None:
     with machine.calling(name, address, 0, -1) as result:
         assert machine.notes.load_u32(NOTE) == word | waits.WAITING
@@ -116,7 +117,9 @@ def test_results_are_those_of_the_instruction(machine: Machine) -> None:
     assert machine.call("memory_size") == 1
 
 
-@pytest.mark.parametrize(("name", "address", "said"), [("wait32", 66, "unaligned"), ("wait32", 65536, "out of bounds"), ("wait32_behind", -4, "out of bounds")])
+@pytest.mark.parametrize(("name", "address", "said"),
+                         [("wait32", 66, "unaligned"), ("wait32", 65536, "out of bounds"),
+                          ("wait32_behind", -4, "out of bounds")])
 def test_traps_are_those_of_the_instruction(machine: Machine, name: str, address: int, said: str) -> None:
     with pytest.raises(wasmtime.Trap, match=said):
         machine.call(name, address, 0, 0)
@@ -133,14 +136,15 @@ def test_no_wait_is_left_in_a_real_module() -> None:
     assert {WAIT32, WAIT64} <= set(opcodes(before.bodies))
     assert not {WAIT32, WAIT64} & set(own)
     assert len(own) == len(opcodes(before.bodies))
-    waits_of = {(i.opcode, memory_argument(body, i)) for body in before.bodies for i in instructions(body) if i.opcode in (WAIT32, WAIT64)}
+    waits_of = {(i.opcode, memory_argument(body, i)) for body in before.bodies for i in instructions(body)
+                if i.opcode in (WAIT32, WAIT64)}
     assert added.count(WAIT32) + added.count(WAIT64) == len(waits_of)
     wasmtime.Module.validate(new_engine(6 << 20), after.encode())
     assert parse(native("threads.c").read_bytes()) == before, "what was given is as it was"
 
 
 def test_the_start_function_runs_when_the_instance_has_its_note(engine: wasmtime.Engine) -> None:
-    wasm = wasmtime.wat2wasm(f"""(module {MEMORY} (func $start (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1)))) (start $start))""")
+    wasm = (wasmtime.wat2wasm(f"""(module {MEMORY} (func $start (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1)))) (start $start))"""))
     machine = Machine(engine, bytes(wasm))
     with machine.calling("gt_start"):
         machine.stop()
@@ -149,7 +153,8 @@ def test_the_start_function_runs_when_the_instance_has_its_note(engine: wasmtime
 
 def test_code_has_no_name_for_the_notes(engine: wasmtime.Engine) -> None:
     """The code is validated before it is rewritten."""
-    hostile = wasmtime.wat2wasm(f'(module {MEMORY} (func (export "f") (i32.atomic.store 1 (i32.const 0) (i32.const 1))))')
+    hostile = wasmtime.wat2wasm(f'(module {MEMORY} (func (export "f") (i32.atomic.store 1 (i32.const 0) (i32.const '
+                                f'1))))')
     with pytest.raises(wasmtime.WasmtimeError, match="unknown memory 1"):
         wasmtime.Module.validate(engine, bytes(hostile))
 

@@ -70,7 +70,8 @@ class IdleApp(SingleApp):
             os.eventfd_read(self._ran)
         idle = self._environment.calls.idle
         waits = idle.waits if idle is not None else Waits()
-        return self._stop.wait({**waits.descriptors, self._ran: select.POLLIN}, None if waits.until is None else waits.until - time.monotonic())
+        return self._stop.wait({**waits.descriptors, self._ran: select.POLLIN}, None if waits.until is None
+                               else waits.until - time.monotonic())
 
     def _sweep_once(self) -> int:
         return super()._sweep_once() or int(self._driver.is_alive())

@@ -85,6 +85,8 @@ class _Member:
     def close(self) -> None:
         """Free it. No thread may be in it."""
         self._owned.close()
+        for output in (self.streams.stdout, self.streams.stderr):
+            output.end_line()
 
     def _host_function_failed(self, error: BaseException) -> str:
         if isinstance(error, OutputExceeded):  # the limit is the app's: a fresh instance would be over it too
@@ -98,7 +100,8 @@ class _Member:
     def ended(self, trapped: ffi.Trapped) -> GuestError:
         """Why it ended, given the trap."""
         app = self._app
-        return self.cause or exit_reasons.of_trap(app.loaded.name, trapped.trap, self.streams.stderr.tail, app.options.limits.stack)
+        return self.cause or exit_reasons.of_trap(app.loaded.name, trapped.trap, self.streams.stderr.tail,
+                                                  app.options.limits.stack)
 
 
 class PoolApp(App):
@@ -111,8 +114,8 @@ class PoolApp(App):
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
         if options.listen:
-            raise MisuseError("listen needs a module that keeps running: in a pool, an instance is suspended between calls, and "
-                              "accepts no connection")
+            raise MisuseError("listen needs a module that keeps running: in a pool, an instance is suspended between "
+                              "calls, and accepts no connection")
         if loaded.entry == "_start":
             raise NotCallable(f"{loaded.name}: the module is a program: its main runs to its end, and takes no calls. "
                               "Build it with --buildmode c-shared")
@@ -132,15 +135,18 @@ class PoolApp(App):
 
     @property
     def memory(self) -> BoundedMemory:
-        raise NotCallable(f"{self.loaded.name}: in a pool each of the {self.options.instances} instances has a memory of its own")
+        raise NotCallable(f"{self.loaded.name}: in a pool each of the {self.options.instances} instances has a memory "
+                          f"of its own")
 
     def statistics(self) -> AppStatistics:
         with self._condition:
             free = list(self._free)
             pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free),
                                   self._wait_queue.counts.waiting, self._replaced)
-            size = sum(member.instance.memory.size for member in free if member is not None) if self._state is State.RUNNING else 0
-        return self._statistics(calls=self._calls, memory=size, memory_limit=self.options.limits.memory * pool.limit, pool=pool)
+            size = sum(member.instance.memory.size for member in free
+                       if member is not None) if self._state is State.RUNNING else 0
+        return self._statistics(calls=self._calls, memory=size, memory_limit=self.options.limits.memory * pool.limit,
+                                pool=pool)
 
     def _start(self) -> None:
         def start() -> None:
@@ -194,7 +200,8 @@ class PoolApp(App):
         member = self._current_member()
         if member is None:
             return self._use(self._take(), work)
-        if member.instance.context.ended and member.cause is not None:  # a nested call trapped: its state is inconsistent
+        # a nested call trapped: its state is inconsistent
+        if member.instance.context.ended and member.cause is not None:
             raise again(member.cause)
         try:
             return work(member.instance)
@@ -254,8 +261,8 @@ class PoolApp(App):
         with self._condition:
             taken = self._wait_queue.wait(take, self.options.callers_timeout)
         if taken is None:
-            raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within {self.options.callers_timeout:g} s. "
-                              "Raise `instances`, or make fewer calls at once")
+            raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within "
+                              f"{self.options.callers_timeout:g} s. Raise `instances`, or make fewer calls at once")
         return taken[0] or self._replacement()
 
     def _replacement(self) -> _Member:
@@ -267,7 +274,8 @@ class PoolApp(App):
         except Exception as error:  # also the system's: no descriptors, no memory. An earlier end stays the cause
             # A copy: the original's traceback keeps alive all that its frames refer to.
             self._end(again(error) if isinstance(error, GothreadsError)
-                      else GothreadsError(f"{self.loaded.name}: cannot make another instance: {reason(error) if isinstance(error, OSError) else error}"))
+                      else GothreadsError(f"{self.loaded.name}: cannot make another instance: "
+                                          f"{reason(error) if isinstance(error, OSError) else error}"))
         finally:
             if made is None:
                 self._put_back(None, None)
@@ -300,7 +308,9 @@ class PoolApp(App):
             instance.hook(name)
             return []
         if name == "stop":
-            self._of_all_free(stop, lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name, shown(str(error))))
+            self._of_all_free(stop,
+                              lambda error: log.warning("%s: the stop of one instance failed: %s", self.loaded.name,
+                                                        shown(str(error))))
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         """The goroutines of the instances that no call is in."""
@@ -309,16 +319,19 @@ class PoolApp(App):
         if self._current_member() is not None:
             found: list[Goroutine] = self._guarded(lambda: self._of_all_free(stacks))
             return found
-        return self._asked("goroutines()", lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, stacks)), timeout)
+        return self._asked("goroutines()",
+                           lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, stacks)), timeout)
 
     def _wait_idle(self, timeout: float | None) -> None:
         """Run the instances that no call is in until all their goroutines wait."""
         def run(instance: SingleInstance) -> list[None]:
             instance.run_until_idle()
             return []
-        self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, run)), timeout)
+        self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, run)),
+                    timeout)
 
-    def _of_all_free(self, work: Callable[[SingleInstance], list[T]], failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
+    def _of_all_free(self, work: Callable[[SingleInstance], list[T]],
+                     failed: Callable[[GothreadsError], None] | None = None) -> list[T]:
         """Run `work` in each free instance, and return all results. The other instances take calls meanwhile.
 
         `failed` is called with each error; without it, the first error is raised.

@@ -40,7 +40,7 @@ class SharedMemoryApp(App):
         owned.callback(self._environment.close)
         self._engine = new_engine(options.limits.stack)
         owned.callback(self._engine.close)
-        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack)
+        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled)
         self.compile_seconds = machine_code.seconds
         owned.callback(machine_code.module.close)
         assert loaded.memory is not None

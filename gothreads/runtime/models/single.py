@@ -54,7 +54,8 @@ class SingleApp(App):
         except ffi.Trapped as trapped:  # in the start function: there is nothing yet to end
             if self._cause is not None:  # a host function raised, or the module exited
                 raise self._error() from None
-            raise exit_reasons.of_trap(loaded.name, trapped.trap, self._streams.stderr.tail, options.limits.stack) from None
+            raise exit_reasons.of_trap(loaded.name, trapped.trap, self._streams.stderr.tail,
+                                       options.limits.stack) from None
         owned.callback(self._instance.close)
 
     @property
@@ -158,7 +159,9 @@ class SingleApp(App):
             return instance.slot.stacks()
         if self._call_lock.is_owned:
             return parse_goroutines(self._guarded(lambda: self._run(stacks)))
-        return parse_goroutines(self._asked("goroutines()", lambda ticket: self._run(lambda instance: ticket.use(instance, stacks)), timeout))
+        return parse_goroutines(self._asked("goroutines()",
+                                            lambda ticket: self._run(lambda instance: ticket.use(instance, stacks)),
+                                            timeout))
 
     def _wait_idle(self, timeout: float | None) -> None:
         def run(ticket: Cancellation) -> None:
@@ -167,7 +170,8 @@ class SingleApp(App):
 
     def _check_callable(self) -> None:
         if self.loaded.entry == "_start":
-            how = "Link it as a library (in C: -mexec-model=reactor)" if self.loaded.foreign else "Build the module threaded, or with --buildmode c-shared"
+            how = ("Link it as a library (in C: -mexec-model=reactor)" if self.loaded.foreign
+                   else "Build the module threaded, or with --buildmode c-shared")
             raise NotCallable(f"{self.loaded.name}: on one thread the module takes no calls while main runs. {how}")
 
     def _stop_running(self) -> None:

@@ -30,10 +30,11 @@ class SingleInstances:
 
     def __init__(self, engine: wasmtime.Engine, loaded: LoadedModule, options: Options, host: HostImports) -> None:
         self._engine, self._loaded, self._options, self._host = engine, loaded, options, host
-        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not WasiEnvironment.has(i.module, i.name) and not host.has(i.module, i.name)]
+        missing = [f"{i.module}.{i.name}" for i in loaded.outline.imports if not WasiEnvironment.has(i.module, i.name)
+                   and not host.has(i.module, i.name)]
         if missing:
             raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
-        compiled = compile_module(engine, loaded.wasm, options.limits.stack)
+        compiled = compile_module(engine, loaded.wasm, options.limits.stack, loaded.precompiled)
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
     def new(self, environment: WasiEnvironment, failed: Callable[[BaseException], str],
@@ -92,7 +93,8 @@ class SingleInstance:
                 # A trap in the start function, data outside the memory, or a host function called there raised.
                 if raised or isinstance(error, wasmtime.Trap | wasmtime.ExitTrap):
                     raise ffi.Trapped(ffi.trap_of(error)) from None
-                raise ModuleError(f"{loaded.name}: cannot instantiate the module: {str(error).splitlines()[-1].strip()}") from None
+                raise ModuleError(f"{loaded.name}: cannot instantiate the module: "
+                                  f"{str(error).splitlines()[-1].strip()}") from None
             self.memory = StoreMemory(self._store, ffi.memory(self._store, self._instance))
             owned.callback(self.memory.close)
             environment.use(self.memory)
@@ -153,7 +155,8 @@ class SingleInstance:
         try:
             self.function("gothreads_idle")
         except ffi.Missing:
-            message = f"{self._loaded.name}: the module cannot be run until it is idle: it has no gothreads/guest. Build it with: gothreads build"
+            message = (f"{self._loaded.name}: the module cannot be run until it is idle: it has no gothreads/guest. "
+                       f"Build it with: gothreads build")
             raise ModuleError(message) from None
 
     def run_until_idle(self) -> None:

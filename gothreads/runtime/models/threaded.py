@@ -142,20 +142,23 @@ class ThreadedApp(SharedMemoryApp):
         options = self.options
         most = waits.MOST_NOTES - 1  # one is for the inspector's caller
         if options.callers + options.limits.threads > most:
-            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) must be "
-                              f"at most {most:,} together")
+            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) "
+                              f"must be at most {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
-            raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, the limit is {options.limits.threads}")
+            raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, "
+                              f"the limit is {options.limits.threads}")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
-                   if i.module != HOST and not WasiEnvironment.has(i.module, i.name) and not self._host.has(i.module, i.name)
+                   if i.module != HOST and not WasiEnvironment.has(i.module, i.name)
+                   and not self._host.has(i.module, i.name)
                    and not (i.kind is Kind.MEMORY and i.module == "env")]
         if missing:
-            raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
+            raise ModuleError(f"{self.loaded.name}: the module imports functions that nobody provides: "
+                              f"{listed(missing)}")
         unknown = [i.name for i in self.loaded.outline.imported_functions
                    if i.module == HOST and i.name not in BUILTIN_CALLS]
         if unknown:
-            raise ModuleError(f"{self.loaded.name}: the module imports {HOST}.{shown(unknown[0])}, which this gothreads does "
-                              "not provide. Rebuild it: gothreads build")
+            raise ModuleError(f"{self.loaded.name}: the module imports {HOST}.{shown(unknown[0])}, which this "
+                              "gothreads does not provide. Rebuild it: gothreads build")
 
     def _define_imports(self, functions: ffi.HostFunctions) -> None:
         """Define what the overlay's Go imports from the module `gothreads`."""
@@ -167,7 +170,8 @@ class ThreadedApp(SharedMemoryApp):
         runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized,
                                has_callers=self.loaded.has_callers)
         for call in imported_calls(self.loaded.outline):
-            server = {Server.POLLER: self._poller, Server.SIGNALS: self._signals, Server.RUNTIME: runtime}.get(call.server)
+            server = {Server.POLLER: self._poller, Server.SIGNALS: self._signals,
+                      Server.RUNTIME: runtime}.get(call.server)
             if call.name == "poll_open":
                 define_with_errno(functions, HOST, call.name, call.type, self._poller.poll_open)
             elif server is not None:

@@ -204,8 +204,8 @@ class WasiThreadsApp(SharedMemoryApp):
 
     def _within(self, work: Callable[[Guest], T]) -> T:
         if self.loaded.entry == "_start":
-            raise NotCallable(f"{self.loaded.name}: the module is a program: it takes no calls while its main runs. Link it as a library "
-                              "(in C: -mexec-model=reactor)")
+            raise NotCallable(f"{self.loaded.name}: the module is a program: it takes no calls while its main runs. "
+                              "Link it as a library (in C: -mexec-model=reactor)")
         with self._call_lock:
             self._calls += 1
             return work(self._main)

@@ -16,7 +16,7 @@ from rich.text import Text
 from gothreads.errors import MisuseError
 from gothreads.files import make_folder
 from gothreads.launch import available_processors
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 from gothreads.text import cut
 from gothreads.tools.compare import measurement_plan
 from gothreads.tools.compare.catalogue import WORKLOADS
@@ -59,7 +59,7 @@ def compare(plan: MeasurementPlan, chosen: list[str], processors: int, terminal:
         if (reason := why_calls_use_ctypes()) is not None:
             terminal.say(f"calls go through ctypes, not C, and are slower for that: {reason}")
         terminal.say("building the program three times: for threads, as stock Go, and natively")
-        comparison = Comparison(build_programs(go, terminal.progress), plan, processors, chosen)
+        comparison = Comparison(build_programs(go), plan, processors, chosen)
         terminal.clear()
         with _ProgressBar(terminal) as bar:
             comparison.run(bar.update)

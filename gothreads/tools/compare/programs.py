@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gothreads.build.builder import Progress, Request, build
+from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
 from gothreads.files import cache_folder, is_kept, keep, locked
@@ -45,11 +45,10 @@ class Programs:
                    about["no_native"], about["exports"], about["go"])
 
 
-def build_programs(go: str | None = None, progress: Progress | None = None, source: Path = SOURCE, *,
-                   native: bool = True) -> Programs:
+def build_programs(go: str | None = None, source: Path = SOURCE, *, native: bool = True) -> Programs:
     """Makes all builds. BuildError, CompileError, ToolchainError; a native build that fails is only recorded."""
-    threaded = build(Request(str(source), "threaded", go=go), progress)
-    single = build(Request(str(source), "single", go=go), progress)
+    threaded = build(Request(str(source), "threaded", go=go))
+    single = build(Request(str(source), "single", go=go))
     exports = {signature.name: len(signature.params) for signature in threaded.metadata.exports}
     library, why = None, None if native else "it was not asked for"
     if native:

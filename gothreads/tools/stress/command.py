@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gothreads.errors import GothreadsError, MisuseError
+from gothreads.output.terminal import Terminal
 from gothreads.requirements import lacking
-from gothreads.terminal import Terminal
 from gothreads.tools.stress.scenario_context import StressPlan
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _run(scenarios: Sequence[Scenario], plan: StressPlan, terminal: Terminal, fi
     try:
         for scenario in scenarios:
             name = scenario.name
-            verdicts.append(run(scenario, plan, display, file=file, progress=None if json else terminal.progress))
+            verdicts.append(run(scenario, plan, display, file=file))
             if not json:
                 _print_verdict(verdicts[-1], terminal)
             if not verdicts[-1].passed:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from gothreads.bridge.host_registry import load_host
-from gothreads.build.builder import Progress
 from gothreads.errors import MisuseError, NotCallable, unknown
 from gothreads.launch import OpenOptions, find
 from gothreads.runtime.module_file import LoadedModule
@@ -42,9 +41,9 @@ class ModuleScenario(Scenario):
         if not self._names:
             raise MisuseError("--module needs --exports, or --pure: which exports are to be called")
 
-    def module(self, plan: StressPlan, progress: Progress | None = None) -> LoadedModule:
+    def module(self, plan: StressPlan) -> LoadedModule:
         """UnknownExport, NotCallable, MisuseError, and what `find` raises."""
-        loaded = find(self._path, progress=progress)
+        loaded = find(self._path)
         if loaded.entry == "_start" and (loaded.foreign or loaded.model == "single"):
             raise NotCallable(f"{self._path} is a program, which takes no calls on one thread. "
                               "Build it for threads: gothreads build --model threaded")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from gothreads.build.builder import Progress
 from gothreads.errors import MisuseError, ModuleError
 from gothreads.tools.stress import failure_file
 from gothreads.tools.stress.failure_file import Hang
@@ -56,14 +55,13 @@ class Verdict:
     again: str | None = None
 
 
-def run(scenario: Scenario, plan: StressPlan, view: View, *, file: Path | None = None,
-        progress: Progress | None = None) -> Verdict:
+def run(scenario: Scenario, plan: StressPlan, view: View, *, file: Path | None = None) -> Verdict:
     """Run one scenario, on the main thread. GothreadsError when there is no module to run; KeyboardInterrupt, once
     everything has ended.
 
     file: where a failure is kept (default: gothreads-stress-SCENARIO-SEED.txt in the current directory).
     """
-    context = ScenarioContext(scenario.name, plan, scenario.module(plan, progress), scenario.options())
+    context = ScenarioContext(scenario.name, plan, scenario.module(plan), scenario.options())
     begin = time.monotonic()
     last: Snapshot | None = None
 

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from gothreads.build.builder import Progress
 from gothreads.launch import OpenOptions
 from gothreads.runtime.app import App
 from gothreads.runtime.module_file import LoadedModule
@@ -25,9 +24,9 @@ class Scenario(ABC):
     #: What must hold, one line each.
     invariants: ClassVar[Sequence[str]]
 
-    def module(self, plan: StressPlan, progress: Progress | None = None) -> LoadedModule:
+    def module(self, plan: StressPlan) -> LoadedModule:
         """The module to run. BuildError, ModuleError."""
-        return scenario_program.scenarios(plan, progress)
+        return scenario_program.scenarios(plan)
 
     def options(self) -> OpenOptions:
         """How to open the module."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gothreads.runtime.app
-from gothreads.build.builder import Progress, Request, build
+from gothreads.build.builder import Request, build
 from gothreads.launch import OpenOptions
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.tools.stress.scenario_context import StressPlan
@@ -23,14 +23,14 @@ def request(plan: StressPlan) -> Request:
     return Request(str(FOLDER), sharpen=plan.sharpen)
 
 
-def scenarios(plan: StressPlan, progress: Progress | None = None) -> LoadedModule:
+def scenarios(plan: StressPlan) -> LoadedModule:
     """The program, built for threads unless it is in the cache. BuildError when there is no Go. For any thread."""
-    return _built(request(plan), progress)
+    return _built(request(plan))
 
 
 @functools.cache  # asking Go whether everything is up to date takes a second
-def _built(build_request: Request, progress: Progress | None) -> LoadedModule:
-    return replace(load(build(build_request, progress).path), name=FOLDER.name)
+def _built(build_request: Request) -> LoadedModule:
+    return replace(load(build(build_request).path), name=FOLDER.name)
 
 
 def again(depth: int, n: int, context: gothreads.runtime.app.Context) -> int:

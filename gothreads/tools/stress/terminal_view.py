@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from gothreads.terminal import Terminal
+from gothreads.output.terminal import Terminal
 from gothreads.tools.stress.runner import View
 from gothreads.tools.stress.sampling import Snapshot
 from gothreads.tools.stress.scenario_context import StressPlan

@@ -26,7 +26,10 @@ from gothreads.wasm.parsing import function_names
 _BEGINNING = b"\x20\x01\x41\x08\x6b\x22\x01\x24\0\x20\x01\x42"
 #: ... the function is called from its beginning; SP is read again; if the callee unwinds, so does the caller; the block
 #: before the point to resume at ends.
-_CALL = re.compile(b"(" + re.escape(_BEGINNING) + LEB + rb"\x37\x03\0\x41\0\x10(" + LEB + rb")\x23\0\x21\x01)\x0d" + LEB + rb"\x0b", re.DOTALL)
+_CALL = re.compile(
+    b"(" + re.escape(_BEGINNING) + LEB + rb"\x37\x03\0\x41\0\x10(" + LEB + rb")\x23\0\x21\x01)\x0d" + LEB + rb"\x0b",
+    re.DOTALL,
+)
 #: A function that only jumps to another: sync/atomic has one, in assembly, for each of internal/runtime/atomic's.
 _JUMP = re.compile(rb"\x01\x01\x7f\x23\0\x21\x01\x41\0\x10(" + LEB + rb")\x23\0\x21\x01\x0f\0\x0b", re.DOTALL)
 
@@ -40,7 +43,8 @@ def inline_atomics(module: Module) -> Module:
 def _operations(module: Module) -> dict[int, atomic_operations.Operation]:
     """The operations, by the indices of the functions that perform them."""
     names, imported = function_names(module), len(module.imported_functions)
-    found = {names[title]: operation for name, operation in atomic_operations.OPERATIONS.items() if (title := atomic_operations.PACKAGE + name) in names}
+    found = {names[title]: operation for name, operation in atomic_operations.OPERATIONS.items()
+             if (title := atomic_operations.PACKAGE + name) in names}
     for place, body in enumerate(module.bodies):
         if (jump := _JUMP.fullmatch(body)) is not None and (operation := found.get(number(jump[1]))) is not None:
             found[imported + place] = operation
@@ -48,6 +52,7 @@ def _operations(module: Module) -> dict[int, atomic_operations.Operation]:
 
 
 def _inlined(body: bytes, operations: dict[int, atomic_operations.Operation]) -> bytes:
-    calls = (call for found in find(body, re.escape(_BEGINNING)) if (call := _CALL.match(body, found.offset)) is not None)
+    calls = (call for found in find(body, re.escape(_BEGINNING))
+             if (call := _CALL.match(body, found.offset)) is not None)
     return replaced(body, ((call.start(), call.end(), operation.in_place_of_call(call[1] + code.DROP) + code.END)
                            for call in calls if (operation := operations.get(number(call[2]))) is not None))

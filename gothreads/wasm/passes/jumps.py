@@ -39,7 +39,15 @@ _BRANCH = re.compile(rb"(?:\x41(" + LEB + rb")\x21\0\x0c|[\x0c\x0d])(" + LEB + b
 _SCRATCH = b"\x21\0\x41\0\x20\0"
 #: What has to be inspected: branches, the beginnings and ends of blocks, and what such a function otherwise lacks:
 #: other tables and reads of local 0.
-_LOOKED_AT = rb"\x41" + LEB + rb"\x21\0\x0c|" + re.escape(_SCRATCH) + b"|[" + re.escape(bytes(sorted(OPENS | CLOSES))) + rb"\x0c\x0d]|\x0e|[\x20\x22]\0"
+_LOOKED_AT = (
+    rb"\x41"
+    + LEB
+    + rb"\x21\0\x0c|"
+    + re.escape(_SCRATCH)
+    + b"|["
+    + re.escape(bytes(sorted(OPENS | CLOSES)))
+    + rb"\x0c\x0d]|\x0e|[\x20\x22]\0"
+)
 _BLOCK = b"\x02"
 
 

@@ -22,7 +22,18 @@ from dataclasses import replace
 from gothreads.errors import ModuleError
 from gothreads.text import shown
 from gothreads.wasm import atomic_operations, code, layout
-from gothreads.wasm.binary import MAX_PAGES, DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section, TypeIndices
+from gothreads.wasm.binary import (
+    MAX_PAGES,
+    DataSegment,
+    ExportEntry,
+    FuncType,
+    Import,
+    Kind,
+    MemoryLimits,
+    Module,
+    Section,
+    TypeIndices,
+)
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI
 from gothreads.wasm.instructions import CALL_INDIRECT, find, replaced
 from gothreads.wasm.leb import Reader, number, signed, uleb
@@ -40,22 +51,27 @@ _TABLE, _SEGMENT = b"\x01\x70\x00", b"\x00"
 #: look-up. The records lie in the order in which the module names the functions, so naming these first puts theirs
 #: into one page of memory instead of four. Names that a version of Go lacks are ignored.
 LOOKED_UP_BY_CALLERS = (
-    "runtime.park_m", "runtime.parkunlock_c", "runtime.mallocgcSmallScanNoHeaderSC1", "runtime.malg.func1", "runtime.newextram",
-    "runtime.exitsyscall.func3", "sync.__Mutex_.Unlock", "runtime.__mheap_.alloc.func1", "runtime.gtEnter", "runtime.exitsyscallNoP",
+    "runtime.park_m", "runtime.parkunlock_c", "runtime.mallocgcSmallScanNoHeaderSC1", "runtime.malg.func1",
+    "runtime.newextram",
+    "runtime.exitsyscall.func3", "sync.__Mutex_.Unlock", "runtime.__mheap_.alloc.func1", "runtime.gtEnter",
+    "runtime.exitsyscallNoP",
     "runtime.exitsyscall", "runtime.persistentalloc.func1")
 #: Gaps between data segments below this size, in bytes, are filled: fewer segments, little waste.
 DATA_GAP = 256
 
-#: WASI's and gothreads' calls that may wait for a disk, a pipe or a peer. Calls that only look something up keep their P.
+#: WASI's and gothreads' calls that may wait for a disk, a pipe or a peer. Calls that only look something up keep their
+#: P.
 BLOCKING_CALLS = frozenset({
-    "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_filestat_get", "fd_filestat_set_size", "fd_filestat_set_times",
+    "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_filestat_get", "fd_filestat_set_size",
+    "fd_filestat_set_times",
     "fd_pread", "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync", "fd_write",
     "path_create_directory", "path_filestat_get", "path_filestat_set_times", "path_link", "path_open", "path_readlink",
     "path_remove_directory", "path_rename", "path_symlink", "path_unlink_file",
     "poll_oneoff", "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
     *(call.name for call in BUILTIN_CALLS.values() if call.blocks),
 })
-#: A call with more parameters keeps its P: the collector scans only so many words for their pointers (build/edits.py).
+#: A call with more parameters keeps its P: the collector scans only so many words for their pointers
+#: (build/runtime_edits.py).
 MOST_PARAMETERS = 64
 
 #: procyield(cycles): takes about `cycles` times as long as a processor's own pause instruction (some 100 cycles), with
@@ -85,8 +101,10 @@ def add_threads(module: Module) -> Module:
 
 class _Rewrite:
     def __init__(self, module: Module) -> None:
-        self.module = replace(module, types=list(module.types), imports=list(module.imports), functions=list(module.functions),
-                              globals=list(module.globals), exports=list(module.exports), bodies=list(module.bodies), raw=dict(module.raw))
+        self.module = replace(module, types=list(module.types), imports=list(module.imports),
+                              functions=list(module.functions),
+                              globals=list(module.globals), exports=list(module.exports), bodies=list(module.bodies),
+                              raw=dict(module.raw))
         self.types = TypeIndices(self.module.types)
         self.names = function_names(module)
         self.imported = len(module.imported_functions)
@@ -94,9 +112,11 @@ class _Rewrite:
         self.exported = {e.name: e.index for e in module.exports if e.kind is Kind.FUNC}
         self.added: list[tuple[int, str]] = []
         if not self.names:
-            raise ModuleError("the module has no function names: link it without -s (gothreads build --strip removes them afterwards)")
+            raise ModuleError("the module has no function names: link it without -s (gothreads build --strip removes "
+                              "them afterwards)")
         if "gt_attach" not in self.exported:
-            raise ModuleError("the module was built without gothreads' changes to Go's runtime. Build it with: gothreads build")
+            raise ModuleError("the module was built without gothreads' changes to Go's runtime. Build it with: "
+                              "gothreads build")
         if not module.memories:
             raise ModuleError("the module has no memory of its own: it has threads already")
 
@@ -118,7 +138,8 @@ class _Rewrite:
         """The index of a Go function, by its name in the name section."""
         index = self.names.get(title, -1)
         if not self.imported <= index < self.imported + len(self.module.functions):
-            raise ModuleError(f"the module has no function {title}: was it built by a Go version that gothreads supports?")
+            raise ModuleError(f"the module has no function {title}: was it built by a Go version that gothreads "
+                              f"supports?")
         return index
 
     def internal(self, title: str) -> int:
@@ -126,14 +147,16 @@ class _Rewrite:
         try:
             return self.exported[title]
         except KeyError:
-            raise ModuleError(f"the module has no export {title}, which gothreads' changes to Go's runtime have. Build it with: gothreads build") from None
+            raise ModuleError(f"the module has no export {title}, which gothreads' changes to Go's runtime have. Build "
+                              f"it with: gothreads build") from None
 
     def host_call(self, module: str, title: str) -> int:
         """The index of a function that the runtime imports."""
         try:
             return self.host[(module, title)]
         except KeyError:
-            raise ModuleError(f"the module does not import {module}.{title}: was it built by a Go version that gothreads supports?") from None
+            raise ModuleError(f"the module does not import {module}.{title}: was it built by a Go version that "
+                              f"gothreads supports?") from None
 
     def set_body(self, title: str, body: bytes) -> None:
         self.module.bodies[self.function(title) - self.imported] = body
@@ -177,8 +200,13 @@ class _Rewrite:
         self.module.data = [DataSegment(None, bytes(content)) for _, content in merged]
         self.module.data_count = True
         copy = b"".join(
-            code.i32_const(signed(start, 32)) + code.i32_const(0) + code.i32_const(len(content)) + code.memory_init(index) + code.data_drop(index)
-            for index, (start, content) in enumerate(merged))
+            code.i32_const(signed(start, 32))
+            + code.i32_const(0)
+            + code.i32_const(len(content))
+            + code.memory_init(index)
+            + code.data_drop(index)
+            for index, (start, content) in enumerate(merged)
+        )
         self.add_entry("gt_init_memory", code.VOID, code.body(copy))
 
     def shrink_table(self) -> None:
@@ -192,21 +220,27 @@ class _Rewrite:
         """
         table, elements = self.module.raw.get(Section.TABLE, b""), self.module.raw.get(Section.ELEMENT, b"")
         segment = b"\x01" + _SEGMENT + code.i32_const(FIRST_FUNCTION_PC) + code.END
-        if not table.startswith(_TABLE) or not elements.startswith(segment) or (size := Reader(table[len(_TABLE):], "table").u32()) < FIRST_FUNCTION_PC:
-            raise ModuleError("the module's table of functions is not as Go's linker makes it: is this Go version supported?")
+        if (not table.startswith(_TABLE) or not elements.startswith(segment)
+            or (size := Reader(table[len(_TABLE):], "table").u32()) < FIRST_FUNCTION_PC):
+            raise ModuleError("the module's table of functions is not as Go's linker makes it: is this Go version "
+                              "supported?")
         self.module.raw[Section.TABLE] = _TABLE + uleb(size - FIRST_FUNCTION_PC)
         first = [uleb(self.names[title]) for title in LOOKED_UP_BY_CALLERS if title in self.names]
         named = b"\x03\x00" + uleb(len(first)) + b"".join(first)
-        self.module.raw[Section.ELEMENT] = b"\x02" + named + _SEGMENT + code.i32_const(0) + code.END + elements[len(segment):]
+        self.module.raw[Section.ELEMENT] = (b"\x02" + named + _SEGMENT + code.i32_const(0) + code.END
+                                            + elements[len(segment):])
         lower = code.i32_const(FIRST_FUNCTION_PC) + code.I32_SUB
-        self.module.bodies = [replaced(body, ((found.offset, found.offset, lower) for found in find(body, CALL_INDIRECT))) for body in self.module.bodies]
+        self.module.bodies = [replaced(body,
+                                       ((found.offset, found.offset, lower) for found in find(body, CALL_INDIRECT)))
+                                       for body in self.module.bodies]
 
     def add_registers(self) -> None:
         first = len(self.module.globals)
         self.clock, self.fence = first, first + 1
         self.module.globals += [code.I64 + b"\1" + code.i64_const(0) + code.END,
                                 code.I32 + b"\1" + code.i32_const(1) + code.END]
-        setup = b"".join(code.local_get(i) + code.global_set(register) for i, register in enumerate((self.clock, self.fence)))
+        setup = b"".join(code.local_get(i) + code.global_set(register)
+                         for i, register in enumerate((self.clock, self.fence)))
         self.add_entry("gt_setup", FuncType(code.I64 + code.I32, b""), code.body(setup))
 
     def fill_stubs(self) -> None:
@@ -222,17 +256,21 @@ class _Rewrite:
         wait = code.result(32, 4, code.argument(8, 4) + code.argument(16, 4) + code.argument(24, 8) + code.WAIT32)
         self.set_body("runtime.futexWait", code.body(wait + code.RETURN))
         # func futexWake(addr *uint32, cnt uint32) uint32
-        self.set_body("runtime.futexWake", code.body(code.result(24, 4, code.argument(8, 4) + code.argument(16, 4) + code.NOTIFY) + code.RETURN))
+        self.set_body("runtime.futexWake",
+                      code.body(code.result(24, 4,
+                                            code.argument(8, 4) + code.argument(16, 4) + code.NOTIFY) + code.RETURN))
         # func clockOffset() int64
         self.set_body("runtime.clockOffset", code.body(code.result(8, 8, code.global_get(self.clock)) + code.RETURN))
         # func procyield(cycles uint32), renamed to procyieldAsm in Go 1.27: spin briefly. Stock Go does not.
         self.set_body("runtime.procyieldAsm" if "runtime.procyieldAsm" in self.names else "runtime.procyield", SPIN)
         # func publicationBarrier(): makes stores before it visible before stores after it. x86 needs no fence.
-        self.set_body("runtime.publicationBarrier", code.body(code.global_get(self.fence) + code.IF + code.FENCE + code.END + code.RETURN))
+        self.set_body("runtime.publicationBarrier",
+                      code.body(code.global_get(self.fence) + code.IF + code.FENCE + code.END + code.RETURN))
         # func exitThread(wait *atomic.Uint32): once *wait is 0 the stack may be freed, so nothing touches it then.
         # PAUSE ends the loop that runs Go code.
         free = code.argument(8, 4) + code.i32_const(0) + code.atomic(0x17, 4)
-        self.set_body("runtime.exitThread", code.body(free + code.i32_const(1) + code.global_set(code.PAUSE) + code.i32_const(1)))
+        self.set_body("runtime.exitThread",
+                      code.body(free + code.i32_const(1) + code.global_set(code.PAUSE) + code.i32_const(1)))
 
     def release_p_in_blocking_imports(self) -> None:
         """Make host calls that may block release their P.
@@ -253,25 +291,35 @@ class _Rewrite:
             own = imported.module not in (HOST, WASI)
             if place not in wrappers:
                 if own:
-                    raise ModuleError(f"the Go function that imports {shown(f'{imported.module}.{imported.name}')} is not as gothreads knows such functions: "
-                                      "is it one for JavaScript hosts, has it a parameter of a SIMD type, or is this Go version not supported?")
+                    raise ModuleError(f"the Go function that imports {shown(f'{imported.module}.{imported.name}')} is "
+                                      "not as gothreads knows such functions: is it one for JavaScript hosts, has it a "
+                                      "parameter of a SIMD type, or is this Go version not supported?")
                 continue
             index = wrappers[place]
             title = titles.get(index, f"import {place}")
             parameters = len(self.module.types[imported.type_index].params)
-            if title.startswith("runtime.") or not (own or imported.name in BLOCKING_CALLS) or parameters > MOST_PARAMETERS:
+            if title.startswith("runtime.") or not (own
+                                                    or imported.name in BLOCKING_CALLS) or parameters > MOST_PARAMETERS:
                 continue
             body = index - self.imported
             old = self.add_function(f"{title}.call", code.GO_FUNC, self.module.bodies[body])
             pc = (FIRST_FUNCTION_PC + body) << 16
             push = code.move_sp(-8)
             socket = b""
-            if not own and (imported.name.startswith("fd_") or imported.name in ("sock_recv", "sock_send", "sock_shutdown")):
+            if not own and (imported.name.startswith("fd_")
+                            or imported.name in ("sock_recv", "sock_send", "sock_shutdown")):
                 socket = (code.argument(8, 4) + code.i32_const(layout.FIRST_SOCKET) + code.I32_GE_U + code.IF
                           + code.i32_const(0) + code.call(old) + code.LEAVE + code.END)
             self.module.bodies[body] = code.body(
-                socket + push + code.result(0, 8, code.i64_const(pc)) + code.call_go(self.function("runtime.gtImportEnter")) + code.call_go(old)
-                + push + code.i32_const(0) + code.call(self.function("runtime.exitsyscall")))
+                socket
+                + push
+                + code.result(0, 8, code.i64_const(pc))
+                + code.call_go(self.function("runtime.gtImportEnter"))
+                + code.call_go(old)
+                + push
+                + code.i32_const(0)
+                + code.call(self.function("runtime.exitsyscall"))
+            )
 
     def import_wrappers(self) -> dict[int, int]:
         """Import index -> index of the Go function that only calls it. Go's linker makes an import for each of them."""
@@ -286,7 +334,8 @@ class _Rewrite:
         exports, self.module.exports = self.module.exports, []
         kinds = self.module.function_types()
         for export in exports:
-            if export.kind is not Kind.FUNC or export.name in ("_start", "_initialize") or export.name.startswith("gt_"):
+            if export.kind is not Kind.FUNC or export.name in ("_start",
+                                                               "_initialize") or export.name.startswith("gt_"):
                 if export.name not in INTERNAL:
                     self.module.exports.append(export)
                 continue
@@ -323,9 +372,19 @@ class _Rewrite:
             code.call(self.internal("gt_g0")) + take_g + at(current, 64) + code.call(self.internal("gt_detach"))))
         # The monotonic clock of this instance's store, without the offset.
         scratch = code.i32_const(layout.CLOCK_SCRATCH)
-        self.add_entry("gt_read_clock", FuncType(b"", code.I64), code.body(
-            code.i32_const(1) + code.i64_const(0) + scratch + code.call(self.host_call(WASI, "clock_time_get")) + code.DROP
-            + scratch + code.i64_load(0)))
+        self.add_entry(
+            "gt_read_clock",
+            FuncType(b"", code.I64),
+            code.body(
+                code.i32_const(1)
+                + code.i64_const(0)
+                + scratch
+                + code.call(self.host_call(WASI, "clock_time_get"))
+                + code.DROP
+                + scratch
+                + code.i64_load(0)
+            ),
+        )
 
     def add_names(self) -> None:
         """Name the added functions, so that stack traces are readable."""

@@ -58,7 +58,8 @@ def rewrite_waits(module: Module) -> Module:
 
 class _Waits:
     def __init__(self, module: Module) -> None:
-        self.module = replace(module, types=list(module.types), imports=list(module.imports), functions=list(module.functions), raw=dict(module.raw),
+        self.module = replace(module, types=list(module.types), imports=list(module.imports),
+                              functions=list(module.functions), raw=dict(module.raw),
                               globals=list(module.globals), exports=list(module.exports), bodies=list(module.bodies))
         self.types = TypeIndices(self.module.types)
         self.imported = len(module.imported_functions)
@@ -82,13 +83,15 @@ class _Waits:
         if "memory" not in exported:  # WASI looks for it there
             module.exports.append(ExportEntry("memory", Kind.MEMORY, 0))
         # These sections contain offsets into the code, which no longer hold.
-        module.customs = [(title, content) for title, content in module.customs if not title.startswith((".debug_", "reloc.", "linking"))]
+        module.customs = [(title, content) for title, content in module.customs
+                          if not title.startswith((".debug_", "reloc.", "linking"))]
         return module
 
     def rewritten(self, body: bytes) -> bytes:
         if _MAY_WAIT.search(body) is None:
             return body
-        return replaced(body, ((found.offset, found.end, code.call(self.wait(found.opcode, memory_argument(body, found))))
+        return replaced(body,
+                        ((found.offset, found.end, code.call(self.wait(found.opcode, memory_argument(body, found))))
                                for found in instructions(body) if found.opcode in (WAIT32, WAIT64)))
 
     def wait(self, opcode: int, argument: MemoryArgument) -> int:
@@ -102,7 +105,12 @@ class _Waits:
             address = code.local_get(0) + _i32(argument.offset) + code.I32_ADD + code.i32_const(WAITING) + code.I32_OR
             note = code.global_get(self.place) + address + _notes(0x17)
             forget = code.global_get(self.place) + code.i32_const(0) + _notes(0x17)
-            wait = (b"".join(map(code.local_get, range(3))) + bytes([opcode >> 12, opcode & 0xFFF]) + uleb(argument.align) + uleb(argument.offset))
+            wait = (
+                b"".join(map(code.local_get, range(3)))
+                + bytes([opcode >> 12, opcode & 0xFFF])
+                + uleb(argument.align)
+                + uleb(argument.offset)
+            )
             kind = FuncType(code.I32 + (code.I32 if opcode == WAIT32 else code.I64) + code.I64, code.I32)
             self.added[key] = self.add_function(kind, code.body(note + check + wait + forget + check))
         return self.added[key]

@@ -6,7 +6,9 @@ import "fmt"
 //go:wasmimport env again
 func again(n int32) int32
 
-type caller interface{ call(depth int, above *[8]int) int }
+type caller interface {
+	call(depth int, above *[8]int) int
+}
 
 type direct struct{}
 

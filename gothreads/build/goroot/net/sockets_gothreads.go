@@ -18,33 +18,19 @@ func sysSocket(family, sotype, proto int) (int, error) {
 	return s, nil
 }
 
-// notAllowedError is the error for an address that no rule of the host allows.
-type notAllowedError struct{ flag, address string }
-
-func (e *notAllowedError) Error() string {
-	return "not allowed by the host (to allow it: " + e.flag + " " + e.address + ")"
-}
-
-func (e *notAllowedError) Is(target error) bool {
-	return target == os.ErrPermission || target == syscall.ENOTCAPABLE
-}
-
-func hostBind(fd *netFD, sa syscall.Sockaddr) error {
-	err := syscall.Bind(fd.pfd.Sysfd, sa)
-	if err == syscall.ENOTCAPABLE {
-		flag := "--listen"
-		if fd.sotype != syscall.SOCK_STREAM {
-			flag = "--allow-net"
-		}
-		return &notAllowedError{flag, ruleFor(sa)}
+// refused is os.NewSyscallError. If the host's rules do not allow the address, the error says which option would.
+func (fd *netFD) refused(call string, sa syscall.Sockaddr, err error) error {
+	flag := "--allow-net"
+	if call != "connect" && fd.sotype == syscall.SOCK_STREAM {
+		flag = "--listen"
 	}
-	return err
+	return wrapSyscallError(call, refusedBy(flag, call, sa, err))
 }
 
-func hostConnect(fd int, sa syscall.Sockaddr) error {
-	err := syscall.Connect(fd, sa)
+// refusedBy adds the option that would allow the address to an error, if that says that no rule of the host does.
+func refusedBy(flag, call string, sa syscall.Sockaddr, err error) error {
 	if err == syscall.ENOTCAPABLE {
-		return &notAllowedError{"--allow-net", ruleFor(sa)}
+		return os.NewSyscallError(call+" (to allow it: "+flag+" "+ruleFor(sa)+")", err)
 	}
 	return err
 }
@@ -100,7 +86,9 @@ func lookUp(ctx context.Context, kind, name string) ([]string, error) {
 		case syscall.ENOENT:
 			return nil, newDNSError(errNoSuchHost, name, "")
 		case syscall.ENOTCAPABLE:
-			return nil, newDNSError(&notAllowedError{"--allow-net", name + ":PORT"}, name, "")
+			err := newDNSError(os.NewSyscallError("lookup (to allow it: --allow-net "+name+":PORT)", a.errno), name, "")
+			err.UnwrapErr = syscall.ENOTCAPABLE
+			return nil, err
 		}
 		return nil, newDNSError(a.errno, name, "")
 	case <-ctx.Done():
@@ -135,7 +123,7 @@ func cgoLookupIP(ctx context.Context, network, name string) ([]IPAddr, error) {
 	return addrs, nil
 }
 
-func cgoLookupCNAME(ctx context.Context, name string) (string, error) {
+func lookUpCNAME(ctx context.Context, name string) (string, error) {
 	lines, err := lookUp(ctx, "cname", name)
 	if err != nil {
 		return "", err

@@ -1,11 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"time"
 
@@ -22,7 +23,7 @@ func greeting(connection net.Conn, err error) (any, error) {
 	return string(text), err
 }
 
-// reached tells whether another process could connect: the host dials where the listener says it is.
+// reached returns what another process reads from the listener.
 func reached(listener net.Listener, err error) (any, error) {
 	if err != nil {
 		return nil, err
@@ -33,16 +34,16 @@ func reached(listener net.Listener, err error) (any, error) {
 			connection.Close()
 		}
 	}()
-	found, err := greeting(guest.Dial("tcp", listener.Addr().String()))
+	caller, err := net.Dial("tcp", os.Getenv("CALLER"))
 	if err != nil {
-		return nil, errors.New("another process cannot connect")
+		return nil, err
 	}
-	return found, nil
+	fmt.Fprintln(caller, listener.Addr())
+	return greeting(caller, nil)
 }
 
-func page(transport *http.Transport) (any, error) {
-	client := &http.Client{Transport: transport}
-	response, err := client.Get("http://" + os.Getenv("WEB") + "/")
+func page() (any, error) {
+	response, err := http.Get("http://" + os.Getenv("WEB") + "/")
 	if err != nil {
 		return nil, err
 	}
@@ -55,8 +56,8 @@ func init() {
 	add(map[string]program{
 		"net-dial":   func(string) (any, error) { return greeting(net.Dial("tcp", os.Getenv("PEER"))) },
 		"guest-dial": func(string) (any, error) { return greeting(guest.Dial("tcp", os.Getenv("PEER"))) },
-		"guest-dial-timeout": func(string) (any, error) {
-			connection, err := guest.Dial("tcp", os.Getenv("SILENT"))
+		"net-timeout": func(string) (any, error) {
+			connection, err := net.Dial("tcp", os.Getenv("SILENT"))
 			if err != nil {
 				return nil, err
 			}
@@ -85,27 +86,70 @@ func init() {
 			return greeting(a, nil)
 		},
 		"udp": func(string) (any, error) {
-			connection, err := guest.Dial("udp", os.Getenv("PEER"))
-			if err == nil {
-				connection.Close()
+			receiver, err := net.ListenPacket("udp", "127.0.0.1:0")
+			if err != nil {
+				return nil, err
 			}
-			return "", err
+			defer receiver.Close()
+			sender, err := net.Dial("udp", receiver.LocalAddr().String())
+			if err != nil {
+				return nil, err
+			}
+			io.WriteString(sender, "hello")
+			buffer := make([]byte, 100)
+			n, _, err := receiver.ReadFrom(buffer)
+			return string(buffer[:n]), err
+		},
+		"unix": func(string) (any, error) {
+			listener, err := net.Listen("unix", os.Getenv("SOCKET"))
+			if err != nil {
+				return nil, err
+			}
+			go func() {
+				if connection, err := listener.Accept(); err == nil {
+					io.WriteString(connection, "hello")
+					connection.Close()
+				}
+			}()
+			return greeting(net.Dial("unix", os.Getenv("SOCKET")))
+		},
+		"https": func(string) (any, error) {
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, r.Proto)
+			}))
+			server.EnableHTTP2 = true
+			server.StartTLS()
+			defer server.Close()
+			response, err := server.Client().Get(server.URL)
+			if err != nil {
+				return nil, err
+			}
+			defer response.Body.Close()
+			text, err := io.ReadAll(response.Body)
+			return string(text), err
+		},
+		"options": func(string) (any, error) {
+			connection, err := net.Dial("tcp", os.Getenv("PEER"))
+			if err != nil {
+				return nil, err
+			}
+			defer connection.Close()
+			tcp := connection.(*net.TCPConn)
+			file, err := tcp.File()
+			if err == nil {
+				file.Close()
+			}
+			return connection.RemoteAddr().String() == os.Getenv("PEER"), errors.Join(err, tcp.SetNoDelay(false),
+				tcp.SetKeepAlivePeriod(time.Minute), tcp.SetLinger(0), tcp.CloseWrite())
 		},
 		"localhost": func(string) (any, error) {
 			_, err := net.LookupHost("localhost")
-			return "", err
-		},
-		"lookup": func(string) (any, error) {
-			_, err := net.DefaultResolver.LookupIPAddr(context.Background(), os.Getenv("NAME"))
 			return "", err
 		},
 		"interfaces": func(string) (any, error) {
 			found, err := net.Interfaces()
 			return len(found) > 0, err
 		},
-		"http-get": func(string) (any, error) { return page(&http.Transport{}) },
-		"http-get-guest": func(string) (any, error) {
-			return page(&http.Transport{DialContext: guest.DialContext})
-		},
+		"http-get": func(string) (any, error) { return page() },
 	})
 }

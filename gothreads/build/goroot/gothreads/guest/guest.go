@@ -6,6 +6,8 @@
 //
 // and the host calls them: app.request("search", b"…") in Python, POST /api/request/search over HTTP. A request that
 // arrives early waits while main works, but only for some seconds: register handlers before anything that takes long.
+// Handlers of values instead of bytes: [HandleJSON].
+//
 // Handlers run concurrently with each other, with main and with exported functions: shared state needs locks, as in any
 // Go program.
 //

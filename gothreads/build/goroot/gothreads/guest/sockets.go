@@ -19,7 +19,8 @@ func Listener() (net.Listener, error) {
 }
 
 // Dial connects to an address, as net.Dial does, if the host allows it (--allow-net). The network is "tcp", "tcp4",
-// "tcp6" or "unix". The host resolves names.
+// "tcp6" or "unix". The host resolves names. On threads and natively it is net.Dial; in stock Go on WebAssembly,
+// net.Dial reaches only the program itself.
 func Dial(network, address string) (net.Conn, error) {
 	return DialContext(context.Background(), network, address)
 }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, TextIO
+
+from gothreads.output.progress import BUILD, MANY_PACKAGES, STANDARD_LIBRARY, ProgressLine
 
 
 class Verbosity(Enum):
@@ -20,14 +21,13 @@ class Verbosity(Enum):
 
 
 class Terminal:
-    """Writes a command's output. `progress` is a gothreads.build.builder.Progress."""
+    """Writes a command's output."""
 
     verbosity = Verbosity.NORMAL
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.stdout, self.stderr = stdout or sys.stdout, stderr or sys.stderr
-        self._begun: float | None = None
-        self._line = 0
+        self._line = ProgressLine(self.stderr)
 
     def data(self, value: Any) -> None:
         """Print JSON."""
@@ -49,7 +49,8 @@ class Terminal:
     def error(self, text: str) -> None:
         """Print a warning or an error."""
         self.clear()
-        print(f"gothreads: {_printable(text, self.stderr)}", file=self.stderr, flush=True)
+        self.stderr.write(f"gothreads: {_printable(text, self.stderr)}\n")  # at once: the module may print meanwhile
+        self.stderr.flush()
 
     def raw(self, text: str) -> None:
         """Write another program's output unchanged."""
@@ -57,26 +58,18 @@ class Terminal:
         self.stderr.write(text)
         self.stderr.flush()
 
-    def progress(self, done: int, total: int) -> None:
-        """Show how many packages are compiled: on a terminal in a line that changes, else once if it takes long."""
+    def watch(self, stage: str, done: float, total: float | None) -> None:
+        """Show progress, as a gothreads.output.progress.Progress: on a terminal in a line that changes."""
         if self.verbosity is Verbosity.QUIET:
             return
-        now = time.monotonic()
-        if self._begun is None:
-            self._begun = now
-        text = f"gothreads: compiling Go packages: {done} (of up to {total}), {now - self._begun:.0f} s"
         if self.stderr.isatty():
-            self.stderr.write("\r" + text.ljust(self._line))
-            self._line = len(text)
-        elif done == 20:
-            self.stderr.write("gothreads: compiling Go's standard library for this target (the first time only)\n")
-        self.stderr.flush()
+            self._line(stage, done, total)
+        elif stage == BUILD and done == MANY_PACKAGES:
+            self.say(STANDARD_LIBRARY)
 
     def clear(self) -> None:
         """Erase the progress line."""
-        if self._line:
-            self.stderr.write("\r" + " " * self._line + "\r")
-            self._line = 0
+        self._line.clear()
 
 
 def _in_python(letter: str) -> str:

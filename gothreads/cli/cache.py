@@ -1,0 +1,45 @@
+"""`gothreads cache`: how much the cache holds, and what may go."""
+
+from __future__ import annotations
+
+import argparse
+
+from gothreads import cache
+from gothreads.cli.command import Command
+from gothreads.output.terminal import Terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clean", action="store_true", help="remove everything that was not used in the last minute")
+    parser.add_argument("--size", action="store_true", help="print only the size, in bytes")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    removed = cache.clean() if arguments.clean else None
+    found = cache.contents()
+    if arguments.json:
+        about = {"folder": str(found.folder), "bytes": found.size, "limit": found.limit, "kinds": dict(found.sizes)}
+        terminal.data(about | ({} if removed is None else {"removed": removed}))
+    elif arguments.size:
+        terminal.out(str(found.size))
+    else:
+        if removed is not None:
+            terminal.say(f"removed {_megabytes(removed)}")
+        bound = "no limit" if found.limit is None else f"limit {_megabytes(found.limit)}"
+        terminal.out(f"{found.folder}: {_megabytes(found.size)}, {bound} ({cache.LIMIT})")
+        for kind, size in found.sizes.items():
+            if size:
+                terminal.out(f"  {_megabytes(size):>12}  {kind}: {cache.description(kind)}")
+    return 0
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+CACHE = Command("cache", "show how large the cache is, or empty it", """\
+  gothreads cache              the folder, and what it holds
+  gothreads cache --size       the size in bytes, and nothing else
+  gothreads cache --clean      remove what was not used in the last minute; it is made again when needed""",
+                add_arguments, run)

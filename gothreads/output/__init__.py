@@ -1,0 +1,1 @@
+"""What people see while gothreads works: the terminal, and progress."""

@@ -1,0 +1,141 @@
+"""Descriptors of package net's sockets."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable, Sequence
+
+from gothreads.shared_memory import buffer
+from gothreads.sync.stop_event import StopEvent
+from gothreads.wasi.descriptors import NONBLOCK, Span
+from gothreads.wasi.private_network import Backlog, Inbox
+from gothreads.wasi.socket_address import Address
+from gothreads.wasi.socket_descriptor import SocketDescriptor
+
+
+class NetworkSocket(SocketDescriptor):
+    """A socket of package net. Its host descriptor may be replaced (dup2) until it listens or is connected."""
+
+    def __init__(self, made: socket.socket, stop: StopEvent) -> None:
+        super().__init__(made, stop)
+        self.kind = made.type
+        #: Addresses that the system does not know: of private sockets, and of one that is bound later.
+        self.address: Address | None = None
+        self.peer_address: Address | None = None
+        self.may_listen = False  # a rule allows the address that it is bound to
+        self.backlog: Backlog[NetworkSocket] | None = None  # of a private listener
+        self.inbox: Inbox | None = None  # of a private datagram socket
+        self.deliver: Callable[[bytes], None] | None = None  # of a connected one: sends a datagram to its peer
+        #: Whether a datagram from this address is taken; None: all are.
+        self.accepts: Callable[[Address], bool] | None = None
+
+    @property
+    def direct(self) -> bool:
+        return self.inbox is None and self.accepts is None and super().direct
+
+    def replace(self, descriptor: int) -> None:
+        """Make the host descriptor refer to what `descriptor` does."""
+        os.dup2(descriptor, self.fd, inheritable=False)
+        os.set_blocking(self.fd, False)
+
+    def become(self, other: socket.socket) -> None:
+        """Be another descriptor of that socket."""
+        self.replace(other.fileno())
+        self.socket.detach()
+        self.socket = socket.socket(other.family, other.type, fileno=self.fd)
+
+    @classmethod
+    def same_as(cls, other: SocketDescriptor) -> NetworkSocket:
+        """Another descriptor of the same socket."""
+        made = cls(other.socket.dup(), other._stop)
+        made.local, made.peer, made.peer_name, made.cleanup = other.local, other.peer, other.peer_name, other.cleanup
+        made.flags = other.flags
+        if isinstance(other, NetworkSocket):
+            made.kind, made.address, made.peer_address = other.kind, other.address, other.peer_address
+            made.may_listen, made.accepts = other.may_listen, other.accepts
+            made.backlog, made.inbox, made.deliver = other.backlog, other.inbox, other.deliver
+        return made
+
+    def name(self, *, peer: bool) -> Address:
+        """ENOTCONN if there is no peer."""
+        known = self.peer_address if peer else self.address
+        if known is not None:
+            return known
+        if self.socket.family == socket.AF_UNIX:
+            return Address(socket.AF_UNIX, self.peer if peer else self.local)
+        if peer and self.peer_name is not None:
+            return Address.of(self.socket.family, self.peer_name)
+        return Address.of(self.socket.family, self.socket.getpeername() if peer else self.socket.getsockname())
+
+    def accept(self) -> SocketDescriptor:
+        while True:
+            try:
+                if self.backlog is not None:
+                    return self.backlog.take()
+                made, name = self.socket.accept()
+                accepted = NetworkSocket(made, self._stop)
+                accepted.local, accepted.peer_name = self.local, name
+                return accepted
+            except BlockingIOError:
+                if self.flags & NONBLOCK:
+                    raise
+                self._stop.wait({self.fd: select.POLLIN})
+
+    def read(self, spans: Sequence[Span], offset: int | None = None) -> int:
+        if self.inbox is None and self.accepts is None:
+            return super().read(spans, offset)
+        address, size = spans[0] if spans else (0, 0)
+        payload, _, _ = self.receive(size, 0)
+        ctypes.memmove(address, payload, len(payload))
+        return len(payload)
+
+    def write(self, spans: Sequence[Span], offset: int | None = None) -> int:
+        if self.inbox is None:
+            return super().write(spans, offset)
+        return self.send(b"".join(bytes(buffer(*span)) for span in spans))
+
+    def send(self, payload: bytes) -> int:
+        """Send to the peer; returns how many bytes were sent."""
+        if self.inbox is None:
+            return self.socket.send(payload, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        if self.deliver is None:
+            raise OSError(errno.EDESTADDRREQ, "not connected")
+        self.deliver(payload)
+        return len(payload)
+
+    def connect_to(self, inbox: Inbox, address: Address) -> None:
+        """Send to a private socket from now on. This one is private, too."""
+        sender = self.name(peer=False)
+        self.peer_address, self.deliver = address, lambda payload: inbox.put(sender, payload)
+
+    def receive(self, size: int, flags: int) -> tuple[bytes, Address | None, int]:
+        """A datagram, or bytes of a stream; where it is from; the flags of recvmsg."""
+        while True:
+            try:
+                payload, sender, out = self._receive(size, flags)
+            except BlockingIOError:
+                if self.flags & NONBLOCK:
+                    raise
+                self._stop.wait({self.fd: select.POLLIN})
+                continue
+            if sender is None or self.accepts is None or self.accepts(sender):
+                return payload, sender, out
+            if flags & socket.MSG_PEEK:  # the next call would find it again
+                self._receive(0, flags & ~socket.MSG_PEEK)
+
+    def _receive(self, size: int, flags: int) -> tuple[bytes, Address | None, int]:
+        if self.inbox is not None:
+            payload, sender = self.inbox.take(self.socket, flags)
+            return payload[:size], sender, socket.MSG_TRUNC if len(payload) > size else 0
+        payload, _, out, name = self.socket.recvmsg(size, 0, flags)
+        if self.socket.family == socket.AF_UNIX or not name:
+            return payload, None, out
+        return payload, Address.of(self.socket.family, name), out
+
+    @property
+    def is_private(self) -> bool:
+        return self.address is not None or self.backlog is not None or self.inbox is not None

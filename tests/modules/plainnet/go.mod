@@ -1,0 +1,3 @@
+module plainnet
+
+go 1.25

@@ -1,0 +1,94 @@
+// Command plainnet uses package net as its arguments say, and imports nothing of gothreads: "itself" talks to itself over
+// TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, and "try" does what
+// further arguments say, three each: what to do, the network, the address.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+)
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func main() {
+	switch os.Args[1] {
+	case "itself":
+		itself()
+	case "serve":
+		serve(must(net.Listen("tcp", os.Args[2])))
+	case "again":
+		must(net.Listen("tcp", os.Args[2])).Close()
+		_, err := net.Dial("tcp", os.Args[2])
+		fmt.Println(errors.Is(err, syscall.ECONNREFUSED))
+		serve(must(net.Listen("tcp", os.Args[2])))
+	case "try":
+		for args := os.Args[2:]; len(args) >= 3; args = args[3:] {
+			err := try(args[0], args[1], args[2])
+			fmt.Println(errors.Is(err, fs.ErrPermission), err)
+		}
+	}
+}
+
+func serve(l net.Listener) {
+	fmt.Println("listening", l.Addr())
+	for {
+		c := must(l.Accept())
+		go func() {
+			defer c.Close()
+			io.Copy(c, c)
+		}()
+	}
+}
+
+// itself ends up serving at an address of its own.
+func itself() {
+	datagrams := must(net.ListenPacket("udp", "127.0.0.1:0"))
+	sender := must(net.Dial("udp", datagrams.LocalAddr().String()))
+	must(sender.Write([]byte("datagram")))
+	buffer := make([]byte, 100)
+	n, from, err := datagrams.ReadFrom(buffer)
+	fmt.Println("got", string(buffer[:n]), from.String() == sender.LocalAddr().String(), err)
+	fmt.Println("receiving", datagrams.LocalAddr())
+
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	go func() {
+		c := must(net.Dial("tcp", l.Addr().String()))
+		must(c.Write([]byte("bytes")))
+		n := must(io.ReadFull(c, buffer[:5]))
+		fmt.Println("echoed", string(buffer[:n]), c.RemoteAddr().String() == l.Addr().String(), c.Close())
+	}()
+	serve(l)
+}
+
+func try(what, network, address string) error {
+	var closer io.Closer
+	var err error
+	switch what {
+	case "dial":
+		closer, err = net.Dial(network, address)
+	case "listen":
+		closer, err = net.Listen(network, address)
+	case "packets":
+		closer, err = net.ListenPacket(network, address)
+	case "send":
+		packets := must(net.ListenPacket("udp", "127.0.0.1:0"))
+		defer packets.Close()
+		_, err = packets.WriteTo([]byte("x"), must(net.ResolveUDPAddr(network, address)))
+	case "lookup":
+		_, err = net.LookupHost(address)
+	}
+	if err == nil && closer != nil {
+		closer.Close()
+	}
+	return err
+}
