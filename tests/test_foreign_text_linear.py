@@ -73,6 +73,7 @@ PATTERNS: dict[str, list[Text]] = {
         lambda n: '{"args":' + " " * n + "x", lambda n: '{"args":[' + "\n" * n + "x"],
     "_COMMA": [lambda n: " " * n + "x", lambda n: "," + "\n" * n + "x"],
     "_END": [lambda n: " " * n + "x", lambda n: "]" + " " * n + "x", lambda n: "]}" + "\n" * n + "x"],
+    "_NAME": [lambda n: "a" * n + "!", lambda n: "a/" * n, lambda n: "/" * n, lambda n: "a//" * n],
     "_MAY_WAIT": [lambda n: "\xfe" * n, lambda n: "\xfe\x81" + "\x80" * n, lambda n: "\xfe\x81\x80" * n],
     "_BEGINNING": [lambda n: "\x02\x40\x03\x40" + "\x02\x40" * n, lambda n: "\x02\x40" * n],
     "_BRANCH": [

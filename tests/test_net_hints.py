@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.command_line import finished
+from tests.support.modules import written
 
 LISTENS = """package main
 
@@ -55,21 +56,15 @@ func main() {
 """
 
 
-def program(folder: Path, source: str) -> Path:
-    (folder / "go.mod").write_text("module program\n\ngo 1.25\n")
-    (folder / "main.go").write_text(source)
-    return folder
-
-
 def test_a_program_that_may_not_listen_learns_which_option_would_allow_it(tmp_path: Path) -> None:
-    code, out, _ = finished("run", program(tmp_path, LISTENS))
+    code, out, _ = finished("run", written(tmp_path, LISTENS))
     assert out == ("listening listen tcp 127.0.0.1:8080: bind "
                    "(to allow it: --listen 127.0.0.1:8080): not allowed by the host\n")
     assert code == 2  # from the nil listener
 
 
 def test_a_program_that_may_not_dial_learns_which_option_would_allow_it(tmp_path: Path) -> None:
-    code, out, _ = finished("run", program(tmp_path, DIALS))
+    code, out, _ = finished("run", written(tmp_path, DIALS))
     assert code == 0
     assert out.splitlines() == [
         'true Get "http://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect '
@@ -79,7 +74,7 @@ def test_a_program_that_may_not_dial_learns_which_option_would_allow_it(tmp_path
 
 
 def test_in_stock_go_a_wait_for_connections_that_nobody_can_make_ends_with_a_hint(tmp_path: Path) -> None:
-    code, out, said = finished("run", "--model", "single", program(tmp_path, LISTENS))
+    code, out, said = finished("run", "--model", "single", written(tmp_path, LISTENS))
     assert (code, out) == (2, "listening <nil>\n")
     assert "fatal error: all goroutines are asleep - deadlock!" in said
     assert said.splitlines()[-1] == (
@@ -88,7 +83,7 @@ def test_in_stock_go_a_wait_for_connections_that_nobody_can_make_ends_with_a_hin
 
 
 def test_a_program_that_starts_another_is_told_to_let_the_host_do_it(tmp_path: Path) -> None:
-    code, out, _ = finished("run", program(tmp_path, EXECUTES))
+    code, out, _ = finished("run", written(tmp_path, EXECUTES))
     assert code == 0
     path, unsupported, name, missing = out.splitlines()
     for line in (path, name):

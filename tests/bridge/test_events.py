@@ -55,7 +55,7 @@ def test_nothing_is_lost_and_each_senders_events_stay_in_order(model: str) -> No
             for n in range(1, each + 1):
                 assert app.signal("number", numbered(sender, n))
         together(*(lambda sender=sender: send(sender) for sender in range(4)))
-        app.wait_idle(10)
+        app.wait_idle(PATIENCE)
         assert seen(app) == (4 * each, 4 * each * (each + 1) // 2, True)
 
 
@@ -66,7 +66,7 @@ def test_events_that_come_before_go_asks_for_them_are_there_when_it_does(model: 
             assert app.signal("early", str(n))
         assert "early" not in app.events
         app.request("receive", "early")
-        app.wait_idle(5)
+        app.wait_idle(PATIENCE)
         assert kept(app) == [str(n).encode() for n in range(100)]
         assert app.events == ["early", "number", "text"]
 
@@ -77,7 +77,7 @@ def test_events_that_come_before_go_asks_for_them_are_there_when_it_does(model: 
 def test_what_a_payload_may_be_arrives_whole(payload: Payload) -> None:
     with opened("talk") as app:
         app.signal("text", payload)
-        app.wait_idle(10)
+        app.wait_idle(PATIENCE)
         assert app.request("kept") == (payload.encode() if isinstance(payload, str) else bytes(payload))
 
 
@@ -116,7 +116,7 @@ def test_when_the_queue_is_full_an_event_waits_or_is_dropped_or_is_an_error() ->
         app.request("receive", "slow")
         waiting.join(PATIENCE)
         assert not waiting.is_alive()
-        app.wait_idle(5)
+        app.wait_idle(PATIENCE)
         assert kept(app) == [b"0", b"1", b"2", b"3"]
 
 
@@ -194,7 +194,7 @@ def test_asyncio_goes_on_while_there_is_no_room(model: str) -> None:
             assert not sending.done()
             app.request("receive", "slow")
             await asyncio.wait_for(sending, 10)
-            app.wait_idle(5)
+            app.wait_idle(PATIENCE)
             assert kept(app) == [str(n).encode() for n in range(100)]
 
     async def send(app: gothreads.App) -> None:
@@ -216,7 +216,7 @@ def test_an_event_whose_sender_was_cancelled_is_not_sent() -> None:
         asyncio.run(main(app))
         app.request("receive", "slow")
         app.signal("slow", "last")
-        app.wait_idle(5)
+        app.wait_idle(PATIENCE)
         assert kept(app) == [b"first", b"last"]
 
 
@@ -231,7 +231,7 @@ def test_two_hundred_names_each_in_order() -> None:
                 for name in names[part::4]:
                     app.signal(name, f"{name} {n}")
         together(*(lambda part=part: send(part) for part in range(4)))
-        app.wait_idle(10)
+        app.wait_idle(PATIENCE)
         received = kept(app)
         for name in names:
             assert [text for text in received
@@ -247,14 +247,14 @@ def test_too_many_names_are_an_error_on_either_side(model: str) -> None:
             for n in range(22):
                 app.signal(f"host {n}")
             app.request("receive", "host 0")
-            app.wait_idle(5)
+            app.wait_idle(PATIENCE)
             had, panic = app.request("names", "2000").decode().split(" ", 1)
             assert int(had) == 1024 - 22 - 2
             assert panic.startswith('guest.Events("name 1000"): ')
             with pytest.raises(gothreads.QueueFull, match="too many names of events"):
                 app.signal("one more")
             assert app.signal("text", "fine")
-            app.wait_idle(5)
+            app.wait_idle(PATIENCE)
             assert b"fine" in kept(app)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -295,8 +295,8 @@ def test_a_signal_handler_may_signal_in_the_middle_of_anything(model: str) -> No
                 for _ in range(20):
                     number(0)
                 app.exports.ticked()
-                app.wait_idle(10)
-        app.wait_idle(10)
+                app.wait_idle(PATIENCE)
+        app.wait_idle(PATIENCE)
         assert seen(app) == (sum(sent), sum(n * (n + 1) // 2 for n in sent), True)
 
 
@@ -393,7 +393,7 @@ def test_instances_of_a_pool_share_events_and_each_gets_whole_ones() -> None:
         for thread in pumps:
             thread.join()
         while len(got) < 1200:  # the rest is buffered in an instance that has not been called again
-            app.wait_idle(10)
+            app.wait_idle(PATIENCE)
         assert len(got) == 1200
         assert {zlib.crc32(event) for event in got} == {zlib.crc32(event) for part in sent for event in part}
 

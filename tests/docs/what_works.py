@@ -202,7 +202,7 @@ def _peers() -> Iterator[dict[str, str]]:
 def _serve(server: socket.socket, answer: Callable[[socket.socket], None]) -> None:
     with contextlib.suppress(OSError):
         while True:
-            with server.accept()[0] as connection:
+            with server.accept()[0] as connection, contextlib.suppress(OSError):  # a client may have gone
                 answer(connection)
 
 

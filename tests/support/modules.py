@@ -87,6 +87,14 @@ def built(name: str, model: str = "threaded", **options: object) -> Path:
 
 
 @functools.cache
+def written(folder: Path, source: str) -> Path:
+    """Make the folder a Go program of one file, without other modules."""
+    folder.mkdir(exist_ok=True)
+    (folder / "go.mod").write_text("module program\n\ngo 1.25\n")
+    (folder / "main.go").write_text(source)
+    return folder
+
+
 def native(source: str) -> Path:
     """Build a module of tests/modules_native with Zig, which includes a C compiler."""
     return _zig_build(source).path()

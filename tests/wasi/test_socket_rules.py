@@ -19,7 +19,7 @@ import pytest
 
 import gothreads
 from tests.support.command_line import finished
-from tests.support.modules import built
+from tests.support.modules import built, written
 from tests.support.sockets_program import (
     LOOPBACKS,
     Go,
@@ -339,10 +339,7 @@ def test_in_the_single_model_nothing_is_allowed_either(single: Path) -> None:
 
 def test_a_socket_that_failed_to_connect_does_not_listen_where_others_reach_it(tmp_path: Path) -> None:
     """System calls in an order that package net does not use: bound to any port, connected in vain, then listening."""
-    folder = tmp_path / "program"
-    folder.mkdir()
-    (folder / "go.mod").write_text("module program\n\ngo 1.25\n")
-    (folder / "main.go").write_text("""package main
+    folder = written(tmp_path / "program", """package main
 
 import (
 	"fmt"
@@ -368,10 +365,7 @@ func main() {
 
 
 def test_a_program_may_listen_again_and_again_where_it_was_handed_a_listener(tmp_path: Path) -> None:
-    folder = tmp_path / "program"
-    folder.mkdir()
-    (folder / "go.mod").write_text("module program\n\ngo 1.25\n")
-    (folder / "main.go").write_text("""package main
+    folder = written(tmp_path / "program", """package main
 
 import (
 	"fmt"

@@ -12,6 +12,7 @@ import pytest
 
 import gothreads
 from gothreads.wasi import zones
+from tests.support.modules import written
 from tests.support.waiting import PATIENCE
 
 PROGRAM = """package main
@@ -35,10 +36,8 @@ func main() {
 
 
 def test_a_program_loads_time_zones_without_a_mount(tmp_path: Path) -> None:
-    (tmp_path / "go.mod").write_text("module program\n\ngo 1.25\n")
-    (tmp_path / "main.go").write_text(PROGRAM)
     out = io.StringIO()
-    with gothreads.open(tmp_path, stdout=out) as app:
+    with gothreads.open(written(tmp_path, PROGRAM), stdout=out) as app:
         assert app.wait(PATIENCE) == 0
     assert out.getvalue().splitlines() == [
         "2026-07-01 14:00:00 +0200 CEST", "2026-07-01 09:00:00 -0300 -03", "2026-07-01 12:00:00 +0000 UTC",

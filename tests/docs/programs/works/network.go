@@ -23,17 +23,20 @@ func greeting(connection net.Conn, err error) (any, error) {
 	return string(text), err
 }
 
+// greet says hello to the first client.
+func greet(listener net.Listener) {
+	if connection, err := listener.Accept(); err == nil {
+		io.WriteString(connection, "hello")
+		connection.Close()
+	}
+}
+
 // reached returns what another process reads from the listener.
 func reached(listener net.Listener, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	go func() {
-		if connection, err := listener.Accept(); err == nil {
-			io.WriteString(connection, "hello")
-			connection.Close()
-		}
-	}()
+	go greet(listener)
 	caller, err := net.Dial("tcp", os.Getenv("CALLER"))
 	if err != nil {
 		return nil, err
@@ -72,12 +75,7 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			go func() {
-				if connection, err := listener.Accept(); err == nil {
-					io.WriteString(connection, "hello")
-					connection.Close()
-				}
-			}()
+			go greet(listener)
 			return greeting(net.Dial("tcp", listener.Addr().String()))
 		},
 		"net-pipe": func(string) (any, error) {
@@ -105,12 +103,7 @@ func init() {
 			if err != nil {
 				return nil, err
 			}
-			go func() {
-				if connection, err := listener.Accept(); err == nil {
-					io.WriteString(connection, "hello")
-					connection.Close()
-				}
-			}()
+			go greet(listener)
 			return greeting(net.Dial("unix", os.Getenv("SOCKET")))
 		},
 		"https": func(string) (any, error) {
