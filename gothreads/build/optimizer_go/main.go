@@ -1,6 +1,6 @@
 // Optimizer reads a WebAssembly module that Go's linker made, and writes one that does the same, faster.
 //
-//	optimizer [-v] [-passes fast|rewrite] -o OUT.wasm IN.wasm
+//	optimizer [-v] [-progress] [-passes fast|rewrite] -o OUT.wasm IN.wasm
 //	optimizer [-passes fast|rewrite] -dump FUNC IN.wasm
 //
 // Packages: wasm reads and writes modules and their functions, ir turns functions into basic blocks and back, fast gives
@@ -28,18 +28,19 @@ func main() {
 	dump := flag.String("dump", "", "print the `function` with this name, as basic blocks, instead")
 	passes := flag.String("passes", "fast", "what to do: `fast or rewrite`")
 	verbose := flag.Bool("v", false, "print how many functions were optimized, and each that was not, with the reason")
+	progress := flag.Bool("progress", false, "print lines of two numbers: how much is done, and of how much")
 	flag.Parse()
 	if flag.NArg() != 1 || (*out == "") == (*dump == "") || *passes != "fast" && *passes != "rewrite" {
 		fmt.Fprintln(os.Stderr, "usage: optimizer -o OUT.wasm IN.wasm, or: optimizer -dump FUNC IN.wasm")
 		os.Exit(2)
 	}
-	if err := run(flag.Arg(0), *out, *dump, *passes, *verbose); err != nil {
+	if err := run(flag.Arg(0), *out, *dump, *passes, *verbose, *progress); err != nil {
 		fmt.Fprintln(os.Stderr, "optimizer:", err)
 		os.Exit(1)
 	}
 }
 
-func run(in, out, dump, passes string, verbose bool) error {
+func run(in, out, dump, passes string, verbose, progress bool) error {
 	data, err := os.ReadFile(in)
 	if err != nil {
 		return err
@@ -53,7 +54,11 @@ func run(in, out, dump, passes string, verbose bool) error {
 	}
 	left := map[int]error{}
 	if passes == "fast" {
-		result, err := fast.Optimize(m, parallel)
+		step := func() {}
+		if progress {
+			step = steps(fast.Steps(m))
+		}
+		result, err := fast.Optimize(m, fast.Work{Do: parallel, Step: step})
 		if err != nil {
 			return fmt.Errorf("%s: %w", in, err)
 		}
@@ -125,6 +130,16 @@ func rewrite(m *wasm.Module) map[int]error {
 		}
 	}
 	return left
+}
+
+// steps returns a function that prints a line after each hundredth of its calls.
+func steps(total int) func() {
+	var done atomic.Int64
+	return func() {
+		if n := int(done.Add(1)); n%max(total/100, 1) == 0 && n < total {
+			fmt.Println(n, total)
+		}
+	}
 }
 
 // parallel calls do(0) to do(n-1), on all processors.

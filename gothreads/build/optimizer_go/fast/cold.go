@@ -37,7 +37,7 @@ func leaveCold(b *ir.Block, cold map[int]bool) {
 func (o *optimizer) noReturn(all []*lifted) {
 	returns := make([]bool, len(all))
 	for changed := true; changed; {
-		o.parallel(len(all), func(i int) {
+		o.work.Do(len(all), func(i int) {
 			returns[i] = all[i] == nil || o.cold[all[i].f.Index] || o.canReturn(all[i].f)
 		})
 		changed = false

@@ -43,13 +43,23 @@ type Result struct {
 }
 
 type optimizer struct {
-	m        *wasm.Module
-	goType   int
-	lifter   lifter
-	cold     map[int]bool // functions that do not return to where they were called
-	check    map[int]bool // the function of preemption checks
-	parallel func(n int, do func(int))
+	m      *wasm.Module
+	goType int
+	lifter lifter
+	cold   map[int]bool // functions that do not return to where they were called
+	check  map[int]bool // the function of preemption checks
+	work   Work
 }
+
+// Work says how to go through many functions. Do calls do(0) to do(n-1), perhaps in parallel. Step is called as often as
+// Steps says: after each part of the work.
+type Work struct {
+	Do   func(n int, do func(int))
+	Step func()
+}
+
+// Steps returns how often Step is called for a module, about.
+func Steps(m *wasm.Module) int { return 2 * len(m.Bodies) }
 
 // A lifted function is one that may get a fast body.
 type lifted struct {
@@ -61,7 +71,7 @@ type lifted struct {
 
 // Lift returns a function as basic blocks that begin at its beginning, with calls in terms of Go's convention.
 func Lift(m *wasm.Module, function int) (*ir.Func, error) {
-	o, err := newOptimizer(m, nil)
+	o, err := newOptimizer(m, Work{})
 	if err != nil {
 		return nil, err
 	}
@@ -69,20 +79,20 @@ func Lift(m *wasm.Module, function int) (*ir.Func, error) {
 	return l.f, err
 }
 
-func newOptimizer(m *wasm.Module, parallel func(int, func(int))) (*optimizer, error) {
+func newOptimizer(m *wasm.Module, work Work) (*optimizer, error) {
 	goFn := wasm.FuncType{Params: []wasm.ValType{wasm.I32}, Results: []wasm.ValType{wasm.I32}}
 	goType := slices.IndexFunc(m.Types, goFn.Equal)
 	if goType < 0 || len(m.Globals) == 0 || m.Globals[globalSP] != (wasm.Global{Type: wasm.I32, Mutable: true}) {
 		return nil, errors.New("not a module that Go's linker made")
 	}
-	o := &optimizer{m: m, goType: goType, parallel: parallel, cold: named(m, coldNames...), check: named(m, checkName)}
+	o := &optimizer{m: m, goType: goType, work: work, cold: named(m, coldNames...), check: named(m, checkName)}
 	o.lifter = lifter{m: m, goFn: goFn, pure: pureFunctions(m, goFn)}
 	return o, nil
 }
 
-// Optimize adds fast bodies to a module. parallel calls do(0) to do(n-1).
-func Optimize(m *wasm.Module, parallel func(n int, do func(int))) (*Result, error) {
-	o, err := newOptimizer(m, parallel)
+// Optimize adds fast bodies to a module.
+func Optimize(m *wasm.Module, work Work) (*Result, error) {
+	o, err := newOptimizer(m, work)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +109,8 @@ func (o *optimizer) candidates() ([]*lifted, *Result) {
 	m := o.m
 	all := make([]*lifted, len(m.Bodies))
 	errs := make([]error, len(m.Bodies))
-	o.parallel(len(m.Bodies), func(i int) {
+	o.work.Do(len(m.Bodies), func(i int) {
+		o.work.Step()
 		if m.Type(m.Imported + i).Equal(o.lifter.goFn) {
 			all[i], errs[i] = o.lift(m.Imported + i)
 		}
@@ -130,7 +141,7 @@ func (o *optimizer) candidates() ([]*lifted, *Result) {
 		}
 	}
 	o.noReturn(all)
-	o.parallel(len(all), func(i int) {
+	o.work.Do(len(all), func(i int) {
 		if l := all[i]; l != nil {
 			for _, b := range l.f.Blocks {
 				leaveCold(b, o.cold)
@@ -214,7 +225,8 @@ func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, f
 	}
 	bodies = make([][]byte, len(functions))
 	flats := make([]bool, len(functions))
-	o.parallel(len(functions), func(i int) {
+	o.work.Do(len(functions), func(i int) {
+		o.work.Step()
 		f := functions[i]
 		for _, b := range f.Blocks {
 			leaveCold(b, o.check)

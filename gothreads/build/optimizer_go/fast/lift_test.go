@@ -15,6 +15,9 @@ func call(n int) wasm.Instr { return wasm.With(wasm.Call, n) }
 func br(n int) wasm.Instr   { return wasm.With(wasm.Br, n) }
 func brIf(n int) wasm.Instr { return wasm.With(wasm.BrIf, n) }
 
+// table has labels 0 and n.
+func table(n int) wasm.Instr { return wasm.Instr{Op: wasm.BrTable, Imm: uint64(n)} }
+
 var (
 	readSP  = []wasm.Instr{wasm.With(wasm.GlobalGet, globalSP), set(localSP)}
 	end     = wasm.Instr{Op: wasm.OpEnd}
@@ -58,7 +61,7 @@ func liftCode(t *testing.T, code []wasm.Instr) (*lifted, *Result, error) {
 	t.Helper()
 	i32 := []wasm.ValType{wasm.I32}
 	other := []byte{0, 0x41, 0, 0x0b}
-	body := &wasm.Body{Locals: wasm.Locals{{Count: 1, Type: wasm.I32}, {Count: 1, Type: wasm.I64}}, Code: join(readSP, code, end)}
+	body := &wasm.Body{Locals: wasm.Locals{{Count: 1, Type: wasm.I32}, {Count: 1, Type: wasm.I64}}, Code: join(readSP, code, end), Lists: wasm.Lists{{0, 0}, {0, 1}}}
 	leaf := &wasm.Body{Locals: wasm.Locals{{Count: 1, Type: wasm.I32}}, Code: join(readSP, ret(0), end)}
 	m := &wasm.Module{
 		Types:    []wasm.FuncType{{Params: i32, Results: i32}, {}},
@@ -69,11 +72,12 @@ func liftCode(t *testing.T, code []wasm.Instr) (*lifted, *Result, error) {
 	if err := m.Validate(m.Type(1), body); err != nil {
 		t.Fatalf("the test's function is not valid: %v", err)
 	}
-	o, err := newOptimizer(m, func(n int, do func(int)) {
+	inOrder := func(n int, do func(int)) {
 		for i := range n {
 			do(i)
 		}
-	})
+	}
+	o, err := newOptimizer(m, Work{inOrder, func() {}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +91,8 @@ func TestWhatGoCompilesToIsLifted(t *testing.T) {
 		"leaf":      ret(0),
 		"frame":     join(move(sub, 24), ret(24)),
 		"call":      join(move(sub, 24), block, goCall(2), brIf(0), ret(24), end, wasm.Const(1)),
-		"table":     join(block, loop, block, block, get(localPC), wasm.Instr{Op: wasm.BrTable, Table: []uint32{0, 1}}, end, goCall(2), brIf(2), end, ret(0), end, wasm.Instr{}, end, wasm.Const(1)),
-		"backwards": join(loop, block, get(localPC), wasm.Instr{Op: wasm.BrTable, Table: []uint32{0, 0}}, end, wasm.Const(0), set(localPC), br(0), end, wasm.Instr{}),
+		"table":     join(block, loop, block, block, get(localPC), table(1), end, goCall(2), brIf(2), end, ret(0), end, wasm.Instr{}, end, wasm.Const(1)),
+		"backwards": join(loop, block, get(localPC), table(0), end, wasm.Const(0), set(localPC), br(0), end, wasm.Instr{}),
 		"traps":     join(goCall(2), wasm.Open(wasm.OpIf), wasm.Instr{}, end, ret(0)),
 		"dropped":   join(goCall(3), drop, ret(0)),
 		"tail":      join(wasm.Const(0), call(2), readSP, leave),

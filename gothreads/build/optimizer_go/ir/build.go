@@ -22,7 +22,8 @@ type builder struct {
 	m       *wasm.Module
 	f       *Func
 	locals  []wasm.ValType
-	code    []wasm.Instr
+	body    *wasm.Body
+	code    []wasm.Instr // the body's
 	at      int
 	last    int // where the current block's code ends in the function's, if it is a part of that
 	nests   []nest
@@ -34,7 +35,7 @@ type builder struct {
 // Build returns a function as basic blocks.
 func Build(m *wasm.Module, index int, body *wasm.Body) (*Func, error) {
 	f := &Func{Index: index, Name: m.Name(index), Type: m.Type(index), Locals: body.Locals}
-	b := &builder{m: m, f: f, locals: body.Locals.Types(f.Type.Params), code: body.Code, arrives: map[*Block]bool{}}
+	b := &builder{m: m, f: f, locals: body.Locals.Types(f.Type.Params), body: body, code: body.Code, arrives: map[*Block]bool{}}
 	entry := f.New()
 	b.current = f.New() // so that a loop at the beginning does not branch to the entry
 	entry.Goto(b.current)
@@ -79,8 +80,9 @@ func (b *builder) instr(in wasm.Instr) error {
 		b.current = next
 	case wasm.BrTable:
 		b.height--
-		targets := make([]*Block, len(in.Table))
-		for i, n := range in.Table {
+		labels := b.body.Labels(in)
+		targets := make([]*Block, len(labels))
+		for i, n := range labels {
 			var err error
 			if targets[i], err = b.label(n); err != nil {
 				return err

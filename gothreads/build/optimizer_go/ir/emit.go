@@ -18,27 +18,26 @@ const noBlock = -1
 type emitter struct {
 	g      *graph
 	labels []label
-	out    []wasm.Instr
+	out    wasm.Body
 }
 
 // Emit returns the function's code with its locals. Every loop becomes a loop, every block that several lead to follows
 // a nested block, and all others are placed where they are branched to (Ramsey: Beyond Relooper, ICFP 2022). A function
 // that is not reducible keeps a table of branches, and a local with the number of the next block: structured is false.
 func (f *Func) Emit() (body *wasm.Body, structured bool) {
-	e := &emitter{g: f.analyse()}
-	locals := f.Locals
+	e := &emitter{g: f.analyse(), out: wasm.Body{Locals: f.Locals}}
 	if e.g.proper {
 		e.tree(0)
 	} else {
-		selector := len(locals.Types(f.Type.Params))
-		locals = append(slices.Clone(locals), wasm.LocalRun{Count: 1, Type: wasm.I32})
+		selector := len(f.Locals.Types(f.Type.Params))
+		e.out.Locals = append(slices.Clone(f.Locals), wasm.LocalRun{Count: 1, Type: wasm.I32})
 		e.flat(selector)
 	}
 	e.add(wasm.Instr{Op: wasm.OpEnd})
-	return &wasm.Body{Locals: locals, Code: e.out}, e.g.proper
+	return &e.out, e.g.proper
 }
 
-func (e *emitter) add(code ...wasm.Instr) { e.out = append(e.out, code...) }
+func (e *emitter) add(code ...wasm.Instr) { e.out.Code = append(e.out.Code, code...) }
 
 func (e *emitter) open(op wasm.Op, l label) {
 	e.add(wasm.Open(op))
@@ -134,7 +133,7 @@ func (e *emitter) block(b int) {
 			depth, _ := e.branch(b, target)
 			table[i] = uint32(depth)
 		}
-		e.add(wasm.Instr{Op: wasm.BrTable, Table: table})
+		e.add(e.out.BrTable(table))
 	case Return:
 		e.add(wasm.Instr{Op: wasm.Return})
 	case Trap:
@@ -152,7 +151,7 @@ func (e *emitter) flat(selector int) {
 		e.add(wasm.Open(wasm.OpBlock))
 		table[i] = uint32(i)
 	}
-	e.add(wasm.With(wasm.LocalGet, selector), wasm.Instr{Op: wasm.BrTable, Table: table})
+	e.add(wasm.With(wasm.LocalGet, selector), e.out.BrTable(table))
 	for b, block := range e.g.order {
 		e.add(wasm.Instr{Op: wasm.OpEnd})
 		e.add(block.Code...)
@@ -184,7 +183,7 @@ func (e *emitter) flatSwitch(b int, to []*Block, selector int) {
 		table[i] = uint32(i)
 		e.add(wasm.Open(wasm.OpBlock))
 	}
-	e.add(wasm.With(wasm.LocalGet, selector), wasm.Instr{Op: wasm.BrTable, Table: table})
+	e.add(wasm.With(wasm.LocalGet, selector), e.out.BrTable(table))
 	for i, target := range to {
 		e.add(wasm.Instr{Op: wasm.OpEnd})
 		e.flatJump(b, target, len(to)-1-i, selector)

@@ -108,7 +108,8 @@ func (m *machine) runBlocks(f *Func) {
 }
 
 // runCode runs a function as WebAssembly.
-func (m *machine) runCode(code []wasm.Instr) {
+func (m *machine) runCode(body *wasm.Body) {
+	code := body.Code
 	end, loop := map[int]int{}, map[int]bool{}
 	var open []int
 	for i, in := range code {
@@ -148,7 +149,8 @@ func (m *machine) runCode(code []wasm.Instr) {
 				branch(int(in.Arg))
 			}
 		case wasm.BrTable:
-			branch(int(in.Table[min(m.pop(), len(in.Table)-1)]))
+			labels := body.Labels(in)
+			branch(int(labels[min(m.pop(), len(labels)-1)]))
 		case wasm.Return:
 			m.notes = append(m.notes, fmt.Sprint("return ", m.pop()))
 			return
@@ -188,7 +190,7 @@ func TestEmittedCodeDoesWhatTheBlocksDo(t *testing.T) {
 			if got := run(func(m *machine) { m.runBlocks(f) }); got != want {
 				t.Fatalf("seed %d: simplified blocks do\n%s\nnot\n%s", seed, got, want)
 			}
-			if got := run(func(m *machine) { m.runCode(body.Code) }); got != want {
+			if got := run(func(m *machine) { m.runCode(body) }); got != want {
 				t.Fatalf("seed %d: the code does\n%s\nnot\n%s", seed, got, want)
 			}
 		}

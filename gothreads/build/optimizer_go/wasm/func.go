@@ -46,6 +46,7 @@ const maxLocals = 50000
 type Body struct {
 	Locals Locals
 	Code   []Instr
+	Lists  Lists
 }
 
 // DecodeBody decodes a function's code. It checks that blocks are nested, not types.
@@ -64,7 +65,7 @@ func DecodeBody(data []byte) (*Body, error) {
 	b.Code = make([]Instr, 0, r.Len()/2)
 	depth := 1
 	for depth > 0 && r.Err() == nil {
-		in := r.instr()
+		in := r.instr(&b.Lists)
 		if in.Op.Opens() {
 			depth++
 		} else if in.Op == OpEnd {
@@ -90,10 +91,16 @@ func InsertCode(data []byte, code []Instr) ([]byte, error) {
 	}
 	out := append(make([]byte, 0, len(data)+4*len(code)), data[:r.At()]...)
 	for _, in := range code {
-		out = in.Append(out)
+		out = in.Append(out, nil)
 	}
 	return append(out, r.Rest()...), nil
 }
+
+// BrTable returns a br_table of this body with these labels, the default last.
+func (b *Body) BrTable(labels []uint32) Instr { return Instr{Op: BrTable, Imm: b.Lists.add(labels)} }
+
+// Labels returns the labels of a br_table.
+func (b *Body) Labels(in Instr) []uint32 { return b.Lists[in.Imm] }
 
 // Encode returns the function's code as it is written.
 func (b *Body) Encode() []byte {
@@ -102,7 +109,7 @@ func (b *Body) Encode() []byte {
 		out = append(AppendUnsigned(out, uint64(run.Count)), byte(run.Type))
 	}
 	for _, in := range b.Code {
-		out = in.Append(out)
+		out = in.Append(out, b.Lists)
 	}
 	return out
 }

@@ -12,18 +12,26 @@ import (
 //	necessary, as Go's linker does with functions
 //	a lane, the type of a block: Arg
 //	two indices: Arg and Imm
-//	an access to memory: Arg is the alignment (its exponent), Imm the offset; a lane is Table[0]
+//	an access to memory: Arg is the alignment (its exponent), and above bit 8 the lane, if there is one; Imm the offset
 //	a constant: Imm, its bits
-//	16 bytes: Table, four words
-//	br_table: Table, its labels, the default last
-//	select's types: Table
+//	16 bytes, br_table's labels (the default last), select's types: Imm, their index in the body's Lists
+//
+// There are tens of millions in a large module, so an Instr is small, and the collector need not look at it.
 //
 // An alignment with bit 6 set is followed by a memory's index; the instructions of the modules here have none.
 type Instr struct {
-	Op    Op
-	Arg   uint32
-	Imm   uint64
-	Table []uint32
+	Op  Op
+	Arg uint32
+	Imm uint64
+}
+
+// Lists are what does not fit into the instructions of a body.
+type Lists [][]uint32
+
+// add adds a list, and returns its index.
+func (l *Lists) add(list []uint32) uint64 {
+	*l = append(*l, list)
+	return uint64(len(*l) - 1)
 }
 
 // noType is the type of a block without results, as it is written.
@@ -48,15 +56,16 @@ func (in Instr) Is(op Op, arg int) bool { return in.Op == op && in.Arg == uint32
 func (in Instr) IsConst(value int32) bool { return in.Op == I32Const && in.Imm == uint64(int64(value)) }
 
 // instr reads one instruction.
-func (r *Reader) instr() Instr {
-	in := Instr{Op: Op(r.Byte())}
-	if in.Op >= prefixNumbers && in.Op <= prefixAtomics {
+func (r *Reader) instr(lists *Lists) Instr {
+	first := r.Byte()
+	in := Instr{Op: Op(first)}
+	if first >= firstPrefix && first <= lastPrefix {
 		number := r.U32()
 		if number >= 1<<prefixShift {
-			r.Fail("unknown instruction %#x %#x", byte(in.Op), number)
+			r.Fail("unknown instruction %#x %#x", first, number)
 			return in
 		}
-		in.Op = in.Op<<prefixShift | Op(number)
+		in.Op = Op(first-firstPrefix+1)<<prefixShift | Op(number)
 	}
 	switch in.Op.info().immediate {
 	case none:
@@ -73,17 +82,18 @@ func (r *Reader) instr() Instr {
 	case twoIndices:
 		in.Arg, in.Imm = r.U32(), uint64(r.U32())
 	case labels:
-		in.Table = make([]uint32, r.Count()+1)
-		for i := range in.Table {
-			in.Table[i] = r.U32()
+		labels := make([]uint32, r.Count()+1)
+		for i := range labels {
+			labels[i] = r.U32()
 		}
+		in.Imm = lists.add(labels)
 	case memory, memoryLane:
 		if in.Arg = r.U32(); in.Arg >= 1<<6 {
 			r.Fail("an access to another memory")
 		}
 		in.Imm = uint64(r.U32())
 		if in.Op.info().immediate == memoryLane {
-			in.Table = []uint32{uint32(r.Byte())}
+			in.Arg |= uint32(r.Byte()) << 8
 		}
 	case lane:
 		in.Arg = uint32(r.Byte())
@@ -99,15 +109,18 @@ func (r *Reader) instr() Instr {
 		}
 	case sixteen:
 		if b := r.Bytes(16); b != nil {
+			var words []uint32
 			for i := 0; i < 16; i += 4 {
-				in.Table = append(in.Table, binary.LittleEndian.Uint32(b[i:]))
+				words = append(words, binary.LittleEndian.Uint32(b[i:]))
 			}
+			in.Imm = lists.add(words)
 		}
 	case valueTypes:
-		in.Table = make([]uint32, r.Count())
-		for i := range in.Table {
-			in.Table[i] = uint32(r.Byte())
+		types := make([]uint32, r.Count())
+		for i := range types {
+			types[i] = uint32(r.Byte())
 		}
+		in.Imm = lists.add(types)
 	case zero:
 		if r.Byte() != 0 {
 			r.Fail("%s with an unknown byte", in.Op)
@@ -119,11 +132,11 @@ func (r *Reader) instr() Instr {
 }
 
 // Append appends the instruction as it is written.
-func (in Instr) Append(b []byte) []byte {
+func (in Instr) Append(b []byte, lists Lists) []byte {
 	if in.Op < 256 {
 		b = append(b, byte(in.Op))
 	} else {
-		b = AppendUnsigned(append(b, byte(in.Op>>prefixShift)), uint64(in.Op&(1<<prefixShift-1)))
+		b = AppendUnsigned(append(b, byte(in.Op>>prefixShift)-1+firstPrefix), uint64(in.Op&(1<<prefixShift-1)))
 	}
 	switch in.Op.info().immediate {
 	case blockType, lane:
@@ -138,10 +151,10 @@ func (in Instr) Append(b []byte) []byte {
 	case twoIndices, memory:
 		b = AppendUnsigned(AppendUnsigned(b, uint64(in.Arg)), in.Imm)
 	case memoryLane:
-		b = append(AppendUnsigned(AppendUnsigned(b, uint64(in.Arg)), in.Imm), byte(in.Table[0]))
+		b = append(AppendUnsigned(AppendUnsigned(b, uint64(in.Arg&0xff)), in.Imm), byte(in.Arg>>8))
 	case labels:
-		b = AppendUnsigned(b, uint64(len(in.Table)-1))
-		for _, label := range in.Table {
+		b = AppendUnsigned(b, uint64(len(lists[in.Imm])-1))
+		for _, label := range lists[in.Imm] {
 			b = AppendUnsigned(b, uint64(label))
 		}
 	case signed:
@@ -151,12 +164,12 @@ func (in Instr) Append(b []byte) []byte {
 	case eight:
 		b = binary.LittleEndian.AppendUint64(b, in.Imm)
 	case sixteen:
-		for _, word := range in.Table {
+		for _, word := range lists[in.Imm] {
 			b = binary.LittleEndian.AppendUint32(b, word)
 		}
 	case valueTypes:
-		b = AppendUnsigned(b, uint64(len(in.Table)))
-		for _, t := range in.Table {
+		b = AppendUnsigned(b, uint64(len(lists[in.Imm])))
+		for _, t := range lists[in.Imm] {
 			b = append(b, byte(t))
 		}
 	case zero:
@@ -187,9 +200,6 @@ func (in Instr) String() string {
 		fmt.Fprintf(&s, " %d", int64(in.Imm))
 	case four, eight:
 		fmt.Fprintf(&s, " %#x", in.Imm)
-	}
-	if in.Table != nil {
-		fmt.Fprintf(&s, " %v", in.Table)
 	}
 	return s.String()
 }

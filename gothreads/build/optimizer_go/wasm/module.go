@@ -119,7 +119,7 @@ func (m *Module) parseSection(s section) error {
 	case sectionGlobal:
 		for range r.Count() {
 			m.Globals = append(m.Globals, Global{ValType(r.Byte()), r.Byte() == 1})
-			for r.instr().Op != OpEnd && r.Err() == nil {
+			for r.instr(&Lists{}).Op != OpEnd && r.Err() == nil {
 			}
 		}
 	case sectionElement:
@@ -190,7 +190,7 @@ func (m *Module) parseSegment(r *Reader) {
 		if flags == 2 {
 			table = r.U32()
 		}
-		offset, end := r.instr(), r.instr()
+		offset, end := r.instr(&Lists{}), r.instr(&Lists{})
 		if offset.Op != I32Const || end.Op != OpEnd || flags == 2 && r.Byte() != 0 {
 			r.Fail("elements of another kind, or at an offset that is not constant")
 		}
@@ -285,7 +285,7 @@ func (m *Module) AddTable(segments []Segment) (int, error) {
 			content := append(AppendUnsigned(nil, uint64(count+len(segments))), r.Rest()...)
 			for _, segment := range segments {
 				content = AppendUnsigned(append(content, 2), 1) // active, of table 1
-				content = Instr{Op: OpEnd}.Append(Const(segment.Offset).Append(content))
+				content = Instr{Op: OpEnd}.Append(Const(segment.Offset).Append(content, nil), nil)
 				content = AppendUnsigned(append(content, 0), uint64(len(segment.Functions)))
 				for _, function := range segment.Functions {
 					content = AppendUnsigned(content, uint64(function))

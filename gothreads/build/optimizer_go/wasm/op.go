@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// An Op is an instruction's code. Instructions with a prefix have it in bits 16 to 23, and their number below.
-type Op uint32
+// An Op is an instruction's code. Instructions with a prefix have their number in the lower 12 bits, and above it 1 for
+// the first prefix, and so on.
+type Op uint16
 
 // The instructions that the other packages name.
 const (
@@ -39,10 +40,12 @@ const (
 	I32Sub       Op = 0x6b
 	I32Or        Op = 0x72
 
-	prefixShift      = 16
-	prefixNumbers    = 0xfc // saturating truncations and bulk memory
-	prefixVectors    = 0xfd
-	prefixAtomics    = 0xfe
+	firstPrefix      = 0xfc
+	lastPrefix       = 0xfe
+	prefixShift      = 12
+	prefixNumbers    = 1 // 0xfc: saturating truncations and bulk memory
+	prefixVectors    = 2 // 0xfd
+	prefixAtomics    = 3 // 0xfe
 	memoryInit    Op = prefixNumbers<<prefixShift | 8
 	dataDrop      Op = prefixNumbers<<prefixShift | 9
 	memoryCopy    Op = prefixNumbers<<prefixShift | 10
@@ -55,10 +58,10 @@ const (
 // Instructions that exist only between passes: package fast makes them, and turns them into others. They call by Go's
 // convention.
 const (
-	GoCall         Op = 0x100<<prefixShift + iota // calls function Arg from its beginning; pushes what it returns
-	GoCallIndirect                                // takes a number from the stack and calls that function, from Imm on
-	GoEnter                                       // calls function Arg, of another convention, which uses Go's stack
-	GoLeave                                       // calls function Arg from its beginning, for the last time here
+	GoCall         Op = 4<<prefixShift + iota // calls function Arg from its beginning; pushes what it returns
+	GoCallIndirect                            // takes a number from the stack and calls that function, from Imm on
+	GoEnter                                   // calls function Arg, of another convention, which uses Go's stack
+	GoLeave                                   // calls function Arg from its beginning, for the last time here
 )
 
 // An immediate says what follows an instruction's code.

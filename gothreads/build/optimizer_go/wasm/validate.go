@@ -96,6 +96,7 @@ func (f *frame) labelTypes() []ValType {
 
 type validator struct {
 	m      *Module
+	lists  Lists
 	locals []ValType
 	stack  []ValType
 	frames []frame
@@ -105,7 +106,7 @@ type validator struct {
 // Validate checks the code of a function by the rules of WebAssembly's specification (its appendix has the algorithm).
 // It does not check alignments and features that an engine may lack.
 func (m *Module) Validate(t FuncType, b *Body) error {
-	v := validator{m: m, locals: b.Locals.Types(t.Params)}
+	v := validator{m: m, lists: b.Lists, locals: b.Locals.Types(t.Params)}
 	v.frames = []frame{{op: OpBlock, results: t.Results}}
 	for i, in := range b.Code {
 		if len(v.frames) == 0 {
@@ -210,8 +211,9 @@ func (v *validator) instr(in Instr) {
 		v.push(types...)
 	case BrTable:
 		v.expect(I32)
-		types := v.label(in.Table[len(in.Table)-1])
-		for _, n := range in.Table {
+		labels := v.lists[in.Imm]
+		types := v.label(labels[len(labels)-1])
+		for _, n := range labels {
 			if !slices.Equal(v.label(n), types) {
 				v.fail("labels of different types")
 			}
