@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gothreads.build.builder import finish
+from gothreads.build.optimizer import by_default, optimized
+from gothreads.build.toolchain import find_go
 from gothreads.cli.aside import aside
 from gothreads.cli.command import RawCommand
 from gothreads.cli.values import parse_seed
 from gothreads.errors import MisuseError, ModuleError, listed
-from gothreads.files import reason
+from gothreads.files import cache_folder, reason
 from gothreads.launch import open_loaded
 from gothreads.runtime.module_file import LoadedModule, inspect_module
 from gothreads.runtime.options import Limits
@@ -26,7 +29,7 @@ from gothreads.wasm.metadata import SECTION, THREADED, Metadata
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.undefined import callers_of_undefined
 
-_USAGE = """usage: gothreads go-exec [--sharpen SEED] FILE [ARGS…]
+_USAGE = """usage: gothreads go-exec [--sharpen SEED] [--optimize] FILE [ARGS…]
 
 Runs a WebAssembly program that Go has linked, with this machine's files, environment and network: for -exec of go test
 and go run. A program linked with gothreads' overlay runs on many threads.
@@ -44,27 +47,31 @@ def run(argv: Sequence[str]) -> int:
     if not argv:
         print(_USAGE, file=sys.stderr)
         return 2
-    sharpen, (file, *args) = _options(argv)
-    with open_loaded(_load_linked(Path(file), sharpen), args=args, env=dict(os.environ) | {"PWD": os.getcwd()},
+    settings, (file, *args) = _options(argv)
+    with open_loaded(_load_linked(Path(file), settings), args=args, env=dict(os.environ) | {"PWD": os.getcwd()},
                      mounts=[Mount(Path("/"), "/")], allow_net=["*:*", "unix:*"], limits=_LIMITS, callers=1,
                      no_calls=True) as app:
         return aside(app.wait)
 
 
-def _options(argv: Sequence[str]) -> tuple[int | None, list[str]]:
-    """The --sharpen seed that a `gothreads go-exec` command line may begin with; then the file and its arguments."""
-    if argv[:1] != ["--sharpen"]:
-        return None, list(argv)
-    if len(argv) < 3:
-        raise MisuseError("gothreads go-exec --sharpen needs a seed and a file")
-    return parse_seed(argv[1]), list(argv[2:])
+def _options(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """How to rewrite the program (as in its metadata); then the file and its arguments."""
+    settings: dict[str, Any] = {"optimize": True} if by_default() else {}
+    left = list(argv)
+    while left[:1] in (["--sharpen"], ["--optimize"]):
+        if left.pop(0) == "--optimize":
+            settings["optimize"] = True
+        elif len(left) < 2:
+            raise MisuseError("gothreads go-exec --sharpen needs a seed and a file")
+        else:
+            settings["sharpen"] = parse_seed(left.pop(0))
+    if not left:
+        raise MisuseError("gothreads go-exec needs a file")
+    return settings, left
 
 
-def _load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
-    """Load a program that Go has linked, or a module.
-
-    A program that was linked with the overlay is rewritten first, and sharpened if there is a seed.
-    """
+def _load_linked(path: Path, settings: Mapping[str, Any]) -> LoadedModule:
+    """Load a program that Go has linked, or a module. A program that was linked with the overlay is rewritten first."""
     try:
         content = path.read_bytes()
         module = parse(content)
@@ -72,10 +79,11 @@ def _load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
             if callers := callers_of_undefined(module):
                 raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not "
                                   f"there?), in {listed(callers)}")
-            settings = {} if sharpen is None else {"sharpen": sharpen}
             metadata = Metadata(__version__, "go", THREADED, "exe", handlers=False, options=settings)
             module = finish(module, metadata, strip=False)
             content = module.encode()
+        elif settings.get("optimize") and module.custom(SECTION) is None:
+            content = optimized(find_go().go, content, cache_folder())
         return inspect_module(path.name, content)
     except OSError as error:
         raise ModuleError(f"cannot read {path}: {reason(error)}") from None

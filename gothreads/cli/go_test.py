@@ -25,8 +25,8 @@ from gothreads.files import cache_folder
 from gothreads.wasm.metadata import BUILD_MODELS, THREADED
 from gothreads.wasm.passes.sharpen import check_model
 
-_USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH]
-                      [PACKAGES] [GO TEST FLAGS]
+_USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--optimize]
+                      [--go PATH] [PACKAGES] [GO TEST FLAGS]
 
 Runs `go test`, with the tests compiled to WebAssembly and run on many threads. Tests see this machine's files,
 environment and network, as usual: run only code that you trust.
@@ -35,6 +35,7 @@ options (all others are go test's):
   --model single     stock Go, on one thread, to compare with
   --no-preemption    no checks in loops: tight loops run faster, but delay garbage collection
   --sharpen SEED     delay atomics, locks and wake-ups at random, to expose races
+  --optimize         with optimized code, as gothreads build --optimize makes it
   --go PATH          the go command to use
 
 examples:
@@ -65,12 +66,13 @@ class TestOptions:
     go: str | None
     rest: tuple[str, ...]
     sharpen: int | None = None
+    optimize: bool = False
 
 
 def options(argv: Sequence[str]) -> TestOptions:
     """Extract our options from the command line. Whatever follows -args belongs to the test."""
     ours = {"--model": THREADED, "--go": None, "--sharpen": None}
-    preemption, rest = True, []
+    preemption, optimize, rest = True, False, []
     left = list(argv)
     while left:
         word = left.pop(0)
@@ -84,6 +86,8 @@ def options(argv: Sequence[str]) -> TestOptions:
             ours[name] = value if equals else left.pop(0)
         elif word == "--no-preemption":
             preemption = False
+        elif word == "--optimize":
+            optimize = True
         elif name in ("-exec", "--exec", "-overlay", "--overlay"):
             raise MisuseError(f"gothreads test sets {name} itself")
         elif (flag := f"-{name.lstrip('-')}") in _NOT_HERE and name.startswith("-") and value != "false":
@@ -95,7 +99,7 @@ def options(argv: Sequence[str]) -> TestOptions:
     seed = parse_seed(ours["--sharpen"])
     if seed is not None:
         check_model(str(ours["--model"]))
-    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), seed)
+    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), seed, optimize)
 
 
 def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
@@ -103,8 +107,10 @@ def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
     toolchain = find_go(chosen.go)
     overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED,
                             guest=guest_folder(Path.cwd()), testing=True)
-    sharpened = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
-    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *sharpened])
+    rewritten = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
+    if chosen.optimize:
+        rewritten.append("--optimize")
+    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *rewritten])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
     return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *_keep_names(chosen.rest)], environment
 

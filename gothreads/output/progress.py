@@ -18,8 +18,8 @@ from typing import TextIO
 
 log = logging.getLogger("gothreads")
 
-#: The stages. BUILD counts packages; COMPILE counts seconds, and its total is an estimate, or None.
-BUILD, COMPILE = "build", "compile"
+#: The stages. BUILD counts packages, OPTIMIZE functions; COMPILE counts seconds, and its total is an estimate, or None.
+BUILD, OPTIMIZE, COMPILE = "build", "optimize", "compile"
 #: Called with the stage, how much is done, and of how much (None if unknown). When a stage ends, both are equal.
 Progress = Callable[[str, float, float | None], None]
 #: From so many packages on, Go's standard library is among those that are compiled, which takes long.
@@ -66,6 +66,8 @@ class ProgressLine:
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
     if stage == BUILD:
         return f"compiling Go packages: {done:.0f} (of up to {total:.0f}), {seconds:.0f} s"
+    if stage == OPTIMIZE:
+        return f"optimizing functions: {done:.0f} of {total:.0f}, {seconds:.0f} s"
     expected = f" of about {total:.0f} s" if total is not None and done < total else " s"
     return f"compiling to machine code (once for each build): {done:.0f}{expected}"
 

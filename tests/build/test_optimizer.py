@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+import gothreads
 from gothreads.build.builder import Request, build
-from gothreads.build.go_programs import compiled
-from gothreads.build.optimizer import _SOURCE, Passes, optimized
+from gothreads.build.optimizer import SOURCE, Passes, compiled, native_environment, optimized
 from gothreads.build.toolchain import find_go
-from gothreads.errors import BuildError
+from gothreads.cli.main import main
+from gothreads.errors import BuildError, MisuseError
+from gothreads.files import cache_folder
+from gothreads.launch import find
 from gothreads.wasm.parsing import function_names, parse
 from tests.support.modules import MODULES
 
-PROGRAM = _SOURCE / "testdata" / "program"
+PROGRAM = SOURCE / "testdata" / "program"
 GO = find_go().go
 Run = Callable[[Path, str], tuple[str, str]]
 
@@ -75,11 +78,12 @@ def without_addresses(text: str) -> str:
     return re.sub(r"0x[0-9a-f]+", "0x…", text)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("passes", ["rewrite", "fast"])
 @pytest.mark.parametrize(("make", "run"), [(stock, run_stock), (threaded, run_threaded)])
 def test_an_optimized_program_runs_as_before(folder: Path, make: Callable[[Path], Path], run: Run, passes: Passes) -> None:
     module, target = make(folder), folder / f"{make.__name__}-{passes}.wasm"
-    target.write_bytes(optimized(GO, module.read_bytes(), folder, passes))
+    target.write_bytes(optimized(GO, module.read_bytes(), cache_folder(), passes))
     out, err = run(module, "the end")
     assert "goroutine" in err
     assert out.count("\n") == 15
@@ -89,31 +93,55 @@ def test_an_optimized_program_runs_as_before(folder: Path, make: Callable[[Path]
 
 
 def test_a_build_has_fast_bodies_only_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = threaded(PROGRAM)
-    monkeypatch.setenv("GOTHREADS_OPTIMIZE", "1")
-    fast = threaded(PROGRAM)
-    assert "main.deep.fast" not in function_names(parse(plain.read_bytes()))
-    names = function_names(parse(fast.read_bytes()))
+    plain, told = build(Request(str(PROGRAM))), build(Request(str(PROGRAM), optimize=True))
+    assert not plain.metadata.optimized
+    assert "main.deep.fast" not in function_names(parse(plain.path.read_bytes()))
+    assert told.metadata.optimized
+    names = function_names(parse(told.path.read_bytes()))
     assert "main.deep.fast" in names
     assert "main.main.loop" in names
+    monkeypatch.setenv("GOTHREADS_OPTIMIZE", "1")
+    assert build(Request(str(PROGRAM))).path == told.path
 
 
-def test_optimizer_refuses_what_is_not_a_module(folder: Path) -> None:
+def test_optimize_is_for_packages(capfd: pytest.CaptureFixture[str]) -> None:
+    plain, told = build(Request(str(PROGRAM))).path, build(Request(str(PROGRAM), optimize=True)).path
+    for source in (plain, plain.read_bytes()):
+        with pytest.raises(MisuseError, match=r"is built already, and was not optimized.*gothreads optimize"):
+            gothreads.open(source, optimize=True)
+    with pytest.raises(MisuseError, match="optimize must be True or False, not 1"):
+        gothreads.open(plain, optimize=1)  # type: ignore[arg-type]
+    assert find(told, optimize=True).metadata == find(PROGRAM, optimize=True).metadata
+    assert main(["inspect", str(told)]) == 0
+    assert "\noptimized\n" in capfd.readouterr().out
+
+
+def test_a_stripped_module_has_the_same_fast_bodies() -> None:
+    whole = parse(build(Request(str(PROGRAM), optimize=True)).path.read_bytes())
+    stripped = parse(build(Request(str(PROGRAM), optimize=True, strip=True)).path.read_bytes())
+    assert not function_names(stripped)
+    assert stripped.bodies == whole.bodies
+
+
+def test_optimizer_refuses_what_is_not_a_module() -> None:
     with pytest.raises(BuildError, match=r"module.wasm: not a WebAssembly module"):
-        optimized(GO, b"no module", folder)
+        optimized(GO, b"no module", cache_folder())
 
 
 def test_dump_prints_a_function(folder: Path) -> None:
-    command: list[str | Path] = [compiled(GO, _SOURCE, folder), "-dump", "main.recovered", stock(folder)]
+    command: list[str | Path] = [compiled(GO, cache_folder()), "-dump", "main.recovered", stock(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "main.recovered\nb0:\n" in done.stdout
     assert "\tgo.call_indirect 0\n" in done.stdout
 
 
 def test_the_optimizers_own_tests_pass() -> None:
-    env = {key: value for key, value in os.environ.items() if key not in ("GOOS", "GOARCH", "GOFLAGS")}
-    done = subprocess.run([GO, "test", "./..."], cwd=_SOURCE, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run([GO, "test", "./..."], cwd=SOURCE, env=native_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+#: What stock Go computes without fast bodies.
+MOVED = [2284865, 14991022768, -7345155919533852647, -7193367248412324911, 337411774468616663, 57, 69]
 
 
 def moved_stacks(module: Path) -> list[int]:
@@ -138,12 +166,13 @@ def moved_stacks(module: Path) -> list[int]:
     return [call("outer", depth) for depth in (0, 1, 5, 24, 60)] + [call("fails", depth) for depth in (0, 9)]
 
 
-def test_a_stack_may_move_while_the_host_is_called(folder: Path) -> None:
+def test_a_stack_may_move_while_the_host_is_called(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The host's function, which has no fast body, returns normally, and the stack is elsewhere."""
-    plain, fast = folder / "moves.wasm", folder / "moves-fast.wasm"
+    plain, fast = folder / "moves.wasm", folder / "moves-fast.wasm"  # as `gothreads optimize` is used
     subprocess.run([GO, "build", "-buildmode=c-shared", "-o", plain, "."], cwd=MODULES / "moves",
                    env=os.environ | {"GOOS": "wasip1", "GOARCH": "wasm"}, check=True)
-    fast.write_bytes(optimized(GO, plain.read_bytes(), folder))
-    results = moved_stacks(plain)
-    assert len(set(results)) == len(results)
-    assert moved_stacks(fast) == results
+    assert main(["optimize", str(plain), "-o", str(fast)]) == 0
+    assert re.fullmatch(r".*moves-fast.wasm: \d\.\d MB, instead of \d\.\d\n", capfd.readouterr().err)
+    assert moved_stacks(fast) == MOVED
+    assert main(["optimize", str(fast), "-o", str(fast)]) == 1
+    assert "has 2 tables" in capfd.readouterr().err

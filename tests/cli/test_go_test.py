@@ -124,6 +124,14 @@ def test_json_cpu_and_count_are_gos_own(sums: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("model", ["threaded", "single"])
+def test_tests_run_with_optimized_code(sums: Path, model: str) -> None:
+    done = run(sums, "--optimize", "--model", model, "-v", "-count=1", "-run", "Files|Sum")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--- PASS: TestFiles" in done.stdout
+
+
+@pytest.mark.long
 def test_benchmarks_run_on_all_procs(sums: Path) -> None:
     done = run(sums, "-run", "^$", "-bench", "Sum", "-benchtime", "1000x", "-benchmem")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -163,6 +171,10 @@ def test_stock_go_is_the_baseline(sums: Path) -> None:
 def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:
     chosen = options(["--model", "single", "./...", "-run", "X", "--go=/go", "-args", "--model", "y"])
     assert (chosen.model, chosen.go, chosen.rest) == ("single", "/go", ("./...", "-run", "X", "-args", "--model", "y"))
+    assert not chosen.optimize
+    optimizing = options(["./...", "--optimize", "--sharpen", "3"])
+    assert (optimizing.optimize, optimizing.sharpen, optimizing.rest) == (True, 3, ("./...",))
+    assert "go-exec --sharpen 3 --optimize" in " ".join(command(optimizing)[0])
     with pytest.raises(gothreads.MisuseError, match="no model 'x'"):
         options(["--model=x"])
     for flag in ("-race", "--race", "-fuzz=FuzzX", "-fuzz"):
@@ -188,3 +200,5 @@ def test_help_and_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.Captur
     assert "gothreads test -run TestServer" in capsys.readouterr().out
     assert main(["go-exec", str(tmp_path / "nothing")]) == 1
     assert "cannot read" in capsys.readouterr().err
+    assert main(["go-exec", "--optimize"]) == 1
+    assert "needs a file" in capsys.readouterr().err
