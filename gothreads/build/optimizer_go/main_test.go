@@ -158,20 +158,6 @@ func TestDumpShowsBlocksAndEdges(t *testing.T) {
 	}
 }
 
-func TestDamagedModulesAreErrors(t *testing.T) {
-	_, data := program(t)
-	for n := 8; n < len(data); n += len(data)/7 + 1 {
-		damaged := bytes.Clone(data)
-		damaged[n] ^= 0xff
-		if m, err := wasm.Parse(damaged); err == nil {
-			rewrite(m) // it may find nothing wrong, but must not panic
-		}
-		if _, err := wasm.Parse(data[:n]); err == nil && n > 8 {
-			t.Errorf("the first %d bytes are no module", n)
-		}
-	}
-}
-
 func FuzzFunction(f *testing.F) {
 	f.Add([]byte{1, 1, 0x7f, 0x23, 0, 0x21, 1, 0x41, 0, 0x0b})
 	f.Fuzz(func(t *testing.T, data []byte) {

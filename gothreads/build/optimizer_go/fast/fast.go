@@ -90,7 +90,7 @@ func newOptimizer(m *wasm.Module, work Work) (*optimizer, error) {
 	return o, nil
 }
 
-// Optimize adds fast bodies to a module.
+// Optimize adds fast bodies to a module. After an error it must not be used.
 func Optimize(m *wasm.Module, work Work) (*Result, error) {
 	o, err := newOptimizer(m, work)
 	if err != nil {
@@ -100,8 +100,10 @@ func Optimize(m *wasm.Module, work Work) (*Result, error) {
 		return nil, fmt.Errorf("the module has %d tables", m.Tables)
 	}
 	candidates, result := o.candidates()
-	o.add(candidates, result)
-	return result, nil
+	if len(candidates) == 0 {
+		return nil, errors.New("no function in it is as Go's compiler makes them")
+	}
+	return result, o.add(candidates, result)
 }
 
 // candidates lifts all functions that can have a fast body, in order.
@@ -181,7 +183,7 @@ func (o *optimizer) lift(function int) (*lifted, error) {
 }
 
 // add adds the fast bodies of candidates to the module, and a table of them, and makes old bodies lead to them.
-func (o *optimizer) add(candidates []*lifted, result *Result) {
+func (o *optimizer) add(candidates []*lifted, result *Result) error {
 	m := o.m
 	low := &lowerer{bodies: map[int]int{}, goType: o.goType, table: 1}
 	var functions []*ir.Func // to be added: the fast bodies, then those for loops that were preempted
@@ -195,10 +197,12 @@ func (o *optimizer) add(candidates []*lifted, result *Result) {
 			functions = append(functions, r.f)
 		}
 	}
-	bodies, flat := o.emit(functions, low)
+	bodies, flat, err := o.emit(functions, low)
+	if err != nil {
+		return err
+	}
 	for _, c := range candidates {
 		old := &m.Bodies[c.f.Index-m.Imported]
-		var err error
 		if *old, err = wasm.InsertCode(*old, entrance(low.bodies[c.f.Index], c.reentries)); err != nil {
 			panic(err) // it has been decoded before
 		}
@@ -211,11 +215,13 @@ func (o *optimizer) add(candidates []*lifted, result *Result) {
 		m.Add(m.Name(f.Index)+suffix, o.goType, bodies[i])
 	}
 	result.Fast, result.Flat, result.Reentries = len(candidates), flat, len(functions)-len(candidates)
-	o.addTable(low)
+	return o.addTable(low)
 }
 
 // emit returns the code of these functions, which are to be added, and how many of them are not reducible.
-func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, flat int) {
+//
+// A body that is not valid is an error: the old one was not, or it is a fault of the optimizer's.
+func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, flat int, err error) {
 	m := o.m
 	after := *m // for the check of what is emitted
 	after.Tables++
@@ -224,7 +230,7 @@ func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, f
 		after.Funcs = append(after.Funcs, o.goType)
 	}
 	bodies = make([][]byte, len(functions))
-	flats := make([]bool, len(functions))
+	flats, errs := make([]bool, len(functions)), make([]error, len(functions))
 	o.work.Do(len(functions), func(i int) {
 		o.work.Step()
 		f := functions[i]
@@ -235,8 +241,8 @@ func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, f
 		}
 		f.Simplify()
 		body, structured := f.Emit()
-		if err := after.Validate(f.Type, body); err != nil { // a fault of the optimizer's
-			panic(fmt.Sprintf("the fast body of %s is not valid: %v", f.Name, err))
+		if err := after.Validate(f.Type, body); err != nil {
+			errs[i] = fmt.Errorf("the fast body of %s is not valid: %w", f.Name, err)
 		}
 		bodies[i], flats[i] = body.Encode(), !structured
 		f.Blocks = nil // the blocks of a large module take gigabytes
@@ -246,12 +252,12 @@ func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, f
 			flat++
 		}
 	}
-	return bodies, flat
+	return bodies, flat, errors.Join(errs...)
 }
 
 // addTable adds the table that fast bodies call pointers by: like the other, but with fast bodies, and adapters where
 // there is none.
-func (o *optimizer) addTable(low *lowerer) {
+func (o *optimizer) addTable(low *lowerer) error {
 	m := o.m
 	segments := make([]wasm.Segment, len(m.Segments))
 	for i, segment := range m.Segments {
@@ -267,9 +273,8 @@ func (o *optimizer) addTable(low *lowerer) {
 			}
 		}
 	}
-	if _, err := m.AddTable(segments); err != nil {
-		panic(err) // there is one table: Optimize has looked
-	}
+	_, err := m.AddTable(segments)
+	return err
 }
 
 // pureFunctions returns the functions, of other types than Go's, that neither use globals nor call others that do.
