@@ -184,68 +184,78 @@ func (o *optimizer) lift(function int) (*lifted, error) {
 
 // add adds the fast bodies of candidates to the module, and a table of them, and makes old bodies lead to them.
 func (o *optimizer) add(candidates []*lifted, result *Result) error {
-	m := o.m
+	m, before := o.m, len(o.m.Bodies)
 	low := &lowerer{bodies: map[int]int{}, goType: o.goType, table: 1}
-	var functions []*ir.Func // to be added: the fast bodies, then those for loops that were preempted
-	for _, c := range candidates {
-		low.bodies[c.f.Index] = len(m.Funcs) + len(functions)
-		functions = append(functions, c.f)
+	for i, c := range candidates {
+		low.bodies[c.f.Index] = len(m.Funcs) + i
 	}
+	loops := 0
 	for _, c := range candidates {
 		for _, r := range c.reentries {
-			r.body = len(m.Funcs) + len(functions)
-			functions = append(functions, r.f)
+			r.body = len(m.Funcs) + len(candidates) + loops
+			loops++
 		}
 	}
-	bodies, flat, err := o.emit(functions, low)
+	bodies, flat, err := o.emit(candidates, len(candidates)+loops, low)
 	if err != nil {
 		return err
 	}
 	for _, c := range candidates {
 		old := &m.Bodies[c.f.Index-m.Imported]
 		if *old, err = wasm.InsertCode(*old, entrance(low.bodies[c.f.Index], c.reentries)); err != nil {
-			panic(err) // it has been decoded before
+			return err
 		}
 	}
-	for i, f := range functions {
-		suffix := ".fast"
-		if i >= len(candidates) {
-			suffix = ".loop"
-		}
-		m.Add(m.Name(f.Index)+suffix, o.goType, bodies[i])
+	for i, c := range candidates {
+		m.Add(m.Name(c.f.Index)+".fast", o.goType, bodies[i])
 	}
-	result.Fast, result.Flat, result.Reentries = len(candidates), flat, len(functions)-len(candidates)
+	for _, c := range candidates {
+		for range c.reentries {
+			m.Add(m.Name(c.f.Index)+".loop", o.goType, bodies[len(m.Bodies)-before])
+		}
+	}
+	result.Fast, result.Flat, result.Reentries = len(candidates), flat, loops
 	return o.addTable(low)
 }
 
-// emit returns the code of these functions, which are to be added, and how many of them are not reducible.
+// emit returns the code of the functions that are to be added, n in all, by their order in the module; and how many of
+// the fast bodies are not reducible.
 //
 // A body that is not valid is an error: the old one was not, or it is a fault of the optimizer's.
-func (o *optimizer) emit(functions []*ir.Func, low *lowerer) (bodies [][]byte, flat int, err error) {
+func (o *optimizer) emit(candidates []*lifted, n int, low *lowerer) (bodies [][]byte, flat int, err error) {
 	m := o.m
 	after := *m // for the check of what is emitted
 	after.Tables++
-	after.Funcs = slices.Clone(m.Funcs)
-	for range functions {
-		after.Funcs = append(after.Funcs, o.goType)
-	}
-	bodies = make([][]byte, len(functions))
-	flats, errs := make([]bool, len(functions)), make([]error, len(functions))
-	o.work.Do(len(functions), func(i int) {
-		o.work.Step()
-		f := functions[i]
+	after.Funcs = slices.Concat(m.Funcs, slices.Repeat([]int{o.goType}, n))
+	bodies = make([][]byte, n)
+	flats, errs := make([]bool, len(candidates)), make([]error, len(candidates))
+	one := func(f *ir.Func, body int) (structured bool, err error) {
 		for _, b := range f.Blocks {
 			leaveCold(b, o.check)
 			checkDropped(b)
 			low.block(b)
 		}
 		f.Simplify()
-		body, structured := f.Emit()
-		if err := after.Validate(f.Type, body); err != nil {
-			errs[i] = fmt.Errorf("the fast body of %s is not valid: %w", f.Name, err)
+		code, structured := f.Emit()
+		if err := after.Validate(f.Type, code); err != nil {
+			return false, fmt.Errorf("the fast body of %s is not valid: %w", f.Name, err)
 		}
-		bodies[i], flats[i] = body.Encode(), !structured
-		f.Blocks = nil // the blocks of a large module take gigabytes
+		bodies[body-len(m.Funcs)] = code.Encode()
+		return structured, nil
+	}
+	o.work.Do(len(candidates), func(i int) {
+		o.work.Step()
+		c := candidates[i]
+		for _, r := range c.reentries { // first: the function's own blocks are used up
+			_, err := one(c.f.From(r.begin), r.body)
+			errs[i] = errors.Join(errs[i], err)
+		}
+		structured, err := one(c.f, low.bodies[c.f.Index])
+		errs[i], flats[i] = errors.Join(errs[i], err), !structured
+		c.f.Blocks, c.depth = nil, nil // the blocks of a large module take gigabytes
+		for _, r := range c.reentries {
+			r.begin = nil
+		}
 	})
 	for _, isFlat := range flats {
 		if isFlat {

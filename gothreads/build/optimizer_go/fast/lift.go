@@ -25,7 +25,7 @@ func isReload(code []wasm.Instr) bool {
 
 // calls replaces the calls of a block, and writes to the global SP.
 func (l *lifter) calls(b *ir.Block) error {
-	out := make([]wasm.Instr, 0, len(b.Code))
+	out := b.Code[:0] // what is written takes the place of what has been read
 	for code := b.Code; len(code) > 0; {
 		in, used, err := l.one(code)
 		if err != nil {

@@ -15,10 +15,10 @@ import (
 // Without it, such a loop would go on in the old body until the function returns. The entrance of the old body leads to
 // it, as it leads to the fast body for PC_B = 0.
 type reentry struct {
-	pc   int // PC_B
-	pop  int // what a return adds to SP
-	f    *ir.Func
-	body int // the index of the function that has it
+	pc    int // PC_B
+	pop   int // what a return adds to SP
+	begin *ir.Block
+	body  int // the index of the function that has it
 }
 
 const (
@@ -53,7 +53,7 @@ func reentries(f *ir.Func, depth map[*ir.Block]int, check map[int]bool) []*reent
 	for _, b := range checks[:min(len(checks), mostReentries)] {
 		next := b.End.To[1]
 		returnAddress := b.Code[len(b.Code)-3].Imm // PC_F << 16 + PC_B
-		found = append(found, &reentry{pc: int(returnAddress & 0xffff), pop: 8 - depth[next], f: f.From(next)})
+		found = append(found, &reentry{pc: int(returnAddress & 0xffff), pop: 8 - depth[next], begin: next})
 	}
 	return found
 }
