@@ -40,6 +40,7 @@ type Result struct {
 	Flat      int           // of those, that are not reducible, and so keep a table
 	Reentries int           // bodies for loops that were preempted
 	Left      map[int]error // why a function of Go's has no fast body
+	Bodies    map[int]int   // function -> its fast body, or, if a pointer may lead to it, its adapter
 }
 
 type optimizer struct {
@@ -206,15 +207,16 @@ func (o *optimizer) add(candidates []*lifted, result *Result) error {
 			return err
 		}
 	}
+	// All bodies of a function have its name: that is what a trap's frames show.
 	for i, c := range candidates {
-		m.Add(m.Name(c.f.Index)+".fast", o.goType, bodies[i])
+		m.Add(m.Name(c.f.Index), o.goType, bodies[i])
 	}
 	for _, c := range candidates {
 		for range c.reentries {
-			m.Add(m.Name(c.f.Index)+".loop", o.goType, bodies[len(m.Bodies)-before])
+			m.Add(m.Name(c.f.Index), o.goType, bodies[len(m.Bodies)-before])
 		}
 	}
-	result.Fast, result.Flat, result.Reentries = len(candidates), flat, loops
+	result.Fast, result.Flat, result.Reentries, result.Bodies = len(candidates), flat, loops, low.bodies
 	return o.addTable(low)
 }
 
@@ -275,7 +277,7 @@ func (o *optimizer) addTable(low *lowerer) error {
 		for j, function := range segment.Functions {
 			body, ok := low.bodies[function]
 			if !ok && o.lifter.isGo(function) {
-				body, ok = m.Add(m.Name(function)+".adapter", o.goType, adapter(function).Encode()), true
+				body, ok = m.Add(m.Name(function), o.goType, adapter(function).Encode()), true
 				low.bodies[function] = body
 			}
 			if ok {

@@ -243,14 +243,15 @@ func (m *Module) Name(function int) string {
 	return fmt.Sprintf("function %d", function)
 }
 
-// FuncOf returns the index of the function that has a name, or -1.
+// FuncOf returns the index of the first function that has a name, or -1.
 func (m *Module) FuncOf(name string) int {
+	found := -1
 	for function, candidate := range m.Names {
-		if candidate == name {
-			return function
+		if candidate == name && (found < 0 || function < found) {
+			found = function
 		}
 	}
-	return -1
+	return found
 }
 
 // Add appends a function, and returns its index.
