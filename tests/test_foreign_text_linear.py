@@ -21,7 +21,7 @@ import gothreads
 from gothreads.build import builder
 from gothreads.errors import CompileError, GuestTrap
 from gothreads.runtime.inspector import parse_goroutines
-from gothreads.serve import payload
+from gothreads.serve import json_arguments
 from gothreads.serve.guard import Hosts
 from gothreads.text import printable, shown
 from gothreads.wasi import openat, panics
@@ -87,12 +87,12 @@ PATTERNS: dict[str, list[Text]] = {
         lambda n: "\x01\x01\x7f\x23\0\x21\x01\x10" + "\x80" * n],
 }
 
-#: Patterns that gothreads/serve/payload.py tries at one place only. To search for them would take quadratic time.
+#: Patterns that gothreads/serve/json_arguments.py tries at one place only. To search for them would take quadratic time.
 AT_ONE_PLACE = ("_NOTHING", "_OPENING", "_COMMA", "_END")
 
 
 def test_patterns_for_one_place_are_not_searched_for() -> None:
-    source = inspect.getsource(payload)
+    source = inspect.getsource(json_arguments)
     uses = re.findall(rf"\b(?:{'|'.join(AT_ONE_PLACE)})\.(\w+)", source)
     assert set(uses) == {"match", "fullmatch"}
 

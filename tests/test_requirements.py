@@ -121,8 +121,8 @@ def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, call
     version_of(bare, "wasmtime", "51.0.0")
     said = ("wasmtime 51.0.0 is newer than what gothreads was tested with. If something fails: pip install "
             "'wasmtime>=50,<51'")
-    program = ("import gothreads\nfor _ in range(2):\n    with gothreads.open(sys.argv[1]) as app:\n        "
-               "print(app.exports.add(2, 3))")
+    program = ("import gothreads\nfor _ in range(2):\n    with gothreads.open(sys.argv[1], progress=False) as app:\n"
+               "        print(app.exports.add(2, 3))")
     assert python(bare, program, str(calls)) == (0, "5\n5\n", f"{said}\n")
     code, out, err = command(bare, "doctor")
     assert (code,

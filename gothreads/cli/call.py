@@ -12,7 +12,7 @@ from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_model_options, add_run_options, open_module
 from gothreads.cli.values import parse_seconds
-from gothreads.errors import MisuseError, unknown
+from gothreads.errors import HandlerError, MisuseError, unknown
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
 
@@ -69,7 +69,12 @@ def _request(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, te
     if len(texts) > 1:
         raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
     payload = _payload(texts[0] if texts else None)
-    _write_bytes(aside(lambda: app.request(name, payload, timeout=arguments.timeout)), arguments, terminal)
+    try:
+        reply = aside(lambda: app.request(name, payload, timeout=arguments.timeout))
+    except HandlerError as error:
+        app._reported(str(error))
+        raise
+    _write_bytes(reply, arguments, terminal)
 
 
 def _write_bytes(content: bytes, arguments: argparse.Namespace, terminal: Terminal) -> None:

@@ -6,22 +6,29 @@ Go's.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gothreads.build.builder import go_environment
 from gothreads.build.guest import guest_folder
-from gothreads.build.overlay import write_overlay
+from gothreads.build.optimizer import by_default, identity
+from gothreads.build.overlay import fingerprint, write_overlay
+from gothreads.build.test_program import Rewriting
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import RawCommand
+from gothreads.cli.go_progress import shown
+from gothreads.cli.go_tools import Tools
 from gothreads.cli.values import parse_seed
 from gothreads.errors import MisuseError
 from gothreads.files import cache_folder
+from gothreads.version import __version__
 from gothreads.wasm.metadata import BUILD_MODELS, THREADED
 from gothreads.wasm.passes.sharpen import check_model
 
@@ -35,7 +42,7 @@ options (all others are go test's):
   --model single     stock Go, on one thread, to compare with
   --no-preemption    no checks in loops: tight loops run faster, but delay garbage collection
   --sharpen SEED     delay atomics, locks and wake-ups at random, to expose races
-  --optimize         with optimized code, as gothreads build --optimize makes it
+  --optimize         run optimized code, as gothreads build --optimize makes it
   --go PATH          the go command to use
 
 examples:
@@ -65,14 +72,13 @@ class TestOptions:
     preemption: bool
     go: str | None
     rest: tuple[str, ...]
-    sharpen: int | None = None
-    optimize: bool = False
+    how: Rewriting
 
 
 def options(argv: Sequence[str]) -> TestOptions:
     """Extract our options from the command line. Whatever follows -args belongs to the test."""
     ours = {"--model": THREADED, "--go": None, "--sharpen": None}
-    preemption, optimize, rest = True, False, []
+    preemption, optimize, rest = True, by_default(), []
     left = list(argv)
     while left:
         word = left.pop(0)
@@ -99,20 +105,26 @@ def options(argv: Sequence[str]) -> TestOptions:
     seed = parse_seed(ours["--sharpen"])
     if seed is not None:
         check_model(str(ours["--model"]))
-    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), seed, optimize)
+    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), Rewriting(seed, optimize))
 
 
-def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
-    """The go test command, and its environment."""
+def command(chosen: TestOptions, tools: Tools | None = None) -> tuple[list[str], dict[str, str]]:
+    """The go test command, and its environment. `tools`: what runs Go's tools."""
     toolchain = find_go(chosen.go)
     overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED,
                             guest=guest_folder(Path.cwd()), testing=True)
-    rewritten = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
-    if chosen.optimize:
-        rewritten.append("--optimize")
-    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *rewritten])
+    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *chosen.how.flags, "--edition",
+                      "-".join([__version__, fingerprint(), *([identity()] if chosen.how.optimize else ())])])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
-    return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *_keep_names(chosen.rest)], environment
+    return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *([tools.flag] if tools else ()),
+            *_keep_names(chosen.rest)], environment
+
+
+def _wants_own_tools(rest: Sequence[str]) -> bool:
+    """Whether the user has a -toolexec, or no test is run."""
+    words = list(rest)[:rest.index("-args")] if "-args" in rest else list(rest)
+    flags = [f"-{word.lstrip('-')}" for word in (*words, *os.environ.get("GOFLAGS", "").split()) if word[:1] == "-"]
+    return any(flag in ("-c", "-n") or flag.split("=")[0] == "-toolexec" for flag in flags)
 
 
 def _keep_names(rest: Sequence[str]) -> list[str]:
@@ -133,8 +145,19 @@ def _keep_names(rest: Sequence[str]) -> list[str]:
 
 def run(argv: Sequence[str]) -> int:
     """`gothreads test`; returns go test's exit code."""
-    arguments, environment = command(options(argv))
-    with subprocess.Popen(arguments, env=environment) as process:
+    chosen = options(argv)
+    if _wants_own_tools(chosen.rest):
+        return _finished(*command(chosen))
+    with tempfile.TemporaryDirectory(prefix="gothreads-test-") as folder:
+        tools = Tools(Path(folder), chosen.how)
+        arguments, environment = command(chosen, tools)
+        with shown(tools) as (stdout, stderr):
+            return _finished(arguments, environment, stdout, stderr)
+
+
+def _finished(arguments: Sequence[str], environment: Mapping[str, str], stdout: int | None = None,
+              stderr: int | None = None) -> int:
+    with subprocess.Popen(arguments, env=environment, stdout=stdout, stderr=stderr) as process:
         while True:
             try:
                 return process.wait()

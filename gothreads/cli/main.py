@@ -113,7 +113,7 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
             with contextlib.suppress(OSError):
                 terminal.data({"error": getattr(error, "message", str(error)), "kind": type(error).__name__})
         if terminal.verbosity is Verbosity.VERBOSE:
-            terminal.raw("".join(traceback.format_exception(error)))
+            terminal.raw(_traceback(error))
         return _failed(error, terminal)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -135,8 +135,9 @@ def _failed(error: GothreadsError, terminal: Terminal) -> int:
             return 1
         case GuestExit():
             if error.code == 0:
-                terminal.error(f"{error.message}, so it takes no calls. End main with select {{}}, or build with "
-                               "--buildmode c-shared, which does not run main")
+                terminal.error(f"{error.message}; or build with --buildmode c-shared, which does not run main")
+            elif error.hint:
+                terminal.error(error.hint)
             return error.code or 1  # the module itself has written the rest to stderr
         case GuestError():
             terminal.error(str(error))
@@ -144,6 +145,12 @@ def _failed(error: GothreadsError, terminal: Terminal) -> int:
         case _:
             terminal.error(str(error))
             return TIMED_OUT if isinstance(error, CallTimeout) else 1
+
+
+def _traceback(error: GothreadsError) -> str:
+    """The traceback of an error, without its message, which is printed on its own."""
+    text, message = traceback.format_exception(error), traceback.format_exception_only(error)
+    return f"{''.join(text).removesuffix(''.join(message))}{type(error).__name__}\n"
 
 
 def _raise_stop(_number: int, _frame: FrameType | None) -> None:

@@ -26,6 +26,9 @@ Progress = Callable[[str, float, float | None], None]
 MANY_PACKAGES = 20
 STANDARD_LIBRARY = "compiling Go's standard library for WebAssembly (once for each version of Go and of gothreads)"
 
+_STAGES = {BUILD: "compiling Go packages", OPTIMIZE: "optimizing functions", COMPILE: "compiling to machine code"}
+#: From so many seconds on, a stage is logged.
+_LONG_SECONDS = 5.0
 #: Stages that end within so many seconds are not shown.
 _SHORT_SECONDS = 0.5
 _INTERVAL_SECONDS = 0.2
@@ -64,18 +67,35 @@ class ProgressLine:
 
 
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
-    if stage == BUILD:
-        return f"compiling Go packages: {done:.0f} (of up to {total:.0f}), {seconds:.0f} s"
-    if stage == OPTIMIZE:
-        return f"optimizing functions: {done:.0f} of {total:.0f}, {seconds:.0f} s"
+    if stage in (BUILD, OPTIMIZE):
+        of = "" if total is None else f" (of {'up to ' if stage == BUILD else ''}{total:.0f})"
+        return f"{_STAGES[stage]}: {done:.0f}{of}, {seconds:.0f} s"
     expected = f" of about {total:.0f} s" if total is not None and done < total else " s"
-    return f"compiling to machine code (once for each build): {done:.0f}{expected}"
+    return f"{_STAGES[stage]} (once for each build): {done:.0f}{expected}"
 
 
-def _log_once(stage: str, done: float, _total: float | None) -> None:
-    """Progress for the log. (`engine.settings` logs what it compiles.)"""
-    if stage == BUILD and done == MANY_PACKAGES:
-        log.warning("%s", STANDARD_LIBRARY)
+class _LogLine:
+    """Progress for the log: one line when a stage takes long. (`engine.settings` logs what it compiles, at INFO.)
+
+    It is a warning, so that Python prints it if the program has not configured logging: otherwise a script would be
+    silent for a minute, and seem to hang.
+    """
+
+    def __init__(self) -> None:
+        self._begun, self._said = time.monotonic(), False
+
+    def __call__(self, stage: str, done: float, total: float | None) -> None:
+        if self._said or done == total:
+            return
+        if stage == BUILD and done >= MANY_PACKAGES:
+            self._say(STANDARD_LIBRARY)
+        elif time.monotonic() - self._begun >= _LONG_SECONDS:
+            about = "" if stage in (BUILD, OPTIMIZE) or total is None else f", which takes about {total:.0f} s"
+            self._say(f"{_STAGES[stage]} (once for each build){about}")
+
+    def _say(self, text: str) -> None:
+        self._said = True
+        log.warning("%s", text)
 
 
 def _ignore(_stage: str, _done: float, _total: float | None) -> None:
@@ -113,7 +133,7 @@ def watching(progress: bool | Progress | None) -> Iterator[None]:
 def _current() -> Progress:
     if (watcher := _watcher.get()) is not None:
         return watcher
-    return ProgressLine(sys.stderr) if _is_shown() else _log_once
+    return ProgressLine(sys.stderr) if _is_shown() else _LogLine()
 
 
 @contextlib.contextmanager

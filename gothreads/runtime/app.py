@@ -31,7 +31,7 @@ from gothreads.errors import (
     QueueFull,
     UnknownExport,
 )
-from gothreads.runtime import cancellation, exit_reasons
+from gothreads.runtime import cancellation
 from gothreads.runtime.calls import CallRunner
 from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
 from gothreads.runtime.inspector import Goroutine, Goroutines
@@ -303,7 +303,7 @@ class App(Picklable, CallRunner, RunningModule):
         if default and name == "QUIT":
             threading.Thread(target=self._quit, name="gothreads-quit", daemon=True).start()
         elif default and name not in HARMLESS:
-            self._end(exit_reasons.of_sent_signal(self.loaded.name, name), here=False)
+            self._end(self._reasons.of_sent_signal(name), here=False)
         return False
 
     def _deliver_signal(self, name: str) -> bool:
@@ -315,7 +315,7 @@ class App(Picklable, CallRunner, RunningModule):
         with contextlib.suppress(GothreadsError, TimeoutError):
             stacks = str(self.goroutines(_QUIT_SECONDS))
             self._streams.stderr.write([f"SIGQUIT: quit\n\n{stacks}\n".encode(errors="replace")])
-        self._end(exit_reasons.of_sent_signal(self.loaded.name, "QUIT"))
+        self._end(self._reasons.of_sent_signal("QUIT"))
 
     # What the module is doing.
 
@@ -357,6 +357,11 @@ class App(Picklable, CallRunner, RunningModule):
         """Close an environment that _new_environment made. No thread may be in it."""
         self._environments.remove(environment)
         environment.close()
+
+    def _reported(self, text: str) -> None:
+        """Log how to mount the paths that this text, an error of the module's, says are missing."""
+        for environment in list(self._environments):
+            environment.path_hints.watch(text.encode(errors="replace"))
 
     # Hooks.
 

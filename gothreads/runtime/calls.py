@@ -181,7 +181,7 @@ class CallRunner(Lifecycle):
             given_up = f"{self.loaded.name}: the module was stopped: {what} was given up"
             self._stop_call(guest, LimitExceeded(given_up, 124))
         ticket = Cancellation(on_timeout, stop)
-        waited = PendingCall(ticket, f"{self.loaded.name}: {what}")
+        waited = PendingCall(ticket, f"{self.loaded.name}: {what}", self._what_is_busy)
         inside = here and stack.inside.depth > 0
         self._check_started()
         busy = self.options.callers_timeout
@@ -219,6 +219,18 @@ class CallRunner(Lifecycle):
         except BaseException:
             waited.future.cancel()  # Ctrl-C: nobody waits any more
             raise
+
+    def _what_is_busy(self) -> str | None:
+        """Why calls cannot begin now, and how to change that; None if they can."""
+        if self._state is State.STARTING:
+            return "Go's packages are still being initialised"
+        return self._what_is_in_use()
+
+    def _what_is_in_use(self) -> str | None:
+        """What all calls need, if other calls have it; else None."""
+        if self._in_use < self.options.callers:
+            return None
+        return f"all {self.options.callers} callers are in use. Raise `callers`, or make fewer calls at once"
 
     def _busy(self, seconds: float) -> CallersBusy:
         return CallersBusy(f"{self.loaded.name}: all {self.options.callers} callers are in use, and none came free "

@@ -102,8 +102,9 @@ class PendingCall:
     set.
     """
 
-    def __init__(self, ticket: Cancellation, what: str) -> None:
-        self._ticket, self._what = ticket, what
+    def __init__(self, ticket: Cancellation, what: str, waits_for: Callable[[], str | None]) -> None:
+        """`what` is the call, `waits_for()` what keeps a call from beginning now."""
+        self._ticket, self._what, self._waits_for = ticket, what, waits_for
         self._decided = threading.Lock()  # taken once, by the thread that decides the outcome; never released
         self.future = Call()
         self.future.when_done(self._cancelled)
@@ -125,8 +126,12 @@ class PendingCall:
     def timed_out(self, seconds: float) -> None:
         """Give the call up, and fail with CallTimeout."""
         if not self.future.done() and self._decided.acquire(blocking=False):
-            self._ticket.give_up()
-            self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s"))
+            if self._ticket.give_up_waiting():
+                why = self._waits_for()
+                self._fail(CallTimeout(f"{self._what} has not begun within {seconds:g} s{f': {why}' if why else ''}"))
+            else:
+                self._ticket.give_up()
+                self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s"))
 
     def fail_waiting(self, error: Exception) -> None:
         """Fail with this error if the call has not begun."""

@@ -66,6 +66,11 @@ class LoadedModule:
         return self.model == metadata.THREADED
 
     @property
+    def takes_calls(self) -> bool:
+        """Whether it can be called. A main on the module's only thread leaves none for calls."""
+        return self.entry != "_start" or (self.threaded and not self.foreign)
+
+    @property
     def has_handlers(self) -> bool:
         return bool(self.metadata and self.metadata.handlers)
 
@@ -79,10 +84,8 @@ class LoadedModule:
 
     @property
     def hooks(self) -> list[str]:
-        """Which of `start` and `stop` are exports that can be called. A main on one thread takes no calls."""
-        return [] if (not self.threaded
-                      or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop")
-                                                                        if self.hook(name)]
+        """Which of `start` and `stop` are exports that can be called."""
+        return [name for name in ("start", "stop") if self.hook(name)] if self.takes_calls else []
 
     @property
     def has_callers(self) -> bool:
@@ -111,11 +114,11 @@ def load_content(name: str, content: bytes, trust: Trust = False, *, where: str 
     try:
         if content.startswith(MACHINE_CODE):
             wasm, precompiled = unpack(content, trust)
-            return replace(inspect_module(name, wasm), precompiled=precompiled)
+            return replace(check_module(name, wasm), precompiled=precompiled)
         if content and not content.startswith(MAGIC[:len(content)]):
             raise ModuleError(f"{_kind_of(content)}, not a WebAssembly module. To make one of a Go package: gothreads "
                               f"build PACKAGE -o FILE")
-        return inspect_module(name, content)
+        return check_module(name, content)
     except ModuleError as error:
         raise ModuleError(f"{where}: {error}") from None
 
@@ -129,7 +132,7 @@ def _kind_of(content: bytes) -> str:
     return "text" if "\0" not in text else "binary data"
 
 
-def inspect_module(name: str, wasm: bytes) -> LoadedModule:
+def check_module(name: str, wasm: bytes) -> LoadedModule:
     """Parse and check a module. ModuleError if gothreads cannot open it."""
     try:
         outline = parse(wasm, outline=True)

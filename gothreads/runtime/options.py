@@ -250,6 +250,8 @@ class LoadedOptions(OpenOptions, total=False):
 
     no_calls: Annotated[bool, Option(
         default=False, help="exports will not be called, so a stall is detected without any call")]
+    instead_of_stacks: Annotated[str | None, Option(
+        None, "a line in place of the stacks that Go writes when memory has run out (default: the stacks)")]
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,7 @@ class Options:
     stall_timeout: float | None
     on_stall: OnStall
     no_calls: bool
+    instead_of_stacks: str | None
     listen: tuple[str, ...]
     allow_net: tuple[Rule, ...]
     handlers: Mapping[str, Handler]

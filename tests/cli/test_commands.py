@@ -92,7 +92,7 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["run", "--memory", "lots", "CALLS"],
      "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
     (["run", "--memory", "5G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
-    (["run", "--memory", "1M", "CALLS"], "Raise the limit on memory"),
+    (["run", "--memory", "1M", "CALLS"], "Raise the limit (--memory SIZE"),
     (["run", "--env", "=x", "CALLS"], "--env =x: expected NAME=VALUE or NAME"),
     (["run", "--procs", "2000", "CALLS"], "procs must be between 1 and 1024, not 2000"),
     (["run", "CALLS", "caf\udce9"], "is not UTF-8"),
@@ -308,7 +308,7 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
     code, out, err = command("call", reader, "block")
     assert (code, out) == (1, "")
     assert SENTENCE.fullmatch(err)
-    assert "main returned, or os.Exit(0), so it takes no calls. End main with select {}" in err
+    assert "main returned, or os.Exit(0). To keep the module running, end main with select {}; or build" in err
 
 
 @pytest.mark.parametrize(("argv", "code", "kind", "error"), [
@@ -408,6 +408,16 @@ def test_an_unknown_handler_of_the_hosts_is_gos_error() -> None:
 
 # run
 
+@pytest.mark.parametrize("argv", [["serve", "FILE"], ["call", "FILE", "main"]])
+def test_what_has_nothing_to_call_is_run_instead(argv: list[str]) -> None:
+    module = built("plainnet")
+    code, out, err = command(*(a.replace("FILE", str(module)) for a in argv))
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert f"{module} has no exports (//go:wasmexport) and no handlers (guest.Handle), which `gothreads serve` " in err
+    assert err.endswith(f"gothreads run --listen 127.0.0.1:8080 {module}\n")
+
+
 def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None:
     assert finished("run", "--env", "NAME=value", calls, "env", "a", "-b", "--", "c") == (0, "[a -b -- c] value\n", "")
     assert finished("run", "--env", "NAME", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] mine\n", "")
@@ -499,10 +509,34 @@ def test_a_panic_exits_2_with_gos_own_words(calls: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(("verbose", "kind", "code"), [
+    ([], "unreachable", 134), ([], "host", 134), (["-v"], "unreachable", 134), (["-v"], "panic", 2)])
+def test_what_the_module_has_printed_is_not_printed_again(verbose: list[str], kind: str, code: int,
+                                                          tmp_path: Path) -> None:
+    host = tmp_path / "host.py"
+    host.write_text("import gothreads\nhost = gothreads.Host()\n"
+                    "for name in ('block', 'close', 'raises'):\n"
+                    "    @host.function('env', name)\n"
+                    "    def fails() -> None:\n"
+                    "        1 / 0\n")
+    got, out, err = finished("call", *verbose, "--python", host, built("faults"), "fault_now", kind)
+    assert (got, out) == (code, "")
+    assert [err.count(words) for words in ("last words", "on purpose", "wasm `unreachable`", "ZeroDivisionError: ")] == [
+        1, int(kind == "panic"), int(kind == "unreachable"), int(kind == "host")]
+    assert ("Traceback" in err) == bool(verbose)
+
+
 def test_the_limit_on_memory_is_gos_out_of_memory(calls: Path) -> None:
-    code, _, err = finished("call", calls, "--memory", "64M", "fill", 200)
-    assert code == 2
-    assert "fatal error: out of memory" in err
+    code, out, err = finished("call", calls, "--memory", "64M", "fill", 200)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-4:] == [
+        "fatal error: out of memory", "", "(-v shows the stacks of all goroutines)",
+        "gothreads: the module has used all its memory, 64 MiB: raise the limit (--memory SIZE; in Python "
+        "Limits(memory=...))"]
+    code, out, err = finished("call", calls, "-v", "--memory", "64M", "fill", 200)
+    assert (code, out) == (2, "")
+    assert "main.fill(" in err
+    assert err.splitlines()[-1].startswith("gothreads: the module has used all its memory, 64 MiB: raise the limit")
     assert finished("call", calls, "--memory", "256M", "fill", 20)[:2] == (0, "20\n")
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import gothreads
+from gothreads.build.test_program import Rewriting
 from gothreads.build.toolchain import find_go
+from gothreads.cli import go_progress
 from gothreads.cli.go_test import command, options
+from gothreads.cli.go_tools import Tools, Work
 from gothreads.cli.main import main
+from gothreads.output import progress
+from tests.cli.conftest import folder_named
 from tests.support import timeouts
 from tests.support.waiting import PATIENCE, under_load
 
@@ -97,11 +105,12 @@ def testing(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def sums(same_folder: Path, testing: None) -> Path:
-    (same_folder / "go.mod").write_text("module sums\n\ngo 1.25\n")
-    (same_folder / "sums_test.go").write_text(TESTS)
-    (same_folder / "data.txt").write_text("here")
-    return same_folder
+def sums(testing: None) -> Iterator[Path]:
+    with folder_named("sums") as folder:
+        (folder / "go.mod").write_text("module sums\n\ngo 1.25\n")
+        (folder / "sums_test.go").write_text(TESTS)
+        (folder / "data.txt").write_text("here")
+        yield folder
 
 
 def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) -> None:
@@ -112,6 +121,81 @@ def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) 
     assert failed.returncode == 1
     assert "as asked" in failed.stdout
     assert "--- FAIL: TestFails" in failed.stdout
+
+
+def test_unchanged_tests_are_not_run_again(sums: Path) -> None:
+    mark = time.time_ns()  # an argument that no run had before, for Go's cache outlives this test
+
+    def ran(**environment: str) -> str:
+        done = run(sums, ".", "-run", f"Files|{mark}", **environment)
+        return done.stdout.split("\t")[-1].split()[0] if done.returncode == 0 else done.stdout
+    assert ran() != "(cached)"
+    assert ran() == "(cached)"
+    assert "the environment is not there" in ran(GIVEN="off")
+    assert ran() == "(cached)"
+    (sums / "data.txt").write_text("gone")
+    assert "TestFiles" in ran()
+
+
+def test_vet_runs_as_in_go_test(sums: Path) -> None:
+    (sums / "wrong_test.go").write_text('package sums\n\nimport "testing"\n\n'
+                                        'func TestWrong(t *testing.T) { t.Logf("%s", 5) }\n')
+    found = run(sums, "-run", "^$")
+    assert (found.returncode, "%s has arg 5 of wrong type int" in found.stderr) == (1, True), found
+    assert run(sums, "-run", "^$", "-vet=off").returncode == 0
+
+
+@pytest.mark.long
+def test_compiling_is_shown_and_is_not_in_the_tests_time(sums: Path) -> None:
+    (sums / "fresh_test.go").write_text(f"package sums\n\nvar fresh = {time.time_ns()}\n\n"
+                                        'func init() { println("fresh", fresh) }\n')
+    code = f"import pty; pty.spawn([{sys.executable!r}, '-m', 'gothreads', 'test', '-run', 'Files', '.'])"
+    screen = subprocess.run([sys.executable, "-c", code], cwd=sums, stdin=subprocess.DEVNULL, capture_output=True,
+                            text=True, env=os.environ | {"GIVEN": "on"})
+    assert re.search(r"gothreads: compiling Go packages: \d, \d+ s", screen.stdout), screen
+    assert "gothreads: compiling to machine code (once for each build): " in screen.stdout
+    took = re.search(r"gothreads: compiling took (\d+) s \(\d Go packages?, 1 test program\)", screen.stdout)
+    ok = re.search(r"^ok +\tsums\t([\d.]+)s", screen.stdout, re.MULTILINE)
+    assert took is not None, screen.stdout
+    assert ok is not None, screen.stdout
+    assert float(ok[1]) < float(took[1])
+
+
+def test_the_script_passes_on_what_a_tool_does_and_notes_what_runs(tmp_path: Path) -> None:
+    tools = Tools(tmp_path, Rewriting())
+    shell, script = shlex.split(tools.flag.removeprefix("-toolexec="))
+
+    def tool(text: str, *arguments: str) -> tuple[int, str]:
+        (tmp_path / "compile").write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "compile").chmod(0o700)
+        done = subprocess.run([shell, script, str(tmp_path / "compile"), *arguments], capture_output=True, text=True)
+        return done.returncode, done.stdout
+    assert tool('echo "compile version $1"', "-V=full") == (0, "compile version -V=full\n")
+    assert tools.work() == Work()
+    assert tool('printf "%s|" "$@"; exit 3', "a b", "$c") == (3, "a b|$c|")
+    assert tools.work() == Work(packages=1)
+    assert tool(f"cat {tmp_path}/log") == (0, "+compile\n-compile\n+compile\n")
+    assert tools.work() == Work(packages=2)
+
+
+def test_the_progress_line_makes_room_for_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SHORT_SECONDS", 0.0)
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    read_end, write_end = os.pipe()
+    with open(read_end, closefd=True) as output, open(write_end, closefd=True):
+        terminal = go_progress._OnTerminal()
+        terminal.show(Work(packages=2, building=True), 0.0)
+        shown = "gothreads: compiling Go packages: 2, 0 s"
+        assert screen.getvalue() == f"\r{shown}"
+        terminal.write(write_end, b"half a")
+        assert screen.getvalue() == f"\r{shown}\r{' ' * len(shown)}\r"
+        terminal.show(Work(packages=3, building=True), 0.0)
+        assert screen.getvalue().count("gothreads") == 1, "the line would be drawn over the output"
+        terminal.write(write_end, b" line\n")
+        terminal.show(Work(compiling=True, building=True), 3.0)
+        assert screen.getvalue().endswith("\rgothreads: compiling to machine code (once for each build): 3 s")
+        assert output.readline() == "half a line\n"
 
 
 @pytest.mark.long
@@ -171,9 +255,9 @@ def test_stock_go_is_the_baseline(sums: Path) -> None:
 def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:
     chosen = options(["--model", "single", "./...", "-run", "X", "--go=/go", "-args", "--model", "y"])
     assert (chosen.model, chosen.go, chosen.rest) == ("single", "/go", ("./...", "-run", "X", "-args", "--model", "y"))
-    assert not chosen.optimize
+    assert not chosen.how.optimize
     optimizing = options(["./...", "--optimize", "--sharpen", "3"])
-    assert (optimizing.optimize, optimizing.sharpen, optimizing.rest) == (True, 3, ("./...",))
+    assert (optimizing.how, optimizing.rest) == (Rewriting(3, optimize=True), ("./...",))
     assert "go-exec --sharpen 3 --optimize" in " ".join(command(optimizing)[0])
     with pytest.raises(gothreads.MisuseError, match="no model 'x'"):
         options(["--model=x"])

@@ -135,6 +135,23 @@ def test_the_log_has_one_line_for_the_standard_library(caplog: pytest.LogCapture
     assert "once for each version" in caplog.text
 
 
+@pytest.mark.parametrize(("stage", "total", "said"), [
+    (BUILD, 15, "compiling Go packages (once for each build)"),
+    (COMPILE, None, "compiling to machine code (once for each build)"),
+    (COMPILE, 61.2, "compiling to machine code (once for each build), which takes about 61 s")])
+def test_the_log_has_one_line_for_a_stage_that_takes_long(stage: str, total: float | None, said: str,
+                                                          caplog: pytest.LogCaptureFixture,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching(None), reporting(stage) as report:
+        report(1, total)
+    assert caplog.messages == []
+    monkeypatch.setattr(progress, "_LONG_SECONDS", 0.0)
+    with watching(None), reporting(stage) as report:
+        report(1, total)
+        report(2, total)
+    assert caplog.messages == [said]
+
+
 def test_the_log_says_that_a_module_is_compiled(program: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "gothreads"):
         gothreads.open(program, progress=False).close()

@@ -128,7 +128,8 @@ def test_a_call_that_has_not_begun_never_does() -> None:
         first = app.submit_request("wait")
         wait_until(lambda: app.statistics().callers.in_use == 1)  # type: ignore[union-attr]
         for on_timeout in ("continue", "stop"):
-            with pytest.raises(gothreads.CallTimeout):
+            with pytest.raises(gothreads.CallTimeout, match="the call of sleep has not begun within 0.02 s: all 1 "
+                               "callers are in use. Raise `callers`"):
                 app.exports.sleep(0, timeout=0.02, on_timeout=on_timeout)
         with pytest.raises(gothreads.CallTimeout):
             app.request("plain", timeout=0.02)
@@ -136,6 +137,18 @@ def test_a_call_that_has_not_begun_never_does() -> None:
         assert counts(app) == (0, 1, 0)
         with pytest.raises(CancelledError):
             first.result()
+
+
+@pytest.mark.parametrize(("model", "why"), [
+    ("single", "the model single runs one call at a time, and another is running"),
+    ("pool", "all 1 instances are in use. Raise `instances`, or make fewer calls at once")])
+def test_a_call_that_has_not_begun_says_what_it_waited_for(model: str, why: str) -> None:
+    with patient(model, instances=1 if model == "pool" else None) as app:
+        first = app.submit("sleep", 3_600_000, timeout=3600, on_timeout="stop")
+        wait_until(lambda: app._in_use == 1)
+        with pytest.raises(gothreads.CallTimeout, match=f"has not begun within 0.02 s: {why}"):
+            app.exports.add(1, 2, timeout=0.02)
+        first.cancel()
 
 
 def test_callers_timeout_counts_for_calls_on_other_threads_too() -> None:

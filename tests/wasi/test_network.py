@@ -115,6 +115,13 @@ def test_run_listens_for_a_program_that_knows_nothing_of_it() -> None:
         assert running.wait(PATIENCE) == 143
 
 
+@pytest.mark.long
+def test_run_does_not_stop_a_program_with_many_goroutines() -> None:
+    with process("run", built("plainnet"), "pauses") as running:
+        out, _ = running.communicate(timeout=PATIENCE)
+    assert (running.returncode, out) == (0, b"0\n")
+
+
 def test_a_listener_is_handed_over_for_its_own_address_only() -> None:
     port = free_port()
     other = free_port()

@@ -37,9 +37,21 @@ def test_what_threads_say_that_give_up_at_the_same_moment_is_read(said: str, rea
     begin = panics.begins(text.encode())
     assert begin is not None
     assert text[begin:].startswith("fatal error: ")
+    assert panics.is_out_of_memory(reason)
+    before = bytearray(text.removesuffix(THROWN).encode())
+    assert panics.is_before_stacks_of_memory(before, b"\n") == before.endswith(b"\n\n")
 
 
 def test_what_a_program_logs_with_a_stack_of_its_own_is_none() -> None:
     logged = "fatal error: as it says itself\nin two lines\n\ngoroutine 7 [running]:\nruntime/debug.Stack()\n"
     assert panics.reason(logged) is None
     assert panics.begins(logged.encode()) is None
+
+
+def test_the_stacks_after_other_words_are_not_those_of_memory() -> None:
+    assert not panics.is_out_of_memory("fatal error: all goroutines are asleep - deadlock!")
+    assert not panics.is_out_of_memory("panic: out of memory")
+    for text, last in ((b"panic: out of memory\n\n", b"\n"), (b"fatal error: stack overflow\n\n", b"\n"),
+                       (b"fatal error: out of memory\n\n", b"fatal error: out of memory\n\n"),
+                       (b"fatal error: out of memory\n", b"\n")):
+        assert not panics.is_before_stacks_of_memory(bytearray(text), last)

@@ -23,9 +23,9 @@ from gothreads.engine.settings import new_engine
 from gothreads.engine.stack import initialising, inside
 from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, again
 from gothreads.files import reason
-from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import Cancellation
+from gothreads.runtime.exit_reasons import ExitReasons
 from gothreads.runtime.inspector import Goroutine, parse_goroutines
 from gothreads.runtime.models.single_instance import SingleInstance, SingleInstances
 from gothreads.runtime.state import State
@@ -56,6 +56,7 @@ class _Member:
             self._stop = StopEvent()
             owned.callback(self._stop.close)
             self.streams: Streams = app._new_streams(self._stop)
+            self._reasons = ExitReasons.of(app.loaded, app.options.limits, self.streams.stderr)
             self.environment: WasiEnvironment = app._new_environment(self.streams, self._stop)
             owned.callback(app._close_environment, self.environment)
             try:
@@ -92,16 +93,14 @@ class _Member:
         if isinstance(error, OutputExceeded):  # the limit is the app's: a fresh instance would be over it too
             return self._app._host_function_failed(error)
         if (raised := self._app._kept(error)) is not None:
-            self.stop(exit_reasons.of_stop(self._app.loaded.name, raised))
+            self.stop(self._reasons.of_stop(raised))
         elif self.cause is None:
-            self.cause = exit_reasons.of_host_function(self._app.loaded.name, error, self.streams.stderr.tail)
+            self.cause = self._reasons.of_host_function(error)
         return text.words(error.error if isinstance(error, ffi.Raised) else error)
 
     def ended(self, trapped: ffi.Trapped) -> GuestError:
         """Why it ended, given the trap."""
-        app = self._app
-        return self.cause or exit_reasons.of_trap(app.loaded.name, trapped.trap, self.streams.stderr.tail,
-                                                  app.options.limits.stack)
+        return self.cause or self._reasons.of_trap(trapped.trap)
 
 
 class PoolApp(App):
@@ -290,6 +289,11 @@ class PoolApp(App):
     def _settled_handlers(self) -> list[str]:
         return self._run(SingleInstance.handlers)
 
+    def _what_is_in_use(self) -> str | None:
+        if self._in_use < self.options.instances:
+            return super()._what_is_in_use()
+        return f"all {self.options.instances} instances are in use. Raise `instances`, or make fewer calls at once"
+
     @property
     def _in_use(self) -> int:
         with self._condition:
@@ -369,7 +373,7 @@ class PoolApp(App):
 
     def _interrupted(self, error: BaseException | None) -> None:
         if (member := self._main) is not None:
-            member.stop(exit_reasons.of_stop(self.loaded.name, error))
+            member.stop(self._reasons.of_stop(error))
         else:  # the main thread is starting an instance
             super()._interrupted(error)
 

@@ -18,7 +18,6 @@ from gothreads.engine import ffi, interrupt
 from gothreads.engine.settings import new_engine
 from gothreads.engine.stack import big_stack, in_module, initialising
 from gothreads.errors import NotCallable
-from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.call_lock import CallLock
 from gothreads.runtime.cancellation import Cancellation
@@ -54,8 +53,7 @@ class SingleApp(App):
         except ffi.Trapped as trapped:  # in the start function: there is nothing yet to end
             if self._cause is not None:  # a host function raised, or the module exited
                 raise self._error() from None
-            raise exit_reasons.of_trap(loaded.name, trapped.trap, self._streams.stderr.tail,
-                                       options.limits.stack) from None
+            raise self._reasons.of_trap(trapped.trap) from None
         owned.callback(self._instance.close)
 
     @property
@@ -103,7 +101,7 @@ class SingleApp(App):
             try:
                 with self._call_lock:
                     self._instance.function("_start")()
-                self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
+                self._end(self._reasons.of_exit(0))
             except ffi.Trapped as trapped:
                 self._trapped(trapped)
 
@@ -130,6 +128,9 @@ class SingleApp(App):
             self._calls += 1
             return work(instance)
         return self._run(counted)
+
+    def _what_is_in_use(self) -> str | None:
+        return f"the model {self.model} runs one call at a time, and another is running"
 
     @property
     def _in_use(self) -> int:

@@ -23,7 +23,6 @@ from gothreads.engine import ffi
 from gothreads.engine.function_types import wasmtime_type
 from gothreads.engine.stack import initialising
 from gothreads.errors import MisuseError, NotCallable
-from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.call_lock import CallLock
 from gothreads.runtime.cancellation import Cancellation
@@ -188,7 +187,7 @@ class WasiThreadsApp(SharedMemoryApp):
 
     def _run_main(self) -> None:
         self._instances.new().function("_start")()
-        self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
+        self._end(self._reasons.of_exit(0))
 
     def _initialize(self) -> None:
         with initialising(self):
@@ -209,6 +208,9 @@ class WasiThreadsApp(SharedMemoryApp):
         with self._call_lock:
             self._calls += 1
             return work(self._main)
+
+    def _what_is_in_use(self) -> str | None:
+        return "a module that was not built from Go runs one call at a time, and another is running"
 
     @property
     def _in_use(self) -> int:

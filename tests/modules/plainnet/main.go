@@ -1,6 +1,7 @@
 // Command plainnet uses package net as its arguments say, and imports nothing of gothreads: "itself" talks to itself over
 // TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, and "try" does what
-// further arguments say, three each: what to do, the network, the address.
+// further arguments say, three each: what to do, the network, the address. "pauses" has a hundred goroutines that wait,
+// and prints how often the world was stopped for anything but the collector from its first second to its fourth.
 package main
 
 import (
@@ -10,7 +11,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"runtime/metrics"
 	"syscall"
+	"time"
 )
 
 func must[T any](value T, err error) T {
@@ -31,12 +34,29 @@ func main() {
 		_, err := net.Dial("tcp", os.Args[2])
 		fmt.Println(errors.Is(err, syscall.ECONNREFUSED))
 		serve(must(net.Listen("tcp", os.Args[2])))
+	case "pauses":
+		for range 100 {
+			go func() { select {} }()
+		}
+		time.Sleep(time.Second)
+		before := pauses()
+		time.Sleep(3 * time.Second)
+		fmt.Println(pauses() - before)
 	case "try":
 		for args := os.Args[2:]; len(args) >= 3; args = args[3:] {
 			err := try(args[0], args[1], args[2])
 			fmt.Println(errors.Is(err, fs.ErrPermission), err)
 		}
 	}
+}
+
+func pauses() (count uint64) {
+	sample := []metrics.Sample{{Name: "/sched/pauses/total/other:seconds"}}
+	metrics.Read(sample)
+	for _, n := range sample[0].Value.Float64Histogram().Counts {
+		count += n
+	}
+	return count
 }
 
 func serve(l net.Listener) {
