@@ -95,4 +95,5 @@ def _run(command: Sequence[str | Path]) -> None:
             raise
         if process.wait():
             errors.seek(0)
-            raise BuildError(f"cannot optimize the module: {errors.read().strip()}")
+            reason = errors.read().strip().removeprefix(f"optimizer: {command[-1]}: ")
+            raise BuildError(f"cannot optimize the module: {reason}")
