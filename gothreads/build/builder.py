@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gothreads.version
+from gothreads.build import optimizer
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.packages import relative_to_here
@@ -56,6 +57,7 @@ class Request:
 
     package: a folder, an import path, or a .go file.
     sharpen: a seed (wasm/passes/sharpen.py).
+    optimize: give functions fast bodies (build/optimizer.py).
     flags: passed to go build.
     """
 
@@ -67,6 +69,7 @@ class Request:
     preemption: bool = True
     sharpen: int | None = None
     flags: tuple[str, ...] = ()
+    optimize: bool = False
 
     def __post_init__(self) -> None:
         if self.model not in BUILD_MODELS:
@@ -147,14 +150,15 @@ def build(request: Request) -> Built:
     signatures = _signatures(linked.files)
     metadata = Metadata(gothreads.version.__version__, linked.toolchain.version, request.model, request.mode,
                         _uses_guest(linked.files), signatures.exports, _options(request), signatures.imports)
-    path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint())}.wasm"
+    edition = [optimizer.identity()] if metadata.optimized else []
+    path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint(), *edition)}.wasm"
     rewritten = is_kept(path)
     if not rewritten:
         module = parse(linked.content)
         if callers := callers_of_undefined(module):
             raise CompileError(f"{request.package}: the program calls functions that are not defined",
                                _undefined(module, callers, linked.files))
-        keep(path, finish(module, metadata, strip=request.strip).encode())
+        keep(path, finish(module, metadata, strip=request.strip, go=linked.toolchain.go).encode())
     return Built(path, linked.toolchain, metadata, rewritten and linked.compiled == 0, time.monotonic() - begin)
 
 
@@ -181,13 +185,18 @@ def link(request: Request) -> Linked:
         return Linked(file.read_bytes(), toolchain, program.files, compiled)
 
 
-def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
-    """Turn the module that Go linked into the one that is run."""
+def finish(linked: Module, metadata: Metadata, *, strip: bool, go: Path | None = None) -> Module:
+    """Turn the module that Go linked into the one that is run.
+
+    go: the go command, for the optimizer (default: the first that is found).
+    """
     module = linked
     if metadata.threaded:
         seed = metadata.options.get("sharpen")
         threaded = add_threads(linked)
         module = shorten_jumps(inline_atomics(threaded) if seed is None else sharpen(threaded, seed))
+    if metadata.optimized:  # before names are dropped, which it uses
+        module = parse(optimizer.optimized(go or find_go().go, module.encode(), cache_folder()))
     dropped = ("name", "producers", SECTION) if strip else (SECTION,)
     customs = [(title, body) for title, body in module.customs
                if title not in dropped and not (strip and title.startswith(".debug"))]
@@ -211,7 +220,11 @@ def _undefined(module: Module, callers: Sequence[str], files: Sequence[Path]) ->
 
 def _options(request: Request) -> dict[str, Any]:
     options: dict[str, Any] = {"preemption": request.preemption, "strip": request.strip}
-    return options if request.sharpen is None else options | {"sharpen": request.sharpen}
+    if request.sharpen is not None:
+        options["sharpen"] = request.sharpen
+    if request.optimize or optimizer.by_default():
+        options["optimize"] = True
+    return options
 
 
 def _locate(package: str) -> tuple[Path, str]:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from dataclasses import dataclass
+from typing import Any
 
+from gothreads.build import optimizer
 from gothreads.build.builder import finish
 from gothreads.build.overlay import fingerprint
+from gothreads.build.toolchain import find_go
 from gothreads.errors import GothreadsError, ModuleError, listed
 from gothreads.files import cache_folder, keep, kept
 from gothreads.version import __version__
@@ -24,27 +28,58 @@ log = logging.getLogger("gothreads")
 _BUILD_ID = re.compile(rb'Go build ID: "([^"\n]+)"')
 
 
-def rewritten(linked: bytes, sharpen: int | None) -> bytes:
+@dataclass(frozen=True)
+class Rewriting:
+    """How a program is rewritten. sharpen: a seed (wasm/passes/sharpen.py). optimize: see build/optimizer.py."""
+
+    sharpen: int | None = None
+    optimize: bool = False
+
+    @property
+    def flags(self) -> list[str]:
+        """For `gothreads go-exec`."""
+        sharpen = [] if self.sharpen is None else ["--sharpen", str(self.sharpen)]
+        return [*sharpen, "--optimize"] if self.optimize else sharpen
+
+    @property
+    def _metadata(self) -> Metadata:
+        options: dict[str, Any] = {} if self.sharpen is None else {"sharpen": self.sharpen}
+        if self.optimize:
+            options["optimize"] = True
+        return Metadata(__version__, "go", THREADED, "exe", handlers=False, options=options)
+
+    def key(self, content: bytes) -> str:
+        optimized = f" {optimizer.identity()}" if self.optimize else ""
+        how = b"test %s %s%s" % (self._metadata.encode(), fingerprint().encode(), optimized.encode())
+        return hashlib.sha256(how + content).hexdigest()[:32]
+
+    def __call__(self, content: bytes) -> bytes:
+        module = parse(content)
+        if module.custom(SECTION) is not None:
+            return content
+        if not any(export.name == "gt_attach" for export in module.exports):  # stock Go's
+            return optimizer.optimized(find_go().go, content, cache_folder()) if self.optimize else content
+        if callers := callers_of_undefined(module):
+            raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not "
+                              f"there?), in {listed(callers)}")
+        return finish(module, self._metadata, strip=False).encode()
+
+
+def rewritten(linked: bytes, how: Rewriting) -> bytes:
     """The module that is run for a program that was linked with the overlay; anything else as it is.
 
     Raises ModuleError if it calls functions that are not defined.
     """
-    settings = {} if sharpen is None else {"sharpen": sharpen}
-    metadata = Metadata(__version__, "go", THREADED, "exe", handlers=False, options=settings)
     content = _without_build_id(linked)
-    key = hashlib.sha256(b"test %s %s" % (metadata.encode(), fingerprint().encode()) + content).hexdigest()[:32]
+    key = how.key(content)
     path = cache_folder() / "modules" / f"{key}.wasm"
     with kept(path) as file:
         if file is not None:
             file.seek(0)  # the check has read it
             return file.read()
-    module = parse(content)
-    if module.custom(SECTION) is not None or not any(export.name == "gt_attach" for export in module.exports):
+    made = how(content)
+    if made is content:
         return linked
-    if callers := callers_of_undefined(module):
-        raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not there?), "
-                          f"in {listed(callers)}")
-    made = finish(module, metadata, strip=False).encode()
     try:
         keep(path, made)
     except GothreadsError as error:  # a full disk, for example, must not keep the program from running

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gothreads.build.test_program import rewritten
+from gothreads.build.optimizer import by_default
+from gothreads.build.test_program import Rewriting, rewritten
 from gothreads.cli.aside import aside
 from gothreads.cli.command import RawCommand
 from gothreads.cli.values import parse_seed
@@ -24,13 +25,14 @@ from gothreads.runtime.module_file import LoadedModule, check_module
 from gothreads.runtime.options import Limits
 from gothreads.wasi.settings import Mount
 
-_USAGE = """usage: gothreads go-exec [--sharpen SEED] [--edition TEXT] FILE [ARGS…]
+_USAGE = """usage: gothreads go-exec [--sharpen SEED] [--optimize] [--edition TEXT] FILE [ARGS…]
 
 Runs a WebAssembly program that Go has linked, with this machine's files, environment and network: for -exec of go test
 and go run. A program linked with gothreads' overlay runs on many threads.
 
 options:
   --sharpen SEED  delay atomics, locks and wake-ups at random, to expose races
+  --optimize      run optimized code, as gothreads build --optimize makes it
   --edition TEXT  is ignored: go test takes a result from its cache only if -exec is the same, so a changed TEXT
                   makes the tests run again
 
@@ -53,7 +55,7 @@ class _Invocation:
 
     file: Path
     args: list[str]
-    sharpen: int | None
+    how: Rewriting
 
 
 def run(argv: Sequence[str]) -> int:
@@ -61,23 +63,31 @@ def run(argv: Sequence[str]) -> int:
     if not argv:
         print(_USAGE, file=sys.stderr)
         return 2
-    wanted = _parse(argv)
-    with open_loaded(load_linked(wanted.file, wanted.sharpen), args=[*_test_log(wanted), *wanted.args],
+    how, rest = rewriting(argv)
+    if not rest:
+        raise MisuseError("gothreads go-exec needs a file")
+    wanted = _Invocation(Path(rest[0]), rest[1:], how)
+    with open_loaded(load_linked(wanted.file, wanted.how), args=[*_test_log(wanted), *wanted.args],
                      env=dict(os.environ) | {"PWD": os.getcwd()},
                      mounts=[Mount(Path("/"), "/")], allow_net=["*:*", "unix:*"], limits=LIMITS, callers=1,
                      no_calls=True) as app:
         return aside(app.wait)
 
 
-def _parse(argv: Sequence[str]) -> _Invocation:
+def rewriting(argv: Sequence[str]) -> tuple[Rewriting, list[str]]:
+    """How to rewrite the program, by the options that come first; then the other arguments."""
     options: dict[str, str] = {}
-    rest = list(argv)
-    while rest and rest[0] in ("--sharpen", "--edition"):
+    optimize, rest = by_default(), list(argv)
+    while rest and rest[0] in ("--sharpen", "--edition", "--optimize"):
+        if rest[0] == "--optimize":
+            optimize = True
+            del rest[0]
+            continue
         if len(rest) < 3:
             raise MisuseError(f"gothreads go-exec {rest[0]} needs a value and a file")
         options[rest[0]] = rest[1]
         del rest[:2]
-    return _Invocation(Path(rest[0]), rest[1:], parse_seed(options.get("--sharpen")))
+    return Rewriting(parse_seed(options.get("--sharpen")), optimize), rest
 
 
 def _test_log(wanted: _Invocation) -> list[str]:
@@ -92,13 +102,10 @@ def _test_log(wanted: _Invocation) -> list[str]:
     return [f"-test.testlogfile={folder}/testlog.txt"]
 
 
-def load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
-    """Load a program that Go has linked, or a module.
-
-    A program that was linked with the overlay is rewritten first, and sharpened if there is a seed.
-    """
+def load_linked(path: Path, how: Rewriting) -> LoadedModule:
+    """Load a program that Go has linked, or a module. A program that was linked with the overlay is rewritten first."""
     try:
-        return check_module(path.name, rewritten(path.read_bytes(), sharpen))
+        return check_module(path.name, rewritten(path.read_bytes(), how))
     except OSError as error:
         raise ModuleError(f"cannot read {path}: {reason(error)}") from None
     except ModuleError as error:

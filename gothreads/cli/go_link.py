@@ -13,11 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gothreads.cli.go_exec import LIMITS, load_linked
-from gothreads.cli.values import parse_seed
+from gothreads.cli.go_exec import LIMITS, load_linked, rewriting
 from gothreads.engine.settings import precompile
 from gothreads.errors import GothreadsError
-from gothreads.output.progress import watching
+from gothreads.output.progress import COMPILE, watching
 
 #: What is noted, with + and -, when a program is compiled to machine code.
 MACHINE_CODE = "machine-code"
@@ -30,6 +29,8 @@ class _Notes:
         self._log, self._begun = log, False
 
     def __call__(self, stage: str, done: float, total: float | None) -> None:
+        if stage != COMPILE:
+            return
         if done == total or not self._begun:
             with self._log.open("a") as file:
                 file.write(f"{'-' if self._begun else '+'}{MACHINE_CODE}\n")
@@ -37,11 +38,12 @@ class _Notes:
 
 
 def run(argv: Sequence[str]) -> None:
-    """argv: the file for notes, the --sharpen seed or "", and the linker's command."""
-    log, seed, *linker = argv
+    """argv: the file for notes, options of go-exec, and the linker's command."""
+    log, *options = argv
+    how, linker = rewriting(options)
     program = Path(linker[linker.index("-o") + 1])
     with contextlib.suppress(GothreadsError), watching(_Notes(Path(log))):
-        loaded = load_linked(program, parse_seed(seed or None))
+        loaded = load_linked(program, how)
         precompile(loaded.wasm, LIMITS.stack, threads=loaded.threaded)
 
 

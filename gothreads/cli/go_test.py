@@ -18,7 +18,9 @@ from pathlib import Path
 
 from gothreads.build.builder import go_environment
 from gothreads.build.guest import guest_folder
+from gothreads.build.optimizer import by_default, identity
 from gothreads.build.overlay import fingerprint, write_overlay
+from gothreads.build.test_program import Rewriting
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import RawCommand
 from gothreads.cli.go_progress import shown
@@ -30,8 +32,8 @@ from gothreads.version import __version__
 from gothreads.wasm.metadata import BUILD_MODELS, THREADED
 from gothreads.wasm.passes.sharpen import check_model
 
-_USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH]
-                      [PACKAGES] [GO TEST FLAGS]
+_USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--optimize]
+                      [--go PATH] [PACKAGES] [GO TEST FLAGS]
 
 Runs `go test`, with the tests compiled to WebAssembly and run on many threads. Tests see this machine's files,
 environment and network, as usual: run only code that you trust.
@@ -40,6 +42,7 @@ options (all others are go test's):
   --model single     stock Go, on one thread, to compare with
   --no-preemption    no checks in loops: tight loops run faster, but delay garbage collection
   --sharpen SEED     delay atomics, locks and wake-ups at random, to expose races
+  --optimize         run optimized code, as gothreads build --optimize makes it
   --go PATH          the go command to use
 
 examples:
@@ -69,13 +72,13 @@ class TestOptions:
     preemption: bool
     go: str | None
     rest: tuple[str, ...]
-    sharpen: int | None = None
+    how: Rewriting
 
 
 def options(argv: Sequence[str]) -> TestOptions:
     """Extract our options from the command line. Whatever follows -args belongs to the test."""
     ours = {"--model": THREADED, "--go": None, "--sharpen": None}
-    preemption, rest = True, []
+    preemption, optimize, rest = True, by_default(), []
     left = list(argv)
     while left:
         word = left.pop(0)
@@ -89,6 +92,8 @@ def options(argv: Sequence[str]) -> TestOptions:
             ours[name] = value if equals else left.pop(0)
         elif word == "--no-preemption":
             preemption = False
+        elif word == "--optimize":
+            optimize = True
         elif name in ("-exec", "--exec", "-overlay", "--overlay"):
             raise MisuseError(f"gothreads test sets {name} itself")
         elif (flag := f"-{name.lstrip('-')}") in _NOT_HERE and name.startswith("-") and value != "false":
@@ -100,7 +105,7 @@ def options(argv: Sequence[str]) -> TestOptions:
     seed = parse_seed(ours["--sharpen"])
     if seed is not None:
         check_model(str(ours["--model"]))
-    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), seed)
+    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), Rewriting(seed, optimize))
 
 
 def command(chosen: TestOptions, tools: Tools | None = None) -> tuple[list[str], dict[str, str]]:
@@ -108,9 +113,8 @@ def command(chosen: TestOptions, tools: Tools | None = None) -> tuple[list[str],
     toolchain = find_go(chosen.go)
     overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED,
                             guest=guest_folder(Path.cwd()), testing=True)
-    sharpened = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
-    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *sharpened, "--edition",
-                      f"{__version__}-{fingerprint()}"])
+    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *chosen.how.flags, "--edition",
+                      "-".join([__version__, fingerprint(), *([identity()] if chosen.how.optimize else ())])])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
     return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *([tools.flag] if tools else ()),
             *_keep_names(chosen.rest)], environment
@@ -145,7 +149,7 @@ def run(argv: Sequence[str]) -> int:
     if _wants_own_tools(chosen.rest):
         return _finished(*command(chosen))
     with tempfile.TemporaryDirectory(prefix="gothreads-test-") as folder:
-        tools = Tools(Path(folder), chosen.sharpen)
+        tools = Tools(Path(folder), chosen.how)
         arguments, environment = command(chosen, tools)
         with shown(tools) as (stdout, stderr):
             return _finished(arguments, environment, stdout, stderr)

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from gothreads.build.test_program import Rewriting
 from gothreads.cli.go_link import MACHINE_CODE
 
 _SCRIPT = """#!/bin/sh
@@ -46,11 +47,10 @@ class Work:
 class Tools:
     """The script and its notes, in a folder that is empty, and is removed when go test has ended."""
 
-    def __init__(self, folder: Path, sharpen: int | None) -> None:
+    def __init__(self, folder: Path, how: Rewriting) -> None:
         self._log = folder / "log"
         self._script = folder / "toolexec"
-        prepare = [sys.executable, "-m", "gothreads.cli.go_link", str(self._log),
-                   "" if sharpen is None else str(sharpen)]
+        prepare = [sys.executable, "-m", "gothreads.cli.go_link", str(self._log), *how.flags]
         self._log.touch()
         self._script.write_text(_SCRIPT.replace("LOG", shlex.quote(str(self._log)))
                                 .replace("PREPARE", shlex.join(prepare)))

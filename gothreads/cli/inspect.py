@@ -41,6 +41,8 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
         terminal.out(f"built for {about['made_for']}")
     if isinstance(seed := about["options"].get("sharpen"), int):
         terminal.out(f"races sharpened with seed {seed}: for tests, it is slow")
+    if loaded.metadata and loaded.metadata.optimized:
+        terminal.out("optimized")
     terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB at the start" if loaded.memory
                  else "memory: none")
     print_exports(loaded, terminal)

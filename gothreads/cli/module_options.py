@@ -63,17 +63,22 @@ def add_option(parser: argparse.ArgumentParser, flag: str, options: type, name: 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=BUILD_MODELS, help="the model to build a package for (default: threaded)")
-    add_go(parser)
+    add_package_options(parser)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--model", OpenOptions, "model", choices=MODELS)
     add_option(parser, "--instances", OpenOptions, "instances", type=parse_count, metavar="N")
-    add_go(parser)
+    add_package_options(parser)
 
 
 def add_go(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--go", OpenOptions, "go", metavar="PATH")
+
+
+def add_package_options(parser: argparse.ArgumentParser) -> None:
+    add_go(parser)
+    add_option(parser, "--optimize", OpenOptions, "optimize", action="store_true")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +161,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run its main in stock Go, a package must be built as a program.
-    loaded = find(arguments.module, model=model, trust=arguments.trust,
+    loaded = find(arguments.module, model=model, trust=arguments.trust, optimize=arguments.optimize,
                   buildmode="exe" if model == "single" and arguments.no_calls else None)
     terminal.clear()
     if not arguments.no_calls:

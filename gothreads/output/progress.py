@@ -18,15 +18,15 @@ from typing import TextIO
 
 log = logging.getLogger("gothreads")
 
-#: The stages. BUILD counts packages; COMPILE counts seconds, and its total is an estimate, or None.
-BUILD, COMPILE = "build", "compile"
+#: The stages. BUILD counts packages, OPTIMIZE functions; COMPILE counts seconds, and its total is an estimate, or None.
+BUILD, OPTIMIZE, COMPILE = "build", "optimize", "compile"
 #: Called with the stage, how much is done, and of how much (None if unknown). When a stage ends, both are equal.
 Progress = Callable[[str, float, float | None], None]
 #: From so many packages on, Go's standard library is among those that are compiled, which takes long.
 MANY_PACKAGES = 20
 STANDARD_LIBRARY = "compiling Go's standard library for WebAssembly (once for each version of Go and of gothreads)"
 
-_STAGES = {BUILD: "compiling Go packages", COMPILE: "compiling to machine code"}
+_STAGES = {BUILD: "compiling Go packages", OPTIMIZE: "optimizing functions", COMPILE: "compiling to machine code"}
 #: From so many seconds on, a stage is logged.
 _LONG_SECONDS = 5.0
 #: Stages that end within so many seconds are not shown.
@@ -67,8 +67,8 @@ class ProgressLine:
 
 
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
-    if stage == BUILD:
-        of = "" if total is None else f" (of up to {total:.0f})"
+    if stage in (BUILD, OPTIMIZE):
+        of = "" if total is None else f" (of {'up to ' if stage == BUILD else ''}{total:.0f})"
         return f"{_STAGES[stage]}: {done:.0f}{of}, {seconds:.0f} s"
     expected = f" of about {total:.0f} s" if total is not None and done < total else " s"
     return f"{_STAGES[stage]} (once for each build): {done:.0f}{expected}"
@@ -90,7 +90,7 @@ class _LogLine:
         if stage == BUILD and done >= MANY_PACKAGES:
             self._say(STANDARD_LIBRARY)
         elif time.monotonic() - self._begun >= _LONG_SECONDS:
-            about = "" if stage == BUILD or total is None else f", which takes about {total:.0f} s"
+            about = "" if stage in (BUILD, OPTIMIZE) or total is None else f", which takes about {total:.0f} s"
             self._say(f"{_STAGES[stage]} (once for each build){about}")
 
     def _say(self, text: str) -> None:

@@ -125,6 +125,11 @@ def _check_progress(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be None, False, True or a function, not {cut(value)}")
 
 
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise MisuseError(f"{name} must be True or False, not {cut(value)}")
+
+
 def _check_trust(name: str, value: object) -> None:
     if not isinstance(value, bool | str):
         raise MisuseError(f"{name} must be True, False or a file's digest, not {cut(value)}")
@@ -228,11 +233,14 @@ class OpenOptions(TypedDict, total=False):
         or "pool".
         """)]
     go: Annotated[PathLike | None, Option(None, "the go command to build with")]
+    optimize: Annotated[bool, Option(default=False, check=_check_bool, help="build a package to run faster; the module "
+                                     "is larger, and takes longer to build and to compile (docs/performance.md)")]
     progress: Annotated[bool | Progress | None, Option(
         None, "where to show the progress of building and compiling (default: on a terminal or in a notebook)", """
         True: always on standard error. False: only in the log, which otherwise shows what takes long where nobody sees
         standard error. Or a function, which is called with (stage, done, total), possibly on another thread: "build"
-        counts packages; "compile" counts seconds, of an estimate or None. When a stage ends, done equals total.
+        counts packages, "optimize" functions; "compile" counts seconds, of an estimate or None. When a stage ends,
+        done equals total.
         """, check=_check_progress)]
     trust: Annotated[Trust, Option(default=False, help="""
         the digest of a file with machine code (gothreads compile -o), which is opened only with it: machine code can

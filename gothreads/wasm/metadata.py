@@ -42,6 +42,11 @@ class Metadata:
     def threaded(self) -> bool:
         return self.model == THREADED
 
+    @property
+    def optimized(self) -> bool:
+        """Whether functions have fast bodies."""
+        return self.options.get("optimize") is True
+
     def encode(self) -> bytes:
         return json.dumps({"abi": self.abi, "version": self.version, "go": self.go, "model": self.model,
                            "buildmode": self.buildmode,

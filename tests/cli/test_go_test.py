@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import gothreads
+from gothreads.build.test_program import Rewriting
 from gothreads.build.toolchain import find_go
 from gothreads.cli import go_progress
 from gothreads.cli.go_test import command, options
@@ -161,7 +162,7 @@ def test_compiling_is_shown_and_is_not_in_the_tests_time(sums: Path) -> None:
 
 
 def test_the_script_passes_on_what_a_tool_does_and_notes_what_runs(tmp_path: Path) -> None:
-    tools = Tools(tmp_path, None)
+    tools = Tools(tmp_path, Rewriting())
     shell, script = shlex.split(tools.flag.removeprefix("-toolexec="))
 
     def tool(text: str, *arguments: str) -> tuple[int, str]:
@@ -207,6 +208,14 @@ def test_json_cpu_and_count_are_gos_own(sums: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("model", ["threaded", "single"])
+def test_tests_run_with_optimized_code(sums: Path, model: str) -> None:
+    done = run(sums, "--optimize", "--model", model, "-v", "-count=1", "-run", "Files|Sum")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--- PASS: TestFiles" in done.stdout
+
+
+@pytest.mark.long
 def test_benchmarks_run_on_all_procs(sums: Path) -> None:
     done = run(sums, "-run", "^$", "-bench", "Sum", "-benchtime", "1000x", "-benchmem")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -246,6 +255,10 @@ def test_stock_go_is_the_baseline(sums: Path) -> None:
 def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:
     chosen = options(["--model", "single", "./...", "-run", "X", "--go=/go", "-args", "--model", "y"])
     assert (chosen.model, chosen.go, chosen.rest) == ("single", "/go", ("./...", "-run", "X", "-args", "--model", "y"))
+    assert not chosen.how.optimize
+    optimizing = options(["./...", "--optimize", "--sharpen", "3"])
+    assert (optimizing.how, optimizing.rest) == (Rewriting(3, optimize=True), ("./...",))
+    assert "go-exec --sharpen 3 --optimize" in " ".join(command(optimizing)[0])
     with pytest.raises(gothreads.MisuseError, match="no model 'x'"):
         options(["--model=x"])
     for flag in ("-race", "--race", "-fuzz=FuzzX", "-fuzz"):
@@ -271,3 +284,5 @@ def test_help_and_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.Captur
     assert "gothreads test -run TestServer" in capsys.readouterr().out
     assert main(["go-exec", str(tmp_path / "nothing")]) == 1
     assert "cannot read" in capsys.readouterr().err
+    assert main(["go-exec", "--optimize"]) == 1
+    assert "needs a file" in capsys.readouterr().err
