@@ -142,13 +142,14 @@ def errors() -> str:
 
 
 def guest() -> str:
-    """docs/guest.md: the Go package's documentation."""
+    """docs/guest.md: the Go package's documentation, as it is in a module."""
     toolchain = find_go(None)
     with tempfile.TemporaryDirectory() as folder:
         init(Path(folder), toolchain)
         done = subprocess.run([toolchain.go, "doc", "-all", "gothreads/guest"], cwd=folder, capture_output=True,
                               text=True, check=True,
-                              env=os.environ | {"GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""})
+                              env=os.environ | {"GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "",
+                                                "GOOS": "wasip1", "GOARCH": "wasm"})
     shown = re.sub(r'import "[^"]*"', 'import "gothreads/guest"', done.stdout.strip())
     return (f"# The Go package `gothreads/guest`\n\n{_NOTE}\nA build provides it. `gothreads init` makes it known to "
             f"editors.\n\n```text\n{shown}\n```\n")
