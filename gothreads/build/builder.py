@@ -49,6 +49,9 @@ _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
 _INSTEAD_OF_CGO = ("Use a package, or a build tag, without cgo; or let the host call C, and Go the host "
                    "(docs/what-works.md has more)\n")
+_INSTEAD_OF_TYPES = ("Exports and imports take int32, int64, uint32, uint64, float32, float64, bool and string, and "
+                     "have one result at most, which is no string. Use int64 for int, and a handler for anything else: "
+                     "guest.Handle for bytes, guest.HandleJSON for values (docs/calling.md)\n")
 
 
 @dataclass(frozen=True)
@@ -312,7 +315,8 @@ def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Pat
         words = {word.rstrip(":") for word in errors.split()}
         named = words | {word.partition(".")[0] for word in words}
         cgo = _cgo({path: files for path, files in program.ignored.items() if {path, path.rpartition("/")[2]} & named})
-        raise CompileError(f"{request.package}: go build failed", relative_to_here(errors, go.work) + cgo)
+        types = _INSTEAD_OF_TYPES if "go:wasmexport: " in errors or "go:wasmimport: " in errors else ""
+        raise CompileError(f"{request.package}: go build failed", relative_to_here(errors, go.work) + cgo + types)
     return compiled
 
 
