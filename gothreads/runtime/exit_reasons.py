@@ -123,9 +123,10 @@ def _hint(reason: str, stderr: str, limits: Limits) -> str | None:
     if reason == "fatal error: stack overflow":
         return "endless recursion? runtime/debug.SetMaxStack raises the limit"
     if panics.is_out_of_memory(reason):
-        used = f"the module has used all its memory, {limits.memory / (1 << 20):,.4g} MiB"
-        return (f"{used}, which is the most that a module can have" if limits.memory == MOST_MEMORY
-                else f"{used}: raise the limit (--memory SIZE; in Python Limits(memory=...))")
+        if limits.memory == MOST_MEMORY:
+            return "the module needs more than 3.75 GiB of memory, the most that a module can have"
+        return (f"the limit on memory, {limits.memory / (1 << 20):,.4g} MiB, is too small. Raise it: --memory SIZE, in "
+                "Python Limits(memory=...)")
     if "all goroutines are asleep" not in stderr or "net.(*fakeNetFD)" not in stderr:
         return None
     return ("in stock Go, package net cannot reach the network: use the model threaded, or listen with guest.Listen of "
