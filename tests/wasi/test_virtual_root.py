@@ -16,7 +16,7 @@ from gothreads import Mount
 from gothreads.cli.module_options import argument_mounts, working_folder
 from gothreads.output.terminal import Terminal
 from gothreads.wasi.path_hints import PathHints, how_to_mount
-from gothreads.wasi.virtual_root import Missed, Root
+from gothreads.wasi.virtual_root import Root
 from tests.support.command_line import finished
 from tests.support.files_program import Go, GoError
 from tests.support.modules import MODELS
@@ -154,13 +154,15 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
 
 def test_the_option_that_mounts_a_path_names_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "a b").touch()
-    there, new = Missed(f"{tmp_path}/a b", creates=False), Missed(f"{tmp_path}/new", creates=True)
-    assert how_to_mount(there) == (f"--mount '{there.path}:{there.path}:ro', in Python mounts=[gothreads.Mount("
-                                   f"'{there.path}', '{there.path}', read_only=True)]")
-    assert how_to_mount(new) == f"--mount {tmp_path}:{tmp_path}, in Python mounts={{'{tmp_path}': '{tmp_path}'}}"
+    there, folder = f"{tmp_path}/a b", str(tmp_path)
+    assert how_to_mount(there, creates=False) == (
+        f"--mount '{there}:{there}:ro', in Python mounts=[gothreads.Mount('{there}', '{there}', read_only=True)]")
+    for new in (f"{folder}/new", f"{folder}/"):
+        assert how_to_mount(new, creates=True) == (
+            f"--mount {folder}:{folder}, in Python mounts={{'{folder}': '{folder}'}}")
     for path, guest in (("/nowhere/data/x.csv", "/nowhere/data"), ("/nowhere/", "/nowhere")):
         for creates in (False, True):
-            assert how_to_mount(Missed(path, creates)) == f"--mount HOST:{guest}, in Python mounts={{'{guest}': 'HOST'}}"
+            assert how_to_mount(path, creates=creates) == f"--mount HOST:{guest}, in Python mounts={{'{guest}': 'HOST'}}"
 
 
 def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +226,12 @@ def test_the_hint_is_given_once_when_the_module_writes_that_the_path_is_missing(
         "Python mounts={'/nowhere': 'HOST'} (docs/files-and-sockets.md)"]
     for _ in range(2):
         hints.end()
+    for path, creates in ((b"tmp/new", True), (b"tmp", False)):
+        with pytest.raises(FileNotFoundError):
+            root.view().find(path, creates=creates)
+    hints.watch(b"stat /tmp: No such file or directory\n")  # by os.MkdirTemp
+    assert caplog.records.pop().getMessage().endswith(
+        "--mount /tmp:/tmp, in Python mounts={'/tmp': '/tmp'} (docs/files-and-sockets.md)")
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
         "app: no mount covers /nowhere/x", "app: no mount covers /nowhere/y"]
 
