@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gothreads.build.builder import go_environment
-from gothreads.build.guest import guest_folder
+from gothreads.build.guest import guest_folder, named_in_copy
 from gothreads.build.optimizer import by_default, identity
 from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.test_program import Rewriting
@@ -108,23 +108,30 @@ def options(argv: Sequence[str]) -> TestOptions:
     return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), Rewriting(seed, optimize))
 
 
-def command(chosen: TestOptions, tools: Tools | None = None) -> tuple[list[str], dict[str, str]]:
-    """The go test command, and its environment. `tools`: what runs Go's tools."""
+def command(chosen: TestOptions, folder: Path | None = None,
+            tools: Tools | None = None) -> tuple[list[str], dict[str, str]]:
+    """The go test command, and its environment.
+
+    folder: an empty folder for files that vet needs while it runs. tools: what runs Go's tools.
+    """
     toolchain = find_go(chosen.go)
-    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED,
-                            guest=guest_folder(Path.cwd()), testing=True)
+    guest, more = guest_folder(Path.cwd()), [] if tools is None else [tools.flag]
+    if folder is not None and not _has_flag(chosen.rest, "-modfile", "-mod"):
+        modfile, guest = named_in_copy(Path.cwd(), folder) or (None, guest)
+        more += [] if modfile is None else [f"-modfile={modfile}"]
+    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED, guest=guest, testing=True)
     run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *chosen.how.flags, "--edition",
                       "-".join([__version__, fingerprint(), *([identity()] if chosen.how.optimize else ())])])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
-    return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *([tools.flag] if tools else ()),
+    return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *more,
             *_keep_names(chosen.rest)], environment
 
 
-def _wants_own_tools(rest: Sequence[str]) -> bool:
-    """Whether the user has a -toolexec, or no test is run."""
-    words = list(rest)[:rest.index("-args")] if "-args" in rest else list(rest)
-    flags = [f"-{word.lstrip('-')}" for word in (*words, *os.environ.get("GOFLAGS", "").split()) if word[:1] == "-"]
-    return any(flag in ("-c", "-n") or flag.split("=")[0] == "-toolexec" for flag in flags)
+def _has_flag(rest: Sequence[str], *names: str) -> bool:
+    """Whether go test is given one of these flags, on the command line or in GOFLAGS."""
+    words = [*rest[:rest.index("-args")]] if "-args" in rest else [*rest]
+    flags = [word for word in (*words, *os.environ.get("GOFLAGS", "").split()) if word.startswith("-")]
+    return any(f"-{flag.lstrip('-').partition('=')[0]}" in names for flag in flags)
 
 
 def _keep_names(rest: Sequence[str]) -> list[str]:
@@ -146,11 +153,12 @@ def _keep_names(rest: Sequence[str]) -> list[str]:
 def run(argv: Sequence[str]) -> int:
     """`gothreads test`; returns go test's exit code."""
     chosen = options(argv)
-    if _wants_own_tools(chosen.rest):
-        return _finished(*command(chosen))
-    with tempfile.TemporaryDirectory(prefix="gothreads-test-") as folder:
-        tools = Tools(Path(folder), chosen.how)
-        arguments, environment = command(chosen, tools)
+    with tempfile.TemporaryDirectory(prefix="gothreads-test-") as name:
+        folder = Path(name)
+        if _has_flag(chosen.rest, "-c", "-n", "-toolexec"):  # no test is run, or the user has a -toolexec
+            return _finished(*command(chosen, folder))
+        tools = Tools(folder, chosen.how)
+        arguments, environment = command(chosen, folder, tools)
         with shown(tools) as (stdout, stderr):
             return _finished(arguments, environment, stdout, stderr)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import gothreads
+from gothreads.build.guest import named_in_copy
 from gothreads.build.test_program import Rewriting
 from gothreads.build.toolchain import find_go
 from gothreads.cli import go_progress
@@ -143,6 +144,41 @@ def test_vet_runs_as_in_go_test(sums: Path) -> None:
     found = run(sums, "-run", "^$")
     assert (found.returncode, "%s has arg 5 of wrong type int" in found.stderr) == (1, True), found
     assert run(sums, "-run", "^$", "-vet=off").returncode == 0
+
+
+def test_go_mod_names_the_guest_package_for_vet_where_a_copy_will_do(tmp_path: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    program, work = tmp_path / "program", tmp_path / "work"
+    program.mkdir()
+    work.mkdir()
+
+    def copied(go_mod: str, **environment: str) -> str | None:
+        (program / "go.mod").write_text(go_mod)
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            made = named_in_copy(program, work)
+        return made and made[0].read_text()
+    plain = "module program\n\ngo 1.25.0\n"
+    made = copied(plain)
+    assert made is not None
+    assert made.startswith(f"{plain}\nrequire gothreads/guest v0.0.0\nreplace gothreads/guest => ")
+    package = Path(json.loads(made.rpartition(" => ")[2]))
+    assert {"go.mod", "guest.go"} <= {path.name for path in package.iterdir()}
+    assert copied("module program\n\ngo 1.24\n") is None
+    assert copied(f"{plain}\nreplace gothreads/guest => ./guest\n") is None
+    assert copied(plain, GOWORK="/work") is None
+    assert copied(plain, GOWORK="off") is not None
+    (program / "vendor").mkdir()
+    assert copied(plain) is None
+
+
+@pytest.mark.long
+def test_vet_finds_the_guest_package_without_init(sums: Path) -> None:
+    (sums / "handlers.go").write_text('package sums\n\nimport "gothreads/guest"\n\nvar Names = guest.Handle\n')
+    done = run(sums, "-run", "Files", ".")
+    assert done.returncode == 0, done
+    assert (sums / "go.mod").read_text() == "module sums\n\ngo 1.25\n"
 
 
 @pytest.mark.long
