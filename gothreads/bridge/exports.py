@@ -13,13 +13,13 @@ import math
 import operator
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from gothreads.bridge.buffers import Buffers
 from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import ffi
 from gothreads.engine.extension import shared
-from gothreads.errors import ArgumentError, NotCallable, UnknownExport, unknown
+from gothreads.errors import ArgumentError, MisuseError, NotCallable, UnknownExport, unknown
 from gothreads.text import cut, shown
 from gothreads.wasm.binary import VALUE_TYPES, FuncType
 from gothreads.wasm.signature import Parameter, Signature
@@ -62,9 +62,15 @@ def _number(go_type: str, value: Any) -> int:
 
 
 def _bool(value: Any) -> int:
-    if not isinstance(value, bool):
-        raise TypeError(f"got {cut(value)}, not True or False")
-    return int(value)
+    if isinstance(value, bool) or _is_numpys_bool(value):
+        return int(bool(value))
+    raise TypeError(f"got {cut(value)}, not True or False")
+
+
+def _is_numpys_bool(value: object) -> bool:
+    """Whether it is a numpy.bool. (Its numbers are numbers in Python, too; its truth values are no bool.)"""
+    kind = type(value)
+    return kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")
 
 
 def _float(value: Any) -> float:
@@ -291,7 +297,8 @@ class Function:
     """A callable export: `app.exports.add(2, 3)`, or `app.exports.add(a=2, b=3)`."""
 
     def __init__(self, export: Export, call: Callable[..., Any]) -> None:
-        """`call` gets the export, the converted arguments, and the keyword arguments timeout and on_timeout."""
+        # `call` gets the export, the converted arguments, and the keyword arguments timeout and on_timeout. (This is no
+        # docstring, because IPython would show it for an export.)
         self._export, self._call = export, call
         self.__name__ = self.__qualname__ = export.name
         self.__doc__ = f"{export.signature.declaration}\n\n{export.signature.doc}".rstrip()
@@ -329,6 +336,16 @@ class Function:
         """Return itself: it has no use for a `self`. This makes it a function to help(), which shows its signature."""
         return self
 
+    def __reduce__(self) -> NoReturn:
+        raise MisuseError(f"the export {self._export.shown} cannot be pickled. Pickle the app instead, which opens the "
+                          f"module again, and call the export there: app.exports[{self.__name__!r}]")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
     def __repr__(self) -> str:
         return f"<export {self._export.signature}>"
 
@@ -358,6 +375,8 @@ class Exports:
 
     def _missing(self, name: str) -> UnknownExport:
         known = sorted(self._functions)
+        if isinstance(name, Function):
+            return UnknownExport(f"exports go by their names here: {name.__name__!r}, not {name!r}", known)
         why = self._uncallable.get(name) if isinstance(name, str) else None
         if why is None:
             return unknown("export", name, known)
@@ -373,7 +392,7 @@ class Exports:
         return isinstance(name, str) and name in self._functions
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._functions})
+        return sorted({*(name for name in super().__dir__() if name.startswith("__")), *self._functions})
 
     def __repr__(self) -> str:
         return f"<exports: {', '.join(name if name.isprintable() else repr(name) for name in self._functions)}>"

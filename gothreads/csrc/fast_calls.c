@@ -341,6 +341,18 @@ static PyObject *FastExport_descr_get(PyObject *self, PyObject *object, PyObject
     return self;
 }
 
+/* copy.copy asks the type for this. (copy.deepcopy asks the object, and gets a `slow`, which does the same.) */
+static PyObject *FastExport_copy(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    Py_INCREF(self);
+    return self;
+}
+
+static PyMethodDef FastExport_methods[] = {
+    {"__copy__", FastExport_copy, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
 static PyGetSetDef FastExport_getset[] = {
     {"__doc__", FastExport_doc, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -358,6 +370,7 @@ static PyType_Slot FastExport_slots[] = {
     {Py_tp_repr, FastExport_repr},
     {Py_tp_members, FastExport_members},
     {Py_tp_getset, FastExport_getset},
+    {Py_tp_methods, FastExport_methods},
     {Py_tp_descr_get, FastExport_descr_get},
     {0, NULL},
 };

@@ -23,7 +23,8 @@ def bytes_of(payload: Payload) -> bytes:
         raise ArgumentError(f"a payload's bytes must be readable, and those of this {type(payload).__name__} are not: "
                             f"{error}") from None
     if data is None:
-        raise MisuseError(f"a payload must be bytes, another buffer, or str, not {type(payload).__name__}")
+        hint = ". To send it as JSON: request_json" if isinstance(payload, dict | list | tuple) else ""
+        raise MisuseError(f"a payload must be bytes, another buffer, or str, not {type(payload).__name__}{hint}")
     return data
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import math
+import pickle
 import pydoc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import wasmtime
 from hypothesis import given, settings
@@ -354,6 +357,25 @@ def test_a_missing_export_names_those_there_are() -> None:
         _ = exports["sub"]
     with pytest.raises(AttributeError):
         _ = exports.__wrapped__
+
+
+def test_truth_values_of_numpy_are_truth_values(app: gothreads.App) -> None:
+    for value in (True, False):
+        assert app.exports.bools(numpy.bool_(value)) == app.exports.bools(value)
+    with pytest.raises(ArgumentError, match="must be bool"):
+        app.exports.bools(numpy.array([True]))
+
+
+def test_exports_can_be_copied_and_are_not_pickled(app: gothreads.App) -> None:
+    add = app.exports.add
+    assert copy.copy(add) is add
+    assert copy.deepcopy([add])[0](2, 3) == 5
+    with pytest.raises(gothreads.MisuseError, match=r"the export add cannot be pickled. Pickle the app instead"):
+        pickle.dumps(add)
+
+
+def test_dir_of_exports_lists_exports(app: gothreads.App) -> None:
+    assert [name for name in dir(app.exports) if not name.startswith("__")] == sorted(app.exports)
 
 
 def test_exports_of_a_running_module_have_gos_words(app: gothreads.App) -> None:

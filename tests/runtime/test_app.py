@@ -38,7 +38,7 @@ def test_exports_are_called_with_every_type(app: gothreads.App) -> None:
 
 
 def test_an_export_knows_its_signature_and_doc_comment(app: gothreads.App) -> None:
-    assert str(inspect.signature(app.exports.add)) == "(a: 'int', b: 'int') -> 'int'"
+    assert str(inspect.signature(app.exports.add)) == "(a: int, b: int) -> int"
     assert "length is in bytes." in (app.exports.length.__doc__ or "")
 
 
@@ -125,6 +125,18 @@ def test_wrong_arguments_raise_before_anything_runs(app: gothreads.App) -> None:
         app.exports.ad(1, 2)
     with pytest.raises(gothreads.MisuseError, match="payload must be bytes, another buffer, or str, not int"):
         app.request("echo", 3)  # type: ignore[arg-type]
+    with pytest.raises(gothreads.MisuseError, match="or str, not dict. To send it as JSON: request_json"):
+        app.request("echo", {"a": 3})  # type: ignore[arg-type]
+    with pytest.raises(gothreads.UnknownExport, match="exports go by their names here: 'add', not <export add"):
+        app.submit(app.exports.add, 1, 2)  # type: ignore[arg-type]
+
+
+def test_an_attribute_that_is_an_export_says_where_it_is(app: gothreads.App) -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'add'. The module exports it: app.exports.add$"):
+        app.add(1, 2)  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
+        _ = app.nothing  # type: ignore[attr-defined]
+    assert not hasattr(app, "add")
 
 
 def test_futures_and_map_run_at_the_same_time(app: gothreads.App) -> None:
