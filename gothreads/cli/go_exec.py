@@ -47,6 +47,9 @@ LIMITS = Limits(stack=32 << 20, threads=2200)
 _WORK = re.compile(r"/go-build\d+/b\d+$")
 #: The first argument of every test program that go test runs.
 _OF_GO_TEST = "-test.paniconexit0"
+#: With any other argument after it, such as -test.count, go test does not cache the result.
+_CACHEABLE = re.compile(r"-test\.(benchtime|coverprofile|cpu|failfast|fullpath|gocoverdir|list|outputdir|parallel|run"
+                        r"|short|skip|timeout|v)=")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ def _test_log(wanted: _Invocation) -> list[str]:
     the flag, because the program may see other files. Here it sees the same.
     """
     folder = str(wanted.file.parent)
-    if wanted.args[:1] != [_OF_GO_TEST] or not _WORK.search(folder):
+    if (wanted.args[:1] != [_OF_GO_TEST] or not _WORK.search(folder)
+            or not all(map(_CACHEABLE.match, wanted.args[1:]))):
         return []
     return [f"-test.testlogfile={folder}/testlog.txt"]
 

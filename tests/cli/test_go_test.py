@@ -19,7 +19,7 @@ import gothreads
 from gothreads.build.guest import named_in_copy
 from gothreads.build.test_program import Rewriting
 from gothreads.build.toolchain import find_go
-from gothreads.cli import go_progress
+from gothreads.cli import go_exec, go_progress
 from gothreads.cli.go_test import command, options
 from gothreads.cli.go_tools import Tools, Work
 from gothreads.cli.main import main
@@ -111,6 +111,7 @@ def sums(testing: None) -> Iterator[Path]:
         (folder / "go.mod").write_text("module sums\n\ngo 1.25\n")
         (folder / "sums_test.go").write_text(TESTS)
         (folder / "data.txt").write_text("here")
+        os.utime(folder / "data.txt", (1e9, 1e9))  # go test caches nothing if a file was changed seconds ago
         yield folder
 
 
@@ -136,6 +137,19 @@ def test_unchanged_tests_are_not_run_again(sums: Path) -> None:
     assert ran() == "(cached)"
     (sums / "data.txt").write_text("gone")
     assert "TestFiles" in ran()
+    (sums / "data.txt").write_text("here")
+    os.utime(sums / "data.txt", (1e9, 1e9))
+    assert ran() == "(cached)"
+
+
+@pytest.mark.parametrize(("folder", "arguments", "given"), [
+    ("/tmp/go-build12/b001", ["-test.paniconexit0", "-test.timeout=10m0s", "-test.run=X"], True),
+    ("/tmp/go-build12/b001", ["-test.paniconexit0", "-test.timeout=10m0s", "-test.count=1"], False),
+    ("/tmp/go-build12/b001", ["-test.paniconexit0", "-test.timeout=10m0s", "file"], False),
+    ("/tmp/go-build12/b001", ["-test.run=X"], False), ("/home/me", ["-test.paniconexit0"], False)])
+def test_inputs_are_listed_only_where_go_test_caches(folder: str, arguments: list[str], given: bool) -> None:
+    flags = go_exec._test_log(go_exec._parse(["--edition", "1", f"{folder}/sums.test", *arguments]))
+    assert flags == ([f"-test.testlogfile={folder}/testlog.txt"] if given else [])
 
 
 def test_vet_runs_as_in_go_test(sums: Path) -> None:
