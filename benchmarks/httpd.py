@@ -50,7 +50,7 @@ import (
 func main() {
 	listener, err := guest.Listener()
 	if err == nil {
-		err = serve(context.Background(), listener)
+		err = serve(context.Background(), func() {}, listener)
 	}
 	if err != nil {
 		panic(err)

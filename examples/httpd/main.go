@@ -19,10 +19,9 @@ var addr = flag.String("addr", cmp.Or(os.Getenv("ADDR"), "127.0.0.1:8080"), "add
 func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // so that a second signal ends the program at once
 	listener, err := listen()
 	if err == nil {
-		err = serve(ctx, listener)
+		err = serve(ctx, stop, listener)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "httpd: %v\n", err)

@@ -41,7 +41,7 @@ func TestQuitEndsServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := make(chan error)
-	go func() { served <- serve(t.Context(), listener) }()
+	go func() { served <- serve(t.Context(), func() {}, listener) }()
 	answer, err := http.Post("http://"+listener.Addr().String()+"/quit", "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestServeFinishesRequestsWhenItsContextEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
-	go func() { served <- serve(ctx, listener) }()
+	go func() { served <- serve(ctx, cancel, listener) }()
 	answer, err := http.Get("http://" + listener.Addr().String() + "/stream?chunks=20&ms=10")
 	if err != nil {
 		t.Fatal(err)
