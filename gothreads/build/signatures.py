@@ -60,10 +60,10 @@ def read_signatures(files: Sequence[Path]) -> Signatures:
         where = f"{error.filename}: " if error.filename else ""
         raise BuildError(f"cannot read the signatures of exported and imported functions: "
                          f"{where}{reason(error)}") from error
-    for file, text in texts.items():
+    for path, text in texts.items():
         for number, comment in _meant_as_directives(text):
             log.warning("%s:%d: %s is a comment for Go, so it exports and imports nothing: write //go:wasmexport NAME, "
-                        "or //go:wasmimport MODULE NAME, without a space", file.name, number, comment)
+                        "or //go:wasmimport MODULE NAME, without a space", path.name, number, comment)
     directives = [directive.strip().encode() for directive in (_EXPORT, _IMPORT)]
     folders = {file.parent for file, text in texts.items() if any(directive in text for directive in directives)}
     # The other files of a package may declare the types that these functions use.

@@ -155,7 +155,7 @@ class NetworkSocket(SocketDescriptor):
             payload, sender = self.inbox.take(self.socket, flags)
             return payload[:size], sender, socket.MSG_TRUNC if len(payload) > size else 0
         payload, _, out, name = self.socket.recvmsg(size, 0, flags)
-        if self.socket.family == socket.AF_UNIX or not name:
+        if not name:
             return payload, None, out
         return payload, Address.of(self.socket.family, name), out
 

@@ -50,7 +50,7 @@ ROWS = [
         ("localhost", "`net.LookupHost(\"localhost\")`", ""),
         ("guest-dial", "`guest.Dial`", ""),
         ("guest-listen", "`guest.Listen`", ""),
-        ("interfaces", "`net.Interfaces`", "pass what it needs in `env=`"),
+        ("interfaces", "`net.Interfaces`", "it is always one, `lo`; pass what else it needs in `env=`"),
     ),
     *_programs(
         "Processes and signals",

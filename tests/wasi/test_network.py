@@ -67,7 +67,7 @@ def test_package_net_does_what_it_does_natively(tmp_path: Path) -> None:
         subprocess.run([find_go(None).go, "build", "-o", program, "."], cwd=MODULES / "network", env=environment,
                        check=True)
     natively = subprocess.run([program, folders[0]], capture_output=True, text=True, timeout=PATIENCE, check=True)
-    out, rules = io.StringIO(), ["*:*", f"unix:{folders[1]}/socket"]
+    out, rules = io.StringIO(), ["*:*", *(f"unix:{folders[1]}/{name}" for name in ("socket", "p", "a", "b", "missing"))]
     with gothreads.open(built("network"), args=[str(folders[1])], allow_net=rules,
                         mounts={str(folders[1]): folders[1]}, procs=2, stdout=out) as app:
         assert app.wait(PATIENCE) == 0
@@ -185,6 +185,26 @@ def test_a_listener_is_handed_over_for_its_own_address_only() -> None:
         refusal(f"listen tcp 127.0.0.2:{port}: bind", "--listen", f"127.0.0.2:{port}"),
         refusal(f"listen tcp :{other}: bind", "--listen", f"127.0.0.1:{other}"),
         refusal(f"listen udp :{port}: bind", "--allow-net", f"127.0.0.1:{port}")]
+
+
+def test_multicast_and_interfaces_of_the_host_are_not_there() -> None:
+    assert tried(("multicast", "udp4", "224.0.0.251:5353"), ("interfaces", "", ""), allow_net=["*:*"]) == [
+        "false listen udp4 224.0.0.251:5353: the host passes on no multicast: a module's sockets have single addresses",
+        "false lo: 127.0.0.1/8 ::1/128"]
+
+
+def test_datagrams_of_unix_sockets_are_answered_by_other_processes(tmp_path: Path) -> None:
+    path, outside = tmp_path / "inside", tmp_path / "outside"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(outside))
+        other.settimeout(PATIENCE)
+        with running("unixgram", str(path), str(outside), allow_net=[f"unix:{path}", f"unix:{outside}"]) as (app, out):
+            message, sender = other.recvfrom(100)
+            assert message == b"hello"
+            other.sendto(b"hello yourself", sender)
+            assert app.wait(PATIENCE) == 0
+        assert out.getvalue() == f"hello yourself {outside} <nil>\n"
+    assert not path.exists()
 
 
 def test_refusals_name_the_option_that_would_allow_it(tmp_path: Path) -> None:

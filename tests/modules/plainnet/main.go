@@ -1,8 +1,8 @@
 // Command plainnet uses package net as its arguments say, and imports nothing of gothreads: "itself" talks to itself over
 // TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, "answer ADDRESS"
-// answers datagrams, and "try" does what further arguments say, three each: what to do, the network, the address.
-// "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for anything but the collector
-// from its first second to its fourth.
+// answers datagrams, "unixgram OWN OTHER" sends one, and "try" does what further arguments say, three each: what to do,
+// the network, the address. "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for
+// anything but the collector from its first second to its fourth.
 package main
 
 import (
@@ -45,6 +45,8 @@ func main() {
 		fmt.Println(pauses() - before)
 	case "answer":
 		answer(must(net.ListenPacket("udp", os.Args[2])))
+	case "unixgram":
+		unixgram(os.Args[2], os.Args[3])
 	case "try":
 		for args := os.Args[2:]; len(args) >= 3; args = args[3:] {
 			err := try(args[0], args[1], args[2])
@@ -87,6 +89,16 @@ func answer(c net.PacketConn) {
 	}
 }
 
+// unixgram prints what the other socket answers.
+func unixgram(own, other string) {
+	c := must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: own, Net: "unixgram"}))
+	defer c.Close()
+	must(c.WriteTo([]byte("hello"), &net.UnixAddr{Name: other, Net: "unixgram"}))
+	buffer := make([]byte, 100)
+	n, from, err := c.ReadFrom(buffer)
+	fmt.Println(string(buffer[:n]), from, err)
+}
+
 // itself ends up serving at an address of its own.
 func itself() {
 	datagrams := must(net.ListenPacket("udp", "127.0.0.1:0"))
@@ -121,6 +133,12 @@ func try(what, network, address string) error {
 		packets := must(net.ListenPacket("udp", "127.0.0.1:0"))
 		defer packets.Close()
 		_, err = packets.WriteTo([]byte("x"), must(net.ResolveUDPAddr(network, address)))
+	case "multicast":
+		closer, err = net.ListenMulticastUDP(network, nil, must(net.ResolveUDPAddr(network, address)))
+	case "interfaces":
+		one := must(net.Interfaces())[0]
+		addresses := must(one.Addrs())
+		err = fmt.Errorf("%s: %v %v", one.Name, addresses[0], addresses[1])
 	case "lookup":
 		_, err = net.LookupHost(address)
 	}
