@@ -148,7 +148,8 @@ def test_unchanged_tests_are_not_run_again(sums: Path) -> None:
     ("/tmp/go-build12/b001", ["-test.paniconexit0", "-test.timeout=10m0s", "file"], False),
     ("/tmp/go-build12/b001", ["-test.run=X"], False), ("/home/me", ["-test.paniconexit0"], False)])
 def test_inputs_are_listed_only_where_go_test_caches(folder: str, arguments: list[str], given: bool) -> None:
-    flags = go_exec._test_log(go_exec._parse(["--edition", "1", f"{folder}/sums.test", *arguments]))
+    how, rest = go_exec.rewriting(["--edition", "1", f"{folder}/sums.test", *arguments])
+    flags = go_exec._test_log(go_exec._Invocation(Path(rest[0]), rest[1:], how))
     assert flags == ([f"-test.testlogfile={folder}/testlog.txt"] if given else [])
 
 
