@@ -10,14 +10,13 @@ from conformance.servers.serving import Served
 def table(results: dict[Server, Served], versions: dict[str, str], go: str, clients: int) -> str:
     """A line for each server."""
     lines = [f"{go}, Debian {RELEASE}, {clients} clients at once.", "",
-             "| server | program | library | an exchange | exchanges | a second | p50 | p99 |",
-             "|---|---|---|---|--:|--:|--:|--:|"]
+             "| server | program | library | an exchange | exchanges |", "|---|---|---|---|--:|"]
     for server, served in results.items():
         path = f"conformance/servers/gopath/src/{server.program}"
         program = f"`{_short(server.program)}`" if server.is_unchanged else f"[`{server.program}`](../{path})"
         library = f"{server.debian} {versions[server.debian]}" if server.debian else "std"
         lines.append(f"| {server.about} | {program} | {library} | {server.exchange} | {served.exchanges:,} "
-                     f"| {served.exchanges / served.seconds:,.0f} | {served.p50_ms:.1f} ms | {served.p99_ms:.1f} ms |")
+                     f"in {served.seconds:.0f} s |")
     return "\n".join(lines) + "\n"
 
 
