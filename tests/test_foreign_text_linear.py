@@ -81,6 +81,10 @@ PATTERNS: dict[str, list[Text]] = {
         lambda n: "\x41\x00\x21\x00\x0c" + "\x80" * n],
     "_CALL": [lambda n: "\x20\x01\x41\x08\x6b\x22\x01\x24\0\x20\x01\x42" + "\x80" * n],
     "_JUMP": [lambda n: "\x01\x01\x7f\x23\0\x21\x01\x41\0\x10" + "\x80" * n],
+    "_VERSION": [lambda n: " " * n, lambda n: "go" + " " * n, lambda n: "\n" * n, lambda n: "go 1." * n],
+    "_BUILD_ID": [lambda n: 'Go build ID: "' + "a" * n, lambda n: 'Go build ID: "' * n],
+    "_WORK": [lambda n: "/go-build" + "1" * n, lambda n: "/go-build1/b" * n, lambda n: "/go-build1/b" + "1" * n + "x"],
+    "_CACHEABLE": [lambda n: "-test." * n, lambda n: "-test.run" * n],
     "_IMPORT_WRAPPER": [
         lambda n: "\x01\x01\x7f\x23\0\x21\x01" + "\x20\x01\x28\x02\x00" * n,
         lambda n: "\x01\x01\x7f\x23\0\x21\x01\x20\x01\x28\x02" + "\x80" * n,
