@@ -181,19 +181,19 @@ class App(Picklable, CallRunner, RunningModule):
         if self.loaded.metadata is None:
             return []
 
-        def listed(ticket: Cancellation) -> list[str]:
-            return self._listed(lambda work: work(), ticket=ticket)
+        def listed(token: Cancellation) -> list[str]:
+            return self._listed(lambda work: work(), token=token)
         waited = self._waited("the list of handlers", listed, None, "continue", here=False)
         names: list[str] = await asyncio.wrap_future(waited.future)
         return names
 
     def _waited_request(self, handler: str, payload: bytes, timeout: float | None, on_timeout: OnTimeout, *,
                         here: bool = False) -> PendingCall:
-        def request(ticket: Cancellation) -> bytes:
-            return self._registered_by_main(handler, lambda: self._request(handler, payload, ticket), ticket)
+        def request(token: Cancellation) -> bytes:
+            return self._registered_by_main(handler, lambda: self._request(handler, payload, token), token)
         return self._waited(f"the request to {handler}", request, timeout, on_timeout, here=here, request=True)
 
-    def _registered_by_main(self, handler: str, ask: Callable[[], T], ticket: Cancellation | None = None) -> T:
+    def _registered_by_main(self, handler: str, ask: Callable[[], T], token: Cancellation | None = None) -> T:
         """Return `ask()`, which asks for a handler. While main may still register the handler, wait and ask again."""
         settling, waited = self._settling, False
         while True:
@@ -207,22 +207,22 @@ class App(Picklable, CallRunner, RunningModule):
                     raise UnknownExport(f"{error.message}. {SETTLE_SECONDS:g} s after its start the module was still "
                                         "busy, and requests do not wait longer: register handlers before work that "
                                         "takes long", error.known) from None
-            settling.wait(handler, ticket)
+            settling.wait(handler, token)
             waited = True
 
     def _listed(self, run: Callable[[Callable[[], list[str]]], list[str]], wanted: str | None = None,
-                ticket: Cancellation | None = None) -> list[str]:
+                token: Cancellation | None = None) -> list[str]:
         """The names of the handlers. Waits for those that main has yet to register, until `wanted` is among them.
 
         `run` makes the call that asks the module for them.
         """
         if self.loaded.metadata is None:
             return []
-        names = run(lambda: self._handlers(ticket))
+        names = run(lambda: self._handlers(token))
         if wanted in names:
             return names
         if self._settling is not None:
-            self._settling.wait(wanted, ticket)
+            self._settling.wait(wanted, token)
         return run(self._settled_handlers)
 
     def _expect(self, handlers: Iterable[str]) -> None:
@@ -385,7 +385,7 @@ class App(Picklable, CallRunner, RunningModule):
         if not self._has_stop():
             return
         try:
-            self._submit_to(self._workers, lambda: self._hook("stop")).result(HOOK_SECONDS)
+            self._submit_to(self._call_threads, lambda: self._hook("stop")).result(HOOK_SECONDS)
         except GuestError:
             pass  # the module ended by itself
         except TimeoutError:

@@ -102,9 +102,9 @@ class PendingCall:
     set.
     """
 
-    def __init__(self, ticket: Cancellation, what: str, waits_for: Callable[[], str | None]) -> None:
+    def __init__(self, token: Cancellation, what: str, waits_for: Callable[[], str | None]) -> None:
         """`what` is the call, `waits_for()` what keeps a call from beginning now."""
-        self._ticket, self._what, self._waits_for = ticket, what, waits_for
+        self._ticket, self._what, self._waits_for = token, what, waits_for
         self._decided = threading.Lock()  # taken once, by the thread that decides the outcome; never released
         self.future = Call()
         self.future.when_done(self._cancelled)

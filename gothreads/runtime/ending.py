@@ -109,7 +109,7 @@ class Ending(ABC):
         """
 
     @abstractmethod
-    def _close_workers(self) -> None:
+    def _close_call_threads(self) -> None:
         """End the threads that run submitted calls. No thread is in the module any more."""
 
     # The state, and its end.
@@ -258,7 +258,7 @@ class Ending(ABC):
             for environment in list(self._environments):
                 self._at_the_end(environment.path_hints.end)
                 self._at_the_end(environment.table.close_all)  # as the system closes a process's when it ends
-            for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
+            for step in (self._close_call_threads, self._streams.stdout.flush, self._streams.stderr.flush):
                 self._at_the_end(step)
             with self._lock:
                 self._state = self._final(self._cause)

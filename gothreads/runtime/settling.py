@@ -63,14 +63,14 @@ class Settling:
             return True
         return self._rests and (self.expected <= self._names if name is None else name not in self.expected)
 
-    def wait(self, name: str | None, ticket: Cancellation | None) -> None:
+    def wait(self, name: str | None, token: Cancellation | None) -> None:
         """Return when such a handler exists, or the module has settled.
 
-        Raises what `look` raises, and CallGivenUp if the ticket is given up.
+        Raises what `look` raises, and CallGivenUp if the token is given up.
         """
         pause = _FIRST_PAUSE
         while not self.settled(name) and name not in self._names:
-            if ticket is not None and ticket.given_up:
+            if token is not None and token.given_up:
                 raise CallGivenUp
             if time.monotonic() - self._looked >= pause and self._looking.acquire(blocking=False):
                 try:

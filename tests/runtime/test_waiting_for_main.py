@@ -152,7 +152,7 @@ def test_a_timeout_and_being_cancelled_end_the_wait(monkeypatch: pytest.MonkeyPa
             assert future.cancel()
             with pytest.raises(CancelledError):
                 future.result()
-        wait_until(lambda: app._workers.pending == 0)
+        wait_until(lambda: app._call_threads.pending == 0)
 
 
 @pytest.mark.parametrize(("end", "error"), [("close", gothreads.AppClosed), ("crash", gothreads.GuestPanic)])

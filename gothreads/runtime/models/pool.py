@@ -161,7 +161,7 @@ class PoolApp(App):
             finally:
                 with self._condition:
                     self._total -= missing
-        self._workers.run(start)
+        self._call_threads.run(start)
         self._initialized()
 
     def _new_member(self) -> _Member:
@@ -283,8 +283,8 @@ class PoolApp(App):
     def _within(self, work: Callable[[Guest], T]) -> T:
         return self._run(work)
 
-    def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
-        return self._run(lambda instance: instance.request(handler, payload, ticket))
+    def _request(self, handler: str, payload: bytes, token: Cancellation | None = None) -> bytes:
+        return self._run(lambda instance: instance.request(handler, payload, token))
 
     def _settled_handlers(self) -> list[str]:
         return self._run(SingleInstance.handlers)
@@ -324,14 +324,14 @@ class PoolApp(App):
             found: list[Goroutine] = self._guarded(lambda: self._of_all_free(stacks))
             return found
         return self._asked("goroutines()",
-                           lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, stacks)), timeout)
+                           lambda token: self._of_all_free(lambda instance: token.use(instance, stacks)), timeout)
 
     def _wait_idle(self, timeout: float | None) -> None:
         """Run the instances that no call is in until all their goroutines wait."""
         def run(instance: SingleInstance) -> list[None]:
             instance.run_until_idle()
             return []
-        self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, run)),
+        self._asked("wait_idle()", lambda token: self._of_all_free(lambda instance: token.use(instance, run)),
                     timeout)
 
     def _of_all_free(self, work: Callable[[SingleInstance], list[T]],

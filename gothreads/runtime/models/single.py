@@ -94,7 +94,7 @@ class SingleApp(App):
                         self._instance.function(entry)()
                 except ffi.Trapped as trapped:
                     self._trapped(trapped)
-        self._workers.run(initialize)
+        self._call_threads.run(initialize)
 
     def _run_main(self) -> None:
         with in_module:
@@ -139,15 +139,15 @@ class SingleApp(App):
     def _same_instance(self) -> bool:
         return self._call_lock.is_owned
 
-    def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
-        return self._counted(lambda instance: instance.request(handler, payload, ticket))
+    def _request(self, handler: str, payload: bytes, token: Cancellation | None = None) -> bytes:
+        return self._counted(lambda instance: instance.request(handler, payload, token))
 
-    def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
+    def _handlers(self, token: Cancellation | None = None) -> list[str]:
         def handlers(instance: SingleInstance) -> list[str]:
             return instance.slot.handlers()
         if self.loaded.entry == "_start":
             return []
-        return self._run(handlers if ticket is None else lambda instance: ticket.use(instance, handlers))  # not a call
+        return self._run(handlers if token is None else lambda instance: token.use(instance, handlers))  # not a call
 
     def _settled_handlers(self) -> list[str]:
         return [] if self.loaded.entry == "_start" else self._run(SingleInstance.handlers)
@@ -161,12 +161,12 @@ class SingleApp(App):
         if self._call_lock.is_owned:
             return parse_goroutines(self._guarded(lambda: self._run(stacks)))
         return parse_goroutines(self._asked("goroutines()",
-                                            lambda ticket: self._run(lambda instance: ticket.use(instance, stacks)),
+                                            lambda token: self._run(lambda instance: token.use(instance, stacks)),
                                             timeout))
 
     def _wait_idle(self, timeout: float | None) -> None:
-        def run(ticket: Cancellation) -> None:
-            self._run(lambda instance: ticket.use(instance, SingleInstance.run_until_idle))
+        def run(token: Cancellation) -> None:
+            self._run(lambda instance: token.use(instance, SingleInstance.run_until_idle))
         self._asked("wait_idle()", run, timeout)
 
     def _check_callable(self) -> None:

@@ -278,8 +278,8 @@ class ThreadedApp(SharedMemoryApp):
         self._wake_parked()  # Go's waits check why they were woken, and wait again
         return True
 
-    def _close_workers(self) -> None:
-        super()._close_workers()
+    def _close_call_threads(self) -> None:
+        super()._close_call_threads()
         self._inspector.close()
 
     def _threads_inside(self) -> int:

@@ -182,7 +182,7 @@ class WasiThreadsApp(SharedMemoryApp):
         if self.loaded.entry == "_start":
             self._pool.start(self._run_main)
         else:
-            self._workers.run(self._initialize)
+            self._call_threads.run(self._initialize)
         self._initialized()
 
     def _run_main(self) -> None:
@@ -219,7 +219,7 @@ class WasiThreadsApp(SharedMemoryApp):
     def _same_instance(self) -> bool:
         return self._call_lock.is_owned
 
-    def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
+    def _handlers(self, token: Cancellation | None = None) -> list[str]:
         return []
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
