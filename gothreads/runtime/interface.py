@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, Self
 
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.messages import WhenFull
@@ -33,14 +33,6 @@ class RunningModule(ABC):
         """What a program may use."""
         return [name for name in super().__dir__()
                 if name not in _INTERNAL and (not name.startswith("_") or name.startswith("__"))]
-
-    if not TYPE_CHECKING:  # for which every attribute would exist
-        def __getattr__(self, name: str) -> NoReturn:
-            """Called for an attribute that does not exist."""
-            said = f"{type(self).__name__!r} object has no attribute {name!r}"
-            if not name.startswith("_") and name in self.__dict__.get("exports", ()):
-                said += f". The module exports it: app.exports.{name}"
-            raise AttributeError(said, name=name, obj=self)
 
     # Calls of exports: also `exports`, which calls on this thread.
 

@@ -131,14 +131,6 @@ def test_wrong_arguments_raise_before_anything_runs(app: gothreads.App) -> None:
         app.submit(app.exports.add, 1, 2)  # type: ignore[arg-type]
 
 
-def test_an_attribute_that_is_an_export_says_where_it_is(app: gothreads.App) -> None:
-    with pytest.raises(AttributeError, match=r"no attribute 'add'. The module exports it: app.exports.add$"):
-        app.add(1, 2)  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
-        _ = app.nothing  # type: ignore[attr-defined]
-    assert not hasattr(app, "add")
-
-
 def test_futures_and_map_run_at_the_same_time(app: gothreads.App) -> None:
     futures = [app.submit("ask", n) for n in range(100)]
     assert [future.result() for future in futures] == [2 * n for n in range(100)]
