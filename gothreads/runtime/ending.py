@@ -24,7 +24,8 @@ from gothreads.bridge.handlers import Handlers
 from gothreads.bridge.messages import Messages
 from gothreads.engine import ffi, interrupt, stack
 from gothreads.engine.call_threads import CallThreads
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, again
+from gothreads.errors import AppClosed, GothreadsError, GuestError, GuestExit, again
+from gothreads.runtime import process
 from gothreads.runtime.exit_reasons import ExitReasons
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
@@ -302,8 +303,7 @@ class Ending(ABC):
         """Called in the child of a fork, where the threads do not exist."""
         self._lock = threading.RLock()
         self._open_to_calls(is_open=False)
-        self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent "
-                                f"process")
+        self._cause = process.forked(self.loaded.name)
         self._state = State.CLOSED
         self._freed = True
         self._sweeping, self._poking = threading.Lock(), threading.Lock()

@@ -45,7 +45,7 @@ _ADVICE = {
     "ArgumentError": "pass what the message asks for; `app.exports.NAME.__doc__`",
     "NotCallable": "build it as the message says",
     "AppClosed": "do not call after `close()`; `close(drain=S)` lets calls finish",
-    "AppForked": "open after the fork: [fork and pre-fork servers](fork-and-pre-fork.md)",
+    "AppForked": "open apps only in the children, or start these with \"spawn\": [fork and pre-fork servers](fork-and-pre-fork.md)",
     "CallersBusy": "raise `callers=`, or call less at once",
     "QueueFull": "raise `event_queue=`, or send less at once",
     "InternalError": "please report it, with the traceback",
