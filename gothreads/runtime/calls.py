@@ -180,7 +180,7 @@ class CallRunner(Lifecycle):
         def stop(guest: Guest) -> None:
             given_up = f"{self.loaded.name}: the module was stopped: {what} was given up"
             self._stop_call(guest, LimitExceeded(given_up, 124))
-        token = Cancellation(on_timeout, stop)
+        token = Cancellation(on_timeout, stop, "its instance" if self.has_many_instances else "the module")
         waited = PendingCall(token, f"{self.loaded.name}: {what}", self._what_is_busy)
         inside = here and stack.inside.depth > 0
         self._check_started()

@@ -37,8 +37,9 @@ class CallGivenUp(Exception):
 class Cancellation:
     """The state of one call. If it is given up with "stop", `stop` is called with the instance that it is in."""
 
-    def __init__(self, on_timeout: OnTimeout, stop: Callable[[Guest], None]) -> None:
-        self._on_timeout, self._stop = on_timeout, stop
+    def __init__(self, on_timeout: OnTimeout, stop: Callable[[Guest], None], stopped: str = "the module") -> None:
+        """`stopped`: what `stop` ends."""
+        self._on_timeout, self._stop, self._stopped = on_timeout, stop, stopped
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._begun = self._given_up = False
@@ -70,6 +71,17 @@ class Cancellation:
                 guest.slot.cancel(request)
             elif guest is not None and self._on_timeout == "stop":
                 self._stop(guest)
+
+    @property
+    def outcome(self) -> str:
+        """What becomes of the call once it is given up."""
+        match self._on_timeout:
+            case "continue":
+                return "it goes on until it returns"
+            case "cancel":
+                return "its context is cancelled, and a handler without a context goes on until it returns"
+            case "stop":
+                return f"{self._stopped} was ended"
 
     @property
     def given_up(self) -> bool:
@@ -131,7 +143,7 @@ class PendingCall:
                 self._fail(CallTimeout(f"{self._what} has not begun within {seconds:g} s{f': {why}' if why else ''}"))
             else:
                 self._ticket.give_up()
-                self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s"))
+                self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s; {self._ticket.outcome}"))
 
     def fail_waiting(self, error: Exception) -> None:
         """Fail with this error if the call has not begun."""
