@@ -106,8 +106,8 @@ class RunningModule(ABC):
                      on_timeout: OnTimeout = "cancel") -> Any:
         """Like request, for a handler of values (guest.HandleJSON), which travel as JSON.
 
-        HandlerError also if the value does not fit the handler's type in Go, or the reply is not JSON. ArgumentError or
-        MisuseError if the value cannot be written as JSON.
+        HandlerError also if the value does not fit the handler's type in Go, or the reply is not JSON. ArgumentError if
+        the value cannot be written as JSON.
         """
         return json_reply(handler, self.request(handler, json_payload(value), timeout=timeout, on_timeout=on_timeout))
 

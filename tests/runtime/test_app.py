@@ -84,12 +84,20 @@ def test_requests_pass_bytes_in_and_out(app: gothreads.App) -> None:
     assert app.handlers() == ["echo", "fail", "keep", "kept", "panic", "reverse", "upper"]
 
 
+class Column:
+    """As those of pandas: not a buffer, but it has an array."""
+
+    def to_numpy(self) -> None: ...
+
+
 @pytest.mark.parametrize(("handler", "payload", "said"), [
     (3, b"", "a handler's name must be a str, not 3"),
     ("\ud800", b"", r"a handler's name must be valid Unicode, not '\\ud800'"),
     ("echo", "\udfff", "a payload must be valid Unicode"),
     ("echo", numpy.array([None]), "a payload's bytes must be readable, and those of this ndarray are not: its items"),
-    ("echo", None, "a payload must be bytes, another buffer, or str, not NoneType"),
+    ("echo", None, "a payload must be bytes, another buffer, or str, not NoneType$"),
+    ("echo", Column(), r"not Column: send its \.to_numpy\(\)$"),
+    ("echo", {"a": 1}, r"not dict: request_json\(\) sends such values, to handlers of guest\.HandleJSON$"),
 ])
 def test_a_request_that_cannot_be_made_says_why(app: gothreads.App, handler: object, payload: object,
                                                 said: str) -> None:
