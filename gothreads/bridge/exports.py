@@ -353,12 +353,17 @@ class Function:
 class Exports:
     """The functions that a module exports, as attributes or as `exports["name"]`. Iterating yields the names."""
 
-    def __init__(self, functions: Mapping[str, Function], uncallable: Mapping[str, str] | None = None) -> None:
-        """`uncallable`: the names of the other exports, and why each cannot be called."""
+    def __init__(self, functions: Mapping[str, Function], uncallable: Mapping[str, str] | None = None, *,
+                 has_handlers: bool = False) -> None:
+        """`uncallable`: the names of the other exports, and why each cannot be called.
+
+        has_handlers: whether the module can have handlers, which are not called here.
+        """
         self._functions, self._uncallable = dict(functions), dict(uncallable or {})
+        self._has_handlers = has_handlers
 
     def __getattr__(self, name: str) -> Function:
-        if name.startswith("__") or name in ("_functions", "_uncallable"):
+        if name.startswith("__") or name in ("_functions", "_uncallable", "_has_handlers"):
             raise AttributeError(name)
         try:
             function = self._functions[name]
@@ -379,7 +384,9 @@ class Exports:
             return UnknownExport(f"exports go by their names here: {name.__name__!r}, not {name!r}", known)
         why = self._uncallable.get(name) if isinstance(name, str) else None
         if why is None:
-            return unknown("export", name, known)
+            error = unknown("export", name, known)
+            how = f". A handler is called with app.request({cut(name)}, …)" if self._has_handlers else ""
+            return UnknownExport(error.message + how, known)
         return UnknownExport(f"the module's export {shown(name)} cannot be called: {why}", known)
 
     def __iter__(self) -> Iterator[str]:

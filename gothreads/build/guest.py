@@ -37,7 +37,7 @@ import (
 //go:wasmexport add
 func add(a, b int32) int32 { return a + b }
 
-func init() {
+func init() { // not in main, which runs in the model threaded only
 	guest.Handle("upper", func(payload []byte) ([]byte, error) {
 		return []byte(strings.ToUpper(string(payload))), nil
 	})

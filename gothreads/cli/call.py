@@ -14,7 +14,7 @@ from gothreads.cli.command import Command
 from gothreads.cli.inspect import print_exports
 from gothreads.cli.module_options import add_model_options, add_run_options, open_module
 from gothreads.cli.values import parse_seconds
-from gothreads.errors import HandlerError, MisuseError, unknown
+from gothreads.errors import HandlerError, MisuseError, UnknownExport, unknown
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
 
@@ -82,7 +82,8 @@ def _request(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, te
     if name not in handlers:
         if name in app.loaded.uncallable:
             app.exports[name]  # raises the reason
-        raise unknown("export or handler", name, [*app.exports, *handlers])
+        error = unknown("export or handler", name, [*app.exports, *handlers])
+        raise UnknownExport(error.message + app._why_unknown(name), error.known)
     if len(texts) > 1:
         raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
     payload = _payload(texts[0] if texts else None)

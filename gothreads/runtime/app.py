@@ -26,6 +26,7 @@ from gothreads.errors import (
     ArgumentError,
     GothreadsError,
     GuestError,
+    HandlerError,
     MisuseError,
     NotCallable,
     QueueFull,
@@ -78,7 +79,7 @@ class App(Picklable, CallRunner, RunningModule):
         self.loaded = loaded.without_code()
         #: The functions that the module exports: `app.exports.add(2, 3)`.
         self.exports = Exports({export.name: self._quick(Function(export, self._call_export), export)
-                                for export in loaded.exports}, loaded.uncallable)
+                                for export in loaded.exports}, loaded.uncallable, has_handlers=loaded.has_handlers)
 
     # Implemented by the models.
 
@@ -154,6 +155,8 @@ class App(Picklable, CallRunner, RunningModule):
                 pass  # perhaps not registered yet: asked again below
             except GothreadsError as error:
                 first = self._first(error)
+                if first is error:
+                    self._name_handler(error, handler)
                 raise first from first.__cause__
         self._check_go("handlers")
         handler, data = handler_name(handler), bytes_of(payload)
@@ -195,20 +198,36 @@ class App(Picklable, CallRunner, RunningModule):
 
     def _registered_by_main(self, handler: str, ask: Callable[[], T], token: Cancellation | None = None) -> T:
         """Return `ask()`, which asks for a handler. While main may still register the handler, wait and ask again."""
-        settling, waited = self._settling, False
+        settling = self._settling
         while True:
             settled = settling is None or settling.settled(handler)  # read before asking: see runtime/settling.py
             try:
                 return ask()
             except UnknownExport as error:
-                if settling is None or (settled and not (waited and settling.gave_up)):
-                    raise
-                if settled:
-                    raise UnknownExport(f"{error.message}. {SETTLE_SECONDS:g} s after its start the module was still "
-                                        "busy, and requests do not wait longer: register handlers before work that "
-                                        "takes long", error.known) from None
+                if settling is None or settled:
+                    raise UnknownExport(f"{error.message}{self._why_unknown(handler)}", error.known) from None
+            except GothreadsError as error:
+                self._name_handler(error, handler)
+                raise
             settling.wait(handler, token)
-            waited = True
+
+    def _name_handler(self, error: GothreadsError, handler: str) -> None:
+        """Note where a handler's error comes from. A note, since `str(error)` is what the handler says."""
+        if isinstance(error, HandlerError):
+            error.add_note(f"from the handler {cut(handler)} of {self.loaded.name}")
+
+    def _why_unknown(self, handler: str) -> str:
+        """Why there may be no handler of that name, and how to mend it: sentences to follow the error, or ""."""
+        if handler in self.exports:
+            how = f".{handler}" if handler.isidentifier() else f"[{cut(handler)}]"
+            return f". There is an export of that name: app.exports{how}(…)"
+        if self.loaded.entry == "_initialize" and not self.loaded.foreign:
+            how = "in the model pool" if self.has_many_instances else "in a module built with --buildmode c-shared"
+            return f". main does not run {how}: register handlers in an init function"
+        if self._settling is not None and self._settling.is_busy():
+            return (f". {SETTLE_SECONDS:g} s after its start the module was still busy, and requests do not wait "
+                    "longer: register handlers before work that takes long")
+        return ""
 
     def _listed(self, run: Callable[[Callable[[], list[str]]], list[str]], wanted: str | None = None,
                 token: Cancellation | None = None) -> list[str]:

@@ -113,9 +113,19 @@ def test_payloads_that_a_handler_keeps_are_its_own(app: gothreads.App) -> None:
 
 
 def test_a_handlers_error_is_an_exception_with_its_text_and_the_module_goes_on(app: gothreads.App) -> None:
-    with pytest.raises(gothreads.HandlerError, match="^no: thanks$"):
-        app.request("fail", "thanks")
+    for timeout in (None, 60):
+        with pytest.raises(gothreads.HandlerError) as caught:
+            app.request("fail", "thanks", timeout=timeout)
+        assert str(caught.value) == "no: thanks"
+        assert caught.value.__notes__ == [f"from the handler 'fail' of {app.loaded.name}"]
     assert app.request("upper", "on") == b"ON"
+
+
+def test_an_export_is_not_a_handler_and_the_errors_say_how_to_call_each(app: gothreads.App) -> None:
+    with pytest.raises(gothreads.UnknownExport, match=r"There is an export of that name: app\.exports\.add\(…\)$"):
+        app.request("add")
+    with pytest.raises(gothreads.UnknownExport, match=r"A handler is called with app\.request\('upper', …\)$"):
+        _ = app.exports.upper
 
 
 def test_an_unknown_handler_is_an_error_that_lists_those_there_are(app: gothreads.App) -> None:
