@@ -139,6 +139,7 @@ def test_who_asks_is_told_at_once_when_main_waits_though_callers_are_busy() -> N
 
 
 def test_a_main_that_never_waits_is_waited_for_so_long_and_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "_LOOK_AGAIN_SECONDS", 60)  # a look may take as long as the wait that is none
     with never_at_rest(monkeypatch, 0.5) as app:
         with pytest.raises(gothreads.UnknownExport, match=r"it has: early\. .* still busy"):
             app.request("upper")
