@@ -140,6 +140,10 @@ def _asked_as(text: str, *, any_address: bool = False) -> None:
 #: What reads text in more steps than one pattern.
 READERS: dict[str, tuple[Text, Callable[[str], object]]] = {
     "last words that are newlines and tabs": (lambda n: "panic: x" + "\n\t" * n + "\nx", panics.reason),
+    "last words of many frames": (lambda n: "panic: x\n\ngoroutine 1 [running]:\n" + "strings.f(\n\t/src/strings/f:1\n" * n,
+                                  panics.place),
+    "last words of a long frame": (lambda n: "panic: x\n\ngoroutine 1 [running]:\n" + "/." * n + "\n\t" + "/:" * n,
+                                   panics.place),
     "last words of blank lines": (lambda n: "panic: x" + "\n \n\t\r" * n, panics.reason),
     "last words of many panics": (lambda n: "panic: x\n\n" * n, panics.reason),
     "last words of many throws": (lambda n: "fatal error: fatal error: \n" * n, panics.reason),

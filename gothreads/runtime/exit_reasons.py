@@ -42,7 +42,8 @@ class ExitReasons:
         stderr = self.stderr.tail
         if code == 2 and (reason := panics.reason(stderr)):
             hint = _hint(reason, stderr, self.limits)
-            said = f"the module has ended: {reason}{f' ({hint})' if hint else ''}"
+            at = panics.place(stderr) if reason.startswith("panic: ") else None
+            said = f"the module has ended: {reason}{f', at {at}' if at else ''}{f' ({hint})' if hint else ''}"
             panic = GuestPanic(self._says(said), code, stderr)
             panic.hint = hint
             return self._noted(panic)

@@ -41,6 +41,8 @@ _AT_THE_END = re.compile(_FIRST_LINE + rb"(?:\n\t.*|\n\[.*)*\Z", re.MULTILINE)
 _OUT_OF_MEMORY = (b"out of memory", b"cannot allocate")
 #: The most that is searched for what precedes the stacks, in bytes.
 _BEFORE_STACKS = 512
+#: The most frames that are searched for one of the program's own.
+_MOST_FRAMES = 100
 
 
 def begins(text: bytes | bytearray) -> int | None:
@@ -58,6 +60,28 @@ def reason(text: str) -> str | None:
     if not line.replace(_THROWN, b"") and (mixed := _MIXED.search(encoded)) is not None:
         line = _thrown(mixed[0].split(b"\n"))
     return line.decode(errors="replace").strip() or None
+
+
+def place(text: str) -> str | None:
+    """Where in the program the goroutine was that panicked, as "main.go:16"; None if its stack does not say.
+
+    That is the first frame of a function which is not of Go's library, nor of gothreads/guest.
+    """
+    found = _WITH_STACK.search(encoded := text.encode(errors="replace"))
+    if found is None:
+        return None
+    lines = encoded[found.end():].decode(errors="replace").split("\n", 2 * _MOST_FRAMES)
+    for function, where in zip(lines[::2], lines[1::2], strict=False):
+        path, _, rest = where.strip().rpartition(":")
+        folder, _, file = path.rpartition("/")
+        if not where.startswith("\t") or function.startswith("created by "):
+            return None
+        name = function.partition("(")[0]  # main.fail, or main. of main.(*T).fail; `panic` itself has no package
+        package = name[:max(name.find(".", name.rfind("/") + 1), 0)]
+        of_go = package != "main" and f"/{folder}".endswith(f"/src/{package}")
+        if package and not of_go and (line := rest.partition(" ")[0]).isdecimal():
+            return f"{file}:{line}"
+    return None
 
 
 def is_out_of_memory(reason: str) -> bool:

@@ -388,7 +388,7 @@ def test_a_panic_is_known_however_many_goroutines_are_printed_after_it(host: Hos
     stderr = io.BytesIO()
     with opened("faults", stdout=io.BytesIO(), stderr=stderr, host=host.functions, env={"GOTRACEBACK": "all"}) as app:
         app.exports.crowd(600)
-        with pytest.raises(gothreads.GuestPanic, match="the module has ended: panic: on purpose") as caught:
+        with pytest.raises(gothreads.GuestPanic, match=r"the module has ended: panic: on purpose, at main\.go:\d+\n") as caught:
             app.exports.fault_now("panic")
     assert len(stderr.getvalue()) > 1.2 * TAIL
     assert caught.value.stderr.startswith(("panic: on purpose\n\ngoroutine ",

@@ -166,7 +166,7 @@ def test_a_module_that_ends_is_begun_again_and_later_requests_are_answered(calls
         code, said = server.end()
         assert code == 0
         assert re.search(r"^gothreads: restart 1, in 0\.1 s: \S+: the module has ended: panic: assignment to entry in "
-                         r"nil map$", said, re.MULTILINE)
+                         r"nil map, at main\.go:\d+$", said, re.MULTILINE)
         assert re.search(r"^gothreads: restart 2, in 0\.2 s: \S+: the module has ended: exit code 7$", said,
                          re.MULTILINE)
 
