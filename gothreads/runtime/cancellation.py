@@ -116,7 +116,7 @@ class PendingCall:
 
     def __init__(self, token: Cancellation, what: str, waits_for: Callable[[], str | None]) -> None:
         """`what` is the call, `waits_for()` what keeps a call from beginning now."""
-        self._ticket, self._what, self._waits_for = token, what, waits_for
+        self._token, self._what, self._waits_for = token, what, waits_for
         self._decided = threading.Lock()  # taken once, by the thread that decides the outcome; never released
         self.future = Call()
         self.future.when_done(self._cancelled)
@@ -138,16 +138,16 @@ class PendingCall:
     def timed_out(self, seconds: float) -> None:
         """Give the call up, and fail with CallTimeout."""
         if not self.future.done() and self._decided.acquire(blocking=False):
-            if self._ticket.give_up_waiting():
+            if self._token.give_up_waiting():
                 why = self._waits_for()
                 self._fail(CallTimeout(f"{self._what} has not begun within {seconds:g} s{f': {why}' if why else ''}"))
             else:
-                self._ticket.give_up()
-                self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s; {self._ticket.outcome}"))
+                self._token.give_up()
+                self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s; {self._token.outcome}"))
 
     def fail_waiting(self, error: Exception) -> None:
         """Fail with this error if the call has not begun."""
-        if self._ticket.give_up_waiting():
+        if self._token.give_up_waiting():
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
@@ -161,4 +161,4 @@ class PendingCall:
     def _cancelled(self, future: Future[Any]) -> None:
         if future.cancelled():
             future.set_running_or_notify_cancel()  # for concurrent.futures.wait
-            self._ticket.give_up()
+            self._token.give_up()
