@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     previous = signal.signal(signal.SIGTERM,
                              _raise_stop) if threading.current_thread() is threading.main_thread() else None
     try:
-        with watching(terminal.watch):
+        with watching(terminal.watch, again=True):
             return _run(arguments, terminal)
     finally:
         if previous is not None:
