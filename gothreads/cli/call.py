@@ -103,6 +103,8 @@ def _write_bytes(content: bytes, arguments: argparse.Namespace, terminal: Termin
         terminal.stdout.buffer.write(content)
     else:
         terminal.stdout.write(content.decode(errors="replace"))
+    if not arguments.json and content and not content.endswith(b"\n") and terminal.stdout.isatty():
+        terminal.stdout.write("\n")  # for the shell's prompt; a pipe or a file gets the bytes as they are
 
 
 def _payload(text: str | None) -> bytes:

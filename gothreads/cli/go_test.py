@@ -62,6 +62,9 @@ _NOT_HERE = {
     "-msan": "use it natively, with `go test -msan`",
     "-asan": "use it natively, with `go test -asan`",
 }
+#: Flags of go test that take no value, so the word after one of them may be a package.
+_SWITCHES = frozenset(("-a", "-artifacts", "-benchmem", "-cover", "-failfast", "-fullpath", "-json", "-n", "-short",
+                       "-trimpath", "-v", "-work", "-x"))
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,30 @@ def command(chosen: TestOptions, folder: Path | None = None,
                       "-".join([__version__, fingerprint(), *([identity()] if chosen.how.optimize else ())])])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
     return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *more,
-            *_keep_names(chosen.rest)], environment
+            *_keep_names(_named_as_folders(chosen.rest, toolchain.goroot / "src"))], environment
+
+
+def _named_as_folders(rest: Sequence[str], library: Path) -> list[str]:
+    """Write ./ before packages that name a folder here, as the other commands understand them. For Go, such a name is
+    an import path. Packages of Go's standard library, whose folder is given, stay.
+    """
+    words, may_be_package = list(rest), True
+    for place, word in enumerate(words):
+        if word in ("-args", "--args"):
+            break
+        if word.startswith("-"):
+            may_be_package = "=" in word or f"-{word.lstrip('-')}" in _SWITCHES
+        elif not may_be_package:  # the value of a flag
+            may_be_package = True
+        elif _has_go(word) and not os.path.isdir(library / word):
+            words[place] = f"./{word}"
+    return words
+
+
+def _has_go(word: str) -> bool:
+    """Whether a word is a folder with Go files in it, and does not look like a path yet."""
+    return (not word.startswith((".", "/")) and os.path.isdir(word)
+            and any(name.endswith(".go") for name in os.listdir(word)))
 
 
 def _has_flag(rest: Sequence[str], *names: str) -> bool:

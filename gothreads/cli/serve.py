@@ -15,6 +15,7 @@ from gothreads.cli.module_options import (
 )
 from gothreads.cli.values import parse_count, parse_drain, parse_host, parse_port, parse_seconds, parse_size
 from gothreads.errors import GothreadsError, MisuseError
+from gothreads.launch import check_exists
 from gothreads.output.terminal import Terminal
 from gothreads.requirements import lacking
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from gothreads.serve.server import serve
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
+    check_exists(arguments.module)  # before the port is taken, which is before the module is built
     return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, callers_timeout=30.0),
                  terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
                  drain=arguments.drain, timeout=arguments.timeout, on_timeout=arguments.on_timeout,

@@ -54,6 +54,13 @@ def bad(tmp_path: Path, calls: Path, calls_single: Path) -> dict[str, Path]:
     return {name: tmp_path / f"{name}.wasm" for name in files}
 
 
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 # What commands print.
 
 @pytest.mark.parametrize("name", ["empty", "text", "truncated", "header", "version", "component", "not_go"])
@@ -77,6 +84,8 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
 @pytest.mark.parametrize(("argv", "said"), [
     (["inspect", "nowhere.wasm"], "there is no file nowhere.wasm"),
     (["inspect", "./nowhere"], "there is no folder ./nowhere"),
+    (["inspect", "nowhere.go"], "there is no file nowhere.go"),
+    (["run", "nowhere.cwasm"], "there is no file nowhere.cwasm"),
     (["call", __file__, "add"],
      f"{__file__}: text, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE"),
     (["run", "nowhere.wasm"], "there is no file nowhere.wasm"),
@@ -319,6 +328,13 @@ def test_call_prints_the_result(calls: Path, argv: list[str], out: str) -> None:
     assert command("call", calls, *argv) == (0, out, "")
 
 
+@pytest.mark.parametrize(("payload", "shown"), [("hello", "hello\n"), ("hello\n", "hello\n"), ("", "")])
+def test_on_a_terminal_a_result_ends_with_its_line(calls: Path, payload: str, shown: str) -> None:
+    out = Screen()
+    assert main(["call", str(calls), "echo", payload], out, io.StringIO()) == 0
+    assert out.getvalue() == shown
+
+
 def test_an_option_of_gothreads_after_the_export_is_the_exports_and_that_is_said(calls: Path) -> None:
     code, out, err = command("call", calls, "echo", "--timeout=2")
     assert (code, out) == (0, "--timeout=2")
@@ -340,6 +356,8 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
     (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout",
      "the call of hang has not come back within 0.1 s"),
     (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "there is no file nowhere.wasm"),
+    (["inspect", "nowhere.go", "--json"], 1, "ModuleError", "there is no file nowhere.go"),
+    (["inspect", "./nowhere", "--json"], 1, "ModuleError", "there is no folder ./nowhere"),
     (["build", "./nowhere", "--json"], 1, "BuildError", "there is no folder ./nowhere"),
     (["call", "--json"], 2, "UsageError", "the following arguments are required: FILE|PACKAGE"),
     (["inspect", "--json", "CALLS", "more"], 2, "UsageError", "unrecognized argument: more"),

@@ -330,6 +330,17 @@ def test_names_are_kept_in_front_of_the_users_own_linker_flags() -> None:
     assert "-s=false -w" in command(options(["-ldflags", "-w", "."]))[0]
 
 
+def test_a_folder_is_a_package_as_for_other_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("stats", "sync"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.go").write_text("package x\n")
+    (tmp_path / "data").mkdir()
+    for given, made in [("-v stats", "-v ./stats"), ("-run stats -count=1 stats", "-run stats -count=1 ./stats"),
+                        ("sync data", "sync data"), ("stats -args stats", "./stats -args stats")]:
+        assert command(options(given.split()))[0][-len(made.split()):] == made.split()
+
+
 def test_help_and_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "--help"]) == 0
     assert "gothreads test -run TestServer" in capsys.readouterr().out
