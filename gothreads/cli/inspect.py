@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    loaded = find(arguments.module, model=arguments.model, go=arguments.go)
+    # Trusted, because none of a file's machine code runs here.
+    loaded = find(arguments.module, model=arguments.model, go=arguments.go, trust=True)
     terminal.clear()
     about = describe(loaded)
     if arguments.json:
@@ -46,6 +47,8 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
     terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB at the start" if loaded.memory
                  else "memory: none")
     print_exports(loaded, terminal)
+    if about["handlers"]:
+        terminal.out(f"handlers: the program registers them when it runs; to list them: gothreads call {name}")
     for export_name, why in loaded.uncallable.items():
         if export_name != "memory":  # nearly all modules export one, for WASI
             terminal.out(f"cannot be called: {shown(export_name)}: {why}")
