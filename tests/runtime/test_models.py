@@ -139,6 +139,22 @@ def test_wait_idle_gives_up_on_a_goroutine_that_never_waits(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_in_stock_go_a_program_that_expects_signals_never_waits(model: str) -> None:
+    with opened("talk", model, **alone(model)) as app:
+        expecting = app.submit("expect_signals")
+        if model == "threaded":
+            expecting.result(PATIENCE)
+            app.wait_idle(PATIENCE)
+        elif model == "idle":
+            with pytest.raises(TimeoutError):
+                expecting.result(0.3)
+        else:
+            expecting.result(PATIENCE)
+            with pytest.raises(TimeoutError, match="not every goroutine waits"):
+                app.wait_idle(0.3)
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_close_ends_wait_idle(model: str) -> None:
     app = opened("talk", model, **alone(model))
     spinning = app.submit("spin")
