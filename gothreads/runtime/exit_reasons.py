@@ -126,8 +126,8 @@ def _hint(reason: str, stderr: str, limits: Limits) -> str | None:
     if panics.is_out_of_memory(reason):
         if limits.memory == MOST_MEMORY:
             return "the module needs more than 3.75 GiB of memory, the most that a module can have"
-        return (f"the limit on memory, {limits.memory / (1 << 20):,.4g} MiB, is too small. Raise it: --memory SIZE, in "
-                "Python Limits(memory=...)")
+        return (f"the limit on memory, {limits.memory / (1 << 20):,.4g} MiB, is reached. Raise it (--memory SIZE, in "
+                "Python Limits(memory=...)), unless the program leaks")
     if "all goroutines are asleep" not in stderr or "net.(*fakeNetFD)" not in stderr:
         return None
     return ("in stock Go, package net cannot reach the network: use the model threaded, or listen with guest.Listen of "
