@@ -42,10 +42,11 @@ class ExitReasons:
         stderr = self.stderr.tail
         if code == 2 and (reason := panics.reason(stderr)):
             hint = _hint(reason, stderr, self.limits)
-            at = panics.place(stderr) if reason.startswith("panic: ") else None
-            said = f"the module has ended: {reason}{f', at {at}' if at else ''}{f' ({hint})' if hint else ''}"
+            said = f"the module has ended: {reason}{f' ({hint})' if hint else ''}"
             panic = GuestPanic(self._says(said), code, stderr)
             panic.hint = hint
+            if reason.startswith("panic: "):
+                panic.place = panics.place(stderr) or ""
             return self._noted(panic)
         if code:
             return self._noted(GuestExit(self._says(f"the module has ended: exit code {code}"), code, stderr))
