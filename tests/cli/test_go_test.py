@@ -115,6 +115,7 @@ def sums(testing: None) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.long
 def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) -> None:
     passed = run(sums, "-v", "-count=1")
     assert passed.returncode == 0, passed.stdout + passed.stderr
@@ -153,6 +154,7 @@ def test_inputs_are_listed_only_where_go_test_caches(folder: str, arguments: lis
     assert flags == ([f"-test.testlogfile={folder}/testlog.txt"] if given else [])
 
 
+@pytest.mark.long
 def test_vet_runs_as_in_go_test(sums: Path) -> None:
     (sums / "wrong_test.go").write_text('package sums\n\nimport "testing"\n\n'
                                         'func TestWrong(t *testing.T) { t.Logf("%s", 5) }\n')
