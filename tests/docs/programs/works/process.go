@@ -68,7 +68,7 @@ func init() {
 			_, err := os.Executable()
 			return "", err
 		},
-		"getwd":   func(string) (any, error) { return os.Getwd() },
+		"getwd": func(string) (any, error) { return os.Getwd() },
 		"environ": func(string) (any, error) {
 			os.Unsetenv("SSL_CERT_FILE") // of a module with network, on a machine with certificates
 			return len(os.Environ()), nil
