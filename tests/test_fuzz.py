@@ -77,6 +77,7 @@ def test_the_section_with_the_metadata_is_taken_or_refused(tmp_path: Path) -> No
     assert found["refused"] > 100
 
 
+@pytest.mark.long
 def test_no_name_controls_a_terminal_or_a_browser(tmp_path: Path) -> None:
     assert outcomes(Shown(), 25, tmp_path)["opened and shown"] > 5
 

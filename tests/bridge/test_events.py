@@ -488,6 +488,7 @@ def test_a_module_that_does_not_look_at_its_poller_holds_up_no_sender() -> None:
         assert time.monotonic() - begin < under_load(1.0)
 
 
+@pytest.mark.long
 def test_a_module_without_the_guest_package_is_sent_no_events_and_given_no_handlers(tmp_path: Path) -> None:
     program = tmp_path / "plain.go"
     program.write_text("package main\n\n//go:wasmexport one\nfunc one() int32 { return 1 }\n\nfunc main() { select {} "

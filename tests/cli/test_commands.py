@@ -199,6 +199,7 @@ def test_what_go_says_of_a_program_is_shown_as_it_is(tmp_path: Path) -> None:
     assert err.endswith(f"gothreads: {tmp_path}: go build failed\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", ["build", "run"])
 def test_a_folder_without_go_mod_is_told_of_init(same_folder: Path, verb: str) -> None:
     folder = same_folder
@@ -236,6 +237,7 @@ def several(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_build_with_a_pattern_builds_each_program(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = command("build", f"{several}/...", "-o", several / "made", "--json")
     assert (code, err) == (0, "")
@@ -759,6 +761,7 @@ def test_mounts(tmp_path: Path) -> None:
         False, True, False)
 
 
+@pytest.mark.long
 def test_run_begins_again_what_has_failed(same_folder: Path) -> None:
     (same_folder / "app.go").write_text("""package main
 

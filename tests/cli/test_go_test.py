@@ -126,6 +126,7 @@ def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) 
     assert "--- FAIL: TestFails" in failed.stdout
 
 
+@pytest.mark.long
 def test_unchanged_tests_are_not_run_again(sums: Path) -> None:
     mark = time.time_ns()  # an argument that no run had before, for Go's cache outlives this test
 

@@ -16,7 +16,7 @@ from tests.support.modules import ROOT
 
 #: What builds more than the small program of the guides, or waits for processes.
 LONG = {"tutorial", "serve", "files-and-sockets", "fork-and-pre-fork", "testing", "asyncio-and-fastapi", "packaging",
-        "go-libraries"}
+        "go-libraries", "calling", "host-functions"}
 #: Pages whose blocks are drawings, or are run by tests/examples/test_other_languages.py.
 WITHOUT = {"other-languages", "ARCHITECTURE", "RATIONALE"}
 PAGES = sorted(page for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")] if page.stem not in WITHOUT)

@@ -99,6 +99,7 @@ def test_a_call_that_does_not_come_back_is_given_up(model: str, call: str) -> No
     """)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("fast", ["0", "1"])
 def test_handlers_that_raise_at_any_moment_lose_no_app(model: str, fast: str) -> None:
@@ -124,6 +125,7 @@ def test_handlers_that_raise_at_any_moment_lose_no_app(model: str, fast: str) ->
     """, fast=fast, module="calls")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_a_handler_runs_while_the_call_goes_on(model: str) -> None:
     """Asleep, in a loop without host functions, and where the thread is parked."""

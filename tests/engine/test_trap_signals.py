@@ -140,6 +140,7 @@ def test_an_engine_of_somebody_elses_may_be_first() -> None:
     assert (done.returncode, done.stdout) == (0, _TRAPPED), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("without", WITHOUT)
 def test_pytests_own_faulthandler_may_come_after_the_first_app(tmp_path: Path, without: str) -> None:
     if without != "C" and extension.native is None:

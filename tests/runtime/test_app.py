@@ -254,6 +254,7 @@ def test_calls_work_with_any_number_of_processors(calls: Path, procs: int) -> No
         assert together(*(lambda n=n: app.exports.ask(n) for n in range(10))) == [2 * n for n in range(10)]
 
 
+@pytest.mark.long
 def test_a_library_goes_on_without_main(tmp_path: Path) -> None:
     with gothreads.open(built("calls", buildmode="c-shared")) as app:
         assert together(*(lambda: app.exports.count() for _ in range(10)))

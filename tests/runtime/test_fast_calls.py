@@ -366,6 +366,7 @@ def test_calls_in_c_leak_nothing(shared: gothreads.App) -> None:
 _WITHOUT = ["bridge/test_exports.py", "test_api.py", "test_callback_m.py", "sync/test_wait_queue.py"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", _WITHOUT)
 def test_a_part_of_the_tests_passes_without_c(name: str) -> None:
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider",

@@ -100,6 +100,7 @@ def test_a_start_that_fails_is_an_error_of_open_and_there_is_no_stop(model: str)
     assert said.getvalue() == b"init\nstart\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_handlers_and_exports_may_each_be_hooks_and_a_start_may_be_an_error(model: str, tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module hooks\n\ngo 1.25\n")

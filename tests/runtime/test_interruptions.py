@@ -46,7 +46,8 @@ def test_at_the_end_of_pythons_stack_a_call_is_right_or_a_recursion_error(model:
         assert app.exports.again(7) == 70  # the app has not ended
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [pytest.param(model, marks=[pytest.mark.long] if model == "threaded" else [])
+                                   for model in MODELS])
 def test_python_and_go_that_call_each_other_without_end_are_told_so(model: str) -> None:
     def call_again(n: int, context: gothreads.Context) -> int:
         return int(context.app.exports.again(n + 1))

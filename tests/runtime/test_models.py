@@ -419,6 +419,7 @@ def test_a_pool_that_cannot_replace_an_instance_ends_with_the_cause() -> None:
         assert "may not start: handler may: ValueError: no more" in str(app.error)
 
 
+@pytest.mark.long
 def test_what_a_pool_cannot_do_is_said_before_anything_runs() -> None:
     with pytest.raises(gothreads.MisuseError, match="listen needs a module that keeps running"):
         opened("talk", "pool", listen=["127.0.0.1:0"])

@@ -34,6 +34,7 @@ def elided(error: gothreads.GuestError) -> str:
     return found[1]
 
 
+@pytest.mark.long
 def test_endless_recursion_ends_in_the_same_frame_each_time() -> None:
     def ended(begin: str) -> str:
         with app() as running:
@@ -73,6 +74,7 @@ def test_endless_recursion_through_the_host_ends_so_too() -> None:
     elided(caught.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "depth", "expected"), [
     ("sum", 800_000, 800_000 * 800_001 // 2), ("large", 250, 250 * 251 // 2), ("visits", 20_000, 0),
     ("yields", 20_000, 20_000 * 20_001 // 2),

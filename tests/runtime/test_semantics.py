@@ -39,6 +39,7 @@ def test_inside(app: gothreads.App, check: str) -> None:
     app.request(check)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("check", ["range loops", "large frames", "pool", "finalizers"])
 def test_inside_without_preemption(check: str) -> None:
     with gothreads.open(built("semantics", preemption=False), procs=4) as app:

@@ -177,6 +177,7 @@ def test_goroutines_in_a_child_of_fork(calls: Path) -> None:
     assert done.returncode == 7
 
 
+@pytest.mark.long
 def test_goroutines_within_a_time() -> None:
     with gothreads.open(built("calls", preemption=False), procs=1) as app:
         app.submit("spin")

@@ -65,6 +65,7 @@ def test_a_handler_that_main_registers_is_there_for_the_first_request(before: st
         assert WAYS[way](app) == b"X"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_it_is_there_where_races_are_sharpened(seed: int) -> None:
     path = built("prepares", sharpen=seed)

@@ -182,6 +182,7 @@ def test_a_module_that_leaves_with_0_ends_the_server_unless_it_is_always_to_run(
         assert server.call("add", 2, 3).json() == {"result": 5}
 
 
+@pytest.mark.long
 def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> None:
     (tmp_path / "app.go").write_text('package main\n\nimport "os"\n\nfunc init() { os.Exit(4) }\n\n//go:wasmexport '
                                      'f\nfunc f() {}\n\nfunc main() {}\n')

@@ -211,6 +211,7 @@ def test_plans_and_designs_fit_the_machine(processors: int) -> None:
             assert kind().headline(plan, processors) in kind().points(plan)
 
 
+@pytest.mark.long
 def test_a_machine_without_a_c_compiler_has_no_native_design(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler -m64")
     programs = build_programs()

@@ -103,6 +103,7 @@ def test_every_scenario_has_a_bug_to_find() -> None:
     assert all(kind.description and kind.invariants for kind in SCENARIOS.values())
 
 
+@pytest.mark.long
 def test_a_forgotten_answer_is_a_hang_with_the_stacks_of_the_waiters(tmp_path: Path) -> None:
     begin = time.monotonic()
     found = verdict("blocked", replace(PLAN, seed=9, seconds=0.5, hang=1.0, broken=True), tmp_path)

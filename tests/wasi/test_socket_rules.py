@@ -311,6 +311,7 @@ def single() -> Path:
     return built("sockets", model="single", buildmode="exe")
 
 
+@pytest.mark.long
 def test_both_models_pass_the_programs_own_test(single: Path, tmp_path: Path) -> None:
     for program in (single, module()):
         path = tmp_path / program.stem
@@ -342,6 +343,7 @@ def test_in_the_single_model_nothing_is_allowed_either(single: Path) -> None:
     assert (code, "does not allow it (--allow-net)" in out) == (1, True)
 
 
+@pytest.mark.long
 def test_a_socket_that_failed_to_connect_does_not_listen_where_others_reach_it(tmp_path: Path) -> None:
     """System calls in an order that package net does not use: bound to any port, connected in vain, then listening."""
     folder = written(tmp_path / "program", """package main
@@ -369,6 +371,7 @@ func main() {
     assert out.splitlines() == ["<nil>", "Connection refused", "not allowed by the host"]
 
 
+@pytest.mark.long
 def test_a_program_may_listen_again_and_again_where_it_was_handed_a_listener(tmp_path: Path) -> None:
     folder = written(tmp_path / "program", """package main
 

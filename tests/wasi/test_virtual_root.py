@@ -133,6 +133,7 @@ func main() {
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "single"])
 def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     (tmp_path / "main.go").write_text(PROGRAM)
