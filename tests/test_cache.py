@@ -127,6 +127,7 @@ def test_opening_a_module_keeps_the_bound(folder: Path, tiny: Path, monkeypatch:
         assert not old.exists()
 
 
+@pytest.mark.long
 def test_many_processes_open_and_remove_at_once(folder: Path, tiny: Path) -> None:
     """Each opens the module while others empty the cache: with the files' ages as they may be, nothing fails."""
     program = """

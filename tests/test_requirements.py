@@ -131,6 +131,7 @@ def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, call
     assert err == f"gothreads: {said}\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("extra", "argv"),
                          [("serve", ["x.wasm"]), ("compare", []), ("stress", []), ("completion", ["bash"])])
 def test_a_command_without_its_extra_names_it(bare: Path, extra: str, argv: list[str]) -> None:

@@ -47,6 +47,7 @@ def kept(app: gothreads.App) -> list[bytes]:
     return reply.split(b",") if reply else []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "idle"])
 def test_nothing_is_lost_and_each_senders_events_stay_in_order(model: str) -> None:
     each = 50_000 if model == "threaded" else 10_000
@@ -272,6 +273,7 @@ def alarms(handler: Callable[[], None], seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "idle"])
 def test_a_signal_handler_may_signal_in_the_middle_of_anything(model: str) -> None:
     """The interrupted thread itself signals and makes calls (and in stock Go, its calls read the queue)."""

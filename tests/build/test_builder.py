@@ -75,6 +75,7 @@ func more(up bool) {}
 """
 
 
+@pytest.mark.long
 def test_a_second_build_is_cached_and_takes_less_than_a_second() -> None:
     build(Request(CALLS))
     again = build(Request(CALLS))
@@ -83,6 +84,7 @@ def test_a_second_build_is_cached_and_takes_less_than_a_second() -> None:
     assert again.path.is_file()
 
 
+@pytest.mark.long
 def test_a_change_of_the_source_is_built(program: Program) -> None:
     folder = program(EMPTY)
     first = build(Request(str(folder)))
@@ -158,6 +160,7 @@ def test_stripping_removes_names_and_the_module_still_runs(calls: Path) -> None:
         assert app.exports.ask(21) == 42
 
 
+@pytest.mark.long
 def test_a_library_does_not_have_a_start(program: Program) -> None:
     module = parse(build(Request(str(program(EMPTY)), buildmode="c-shared")).path.read_bytes(), outline=True)
     assert {"_initialize"} == {e.name for e in module.exports if e.kind is Kind.FUNC and e.name.startswith("_")}

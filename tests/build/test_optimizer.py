@@ -106,6 +106,7 @@ def test_a_build_has_fast_bodies_only_when_told(monkeypatch: pytest.MonkeyPatch)
     assert build(Request(str(PROGRAM))).path == told.path
 
 
+@pytest.mark.long
 def test_optimize_is_for_packages(capfd: pytest.CaptureFixture[str]) -> None:
     plain, told = build(Request(str(PROGRAM))).path, build(Request(str(PROGRAM), optimize=True)).path
     for source in (plain, plain.read_bytes()):
@@ -118,6 +119,7 @@ def test_optimize_is_for_packages(capfd: pytest.CaptureFixture[str]) -> None:
     assert "\noptimized\n" in capfd.readouterr().out
 
 
+@pytest.mark.long
 def test_a_stripped_module_has_the_same_fast_bodies() -> None:
     whole = parse(build(Request(str(PROGRAM), optimize=True)).path.read_bytes())
     stripped = parse(build(Request(str(PROGRAM), optimize=True, strip=True)).path.read_bytes())

@@ -351,7 +351,6 @@ def test_not_an_object(value: object) -> None:
 PACKAGES = ("cmp", "context", "encoding/json", "go/ast", "io", "iter", "maps", "net/http", "reflect", "runtime",
             "sort", "strconv", "sync/atomic",
             "syscall", "text/template", "unicode")
-SMALL = {"cmp", "io", "sort"}  # the rest is `long`
 
 
 @pytest.fixture(scope="session")
@@ -366,8 +365,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@pytest.mark.parametrize("package", [pytest.param(package, marks=[] if package in SMALL else [pytest.mark.long])
-                                     for package in PACKAGES])
+@pytest.mark.long
+@pytest.mark.parametrize("package", PACKAGES)
 def test_the_same_is_read_as_by_gos_own_parser(package: str, reference: Path, tmp_path: Path) -> None:
     """All functions of the standard library are made exports, and those without a body also imports."""
     files = []

@@ -183,6 +183,7 @@ def test_build_json_is_json_on_standard_output(tmp_path: Path) -> None:
     assert "add" in told["exports"]
 
 
+@pytest.mark.long
 def test_a_go_file_by_itself_can_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one.go").write_text("package main\n\nfunc main() { println(42) }\n")
     monkeypatch.chdir(tmp_path)
@@ -494,6 +495,7 @@ def test_a_wrong_file_of_the_environment_is_one_line(calls: Path, tmp_path: Path
     assert said in err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("argv", "args"), [
     (["CALLS", "env", "-p", "x", "--help", "-1"], "-p x --help -1"),
     (["CALLS", "--", "env", "--procs", "2"], "--procs 2"),
@@ -518,6 +520,7 @@ def test_run_ends_with_the_modules_exit_code(calls: Path) -> None:
     assert finished("run", calls, "exit") == (7, "", "going\n")
 
 
+@pytest.mark.long
 def test_run_says_when_main_only_waits_to_be_called(same_folder: Path) -> None:
     program = same_folder / "newapp"
     assert command("init", program)[0] == 0
@@ -552,6 +555,7 @@ def test_a_panic_exits_2_with_gos_own_words(calls: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("verbose", "kind", "code"), [
     ([], "unreachable", 134), ([], "host", 134), (["-v"], "unreachable", 134), (["-v"], "panic", 2)])
 def test_what_the_module_has_printed_is_not_printed_again(verbose: list[str], kind: str, code: int,

@@ -104,6 +104,7 @@ def output(code: str, *, on_a_terminal: bool) -> str:
     return text.decode()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("option", "on_a_terminal", "seen"),
                          [(None, True, True), (None, False, False), (True, False, True), (False, True, False)])
 def test_people_see_progress_where_they_look_or_ask_for_it(option: bool | None, on_a_terminal: bool,
@@ -154,6 +155,7 @@ def test_a_function_of_the_users_is_told_only_what_is_new() -> None:
     assert told == [(BUILD, 40, 86), (BUILD, 86, 86)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("of_a_command", [False, True])
 def test_the_log_goes_on_while_a_stage_does(of_a_command: bool, caplog: pytest.LogCaptureFixture,
                                             monkeypatch: pytest.MonkeyPatch) -> None:

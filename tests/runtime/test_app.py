@@ -58,6 +58,7 @@ def test_sums_are_exact_while_garbage_is_collected_all_the_time(app: gothreads.A
     assert app.exports.collections() > before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("preemption", [True, False])
 def test_functions_with_large_frames_grow_their_stacks_when_they_are_preempted(preemption: bool) -> None:
     """A poisoned stack guard must not let a large frame pass Go's check (in 32 bits the sum wrapped around)."""

@@ -237,6 +237,7 @@ def command(*args: str) -> list[str]:
     return [sys.executable, "-m", "gothreads", *args]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_call_runs_the_hooks(model: str) -> None:
     module = str(built("hooks", model="threaded" if model == "threaded" else "single"))
@@ -258,6 +259,7 @@ def test_run_runs_the_hooks(number: int, code: int) -> None:
     assert (out, errors, process.returncode) == ("init\nstart\nstop\n", "", code)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_serve_runs_the_hooks(model: str) -> None:
     module = str(built("hooks", model="threaded" if model == "threaded" else "single"))

@@ -61,6 +61,7 @@ def test_python_and_go_that_call_each_other_without_end_are_told_so(model: str) 
 
 # Signals.
 
+@pytest.mark.long
 def test_ctrl_c_in_signal_loses_no_event() -> None:
     assert python("""
         with gothreads.open(sys.argv[1], event_queue=1 << 20) as app:
@@ -80,6 +81,7 @@ def test_ctrl_c_in_signal_loses_no_event() -> None:
     """, built("talk")) == "ok\n"
 
 
+@pytest.mark.long
 def test_ctrl_c_in_close_leaves_an_app_that_closes() -> None:
     assert python("""
         from tests.support.waiting import under_load
@@ -99,6 +101,7 @@ def test_ctrl_c_in_close_leaves_an_app_that_closes() -> None:
     """, built("calls")) == "ok\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("use",
                          ["app.submit('count')", "app.exports.count()", "app.statistics()",
                           "app.signal('x', b'', full='drop')",

@@ -17,6 +17,8 @@ import gothreads
 from tests.support.modules import opened
 from tests.support.waiting import together
 
+pytestmark = pytest.mark.long  # a program of their own is built
+
 KINDS = {"sum": 0, "large": 1, "visits": 2, "yields": 3, "zigzag": 4}
 
 
@@ -34,7 +36,6 @@ def elided(error: gothreads.GuestError) -> str:
     return found[1]
 
 
-@pytest.mark.long
 def test_endless_recursion_ends_in_the_same_frame_each_time() -> None:
     def ended(begin: str) -> str:
         with app() as running:
@@ -50,7 +51,6 @@ def test_endless_recursion_ends_in_the_same_frame_each_time() -> None:
     assert len({ended("goroutine") for _ in range(3)}) == 1
 
 
-@pytest.mark.long
 def test_endless_recursion_ends_in_the_same_frame_under_load() -> None:
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:
@@ -74,7 +74,6 @@ def test_endless_recursion_through_the_host_ends_so_too() -> None:
     elided(caught.value)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("kind", "depth", "expected"), [
     ("sum", 800_000, 800_000 * 800_001 // 2), ("large", 250, 250 * 251 // 2), ("visits", 20_000, 0),
     ("yields", 20_000, 20_000 * 20_001 // 2),

@@ -18,6 +18,8 @@ from gothreads.build.toolchain import find_go
 from tests.support.modules import built
 from tests.support.waiting import PATIENCE, slowness, together, under_load, wait_until
 
+pytestmark = pytest.mark.long  # a program of their own is built
+
 
 @pytest.fixture(scope="module")
 def semantics() -> Path:
@@ -39,7 +41,6 @@ def test_inside(app: gothreads.App, check: str) -> None:
     app.request(check)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("check", ["range loops", "large frames", "pool", "finalizers"])
 def test_inside_without_preemption(check: str) -> None:
     with gothreads.open(built("semantics", preemption=False), procs=4) as app:
@@ -136,7 +137,6 @@ def go_tool(*arguments: str | os.PathLike[str], cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.long
 def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -> None:
     (tmp_path / "goroutine").write_bytes(app.request("goroutine profile"))
     (tmp_path / "heap").write_bytes(app.request("heap profile"))
@@ -150,7 +150,6 @@ def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -
     assert 32 <= float(sampled[1]) <= 128  # 64 were allocated; sampling estimates it
 
 
-@pytest.mark.long
 def test_an_execution_trace_that_go_tool_trace_reads(app: gothreads.App, tmp_path: Path) -> None:
     (tmp_path / "trace").write_bytes(app.request("trace"))
     events = go_tool("trace", "-d=parsed", "trace", cwd=tmp_path)

@@ -126,6 +126,7 @@ func main() {}
         (tmp_path / "data" / "out").unlink()
 
 
+@pytest.mark.long
 def test_stdin_bytes_are_read_to_the_end() -> None:
     module = built("calls", model="single", buildmode="exe")
     out = io.BytesIO()

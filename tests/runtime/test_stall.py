@@ -101,6 +101,7 @@ def test_parsing_a_traceback() -> None:
     assert parse_goroutines("") == []
 
 
+@pytest.mark.long
 def test_a_stall_is_reported_once_with_all_stacks(calls: Path) -> None:
     stalls: list[gothreads.Stall] = []
     with gothreads.open(calls, stall_timeout=1.0, on_stall=stalls.append) as app:

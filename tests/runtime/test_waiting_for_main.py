@@ -192,6 +192,7 @@ def test_the_apps_end_ends_the_wait(end: str, error: type[Exception], monkeypatc
         thread.join()
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_wait_and_not_the_app() -> None:
     assert python("""
         import faulthandler
@@ -260,6 +261,7 @@ def test_it_is_there_for_who_lists_or_waits_for_it_with_a_timeout(model: str) ->
         assert app.request("begun", b"x", timeout=30) == b"X"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("before", ["compute", "timer"])
 def test_a_replaced_instance_has_the_handlers_of_the_one_before(before: str) -> None:
     with gothreads.supervise(built("prepares"), env={"BEFORE": before}, stderr=io.BytesIO(),

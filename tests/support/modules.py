@@ -216,7 +216,7 @@ def _texts(places: Iterable[Path]) -> Iterator[str]:
 
 
 def _without_long_tests(text: str) -> str:
-    if re.search(r"^pytestmark = pytest\.mark\.long", text, re.MULTILINE):
+    if re.search(r"^pytestmark = \[?pytest\.mark\.long", text, re.MULTILINE):
         return ""
     lines = text.splitlines()
     for node in reversed(ast.parse(text).body):

@@ -291,6 +291,7 @@ def test_a_process_that_ends_is_restarted_and_reported() -> None:
     assert runner._processes == {}
 
 
+@pytest.mark.long
 def test_the_program_is_formatted_and_vetted() -> None:
     toolchain = find_go()
     gofmt = toolchain.goroot / "bin" / "gofmt"

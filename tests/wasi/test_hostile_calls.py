@@ -211,6 +211,7 @@ def test_a_module_that_opens_all_it_can_leaves_the_host_some(inside: Path) -> No
                                                            ["open /m/file: Too many open files", "<nil>"]), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rules", [(), ("127.0.0.1:*", "[::1]:*", "localhost:*")], ids=["without rules", "with rules"])
 def test_sockets_survive_any_arguments(inside: Path, rules: tuple[str, ...]) -> None:
     said = io.BytesIO()

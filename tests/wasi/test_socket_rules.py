@@ -161,6 +161,7 @@ def test_two_listeners_are_handed_over_in_order(tmp_path: Path) -> None:
 
 # Waiting.
 
+@pytest.mark.long
 def test_a_thousand_idle_connections_cost_no_thread_and_no_time() -> None:
     before_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(4096, before_limit[0]), max(4096, before_limit[1])))
@@ -286,6 +287,7 @@ def test_an_exit_ends_what_waits_and_closes_all_sockets(full: str) -> None:
         check_end(*state, gothreads.GuestExit)  # even before close()
 
 
+@pytest.mark.long
 def test_thirty_such_ends_leave_nothing(full: str) -> None:
     def run(n: int) -> None:
         with opened("127.0.0.1:*") as go:
@@ -321,6 +323,7 @@ def test_both_models_pass_the_programs_own_test(single: Path, tmp_path: Path) ->
         assert not path.exists()
 
 
+@pytest.mark.long
 def test_the_single_model_serves_many_and_ends_at_once(single: Path) -> None:
     app = gothreads.open(single, args=["serve"], listen=["127.0.0.1:0"])
     (address,) = app.listening

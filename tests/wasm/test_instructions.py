@@ -60,6 +60,7 @@ def test_what_zig_has_built_is_walked_to_its_end(source: str) -> None:
     assert sum(len(walked(body)) for body in module.bodies) > 400
 
 
+@pytest.mark.long
 def test_what_go_has_built_is_walked_to_its_end(linked: bytes) -> None:
     assert sum(len(walked(body)) for body in parse(linked).bodies) > 500_000
 

@@ -94,6 +94,7 @@ MODULES: dict[str, Make] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
 def test_a_module_is_parsed_inspected_and_written_in_time_in_proportion(make: Make) -> None:
     assert_linear(lambda n: make(n).encode(), lambda content: check_module("app.wasm", content))
