@@ -22,7 +22,15 @@ from gothreads.bridge.buffers import Guest
 from gothreads.bridge.exports import Export
 from gothreads.engine import ffi, interrupt, stack
 from gothreads.engine.call_threads import Call, CallThreads
-from gothreads.errors import AppClosed, CallersBusy, GothreadsError, LimitExceeded, MisuseError, NotCallable
+from gothreads.errors import (
+    MORE_CALLERS,
+    AppClosed,
+    CallersBusy,
+    GothreadsError,
+    LimitExceeded,
+    MisuseError,
+    NotCallable,
+)
 from gothreads.runtime import cancellation
 from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
 from gothreads.runtime.lifecycle import Lifecycle
@@ -230,11 +238,11 @@ class CallRunner(Lifecycle):
         """What all calls need, if other calls have it; else None."""
         if self._in_use < self.options.callers:
             return None
-        return f"all {self.options.callers} callers are in use. Raise `callers`, or make fewer calls at once"
+        return f"all {self.options.callers} callers are in use. {MORE_CALLERS}"
 
     def _busy(self, seconds: float) -> CallersBusy:
         return CallersBusy(f"{self.loaded.name}: all {self.options.callers} callers are in use, and none came free "
-                           f"within {seconds:g} s. Raise `callers`, or call less at once")
+                           f"within {seconds:g} s. {MORE_CALLERS}")
 
     # Whether a call may begin.
 

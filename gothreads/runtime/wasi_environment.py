@@ -63,7 +63,7 @@ class WasiEnvironment:
             self.close()
             if isinstance(error, Refused):
                 raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: "
-                                  f"Limits(files=...)") from None
+                                  f"--limit files=N, in Python Limits(files=...)") from None
             raise
 
     def use(self, memory: BoundedMemory) -> None:

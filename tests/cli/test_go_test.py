@@ -324,6 +324,8 @@ def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:
                     "-race"]).rest == ("-race=false", "-run", "race", "-args", "-race")
     with pytest.raises(gothreads.MisuseError, match="sets -exec itself"):
         options(["-exec", "x"])
+    with pytest.raises(gothreads.MisuseError, match=r"go test has no -optimize\. Did you mean --optimize, of gothreads"):
+        options(["-optimize"])
     with pytest.raises(gothreads.MisuseError, match="--model needs a value"):
         options(["--model"])
 

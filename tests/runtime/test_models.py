@@ -421,10 +421,10 @@ def test_a_pool_that_cannot_replace_an_instance_ends_with_the_cause() -> None:
 
 @pytest.mark.long
 def test_what_a_pool_cannot_do_is_said_before_anything_runs() -> None:
-    with pytest.raises(gothreads.MisuseError, match="listen needs a module that keeps running"):
+    with pytest.raises(gothreads.MisuseError, match=r"listen \(--listen\) needs a module that keeps running"):
         opened("talk", "pool", listen=["127.0.0.1:0"])
     for model in ("threaded", "single", "idle"):
-        with pytest.raises(gothreads.MisuseError, match='instances are for the model "pool"'):
+        with pytest.raises(gothreads.MisuseError, match=r'instances \(--instances\) are for the model "pool"'):
             opened("talk", model, instances=2)
     for wrong in (0, -1):
         with pytest.raises(gothreads.MisuseError, match="instances must be at least 1"):

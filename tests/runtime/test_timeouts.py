@@ -130,7 +130,7 @@ def test_a_call_that_has_not_begun_never_does() -> None:
         wait_until(lambda: app.statistics().callers.in_use == 1)  # type: ignore[union-attr]
         for on_timeout in ("continue", "stop"):
             with pytest.raises(gothreads.CallTimeout, match="the call of sleep has not begun within 0.02 s: all 1 "
-                               "callers are in use. Raise `callers`"):
+                               "callers are in use. Raise `callers` \\(--callers\\)"):
                 app.exports.sleep(0, timeout=0.02, on_timeout=on_timeout)
         with pytest.raises(gothreads.CallTimeout):
             app.request("plain", timeout=0.02)
@@ -142,7 +142,7 @@ def test_a_call_that_has_not_begun_never_does() -> None:
 
 @pytest.mark.parametrize(("model", "why"), [
     ("single", "the model single runs one call at a time, and another is running"),
-    ("pool", "all 1 instances are in use. Raise `instances`, or make fewer calls at once")])
+    ("pool", r"all 1 instances are in use. Raise `instances` \(--instances\), or make fewer calls at once")])
 def test_a_call_that_has_not_begun_says_what_it_waited_for(model: str, why: str) -> None:
     with patient(model, instances=1 if model == "pool" else None) as app:
         first = app.submit("sleep", 3_600_000, timeout=3600, on_timeout="stop")

@@ -270,7 +270,7 @@ def test_what_cannot_be_opened_at_all_is_said_at_once(tmp_path: Path, nothing_le
     ({"most_restarts": -1}, "most_restarts must be at least 0"),
     ({"most_restarts": 1.5}, "most_restarts must be an int"),
     ({"on_restart": "x"}, "on_restart must be a function"),
-    ({"save_every": 1, "model": "pool"}, "save_every is not for the model"),
+    ({"save_every": 1, "model": "pool"}, r"save_every \(--save-every\) is not for the model"),
 ])
 def test_wrong_options_are_said(options: dict[str, Any], said: str) -> None:
     with pytest.raises(gothreads.MisuseError, match=said):

@@ -148,7 +148,7 @@ def test_two_listeners_are_handed_over_in_order(tmp_path: Path) -> None:
                 assert received(client, len(address)) == address.encode()
         taken = go.app.listening[0]
         with pytest.raises(gothreads.GothreadsError,
-                           match=f"cannot listen on {taken}: Address already in use. Another process has it; choose "
+                           match=f"cannot listen on {taken} \\(--listen\\): Address already in use. Another process has it; choose "
                                  f"another port"):
             gothreads.open(module(), listen=[taken])
         with opened("127.0.0.1:*") as other:
