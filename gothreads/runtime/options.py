@@ -20,6 +20,7 @@ from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
 from gothreads.wasi.authorities import with_authorities
+from gothreads.wasi.handed_listeners import Listeners
 from gothreads.wasi.log_lines import LOGGERS, Logger
 from gothreads.wasi.network_rules import Rule, allowed_address, listening_address
 from gothreads.wasi.settings import Mount, WasiSettings
@@ -255,6 +256,8 @@ class LoadedOptions(OpenOptions, total=False):
 
     no_calls: Annotated[bool, Option(
         default=False, help="exports will not be called, so a stall is detected without any call")]
+    listeners: Annotated[Listeners | None, Option(
+        None, "listeners for the addresses of `listen` that stay open when the app ends (default: they do not)")]
     instead_of_stacks: Annotated[str | None, Option(
         None, "a line in place of the stacks that Go writes when memory has run out (default: the stacks)")]
 
@@ -276,6 +279,7 @@ class Options:
     no_calls: bool
     instead_of_stacks: str | None
     listen: tuple[str, ...]
+    listeners: Listeners | None
     allow_net: tuple[Rule, ...]
     handlers: Mapping[str, Handler]
     event_queue: int
@@ -294,7 +298,9 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
         why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
         raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(handlers))[1:-1]}), "
                           f"but the module {why}, so it calls none")
-    listen = tuple(map(listening_address, options["listen"]))
+    listen = tuple(options["listen"])
+    for address in listen:
+        listening_address(address)  # raises MisuseError
     sockets = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
     rules = tuple(map(allowed_address, options["allow_net"]))
     env, mounts = {**(options["env"] or {}), **sockets}, _mounts(options["mounts"])

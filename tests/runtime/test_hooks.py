@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -253,7 +254,9 @@ def test_run_runs_the_hooks(number: int, code: int) -> None:
     with subprocess.Popen(command("run", "--listen", "127.0.0.1:0", str(built("hooks"))), stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert "listening on" in process.stderr.readline()  # it is open
+        address = re.search(r"(127\.0\.0\.1:\d+) yet: until it does, connections wait$", process.stderr.readline())
+        assert address is not None  # it is open, and does not listen
+        assert "main only waits" in process.stderr.readline()
         process.send_signal(number)
         out, errors = process.communicate(timeout=PATIENCE)
     assert (out, errors, process.returncode) == ("init\nstart\nstop\n", "", code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import logging
 import os
 import re
 import resource
@@ -136,9 +137,11 @@ def test_what_is_not_an_address_is_refused_with_what_to_write(text: str) -> None
         gothreads.open(module(), allow_net="*:*")
 
 
-def test_two_listeners_are_handed_over_in_order(tmp_path: Path) -> None:
+def test_two_listeners_are_handed_over_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(listen=["127.0.0.1:0", f"unix:{tmp_path}/s", "localhost:0"]) as go:
-        numbers = go("listeners")
+        with caplog.at_level(logging.INFO, "gothreads"):
+            numbers = go("listeners")
+        assert [record.getMessage() for record in caplog.records] == [f"listening on {one}" for one in go.app.listening]
         assert [go("addr", number).split()[2]
                 for number in numbers] == [address.removeprefix("unix:") for address in go.app.listening]
         for number, address in zip(numbers, go.app.listening, strict=True):
