@@ -6,6 +6,9 @@ import asyncio
 import concurrent.futures
 import inspect
 import io
+import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,26 @@ import pytest
 import gothreads
 from tests.support.modules import built
 from tests.support.waiting import PATIENCE, together, wait_until
+
+
+def test_an_app_that_is_left_open_is_a_warning_when_python_ends(calls: Path) -> None:
+    program = """import gothreads, os, sys
+open_ = [gothreads.open(sys.argv[1])]
+open_[0] = gothreads.open(sys.argv[1])  # as a notebook's cell that is run again
+gothreads.supervise(sys.argv[1])
+with gothreads.open(sys.argv[1]) as closed, gothreads.supervise(sys.argv[1]):
+    pass
+if not os.fork():
+    sys.exit()  # the apps are the parent's
+os.wait()
+"""
+    done = subprocess.run([sys.executable, "-W", "always::ResourceWarning", "-c", program, calls], capture_output=True,
+                          text=True, timeout=PATIENCE, check=True)
+    said = re.findall(r"ResourceWarning: unclosed <gothreads\.(\w+) \S+ threaded running>: close it", done.stderr)
+    assert sorted(said) == ["App", "App", "Supervised"], done.stderr
+    assert done.stderr.count("ResourceWarning: unclosed <gothreads") == 3
+    errors = ["-W", "error", "-c", program]
+    assert subprocess.run([sys.executable, *errors, calls], timeout=PATIENCE, capture_output=True).returncode == 0
 
 
 def test_exports_are_called_with_every_type(app: gothreads.App) -> None:
