@@ -306,6 +306,8 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
     env, mounts = {**(options["env"] or {}), **sockets}, _mounts(options["mounts"])
     if not all(rule.is_unix for rule in rules):
         env, mounts = with_authorities(env, mounts)
+    if "GOMAXPROCS" in env and not loaded.threaded:
+        env["GOMAXPROCS"] = "1"  # with more, stock Go needs threads: "newosproc: not implemented"
     options |= {
         "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]], env=env,
                              mounts=mounts),

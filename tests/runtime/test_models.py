@@ -30,6 +30,12 @@ def alone(model: str) -> dict[str, Any]:
     return {"instances": 1} if model == "pool" else {}
 
 
+@pytest.mark.parametrize("model", STOCK)
+def test_stock_go_has_one_proc_whatever_the_environment_says(model: str) -> None:
+    with opened("calls", model, env={"GOMAXPROCS": "2"}, **alone(model)) as app:
+        assert app.exports.procs() == 1
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_same_program_runs_in_every_model(model: str) -> None:
     async def slow(payload: bytes) -> bytes:
