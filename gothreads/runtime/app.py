@@ -210,6 +210,8 @@ class App(Picklable, CallRunner, RunningModule):
             except GothreadsError as error:
                 self._name_handler(error, handler)
                 raise
+            if token is not None:
+                token.wants(handler)
             settling.wait(handler, token)
 
     def _name_handler(self, error: GothreadsError, handler: str) -> None:

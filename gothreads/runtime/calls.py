@@ -41,6 +41,10 @@ from gothreads.sync.deadlines import Deadline
 
 T = TypeVar("T")
 
+#: How long after its timeout a call may be in the module before the log says so: a handler with a context needs a
+#: moment to return.
+_OVERDUE_SECONDS = 1.0
+
 
 class CallRunner(Lifecycle):
     """Runs calls into a module. A "call" here is a function that does the work on the thread that runs it."""
@@ -202,9 +206,13 @@ class CallRunner(Lifecycle):
         def over(done: Future[Any]) -> None:
             call_off()
             waited.settle(done)
+        def timed_out(seconds: float) -> None:
+            waited.timed_out(seconds)
+            if on_timeout != "stop":
+                self._deadlines.after(_OVERDUE_SECONDS, waited.tell_if_inside)
         try:  # the deadlines first: if they cannot be set, the call is not made
             if timeout is not None:
-                deadlines.append(self._deadlines.after(timeout, lambda: waited.timed_out(timeout)))
+                deadlines.append(self._deadlines.after(timeout, lambda: timed_out(timeout)))
             if busy is not None and not inside:
                 deadlines.append(self._deadlines.after(busy, lambda: waited.fail_waiting(self._busy(busy))))
             inner = (self._submit_to(self._nested, _as_nested(lambda: call(token))) if inside

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import threading
 import time
 from concurrent.futures import CancelledError, Future, wait
@@ -76,6 +77,22 @@ def test_one_without_a_context_goes_on() -> None:
         assert counts(app) == (2, 0, 0)
         app.request("release")
         wait_until(lambda: counts(app) == (0, 0, 1))
+
+
+def test_a_call_that_goes_on_after_its_timeout_is_logged_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    def said() -> list[str]:
+        return [re.sub(r"\d+\.\d s", "N s", record.getMessage()) for record in caplog.records]
+    with patient() as app:
+        name = app.loaded.name
+        for handler in ("wait", "plain"):  # the first one has a context, and returns in time
+            with pytest.raises(gothreads.CallTimeout):
+                app.request(handler, timeout=0.05)
+        wait_until(said)
+        assert said() == [f"{name}: the request to plain is still in the module N s after its timeout, and goes on. "
+                          'on_timeout="stop" (serve: --on-timeout stop) would end the module']
+        app.request("release")
+        wait_until(lambda: len(said()) == 2)
+        assert said()[1:] == [f"{name}: the request to plain is over, N s after its timeout"]
 
 
 @pytest.mark.parametrize("export", ["spin", "sleep"])

@@ -100,6 +100,15 @@ def test_it_is_there_over_http_and_so_are_events() -> None:
         assert asyncio.run(conversation(app)) == (202, b"X", 404, 404)
 
 
+def test_a_timeout_before_main_has_registered_the_handler_says_that_the_call_never_began(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    with never_at_rest(monkeypatch, PATIENCE) as app:
+        for future in (app.submit_request("late", timeout=0.1), app.submit_request("late", b"x", timeout=0.1)):
+            with pytest.raises(gothreads.CallTimeout, match=r"the request to late has not begun within 0\.1 s: main has "
+                                                            r"not registered the handler late yet$"):
+                future.result()
+
+
 def test_a_known_name_is_not_looked_at_twice_and_an_unknown_one_once() -> None:
     looks = []
 
