@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         CallTimeout,
         CompileError,
         Frame,
+        GoError,
         GothreadsError,
         GuestError,
         GuestExit,
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 #: longer than wasmtime and Python, which matters to programs that only might use gothreads.
 _MODULES = {
     "bridge.host_registry": "Host",
-    "errors": "AppClosed AppForked ArgumentError BuildError CallersBusy CallTimeout CompileError Frame "
+    "errors": "AppClosed AppForked ArgumentError BuildError CallersBusy CallTimeout CompileError Frame GoError "
         "GothreadsError GuestError GuestExit GuestPanic GuestTrap HandlerError HostFunctionError InternalError "
         "LimitExceeded MemoryAccessError MisuseError ModuleError NotCallable QueueFull Stalled ToolchainError "
         "UnknownExport",
@@ -119,6 +120,7 @@ __all__ = [
     "CompileError",
     "Context",
     "Frame",
+    "GoError",
     "GoStatistics",
     "Goroutine",
     "GothreadsError",

@@ -12,7 +12,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from gothreads.build.overlay import GUEST, added
+from gothreads.build.overlay import GUEST, GUEST_PACKAGES, added
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
 from gothreads.files import make_folder, write_atomically
@@ -66,8 +66,10 @@ def init(folder: Path, toolchain: Toolchain) -> list[str]:
         _go(toolchain, folder, "mod", "init", re.sub(r"[^\w.-]", "-", folder.resolve().name) or "app")
         _go(toolchain, folder, "mod", "edit", f"-go={toolchain.minor}")
         written.append("go.mod")
-    for path in added(GUEST).values():
-        write_atomically(folder / COPY / path.name, path.read_bytes())
+    for below, package in GUEST_PACKAGES.items():
+        make_folder(folder / COPY / below, BuildError)
+        for path in added(package).values():
+            write_atomically(folder / COPY / below / path.name, path.read_bytes())
     write_atomically(folder / COPY / "go.mod", f"module {GUEST}\n\ngo 1.25\n".encode())
     _go(toolchain, folder, "mod", "edit", f"-require={GUEST}@v0.0.0", f"-replace={GUEST}=./{COPY.as_posix()}")
     written.append(str(COPY))

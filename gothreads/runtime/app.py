@@ -42,6 +42,7 @@ from gothreads.runtime.payloads import Payload, bytes_of, handler_name
 from gothreads.runtime.pickling import Picklable
 from gothreads.runtime.settling import SETTLE_SECONDS, Settling
 from gothreads.runtime.statistics import AppStatistics
+from gothreads.runtime.typed_calls import AppCaller, typed_options
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.seconds import check_seconds
 from gothreads.sync.stop_event import StopEvent
@@ -129,6 +130,8 @@ class App(Picklable, CallRunner, RunningModule):
 
     def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
                **named: Any) -> Future[Any]:
+        if (typed := self._typed_function(export)) is not None:
+            return typed.submit(*args, **named, **typed_options(timeout, on_timeout))
         target = self.exports[export]
         converted = target._export.convert(target._export.bind(args, named))
         if timeout is None and on_timeout == "continue" and self.options.callers_timeout is None:
@@ -137,10 +140,16 @@ class App(Picklable, CallRunner, RunningModule):
 
     async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
                          on_timeout: OnTimeout = "continue", **named: Any) -> Any:
+        if (typed := self._typed_function(export)) is not None:
+            return await typed.call_async(*args, **named, **typed_options(timeout, on_timeout))
         target = self.exports[export]
         converted = target._export.convert(target._export.bind(args, named))
         waited = self._waited_call(target._export, converted, timeout, on_timeout)
         return await asyncio.wrap_future(waited.future)
+
+    @property
+    def _caller(self) -> AppCaller:
+        return AppCaller(self, self._request_quickly)
 
     # Requests.
 

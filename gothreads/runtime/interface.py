@@ -6,15 +6,23 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Self
+from functools import cached_property
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from gothreads.bridge.buffers import ReadWriteMemory
+from gothreads.bridge.exports import Exports
 from gothreads.bridge.messages import WhenFull
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.inspector import Goroutines
+from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.payloads import Payload, json_payload, json_reply
 from gothreads.runtime.statistics import AppStatistics
+from gothreads.runtime.typed_calls import typed_of
+from gothreads.typed.namespace import Functions
+
+if TYPE_CHECKING:
+    from gothreads.typed.functions import Caller, TypedFunction
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
 #: (runtime/own_code.py).
@@ -22,14 +30,65 @@ PROGRAM_CODE = True
 
 
 class RunningModule(ABC):
-    """A module that runs. Any thread may call any method that does not say otherwise."""
+    """A module that runs. Any thread may call any method that does not say otherwise.
+
+    The typed functions of the module are attributes, too: app.fit(…) is app.functions.fit(…). What is described here
+    has precedence.
+    """
+
+    loaded: LoadedModule
+    exports: Exports
+
+    # Typed functions.
+
+    @property
+    @abstractmethod
+    def _caller(self) -> Caller:
+        """What calls typed functions."""
+
+    @cached_property
+    def functions(self) -> Functions:
+        """The functions that Go exports with //gothreads:export: `app.functions.fit(x, y, timeout=2)`.
+
+        `fit_async` is a coroutine function. NotCallable: msgspec is not installed.
+        """
+        return self._typed[0]
+
+    @cached_property
+    def types(self) -> ModuleType:
+        """A module with the classes for the types of these functions: `app.types.Options(degree=3)`."""
+        return self._typed[1]
+
+    @cached_property
+    def _typed(self) -> tuple[Functions, ModuleType]:
+        return typed_of(self.loaded, self._caller)
+
+    def _typed_function(self, name: str) -> TypedFunction | None:
+        """The typed function of that name, unless there is none, or it is the name of another export."""
+        if not self.loaded.has_typed or name in self.exports or name not in self.functions:
+            return None
+        found: TypedFunction = self.functions[name]
+        return found
+
+    if not TYPE_CHECKING:  # for which every name would exist
+        def __getattr__(self, name: str) -> Any:
+            loaded = self.__dict__.get("loaded")
+            if not name.startswith("_") and loaded is not None and loaded.has_typed and name in self.functions:
+                return self.functions[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *(dir(self.functions) if self.loaded.has_typed else ())]
 
     # Calls of exports: also `exports`, which calls on this thread.
 
     @abstractmethod
     def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
                **named: Any) -> Future[Any]:
-        """Call an export on one of the app's threads; the future gets its result. Arguments are checked now.
+        """Call an export, or a typed function, on one of the app's threads; the future gets its result.
+
+        Arguments are checked now. The context of a typed function is cancelled after the timeout, unless on_timeout is
+        "stop".
 
         args, named: the export's arguments, in order or by the names of Go's parameters. A parameter that is named like
             a keyword of Python, `timeout` or `on_timeout` gets an underscore: `timeout_=5`.
@@ -63,7 +122,10 @@ class RunningModule(ABC):
     @abstractmethod
     async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
                          on_timeout: OnTimeout = "continue", **named: Any) -> Any:
-        """Call an export without blocking the event loop. Cancelling this acts like a timeout: see submit."""
+        """Call an export, or a typed function, without blocking the event loop.
+
+        Cancelling this acts like a timeout: see submit.
+        """
 
     # Requests: calls of handlers.
 

@@ -23,6 +23,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"gothreads/guest/wire"
 )
 
 // A Handler answers one request. An error reaches the caller as an exception with the error's text. A panic
@@ -42,6 +44,9 @@ const (
 	statusOK      status = iota // the reply is the handler's
 	statusError                 // the reply is the error's text
 	statusUnknown               // no such handler; the reply lists the registered ones, one per line
+	statusRefused               // an argument of a typed function is wrong (wire/call.go)
+	statusFailed                // a typed function returned an error
+	statusParts                 // the reply of a typed function refers to more memory
 )
 
 var handlers = struct {
@@ -112,19 +117,31 @@ type caller interface {
 	begin(request uint32) (context.Context, func())
 }
 
+// An outcome is what the host gets of a request. data may refer to parts.
+type outcome struct {
+	data   []byte
+	status status
+	parts  [][]byte
+}
+
 // answer runs the handler of that name for a request of c. lent reports that the payload's memory is free again.
-func answer(name string, payload []byte, c caller, request uint32) (reply []byte, s status, lent bool) {
+func answer(name string, payload []byte, c caller, request uint32) (r outcome, lent bool) {
+	if typed, found := strings.CutPrefix(name, typedPrefix); found {
+		if function, found := wire.Exported(typed); found {
+			return call(function, payload, c, request), true
+		}
+	}
 	handlers.RLock()
 	h, found := handlers.byName[name]
 	handlers.RUnlock()
 	if !found {
-		return []byte(strings.Join(names(), "\n")), statusUnknown, true
+		return outcome{data: []byte(strings.Join(names(), "\n")), status: statusUnknown}, true
 	}
-	reply, err := h.run(payload, c, request)
+	data, err := h.run(payload, c, request)
 	if err != nil {
-		return []byte(err.Error()), statusError, h.lent
+		return outcome{data: []byte(err.Error()), status: statusError}, h.lent
 	}
-	return reply, statusOK, h.lent
+	return outcome{data: data, status: statusOK}, h.lent
 }
 
 func (h handler) run(payload []byte, c caller, request uint32) ([]byte, error) {

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"unsafe"
+
+	"gothreads/guest/wire"
 )
 
 // A slot is where one caller and the module exchange bytes. The host opens one for each of its callers and uses it for
@@ -29,9 +31,10 @@ type slot struct {
 	address uint32
 	length  uint32
 
-	in   []byte
-	out  []byte
-	lent []byte
+	in    []byte
+	out   []byte
+	lent  []byte
+	parts [][]byte // out refers to them
 
 	last uint32 // the last request's number; the host, too, numbers them from 1
 
@@ -108,7 +111,7 @@ var watchCancels = sync.OnceFunc(func() {
 })
 
 func (s *slot) reply(out []byte, st status) {
-	s.out, s.status = out, st
+	s.out, s.status, s.parts = out, st, nil
 	s.address = uint32(uintptr(unsafe.Pointer(unsafe.SliceData(out))))
 	s.length = uint32(len(out))
 }
@@ -135,12 +138,24 @@ func slotClose(p unsafe.Pointer) {
 //go:wasmexport gothreads_buffer
 func buffer(p unsafe.Pointer, n uint32) unsafe.Pointer {
 	s := (*slot)(p)
-	s.in = make([]byte, max(n, 1))[:n]
+	s.in = space(n)
 	return unsafe.Pointer(unsafe.SliceData(s.in))
 }
 
+// space returns n bytes. Many are not cleared first, because the host fills them all; the standard library offers such
+// memory through strings.Builder only.
+func space(n uint32) []byte {
+	if n < 32<<10 {
+		return make([]byte, max(n, 1))[:n]
+	}
+	var b strings.Builder
+	b.Grow(int(n))
+	b.WriteByte(0)
+	return unsafe.Slice(unsafe.StringData(b.String()), b.Cap())[:n:n]
+}
+
 // mostLent is the most memory that a slot keeps for lent payloads, in bytes.
-const mostLent = 256<<10 + 256
+const mostLent = wire.MostLent
 
 // payload gives the host n bytes to fill, only for use with request: a string that points there would change.
 //
@@ -164,11 +179,12 @@ func request(p unsafe.Pointer, nameLength uint32) {
 	if s.last++; s.last == 0 { // after 4,294,967,295 requests
 		s.last = 1
 	}
-	reply, status, lent := answer(string(in[:nameLength]), in[nameLength:], s, s.last)
+	r, lent := answer(string(in[:nameLength]), in[nameLength:], s, s.last)
 	if lent && cap(in) <= mostLent {
 		s.lent = in
 	}
-	s.reply(reply, status)
+	s.reply(r.data, r.status)
+	s.parts = r.parts
 }
 
 // handlerNames replies with the names of the handlers, one per line.
@@ -199,5 +215,5 @@ func stacks(p unsafe.Pointer) {
 //go:wasmexport gothreads_release
 func release(p unsafe.Pointer) {
 	s := (*slot)(p)
-	s.in, s.out = nil, nil
+	s.in, s.out, s.parts = nil, nil, nil
 }
