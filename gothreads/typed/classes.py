@@ -1,7 +1,8 @@
 """The Python classes for a module's types: msgspec structs, enumerations, exceptions.
 
-They lie in a module of their own, `app.types`, which is named after its description. So apps of the same module share
-their classes, and values can be pickled in a process that has opened the module.
+They lie in `app.types`: a Python module of their own, which is named after the description, or the package that
+`gothreads stubs` has made. So apps of the same module share their classes, and values can be pickled, for a process
+that has opened the module or can import the package.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import array
 import builtins
 import datetime
 import enum
-import functools
 import hashlib
 import json
 import sys
@@ -80,13 +80,13 @@ NAMES, EXACT_NAMES = Names(), _ExactNames()
 class Classes:
     """The classes of a module's types, as attributes of `module`."""
 
-    def __init__(self, schema: Schema, name: str) -> None:
-        self.schema = schema
-        self.module = ModuleType(name, "The types of a Go module.")
+    def __init__(self, schema: Schema, module: ModuleType) -> None:
+        self.schema, self.module = schema, module
+        name = module.__name__
         self.module.__dict__.update(_builtins=builtins, _array=array, _datetime=datetime, _typing=typing,
                                     _types=self.module)
         made: dict[str, type] = {}
-        sys.modules[name] = self.module  # where msgspec resolves annotations
+        sys.modules[name] = module  # where msgspec resolves annotations
         for each in schema.classes:
             made[each.name] = self._enumeration(each) if each.members else self._struct(each)
             setattr(self.module, each.name, made[each.name])
@@ -94,7 +94,8 @@ class Classes:
         self.errors = [_exception(each, name) for each in schema.errors]
         for kind in self.errors:
             setattr(self.module, kind.__name__, kind)
-        self.module.__dict__["__all__"] = sorted([*made, *(kind.__name__ for kind in self.errors)])
+        #: The names of all classes.
+        self.names = sorted([*made, *(kind.__name__ for kind in self.errors)])
 
     def evaluate(self, text: str) -> Any:
         """The type that an annotation of EXACT_NAMES means."""
@@ -184,14 +185,19 @@ def _exception(schema: ErrorSchema, module: str) -> type[GoError]:
     return type(schema.name, (GoError,), attributes)
 
 
-def classes_of(description: Mapping[str, Any]) -> Classes:
-    """The classes of a module's types: the same ones for the same description. ModuleError: it is malformed."""
+def classes_of(description: Mapping[str, Any], package: ModuleType | None = None) -> Classes:
+    """The classes of a module's types: the same ones for the same description. ModuleError: it is malformed.
+
+    package: where to put them, unless they were made before.
+    """
     text = json.dumps(description, sort_keys=True)
     with _lock:
-        return _made(text)
+        if (found := _made.get(text)) is None:
+            if package is None:
+                digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+                package = ModuleType(f"gothreads.typed.types_{digest}", "The types of a Go module.")
+            found = _made[text] = Classes(read_schema(json.loads(text)), package)
+        return found
 
 
-@functools.cache
-def _made(text: str) -> Classes:
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Classes(read_schema(json.loads(text)), f"gothreads.typed.types_{digest}")
+_made: dict[str, Classes] = {}

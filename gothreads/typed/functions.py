@@ -43,9 +43,13 @@ class Caller(Protocol):
         """The same, and wait for the result."""
 
 
-def functions_of(description: Mapping[str, Any], caller: Caller) -> tuple[Functions, ModuleType]:
-    """The typed functions of a module, and its types. ModuleError: the description is malformed."""
-    classes = classes_of(description)
+def functions_of(description: Mapping[str, Any], caller: Caller,
+                 package: ModuleType | None = None) -> tuple[Functions, ModuleType]:
+    """The typed functions of a module, and its types. ModuleError: the description is malformed.
+
+    package: as for classes_of.
+    """
+    classes = classes_of(description, package)
     errors = ErrorDecoder(classes)
     made = {schema.name: TypedFunction(schema, classes, errors, caller) for schema in classes.schema.functions}
     return Functions(made), classes.module

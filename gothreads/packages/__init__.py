@@ -1,0 +1,1 @@
+"""Python packages made of Go packages: `gothreads stubs` writes them."""
