@@ -13,6 +13,7 @@ from gothreads.errors import ModuleError
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.text import shown
+from gothreads.typed.schema import read_schema
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.origins import made_for
 
@@ -50,6 +51,12 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
         terminal.out(f"  {export.signature.declaration}")
         for line in export.signature.doc.strip().splitlines():
             terminal.out(f"      {line}")
+    if about["typed"]:
+        terminal.out("typed functions:")
+    for function in about["typed"]:
+        terminal.out(f"  {shown(function['name'])}: {shown(function['go'])}")
+        for line in function["doc"].strip().splitlines():
+            terminal.out(f"      {shown(line)}")
     for export_name, why in loaded.uncallable.items():
         if export_name != "memory":  # nearly all modules export one, for WASI
             terminal.out(f"cannot be called: {shown(export_name)}: {why}")
@@ -74,7 +81,9 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
         "options": dict(about.options) if about else {},
         "handlers": bool(about and about.handlers),
         "memory": memory and {"minimum": memory.minimum * PAGE, "maximum": memory.maximum and memory.maximum * PAGE},
-        "exports": [asdict(export.signature) for export in loaded.exports], "uncallable": dict(loaded.uncallable),
+        "exports": [asdict(export.signature) for export in loaded.exports],
+        "typed": [asdict(function) for function in read_schema(about.typed).functions] if about and about.typed else [],
+        "uncallable": dict(loaded.uncallable),
         "imports": imports,
         "host": [asdict(s) for s in about.imports if s.name in imports.get(s.module, ())] if about else [],
     }
