@@ -1,16 +1,20 @@
 """A net/http server (examples/httpd) under load from wrk: native, on threads, and stock Go's WebAssembly if it can
 serve at all.
 
-    python -m benchmarks.httpd [--rounds 3] [--seconds 30] [--json]
+    python -m benchmarks.httpd                                  ten minutes: leave the machine alone meanwhile
+    python -m benchmarks.httpd --rounds 1 --seconds 5           a look
+    python -m benchmarks.httpd --write docs/performance.md      puts the table there, too
 
 Each round starts every server in turn and loads each route for some seconds; ratios are medians of the rounds'. wrk
-takes its share of the same processors. A response other than 2xx or 3xx, or a broken connection, is a failure.
+takes its share of the same processors. A response other than 2xx or 3xx, or a broken connection, is a failure. Memory
+is the server process's resident set, with all that is in it (Python and wasmtime, too): before the load, and after.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.metadata
 import os
 import re
 import shutil
@@ -33,25 +37,33 @@ from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.rounds import in_rounds
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "httpd"
-#: For stock Go, whose package net does not reach the network, in place of the example's listen.go.
-STOCK_LISTEN = """package main
+#: The example's main.go for stock Go, whose package net does not reach the network, and whose os/signal, once in use,
+#: keeps the only thread from polling.
+STOCK_MAIN = """package main
 
 import (
-	"flag"
-	"net"
+	"context"
 
 	"gothreads/guest"
 )
 
-var _ = flag.String("addr", "", "")
-
-func listen() (net.Listener, error) { return guest.Listener() }
+func main() {
+	listener, err := guest.Listener()
+	if err == nil {
+		err = serve(context.Background(), func() {}, listener)
+	}
+	if err != nil {
+		panic(err)
+	}
+}
 """
 ROUTES = ("/", "/json")
 THREADS, CONNECTIONS = 2, 64
 WARM_UP = 2      # seconds, not counted
 PATIENCE = 120   # seconds for a server to come up: the module may have to be compiled to machine code first
 
+#: The table's place in a document.
+_PLACE = "httpd"
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3}
 
 
@@ -66,6 +78,30 @@ class Load:
     requests: float  # a second
     p50: float
     p99: float
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is up."""
+
+    address: str
+    process: int
+
+    def resident(self) -> float:
+        """The memory of its process, in MB."""
+        status = Path(f"/proc/{self.process}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        assert found is not None, status
+        return int(found[1]) / 1024
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one round gave for one server: the loads of its routes, and MB before and after them."""
+
+    loads: dict[str, Load]
+    before: float
+    after: float
 
 
 def parse(text: str) -> Load:
@@ -105,10 +141,8 @@ def request(address: str, method: str, path: str) -> None:
 
 
 @contextlib.contextmanager
-def serving(command: list[str]) -> Iterator[str]:
-    """Runs a server and yields its address; shuts it down by a request. `command` contains {address}. NotServing when
-    it does not serve.
-    """
+def serving(command: list[str]) -> Iterator[Server]:
+    """Runs a server; shuts it down by a request. `command` contains {address}. NotServing when it does not serve."""
     address = free_address()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen([word.format(address=address) for word in command], stdin=subprocess.DEVNULL,
@@ -116,7 +150,7 @@ def serving(command: list[str]) -> Iterator[str]:
         try:
             _wait_for(process, address)
             request(address, "GET", "/")  # the port may be open before the module answers
-            yield address
+            yield Server(address, process.pid)
             request(address, "POST", "/quit")
             if code := process.wait(PATIENCE):
                 raise NotServing(f"it ended with {code}")
@@ -154,7 +188,7 @@ def commands(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     subprocess.run([find_go().go, "build", "-o", native, "."], cwd=EXAMPLE, env=environment, check=True)
     servers, missing = {"native": [str(native), "-addr", "{address}"]}, {}
     stock = Path(shutil.copytree(EXAMPLE, folder / "stock"))
-    (stock / "listen.go").write_text(STOCK_LISTEN)
+    (stock / "main.go").write_text(STOCK_MAIN)
     for model, source in (("threaded", EXAMPLE), ("single", stock)):
         try:
             module = build(Request(str(source), model=model, buildmode="exe")).path
@@ -166,34 +200,48 @@ def commands(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     return servers, missing
 
 
+def sample(command: list[str], seconds: int) -> Sample:
+    with serving(command) as server:
+        before = server.resident()
+        wrk(server.address, ROUTES[0], WARM_UP)
+        loads = {route: wrk(server.address, route, seconds) for route in ROUTES}
+        return Sample(loads, before, server.resident())
+
+
 def measure(rounds: int, seconds: int) -> dict[str, Any]:
-    """By route and server: requests a second, milliseconds, and the ratio to native. "not run": which do not serve, and
-    why.
+    """By route and server: requests a second, milliseconds, and the ratio to native. "memory": MB, by server. "not
+    run": which do not serve, and why. "run": what was run, for the table.
     """
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not on PATH: apt-get install wrk")
-    loads: dict[str, dict[str, list[Load]]] = {}
+    busy = os.getloadavg()[0]
+    samples: dict[str, list[Sample]] = {}
     with tempfile.TemporaryDirectory() as folder:
         servers, missing = commands(Path(folder))
         _check(missing)
-        for _, name in in_rounds(list(servers), rounds):
+        # Round 0 fills the cache of machine code: a process that has compiled keeps memory from that.
+        for number, name in in_rounds(list(servers), 1 + rounds):
             if name in missing:
                 continue
             try:
-                with serving(servers[name]) as address:
-                    wrk(address, ROUTES[0], WARM_UP)
-                    measured = {route: wrk(address, route, seconds) for route in ROUTES}
+                taken = sample(servers[name], seconds if number else 1)
             except NotServing as error:
                 missing[name] = str(error)
-                loads.pop(name, None)
+                samples.pop(name, None)
                 _check(missing)
                 continue
-            for route, load in measured.items():
-                loads.setdefault(name, {}).setdefault(route, []).append(load)
-    figures: dict[str, Any] = {route: {name: _figures(by_route[route], loads["native"][route])
-                                       for name, by_route in loads.items()}
-                               for route in ROUTES}
-    return figures | {"not run": missing}
+            if number:
+                samples.setdefault(name, []).append(taken)
+    samples = {name: samples[name] for name in servers if name in samples}
+    figures: dict[str, Any] = {
+        route: {name: _figures([one.loads[route] for one in taken], [one.loads[route] for one in samples["native"]])
+                for name, taken in samples.items()}
+        for route in ROUTES}
+    memory = {name: {"before": statistics.median(one.before for one in taken),
+                     "after": statistics.median(one.after for one in taken)} for name, taken in samples.items()}
+    return figures | {"memory": memory, "not run": missing,
+                      "run": {"rounds": rounds, "seconds": seconds, "load": busy, "cpus": os.cpu_count(),
+                              "go": find_go().version, "wasmtime": importlib.metadata.version("wasmtime")}}
 
 
 def _check(missing: dict[str, str]) -> None:
@@ -209,17 +257,28 @@ def _figures(loads: list[Load], native: list[Load]) -> dict[str, float]:
             "ratio": median_ratio((load.requests for load in loads), (load.requests for load in native))}
 
 
-def show(figures: dict[str, Any], rounds: int) -> None:
-    print(f"{'route':8} {'server':10} {'requests/s':>10} {'p50':>10} {'p99':>10}   of native "
-          f"({CONNECTIONS} connections, medians of {rounds} rounds)")
-    for route in ROUTES:
-        for name, row in figures[route].items():
-            print(f"{route:8} {name:10} {row['requests_per_second']:10,.0f} {row['p50_ms']:8.2f}ms "
-                  f"{row['p99_ms']:8.2f}ms   "
-                  f"{row['ratio']:.2f}")
+def table(figures: dict[str, Any]) -> str:
+    """The table of a document, in Markdown."""
+    lines = ["| | route | requests/s | of native | p50 | p99 | memory at start | after the load |",
+             "|---|---|---|---|---|---|---|---|"]
+    for name, memory in figures["memory"].items():
+        for route in ROUTES:
+            row = figures[route][name]
+            resident = f"{memory['before']:.0f} MB | {memory['after']:.0f} MB" if route == ROUTES[0] else " | "
+            lines.append(f"| {name if route == ROUTES[0] else ''} | `{route}` | {row['requests_per_second']:,.0f} "
+                         f"| {row['ratio']:.2f} | {row['p50_ms']:.2f} ms | {row['p99_ms']:.1f} ms | {resident} |")
+    run = figures["run"]
+    lines += ["", f"{CONNECTIONS} connections, {run['rounds']} rounds of {run['seconds']} s for each route, on "
+                  f"{run['cpus']} processors that wrk shares;",
+              f"{run['go']}, wasmtime {run['wasmtime']}; load average before: {run['load']:.1f}."]
+    return "\n".join(lines) + "\n"
+
+
+def show(figures: dict[str, Any], _rounds: int) -> None:
+    print(table(figures), end="")
     for name, why in figures["not run"].items():
         print(f"{name} does not serve: {why}")
 
 
 if __name__ == "__main__":
-    sys.exit(run(__doc__, measure, show, rounds=3, seconds=30))
+    sys.exit(run(__doc__, measure, show, rounds=3, document=(_PLACE, table), seconds=30))

@@ -14,6 +14,8 @@ from typing import Any
 
 from conformance.building import environment
 from conformance.plan import Run
+from gothreads.build.optimizer import by_default
+from gothreads.build.test_program import Rewriting
 from gothreads.build.toolchain import find_go
 from gothreads.cli.go_test import TestOptions, command
 from gothreads.files import write_atomically
@@ -65,7 +67,8 @@ def perform(run: Run, model: str, *, go: str | None, key: str, count: int, progr
     rest = ("-json", "-vet=off", f"-count={count}", "-timeout=20m", *run.flags, *left_out, run.package,
             *run.binary_flags)
     arguments, variables = (([str(find_go(go).go), "test", *rest], environment("native")) if model == "native"
-                            else command(TestOptions(model, preemption=True, go=go, rest=rest)))
+                            else command(TestOptions(model, preemption=True, go=go, rest=rest,
+                                                     how=Rewriting(optimize=by_default()))))
     variables |= run.environment
     record = Record(run.package, run.variant, model, key)
     output: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_KEPT_LINES))

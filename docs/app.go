@@ -4,6 +4,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -54,6 +55,17 @@ func init() {
 			return nil, errors.New("an odd number of bytes")
 		}
 		return p, nil
+	})
+	guest.Handle("smooth", func(p []byte) ([]byte, error) { // a factor, then the column: float64s
+		numbers := make([]float64, len(p)/8)
+		if _, err := binary.Decode(p, binary.LittleEndian, numbers); err != nil || len(numbers) == 0 {
+			return nil, errors.Join(err, errors.New("a factor and a column are wanted"))
+		}
+		factor, column := numbers[0], numbers[1:]
+		for i := 1; i < len(column); i++ {
+			column[i] = factor*column[i] + (1-factor)*column[i-1]
+		}
+		return binary.Append(nil, binary.LittleEndian, column)
 	})
 	guest.Handle("read", func(path []byte) ([]byte, error) { return os.ReadFile(string(path)) })
 	guest.HandleJSON("scale", func(_ context.Context, in Scale) ([]float64, error) {

@@ -19,6 +19,7 @@ from gothreads.version import __version__
 
 if TYPE_CHECKING:
     from gothreads.bridge.host_registry import Host
+    from gothreads.callback_m import CallerStatistics
     from gothreads.errors import (
         AppClosed,
         AppForked,
@@ -48,12 +49,13 @@ if TYPE_CHECKING:
         UnknownExport,
     )
     from gothreads.launch import open
+    from gothreads.mpool import ThreadStatistics
     from gothreads.runtime.app import App, Context
     from gothreads.runtime.inspector import Goroutine
     from gothreads.runtime.options import Limits
     from gothreads.runtime.stall import Stall
     from gothreads.runtime.state import State
-    from gothreads.runtime.statistics import AppStatistics, GoStatistics
+    from gothreads.runtime.statistics import AppStatistics, GoStatistics, PoolStatistics
     from gothreads.shared_memory import SharedMemory
     from gothreads.supervise.app import Supervised, supervise
     from gothreads.supervise.restarts import Backoff, Restart, Supervision
@@ -64,17 +66,19 @@ if TYPE_CHECKING:
 #: longer than wasmtime and Python, which matters to programs that only might use gothreads.
 _MODULES = {
     "bridge.host_registry": "Host",
+    "callback_m": "CallerStatistics",
     "errors": "AppClosed AppForked ArgumentError BuildError CallersBusy CallTimeout CompileError Frame GoError "
         "GothreadsError GuestError GuestExit GuestPanic GuestTrap HandlerError HostFunctionError InternalError "
         "LimitExceeded MemoryAccessError MisuseError ModuleError NotCallable QueueFull Stalled ToolchainError "
         "UnknownExport",
     "launch": "open",
+    "mpool": "ThreadStatistics",
     "runtime.app": "App Context",
     "runtime.inspector": "Goroutine",
     "runtime.options": "Limits",
     "runtime.stall": "Stall",
     "runtime.state": "State",
-    "runtime.statistics": "AppStatistics GoStatistics",
+    "runtime.statistics": "AppStatistics GoStatistics PoolStatistics",
     "shared_memory": "SharedMemory",
     "supervise.app": "Supervised supervise",
     "supervise.restarts": "Backoff Restart Supervision",
@@ -116,6 +120,7 @@ __all__ = [
     "Backoff",
     "BuildError",
     "CallTimeout",
+    "CallerStatistics",
     "CallersBusy",
     "CompileError",
     "Context",
@@ -140,6 +145,7 @@ __all__ = [
     "Mount",
     "NotCallable",
     "Parameter",
+    "PoolStatistics",
     "QueueFull",
     "Restart",
     "SharedMemory",
@@ -149,6 +155,7 @@ __all__ = [
     "State",
     "Supervised",
     "Supervision",
+    "ThreadStatistics",
     "ToolchainError",
     "UnknownExport",
     "__version__",

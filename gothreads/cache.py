@@ -45,7 +45,8 @@ class _Kind(NamedTuple):
 
 
 _HOUR, _DAY, _MINUTE = 3600.0, 86400.0, 60.0
-_KINDS = {"compiled": _Kind("machine code", _HOUR, _MINUTE), "modules": _Kind("modules", _HOUR, _MINUTE),
+_KINDS = {"compiled": _Kind("machine code", _HOUR, _MINUTE),
+          "modules": _Kind("finished WebAssembly modules", _HOUR, _MINUTE),
           "linked": _Kind("programs that Go has linked", _HOUR, _MINUTE),
           "overlay": _Kind("edited files of Go", _DAY, _DAY),  # a build may read them for as long as it runs
           "compare": _Kind("programs of gothreads compare", _DAY, _MINUTE)}
@@ -76,6 +77,11 @@ class Contents:
     def size(self) -> int:
         return sum(self.sizes.values())
 
+    @property
+    def bounded(self) -> int:
+        """The size of what the limit is for."""
+        return sum(self.sizes[kind] for kind in _BOUNDED)
+
 
 def limit() -> int | None:
     """The bound on the cache's size, in bytes."""
@@ -100,7 +106,9 @@ def contents() -> Contents:
 
 def description(kind: str) -> str:
     """What files of a kind are, for people."""
-    return _KINDS[kind].words if kind in _KINDS else "other files"
+    if kind not in _KINDS:
+        return "gothreads' own tools, and what it does not know; they stay"
+    return _KINDS[kind].words + (", in the limit" if kind in _BOUNDED else "")
 
 
 def trim() -> int:

@@ -82,10 +82,14 @@ class CallbackM(Caller):
 
 
 @dataclass(frozen=True)
-class CallbackMStatistics:
-    """`total` is `idle` + `in_use`; `in_use` includes callers being made. `waiting`: threads waiting for a caller.
+class CallerStatistics:
+    """The callers of a threaded app: what a thread of the host needs for a call, with one of Go's Ms and a goroutine.
 
-    `calls`, `attached` and `detached` count since the start.
+    limit: how many there may be: the option `callers`.
+    total: how many there are: `idle` + `in_use`, which includes those being made.
+    waiting: threads that wait for a caller.
+    calls: that have returned, since the start.
+    attached, detached: callers that were made and that were given up, since the start.
     """
 
     limit: int
@@ -294,11 +298,11 @@ class CallbackMCache:
         with self._condition:
             self._condition.notify_all()
 
-    def statistics(self) -> CallbackMStatistics:
+    def statistics(self) -> CallerStatistics:
         with self._condition:
             idle = len(self._idle)
             calls = self._old_calls + sum(caller.calls for caller in self._members)
-            return CallbackMStatistics(self._limit, self._total, idle, self._total - idle, self._idle.waiting, calls,
+            return CallerStatistics(self._limit, self._total, idle, self._total - idle, self._idle.waiting, calls,
                                        self._attached, self._detached)
 
     def _make_or_wait(self, *, nested: bool) -> CallbackM:

@@ -91,6 +91,11 @@ class GuestError(GothreadsError):
     error (text). `frames`: of a trap.
     """
 
+    #: Whether the module's standard error is this process's. Then `stderr` is there already: str() does not repeat it.
+    printed = False
+    #: What would prevent this, if that is known; the message contains it.
+    hint: str | None = None
+
     def __init__(self, message: str, code: int = 2, stderr: str = "", frames: Sequence[Frame] = ()) -> None:
         super().__init__(message, code, stderr, tuple(frames))
         self.message, self.code, self.stderr, self.frames = message, code, stderr, tuple(frames)
@@ -102,7 +107,7 @@ class GuestError(GothreadsError):
 
     def __str__(self) -> str:
         parts = [printable(self.headline)]
-        if self.stderr.strip():
+        if self.stderr.strip() and not self.printed:
             parts.append("the module's last words on stderr:\n" + _indent(printable(self.stderr).rstrip()))
         if self.frames:
             parts.append("WebAssembly frames:\n" + _indent("\n".join(shown(str(frame)) for frame in self.frames[:20])))
@@ -209,6 +214,8 @@ def again(error: _Error) -> _Error:
     """A copy of the error for another caller: an exception raised in several threads collects all their tracebacks."""
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__
+    if isinstance(error, GuestError) and isinstance(copy, GuestError):
+        copy.printed, copy.hint = error.printed, error.hint
     return copy
 
 

@@ -27,8 +27,8 @@ from gothreads.runtime.process import check_not_forked
 from gothreads.text import cut
 from gothreads.wasm.metadata import THREADED
 
-__all__ = ["LoadedOptions", "OpenOptions", "PathLike", "available_processors", "find", "find_for", "make", "open",
-           "open_loaded", "started"]
+__all__ = ["LoadedOptions", "OpenOptions", "PathLike", "available_processors", "check_exists", "find", "find_for",
+           "make", "open", "open_loaded", "started"]
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
 #: (runtime/own_code.py).
@@ -66,33 +66,47 @@ def open(path: ModuleSource, **options: Unpack[OpenOptions]) -> App:
 def find_for(source: PathLike | Content, options: OpenOptions) -> LoadedModule:
     """Load the module that is opened with these options, which were checked."""
     with watching(options.get("progress")):
-        return find(source, model=options.get("model"), go=options.get("go"), trust=options.get("trust", False))
+        return find(source, model=options.get("model"), go=options.get("go"), trust=options.get("trust", False),
+                    optimize=options.get("optimize", False))
 
 
 def find(source: PathLike | Content, *, model: str | None = None, buildmode: str | None = None,
-         go: PathLike | None = None, trust: Trust = False) -> LoadedModule:
+         go: PathLike | None = None, trust: Trust = False, optimize: bool = False) -> LoadedModule:
     """Load a module: a file, its content, or a package (also by import path), which is built for the model and mode."""
     if model is not None and (not isinstance(model, str) or model not in MODELS):
         raise MisuseError(f"there is no model {cut(model)}; there are: {', '.join(MODELS)}")
     wanted = MODELS[model] if model is not None else None
     if isinstance(source, Content):
-        return _fitting(load_content(source.name, source.content, trust), source.name, wanted)
+        return _fitting(load_content(source.name, source.content, trust), source.name, wanted, optimize=optimize)
+    check_exists(source)
     place = Path(source)
-    there = os.path.exists(place)  # not Path.exists, which raises for names that are too long
     if os.path.isfile(place) and place.suffix != ".go":
-        return _fitting(load(place, trust), place, wanted)
-    if not there and place.suffix == ".wasm":
-        raise ModuleError(f"there is no file {place}")
-    if not there and "/" not in str(source) and "." not in str(source):
-        raise ModuleError(f"there is no file or folder {place}")
+        return _fitting(load(place, trust), place, wanted, optimize=optimize)
     build_model = THREADED if wanted is None else wanted.build_model
     built = build(Request(str(source), model=build_model, buildmode=buildmode, go=None if go is None
-                          else os.fspath(go)))
+                          else os.fspath(go), optimize=optimize))
     return replace(load(built.path), name=place.resolve().name)
 
 
-def _fitting(loaded: LoadedModule, place: str | Path, wanted: Model | None) -> LoadedModule:
+def check_exists(source: PathLike) -> None:
+    """ModuleError if a module's file or folder does not exist. Whether an import path exists, Go says."""
+    name = str(source)
+    if os.path.exists(source):  # not Path.exists, which raises for names that are too long
+        return
+    if Path(name).suffix in (".wasm", ".cwasm", ".go"):
+        raise ModuleError(f"there is no file {name}")
+    if name.startswith((".", "/")):
+        raise ModuleError(f"there is no folder {name}")
+    if "/" not in name and "." not in name:
+        raise ModuleError(f"there is no file or folder {name}")
+
+
+def _fitting(loaded: LoadedModule, place: str | Path, wanted: Model | None, *, optimize: bool) -> LoadedModule:
     """The module, if that model can run it. ModuleError if not."""
+    if optimize and not (loaded.metadata and loaded.metadata.optimized):
+        raise MisuseError(f"{place} is built already, and was not optimized. optimize=True (--optimize) is for "
+                          f"packages. Rebuild it: gothreads build PACKAGE --optimize -o {place}; or change the file: "
+                          f"gothreads optimize {place} -o FILE")
     if wanted is None:
         return loaded
     if loaded.foreign and (wanted.foreign_app is None or wanted.build_model != loaded.model):

@@ -30,10 +30,14 @@ IDLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class MPoolStatistics:
-    """`running`: threads that are running a job (an M) now. `idle`: threads waiting for a job.
+class ThreadStatistics:
+    """The threads of the host that run the module's own threads: Go's Ms, or those of wasi-threads.
 
-    `started`: jobs started so far. `peak`: the most that ran at a time.
+    limit: how many may run at a time: `limits.threads`.
+    running: the module's threads that run now.
+    idle: threads of the host that are kept for the module's next ones.
+    started: the module's threads that were started so far.
+    peak: the most that ran at a time.
     """
 
     limit: int
@@ -131,9 +135,9 @@ class MPool(Generic[Job]):
         with self._condition:
             return self._active
 
-    def statistics(self) -> MPoolStatistics:
+    def statistics(self) -> ThreadStatistics:
         with self._condition:
-            return MPoolStatistics(self._limit, self._active, self._idle, self._started, self._peak)
+            return ThreadStatistics(self._limit, self._active, self._idle, self._started, self._peak)
 
     def close(self) -> None:
         """Refuse further jobs and end the idle threads."""

@@ -100,10 +100,19 @@ def _in_main_interpreter() -> bool:
 
 def lacking(extra: str) -> str | None:
     """What an extra lacks, and how to install it; None if it is complete."""
-    missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
-    if missing:
-        return f"gothreads {extra} needs {', '.join(missing)}: pip install 'gothreads[{extra}]'"
+    if missing := missing_modules(extra):
+        return f"gothreads {extra} needs {', '.join(missing)}: {install(extra)}"
     return UVICORN.problem if extra == "serve" else None
+
+
+def missing_modules(extra: str) -> list[str]:
+    """The modules that an extra needs and that are not there."""
+    return [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra. An installed gothreads stays as it is, wherever it came from."""
+    return f"pip install 'gothreads[{extra}]'"
 
 
 @functools.cache

@@ -188,7 +188,8 @@ class SharedMemory(BoundedMemory):
         super().__init__()
         if maximum < minimum:
             raise ModuleError(f"the module needs {minimum * PAGE:,} bytes of memory to start, the limit is "
-                              f"{maximum * PAGE:,}. Raise the limit on memory")
+                              f"{maximum * PAGE:,}. Raise the limit (--memory SIZE; in Python "
+                              "Limits(memory=...))")
         try:
             self.handle: wasmtime.SharedMemory = _Handle(
                 engine, wasmtime.MemoryType(wasmtime.Limits(minimum, maximum), shared=True)
@@ -198,6 +199,12 @@ class SharedMemory(BoundedMemory):
         self._base = ctypes.addressof(self.handle.data_ptr().contents)
         self._known = 0  # a size seen earlier: still within bounds, since the memory never shrinks
         self._notifier = _Notifier(engine, self.handle, minimum)  # guarded by _use
+
+    def __repr__(self) -> str:
+        try:
+            return f"<gothreads.SharedMemory {self.size:,} bytes>"
+        except AppClosed:
+            return "<gothreads.SharedMemory closed>"
 
     def _bounds(self) -> tuple[int, int]:
         self._known = int(self.handle.data_len())

@@ -36,7 +36,7 @@ import gothreads
 from gothreads.cli.inspect import describe
 from gothreads.cli.main import main as command
 from gothreads.errors import ModuleError
-from gothreads.runtime.module_file import inspect_module
+from gothreads.runtime.module_file import check_module
 from gothreads.serve.web import web_app
 from gothreads.wasm import metadata
 from gothreads.wasm.binary import ExportEntry, Import, Kind
@@ -154,7 +154,7 @@ class Shown(Part[bytes]):
                               ["call", file, "add", "x", "y"]):
                 self.run(arguments, encoding)
         try:
-            loaded = inspect_module("fuzzed.wasm", case)
+            loaded = check_module("fuzzed.wasm", case)
             describe(loaded)
         except ModuleError as error:
             if not str(error).isprintable():

@@ -38,7 +38,7 @@ import wasmtime
 from gothreads.cli.inspect import describe
 from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError
-from gothreads.runtime.module_file import inspect_module
+from gothreads.runtime.module_file import check_module
 from gothreads.wasm.binary import Import, Kind, MemoryLimits, Module
 from gothreads.wasm.parsing import function_names, parse
 from gothreads.wasm.passes.threads import add_threads
@@ -129,7 +129,7 @@ def unchanged(engine: wasmtime.Engine, case: bytes, encoded: bytes) -> str:
 class Inspect(DamagedModules):
     def attempt(self, case: bytes) -> str:
         try:
-            loaded = inspect_module("fuzzed", case)
+            loaded = check_module("fuzzed", case)
             json.dumps(describe(loaded))
         except ModuleError as error:
             return outcome(error)
@@ -210,7 +210,7 @@ class Generated(Part[bytes | None]):
         if not valid(self.engine, case):
             return "uses features that wasmtime has not enabled"
         try:
-            inspect_module("fuzzed", case)
+            check_module("fuzzed", case)
             inspected = ""
         except ModuleError as error:
             outcome(error)

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import gothreads
 from gothreads.engine import ffi
 from gothreads.files import cache_folder
-from gothreads.runtime.module_file import inspect_module
+from gothreads.runtime.module_file import check_module
 
 #: After how long to check whether a module computes on its own, in seconds.
 _RUN_SECONDS = 8.0
@@ -69,7 +69,7 @@ def _open_and_call(path: Path) -> str:
     that.
     """
     host: dict[str, dict[str, Callable[..., Any]]] = {}
-    for imported in inspect_module(path.name, path.read_bytes()).outline.imported_functions:
+    for imported in check_module(path.name, path.read_bytes()).outline.imported_functions:
         if imported.module not in ("wasi_snapshot_preview1", "gothreads", "wasi"):
             host.setdefault(imported.module, {})[imported.name] = lambda *_arguments: 0
     limits = gothreads.Limits(memory=256 << 20)

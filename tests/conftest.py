@@ -29,9 +29,12 @@ from tests.support.faults import Fault, Measured, markdown
 from tests.support.modules import ROOT, built, prepare
 from tests.support.waiting import gothreads_threads, wait_until
 
-# A shell's background jobs ignore SIGINT, and so would all processes that the tests start and then interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Jobs in a shell's background ignore SIGINT and SIGQUIT, those of nohup SIGHUP, and so would all processes that the
+# tests start and send signals to.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL),
+                        (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 # The modules that the tests share must stay, however long the tests take.
 os.environ["GOTHREADS_CACHE_LIMIT"] = "0"

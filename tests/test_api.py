@@ -16,13 +16,13 @@ from gothreads import errors
 
 PUBLIC = [
     "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "Backoff", "BuildError", "CallTimeout",
-    "CallersBusy", "CompileError", "Context",
+    "CallerStatistics", "CallersBusy", "CompileError", "Context",
     "Frame", "GoError", "GoStatistics", "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap",
     "HandlerError", "Host",
     "HostFunctionError", "InternalError", "LimitExceeded", "Limits", "MemoryAccessError", "MisuseError", "ModuleError",
     "Mount", "NotCallable",
-    "Parameter", "QueueFull", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Supervised",
-    "Supervision", "ToolchainError",
+    "Parameter", "PoolStatistics", "QueueFull", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Supervised",
+    "Supervision", "ThreadStatistics", "ToolchainError",
     "UnknownExport", "__version__", "open", "supervise",
 ]
 

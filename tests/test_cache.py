@@ -150,16 +150,19 @@ for _ in range(50):
 
 # The command
 
-def test_the_command_shows_the_size_and_the_kinds(folder: Path) -> None:
+def test_the_command_shows_the_size_and_the_kinds(folder: Path, monkeypatch: Patch) -> None:
     kept_file(folder / "compiled" / "a", size=2_000_000)
     (folder / "tests").mkdir()
     (folder / "tests" / "x").write_bytes(bytes(500_000))
     code, out, _ = command("cache")
     assert code == 0
-    assert f"{folder}: 2.5 MB, limit 5,368.7 MB (GOTHREADS_CACHE_LIMIT)" in out
-    assert "2.0 MB  compiled: machine code" in out
-    assert "0.5 MB  other: other files" in out
+    assert f"{folder}: 2.5 MB, of which 2.0 MB are in the limit of 5,368.7 MB (GOTHREADS_CACHE_LIMIT)" in out
+    assert "2.0 MB  compiled: machine code, in the limit" in out
+    assert "0.5 MB  other: gothreads' own tools, and what it does not know; they stay" in out
     assert "modules" not in out
+    assert "over the limit" not in out
+    monkeypatch.setenv(cache.LIMIT, "1M")
+    assert "It is over the limit: what was used in the last hour stays" in command("cache")[1]
     assert int(command("cache", "--size")[1]) == cache.contents().size
 
 

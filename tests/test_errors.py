@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 from gothreads import errors
-from gothreads.errors import Frame, GothreadsError, GuestError, UnknownExport, unknown
+from gothreads.errors import Frame, GothreadsError, GuestError, UnknownExport, again, unknown
 
 CLASSES = sorted((c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, BaseException)),
                  key=lambda c: c.__name__)
@@ -76,6 +76,14 @@ def test_a_guest_error_says_the_last_words_and_the_frames() -> None:
         "    main.boom (+0x1a2b)\n"
         "    main.main (+0x10)")
     assert (error.code, error.stderr, error.frames) == (134, "line one\nline two\n", tuple(frames))
+
+
+def test_a_guest_error_does_not_repeat_what_the_module_has_printed() -> None:
+    error = GuestError("the module has ended: panic: x", 2, "panic: x\n", [Frame("main.main", 0x10)])
+    error.printed = True
+    for one in (error, again(error), pickle.loads(pickle.dumps(error))):
+        assert str(one) == "the module has ended: panic: x\nWebAssembly frames:\n    main.main (+0x10)"
+        assert one.stderr == "panic: x\n"
 
 
 def test_a_guest_error_without_words_or_frames_is_its_message() -> None:

@@ -21,7 +21,7 @@ import gothreads
 from gothreads.build import builder
 from gothreads.errors import CompileError, GuestTrap
 from gothreads.runtime.inspector import parse_goroutines
-from gothreads.serve import payload
+from gothreads.serve import json_arguments
 from gothreads.serve.guard import Hosts
 from gothreads.text import printable, shown
 from gothreads.wasi import openat, panics
@@ -81,18 +81,22 @@ PATTERNS: dict[str, list[Text]] = {
         lambda n: "\x41\x00\x21\x00\x0c" + "\x80" * n],
     "_CALL": [lambda n: "\x20\x01\x41\x08\x6b\x22\x01\x24\0\x20\x01\x42" + "\x80" * n],
     "_JUMP": [lambda n: "\x01\x01\x7f\x23\0\x21\x01\x41\0\x10" + "\x80" * n],
+    "_VERSION": [lambda n: " " * n, lambda n: "go" + " " * n, lambda n: "\n" * n, lambda n: "go 1." * n],
+    "_BUILD_ID": [lambda n: 'Go build ID: "' + "a" * n, lambda n: 'Go build ID: "' * n],
+    "_WORK": [lambda n: "/go-build" + "1" * n, lambda n: "/go-build1/b" * n, lambda n: "/go-build1/b" + "1" * n + "x"],
+    "_CACHEABLE": [lambda n: "-test." * n, lambda n: "-test.run" * n],
     "_IMPORT_WRAPPER": [
         lambda n: "\x01\x01\x7f\x23\0\x21\x01" + "\x20\x01\x28\x02\x00" * n,
         lambda n: "\x01\x01\x7f\x23\0\x21\x01\x20\x01\x28\x02" + "\x80" * n,
         lambda n: "\x01\x01\x7f\x23\0\x21\x01\x10" + "\x80" * n],
 }
 
-#: Patterns that gothreads/serve/payload.py tries at one place only. To search for them would take quadratic time.
+#: Patterns that gothreads/serve/json_arguments.py tries at one place only. To search for them would take quadratic time.
 AT_ONE_PLACE = ("_NOTHING", "_OPENING", "_COMMA", "_END")
 
 
 def test_patterns_for_one_place_are_not_searched_for() -> None:
-    source = inspect.getsource(payload)
+    source = inspect.getsource(json_arguments)
     uses = re.findall(rf"\b(?:{'|'.join(AT_ONE_PLACE)})\.(\w+)", source)
     assert set(uses) == {"match", "fullmatch"}
 
@@ -136,6 +140,10 @@ def _asked_as(text: str, *, any_address: bool = False) -> None:
 #: What reads text in more steps than one pattern.
 READERS: dict[str, tuple[Text, Callable[[str], object]]] = {
     "last words that are newlines and tabs": (lambda n: "panic: x" + "\n\t" * n + "\nx", panics.reason),
+    "last words of many frames": (lambda n: "panic: x\n\ngoroutine 1 [running]:\n" + "strings.f(\n\t/src/strings/f:1\n" * n,
+                                  panics.place),
+    "last words of a long frame": (lambda n: "panic: x\n\ngoroutine 1 [running]:\n" + "/." * n + "\n\t" + "/:" * n,
+                                   panics.place),
     "last words of blank lines": (lambda n: "panic: x" + "\n \n\t\r" * n, panics.reason),
     "last words of many panics": (lambda n: "panic: x\n\n" * n, panics.reason),
     "last words of many throws": (lambda n: "fatal error: fatal error: \n" * n, panics.reason),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stress import fuzzing
+from stress import fuzz_io, fuzzing
 from stress.fuzz_calls import Exports, HostFunctions, Names, Payloads
 from stress.fuzz_http import Json, Raw
 from stress.fuzz_open import LimitsOf, Metadata, Mounts, Settings, Shown
@@ -38,6 +38,13 @@ def test_arguments_of_any_kind_give_the_right_result_or_are_refused(tmp_path: Pa
     found = outcomes(Exports(), 1_000, tmp_path)
     assert found["right"] > 300
     assert found["refused"] > 300
+
+
+@pytest.mark.long
+def test_any_calls_of_the_io_in_c_from_many_threads_do_no_harm() -> None:
+    counts = fuzz_io.fuzz(5, 1)
+    assert len(counts) > 15
+    assert [call for call, (_, succeeded) in counts.items() if not succeeded] == []
 
 
 def test_payloads_of_any_kind_come_back_or_are_refused(tmp_path: Path) -> None:
@@ -148,7 +155,7 @@ def test_nothing_found_is_exit_code_0(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_case_that_does_not_end_or_takes_all_memory_is_a_finding(attempt: str, said: str, tmp_path: Path) -> None:
     program = f"""
 import time
-from stress import fuzzing
+from stress import fuzz_io, fuzzing
 from tests.test_fuzz import Flawed
 class Stuck(Flawed):
     def attempt(self, case):

@@ -121,8 +121,8 @@ def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, call
     version_of(bare, "wasmtime", "51.0.0")
     said = ("wasmtime 51.0.0 is newer than what gothreads was tested with. If something fails: pip install "
             "'wasmtime>=50,<51'")
-    program = ("import gothreads\nfor _ in range(2):\n    with gothreads.open(sys.argv[1]) as app:\n        "
-               "print(app.exports.add(2, 3))")
+    program = ("import gothreads\nfor _ in range(2):\n    with gothreads.open(sys.argv[1], progress=False) as app:\n"
+               "        print(app.exports.add(2, 3))")
     assert python(bare, program, str(calls)) == (0, "5\n5\n", f"{said}\n")
     code, out, err = command(bare, "doctor")
     assert (code,
@@ -133,9 +133,10 @@ def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, call
 @pytest.mark.parametrize(("extra", "argv"),
                          [("serve", ["x.wasm"]), ("compare", []), ("stress", []), ("completion", ["bash"])])
 def test_a_command_without_its_extra_names_it(bare: Path, extra: str, argv: list[str]) -> None:
-    said = f"gothreads {extra} needs {', '.join(EXTRAS[extra])}: pip install 'gothreads[{extra}]'"
-    assert command(bare, extra, *argv) == (1, "", f"gothreads: {said}\n")
-    assert f"warning  {extra:11}  {said}" in command(bare, "doctor")[1]
+    needs, install = f"needs {', '.join(EXTRAS[extra])}", f"pip install 'gothreads[{extra}]'"
+    assert command(bare, extra, *argv) == (1, "", f"gothreads: gothreads {extra} {needs}: {install}\n")
+    assert (f"ok       {extra:11}  not installed (optional: `gothreads {extra}` {needs}): {install}\n"
+            in command(bare, "doctor")[1])
 
 
 def test_importing_the_server_without_its_extra_names_it(bare: Path) -> None:

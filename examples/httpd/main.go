@@ -4,25 +4,24 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
-	"time"
+	"os/signal"
+	"syscall"
 )
 
-const (
-	headerTimeout = 10 * time.Second // for a client to send its request's header
-	grace         = 30 * time.Second // for requests in flight when the server quits
-)
+var addr = flag.String("addr", cmp.Or(os.Getenv("ADDR"), "127.0.0.1:8080"), "address to listen on; the default is $ADDR's")
 
 func main() {
 	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	listener, err := listen()
 	if err == nil {
-		err = serve(listener)
+		err = serve(ctx, stop, listener)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "httpd: %v\n", err)
@@ -30,18 +29,11 @@ func main() {
 	}
 }
 
-// serve answers requests until it is asked to quit, and then finishes those in flight.
-func serve(listener net.Listener) error {
-	site := newSite()
-	server := &http.Server{Handler: site, ReadHeaderTimeout: headerTimeout}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-site.quitting:
-		ctx, cancel := context.WithTimeout(context.Background(), grace)
-		defer cancel()
-		return server.Shutdown(ctx)
+// listen opens a socket and prints its address, as the port may have been given as 0.
+func listen() (net.Listener, error) {
+	listener, err := net.Listen("tcp", *addr)
+	if err == nil {
+		fmt.Fprintf(os.Stderr, "httpd: listening on %s\n", listener.Addr())
 	}
+	return listener, err
 }

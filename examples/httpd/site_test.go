@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -40,7 +41,7 @@ func TestQuitEndsServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := make(chan error)
-	go func() { served <- serve(listener) }()
+	go func() { served <- serve(t.Context(), func() {}, listener) }()
 	answer, err := http.Post("http://"+listener.Addr().String()+"/quit", "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +50,28 @@ func TestQuitEndsServe(t *testing.T) {
 		t.Errorf("%q", body)
 	}
 	answer.Body.Close()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServeFinishesRequestsWhenItsContextEnds(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error)
+	go func() { served <- serve(ctx, cancel, listener) }()
+	answer, err := http.Get("http://" + listener.Addr().String() + "/stream?chunks=20&ms=10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	cancel()
+	if body, err := io.ReadAll(answer.Body); err != nil || !strings.HasSuffix(string(body), "chunk 20 of 20\n") {
+		t.Errorf("%q, %v", body, err)
+	}
 	if err := <-served; err != nil {
 		t.Error(err)
 	}

@@ -4,7 +4,7 @@
 //
 // For https the module needs trusted certificates, such as the machine's:
 //
-//	--allow-net example.com:443 --mount /etc/ssl/certs:/etc/ssl/certs:ro --env SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+//	--allow-net example.com:443
 package main
 
 import (

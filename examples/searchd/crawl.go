@@ -65,6 +65,7 @@ func (c *crawler) walk() {
 		}
 	}
 	c.seen = found
+	c.index.completed()
 }
 
 // list sends the files of all folders, except folders that it cannot read: they may be gone already.

@@ -23,6 +23,7 @@ type index struct {
 	lastNumber uint32
 	words      int // in all documents, repetitions included
 	generation int64
+	complete   bool // whether all files have been indexed once
 }
 
 // A document is a file in the index. A changed file becomes a new document, so documents never change.
@@ -150,6 +151,13 @@ func (ix *index) changes() int64 {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
 	return ix.generation
+}
+
+// completed notes that all files have been indexed once.
+func (ix *index) completed() {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.complete = true
 }
 
 // occurrences returns the number of files that contain a word. Case does not matter.

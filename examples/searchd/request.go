@@ -14,11 +14,12 @@ type request struct {
 }
 
 type reply struct {
-	Hits       []hit `json:"hits"`
-	Total      int   `json:"total"`
-	Generation int64 `json:"generation"`
-	Documents  int   `json:"documents"`
-	Took       int64 `json:"took_us"`
+	Note       string `json:"note,omitempty"` // while the folder is indexed for the first time
+	Hits       []hit  `json:"hits"`
+	Total      int    `json:"total"`
+	Generation int64  `json:"generation"`
+	Documents  int    `json:"documents"`
+	Took       int64  `json:"took_us"`
 }
 
 const defaultLimit = 10
@@ -35,13 +36,17 @@ func (ix *index) answer(payload []byte) ([]byte, error) {
 	for i := range hits {
 		hits[i] = ix.show(f.matches[i], words)
 	}
-	return json.Marshal(reply{
+	r := reply{
 		Hits:       hits,
 		Total:      len(f.matches),
 		Generation: f.generation,
 		Documents:  f.documents,
 		Took:       time.Since(start).Microseconds(),
-	})
+	}
+	if !f.complete {
+		r.Note = fmt.Sprintf("still indexing, %d files so far", f.documents)
+	}
+	return json.Marshal(r)
 }
 
 // parse decodes a request into the words to search for and the number of hits to show.

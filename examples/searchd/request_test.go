@@ -33,6 +33,21 @@ func TestNoHitsAreAnEmptyList(t *testing.T) {
 	}
 }
 
+func TestUntilAllFilesAreIndexedRepliesSaySo(t *testing.T) {
+	f := newFixture(t)
+	f.index.complete = false
+	for files, want := range []string{"still indexing, 0 files so far", "still indexing, 1 files so far"} {
+		if r := f.ask("apple"); r.Note != want || r.Total != files {
+			t.Errorf("note is %q with %d hits, want %q", r.Note, r.Total, want)
+		}
+		f.index.put("a.txt", count("apple"))
+	}
+	f.walk()
+	if r := f.ask("apple"); r.Note != "" {
+		t.Errorf("note is %q after the walk", r.Note)
+	}
+}
+
 func TestLimit(t *testing.T) {
 	f := newFixture(t)
 	for i := range 30 {

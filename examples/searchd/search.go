@@ -28,6 +28,7 @@ type found struct {
 	matches    []match // the best first
 	generation int64
 	documents  int
+	complete   bool // whether the folder has been indexed once
 }
 
 // search finds the files that contain all of the words. It reads no files.
@@ -47,7 +48,7 @@ func (ix *index) search(words []string) found {
 func (ix *index) match(words []string) found {
 	ix.mu.RLock()
 	defer ix.mu.RUnlock()
-	f := found{generation: ix.generation, documents: len(ix.byName)}
+	f := found{generation: ix.generation, documents: len(ix.byName), complete: ix.complete}
 	lists, ok := ix.lists(words)
 	if !ok {
 		return f

@@ -13,13 +13,13 @@ import math
 import operator
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn, Self
 
 from gothreads.bridge.buffers import Buffers
 from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import ffi
 from gothreads.engine.extension import shared
-from gothreads.errors import ArgumentError, NotCallable, UnknownExport, unknown
+from gothreads.errors import ArgumentError, MisuseError, NotCallable, UnknownExport, unknown
 from gothreads.text import cut, shown
 from gothreads.wasm.binary import VALUE_TYPES, FuncType
 from gothreads.wasm.signature import Parameter, Signature
@@ -41,6 +41,7 @@ RANGES = {"int32": (-(1 << 31), (1 << 31) - 1), "uint32": (0, (1 << 32) - 1), "i
            "uint64": (0, (1 << 64) - 1), "uintptr": (0, (1 << 32) - 1), "unsafe.Pointer": (0, (1 << 32) - 1),
            "pointer": (0, (1 << 32) - 1)}
 PYTHON_TYPES = {"bool": "bool", "float32": "float", "float64": "float", "string": "str | bytes"}
+_ANNOTATIONS = {"bool": bool, "float": float, "int": int, "str | bytes": str | bytes}
 #: The keyword arguments that any call takes besides its own arguments.
 CALL_OPTIONS = frozenset(("timeout", "on_timeout"))
 FLOAT32_MAX = shared("FLOAT32_MAX", 3.4028234663852886e38)
@@ -61,9 +62,15 @@ def _number(go_type: str, value: Any) -> int:
 
 
 def _bool(value: Any) -> int:
-    if not isinstance(value, bool):
-        raise TypeError(f"got {cut(value)}, not True or False")
-    return int(value)
+    if isinstance(value, bool) or _is_numpys_bool(value):
+        return int(bool(value))
+    raise TypeError(f"got {cut(value)}, not True or False")
+
+
+def _is_numpys_bool(value: object) -> bool:
+    """Whether it is a numpy.bool. (Its numbers are numbers in Python, too; its truth values are no bool.)"""
+    kind = type(value)
+    return kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")
 
 
 def _float(value: Any) -> float:
@@ -209,9 +216,9 @@ class Export:
 
     def python_signature(self) -> inspect.Signature:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if self.has_names else inspect.Parameter.POSITIONAL_ONLY
-        parameters = [inspect.Parameter(name, kind, annotation=python_type(parameter.type))
+        parameters = [inspect.Parameter(name, kind, annotation=_ANNOTATIONS[python_type(parameter.type)])
                       for name, parameter in zip(self.names, self.signature.params, strict=True)]
-        result = python_type(self.signature.result) if self.signature.result else "None"
+        result = _ANNOTATIONS[python_type(self.signature.result)] if self.signature.result else None
         return inspect.Signature(parameters, return_annotation=result)
 
 
@@ -290,7 +297,8 @@ class Function:
     """A callable export: `app.exports.add(2, 3)`, or `app.exports.add(a=2, b=3)`."""
 
     def __init__(self, export: Export, call: Callable[..., Any]) -> None:
-        """`call` gets the export, the converted arguments, and the keyword arguments timeout and on_timeout."""
+        # `call` gets the export, the converted arguments, and the keyword arguments timeout and on_timeout. (This is no
+        # docstring, because IPython would show it for an export.)
         self._export, self._call = export, call
         self.__name__ = self.__qualname__ = export.name
         self.__doc__ = f"{export.signature.declaration}\n\n{export.signature.doc}".rstrip()
@@ -324,6 +332,20 @@ class Function:
         result: builtins.bytes = self._call(packed, packed.convert(args), **named)
         return result
 
+    def __get__(self, instance: object, owner: type | None = None) -> Self:
+        """Return itself: it has no use for a `self`. This makes it a function to help(), which shows its signature."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise MisuseError(f"the export {self._export.shown} cannot be pickled. Pickle the app instead, which opens the "
+                          f"module again, and call the export there: app.exports[{self.__name__!r}]")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
     def __repr__(self) -> str:
         return f"<export {self._export.signature}>"
 
@@ -331,12 +353,17 @@ class Function:
 class Exports:
     """The functions that a module exports, as attributes or as `exports["name"]`. Iterating yields the names."""
 
-    def __init__(self, functions: Mapping[str, Function], uncallable: Mapping[str, str] | None = None) -> None:
-        """`uncallable`: the names of the other exports, and why each cannot be called."""
+    def __init__(self, functions: Mapping[str, Function], uncallable: Mapping[str, str] | None = None, *,
+                 has_handlers: bool = False) -> None:
+        """`uncallable`: the names of the other exports, and why each cannot be called.
+
+        has_handlers: whether the module can have handlers, which are not called here.
+        """
         self._functions, self._uncallable = dict(functions), dict(uncallable or {})
+        self._has_handlers = has_handlers
 
     def __getattr__(self, name: str) -> Function:
-        if name.startswith("__") or name in ("_functions", "_uncallable"):
+        if name.startswith("__") or name in ("_functions", "_uncallable", "_has_handlers"):
             raise AttributeError(name)
         try:
             function = self._functions[name]
@@ -353,9 +380,13 @@ class Exports:
 
     def _missing(self, name: str) -> UnknownExport:
         known = sorted(self._functions)
+        if isinstance(name, Function):
+            return UnknownExport(f"exports go by their names here: {name.__name__!r}, not {name!r}", known)
         why = self._uncallable.get(name) if isinstance(name, str) else None
         if why is None:
-            return unknown("export", name, known)
+            error = unknown("export", name, known)
+            how = f". A handler is called with app.request({cut(name)}, …)" if self._has_handlers else ""
+            return UnknownExport(error.message + how, known)
         return UnknownExport(f"the module's export {shown(name)} cannot be called: {why}", known)
 
     def __iter__(self) -> Iterator[str]:
@@ -368,7 +399,7 @@ class Exports:
         return isinstance(name, str) and name in self._functions
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._functions})
+        return sorted({*(name for name in super().__dir__() if name.startswith("__")), *self._functions})
 
     def __repr__(self) -> str:
         return f"<exports: {', '.join(name if name.isprintable() else repr(name) for name in self._functions)}>"

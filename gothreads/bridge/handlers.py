@@ -133,15 +133,15 @@ class HostCall:
 class Handlers:
     """The handlers of one app. Thread-safe.
 
-    workers: the threads that run plain functions.
+    call_threads: run plain functions.
     loop: runs coroutines. None: a loop of the app's own, whose thread starts when it is first needed.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], workers: CallThreads,
+    def __init__(self, handlers: Mapping[str, Handler], call_threads: CallThreads,
                  loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._handlers = {name: (function, _is_coroutine_function(function), takes_context(function))
                           for name, function in handlers.items()}
-        self._workers = workers
+        self._call_threads = call_threads
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._loop = loop
@@ -167,7 +167,7 @@ class Handlers:
         def begin() -> None:
             if not is_coroutine:
                 stack.nested.set(True)  # need not be reset: this worker runs nothing else
-                stack.inside.lend = self._workers.lent
+                stack.inside.lend = self._call_threads.lent
             if call.cancelled.is_set():
                 call.raised(CancelledError())
                 return
@@ -188,7 +188,7 @@ class Handlers:
             begin()
             return
         try:
-            started = self._workers.submit(begin)
+            started = self._call_threads.submit(begin)
         except AppClosed as error:
             call.raised(error)
         else:
@@ -200,7 +200,7 @@ class Handlers:
         with self._lock:
             self._closed = True
             own = self._own
-        self._workers.close()
+        self._call_threads.close()
         if own is not None:
             own.stop()
             if threading.current_thread() is not own:

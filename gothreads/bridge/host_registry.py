@@ -40,6 +40,11 @@ class Host:
         self._functions: dict[str, dict[str, Callable[..., Any]]] = {}
         self._handlers: dict[str, Handler] = {}
 
+    def __repr__(self) -> str:
+        functions = [f"{module}.{name}" for module, functions in self._functions.items() for name in functions]
+        return (f"<gothreads.Host functions: {', '.join(functions) or 'none'}; "
+                f"handlers: {', '.join(self._handlers) or 'none'}>")
+
     @property
     def functions(self) -> Functions:
         return self._functions

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gothreads.version
+from gothreads.build import optimizer
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.packages import relative_to_here
@@ -49,6 +50,9 @@ _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
 _INSTEAD_OF_CGO = ("Use a package, or a build tag, without cgo; or let the host call C, and Go the host "
                    "(docs/what-works.md has more)\n")
+_INSTEAD_OF_TYPES = ("Exports and imports take int32, int64, uint32, uint64, float32, float64, bool and string, and "
+                     "have one result at most, which is no string. Use int64 for int, and a handler for anything else: "
+                     "guest.Handle for bytes, guest.HandleJSON for values (docs/calling.md)\n")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Request:
 
     package: a folder, an import path, or a .go file.
     sharpen: a seed (wasm/passes/sharpen.py).
+    optimize: give functions fast bodies (build/optimizer.py).
     flags: passed to go build.
     """
 
@@ -68,6 +73,7 @@ class Request:
     preemption: bool = True
     sharpen: int | None = None
     flags: tuple[str, ...] = ()
+    optimize: bool = False
 
     def __post_init__(self) -> None:
         if self.model not in BUILD_MODELS:
@@ -156,14 +162,15 @@ def build(request: Request) -> Built:
     metadata = Metadata(gothreads.version.__version__, linked.toolchain.version, request.model, request.mode,
                         _uses_guest(linked.files), signatures.exports, _options(request), signatures.imports,
                         typed=linked.schema)
-    path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint())}.wasm"
+    edition = [optimizer.identity()] if metadata.optimized else []
+    path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint(), *edition)}.wasm"
     rewritten = is_kept(path)
     if not rewritten:
         module = parse(linked.content)
         if callers := callers_of_undefined(module):
             raise CompileError(f"{request.package}: the program calls functions that are not defined",
                                _undefined(module, callers, linked.files))
-        keep(path, finish(module, metadata, strip=request.strip).encode())
+        keep(path, finish(module, metadata, strip=request.strip, go=linked.toolchain.go).encode())
     return Built(path, linked.toolchain, metadata, rewritten and linked.compiled == 0, time.monotonic() - begin)
 
 
@@ -195,13 +202,18 @@ def link(request: Request) -> Linked:
         return Linked(file.read_bytes(), toolchain, program.files, compiled, typed.schema)
 
 
-def finish(linked: Module, metadata: Metadata, *, strip: bool) -> Module:
-    """Turn the module that Go linked into the one that is run."""
+def finish(linked: Module, metadata: Metadata, *, strip: bool, go: Path | None = None) -> Module:
+    """Turn the module that Go linked into the one that is run.
+
+    go: the go command, for the optimizer (default: the first that is found).
+    """
     module = linked
     if metadata.threaded:
         seed = metadata.options.get("sharpen")
         threaded = add_threads(linked)
         module = shorten_jumps(inline_atomics(threaded) if seed is None else sharpen(threaded, seed))
+    if metadata.optimized:  # before names are dropped, which it uses
+        module = parse(optimizer.optimized(go or find_go().go, module.encode(), cache_folder()))
     dropped = ("name", "producers", SECTION) if strip else (SECTION,)
     customs = [(title, body) for title, body in module.customs
                if title not in dropped and not (strip and title.startswith(".debug"))]
@@ -225,7 +237,11 @@ def _undefined(module: Module, callers: Sequence[str], files: Sequence[Path]) ->
 
 def _options(request: Request) -> dict[str, Any]:
     options: dict[str, Any] = {"preemption": request.preemption, "strip": request.strip}
-    return options if request.sharpen is None else options | {"sharpen": request.sharpen}
+    if request.sharpen is not None:
+        options["sharpen"] = request.sharpen
+    if request.optimize or optimizer.by_default():
+        options["optimize"] = True
+    return options
 
 
 def _locate(package: str) -> tuple[Path, str]:
@@ -328,7 +344,8 @@ def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Pat
         words = {word.rstrip(":") for word in errors.split()}
         named = words | {word.partition(".")[0] for word in words}
         cgo = _cgo({path: files for path, files in program.ignored.items() if {path, path.rpartition("/")[2]} & named})
-        raise CompileError(f"{request.package}: go build failed", relative_to_here(errors, go.work) + cgo)
+        types = _INSTEAD_OF_TYPES if "go:wasmexport: " in errors or "go:wasmimport: " in errors else ""
+        raise CompileError(f"{request.package}: go build failed", relative_to_here(errors, go.work) + cgo + types)
     return compiled
 
 

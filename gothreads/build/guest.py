@@ -7,19 +7,23 @@ the package of this gothreads, so the compiled package always fits the host.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 from pathlib import Path
 
-from gothreads.build.overlay import GUEST, GUEST_PACKAGES, added
+from gothreads.build.overlay import GUEST, GUEST_PACKAGES, added, fingerprint
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
-from gothreads.files import make_folder, write_atomically
+from gothreads.files import cache_folder, keep_exactly, make_folder, write_atomically
 
 #: The folder's name begins with a dot, so it is not part of `./...`.
 COPY = Path(".gothreads") / "guest"
 _REPLACED = re.compile(rf"(?m)^[ \t]*(?:replace[ \t]+)?{GUEST}(?:[ \t]+v\S+)?[ \t]*=>[ \t]*(\S+)[ \t\r]*$")
+_VERSION = re.compile(r"(?m)^[ \t]*go[ \t]+([0-9]{1,3})\.([0-9]{1,3})")
+_GUEST_VERSION = (1, 25)
+_GUEST_MODULE = f"module {GUEST}\n\ngo {_GUEST_VERSION[0]}.{_GUEST_VERSION[1]}\n".encode()
 _EXAMPLE = '''package main
 
 import (
@@ -33,7 +37,7 @@ import (
 //go:wasmexport add
 func add(a, b int32) int32 { return a + b }
 
-func init() {
+func init() { // not in main, which runs in the model threaded only
 	guest.Handle("upper", func(payload []byte) ([]byte, error) {
 		return []byte(strings.ToUpper(string(payload))), nil
 	})
@@ -54,6 +58,39 @@ def guest_folder(work: Path) -> Path | None:
     return None
 
 
+def named_in_copy(work: Path, folder: Path) -> tuple[Path, Path] | None:
+    """Write a copy of the program's go.mod that names gothreads/guest, for go's -modfile; and the package.
+
+    For vet, which go runs in each package's folder: a package that exists in the overlay only has none. Returns the
+    copy of go.mod, in `folder`, and the package's folder. None if go.mod names the package itself, or a copy would not
+    do: in a workspace, with a vendor folder, or for an older Go, which may not depend on a module for a newer one.
+    """
+    root = next((above for above in (work, *work.parents) if (above / "go.mod").is_file()), None)
+    if root is None or guest_folder(work) is not None or (root / "vendor").is_dir() or _in_workspace(work):
+        return None
+    text = (root / "go.mod").read_text(errors="replace")
+    version = _VERSION.search(text)
+    if version is None or (int(version[1]), int(version[2])) < _GUEST_VERSION:
+        return None
+    package = cache_folder() / "overlay" / f"guest-{fingerprint()}"
+    for below, name in GUEST_PACKAGES.items():
+        for path in added(name).values():
+            keep_exactly(package / below / path.name, path.read_bytes())
+    keep_exactly(package / "go.mod", _GUEST_MODULE)
+    write_atomically(folder / "go.mod",
+                     f"{text}\nrequire {GUEST} v0.0.0\nreplace {GUEST} => {json.dumps(str(package))}\n".encode())
+    if (root / "go.sum").is_file():
+        write_atomically(folder / "go.sum", (root / "go.sum").read_bytes())
+    return folder / "go.mod", package
+
+
+def _in_workspace(work: Path) -> bool:
+    named = os.environ.get("GOWORK")
+    if named:
+        return named != "off"
+    return any((above / "go.work").is_file() for above in (work, *work.parents))
+
+
 def init(folder: Path, toolchain: Toolchain) -> list[str]:
     """Make gothreads/guest known to editors and go vet; returns the written files, relative to the folder.
 
@@ -70,7 +107,7 @@ def init(folder: Path, toolchain: Toolchain) -> list[str]:
         make_folder(folder / COPY / below, BuildError)
         for path in added(package).values():
             write_atomically(folder / COPY / below / path.name, path.read_bytes())
-    write_atomically(folder / COPY / "go.mod", f"module {GUEST}\n\ngo 1.25\n".encode())
+    write_atomically(folder / COPY / "go.mod", _GUEST_MODULE)
     _go(toolchain, folder, "mod", "edit", f"-require={GUEST}@v0.0.0", f"-replace={GUEST}=./{COPY.as_posix()}")
     written.append(str(COPY))
     if not list(folder.glob("*.go")):

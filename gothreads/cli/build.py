@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     for package, output in zip(packages, outputs, strict=True):
         built = build(Request(package, model, arguments.buildmode, arguments.go, arguments.strip,
                               not arguments.no_preemption,
-                              arguments.sharpen, flags))
+                              arguments.sharpen, flags, arguments.optimize))
         content = built.path.read_bytes()
         write_atomically(output, content)
         terminal.detail(f"{package}: {built.path} in the cache")

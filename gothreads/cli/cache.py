@@ -26,11 +26,15 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     else:
         if removed is not None:
             terminal.say(f"removed {_megabytes(removed)}")
-        bound = "no limit" if found.limit is None else f"limit {_megabytes(found.limit)}"
+        bound = "no limit" if found.limit is None else (f"of which {_megabytes(found.bounded)} are in the limit of "
+                                                        f"{_megabytes(found.limit)}")
         terminal.out(f"{found.folder}: {_megabytes(found.size)}, {bound} ({cache.LIMIT})")
         for kind, size in found.sizes.items():
             if size:
                 terminal.out(f"  {_megabytes(size):>12}  {kind}: {cache.description(kind)}")
+        if found.limit is not None and found.bounded > found.limit:
+            terminal.out("It is over the limit: what was used in the last hour stays, and the rest goes when machine "
+                         "code is added")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`gothreads call`: calls one export or handler, and prints its result."""
+"""`gothreads call`: calls one export or handler, and prints its result. Without a name it lists what can be called."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import contextlib
 import math
 import os
 import sys
+from dataclasses import asdict
 
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
+from gothreads.cli.inspect import print_exports
 from gothreads.cli.module_options import add_model_options, add_run_options, open_module
 from gothreads.cli.values import parse_seconds
-from gothreads.errors import MisuseError, unknown
+from gothreads.errors import HandlerError, MisuseError, UnknownExport, unknown
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="FILE|PACKAGE", help="a module, or a Go package, which is built first")
-    parser.add_argument("export", metavar="EXPORT|HANDLER", help="what to call")
+    parser.add_argument("export", metavar="[EXPORT|HANDLER]",
+                        help="what to call; without it, the exports and handlers are listed")
     parser.add_argument("args", nargs="*", default=[], metavar="ARG",
                         help="arguments of the export, or the handler's payload")
     parser.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
@@ -38,11 +41,25 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     # Standard output is for the result: what main and Python functions print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr), open(2, "wb", buffering=0, closefd=False) as errors, \
             open_module(arguments, terminal, callers=2, stdout=errors) as app:
-        if arguments.export in app.exports:
+        if not arguments.export:
+            _list(app, arguments, terminal)
+        elif arguments.export in app.exports:
             _call(app, texts, arguments, terminal)
         else:
             _request(app, texts, arguments, terminal)
     return 0
+
+
+def _list(app: App, arguments: argparse.Namespace, terminal: Terminal) -> None:
+    handlers = aside(app.handlers)
+    if arguments.json:
+        terminal.data({"exports": [asdict(export.signature) for export in app.loaded.exports], "handlers": handlers})
+        return
+    print_exports(app.loaded, terminal)
+    if handlers:
+        terminal.out("handlers:")
+    for handler in handlers:
+        terminal.out(f"  {handler}")
 
 
 def _call(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, terminal: Terminal) -> None:
@@ -65,11 +82,17 @@ def _request(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, te
     if name not in handlers:
         if name in app.loaded.uncallable:
             app.exports[name]  # raises the reason
-        raise unknown("export or handler", name, [*app.exports, *handlers])
+        error = unknown("export or handler", name, [*app.exports, *handlers])
+        raise UnknownExport(error.message + app._why_unknown(name), error.known)
     if len(texts) > 1:
         raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
     payload = _payload(texts[0] if texts else None)
-    _write_bytes(aside(lambda: app.request(name, payload, timeout=arguments.timeout)), arguments, terminal)
+    try:
+        reply = aside(lambda: app.request(name, payload, timeout=arguments.timeout))
+    except HandlerError as error:
+        app._reported(str(error))
+        raise
+    _write_bytes(reply, arguments, terminal)
 
 
 def _write_bytes(content: bytes, arguments: argparse.Namespace, terminal: Terminal) -> None:
@@ -80,6 +103,8 @@ def _write_bytes(content: bytes, arguments: argparse.Namespace, terminal: Termin
         terminal.stdout.buffer.write(content)
     else:
         terminal.stdout.write(content.decode(errors="replace"))
+    if not arguments.json and content and not content.endswith(b"\n") and terminal.stdout.isatty():
+        terminal.stdout.write("\n")  # for the shell's prompt; a pipe or a file gets the bytes as they are
 
 
 def _payload(text: str | None) -> bytes:
@@ -89,8 +114,9 @@ def _payload(text: str | None) -> bytes:
 
 
 CALL = Command("call", "call one export or handler, and print the result", """\
+  gothreads call app.wasm                           lists the exports and handlers
   gothreads call app.wasm add 2 3
   gothreads call ./app search '{"query": "go"}'     a handler and its payload (-: read from standard input)
   gothreads call app.wasm upper < FILE
   gothreads call --bytes strings.wasm upper hello   not built from Go: texts are passed as address and length""",
-               add_arguments, run, own_arguments=2)
+               add_arguments, run, own_arguments=2, last_is_optional=True)

@@ -16,6 +16,8 @@ class Command:
     help: one line, without a full stop. examples: lines, indented by two spaces.
     run: runs the command; returns the exit code.
     own_arguments: for commands that pass arguments on to the module, how many positional arguments come first.
+    last_is_optional: whether the last of these may be missing; it is "" then. (argparse's own nargs="?" takes nothing
+        if options come before the argument.)
     passes_on_dashes: whether everything after -- is passed on.
     """
 
@@ -25,6 +27,7 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Terminal], int]
     own_arguments: int | None = None
+    last_is_optional: bool = False
     passes_on_dashes: bool = False
 
 

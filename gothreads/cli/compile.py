@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
-from gothreads.cli.module_options import add_go, add_option
+from gothreads.cli.module_options import add_option, add_package_options
 from gothreads.engine.precompiled import digest_of, pack
 from gothreads.engine.settings import precompile
 from gothreads.files import write_atomically
@@ -22,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", dest="output", metavar="FILE",
                         help="write the module and its machine code to this file (default: only into the cache)")
     add_option(parser, "--model", OpenOptions, "model", choices=MODELS)
-    add_go(parser)
+    add_package_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    loaded = find(arguments.module, model=arguments.model, go=arguments.go)
+    loaded = find(arguments.module, model=arguments.model, go=arguments.go, optimize=arguments.optimize)
     compiled, precompiled = aside(lambda: precompile(loaded.wasm, Limits().stack, threads=loaded.threaded))
     how = "already compiled" if compiled.seconds is None else f"compiled in {compiled.seconds:.1f} s"
     about = {"module": arguments.module, "cached": compiled.seconds is None, "seconds": compiled.seconds,

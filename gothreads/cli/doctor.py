@@ -30,7 +30,7 @@ from gothreads.errors import GothreadsError
 from gothreads.files import cache_folder, reason
 from gothreads.launch import available_processors
 from gothreads.output.terminal import Terminal
-from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, lacking
+from gothreads.requirements import EXTRAS, UVICORN, WASMTIME, install, missing_modules
 from gothreads.runtime.options import Limits
 from gothreads.version import __version__, installed_package
 
@@ -207,9 +207,10 @@ def _compiler() -> Check:
     named = shlex.split(os.environ.get("CC", ""))[:1]
     path = next(filter(None, map(shutil.which, named or ("cc", "gcc", "clang"))), None)
     if path is None:
-        return Check("cc", "warning",
-                     f"{f'CC={named[0]} is not there' if named else 'no C compiler'}: gothreads cannot be installed "
-                     "from source with its C extension, and `gothreads compare` leaves out native Go")
+        state: Literal["ok", "warning"] = "warning" if named else "ok"
+        return Check("cc", state,
+                     f"{f'CC={named[0]} is not there' if named else 'not installed'} (optional: for native Go in "
+                     "`gothreads compare`, and to install gothreads from source)")
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError) as error:
@@ -218,10 +219,11 @@ def _compiler() -> Check:
 
 
 def _extra(extra: str) -> Check:
-    if (problem := lacking(extra)) is not None:
-        return Check(extra, "warning", problem)
-    untested = UVICORN.warning if extra == "serve" else None
-    return Check(extra, "warning", untested) if untested else Check(extra, "ok", "installed")
+    if missing := missing_modules(extra):
+        return Check(extra, "ok", f"not installed (optional: `gothreads {extra}` needs {', '.join(missing)}): "
+                                  f"{install(extra)}")
+    wrong = (UVICORN.problem or UVICORN.warning) if extra == "serve" else None
+    return Check(extra, "warning", wrong) if wrong else Check(extra, "ok", "installed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,36 +7,58 @@ is for running one's own code, not for sandboxing.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from gothreads.build.builder import finish
+from gothreads.build.optimizer import by_default
+from gothreads.build.test_program import Rewriting, rewritten
 from gothreads.cli.aside import aside
 from gothreads.cli.command import RawCommand
 from gothreads.cli.values import parse_seed
-from gothreads.errors import MisuseError, ModuleError, listed
+from gothreads.errors import MisuseError, ModuleError
 from gothreads.files import reason
 from gothreads.launch import open_loaded
-from gothreads.runtime.module_file import LoadedModule, inspect_module
+from gothreads.runtime.module_file import LoadedModule, check_module
 from gothreads.runtime.options import Limits
-from gothreads.version import __version__
 from gothreads.wasi.settings import Mount
-from gothreads.wasm.metadata import SECTION, THREADED, Metadata
-from gothreads.wasm.parsing import parse
-from gothreads.wasm.undefined import callers_of_undefined
 
-_USAGE = """usage: gothreads go-exec [--sharpen SEED] FILE [ARGS…]
+_USAGE = """usage: gothreads go-exec [--sharpen SEED] [--optimize] [--edition TEXT] FILE [ARGS…]
 
 Runs a WebAssembly program that Go has linked, with this machine's files, environment and network: for -exec of go test
 and go run. A program linked with gothreads' overlay runs on many threads.
+
+options:
+  --sharpen SEED  delay atomics, locks and wake-ups at random, to expose races
+  --optimize      run optimized code, as gothreads build --optimize makes it
+  --edition TEXT  is ignored: go test takes a result from its cache only if -exec is the same, so a changed TEXT
+                  makes the tests run again
 
 example:
   GOOS=wasip1 GOARCH=wasm go test -exec 'gothreads go-exec' ./...
 """
 
 #: Go's own tests recurse deeper and use more threads than a service does.
-_LIMITS = Limits(stack=32 << 20, threads=2200)
+LIMITS = Limits(stack=32 << 20, threads=2200)
+
+#: A folder in which go test links and runs a test program.
+_WORK = re.compile(r"/go-build\d+/b\d+$")
+#: The first argument of every test program that go test runs.
+_OF_GO_TEST = "-test.paniconexit0"
+#: With any other argument after it, such as -test.count, go test does not cache the result.
+_CACHEABLE = re.compile(r"-test\.(benchtime|coverprofile|cpu|failfast|fullpath|gocoverdir|list|outputdir|parallel|run"
+                        r"|short|skip|timeout|v)=")
+
+
+@dataclass(frozen=True)
+class _Invocation:
+    """What `gothreads go-exec` is to run."""
+
+    file: Path
+    args: list[str]
+    how: Rewriting
 
 
 def run(argv: Sequence[str]) -> int:
@@ -44,39 +66,50 @@ def run(argv: Sequence[str]) -> int:
     if not argv:
         print(_USAGE, file=sys.stderr)
         return 2
-    sharpen, (file, *args) = _options(argv)
-    with open_loaded(_load_linked(Path(file), sharpen), args=args, env=dict(os.environ) | {"PWD": os.getcwd()},
-                     mounts=[Mount(Path("/"), "/")], allow_net=["*:*", "unix:*"], limits=_LIMITS, callers=1,
+    how, rest = rewriting(argv)
+    if not rest:
+        raise MisuseError("gothreads go-exec needs a file")
+    wanted = _Invocation(Path(rest[0]), rest[1:], how)
+    with open_loaded(load_linked(wanted.file, wanted.how), args=[*_test_log(wanted), *wanted.args],
+                     env=dict(os.environ) | {"PWD": os.getcwd()},
+                     mounts=[Mount(Path("/"), "/")], allow_net=["*:*", "unix:*"], limits=LIMITS, callers=1,
                      no_calls=True) as app:
         return aside(app.wait)
 
 
-def _options(argv: Sequence[str]) -> tuple[int | None, list[str]]:
-    """The --sharpen seed that a `gothreads go-exec` command line may begin with; then the file and its arguments."""
-    if argv[:1] != ["--sharpen"]:
-        return None, list(argv)
-    if len(argv) < 3:
-        raise MisuseError("gothreads go-exec --sharpen needs a seed and a file")
-    return parse_seed(argv[1]), list(argv[2:])
+def rewriting(argv: Sequence[str]) -> tuple[Rewriting, list[str]]:
+    """How to rewrite the program, by the options that come first; then the other arguments."""
+    options: dict[str, str] = {}
+    optimize, rest = by_default(), list(argv)
+    while rest and rest[0] in ("--sharpen", "--edition", "--optimize"):
+        if rest[0] == "--optimize":
+            optimize = True
+            del rest[0]
+            continue
+        if len(rest) < 3:
+            raise MisuseError(f"gothreads go-exec {rest[0]} needs a value and a file")
+        options[rest[0]] = rest[1]
+        del rest[:2]
+    return Rewriting(parse_seed(options.get("--sharpen")), optimize), rest
 
 
-def _load_linked(path: Path, sharpen: int | None = None) -> LoadedModule:
-    """Load a program that Go has linked, or a module.
+def _test_log(wanted: _Invocation) -> list[str]:
+    """The flag with which a test program lists the files and variables that it has read, where go test looks for it.
 
-    A program that was linked with the overlay is rewritten first, and sharpened if there is a seed.
+    go test caches a result under its inputs, and prints "(cached)" when they are unchanged. With -exec it does not give
+    the flag, because the program may see other files. Here it sees the same.
     """
+    folder = str(wanted.file.parent)
+    if (wanted.args[:1] != [_OF_GO_TEST] or not _WORK.search(folder)
+            or not all(map(_CACHEABLE.match, wanted.args[1:]))):
+        return []
+    return [f"-test.testlogfile={folder}/testlog.txt"]
+
+
+def load_linked(path: Path, how: Rewriting) -> LoadedModule:
+    """Load a program that Go has linked, or a module. A program that was linked with the overlay is rewritten first."""
     try:
-        content = path.read_bytes()
-        module = parse(content)
-        if module.custom(SECTION) is None and any(e.name == "gt_attach" for e in module.exports):
-            if callers := callers_of_undefined(module):
-                raise ModuleError("the program calls functions that are not defined (a //go:linkname to what is not "
-                                  f"there?), in {listed(callers)}")
-            settings = {} if sharpen is None else {"sharpen": sharpen}
-            metadata = Metadata(__version__, "go", THREADED, "exe", handlers=False, options=settings)
-            module = finish(module, metadata, strip=False)
-            content = module.encode()
-        return inspect_module(path.name, content)
+        return check_module(path.name, rewritten(path.read_bytes(), how))
     except OSError as error:
         raise ModuleError(f"cannot read {path}: {reason(error)}") from None
     except ModuleError as error:

@@ -6,27 +6,34 @@ Go's.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gothreads.build.builder import go_environment
-from gothreads.build.guest import guest_folder
-from gothreads.build.overlay import write_overlay
+from gothreads.build.guest import guest_folder, named_in_copy
+from gothreads.build.optimizer import by_default, identity
+from gothreads.build.overlay import fingerprint, write_overlay
+from gothreads.build.test_program import Rewriting
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import RawCommand
+from gothreads.cli.go_progress import shown
+from gothreads.cli.go_tools import Tools
 from gothreads.cli.values import parse_seed
 from gothreads.errors import MisuseError
 from gothreads.files import cache_folder
+from gothreads.version import __version__
 from gothreads.wasm.metadata import BUILD_MODELS, THREADED
 from gothreads.wasm.passes.sharpen import check_model
 
-_USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--go PATH]
-                      [PACKAGES] [GO TEST FLAGS]
+_USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--optimize]
+                      [--go PATH] [PACKAGES] [GO TEST FLAGS]
 
 Runs `go test`, with the tests compiled to WebAssembly and run on many threads. Tests see this machine's files,
 environment and network, as usual: run only code that you trust.
@@ -35,6 +42,7 @@ options (all others are go test's):
   --model single     stock Go, on one thread, to compare with
   --no-preemption    no checks in loops: tight loops run faster, but delay garbage collection
   --sharpen SEED     delay atomics, locks and wake-ups at random, to expose races
+  --optimize         run optimized code, as gothreads build --optimize makes it
   --go PATH          the go command to use
 
 examples:
@@ -54,6 +62,9 @@ _NOT_HERE = {
     "-msan": "use it natively, with `go test -msan`",
     "-asan": "use it natively, with `go test -asan`",
 }
+#: Flags of go test that take no value, so the word after one of them may be a package.
+_SWITCHES = frozenset(("-a", "-artifacts", "-benchmem", "-cover", "-failfast", "-fullpath", "-json", "-n", "-short",
+                       "-trimpath", "-v", "-work", "-x"))
 
 
 @dataclass(frozen=True)
@@ -64,13 +75,13 @@ class TestOptions:
     preemption: bool
     go: str | None
     rest: tuple[str, ...]
-    sharpen: int | None = None
+    how: Rewriting
 
 
 def options(argv: Sequence[str]) -> TestOptions:
     """Extract our options from the command line. Whatever follows -args belongs to the test."""
     ours = {"--model": THREADED, "--go": None, "--sharpen": None}
-    preemption, rest = True, []
+    preemption, optimize, rest = True, by_default(), []
     left = list(argv)
     while left:
         word = left.pop(0)
@@ -84,6 +95,8 @@ def options(argv: Sequence[str]) -> TestOptions:
             ours[name] = value if equals else left.pop(0)
         elif word == "--no-preemption":
             preemption = False
+        elif word == "--optimize":
+            optimize = True
         elif name in ("-exec", "--exec", "-overlay", "--overlay"):
             raise MisuseError(f"gothreads test sets {name} itself")
         elif (flag := f"-{name.lstrip('-')}") in _NOT_HERE and name.startswith("-") and value != "false":
@@ -95,18 +108,56 @@ def options(argv: Sequence[str]) -> TestOptions:
     seed = parse_seed(ours["--sharpen"])
     if seed is not None:
         check_model(str(ours["--model"]))
-    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), seed)
+    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), Rewriting(seed, optimize))
 
 
-def command(chosen: TestOptions) -> tuple[list[str], dict[str, str]]:
-    """The go test command, and its environment."""
+def command(chosen: TestOptions, folder: Path | None = None,
+            tools: Tools | None = None) -> tuple[list[str], dict[str, str]]:
+    """The go test command, and its environment.
+
+    folder: an empty folder for files that vet needs while it runs. tools: what runs Go's tools.
+    """
     toolchain = find_go(chosen.go)
-    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED,
-                            guest=guest_folder(Path.cwd()), testing=True)
-    sharpened = [] if chosen.sharpen is None else ["--sharpen", str(chosen.sharpen)]
-    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *sharpened])
+    guest, more = guest_folder(Path.cwd()), [] if tools is None else [tools.flag]
+    if folder is not None and not _has_flag(chosen.rest, "-modfile", "-mod"):
+        modfile, guest = named_in_copy(Path.cwd(), folder) or (None, guest)
+        more += [] if modfile is None else [f"-modfile={modfile}"]
+    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED, guest=guest, testing=True)
+    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *chosen.how.flags, "--edition",
+                      "-".join([__version__, fingerprint(), *([identity()] if chosen.how.optimize else ())])])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
-    return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *_keep_names(chosen.rest)], environment
+    return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *more,
+            *_keep_names(_named_as_folders(chosen.rest, toolchain.goroot / "src"))], environment
+
+
+def _named_as_folders(rest: Sequence[str], library: Path) -> list[str]:
+    """Write ./ before packages that name a folder here, as the other commands understand them. For Go, such a name is
+    an import path. Packages of Go's standard library, whose folder is given, stay.
+    """
+    words, may_be_package = list(rest), True
+    for place, word in enumerate(words):
+        if word in ("-args", "--args"):
+            break
+        if word.startswith("-"):
+            may_be_package = "=" in word or f"-{word.lstrip('-')}" in _SWITCHES
+        elif not may_be_package:  # the value of a flag
+            may_be_package = True
+        elif _has_go(word) and not os.path.isdir(library / word):
+            words[place] = f"./{word}"
+    return words
+
+
+def _has_go(word: str) -> bool:
+    """Whether a word is a folder with Go files in it, and does not look like a path yet."""
+    return (not word.startswith((".", "/")) and os.path.isdir(word)
+            and any(name.endswith(".go") for name in os.listdir(word)))
+
+
+def _has_flag(rest: Sequence[str], *names: str) -> bool:
+    """Whether go test is given one of these flags, on the command line or in GOFLAGS."""
+    words = [*rest[:rest.index("-args")]] if "-args" in rest else [*rest]
+    flags = [word for word in (*words, *os.environ.get("GOFLAGS", "").split()) if word.startswith("-")]
+    return any(f"-{flag.lstrip('-').partition('=')[0]}" in names for flag in flags)
 
 
 def _keep_names(rest: Sequence[str]) -> list[str]:
@@ -127,8 +178,20 @@ def _keep_names(rest: Sequence[str]) -> list[str]:
 
 def run(argv: Sequence[str]) -> int:
     """`gothreads test`; returns go test's exit code."""
-    arguments, environment = command(options(argv))
-    with subprocess.Popen(arguments, env=environment) as process:
+    chosen = options(argv)
+    with tempfile.TemporaryDirectory(prefix="gothreads-test-") as name:
+        folder = Path(name)
+        if _has_flag(chosen.rest, "-c", "-n", "-toolexec"):  # no test is run, or the user has a -toolexec
+            return _finished(*command(chosen, folder))
+        tools = Tools(folder, chosen.how)
+        arguments, environment = command(chosen, folder, tools)
+        with shown(tools) as (stdout, stderr):
+            return _finished(arguments, environment, stdout, stderr)
+
+
+def _finished(arguments: Sequence[str], environment: Mapping[str, str], stdout: int | None = None,
+              stderr: int | None = None) -> int:
+    with subprocess.Popen(arguments, env=environment, stdout=stdout, stderr=stderr) as process:
         while True:
             try:
                 return process.wait()

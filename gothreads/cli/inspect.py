@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from gothreads.cli.command import Command
-from gothreads.errors import ModuleError
+from gothreads.cli.module_options import add_build_options
+from gothreads.launch import find
 from gothreads.output.terminal import Terminal
-from gothreads.runtime.module_file import LoadedModule, load
+from gothreads.runtime.module_file import LoadedModule
 from gothreads.text import shown
 from gothreads.typed.schema import read_schema
 from gothreads.wasm.binary import PAGE
@@ -19,15 +18,15 @@ from gothreads.wasm.origins import made_for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("module", metavar="FILE", help="a module")
+    parser.add_argument("module", metavar="FILE|PACKAGE", help="a module, or a Go package, which is built first")
     parser.add_argument("--json", action="store_true", help="print as JSON")
+    add_build_options(parser)
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    if os.path.isdir(arguments.module):  # not Path.is_dir, which raises for names that are too long
-        raise ModuleError(f"{arguments.module} is a folder, not a module. Build it first: gothreads build "
-                          f"{arguments.module} -o app.wasm")
-    loaded = load(Path(arguments.module))
+    # Trusted, because none of a file's machine code runs here.
+    loaded = find(arguments.module, model=arguments.model, go=arguments.go, trust=True)
+    terminal.clear()
     about = describe(loaded)
     if arguments.json:
         terminal.data(about)
@@ -44,19 +43,19 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
         terminal.out(f"built for {about['made_for']}")
     if isinstance(seed := about["options"].get("sharpen"), int):
         terminal.out(f"races sharpened with seed {seed}: for tests, it is slow")
+    if loaded.metadata and loaded.metadata.optimized:
+        terminal.out("optimized")
     terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB at the start" if loaded.memory
                  else "memory: none")
-    terminal.out("exports:" if loaded.exports else "exports: none")
-    for export in loaded.exports:
-        terminal.out(f"  {export.signature.declaration}")
-        for line in export.signature.doc.strip().splitlines():
-            terminal.out(f"      {line}")
+    print_exports(loaded, terminal)
     if about["typed"]:
         terminal.out("typed functions:")
     for function in about["typed"]:
         terminal.out(f"  {shown(function['name'])}: {shown(function['go'])}")
         for line in function["doc"].strip().splitlines():
             terminal.out(f"      {shown(line)}")
+    if about["handlers"]:
+        terminal.out(f"handlers: the program registers them when it runs; to list them: gothreads call {name}")
     for export_name, why in loaded.uncallable.items():
         if export_name != "memory":  # nearly all modules export one, for WASI
             terminal.out(f"cannot be called: {shown(export_name)}: {why}")
@@ -64,6 +63,15 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
         terminal.out(f"needs from Python: {declared['module']}.{declared['name']}: {declared['go']}")
     imports = [f"{module} ({len(names)})" for module, names in sorted(about["imports"].items())]
     terminal.out("imports: " + (", ".join(imports) or "none"))
+
+
+def print_exports(loaded: LoadedModule, terminal: Terminal) -> None:
+    """Print the exports with their signatures and documentation."""
+    terminal.out("exports:" if loaded.exports else "exports: none")
+    for export in loaded.exports:
+        terminal.out(f"  {export.signature.declaration}")
+        for line in export.signature.doc.strip().splitlines():
+            terminal.out(f"      {line}")
 
 
 def describe(loaded: LoadedModule) -> dict[str, Any]:
@@ -90,5 +98,5 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
 
 
 INSPECT = Command("inspect", "describe a module and its exports",
-                  "  gothreads inspect app.wasm\n  gothreads inspect app.wasm --json",
+                  "  gothreads inspect app.wasm\n  gothreads inspect ./app\n  gothreads inspect app.wasm --json",
                   add_arguments, run)

@@ -25,6 +25,7 @@ from gothreads.cli.go_exec import GO_EXEC
 from gothreads.cli.go_test import TEST
 from gothreads.cli.init import INIT
 from gothreads.cli.inspect import INSPECT
+from gothreads.cli.optimize import OPTIMIZE
 from gothreads.cli.parser import UsageError, parse
 from gothreads.cli.run import RUN
 from gothreads.cli.serve import SERVE
@@ -37,9 +38,8 @@ from gothreads.output.terminal import Handler, Terminal, Verbosity
 from gothreads.runtime.process import close_all
 
 #: In the order of `gothreads --help`: what people need first comes first.
-COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, COMPILE, STUBS, DOCTOR,
-                                              CACHE, COMPARE,
-                                              STRESS, COMPLETION, GO_EXEC)
+COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, OPTIMIZE, COMPILE, STUBS,
+                                              DOCTOR, CACHE, COMPARE, STRESS, COMPLETION, GO_EXEC)
 
 #: A shell's exit code for a process that SIGINT ended.
 INTERRUPTED = 128 + signal.SIGINT
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     previous = signal.signal(signal.SIGTERM,
                              _raise_stop) if threading.current_thread() is threading.main_thread() else None
     try:
-        with watching(terminal.watch):
+        with watching(terminal.watch, again=True):
             return _run(arguments, terminal)
     finally:
         if previous is not None:
@@ -114,7 +114,7 @@ def _run(arguments: argparse.Namespace, terminal: Terminal) -> int:
             with contextlib.suppress(OSError):
                 terminal.data({"error": getattr(error, "message", str(error)), "kind": type(error).__name__})
         if terminal.verbosity is Verbosity.VERBOSE:
-            terminal.raw("".join(traceback.format_exception(error)))
+            terminal.raw(_traceback(error))
         return _failed(error, terminal)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -136,8 +136,9 @@ def _failed(error: GothreadsError, terminal: Terminal) -> int:
             return 1
         case GuestExit():
             if error.code == 0:
-                terminal.error(f"{error.message}, so it takes no calls. End main with select {{}}, or build with "
-                               "--buildmode c-shared, which does not run main")
+                terminal.error(f"{error.message}; or build with --buildmode c-shared, which does not run main")
+            elif error.hint:
+                terminal.error(error.hint)
             return error.code or 1  # the module itself has written the rest to stderr
         case GuestError():
             terminal.error(str(error))
@@ -145,6 +146,12 @@ def _failed(error: GothreadsError, terminal: Terminal) -> int:
         case _:
             terminal.error(str(error))
             return TIMED_OUT if isinstance(error, CallTimeout) else 1
+
+
+def _traceback(error: GothreadsError) -> str:
+    """The traceback of an error, without its message, which is printed on its own."""
+    text, message = traceback.format_exception(error), traceback.format_exception_only(error)
+    return f"{''.join(text).removesuffix(''.join(message))}{type(error).__name__}\n"
 
 
 def _raise_stop(_number: int, _frame: FrameType | None) -> None:

@@ -23,7 +23,7 @@ from gothreads.cli.values import (
 )
 from gothreads.errors import MisuseError, NotCallable
 from gothreads.launch import LoadedOptions, find, open_loaded
-from gothreads.output.terminal import Terminal
+from gothreads.output.terminal import Terminal, Verbosity
 from gothreads.runtime.app import App
 from gothreads.runtime.keywords import definition
 from gothreads.runtime.models import MODELS
@@ -63,17 +63,22 @@ def add_option(parser: argparse.ArgumentParser, flag: str, options: type, name: 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=BUILD_MODELS, help="the model to build a package for (default: threaded)")
-    add_go(parser)
+    add_package_options(parser)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--model", OpenOptions, "model", choices=MODELS)
     add_option(parser, "--instances", OpenOptions, "instances", type=parse_count, metavar="N")
-    add_go(parser)
+    add_package_options(parser)
 
 
 def add_go(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--go", OpenOptions, "go", metavar="PATH")
+
+
+def add_package_options(parser: argparse.ArgumentParser) -> None:
+    add_go(parser)
+    add_option(parser, "--optimize", OpenOptions, "optimize", action="store_true")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +123,7 @@ def _raise_file_limit() -> None:
 def open_module(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack[LoadedOptions]) -> App:
     """Open the module. `own`: the command's own options, besides those that the user has given."""
     loaded, options = _options(arguments, terminal, own)
-    return _said_where(aside(lambda: open_loaded(loaded, **options)), terminal)
+    return _said_where(aside(lambda: open_loaded(loaded, **options)), arguments, terminal)
 
 
 def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal,
@@ -134,15 +139,18 @@ def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal,
     if "while_down" in arguments:  # serve
         given |= RestartOptions(while_down=arguments.while_down, save_every=arguments.save_every)
     policy = restart_policy(given, arguments.model)
-    return _said_where(aside(lambda: Supervised(loaded, options, policy)), terminal)
+    return _said_where(aside(lambda: Supervised(loaded, options, policy)), arguments, terminal)
 
 
 _Opened = TypeVar("_Opened", App, Supervised)
 
 
-def _said_where(app: _Opened, terminal: Terminal) -> _Opened:
-    for address in app.listening:
-        terminal.say(f"listening on {address}")
+def _said_where(app: _Opened, arguments: argparse.Namespace, terminal: Terminal) -> _Opened:
+    given = arguments.listen if "listen" in arguments else []  # not call
+    for text, address in zip(given, app.listening, strict=False):
+        port = address.rpartition(":")[2]
+        only = f", for this machine only. For others, too: --listen 0.0.0.0:{port}" if text.startswith(":") else ""
+        terminal.say(f"listening on {address}{only}")
     return app
 
 
@@ -153,18 +161,16 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     if arguments.go:
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run its main in stock Go, a package must be built as a program.
-    loaded = find(arguments.module, model=model, trust=arguments.trust,
+    loaded = find(arguments.module, model=model, trust=arguments.trust, optimize=arguments.optimize,
                   buildmode="exe" if model == "single" and arguments.no_calls else None)
     terminal.clear()
-    if not arguments.no_calls and loaded.entry == "_start" and (loaded.foreign or not loaded.threaded):
-        why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
-        raise NotCallable(f"{arguments.module} is a program, which takes no calls{why}. Run it: gothreads run "
-                          f"{arguments.module}")
+    if not arguments.no_calls:
+        _check_takes_calls(loaded, arguments.module)
     env = parse_environment_files(arguments.env_file) | parse_environment(arguments.env)
     mounts = [parse_mount(text) for text in arguments.mount]
+    folder = env.setdefault("PWD", working_folder(mounts))
     if not arguments.no_mount_args:
-        mounts += argument_mounts(arguments.args, mounts, terminal)
-    env.setdefault("PWD", os.getcwd())
+        mounts += argument_mounts(arguments.args, folder, mounts, terminal)
     for text in (*arguments.args, *env.values()):
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             raise MisuseError(f"{text!r} is not UTF-8, as arguments and environment of a module must be")
@@ -173,6 +179,8 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     _raise_file_limit()
     options = LoadedOptions(args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, limits=limits,
                             allow_net=arguments.allow_net, model=model, host=host, no_calls=arguments.no_calls)
+    if terminal.verbosity is not Verbosity.VERBOSE:
+        options["instead_of_stacks"] = "(-v shows the stacks of all goroutines)"
     if "instances" in arguments:  # not run
         options["instances"] = arguments.instances
     if "listen" in arguments:  # not call
@@ -181,18 +189,47 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     return loaded, options | own
 
 
-def argument_mounts(args: Sequence[str], mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:
-    """Mounts, read-only and under the same path, for files and folders that are named as arguments."""
-    named = list(dict.fromkeys(Path(os.path.abspath(arg)) for arg in args))
-    found = [Mount(path, str(path), read_only=True) for path in named if os.path.isdir(path) and path != Path("/")
-             and not _covered(path, mounts)]
-    found += [Mount(path, str(path), read_only=True) for path in named if os.path.isfile(path)
-              and not _covered(path, [*mounts, *found])]
+def _check_takes_calls(loaded: LoadedModule, module: str) -> None:
+    """NotCallable if there is nothing in the module that a command could call."""
+    if not loaded.takes_calls:
+        why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
+        raise NotCallable(f"{module} is a program, which takes no calls{why}. Run it: gothreads run {module}")
+    if not (loaded.foreign or loaded.exports or loaded.has_messages):
+        raise NotCallable(f"{module} has no exports (//go:wasmexport) and no handlers (guest.Handle), which `gothreads "
+                          "serve` offers over HTTP and `gothreads call` calls. To run its main, as a server that "
+                          f"listens by itself: gothreads run --listen 127.0.0.1:8080 {module}")
+
+
+def working_folder(mounts: Sequence[Mount]) -> str:
+    """The module's working folder: where it sees the one that we are in; if it is not mounted, under its own path."""
+    here = Path.cwd()
+    seen = [Path(mount.guest, here.relative_to(host)) for mount in mounts
+            if here.is_relative_to(host := mount.host.resolve())]
+    return str(here if not seen or here in seen else seen[0])
+
+
+def argument_mounts(args: Sequence[str], folder: str, mounts: Sequence[Mount], terminal: Terminal) -> list[Mount]:
+    """Mounts, read-only, for files and folders that arguments name (FILE, or -flag=FILE), where the module looks.
+
+    folder: the module's working folder.
+    """
+    names = [name for arg in args for name in (arg, _value(arg)) if name]
+    named = {os.path.normpath(os.path.join("/", folder, name)): Path(os.path.abspath(name)) for name in names}
+    found: list[Mount] = []
+    for is_wanted in (os.path.isdir, os.path.isfile):  # folders first: they cover files
+        found += [Mount(path, guest, read_only=True) for guest, path in named.items()
+                  if is_wanted(path) and "/" not in (guest, str(path)) and not _covered(guest, [*mounts, *found])]
     for mount in found:
         terminal.say(f"the module may read {mount.host} (to prevent this: --no-mount-args)")
     return found
 
 
-def _covered(path: Path, mounts: Sequence[Mount]) -> bool:
+def _value(arg: str) -> str:
+    """The value in an argument -flag=VALUE; else empty."""
+    flag, _, value = arg.partition("=")
+    return value if flag.startswith("-") else ""
+
+
+def _covered(path: str, mounts: Sequence[Mount]) -> bool:
     """Whether a mount already covers this path in the module."""
-    return any(path.is_relative_to(mount.guest) for mount in mounts)
+    return any(Path(path).is_relative_to(mount.guest) for mount in mounts)

@@ -51,9 +51,15 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
     command = next((command for command in commands if [command.name] == name), None)
     if isinstance(command, RawCommand):
         return _raw(command, parser.parse_args([*before, *name]), list(after))
+    if command is None and name and _is_module(name[0]):
+        raise UsageError(f"{name[0]} is not a command. To run it: gothreads run {name[0]}", parser.format_usage())
     passes_on = command is not None and command.own_arguments is not None
-    own, passed = _split(parsers[command.name], after, command.own_arguments
-                         or 0) if command and passes_on else _split_at_dashes(after)
+    if command is None or command.own_arguments is None:
+        own, passed = _split_at_dashes(after)
+    else:
+        own, passed, missing = _split(parsers[command.name], after, command.own_arguments)
+        if missing == 1 and command.last_is_optional:
+            own.append("")
     try:
         arguments, unknown = parser.parse_known_args([*before, *name, *own])
         assert command is not None  # else parse_known_args has raised
@@ -62,6 +68,10 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
         if unknown:
             hint = ("; options for the module go after it" if passes_on else "; flags for go build go after --"
                     if command.passes_on_dashes else "")
+            flag = unknown[0].partition("=")[0]
+            others = [other for other, one in parsers.items() if flag in one._option_string_actions]
+            if flag.startswith("--") and others:
+                hint = f" (gothreads {', '.join(others)} {'has' if len(others) == 1 else 'have'} it){hint}"
             parsers[command.name].error(f"unrecognized argument: {unknown[0]}{hint}")
     except UsageError as error:
         error.as_json = "--json" in own
@@ -96,6 +106,11 @@ def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.Arg
     return parser, choices.choices
 
 
+def _is_module(text: str) -> bool:
+    """Whether this, in place of a command, is what a command would take."""
+    return text.endswith((".wasm", ".go")) or text.startswith((".", "/"))
+
+
 def _add_verbosity(parser: argparse.ArgumentParser, default: Verbosity | str) -> None:
     parser.add_argument("-v", "--verbose", action="store_const", dest="verbosity", const=Verbosity.VERBOSE,
                         default=default,
@@ -114,8 +129,11 @@ def _raw(command: RawCommand, arguments: argparse.Namespace, argv: list[str]) ->
     return arguments
 
 
-def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> tuple[list[str], list[str]]:
-    """Split after `count` positional arguments. argparse cannot: it also looks for options among those that follow."""
+def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> tuple[list[str], list[str], int]:
+    """Split after `count` positional arguments, and say how many of them are missing.
+
+    argparse cannot: it also looks for options among those that follow.
+    """
     options = parser._option_string_actions
     own: list[str] = []
     rest = list(argv)
@@ -136,7 +154,7 @@ def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> 
             own[-1] = f"{name}={value}"
         elif rest:
             own.append(rest.pop(0))
-    return own, rest
+    return own, rest, count
 
 
 def _split_at_dashes(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Sequence
 
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
@@ -18,13 +17,13 @@ from gothreads.cli.module_options import (
 from gothreads.cli.signals import forwarded
 from gothreads.errors import GothreadsError, GuestError, ModuleError
 from gothreads.output.terminal import Terminal
-from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
-from gothreads.runtime.inspector import Goroutine
 from gothreads.supervise.app import Supervised
 
 #: How long to wait before checking whether main does anything, in seconds.
 _IDLE_SECONDS = 2.0
+#: A main that only waits for calls has no more goroutines than this, with those of the guest package.
+_FEW_GOROUTINES = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +50,7 @@ def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
     with contextlib.suppress(TimeoutError):
         return _ended(app, app.wait(_IDLE_SECONDS), terminal)
     with contextlib.suppress(TimeoutError, GothreadsError):
-        if app.loaded.threaded and not app.loaded.foreign and _only_to_be_called(app.goroutines(_IDLE_SECONDS)):
+        if app.loaded.threaded and not app.loaded.foreign and _only_to_be_called(app):
             terminal.say(f"main only waits (select {{}}). To call the module's exports and handlers: gothreads serve "
                          f"{module}")
     return _ended(app, app.wait(), terminal)
@@ -59,14 +58,22 @@ def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
 
 def _ended(app: App | Supervised, code: int, terminal: Terminal) -> int:
     """Returns the exit code, after adding advice that Go itself cannot give."""
-    if isinstance(app.error, GuestError) and (hint := exit_reasons.advice(app.error.stderr)):
-        terminal.error(hint)
+    if isinstance(app.error, GuestError) and app.error.hint:
+        terminal.error(app.error.hint)
     return code
 
 
-def _only_to_be_called(goroutines: Sequence[Goroutine]) -> bool:
-    """Whether main waits for ever and is the only goroutine (apart from the guest package's)."""
-    own = [goroutine for goroutine in goroutines if "created by gothreads/guest." not in goroutine.stack]
+def _only_to_be_called(app: App | Supervised) -> bool:
+    """Whether main waits for ever and is the only goroutine (apart from the guest package's).
+
+    Go stops the world to print all stacks: for a second, in a server with thousands of goroutines. So they are counted
+    first, which stops nothing.
+    """
+    go = app.statistics().go
+    if go is None or go.goroutines > _FEW_GOROUTINES:
+        return False
+    own = [goroutine for goroutine in app.goroutines(_IDLE_SECONDS)
+           if "created by gothreads/guest." not in goroutine.stack]
     return [goroutine.state.partition(",")[0] for goroutine in own] == ["select (no cases)"]
 
 

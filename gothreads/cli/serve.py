@@ -13,8 +13,9 @@ from gothreads.cli.module_options import (
     add_service_options,
     open_or_supervise,
 )
-from gothreads.cli.values import parse_count, parse_drain, parse_port, parse_seconds, parse_size
+from gothreads.cli.values import parse_count, parse_drain, parse_host, parse_port, parse_seconds, parse_size
 from gothreads.errors import GothreadsError, MisuseError
+from gothreads.launch import check_exists
 from gothreads.output.terminal import Terminal
 from gothreads.requirements import lacking
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
@@ -23,7 +24,7 @@ from gothreads.supervise.options import RestartOptions
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_module(parser)
-    parser.add_argument("--host", default="127.0.0.1",
+    parser.add_argument("--host", type=parse_host, default="127.0.0.1",
                         help="address to listen on (default: %(default)s). There is no authentication")
     parser.add_argument("--port", type=parse_port, default=8080,
                         help="port to listen on; 0: any free port (default: %(default)s)")
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from gothreads.serve.server import serve
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
+    check_exists(arguments.module)  # before the port is taken, which is before the module is built
     return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, callers_timeout=30.0),
                  terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
                  drain=arguments.drain, timeout=arguments.timeout, on_timeout=arguments.on_timeout,

@@ -43,6 +43,8 @@ def forwarded() -> Iterator[None]:
         elif before is signal.SIG_DFL and not (number == signal.SIGQUIT and apps):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+            if os.getpid() == 1:  # in a container: the kernel gives the first process no default action
+                os._exit(128 + number)
 
     for number, before in previous.items():
         if before is not signal.SIG_IGN:  # as of nohup

@@ -25,7 +25,7 @@ def parse_mount(text: str) -> Mount:
     read_only = len(parts) > 2 and parts[-1] in ("ro", "rw")
     mode = parts.pop() if read_only else "rw"
     if len(parts) != 2 or not all(parts):
-        raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro")
+        raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro, such as ./data:/data")
     if not os.path.exists(parts[0]):  # not Path.exists, which raises for names that are too long
         raise MisuseError(f"--mount {text}: {parts[0]} does not exist")
     is_file = os.path.isfile(parts[0])
@@ -107,6 +107,13 @@ def parse_port(text: str) -> int:
     if number is None:
         raise argparse.ArgumentTypeError(f"{cut(text)} is not a port; expected a number from 0 to 65535")
     return number
+
+
+def parse_host(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if host and ":" not in host and port.isdigit():  # not an IPv6 address
+        raise argparse.ArgumentTypeError(f"{cut(text)} has a port; write --host {shown(host)} --port {port}")
+    return text
 
 
 def parse_seconds(text: str) -> float:

@@ -264,7 +264,8 @@ slow:
     return PyObject_Vectorcall(export->slow, args, nargsf & ~VECTORCALL_OFFSET, kwnames);
 }
 
-/* FastExport(slow, idle, name, params, result) */
+/* FastExport(slow, idle, name, params, result): an exported function that any thread may call. Uncommon cases are passed
+   on to `slow`. */
 static PyObject *FastExport_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *slow, *idle, *name, *params;
@@ -324,6 +325,38 @@ static PyObject *FastExport_repr(PyObject *self)
     return PyObject_Repr(((FastExport *)self)->slow);
 }
 
+/* help() and pydoc ask for this without FastExport_getattro: they look for documentation that is not the type's. */
+static PyObject *FastExport_doc(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyObject_GetAttrString(((FastExport *)self)->slow, "__doc__");
+}
+
+/* As an attribute of a class, it is what it is: see exports.Function.__get__. */
+static PyObject *FastExport_descr_get(PyObject *self, PyObject *object, PyObject *type)
+{
+    (void)object;
+    (void)type;
+    Py_INCREF(self);
+    return self;
+}
+
+/* copy.copy asks the type for this. (copy.deepcopy asks the object, and gets a `slow`, which does the same.) */
+static PyObject *FastExport_copy(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    Py_INCREF(self);
+    return self;
+}
+
+static PyMethodDef FastExport_methods[] = {
+    {"__copy__", FastExport_copy, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static PyGetSetDef FastExport_getset[] = {
+    {"__doc__", FastExport_doc, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
 static PyMemberDef FastExport_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(FastExport, vectorcall), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -336,12 +369,13 @@ static PyType_Slot FastExport_slots[] = {
     {Py_tp_getattro, FastExport_getattro},
     {Py_tp_repr, FastExport_repr},
     {Py_tp_members, FastExport_members},
-    {Py_tp_doc, "FastExport(slow, idle, name, params, result)\n\n"
-                "An exported function that any thread may call. Uncommon cases are passed on to `slow`."},
+    {Py_tp_getset, FastExport_getset},
+    {Py_tp_methods, FastExport_methods},
+    {Py_tp_descr_get, FastExport_descr_get},
     {0, NULL},
 };
 static PyType_Spec FastExport_spec = {
-    "gothreads._fast.FastExport", sizeof(FastExport), 0,
+    "gothreads._fast.Function", sizeof(FastExport), 0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC, FastExport_slots,
 };
 

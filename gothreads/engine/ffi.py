@@ -245,7 +245,7 @@ class HostFunctions:
         self._keep(module, name, *compiled.define_clock(linker, module, name, of, *memory))
 
     def replace(self, module: str, name: str, table: Any) -> None:
-        """Let a SocketTable (csrc/socket_io.c) serve a function that is defined, if it is; it may call that one."""
+        """Let an IoTable (csrc/io_table.c) serve a function that is defined, if it is; it may call that one."""
         if (defined := self._defined.get((module, name))) is not None:
             kind, place = defined
             linker, of = address(self._linker.ptr()), address(kind.ptr())

@@ -14,18 +14,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TextIO
 
 log = logging.getLogger("gothreads")
 
-#: The stages. BUILD counts packages; COMPILE counts seconds, and its total is an estimate, or None.
-BUILD, COMPILE = "build", "compile"
+#: The stages. BUILD counts packages, OPTIMIZE functions; COMPILE counts seconds, and its total is an estimate, or None.
+BUILD, OPTIMIZE, COMPILE = "build", "optimize", "compile"
 #: Called with the stage, how much is done, and of how much (None if unknown). When a stage ends, both are equal.
 Progress = Callable[[str, float, float | None], None]
 #: From so many packages on, Go's standard library is among those that are compiled, which takes long.
 MANY_PACKAGES = 20
 STANDARD_LIBRARY = "compiling Go's standard library for WebAssembly (once for each version of Go and of gothreads)"
 
+_STAGES = {BUILD: "compiling Go packages", OPTIMIZE: "optimizing functions", COMPILE: "compiling to machine code"}
+#: From so many seconds on, a stage is logged.
+_LONG_SECONDS = 5.0
+#: After so many seconds, a stage that goes on is logged again.
+_AGAIN_SECONDS = 30.0
 #: Stages that end within so many seconds are not shown.
 _SHORT_SECONDS = 0.5
 _INTERVAL_SECONDS = 0.2
@@ -64,16 +70,51 @@ class ProgressLine:
 
 
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
-    if stage == BUILD:
-        return f"compiling Go packages: {done:.0f} (of up to {total:.0f}), {seconds:.0f} s"
+    if stage in (BUILD, OPTIMIZE):
+        of = "" if total is None else f" (of {'up to ' if stage == BUILD else ''}{total:.0f})"
+        return f"{_STAGES[stage]}: {done:.0f}{of}, {seconds:.0f} s"
     expected = f" of about {total:.0f} s" if total is not None and done < total else " s"
-    return f"compiling to machine code (once for each build): {done:.0f}{expected}"
+    return f"{_STAGES[stage]} (once for each build): {done:.0f}{expected}"
 
 
-def _log_once(stage: str, done: float, _total: float | None) -> None:
-    """Progress for the log. (`engine.settings` logs what it compiles.)"""
-    if stage == BUILD and done == MANY_PACKAGES:
-        log.warning("%s", STANDARD_LIBRARY)
+class ProgressLog:
+    """Shows progress as lines of a log: one when a stage takes long, and then one every 30 s.
+
+    after: how many seconds that is, except for Go's standard library, which takes long for certain.
+    """
+
+    def __init__(self, say: Callable[[str], None], after: float) -> None:
+        self._say, self._after = say, after
+        self._stage, self._begun = "", 0.0
+        self._said: float | None = None  # when
+
+    def __call__(self, stage: str, done: float, total: float | None) -> None:
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._begun, self._said = stage, now, None
+        if done == total:
+            self._stage = ""
+        elif self._said is not None:
+            if now - self._said >= _AGAIN_SECONDS:
+                self._say_at(now, _text(stage, done, total, now - self._begun))
+        elif stage == BUILD and done >= MANY_PACKAGES:
+            self._say_at(now, STANDARD_LIBRARY)
+        elif now - self._begun >= self._after:
+            about = "" if stage in (BUILD, OPTIMIZE) or total is None else f", which takes about {total:.0f} s"
+            self._say_at(now, f"{_STAGES[stage]} (once for each build){about}")
+
+    def _say_at(self, now: float, text: str) -> None:
+        self._said = now
+        self._say(text)
+
+
+def _warn(text: str) -> None:
+    """Log what takes long. (`engine.settings` logs what it compiles, at INFO.)
+
+    It is a warning, so that Python prints it if the program has not configured logging: otherwise a script would be
+    silent for a minute, and seem to hang.
+    """
+    log.warning("%s", text)
 
 
 def _ignore(_stage: str, _done: float, _total: float | None) -> None:
@@ -88,18 +129,36 @@ def _is_shown() -> bool:
     return sys.stderr.isatty() or (ipython is not None and ipython.get_ipython() is not None)
 
 
+@dataclass(frozen=True)
+class _Watcher:
+    """Who is told.
+
+    again: whether it is told the same again while nothing changes, because it shows the time.
+    """
+
+    tell: Progress
+    again: bool
+
+
 #: What is called in this context. None: progress is shown where the user sees it.
-_watcher: ContextVar[Progress | None] = ContextVar("gothreads.output.progress", default=None)
+_watcher: ContextVar[_Watcher | None] = ContextVar("gothreads.output.progress", default=None)
 
 
 @contextlib.contextmanager
-def watching(progress: bool | Progress | None) -> Iterator[None]:
-    """What happens with progress meanwhile: the option `progress` of gothreads.open. None changes nothing."""
+def watching(progress: bool | Progress | None, *, again: bool = False) -> Iterator[None]:
+    """What happens with progress meanwhile: the option `progress` of gothreads.open. None changes nothing.
+
+    again: tell a function the same again while nothing changes.
+    """
     if progress is None:
         yield
         return
     line = ProgressLine(sys.stderr) if progress is True and sys.stderr is not None else None
-    token = _watcher.set(line or (_ignore if isinstance(progress, bool) else progress))
+    if line is not None:
+        watcher = _Watcher(line, again=True)
+    else:
+        watcher = _Watcher(_ignore if isinstance(progress, bool) else progress, again)
+    token = _watcher.set(watcher)
     try:
         yield
     finally:
@@ -108,51 +167,88 @@ def watching(progress: bool | Progress | None) -> Iterator[None]:
             line.clear()
 
 
-def _current() -> Progress:
+def _current() -> _Watcher:
     if (watcher := _watcher.get()) is not None:
         return watcher
-    return ProgressLine(sys.stderr) if _is_shown() else _log_once
+    return _Watcher(ProgressLine(sys.stderr) if _is_shown() else ProgressLog(_warn, _LONG_SECONDS), again=True)
+
+
+class _Reports:
+    """What a stage reports, to the watcher of this context.
+
+    The stage's own thread and the ticker report, so a lock keeps one report after the other.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self._stage, self._lock = stage, threading.RLock()
+        watcher = _current()
+        self._tell, self.again = watcher.tell, watcher.again
+        self._last: tuple[float, float | None] | None = None
+
+    def report(self, done: float, total: float | None) -> None:
+        """An exception of the function that is told is logged, and it is not called again: the work does not depend
+        on it.
+        """
+        with self._lock:
+            self._last = done, total
+            try:
+                self._tell(self._stage, done, total)
+            except Exception:
+                log.exception("gothreads' progress function failed, and is not called any more")
+                self._tell = _ignore
+
+    def repeat(self) -> None:
+        """Report the same again: only the time has changed."""
+        with self._lock:
+            if self._last is not None:
+                self.report(*self._last)
+
+    def end(self) -> None:
+        """Report the end of the stage, if its beginning was."""
+        if self._last is not None:
+            done, total = self._last
+            end = done if total is None else total
+            self.report(end, end)
 
 
 @contextlib.contextmanager
 def reporting(stage: str) -> Iterator[Callable[[float, float | None], None]]:
-    """For the code that works: yields a function to call with how much is done, and of how much.
-
-    The end of the stage is reported if its beginning was. An exception of the function that is told is logged, and it
-    is not called again: the work does not depend on it.
-    """
-    watcher = _current()
-    last: float | None = None
-
-    def report(done: float, total: float | None) -> None:
-        nonlocal watcher, last
-        try:
-            watcher(stage, done, total)
-        except Exception:
-            log.exception("gothreads' progress function failed, and is not called any more")
-            watcher = _ignore
-        last = done if total is None else total
+    """For the code that works: yields a function to call with how much is done, and of how much."""
+    reports = _Reports(stage)
     try:
-        yield report
+        with _ticking(reports.repeat) if reports.again else contextlib.nullcontext():
+            yield reports.report
     finally:
-        if last is not None:
-            report(last, last)
+        reports.end()
 
 
 @contextlib.contextmanager
 def timed(stage: str, expected: float | None) -> Iterator[None]:
-    """Report the seconds of a stage that says nothing while it lasts, on a thread. `expected`: an estimate."""
-    with reporting(stage) as report:
-        begun, ended = time.monotonic(), threading.Event()
+    """Report the seconds of a stage that says nothing while it lasts. `expected`: an estimate."""
+    reports, begun = _Reports(stage), time.monotonic()
 
-        def tick() -> None:
-            while not ended.wait(_INTERVAL_SECONDS):
-                seconds = time.monotonic() - begun
-                report(seconds, None if expected is None or seconds >= expected else expected)
-        ticker = threading.Thread(target=tick, name="gothreads-progress", daemon=True)
-        ticker.start()
-        try:
+    def tick() -> None:
+        seconds = time.monotonic() - begun
+        reports.report(seconds, None if expected is None or seconds >= expected else expected)
+    try:
+        with _ticking(tick):
             yield
-        finally:
-            ended.set()
-            ticker.join()
+    finally:
+        reports.end()
+
+
+@contextlib.contextmanager
+def _ticking(tick: Callable[[], None]) -> Iterator[None]:
+    """Call a function again and again meanwhile, on a thread."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(_INTERVAL_SECONDS):
+            tick()
+    ticker = threading.Thread(target=run, name="gothreads-progress", daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        ticker.join()

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, TextIO
 
-from gothreads.output.progress import BUILD, MANY_PACKAGES, STANDARD_LIBRARY, ProgressLine
+from gothreads.output.progress import ProgressLine, ProgressLog
+
+#: After so many seconds, a stage is mentioned where there is no line that changes.
+_LONG_SECONDS = 30.0
 
 
 class Verbosity(Enum):
@@ -28,6 +31,7 @@ class Terminal:
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.stdout, self.stderr = stdout or sys.stdout, stderr or sys.stderr
         self._line = ProgressLine(self.stderr)
+        self._log = ProgressLog(self.say, _LONG_SECONDS)
 
     def data(self, value: Any) -> None:
         """Print JSON."""
@@ -59,13 +63,14 @@ class Terminal:
         self.stderr.flush()
 
     def watch(self, stage: str, done: float, total: float | None) -> None:
-        """Show progress, as a gothreads.output.progress.Progress: on a terminal in a line that changes."""
+        """Show progress, as a gothreads.output.progress.Progress: on a terminal in a line that changes,
+        otherwise in a line now and then."""
         if self.verbosity is Verbosity.QUIET:
             return
         if self.stderr.isatty():
             self._line(stage, done, total)
-        elif stage == BUILD and done == MANY_PACKAGES:
-            self.say(STANDARD_LIBRARY)
+        else:
+            self._log(stage, done, total)
 
     def clear(self) -> None:
         """Erase the progress line."""

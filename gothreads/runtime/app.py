@@ -26,12 +26,13 @@ from gothreads.errors import (
     ArgumentError,
     GothreadsError,
     GuestError,
+    HandlerError,
     MisuseError,
     NotCallable,
     QueueFull,
     UnknownExport,
 )
-from gothreads.runtime import cancellation, exit_reasons
+from gothreads.runtime import cancellation
 from gothreads.runtime.calls import CallRunner
 from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
 from gothreads.runtime.inspector import Goroutine, Goroutines
@@ -79,7 +80,7 @@ class App(Picklable, CallRunner, RunningModule):
         self.loaded = loaded.without_code()
         #: The functions that the module exports: `app.exports.add(2, 3)`.
         self.exports = Exports({export.name: self._quick(Function(export, self._call_export), export)
-                                for export in loaded.exports}, loaded.uncallable)
+                                for export in loaded.exports}, loaded.uncallable, has_handlers=loaded.has_handlers)
 
     # Implemented by the models.
 
@@ -163,6 +164,8 @@ class App(Picklable, CallRunner, RunningModule):
                 pass  # perhaps not registered yet: asked again below
             except GothreadsError as error:
                 first = self._first(error)
+                if first is error:
+                    self._name_handler(error, handler)
                 raise first from first.__cause__
         self._check_go("handlers")
         handler, data = handler_name(handler), bytes_of(payload)
@@ -190,48 +193,64 @@ class App(Picklable, CallRunner, RunningModule):
         if self.loaded.metadata is None:
             return []
 
-        def listed(ticket: Cancellation) -> list[str]:
-            return self._listed(lambda work: work(), ticket=ticket)
+        def listed(token: Cancellation) -> list[str]:
+            return self._listed(lambda work: work(), token=token)
         waited = self._waited("the list of handlers", listed, None, "continue", here=False)
         names: list[str] = await asyncio.wrap_future(waited.future)
         return names
 
     def _waited_request(self, handler: str, payload: bytes, timeout: float | None, on_timeout: OnTimeout, *,
                         here: bool = False) -> PendingCall:
-        def request(ticket: Cancellation) -> bytes:
-            return self._registered_by_main(handler, lambda: self._request(handler, payload, ticket), ticket)
+        def request(token: Cancellation) -> bytes:
+            return self._registered_by_main(handler, lambda: self._request(handler, payload, token), token)
         return self._waited(f"the request to {handler}", request, timeout, on_timeout, here=here, request=True)
 
-    def _registered_by_main(self, handler: str, ask: Callable[[], T], ticket: Cancellation | None = None) -> T:
+    def _registered_by_main(self, handler: str, ask: Callable[[], T], token: Cancellation | None = None) -> T:
         """Return `ask()`, which asks for a handler. While main may still register the handler, wait and ask again."""
-        settling, waited = self._settling, False
+        settling = self._settling
         while True:
             settled = settling is None or settling.settled(handler)  # read before asking: see runtime/settling.py
             try:
                 return ask()
             except UnknownExport as error:
-                if settling is None or (settled and not (waited and settling.gave_up)):
-                    raise
-                if settled:
-                    raise UnknownExport(f"{error.message}. {SETTLE_SECONDS:g} s after its start the module was still "
-                                        "busy, and requests do not wait longer: register handlers before work that "
-                                        "takes long", error.known) from None
-            settling.wait(handler, ticket)
-            waited = True
+                if settling is None or settled:
+                    raise UnknownExport(f"{error.message}{self._why_unknown(handler)}", error.known) from None
+            except GothreadsError as error:
+                self._name_handler(error, handler)
+                raise
+            settling.wait(handler, token)
+
+    def _name_handler(self, error: GothreadsError, handler: str) -> None:
+        """Note where a handler's error comes from. A note, since `str(error)` is what the handler says."""
+        if isinstance(error, HandlerError):
+            error.add_note(f"from the handler {cut(handler)} of {self.loaded.name}")
+
+    def _why_unknown(self, handler: str) -> str:
+        """Why there may be no handler of that name, and how to mend it: sentences to follow the error, or ""."""
+        if handler in self.exports:
+            how = f".{handler}" if handler.isidentifier() else f"[{cut(handler)}]"
+            return f". There is an export of that name: app.exports{how}(…)"
+        if self.loaded.entry == "_initialize" and not self.loaded.foreign:
+            how = "in the model pool" if self.has_many_instances else "in a module built with --buildmode c-shared"
+            return f". main does not run {how}: register handlers in an init function"
+        if self._settling is not None and self._settling.is_busy():
+            return (f". {SETTLE_SECONDS:g} s after its start the module was still busy, and requests do not wait "
+                    "longer: register handlers before work that takes long")
+        return ""
 
     def _listed(self, run: Callable[[Callable[[], list[str]]], list[str]], wanted: str | None = None,
-                ticket: Cancellation | None = None) -> list[str]:
+                token: Cancellation | None = None) -> list[str]:
         """The names of the handlers. Waits for those that main has yet to register, until `wanted` is among them.
 
         `run` makes the call that asks the module for them.
         """
         if self.loaded.metadata is None:
             return []
-        names = run(lambda: self._handlers(ticket))
+        names = run(lambda: self._handlers(token))
         if wanted in names:
             return names
         if self._settling is not None:
-            self._settling.wait(wanted, ticket)
+            self._settling.wait(wanted, token)
         return run(self._settled_handlers)
 
     def _expect(self, handlers: Iterable[str]) -> None:
@@ -312,7 +331,7 @@ class App(Picklable, CallRunner, RunningModule):
         if default and name == "QUIT":
             threading.Thread(target=self._quit, name="gothreads-quit", daemon=True).start()
         elif default and name not in HARMLESS:
-            self._end(exit_reasons.of_sent_signal(self.loaded.name, name), here=False)
+            self._end(self._reasons.of_sent_signal(name), here=False)
         return False
 
     def _deliver_signal(self, name: str) -> bool:
@@ -324,7 +343,7 @@ class App(Picklable, CallRunner, RunningModule):
         with contextlib.suppress(GothreadsError, TimeoutError):
             stacks = str(self.goroutines(_QUIT_SECONDS))
             self._streams.stderr.write([f"SIGQUIT: quit\n\n{stacks}\n".encode(errors="replace")])
-        self._end(exit_reasons.of_sent_signal(self.loaded.name, "QUIT"))
+        self._end(self._reasons.of_sent_signal("QUIT"))
 
     # What the module is doing.
 
@@ -345,7 +364,8 @@ class App(Picklable, CallRunner, RunningModule):
         """Statistics with the figures that all models share filled in."""
         limit = self.options.limits.memory if memory_limit is None else memory_limit
         return AppStatistics(model=self.model, state=self.state.value, uptime=time.monotonic() - self._begun,
-                             memory_limit=limit, compile_seconds=self.compile_seconds, **figures)
+                             memory_limit=limit, compile_seconds=self.compile_seconds,
+                             calls_in_progress=self._in_use, **figures)
 
     @property
     def listening(self) -> list[str]:
@@ -366,6 +386,11 @@ class App(Picklable, CallRunner, RunningModule):
         """Close an environment that _new_environment made. No thread may be in it."""
         self._environments.remove(environment)
         environment.close()
+
+    def _reported(self, text: str) -> None:
+        """Log how to mount the paths that this text, an error of the module's, says are missing."""
+        for environment in list(self._environments):
+            environment.path_hints.watch(text.encode(errors="replace"))
 
     # Hooks.
 
@@ -388,7 +413,7 @@ class App(Picklable, CallRunner, RunningModule):
         if not self._has_stop():
             return
         try:
-            self._submit_to(self._workers, lambda: self._hook("stop")).result(HOOK_SECONDS)
+            self._submit_to(self._call_threads, lambda: self._hook("stop")).result(HOOK_SECONDS)
         except GuestError:
             pass  # the module ended by itself
         except TimeoutError:

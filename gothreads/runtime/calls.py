@@ -3,7 +3,7 @@
 A thread may call the module itself if its stack is large enough for Go (`_here_or_on_a_worker`). All other calls run on
 the app's own threads, in three groups that never wait for each other:
 
-- `_workers`, for calls from outside;
+- `_call_threads`, for calls from outside;
 - `_for_handlers`, for calls that handlers make: all workers may be in calls that wait for these handlers;
 - `_nested`, for calls that a Python function makes while the module is calling it. These never queue: whoever has a
   thread or a caller may be waiting for this call.
@@ -39,7 +39,7 @@ class CallRunner(Lifecycle):
 
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
         super().__init__(loaded, options)
-        self._workers = CallThreads(options.callers, options.limits.stack)
+        self._call_threads = CallThreads(options.callers, options.limits.stack)
         self._nested = CallThreads(None, options.limits.stack)
         self._for_handlers = CallThreads(options.callers, options.limits.stack)
 
@@ -64,23 +64,23 @@ class CallRunner(Lifecycle):
 
     # The calls themselves.
 
-    def _call(self, export: Export, converted: list[Any], ticket: Cancellation | None = None) -> Any:
+    def _call(self, export: Export, converted: list[Any], token: Cancellation | None = None) -> Any:
         """Call an export on this thread. Raises ffi.Trapped, and CallGivenUp if its caller has given it up."""
         def call(guest: Guest) -> Any:
             return export.call(guest.function(export.name, export.params, export.result), converted, guest.slot)
-        return self._within(call if ticket is None else lambda guest: ticket.use(guest, call))
+        return self._within(call if token is None else lambda guest: token.use(guest, call))
 
-    def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
+    def _request(self, handler: str, payload: bytes, token: Cancellation | None = None) -> bytes:
         """Call a handler on this thread. Raises as _call."""
         def request(guest: Guest) -> bytes:
             return guest.slot.request(handler, payload)
-        return self._within(request if ticket is None else lambda guest: ticket.use(guest, request, request=True))
+        return self._within(request if token is None else lambda guest: token.use(guest, request, request=True))
 
-    def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
+    def _handlers(self, token: Cancellation | None = None) -> list[str]:
         """The names of the handlers that are registered now. Raises as _call."""
         def handlers(guest: Guest) -> list[str]:
             return guest.slot.handlers()
-        return self._within(handlers if ticket is None else lambda guest: ticket.use(guest, handlers))
+        return self._within(handlers if token is None else lambda guest: token.use(guest, handlers))
 
     # On this thread, or on one of the app's own.
 
@@ -119,7 +119,7 @@ class CallRunner(Lifecycle):
         self._check_takes_calls()
         if stack.nested.get():  # from a handler: all other workers may be in calls that wait for it
             return self._submit_to(self._for_handlers, _as_nested(call))
-        return self._submit_to(self._workers, call)
+        return self._submit_to(self._call_threads, call)
 
     def _submit_to(self, workers: CallThreads, call: Callable[[], Any]) -> Call:
         if self._cause is not None:
@@ -166,7 +166,7 @@ class CallRunner(Lifecycle):
 
     def _waited_call(self, export: Export, converted: list[Any], timeout: float | None, on_timeout: OnTimeout, *,
                      here: bool = False) -> PendingCall:
-        return self._waited(f"the call of {export.name}", lambda ticket: self._call(export, converted, ticket),
+        return self._waited(f"the call of {export.name}", lambda token: self._call(export, converted, token),
                             timeout, on_timeout, here=here)
 
     def _waited(self, what: str, call: Callable[[Cancellation], Any], timeout: float | None, on_timeout: OnTimeout, *,
@@ -180,8 +180,8 @@ class CallRunner(Lifecycle):
         def stop(guest: Guest) -> None:
             given_up = f"{self.loaded.name}: the module was stopped: {what} was given up"
             self._stop_call(guest, LimitExceeded(given_up, 124))
-        ticket = Cancellation(on_timeout, stop)
-        waited = PendingCall(ticket, f"{self.loaded.name}: {what}")
+        token = Cancellation(on_timeout, stop, "its instance" if self.has_many_instances else "the module")
+        waited = PendingCall(token, f"{self.loaded.name}: {what}", self._what_is_busy)
         inside = here and stack.inside.depth > 0
         self._check_started()
         busy = self.options.callers_timeout
@@ -199,8 +199,8 @@ class CallRunner(Lifecycle):
                 deadlines.append(self._deadlines.after(timeout, lambda: waited.timed_out(timeout)))
             if busy is not None and not inside:
                 deadlines.append(self._deadlines.after(busy, lambda: waited.fail_waiting(self._busy(busy))))
-            inner = (self._submit_to(self._nested, _as_nested(lambda: call(ticket))) if inside
-                     else self._submit(lambda: call(ticket)))
+            inner = (self._submit_to(self._nested, _as_nested(lambda: call(token))) if inside
+                     else self._submit(lambda: call(token)))
         except BaseException:
             call_off()
             raise
@@ -219,6 +219,18 @@ class CallRunner(Lifecycle):
         except BaseException:
             waited.future.cancel()  # Ctrl-C: nobody waits any more
             raise
+
+    def _what_is_busy(self) -> str | None:
+        """Why calls cannot begin now, and how to change that; None if they can."""
+        if self._state is State.STARTING:
+            return "Go's packages are still being initialised"
+        return self._what_is_in_use()
+
+    def _what_is_in_use(self) -> str | None:
+        """What all calls need, if other calls have it; else None."""
+        if self._in_use < self.options.callers:
+            return None
+        return f"all {self.options.callers} callers are in use. Raise `callers`, or make fewer calls at once"
 
     def _busy(self, seconds: float) -> CallersBusy:
         return CallersBusy(f"{self.loaded.name}: all {self.options.callers} callers are in use, and none came free "
@@ -253,15 +265,15 @@ class CallRunner(Lifecycle):
     # The end.
 
     def _in_flight(self) -> int:
-        return self._in_use + self._workers.pending + self._nested.pending + self._for_handlers.pending
+        return self._in_use + self._call_threads.pending + self._nested.pending + self._for_handlers.pending
 
     def _abandon_calls(self) -> None:
-        for workers in (self._workers, self._nested, self._for_handlers):
-            workers.abandon(self._error)
+        for threads in (self._call_threads, self._nested, self._for_handlers):
+            threads.abandon(self._error)
 
-    def _close_workers(self) -> None:
+    def _close_call_threads(self) -> None:
         """End the threads that run submitted calls."""
-        self._workers.close()
+        self._call_threads.close()
         self._nested.close()
         self._for_handlers.close()
         self._messages.handlers.close()

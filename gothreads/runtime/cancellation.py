@@ -37,8 +37,9 @@ class CallGivenUp(Exception):
 class Cancellation:
     """The state of one call. If it is given up with "stop", `stop` is called with the instance that it is in."""
 
-    def __init__(self, on_timeout: OnTimeout, stop: Callable[[Guest], None]) -> None:
-        self._on_timeout, self._stop = on_timeout, stop
+    def __init__(self, on_timeout: OnTimeout, stop: Callable[[Guest], None], stopped: str = "the module") -> None:
+        """`stopped`: what `stop` ends."""
+        self._on_timeout, self._stop, self._stopped = on_timeout, stop, stopped
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._begun = self._given_up = False
@@ -72,6 +73,17 @@ class Cancellation:
                 self._stop(guest)
 
     @property
+    def outcome(self) -> str:
+        """What becomes of the call once it is given up."""
+        match self._on_timeout:
+            case "continue":
+                return "it goes on until it returns"
+            case "cancel":
+                return "its context is cancelled, and a handler without a context goes on until it returns"
+            case "stop":
+                return f"{self._stopped} was ended"
+
+    @property
     def given_up(self) -> bool:
         """Whether nobody waits for the call any more."""
         return self._given_up
@@ -102,8 +114,9 @@ class PendingCall:
     set.
     """
 
-    def __init__(self, ticket: Cancellation, what: str) -> None:
-        self._ticket, self._what = ticket, what
+    def __init__(self, token: Cancellation, what: str, waits_for: Callable[[], str | None]) -> None:
+        """`what` is the call, `waits_for()` what keeps a call from beginning now."""
+        self._token, self._what, self._waits_for = token, what, waits_for
         self._decided = threading.Lock()  # taken once, by the thread that decides the outcome; never released
         self.future = Call()
         self.future.when_done(self._cancelled)
@@ -125,12 +138,16 @@ class PendingCall:
     def timed_out(self, seconds: float) -> None:
         """Give the call up, and fail with CallTimeout."""
         if not self.future.done() and self._decided.acquire(blocking=False):
-            self._ticket.give_up()
-            self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s"))
+            if self._token.give_up_waiting():
+                why = self._waits_for()
+                self._fail(CallTimeout(f"{self._what} has not begun within {seconds:g} s{f': {why}' if why else ''}"))
+            else:
+                self._token.give_up()
+                self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s; {self._token.outcome}"))
 
     def fail_waiting(self, error: Exception) -> None:
         """Fail with this error if the call has not begun."""
-        if self._ticket.give_up_waiting():
+        if self._token.give_up_waiting():
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
@@ -144,4 +161,4 @@ class PendingCall:
     def _cancelled(self, future: Future[Any]) -> None:
         if future.cancelled():
             future.set_running_or_notify_cancel()  # for concurrent.futures.wait
-            self._ticket.give_up()
+            self._token.give_up()

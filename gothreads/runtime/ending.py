@@ -13,7 +13,6 @@ from __future__ import annotations
 import _thread
 import contextlib
 import logging
-import posixpath
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -25,18 +24,17 @@ from gothreads.bridge.handlers import Handlers
 from gothreads.bridge.messages import Messages
 from gothreads.engine import ffi, interrupt, stack
 from gothreads.engine.call_threads import CallThreads
-from gothreads.errors import AppClosed, AppForked, GothreadsError, GuestError, GuestExit, again
-from gothreads.runtime import exit_reasons
+from gothreads.errors import AppClosed, GothreadsError, GuestError, GuestExit, again
+from gothreads.runtime import process
+from gothreads.runtime.exit_reasons import ExitReasons
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.state import State
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadlines
 from gothreads.sync.stop_event import Away, StopEvent
-from gothreads.text import shown
 from gothreads.wasi.descriptor_table import FileAllowance
 from gothreads.wasi.streams import Allowance, Input, Output, Source, Streams, Target
-from gothreads.wasi.virtual_root import mount_option
 
 log = logging.getLogger("gothreads")
 
@@ -71,8 +69,8 @@ class Ending(ABC):
         self._in_python: Away = deque()
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
-        self._targets = Target(1, options.stdout, allowance,
-                               self._in_python), Target(2, options.stderr, allowance, self._in_python)
+        self._targets = (Target(1, options.stdout, allowance, self._in_python),
+                         Target(2, options.stderr, allowance, self._in_python, options.instead_of_stacks))
         self._source = Source(options.stdin, self._in_python)
         self._files = FileAllowance(options.limits.files, options.instances if self.has_many_instances else 1)
         self._environments: list[WasiEnvironment] = []  # one per memory
@@ -80,6 +78,7 @@ class Ending(ABC):
             self._stop = StopEvent()
             owned.callback(self._stop.close)
             self._streams = self._new_streams(self._stop)
+            self._reasons = ExitReasons.of(loaded, options.limits, self._streams.stderr)
             handlers = Handlers(options.handlers, CallThreads(options.callers, options.limits.stack), options.loop)
             self._messages = Messages(self._stop, handlers, options.event_queue)
             owned.callback(self._messages.close)
@@ -111,7 +110,7 @@ class Ending(ABC):
         """
 
     @abstractmethod
-    def _close_workers(self) -> None:
+    def _close_call_threads(self) -> None:
         """End the threads that run submitted calls. No thread is in the module any more."""
 
     # The state, and its end.
@@ -149,15 +148,14 @@ class Ending(ABC):
     def _trapped(self, trapped: ffi.Trapped) -> None:
         """A thread did not return from the module's code: if it is the first, that ends the app."""
         if self._cause is None:
-            self._end(exit_reasons.of_trap(self.loaded.name, trapped.trap, self._streams.stderr.tail,
-                                           self.options.limits.stack))
+            self._end(self._reasons.of_trap(trapped.trap))
 
     def _host_function_failed(self, error: BaseException) -> str:
         """End the module because a host function raised, if only to exit. Returns the trap's message."""
         if (raised := self._kept(error)) is not None:
             self._interrupted(raised)
         elif self._cause is None:
-            self._end(exit_reasons.of_host_function(self.loaded.name, error, self._streams.stderr.tail))
+            self._end(self._reasons.of_host_function(error))
         return text.words(error.error if isinstance(error, ffi.Raised) else error)
 
     @staticmethod
@@ -180,7 +178,7 @@ class Ending(ABC):
 
     def _interrupted(self, error: BaseException | None) -> None:
         if self._cause is None:
-            self._end(exit_reasons.of_signal(self.loaded.name, error))
+            self._end(self._reasons.of_signal(error))
 
     def _error(self) -> GothreadsError:
         """The first cause, as a new exception for this caller."""
@@ -258,31 +256,15 @@ class Ending(ABC):
                         self._settled.set()
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.05)
-            self._at_the_end(self._hint)
             for environment in list(self._environments):
+                self._at_the_end(environment.path_hints.end)
                 self._at_the_end(environment.table.close_all)  # as the system closes a process's when it ends
-            for step in (self._close_workers, self._streams.stdout.flush, self._streams.stderr.flush):
+            for step in (self._close_call_threads, self._streams.stdout.flush, self._streams.stderr.flush):
                 self._at_the_end(step)
             with self._lock:
                 self._state = self._final(self._cause)
             self._left.set()
             self._free_if_wanted()
-
-    def _hint(self) -> None:
-        """If the module has ended with an error about a path that is under no mount, log how to mount it."""
-        cause = self._cause
-        if not isinstance(cause, GuestExit) or cause.code == 0:
-            return
-        words = cause.stderr.lower()
-        if "no such file or directory" not in words and "read-only file system" not in words:
-            return
-        for environment in list(self._environments):
-            for path in reversed(environment.missed):
-                name = posixpath.basename(path.rstrip("/")).lower()
-                if f" {name}:" in words or f"/{name}:" in words:
-                    log.warning("%s: the module was given nothing at %s: mount what it needs (%s; in Python mounts=; "
-                                "docs/files-and-sockets.md)", self.loaded.name, shown(path), shown(mount_option(path)))
-                    return
 
     def _at_the_end(self, step: Callable[[], object]) -> None:
         """Run a step of the end, which may run the program's own code. Whatever it raises is logged.
@@ -321,8 +303,7 @@ class Ending(ABC):
         """Called in the child of a fork, where the threads do not exist."""
         self._lock = threading.RLock()
         self._open_to_calls(is_open=False)
-        self._cause = AppForked(f"{self.loaded.name}: the app was opened before os.fork, and belongs to the parent "
-                                f"process")
+        self._cause = process.forked(self.loaded.name)
         self._state = State.CLOSED
         self._freed = True
         self._sweeping, self._poking = threading.Lock(), threading.Lock()

@@ -46,10 +46,16 @@ class Goroutine:
 
 
 class Goroutines(list[Goroutine]):
-    """A list of goroutines, whose str() is as Go prints them: one after the other, with an empty line between."""
+    """A list of goroutines, whose str() is as Go prints them: one after the other, with an empty line between.
+
+    IPython shows it so, too.
+    """
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
 
 
 def parse_goroutines(text: str) -> list[Goroutine]:

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 PROGRAM_CODE = True
 
 
+#: Attributes that other parts of gothreads use, and programs do not.
+_INTERNAL = frozenset(("build_model", "compile_seconds", "configuration", "has_many_instances", "loaded", "own_clock",
+                       "start", "trim"))
+
+
 class RunningModule(ABC):
     """A module that runs. Any thread may call any method that does not say otherwise.
 
@@ -77,8 +82,10 @@ class RunningModule(ABC):
                 return self.functions[name]
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __dir__(self) -> Iterable[str]:
-        return [*super().__dir__(), *(dir(self.functions) if self.loaded.has_typed else ())]
+    def __dir__(self) -> list[str]:
+        """What a program may use."""
+        return [name for name in (*super().__dir__(), *(dir(self.functions) if self.loaded.has_typed else ()))
+                if name not in _INTERNAL and (not name.startswith("_") or name.startswith("__"))]
 
     # Calls of exports: also `exports`, which calls on this thread.
 
@@ -158,8 +165,8 @@ class RunningModule(ABC):
                      on_timeout: OnTimeout = "cancel") -> Any:
         """Like request, for a handler of values (guest.HandleJSON), which travel as JSON.
 
-        HandlerError also if the value does not fit the handler's type in Go, or the reply is not JSON. ArgumentError or
-        MisuseError if the value cannot be written as JSON.
+        HandlerError also if the value does not fit the handler's type in Go, or the reply is not JSON. ArgumentError if
+        the value cannot be written as JSON.
         """
         return json_reply(handler, self.request(handler, json_payload(value), timeout=timeout, on_timeout=on_timeout))
 
@@ -240,7 +247,7 @@ class RunningModule(ABC):
 
     @abstractmethod
     def statistics(self) -> AppStatistics:
-        """A snapshot of what the app is doing.
+        """A snapshot of what the app is doing: `print(app.statistics())`.
 
         `go`, Go's part, is None if Go does not answer within a second; usually it takes a fraction of a millisecond.
         """

@@ -17,7 +17,7 @@ from typing import Self
 
 from gothreads.engine import ffi, interrupt, stack
 from gothreads.errors import AppClosed, GuestError, GuestExit
-from gothreads.runtime import exit_reasons, own_code, process
+from gothreads.runtime import own_code, process
 from gothreads.runtime.ending import Ending
 from gothreads.runtime.state import State
 from gothreads.sync.seconds import check_seconds
@@ -64,7 +64,7 @@ class Lifecycle(Ending):
             if (seconds := self.options.limits.seconds) is not None:  # first: _launch may initialise all packages
                 self._deadlines.after(
                     seconds,
-                    lambda: self._end(exit_reasons.of_time(self.loaded.name, seconds, self._streams.stderr.tail)),
+                    lambda: self._end(self._reasons.of_time(seconds)),
                 )
             self._launch()
             self._ready.wait()

@@ -66,6 +66,11 @@ class LoadedModule:
         return self.model == metadata.THREADED
 
     @property
+    def takes_calls(self) -> bool:
+        """Whether it can be called. A main on the module's only thread leaves none for calls."""
+        return self.entry != "_start" or (self.threaded and not self.foreign)
+
+    @property
     def has_handlers(self) -> bool:
         return bool(self.metadata and self.metadata.handlers)
 
@@ -84,10 +89,8 @@ class LoadedModule:
 
     @property
     def hooks(self) -> list[str]:
-        """Which of `start` and `stop` are exports that can be called. A main on one thread takes no calls."""
-        return [] if (not self.threaded
-                      or self.foreign) and self.entry == "_start" else [name for name in ("start", "stop")
-                                                                        if self.hook(name)]
+        """Which of `start` and `stop` are exports that can be called."""
+        return [name for name in ("start", "stop") if self.hook(name)] if self.takes_calls else []
 
     @property
     def has_callers(self) -> bool:
@@ -116,11 +119,11 @@ def load_content(name: str, content: bytes, trust: Trust = False, *, where: str 
     try:
         if content.startswith(MACHINE_CODE):
             wasm, precompiled = unpack(content, trust)
-            return replace(inspect_module(name, wasm), precompiled=precompiled)
+            return replace(check_module(name, wasm), precompiled=precompiled)
         if content and not content.startswith(MAGIC[:len(content)]):
             raise ModuleError(f"{_kind_of(content)}, not a WebAssembly module. To make one of a Go package: gothreads "
                               f"build PACKAGE -o FILE")
-        return inspect_module(name, content)
+        return check_module(name, content)
     except ModuleError as error:
         raise ModuleError(f"{where}: {error}") from None
 
@@ -134,7 +137,7 @@ def _kind_of(content: bytes) -> str:
     return "text" if "\0" not in text else "binary data"
 
 
-def inspect_module(name: str, wasm: bytes) -> LoadedModule:
+def check_module(name: str, wasm: bytes) -> LoadedModule:
     """Parse and check a module. ModuleError if gothreads cannot open it."""
     try:
         outline = parse(wasm, outline=True)
@@ -152,6 +155,9 @@ def inspect_module(name: str, wasm: bytes) -> LoadedModule:
     if about is None and threaded:
         raise ModuleError("the module has threads but no section 'gothreads' (was it stripped by another tool?). Use: "
                           "gothreads build --strip")
+    if about is None and "gt_attach" in functions:
+        raise ModuleError("the program was linked by `gothreads test -c`, or by go with gothreads' overlay. Run it: "
+                          "gothreads go-exec FILE. To make a module: gothreads build")
     imported = [read_limits(Reader(i.description, "import")) for i in outline.imports if i.kind is Kind.MEMORY]
     if imported + outline.memories != [memory] and any(m.shared for m in imported + outline.memories):
         # A thread that waits in a memory other than the host's could not be ended.

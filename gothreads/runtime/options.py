@@ -19,8 +19,9 @@ from gothreads.runtime.keywords import Option, complete, one_of, whole
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
+from gothreads.wasi.authorities import with_authorities
 from gothreads.wasi.log_lines import LOGGERS, Logger
-from gothreads.wasi.network_rules import Rule
+from gothreads.wasi.network_rules import Rule, listening_address
 from gothreads.wasi.settings import Mount, WasiSettings
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.layout import MOST_MEMORY
@@ -124,6 +125,11 @@ def _check_progress(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be None, False, True or a function, not {cut(value)}")
 
 
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise MisuseError(f"{name} must be True or False, not {cut(value)}")
+
+
 def _check_trust(name: str, value: object) -> None:
     if not isinstance(value, bool | str):
         raise MisuseError(f"{name} must be True, False or a file's digest, not {cut(value)}")
@@ -191,12 +197,14 @@ class OpenOptions(TypedDict, total=False):
         check=one_of("report", "exit", function=True))]
     listen: Annotated[Sequence[str], Option((), """
         addresses to listen on for the module, which gets the sockets from net.Listen or guest.Listener:
-        HOST:PORT (port 0: any free port), or unix:PATH
+        HOST:PORT (port 0: any free port; no HOST: 127.0.0.1), or unix:PATH
         """, "See `App.listening`.", check=_check_addresses)]
     allow_net: Annotated[Sequence[str], Option((), """
         what the module itself may dial and listen on (stock Go: guest.Dial and guest.Listen): HOST:PORT, where each
         part may be *, or unix:PATH. Where other machines can connect, it may listen only on an address that is
         named, such as 0.0.0.0:8080 (default: nothing)
+        """, """
+        With a rule for a host, the module may also read this machine's certificates of authorities (SSL_CERT_FILE).
         """, check=_check_addresses)]
     host: Annotated[Host | Functions | None, Option(None, "the Python functions that the module may import", """
         As {"env": {"log": function}} for Go's //go:wasmimport env log, or a `gothreads.Host`. They take and return
@@ -225,11 +233,14 @@ class OpenOptions(TypedDict, total=False):
         or "pool".
         """)]
     go: Annotated[PathLike | None, Option(None, "the go command to build with")]
+    optimize: Annotated[bool, Option(default=False, check=_check_bool, help="build a package to run faster; the module "
+                                     "is larger, and takes longer to build and to compile (docs/performance.md)")]
     progress: Annotated[bool | Progress | None, Option(
         None, "where to show the progress of building and compiling (default: on a terminal or in a notebook)", """
         True: always on standard error. False: only in the log, which otherwise shows what takes long where nobody sees
         standard error. Or a function, which is called with (stage, done, total), possibly on another thread: "build"
-        counts packages; "compile" counts seconds, of an estimate or None. When a stage ends, done equals total.
+        counts packages, "optimize" functions; "compile" counts seconds, of an estimate or None. When a stage ends,
+        done equals total.
         """, check=_check_progress)]
     trust: Annotated[Trust, Option(default=False, help="""
         the digest of a file with machine code (gothreads compile -o), which is opened only with it: machine code can
@@ -242,6 +253,8 @@ class LoadedOptions(OpenOptions, total=False):
 
     no_calls: Annotated[bool, Option(
         default=False, help="exports will not be called, so a stall is detected without any call")]
+    instead_of_stacks: Annotated[str | None, Option(
+        None, "a line in place of the stacks that Go writes when memory has run out (default: the stacks)")]
 
 
 @dataclass(frozen=True)
@@ -259,6 +272,7 @@ class Options:
     stall_timeout: float | None
     on_stall: OnStall
     no_calls: bool
+    instead_of_stacks: str | None
     listen: tuple[str, ...]
     allow_net: tuple[Rule, ...]
     handlers: Mapping[str, Handler]
@@ -278,15 +292,19 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
         why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
         raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(handlers))[1:-1]}), "
                           f"but the module {why}, so it calls none")
-    listen = tuple(options["listen"])
+    listen = tuple(map(listening_address, options["listen"]))
     sockets = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
+    rules = tuple(Rule.parse(text) for text in options["allow_net"])
+    env, mounts = {**(options["env"] or {}), **sockets}, _mounts(options["mounts"])
+    if not all(rule.is_unix for rule in rules):
+        env, mounts = with_authorities(env, mounts)
     options |= {
-        "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]],
-                             env={**(options["env"] or {}), **sockets}, mounts=_mounts(options["mounts"])),
+        "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]], env=env,
+                             mounts=mounts),
         "procs": options["procs"] or available_processors(),
         "limits": options["limits"] or Limits(),
         "listen": listen,
-        "allow_net": tuple(Rule.parse(text) for text in options["allow_net"]),
+        "allow_net": rules,
         "handlers": handlers,
         "instances": options["instances"] or available_processors(),
         "host": given_functions(options["host"]),

@@ -15,6 +15,9 @@ from typing import Protocol
 from gothreads.errors import AppForked
 from gothreads.runtime import own_code
 
+_INSTEAD = ("Start the process otherwise (multiprocessing: the 'spawn' start method, or 'forkserver'), or open apps "
+            "only in the children of a process that has opened none")
+
 
 class Closable(Protocol):
     """An app, or a supervisor of apps. `_forked` has an underscore because it is not for the program."""
@@ -52,8 +55,13 @@ def apps() -> set[Closable]:
 def check_not_forked() -> None:
     """Raise AppForked in a child of a process that has run an app."""
     if _forked:
-        raise AppForked("the parent process has run an app, and wasmtime does not survive a fork: start this process "
-                        "otherwise (multiprocessing: the 'spawn' start method)")
+        raise AppForked(f"the parent process has run an app, and wasmtime does not survive a fork. {_INSTEAD}")
+
+
+def forked(name: str) -> AppForked:
+    """The error of an app in a child of the process that opened it."""
+    return AppForked(f"{name}: the app was opened before os.fork, and belongs to the parent process; this process "
+                     f"cannot open another. {_INSTEAD}")
 
 
 @own_code.ordinary

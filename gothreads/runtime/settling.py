@@ -28,6 +28,8 @@ from gothreads.runtime.cancellation import CallGivenUp, Cancellation
 SETTLE_SECONDS = 5.0
 #: The longest that a look may take; the first and the longest pause between two looks. In seconds.
 _LOOK_SECONDS, _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 0.001, 0.02
+#: How long an answer of `is_busy` is good, in seconds.
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 class Settling:
@@ -52,10 +54,20 @@ class Settling:
         """Called when packages are initialised."""
         self._until = time.monotonic() + SETTLE_SECONDS
 
-    @property
-    def gave_up(self) -> bool:
-        """Whether the time is over and the module was never seen to rest."""
-        return not self._rests and time.monotonic() >= self._until
+    def is_busy(self) -> bool:
+        """Whether the module has not come to rest since its start. Looks, but not within a second of the last look.
+
+        Raises what `look` raises, but not TimeoutError.
+        """
+        def is_stale() -> bool:
+            return not self._rests and time.monotonic() - self._looked >= _LOOK_AGAIN_SECONDS
+        # At most as long as another thread's look. A signal handler may have interrupted this thread's own.
+        if is_stale() and self._looking.acquire(timeout=_LOOK_SECONDS):
+            if is_stale():
+                self._look_once()
+            else:
+                self._looking.release()
+        return not self._rests
 
     def settled(self, name: str | None = None) -> bool:
         """Whether there is no point in waiting for a handler of that name (None: any) that does not exist now."""
@@ -63,23 +75,27 @@ class Settling:
             return True
         return self._rests and (self.expected <= self._names if name is None else name not in self.expected)
 
-    def wait(self, name: str | None, ticket: Cancellation | None) -> None:
+    def wait(self, name: str | None, token: Cancellation | None) -> None:
         """Return when such a handler exists, or the module has settled.
 
-        Raises what `look` raises, and CallGivenUp if the ticket is given up.
+        Raises what `look` raises, and CallGivenUp if the token is given up.
         """
         pause = _FIRST_PAUSE
         while not self.settled(name) and name not in self._names:
-            if ticket is not None and ticket.given_up:
+            if token is not None and token.given_up:
                 raise CallGivenUp
             if time.monotonic() - self._looked >= pause and self._looking.acquire(blocking=False):
-                try:
-                    with contextlib.suppress(TimeoutError):
-                        names, rests = self._look(_LOOK_SECONDS)
-                        self._names, self._rests = frozenset(names), self._rests or rests
-                    self._looked = time.monotonic()
-                finally:
-                    self._looking.release()
+                self._look_once()
                 continue
             time.sleep(pause)  # polling: nothing signals that a handler is registered
             pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _look_once(self) -> None:
+        """Look, and release _looking, which this thread holds."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                names, rests = self._look(_LOOK_SECONDS)
+                self._names, self._rests = frozenset(names), self._rests or rests
+            self._looked = time.monotonic()
+        finally:
+            self._looking.release()

@@ -1,22 +1,30 @@
-"""Statistics of an app: frozen values, which metrics, dashboards and the inspector read."""
+"""Statistics of an app: frozen values, which metrics, dashboards and the inspector read.
+
+str() of AppStatistics is for people. IPython shows it, too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
-from gothreads.callback_m import CallbackMStatistics
+from gothreads.callback_m import CallerStatistics
 from gothreads.engine.extension import PATH
-from gothreads.mpool import MPoolStatistics
+from gothreads.mpool import ThreadStatistics
 
 
 @dataclass(frozen=True)
 class GoStatistics:
     """Figures from Go's runtime.
 
-    `goroutines` = `running` + `runnable` + `waiting` (for each other, a lock, a timer) + `syscalls` (in a host call):
-    the program's own, including those of calls. `timers`: those that are set; `ms`: threads as Go counts them;
-    `collections`: garbage collections so far; `heap`: in bytes. `blocked_calls`: for each call whose goroutine waits,
-    the seconds it has been in the module, longest first.
+    goroutines: the program's own, including those of calls: `running` + `runnable` (waiting for a processor) +
+        `waiting` (for each other, a lock, a timer) + `syscalls` (in a host call).
+    timers: those that are set.
+    ms: threads, as Go counts them.
+    collections: garbage collections so far.
+    heap: in bytes.
+    blocked_calls: for each call whose goroutine waits, the seconds it has been in the module, longest first.
     """
 
     goroutines: int
@@ -33,9 +41,12 @@ class GoStatistics:
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """Instances: `total` = `idle` + `in_use`.
+    """The instances of an app of the model "pool".
 
-    `waiting`: threads that wait for an instance. `replaced`: instances whose module has ended, so far.
+    limit: how many there are to be: the option `instances`.
+    total: how many there are: `idle` + `in_use`.
+    waiting: threads that wait for an instance.
+    replaced: instances whose module has ended, so far.
     """
 
     limit: int
@@ -48,21 +59,66 @@ class PoolStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class AppStatistics:
-    """`memory` and `memory_limit` are in bytes, `uptime` and `compile_seconds` in seconds.
+    """What an app is doing. str() describes it in some lines.
 
-    `compile_seconds` is None if an earlier run compiled the module.
+    model, state: as App.model and App.state have them.
+    uptime: in seconds.
+    calls: calls of exports and handlers that have returned.
+    calls_in_progress: calls that are in the module now. In a model with one instance, those that wait for their turn,
+        too.
+    memory, memory_limit: the module's memory, in bytes. 0 if it cannot be read now.
+    compile_seconds: how long it took to compile the module to machine code. None if the machine code was there already.
+    callers: what calls go through, in the model "threaded".
+    threads: the module's own threads, in models with threads.
+    go: figures from Go's runtime, in the model "threaded". None if Go does not answer, or the app has ended.
+    pool: the instances, in the model "pool".
+    call_path: how calls are made: in "C", or through "ctypes", which is slower (`gothreads doctor` says why).
     """
 
     model: str
     state: str
     uptime: float
     calls: int
+    calls_in_progress: int = 0
     memory: int
     memory_limit: int
     compile_seconds: float | None
-    callers: CallbackMStatistics | None = None
-    threads: MPoolStatistics | None = None
+    callers: CallerStatistics | None = None
+    threads: ThreadStatistics | None = None
     go: GoStatistics | None = None
     pool: PoolStatistics | None = None
-    #: How calls are made: in "C" or through "ctypes" (engine/extension.py).
     call_path: str = PATH
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name and name + ':':10}{words}" for name, words in self._lines())
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """For IPython and notebooks."""
+        printer.text(str(self))
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        yield "app", f"{self.model}, {self.state}, for {self.uptime:,.1f} s"
+        yield "calls", f"{self.calls:,} returned, {self.calls_in_progress:,} in progress; made in {self.call_path}"
+        yield "memory", f"{_megabytes(self.memory)} of at most {_megabytes(self.memory_limit)}"
+        yield "compiled", ("before, by another run" if self.compile_seconds is None
+                           else f"in {self.compile_seconds:,.1f} s")
+        if (callers := self.callers) is not None:
+            yield "callers", (f"{callers.in_use:,} in use, {callers.idle:,} idle, of at most {callers.limit:,}; "
+                              f"{callers.waiting:,} threads wait for one")
+        if (pool := self.pool) is not None:
+            yield "pool", (f"{pool.in_use:,} in use, {pool.idle:,} idle, of {pool.limit:,} instances; "
+                           f"{pool.waiting:,} threads wait for one, {pool.replaced:,} replaced")
+        if (threads := self.threads) is not None:
+            yield "threads", (f"{threads.running:,} running, {threads.idle:,} idle, of at most {threads.limit:,}; "
+                              f"{threads.started:,} started, at most {threads.peak:,} at a time")
+        if (go := self.go) is not None:
+            yield "go", (f"goroutines: {go.goroutines:,} ({go.running:,} running, {go.runnable:,} runnable, "
+                         f"{go.waiting:,} waiting, {go.syscalls:,} in host calls), timers: {go.timers:,}, "
+                         f"Ms: {go.ms:,}, heap: {_megabytes(go.heap)}, collected {go.collections:,} times")
+            if go.blocked_calls:
+                longest = ", ".join(f"{seconds:,.1f}" for seconds in go.blocked_calls[:3])
+                yield "", f"calls that wait in Go: {len(go.blocked_calls):,}, the longest for {longest} s"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

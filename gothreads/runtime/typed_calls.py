@@ -51,19 +51,19 @@ class AppCaller(NamedTuple):
     def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
         return self.app._result(self._waited(handler, message, read, options, here=True))
 
-    def _call(self, handler: str, message: Message, ticket: Cancellation | None = None) -> Message:
+    def _call(self, handler: str, message: Message, token: Cancellation | None = None) -> Message:
         """Call a handler on this thread. Raises ffi.Trapped, and CallGivenUp if its caller has given it up."""
         def call(guest: Guest) -> Message:
             reply: Message = guest.slot.call(handler, message)
             return reply
-        return self.app._within(call if ticket is None else lambda guest: ticket.use(guest, call, request=True))
+        return self.app._within(call if token is None else lambda guest: token.use(guest, call, request=True))
 
     def _waited(self, handler: str, message: Message, read: Read, options: Mapping[str, Any], *,
                 here: bool) -> PendingCall:
         app = self.app
 
-        def call(ticket: Cancellation) -> Any:
-            return read(lambda: self._call(handler, message, ticket))
+        def call(token: Cancellation) -> Any:
+            return read(lambda: self._call(handler, message, token))
         name = shown(handler.partition(":")[2])
         return app._waited(f"the call of {name}", call, options.get("timeout"), options.get("on_timeout", "cancel"),
                            here=here, request=True)

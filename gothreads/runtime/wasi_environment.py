@@ -20,6 +20,7 @@ from gothreads.wasi.descriptor_table import DescriptorTable, FileAllowance, Refu
 from gothreads.wasi.linking import define_wasi, define_with_errno
 from gothreads.wasi.network import NetworkCalls
 from gothreads.wasi.network_rules import Rule
+from gothreads.wasi.path_hints import PathHints
 from gothreads.wasi.process import Process
 from gothreads.wasi.resolver import Resolver
 from gothreads.wasi.settings import WasiSettings
@@ -50,14 +51,14 @@ class WasiEnvironment:
         self.messages, self.calls, self.context = messages, messages.new_calls(self._process, context), context
         #: The addresses of the listeners that the module was given, with their actual ports.
         self.listening: list[str] = []
-        #: The paths that the module looked for and that are under no mount, the latest last.
-        self.missed: Sequence[str] = ()
         try:
             for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
                 made = listen(address, self.stopped)
                 self._network.hand_over(self.table.add(made, preopened=True), made)
                 self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
-            self.missed = settings.mount(self.table).missed
+            #: Watches what the module writes.
+            self.path_hints = PathHints(settings.args[0], settings.mount(self.table))
+            streams.stdout.watch = streams.stderr.watch = self.path_hints.watch
         except BaseException as error:
             self.close()
             if isinstance(error, Refused):

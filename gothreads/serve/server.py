@@ -78,6 +78,8 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
         if app.exit is not None and isinstance(ended, GuestError):
             terminal.error(ended.headline)
             return ended.code
+        if server.stopped_by is not None:
+            terminal.say(f"stopped by {server.stopped_by.name}")
         return 0
 
 
@@ -94,9 +96,11 @@ class _Server(uvicorn.Server):
         for logger in (log, logging.getLogger("uvicorn.error")):
             logger.addFilter(_seldom)
         self._app, self._terminal, self._drain = app, terminal, drain
+        self.stopped_by: signal.Signals | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends. Unlike in uvicorn, signals are not raised again at the end."""
+        self.stopped_by = self.stopped_by or signal.Signals(sig)
         if self.should_exit:
             self._close_app()
         else:

@@ -66,7 +66,7 @@ from gothreads.runtime.settling import SETTLE_SECONDS
 from gothreads.runtime.state import State
 from gothreads.serve import guard
 from gothreads.serve.guard import Guard, Held, Hosts, policy
-from gothreads.serve.payload import LARGEST_JSON, WEIGHT, aside, parse_arguments, result_json
+from gothreads.serve.json_arguments import LARGEST_JSON, WEIGHT, aside, parse_arguments, result_json
 from gothreads.supervise.app import Supervised
 from gothreads.version import __version__
 

@@ -70,7 +70,7 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
     def __init__(self, loaded: LoadedModule, options: LoadedOptions, policy: RestartPolicy) -> None:
         #: The module's exported functions: `supervised.exports.add(2, 3)`.
         self.exports = Exports({export.name: _SupervisedFunction(export, self) for export in loaded.exports},
-                               loaded.uncallable)
+                               loaded.uncallable, has_handlers=loaded.has_handlers)
         self._events: dict[str, None] = {}
         super().__init__(loaded, options, policy)
 

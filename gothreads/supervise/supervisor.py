@@ -199,8 +199,7 @@ class Supervisor:
         """In the child of a fork: the keeper thread does not exist here."""
         self._lock, self._commands = threading.RLock(), queue.SimpleQueue()
         self._instance, self._keeper = SupervisedInstance(None), None
-        self._over = AppForked(f"{self.loaded.name}: the app was opened before os.fork, "
-                               "and belongs to the parent process")
+        self._over = process.forked(self.loaded.name)
         self._ended = threading.Event()
         self._ended.set()
 

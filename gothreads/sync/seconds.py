@@ -19,5 +19,5 @@ def check_seconds(name: str, value: object, *, above_zero: bool = False) -> None
         return
     # In this form, the comparisons also refuse NaN.
     if not is_number(value) or not (value > 0 if above_zero else value >= 0):
-        raise MisuseError(f"{name} must be a number of seconds{' above' if above_zero else ', not below'} 0, not "
+        raise MisuseError(f"{name} must be a number of seconds {'above' if above_zero else 'of at least'} 0, not "
                           f"{cut(value)}")

@@ -11,7 +11,7 @@ from collections import deque
 from gothreads.errors import AppClosed
 
 #: About the longest that poll(2) can wait, in seconds. A longer wait returns early, and its caller waits again.
-_LONGEST = 2_000_000.0
+LONGEST = 2_000_000.0
 
 #: One entry for each of a module's threads that is in one of the program's Python functions, or waits for a thread that
 #: is. Adding and removing an entry is atomic.
@@ -52,14 +52,18 @@ class StopEvent:
         poll.register(self._read, select.POLLIN)
         for descriptor, events in wanted.items():
             poll.register(descriptor, events)
-        ready = poll.poll(None if seconds is None else max(0, math.ceil(min(seconds, _LONGEST) * 1e3)))
+        ready = poll.poll(None if seconds is None else max(0, math.ceil(min(seconds, LONGEST) * 1e3)))
+        self.check()
+        return ready
+
+    def check(self) -> None:
+        """Raises AppClosed if the event is set."""
         if self.is_set:
             raise AppClosed("stopped")  # the app is ending, and its first cause is already recorded
-        return ready
 
     def sleep(self, seconds: float) -> None:
         """Sleep for `seconds`; more precise than `wait`, which counts milliseconds. Raises AppClosed when set."""
-        if self._event.wait(min(seconds, _LONGEST)):
+        if self._event.wait(min(seconds, LONGEST)):
             raise AppClosed("stopped")
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import errno
 import heapq
 import resource
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from gothreads.sync.stop_event import StopEvent
@@ -54,6 +55,11 @@ class FileAllowance:
     def most(self) -> int:
         return self._most
 
+    @property
+    def of_one_table(self) -> int:
+        """The limit on the descriptors of a table that has the allowance to itself."""
+        return self._most - _STREAMS
+
     def take(self) -> None:
         """Take one. Refused if the limit is reached."""
         with self._lock:
@@ -66,8 +72,8 @@ class FileAllowance:
             self._used -= 1
 
 
-class _Numbers:
-    """Hands out the lowest free number, starting at `first`."""
+class _FreeNumbers:
+    """The lowest free number, starting at `first`."""
 
     def __init__(self, first: int) -> None:
         self._free: list[int] = []
@@ -83,6 +89,56 @@ class _Numbers:
         heapq.heappush(self._free, number)
 
 
+class Numbers:
+    """Hands out numbers and counts descriptors, for a table that Python has to itself. The table's lock guards it."""
+
+    def __init__(self, allowance: FileAllowance) -> None:
+        self._allowance, self._counted = allowance, 0
+        self._files, self._sockets = _FreeNumbers(0), _FreeNumbers(layout.FIRST_SOCKET)
+
+    def take(self, *, is_socket: bool) -> int:
+        """The lowest number that is free, as in POSIX. Sockets have their own range."""
+        return (self._sockets if is_socket else self._files).take()
+
+    def give(self, number: int) -> None:
+        (self._sockets if number >= layout.FIRST_SOCKET else self._files).give(number)
+
+    def count(self) -> None:
+        """Count a descriptor. Refused if there are too many."""
+        if self._counted >= self._allowance.reserved:
+            self._allowance.take()
+        self._counted += 1
+
+    def uncount(self) -> None:
+        self._counted -= 1
+        if self._counted >= self._allowance.reserved:
+            self._allowance.give()
+
+
+class Opened(ABC):
+    """Numbers, and the descriptors that C has opened with them (csrc/io.h). May be used from any thread."""
+
+    @abstractmethod
+    def take(self, *, is_socket: bool) -> int: ...
+
+    @abstractmethod
+    def give(self, number: int) -> None: ...
+
+    @abstractmethod
+    def count(self) -> None: ...
+
+    @abstractmethod
+    def uncount(self) -> None: ...
+
+    @abstractmethod
+    def claim(self, number: int) -> Descriptor | None:
+        """The descriptor that C had until now. None if C has none with that number."""
+
+    @abstractmethod
+    def close_all(self) -> None:
+        """Close what C has. No thread may be using any."""
+
+
 class DescriptorTable:
     """Maps numbers to descriptors. May be used from any thread."""
 
@@ -91,18 +147,40 @@ class DescriptorTable:
         self._lock = threading.Lock()
         # Guarded by _lock; _open is read without it.
         self._open: dict[int, Descriptor] = {}
-        self._counted = 0  # of the descriptors with `counted`
-        self._numbers, self._sockets = _Numbers(0), _Numbers(layout.FIRST_SOCKET)
+        self._numbers: Numbers | Opened = Numbers(self._allowance)
+        self._opened: Opened | None = None
+        self.removals = 0  # how many numbers have lost their descriptor
         # Called with a number and its descriptor, holding _lock: when that has been added, is about to be removed
         # (before anybody else can have the number), or serves reads and writes in another way from now on.
         self.on_add: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
         self.on_remove: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
         self.on_change: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
+        # Called with a number whose descriptor has another number from now on.
+        self.on_move: Callable[[int], None] = lambda _number: None
 
     @property
     def most(self) -> int:
         """The largest number of descriptors that it may have."""
         return self._allowance.most
+
+    @property
+    def most_counted(self) -> int:
+        """The same without the standard streams, if no other table has a part of the allowance."""
+        return self._allowance.of_one_table
+
+    def share(self, opened: Opened) -> None:
+        """Let C open descriptors, too. Call it once, before the module runs; the allowance is this table's alone."""
+        with self._lock:
+            self._numbers = self._opened = opened
+            for number, descriptor in self._open.items():
+                if descriptor.counted:
+                    opened.count()
+                self.on_add(number, descriptor)
+
+    def open_numbers(self) -> list[int]:
+        """The numbers of its descriptors, except of those that C has opened."""
+        with self._lock:
+            return list(self._open)
 
     def add(self, descriptor: Descriptor, *, preopened: bool = False) -> int:
         """Add a descriptor and return its number: the lowest that is free, as in POSIX.
@@ -113,11 +191,9 @@ class DescriptorTable:
         """
         with self._lock:
             if descriptor.counted:
-                if self._counted >= self._allowance.reserved:
-                    self._allowance.take()
-                self._counted += 1
+                self._numbers.count()
             descriptor.added()
-            number = (self._sockets if descriptor.polled and not preopened else self._numbers).take()
+            number = self._numbers.take(is_socket=descriptor.polled and not preopened)
             self._open[number] = descriptor
             self.on_add(number, descriptor)
             return number
@@ -130,10 +206,13 @@ class DescriptorTable:
 
     def get(self, number: int) -> Descriptor:
         """The descriptor, which stays open as long as the caller refers to it. EBADF if the number is not open."""
-        try:
-            return self._open[number]
-        except KeyError:
-            raise OSError(errno.EBADF, "not open") from None
+        found = self._open.get(number)
+        if found is None:
+            with self._lock:
+                found = self._find(number)
+        if found is None:
+            raise OSError(errno.EBADF, "not open")
+        return found
 
     def is_open(self, number: int, descriptor: Descriptor) -> bool:
         """Whether the descriptor still has that number."""
@@ -143,24 +222,27 @@ class DescriptorTable:
     def remove(self, number: int) -> None:
         """Remove a descriptor. EBADF if the number is not open."""
         with self._lock:
-            descriptor = self._open.pop(number, None)
+            descriptor = self._find(number)
             if descriptor is None:
                 raise OSError(errno.EBADF, "not open")
+            del self._open[number]
+            self.removals += 1
             self.on_remove(number, descriptor)
-            self._free_number(number)
+            self._numbers.give(number)
         self._release(descriptor)
 
     def move(self, source: int, target: int) -> None:
         """Renumber `source` to `target`, replacing that one, as dup2 and close do. EBADF if either is not open."""
         with self._lock:
-            if source not in self._open or target not in self._open:
+            if self._find(source) is None or self._find(target) is None:
                 raise OSError(errno.EBADF, "not open")
             if source == target:
                 return
             before, self._open[target] = self._open[target], self._open.pop(source)
+            self.removals += 1
             self.on_remove(target, before)
-            self.on_change(source, before)
-            self._free_number(source)
+            self.on_move(source)
+            self._numbers.give(source)
             self.on_change(target, self._open[target])
         self._release(before)
 
@@ -170,16 +252,20 @@ class DescriptorTable:
             left, self._open = self._open, {}
             for number, descriptor in left.items():
                 self.on_remove(number, descriptor)
+            if self._opened is not None:
+                self._opened.close_all()
         for descriptor in left.values():
             self._release(descriptor)
+
+    def _find(self, number: int) -> Descriptor | None:
+        """The descriptor, also one that C had until now. The caller holds the lock."""
+        found = self._open.get(number)
+        if found is None and self._opened is not None and (found := self._opened.claim(number)) is not None:
+            self._open[number] = found  # C counts it, and serves it as before
+        return found
 
     def _release(self, descriptor: Descriptor) -> None:
         if descriptor.counted:
             with self._lock:
-                self._counted -= 1
-                if self._counted >= self._allowance.reserved:
-                    self._allowance.give()
+                self._numbers.uncount()
         descriptor.removed()
-
-    def _free_number(self, number: int) -> None:
-        (self._sockets if number >= layout.FIRST_SOCKET else self._numbers).give(number)

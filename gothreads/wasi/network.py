@@ -11,6 +11,8 @@ the network.
 from __future__ import annotations
 
 import errno
+import functools
+import logging
 import os
 import socket
 import threading
@@ -23,12 +25,17 @@ from gothreads.wasi.network_socket import NetworkSocket
 from gothreads.wasi.private_network import FIRST_PORT, LAST_PORT, Backlog, Inbox, PrivatePorts
 from gothreads.wasi.process import Process
 from gothreads.wasi.resolver import Resolver
+from gothreads.wasi.senders import Senders
 from gothreads.wasi.socket_address import SOCKADDR_SIZE, Address
 from gothreads.wasi.socket_descriptor import SocketDescriptor, prepared, socket_of
-from gothreads.wasi.sockets import place_of_socket, unix_listener
+from gothreads.wasi.sockets import place_of_socket, unix_socket
 
-_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-_TYPES = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+log = logging.getLogger("gothreads")
+
+#: By family, the types of its sockets.
+_TYPES: dict[int, tuple[int, ...]] = {
+    socket.AF_INET: (socket.SOCK_STREAM, socket.SOCK_DGRAM), socket.AF_INET6: (socket.SOCK_STREAM, socket.SOCK_DGRAM),
+    socket.AF_UNIX: (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)}
 _MOST_DATAGRAM = 65536
 _BACKLOG = 4096
 #: Of each family, the preferred one first: all of this machine's addresses, and loopback.
@@ -55,6 +62,9 @@ class NetworkCalls:
         self._process, self._table, self._rules, self._resolver = process, process.table, tuple(rules), resolver
         self._changing = threading.Lock()  # held while a socket is bound, begins to listen, or connects
         self._ports = PrivatePorts[NetworkSocket]()
+        self._senders = Senders()
+        #: The paths of Unix datagram sockets, as the program has them, by the addresses that their peers see.
+        self._unix_names: dict[str, str] = {}
         #: The addresses of listeners that were handed over, with their numbers.
         self._handed: dict[Address, int] = {}
 
@@ -66,9 +76,9 @@ class NetworkCalls:
         self._handed[self._name_of(listener, peer=False)] = number
 
     def net_socket(self, family: int, kind: int, proto: int, result: int) -> None:
-        if family not in _FAMILIES:
+        if family not in _TYPES:
             raise OSError(errno.EAFNOSUPPORT, "a family of addresses")
-        if kind not in _TYPES or (family == socket.AF_UNIX and kind != socket.SOCK_STREAM):
+        if kind not in _TYPES[family]:
             raise OSError(errno.EPROTONOSUPPORT, "a type of socket")
         if proto not in (0, socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else socket.IPPROTO_UDP):
             raise OSError(errno.EPROTONOSUPPORT, "a protocol")
@@ -81,18 +91,31 @@ class NetworkCalls:
                 raise OSError(errno.EINVAL, "bound already")
             handed = self._handed_for(wanted) if own.kind == socket.SOCK_STREAM else None
             if handed is not None and self._take_over(own, handed):
+                self._table.changed(fd, own)
                 return
             if wanted.family == socket.AF_UNIX:
                 path = without_links(wanted.host) if handed is not None else self._unix_rule(wanted.host).path
-                listener = unix_listener(path, self._table.stop, local=wanted.host)
-                own.become(listener.socket)
-                own.cleanup, own.local = listener.cleanup, wanted.host
+                self._bind_unix(own, path, wanted.host)
             elif own.kind == socket.SOCK_STREAM and not wanted.port:
                 own.address = wanted  # until it listens, or connects
             elif (allowed := handed or self._listen_address(own, wanted)) is not None:
                 self._bind_allowed(own, allowed)
+                if wanted.is_any and not allowed.is_any and own.kind == socket.SOCK_STREAM:
+                    log.info("the module listens on port %d for this machine only. For others, too: --allow-net "
+                             "0.0.0.0:%d", wanted.port, wanted.port)
             else:
                 self._bind_without_rule(fd, own, wanted)
+            self._table.changed(fd, own)
+
+    def _bind_unix(self, own: NetworkSocket, path: str, local: str) -> None:
+        self._check_family(own, Address(socket.AF_UNIX, local))
+        bound = unix_socket(path, own.kind, self._table.stop, local=local)
+        if own.kind == socket.SOCK_DGRAM and bound.cleanup is not None:
+            name: str = bound.socket.getsockname()
+            self._unix_names[name] = local
+            bound.cleanup.add(functools.partial(self._unix_names.pop, name))
+        own.become(bound.socket)
+        own.cleanup, own.local = bound.cleanup, local
 
     @staticmethod
     def _bind_allowed(own: NetworkSocket, allowed: Address) -> None:
@@ -119,17 +142,19 @@ class NetworkCalls:
 
     def net_listen(self, fd: int, backlog: int) -> None:
         own = self._socket(fd)
-        if own.kind != socket.SOCK_STREAM:
+        if own.kind == socket.SOCK_DGRAM:
             raise OSError(errno.EOPNOTSUPP, "a datagram socket")
         with self._changing:
-            if own.local or (own.address is not None and own.address.port):
-                return  # a Unix socket, one that was handed over, or private: it listens
+            if own.address is not None and own.address.port:
+                return  # one that was handed over, or private: it listens
             allowed = None if own.address is None else self._listen_address(own, own.address)
             if allowed is not None:
                 own.address = None
                 self._bind_allowed(own, allowed)
-            if own.may_listen:
+            if own.may_listen or own.local:
                 own.socket.listen(max(1, min(backlog, _BACKLOG)))
+                own.listening = True
+                self._table.changed(fd, own)
             elif own.address is not None and own.address.is_here:
                 own.backlog = Backlog()
                 port, own.cleanup = self._ports.listen(own.backlog)
@@ -150,6 +175,7 @@ class NetworkCalls:
         own, wanted = self._socket(fd), self._address(address)
         with self._changing:
             if wanted.family == socket.AF_UNIX:
+                self._check_family(own, wanted)
                 with place_of_socket(self._unix_rule(wanted.host).path) as place:
                     own.socket.connect(place)
                 own.peer = wanted.host
@@ -162,6 +188,8 @@ class NetworkCalls:
                 own.socket.bind(own.address.sockaddr)
                 own.address = None
             number = prepared(own.socket).connect_ex(wanted.sockaddr)
+            own.connected = True
+            self._table.changed(fd, own)
         if number:
             raise OSError(number, os.strerror(number))
 
@@ -195,6 +223,10 @@ class NetworkCalls:
         if flags & ~(socket.MSG_PEEK | socket.MSG_TRUNC):
             raise OSError(errno.ENOTSUP, "flags")
         payload, name, out = own.receive(min(size, 1 << 20), flags & ~socket.MSG_TRUNC)
+        if name is not None and name.family == socket.AF_UNIX:
+            name = Address(socket.AF_UNIX, self._unix_names.get(name.host, name.host))
+        elif name is not None and own.may_listen:
+            self._senders.add(own.name(peer=False), name)
         self._process.memory.write(data, payload)
         self._process.memory.write(sender, name.pack() if name is not None else bytes(SOCKADDR_SIZE))
         self._process.memory.write_u32(done, len(payload))
@@ -211,9 +243,15 @@ class NetworkCalls:
                                        else own.send(payload))
 
     def _send_to(self, own: NetworkSocket, payload: bytes, wanted: Address) -> int:
+        wanted = wanted.in_family(own.socket.family)
+        if wanted.family == socket.AF_UNIX:
+            self._check_family(own, wanted)
+            with place_of_socket(self._unix_rule(wanted.host).path) as place:
+                return own.socket.sendto(payload, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, place)
         inbox = self._ports.inbox(wanted.port) if wanted.is_here and own.kind == socket.SOCK_DGRAM else None
         if inbox is None:
-            self._check_dial(wanted)  # also for a private socket: the refusal names the option
+            if not own.may_listen or (own.name(peer=False), wanted) not in self._senders:
+                self._check_dial(wanted)  # also for a private socket: the refusal names the option
             if own.inbox is None:
                 self._check_family(own, wanted)
                 return own.socket.sendto(payload, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, wanted.sockaddr)
@@ -309,7 +347,7 @@ class NetworkCalls:
             if self._name_of(listener, peer=False) != address:
                 return False
             own.become(listener.socket)
-            own.cleanup, own.local = listener.cleanup, listener.local
+            own.cleanup, own.local, own.listening = listener.cleanup, listener.local, True
             own.address = None if own.local else address
             self._table.remove(number)
         except OSError:  # closed, or another descriptor has that number

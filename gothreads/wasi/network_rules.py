@@ -23,6 +23,8 @@ _ANY_UNIX = "unix:*"
 #: The addresses that mean all of this machine's, in IPv4 and IPv6.
 EVERYWHERE = ("0.0.0.0", "::")
 _LARGEST_PORT = 65535
+#: The address of this machine that others cannot reach.
+_HERE = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def without_links(path: str) -> str:
 
 def host_and_port(text: str) -> tuple[str, str]:
     """Split HOST:PORT or [HOST]:PORT in two. MisuseError if it has neither form."""
+    if "://" in text:
+        raise MisuseError(f"{cut(text)} is a URL, not an address: write HOST:PORT, such as example.com:443")
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:
@@ -98,6 +102,11 @@ def host_and_port(text: str) -> tuple[str, str]:
         raise MisuseError(f"{cut(text)} is not an address: write HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or "
                           "0.0.0.0:8080, or unix:PATH. In a rule (allow_net), HOST and PORT may be *")
     return host, port
+
+
+def listening_address(text: str) -> str:
+    """An address to listen on, where :PORT stands for this machine alone: others are let in only if that is said."""
+    return f"{_HERE}{text}" if text.startswith(":") and text[1:].isdigit() else text
 
 
 def port_number(text: str, address: str) -> int:

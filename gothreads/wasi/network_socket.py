@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -27,6 +28,7 @@ class NetworkSocket(SocketDescriptor):
         self.address: Address | None = None
         self.peer_address: Address | None = None
         self.may_listen = False  # a rule allows the address that it is bound to
+        self.listening = self.connected = False  # by the system; or it is about to be connected
         self.backlog: Backlog[NetworkSocket] | None = None  # of a private listener
         self.inbox: Inbox | None = None  # of a private datagram socket
         self.deliver: Callable[[bytes], None] | None = None  # of a connected one: sends a datagram to its peer
@@ -36,6 +38,17 @@ class NetworkSocket(SocketDescriptor):
     @property
     def direct(self) -> bool:
         return self.inbox is None and self.accepts is None and super().direct
+
+    @property
+    def accepts_directly(self) -> bool:
+        """Whether accepting is a call of accept that never waits, so that C may serve it."""
+        return self.listening and self.backlog is None and self.direct and self.socket.family != socket.AF_UNIX
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a connection to elsewhere, so that its names and options are the system's."""
+        return self.connected and not self.is_private and self.peer_address is None and (
+            self.socket.family != socket.AF_UNIX)
 
     def replace(self, descriptor: int) -> None:
         """Make the host descriptor refer to what `descriptor` does."""
@@ -49,6 +62,15 @@ class NetworkSocket(SocketDescriptor):
         self.socket = socket.socket(other.family, other.type, fileno=self.fd)
 
     @classmethod
+    def accepted(cls, made: socket.socket, stop: StopEvent) -> NetworkSocket:
+        """A connection that C has accepted."""
+        accepted = cls(made, stop)
+        accepted.connected = True
+        with contextlib.suppress(OSError):  # the peer has gone
+            accepted.peer_name = made.getpeername()
+        return accepted
+
+    @classmethod
     def same_as(cls, other: SocketDescriptor) -> NetworkSocket:
         """Another descriptor of the same socket."""
         made = cls(other.socket.dup(), other._stop)
@@ -57,6 +79,7 @@ class NetworkSocket(SocketDescriptor):
         if isinstance(other, NetworkSocket):
             made.kind, made.address, made.peer_address = other.kind, other.address, other.peer_address
             made.may_listen, made.accepts = other.may_listen, other.accepts
+            made.listening, made.connected = other.listening, other.connected
             made.backlog, made.inbox, made.deliver = other.backlog, other.inbox, other.deliver
         return made
 
@@ -132,7 +155,7 @@ class NetworkSocket(SocketDescriptor):
             payload, sender = self.inbox.take(self.socket, flags)
             return payload[:size], sender, socket.MSG_TRUNC if len(payload) > size else 0
         payload, _, out, name = self.socket.recvmsg(size, 0, flags)
-        if self.socket.family == socket.AF_UNIX or not name:
+        if not name:
             return payload, None, out
         return payload, Address.of(self.socket.family, name), out
 

@@ -37,6 +37,13 @@ _MIXED = re.compile(rb"^fatal error: .*(?:\n.*){0,20}?\n(?:goroutine \d+ gp=.*\n
 #: matching: a pattern that allowed them as lines of the panic or as space after it would try every way to divide them.
 _AT_THE_END = re.compile(_FIRST_LINE + rb"(?:\n\t.*|\n\[.*)*\Z", re.MULTILINE)
 
+#: What the functions of Go's runtime say that find no memory left.
+_OUT_OF_MEMORY = (b"out of memory", b"cannot allocate")
+#: The most that is searched for what precedes the stacks, in bytes.
+_BEFORE_STACKS = 512
+#: The most frames that are searched for one of the program's own.
+_MOST_FRAMES = 100
+
 
 def begins(text: bytes | bytearray) -> int | None:
     """Offset at which a panic begins; the first, if threads panicked at the same time. None if there is none."""
@@ -53,6 +60,45 @@ def reason(text: str) -> str | None:
     if not line.replace(_THROWN, b"") and (mixed := _MIXED.search(encoded)) is not None:
         line = _thrown(mixed[0].split(b"\n"))
     return line.decode(errors="replace").strip() or None
+
+
+def place(text: str) -> str | None:
+    """Where in the program the goroutine was that panicked, as "main.go:16"; None if its stack does not say.
+
+    That is the first frame of a function which is not of Go's library, nor of gothreads/guest.
+    """
+    found = _WITH_STACK.search(encoded := text.encode(errors="replace"))
+    if found is None:
+        return None
+    lines = encoded[found.end():].decode(errors="replace").split("\n", 2 * _MOST_FRAMES)
+    for function, where in zip(lines[::2], lines[1::2], strict=False):
+        path, _, rest = where.strip().rpartition(":")
+        folder, _, file = path.rpartition("/")
+        if not where.startswith("\t") or function.startswith("created by "):
+            return None
+        name = function.partition("(")[0]  # main.fail, or main. of main.(*T).fail; `panic` itself has no package
+        package = name[:max(name.find(".", name.rfind("/") + 1), 0)]
+        of_go = package != "main" and f"/{folder}".endswith(f"/src/{package}")
+        if package and not of_go and (line := rest.partition(" ")[0]).isdecimal():
+            return f"{file}:{line}"
+    return None
+
+
+def is_out_of_memory(reason: str) -> bool:
+    """Whether this is the cause with which Go's runtime ends a program that has no memory left."""
+    return _says_out_of_memory(reason.encode(errors="replace"))
+
+
+def is_before_stacks_of_memory(text: bytearray, last: bytes) -> bool:
+    """Whether this text, to which `last` was just added, says that memory has run out, so that the stacks follow.
+
+    An empty line precedes the stacks. Go's runtime writes it on its own, which programs seldom do.
+    """
+    return last == b"\n" and text.endswith(b"\n\n") and _says_out_of_memory(text[-_BEFORE_STACKS:])
+
+
+def _says_out_of_memory(text: bytes | bytearray) -> bool:
+    return _THROWN in text and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _thrown(lines: list[bytes]) -> bytes:

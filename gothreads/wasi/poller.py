@@ -1,8 +1,8 @@
 """The host's side of Go's network poller for threads (build/goroot/runtime/netpoll_gothreads.go).
 
 It is Linux's epoll, edge-triggered, as in Go's own poller: an M that has nothing to do waits in `poll_wait`, with its
-timers' time limit; an idle connection costs nothing. With the C extension, waiting, and reading and writing sockets,
-does not involve Python (csrc/socket_io.c); here is the same without it.
+timers' time limit; an idle connection costs nothing. With the C extension, waiting does not involve Python
+(csrc/poller.c, wasi/native_io.py); here is the same without it.
 
 The host's own events need no descriptor: `notify` adds them and wakes a waiting M. These are the queues of
 wasi/queues.py, and signals (wasi/signals.py).
@@ -21,16 +21,11 @@ import select
 import struct
 
 from gothreads.engine import ffi
-from gothreads.engine.extension import compiled
 from gothreads.errors import AppClosed
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasi.descriptor_table import DescriptorTable
 from gothreads.wasi.descriptors import Descriptor
-from gothreads.wasi.errnos import wasi_errno
 from gothreads.wasi.queues import QueueReader
-from gothreads.wasi.socket_descriptor import SocketDescriptor
-from gothreads.wasm import layout
-from gothreads.wasm.host_calls import HOST, WASI
 
 #: An event as Go reads it: the address of a pollDesc, its sequence number, and what it is ready for.
 _EVENT = struct.Struct("<III")
@@ -122,53 +117,6 @@ class Poller:
         if self._watched.pop(descriptor.fd, None) is not None:
             with contextlib.suppress(OSError):  # the socket's file was replaced (wasi/network.py)
                 self._epoll.unregister(descriptor.fd)
-
-
-class NativePoller(Poller):
-    """The poller in C, which also reads and writes sockets (csrc/socket_io.c)."""
-
-    def __init__(self, memory: SharedMemory, table: DescriptorTable, most: int) -> None:
-        errnos = bytes(wasi_errno(OSError(number, "")) for number in range(256))
-        self._table = table
-        self._io = compiled.SocketTable(layout.FIRST_SOCKET, most, errnos, table.stop.descriptor, *memory.pointers)
-        self._most = most
-        table.on_add, table.on_change, table.on_remove = self._publish, self._publish, self._retire
-
-    def define(self, functions: ffi.HostFunctions) -> None:
-        for name in ("poll_open", "poll_wait", "poll_break"):
-            functions.replace(HOST, name, self._io)
-        for name in ("fd_read", "fd_write"):
-            functions.replace(WASI, name, self._io)
-
-    def poll_wait(self, nanoseconds: int, events: int, most: int) -> int:
-        raise AssertionError("in C")
-
-    def poll_break(self) -> None:
-        raise AssertionError("in C")
-
-    def notify(self, poll_desc: int, sequence: int, mode: int) -> None:
-        self._io.inject(poll_desc, sequence, mode)
-
-    def close(self) -> None:
-        self._io.close()
-
-    def _watch(self, descriptor: int, poll_desc: int, sequence: int) -> None:
-        self._io.watch(descriptor, poll_desc, sequence)
-
-    def _publish(self, number: int, descriptor: Descriptor) -> None:
-        """Serve a number's reads and writes in C if they can be, or not any more."""
-        if 0 <= number - layout.FIRST_SOCKET < self._most:
-            self._io.retire(number, -1)
-            if isinstance(descriptor, SocketDescriptor) and descriptor.direct:
-                self._io.publish(number, descriptor.fd)
-
-    def _retire(self, number: int, descriptor: Descriptor) -> None:
-        self._io.retire(number, descriptor.fd)
-
-
-def poller(memory: SharedMemory, table: DescriptorTable, most: int) -> Poller:
-    """The poller for a module. `most`: how many sockets it may have."""
-    return Poller(memory, table) if compiled is None else NativePoller(memory, table, most)
 
 
 def _mode(mask: int) -> int:

@@ -66,6 +66,12 @@ class Address:
             return str(mapped)
         return self.host
 
+    def in_family(self, family: int) -> Address:
+        """An IPv6 form of an IPv4 address as that, for a socket of IPv4; other addresses as they are."""
+        if family == socket.AF_INET and self.family == socket.AF_INET6 and (plain := self.plain) != self.host:
+            return Address(family, plain, self.port)
+        return self
+
     @property
     def is_here(self) -> bool:
         """Whether it is loopback, or any address of this machine."""

@@ -22,13 +22,17 @@ _AT_ONCE = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class Cleanup:
-    """Calls a function when nothing refers to it any more: what descriptors of the same file share."""
+    """Calls functions when nothing refers to it any more: what descriptors of the same file share."""
 
-    def __init__(self, run: Callable[[], None]) -> None:
-        self._run = run
+    def __init__(self, *runs: Callable[[], object]) -> None:
+        self._runs = [*runs]
+
+    def add(self, run: Callable[[], object]) -> None:
+        self._runs.append(run)
 
     def __del__(self) -> None:
-        self._run()
+        for run in self._runs:
+            run()
 
 
 class SocketDescriptor(Descriptor):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import queue
 import socket
@@ -47,9 +48,7 @@ def listen(address: str, stop: StopEvent) -> SocketDescriptor:
     try:
         if is_unix(address):
             path = unix_path(address)
-            listener = SocketDescriptor(_listen_unix(without_links(path)), stop, local=path)
-            _remove_with(listener, without_links(path))
-            return listener
+            return unix_listener(without_links(path), stop, local=path)
         host, port = host_and_port(address)
         number = port_number(port, address)
         families = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -241,26 +240,33 @@ def _listen_tcp(family: int, sockaddr: Any, *, only_v6: bool = False) -> socket.
 
 def unix_listener(path: str, stop: StopEvent, *, local: str) -> SocketDescriptor:
     """Listen on a path without links, which is removed with the listener. `local`: the path as it was given."""
-    listener = SocketDescriptor(_listen_unix(path), stop, local=local)
-    _remove_with(listener, path)
+    listener = unix_socket(path, socket.SOCK_STREAM, stop, local=local)
+    listener.socket.listen(_BACKLOG)
     return listener
 
 
-def _listen_unix(path: str) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with _folder_of(path) as (folder, name):
+def unix_socket(path: str, kind: int, stop: StopEvent, *, local: str) -> SocketDescriptor:
+    """A socket that is bound to a path without links, which is removed with it. `local`: the path as it was given."""
+    made = SocketDescriptor(socket.socket(socket.AF_UNIX, kind), stop, local=local)
+    with _folder_of(path) as (folder, name):
+        if kind == socket.SOCK_DGRAM:
+            # Others answer to its address (getsockname), which leads through a descriptor of the folder. So that one
+            # stays open as long as the socket. It also makes the address like no other one.
+            folder = os.dup(folder)
+            made.cleanup = Cleanup(functools.partial(os.close, folder))
+        else:
             _remove_if_dead(folder, name)
-            try:
-                made.bind(f"/proc/self/fd/{folder}/{name}")
-            except OSError as error:
-                if error.errno is None:  # Python's error for a path that is too long
-                    raise OSError(errno.ENAMETOOLONG, str(error)) from None
-                raise
-        made.listen(_BACKLOG)
-        return made
-    except BaseException:
-        made.close()
+        _bind_unix(made.socket, f"/proc/{os.getpid()}/fd/{folder}/{name}")
+    _remove_with(made, path)
+    return made
+
+
+def _bind_unix(made: socket.socket, path: str) -> None:
+    try:
+        made.bind(path)
+    except OSError as error:
+        if error.errno is None:  # Python's error for a path that is too long
+            raise OSError(errno.ENAMETOOLONG, str(error)) from None
         raise
 
 
@@ -276,7 +282,8 @@ def _remove_with(listener: SocketDescriptor, path: str) -> None:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino):  # not another socket that has replaced it
                 os.unlink(name, dir_fd=folder)
-    listener.cleanup = Cleanup(remove)
+    listener.cleanup = listener.cleanup or Cleanup()
+    listener.cleanup.add(remove)
 
 
 def _remove_if_dead(folder: int, name: str) -> None:

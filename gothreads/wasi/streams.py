@@ -16,7 +16,7 @@ import select
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -87,6 +87,10 @@ class Tail:
         begin = panics.begins(self._last) if dropped > 0 else None
         return b"" if begin is None or begin >= dropped else bytes(self._last[begin:min(begin + _HEAD, dropped)])
 
+    def is_before_stacks_of_memory(self, last: bytes) -> bool:
+        """Whether the stacks follow that Go writes when memory has run out. `last` was added last."""
+        return panics.is_before_stacks_of_memory(self._last, last)
+
     @property
     def text(self) -> str:
         kept, last = self._beginning() or self._kept, bytes(self._last[-TAIL:])
@@ -97,11 +101,14 @@ class Target:
     """Where an app's output goes: `file` is an object with `write`, a logger, or None to inherit the descriptor.
 
     Its lock keeps the bytes of one write together, whichever instance of the module writes. `away` counts the threads
-    that are in a call of `file`, or wait for one.
+    that are in a call of `file`, or wait for one. `instead_of_stacks`: a line in place of the stacks that Go writes
+    when memory has run out; None: the stacks.
     """
 
-    def __init__(self, descriptor: int, file: Writable | Logger | None, allowance: Allowance, away: Away) -> None:
+    def __init__(self, descriptor: int, file: Writable | Logger | None, allowance: Allowance, away: Away,
+                 instead_of_stacks: str | None = None) -> None:
         self.descriptor, self.file, self.allowance, self.away = descriptor, file, allowance, away
+        self.instead_of_stacks = instead_of_stacks
         self.lock = threading.Lock()
         self.may_wait = file is None and _may_wait(descriptor)
 
@@ -111,7 +118,12 @@ _LEVELS = {1: logging.INFO, 2: logging.WARNING}
 
 
 class Output:
-    """Standard output or error of the instances with one memory; `stop` ends them."""
+    """Standard output or error of the instances with one memory; `stop` ends them.
+
+    `watch`, if set, is called with what was written.
+    """
+
+    watch: Callable[[bytes], object] | None = None
 
     def __init__(self, target: Target, stop: StopEvent) -> None:
         self._target, self._stop = target, stop
@@ -119,6 +131,7 @@ class Output:
         self._file: Writable | None = (LogLines(target.file, _LEVELS[target.descriptor])
                                        if isinstance(target.file, LOGGERS) else target.file)
         self._tail = Tail()
+        self._leaves_out = False  # the stacks, which follow
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(self._file) else None
 
     @property
@@ -138,30 +151,41 @@ class Output:
         """
         target = self._target
         if self._file is None:
-            return self._write(target, parts)
-        target.away.append(None)
-        try:
-            return self._write(target, parts)
-        finally:
-            target.away.pop()
+            written = self._write(target, parts)
+        else:
+            target.away.append(None)
+            try:
+                written = self._write(target, parts)
+            finally:
+                target.away.pop()
+        if self.watch is not None:  # not under the lock: it may log, and the log may be slow
+            self.watch(written)
+        return len(written)
 
-    def _write(self, target: Target, parts: Sequence[bytes | memoryview]) -> int:
+    def _write(self, target: Target, parts: Sequence[bytes | memoryview]) -> bytes:
         with target.lock:
             wanted = b"".join(parts)  # under the lock, so that the module cannot cause many such copies at once
             data = wanted[:target.allowance.take(len(wanted))]
             self._tail.add(data)
-            if self._file is None:
-                view = memoryview(data)
-                while view:
-                    if target.may_wait:
-                        self._stop.wait({target.descriptor: select.POLLOUT})
-                    view = view[os.write(target.descriptor, view[:select.PIPE_BUF] if target.may_wait else view):]
-            else:
-                with _the_programs(f"{'stdout' if target.descriptor == 1 else 'stderr'}.write"):
-                    self._file.write(data if self._decoder is None else self._decoder.decode(data))
+            if not self._leaves_out:
+                self._emit(target, data)
+                if target.instead_of_stacks is not None and self._tail.is_before_stacks_of_memory(data):
+                    self._leaves_out = True
+                    self._emit(target, f"{target.instead_of_stacks}\n".encode())
             if len(data) < len(wanted):
                 raise target.allowance.exceeded()
-            return len(data)
+            return data
+
+    def _emit(self, target: Target, data: bytes) -> None:
+        if self._file is None:
+            view = memoryview(data)
+            while view:
+                if target.may_wait:
+                    self._stop.wait({target.descriptor: select.POLLOUT})
+                view = view[os.write(target.descriptor, view[:select.PIPE_BUF] if target.may_wait else view):]
+        else:
+            with _the_programs(f"{'stdout' if target.descriptor == 1 else 'stderr'}.write"):
+                self._file.write(data if self._decoder is None else self._decoder.decode(data))
 
     @property
     def tail(self) -> str:

@@ -13,7 +13,6 @@ import errno
 import itertools
 import os
 import posixpath
-import shlex
 import stat
 import threading
 from collections import deque
@@ -21,8 +20,16 @@ from dataclasses import dataclass, field
 
 from gothreads.wasi.descriptors import Descriptor, FileType
 
-#: How many missing paths are remembered, for the hint that is shown at the end.
+#: How many missing paths are remembered, for wasi/path_hints.py.
 _MOST_MISSED = 64
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A path that a module looked up and that no mount covers. `creates`: it was to be created."""
+
+    path: str
+    creates: bool
 
 
 @dataclass(frozen=True)
@@ -39,15 +46,15 @@ class Place:
 
     path: bytes
     inode: int
-    missed: deque[str]
+    missed: deque[Missed]
     inside: dict[bytes, Place | Descriptor | File] = field(default_factory=dict)
 
 
 class Root:
-    """The tree of virtual folders. `missed`: nonexistent paths that the module has looked up; appends are atomic."""
+    """The tree of virtual folders. `missed`: what the module has looked up in vain; appends and copies are atomic."""
 
     def __init__(self) -> None:
-        self.missed: deque[str] = deque(maxlen=_MOST_MISSED)
+        self.missed: deque[Missed] = deque(maxlen=_MOST_MISSED)
         self._inodes = itertools.count(1)
         self._top = self._new(b"/")
 
@@ -117,7 +124,8 @@ class Above(Descriptor):
                         raise OSError(errno.ENOTDIR, "a file")
                     return found.folder, found.name
                 if found is None:
-                    self.place.missed.append(os.fsdecode(posixpath.join(visited[-1].path, part, *parts)))
+                    path = os.fsdecode(posixpath.join(visited[-1].path, part, *parts))
+                    self.place.missed.append(Missed(path, creates))
                     if creates and not any(parts):
                         raise OSError(errno.EROFS, "read-only virtual folder")
                     raise OSError(errno.ENOENT, "no such file")
@@ -143,12 +151,3 @@ class Above(Descriptor):
 
     def stat(self) -> os.stat_result:
         return os.stat_result((stat.S_IFDIR, self.place.inode, 0, 2, 0, 0, 0, *[0] * 9))
-
-
-def mount_option(path: str) -> str:
-    """The option that gives a module a path that no mount covers. HOST stands for what only the user knows."""
-    if os.path.exists(path):  # a relative path, or one that was meant to be the host's
-        return f"--mount {shlex.quote(f'{path}:{path}:ro')}"
-    path = path.rstrip("/")
-    folder = posixpath.dirname(path)
-    return f"--mount HOST:{shlex.quote(path if folder == '/' else folder)}"

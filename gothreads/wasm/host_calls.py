@@ -1,5 +1,7 @@
 """The functions that gothreads itself provides to modules: one table. A module imports them from `gothreads`.
 
+Which calls may wait, also of WASI's, is here too.
+
 To add one: a line here, its implementation in what serves it, and the declaration in Go (build/goroot).
 """
 
@@ -79,6 +81,17 @@ BUILTIN_CALLS = {call.name: call for call in (
     BuiltinCall("has_callers", FuncType(b"", I32), Server.RUNTIME),
     BuiltinCall("least_heap", FuncType(b"", I32), Server.RUNTIME),
 )}
+
+#: The calls that may wait for a disk, a pipe or a peer: WASI's and gothreads' own. A goroutine gives up its P for them.
+#: Calls that only look something up keep it.
+BLOCKING_CALLS = frozenset({
+    "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_filestat_get", "fd_filestat_set_size",
+    "fd_filestat_set_times", "fd_pread", "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync",
+    "fd_write", "path_create_directory", "path_filestat_get", "path_filestat_set_times", "path_link", "path_open",
+    "path_readlink", "path_remove_directory", "path_rename", "path_symlink", "path_unlink_file", "poll_oneoff",
+    "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
+    *(call.name for call in BUILTIN_CALLS.values() if call.blocks),
+})
 
 
 def imported_calls(module: Module) -> list[BuiltinCall]:

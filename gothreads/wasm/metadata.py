@@ -44,6 +44,11 @@ class Metadata:
     def threaded(self) -> bool:
         return self.model == THREADED
 
+    @property
+    def optimized(self) -> bool:
+        """Whether functions have fast bodies."""
+        return self.options.get("optimize") is True
+
     def encode(self) -> bytes:
         typed = {} if self.typed is None else {"typed": self.typed}
         return json.dumps({"abi": self.abi, "version": self.version, "go": self.go, "model": self.model,

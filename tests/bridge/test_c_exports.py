@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import gothreads
 from gothreads.bridge.c_exports import Allocator, CExport
 from gothreads.errors import ModuleError
-from gothreads.runtime.module_file import inspect_module
+from gothreads.runtime.module_file import check_module
 from gothreads.wasm.binary import FuncType
 from tests.support.command_line import command, finished
 from tests.support.modules import native
@@ -419,7 +419,7 @@ def test_time_begins_once_for_all_clocks(tmp_path: Path) -> None:
 
 
 def test_exports_with_several_results_or_vectors_are_left_out(tmp_path: Path) -> None:
-    loaded = inspect_module(
+    loaded = check_module(
         "app.wasm",
         bytes(
             wasmtime.wat2wasm("""(module (func (export "two") (result i32 i32) (i32.const 1) (i32.const 2))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import math
+import pickle
+import pydoc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import wasmtime
 from hypothesis import given, settings
@@ -239,8 +243,8 @@ def test_too_many_texts_are_refused_as_too_many_arguments() -> None:
 def test_the_python_signature_has_names_and_types() -> None:
     export = Export(signature("bool", "uint64", "float32", "string", "unsafe.Pointer", result="float64",
                               names=("a", "b", "c", "d", "e")))
-    assert str(export.python_signature()) == "(a: 'bool', b: 'int', c: 'float', d: 'str | bytes', e: 'int') -> 'float'"
-    assert str(Export(signature()).python_signature()) == "() -> 'None'"
+    assert str(export.python_signature()) == "(a: bool, b: int, c: float, d: str | bytes, e: int) -> float"
+    assert str(Export(signature()).python_signature()) == "() -> None"
 
 
 def test_names_that_python_cannot_have_get_others() -> None:
@@ -355,12 +359,34 @@ def test_a_missing_export_names_those_there_are() -> None:
         _ = exports.__wrapped__
 
 
+def test_truth_values_of_numpy_are_truth_values(app: gothreads.App) -> None:
+    for value in (True, False):
+        assert app.exports.bools(numpy.bool_(value)) == app.exports.bools(value)
+    with pytest.raises(ArgumentError, match="must be bool"):
+        app.exports.bools(numpy.array([True]))
+
+
+def test_exports_can_be_copied_and_are_not_pickled(app: gothreads.App) -> None:
+    add = app.exports.add
+    assert copy.copy(add) is add
+    assert copy.deepcopy([add])[0](2, 3) == 5
+    with pytest.raises(gothreads.MisuseError, match=r"the export add cannot be pickled. Pickle the app instead"):
+        pickle.dumps(add)
+
+
+def test_dir_of_exports_lists_exports(app: gothreads.App) -> None:
+    assert [name for name in dir(app.exports) if not name.startswith("__")] == sorted(app.exports)
+
+
 def test_exports_of_a_running_module_have_gos_words(app: gothreads.App) -> None:
     length = app.exports.length
     assert length.__name__ == "length"
     assert length.__doc__ == "func length(s string) int64\n\nlength is in bytes."
-    assert str(inspect.signature(length)) == "(s: 'str | bytes') -> 'int'"
+    assert str(inspect.signature(length)) == "(s: str | bytes) -> int"
     assert "length" in repr(length)
+    help_ = [line.rstrip() for line in pydoc.plain(pydoc.render_doc(length)).splitlines()]
+    assert help_[2:] == ["length(s: str | bytes) -> int", "    func length(s string) int64", "",
+                         "    length is in bytes."]
     with pytest.raises(UnknownExport, match=r"no export 'lenght'; it has: add, ask, .*length"):
         _ = app.exports.lenght
 

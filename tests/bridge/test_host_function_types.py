@@ -272,6 +272,7 @@ def test_functions_are_collected_with_a_decorator() -> None:
     assert greatest(1, 2) == 2
     assert given_functions(host) == {("env", "log"): log, ("env", "max"): greatest, ("math", "largest"): greatest}
     assert given_functions(None) == {}
+    assert repr(host) == "<gothreads.Host functions: env.log, env.max, math.largest; handlers: none>"
     with pytest.raises(MisuseError, match=r"there is a host function env\.log already"):
         host.function("env")(log)
     with pytest.raises(MisuseError, match=r'@host\.function\("env"\)'):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import pytest
 
 import gothreads
-from gothreads.runtime.payloads import json_reply
+from gothreads.runtime.payloads import json_payload, json_reply
 from tests.support.modules import built, opened
 
 
@@ -40,7 +42,7 @@ def test_values_are_requested_without_blocking_an_event_loop(app: gothreads.App)
 
 
 @pytest.mark.parametrize(("handler", "value", "why"), [
-    ("repeat", {"limit": -1}, "^a limit below zero$"),
+    ("repeat", {"limit": -1}, r"\Aa limit below zero(\n|\Z)"),
     ("repeat", {"limit": "x"}, r"^the request must be JSON that fits main\.query: .*cannot unmarshal.*string"),
     ("infinite", {}, "^the answer cannot be written as JSON: .*Inf"),
 ])
@@ -69,6 +71,47 @@ cyclic.append(cyclic)
 def test_values_that_json_does_not_have_are_refused(app: gothreads.App, value: object) -> None:
     with pytest.raises(gothreads.MisuseError, match="a value must be one that json.dumps takes: "):
         app.request_json("any", value)
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Model:
+    def model_dump(self) -> None: ...
+
+
+@pytest.mark.parametrize(("value", "hint"), [
+    (numpy.arange(3), r"type ndarray .*: use its \.tolist\(\)$"),
+    ({"n": numpy.int64(1)}, r"type int64 .*: use int\(…\), float\(…\) or its \.tolist\(\)$"),
+    ([Model()], r"type Model .*: use its \.model_dump\(\)$"),
+    (Point(1), r"type Point .*: use dataclasses\.asdict\(…\)$"),
+    (Point, "type type is not JSON serializable$"),
+])
+def test_the_error_says_how_to_make_json_of_the_value(value: object, hint: str) -> None:
+    with pytest.raises(gothreads.ArgumentError, match=hint):
+        json_payload(value)
+
+
+deep: Any = math.nan
+for _ in range(20_000):
+    deep = [deep]
+
+
+@pytest.mark.parametrize(("value", "place"), [
+    (math.nan, "value is nan"),
+    ({"a": [{}, (1.5, -math.inf)], "b": math.nan}, "value['a'][1][1] is -inf"),
+    ([[], {"x": numpy.float64("nan")}], "value[1]['x'] is nan"),
+    ({math.inf: 1}, None),
+    ([cyclic, math.nan], None),
+    (deep, None),
+])
+def test_a_number_that_json_does_not_have_is_found(value: object, place: str | None) -> None:
+    with pytest.raises(gothreads.ArgumentError, match="the value cannot be written as JSON: ") as caught:
+        json_payload(value)
+    if place is not None:
+        assert f"JSON: {place}, and JSON has no such number. None (null)" in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [math.nan, cyclic, "\ud800"])

@@ -91,6 +91,14 @@ def test_a_package_with_cgo_says_so_and_names_its_files(tmp_path: Path, files: d
     assert "docs/what-works.md" in error.output
 
 
+@pytest.mark.parametrize("function", ["f(x []float64) int64 { return 0 }", "f(n int) {}", 'f() string { return "" }',
+                                      "f() (int32, int32) { return 0, 0 }"])
+def test_a_type_that_exports_cannot_have_says_what_can(tmp_path: Path, function: str) -> None:
+    error = refused(tmp_path, {"main.go": f"package main\n\n//go:wasmexport f\nfunc {function}\n\nfunc main() {{}}\n"})
+    assert "go:wasmexport: " in error.output
+    assert error.output.endswith("guest.HandleJSON for values (docs/calling.md)\n")
+
+
 def test_a_file_with_cgo_says_so(tmp_path: Path) -> None:
     """Go leaves the file out, and reports that there are no Go source files."""
     file = tmp_path / "main.go"

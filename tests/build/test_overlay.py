@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,13 @@ def test_go_files_are_as_gofmt_writes_them(found: Toolchain) -> None:
 def test_the_fingerprint_is_stable() -> None:
     assert fingerprint() == fingerprint()
     assert re.fullmatch("[0-9a-f]{16}", fingerprint())
+
+
+def test_the_guest_package_is_compiled_for_each_goroot(found: Toolchain, tmp_path: Path) -> None:
+    """Otherwise stacks name files of the installation that has filled Go's cache."""
+    marks = []
+    for name in ("one", "two"):
+        other = replace(found, goroot=tmp_path / name)
+        files = replaced(write_overlay(other, tmp_path, threaded=False))
+        marks.append(Path(files[str(other.goroot / "src/gothreads/guest/zz_goroot.go")]).read_text())
+    assert marks[0] != marks[1]

@@ -381,3 +381,28 @@ def test_the_same_is_read_as_by_gos_own_parser(package: str, reference: Path, tm
     assert [signature.to_json() for signature in found.exports] == expected["exports"]
     assert [signature.to_json() for signature in found.imports] == expected["imports"]
     assert found.exports
+
+
+def test_a_comment_that_was_meant_as_a_directive_is_logged(read: Read, caplog: pytest.LogCaptureFixture) -> None:
+    assert read("""package main
+
+// go:wasmexport add
+func add() {}
+
+//export sub
+//
+// sub is documented.
+func sub() {}
+
+// To export a function, write this before it:
+//
+//	//go:wasmexport name
+func mul() {}
+
+// go:wasmexport nothing
+var x int
+
+func main() {}
+""") == []
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "f0.go:3: // go:wasmexport add is a comment for Go", "f0.go:6: //export sub is a comment for Go"]

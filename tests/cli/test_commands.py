@@ -54,6 +54,13 @@ def bad(tmp_path: Path, calls: Path, calls_single: Path) -> dict[str, Path]:
     return {name: tmp_path / f"{name}.wasm" for name in files}
 
 
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 # What commands print.
 
 @pytest.mark.parametrize("name", ["empty", "text", "truncated", "header", "version", "component", "not_go"])
@@ -75,10 +82,10 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
 
 
 @pytest.mark.parametrize(("argv", "said"), [
-    (["inspect", "nowhere.wasm"], "cannot read nowhere.wasm: No such file or directory"),
-    (["inspect", "."], ". is a folder, not a module. Build it first: gothreads build . -o app.wasm"),
-    (["inspect", str(MODULES / "calls" / "main.go")],
-     "main.go: Go source, not a WebAssembly module. To make one of it: gothreads build "),
+    (["inspect", "nowhere.wasm"], "there is no file nowhere.wasm"),
+    (["inspect", "./nowhere"], "there is no folder ./nowhere"),
+    (["inspect", "nowhere.go"], "there is no file nowhere.go"),
+    (["run", "nowhere.cwasm"], "there is no file nowhere.cwasm"),
     (["call", __file__, "add"],
      f"{__file__}: text, not a WebAssembly module. To make one of a Go package: gothreads build PACKAGE -o FILE"),
     (["run", "nowhere.wasm"], "there is no file nowhere.wasm"),
@@ -87,12 +94,14 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["build", "--go", "/nowhere/go"], "Install one: pip install 'gothreads[go]', or name it: --go /path/to/go"),
     (["run", "--mount", "nowhere:/x", "CALLS"], "--mount nowhere:/x: nowhere does not exist"),
     (["run", "--mount", "CALLS:/x", "CALLS"], "is not a folder"),
-    (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro"),
+    (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro, such as ./data:/data"),
+    (["run", "--allow-net", "https://go.dev", "CALLS"],
+     "'https://go.dev' is a URL, not an address: write HOST:PORT, such as example.com:443"),
     (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the path in the module must begin with /: .:/data"),
     (["run", "--memory", "lots", "CALLS"],
      "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
     (["run", "--memory", "5G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
-    (["run", "--memory", "1M", "CALLS"], "Raise the limit on memory"),
+    (["run", "--memory", "1M", "CALLS"], "Raise the limit (--memory SIZE"),
     (["run", "--env", "=x", "CALLS"], "--env =x: expected NAME=VALUE or NAME"),
     (["run", "--procs", "2000", "CALLS"], "procs must be between 1 and 1024, not 2000"),
     (["run", "CALLS", "caf\udce9"], "is not UTF-8"),
@@ -119,8 +128,14 @@ def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], sai
     (["run", "-x", "x.wasm"], "unrecognized argument: -x; options for the module go after it"),
     (["run", "--procs"], "argument --procs: expected one argument"),
     (["run", "--procs", "0", "x.wasm"], "'0' is not a whole number of at least 1"),
-    (["call", "x.wasm"], "required: EXPORT|HANDLER"),
+    (["call"], "required: FILE|PACKAGE"),
     (["serve", "--port", "99999", "x.wasm"], "'99999' is not a port; expected a number from 0 to 65535"),
+    (["serve", "--host", "0.0.0.0:80", "x.wasm"], "'0.0.0.0:80' has a port; write --host 0.0.0.0 --port 80"),
+    (["run", "--port", "80", "x.wasm"],
+     "unrecognized argument: --port (gothreads serve has it); options for the module go after it"),
+    (["run", "--timeout=3", "x.wasm"], "unrecognized argument: --timeout=3 (gothreads serve, call have it)"),
+    (["x.wasm"], "x.wasm is not a command. To run it: gothreads run x.wasm"),
+    (["./app", "-v"], "./app is not a command. To run it: gothreads run ./app"),
     (["serve", "--callers", "none", "x.wasm"], "'none' is not a whole number of at least 1"),
     (["build", ".", "-tags"], "unrecognized argument: -tags; flags for go build go after --"),
     (["inspect", "x.wasm", "--", "y"], "unrecognized argument: y"),
@@ -254,6 +269,7 @@ def test_inspect_tells_exports_with_their_go_signatures(calls: Path) -> None:
     assert re.match(rf"{calls}: [\d.]+ MB, threaded, exe, built by gothreads [\d.]+ with go1\.", out)
     assert "  func add(a, b int32) int32\n" in out
     assert "  func ask(n int64) int64\n      ask blocks until main has answered.\n" in out
+    assert f"\nhandlers: the program registers them when it runs; to list them: gothreads call {calls}\n" in out
 
 
 def test_inspect_tells_typed_functions() -> None:
@@ -281,7 +297,23 @@ def test_inspect_json(calls: Path) -> None:
     assert "fd_write" in about["imports"]["wasi_snapshot_preview1"]
 
 
+def test_inspect_builds_a_package(calls: Path) -> None:
+    code, out, _ = command("inspect", MODULES / "calls")
+    assert code == 0
+    assert out == command("inspect", calls)[1].replace(str(calls), str(MODULES / "calls"))
+
+
 # call
+
+def test_call_without_a_name_lists_what_can_be_called(calls: Path) -> None:
+    code, out, err = command("call", calls)
+    assert (code, err) == (0, "")
+    assert out.startswith("exports:\n  func add(a, b int32) int32\n")
+    assert re.search(r"\nhandlers:\n(  \w+\n)*  echo\n(  \w+\n)*$", out)
+    listed = json.loads(command("call", "--json", calls)[1])
+    assert listed["exports"][0]["params"] == [{"name": "a", "type": "int32"}, {"name": "b", "type": "int32"}]
+    assert "echo" in listed["handlers"]
+
 
 @pytest.mark.parametrize(("argv", "out"), [
     (["add", "2", "3"], "5\n"),
@@ -307,6 +339,13 @@ def test_call_prints_the_result(calls: Path, argv: list[str], out: str) -> None:
     assert command("call", calls, *argv) == (0, out, "")
 
 
+@pytest.mark.parametrize(("payload", "shown"), [("hello", "hello\n"), ("hello\n", "hello\n"), ("", "")])
+def test_on_a_terminal_a_result_ends_with_its_line(calls: Path, payload: str, shown: str) -> None:
+    out = Screen()
+    assert main(["call", str(calls), "echo", payload], out, io.StringIO()) == 0
+    assert out.getvalue() == shown
+
+
 def test_an_option_of_gothreads_after_the_export_is_the_exports_and_that_is_said(calls: Path) -> None:
     code, out, err = command("call", calls, "echo", "--timeout=2")
     assert (code, out) == (0, "--timeout=2")
@@ -318,7 +357,7 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
     code, out, err = command("call", reader, "block")
     assert (code, out) == (1, "")
     assert SENTENCE.fullmatch(err)
-    assert "main returned, or os.Exit(0), so it takes no calls. End main with select {}" in err
+    assert "main returned, or os.Exit(0). To keep the module running, end main with select {}; or build" in err
 
 
 @pytest.mark.parametrize(("argv", "code", "kind", "error"), [
@@ -327,9 +366,11 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
     (["call", "--json", "CALLS", "exits", "5"], 5, "GuestExit", "the module has ended: exit code 5"),
     (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout",
      "the call of hang has not come back within 0.1 s"),
-    (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "cannot read nowhere.wasm"),
+    (["inspect", "nowhere.wasm", "--json"], 1, "ModuleError", "there is no file nowhere.wasm"),
+    (["inspect", "nowhere.go", "--json"], 1, "ModuleError", "there is no file nowhere.go"),
+    (["inspect", "./nowhere", "--json"], 1, "ModuleError", "there is no folder ./nowhere"),
     (["build", "./nowhere", "--json"], 1, "BuildError", "there is no folder ./nowhere"),
-    (["call", "--json", "CALLS"], 2, "UsageError", "the following arguments are required: EXPORT|HANDLER"),
+    (["call", "--json"], 2, "UsageError", "the following arguments are required: FILE|PACKAGE"),
     (["inspect", "--json", "CALLS", "more"], 2, "UsageError", "unrecognized argument: more"),
 ])
 def test_with_json_what_went_wrong_is_json_too(calls: Path, argv: list[str], code: int, kind: str, error: str) -> None:
@@ -417,6 +458,16 @@ def test_an_unknown_handler_of_the_hosts_is_gos_error() -> None:
 
 
 # run
+
+@pytest.mark.parametrize("argv", [["serve", "--port", "0", "FILE"], ["call", "FILE", "main"]])
+def test_what_has_nothing_to_call_is_run_instead(argv: list[str]) -> None:
+    module = built("plainnet")
+    code, out, err = command(*(a.replace("FILE", str(module)) for a in argv))
+    assert (code, out) == (1, "")
+    assert SENTENCE.fullmatch(err)
+    assert f"{module} has no exports (//go:wasmexport) and no handlers (guest.Handle), which `gothreads serve` " in err
+    assert err.endswith(f"gothreads run --listen 127.0.0.1:8080 {module}\n")
+
 
 def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None:
     assert finished("run", "--env", "NAME=value", calls, "env", "a", "-b", "--", "c") == (0, "[a -b -- c] value\n", "")
@@ -509,18 +560,42 @@ def test_a_panic_exits_2_with_gos_own_words(calls: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(("verbose", "kind", "code"), [
+    ([], "unreachable", 134), ([], "host", 134), (["-v"], "unreachable", 134), (["-v"], "panic", 2)])
+def test_what_the_module_has_printed_is_not_printed_again(verbose: list[str], kind: str, code: int,
+                                                          tmp_path: Path) -> None:
+    host = tmp_path / "host.py"
+    host.write_text("import gothreads\nhost = gothreads.Host()\n"
+                    "for name in ('block', 'close', 'raises'):\n"
+                    "    @host.function('env', name)\n"
+                    "    def fails() -> None:\n"
+                    "        1 / 0\n")
+    got, out, err = finished("call", *verbose, "--python", host, built("faults"), "fault_now", kind)
+    assert (got, out) == (code, "")
+    assert [err.count(words) for words in ("last words", "on purpose", "wasm `unreachable`", "ZeroDivisionError: ")] == [
+        1, int(kind == "panic"), int(kind == "unreachable"), int(kind == "host")]
+    assert ("Traceback" in err) == bool(verbose)
+
+
 def test_the_limit_on_memory_is_gos_out_of_memory(calls: Path) -> None:
-    code, _, err = finished("call", calls, "--memory", "64M", "fill", 200)
-    assert code == 2
-    assert "fatal error: out of memory" in err
+    code, out, err = finished("call", calls, "--memory", "64M", "fill", 200)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-4:] == [
+        "fatal error: out of memory", "", "(-v shows the stacks of all goroutines)",
+        "gothreads: the limit on memory, 64 MiB, is too small. Raise it: --memory SIZE, in Python Limits(memory=...)"]
+    code, out, err = finished("call", calls, "-v", "--memory", "64M", "fill", 200)
+    assert (code, out) == (2, "")
+    assert "main.fill(" in err
+    assert err.splitlines()[-1].startswith("gothreads: the limit on memory, 64 MiB, is too small.")
     assert finished("call", calls, "--memory", "256M", "fill", 20)[:2] == (0, "20\n")
 
 
 def test_a_call_that_takes_too_long_ends_with_124(patient_host: Path) -> None:
-    for name in ("spin", "wait"):
+    for name, then in (("spin", "it goes on until it returns"),
+                       ("wait", "its context is cancelled, and a handler without a context goes on until it returns")):
         code, out, err = finished("call", built("patient"), "--python", patient_host, "--timeout", "0.1", name)
         assert (code, out) == (124, "")
-        assert re.fullmatch(rf"gothreads: .*{name} has not come back within 0.1 s\n", err)
+        assert re.fullmatch(rf"gothreads: .*{name} has not come back within 0.1 s; {then}\n", err)
     assert finished("call", built("patient"), "--python", patient_host, "--timeout", "30", "add", 1,
                     2) == (0, "3\n", "")
 

@@ -8,11 +8,13 @@ How a block is run depends on its language, its first line, and the line before 
 - `sh`: run by bash, but for lines that make the environment, which the tests have: `git`, `pip install`, `python3 -m
 venv`.
 - `text` after `<!-- prints -->`: what the block before it has printed. `…` stands for anything.
-- After `<!-- server -->`, a shell block runs in the background until the page ends.
+- `text` after `<!-- from FILE FILE -->`: lines of these files.
+- After `<!-- server -->`, a shell block runs in the background until the page ends. The next block runs when it
+listens, and, after `<!-- server, ready at "TEXT" -->`, has printed the text.
 - After `<!-- notebook -->`, a Python block may use await.
 - After a line `*Not run by the tests: REASON.*`, which readers see, only the syntax is checked.
 
-Ports 8080 and 8000 become free ones.
+Ports 8080, 8081 and 8000 become free ones.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +40,8 @@ _FENCE = re.compile(r"(?:^(?P<before>[^\n`]+)\n\n?)?^```(?P<language>\w*)\n(?P<s
                     re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"(?://|#|/\*) ([\w./-]+\.\w+)(?: \*/)?\n")
 _NOT_RUN = re.compile(r"\*Not run by the tests: (.+)\.\*")
+_FROM = re.compile(r"<!-- from ([\w./ -]+) -->")
+_SERVER = re.compile(r'<!-- server(?:, ready at "(?P<ready>[^"]+)")? -->')
 _PRINTED = re.compile(r"^\s*print\(.*\)\s+# (.*)$", re.MULTILINE)
 
 #: Runs Python blocks, each given as a line of JSON; answers with "ok", or the traceback, on descriptor 3.
@@ -106,32 +110,33 @@ def check_syntax(snippet: Snippet) -> None:
 
 
 class Session:
-    """Runs the blocks of one page in a folder."""
+    """Runs the blocks of one page in a folder. What they print goes to the file `log`."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, log: Path, variables: Mapping[str, str]) -> None:
         self._folder = folder
-        self._log = folder / f"{name}.output"
-        self._ports = {"8080": str(_free_port()), "8000": str(_free_port())}
+        self._log = log
+        self._ports = {port: str(_free_port()) for port in ("8080", "8081", "8000")}
         self._servers: list[subprocess.Popen[bytes]] = []
         self._printed = ""
         self._output = open(self._log, "w+b")  # noqa: SIM115  (closed in close)
         self._python: subprocess.Popen[str] | None = None
         # What a shell in a clone with an activated environment has.
         self._environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-        self._environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        (folder / "DIR").mkdir(exist_ok=True)
-        (folder / "DIR" / "a.txt").write_text("context deadline exceeded\n")
-        if not (folder / "examples").exists():
-            (folder / "examples").symlink_to(ROOT / "examples")
+        self._environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
+        for part in ("examples", "docs"):
+            if not (folder / part).exists():
+                (folder / part).symlink_to(ROOT / part)
 
     def run(self, snippet: Snippet) -> None:
         """Run one block; AssertionError if it fails, or prints something else than the page says."""
-        source = re.sub(r"\b(8080|8000)\b", lambda port: self._ports[port[1]], snippet.source)
+        source = re.sub(r"\b(8080|8081|8000)\b", lambda port: self._ports[port[1]], snippet.source)
         if snippet.not_run:
             check_syntax(snippet)
         elif snippet.language in ("", "text"):
             if "<!-- prints -->" in snippet.before:
                 _check_printed(snippet.place, source, self._printed)
+            elif files := _FROM.search(snippet.before):
+                _check_copied(snippet, files[1].split())
         elif snippet.file:
             _write(self._folder / snippet.file, source)
         elif snippet.language == "python":
@@ -181,8 +186,8 @@ class Session:
     def _run_shell(self, snippet: Snippet, source: str) -> None:
         source = re.sub(r"(?m)^(pip install|git|cd gothreads|python3 -m venv|sudo)\b.*?(&& "
                         r"(?=gothreads|pytest|python)|$)", "", source)
-        if "<!-- server -->" in snippet.before:
-            self._serve(source)
+        if server := _SERVER.search(snippet.before):
+            self._serve(source, server["ready"] or "")
             return
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", source], cwd=self._folder, env=self._environment,
                               stdin=subprocess.DEVNULL,
@@ -190,7 +195,7 @@ class Session:
         self._printed = done.stdout
         assert done.returncode == 0, f"{snippet.place}:\n{done.stdout}{done.stderr}"
 
-    def _serve(self, source: str) -> None:
+    def _serve(self, source: str, ready: str) -> None:
         port = next((port for port in self._ports.values() if port in source), None)
         if port is None:  # the command's own default
             port = self._ports["8080"]
@@ -200,9 +205,9 @@ class Session:
                                   stdout=self._output, stderr=subprocess.STDOUT, start_new_session=True)
         self._servers.append(server)
         end = time.monotonic() + 200
-        while not _answers(int(port)):
+        while not (_answers(int(port)) and ready in self._log.read_text()):
             assert server.poll() is None, f"{source}\n{self._tail()}"
-            assert time.monotonic() < end, f"{source} does not listen on {port}\n{self._tail()}"
+            assert time.monotonic() < end, f"{source}: not ready on port {port}\n{self._tail()}"
             time.sleep(0.05)
 
     def _tail(self) -> str:
@@ -210,8 +215,9 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(folder: Path, name: str) -> Iterator[Session]:
-    running = Session(folder, name)
+def session(folder: Path, log: Path, variables: Mapping[str, str]) -> Iterator[Session]:
+    """To run the blocks of a page in this folder, with further environment variables."""
+    running = Session(folder, log, variables)
     try:
         yield running
     finally:
@@ -233,6 +239,12 @@ def _check_printed(place: str, expected: str, printed: str) -> None:
     pattern = r"[\s\S]*".join(re.escape(part) for part in expected.strip().split("…"))
     assert re.fullmatch(pattern,
                         printed.strip()), f"{place}:\n{expected.strip()}\nis not what is printed:\n{printed.strip()}"
+
+
+def _check_copied(snippet: Snippet, files: list[str]) -> None:
+    there = {line.strip() for file in files for line in (ROOT / file).read_text().splitlines()} | {"…"}
+    assert [line for line in snippet.source.splitlines() if line.strip() not in there] == [], (
+        f"{snippet.place}: not in {', '.join(files)}")
 
 
 def _free_port() -> int:

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from gothreads.files import cache_folder
+from tests.docs.go_proxy import go_environment
 from tests.docs.snippets import needs_curl, session, snippets
 from tests.support.modules import ROOT
 
 #: What builds more than the small program of the guides, or waits for processes.
-LONG = {"tutorial", "serve", "files-and-sockets", "fork-and-pre-fork", "testing", "asyncio-and-fastapi", "packaging"}
+LONG = {"tutorial", "serve", "files-and-sockets", "fork-and-pre-fork", "testing", "asyncio-and-fastapi", "packaging",
+        "go-libraries"}
 #: Pages whose blocks are drawings, or are run by tests/examples/test_other_languages.py.
 WITHOUT = {"other-languages", "ARCHITECTURE", "RATIONALE"}
 PAGES = sorted(page for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")] if page.stem not in WITHOUT)
@@ -36,7 +38,7 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page",
                          [pytest.param(page, id=name(page), marks=[pytest.mark.long] if page.stem in LONG else [])
                           for page in PAGES])
-def test_the_snippets_of_a_page_run(page: Path) -> None:
+def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path) -> None:
     if needs_curl(page):
         pytest.skip("no curl on this machine")
     blocks = snippets(page)
@@ -44,7 +46,8 @@ def test_the_snippets_of_a_page_run(page: Path) -> None:
     place.mkdir(exist_ok=True)
     if not (place / "app.go").exists() or (place / "app.go").read_text() != (ROOT / "docs" / "app.go").read_text():
         shutil.copy(ROOT / "docs" / "app.go", place)
-    with session(place, page.stem) as running:
+    variables = go_environment(place) if "go get " in page.read_text() else {}
+    with session(place, tmp_path / "output", variables) as running:
         for block in blocks:
             running.run(block)
 

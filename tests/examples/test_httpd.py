@@ -351,12 +351,34 @@ def command(httpd: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
             running.kill()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_server_at_once(httpd: Path, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_program_answer_what_is_in_flight(httpd: Path, number: signal.Signals) -> None:
+    with command(httpd) as (running, address), Client(address) as client, Client(address) as slow:
+        slow.send_request("POST", "/echo", b"first half, ", length=23)
+        wait_until(lambda: client.in_flight() == 1)
+        running.send_signal(number)
+        wait_until(lambda: refused(address))
+        assert running.poll() is None
+        slow.sock.sendall(b"second half")
+        assert b"200 OK" in read_head(slow.sock)
+        assert slow.sock.recv(100, socket.MSG_WAITALL) == b"first half, second half"
+        assert running.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(("first", "number", "code"), [
+    (signal.SIGINT, signal.SIGINT, 130),
+    (signal.SIGTERM, signal.SIGTERM, 143),
+    (None, signal.SIGHUP, -signal.SIGHUP),  # killed by it, as natively
+])
+def test_a_signal_that_the_program_does_not_wait_for_ends_it_at_once(
+        httpd: Path, first: signal.Signals | None, number: signal.Signals, code: int) -> None:
     with command(httpd) as (running, address), Client(address) as client, Client(address) as busy:
         assert client.get("/") == "Hello from Go.\n"
         busy.send_request("GET", ENDLESS)
         wait_until(lambda: client.in_flight() == 1)
+        if first is not None:  # it shuts down, and waits for the endless answer
+            running.send_signal(first)
+            wait_until(lambda: refused(address))
         begin = time.monotonic()
         running.send_signal(number)
         assert running.wait(PATIENCE) == code

@@ -66,10 +66,15 @@ def test_documents_grow_while_it_answers(searchd: gothreads.App) -> None:
     seen = [0]
 
     def grown() -> bool:
-        seen.append(search(searchd, "alpha", limit=0)["documents"])
-        return seen[-1] == 200
+        reply = search(searchd, "alpha", limit=0)
+        seen.append(reply["documents"])
+        if "note" in reply:
+            assert reply["note"] == f"still indexing, {seen[-1]} files so far"
+            return False
+        return True
     wait_until(grown)
     assert seen == sorted(seen)
+    assert seen[-1] == 200
     assert searchd.exports.documents() == 200
     assert searchd.exports.generation() == 200
 

@@ -21,6 +21,7 @@ import gothreads
 from gothreads.cli.main import main
 from gothreads.output import progress
 from gothreads.output.progress import BUILD, COMPILE, ProgressLine, reporting, timed, watching
+from gothreads.output.terminal import Terminal
 from tests.support.modules import built
 from tests.support.waiting import wait_until
 
@@ -133,6 +134,56 @@ def test_the_log_has_one_line_for_the_standard_library(caplog: pytest.LogCapture
             report(done, 59)
     assert [record.message for record in caplog.records] == [progress.STANDARD_LIBRARY]
     assert "once for each version" in caplog.text
+
+
+def test_the_seconds_go_on_while_the_count_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SHORT_SECONDS", 0.0)
+    screen = Screen()
+    with watching(Terminal(io.StringIO(), screen).watch, again=True), reporting(BUILD) as report:
+        report(40, 86)
+        wait_until(lambda: re.search(r"compiling Go packages: 40 \(of up to 86\), [1-9]\d* s", screen.getvalue()))
+
+
+def test_a_function_of_the_users_is_told_only_what_is_new() -> None:
+    told: Reports = []
+    with watching(lambda *report: told.append(report)), reporting(BUILD) as report:
+        report(40, 86)
+        assert not [thread for thread in threading.enumerate() if thread.name == "gothreads-progress"]
+    assert told == [(BUILD, 40, 86), (BUILD, 86, 86)]
+
+
+@pytest.mark.parametrize("of_a_command", [False, True])
+def test_the_log_goes_on_while_a_stage_does(of_a_command: bool, caplog: pytest.LogCaptureFixture,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_AGAIN_SECONDS", 1.0)
+    errors = io.StringIO()
+
+    def lines() -> list[str]:
+        return errors.getvalue().splitlines() if of_a_command else caplog.messages
+    watch = Terminal(io.StringIO(), errors).watch if of_a_command else None
+    with watching(watch, again=of_a_command), reporting(BUILD) as report:
+        report(40, 86)
+        wait_until(lambda: len(lines()) >= 3)
+    first, *others = lines()
+    assert first.endswith(progress.STANDARD_LIBRARY)
+    assert all(re.search(r"compiling Go packages: 40 \(of up to 86\), [1-9]\d* s$", line) for line in others)
+
+
+@pytest.mark.parametrize(("stage", "total", "said"), [
+    (BUILD, 15, "compiling Go packages (once for each build)"),
+    (COMPILE, None, "compiling to machine code (once for each build)"),
+    (COMPILE, 61.2, "compiling to machine code (once for each build), which takes about 61 s")])
+def test_the_log_has_one_line_for_a_stage_that_takes_long(stage: str, total: float | None, said: str,
+                                                          caplog: pytest.LogCaptureFixture,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching(None), reporting(stage) as report:
+        report(1, total)
+    assert caplog.messages == []
+    monkeypatch.setattr(progress, "_LONG_SECONDS", 0.0)
+    with watching(None), reporting(stage) as report:
+        report(1, total)
+        report(2, total)
+    assert caplog.messages == [said]
 
 
 def test_the_log_says_that_a_module_is_compiled(program: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,7 +38,7 @@ def test_exports_are_called_with_every_type(app: gothreads.App) -> None:
 
 
 def test_an_export_knows_its_signature_and_doc_comment(app: gothreads.App) -> None:
-    assert str(inspect.signature(app.exports.add)) == "(a: 'int', b: 'int') -> 'int'"
+    assert str(inspect.signature(app.exports.add)) == "(a: int, b: int) -> int"
     assert "length is in bytes." in (app.exports.length.__doc__ or "")
 
 
@@ -84,12 +84,20 @@ def test_requests_pass_bytes_in_and_out(app: gothreads.App) -> None:
     assert app.handlers() == ["echo", "fail", "keep", "kept", "panic", "reverse", "upper"]
 
 
+class Column:
+    """As those of pandas: not a buffer, but it has an array."""
+
+    def to_numpy(self) -> None: ...
+
+
 @pytest.mark.parametrize(("handler", "payload", "said"), [
     (3, b"", "a handler's name must be a str, not 3"),
     ("\ud800", b"", r"a handler's name must be valid Unicode, not '\\ud800'"),
     ("echo", "\udfff", "a payload must be valid Unicode"),
     ("echo", numpy.array([None]), "a payload's bytes must be readable, and those of this ndarray are not: its items"),
-    ("echo", None, "a payload must be bytes, another buffer, or str, not NoneType"),
+    ("echo", None, "a payload must be bytes, another buffer, or str, not NoneType$"),
+    ("echo", Column(), r"not Column: send its \.to_numpy\(\)$"),
+    ("echo", {"a": 1}, r"not dict: request_json\(\) sends such values, to handlers of guest\.HandleJSON$"),
 ])
 def test_a_request_that_cannot_be_made_says_why(app: gothreads.App, handler: object, payload: object,
                                                 said: str) -> None:
@@ -105,9 +113,19 @@ def test_payloads_that_a_handler_keeps_are_its_own(app: gothreads.App) -> None:
 
 
 def test_a_handlers_error_is_an_exception_with_its_text_and_the_module_goes_on(app: gothreads.App) -> None:
-    with pytest.raises(gothreads.HandlerError, match="^no: thanks$"):
-        app.request("fail", "thanks")
+    for timeout in (None, 60):
+        with pytest.raises(gothreads.HandlerError) as caught:
+            app.request("fail", "thanks", timeout=timeout)
+        assert str(caught.value) == "no: thanks"
+        assert caught.value.__notes__ == [f"from the handler 'fail' of {app.loaded.name}"]
     assert app.request("upper", "on") == b"ON"
+
+
+def test_an_export_is_not_a_handler_and_the_errors_say_how_to_call_each(app: gothreads.App) -> None:
+    with pytest.raises(gothreads.UnknownExport, match=r"There is an export of that name: app\.exports\.add\(…\)$"):
+        app.request("add")
+    with pytest.raises(gothreads.UnknownExport, match=r"A handler is called with app\.request\('upper', …\)$"):
+        _ = app.exports.upper
 
 
 def test_an_unknown_handler_is_an_error_that_lists_those_there_are(app: gothreads.App) -> None:
@@ -125,6 +143,10 @@ def test_wrong_arguments_raise_before_anything_runs(app: gothreads.App) -> None:
         app.exports.ad(1, 2)
     with pytest.raises(gothreads.MisuseError, match="payload must be bytes, another buffer, or str, not int"):
         app.request("echo", 3)  # type: ignore[arg-type]
+    with pytest.raises(gothreads.ArgumentError, match="or str, not dict: request_json.. sends such values"):
+        app.request("echo", {"a": 3})  # type: ignore[arg-type]
+    with pytest.raises(gothreads.UnknownExport, match="exports go by their names here: 'add', not <export add"):
+        app.submit(app.exports.add, 1, 2)  # type: ignore[arg-type]
 
 
 def test_futures_and_map_run_at_the_same_time(app: gothreads.App) -> None:

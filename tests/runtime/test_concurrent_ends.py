@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import gothreads
-from gothreads.runtime import exit_reasons
+from gothreads.runtime.exit_reasons import ExitReasons
 from tests.support.modules import built, opened
 from tests.support.waiting import PATIENCE, together, under_load
 
@@ -124,7 +124,7 @@ def test_an_open_that_is_refused_leaves_no_descriptors(calls: Path) -> None:
     process = psutil.Process()
 
     def refused() -> None:
-        with pytest.raises(gothreads.ModuleError, match="Raise the limit on memory"):
+        with pytest.raises(gothreads.ModuleError, match="Raise the limit "):
             gothreads.open(calls, limits=gothreads.Limits(memory=1 << 20))
     refused()
     before = process.num_fds()
@@ -225,13 +225,13 @@ def test_ctrl_c_at_any_moment_leaves_no_caller_behind(calls: Path) -> None:
 def test_nobody_gets_what_a_trap_has_left_in_the_middle_of_something(model: str, monkeypatch: pytest.MonkeyPatch,
                                                                      nothing_left: None) -> None:
     """A trap ends the app before another call can get the caller or the lock, as Go may have held any of its locks."""
-    describe, trapped = exit_reasons.of_trap, threading.Event()
+    describe, trapped = ExitReasons.of_trap, threading.Event()
 
     def slowly(*arguments: Any) -> Any:
         trapped.set()
         time.sleep(0.2)  # the app has not ended yet: another call would get in now if it could
         return describe(*arguments)
-    monkeypatch.setattr(exit_reasons, "of_trap", slowly)
+    monkeypatch.setattr(ExitReasons, "of_trap", slowly)
     host = {"env": {"block": lambda: None, "raises": lambda: None, "close": lambda: None}}
     came_in = 0
     with opened("faults", model, callers=1, host=host, stderr=io.BytesIO()) as app:

@@ -175,7 +175,7 @@ def test_a_call_whose_time_cannot_be_kept_is_not_made(how: str, monkeypatch: pyt
             no_threads_named("gothreads-deadlines", patch)
             with pytest.raises(gothreads.CallersBusy, match="no thread left to keep a call's time with"):
                 app.exports.count(timeout=1) if how == "call" else app.submit("count", timeout=1)
-        wait_until(lambda: app._workers.pending == 0)
+        wait_until(lambda: app._call_threads.pending == 0)
         assert app.exports.count() == 1
 
 

@@ -11,6 +11,7 @@ import inspect
 import io
 import math
 import os
+import pydoc
 import subprocess
 import sys
 import threading
@@ -100,6 +101,10 @@ def test_a_function_in_c_looks_like_one_in_python(shared: gothreads.App) -> None
     assert isinstance(add, Function)
     assert (repr(add), add.__doc__, add.__name__, add.signature) == (repr(plain), plain.__doc__, plain.__name__,
                                                                      plain.signature)
+    for function in (add, plain):
+        assert pydoc.plain(pydoc.render_doc(function)).endswith(
+            "\n\nadd(a: int, b: int) -> int\n    func add(a, b int32) int32\n")
+        assert type("Sums", (), {"add": function})().add(2, 3) == 5
     with pytest.raises(gothreads.ArgumentError, match="no parameter 'c'"):
         add(1, c=2)
     assert add(b=1, a=2) == add(1, b=2) == 3

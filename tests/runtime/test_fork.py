@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
+import os
 import signal
 import socket
 import subprocess
@@ -33,13 +33,15 @@ def test_ctrl_c_in_a_child_leaves_the_parents_call_alone() -> None:
     assert python("""
         app = gothreads.open(sys.argv[1])
         app.exports.add(1, 2)
+        reader, writer = os.pipe()
         child = os.fork()
         if not child:
             try:
+                os.write(writer, b"1")
                 time.sleep(60)
             except KeyboardInterrupt:
                 os._exit(0)
-        threading.Timer(0.1, os.kill, (child, signal.SIGINT)).start()
+        threading.Thread(target=lambda: os.read(reader, 1) and os.kill(child, signal.SIGINT)).start()
         app.exports.sleep(600)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), app.exports.add(1, 2))
     """, built("calls")) == "0 3\n"
@@ -90,18 +92,28 @@ def test_each_process_of_multiprocessing_that_was_forked_opens_an_app() -> None:
 
 
 def test_each_worker_of_gunicorn_opens_an_app(tmp_path: Path) -> None:
-    """gothreads is imported before the fork (--preload). If a call hangs, gunicorn's timeout handler still runs."""
-    aborted = tmp_path / "aborted"
+    """gothreads is imported before the fork (--preload). If a call hangs, gunicorn's timeout handler still runs.
+
+    The test sends the signal of the timeout itself: gunicorn would also send it to a worker whose start takes long.
+    """
+    aborted, hanging = tmp_path / "aborted", tmp_path / "hanging"
     (tmp_path / "settings.py").write_text(f"def worker_abort(worker):\n    open({str(aborted)!r}, 'w').close()\n")
     (tmp_path / "served.py").write_text(textwrap.dedent(f"""
-        import os
+        import os, threading, time
         import gothreads
         app = None
+        def tell_when_inside():
+            while not app.statistics().callers.in_use:
+                time.sleep(0.01)
+            with open({str(hanging)!r} + ".part", "w") as file:
+                file.write(str(os.getpid()))
+            os.rename(file.name, {str(hanging)!r})
         def application(environ, start_response):
             global app
             if app is None:
                 app = gothreads.open({str(built("calls"))!r})
             if environ["PATH_INFO"] == "/hang":
+                threading.Thread(target=tell_when_inside).start()
                 app.exports.hang()
             body = f"{{app.exports.add(40, 2)}} {{os.getpid()}}".encode()
             start_response("200 OK", [("Content-Length", str(len(body)))])
@@ -110,18 +122,18 @@ def test_each_worker_of_gunicorn_opens_an_app(tmp_path: Path) -> None:
     with socket.socket() as listener, (tmp_path / "log").open("w+") as log:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--timeout", "5", "--config",
-                   str(tmp_path / "settings.py"),
+        command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--timeout", str(int(PATIENCE)),
+                   "--config", str(tmp_path / "settings.py"),
                    "--chdir", str(tmp_path), "--bind", f"fd://{listener.fileno()}", "served:application"]
 
-        def answer(path: str) -> bytes:
+        def ask(path: str) -> http.client.HTTPConnection:
             host, port = listener.getsockname()
             connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
             connection.request("GET", path)
-            return connection.getresponse().read()
+            return connection
 
         def works() -> bool:
-            number, worker = answer("/").split()
+            number, worker = ask("/").getresponse().read().split()
             assert number == b"42"
             workers.add(worker)
             return len(workers) >= 2
@@ -129,9 +141,11 @@ def test_each_worker_of_gunicorn_opens_an_app(tmp_path: Path) -> None:
         with subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=log) as server:
             try:
                 wait_until(works)
-                with contextlib.suppress(http.client.HTTPException):
-                    answer("/hang")
+                hung = ask("/hang")
+                wait_until(hanging.exists)
+                os.kill(int(hanging.read_text()), signal.SIGABRT)
                 wait_until(aborted.exists)
+                hung.close()
                 workers.clear()
                 wait_until(works)
             finally:

@@ -168,8 +168,8 @@ def test_what_is_done_at_a_calls_end_may_wait_for_another_call() -> None:
                 nested.set_result(0)
         again(8)
         assert nested.result(PATIENCE) == 0
-        wait_until(lambda: app._workers.pending == 0)
-        assert app._workers._lent == 0
+        wait_until(lambda: app._call_threads.pending == 0)
+        assert app._call_threads._lent == 0
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -181,19 +181,19 @@ def test_what_is_done_at_a_calls_end_may_wait_for_a_call_that_is_queued(model: s
         first, second = app.submit("sleep", 100, **timed), app.submit("add", 3, 4, **timed)
         first.add_done_callback(lambda _: told.set_result(second.result(PATIENCE)))
         assert told.result(PATIENCE) == 7
-        wait_until(lambda: app._workers.pending == 0)
-        assert app._workers._lent == 0
+        wait_until(lambda: app._call_threads.pending == 0)
+        assert app._call_threads._lent == 0
 
 
 def test_asyncio_needs_no_thread_more(monkeypatch: pytest.MonkeyPatch) -> None:
     with patient(callers=2) as app:
         started: list[bool] = []
-        real = app._workers._started
+        real = app._call_threads._started
 
         def count() -> bool:
             started.append(real())
             return started[-1]
-        monkeypatch.setattr(app._workers, "_started", count)
+        monkeypatch.setattr(app._call_threads, "_started", count)
         async def many() -> list[int]:
             return list(await asyncio.gather(*[app.call_async("add", n, 1) for n in range(200)]))
         assert asyncio.run(many()) == [n + 1 for n in range(200)]
@@ -320,7 +320,7 @@ def test_a_wait_for_idle_that_was_given_up_runs_nothing_later() -> None:
         go_on.set()
         assert before
         assert first.result(PATIENCE) == 1
-        wait_until(lambda: app._workers.pending == 0)
+        wait_until(lambda: app._call_threads.pending == 0)
         assert app._environment.calls.idle is None  # type: ignore[attr-defined]  # the module has not opened it
 
 

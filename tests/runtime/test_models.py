@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import io
+import re
 import socket
 import threading
 import time
@@ -73,6 +74,32 @@ def test_the_same_program_runs_in_every_model(model: str) -> None:
     assert app.statistics().state == "closed"
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_statistics_count_calls_in_progress_and_read_well(model: str) -> None:
+    park = Parking()
+    with opened("talk", model, handlers={"park": park}, **alone(model)) as app:
+        waiting = app.submit_request("call", "park x")
+        wait_until(lambda: park.parked)
+        assert app.statistics().calls_in_progress == 1
+        park.parked[0].set_result(b"")
+        waiting.result(PATIENCE)
+        wait_until(lambda: app.statistics().calls_in_progress == 0)
+        text = str(app.statistics())
+        assert text.startswith(f"app:      {model}, running, for ")
+        assert re.search(r"^calls:    \d+ returned, 0 in progress; made in ", text, re.MULTILINE)
+        assert ("callers:" in text, "pool:" in text) == (model == "threaded", model == "pool")
+        assert not re.search("Statistics|None|_", text), text
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_dir_lists_what_programs_may_use(model: str) -> None:
+    with opened("talk", model, **alone(model)) as app:
+        names = [name for name in dir(app) if not name.startswith("__")]
+        assert {"exports", "request", "close", "statistics", "state", "error", "wait", "options"} <= set(names)
+        assert not {name for name in names if name.startswith("_")}
+        assert not {"start", "trim", "own_clock", "build_model", "has_many_instances", "configuration"} & set(names)
+
+
 # Until idle.
 
 @pytest.mark.parametrize("model", MODELS)
@@ -109,6 +136,22 @@ def test_wait_idle_gives_up_on_a_goroutine_that_never_waits(model: str) -> None:
             assert app.exports.bump() == 1
         begin = time.monotonic()
     assert time.monotonic() - begin < under_load(0.5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_in_stock_go_a_program_that_expects_signals_never_waits(model: str) -> None:
+    with opened("talk", model, **alone(model)) as app:
+        expecting = app.submit("expect_signals")
+        if model == "threaded":
+            expecting.result(PATIENCE)
+            app.wait_idle(PATIENCE)
+        elif model == "idle":
+            with pytest.raises(TimeoutError):
+                expecting.result(0.3)
+        else:
+            expecting.result(PATIENCE)
+            with pytest.raises(TimeoutError, match="not every goroutine waits"):
+                app.wait_idle(0.3)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import gothreads
 from gothreads.build.toolchain import find_go
 from gothreads.errors import ModuleError
-from gothreads.runtime.module_file import LoadedModule, inspect_module, load
+from gothreads.runtime.module_file import LoadedModule, check_module, load
 from gothreads.wasm.binary import MAGIC, VERSION, Kind, MemoryLimits, Module
 from gothreads.wasm.metadata import SECTION
 from gothreads.wasm.parsing import parse
@@ -114,6 +114,7 @@ def test_what_is_no_module_is_refused(refused: Refused, content: bytes, said: st
      '(func (export "wasi_thread_start") (param i32 i32)))', "does not follow wasi-threads"),
     ('(module (import "wasi" "thread-spawn" (func (param i32) (result i32))) (import "env" "m" (memory 1 2 shared)) '
      '(func (export "wasi_thread_start") (param i32)))', "Build it for wasm32-wasi-threads"),
+    ('(module (memory 1) (func (export "gt_attach")))', "Run it: gothreads go-exec FILE"),
     ('(module (import "env" "memory" (memory 1 2 shared)) (func (export "gt_attach")))',
      "no section 'gothreads' (was it stripped by another tool?)"),
 ])
@@ -126,7 +127,7 @@ def test_a_module_that_nothing_can_be_done_with_is_refused(refused: Refused, tex
 def test_a_truncated_module_is_refused(calls: Path, part: float) -> None:
     content = calls.read_bytes()
     with pytest.raises(ModuleError) as raised:
-        inspect_module("app.wasm", content[:int(len(content) * part)])
+        check_module("app.wasm", content[:int(len(content) * part)])
     assert str(raised.value).isprintable()
 
 
@@ -141,7 +142,7 @@ def test_a_damaged_module_is_loaded_or_refused_in_one_line(data: st.DataObject) 
         damaged[data.draw(st.integers(8, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     said = ""
     try:
-        assert isinstance(inspect_module("app.wasm", bytes(damaged)), LoadedModule)
+        assert isinstance(check_module("app.wasm", bytes(damaged)), LoadedModule)
     except ModuleError as error:
         said = str(error)
     assert "\n" not in said
@@ -198,7 +199,7 @@ def test_signatures_that_do_not_fit_the_module_give_way_to_its_types(threaded: M
     wrong = {"name": "add", "go": "func add(s string)", "function": "add", "package": "main", "doc": "",
              "params": [{"name": "s", "type": "float64"}],
              "result": None, "position": "main.go:1"}
-    loaded = inspect_module("app.wasm", with_fields(threaded, exports=[wrong]))
+    loaded = check_module("app.wasm", with_fields(threaded, exports=[wrong]))
     add = next(e for e in loaded.exports if e.name == "add")
     assert add.signature.go == "func add(arg0 int32, arg1 int32) int32"
 

@@ -77,7 +77,7 @@ def test_go_for_javascript_is_told_from_go_for_wasi(tmp_path: Path) -> None:
     path = tmp_path / "app.wasm"
     subprocess.run([find_go().go, "build", "-o", path, "main.go"], cwd=tmp_path, check=True,
                    env=os.environ | {"GOOS": "js", "GOARCH": "wasm", "GOTOOLCHAIN": "local"})
-    for argv in (["run", path], ["call", path, "run"], ["serve", path]):
+    for argv in (["run", path], ["call", path, "run"], ["serve", "--port", "0", path]):
         code, _, said = command(*argv)
         assert code == 1
         assert "the module was built for JavaScript, by Go (GOOS=js). Build it for WASI: gothreads build PACKAGE -o FILE\n" in said

@@ -59,7 +59,7 @@ def test_supervise_has_the_options_of_open_and_those_of_restarts() -> None:
     ({"procs": 1025}, "procs must be between 1 and 1024, not 1025"),
     ({"callers": 0}, "callers must be at least 1, not 0"),
     ({"callers": None}, "callers must be an int, not None"),
-    ({"callers_timeout": -1}, "callers_timeout must be a number of seconds, not below 0"),
+    ({"callers_timeout": -1}, "callers_timeout must be a number of seconds of at least 0"),
     ({"limits": 512}, r"limits must be gothreads\.Limits"),
     ({"stdin": 3}, "stdin must be bytes or a file object"),
     ({"stall_timeout": 0}, "stall_timeout must be a number of seconds above 0"),

@@ -169,6 +169,8 @@ def test_a_program_on_threads_is_compiled_into_a_file(tmp_path: Path) -> None:
     assert code == 1
     assert "--trust" in err
     assert command("call", "--trust", "0" * 64, output, "add", 2, 3)[0] == 1
+    code, out, _ = command("inspect", output)  # runs nothing of it
+    assert (code, out.startswith(f"{output}: "), "func add(a, b int32) int32" in out) == (0, True, True)
     with gothreads.open(output, trust=digest, args=("a",)) as app:
         assert app.compile_seconds is None
         assert app.exports.add(2, 3) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import socket
 import subprocess
@@ -192,5 +193,20 @@ def test_a_server_answers_all_requests_when_it_is_told_to_end() -> None:
             assert [answer.result(PATIENCE) for answer in answers] == ["done\n"] * 64
             assert line(process) == "shutdown <nil> http: Server closed"
             assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
+def test_without_a_handler_signals_end_the_first_process_of_a_container() -> None:
+    container = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*container, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("namespaces of processes are not permitted")
+    with subprocess.Popen([*container, *GOTHREADS, "run", str(built("signals")), "default"], stdout=subprocess.PIPE,
+                          text=True) as process:
+        try:
+            assert line(process) == "ready"
+            [first] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            os.kill(int(first), signal.SIGHUP)
+            assert process.wait(PATIENCE) == 128 + signal.SIGHUP
         finally:
             process.kill()

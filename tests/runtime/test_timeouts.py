@@ -54,7 +54,8 @@ def test_after_the_timeout_the_caller_goes_and_the_call_goes_on() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_context_of_a_handler_is_cancelled(model: str) -> None:
     with patient(model, instances=1 if model == "pool" else None) as app:
-        with pytest.raises(gothreads.CallTimeout, match="the request to wait has not come back within 0.05 s"):
+        with pytest.raises(gothreads.CallTimeout, match="the request to wait has not come back within 0.05 s; "
+                                                              "its context is cancelled, and a handler without"):
             app.request("wait", timeout=0.05)
         wait_until(lambda: counts(app) == (0, 1, 0))
         with pytest.raises(gothreads.CallTimeout):
@@ -70,7 +71,7 @@ def test_one_without_a_context_goes_on() -> None:
     with patient() as app:
         with pytest.raises(gothreads.CallTimeout):
             app.request("plain", timeout=0.05)
-        with pytest.raises(gothreads.CallTimeout):
+        with pytest.raises(gothreads.CallTimeout, match=r"within 0\.05 s; it goes on until it returns$"):
             app.request("wait", timeout=0.05, on_timeout="continue")
         assert counts(app) == (2, 0, 0)
         app.request("release")
@@ -82,7 +83,7 @@ def test_one_without_a_context_goes_on() -> None:
 def test_the_module_is_stopped_and_all_others_are_told(model: str, export: str) -> None:
     with patient(model) as app:
         others = [app.submit("sleep", 3_600_000) for _ in range(3)] if model == "threaded" else []
-        with pytest.raises(gothreads.CallTimeout):
+        with pytest.raises(gothreads.CallTimeout, match=r"within 0\.05 s; the module was ended$"):
             app.exports[export](*([3_600_000] if export == "sleep" else []), timeout=0.05, on_timeout="stop")
         for other in others:
             error = other.exception(PATIENCE)
@@ -128,7 +129,8 @@ def test_a_call_that_has_not_begun_never_does() -> None:
         first = app.submit_request("wait")
         wait_until(lambda: app.statistics().callers.in_use == 1)  # type: ignore[union-attr]
         for on_timeout in ("continue", "stop"):
-            with pytest.raises(gothreads.CallTimeout):
+            with pytest.raises(gothreads.CallTimeout, match="the call of sleep has not begun within 0.02 s: all 1 "
+                               "callers are in use. Raise `callers`"):
                 app.exports.sleep(0, timeout=0.02, on_timeout=on_timeout)
         with pytest.raises(gothreads.CallTimeout):
             app.request("plain", timeout=0.02)
@@ -136,6 +138,18 @@ def test_a_call_that_has_not_begun_never_does() -> None:
         assert counts(app) == (0, 1, 0)
         with pytest.raises(CancelledError):
             first.result()
+
+
+@pytest.mark.parametrize(("model", "why"), [
+    ("single", "the model single runs one call at a time, and another is running"),
+    ("pool", "all 1 instances are in use. Raise `instances`, or make fewer calls at once")])
+def test_a_call_that_has_not_begun_says_what_it_waited_for(model: str, why: str) -> None:
+    with patient(model, instances=1 if model == "pool" else None) as app:
+        first = app.submit("sleep", 3_600_000, timeout=3600, on_timeout="stop")
+        wait_until(lambda: app._in_use == 1)
+        with pytest.raises(gothreads.CallTimeout, match=f"has not begun within 0.02 s: {why}"):
+            app.exports.add(1, 2, timeout=0.02)
+        first.cancel()
 
 
 def test_callers_timeout_counts_for_calls_on_other_threads_too() -> None:

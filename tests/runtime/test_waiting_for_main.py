@@ -119,6 +119,17 @@ def test_a_known_name_is_not_looked_at_twice_and_an_unknown_one_once() -> None:
         assert looks == []
 
 
+def test_a_main_that_waits_is_not_called_busy_though_nobody_has_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0)
+    with prepares() as app:
+        wait_until(lambda: "upper" in app.handlers())
+        wait_until(lambda: all(g.state != "running" for g in app.goroutines()))
+        monkeypatch.setattr(settling, "_LOOK_AGAIN_SECONDS", 0)
+        wait_until(lambda: app._settling is not None and not app._settling.is_busy())
+        with pytest.raises(gothreads.UnknownExport, match="no handler 'nope'; it has: early, upper$"):
+            app.request("nope")
+
+
 def test_who_asks_is_told_at_once_when_main_waits_though_callers_are_busy() -> None:
     with prepares() as app:
         busy = app.submit("spin")
@@ -128,10 +139,14 @@ def test_who_asks_is_told_at_once_when_main_waits_though_callers_are_busy() -> N
 
 
 def test_a_main_that_never_waits_is_waited_for_so_long_and_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "_LOOK_AGAIN_SECONDS", 60)  # a look may take as long as the wait that is none
     with never_at_rest(monkeypatch, 0.5) as app:
         with pytest.raises(gothreads.UnknownExport, match=r"it has: early\. .* still busy"):
             app.request("upper")
         assert app.request("early", b"x") == b"X"
+        for _ in range(2):  # also those that come later, as long as main is busy
+            with pytest.raises(gothreads.UnknownExport, match=r"it has: early\. .* still busy"):
+                app.request("upper")
         with raises_within(gothreads.UnknownExport, 0.4):
             app.request("upper")
         assert app.handlers() == ["early"]
@@ -152,7 +167,7 @@ def test_a_timeout_and_being_cancelled_end_the_wait(monkeypatch: pytest.MonkeyPa
             assert future.cancel()
             with pytest.raises(CancelledError):
                 future.result()
-        wait_until(lambda: app._workers.pending == 0)
+        wait_until(lambda: app._call_threads.pending == 0)
 
 
 @pytest.mark.parametrize(("end", "error"), [("close", gothreads.AppClosed), ("crash", gothreads.GuestPanic)])
@@ -222,6 +237,18 @@ def test_what_an_inits_goroutine_registers_is_there_in_every_instance(model: str
                     app.exports.crash()
                 assert app.request("begun", b"x", timeout=30) == b"X"
                 assert app.submit_request("begun", b"x").result() == b"X"
+
+
+@pytest.mark.parametrize("model", STOCK)
+def test_where_main_does_not_run_an_unknown_handler_says_so(model: str) -> None:
+    how = "in the model pool" if model == "pool" else "in a module built with --buildmode c-shared"
+    advice = f"it has: early. main does not run {how}: register handlers in an init function"
+    with prepares("", model, **({"instances": 1} if model == "pool" else {})) as app:
+        for ask in (app.request, lambda name: app.request(name, timeout=30)):
+            with pytest.raises(gothreads.UnknownExport) as caught:
+                ask("upper")
+            assert str(caught.value) == f"the module has no handler 'upper'; {advice}"
+            assert caught.value.known == ("early",)
 
 
 @pytest.mark.parametrize("model", STOCK)

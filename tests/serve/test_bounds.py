@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException
 
 import gothreads
 from gothreads.serve import connection, guard, web
-from gothreads.serve.payload import MOST_ARGUMENTS, aside, parse_arguments, result_json
+from gothreads.serve.json_arguments import MOST_ARGUMENTS, aside, parse_arguments, result_json
 from tests.support.command_line import GOTHREADS
 from tests.support.server import Server, running
 from tests.support.waiting import PATIENCE, wait_until

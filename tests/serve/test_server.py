@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import GOTHREADS
+from tests.support.command_line import GOTHREADS, command
 from tests.support.modules import built
 from tests.support.server import Server, running
 from tests.support.waiting import PATIENCE, under_load, wait_until
@@ -48,7 +48,8 @@ def test_a_signal_drains_the_requests_in_flight_then_the_server_exits_0(server: 
     server.process.send_signal(number)
     assert [(r.result(PATIENCE).status_code, r.result().json()) for r in slow] == [(200, {"result": None})] * 3
     assert server.end() == (0,
-                            "gothreads: shutting down: waiting up to 10 s for 3 requests (Ctrl-C again to stop now)\n")
+                            "gothreads: shutting down: waiting up to 10 s for 3 requests (Ctrl-C again to stop now)\n"
+                            f"gothreads: stopped by {number.name}\n")
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -56,7 +57,7 @@ def test_an_idle_server_ends_at_once(server: Server, number: signal.Signals) -> 
     assert server.client.get("/healthz").status_code == 200  # and the connection stays open
     begin = time.monotonic()
     server.process.send_signal(number)
-    assert server.end() == (0, "")
+    assert server.end() == (0, f"gothreads: stopped by {number.name}\n")
     assert time.monotonic() - begin < under_load(2)
 
 
@@ -94,7 +95,7 @@ def test_how_long_it_waits_is_an_option(calls: Path, drain: str, said: str) -> N
         stuck = server.begin("hang")
         server.process.send_signal(signal.SIGINT)
         assert stuck.result(PATIENCE).status_code == 503
-        assert server.end() == (0, said)
+        assert server.end() == (0, f"{said}gothreads: stopped by SIGINT\n")
 
 
 @pytest.mark.parametrize(("export", "args", "code", "said"), [
@@ -122,6 +123,7 @@ def test_a_port_in_use_is_one_line(calls: Path) -> None:
         port = taken.getsockname()[1]
         done = subprocess.run([*GOTHREADS, "serve", "--port", str(port), str(calls)],
                               capture_output=True, text=True, timeout=PATIENCE)
+        assert command("serve", "--port", port, "nofolder") == (1, "", "gothreads: there is no file or folder nofolder\n")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"gothreads: cannot listen on 127.0.0.1:{port}: Address already in use. Choose another with --port (0: any)\n"
 
@@ -166,7 +168,7 @@ def test_a_module_that_ends_is_begun_again_and_later_requests_are_answered(calls
         code, said = server.end()
         assert code == 0
         assert re.search(r"^gothreads: restart 1, in 0\.1 s: \S+: the module has ended: panic: assignment to entry in "
-                         r"nil map$", said, re.MULTILINE)
+                         r"nil map, at main\.go:\d+$", said, re.MULTILINE)
         assert re.search(r"^gothreads: restart 2, in 0\.2 s: \S+: the module has ended: exit code 7$", said,
                          re.MULTILINE)
 

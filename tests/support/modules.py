@@ -130,7 +130,7 @@ def _zig_build(source: str) -> _Build:
 def _go() -> tuple[str, ...]:
     """What a module that is built from Go depends on besides its sources."""
     toolchain = find_go()
-    return str(toolchain.goroot), toolchain.version, *(os.environ.get(name, "") for name in ("GOEXPERIMENT", "GOFLAGS"))
+    return str(toolchain.goroot), toolchain.version, *(os.environ.get(name, "") for name in ("GOEXPERIMENT", "GOFLAGS", "GOTHREADS_OPTIMIZE"))
 
 
 @functools.cache

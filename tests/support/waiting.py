@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import gothreads
@@ -91,3 +92,8 @@ def raises_within(kind: type[BaseException], seconds: float) -> Iterator[None]:
     with pytest.raises(kind):
         yield
     assert time.monotonic() - begin < under_load(seconds)
+
+
+def few_threads(process: psutil.Process, most: int) -> None:
+    """Wait until a process has no more threads than that: one leaves the system after Python has forgotten it."""
+    wait_until(lambda: process.num_threads() <= most)

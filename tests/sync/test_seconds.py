@@ -22,7 +22,7 @@ def test_none_and_numbers_from_zero_on_are_seconds(value: object) -> None:
 
 @pytest.mark.parametrize("value", WRONG)
 def test_anything_else_is_refused_by_name(value: object) -> None:
-    with pytest.raises(gothreads.MisuseError, match=r"^timeout must be a number of seconds, not below 0, not "):
+    with pytest.raises(gothreads.MisuseError, match=r"^timeout must be a number of seconds of at least 0, not "):
         check_seconds("timeout", value)
 
 

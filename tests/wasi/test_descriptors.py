@@ -307,6 +307,35 @@ def test_every_call_on_every_kind_of_descriptor(tmp_path: Path, model: str, capl
     assert not caplog.records
 
 
+@pytest.mark.parametrize("model", ["single", "threaded"])
+def test_a_number_that_was_moved_away_is_not_open_whatever_the_host_opens(tmp_path: Path, model: str) -> None:
+    with opened(tmp_path, model) as calls, contextlib.ExitStack() as kept:
+        source, target = calls.connection(), calls.connection()
+        assert calls("fd_renumber", source, target) == "OK"
+        for _ in range(20):  # one of these has the host descriptor that was closed
+            one, other = socket.socketpair()
+            kept.callback(one.close)
+            kept.callback(other.close)
+            one.send(b"secret")
+            other.send(b"secret")
+        assert calls("fd_read", source, VECTORS, 1, RESULT) == "EBADF"
+        assert calls("fd_read", target, VECTORS, 1, RESULT) == "EAGAIN"
+        assert calls("fd_close", target) == "OK"
+
+
+@pytest.mark.parametrize("model", ["single", "threaded"])
+def test_the_lowest_free_number_is_next_whoever_has_opened_and_closed_what(tmp_path: Path, model: str) -> None:
+    with opened(tmp_path, model) as calls:
+        numbers = [calls.file(66) for _ in range(4)]
+        assert numbers == list(range(numbers[0], numbers[0] + 4))
+        assert calls("fd_datasync", numbers[1]) == "OK"  # which C does not serve
+        for number in (numbers[2], numbers[1]):
+            assert calls("fd_close", number) == "OK"
+            assert calls("fd_read", number, VECTORS, 1, RESULT) == "EBADF"
+        fifo = calls.file(66, fdflags=4, name="fifo")  # which C does not open
+        assert (fifo, calls.file(2), calls.file(2)) == (numbers[1], numbers[2], numbers[3] + 1)
+
+
 @pytest.mark.usefixtures("nothing_to_read")
 @pytest.mark.parametrize("given", STREAMS)
 def test_every_call_on_the_standard_streams(tmp_path: Path, given: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import socket
@@ -15,7 +16,9 @@ import pytest
 
 import gothreads
 from gothreads.build.toolchain import find_go
-from tests.support.command_line import process
+from gothreads.wasi.senders import Senders
+from gothreads.wasi.socket_address import Address
+from tests.support.command_line import finished, process
 from tests.support.modules import MODULES, built, outside_timeout
 from tests.support.sockets_program import address_of, connected, free_port, received
 from tests.support.waiting import PATIENCE, wait_until
@@ -40,6 +43,13 @@ def refusal(operation: str, flag: str, rule: str) -> str:
     return f"true {operation} (to allow it: {flag} {rule}): not allowed by the host"
 
 
+def datagram_socket() -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind(("127.0.0.1", 0))
+    made.settimeout(PATIENCE)
+    return made
+
+
 def echoes(address: str) -> None:
     with connected(address) as client:
         client.sendall(b"hello")
@@ -57,7 +67,7 @@ def test_package_net_does_what_it_does_natively(tmp_path: Path) -> None:
         subprocess.run([find_go(None).go, "build", "-o", program, "."], cwd=MODULES / "network", env=environment,
                        check=True)
     natively = subprocess.run([program, folders[0]], capture_output=True, text=True, timeout=PATIENCE, check=True)
-    out, rules = io.StringIO(), ["*:*", f"unix:{folders[1]}/socket"]
+    out, rules = io.StringIO(), ["*:*", *(f"unix:{folders[1]}/{name}" for name in ("socket", "p", "a", "b", "missing"))]
     with gothreads.open(built("network"), args=[str(folders[1])], allow_net=rules,
                         mounts={str(folders[1]): folders[1]}, procs=2, stdout=out) as app:
         assert app.wait(PATIENCE) == 0
@@ -66,6 +76,25 @@ def test_package_net_does_what_it_does_natively(tmp_path: Path) -> None:
                        for folder, text in zip(folders, (natively.stdout, out.getvalue()), strict=True))
     assert found == expected
     assert len(found) > 50
+
+
+def test_that_only_this_machine_can_connect_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    for rule, said in ((f"*:{port}", [f"the module listens on port {port} for this machine only. For others, too: "
+                                      f"--allow-net 0.0.0.0:{port}"]), (f"127.0.0.1:{port}", []), (f"0.0.0.0:{port}", [])):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "gothreads"):
+            host = "127.0.0.1" if rule.startswith("127") else ""
+            assert tried(("listen", "tcp", f"{host}:{port}"), allow_net=[rule]) == ["false <nil>"]
+        assert [record.getMessage() for record in caplog.records] == said
+
+
+def test_an_address_to_listen_on_without_a_host_is_this_machine(tmp_path: Path) -> None:
+    with running("itself", listen=[":0"]) as (app, _):
+        assert re.fullmatch(r"127\.0\.0\.1:\d+", app.listening[0])
+    _, _, said = finished("run", "--listen", ":0", built("plainnet"), "try")
+    assert re.fullmatch(r"gothreads: listening on 127\.0\.0\.1:(\d+), for this machine only\. For others, too: "
+                        r"--listen 0\.0\.0\.0:\1\n", said)
 
 
 def test_a_program_talks_to_itself_where_nobody_else_can() -> None:
@@ -97,6 +126,32 @@ def test_a_listener_that_was_handed_over_is_what_net_listen_returns(wanted: str)
         echoes(f"127.0.0.1:{port}")
 
 
+@pytest.mark.parametrize("wanted", ["127.0.0.1:{}", ":{}"])
+def test_datagrams_are_answered_without_a_rule_for_their_senders(wanted: str) -> None:
+    with datagram_socket() as probe:
+        port = probe.getsockname()[1]
+    with running("answer", wanted.format(port), allow_net=[f"127.0.0.1:{port}"]) as (_, out), \
+            datagram_socket() as stranger, datagram_socket() as client:
+        wait_until(lambda: out.getvalue())
+        assert out.getvalue() == f"receiving 127.0.0.1:{port}\n"
+        own, other = (f"127.0.0.1:{one.getsockname()[1]}" for one in (client, stranger))
+        client.connect(("127.0.0.1", port))
+        client.send(own.encode())
+        assert [client.recv(200).decode() for _ in range(2)] == ["x", f"{own} <nil>"]
+        client.send(other.encode())
+        refused = f"{own} write udp 127.0.0.1:{port}->{other}: send (to allow it: --allow-net {other})"
+        assert client.recv(200).decode() == f"{refused}: not allowed by the host"
+
+
+def test_only_the_latest_senders_are_remembered() -> None:
+    senders, own = Senders(), Address(socket.AF_INET, "127.0.0.1", 53)
+    peers = [Address(socket.AF_INET, "192.0.2.1", port) for port in range(senders.most + 1)]
+    for peer in (*peers[:-1], peers[0], peers[-1]):
+        senders.add(own, peer)
+    assert [(own, peer) in senders for peer in (peers[0], peers[1], peers[2], peers[-1])] == [True, False, True, True]
+    assert (peers[0], peers[0]) not in senders
+
+
 def test_closing_a_listener_that_was_handed_over_refuses_clients_until_the_program_listens_again() -> None:
     address = f"127.0.0.1:{free_port()}"
     with running("again", address, listen=[address], allow_net=[address]) as (_, out):
@@ -115,6 +170,13 @@ def test_run_listens_for_a_program_that_knows_nothing_of_it() -> None:
         assert running.wait(PATIENCE) == 143
 
 
+@pytest.mark.long
+def test_run_does_not_stop_a_program_with_many_goroutines() -> None:
+    with process("run", built("plainnet"), "pauses") as running:
+        out, _ = running.communicate(timeout=PATIENCE)
+    assert (running.returncode, out) == (0, b"0\n")
+
+
 def test_a_listener_is_handed_over_for_its_own_address_only() -> None:
     port = free_port()
     other = free_port()
@@ -123,6 +185,26 @@ def test_a_listener_is_handed_over_for_its_own_address_only() -> None:
         refusal(f"listen tcp 127.0.0.2:{port}: bind", "--listen", f"127.0.0.2:{port}"),
         refusal(f"listen tcp :{other}: bind", "--listen", f"127.0.0.1:{other}"),
         refusal(f"listen udp :{port}: bind", "--allow-net", f"127.0.0.1:{port}")]
+
+
+def test_multicast_and_interfaces_of_the_host_are_not_there() -> None:
+    assert tried(("multicast", "udp4", "224.0.0.251:5353"), ("interfaces", "", ""), allow_net=["*:*"]) == [
+        "false listen udp4 224.0.0.251:5353: the host passes on no multicast: a module's sockets have single addresses",
+        "false lo: 127.0.0.1/8 ::1/128"]
+
+
+def test_datagrams_of_unix_sockets_are_answered_by_other_processes(tmp_path: Path) -> None:
+    path, outside = tmp_path / "inside", tmp_path / "outside"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(outside))
+        other.settimeout(PATIENCE)
+        with running("unixgram", str(path), str(outside), allow_net=[f"unix:{path}", f"unix:{outside}"]) as (app, out):
+            message, sender = other.recvfrom(100)
+            assert message == b"hello"
+            other.sendto(b"hello yourself", sender)
+            assert app.wait(PATIENCE) == 0
+        assert out.getvalue() == f"hello yourself {outside} <nil>\n"
+    assert not path.exists()
 
 
 def test_refusals_name_the_option_that_would_allow_it(tmp_path: Path) -> None:

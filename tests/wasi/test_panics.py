@@ -37,9 +37,46 @@ def test_what_threads_say_that_give_up_at_the_same_moment_is_read(said: str, rea
     begin = panics.begins(text.encode())
     assert begin is not None
     assert text[begin:].startswith("fatal error: ")
+    assert panics.is_out_of_memory(reason)
+    before = bytearray(text.removesuffix(THROWN).encode())
+    assert panics.is_before_stacks_of_memory(before, b"\n") == before.endswith(b"\n\n")
 
 
 def test_what_a_program_logs_with_a_stack_of_its_own_is_none() -> None:
     logged = "fatal error: as it says itself\nin two lines\n\ngoroutine 7 [running]:\nruntime/debug.Stack()\n"
     assert panics.reason(logged) is None
     assert panics.begins(logged.encode()) is None
+
+
+def test_the_stacks_after_other_words_are_not_those_of_memory() -> None:
+    assert not panics.is_out_of_memory("fatal error: all goroutines are asleep - deadlock!")
+    assert not panics.is_out_of_memory("panic: out of memory")
+    for text, last in ((b"panic: out of memory\n\n", b"\n"), (b"fatal error: stack overflow\n\n", b"\n"),
+                       (b"fatal error: out of memory\n\n", b"fatal error: out of memory\n\n"),
+                       (b"fatal error: out of memory\n", b"\n")):
+        assert not panics.is_before_stacks_of_memory(bytearray(text), last)
+
+
+PANIC = "panic: x [recovered]\n\tpanic: y\n[signal SIGSEGV]\n\ngoroutine 7 [running, locked to thread]:\n"
+IN_GO = ("panic({0x1, 0x2})\n\t/go/src/runtime/panic.go:770 +0x2\nstrings.Repeat(...)\n\t/go/src/strings/strings.go:9\n"
+         "gothreads/guest.handler.run({0x0}, 0x1)\n\t/usr/lib/go/src/gothreads/guest/guest.go:132 +0x3\n")
+
+
+@pytest.mark.parametrize(("stack", "place"), [
+    ("main.fail()\n\t/work/main.go:16 +0x4\nmain.main()\n\t/work/main.go:9 +0x4\n", "main.go:16"),
+    (IN_GO + "example.com/x/y.(*T).fail(0x1)\n\t/home/me/go/pkg/mod/example.com/x@v1.2.3/y/t.go:3 +0x4\n", "t.go:3"),
+    (IN_GO + "main.(*T).fail(...)\n\t/a b/src/main/main.go:4\n", "main.go:4"),
+    (IN_GO + "panic(...)\n\t/go/src/runtime/panic.go:770\nmain.main.func1()\n\tC:/main.go:5 +0x1\n", "main.go:5"),
+    (IN_GO, None),
+    (IN_GO + "created by main.main in goroutine 1\n\t/work/main.go:9 +0x4\n", None),
+    (IN_GO + "\ngoroutine 1 [select]:\nmain.main()\n\t/work/main.go:9 +0x4\n", None),
+    ("main.fail()\n\t/work/main.go:many\n", None),
+    ("main.fail()", None),
+    ("", None),
+])
+def test_the_place_of_a_panic_is_the_first_frame_in_the_program(stack: str, place: str | None) -> None:
+    assert panics.place("before\n" + PANIC + stack) == place
+
+
+def test_words_without_a_stack_have_no_place() -> None:
+    assert panics.place("panic: x\n") is None

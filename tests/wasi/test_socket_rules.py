@@ -117,8 +117,13 @@ def test_only_a_rule_that_names_the_address_lets_others_connect() -> None:
             connected(private)
 
 
+def test_a_rule_without_a_host_is_refused() -> None:
+    with pytest.raises(gothreads.MisuseError, match=r"':80' is not an address: write HOST:PORT"):
+        gothreads.open(module(), allow_net=[":80"])
+
+
 @pytest.mark.parametrize("text",
-                         ["", "localhost", "localhost:", ":80", "localhost:http", "localhost:65536", "localhost:-1",
+                         ["", "localhost", "localhost:", ":http", "localhost:http", "localhost:65536", "localhost:-1",
                           "::1:80", "unix:", "[::1]",
                                   "localhost:" + "9" * 5000], ids=range(11))
 def test_what_is_not_an_address_is_refused_with_what_to_write(text: str) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 import gothreads
 from gothreads import Mount
-from gothreads.cli.module_options import argument_mounts
+from gothreads.cli.module_options import argument_mounts, working_folder
 from gothreads.output.terminal import Terminal
-from gothreads.wasi.virtual_root import mount_option
+from gothreads.wasi.path_hints import PathHints, how_to_mount
+from gothreads.wasi.virtual_root import Root
 from tests.support.command_line import finished
 from tests.support.files_program import Go, GoError
 from tests.support.modules import MODELS
@@ -106,9 +107,20 @@ def test_what_cannot_be_mounted_is_said(tmp_path: Path) -> None:
 
 PROGRAM = """package main
 
-import "os"
+import (
+	"os"
+
+	"gothreads/guest"
+)
+
+func init() {
+	guest.Handle("read", func(name []byte) ([]byte, error) { return os.ReadFile(string(name)) })
+}
 
 func main() {
+	if len(os.Args) == 1 {
+		select {}
+	}
 	for _, name := range os.Args[1:] {
 		content, err := os.ReadFile(name)
 		if err != nil {
@@ -132,14 +144,25 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
     code, _, said = finished("run", "--model", model, "--no-mount-args", tmp_path / "main.go", "data.csv")
     assert code == 1
     assert "open data.csv: No such file or directory\n" in said
-    assert f"was given nothing at {tmp_path}/data.csv: mount what it needs (--mount {tmp_path}/data.csv:{tmp_path}/data.csv:ro; in Python mounts=" in said
+    assert (f"no mount covers {tmp_path}/data.csv, so the module cannot use it. Mount what it needs: --mount "
+            f"{tmp_path}/data.csv:{tmp_path}/data.csv:ro, in Python mounts=[gothreads.Mount(") in said
+    if model == "threaded":
+        code, _, said = finished("call", tmp_path / "main.go", "read", "/nowhere/x")
+        assert code == 1
+        assert "no mount covers /nowhere/x, so the module cannot use it. Mount what it needs: --mount HOST:/nowhere" in said
 
 
 def test_the_option_that_mounts_a_path_names_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "a b").touch()
-    assert mount_option(f"{tmp_path}/a b") == f"--mount '{tmp_path}/a b:{tmp_path}/a b:ro'"
-    assert mount_option("/nowhere/data/x.csv") == "--mount HOST:/nowhere/data"
-    assert mount_option("/nowhere/") == "--mount HOST:/nowhere"
+    there, folder = f"{tmp_path}/a b", str(tmp_path)
+    assert how_to_mount(there, creates=False) == (
+        f"--mount '{there}:{there}:ro', in Python mounts=[gothreads.Mount('{there}', '{there}', read_only=True)]")
+    for new in (f"{folder}/new", f"{folder}/"):
+        assert how_to_mount(new, creates=True) == (
+            f"--mount {folder}:{folder}, in Python mounts={{'{folder}': '{folder}'}}")
+    for path, guest in (("/nowhere/data/x.csv", "/nowhere/data"), ("/nowhere/", "/nowhere")):
+        for creates in (False, True):
+            assert how_to_mount(path, creates=creates) == f"--mount HOST:{guest}, in Python mounts={{'{guest}': 'HOST'}}"
 
 
 def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,13 +170,73 @@ def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("data/inside", "data.csv"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    found = argument_mounts(["data", "data/inside", "data.csv", "./data.csv", "none", "/dev/null"], [],
-                            Terminal(io.StringIO(), io.StringIO()))
-    assert [str(mount.host) for mount in found] == [f"{tmp_path}/data", f"{tmp_path}/data.csv"]
-    assert not argument_mounts(["data.csv"], [Mount(tmp_path, str(tmp_path))], Terminal(io.StringIO(), io.StringIO()))
+    terminal, here = Terminal(io.StringIO(), io.StringIO()), str(tmp_path)
+    found = argument_mounts(["data", "data/inside", "data.csv", "./data.csv", "none", "/dev/null", "/"], here, [], terminal)
+    assert [str(mount.host) for mount in found] == [f"{here}/data", f"{here}/data.csv"]
+    assert [mount.guest for mount in found] == [f"{here}/data", f"{here}/data.csv"]
+    assert not argument_mounts(["data.csv"], here, [Mount(tmp_path, here)], terminal)
 
 
-def test_the_hint_is_only_given_for_what_the_module_has_ended_with(tmp_path: Path,
+def test_a_path_in_a_flag_is_handed_over_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json").touch()
+    monkeypatch.chdir(tmp_path)
+    for arg in ("-config=a.json", "--config=a.json", f"-c={tmp_path}/a.json"):
+        found = argument_mounts([arg], str(tmp_path), [], Terminal(io.StringIO(), io.StringIO()))
+        assert found == [Mount(tmp_path / "a.json", f"{tmp_path}/a.json", read_only=True)]
+    assert not argument_mounts(["config=a.json", "-config="], str(tmp_path), [], Terminal(io.StringIO(), io.StringIO()))
+
+
+def test_an_argument_is_handed_over_where_the_module_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "a.json").touch()
+    monkeypatch.chdir(tmp_path / "work")
+    found = argument_mounts(["../a.json", f"{tmp_path}/a.json"], "/app", [], Terminal(io.StringIO(), io.StringIO()))
+    assert {mount.guest for mount in found} == {"/a.json", f"{tmp_path}/a.json"}
+
+
+@pytest.mark.parametrize(("guests", "expected"), [
+    ({}, "HERE/work"), ({"work": "/app"}, "/app"), ({"work": "/"}, "/"), ({".": "/data"}, "/data/work"),
+    ({"other": "/data"}, "HERE/work"), ({"other": "/data", ".": "/all"}, "/all/work"),
+    ({"work": "/app", ".": "HERE"}, "HERE/work")])
+def test_the_working_folder_is_where_the_module_sees_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                          guests: dict[str, str], expected: str) -> None:
+    for name in ("work", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    mounts = [Mount(tmp_path / host, guest.replace("HERE", str(tmp_path))) for host, guest in guests.items()]
+    assert working_folder(mounts) == expected.replace("HERE", str(tmp_path))
+
+
+def test_the_hint_is_given_once_when_the_module_writes_that_the_path_is_missing(
+        caplog: pytest.LogCaptureFixture) -> None:
+    root = Root()
+    root.add("/here")
+    hints = PathHints("app", root)
+    hints.watch(b"open /nowhere/x: No such file or directory\n")  # not looked up
+    for path in (b"nowhere/x", b"nowhere/y"):
+        with pytest.raises(FileNotFoundError):
+            root.view().find(path)
+    hints.watch(b"cannot use /nowhere/x\n")
+    assert not caplog.records
+    for _ in range(2):
+        hints.watch(b"lookup: open /nowhere/x: No such file or directory\n")
+        hints.watch(b"open /nowhere/y: No such file or directory")  # as in a panic, whose stack follows
+    assert [record.getMessage() for record in caplog.records] == [
+        "app: no mount covers /nowhere/x, so the module cannot use it. Mount what it needs: --mount HOST:/nowhere, in "
+        "Python mounts={'/nowhere': 'HOST'} (docs/files-and-sockets.md)"]
+    for _ in range(2):
+        hints.end()
+    for path, creates in ((b"tmp/new", True), (b"tmp", False)):
+        with pytest.raises(FileNotFoundError):
+            root.view().find(path, creates=creates)
+    hints.watch(b"stat /tmp: No such file or directory\n")  # by os.MkdirTemp
+    assert caplog.records.pop().getMessage().endswith(
+        "--mount /tmp:/tmp, in Python mounts={'/tmp': '/tmp'} (docs/files-and-sockets.md)")
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "app: no mount covers /nowhere/x", "app: no mount covers /nowhere/y"]
+
+
+def test_no_hint_is_given_for_what_the_module_does_not_write(tmp_path: Path,
                                                                    caplog: pytest.LogCaptureFixture) -> None:
     with started("files", env={"PWD": "/work"}) as app, caplog.at_level(logging.INFO, "gothreads"):
         Go(app, tmp_path).fails("ErrNotExist", "read", "/nowhere")

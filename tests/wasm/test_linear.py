@@ -11,7 +11,7 @@ import pytest
 import gothreads
 from gothreads.bridge.host_imports import HostImports
 from gothreads.errors import ModuleError
-from gothreads.runtime.module_file import inspect_module
+from gothreads.runtime.module_file import check_module
 from gothreads.wasm import code, layout
 from gothreads.wasm.binary import DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section
 from gothreads.wasm.leb import name, uleb, vector
@@ -96,7 +96,7 @@ MODULES: dict[str, Make] = {
 
 @pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
 def test_a_module_is_parsed_inspected_and_written_in_time_in_proportion(make: Make) -> None:
-    assert_linear(lambda n: make(n).encode(), lambda content: inspect_module("app.wasm", content))
+    assert_linear(lambda n: make(n).encode(), lambda content: check_module("app.wasm", content))
     assert_linear(lambda n: make(n).encode(), lambda content: parse(content).encode())
 
 
@@ -184,4 +184,4 @@ def test_a_module_is_opened_in_time_in_proportion_to_its_imports_and_exports(
 ])
 def test_more_than_anybody_needs_is_refused(module: bytes, said: str) -> None:
     with pytest.raises(ModuleError, match=said):
-        inspect_module("app.wasm", module)
+        check_module("app.wasm", module)

@@ -23,9 +23,9 @@ from gothreads.engine.settings import new_engine
 from gothreads.engine.stack import initialising, inside
 from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExceeded, MisuseError, NotCallable, again
 from gothreads.files import reason
-from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import Cancellation
+from gothreads.runtime.exit_reasons import ExitReasons
 from gothreads.runtime.inspector import Goroutine, parse_goroutines
 from gothreads.runtime.models.single_instance import SingleInstance, SingleInstances
 from gothreads.runtime.state import State
@@ -56,6 +56,7 @@ class _Member:
             self._stop = StopEvent()
             owned.callback(self._stop.close)
             self.streams: Streams = app._new_streams(self._stop)
+            self._reasons = ExitReasons.of(app.loaded, app.options.limits, self.streams.stderr)
             self.environment: WasiEnvironment = app._new_environment(self.streams, self._stop)
             owned.callback(app._close_environment, self.environment)
             try:
@@ -92,16 +93,14 @@ class _Member:
         if isinstance(error, OutputExceeded):  # the limit is the app's: a fresh instance would be over it too
             return self._app._host_function_failed(error)
         if (raised := self._app._kept(error)) is not None:
-            self.stop(exit_reasons.of_stop(self._app.loaded.name, raised))
+            self.stop(self._reasons.of_stop(raised))
         elif self.cause is None:
-            self.cause = exit_reasons.of_host_function(self._app.loaded.name, error, self.streams.stderr.tail)
+            self.cause = self._reasons.of_host_function(error)
         return text.words(error.error if isinstance(error, ffi.Raised) else error)
 
     def ended(self, trapped: ffi.Trapped) -> GuestError:
         """Why it ended, given the trap."""
-        app = self._app
-        return self.cause or exit_reasons.of_trap(app.loaded.name, trapped.trap, self.streams.stderr.tail,
-                                                  app.options.limits.stack)
+        return self.cause or self._reasons.of_trap(trapped.trap)
 
 
 class PoolApp(App):
@@ -162,7 +161,7 @@ class PoolApp(App):
             finally:
                 with self._condition:
                     self._total -= missing
-        self._workers.run(start)
+        self._call_threads.run(start)
         self._initialized()
 
     def _new_member(self) -> _Member:
@@ -284,11 +283,16 @@ class PoolApp(App):
     def _within(self, work: Callable[[Guest], T]) -> T:
         return self._run(work)
 
-    def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
-        return self._run(lambda instance: instance.request(handler, payload, ticket))
+    def _request(self, handler: str, payload: bytes, token: Cancellation | None = None) -> bytes:
+        return self._run(lambda instance: instance.request(handler, payload, token))
 
     def _settled_handlers(self) -> list[str]:
         return self._run(SingleInstance.handlers)
+
+    def _what_is_in_use(self) -> str | None:
+        if self._in_use < self.options.instances:
+            return super()._what_is_in_use()
+        return f"all {self.options.instances} instances are in use. Raise `instances`, or make fewer calls at once"
 
     @property
     def _in_use(self) -> int:
@@ -320,14 +324,14 @@ class PoolApp(App):
             found: list[Goroutine] = self._guarded(lambda: self._of_all_free(stacks))
             return found
         return self._asked("goroutines()",
-                           lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, stacks)), timeout)
+                           lambda token: self._of_all_free(lambda instance: token.use(instance, stacks)), timeout)
 
     def _wait_idle(self, timeout: float | None) -> None:
         """Run the instances that no call is in until all their goroutines wait."""
         def run(instance: SingleInstance) -> list[None]:
             instance.run_until_idle()
             return []
-        self._asked("wait_idle()", lambda ticket: self._of_all_free(lambda instance: ticket.use(instance, run)),
+        self._asked("wait_idle()", lambda token: self._of_all_free(lambda instance: token.use(instance, run)),
                     timeout)
 
     def _of_all_free(self, work: Callable[[SingleInstance], list[T]],
@@ -369,7 +373,7 @@ class PoolApp(App):
 
     def _interrupted(self, error: BaseException | None) -> None:
         if (member := self._main) is not None:
-            member.stop(exit_reasons.of_stop(self.loaded.name, error))
+            member.stop(self._reasons.of_stop(error))
         else:  # the main thread is starting an instance
             super()._interrupted(error)
 

@@ -18,7 +18,6 @@ from gothreads.engine import ffi, interrupt
 from gothreads.engine.settings import new_engine
 from gothreads.engine.stack import big_stack, in_module, initialising
 from gothreads.errors import NotCallable
-from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.call_lock import CallLock
 from gothreads.runtime.cancellation import Cancellation
@@ -54,8 +53,7 @@ class SingleApp(App):
         except ffi.Trapped as trapped:  # in the start function: there is nothing yet to end
             if self._cause is not None:  # a host function raised, or the module exited
                 raise self._error() from None
-            raise exit_reasons.of_trap(loaded.name, trapped.trap, self._streams.stderr.tail,
-                                       options.limits.stack) from None
+            raise self._reasons.of_trap(trapped.trap) from None
         owned.callback(self._instance.close)
 
     @property
@@ -96,14 +94,14 @@ class SingleApp(App):
                         self._instance.function(entry)()
                 except ffi.Trapped as trapped:
                     self._trapped(trapped)
-        self._workers.run(initialize)
+        self._call_threads.run(initialize)
 
     def _run_main(self) -> None:
         with in_module:
             try:
                 with self._call_lock:
                     self._instance.function("_start")()
-                self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
+                self._end(self._reasons.of_exit(0))
             except ffi.Trapped as trapped:
                 self._trapped(trapped)
 
@@ -131,6 +129,9 @@ class SingleApp(App):
             return work(instance)
         return self._run(counted)
 
+    def _what_is_in_use(self) -> str | None:
+        return f"the model {self.model} runs one call at a time, and another is running"
+
     @property
     def _in_use(self) -> int:
         return self._call_lock.taken
@@ -138,15 +139,15 @@ class SingleApp(App):
     def _same_instance(self) -> bool:
         return self._call_lock.is_owned
 
-    def _request(self, handler: str, payload: bytes, ticket: Cancellation | None = None) -> bytes:
-        return self._counted(lambda instance: instance.request(handler, payload, ticket))
+    def _request(self, handler: str, payload: bytes, token: Cancellation | None = None) -> bytes:
+        return self._counted(lambda instance: instance.request(handler, payload, token))
 
-    def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
+    def _handlers(self, token: Cancellation | None = None) -> list[str]:
         def handlers(instance: SingleInstance) -> list[str]:
             return instance.slot.handlers()
         if self.loaded.entry == "_start":
             return []
-        return self._run(handlers if ticket is None else lambda instance: ticket.use(instance, handlers))  # not a call
+        return self._run(handlers if token is None else lambda instance: token.use(instance, handlers))  # not a call
 
     def _settled_handlers(self) -> list[str]:
         return [] if self.loaded.entry == "_start" else self._run(SingleInstance.handlers)
@@ -160,12 +161,12 @@ class SingleApp(App):
         if self._call_lock.is_owned:
             return parse_goroutines(self._guarded(lambda: self._run(stacks)))
         return parse_goroutines(self._asked("goroutines()",
-                                            lambda ticket: self._run(lambda instance: ticket.use(instance, stacks)),
+                                            lambda token: self._run(lambda instance: token.use(instance, stacks)),
                                             timeout))
 
     def _wait_idle(self, timeout: float | None) -> None:
-        def run(ticket: Cancellation) -> None:
-            self._run(lambda instance: ticket.use(instance, SingleInstance.run_until_idle))
+        def run(token: Cancellation) -> None:
+            self._run(lambda instance: token.use(instance, SingleInstance.run_until_idle))
         self._asked("wait_idle()", run, timeout)
 
     def _check_callable(self) -> None:

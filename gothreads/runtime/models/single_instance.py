@@ -115,17 +115,17 @@ class SingleInstance:
         elif self._loaded.has_handlers and name in self.slot.handlers():
             self.slot.request(name, b"")
 
-    def request(self, handler: str, payload: bytes, ticket: Cancellation | None) -> bytes:
+    def request(self, handler: str, payload: bytes, token: Cancellation | None) -> bytes:
         """Call a handler. If there is none of that name, let the module settle, and ask again."""
         def request(_instance: SingleInstance) -> bytes:
             return self.slot.request(handler, payload)
 
         def use() -> bytes:
-            return request(self) if ticket is None else ticket.use(self, request, request=True)
+            return request(self) if token is None else token.use(self, request, request=True)
         try:
             return use()
         except UnknownExport:
-            if not self._settle(ticket):
+            if not self._settle(token):
                 raise
         return use()
 
@@ -134,7 +134,7 @@ class SingleInstance:
         self._settle()
         return self.slot.handlers()
 
-    def _settle(self, ticket: Cancellation | None = None) -> bool:
+    def _settle(self, token: Cancellation | None = None) -> bool:
         """Run the goroutines of init functions until every one waits: they may register handlers.
 
         Returns False if there was nothing to run. This is done once, and not in a nested call: until that returns, the
@@ -147,7 +147,7 @@ class SingleInstance:
             self.function("gothreads_idle")
         except ffi.Missing:
             return False
-        self.run_until_idle() if ticket is None else ticket.use(self, SingleInstance.run_until_idle)
+        self.run_until_idle() if token is None else token.use(self, SingleInstance.run_until_idle)
         return True
 
     def check_idle(self) -> None:

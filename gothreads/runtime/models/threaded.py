@@ -33,7 +33,7 @@ from gothreads.runtime.statistics import AppStatistics
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.text import shown
 from gothreads.wasi.linking import define_with_errno
-from gothreads.wasi.poller import poller
+from gothreads.wasi.native_io import poller
 from gothreads.wasi.signals import Signals
 from gothreads.wasm import code
 from gothreads.wasm.binary import FuncType, Kind
@@ -164,7 +164,7 @@ class ThreadedApp(SharedMemoryApp):
         """Define what the overlay's Go imports from the module `gothreads`."""
         if compiled is not None:
             functions.define_clock(WASI, "clock_time_get", wasmtime_type(_CLOCK), self._memory.pointers)
-        self._poller = poller(self._memory, self._environment.table, self._environment.table.most)
+        self._poller = poller(self._memory, self._environment.table)
         self._owned.callback(self._poller.close)
         self._signals = Signals(self._poller.signal)
         runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized,
@@ -278,8 +278,8 @@ class ThreadedApp(SharedMemoryApp):
         self._wake_parked()  # Go's waits check why they were woken, and wait again
         return True
 
-    def _close_workers(self) -> None:
-        super()._close_workers()
+    def _close_call_threads(self) -> None:
+        super()._close_call_threads()
         self._inspector.close()
 
     def _threads_inside(self) -> int:

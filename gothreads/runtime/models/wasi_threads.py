@@ -23,7 +23,6 @@ from gothreads.engine import ffi
 from gothreads.engine.function_types import wasmtime_type
 from gothreads.engine.stack import initialising
 from gothreads.errors import MisuseError, NotCallable
-from gothreads.runtime import exit_reasons
 from gothreads.runtime.app import App
 from gothreads.runtime.call_lock import CallLock
 from gothreads.runtime.cancellation import Cancellation
@@ -183,12 +182,12 @@ class WasiThreadsApp(SharedMemoryApp):
         if self.loaded.entry == "_start":
             self._pool.start(self._run_main)
         else:
-            self._workers.run(self._initialize)
+            self._call_threads.run(self._initialize)
         self._initialized()
 
     def _run_main(self) -> None:
         self._instances.new().function("_start")()
-        self._end(exit_reasons.of_exit(self.loaded.name, 0, ""))
+        self._end(self._reasons.of_exit(0))
 
     def _initialize(self) -> None:
         with initialising(self):
@@ -210,6 +209,9 @@ class WasiThreadsApp(SharedMemoryApp):
             self._calls += 1
             return work(self._main)
 
+    def _what_is_in_use(self) -> str | None:
+        return "a module that was not built from Go runs one call at a time, and another is running"
+
     @property
     def _in_use(self) -> int:
         return self._call_lock.taken
@@ -217,7 +219,7 @@ class WasiThreadsApp(SharedMemoryApp):
     def _same_instance(self) -> bool:
         return self._call_lock.is_owned
 
-    def _handlers(self, ticket: Cancellation | None = None) -> list[str]:
+    def _handlers(self, token: Cancellation | None = None) -> list[str]:
         return []
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:

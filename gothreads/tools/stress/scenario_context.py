@@ -205,9 +205,10 @@ class ScenarioContext:
     def callers(self, work: Callable[[int, Random], object], threads: int | None = None) -> None:
         """Let threads do some work over and over, each with its number and its own generator, until everything is over.
 
-        Raises the first failure.
+        Each does it once at least, however slow the machine is. Raises the first failure.
         """
         def repeat(place: int, draw: Random) -> None:
+            work(place, draw)
             while not self.over:
                 work(place, draw)
         self.each(repeat, self.plan.threads if threads is None else threads)

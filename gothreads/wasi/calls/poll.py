@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import struct
+import threading
 import time
 from typing import NamedTuple
 
 from gothreads.wasi.descriptors import Descriptor
 from gothreads.wasi.errnos import wasi_errno
 from gothreads.wasi.idle import Idle
+from gothreads.wasi.kept_poll import KeptPoll, chunks
 from gothreads.wasi.process import Process
 from gothreads.wasi.standard_streams import StandardStream
 
 _MOST_SUBSCRIPTIONS = 1 << 16
+#: From so many subscriptions on, they are kept from one call to the next.
+_MANY = 16
 _CLOCK, _READ, _WRITE = 0, 1, 2  # WASI's eventtype
 _ABSOLUTE = 1  # a flag of a timer
 _MONOTONIC = 1  # the number of a clock
@@ -39,6 +44,13 @@ class PollCalls:
 
     def __init__(self, process: Process) -> None:
         self._process, self._table = process, process.table
+        self._turn = threading.Lock()  # guards _kept; a thread that does not get it at once does without
+        self._kept: KeptPoll | None = None
+
+    def close(self) -> None:
+        """Free everything. No thread may be in a call."""
+        if self._kept is not None:
+            self._kept.close()
 
     def poll_oneoff(self, subscriptions: int, events: int, count: int, done: int) -> None:
         """Wait until one of the subscribed timers has expired, or one of the subscribed descriptors is ready."""
@@ -48,11 +60,16 @@ class PollCalls:
         timers: list[tuple[float, int]] = []
         interests: list[_Interest] = []
         copied = memory.read(subscriptions, _subscription.size * count)
+        if count >= _MANY and self._turn.acquire(blocking=False):
+            try:
+                if (kept := self._keeping()) is not None:
+                    self._write(events, done, self._poll_kept(kept, copied))
+                    return
+            finally:
+                self._turn.release()
         for userdata, kind, first, timeout, _precision, flags in _subscription.iter_unpack(copied):
             if kind == _CLOCK:
-                if flags & _ABSOLUTE:
-                    timeout = max(0, timeout - (time.monotonic_ns() if first == _MONOTONIC else time.time_ns()))
-                timers.append((timeout / 1e9, userdata))
+                timers.append((_seconds(first, timeout, flags), userdata))
             elif kind in _POLL_EVENTS:
                 interests.append(_Interest(userdata, kind, first))
             else:
@@ -64,8 +81,52 @@ class PollCalls:
             self._table.stop.sleep(seconds)
         if not occurred:
             occurred = [_event.pack(expired, 0, _CLOCK, 0, 0)]
-        memory.write(events, b"".join(occurred))
-        memory.write_u32(done, len(occurred))
+        self._write(events, done, occurred)
+
+    def _write(self, events: int, done: int, occurred: list[bytes]) -> None:
+        self._process.memory.write(events, b"".join(occurred))
+        self._process.memory.write_u32(done, len(occurred))
+
+    def _keeping(self) -> KeptPoll | None:
+        """None if there is no descriptor left for an epoll."""
+        if self._kept is None:
+            with contextlib.suppress(OSError):
+                self._kept = KeptPoll(self._table)
+        return self._kept
+
+    def _poll_kept(self, kept: KeptPoll, copied: bytes) -> list[bytes]:
+        """Wait for many subscriptions, of which most are those of the previous call; return the events."""
+        timers: list[tuple[float, int]] = []
+        occurred: list[bytes] = []
+        idle: list[tuple[int, Idle]] = []
+        for chunk in kept.change(set(chunks(copied))):
+            userdata, kind, first, timeout, _precision, flags = _subscription.unpack(chunk[0])
+            if kind == _CLOCK:
+                timers.append((_seconds(first, timeout, flags), userdata))
+                continue
+            if kind not in _POLL_EVENTS:
+                raise OSError(errno.EINVAL, "unknown type of event")
+            try:
+                descriptor = self._table.get(first)
+            except OSError as error:
+                occurred.append(_event.pack(userdata, wasi_errno(error), kind, 0, 0))
+                continue
+            if isinstance(descriptor, Idle):
+                idle.append((userdata, descriptor))
+                continue
+            host = _host_descriptor(descriptor)
+            if host < 0 or not kept.add(chunk, first, descriptor, host, _POLL_EVENTS[kind]):
+                occurred.append(_event.pack(userdata, 0, kind, 1, 0))
+        seconds, expired = min(timers, default=(None, 0))
+        for chunk, wanted, found in kept.wait(0 if occurred or idle else seconds):
+            if found & (wanted | _ENDED):
+                userdata, kind, *_ = _subscription.unpack(chunk[0])
+                occurred.append(_event.pack(userdata, 0, kind, 1, 1 if found & select.POLLHUP else 0))
+        if not occurred and seconds != 0:
+            for userdata, one in idle:
+                one.reach(seconds, *kept.polled())
+                occurred.append(_event.pack(userdata, 0, _READ, 1, 0))
+        return occurred or [_event.pack(expired, 0, _CLOCK, 0, 0)]
 
     def _wait(self, interests: list[_Interest], seconds: float | None) -> list[bytes]:
         """Wait, and return the events that occurred; an empty list on timeout."""
@@ -100,6 +161,13 @@ class PollCalls:
                 one.reach(seconds, polled, owners)
                 occurred.append(_event.pack(userdata, 0, _READ, 1, 0))
         return occurred
+
+
+def _seconds(clock: int, timeout: int, flags: int) -> float:
+    """How long a timer has to wait."""
+    if flags & _ABSOLUTE:
+        timeout = max(0, timeout - (time.monotonic_ns() if clock == _MONOTONIC else time.time_ns()))
+    return timeout / 1e9
 
 
 def _host_descriptor(descriptor: Descriptor) -> int:

@@ -21,9 +21,9 @@ class WasiCalls:
     """The functions over one process. One object serves all instances of a module, on all their threads at once."""
 
     def __init__(self, process: Process) -> None:
-        self._path = PathCalls(process)
+        self._path, self._poll = PathCalls(process), PollCalls(process)
         #: By the first part of the functions' names.
-        self._areas = {"fd": FdCalls(process), "path": self._path, "poll": PollCalls(process),
+        self._areas = {"fd": FdCalls(process), "path": self._path, "poll": self._poll,
                        "sock": SockCalls(process), "clock": ClockCalls(process), "proc": ProcCalls()}
 
     def function(self, name: str) -> Callable[..., None] | None:
@@ -39,3 +39,4 @@ class WasiCalls:
     def close(self) -> None:
         """Free everything. No thread may be in a call."""
         self._path.close()
+        self._poll.close()

@@ -19,5 +19,5 @@ class ProcCalls:
     def proc_exit(self, code: int) -> None:
         raise ExitRequested(code - (1 << 32) if code >> 31 else code)  # a signed number
 
-    def proc_raise(self, _signal: int) -> None:
+    def proc_raise(self, _signal: int) -> None:  # Go's signals do not come this way: wasi/signals.py
         raise OSError(errno.ENOSYS, "signals are not supported")

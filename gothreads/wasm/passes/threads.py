@@ -1,4 +1,4 @@
-"""Rewrites a module that Go linked (with gothreads' overlay) so that many instances run at once over one memory.
+"""The rewrite: many instances of a module, which Go linked with gothreads' overlay, can run at once over one memory.
 
 Input and output are whole modules. The steps, in order:
 
@@ -34,7 +34,7 @@ from gothreads.wasm.binary import (
     Section,
     TypeIndices,
 )
-from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI
+from gothreads.wasm.host_calls import BLOCKING_CALLS, HOST, WASI
 from gothreads.wasm.instructions import CALL_INDIRECT, find, replaced
 from gothreads.wasm.leb import Reader, number, signed, uleb
 from gothreads.wasm.parsing import function_names, with_names
@@ -59,17 +59,6 @@ LOOKED_UP_BY_CALLERS = (
 #: Gaps between data segments below this size, in bytes, are filled: fewer segments, little waste.
 DATA_GAP = 256
 
-#: WASI's and gothreads' calls that may wait for a disk, a pipe or a peer. Calls that only look something up keep their
-#: P.
-BLOCKING_CALLS = frozenset({
-    "fd_advise", "fd_allocate", "fd_close", "fd_datasync", "fd_filestat_get", "fd_filestat_set_size",
-    "fd_filestat_set_times",
-    "fd_pread", "fd_pwrite", "fd_read", "fd_readdir", "fd_renumber", "fd_seek", "fd_sync", "fd_write",
-    "path_create_directory", "path_filestat_get", "path_filestat_set_times", "path_link", "path_open", "path_readlink",
-    "path_remove_directory", "path_rename", "path_symlink", "path_unlink_file",
-    "poll_oneoff", "sock_accept", "sock_recv", "sock_send", "sock_shutdown",
-    *(call.name for call in BUILTIN_CALLS.values() if call.blocks),
-})
 #: A call with more parameters keeps its P: the collector scans only so many words for their pointers
 #: (build/runtime_edits.py).
 MOST_PARAMETERS = 64

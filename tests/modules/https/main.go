@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,14 @@ func init() {
 	guest.Handle("once", func(payload []byte) ([]byte, error) {
 		said, err := exchange(string(payload))
 		return []byte(said), err
+	})
+	guest.Handle("certificate", func([]byte) ([]byte, error) {
+		certificate, _, err := selfSigned()
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}), err
+	})
+	guest.Handle("authorities", func([]byte) ([]byte, error) {
+		pool, err := x509.SystemCertPool()
+		return fmt.Append(nil, len(pool.Subjects())), err
 	})
 }
 

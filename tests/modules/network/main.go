@@ -131,6 +131,45 @@ func streams(network, address string) {
 	say(network+" refused", errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist))
 }
 
+// messages keep their bounds on Unix sockets of these two kinds.
+func messages(folder string) {
+	l := must(net.Listen("unixpacket", folder+"/p"))
+	go echo(l)
+	c := must(net.Dial("unixpacket", folder+"/p"))
+	fmt.Fprint(c, "one")
+	fmt.Fprint(c, "two")
+	buffer := make([]byte, 100)
+	for range 2 {
+		n, err := c.Read(buffer)
+		say("packet", string(buffer[:n]), err)
+	}
+	_, err := os.Lstat(folder + "/p")
+	say("packets", c.RemoteAddr(), c.Close(), l.Close(), err)
+	_, err = os.Lstat(folder + "/p")
+	say("removed", errors.Is(err, os.ErrNotExist))
+
+	a := must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: folder + "/a", Net: "unixgram"}))
+	b := must(net.ListenPacket("unixgram", folder+"/b")).(*net.UnixConn)
+	n, err := a.WriteTo([]byte("datagram"), b.LocalAddr())
+	say("unixgram sent", n, err)
+	n, from, err := b.ReadFromUnix(buffer)
+	say("unixgram got", string(buffer[:n]), from, err)
+	n, err = b.WriteToUnix([]byte("back"), from)
+	say("unixgram back", n, err)
+	n, _, err = a.ReadFrom(buffer)
+	say("unixgram got", string(buffer[:n]), err)
+	d := must(net.Dial("unixgram", folder+"/b"))
+	fmt.Fprint(d, "from nobody")
+	n, from, err = b.ReadFromUnix(buffer[:4])
+	say("unixgram cut", string(buffer[:n]), from == nil, d.RemoteAddr(), err)
+	a.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	_, _, err = a.ReadFrom(buffer)
+	say("unixgram deadline", kind(err))
+	say("unixgram closed", a.Close(), b.Close(), d.Close())
+	_, err = net.Dial("unixgram", folder+"/missing")
+	say("unixgram missing", errors.Is(err, os.ErrNotExist))
+}
+
 func tcp() {
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
 	defer l.Close()
@@ -292,6 +331,7 @@ func main() {
 		streams("unix", path)
 		_, err := os.Lstat(path)
 		say("unix removed", errors.Is(err, os.ErrNotExist))
+		messages(os.Args[1])
 	}
 	tcp()
 	udp()

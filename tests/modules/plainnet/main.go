@@ -1,6 +1,8 @@
 // Command plainnet uses package net as its arguments say, and imports nothing of gothreads: "itself" talks to itself over
-// TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, and "try" does what
-// further arguments say, three each: what to do, the network, the address.
+// TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, "answer ADDRESS"
+// answers datagrams, "unixgram OWN OTHER" sends one, and "try" does what further arguments say, three each: what to do,
+// the network, the address. "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for
+// anything but the collector from its first second to its fourth.
 package main
 
 import (
@@ -10,7 +12,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"runtime/metrics"
 	"syscall"
+	"time"
 )
 
 func must[T any](value T, err error) T {
@@ -31,12 +35,33 @@ func main() {
 		_, err := net.Dial("tcp", os.Args[2])
 		fmt.Println(errors.Is(err, syscall.ECONNREFUSED))
 		serve(must(net.Listen("tcp", os.Args[2])))
+	case "pauses":
+		for range 100 {
+			go func() { select {} }()
+		}
+		time.Sleep(time.Second)
+		before := pauses()
+		time.Sleep(3 * time.Second)
+		fmt.Println(pauses() - before)
+	case "answer":
+		answer(must(net.ListenPacket("udp", os.Args[2])))
+	case "unixgram":
+		unixgram(os.Args[2], os.Args[3])
 	case "try":
 		for args := os.Args[2:]; len(args) >= 3; args = args[3:] {
 			err := try(args[0], args[1], args[2])
 			fmt.Println(errors.Is(err, fs.ErrPermission), err)
 		}
 	}
+}
+
+func pauses() (count uint64) {
+	sample := []metrics.Sample{{Name: "/sched/pauses/total/other:seconds"}}
+	metrics.Read(sample)
+	for _, n := range sample[0].Value.Float64Histogram().Counts {
+		count += n
+	}
+	return count
 }
 
 func serve(l net.Listener) {
@@ -48,6 +73,30 @@ func serve(l net.Listener) {
 			io.Copy(c, c)
 		}()
 	}
+}
+
+// answer tells each sender its address, and what came of sending a datagram to the address that it names.
+func answer(c net.PacketConn) {
+	fmt.Println("receiving", c.LocalAddr())
+	buffer := make([]byte, 100)
+	for {
+		n, from, err := c.ReadFrom(buffer)
+		if err != nil {
+			panic(err)
+		}
+		_, err = c.WriteTo([]byte("x"), must(net.ResolveUDPAddr("udp", string(buffer[:n]))))
+		must(c.WriteTo(fmt.Append(nil, from, " ", err), from))
+	}
+}
+
+// unixgram prints what the other socket answers.
+func unixgram(own, other string) {
+	c := must(net.ListenUnixgram("unixgram", &net.UnixAddr{Name: own, Net: "unixgram"}))
+	defer c.Close()
+	must(c.WriteTo([]byte("hello"), &net.UnixAddr{Name: other, Net: "unixgram"}))
+	buffer := make([]byte, 100)
+	n, from, err := c.ReadFrom(buffer)
+	fmt.Println(string(buffer[:n]), from, err)
 }
 
 // itself ends up serving at an address of its own.
@@ -84,6 +133,12 @@ func try(what, network, address string) error {
 		packets := must(net.ListenPacket("udp", "127.0.0.1:0"))
 		defer packets.Close()
 		_, err = packets.WriteTo([]byte("x"), must(net.ResolveUDPAddr(network, address)))
+	case "multicast":
+		closer, err = net.ListenMulticastUDP(network, nil, must(net.ResolveUDPAddr(network, address)))
+	case "interfaces":
+		one := must(net.Interfaces())[0]
+		addresses := must(one.Addrs())
+		err = fmt.Errorf("%s: %v %v", one.Name, addresses[0], addresses[1])
 	case "lookup":
 		_, err = net.LookupHost(address)
 	}

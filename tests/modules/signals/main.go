@@ -51,6 +51,8 @@ func serve() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).Flush() // the client knows that its request has come
+		<-ctx.Done()
 		time.Sleep(300 * time.Millisecond)
 		fmt.Fprintln(w, "done")
 	})}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -102,4 +103,11 @@ func spin() {
 			ticks.Store(int64(n))
 		}
 	}()
+}
+
+// expect_signals asks Go for signals, and returns.
+//
+//go:wasmexport expect_signals
+func expect_signals() {
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 }

@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// The network poller. As on Linux, an M that has nothing to do waits in the host's epoll (gothreads/csrc/socket_io.c,
+// The network poller. As on Linux, an M that has nothing to do waits in the host's epoll (gothreads/csrc/poller.c,
 // gothreads/wasi/poller.py), edge-triggered, until a descriptor is ready, a timer is due, or netpollBreak wakes it.
 
 // pollEvent is an event as the host writes it.

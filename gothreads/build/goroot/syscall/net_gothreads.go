@@ -162,6 +162,10 @@ func (h *hostSockaddr) inet4(sa *SockaddrInet4) {
 
 func (h *hostSockaddr) inet6(sa *SockaddrInet6) {
 	sa.Port, sa.ZoneId, sa.Addr = int(h.port), h.zone, h.addr
+	if h.family == AF_INET { // a socket for both, where the rules allow an address of IPv4 only
+		sa.Addr = [16]byte{10: 0xff, 11: 0xff}
+		copy(sa.Addr[12:], h.addr[:4])
+	}
 }
 
 // sockaddr returns the address, or nil if there is none.

@@ -27,10 +27,10 @@ func Listeners() ([]net.Listener, error) {
 	return listeners, nil
 }
 
-// Listen is net.Listen.
+// Listen listens on an address, as net.Listen does. Built natively, it is net.Listen.
 func Listen(network, address string) (net.Listener, error) { return net.Listen(network, address) }
 
-// DialContext has the form that http.Transport's DialContext needs.
+// DialContext is like Dial, but ends when ctx does. It has the form that http.Transport's DialContext needs.
 func DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, network, address)

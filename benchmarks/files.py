@@ -1,0 +1,86 @@
+"""Files: one of a gigabyte read from its beginning to its end, and many small ones written, read and removed, by the
+same program (benchmarks/files) natively, on threads, and as stock Go's WebAssembly.
+
+    python -m benchmarks.files [--rounds 3] [--count 100000] [--megabytes 1024] [--json]
+
+Each round runs all in turn. The files are in the page cache, so the time is the processor's, not the disk's. The
+program measures itself: its start is not in the figures.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.command import run
+from gothreads.build.builder import Request, build
+from gothreads.build.toolchain import find_go
+from gothreads.tools.compare.figures import median_ratio
+from gothreads.tools.compare.rounds import interleaved
+
+PROGRAM = Path(__file__).parent / "files"
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """How to run the program under each design, in a folder that all may use."""
+    native = folder / "native"
+    subprocess.run([find_go().go, "build", "-o", native, "."], cwd=PROGRAM, check=True,
+                   env=os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"})
+    designs = {"native": [str(native)]}
+    for model in ("threaded", "single"):
+        module = build(Request(str(PROGRAM), model=model, buildmode="exe")).path
+        designs[model] = [sys.executable, "-m", "gothreads", "run", "--mount", f"{folder}:{folder}", "--no-mount-args",
+                          str(module)]
+    return designs
+
+
+def seconds(command: Sequence[str], work: str, *arguments: object) -> float:
+    """How long the program says that it took."""
+    return float(subprocess.run([*command, work, *map(str, arguments)], check=True, capture_output=True).stdout)
+
+
+def small(command: Sequence[str], folder: Path, count: int) -> float:
+    folder.mkdir()
+    try:
+        return seconds(command, "small", folder, count)
+    finally:
+        shutil.rmtree(folder)
+
+
+def measure(rounds: int, count: int, megabytes: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        big = folder / "big"
+        with big.open("wb") as file:
+            for _ in range(megabytes):
+                file.write(bytes(1 << 20))
+        designs = commands(folder)
+        for command in designs.values():  # machine code into the cache, the file into the page cache
+            seconds(command, "read", big)
+        taken = {f"read {megabytes:,} MB": interleaved(
+            {name: functools.partial(seconds, command, "read", big) for name, command in designs.items()}, rounds)}
+        big.unlink()
+        taken[f"{count:,} small files"] = interleaved(
+            {name: functools.partial(small, command, folder / "small", count) for name, command in designs.items()},
+            rounds)
+    return {what: {name: {"seconds": statistics.median(samples), "ratio": median_ratio(samples, by_name["native"])}
+                   for name, samples in by_name.items()} for what, by_name in taken.items()}
+
+
+def show(figures: dict[str, Any], rounds: int) -> None:
+    for what, rows in figures.items():
+        for name, row in rows.items():
+            print(f"{what:20} {name:10} {row['seconds']:8.2f} s   {row['ratio']:.2f} of native "
+                  f"(medians of {rounds} rounds)")
+
+
+if __name__ == "__main__":
+    sys.exit(run(__doc__, measure, show, rounds=3, count=100_000, megabytes=1024))

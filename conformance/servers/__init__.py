@@ -1,0 +1,1 @@
+"""Go servers as their authors wrote them, on threads, with real clients."""

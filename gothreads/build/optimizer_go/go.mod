@@ -1,0 +1,3 @@
+module optimizer
+
+go 1.25
