@@ -28,7 +28,8 @@ FOLDERS = ("runtime", "syscall", "time", "internal/poll", "internal/syscall/unix
 #: The code that rewrites modules; builder.finish() has the order of the passes.
 WASM = Path(__file__).parent.parent / "wasm"
 #: A file of the guest package. Go writes the paths of overlaid files into what it compiles, and takes that from its
-#: cache although it was made below another GOROOT. With this file, stacks name the guest package's files below this one.
+#: cache although it was made below another GOROOT. With this file, stacks name files of the guest package below this
+#: one.
 _COMPILED_WITH = "package guest\n\n// Compiled with the Go in {}.\n"
 
 
