@@ -119,7 +119,13 @@ class GuestExit(GuestError):
 
 
 class GuestPanic(GuestExit):
-    """An unrecovered panic, or a fatal error of Go's runtime: exit code 2."""
+    """An unrecovered panic, or a fatal error of Go's runtime: exit code 2. `place`: where, as "main.go:16", or ""."""
+
+    place = ""
+
+    @property
+    def headline(self) -> str:
+        return f"{self.message}, at {self.place}" if self.place else self.message
 
 
 class GuestTrap(GuestError):
@@ -216,6 +222,8 @@ def again(error: _Error) -> _Error:
     copy.__cause__ = error.__cause__
     if isinstance(error, GuestError) and isinstance(copy, GuestError):
         copy.printed, copy.hint = error.printed, error.hint
+    if isinstance(error, GuestPanic) and isinstance(copy, GuestPanic):
+        copy.place = error.place
     return copy
 
 

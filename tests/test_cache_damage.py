@@ -131,6 +131,7 @@ def test_damaged_machine_code_is_never_run(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "all right\n"), done.stderr
 
 
+@pytest.mark.long
 def test_a_build_finds_whatever_is_damaged_and_makes_it_again(tmp_path: Path, monkeypatch: Patch,
                                                               caplog: Log) -> None:
     cache = tmp_path / "cache"

@@ -27,8 +27,8 @@ GUEST_PACKAGES = {"": GUEST, "wire": f"{GUEST}/wire"}
 FOLDERS = ("runtime", "syscall", "time", "internal/poll", "internal/syscall/unix", "net")
 #: The code that rewrites modules; builder.finish() has the order of the passes.
 WASM = Path(__file__).parent.parent / "wasm"
-#: A file of the guest package. Go writes the paths of overlaid files into what it compiles, and takes that from its
-#: cache although it was made below another GOROOT. With this file, stacks name files of the guest package below this
+#: A file of the guest package in GOROOT. Go writes the paths of overlaid files into what it compiles, and takes that
+#: from its cache although it was made below another GOROOT. With this file, stacks name the guest package below this
 #: one.
 _COMPILED_WITH = "package guest\n\n// Compiled with the Go in {}.\n"
 
@@ -82,11 +82,13 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
     Files are named by their content, so that processes may share the folder and Go's build cache recognises them.
     """
     source = toolchain.goroot / "src"
+    in_goroot = guest is None
     guest = guest or source / GUEST
     replace = {str(guest / below / path.name): str(path) for below, package in GUEST_PACKAGES.items()
                for path in added(package).values()}
     texts: dict[Path, str] = dict(extra or {})
-    texts[guest / "zz_goroot.go"] = _COMPILED_WITH.format(toolchain.goroot)
+    if in_goroot:
+        texts[guest / "zz_goroot.go"] = _COMPILED_WITH.format(toolchain.goroot)
     if threaded:
         texts |= {source / name: text
                   for name, text in edited(toolchain, EDITS + (TEST_EDITS if testing else ())).items()}

@@ -42,7 +42,7 @@ options (all others are go test's):
   --model single     stock Go, on one thread, to compare with
   --no-preemption    no checks in loops: tight loops run faster, but delay garbage collection
   --sharpen SEED     delay atomics, locks and wake-ups at random, to expose races
-  --optimize         run optimized code, as gothreads build --optimize makes it
+  --optimize         run optimized code, as gothreads build --optimize makes it (threaded only)
   --go PATH          the go command to use
 
 examples:
@@ -108,6 +108,9 @@ def options(argv: Sequence[str]) -> TestOptions:
     seed = parse_seed(ours["--sharpen"])
     if seed is not None:
         check_model(str(ours["--model"]))
+    if ours["--model"] != THREADED and "--optimize" in argv:
+        raise MisuseError("gothreads test --optimize is for the model threaded: optimized tests of stock Go may fail")
+    optimize = optimize and ours["--model"] == THREADED
     return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), Rewriting(seed, optimize))
 
 

@@ -17,7 +17,7 @@ from gothreads.cli.values import parse_count, parse_drain, parse_host, parse_por
 from gothreads.errors import GothreadsError, MisuseError
 from gothreads.launch import check_exists
 from gothreads.output.terminal import Terminal
-from gothreads.requirements import lacking
+from gothreads.requirements import UVICORN, lacking, warn_once
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
 from gothreads.supervise.options import RestartOptions
 
@@ -58,6 +58,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if (problem := lacking("serve")) is not None:
         raise GothreadsError(problem)
     from gothreads.serve.server import serve
+    warn_once(UVICORN)
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
     check_exists(arguments.module)  # before the port is taken, which is before the module is built

@@ -20,7 +20,8 @@ def forwarded() -> Iterator[None]:
     """In this context, signals go to the program if one runs and handles them, and otherwise do what they did before.
 
     A second Ctrl-C always does what it did before: a program may not end when it is asked to. SIGQUIT ends a program
-    that does not handle it with the stacks of its goroutines, as natively.
+    that does not handle it with the stacks of its goroutines, as natively. A signal that this process ignores (nohup, a
+    job in a shell's background) reaches a program that handles it, as natively.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -34,10 +35,11 @@ def forwarded() -> Iterator[None]:
         interrupted = interrupted or number == signal.SIGINT
         # Asked for here: a program may have its handlers before the command has the app.
         apps = [app for app in process.apps() if isinstance(app, RunningModule)]
-        taken = [] if again else [app.send_signal(number, default=number == signal.SIGQUIT) for app in apps]
+        before = previous[signal.Signals(number)]
+        stacks = number == signal.SIGQUIT and before is not signal.SIG_IGN
+        taken = [] if again else [app.send_signal(number, default=stacks) for app in apps]
         if any(taken):
             return
-        before = previous[signal.Signals(number)]
         if callable(before):
             before(number, frame)
         elif before is signal.SIG_DFL and not (number == signal.SIGQUIT and apps):
@@ -46,9 +48,8 @@ def forwarded() -> Iterator[None]:
             if os.getpid() == 1:  # in a container: the kernel gives the first process no default action
                 os._exit(128 + number)
 
-    for number, before in previous.items():
-        if before is not signal.SIG_IGN:  # as of nohup
-            signal.signal(number, forward)
+    for number in previous:
+        signal.signal(number, forward)
     try:
         yield
     finally:

@@ -5,9 +5,14 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static PyTypeObject *IoTable_type, *Call_type;
+
+/* The entries are mapped: pages that nobody uses take no memory. malloc would soon take them from its heap, write zeros
+   into all of them, and keep the memory. */
+#define ENTRIES_SIZE (GT_IO_NUMBERS * sizeof(_Atomic uint64_t))
 
 /* Numbers. */
 
@@ -164,7 +169,10 @@ static PyObject *IoTable_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     }
     self->most = (size_t)most;
     memcpy(self->errnos, errnos, sizeof self->errnos);
-    self->entries = calloc(GT_IO_NUMBERS, sizeof *self->entries);
+    self->entries = mmap(NULL, ENTRIES_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                         0);
+    if ((void *)self->entries == MAP_FAILED)
+        self->entries = NULL;
     self->used = calloc(GT_IO_NUMBERS / 64, sizeof *self->used);
     if (self->entries == NULL || self->used == NULL) {
         PyErr_NoMemory();
@@ -186,7 +194,8 @@ static void IoTable_dealloc(PyObject *object)
     gt_io_close_poller(self);
     if (self->entries != NULL && self->used != NULL)
         close_owned(self);
-    free((void *)self->entries);
+    if (self->entries != NULL)
+        munmap((void *)self->entries, ENTRIES_SIZE);
     free(self->used);
     free(self->injected);
     pthread_mutex_destroy(&self->lock);

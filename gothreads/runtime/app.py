@@ -21,7 +21,7 @@ from gothreads.bridge.context import CallContext
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.bridge.host_imports import HostImports
 from gothreads.bridge.messages import WhenFull
-from gothreads.engine import interrupt
+from gothreads.engine import extension, interrupt
 from gothreads.errors import (
     ArgumentError,
     GothreadsError,
@@ -365,7 +365,7 @@ class App(Picklable, CallRunner, RunningModule):
         limit = self.options.limits.memory if memory_limit is None else memory_limit
         return AppStatistics(model=self.model, state=self.state.value, uptime=time.monotonic() - self._begun,
                              memory_limit=limit, compile_seconds=self.compile_seconds,
-                             calls_in_progress=self._in_use, **figures)
+                             calls_in_progress=self._in_use, call_path=extension.PATH, **figures)
 
     @property
     def listening(self) -> list[str]:

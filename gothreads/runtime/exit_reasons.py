@@ -42,10 +42,11 @@ class ExitReasons:
         stderr = self.stderr.tail
         if code == 2 and (reason := panics.reason(stderr)):
             hint = _hint(reason, stderr, self.limits)
-            at = panics.place(stderr) if reason.startswith("panic: ") else None
-            said = f"the module has ended: {reason}{f', at {at}' if at else ''}{f' ({hint})' if hint else ''}"
+            said = f"the module has ended: {reason}{f' ({hint})' if hint else ''}"
             panic = GuestPanic(self._says(said), code, stderr)
             panic.hint = hint
+            if reason.startswith("panic: "):
+                panic.place = panics.place(stderr) or ""
             return self._noted(panic)
         if code:
             return self._noted(GuestExit(self._says(f"the module has ended: exit code {code}"), code, stderr))
@@ -126,8 +127,8 @@ def _hint(reason: str, stderr: str, limits: Limits) -> str | None:
     if panics.is_out_of_memory(reason):
         if limits.memory == MOST_MEMORY:
             return "the module needs more than 3.75 GiB of memory, the most that a module can have"
-        return (f"the limit on memory, {limits.memory / (1 << 20):,.4g} MiB, is too small. Raise it: --memory SIZE, in "
-                "Python Limits(memory=...)")
+        return (f"the limit on memory, {limits.memory / (1 << 20):,.4g} MiB, is reached. Raise it (--memory SIZE, in "
+                "Python Limits(memory=...)), unless the program leaks")
     if "all goroutines are asleep" not in stderr or "net.(*fakeNetFD)" not in stderr:
         return None
     return ("in stock Go, package net cannot reach the network: use the model threaded, or listen with guest.Listen of "

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gothreads.callback_m import CallerStatistics
-from gothreads.engine.extension import PATH
 from gothreads.mpool import ThreadStatistics
 
 
@@ -87,7 +86,7 @@ class AppStatistics:
     threads: ThreadStatistics | None = None
     go: GoStatistics | None = None
     pool: PoolStatistics | None = None
-    call_path: str = PATH
+    call_path: str
 
     def __str__(self) -> str:
         return "\n".join(f"{name and name + ':':10}{words}" for name, words in self._lines())

@@ -28,7 +28,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.files import reason
 from gothreads.output.terminal import Terminal
-from gothreads.requirements import UVICORN, warn_once
 from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
@@ -51,7 +50,6 @@ def serve(open_app: Callable[[], Served], terminal: Terminal, *, host: str, port
     allowed: further names of the server. drain: how long requests in flight may take after a signal, in seconds; then
     they get 503. options: of web_app.
     """
-    warn_once(UVICORN)
     with _listen(host, port) as listener:
         hosts = Hosts.of(host, listener.getsockname()[0], allowed)
         return _serve(open_app, lambda app: web_app(app, hosts, **options), listener,

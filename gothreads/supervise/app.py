@@ -14,6 +14,7 @@ from typing import Any, Self, Unpack, cast
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.bridge.messages import WhenFull
+from gothreads.engine.extension import PATH
 from gothreads.launch import find_for
 from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import OnTimeout
@@ -182,7 +183,7 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
         if app is not None:
             return app.statistics()
         return AppStatistics(model=self.model, state=self.state.value, uptime=0.0, calls=0, memory=0,
-                             memory_limit=self.options.limits.memory, compile_seconds=None)
+                             memory_limit=self.options.limits.memory, compile_seconds=None, call_path=PATH)
 
     @property
     def memory(self) -> ReadWriteMemory:

@@ -55,7 +55,7 @@ class Restart:
     pause: float
 
     def __str__(self) -> str:
-        why = "restart() was called" if self.cause is None else getattr(self.cause, "message", str(self.cause))
+        why = "restart() was called" if self.cause is None else getattr(self.cause, "headline", str(self.cause))
         return f"restart {self.number}, in {self.pause:.1f} s: {why}"
 
 

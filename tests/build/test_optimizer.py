@@ -136,6 +136,7 @@ def test_dump_prints_a_function(folder: Path) -> None:
     assert "\tgo.call_indirect 0\n" in done.stdout
 
 
+@pytest.mark.long
 def test_the_optimizers_own_tests_pass() -> None:
     done = subprocess.run([GO, "test", "./..."], cwd=SOURCE, env=native_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -27,7 +27,8 @@ def run(*options: str | Path) -> list[str | Path]:
     return [sys.executable, "-m", "gothreads", "run", "--procs", "2", *options]
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.long) for n in range(2, 8))])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1, 8))
 def test_a_random_program_runs_as_natively(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOTHREADS_OPTIMIZE", raising=False)
     (tmp_path / "go.mod").write_text("module generated\n\ngo 1.25\n")

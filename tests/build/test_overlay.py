@@ -179,3 +179,5 @@ def test_the_guest_package_is_compiled_for_each_goroot(found: Toolchain, tmp_pat
         files = replaced(write_overlay(other, tmp_path, threaded=False))
         marks.append(Path(files[str(other.goroot / "src/gothreads/guest/zz_goroot.go")]).read_text())
     assert marks[0] != marks[1]
+    assert not [file for file in replaced(write_overlay(found, tmp_path, threaded=False, guest=tmp_path / "copy"))
+                if file.endswith("zz_goroot.go")], "there it would be a file of the program's"

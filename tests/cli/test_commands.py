@@ -582,11 +582,12 @@ def test_the_limit_on_memory_is_gos_out_of_memory(calls: Path) -> None:
     assert (code, out) == (2, "")
     assert err.splitlines()[-4:] == [
         "fatal error: out of memory", "", "(-v shows the stacks of all goroutines)",
-        "gothreads: the limit on memory, 64 MiB, is too small. Raise it: --memory SIZE, in Python Limits(memory=...)"]
+        "gothreads: the limit on memory, 64 MiB, is reached. Raise it (--memory SIZE, in Python Limits(memory=...)), "
+        "unless the program leaks"]
     code, out, err = finished("call", calls, "-v", "--memory", "64M", "fill", 200)
     assert (code, out) == (2, "")
     assert "main.fill(" in err
-    assert err.splitlines()[-1].startswith("gothreads: the limit on memory, 64 MiB, is too small.")
+    assert err.splitlines()[-1].startswith("gothreads: the limit on memory, 64 MiB, is reached.")
     assert finished("call", calls, "--memory", "256M", "fill", 20)[:2] == (0, "20\n")
 
 

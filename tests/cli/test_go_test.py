@@ -115,6 +115,7 @@ def sums(testing: None) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.long
 def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) -> None:
     passed = run(sums, "-v", "-count=1")
     assert passed.returncode == 0, passed.stdout + passed.stderr
@@ -153,6 +154,7 @@ def test_inputs_are_listed_only_where_go_test_caches(folder: str, arguments: lis
     assert flags == ([f"-test.testlogfile={folder}/testlog.txt"] if given else [])
 
 
+@pytest.mark.long
 def test_vet_runs_as_in_go_test(sums: Path) -> None:
     (sums / "wrong_test.go").write_text('package sums\n\nimport "testing"\n\n'
                                         'func TestWrong(t *testing.T) { t.Logf("%s", 5) }\n')
@@ -259,9 +261,10 @@ def test_json_cpu_and_count_are_gos_own(sums: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("model", ["threaded", "single"])
-def test_tests_run_with_optimized_code(sums: Path, model: str) -> None:
-    done = run(sums, "--optimize", "--model", model, "-v", "-count=1", "-run", "Files|Sum")
+def test_tests_run_with_optimized_code(sums: Path) -> None:
+    with pytest.raises(gothreads.MisuseError, match="--optimize is for the model threaded"):
+        options(["--optimize", "--model", "single"])
+    done = run(sums, "--optimize", "-v", "-count=1", "-run", "Files|Sum")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "--- PASS: TestFiles" in done.stdout
 

@@ -32,7 +32,7 @@ _ADVICE = {
     "ModuleError": "rebuild it: `gothreads build`; `gothreads inspect FILE` says what it is",
     "GuestError": "open the module again, or [supervise](supervise.md) it",
     "GuestExit": "open it again, unless it has done its work: `code` is the exit code",
-    "GuestPanic": "the message says where, `stderr` has Go's stacks; then open it again, or [supervise](supervise.md) it",
+    "GuestPanic": "`place` says where, `stderr` has Go's stacks; then open it again, or [supervise](supervise.md) it",
     "GuestTrap": "read `frames`; [failures](faults.md)",
     "Stalled": "read the stacks in the message: which goroutine should have gone on?",
     "LimitExceeded": "raise the [limit](limits-and-time.md), or find out why it was met",

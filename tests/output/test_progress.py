@@ -73,6 +73,7 @@ def test_a_function_is_told_of_both_stages(program: Path) -> None:
     assert told == []
 
 
+@pytest.mark.long
 def test_the_second_compilation_has_an_estimate(program: Path) -> None:
     for _ in range(2):
         told: Reports = []

@@ -160,6 +160,23 @@ def test_without_a_handler_signals_end_the_command(number: signal.Signals, code:
             process.kill()
 
 
+@pytest.mark.parametrize(("which", "said"), [("notify", "got"), ("default", None)])
+def test_signals_that_a_shell_has_ignored_reach_a_handler_only(which: str, said: str | None) -> None:
+    """As natively: nohup, and jobs in a shell's background."""
+    command = ["sh", "-c", "trap '' HUP INT QUIT; exec \"$@\"", "sh", *GOTHREADS, "run", str(built("signals")), which]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert line(process) == "ready"
+            for number, name in ((signal.SIGHUP, "hangup"), (signal.SIGINT, "interrupt"), (signal.SIGQUIT, "quit")):
+                process.send_signal(number)
+                if said:
+                    assert line(process) == f"{said} {name}"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == (0 if said else 143)
+        finally:
+            process.kill()
+
+
 def test_a_second_ctrl_c_always_ends_the_command() -> None:
     with subprocess.Popen([*GOTHREADS, "run", str(built("signals")), "notify"], stdout=subprocess.PIPE,
                           text=True) as process:

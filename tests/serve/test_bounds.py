@@ -344,7 +344,8 @@ def test_where_descriptors_are_few_more_clients_are_refused_and_the_log_says_it_
         wait_until(lambda: server.client.get("/healthz").status_code == 200)
         server.process.terminate()
         _, said = server.end()
-        assert (said.count("\n"), "clients are connected, which is the maximum: others get 503" in said) == (1, True)
+        assert said.endswith("gothreads: stopped by SIGTERM\n")
+        assert (said.count("\n"), "clients are connected, which is the maximum: others get 503" in said) == (2, True)
 
 
 def test_without_a_descriptor_for_a_client_the_log_says_so_once_and_later_clients_are_served(calls: Path) -> None:
@@ -360,7 +361,7 @@ def test_without_a_descriptor_for_a_client_the_log_says_so_once_and_later_client
             assert until_closed(client).startswith(b"HTTP/1.1 200")
         assert before[0] > used
         server.process.terminate()
-        assert server.end() == (0, "")
+        assert server.end() == (0, "gothreads: stopped by SIGTERM\n")
 
 
 def test_clients_do_not_fill_the_log(calls: Path) -> None:

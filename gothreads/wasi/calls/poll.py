@@ -106,13 +106,7 @@ class PollCalls:
                 continue
             if kind not in _POLL_EVENTS:
                 raise OSError(errno.EINVAL, "unknown type of event")
-            try:
-                descriptor = self._table.get(first)
-            except OSError as error:
-                occurred.append(_event.pack(userdata, wasi_errno(error), kind, 0, 0))
-                continue
-            if isinstance(descriptor, Idle):
-                idle.append((userdata, descriptor))
+            if (descriptor := self._look_up(_Interest(userdata, kind, first), occurred, idle)) is None:
                 continue
             host = _host_descriptor(descriptor)
             if host < 0 or not kept.add(chunk, first, descriptor, host, _POLL_EVENTS[kind]):
@@ -128,6 +122,18 @@ class PollCalls:
                 occurred.append(_event.pack(userdata, 0, _READ, 1, 0))
         return occurred or [_event.pack(expired, 0, _CLOCK, 0, 0)]
 
+    def _look_up(self, interest: _Interest, occurred: list[bytes], idle: list[tuple[int, Idle]]) -> Descriptor | None:
+        """The descriptor to wait for. None if it is not open (an event that occurred), or is Idle (added to those)."""
+        try:
+            descriptor = self._table.get(interest.number)
+        except OSError as error:
+            occurred.append(_event.pack(interest.userdata, wasi_errno(error), interest.kind, 0, 0))
+            return None
+        if isinstance(descriptor, Idle):
+            idle.append((interest.userdata, descriptor))
+            return None
+        return descriptor
+
     def _wait(self, interests: list[_Interest], seconds: float | None) -> list[bytes]:
         """Wait, and return the events that occurred; an empty list on timeout."""
         occurred: list[bytes] = []
@@ -135,14 +141,9 @@ class PollCalls:
         waiting: list[_Interest] = []
         idle: list[tuple[int, Idle]] = []
         owners: list[Descriptor] = []  # keeps the host's descriptors open during the wait
-        for userdata, kind, number in interests:
-            try:
-                descriptor = self._table.get(number)
-            except OSError as error:
-                occurred.append(_event.pack(userdata, wasi_errno(error), kind, 0, 0))
-                continue
-            if isinstance(descriptor, Idle):
-                idle.append((userdata, descriptor))
+        for interest in interests:
+            userdata, kind, _number = interest
+            if (descriptor := self._look_up(interest, occurred, idle)) is None:
                 continue
             host = _host_descriptor(descriptor)
             if host < 0:

@@ -68,8 +68,11 @@ func init() {
 			_, err := os.Executable()
 			return "", err
 		},
-		"getwd":   func(string) (any, error) { return os.Getwd() },
-		"environ": func(string) (any, error) { return len(os.Environ()), nil },
+		"getwd": func(string) (any, error) { return os.Getwd() },
+		"environ": func(string) (any, error) {
+			os.Unsetenv("SSL_CERT_FILE") // of a module with network, on a machine with certificates
+			return len(os.Environ()), nil
+		},
 		"chdir": func(folder string) (any, error) {
 			if err := os.Chdir(folder); err != nil {
 				return nil, err
