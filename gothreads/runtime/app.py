@@ -74,13 +74,15 @@ class App(Picklable, CallRunner, RunningModule):
             declared = loaded.metadata.imports if loaded.metadata else ()
             self._host = HostImports(loaded.name, loaded.outline, declared, options.host, self._provides)
             self._make()
+            self.loaded = loaded.without_code()
+            #: The functions that the module exports: `app.exports.add(2, 3)`.
+            self.exports = Exports({export.name: self._quick(Function(export, self._call_export), export)
+                                    for export in loaded.exports}, loaded.uncallable, has_handlers=loaded.has_handlers)
+            self._caller = AppCaller(self, self._request_quickly)
+            self._add_typed_functions()
         except BaseException:
             self._owned.close()
             raise
-        self.loaded = loaded.without_code()
-        #: The functions that the module exports: `app.exports.add(2, 3)`.
-        self.exports = Exports({export.name: self._quick(Function(export, self._call_export), export)
-                                for export in loaded.exports}, loaded.uncallable, has_handlers=loaded.has_handlers)
 
     # Implemented by the models.
 
@@ -147,10 +149,6 @@ class App(Picklable, CallRunner, RunningModule):
         converted = target._export.convert(target._export.bind(args, named))
         waited = self._waited_call(target._export, converted, timeout, on_timeout)
         return await asyncio.wrap_future(waited.future)
-
-    @property
-    def _caller(self) -> AppCaller:
-        return AppCaller(self, self._request_quickly)
 
     # Requests.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -37,8 +38,8 @@ _INTERNAL = frozenset(("build_model", "compile_seconds", "configuration", "has_m
 class RunningModule(ABC):
     """A module that runs. Any thread may call any method that does not say otherwise.
 
-    The typed functions of the module are attributes, too: app.fit(…) is app.functions.fit(…). What is described here
-    has precedence.
+    The typed functions of the module are attributes, too: app.fit(…) is app.functions.fit(…). An attribute that is
+    described here keeps its name: app.functions.close(…).
     """
 
     loaded: LoadedModule
@@ -46,10 +47,8 @@ class RunningModule(ABC):
 
     # Typed functions.
 
-    @property
-    @abstractmethod
-    def _caller(self) -> Caller:
-        """What calls typed functions."""
+    #: What calls them.
+    _caller: Caller
 
     @cached_property
     def functions(self) -> Functions:
@@ -75,16 +74,23 @@ class RunningModule(ABC):
         found: TypedFunction = self.functions[name]
         return found
 
-    if not TYPE_CHECKING:  # for which every name would exist
-        def __getattr__(self, name: str) -> Any:
-            loaded = self.__dict__.get("loaded")
-            if not name.startswith("_") and loaded is not None and loaded.has_typed and name in self.functions:
-                return self.functions[name]
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def _add_typed_functions(self) -> None:
+        """Make the typed functions attributes of this object. Called once, at the end of the constructor.
+
+        ModuleError: their description is malformed. NotCallable: msgspec is not installed.
+
+        A __getattr__ would do the same, but a class that has one has slower attributes, so every call would cost more.
+        """
+        if not self.loaded.has_typed:
+            return
+        own = {*super().__dir__(), *(name for kind in type(self).__mro__ for name in inspect.get_annotations(kind))}
+        for name in self.functions:
+            for each in {name, f"{name}_async"} - own:
+                setattr(self, each, self.functions[each])
 
     def __dir__(self) -> list[str]:
         """What a program may use."""
-        return [name for name in (*super().__dir__(), *(dir(self.functions) if self.loaded.has_typed else ()))
+        return [name for name in super().__dir__()
                 if name not in _INTERNAL and (not name.startswith("_") or name.startswith("__"))]
 
     # Calls of exports: also `exports`, which calls on this thread.

@@ -74,6 +74,8 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
                                loaded.uncallable, has_handlers=loaded.has_handlers)
         self._events: dict[str, None] = {}
         super().__init__(loaded, options, policy)
+        self._caller = _SupervisedCaller(self)
+        self._add_typed_functions()
 
     # Calls of exports.
 
@@ -99,10 +101,6 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
         args = target.bind(args, named)
         target.convert(args)
         return args
-
-    @property
-    def _caller(self) -> _SupervisedCaller:
-        return _SupervisedCaller(self)
 
     # Requests.
 

@@ -330,6 +330,22 @@ def test_names_that_are_not_there(app: Any) -> None:
     assert app.handlers() == []  # typed functions are not listed as handlers
 
 
+def test_an_apps_own_attributes_keep_their_names(app: Any) -> None:
+    """The names are in the app's own dictionary: a class with __getattr__ would make every call slower."""
+    assert {"add", "add_async"} < vars(app).keys()
+    assert app.exit is None
+    assert app.functions.configuration() == "a function"
+    for kind in (gothreads.App, gothreads.Supervised):
+        assert not hasattr(kind, "__getattr__")
+
+
+def test_an_unpickled_app_has_them(app: Any) -> None:
+    first: Any
+    second: Any
+    with gothreads.open(built("typed")) as first, pickle.loads(pickle.dumps(first)) as second:
+        assert (second.add(2, 3), second.types) == (5, app.types)
+
+
 def test_a_module_without_typed_functions_has_none() -> None:
     with opened("json") as app:
         assert len(app.functions) == 0

@@ -269,3 +269,8 @@ func Keep(x []float64) { held = x }
 
 //gothreads:export
 func Kept() []float64 { return held }
+
+// NamedAsAnAttribute has a name that an app has itself.
+//
+//gothreads:export configuration
+func NamedAsAnAttribute() string { return "a function" }
