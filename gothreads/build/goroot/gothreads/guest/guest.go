@@ -23,8 +23,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"gothreads/guest/wire"
 )
 
 // A Handler answers one request. An error reaches the caller as an exception with the error's text. A panic
@@ -112,36 +110,30 @@ func names() []string {
 	return list
 }
 
-// A caller creates the context for one of its requests, and the function that ends it.
+// A caller creates the context for one of its requests, and the function that ends it. It keeps what the reply of a
+// typed function refers to until the host has copied that.
 type caller interface {
 	begin(request uint32) (context.Context, func())
-}
-
-// An outcome is what the host gets of a request. data may refer to parts.
-type outcome struct {
-	data   []byte
-	status status
-	parts  [][]byte
+	keep(parts [][]byte)
 }
 
 // answer runs the handler of that name for a request of c. lent reports that the payload's memory is free again.
-func answer(name string, payload []byte, c caller, request uint32) (r outcome, lent bool) {
-	if typed, found := strings.CutPrefix(name, typedPrefix); found {
-		if function, found := wire.Exported(typed); found {
-			return call(function, payload, c, request), true
-		}
-	}
+func answer(name string, payload []byte, c caller, request uint32) (reply []byte, s status, lent bool) {
 	handlers.RLock()
 	h, found := handlers.byName[name]
 	handlers.RUnlock()
 	if !found {
-		return outcome{data: []byte(strings.Join(names(), "\n")), status: statusUnknown}, true
+		if f, found := typed(name); found {
+			reply, s = call(f, payload, c, request)
+			return reply, s, true
+		}
+		return []byte(strings.Join(names(), "\n")), statusUnknown, true
 	}
-	data, err := h.run(payload, c, request)
+	reply, err := h.run(payload, c, request)
 	if err != nil {
-		return outcome{data: []byte(err.Error()), status: statusError}, h.lent
+		return []byte(err.Error()), statusError, h.lent
 	}
-	return outcome{data: data, status: statusOK}, h.lent
+	return reply, statusOK, h.lent
 }
 
 func (h handler) run(payload []byte, c caller, request uint32) ([]byte, error) {

@@ -34,7 +34,7 @@ type slot struct {
 	in    []byte
 	out   []byte
 	lent  []byte
-	parts [][]byte // out refers to them
+	parts [][]byte // the reply of a typed function refers to them
 
 	last uint32 // the last request's number; the host, too, numbers them from 1
 
@@ -71,6 +71,8 @@ func (s *slot) begin(request uint32) (context.Context, func()) {
 		cancel(nil)
 	}
 }
+
+func (s *slot) keep(parts [][]byte) { s.parts = parts }
 
 // giveUp cancels a request for which nobody waits any more. If the request is over, giveUp has no effect: no other
 // request has its number.
@@ -111,7 +113,7 @@ var watchCancels = sync.OnceFunc(func() {
 })
 
 func (s *slot) reply(out []byte, st status) {
-	s.out, s.status, s.parts = out, st, nil
+	s.out, s.status = out, st
 	s.address = uint32(uintptr(unsafe.Pointer(unsafe.SliceData(out))))
 	s.length = uint32(len(out))
 }
@@ -138,16 +140,17 @@ func slotClose(p unsafe.Pointer) {
 //go:wasmexport gothreads_buffer
 func buffer(p unsafe.Pointer, n uint32) unsafe.Pointer {
 	s := (*slot)(p)
-	s.in = space(n)
+	if n < 32<<10 {
+		s.in = make([]byte, max(n, 1))[:n]
+	} else {
+		s.in = uncleared(n)
+	}
 	return unsafe.Pointer(unsafe.SliceData(s.in))
 }
 
-// space returns n bytes. Many are not cleared first, because the host fills them all; the standard library offers such
-// memory through strings.Builder only.
-func space(n uint32) []byte {
-	if n < 32<<10 {
-		return make([]byte, max(n, 1))[:n]
-	}
+// uncleared returns n bytes, not all of them zeros, since the host fills them. The standard library offers such memory
+// through strings.Builder only.
+func uncleared(n uint32) []byte {
 	var b strings.Builder
 	b.Grow(int(n))
 	b.WriteByte(0)
@@ -179,12 +182,14 @@ func request(p unsafe.Pointer, nameLength uint32) {
 	if s.last++; s.last == 0 { // after 4,294,967,295 requests
 		s.last = 1
 	}
-	r, lent := answer(string(in[:nameLength]), in[nameLength:], s, s.last)
+	if s.parts != nil { // the host has copied them
+		s.parts = nil
+	}
+	reply, status, lent := answer(string(in[:nameLength]), in[nameLength:], s, s.last)
 	if lent && cap(in) <= mostLent {
 		s.lent = in
 	}
-	s.reply(r.data, r.status)
-	s.parts = r.parts
+	s.reply(reply, status)
 }
 
 // handlerNames replies with the names of the handlers, one per line.

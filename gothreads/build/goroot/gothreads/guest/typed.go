@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"strings"
 
 	"gothreads/guest/wire"
 )
@@ -11,8 +12,16 @@ const typedPrefix = "gothreads:"
 
 func init() { wire.WatchCancels = watchCancels }
 
+// typed returns the typed function that a request names.
+func typed(name string) (f wire.Function, found bool) {
+	if name, found = strings.CutPrefix(name, typedPrefix); found {
+		return wire.Exported(name)
+	}
+	return f, false
+}
+
 // call calls a typed function. The payload is its arguments.
-func call(f wire.Function, payload []byte, c caller, request uint32) outcome {
+func call(f wire.Function, payload []byte, c caller, request uint32) ([]byte, status) {
 	ctx := context.Background()
 	if f.TakesContext {
 		var end func()
@@ -21,14 +30,15 @@ func call(f wire.Function, payload []byte, c caller, request uint32) outcome {
 	}
 	call := wire.NewCall(payload)
 	f.Call(ctx, &call)
-	data, parts := call.Reply()
+	reply, parts := call.Reply()
 	switch {
 	case call.Status == wire.Refused:
-		return outcome{data: data, status: statusRefused}
+		return reply, statusRefused
 	case call.Status == wire.Failed:
-		return outcome{data: data, status: statusFailed}
+		return reply, statusFailed
 	case parts != nil:
-		return outcome{data: data, status: statusParts, parts: parts}
+		c.keep(parts)
+		return reply, statusParts
 	}
-	return outcome{data: data, status: statusOK}
+	return reply, statusOK
 }
