@@ -16,12 +16,10 @@ from typing import Any, Unpack
 from gothreads.bridge.buffers import Parts
 from gothreads.errors import ModuleError
 from gothreads.launch import open as open_module
+from gothreads.packages import DESCRIPTION, MODULE
 from gothreads.runtime.app import App
 from gothreads.runtime.options import OpenOptions
 from gothreads.typed.functions import functions_of
-
-#: The files with the module, and with the description of its typed functions, in the package's folder.
-MODULE, DESCRIPTION = "module.wasm", "module.json"
 
 
 def fill(name: str) -> None:

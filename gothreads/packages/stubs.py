@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gothreads.errors import MisuseError
 from gothreads.files import make_folder, write_atomically
-from gothreads.packages.running import DESCRIPTION, MODULE
+from gothreads.packages import DESCRIPTION, MODULE
 from gothreads.runtime.module_file import LoadedModule
-from gothreads.typed.classes import Names
+from gothreads.typed.names import Names
 from gothreads.typed.schema import ClassSchema, ErrorSchema, Field, FunctionSchema, Schema, Type, read_schema
 
 _INIT = '''"""Functions of the Go package {package}. Written by gothreads stubs; not for editing."""

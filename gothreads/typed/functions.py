@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from gothreads.bridge.buffers import Parts, Refused
 from gothreads.errors import ArgumentError
 from gothreads.text import cut, shown
-from gothreads.typed.classes import NAMES, Classes, classes_of
+from gothreads.typed.classes import Classes, classes_of
+from gothreads.typed.names import NAMES
 from gothreads.typed.namespace import Functions
 from gothreads.typed.schema import FunctionSchema, Type
 from gothreads.typed.values import ArgumentEncoder, ErrorDecoder, ResultDecoder

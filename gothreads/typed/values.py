@@ -17,7 +17,8 @@ from msgspec.msgpack import decode as decode_once
 from gothreads.bridge.buffers import PART_ALIGNMENT, Failed, Parts, Refused
 from gothreads.errors import ArgumentError, GoError, HandlerError
 from gothreads.text import cut, shown
-from gothreads.typed.classes import EXACT_NAMES, Classes
+from gothreads.typed.classes import Classes
+from gothreads.typed.names import EXACT_NAMES
 from gothreads.typed.schema import NUMBERS, FunctionSchema
 
 #: The kinds of extensions (wire/numbers.go), by the typecodes of array.array.
