@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         CallTimeout,
         CompileError,
         Frame,
+        GoError,
         GothreadsError,
         GuestError,
         GuestExit,
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "bridge.host_registry": "Host",
     "callback_m": "CallerStatistics",
-    "errors": "AppClosed AppForked ArgumentError BuildError CallersBusy CallTimeout CompileError Frame "
+    "errors": "AppClosed AppForked ArgumentError BuildError CallersBusy CallTimeout CompileError Frame GoError "
         "GothreadsError GuestError GuestExit GuestPanic GuestTrap HandlerError HostFunctionError InternalError "
         "LimitExceeded MemoryAccessError MisuseError ModuleError NotCallable QueueFull Stalled ToolchainError "
         "UnknownExport",
@@ -124,6 +125,7 @@ __all__ = [
     "CompileError",
     "Context",
     "Frame",
+    "GoError",
     "GoStatistics",
     "Goroutine",
     "GothreadsError",

@@ -13,6 +13,7 @@
     │   ├── LimitExceeded           it exceeded its limit on time or output
     │   └── HostFunctionError       a Python function that the module called raised an exception
     ├── HandlerError            a handler returned an error; the module continues
+    │   └── GoError                 a typed function returned an error; app.types has classes for kinds of errors
     ├── CallTimeout             a call exceeded its timeout; also a TimeoutError
     ├── MisuseError             the caller's mistake; nothing has run
     │   ├── UnknownExport
@@ -156,6 +157,14 @@ class HostFunctionError(GuestError):
 
 class HandlerError(GothreadsError):
     """A handler in the module returned this error. The module continues."""
+
+
+class GoError(HandlerError):
+    """A function that //gothreads:export exports returned this error. The module continues.
+
+    Errors that its package exports have classes of their own, in App.types: for `var ErrNotFound` and
+    `type ParseError`, whose fields are attributes. An error that wraps several is an instance of all their classes.
+    """
 
 
 class CallTimeout(GothreadsError, TimeoutError):

@@ -82,9 +82,16 @@ class BoundedMemory(ABC):
             return ctypes.string_at(address, length)
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        data = bytes(data) if not isinstance(data, bytes) else data
-        with self._use:
-            ctypes.memmove(self.address(offset, len(data)), data, len(data))
+        if isinstance(data, bytes):
+            with self._use:
+                ctypes.memmove(self.address(offset, len(data)), data, len(data))
+            return
+        with memoryview(data) as view, self._use:
+            flat = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+            if len(flat):
+                buffer(self.address(offset, len(flat)), len(flat))[:] = flat
+            else:
+                self.address(offset, 0)
 
     def view(self, offset: int, length: int) -> memoryview:
         """A writable view of the bytes themselves. Using it after the app is closed is undefined behaviour."""

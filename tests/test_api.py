@@ -17,7 +17,7 @@ from gothreads import errors
 PUBLIC = [
     "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "Backoff", "BuildError", "CallTimeout",
     "CallerStatistics", "CallersBusy", "CompileError", "Context",
-    "Frame", "GoStatistics", "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap",
+    "Frame", "GoError", "GoStatistics", "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap",
     "HandlerError", "Host",
     "HostFunctionError", "InternalError", "LimitExceeded", "Limits", "MemoryAccessError", "MisuseError", "ModuleError",
     "Mount", "NotCallable",

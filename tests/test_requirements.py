@@ -63,7 +63,7 @@ def command(folder: Path, *argv: str, before: str = "") -> tuple[int, str, str]:
 
 def test_pip_is_told_the_same_versions() -> None:
     optional = PROJECT["optional-dependencies"]
-    assert PROJECT["dependencies"] == [str(WASMTIME)]
+    assert PROJECT["dependencies"] == [str(WASMTIME), "msgspec>=0.20"]
     assert str(UVICORN) in optional["serve"]
     for extra, modules in EXTRAS.items():
         packages = [requirement.partition(">")[0] for requirement in optional[extra]

@@ -6,9 +6,10 @@ The rules of ownership are in gothreads/build/goroot/gothreads/guest/slot_wasip1
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from gothreads.engine import ffi
 from gothreads.engine.callers import Slot
@@ -29,9 +30,56 @@ class RequestStatus(IntEnum):
     OK = 0
     ERROR = 1
     UNKNOWN = 2
+    REFUSED = 3
+    FAILED = 4
+    PARTS = 5
+
+
+#: A message with parts begins with this byte, which MessagePack never uses (wire/reader.go).
+_PARTS_MARK = 0xC1
+#: Of a message with parts: the mark, three zeros, the length of the head, where the parts begin.
+_parts_header = struct.Struct("<B3xII")
+#: Parts are aligned so, for numbers of every size.
+PART_ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A message to or from a typed function, with parts beside it, which are copied once.
+
+    A message to Go refers to a part by its place behind the first, one from Go by its number.
+    """
+
+    head: bytes
+    parts: Sequence[bytes | memoryview]
+
+    def pieces(self, name: bytes) -> list[bytes | memoryview]:
+        """What follows each other in a request to the handler of that name, its name included."""
+        begin = _parts_header.size + len(self.head)
+        begin += -(len(name) + begin) % PART_ALIGNMENT
+        head = name + _parts_header.pack(_PARTS_MARK, len(self.head), begin) + self.head
+        pieces: list[bytes | memoryview] = [head.ljust(len(name) + begin, b"\0")]
+        for part in self.parts:
+            pieces.append(part)
+            if rest := -len(part) % PART_ALIGNMENT:
+                pieces.append(bytes(rest))
+        return pieces
+
+
+class Refused(HandlerError):
+    """A typed function refused an argument; `reply` says why (typed/values.py)."""
+
+    def __init__(self, reply: bytes) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+class Failed(Refused):
+    """A typed function returned an error."""
 
 
 _header = struct.Struct("<III")
+_u32, _place = struct.Struct("<I"), struct.Struct("<II")
 shared("REQUEST_OK", int(RequestStatus.OK))
 shared("REPLY_HEADER_SIZE", _header.size)
 
@@ -40,7 +88,7 @@ class ReadWriteMemory(Protocol):
     """What slots need of a memory. SharedMemory and the memory of a single-threaded module both provide it."""
 
     def read(self, offset: int, length: int) -> bytes: ...
-    def write(self, offset: int, data: bytes) -> None: ...
+    def write(self, offset: int, data: bytes | memoryview) -> None: ...
 
 
 class Guest(Protocol):
@@ -68,31 +116,41 @@ class Buffers(Slot):
         super().__init__()
         self.function, self.memory, self._cancel = function, memory, cancel
 
-    def put(self, data: bytes, where: str = "gothreads_buffer") -> int:
+    def put(self, *pieces: bytes | memoryview, where: str = "gothreads_buffer") -> int:
         """Copy bytes into the module's memory, and return their address. Valid for one exported call, or one request.
 
         where: the export that allocates the space.
         """
-        if len(data) > LARGEST:
-            raise ArgumentError(f"{len(data):,} bytes are too many for one call: at most {LARGEST:,}")
+        size = sum(map(len, pieces))
+        if size > LARGEST:
+            raise ArgumentError(f"{size:,} bytes are too many for one call: at most {LARGEST:,}")
         slot = self.opened()  # first, as it raises if the module has no gothreads/guest
-        address: int = self.function(where, "II", "I")(slot, len(data))
+        address: int = self.function(where, "II", "I")(slot, size)
         try:
-            self.memory.write(address, data)
+            at = address
+            for piece in pieces:
+                self.memory.write(at, piece)
+                at += len(piece)
         except MemoryAccessError as error:
-            raise MemoryAccessError(f"the module allocated {len(data):,} bytes outside its memory: {error}") from None
+            raise MemoryAccessError(f"the module allocated {size:,} bytes outside its memory: {error}") from None
         return address
 
     def request(self, handler: str, payload: bytes) -> bytes:
         """Call a Go handler, and return its reply. HandlerError: the handler failed; UnknownExport: no such handler."""
+        reply: bytes = self.call(handler, payload)
+        return reply
+
+    def call(self, handler: str, message: bytes | Parts) -> Any:
+        """The same for a typed function, whose reply may be Parts. Refused, Failed."""
         name = handler.encode()
-        self.put(name + payload, "gothreads_payload")
+        pieces = message.pieces(name) if isinstance(message, Parts) else [name + message]
+        self.put(*pieces, where="gothreads_payload")
         self.requests = self.requests % 0xFFFFFFFF + 1  # 1 … 2³²-1 and again from 1, as Go counts them
         self.function("gothreads_request", "II", "")(self.opened(), len(name))
         return self.answer(handler)
 
-    def answer(self, handler: str) -> bytes:
-        """Return the reply to the request just made. Raises the same errors as `request`."""
+    def answer(self, handler: str) -> Any:
+        """Return the reply to the request just made. Raises the same errors as `call`."""
         status, reply = self._reply()
         match status:
             case RequestStatus.OK:
@@ -101,6 +159,12 @@ class Buffers(Slot):
                 raise HandlerError(reply.decode(errors="replace"))
             case RequestStatus.UNKNOWN:
                 raise unknown("handler", handler, _names(reply))
+            case RequestStatus.REFUSED:
+                raise Refused(reply)
+            case RequestStatus.FAILED:
+                raise Failed(reply)
+            case RequestStatus.PARTS:
+                return self._with_parts(reply)
             case _:
                 raise HandlerError(f"the module answered a request with status {status}, which is not defined")
 
@@ -151,9 +215,26 @@ class Buffers(Slot):
             reply = self.memory.read(address, length) if length else b""
         except MemoryAccessError as error:
             raise MemoryAccessError(f"the module's answer is not in its memory: {error}") from None
-        if length > KEEP:
+        if length > KEEP and status != RequestStatus.PARTS:
             self.release()
         return status, reply
+
+
+    def _with_parts(self, reply: bytes) -> Parts:
+        """Copy the parts that a reply refers to. They stay in place until the next call, or `release`."""
+        try:
+            count, = _u32.unpack_from(reply)
+            places = [_place.unpack_from(reply, _u32.size + number * _place.size) for number in range(count)]
+        except struct.error:
+            raise HandlerError("the module's answer is damaged: it refers to parts that it does not have") from None
+        if (size := sum(length for _, length in places)) > LARGEST:
+            raise HandlerError(f"the module's answer has {size:,} bytes; at most {LARGEST:,}")
+        try:
+            parts = [self.memory.read(address, length) for address, length in places]
+        except MemoryAccessError as error:
+            raise MemoryAccessError(f"the module's answer is not in its memory: {error}") from None
+        self.release()
+        return Parts(reply[_u32.size + count * _place.size:], parts)
 
 
 def _names(reply: bytes) -> list[str]:

@@ -1,6 +1,6 @@
 """Builds a Go program into a module.
 
-    link()    go list ─▶ overlay ─▶ go build
+    link()    go list ─▶ typed functions ─▶ overlay ─▶ go build
     build()   link ─▶ rewrite (threaded) ─▶ custom section ─▶ strip ─▶ file
 
 `go build` decides what is stale. The linked file is kept, so that an unchanged program is not linked again. The
@@ -27,6 +27,7 @@ from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.packages import relative_to_here
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
+from gothreads.build.typed import GoPackage, Typed, generate
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal
 from gothreads.output.progress import BUILD, reporting
@@ -108,15 +109,20 @@ class _Program:
     """The output of go list.
 
     folder: of the main package.
-    files: the Go files of all packages outside the standard library.
+    own: the packages outside the standard library.
     packages: the number of all packages.
     ignored: import path -> the files of that package that are not for this system.
     """
 
     folder: Path
-    files: tuple[Path, ...]
+    own: tuple[GoPackage, ...]
     packages: int
     ignored: Mapping[str, tuple[Path, ...]]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The Go files of all packages outside the standard library."""
+        return tuple(file for package in self.own for file in package.files)
 
 
 @dataclass(frozen=True)
@@ -135,12 +141,14 @@ class Linked:
 
     files: the Go files of all packages outside the standard library.
     compiled: how many packages had to be compiled.
+    schema: of the typed functions (build/typed.py).
     """
 
     content: bytes
     toolchain: Toolchain
     files: tuple[Path, ...]
     compiled: int
+    schema: Mapping[str, Any] | None = None
 
 
 def build(request: Request) -> Built:
@@ -152,7 +160,8 @@ def build(request: Request) -> Built:
     linked, cache = link(request), cache_folder()
     signatures = _signatures(linked.files)
     metadata = Metadata(gothreads.version.__version__, linked.toolchain.version, request.model, request.mode,
-                        _uses_guest(linked.files), signatures.exports, _options(request), signatures.imports)
+                        _uses_guest(linked.files), signatures.exports, _options(request), signatures.imports,
+                        typed=linked.schema)
     edition = [optimizer.identity()] if metadata.optimized else []
     path = cache / "modules" / f"{_digest(linked.content, metadata.encode(), fingerprint(), *edition)}.wasm"
     rewritten = is_kept(path)
@@ -173,9 +182,14 @@ def link(request: Request) -> Linked:
     go = _GoCommand(toolchain, request, work, go_environment(request.model, preemption=request.preemption))
     guest = guest_folder(work)
     program = _list(go, write_overlay(toolchain, cache, threaded=False, guest=guest), target)
-    overlay = write_overlay(toolchain, cache, threaded=request.model == THREADED, guest=guest,
-                            extra={program.folder / _GUEST_FILE: _GUEST_SOURCE})
-    targets = [target] if not target.endswith(".go") else [target, _GUEST_FILE]
+    threaded = request.model == THREADED
+
+    def export_data(packages: Sequence[str]) -> Mapping[str, str]:
+        return _export_data(go, write_overlay(toolchain, cache, threaded=threaded, guest=guest), packages)
+    typed = generate(request.package, program.own, toolchain, cache, work=work, export_data=export_data)
+    overlay = write_overlay(toolchain, cache, threaded=threaded, guest=guest,
+                            extra={program.folder / _GUEST_FILE: _GUEST_SOURCE, **typed.files})
+    targets = [target] if not target.endswith(".go") else [target, *_added_to(program.folder, typed)]
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags,
                        toolchain.version, str(toolchain.goroot))
     folder = make_folder(cache / "linked" / identity)
@@ -185,7 +199,7 @@ def link(request: Request) -> Linked:
             file.unlink(missing_ok=True)
         compiled = _go_build(go, overlay, targets, file, program=program)
         seal(file)
-        return Linked(file.read_bytes(), toolchain, program.files, compiled)
+        return Linked(file.read_bytes(), toolchain, program.files, compiled, typed.schema)
 
 
 def finish(linked: Module, metadata: Metadata, *, strip: bool, go: Path | None = None) -> Module:
@@ -259,7 +273,8 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     # With the user's flags: -tags and -mod decide which files belong to the build.
     request = go.request
     command = [str(go.toolchain.go), "list", "-deps", "-e", "-overlay", str(overlay),
-               "-json=Dir,Name,GoFiles,IgnoredGoFiles,Standard,ImportPath,DepOnly,Error", *request.flags, target]
+               "-json=Dir,Name,GoFiles,IgnoredGoFiles,Standard,ImportPath,DepOnly,Imports,ImportMap,Error",
+               *request.flags, target]
     done = subprocess.run(command, cwd=go.work, env=go.environment, capture_output=True, text=True)
     packages = list(json_values(done.stdout))
     mains = [p for p in packages if not p.get("DepOnly")]
@@ -283,9 +298,23 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
             raise CompileError(f"{request.package}: the package uses cgo, which Go does not support on WebAssembly",
                                cgo)
         raise CompileError(f"{request.package}: there is no such package", relative_to_here(output, go.work))
-    files = [Path(p["Dir"]) / name for p in packages if not p.get("Standard") and p.get("Dir")
-             for name in p.get("GoFiles") or ()]
-    return _Program(Path(main["Dir"]), tuple(files), len(packages), ignored)
+    own = [GoPackage(p["ImportPath"], p.get("Name", ""), Path(p["Dir"]),
+                     tuple(Path(p["Dir"]) / name for name in p.get("GoFiles") or ()), tuple(p.get("Imports") or ()),
+                     p.get("ImportMap") or {}) for p in packages if not p.get("Standard") and p.get("Dir")]
+    return _Program(Path(main["Dir"]), tuple(own), len(packages), ignored)
+
+
+def _export_data(go: _GoCommand, overlay: Path, packages: Sequence[str]) -> Mapping[str, str]:
+    """Compile packages, and all that they import; returns the files with the compiler's export data."""
+    command = [str(go.toolchain.go), "list", "-deps", "-e", "-export", "-overlay", str(overlay),
+               "-json=ImportPath,Export", *go.request.flags, *packages]
+    done = subprocess.run(command, cwd=go.work, env=go.environment, capture_output=True, text=True)
+    return {p["ImportPath"]: p["Export"] for p in json_values(done.stdout) if p.get("Export")}
+
+
+def _added_to(folder: Path, typed: Typed) -> list[str]:
+    """The names of the files that the overlay adds to the main package, for a target that names its files."""
+    return [_GUEST_FILE, *(file.name for file in typed.files if file.parent == folder)]
 
 
 def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Path, *, program: _Program) -> int:

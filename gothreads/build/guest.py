@@ -13,7 +13,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from gothreads.build.overlay import GUEST, added, fingerprint
+from gothreads.build.overlay import GUEST, GUEST_PACKAGES, added, fingerprint
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
 from gothreads.files import cache_folder, keep_exactly, make_folder, write_atomically
@@ -73,8 +73,9 @@ def named_in_copy(work: Path, folder: Path) -> tuple[Path, Path] | None:
     if version is None or (int(version[1]), int(version[2])) < _GUEST_VERSION:
         return None
     package = cache_folder() / "overlay" / f"guest-{fingerprint()}"
-    for path in added(GUEST).values():
-        keep_exactly(package / path.name, path.read_bytes())
+    for below, name in GUEST_PACKAGES.items():
+        for path in added(name).values():
+            keep_exactly(package / below / path.name, path.read_bytes())
     keep_exactly(package / "go.mod", _GUEST_MODULE)
     write_atomically(folder / "go.mod",
                      f"{text}\nrequire {GUEST} v0.0.0\nreplace {GUEST} => {json.dumps(str(package))}\n".encode())
@@ -102,8 +103,10 @@ def init(folder: Path, toolchain: Toolchain) -> list[str]:
         _go(toolchain, folder, "mod", "init", re.sub(r"[^\w.-]", "-", folder.resolve().name) or "app")
         _go(toolchain, folder, "mod", "edit", f"-go={toolchain.minor}")
         written.append("go.mod")
-    for path in added(GUEST).values():
-        write_atomically(folder / COPY / path.name, path.read_bytes())
+    for below, package in GUEST_PACKAGES.items():
+        make_folder(folder / COPY / below, BuildError)
+        for path in added(package).values():
+            write_atomically(folder / COPY / below / path.name, path.read_bytes())
     write_atomically(folder / COPY / "go.mod", _GUEST_MODULE)
     _go(toolchain, folder, "mod", "edit", f"-require={GUEST}@v0.0.0", f"-replace={GUEST}=./{COPY.as_posix()}")
     written.append(str(COPY))

@@ -21,6 +21,8 @@ log = logging.getLogger("gothreads")
 #: Go files that are added to GOROOT. Its subfolders are folders of GOROOT/src.
 ADDED = Path(__file__).parent / "goroot"
 GUEST = "gothreads/guest"
+#: The packages that every program can import: path below GUEST -> path.
+GUEST_PACKAGES = {"": GUEST, "wire": f"{GUEST}/wire"}
 #: Packages that get threads, sockets and signals.
 FOLDERS = ("runtime", "syscall", "time", "internal/poll", "internal/syscall/unix", "net")
 #: The code that rewrites modules; builder.finish() has the order of the passes.
@@ -82,7 +84,8 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
     source = toolchain.goroot / "src"
     in_goroot = guest is None
     guest = guest or source / GUEST
-    replace = {str(guest / path.name): str(path) for path in added(GUEST).values()}
+    replace = {str(guest / below / path.name): str(path) for below, package in GUEST_PACKAGES.items()
+               for path in added(package).values()}
     texts: dict[Path, str] = dict(extra or {})
     if in_goroot:
         texts[guest / "zz_goroot.go"] = _COMPILED_WITH.format(toolchain.goroot)

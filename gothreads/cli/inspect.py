@@ -12,6 +12,7 @@ from gothreads.launch import find
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.text import shown
+from gothreads.typed.schema import read_schema
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.origins import made_for
 
@@ -47,6 +48,12 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
     terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB at the start" if loaded.memory
                  else "memory: none")
     print_exports(loaded, terminal)
+    if about["typed"]:
+        terminal.out("typed functions:")
+    for function in about["typed"]:
+        terminal.out(f"  {shown(function['name'])}: {shown(function['go'])}")
+        for line in function["doc"].strip().splitlines():
+            terminal.out(f"      {shown(line)}")
     if about["handlers"]:
         terminal.out(f"handlers: the program registers them when it runs; to list them: gothreads call {name}")
     for export_name, why in loaded.uncallable.items():
@@ -82,7 +89,9 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
         "options": dict(about.options) if about else {},
         "handlers": bool(about and about.handlers),
         "memory": memory and {"minimum": memory.minimum * PAGE, "maximum": memory.maximum and memory.maximum * PAGE},
-        "exports": [asdict(export.signature) for export in loaded.exports], "uncallable": dict(loaded.uncallable),
+        "exports": [asdict(export.signature) for export in loaded.exports],
+        "typed": [asdict(function) for function in read_schema(about.typed).functions] if about and about.typed else [],
+        "uncallable": dict(loaded.uncallable),
         "imports": imports,
         "host": [asdict(s) for s in about.imports if s.name in imports.get(s.module, ())] if about else [],
     }

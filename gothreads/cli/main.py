@@ -29,6 +29,7 @@ from gothreads.cli.optimize import OPTIMIZE
 from gothreads.cli.parser import UsageError, parse
 from gothreads.cli.run import RUN
 from gothreads.cli.serve import SERVE
+from gothreads.cli.stubs import STUBS
 from gothreads.cli.tools import COMPARE, STRESS
 from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit
 from gothreads.files import reason
@@ -37,8 +38,8 @@ from gothreads.output.terminal import Handler, Terminal, Verbosity
 from gothreads.runtime.process import close_all
 
 #: In the order of `gothreads --help`: what people need first comes first.
-COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, OPTIMIZE, COMPILE, DOCTOR,
-                                              CACHE, COMPARE, STRESS, COMPLETION, GO_EXEC)
+COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, OPTIMIZE, COMPILE, STUBS,
+                                              DOCTOR, CACHE, COMPARE, STRESS, COMPLETION, GO_EXEC)
 
 #: A shell's exit code for a process that SIGINT ended.
 INTERRUPTED = 128 + signal.SIGINT

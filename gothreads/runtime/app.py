@@ -43,6 +43,7 @@ from gothreads.runtime.payloads import Payload, bytes_of, handler_name
 from gothreads.runtime.pickling import Picklable
 from gothreads.runtime.settling import SETTLE_SECONDS, Settling
 from gothreads.runtime.statistics import AppStatistics
+from gothreads.runtime.typed_calls import AppCaller, typed_options
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.seconds import check_seconds
 from gothreads.sync.stop_event import StopEvent
@@ -74,13 +75,15 @@ class App(Picklable, CallRunner, RunningModule):
             declared = loaded.metadata.imports if loaded.metadata else ()
             self._host = HostImports(loaded.name, loaded.outline, declared, options.host, self._provides)
             self._make()
+            self.loaded = loaded.without_code()
+            #: The functions that the module exports: `app.exports.add(2, 3)`.
+            self.exports = Exports({export.name: self._quick(Function(export, self._call_export), export)
+                                    for export in loaded.exports}, loaded.uncallable, has_handlers=loaded.has_handlers)
+            self._caller = AppCaller(self, self._request_quickly)
+            self._add_typed_functions()
         except BaseException:
             self._owned.close()
             raise
-        self.loaded = loaded.without_code()
-        #: The functions that the module exports: `app.exports.add(2, 3)`.
-        self.exports = Exports({export.name: self._quick(Function(export, self._call_export), export)
-                                for export in loaded.exports}, loaded.uncallable, has_handlers=loaded.has_handlers)
 
     # Implemented by the models.
 
@@ -131,6 +134,8 @@ class App(Picklable, CallRunner, RunningModule):
 
     def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
                **named: Any) -> Future[Any]:
+        if (typed := self._typed_function(export)) is not None:
+            return typed.submit(*args, **named, **typed_options(timeout, on_timeout))
         target = self.exports[export]
         converted = target._export.convert(target._export.bind(args, named))
         if timeout is None and on_timeout == "continue" and self.options.callers_timeout is None:
@@ -139,6 +144,8 @@ class App(Picklable, CallRunner, RunningModule):
 
     async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
                          on_timeout: OnTimeout = "continue", **named: Any) -> Any:
+        if (typed := self._typed_function(export)) is not None:
+            return await typed.call_async(*args, **named, **typed_options(timeout, on_timeout))
         target = self.exports[export]
         converted = target._export.convert(target._export.bind(args, named))
         waited = self._waited_call(target._export, converted, timeout, on_timeout)

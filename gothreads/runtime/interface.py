@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Self
+from functools import cached_property
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from gothreads.bridge.buffers import ReadWriteMemory
+from gothreads.bridge.exports import Exports
 from gothreads.bridge.messages import WhenFull
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.inspector import Goroutines
+from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.payloads import Payload, json_payload, json_reply
 from gothreads.runtime.statistics import AppStatistics
+from gothreads.runtime.typed_calls import typed_of
+from gothreads.typed.namespace import Functions
+
+if TYPE_CHECKING:
+    from gothreads.typed.functions import Caller, TypedFunction
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
 #: (runtime/own_code.py).
@@ -27,7 +36,57 @@ _INTERNAL = frozenset(("build_model", "compile_seconds", "configuration", "has_m
 
 
 class RunningModule(ABC):
-    """A module that runs. Any thread may call any method that does not say otherwise."""
+    """A module that runs. Any thread may call any method that does not say otherwise.
+
+    The typed functions of the module are attributes, too: app.fit(…) is app.functions.fit(…). An attribute that is
+    described here keeps its name: app.functions.close(…).
+    """
+
+    loaded: LoadedModule
+    exports: Exports
+
+    # Typed functions.
+
+    #: What calls them.
+    _caller: Caller
+
+    @cached_property
+    def functions(self) -> Functions:
+        """The functions that Go exports with //gothreads:export: `app.functions.fit(x, y, timeout=2)`.
+
+        `fit_async` is a coroutine function. NotCallable: msgspec is not installed.
+        """
+        return self._typed[0]
+
+    @cached_property
+    def types(self) -> ModuleType:
+        """A module with the classes for the types of these functions: `app.types.Options(degree=3)`."""
+        return self._typed[1]
+
+    @cached_property
+    def _typed(self) -> tuple[Functions, ModuleType]:
+        return typed_of(self.loaded, self._caller)
+
+    def _typed_function(self, name: str) -> TypedFunction | None:
+        """The typed function of that name, unless there is none, or it is the name of another export."""
+        if not self.loaded.has_typed or name in self.exports or name not in self.functions:
+            return None
+        found: TypedFunction = self.functions[name]
+        return found
+
+    def _add_typed_functions(self) -> None:
+        """Make the typed functions attributes of this object. Called once, at the end of the constructor.
+
+        ModuleError: their description is malformed. NotCallable: msgspec is not installed.
+
+        A __getattr__ would do the same, but a class that has one has slower attributes, so every call would cost more.
+        """
+        if not self.loaded.has_typed:
+            return
+        own = {*super().__dir__(), *(name for kind in type(self).__mro__ for name in inspect.get_annotations(kind))}
+        for name in self.functions:
+            for each in {name, f"{name}_async"} - own:
+                setattr(self, each, self.functions[each])
 
     def __dir__(self) -> list[str]:
         """What a program may use."""
@@ -39,7 +98,10 @@ class RunningModule(ABC):
     @abstractmethod
     def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
                **named: Any) -> Future[Any]:
-        """Call an export on one of the app's threads; the future gets its result. Arguments are checked now.
+        """Call an export, or a typed function, on one of the app's threads; the future gets its result.
+
+        Arguments are checked now. The context of a typed function is cancelled after the timeout, unless on_timeout is
+        "stop".
 
         args, named: the export's arguments, in order or by the names of Go's parameters. A parameter that is named like
             a keyword of Python, `timeout` or `on_timeout` gets an underscore: `timeout_=5`.
@@ -73,7 +135,10 @@ class RunningModule(ABC):
     @abstractmethod
     async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
                          on_timeout: OnTimeout = "continue", **named: Any) -> Any:
-        """Call an export without blocking the event loop. Cancelling this acts like a timeout: see submit."""
+        """Call an export, or a typed function, without blocking the event loop.
+
+        Cancelling this acts like a timeout: see submit.
+        """
 
     # Requests: calls of handlers.
 

@@ -75,6 +75,11 @@ class LoadedModule:
         return bool(self.metadata and self.metadata.handlers)
 
     @property
+    def has_typed(self) -> bool:
+        """Whether it has typed functions."""
+        return self.metadata is not None and self.metadata.typed is not None
+
+    @property
     def has_messages(self) -> bool:
         """Whether it may ask for events and call handlers of the host.
 
@@ -90,7 +95,7 @@ class LoadedModule:
     @property
     def has_callers(self) -> bool:
         """Whether a host can ever call into it. If not, it is a deadlock when all goroutines wait."""
-        return bool(self.exports) or self.has_handlers or self.entry == "_initialize"
+        return bool(self.exports) or self.has_handlers or self.has_typed or self.entry == "_initialize"
 
 
 def load(path: Path, trust: Trust = False) -> LoadedModule:

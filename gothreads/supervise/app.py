@@ -27,6 +27,7 @@ from gothreads.runtime.options import LoadedOptions, OpenOptions
 from gothreads.runtime.payloads import Payload, bytes_of
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
+from gothreads.runtime.typed_calls import Message, Read, typed_options
 from gothreads.supervise.calls import SupervisedCalls
 from gothreads.supervise.options import RestartOptions, RestartPolicy, SuperviseOptions, restart_policy
 from gothreads.wasi.signals import signal_name
@@ -73,17 +74,23 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
                                loaded.uncallable, has_handlers=loaded.has_handlers)
         self._events: dict[str, None] = {}
         super().__init__(loaded, options, policy)
+        self._caller = _SupervisedCaller(self)
+        self._add_typed_functions()
 
     # Calls of exports.
 
     def submit(self, export: str, /, *args: Any, timeout: float | None = None, on_timeout: OnTimeout = "continue",
                **named: Any) -> Future[Any]:
+        if (typed := self._typed_function(export)) is not None:
+            return typed.submit(*args, **named, **typed_options(timeout, on_timeout))
         args = self._checked(export, args, named)
         options = {"timeout": timeout, "on_timeout": on_timeout}
         return self._submit(lambda app, left: app.submit(export, *args, **left), options)
 
     async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
                          on_timeout: OnTimeout = "continue", **named: Any) -> Any:
+        if (typed := self._typed_function(export)) is not None:
+            return await typed.call_async(*args, **named, **typed_options(timeout, on_timeout))
         args = self._checked(export, args, named)
         options = {"timeout": timeout, "on_timeout": on_timeout}
         return await self._call_async(lambda app, left: app.call_async(export, *args, **left), options)
@@ -225,3 +232,20 @@ class _SupervisedFunction(Function):
         call: Callable[[App, dict[str, Any]], builtins.bytes]
         call = lambda app, left: app.exports[self._export.name].bytes(*args, **left)  # noqa: E731
         return self._supervised._call(call, options)
+
+
+class _SupervisedCaller:
+    """Calls typed functions in the current instance. See typed.functions.Caller."""
+
+    def __init__(self, supervised: Supervised) -> None:
+        self._supervised = supervised
+
+    def call(self, handler: str, message: Message) -> Message:
+        return self._supervised._call(lambda app, _: app._caller.call(handler, message), {})
+
+    def submit(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Future[Any]:
+        return self._supervised._submit(lambda app, left: app._caller.submit(handler, message, read, left),
+                                        dict(options))
+
+    def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
+        return self._supervised._call(lambda app, left: app._caller.wait(handler, message, read, left), dict(options))

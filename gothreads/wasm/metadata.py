@@ -26,6 +26,7 @@ class Metadata:
     handlers: whether the program itself uses gothreads/guest.
     options: the build's options, such as preemption.
     imports: all that the source declares, including those that the linker has dropped because nothing calls them.
+    typed: describes the functions that //gothreads:export exports, for typed/schema.py, which checks it.
     """
 
     version: str
@@ -37,6 +38,7 @@ class Metadata:
     options: Mapping[str, Any] = field(default_factory=dict)
     imports: tuple[ImportSignature, ...] = ()
     abi: int = ABI
+    typed: Mapping[str, Any] | None = None
 
     @property
     def threaded(self) -> bool:
@@ -48,11 +50,12 @@ class Metadata:
         return self.options.get("optimize") is True
 
     def encode(self) -> bytes:
+        typed = {} if self.typed is None else {"typed": self.typed}
         return json.dumps({"abi": self.abi, "version": self.version, "go": self.go, "model": self.model,
                            "buildmode": self.buildmode,
                            "handlers": self.handlers, "options": dict(self.options),
                            "exports": [e.to_json() for e in self.exports],
-                           "imports": [i.to_json() for i in self.imports]}).encode()
+                           "imports": [i.to_json() for i in self.imports], **typed}).encode()
 
 
 def decode(content: bytes) -> Metadata:
@@ -72,12 +75,14 @@ def decode(content: bytes) -> Metadata:
                           ("imports", list)):
             if not isinstance(fields.get(key), kind):
                 raise ValueError(f"{key!r} is missing, or not a {kind.__name__}")
+        if not isinstance(fields.get("typed"), dict | None):
+            raise ValueError("'typed' is not an object")
         if not (fields["version"] + fields["go"]).isprintable():  # they are displayed
             raise ValueError("the version of gothreads or Go is not printable")
         if fields["model"] not in BUILD_MODELS or fields["buildmode"] not in BUILD_MODES:
             raise ValueError("the model or the build mode is not known")
         return Metadata(fields["version"], fields["go"], fields["model"], fields["buildmode"], fields["handlers"],
                         tuple(map(Signature.from_json, fields["exports"])), fields["options"],
-                        tuple(map(ImportSignature.from_json, fields["imports"])))
+                        tuple(map(ImportSignature.from_json, fields["imports"])), typed=fields.get("typed"))
     except (ValueError, RecursionError) as error:
         raise ModuleError(f"the module's section 'gothreads' is malformed: {error}") from None

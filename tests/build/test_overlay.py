@@ -141,9 +141,9 @@ def test_only_threaded_overlays_touch_go_itself(found: Toolchain, tmp_path: Path
                                      "os", "os/exec", "os/user", "net", "time"))
     single = replaced(write_overlay(found, tmp_path, threaded=False))
     threaded = replaced(write_overlay(found, tmp_path, threaded=True))
-    assert {os.path.dirname(target) for target in single} == {guest}
+    assert {os.path.dirname(target) for target in single} == {guest, f"{guest}/wire"}
     assert single.items() <= threaded.items()
-    assert {os.path.dirname(target) for target in threaded} == {guest, *packages}
+    assert {os.path.dirname(target) for target in threaded} == {guest, f"{guest}/wire", *packages}
 
 
 def test_further_files_are_overlaid_with_their_text(found: Toolchain, tmp_path: Path) -> None:

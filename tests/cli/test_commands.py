@@ -295,6 +295,16 @@ def test_inspect_tells_exports_with_their_go_signatures(calls: Path) -> None:
     assert f"\nhandlers: the program registers them when it runs; to list them: gothreads call {calls}\n" in out
 
 
+def test_inspect_tells_typed_functions() -> None:
+    code, out, err = command("inspect", built("typed"))
+    assert (code, err) == (0, "")
+    assert ("typed functions:\n  distance: func Distance(a, b Point) float64\n      Distance is how far two points are "
+            "from each other.\n") in out
+    described = json.loads(command("inspect", built("typed"), "--json")[1])["typed"]
+    assert {"name": "x", "go": "[]float64", "type": {"shape": "numbers", "name": "float64", "of": [], "length": None},
+            "doc": ""} in next(function["params"] for function in described if function["name"] == "sum")
+
+
 def test_inspect_counts_functions_among_imports_and_not_the_memory(calls: Path) -> None:
     imports = command("inspect", calls)[1].splitlines()[-1]
     assert re.fullmatch(r"imports: gothreads \(\d+\), wasi_snapshot_preview1 \(\d+\)", imports)

@@ -37,6 +37,7 @@ _ADVICE = {
     "Stalled": "read the stacks in the message: which goroutine should have gone on?",
     "LimitExceeded": "raise the [limit](limits-and-time.md), or find out why it was met",
     "HostFunctionError": "mend the Python function: `__cause__`, `place`",
+    "GoError": "what Go's error says; the module goes on. [Typed functions](typed.md) has the classes of errors",
     "HandlerError": "what the handler's error says; the module goes on",
     "CallTimeout": "raise `timeout=`, or see [limits and time](limits-and-time.md) for what has become of the call",
     "MisuseError": "mend the call: nothing has run",

@@ -42,6 +42,9 @@ const (
 	statusOK      status = iota // the reply is the handler's
 	statusError                 // the reply is the error's text
 	statusUnknown               // no such handler; the reply lists the registered ones, one per line
+	statusRefused               // an argument of a typed function is wrong (wire/call.go)
+	statusFailed                // a typed function returned an error
+	statusParts                 // the reply of a typed function refers to more memory
 )
 
 var handlers = struct {
@@ -107,9 +110,11 @@ func names() []string {
 	return list
 }
 
-// A caller creates the context for one of its requests, and the function that ends it.
+// A caller creates the context for one of its requests, and the function that ends it. It keeps what the reply of a
+// typed function refers to until the host has copied that.
 type caller interface {
 	begin(request uint32) (context.Context, func())
+	keep(parts [][]byte)
 }
 
 // answer runs the handler of that name for a request of c. lent reports that the payload's memory is free again.
@@ -118,6 +123,10 @@ func answer(name string, payload []byte, c caller, request uint32) (reply []byte
 	h, found := handlers.byName[name]
 	handlers.RUnlock()
 	if !found {
+		if f, found := typed(name); found {
+			reply, s = call(f, payload, c, request)
+			return reply, s, true
+		}
 		return []byte(strings.Join(names(), "\n")), statusUnknown, true
 	}
 	reply, err := h.run(payload, c, request)

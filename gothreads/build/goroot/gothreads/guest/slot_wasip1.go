@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"unsafe"
+
+	"gothreads/guest/wire"
 )
 
 // A slot is where one caller and the module exchange bytes. The host opens one for each of its callers and uses it for
@@ -29,9 +31,10 @@ type slot struct {
 	address uint32
 	length  uint32
 
-	in   []byte
-	out  []byte
-	lent []byte
+	in    []byte
+	out   []byte
+	lent  []byte
+	parts [][]byte // the reply of a typed function refers to them
 
 	last uint32 // the last request's number; the host, too, numbers them from 1
 
@@ -68,6 +71,8 @@ func (s *slot) begin(request uint32) (context.Context, func()) {
 		cancel(nil)
 	}
 }
+
+func (s *slot) keep(parts [][]byte) { s.parts = parts }
 
 // giveUp cancels a request for which nobody waits any more. If the request is over, giveUp has no effect: no other
 // request has its number.
@@ -135,12 +140,25 @@ func slotClose(p unsafe.Pointer) {
 //go:wasmexport gothreads_buffer
 func buffer(p unsafe.Pointer, n uint32) unsafe.Pointer {
 	s := (*slot)(p)
-	s.in = make([]byte, max(n, 1))[:n]
+	if n < 32<<10 {
+		s.in = make([]byte, max(n, 1))[:n]
+	} else {
+		s.in = uncleared(n)
+	}
 	return unsafe.Pointer(unsafe.SliceData(s.in))
 }
 
+// uncleared returns n bytes, not all of them zeros, since the host fills them. The standard library offers such memory
+// through strings.Builder only.
+func uncleared(n uint32) []byte {
+	var b strings.Builder
+	b.Grow(int(n))
+	b.WriteByte(0)
+	return unsafe.Slice(unsafe.StringData(b.String()), b.Cap())[:n:n]
+}
+
 // mostLent is the most memory that a slot keeps for lent payloads, in bytes.
-const mostLent = 256<<10 + 256
+const mostLent = wire.MostLent
 
 // payload gives the host n bytes to fill, only for use with request: a string that points there would change.
 //
@@ -163,6 +181,9 @@ func request(p unsafe.Pointer, nameLength uint32) {
 	s.in = nil
 	if s.last++; s.last == 0 { // after 4,294,967,295 requests
 		s.last = 1
+	}
+	if s.parts != nil { // the host has copied them
+		s.parts = nil
 	}
 	reply, status, lent := answer(string(in[:nameLength]), in[nameLength:], s, s.last)
 	if lent && cap(in) <= mostLent {
@@ -199,5 +220,5 @@ func stacks(p unsafe.Pointer) {
 //go:wasmexport gothreads_release
 func release(p unsafe.Pointer) {
 	s := (*slot)(p)
-	s.in, s.out = nil, nil
+	s.in, s.out, s.parts = nil, nil, nil
 }

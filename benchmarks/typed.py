@@ -1,0 +1,94 @@
+"""What a call of a typed function costs: against JSON by hand, and a native sum of a buffer.
+
+    python -m benchmarks.typed [--rounds 40] [--json]
+
+Each round measures everything in turn. Times are of the calling thread's CPU, on which the calls run: the least of the
+rounds, in microseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+import gothreads
+from benchmarks.command import run
+from gothreads.build.toolchain import find_go
+
+FOLDER = Path(__file__).parent / "typed_go"
+NUMBERS = 1_000_000
+CALLS, LARGE_CALLS = 2000, 3
+
+
+@dataclass
+class Options:
+    """As in Go, for JSON by hand."""
+
+    degree: int
+    rate: float
+    name: str
+    robust: bool
+    count: int
+
+
+def native_sum() -> float:
+    """The microseconds that native Go takes to sum the numbers."""
+    environment = os.environ | {"GOTOOLCHAIN": "local", "GOWORK": "off"}
+    done = subprocess.run([str(find_go().go), "run", "./native"], cwd=FOLDER, env=environment, check=True,
+                          capture_output=True, text=True)
+    return int(done.stdout) / 1000
+
+
+def measure(rounds: int) -> dict[str, float]:
+    """The least microseconds of each subject, by name."""
+    app: Any
+    with gothreads.open(FOLDER) as app:
+        options: dict[str, Any] = {"degree": 3, "rate": 0.5, "name": "abc", "robust": True, "count": 7}
+        typed, plain = app.types.Options(**options), Options(**options)
+        echo, nothing, total, zeros = app.echo, app.nothing, app.sum, app.numbers
+        numbers = numpy.arange(float(NUMBERS))
+        target = numpy.empty_like(numbers)
+
+        def by_hand() -> Options:
+            return Options(**json.loads(app.request("echo", json.dumps(plain.__dict__))))
+        small: dict[str, Callable[[], object]] = {"struct": lambda: echo(typed), "nothing": lambda: nothing(),
+                                                  "json": by_hand}
+        large: dict[str, Callable[[], object]] = {"sum": lambda: total(numbers), "numbers": lambda: zeros(NUMBERS),
+                                                  "memcpy": lambda: numpy.copyto(target, numbers)}
+        assert echo(typed) == typed
+        assert by_hand() == plain
+        assert total(numbers) == numbers.sum()
+        best: dict[str, float] = {}
+        for _ in range(rounds):
+            for calls, subjects in ((CALLS, small), (LARGE_CALLS, large)):
+                for name, call in subjects.items():
+                    begin = time.thread_time()
+                    for _ in range(calls):
+                        call()
+                    taken = (time.thread_time() - begin) / calls * 1e6
+                    best[name] = min(best.get(name, taken), taken)
+    return best | {"native": native_sum()}
+
+
+def show(best: dict[str, float], _rounds: int) -> None:
+    print(f"a struct of five fields in and out   {best['struct']:7.2f} µs    (target: at most 4)")
+    print(f"… as JSON by hand                    {best['json']:7.2f} µs    the struct: "
+          f"{best['struct'] / best['json']:.2f} of it (target: at most 0.33)")
+    print(f"a call without arguments             {best['nothing']:7.2f} µs")
+    ideal = best["memcpy"] + best["native"]
+    print(f"{NUMBERS:,} float64 in, a sum out   {best['sum']:7.0f} µs    {best['sum'] / ideal:.2f} of memcpy "
+          f"({best['memcpy']:.0f}) and native Go ({best['native']:.0f}) (target: at most 1.3)")
+    print(f"{NUMBERS:,} float64 out             {best['numbers']:7.0f} µs")
+
+
+if __name__ == "__main__":
+    sys.exit(run(__doc__, measure, show, rounds=40))

@@ -1,0 +1,3 @@
+module typed_go
+
+go 1.25

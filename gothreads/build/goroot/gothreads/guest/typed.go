@@ -1,0 +1,44 @@
+package guest
+
+import (
+	"context"
+	"strings"
+
+	"gothreads/guest/wire"
+)
+
+// A request to a typed function has its name after this, instead of a handler's name.
+const typedPrefix = "gothreads:"
+
+func init() { wire.WatchCancels = watchCancels }
+
+// typed returns the typed function that a request names.
+func typed(name string) (f wire.Function, found bool) {
+	if name, found = strings.CutPrefix(name, typedPrefix); found {
+		return wire.Exported(name)
+	}
+	return f, false
+}
+
+// call calls a typed function. The payload is its arguments.
+func call(f wire.Function, payload []byte, c caller, request uint32) ([]byte, status) {
+	ctx := context.Background()
+	if f.TakesContext {
+		var end func()
+		ctx, end = c.begin(request)
+		defer end()
+	}
+	call := wire.NewCall(payload)
+	f.Call(ctx, &call)
+	reply, parts := call.Reply()
+	switch {
+	case call.Status == wire.Refused:
+		return reply, statusRefused
+	case call.Status == wire.Failed:
+		return reply, statusFailed
+	case parts != nil:
+		c.keep(parts)
+		return reply, statusParts
+	}
+	return reply, statusOK
+}

@@ -1,0 +1,89 @@
+"""Calls of typed functions: requests to their handlers, with what a request does on the fast path and on others."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gothreads.bridge.buffers import Guest, Parts
+from gothreads.errors import GothreadsError, NotCallable
+from gothreads.runtime.calls import CallRunner
+from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
+from gothreads.runtime.module_file import LoadedModule
+from gothreads.text import shown
+from gothreads.typed.namespace import Functions
+
+if TYPE_CHECKING:
+    from gothreads.typed.functions import Caller
+
+Message = bytes | Parts
+#: Is given the function that calls, and returns what it makes of the reply.
+Read = Callable[[Callable[[], Message]], Any]
+
+
+class AppCaller(NamedTuple):
+    """Calls the typed functions of an app. See typed.functions.Caller.
+
+    quickly: makes a request on the C fast path, or returns None.
+    """
+
+    app: CallRunner
+    quickly: Callable[[str, bytes], bytes | None]
+
+    def call(self, handler: str, message: Message) -> Message:
+        app = self.app
+        if type(message) is bytes:
+            try:
+                if (answer := self.quickly(handler, message)) is not None:
+                    return answer
+            except GothreadsError as error:
+                first = app._first(error)
+                raise first from first.__cause__
+        reply: Message = app._here_or_on_a_worker(lambda: self._call(handler, message))
+        return reply
+
+    def submit(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Future[Any]:
+        return self._waited(handler, message, read, options, here=False).future
+
+    def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
+        return self.app._result(self._waited(handler, message, read, options, here=True))
+
+    def _call(self, handler: str, message: Message, token: Cancellation | None = None) -> Message:
+        """Call a handler on this thread. Raises ffi.Trapped, and CallGivenUp if its caller has given it up."""
+        def call(guest: Guest) -> Message:
+            reply: Message = guest.slot.call(handler, message)
+            return reply
+        return self.app._within(call if token is None else lambda guest: token.use(guest, call, request=True))
+
+    def _waited(self, handler: str, message: Message, read: Read, options: Mapping[str, Any], *,
+                here: bool) -> PendingCall:
+        app = self.app
+
+        def call(token: Cancellation) -> Any:
+            return read(lambda: self._call(handler, message, token))
+        name = shown(handler.partition(":")[2])
+        return app._waited(f"the call of {name}", call, options.get("timeout"), options.get("on_timeout", "cancel"),
+                           here=here, request=True)
+
+
+def typed_options(timeout: float | None, on_timeout: OnTimeout) -> dict[str, Any]:
+    """The options for a typed function, of those for any export: its context is cancelled, where an export goes on."""
+    return {"timeout": timeout, "on_timeout": "cancel" if on_timeout == "continue" else on_timeout}
+
+
+def typed_of(loaded: LoadedModule, caller: Caller) -> tuple[Functions, ModuleType]:
+    """A module's typed functions, and its types; none if it has none. NotCallable: msgspec is not installed."""
+    description = loaded.metadata.typed if loaded.metadata is not None else None
+    if description is None:
+        return Functions({}), ModuleType("types", "The module has no types.")
+    try:
+        functions = importlib.import_module("gothreads.typed.functions")
+    except ModuleNotFoundError as error:
+        if error.name != "msgspec":
+            raise
+        raise NotCallable(f"{loaded.name}: typed functions need msgspec: pip install msgspec") from None
+    found: tuple[Functions, ModuleType] = functions.functions_of(description, caller)
+    return found

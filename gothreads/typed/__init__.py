@@ -1,0 +1,1 @@
+"""Typed functions: Go functions that //gothreads:export exports, with classes for their types."""

@@ -1,0 +1,51 @@
+"""How types are written in Python: annotations for people, for stubs and for msgspec."""
+
+from __future__ import annotations
+
+from gothreads.typed.schema import Type
+
+_BUILTINS = {"bool": "bool", "string": "str", "complex64": "complex", "complex128": "complex", "text": "str",
+             "bytes": "bytes", "float32": "float", "float64": "float"}
+
+
+class Names:
+    """Renders annotations, as text: with the names of Python and of the classes, for people."""
+
+    builtins = classes = ""
+    array, datetime, typing = "array.", "datetime.", "typing."
+
+    def of(self, kind: Type) -> str:
+        """The annotation of a type."""
+        match kind.shape:
+            case "class":
+                return self.classes + kind.name
+            case "list" | "set" | "dict" as shape:
+                return f"{self.builtins}{shape}[{', '.join(map(self.of, kind.of))}]"
+            case "pointer":
+                return f"{self.of(kind.of[0])} | None"
+            case "time":
+                return f"{self.datetime}datetime"
+            case "duration":
+                return f"{self.datetime}timedelta"
+            case "any":
+                return f"{self.typing}Any"
+            case "numbers":
+                return f"{self.array}array"
+            case shape:
+                return self.builtins + _BUILTINS.get(shape, "int")
+
+    def result(self, results: tuple[Type, ...]) -> str:
+        """The annotation of what a function returns."""
+        if len(results) == 1:
+            return self.of(results[0])
+        return f"{self.builtins}tuple[{', '.join(map(self.of, results))}]" if results else "None"
+
+
+class _ExactNames(Names):
+    """With names that no field of a class can hide: these begin with a letter."""
+
+    builtins, classes = "_builtins.", "_types."
+    array, datetime, typing = "_array.", "_datetime.", "_typing."
+
+
+NAMES, EXACT_NAMES = Names(), _ExactNames()

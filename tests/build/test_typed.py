@@ -1,0 +1,107 @@
+"""//gothreads:export at build time: which functions can be exported, and what is said of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gothreads.build.builder import Request, link
+from gothreads.build.toolchain import find_go
+from gothreads.build.typed import GoPackage, generate
+from gothreads.errors import CompileError
+from gothreads.files import cache_folder
+from tests.support.modules import written
+
+
+def program(folder: Path, source: str) -> Path:
+    return written(folder / "program", "package main\n\n" + source + "\n\nfunc main() {}\n")
+
+
+def refused(folder: Path, source: str) -> list[str]:
+    """What the build says of the functions of a program that cannot be exported."""
+    at = program(folder, source)
+    with pytest.raises(CompileError, match="a function cannot be exported") as error:
+        link(Request(str(at)))
+    return [line.removeprefix(f"{at}/") for line in error.value.output.splitlines()]
+
+
+@pytest.mark.parametrize(("declared", "why"), [
+    ("func F(c chan int) {}", "F cannot be exported: its parameter c is chan int: channels cannot be passed to or from "
+                              "Python yet"),
+    ("func F() func() { return nil }", "F cannot be exported: its result is func(): functions cannot be passed to or from "
+                                       "Python yet; guest.Call calls Python"),
+    ("func F(p unsafe.Pointer) {}", "F cannot be exported: its parameter p is unsafe.Pointer: an address means nothing in "
+                                    "Python"),
+    ("type T struct{ A []map[string]uintptr }\n\n//gothreads:export\nfunc F(t T) {}",
+     "F cannot be exported: its parameter t.A[][] is uintptr: an address means nothing in Python"),
+    ("func F(r interface{ Read() }) {}", "F cannot be exported: its parameter r is interface{Read()}: of interfaces, only "
+                                         "`any` has a value in Python; use the type that is in it"),
+    ("func F(err error) {}", "F cannot be exported: its parameter err is error: an error can only be the last result"),
+    ("func F(s struct{ A int }) {}", "F cannot be exported: its parameter s is struct{A int}: a struct needs a name, for "
+                                     "its class in Python"),
+    ("func F(p **int) {}", "F cannot be exported: its parameter p is **int: None would be ambiguous"),
+    ("func F(m map[[2]int]int) {}", "F cannot be exported: its parameter m is map[[2]int]int: its keys must be numbers, "
+                                    "strings or bools"),
+    ("func F[T any](t T) {}", "F cannot be exported: it is generic. Export a function that calls it with its types"),
+    ("func F(n int, c context.Context) {}", "F cannot be exported: its context must be the first parameter"),
+    ("func (t *T) F() {}\n\ntype T struct{}", "F cannot be exported: its receiver is a pointer, and Python would call it "
+                                              "on a copy. Use a value, or a function that returns what it has changed"),
+    ("func Del() {}", "Del cannot be exported as \"del\": that is no name in Python. Write another one: "
+                      "//gothreads:export NAME"),
+])
+def test_the_build_says_where_and_why_a_function_cannot_be_exported(tmp_path: Path, declared: str, why: str) -> None:
+    imports = [name for name in ("context", "unsafe") if f"{name}." in declared]
+    head = "".join(f'import "{name}"\n\n' for name in imports)
+    directive = "" if "//gothreads:export" in declared else "//gothreads:export\n"
+    lines = refused(tmp_path, head + directive + declared)
+    assert len(lines) == 1
+    place, _, said = lines[0].partition(": ")
+    assert said == why
+    assert (tmp_path / "program" / "main.go").read_text().splitlines()[int(place.split(":")[1]) - 1].startswith("func")
+
+
+def test_each_function_that_cannot_be_exported_is_named(tmp_path: Path) -> None:
+    lines = refused(tmp_path, """
+//gothreads:export
+func Twice(a int) int { return a }
+
+// A comment of its own.
+
+//gothreads:export
+
+var x int
+
+//gothreads:export twice
+func Other(c chan int) {}
+""")
+    assert lines == [
+        "main.go:9:1: //gothreads:export must be directly above a function, as a part of its comment",
+        "main.go:14:6: Other cannot be exported as twice: main.go:5 exports that name. Write another one: "
+        "//gothreads:export NAME",
+        "main.go:14:6: Other cannot be exported: its parameter c is chan int: channels cannot be passed to or from Python "
+        "yet"]
+
+
+def test_two_fields_of_one_name_need_a_tag(tmp_path: Path) -> None:
+    lines = refused(tmp_path, "type T struct{ A, B int; C int `json:\"b\"` }\n\n//gothreads:export\nfunc F(t T) {}")
+    assert lines == ["main.go:6:6: F cannot be exported: its parameter t is main.T: its fields B and C are both b in Python."
+                     " Name one with a tag: `json:\"name\"`"]
+
+
+def test_the_programs_own_errors_are_reported_with_their_place(tmp_path: Path) -> None:
+    at = program(tmp_path, "//gothreads:export\nfunc F() int { return nothing }")
+    with pytest.raises(CompileError) as error:
+        link(Request(str(at)))
+    assert f"{at}/main.go:4:23: undefined: nothing" in error.value.output
+
+
+def test_a_program_without_the_comment_needs_no_generator(tmp_path: Path) -> None:
+    file = tmp_path / "main.go"
+    file.write_text("package main\n\n// //gothreads:export\n// is a comment\nfunc main() { _ = `\n //gothreads:export` }\n")
+    package = GoPackage("main", "main", tmp_path, (file,), ("fmt",), {})
+
+    def export_data(packages: object) -> dict[str, str]:
+        raise AssertionError(packages)
+    found = generate("x", [package], find_go(), cache_folder(), work=tmp_path, export_data=export_data)
+    assert (found.files, found.schema) == ({}, None)

@@ -1,0 +1,125 @@
+"""`gothreads stubs`: a Python package of a Go package, which type checkers understand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import gothreads
+from gothreads.cli.main import main
+from gothreads.packages.stubs import write_package
+from gothreads.runtime.module_file import load
+from tests.support.modules import built
+
+USE = '''
+import asyncio
+import os
+import pickle
+
+import numpy
+import shapes
+from typing_extensions import assert_type
+
+if (child := os.fork()) == 0:  # before the first call
+    os._exit(shapes.add(1, 2))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+
+options = shapes.Options(degree=3, n=2)
+assert pickle.loads(pickle.dumps(options)) == options
+assert shapes.Options.__module__ == "shapes"
+assert_type(shapes.echo_options(options), shapes.Options)
+assert_type(options.degree, int)
+assert_type(shapes.divide(7, 2), tuple[int, int])
+assert_type(shapes.sum([1, 2.5], timeout=60), float)
+print(shapes.sum(numpy.arange(3.0)), shapes.join("-", "a", "b"))
+assert_type(shapes.Everything(numbers=[1.0], matrix=[[1, 2]], pointer=None).color, shapes.Color)
+with shapes.open(model="threaded") as app:
+    assert app.types.Options is shapes.Options
+
+
+async def main() -> int:
+    return await shapes.add_async(1, 2)
+
+print(asyncio.run(main()))
+try:
+    shapes.fail("parse")
+except shapes.ParseError as error:
+    assert_type(error.line, int)
+    print(error)
+'''
+WRONG = '''
+import shapes
+
+shapes.add(1, "x")
+shapes.echo_options(shapes.Point(x=1))
+shapes.Options(degree="x")
+shapes.add(1)
+shapes.nothing(timeout="x")
+'''
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package `shapes`."""
+    folder = tmp_path_factory.mktemp("packages")
+    assert write_package(load(built("typed")), folder / "shapes") == [
+        "__init__.py", "__init__.pyi", "py.typed", "module.json", "module.wasm"]
+    (folder / "use.py").write_text(USE)
+    (folder / "wrong.py").write_text(WRONG)
+    return folder
+
+
+def python(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run Python where it finds the packages of a folder."""
+    path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    return subprocess.run([sys.executable, *args], cwd=folder, env=os.environ | {"PYTHONPATH": path},
+                          capture_output=True, text=True, check=False)
+
+
+def test_a_package_is_imported_and_its_functions_are_called(folder: Path) -> None:
+    done = python(folder, "use.py")
+    assert (done.stdout, done.returncode) == ("3.0 a-b\n3\nline 3: what?\n", 0), done.stderr
+
+
+def test_a_package_without_its_files_says_what_to_do(folder: Path, tmp_path: Path) -> None:
+    package = tmp_path / "broken"
+    package.mkdir()
+    (package / "__init__.py").write_text((folder / "shapes" / "__init__.py").read_text())
+    done = python(tmp_path, "-c", "import broken")
+    assert "ModuleError: broken: module.json cannot be read: " in done.stderr
+    assert done.stderr.endswith("Write the package again: gothreads stubs\n")
+
+
+@pytest.mark.long
+def test_type_checkers_accept_right_uses_and_report_wrong_ones(folder: Path) -> None:
+    where = Path(gothreads.__file__).parent.parent
+    environment = dict(os.environ)
+    if str(where) not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):  # an editable install
+        environment["MYPYPATH"] = str(where)
+    said = {}
+    for name in ("use.py", "wrong.py"):
+        done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--no-incremental", name], cwd=folder,
+                              env=environment, capture_output=True, text=True, check=False)
+        said[name] = [line for line in done.stdout.splitlines() if "error:" in line]
+    assert said["use.py"] == []
+    assert [line.partition(": error: ")[2].partition("  [")[0] for line in said["wrong.py"]] == [
+        'Argument 2 to "add" has incompatible type "str"; expected "int"',
+        'Argument 1 to "echo_options" has incompatible type "Point"; expected "Options"',
+        'Argument "degree" to "Options" has incompatible type "str"; expected "int"',
+        'Missing positional argument "b" in call to "add"',
+        'Argument "timeout" to "nothing" has incompatible type "str"; expected "float | None"']
+
+
+def test_the_command_refuses_what_is_no_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stubs", str(built("typed")), "-o", str(tmp_path / "a-b")]) != 0
+    assert "must be a name in Python" in capsys.readouterr().err
+    assert main(["stubs", str(built("json")), "-o", str(tmp_path / "ab")]) != 0
+    assert "has no typed functions. In Go, put //gothreads:export above a function" in capsys.readouterr().err
+    assert main(["stubs", str(built("typed")), "-o", str(tmp_path / "ab")]) == 0
+    assert sorted(path.name for path in (tmp_path / "ab").iterdir()) == [
+        "__init__.py", "__init__.pyi", "module.json", "module.wasm", "py.typed"]

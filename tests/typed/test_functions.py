@@ -1,0 +1,359 @@
+"""Typed functions (tests/modules/typed): arguments, results, errors, and their classes."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import copy
+import datetime
+import inspect
+import pickle
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+import pytest
+
+import gothreads
+from tests.support.modules import MODELS, built, opened
+from tests.support.waiting import wait_until
+
+NOW = datetime.datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=datetime.UTC)
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[Any]:
+    with opened("typed") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def types(app: Any) -> Any:
+    return app.types
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "wasi-threads"])
+def test_every_model_has_the_same_functions(model: str) -> None:
+    app: Any
+    with opened("typed", model=model) as app:
+        assert app.add(2, 3) == app.functions.add(a=2, b=3) == app.submit("add", 2, 3).result(60) == 5
+        assert app.echo_options(app.types.Options(degree=3)) == app.types.Options(degree=3)
+        assert app.sum(numpy.arange(100_000.0)) == 4_999_950_000.0
+        assert list(app.range(100_000)) == [float(number) for number in range(100_000)]
+        assert list(app.map("add", [1, 2], [3, 4])) == [4, 6]
+        assert asyncio.run(app.add_async(3, 4)) == asyncio.run(app.call_async("add", 3, 4)) == 7
+        with pytest.raises(app.types.ErrZero, match="^division by zero$"):
+            app.divide(1, 0)
+        with pytest.raises(gothreads.ArgumentError, match=r"^add: b: expected int, got str$"):
+            app.submit("add", 2, "x").result(60)
+
+
+def test_a_supervised_module_has_them_too_and_after_its_end() -> None:
+    app: Any
+    with gothreads.supervise(built("typed")) as app:
+        assert app.add(2, 3) == app.submit("add", 2, 3).result(60) == asyncio.run(app.add_async(2, 3)) == 5
+        before = app.types.Options(degree=3)
+        with pytest.raises(gothreads.GuestExit):
+            app.functions.exit(3)
+        assert app.echo_options(before) == before
+        assert app.sum(numpy.arange(100_000.0), timeout=60) == 4_999_950_000.0
+        with pytest.raises(app.types.ErrZero):
+            app.divide(1, 0)
+
+
+def test_results_are_none_a_value_or_a_tuple(app: Any) -> None:
+    assert app.nothing() is None
+    assert app.shout("hé") == "hé!"
+    assert app.divide(7, 2) == (3, 1)
+    assert app.fail("") is None
+
+
+def test_parameters_have_names_and_the_last_may_be_variadic(app: Any) -> None:
+    assert app.add(1, b=2) == 3
+    assert app.join("-") == ""
+    assert app.join("-", "a", "b") == "a-b"
+    assert str(inspect.signature(app.add)) == "(a: 'int', b: 'int') -> 'int'"
+    assert str(inspect.signature(app.join)) == "(separator: 'str', *words: 'str') -> 'str'"
+    assert app.echo_options.__doc__ == "EchoOptions returns the options.\n\nfunc EchoOptions(o Options) Options"
+
+
+@pytest.mark.parametrize(("args", "named", "why"), [
+    ((1,), {}, r"^add has no value for 'b': add\("),
+    ((1, 2, 3), {}, r"^add takes 2 arguments, 3 given: add\("),
+    ((1,), {"a": 2}, r"^add has two values for 'a', in order and by name: "),
+    ((1,), {"c": 2}, r"^add has no parameter 'c': "),
+])
+def test_arguments_that_do_not_fit_the_parameters_are_refused(app: Any, args: tuple[int, ...], named: dict[str, int],
+                                                              why: str) -> None:
+    with pytest.raises(gothreads.ArgumentError, match=why):
+        app.add(*args, **named)
+
+
+@pytest.mark.parametrize(("name", "args", "why"), [
+    ("add", (1, "x"), "^add: b: expected int, got str$"),
+    ("add", (1, 2.0), "^add: b: expected int, got float$"),
+    ("add", (1, True), "^add: b: expected int, got bool$"),
+    ("add", (1, None), "^add: b: expected int, got None$"),
+    ("add", (1, 1 << 63), "^add: b: expected an int from -9223372036854775808 to 9223372036854775807, got 922337"),
+    ("add", (1, 1 << 70), "^add: b: expected an int of 64 bits, got 1180591620717411303424$"),
+    ("shout", ("\ud800",), "^shout: s: expected valid Unicode"),
+    ("shout", (b"x",), "^shout: s: expected str, got bytes$"),
+    ("sum", (["x"],), r"^sum: x\[0\]: expected float, got str$"),
+    ("sum", (b"abc",), "^sum: x: expected a list or an array of numbers, got bytes$"),
+    ("sum", (object(),), "^sum: x: Go has no value for <object object"),
+    ("sum", (numpy.array(["a"]),), "^sum: x: expected a buffer of numbers, got one of format"),
+    ("echo_options", ({"degree": "x"},), "^echo_options: o.degree: expected int, got str$"),
+    ("echo_options", ({"deg": 1},), '^echo_options: o: Options has no field "deg"; it has: degree, rate, name, robust, '
+                                    "n$"),
+    ("echo_options", ({"n": 70_000},), "^echo_options: o.n: expected an int from 0 to 65535, got 70000$"),
+    ("echo_options", ((1, 2),), "^echo_options: o: expected Options, got list$"),
+    ("echo_tree", ({"more": [{}, {"left": {"value": []}}]},), r"^echo_tree: t.more\[1\].left.value: expected int, got"),
+    ("echo_tree", ({"by_key": {"k": {"value": object()}}},), r"^echo_tree: t\['by_key'\]\['k'\]\['value'\]: Go has no"),
+    ("echo_time", (NOW.replace(tzinfo=None), datetime.timedelta()), "^echo_time: t: expected a datetime with a time"),
+    ("echo_time", (NOW, datetime.timedelta(days=200_000)), "^echo_time: d: expected a timedelta that Go's time.Durat"),
+    ("echo_any", ({1: 2},), "^echo_any: v: a key: expected str, got int$"),
+])
+def test_an_argument_of_another_type_is_refused_with_the_path_to_it(app: Any, name: str, args: tuple[Any, ...],
+                                                                    why: str) -> None:
+    with pytest.raises(gothreads.ArgumentError, match=why):
+        app.functions[name](*args)
+
+
+def test_an_object_of_another_class_is_refused(app: Any, types: Any) -> None:
+    with pytest.raises(gothreads.ArgumentError, match="^echo_options: o: expected Options, got an object of another cl"):
+        app.echo_options(types.Point(x=1.0, y=2.0))
+
+
+def test_values_that_are_nested_too_deeply_are_refused(app: Any, types: Any) -> None:
+    tree = None
+    for _ in range(600):
+        tree = types.Tree(left=tree)
+    with pytest.raises(gothreads.ArgumentError, match=r"^echo_tree: t\.left.*….*: it is nested too deeply: at most 500"):
+        app.echo_tree(tree)
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(gothreads.ArgumentError, match="nested too deeply"):
+        app.echo_any(endless)
+    with pytest.raises(gothreads.GoError, match="nested too deeply to be passed on, or in a cycle"):
+        app.cycle()
+    with pytest.raises(gothreads.GoError, match="an `any` holds a chan int"):
+        app.odd()
+
+
+def test_fields_have_gos_zero_values(app: Any, types: Any) -> None:
+    zero = types.Everything()
+    assert app.echo(zero) == zero
+    assert app.echo({}) == zero
+    assert (zero.color, zero.level, zero.fixed, zero.digest) == (types.Color.RED, "", array.array("i", [0] * 3), bytes(4))
+
+
+def test_a_struct_has_the_documentation_and_names_of_go(types: Any) -> None:
+    assert types.Options.__doc__ == (
+        "Options say how to fit.\n\ndegree (int): Degree is the degree of the polynomial.\nrate (float64): Rate is a float."
+        "\nname (string)\nrobust (bool)\nn (uint16)")
+    assert {"id", "note"} < {*types.Everything.__struct_fields__}  # of an embedded struct
+    assert "class_" not in types.Everything.__struct_fields__ or types.Everything().class_ == ""
+
+
+def test_a_struct_may_be_given_as_a_dictionary(app: Any, types: Any) -> None:
+    assert app.echo_options({"degree": 3, "n": 1}) == types.Options(degree=3, n=1)
+    assert app.distance({"x": 3}, types.Point(y=4)) == 5.0
+
+
+def test_a_method_is_a_function_of_its_receiver(app: Any, types: Any) -> None:
+    assert app.options_scaled(types.Options(degree=2), 3) == types.Options(degree=6)
+
+
+def test_enumerations_are_open(app: Any, types: Any) -> None:
+    assert [(color.name, color.value) for color in types.Color] == [("RED", 0), ("GREEN", 1), ("DARK_BLUE", 2)]
+    sent = types.Everything(color=types.Color.DARK_BLUE, level=types.Level.HIGH, colors=[types.Color.GREEN, 77])
+    back = app.echo(sent)
+    assert (back.color, back.level) == (types.Color.DARK_BLUE, types.Level.HIGH)
+    assert back.colors == [1, 77]
+    assert isinstance(back.colors[1], types.Color)
+
+
+def test_any_holds_values_as_json_has_them(app: Any) -> None:
+    value = {"a": [1, -2, 2.5, None, True, "s", b"b", {"k": 1 << 63}], "t": NOW}
+    assert app.echo_any(value) == value
+    assert app.echo_any({1}) == [1]
+    assert app.echo_any(numpy.arange(3, dtype="int16")) == array.array("h", [0, 1, 2])
+
+
+def test_times_and_durations_keep_their_microseconds(app: Any) -> None:
+    for duration in (datetime.timedelta(days=-1, microseconds=5), datetime.timedelta(days=9, seconds=1),
+                     datetime.timedelta()):
+        assert app.echo_time(NOW, duration) == (NOW, duration)
+    here = datetime.timezone(datetime.timedelta(hours=5))
+    assert app.echo_time(NOW.astimezone(here), datetime.timedelta())[0] == NOW
+
+
+# Errors.
+
+def test_errors_have_the_classes_that_errors_is_and_errors_as_find(app: Any, types: Any) -> None:
+    with pytest.raises(types.ErrZero, match="^wrapped: division by zero$"):
+        app.fail("zero")
+    with pytest.raises(types.ParseError, match="^line 3: what") as parse:
+        app.fail("parse")
+    assert (parse.value.line, parse.value.message) == (3, "what?")
+    assert not isinstance(parse.value, types.ErrZero)
+    with pytest.raises(types.Code) as code:
+        app.fail("code")
+    assert code.value.value == 7
+    with pytest.raises(gothreads.GoError, match="^anything$") as plain:
+        app.fail("anything")
+    assert type(plain.value) is gothreads.GoError
+
+
+def test_an_error_that_wraps_another_is_of_both_classes(app: Any, types: Any) -> None:
+    for kind in (types.ErrZero, types.ParseError, gothreads.GoError, gothreads.HandlerError):
+        with pytest.raises(kind, match="^both: line 4: zero$") as both:
+            app.fail("both")
+        assert both.value.line == 4
+
+
+# Contexts.
+
+def test_a_timeout_cancels_the_context(app: Any) -> None:
+    before, began = app.cancelled(), app.paused() + 1
+    assert app.functions.pause(0.01, timeout=60) == "waited"
+    with pytest.raises(gothreads.CallTimeout, match="the call of pause has not come back within 0.5 s"):
+        app.pause(600.0, timeout=0.5)
+    wait_until(lambda: app.cancelled() >= before + app.paused() - began)
+    began = app.paused()
+    future = app.submit("pause", 600.0)
+    wait_until(lambda: app.paused() > began)
+    future.cancel()
+    wait_until(lambda: app.cancelled() > before)
+    with pytest.raises(gothreads.CallTimeout):
+        list(app.map("pause", [600.0], timeout=0.05))
+
+
+def test_a_cancelled_coroutine_cancels_the_context(app: Any) -> None:
+    before = app.cancelled()
+
+    async def give_up() -> None:
+        began = app.paused()
+        task = asyncio.create_task(app.pause_async(600.0))
+        while app.paused() == began:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    asyncio.run(give_up())
+    wait_until(lambda: app.cancelled() == before + 1)
+
+
+# Buffers.
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4095, 4096, 5000, 40_000, 300_001])
+def test_slices_of_numbers_are_buffers_of_every_size(app: Any, size: int) -> None:
+    a = numpy.linspace(0.0, 1.0, size)
+    b, c, d = a.astype("f4"), numpy.arange(size), (numpy.arange(size) % 100).astype("i1")
+    e, f = numpy.arange(size, dtype="u4").astype("u2"), bytes(range(256)) * (size // 256)
+    back = app.echo_numbers(a, b, c, d, e, f)
+    for sent, got, code in zip((a, b, c, d, e), back, "dfqbH", strict=False):
+        assert isinstance(got, array.array)
+        assert got.typecode == code
+        assert numpy.array_equal(numpy.asarray(got), sent)
+    assert back[5] == f
+
+
+def test_arrays_memoryviews_lists_and_numbers_of_other_types_are_taken(app: Any) -> None:
+    for numbers in ([1, 2.5], array.array("d", [1, 2.5]), memoryview(array.array("f", [1, 2.5])),
+                    numpy.array([0, 1, 0, 2.5])[1::2], numpy.array([1, 2.5], dtype="f4")):
+        assert app.sum(numbers) == 3.5
+    assert app.sum(numpy.arange(100_000)) == app.sum(range(0)) + 4_999_950_000.0
+    assert app.sum(numpy.float64(1) * numpy.ones(2)) == 2
+    assert app.add(numpy.int32(2), numpy.uint8(3)) == 5
+    assert app.echo_numbers([], [], numpy.arange(3, dtype="u1"), [], [], bytearray(b"x"))[2] == array.array("q", [0, 1, 2])
+
+
+@pytest.mark.parametrize(("place", "value", "why"), [
+    (2, numpy.array([1.5]), "c: expected an array of int64, got one of float64"),
+    (3, numpy.array([1, 400]), r"d\[1\]: expected an array of int8, got one of int64 with 400"),
+    (4, numpy.array([-1]), r"e\[0\]: expected an array of uint16, got one of int64 with -1"),
+    (1, numpy.array([1e300]), r"b\[0\]: expected an array of float32, got one of float64 with 1e\+300"),
+    (3, [1, 400], r"d\[1\]: expected an int from -128 to 127, got 400"),
+    (5, [1], "f: expected bytes, got list"),
+])
+def test_numbers_that_do_not_fit_are_refused(app: Any, place: int, value: Any, why: str) -> None:
+    args: list[Any] = [[], [], [], [], [], b""]
+    args[place] = value
+    with pytest.raises(gothreads.ArgumentError, match=f"^echo_numbers: {why}$"):
+        app.echo_numbers(*args)
+
+
+def test_a_matrix_is_a_list_of_rows(app: Any, types: Any) -> None:
+    matrix = numpy.arange(6.0).reshape(2, 3)
+    back = app.echo(types.Everything(matrix=matrix))
+    assert numpy.array_equal(numpy.array(back.matrix), matrix)
+
+
+def test_a_large_argument_is_not_changed_by_later_calls(app: Any) -> None:
+    """Go keeps the argument where the host has copied it; nothing else may be put there."""
+    large = numpy.arange(100_000.0)
+    app.keep(large)
+    for _ in range(20):
+        app.sum(numpy.ones(100_000))
+        app.range(100_000)
+    assert numpy.array_equal(numpy.asarray(app.kept()), large)
+
+
+# The classes, and the namespaces.
+
+def test_classes_are_shared_by_apps_of_a_module(app: Any, types: Any) -> None:
+    other: Any
+    with opened("typed") as other:
+        assert other.types.Options is types.Options
+        assert other.echo_options(types.Options(degree=1)).degree == 1
+
+
+def test_values_are_copied_pickled_and_compared(types: Any) -> None:
+    value = types.Everything(options=types.Options(degree=3), numbers=array.array("d", [1.0]), color=types.Color.GREEN)
+    assert copy.deepcopy(value) == value
+    assert pickle.loads(pickle.dumps(value)) == value
+
+
+def test_names_that_are_not_there(app: Any) -> None:
+    assert not hasattr(app, "nope")
+    assert not hasattr(app, "nope_async")
+    with pytest.raises(gothreads.UnknownExport, match="the module has no typed function 'nope'; it has: add, cancelled, "):
+        app.functions.nope()
+    with pytest.raises(gothreads.UnknownExport, match="the module has no export 'nope'"):
+        app.submit("nope")
+    assert "add" in app.functions
+    assert "add" in dir(app)
+    assert "add_async" in dir(app.functions)
+    assert {"add", "distance"} < {*app.functions}
+    assert app.handlers() == []  # typed functions are not listed as handlers
+
+
+def test_an_apps_own_attributes_keep_their_names(app: Any) -> None:
+    """The names are in the app's own dictionary: a class with __getattr__ would make every call slower."""
+    assert {"add", "add_async"} < vars(app).keys()
+    assert app.exit is None
+    assert app.functions.configuration() == "a function"
+    for kind in (gothreads.App, gothreads.Supervised):
+        assert not hasattr(kind, "__getattr__")
+
+
+def test_an_unpickled_app_has_them(app: Any) -> None:
+    first: Any
+    second: Any
+    with gothreads.open(built("typed")) as first, pickle.loads(pickle.dumps(first)) as second:
+        assert (second.add(2, 3), second.types) == (5, app.types)
+
+
+def test_a_module_without_typed_functions_has_none() -> None:
+    with opened("json") as app:
+        assert len(app.functions) == 0
+        assert not hasattr(app, "add")
+        assert [name for name in vars(app.types) if not name.startswith("_")] == []
+
+
+@pytest.mark.parametrize("bits", [0, 1, 2])
+def test_floats_keep_all_their_bits(app: Any, bits: int) -> None:
+    number = struct.unpack("<d", struct.pack("<Q", (0x7FF << 52) + bits + (bits << 51)))[0]
+    assert struct.pack("<d", app.echo_any(number)) == struct.pack("<d", number)
