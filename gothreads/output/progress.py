@@ -21,13 +21,16 @@ log = logging.getLogger("gothreads")
 
 #: The stages. BUILD counts packages, OPTIMIZE functions; COMPILE counts seconds, and its total is an estimate, or None.
 BUILD, OPTIMIZE, COMPILE = "build", "optimize", "compile"
+#: What gothreads test shows, too, when nothing had to be compiled before.
+LINK = "link"
 #: Called with the stage, how much is done, and of how much (None if unknown). When a stage ends, both are equal.
 Progress = Callable[[str, float, float | None], None]
 #: From so many packages on, Go's standard library is among those that are compiled, which takes long.
 MANY_PACKAGES = 20
 STANDARD_LIBRARY = "compiling Go's standard library for WebAssembly (once for each version of Go and of gothreads)"
 
-_STAGES = {BUILD: "compiling Go packages", OPTIMIZE: "optimizing functions", COMPILE: "compiling to machine code"}
+_STAGES = {BUILD: "compiling Go packages", LINK: "linking", OPTIMIZE: "optimizing functions",
+           COMPILE: "compiling to machine code"}
 #: From so many seconds on, a stage is logged.
 _LONG_SECONDS = 5.0
 #: After so many seconds, a stage that goes on is logged again.
@@ -70,6 +73,8 @@ class ProgressLine:
 
 
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
+    if stage == LINK:
+        return f"{_STAGES[stage]}: {seconds:.0f} s"
     if stage in (BUILD, OPTIMIZE):
         of = "" if total is None else f" (of {'up to ' if stage == BUILD else ''}{total:.0f})"
         return f"{_STAGES[stage]}: {done:.0f}{of}, {seconds:.0f} s"

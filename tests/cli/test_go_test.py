@@ -239,6 +239,11 @@ def test_the_progress_line_makes_room_for_output(monkeypatch: pytest.MonkeyPatch
     read_end, write_end = os.pipe()
     with open(read_end, closefd=True) as output, open(write_end, closefd=True):
         terminal = go_progress._OnTerminal()
+        terminal.show(Work(building=True), 0.0)
+        assert screen.getvalue() == "\rgothreads: linking: 0 s"
+        terminal._line.clear()
+        screen.seek(0)
+        screen.truncate()
         terminal.show(Work(packages=2, building=True), 0.0)
         shown = "gothreads: compiling Go packages: 2, 0 s"
         assert screen.getvalue() == f"\r{shown}"
