@@ -259,7 +259,7 @@ class LoadedOptions(OpenOptions, total=False):
     listeners: Annotated[Listeners | None, Option(
         None, "listeners for the addresses of `listen` that stay open when the app ends (default: they do not)")]
     instead_of_stacks: Annotated[str | None, Option(
-        None, "a line in place of the stacks that Go writes when memory has run out (default: the stacks)")]
+        None, "a line in place of the stacks that Go writes when memory has run out, but for the first (default: all)")]
 
 
 @dataclass(frozen=True)

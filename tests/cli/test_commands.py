@@ -623,10 +623,16 @@ def test_what_the_module_has_printed_is_not_printed_again(verbose: list[str], ki
 def test_the_limit_on_memory_is_gos_out_of_memory(calls: Path) -> None:
     code, out, err = finished("call", calls, "--memory", "64M", "fill", 200)
     assert (code, out) == (2, "")
-    assert err.splitlines()[-4:] == [
-        "fatal error: out of memory", "", "(-v shows the stacks of all goroutines)",
+    lines = err.splitlines()
+    assert lines[-3:] == [
+        "", "(-v shows the stacks of all goroutines)",
         "gothreads: the limit on memory, 64 MiB, is reached. Raise it (--memory SIZE, in Python Limits(memory=...)), "
         "unless the program leaks"]
+    assert "fatal error: out of memory" in lines
+    # The stack of the goroutine that wanted memory, and no other.
+    assert [line.split()[0] for line in lines if line.startswith(("goroutine ", "runtime stack:"))] == ["goroutine"]
+    assert "main.fill(0xc8)" in lines
+    assert "main.main()" not in lines
     code, out, err = finished("call", calls, "-v", "--memory", "64M", "fill", 200)
     assert (code, out) == (2, "")
     assert "main.fill(" in err
