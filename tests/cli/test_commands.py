@@ -116,6 +116,8 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["run", "--memory", "1M", "CALLS"], "Raise the limit (--memory SIZE"),
     (["run", "--env", "=x", "CALLS"], "--env =x: expected NAME=VALUE or NAME"),
     (["run", "--procs", "2000", "CALLS"], "procs must be between 1 and 1024, not 2000"),
+    (["run", "--procs", "4", "--limit", "threads=8", "CALLS"], "with 4 procs Go needs at least 10 threads, the limit is "
+     "8. Raise it (--limit threads=N, in Python Limits(threads=...)), or lower procs (--procs)"),
     (["run", "CALLS", "caf\udce9"], "is not UTF-8"),
     (["call", "CALLS", "add", "2"], "add takes 2 arguments, 1 given: func add(a, b int32) int32"),
     (["call", "CALLS", "add", "2", "x"],
