@@ -60,6 +60,12 @@ class NetworkSocket(SocketDescriptor):
         return self.connected and not self.is_private and self.peer_address is None and (
             self.socket.family != socket.AF_UNIX)
 
+    @property
+    def answers(self) -> bool:
+        """Whether it receives datagrams, and may answer whoever has sent them."""
+        return self.kind == socket.SOCK_DGRAM and self.may_listen and self.direct and (
+            self.socket.family != socket.AF_UNIX)
+
     def replace(self, descriptor: int) -> None:
         """Make the host descriptor refer to what `descriptor` does."""
         os.dup2(descriptor, self.fd, inheritable=False)
@@ -72,13 +78,14 @@ class NetworkSocket(SocketDescriptor):
         self.socket = socket.socket(other.family, other.type, fileno=self.fd)
 
     @classmethod
-    def accepted(cls, made: socket.socket, stop: StopEvent) -> NetworkSocket:
-        """A connection that C has accepted."""
-        accepted = cls(made, stop)
-        accepted.connected = True
-        with contextlib.suppress(OSError):  # the peer has gone
-            accepted.peer_name = made.getpeername()
-        return accepted
+    def claimed(cls, made: socket.socket, stop: StopEvent, *, connected: bool) -> NetworkSocket:
+        """A socket that C has made, or accepted."""
+        claimed = cls(made, stop)
+        claimed.connected = connected
+        if connected:
+            with contextlib.suppress(OSError):  # the peer has gone, or has not answered yet
+                claimed.peer_name = made.getpeername()
+        return claimed
 
     @classmethod
     def same_as(cls, other: SocketDescriptor) -> NetworkSocket:

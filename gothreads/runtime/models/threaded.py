@@ -166,6 +166,7 @@ class ThreadedApp(SharedMemoryApp):
         if compiled is not None:
             functions.define_clock(WASI, "clock_time_get", wasmtime_type(_CLOCK), self._memory.pointers)
         self._poller = poller(self._memory, self._environment.table)
+        self._environment.share(self._poller.peers)
         self._owned.callback(self._poller.close)
         self._signals = Signals(self._poller.signal)
         runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized,
