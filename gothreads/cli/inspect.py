@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -50,12 +50,7 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
     terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB at the start" if loaded.memory
                  else "memory: none")
     print_exports(loaded, terminal)
-    if about["typed"]:
-        terminal.out("typed functions:")
-    for function in about["typed"]:
-        terminal.out(f"  {shown(function['name'])}: {shown(function['go'])}")
-        for line in function["doc"].strip().splitlines():
-            terminal.out(f"      {shown(line)}")
+    _print_typed(about["typed"], terminal)
     if about["handlers"]:
         terminal.out(f"handlers: the program registers them when it runs; to list them: gothreads call {name}")
     elif not loaded.foreign:
@@ -69,6 +64,15 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
         terminal.out(f"needs from Python: {declared['module']}.{declared['name']}: {declared['go']}")
     imports = [f"{module} ({len(names)})" for module, names in sorted(about["imports"].items())]
     terminal.out("imports: " + (", ".join(imports) or "none"))
+
+
+def _print_typed(functions: Sequence[dict[str, Any]], terminal: Terminal) -> None:
+    if functions:
+        terminal.out("typed functions:")
+    for function in functions:
+        terminal.out(f"  {shown(function['name'])}: {shown(function['go'])}")
+        for line in function["doc"].strip().splitlines():
+            terminal.out(f"      {shown(line)}")
 
 
 def _behaviour(name: str, loaded: LoadedModule, calls: Collection[str]) -> Iterator[str]:

@@ -203,10 +203,8 @@ class NetworkCalls:
             raise OSError(errno.ENOPROTOOPT, "an option")
         if (level, option) == (socket.SOL_SOCKET, socket.SO_TYPE):
             value: int = own.kind if isinstance(own, NetworkSocket) else own.socket.type
-        elif _is_private(own):
-            value = 0
         else:
-            value = own.socket.getsockopt(level, option)
+            value = own.option(level, option)
         if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR) and value:
             value = wasi_errno(OSError(value, ""))
         self._process.memory.write_u32(result, value & 0xFFFFFFFF)
@@ -215,9 +213,7 @@ class NetworkCalls:
         own = socket_of(self._table.get(fd))
         if (level, option) not in _OPTIONS or size > 8:
             raise OSError(errno.ENOPROTOOPT, "an option")
-        data = self._process.memory.read(value, size)
-        if not _is_private(own):
-            own.socket.setsockopt(level, option, data)
+        own.set_option(level, option, self._process.memory.read(value, size))
 
     def net_receive(self, fd: int, data: int, size: int, flags: int, sender: int, done: int, out_flags: int) -> None:
         own = self._socket(fd)
@@ -388,7 +384,3 @@ class NetworkCalls:
 
 def _only_v6(own: NetworkSocket) -> bool:
     return own.socket.family == socket.AF_INET6 and bool(own.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
-
-
-def _is_private(own: SocketDescriptor) -> bool:
-    return isinstance(own, NetworkSocket) and own.is_private

@@ -17,6 +17,8 @@ from gothreads.wasi.private_network import Backlog, Inbox
 from gothreads.wasi.socket_address import Address
 from gothreads.wasi.socket_descriptor import SocketDescriptor
 
+_INT = 4  # the size of most options' values
+
 
 def name_of(own: SocketDescriptor, *, peer: bool) -> Address:
     """The address of a socket, or of its peer. ENOTCONN if there is no peer."""
@@ -41,6 +43,8 @@ class NetworkSocket(SocketDescriptor):
         self.listening = self.connected = False  # by the system; or it is about to be connected
         self.backlog: Backlog[NetworkSocket] | None = None  # of a private listener
         self.inbox: Inbox | None = None  # of a private datagram socket
+        #: Of a private socket: the options that the system cannot set. They have no effect.
+        self.options: dict[tuple[int, int], bytes] = {}
         self.deliver: Callable[[bytes], None] | None = None  # of a connected one: sends a datagram to its peer
         #: Whether a datagram from this address is taken; None: all are.
         self.accepts: Callable[[Address], bool] | None = None
@@ -98,6 +102,7 @@ class NetworkSocket(SocketDescriptor):
             made.may_listen, made.accepts = other.may_listen, other.accepts
             made.listening, made.connected = other.listening, other.connected
             made.backlog, made.inbox, made.deliver = other.backlog, other.inbox, other.deliver
+            made.options = other.options
         return made
 
     def name(self, *, peer: bool) -> Address:
@@ -110,6 +115,24 @@ class NetworkSocket(SocketDescriptor):
         if peer and self.peer_name is not None:
             return Address.of(self.socket.family, self.peer_name)
         return Address.of(self.socket.family, self.socket.getpeername() if peer else self.socket.getsockname())
+
+    def option(self, level: int, option: int) -> int:
+        if self._system_has(level):
+            return super().option(level, option)
+        return int.from_bytes(self.options.get((level, option), b"")[:_INT], "little")
+
+    def set_option(self, level: int, option: int, value: bytes) -> None:
+        if self._system_has(level):
+            super().set_option(level, option, value)
+        elif len(value) < _INT:
+            raise OSError(errno.EINVAL, "too short a value")
+        else:
+            self.options[level, option] = value
+
+    def _system_has(self, level: int) -> bool:
+        """Whether there are such options: a private listener is an eventfd, and a private connection has no TCP."""
+        return self.backlog is None and (
+            level == socket.SOL_SOCKET or not self.is_private or self.socket.family != socket.AF_UNIX)
 
     def accept(self) -> SocketDescriptor:
         while True:

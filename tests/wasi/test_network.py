@@ -154,6 +154,15 @@ def test_datagrams_are_answered_without_a_rule_for_their_senders(wanted: str) ->
         assert client.recv(200).decode() == f"{refused}: not allowed by the host"
 
 
+def test_options_of_private_sockets_are_accepted_and_kept() -> None:
+    with running("options") as (app, out):
+        assert app.wait(PATIENCE) == 0
+    made, *connection, of_listener, listener = out.getvalue().splitlines()
+    assert made == "<nil> <nil> <nil> <nil>"
+    assert connection == ["<nil> Protocol not available", "0 1 32768 7 "]  # Linux doubles the size of a buffer
+    assert (of_listener, listener.split()[3]) == ("<nil> Protocol not available", "7")
+
+
 def kinds_of_peers() -> list[type[Peers]]:
     return [Peers] if extension.compiled is None else [Peers, NativePeers]
 
