@@ -28,7 +28,7 @@ from gothreads.wasi.socket_address import Address
 from tests.support.backoff import NEVER
 from tests.support.command_line import finished, process
 from tests.support.modules import MODULES, built, outside_timeout
-from tests.support.sockets_program import address_of, connected, free_port, received
+from tests.support.sockets_program import address_of, connected, free_port, module, received
 from tests.support.waiting import PATIENCE, wait_until
 
 
@@ -106,6 +106,15 @@ def test_an_address_to_listen_on_without_a_host_is_this_machine(tmp_path: Path) 
     assert finished(*program, "listen", "tcp", f":{port}") == (
         0, "false <nil>\n", f"gothreads: listening on 127.0.0.1:{port}, for this machine only. For others, too: --listen "
                             f"0.0.0.0:{port}\n")
+
+
+def test_a_script_reads_the_port_that_was_chosen_for_a_listener() -> None:
+    with process("run", "--listen", "127.0.0.1:0", module(), "serve") as running:
+        assert running.stderr is not None
+        lines = (re.fullmatch(rb"gothreads: listening on (127\.0\.0\.1:[1-9]\d*)\n", line) for line in running.stderr)
+        found = next(line for line in lines if line is not None)
+        echoes(found[1].decode())
+        running.kill()
 
 
 def test_a_program_talks_to_itself_where_nobody_else_can() -> None:
