@@ -28,7 +28,7 @@ from gothreads.wasi.private_network import FIRST_PORT, LAST_PORT, Backlog, Inbox
 from gothreads.wasi.process import Process
 from gothreads.wasi.resolver import Resolver
 from gothreads.wasi.socket_address import SOCKADDR_SIZE, Address
-from gothreads.wasi.socket_descriptor import SocketDescriptor, socket_of
+from gothreads.wasi.socket_descriptor import socket_of
 from gothreads.wasi.sockets import place_of_socket, unix_socket
 
 log = logging.getLogger("gothreads")
