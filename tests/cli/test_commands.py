@@ -311,7 +311,7 @@ def test_inspect_says_what_a_program_does_besides_taking_calls(calls: Path, call
     service = command("inspect", built("plainnet"))[1]
     assert f"\nexports: none\nhandlers: none\nmain: runs when the module is opened; a program that serves by itself: gothreads run {built('plainnet')}\n" in service
     assert "\nnetwork: package net; it may listen where --listen, and listen and dial where --allow-net says so\n" in service
-    assert "\nnetwork: none\nimports: " in command("inspect", calls)[1]
+    assert "\nnetwork: none\n" in command("inspect", calls)[1]
     assert "\nmain: does not run (--buildmode c-shared)\n" in command("inspect", calls_single)[1]
     kept = command("inspect", built("keeps"))[1]
     assert "\ncalls Python: handlers that are given by name (guest.Call, guest.Notify)\nevents: the program " in kept
