@@ -83,7 +83,7 @@ def _request(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, te
         if name in app.loaded.uncallable:
             app.exports[name]  # raises the reason
         error = unknown("export or handler", name, [*app.exports, *handlers])
-        raise UnknownExport(error.message + app._why_unknown(name), error.known)
+        raise UnknownExport(error.message, error.known, app._why_unknown(name, error.known))
     if len(texts) > 1:
         raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
     payload = _payload(texts[0] if texts else None)

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -47,7 +47,7 @@ from gothreads.runtime.typed_calls import AppCaller, typed_options
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.seconds import check_seconds
 from gothreads.sync.stop_event import StopEvent
-from gothreads.text import cut, shown
+from gothreads.text import closest, cut, shown
 from gothreads.wasi.handed_listeners import Listeners
 from gothreads.wasi.queues import FRAME, Queue, framed
 from gothreads.wasi.signals import HARMLESS, signal_name
@@ -59,6 +59,9 @@ log = logging.getLogger("gothreads")
 
 #: How long close() waits for the module's hook `stop`, in seconds.
 HOOK_SECONDS = 5.0
+#: What Go says of a main that waits for events or connections; and how long to wait for the answer, in seconds.
+_SERVES = frozenset(("select", "select (no cases)", "chan receive", "IO wait"))
+_LOOK_SECONDS = 0.5
 #: How long SIGQUIT waits for the stacks of goroutines, in seconds.
 _QUIT_SECONDS = 2.0
 
@@ -136,7 +139,7 @@ class App(Picklable, CallRunner, RunningModule):
                **named: Any) -> Future[Any]:
         if (typed := self._typed_function(export)) is not None:
             return typed.submit(*args, **named, **typed_options(timeout, on_timeout))
-        target = self.exports[export]
+        target = self._target(export, "submit_request")
         converted = target._export.convert(target._export.bind(args, named))
         if timeout is None and on_timeout == "continue" and self.options.callers_timeout is None:
             return self._submit(lambda: self._call(target._export, converted))
@@ -146,10 +149,18 @@ class App(Picklable, CallRunner, RunningModule):
                          on_timeout: OnTimeout = "continue", **named: Any) -> Any:
         if (typed := self._typed_function(export)) is not None:
             return await typed.call_async(*args, **named, **typed_options(timeout, on_timeout))
-        target = self.exports[export]
+        target = self._target(export, "request_async")
         converted = target._export.convert(target._export.bind(args, named))
         waited = self._waited_call(target._export, converted, timeout, on_timeout)
         return await asyncio.wrap_future(waited.future)
+
+    def _target(self, export: str, request: str) -> Function:
+        """The export of that name. UnknownExport; `request`: the method that would call a handler."""
+        try:
+            return self.exports[export]
+        except UnknownExport as error:
+            advice = error.advice.replace("app.request", f"app.{request}")
+            raise UnknownExport(error.message, error.known, advice) from None
 
     # Requests.
 
@@ -213,7 +224,7 @@ class App(Picklable, CallRunner, RunningModule):
                 return ask()
             except UnknownExport as error:
                 if settling is None or settled:
-                    raise UnknownExport(f"{error.message}{self._why_unknown(handler)}", error.known) from None
+                    raise UnknownExport(error.message, error.known, self._why_unknown(handler, error.known)) from None
             except GothreadsError as error:
                 self._name_handler(error, handler)
                 raise
@@ -226,18 +237,29 @@ class App(Picklable, CallRunner, RunningModule):
         if isinstance(error, HandlerError):
             error.add_note(f"from the handler {cut(handler)} of {self.loaded.name}")
 
-    def _why_unknown(self, handler: str) -> str:
+    def _why_unknown(self, handler: str, known: Sequence[str]) -> str:
         """Why there may be no handler of that name, and how to mend it: sentences to follow the error, or ""."""
         if handler in self.exports:
             how = f".{handler}" if handler.isidentifier() else f"[{cut(handler)}]"
             return f". There is an export of that name: app.exports{how}(…)"
+        if closest(handler, known) is not None:
+            return ""  # the error names it
         if self.loaded.entry == "_initialize" and not self.loaded.foreign:
-            how = "in the model pool" if self.has_many_instances else "in a module built with --buildmode c-shared"
-            return f". main does not run {how}: register handlers in an init function"
-        if self._settling is not None and self._settling.is_busy():
+            where = f"the model {self.model}"
+            if self.loaded.threaded:
+                where = "a module built with --buildmode c-shared"
+            return f". main does not run in {where}: register handlers in an init function"
+        if self._settling is not None and self._settling.is_busy() and not (known and self._main_serves()):
             return (f". {SETTLE_SECONDS:g} s after its start the module was still busy, and requests do not wait "
                     "longer: register handlers before work that takes long")
         return ""
+
+    def _main_serves(self) -> bool:
+        """Whether main waits for events or connections, so that it has probably registered what it has."""
+        with contextlib.suppress(GothreadsError, TimeoutError):
+            return any(goroutine.id == 1 and goroutine.state.partition(",")[0] in _SERVES
+                       for goroutine in self._goroutines(_LOOK_SECONDS))
+        return False
 
     def _listed(self, run: Callable[[Callable[[], list[str]]], list[str]], wanted: str | None = None,
                 token: Cancellation | None = None) -> list[str]:

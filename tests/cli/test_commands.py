@@ -124,7 +124,7 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
      "add: argument 'b' must be an int from -2147483648 to 2147483647 (Go: int32): got 'x'"),
     (["call", "CALLS", "add", "2", "3000000000"], "3000000000 is outside"),
     (["call", "CALLS", "bools", "yes"], "bools: argument 'v' must be true or false (Go: bool): got 'yes'"),
-    (["call", "CALLS", "ad", "2"], "the module has no export or handler 'ad'; it has: add, ask,"),
+    (["call", "CALLS", "ad", "2"], "the module has no export or handler 'ad'. Did you mean 'add'? It has: add, ask,"),
     (["call", "CALLS", "echo", "a", "b"], "the handler echo takes one payload, 2 given"),
     (["call", "CALLS", "fail", "hi"], "no: hi"),
 ])
@@ -396,7 +396,7 @@ def test_call_of_a_module_whose_main_has_returned_says_how_to_mend_it(reader: Pa
 
 
 @pytest.mark.parametrize(("argv", "code", "kind", "error"), [
-    (["call", "--json", "CALLS", "ad", "2"], 1, "UnknownExport", "the module has no export or handler 'ad'; it has: "),
+    (["call", "--json", "CALLS", "ad", "2"], 1, "UnknownExport", "the module has no export or handler 'ad'. Did you mean "),
     (["call", "--json", "CALLS", "fail", "hi"], 1, "HandlerError", "no: hi"),
     (["call", "--json", "CALLS", "exits", "5"], 5, "GuestExit", "the module has ended: exit code 5"),
     (["call", "--json", "CALLS", "--timeout", "0.1", "hang"], 124, "CallTimeout",
