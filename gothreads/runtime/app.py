@@ -31,6 +31,7 @@ from gothreads.errors import (
     NotCallable,
     QueueFull,
     UnknownExport,
+    listed,
 )
 from gothreads.runtime import cancellation
 from gothreads.runtime.calls import CallRunner
@@ -300,6 +301,7 @@ class App(Picklable, CallRunner, RunningModule):
         try:
             queue = self._queue(name, data)
             while not (sent := self._put(queue, frame)) and full == "wait":
+                self._warn_unread(queue, name)
                 if not queue.wait_for_room(len(frame), None if deadline is None else deadline - time.monotonic()):
                     break
         except OSError as error:
@@ -308,9 +310,25 @@ class App(Picklable, CallRunner, RunningModule):
             if self._cause is not None:
                 raise self._error()
             if full != "drop":
-                raise QueueFull(f"{self.loaded.name}: no room for an event {cut(name)}: the module does not take them "
-                                "so fast. Raise `event_queue`, or send less at once")
+                why = self._why_unread(queue, name) or (
+                    "the module does not take them so fast. Raise `event_queue`, or send less at once")
+                raise QueueFull(f"{self.loaded.name}: no room for an event {cut(name)}: {why}")
         return sent
+
+    def _warn_unread(self, queue: Queue, name: str) -> None:
+        """Log, once, that events wait which the module may never take."""
+        if not queue.warned and (why := self._why_unread(queue, name)):
+            queue.warned = True
+            log.warning("%s: the queue of the events %s is full: %s", self.loaded.name, cut(name), why)
+
+    def _why_unread(self, queue: Queue, name: str) -> str:
+        """Why the module takes no events of that name; "" if it has done so."""
+        if queue.was_read:
+            return ""
+        meant = closest(name, self.events)
+        return ("the module has not asked for events of that name. "
+                + (f"Did you mean {cut(meant)}?" if meant is not None else
+                   f"It has asked for: {listed(self.events) or 'none'}"))
 
     async def signal_async(self, name: str, payload: Payload = b"") -> None:
         data, loop = bytes_of(payload), asyncio.get_running_loop()
@@ -321,6 +339,7 @@ class App(Picklable, CallRunner, RunningModule):
                 with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                     loop.call_soon_threadsafe(room.set)
             queue = self._queue(name, data)
+            self._warn_unread(queue, name)
             queue.when_room(len(data) + FRAME, tell)
             try:
                 await room.wait()
