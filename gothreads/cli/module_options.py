@@ -168,7 +168,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     options = LoadedOptions(args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, limits=limits,
                             allow_net=arguments.allow_net, model=model, host=host, no_calls=arguments.no_calls)
     if terminal.verbosity is not Verbosity.VERBOSE:
-        options["instead_of_stacks"] = "(-v shows the stacks of all goroutines)"
+        options["instead_of_stacks"] = "(-v shows more stacks)"
     if "instances" in arguments:  # not run
         options["instances"] = arguments.instances
     if "listen" in arguments:  # not call

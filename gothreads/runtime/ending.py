@@ -69,8 +69,10 @@ class Ending(ABC):
         self._in_python: Away = deque()
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
+        all_stacks = options.wasi.env.get("GOTRACEBACK", "") not in ("", "none", "single")
         self._targets = (Target(1, options.stdout, allowance, self._in_python),
-                         Target(2, options.stderr, allowance, self._in_python, options.instead_of_stacks))
+                         Target(2, options.stderr, allowance, self._in_python, options.instead_of_stacks,
+                                all_stacks=all_stacks))
         self._source = Source(options.stdin, self._in_python)
         self._files = FileAllowance(options.limits.files, options.instances if self.has_many_instances else 1)
         self._environments: list[WasiEnvironment] = []  # one per memory

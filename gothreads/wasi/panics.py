@@ -43,6 +43,11 @@ _OUT_OF_MEMORY = (b"out of memory", b"cannot allocate")
 _BEFORE_STACKS = 512
 #: The most frames that are searched for one of the program's own.
 _MOST_FRAMES = 100
+#: How much of the stacks of all goroutines is enough, in bytes. Errors keep it, and it takes a tenth of a second.
+_ENOUGH = 48 << 10
+#: With this piece, on its own, Go's runtime begins a goroutine's stack; and the whole line.
+_PIECE = b"goroutine "
+_HEADER = re.compile(rb"^goroutine \d+ .*\[.*\]:$", re.MULTILINE)
 
 
 def begins(text: bytes | bytearray) -> int | None:
@@ -107,6 +112,32 @@ def is_after_stack_of_goroutine(text: bytearray, last: bytes) -> bool:
         return False
     begin = text.rfind(b"\n\n", 0, len(text) - 1)
     return text.startswith(b"goroutine ", begin + 2)
+
+
+class StacksOfAll:
+    """Watches for the stacks of all goroutines, which Go's runtime writes in pieces before it ends the program.
+
+    There may be 100,000, which takes a minute, and the callers wait meanwhile. What is taken for them ends the program,
+    so nothing that a program may write itself must be: each "goroutine " since "fatal error: " was a write of its own.
+    """
+
+    def __init__(self) -> None:
+        self._pieces = self._size = 0  # since the first piece, or the last look at the text
+
+    def are_enough(self, text: bytearray, coming: bytes) -> bool:
+        """Whether the text, which `coming` follows, has so many of them that the rest can be left out."""
+        is_piece = coming == _PIECE
+        if not (is_piece or self._pieces):
+            return False
+        self._pieces += is_piece
+        self._size += len(coming)
+        if not is_piece or self._size < _ENOUGH:
+            return False
+        pieces, self._pieces, self._size = self._pieces, 0, 0
+        begins = [found.start() for found in (_MIXED.search(text), *_WITH_STACK.finditer(text))
+                  if found is not None and found[0].startswith(_THROWN)]
+        # The text may have two more, since the look before.
+        return bool(begins) and 2 <= len(_HEADER.findall(text, min(begins))) <= pieces + 2
 
 
 def _says_out_of_memory(text: bytes | bytearray) -> bool:

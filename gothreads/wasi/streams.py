@@ -25,12 +25,15 @@ from gothreads.errors import AppClosed
 from gothreads.sync.stop_event import Away, StopEvent
 from gothreads.sync.waiting import wait_in_slices
 from gothreads.wasi import panics
+from gothreads.wasi.calls.proc import ExitRequested
 from gothreads.wasi.log_lines import LOGGERS, Logger, LogLines
 
 #: How much of standard error is kept for error messages, in bytes.
 TAIL = 64 << 10
 #: How much of the beginning of a panic is kept, if long stacks follow it, in bytes.
 _HEAD = 4 << 10
+#: What stands for the stacks that are left out.
+_LEFT_OUT = b"(more goroutines: to see all stacks, set GOTRACEBACK=all in the module's environment)\n"
 #: The most bytes that one read returns, whatever the module asks for.
 _MOST_AT_ONCE = 1 << 20
 
@@ -75,6 +78,7 @@ class Tail:
     def __init__(self) -> None:
         self._kept = b""  # the beginning of a panic in the dropped text
         self._last = bytearray()
+        self._stacks = panics.StacksOfAll()
 
     def add(self, data: bytes) -> None:
         self._last += data
@@ -95,6 +99,10 @@ class Tail:
     def is_after_stack_of_goroutine(self, last: bytes) -> bool:
         return panics.is_after_stack_of_goroutine(self._last, last)
 
+    def has_enough_stacks(self, coming: bytes) -> bool:
+        """Whether Go's runtime is ending the program, and has written enough stacks. `coming` will be added next."""
+        return self._stacks.are_enough(self._last, coming)
+
     @property
     def text(self) -> str:
         kept, last = self._beginning() or self._kept, bytes(self._last[-TAIL:])
@@ -106,13 +114,14 @@ class Target:
 
     Its lock keeps the bytes of one write together, whichever instance of the module writes. `away` counts the threads
     that are in a call of `file`, or wait for one. `instead_of_stacks`: a line in place of the stacks that Go writes
-    when memory has run out, but for that of the goroutine that wanted some; None: all stacks.
+    when memory has run out, but for that of the goroutine that wanted some; None: all stacks. `all_stacks`: however
+    many goroutines there are when Go's runtime ends the program; otherwise the first of them.
     """
 
     def __init__(self, descriptor: int, file: Writable | Logger | None, allowance: Allowance, away: Away,
-                 instead_of_stacks: str | None = None) -> None:
+                 instead_of_stacks: str | None = None, *, all_stacks: bool = False) -> None:
         self.descriptor, self.file, self.allowance, self.away = descriptor, file, allowance, away
-        self.instead_of_stacks = instead_of_stacks
+        self.instead_of_stacks, self.all_stacks = instead_of_stacks, all_stacks
         self.lock = threading.Lock()
         self.may_wait = file is None and _may_wait(descriptor)
 
@@ -151,7 +160,8 @@ class Output:
     def write(self, parts: Sequence[bytes | memoryview]) -> int:
         """Write all parts, and return the number of bytes.
 
-        OSError if the target raises it, AppClosed if the app ends first, OutputExceeded if the limit is reached.
+        OSError if the target raises it, AppClosed if the app ends first, OutputExceeded if the limit is reached,
+        ExitRequested if Go's runtime ends the program and has written enough stacks.
         """
         target = self._target
         if self._file is None:
@@ -170,6 +180,9 @@ class Output:
         with target.lock:
             wanted = b"".join(parts)  # under the lock, so that the module cannot cause many such copies at once
             data = wanted[:target.allowance.take(len(wanted))]
+            is_end = not target.all_stacks and self._tail.has_enough_stacks(data)
+            if is_end:
+                data = _LEFT_OUT
             self._tail.add(data)
             if not self._leaves_out:
                 self._emit(target, data)
@@ -178,6 +191,8 @@ class Output:
                         self._leaves_out = True
                         self._emit(target, f"{target.instead_of_stacks}\n".encode())
                     self._in_stacks = self._in_stacks or self._tail.is_before_stacks_of_memory(data)
+            if is_end:  # as Go's runtime would, when it has written the others
+                raise ExitRequested(2)
             if len(data) < len(wanted):
                 raise target.allowance.exceeded()
             return data

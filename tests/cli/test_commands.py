@@ -627,7 +627,7 @@ def test_the_limit_on_memory_is_gos_out_of_memory(calls: Path) -> None:
     assert (code, out) == (2, "")
     lines = err.splitlines()
     assert lines[-3:] == [
-        "", "(-v shows the stacks of all goroutines)",
+        "", "(-v shows more stacks)",
         "gothreads: the limit on memory, 64 MiB, is reached. Raise it (--memory SIZE, in Python Limits(memory=...)), "
         "unless the program leaks"]
     assert "fatal error: out of memory" in lines

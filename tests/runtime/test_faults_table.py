@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import io
+import re
 import socket
 import threading
 import time
@@ -394,6 +395,25 @@ def test_a_panic_is_known_however_many_goroutines_are_printed_after_it(host: Hos
     assert caught.value.stderr.startswith(("panic: on purpose\n\ngoroutine ",
                                            "last words\npanic: on purpose\n\ngoroutine "))
     assert stderr.getvalue().decode().endswith(caught.value.stderr[-1000:])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_end_does_not_wait_for_the_stacks_of_all_goroutines(model: str, host: Host) -> None:
+    def end(**options: Any) -> tuple[str, str]:
+        stderr = io.BytesIO()
+        with opened("faults", model, stdout=io.BytesIO(), stderr=stderr, host=host.functions,
+                    limits=gothreads.Limits(memory=96 << 20), **options) as app:
+            app.exports.crowd(1000)
+            with pytest.raises(gothreads.GuestPanic, match="out of memory") as caught:
+                app.exports.fault_now("memory")
+            assert caught.value.code == 2
+        return stderr.getvalue().decode(), caught.value.stderr
+    printed, kept = end()
+    assert TAIL / 2 < len(printed) < 1.5 * TAIL
+    assert printed.endswith("\n\n(more goroutines: to see all stacks, set GOTRACEBACK=all in the module's environment)\n")
+    assert printed.endswith(kept[-1000:])
+    printed, _ = end(env={"GOTRACEBACK": "all"})
+    assert len(re.findall("^goroutine ", printed, re.MULTILINE)) > 900
 
 
 def test_a_panic_without_a_stack_is_known_too(host: Host) -> None:

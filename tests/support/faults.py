@@ -235,8 +235,9 @@ Python process and the other apps in it run on, and the same module can be opene
 
 Each line is a test in `tests/runtime/test_faults_table.py`, which causes the real fault and measures the last column: the time
 from the fault until the last caller had its exception (of the slowest run, if there are several). When Go's runtime
-gives up (out of memory, no thread left), it prints the stacks of all goroutines before it ends the module, and the
-time includes that. The moment of stack exhaustion is not observable, so its time counts from the first caller that
+gives up (out of memory, no thread left), it prints the stacks of goroutines before it ends the module, and the time
+includes that. Of a great many goroutines it prints the first (some 50 KB); set `GOTRACEBACK=all` in the module's
+environment for all of them, however long that takes. The moment of stack exhaustion is not observable, so its time counts from the first caller that
 knew.
 
 Measured on {machine}.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from gothreads.wasi import panics
@@ -89,3 +91,31 @@ def test_the_place_of_a_panic_is_the_first_frame_in_the_program(stack: str, plac
 
 def test_words_without_a_stack_have_no_place() -> None:
     assert panics.place("panic: x\n") is None
+
+
+def written(pieces: Sequence[str]) -> int | None:
+    """At which of these writes the watch says that there are enough stacks."""
+    watch, text = panics.StacksOfAll(), bytearray()
+    for place, piece in enumerate(pieces):
+        if watch.are_enough(text, piece.encode()):
+            return place
+        text += piece.encode()
+    return None
+
+
+def test_enough_stacks_are_those_that_gos_runtime_writes_itself() -> None:
+    stack = ["goroutine ", "7", " gp=", "0x38", " m=nil", " [", "select (no cases)", "]", ":\n", "main.f(...)\n", "\t",
+             "/src/main.go:7", "\n", "\n"]
+    thrown = ["fatal error: ", "out of memory", "\n", "\n"]
+    place = written([*thrown, *stack * 2000])
+    assert place is not None
+    assert 40_000 < len("".join((thrown + stack * 2000)[:place])) < 60_000
+    assert written([*thrown, *stack * 100]) is None  # few: all are shown
+    # What a program may write itself.
+    assert written(stack * 2000) is None
+    assert written(["panic: ", "test timed out", "\n", "\n", *stack * 2000]) is None
+    assert written([*thrown, *["".join(stack)] * 2000]) is None
+    assert written([*thrown, *stack, *["".join(stack)] * 2000, *stack * 20]) is None
+    assert written([*thrown, *["goroutine ", "7", "\n"] * 20_000]) is None
+    # Before the fatal error.
+    assert written([*["goroutine ", "7", "\n"] * 20_000, *thrown, *stack * 2000]) is not None
