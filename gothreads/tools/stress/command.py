@@ -37,6 +37,9 @@ def stress(arguments: argparse.Namespace, terminal: Terminal) -> int:
             raise MisuseError("--sharpen is for the scenarios' own program. Build yours with: gothreads build "
                               "--sharpen SEED")
         scenarios = [ModuleScenario(arguments.module, arguments.exports, arguments.pure, arguments.python)]
+        if not arguments.pure:
+            terminal.say("no result is checked, only that each call returns: --pure names exports whose results depend "
+                         "on their arguments alone")
     elif arguments.exports or arguments.pure or arguments.python:
         raise MisuseError("--exports, --pure and --python are for --module")
     else:

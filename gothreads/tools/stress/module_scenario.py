@@ -84,7 +84,7 @@ class ModuleScenario(Scenario):
                     # By their representations, in which NaN equals NaN.
                     context.check(repr(first) == repr(result),
                                   f"{name}{cut(chosen)} returns {result!r}, and returned {first!r} before")
-                context.count()
+                context.count(checked=int(pure))
             context.callers(work)
 
 
