@@ -120,12 +120,37 @@ def test_designs_that_stand_still_are_distinguished_from_slow_ones() -> None:
 
 
 def test_memory_against_a_pool_is_reported_at_the_most_callers_up_to_64() -> None:
-    found = findings_without_summary({("memory-data", name, point): [{"resident": value}] for name, point, value in (
+    found = findings_without_summary({("memory-data", name, point): [{"resident": value}] * 2 for name, point, value in (
         ("threaded-2", 1, 70e6), ("threaded-2", 2, 80e6), ("pool", 1, 70e6), ("pool", 2, 1600e6), ("native", 2, 40e6))})
     assert found == ["loses: 2 blocked callers, with 2 MB of data, take 40 MB with native; with threaded-2, 2.00 times "
-                     "as much.",
+                     "as much [2.00–2.00].",
                      "memory: 2 blocked callers, with 2 MB of data, take 80 MB with threaded-2 and 1.60 GB in a pool "
-                     "of 2 instances: 20.0 times as much."]
+                     "of 2 instances: 20.0 times as much [20.0–20.0]."]
+
+
+def test_one_sample_decides_nothing() -> None:
+    found = findings_of({("cpu", "threaded-2", 2): rates(200), ("cpu", "single", 2): rates(100),
+                         ("memory", "threaded-2", 2): [{"resident": 80e6}], ("memory", "pool", 2): [{"resident": 1600e6}],
+                         ("memory", "native", 2): [{"resident": 40e6}]})
+    assert [text for text in found if "was not measured" not in text] == [
+        "short: single, compared with threaded-2: undecided in 1 of 2 workloads (cpu), measured once.",
+        "short: pool, compared with threaded-2: undecided in 1 of 2 workloads (memory), measured once.",
+        "short: native, compared with threaded-2: undecided in 1 of 2 workloads (memory), measured once.",
+        "memory: 2 blocked callers take 80 MB with threaded-2 and 1.60 GB in a pool of 2 instances: 20.0 times as much "
+        "[one sample]."]
+    assert verdict(Figure(2.0, 2.0, 2.0, 1)) == "once"
+
+
+@pytest.mark.parametrize(("others", "single", "why"), [
+    (0.5, (100, 100), "Other processes used 50% of the processors during the run"),
+    (0.01, (50, 100), "The rounds of 1 of 1 ratios differ by more than 40%")])
+def test_a_disturbed_run_compares_nothing(others: float, single: tuple[int, int], why: str) -> None:
+    report = Report(machine(others=others), replace(PLAN, quick=False), designs(2), ["cpu"], results=[
+        Result("cpu", "threaded-2", 2, samples=[Sample(values) for values in rates(200, 200)]),
+        Result("cpu", "single", 2, samples=[Sample(values) for values in rates(*single)])])
+    assert [(finding.kind, finding.text) for finding in findings(report)] == [
+        ("trust", f"{why}. So the designs are not compared: measure again on a quiet machine.")]
+    assert {cell.verdict for row in rows(report) for cell in row.cells} == {""}
 
 
 def test_other_load_interruptions_and_wrong_results_are_reported() -> None:

@@ -21,7 +21,7 @@ from gothreads.text import cut
 from gothreads.tools.compare import measurement_plan
 from gothreads.tools.compare.catalogue import WORKLOADS
 from gothreads.tools.compare.findings import findings
-from gothreads.tools.compare.machine import why_calls_use_ctypes
+from gothreads.tools.compare.machine import busy_with_others, why_calls_use_ctypes
 from gothreads.tools.compare.measurement_plan import MeasurementPlan
 from gothreads.tools.compare.programs import build_programs
 from gothreads.tools.compare.report import Report
@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     plan = (measurement_plan.quick if arguments.quick else measurement_plan.full)(processors)
     if arguments.repeat is not None:
         plan = plan.with_repeats(arguments.repeat)
+    if (busy := busy_with_others()) is not None:
+        terminal.say(f"this machine is busy ({busy}): such figures say little. Ctrl-C ends the run")
     return compare(plan, chosen, processors, terminal, out, as_json=arguments.json, go=arguments.go)
 
 
@@ -58,14 +60,15 @@ def compare(plan: MeasurementPlan, chosen: list[str], processors: int, terminal:
     try:
         if (reason := why_calls_use_ctypes()) is not None:
             terminal.say(f"calls go through ctypes, not C, and are slower for that: {reason}")
-        terminal.say("building the program three times: for threads, as stock Go, and natively")
+        terminal.say("building the program three times: for threads, as stock Go, and natively (the first time, this "
+                     "takes a minute or more)")
         comparison = Comparison(build_programs(go), plan, processors, chosen)
         terminal.clear()
         with _ProgressBar(terminal) as bar:
             comparison.run(bar.update)
     except KeyboardInterrupt:
-        if comparison is None or not comparison.report.measured:
-            terminal.say("interrupted, before anything was measured")
+        if comparison is None or not comparison.report.has_samples:
+            terminal.say("interrupted: nothing was measured yet")
             return 128 + signal.SIGINT
     report = comparison.report
     written = _conclude(report, terminal, out, as_json=as_json)

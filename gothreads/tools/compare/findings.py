@@ -1,7 +1,8 @@
 """The findings: sentences derived from the numbers by rules, so that each machine gets its own.
 
-A ratio counts only when all its rounds are on the same side of 1; otherwise the difference may be chance. Findings give
-the median, and in brackets the lowest and the highest round.
+A ratio counts only when there are several rounds, all on the same side of 1; otherwise the difference may be chance.
+Findings give the median, and in brackets the lowest and the highest round. When other processes disturbed the run, no
+designs are compared.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ HEADINGS: dict[Kind, str] = {
 EVEN = 0.05
 #: A ratio is rough when its rounds differ by more than this.
 ROUGH = 0.4
+#: The share of all processors from which on other processes disturb a run so much that designs cannot be compared.
+DISTURBED = 0.25
+#: What compares designs.
+_COMPARING: tuple[Kind, ...] = ("short", "wins", "loses", "even", "scales", "price", "memory")
 #: Workloads with rules of their own.
 _SPECIAL = ("memory", "memory-data", "timers")
 
@@ -53,7 +58,8 @@ def findings(report: Report) -> list[ReportFinding]:
     """All findings, in the order of HEADINGS."""
     rules = (_wrong, _summary, _comparisons, _scaling, _cpu_time, _background, _memory, _not_measured, _failed,
              _reliability)
-    every = [finding for rule in rules for finding in rule(report)]
+    kept = set(HEADINGS) - set(_COMPARING if why_not_compared(report) else ())
+    every = [finding for rule in rules for finding in rule(report) if finding.kind in kept]
     return sorted(every, key=lambda finding: list(HEADINGS).index(finding.kind))
 
 
@@ -64,10 +70,25 @@ def grouped(among: Sequence[ReportFinding]) -> list[tuple[str, list[str]]]:
     return [(heading, sentences) for heading, sentences in groups if sentences]
 
 
-def verdict(figure: Figure | None) -> Literal["better", "worse", "even", "open"]:
-    """Judges a ratio that is above 1 where the first design is better. "open": the rounds disagree."""
+def why_not_compared(report: Report) -> str | None:
+    """Why designs cannot be compared by these figures; None if they can be."""
+    if report.machine.others is not None and report.machine.others > DISTURBED:
+        return f"Other processes used {report.machine.others:.0%} of the processors during the run"
+    rough, total = _rough_ratios(report)
+    if rough > total / 2:
+        return f"The rounds of {rough} of {total} ratios differ by more than {ROUGH:.0%}"
+    return None
+
+
+def verdict(figure: Figure | None) -> Literal["better", "worse", "even", "open", "once"]:
+    """Judges a ratio that is above 1 where the first design is better.
+
+    "open": the rounds disagree. "once": there is only one.
+    """
     if figure is None:
         return "open"
+    if figure.rounds == 1:
+        return "once"
     if figure.low > 1 and figure.median > 1 + EVEN:
         return "better"
     if figure.high < 1 and figure.median < 1 - EVEN:
@@ -91,7 +112,7 @@ def _summary(report: Report) -> Iterator[ReportFinding]:
     for design in report.present:
         if design.model == "threaded":
             continue
-        names: dict[str, list[str]] = {"better": [], "worse": [], "even": [], "open": [], "cannot": []}
+        names: dict[str, list[str]] = {"better": [], "worse": [], "even": [], "open": [], "once": [], "cannot": []}
         for workload in report.measured:
             point = report.headline(workload)
             if report.result(workload.name, design.name, point).cannot:
@@ -99,7 +120,8 @@ def _summary(report: Report) -> Iterator[ReportFinding]:
             elif (better := report.better(workload, design, point)) is not None:
                 names[verdict(better)].append(workload.name)
         phrases = {"better": "better in {}", "worse": "worse in {}", "even": f"within {EVEN:.0%} in {{}}",
-                   "open": "undecided in {}, as the rounds disagree", "cannot": "not measured in {}"}
+                   "open": "undecided in {}, as the rounds disagree", "once": "undecided in {}, measured once",
+                   "cannot": "not measured in {}"}
         parts: list[str] = []
         for outcome, listing in names.items():
             if listing:
@@ -127,7 +149,7 @@ def _comparisons_at(report: Report, workload: Workload, point: int) -> Iterator[
     if own is None:
         return
     #: By how the reference does against them.
-    designs: dict[str, list[str]] = {"better": [], "worse": [], "even": [], "open": []}
+    designs: dict[str, list[str]] = {"better": [], "worse": [], "even": [], "open": [], "once": []}
     for design in report.present:
         if design.model == "threaded":
             continue
@@ -153,8 +175,7 @@ def _comparisons_at(report: Report, workload: Workload, point: int) -> Iterator[
 def _ratio(figure: Figure | None, comparison: str) -> str:
     """Such as "1.90 times as much [1.80–2.00]", for the comparison "as much"."""
     assert figure is not None
-    rounds = spread(figure)
-    return f"{times(figure.median)} times {comparison}{f' [{rounds}]' if rounds else ''}"
+    return f"{times(figure.median)} times {comparison} [{spread(figure) or 'one sample'}]"
 
 
 def _reciprocal(figure: Figure | None) -> Figure | None:
@@ -198,7 +219,7 @@ def _cpu_time(report: Report) -> Iterator[ReportFinding]:
             metric = next((metric for metric in workload.metrics if metric.name == "cpu"), None)
             if metric is not None and 1 in workload.points(report.plan) and not workload.fresh:
                 figure = report.better(workload, other, 1, than=ours, metric=metric)
-                if figure is not None and verdict(figure) != "open":
+                if figure is not None and verdict(figure) not in ("open", "once"):
                     ratios.append(f"{workload.title} ({times(figure.median)} times)")
         if ratios:
             yield ReportFinding("price", f"CPU time of a call with a single caller, {ours.name} relative to "
@@ -301,19 +322,15 @@ def _failed(report: Report) -> Iterator[ReportFinding]:
 
 
 def _reliability(report: Report) -> Iterator[ReportFinding]:
-    if report.machine.shared and report.machine.others is not None:
+    rough, total = _rough_ratios(report)
+    if (reason := why_not_compared(report)) is not None:
+        yield ReportFinding("trust", f"{reason}. So the designs are not compared: measure again on a quiet machine.")
+    elif report.machine.shared and report.machine.others is not None:
         yield ReportFinding("trust",
                             f"Other processes used {report.machine.others:.0%} of the processors during the run. This "
-                            "affects latencies, and figures with several threads or procs. Rely on ratios, and "
-                            "measure again on a quiet machine.")
-    rough = total = 0
-    for workload in report.measured:
-        for design in report.present:
-            figure = report.better(workload, design, report.headline(workload))
-            if design != report.reference and figure is not None and figure.rounds > 1:
-                total += 1
-                rough += _rough(figure)
-    if rough:
+                            "affects latencies, and figures with several threads or procs; less so ratios. Measure "
+                            "again on a quiet machine.")
+    if rough and reason is None:
         repeats = report.plan.repeats
         yield ReportFinding("trust",
                             f"The rounds of {rough} of {total} ratios differ by more than {ROUGH:.0%}. The findings "
@@ -325,6 +342,14 @@ def _reliability(report: Report) -> Iterator[ReportFinding]:
         yield ReportFinding("trust", "Measured with --quick: short samples at few points.")
     if report.interrupted:
         yield ReportFinding("trust", "The run was interrupted: only what was measured before that is shown.")
+
+
+def _rough_ratios(report: Report) -> tuple[int, int]:
+    """How many of the table's ratios are rough, and of how many with several rounds."""
+    figures = [report.better(workload, design, report.headline(workload))
+               for workload in report.measured for design in report.present if design != report.reference]
+    several = [figure for figure in figures if figure is not None and figure.rounds > 1]
+    return sum(map(_rough, several)), len(several)
 
 
 def _where(workload: Workload, point: int) -> str:

@@ -18,6 +18,10 @@ from gothreads.engine import extension
 from gothreads.version import __version__
 
 
+#: The share of all processors from which on other processes disturb a measurement.
+BUSY = 0.1
+
+
 @dataclass(frozen=True)
 class Machine:
     """`memory` in bytes; `load`: the load average of the minute before; `others`: the share of all processors that
@@ -38,7 +42,7 @@ class Machine:
     @property
     def shared(self) -> bool:
         """Whether other processes used enough to disturb the measurement."""
-        return self.others is not None and self.others > 0.1
+        return self.others is not None and self.others > BUSY
 
     @property
     def summary(self) -> str:
@@ -61,6 +65,14 @@ def why_calls_use_ctypes() -> str | None:
     None when they go through C, or when GOTHREADS_FAST=0 asks for ctypes.
     """
     return extension.missing if extension.compiled is None and os.environ.get("GOTHREADS_FAST") != "0" else None
+
+
+def busy_with_others(seconds: float = 0.5) -> str | None:
+    """What other processes take of this machine, if that would disturb a measurement. Takes so many seconds."""
+    load = OtherLoad()
+    time.sleep(seconds)
+    share = load.share()
+    return f"other processes use {share:.0%} of the processors; load {os.getloadavg()[0]:.1f}" if share > BUSY else None
 
 
 class OtherLoad:

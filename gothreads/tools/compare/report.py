@@ -80,6 +80,11 @@ class Report:
         return [WORKLOADS[name]() for name in self.workloads if name in names]
 
     @property
+    def has_samples(self) -> bool:
+        """Whether anything was measured."""
+        return any(sample is not None for result in self.results for sample in result.samples)
+
+    @property
     def wrong(self) -> list[Result]:
         return [result for result in self.results if result.wrong]
 

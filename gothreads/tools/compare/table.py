@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gothreads.tools.compare.findings import ReportFinding, grouped, verdict
+from gothreads.tools.compare.findings import ReportFinding, grouped, verdict, why_not_compared
 from gothreads.tools.compare.formatting import number, place, times
 from gothreads.tools.compare.report import Report
 
@@ -53,6 +53,7 @@ def caption(report: Report) -> str:
 def rows(report: Report) -> list[Row]:
     """The same rows for the terminal, Markdown and HTML."""
     table = []
+    compares = why_not_compared(report) is None
     for workload in report.measured:
         point, metric = report.headline(workload), workload.metrics[0]
         cells = []
@@ -68,7 +69,8 @@ def rows(report: Report) -> list[Row]:
             elif design == report.reference or better is None:
                 cells.append(Cell(number(figure.median, metric.unit)))
             else:
-                cells.append(Cell(number(figure.median, metric.unit), f"×{times(better.median)}", verdict(better)))
+                cells.append(Cell(number(figure.median, metric.unit), f"×{times(better.median)}",
+                                  verdict(better) if compares else ""))
         where = place(workload, point)
         table.append(Row(workload.name, f"{workload.title}, {where}" if where else workload.title, metric.title,
                          tuple(cells)))
