@@ -115,7 +115,8 @@ def _fitting(loaded: LoadedModule, place: str | Path, wanted: Model | None, *, o
         how = f"{'wasi-threads' if loaded.threaded else 'no threads'}, so it is run as {' or '.join(fitting)}"
         raise ModuleError(f"{place} was not built from Go, and has {how}")
     if wanted.build_model != loaded.model:
-        raise ModuleError(f"{place} was built for the model {loaded.model}, not {wanted.build_model}. "
+        as_what = "" if wanted.app.model == wanted.build_model else f", which {wanted.app.model} runs"
+        raise ModuleError(f"{place} was built for the model {loaded.model}, not {wanted.build_model}{as_what}. "
                           f"Rebuild it: gothreads build PACKAGE --model {wanted.build_model} -o {place}")
     return loaded
 

@@ -9,7 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gothreads.build.toolchain import Toolchain
-from gothreads.errors import BuildError, CompileError
+from gothreads.errors import BuildError, CompileError, MisuseError
+
+#: Flags of go build and go test that Go does not support for WebAssembly -> what to do instead.
+_NOT_HERE = {
+    "-race": "find races natively, with `{go} -race`; `{gothreads} --sharpen SEED` makes them show more often here",
+    "-fuzz": "fuzz natively, with `{go} -fuzz`; `{gothreads}` then runs what was found, in testdata/fuzz",
+    "-msan": "use it natively, with `{go} -msan`",
+    "-asan": "use it natively, with `{go} -asan`",
+}
+
+
+def check_flag(word: str, verb: str) -> None:
+    """MisuseError for a flag of `go build` or `go test`, the verb, that Go does not support for WebAssembly."""
+    name, _, value = word.partition("=")
+    flag = f"-{name.lstrip('-')}"
+    if name.startswith("-") and flag in _NOT_HERE and value != "false":
+        instead = _NOT_HERE[flag].format(go=f"go {verb}", gothreads=f"gothreads {verb}")
+        raise MisuseError(f"Go has no {flag} for WebAssembly: {instead} (docs/what-works.md)")
 
 #: A position at the beginning of a line of Go's output: a path, then a colon and a line's number.
 _POSITION = re.compile(r"(?m)^([ \t]*)([^\s:][^\n:]*\.(?:go|s|mod))(?=:\d)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gothreads.build.builder import Built, Request, build, go_environment
-from gothreads.build.packages import main_packages
+from gothreads.build.packages import check_flag, main_packages
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_build_options
@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     model, flags = arguments.model or THREADED, tuple(arguments.args)
+    for flag in flags:
+        check_flag(flag, "build")
     several = "..." in arguments.package
     packages = [arguments.package]
     if several:

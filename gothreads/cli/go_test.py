@@ -20,6 +20,7 @@ from gothreads.build.builder import go_environment
 from gothreads.build.guest import guest_folder, in_workspace, module_root, named_in_copy
 from gothreads.build.optimizer import by_default, identity
 from gothreads.build.overlay import fingerprint, write_overlay
+from gothreads.build.packages import check_flag
 from gothreads.build.test_program import Rewriting
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import RawCommand
@@ -54,14 +55,6 @@ examples:
 #: The linker flag that keeps function names.
 _NAMES = "-s=false"
 
-#: Flags of go test that Go does not support for WebAssembly -> what to do instead.
-_NOT_HERE = {
-    "-race": "find races natively, with `go test -race`; `gothreads test --sharpen SEED` makes them show more often "
-             "here",
-    "-fuzz": "fuzz natively, with `go test -fuzz`; `gothreads test` then runs what was found, in testdata/fuzz",
-    "-msan": "use it natively, with `go test -msan`",
-    "-asan": "use it natively, with `go test -asan`",
-}
 #: Flags of go test that take no value, so the word after one of them may be a package.
 _SWITCHES = frozenset(("-a", "-artifacts", "-benchmem", "-cover", "-failfast", "-fullpath", "-json", "-n", "-short",
                        "-trimpath", "-v", "-work", "-x"))
@@ -110,7 +103,7 @@ def options(argv: Sequence[str]) -> TestOptions:
 
 def _check_flag(word: str) -> None:
     """MisuseError for a flag of go test that cannot be passed on."""
-    name, _, value = word.partition("=")
+    name = word.partition("=")[0]
     flag = f"-{name.lstrip('-')}"
     if not name.startswith("-"):
         return
@@ -118,8 +111,7 @@ def _check_flag(word: str) -> None:
         raise MisuseError(f"gothreads test sets {name} itself")
     if name in ("-model", "-go", "-sharpen", "-no-preemption", "-optimize"):
         raise MisuseError(f"go test has no {word}. Did you mean -{word}, of gothreads?")
-    if flag in _NOT_HERE and value != "false":
-        raise MisuseError(f"Go has no {flag} for WebAssembly: {_NOT_HERE[flag]} (docs/what-works.md)")
+    check_flag(word, "test")
 
 
 def command(chosen: TestOptions, folder: Path | None = None,

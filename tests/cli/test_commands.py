@@ -235,6 +235,12 @@ def test_a_folder_without_go_mod_is_told_of_init(same_folder: Path, verb: str) -
     assert command("run", folder)[0] == 0
 
 
+def test_flags_that_go_does_not_have_for_webassembly_are_explained() -> None:
+    assert command("build", MODULES / "calls", "--", "-race") == (
+        1, "", "gothreads: Go has no -race for WebAssembly: find races natively, with `go build -race`; `gothreads build "
+        "--sharpen SEED` makes them show more often here (docs/what-works.md)\n")
+
+
 def test_build_does_not_leave_anything_where_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "taken" / "calls.wasm").mkdir(parents=True)
     code, out, err = command("build", MODULES / "calls", "-o", tmp_path / "taken")

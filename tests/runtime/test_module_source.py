@@ -90,7 +90,7 @@ def test_content_that_is_no_module_is_refused(content: bytes, message: str) -> N
 
 
 def test_content_is_for_a_model_as_a_file_is() -> None:
-    with pytest.raises(gothreads.ModuleError, match=r"module\.wasm was built for the model threaded, not single"):
+    with pytest.raises(gothreads.ModuleError, match=r"module\.wasm was built for the model threaded, not single, which pool runs\. Rebuild"):
         gothreads.open(built("calls").read_bytes(), model="pool")
 
 
