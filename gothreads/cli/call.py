@@ -13,7 +13,7 @@ from typing import Any
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
 from gothreads.cli.inspect import print_exports
-from gothreads.cli.module_options import add_model_options, add_run_options, open_module
+from gothreads.cli.module_options import add_model_options, add_run_options, lines_ended, open_module
 from gothreads.cli.values import parse_seconds
 from gothreads.errors import HandlerError, MisuseError, UnknownExport, unknown
 from gothreads.output.terminal import Terminal
@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     texts, arguments.args = tuple(arguments.args), []
     # Standard output is for the result: what main and Python functions print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr), open(2, "wb", buffering=0, closefd=False) as errors, \
-            open_module(arguments, terminal, callers=2, stdout=errors) as app:
+            open_module(arguments, terminal, callers=2, stdout=errors) as app, \
+            lines_ended(app, terminal, stdout_is_shown=True):
         if not arguments.export:
             _list(app, arguments, terminal)
         elif arguments.export in app.exports:
@@ -124,5 +125,6 @@ CALL = Command("call", "call one export or handler, and print the result", """\
   gothreads call app.wasm add 2 3
   gothreads call ./app search '{"query": "go"}'     a handler and its payload (-: read from standard input)
   gothreads call app.wasm upper < FILE
-  gothreads call --bytes strings.wasm upper hello   not built from Go: texts are passed as address and length""",
+  gothreads call --bytes strings.wasm upper hello   not built from Go: texts are passed as address and length
+Standard output has the result only: what the module prints goes to standard error.""",
                add_arguments, run, own_arguments=2, last_is_optional=True)

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,7 +21,7 @@ from gothreads.cli.values import (
     parse_seconds,
     parse_trust,
 )
-from gothreads.errors import MisuseError, NotCallable
+from gothreads.errors import GothreadsError, MisuseError, NotCallable
 from gothreads.launch import LoadedOptions, find, open_loaded
 from gothreads.output.terminal import Terminal, Verbosity
 from gothreads.runtime.app import App
@@ -124,6 +124,21 @@ def open_module(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack
     """Open the module. `own`: the command's own options, besides those that the user has given."""
     loaded, options = _options(arguments, terminal, own)
     return aside(lambda: open_loaded(loaded, **options))
+
+
+@contextlib.contextmanager
+def lines_ended(app: App | Supervised, terminal: Terminal, *, stdout_is_shown: bool) -> Iterator[None]:
+    """Context for what the module does: the message about an error begins on a line of its own.
+
+    stdout_is_shown: whether the module's standard output is where messages are.
+    """
+    try:
+        yield
+    except GothreadsError:
+        tails = [] if isinstance(app, Supervised) else app._tails()[0 if stdout_is_shown else 1:]
+        if any(tail and not tail.endswith("\n") for tail in tails):
+            terminal.raw("\n")
+        raise
 
 
 def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
@@ -12,6 +13,7 @@ from gothreads.cli.module_options import (
     add_module,
     add_run_options,
     add_service_options,
+    lines_ended,
     open_or_supervise,
 )
 from gothreads.cli.signals import forwarded
@@ -42,7 +44,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
                                   f"exports: gothreads call")
             raise ModuleError(f"{arguments.module} was built without main (--buildmode c-shared), so there is nothing "
                               "to run. Build it with --buildmode exe, or call its exports: gothreads call")
-        return aside(lambda: _wait(app, arguments.module, terminal))
+        with lines_ended(app, terminal, stdout_is_shown=os.isatty(1)):
+            return aside(lambda: _wait(app, arguments.module, terminal))
 
 
 def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:

@@ -122,6 +122,10 @@ class Ending(ABC):
         out, error = self._targets
         return Streams(Input(self._source, stop), Output(out, stop), Output(error, stop))
 
+    def _tails(self) -> tuple[str, str]:
+        """The last that was written to stdout and stderr."""
+        return self._streams.stdout.tail, self._streams.stderr.tail
+
     @property
     def state(self) -> State:
         return self._state

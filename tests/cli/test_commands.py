@@ -658,10 +658,10 @@ def test_a_call_that_takes_too_long_ends_with_124(patient_host: Path) -> None:
 
 
 def test_limits_are_named_on_the_command_line(patient_host: Path) -> None:
-    code, out, err = finished("call", built("patient"), "--python", patient_host, "--limit", "output=1k", "--limit",
-                              "files=50", "write", 1000)
+    code, out, err = finished("call", built("patient"), "--python", patient_host, "--limit", "output=1001",
+                              "--limit", "files=50", "write", 1000)
     assert (code, out) == (153, "")
-    assert "more than 1,024 bytes" in err
+    assert re.search(r"^gothreads: .*more than 1,001 bytes.*--limit output=SIZE", err, re.MULTILINE)  # after half a line
     assert "--limit output=1 is 1 bytes. Did you mean --limit output=1M? (If not: --limit output=1B)" in finished(
         "call", "--limit", "output=1", "--python", patient_host, built("patient"), "add", 1, 2)[2]
     code, out, err = finished("run", "--python", patient_host, "--limit", "seconds=0.2", built("patient"))
