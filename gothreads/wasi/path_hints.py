@@ -82,10 +82,28 @@ class PathHints:
 
 def advice(path: str, *, creates: bool) -> str:
     """What to do about a path that no mount covers, to follow a sentence about it. Arguments: as of how_to_mount."""
+    if path == "/dev/null":
+        return ". If os/exec wants it: a module starts no processes; let the host do it, with guest.Call of gothreads/guest"
+    if is_private(path):
+        return ". It is private to this machine or its user: mount it only if you trust the module with it"
     options = how_to_mount(path, creates=creates)
     if creates or os.path.exists(path):
         return f". Mount what it needs: {options}"
     return f", and this machine has nothing of that name. To put a file or a folder HOST there: {options}"
+
+
+def is_private(path: str) -> bool:
+    """Whether it is of the system, or hidden in a user's home: no module should get it for having asked."""
+    home = os.path.expanduser("~").rstrip("/")
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed
+        here = "/"
+    if path.startswith(f"{home}/."):
+        return True
+    if path.startswith(f"{here}/") and here not in ("/", home):
+        return False
+    return any(f"{path}/".startswith(f"{folder}/") for folder in ("/proc", "/sys", "/dev", "/etc", "/root"))
 
 
 def how_to_mount(path: str, *, creates: bool) -> str:

@@ -15,7 +15,7 @@ import gothreads
 from gothreads import Mount
 from gothreads.cli.module_options import argument_mounts, working_folder
 from gothreads.output.terminal import Terminal
-from gothreads.wasi.path_hints import PathHints, how_to_mount
+from gothreads.wasi.path_hints import PathHints, advice, how_to_mount
 from gothreads.wasi.virtual_root import Root
 from tests.support.command_line import finished
 from tests.support.files_program import Go, GoError
@@ -167,6 +167,18 @@ def test_the_option_that_mounts_a_path_names_what_is_there(tmp_path: Path) -> No
     for path in ("/nowhere/data/x.csv", f"{folder}/none", "/nowhere"):  # a file or a folder, which HOST may be
         assert how_to_mount(path, creates=False) == (
             f"--mount HOST:{path}:ro, in Python mounts=[gothreads.Mount('HOST', '{path}', read_only=True)]")
+
+
+def test_no_option_is_offered_for_what_no_module_should_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for path in ("/proc/1/environ", "/sys/class", "/dev/mem", "/etc", "/etc/passwd", "/root/.ssh", f"{tmp_path}/.ssh/id"):
+        assert advice(path, creates=False) == (
+            ". It is private to this machine or its user: mount it only if you trust the module with it")
+    for path in ("/etcetera", "/nowhere/etc/x", f"{tmp_path}/x", f"{tmp_path}/work/.env"):
+        assert "--mount " in advice(path, creates=False)
+    assert "guest.Call" in advice("/dev/null", creates=False)
 
 
 def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
