@@ -30,9 +30,24 @@ func (fd *netFD) refused(call string, sa syscall.Sockaddr, err error) error {
 // refusedBy adds the option that would allow the address to an error, if that says that no rule of the host does.
 func refusedBy(flag, call string, sa syscall.Sockaddr, err error) error {
 	if err == syscall.ENOTCAPABLE {
-		return os.NewSyscallError(call+" (to allow it: "+flag+" "+ruleFor(sa)+")", err)
+		rule := ruleFor(sa)
+		if _, port, _ := SplitHostPort(rule); flag == "--listen" && isWildcard(sa) {
+			rule += ", or for other machines too " + flag + " 0.0.0.0:" + port
+		}
+		return os.NewSyscallError(call+" (to allow it: "+flag+" "+rule+")", err)
 	}
 	return err
+}
+
+// isWildcard reports whether an address is that of all of the machine's interfaces.
+func isWildcard(sa syscall.Sockaddr) bool {
+	switch sa := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return IP(sa.Addr[:]).IsUnspecified()
+	case *syscall.SockaddrInet6:
+		return IP(sa.Addr[:]).IsUnspecified()
+	}
+	return false
 }
 
 // ruleFor returns an address as the host's options take it.
