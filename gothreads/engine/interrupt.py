@@ -216,6 +216,8 @@ def take() -> NoReturn:
     if compiled is not None:
         compiled.set_kept(False)
     assert error is not None
+    if error.__context__ is None:  # a traceback shows it alone, not as what went wrong in handling the call's own error
+        error.__suppress_context__ = True
     try:
         raise error
     finally:

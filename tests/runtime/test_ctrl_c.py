@@ -26,11 +26,11 @@ def test_ctrl_c_ends_a_call_that_calls_back_and_forth_without_end() -> None:
         app = gothreads.open(sys.argv[1], model="single", host={"env": {"started": lambda: None, "again": again}})
         try:
             app.exports.loop()
-        except KeyboardInterrupt:
-            print("interrupted")
+        except KeyboardInterrupt as error:
+            print("interrupted", type(error.__context__).__name__, error.__suppress_context__)
         app.close()
         print(app.state.value)
-    """, built("nested", model="single")) == "interrupted\nclosed\n"
+    """, built("nested", model="single")) == "interrupted AppClosed True\nclosed\n"
 
 
 def test_ctrl_c_ends_a_call_after_asyncio_has_had_signal_handlers_of_its_own() -> None:
