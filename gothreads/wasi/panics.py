@@ -41,6 +41,8 @@ _AT_THE_END = re.compile(_FIRST_LINE + rb"(?:\n\t.*|\n\[.*)*\Z", re.MULTILINE)
 _OUT_OF_MEMORY = (b"out of memory", b"cannot allocate")
 #: The most that is searched for what precedes the stacks, in bytes.
 _BEFORE_STACKS = 512
+#: Its own panics (a second handler of the same name) are the caller's doing, wherever its files are.
+_GUEST = "gothreads/guest"
 #: The most frames that are searched for one of the program's own.
 _MOST_FRAMES = 100
 #: How much of the stacks of all goroutines is enough, in bytes. Errors keep it, and it takes a tenth of a second.
@@ -84,7 +86,7 @@ def place(text: str) -> str | None:
         name = function.partition("(")[0]  # main.fail, or main. of main.(*T).fail; `panic` itself has no package
         package = name[:max(name.find(".", name.rfind("/") + 1), 0)]
         of_go = package != "main" and f"/{folder}".endswith(f"/src/{package}")
-        if package and not of_go and (line := rest.partition(" ")[0]).isdecimal():
+        if package not in ("", _GUEST) and not of_go and (line := rest.partition(" ")[0]).isdecimal():
             return f"{file}:{line}"
     return None
 

@@ -78,6 +78,8 @@ IN_GO = ("panic({0x1, 0x2})\n\t/go/src/runtime/panic.go:770 +0x2\nstrings.Repeat
     (IN_GO + "example.com/x/y.(*T).fail(0x1)\n\t/home/me/go/pkg/mod/example.com/x@v1.2.3/y/t.go:3 +0x4\n", "t.go:3"),
     (IN_GO + "main.(*T).fail(...)\n\t/a b/src/main/main.go:4\n", "main.go:4"),
     (IN_GO + "panic(...)\n\t/go/src/runtime/panic.go:770\nmain.main.func1()\n\tC:/main.go:5 +0x1\n", "main.go:5"),
+    ("gothreads/guest.Handle({0x1, 0x2})\n\t/work/app/.gothreads/guest/guest.go:9 +0x1\nmain.main()\n\t/work/app/main.go:7\n",
+     "main.go:7"),
     (IN_GO, None),
     (IN_GO + "created by main.main in goroutine 1\n\t/work/main.go:9 +0x4\n", None),
     (IN_GO + "\ngoroutine 1 [select]:\nmain.main()\n\t/work/main.go:9 +0x4\n", None),
