@@ -57,7 +57,7 @@ def _number(go_type: str, value: Any) -> int:
     except TypeError:
         raise TypeError(f"got {cut(value)}") from None
     if not low <= number <= high:
-        raise ValueError(f"{cut(number)} is outside {low} … {high}")
+        raise ValueError(f"got {cut(number)}")
     return number
 
 

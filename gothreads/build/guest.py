@@ -50,11 +50,18 @@ func main() {
 
 
 def guest_folder(work: Path) -> Path | None:
-    """The folder that go.mod names for gothreads/guest, for a program in `work`; None when it names none."""
+    """The folder that go.mod names for gothreads/guest, for a program in `work`; None when it names none.
+
+    BuildError if it is not there, which Go needs though the overlay has its content.
+    """
     if (root := module_root(work)) is None:
         return None
     match = _REPLACED.search((root / "go.mod").read_text(errors="replace"))
-    return (root / match[1].strip('"`')).resolve() if match else None
+    named = (root / match[1].strip('"`')).resolve() if match else None
+    if named is not None and not (named / "go.mod").is_file() and not (root / "vendor").is_dir():
+        raise BuildError(f"{root / 'go.mod'} says that gothreads/guest is in {named}, and it is not (is that in "
+                         f".gitignore?). To write it: gothreads init {root}")
+    return named
 
 
 def module_root(work: Path) -> Path | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from gothreads.build.guest import init
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import Command
 from gothreads.output.terminal import Terminal
+
+_PROGRAM = re.compile(rb"(?m)^package main\b")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     folder = Path(arguments.folder)
     written = init(folder, find_go(arguments.go))
-    terminal.say(f"{folder}: wrote {', '.join(written)}. Try: gothreads serve {folder}")
+    programs = [file for file in folder.glob("*.go") if _PROGRAM.search(file.read_bytes())]
+    terminal.say(f"{folder}: wrote {', '.join(written)}{f'. Try: gothreads serve {folder}' if programs else ''}")
     return 0
 
 

@@ -416,7 +416,7 @@ def test_a_float_is_not_read_from_text(value: object) -> None:
 
 
 def test_an_int_of_more_digits_than_python_shows_is_refused_for_its_size() -> None:
-    assert "an int that cannot be shown is outside" in refused("int32", 10 ** 5000)
+    assert refused("int32", 10 ** 5000).endswith(": got an int that cannot be shown")
 
 
 def test_what_is_no_name_is_no_export() -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -122,7 +123,7 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["call", "CALLS", "add", "2"], "add takes 2 arguments, 1 given: func add(a, b int32) int32"),
     (["call", "CALLS", "add", "2", "x"],
      "add: argument 'b' must be an int from -2147483648 to 2147483647 (Go: int32): got 'x'"),
-    (["call", "CALLS", "add", "2", "3000000000"], "3000000000 is outside"),
+    (["call", "CALLS", "add", "2", "3000000000"], "2147483647 (Go: int32): got 3000000000"),
     (["call", "CALLS", "bools", "yes"], "bools: argument 'v' must be true or false (Go: bool): got 'yes'"),
     (["call", "CALLS", "ad", "2"], "the module has no export or handler 'ad'. Did you mean 'add'? It has: add, ask,"),
     (["call", "CALLS", "echo", "a", "b"], "the handler echo takes one payload, 2 given"),
@@ -231,7 +232,9 @@ def test_a_folder_without_go_mod_is_told_of_init(same_folder: Path, verb: str) -
     assert (code, out) == (1, "")
     assert err.endswith(f"gothreads: go list failed. A folder needs a go.mod; this writes one: gothreads init "
                         f"{folder}\n")
-    assert command("init", folder)[0] == 0
+    code, _, err = command("init", folder)
+    assert code == 0
+    assert err.endswith(f". Try: gothreads serve {folder}\n")
     assert command("run", folder)[0] == 0
 
 
@@ -239,6 +242,15 @@ def test_flags_that_go_does_not_have_for_webassembly_are_explained() -> None:
     assert command("build", MODULES / "calls", "--", "-race") == (
         1, "", "gothreads: Go has no -race for WebAssembly: find races natively, with `go build -race`; `gothreads build "
         "--sharpen SEED` makes them show more often here (docs/what-works.md)\n")
+
+
+def test_init_prepares_a_library_and_a_missing_copy_of_the_guest_package_is_told_of_it(tmp_path: Path) -> None:
+    (tmp_path / "lib.go").write_text("package lib\n")
+    assert command("init", tmp_path)[2] == f"gothreads: {tmp_path}: wrote go.mod, .gothreads/guest\n"
+    shutil.rmtree(tmp_path / ".gothreads")
+    code, _, err = command("build", tmp_path)
+    assert (code, err) == (1, f"gothreads: {tmp_path}/go.mod says that gothreads/guest is in {tmp_path}/.gothreads/guest, "
+                              f"and it is not (is that in .gitignore?). To write it: gothreads init {tmp_path}\n")
 
 
 def test_build_does_not_leave_anything_where_it_cannot_write(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_an_unknown_path_and_a_wrong_method_say_what_there_is(shared: gothreads.
 
 @pytest.mark.parametrize(("export", "args", "said"), [
     ("add", [2], "add takes 2 arguments, 1 given: func add(a, b int32) int32"),
-    ("add", [2, 2**31], "2147483648 is outside"),
+    ("add", [2, 2**31], "2147483647 (Go: int32): got 2147483648"),
     ("add", [2, "3"], "add: argument 'b' must be an int"),
     ("add", [2, None], "add: argument 'b' must be an int"),
     ("add", [2, True], "add: argument 'b' must be an int"),
