@@ -93,6 +93,13 @@ def reported(action: str, kind: type[GothreadsError] = GothreadsError) -> Iterat
         raise kind(f"cannot {action}: {reason(error)}") from error
 
 
+def where(name: str) -> str:
+    """Where a relative path was looked for, to follow an error about it: " in FOLDER"; "" for another path."""
+    with contextlib.suppress(OSError):  # the working folder was deleted
+        return "" if os.path.isabs(name) else f" in {os.getcwd()}"
+    return ""
+
+
 def make_folder(path: Path, kind: type[GothreadsError] = GothreadsError) -> Path:
     """Make a folder, and those above it, unless they exist. An error of that kind if that is not possible."""
     with reported(f"make the folder {path}", kind):

@@ -14,7 +14,7 @@ from typing import Unpack
 from gothreads.build.builder import Request, build
 from gothreads.engine.precompiled import Trust
 from gothreads.errors import GothreadsError, MisuseError, ModuleError
-from gothreads.files import reason
+from gothreads.files import reason, where
 from gothreads.output.progress import watching
 from gothreads.runtime.app import App
 from gothreads.runtime.keywords import complete, documented
@@ -94,11 +94,11 @@ def check_exists(source: PathLike) -> None:
     if os.path.exists(source):  # not Path.exists, which raises for names that are too long
         return
     if Path(name).suffix in (".wasm", ".cwasm", ".go"):
-        raise ModuleError(f"there is no file {name}")
+        raise ModuleError(f"there is no file {name}{where(name)}")
     if name.startswith((".", "/")):
-        raise ModuleError(f"there is no folder {name}")
+        raise ModuleError(f"there is no folder {name}{where(name)}")
     if "/" not in name and "." not in name:
-        raise ModuleError(f"there is no file or folder {name}")
+        raise ModuleError(f"there is no file or folder {name}{where(name)}")
 
 
 def _fitting(loaded: LoadedModule, place: str | Path, wanted: Model | None, *, optimize: bool) -> LoadedModule:

@@ -164,7 +164,7 @@ def test_a_uvicorn_of_another_version_is_refused_when_older_and_told_when_newer(
     version_of(bare, "uvicorn", "0.99.0")
     said = f"uvicorn 0.99.0 is newer than what gothreads was tested with. If something fails: pip install '{UVICORN}'"
     code, _, err = command(bare, "serve", "--port", "0", "x.wasm")
-    assert (code, err.splitlines()) == (1, [f"gothreads: {said}", "gothreads: there is no file x.wasm"])
+    assert (code, err.splitlines()) == (1, [f"gothreads: {said}", f"gothreads: there is no file x.wasm in {bare}"])
     assert f"warning  serve        {said}" in command(bare, "doctor")[1]
 
 

@@ -29,7 +29,7 @@ from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.build.typed import GoPackage, Typed, generate
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
-from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal
+from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal, where
 from gothreads.output.progress import BUILD, WAIT, reporting, timed
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import HOST
@@ -251,10 +251,10 @@ def _locate(package: str) -> tuple[Path, str]:
         return path.resolve(), "."
     if path.suffix == ".go":
         if not os.path.isfile(path):
-            raise BuildError(f"there is no file {package}")
+            raise BuildError(f"there is no file {package}{where(package)}")
         return path.parent.resolve(), path.name
     if package.startswith((".", "/")):
-        raise BuildError(f"there is no folder {package}")
+        raise BuildError(f"there is no folder {package}{where(package)}")
     return Path.cwd(), package
 
 

@@ -137,7 +137,7 @@ def test_a_port_in_use_is_one_line(calls: Path) -> None:
         port = taken.getsockname()[1]
         done = subprocess.run([*GOTHREADS, "serve", "--port", str(port), str(calls)],
                               capture_output=True, text=True, timeout=PATIENCE)
-        assert command("serve", "--port", port, "nofolder") == (1, "", "gothreads: there is no file or folder nofolder\n")
+        assert command("serve", "--port", port, "nofolder") == (1, "", f"gothreads: there is no file or folder nofolder in {Path.cwd()}\n")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"gothreads: cannot listen on 127.0.0.1:{port}: Address already in use. Choose another with --port (0: any)\n"
 
