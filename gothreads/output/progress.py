@@ -124,9 +124,9 @@ def _warn(text: str) -> None:
     """Log what takes long. (`engine.settings` logs what it compiles, at INFO.)
 
     It is a warning, so that Python prints it if the program has not configured logging: otherwise a script would be
-    silent for a minute, and seem to hang. Python prints it without the logger's name then.
+    silent for a minute, and seem to hang. Python prints only the message then, so that names the sender.
     """
-    log.warning("gothreads: %s", text)
+    log.warning("%s", text if log.hasHandlers() else f"gothreads: {text}")
 
 
 def _ignore(_stage: str, _done: float, _total: float | None) -> None:

@@ -135,7 +135,7 @@ def test_the_log_has_one_line_for_the_standard_library(caplog: pytest.LogCapture
     with watching(None), reporting(BUILD) as report:
         for done in range(1, 59):
             report(done, 59)
-    assert [record.message for record in caplog.records] == [f"gothreads: {progress.STANDARD_LIBRARY}"]
+    assert [record.message for record in caplog.records] == [progress.STANDARD_LIBRARY]
     assert "once for each version" in caplog.text
 
 
@@ -188,7 +188,12 @@ def test_the_log_has_one_line_for_a_stage_that_takes_long(stage: str, total: flo
     with watching(None), reporting(stage) as report:
         report(1, total)
         report(2, total)
-    assert caplog.messages == [f"gothreads: {said}"]  # Python prints it without the logger's name
+    assert caplog.messages == [said]
+
+
+def test_without_a_configured_log_the_line_names_its_sender() -> None:
+    assert output("from gothreads.output.progress import BUILD, reporting\nwith reporting(BUILD) as report: report(20, 59)",
+                  on_a_terminal=False) == f"gothreads: {progress.STANDARD_LIBRARY}\n"
 
 
 @pytest.mark.long
