@@ -83,7 +83,8 @@ class PathHints:
 def advice(path: str, *, creates: bool) -> str:
     """What to do about a path that no mount covers, to follow a sentence about it. Arguments: as of how_to_mount."""
     if path == "/dev/null":
-        return ". If os/exec wants it: a module starts no processes; let the host do it, with guest.Call of gothreads/guest"
+        return (". If os/exec wants it: a module starts no processes; let the host do it, with guest.Call of "
+                "gothreads/guest")
     if is_private(path):
         return ". It is private to this machine or its user: mount it only if you trust the module with it"
     options = how_to_mount(path, creates=creates)

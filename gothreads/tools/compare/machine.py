@@ -17,7 +17,6 @@ import psutil
 from gothreads.engine import extension
 from gothreads.version import __version__
 
-
 #: The share of all processors from which on other processes disturb a measurement.
 BUSY = 0.1
 
