@@ -184,6 +184,8 @@ def test_go_mod_names_the_guest_package_for_vet_where_a_copy_will_do(tmp_path: P
     package = Path(json.loads(made.rpartition(" => ")[2]))
     assert {"go.mod", "guest.go"} <= {path.name for path in package.iterdir()}
     assert copied("module program\n\ngo 1.24\n") is None
+    (program / "guest").mkdir()
+    (program / "guest" / "go.mod").write_text("module gothreads/guest\n")
     assert copied(f"{plain}\nreplace gothreads/guest => ./guest\n") is None
     assert copied(plain, GOWORK="/work") is None
     assert copied(plain, GOWORK="off") is not None
