@@ -35,6 +35,10 @@ def bytes_of(payload: Payload) -> bytes:
 
 def _payload_hint(payload: object) -> str:
     if hasattr(payload, "to_numpy"):  # of pandas, polars
+        if hasattr(payload, "columns"):
+            return ": send a column, or its columns as lists with request_json(), to handlers of guest.HandleJSON"
+        if getattr(getattr(payload, "dtype", None), "kind", "f") == "O":  # objects, as texts are, have no bytes
+            return ": request_json() sends its .tolist(), to handlers of guest.HandleJSON"
         return ": send its .to_numpy()"
     if isinstance(payload, dict | list | tuple):
         return ": request_json() sends such values, to handlers of guest.HandleJSON"

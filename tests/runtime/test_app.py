@@ -111,7 +111,17 @@ def test_requests_pass_bytes_in_and_out(app: gothreads.App) -> None:
 class Column:
     """As those of pandas: not a buffer, but it has an array."""
 
+    dtype = numpy.dtype("float64")
+
     def to_numpy(self) -> None: ...
+
+
+class Texts(Column):
+    dtype = numpy.dtype("O")
+
+
+class Table(Column):
+    columns = ()
 
 
 @pytest.mark.parametrize(("handler", "payload", "said"), [
@@ -121,6 +131,8 @@ class Column:
     ("echo", numpy.array([None]), "a payload's bytes must be readable, and those of this ndarray are not: its items"),
     ("echo", None, "a payload must be bytes, another buffer, or str, not NoneType$"),
     ("echo", Column(), r"not Column: send its \.to_numpy\(\)$"),
+    ("echo", Texts(), r"not Texts: request_json\(\) sends its \.tolist\(\), to handlers of guest\.HandleJSON$"),
+    ("echo", Table(), r"not Table: send a column, or its columns as lists with request_json\(\)"),
     ("echo", {"a": 1}, r"not dict: request_json\(\) sends such values, to handlers of guest\.HandleJSON$"),
 ])
 def test_a_request_that_cannot_be_made_says_why(app: gothreads.App, handler: object, payload: object,
