@@ -139,7 +139,10 @@ class Stalled(GuestError):
 
 
 class LimitExceeded(GuestError):
-    """The module was ended because it exceeded its time (code 124) or output (code 153). The codes are a shell's."""
+    """The module was ended: it exceeded its time, or a call with on_timeout="stop" did (124), or its output (153).
+
+    The codes are a shell's.
+    """
 
 
 class HostFunctionError(GuestError):
