@@ -111,7 +111,7 @@ def test_requests_pass_bytes_in_and_out(app: gothreads.App) -> None:
 class Column:
     """As those of pandas: not a buffer, but it has an array."""
 
-    dtype = numpy.dtype("float64")
+    dtype: numpy.dtype[Any] = numpy.dtype("float64")
 
     def to_numpy(self) -> None: ...
 
