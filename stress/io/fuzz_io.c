@@ -210,6 +210,8 @@ static uint64_t subject(int call, uint64_t *state)
         return random % 4 ? GT_IO_FIRST_SOCKET + 2 + random % NUMBERS : (uint32_t)random % GT_IO_FIRST_SOCKET;
     if (call == NET_ACCEPT && random % 4)
         return GT_IO_FIRST_SOCKET; /* the listener */
+    if (call == NET_CONNECT && random % 8)
+        return GT_IO_FIRST_SOCKET + 2 + (random >> 8) % NUMBERS;
     if ((call == NET_RECEIVE || call == NET_SEND) && random % 2)
         return GT_IO_FIRST_SOCKET + 1; /* the datagrams' socket */
     return some_number(state);
