@@ -37,9 +37,6 @@ def stress(arguments: argparse.Namespace, terminal: Terminal) -> int:
             raise MisuseError("--sharpen is for the scenarios' own program. Build yours with: gothreads build "
                               "--sharpen SEED")
         scenarios = [ModuleScenario(arguments.module, arguments.exports, arguments.pure, arguments.python)]
-        if not arguments.pure:
-            terminal.say("no result is checked, only that each call returns: --pure names exports whose results depend "
-                         "on their arguments alone")
     elif arguments.exports or arguments.pure or arguments.python:
         raise MisuseError("--exports, --pure and --python are for --module")
     else:
@@ -48,8 +45,12 @@ def stress(arguments: argparse.Namespace, terminal: Terminal) -> int:
     plan = StressPlan(seed, seconds=arguments.seconds, threads=arguments.threads, procs=arguments.procs or 0,
                       hang=arguments.hang,
                       broken=arguments.broken, sharpen=arguments.sharpen)
-    return _run(scenarios, plan, terminal, None if arguments.keep is None else Path(arguments.keep),
+    code = _run(scenarios, plan, terminal, None if arguments.keep is None else Path(arguments.keep),
                 json=arguments.json)
+    if arguments.module and not arguments.pure:
+        terminal.say("no result was checked, only that each call returns: --pure names exports whose results depend on "
+                     "their arguments alone")
+    return code
 
 
 def _run(scenarios: Sequence[Scenario], plan: StressPlan, terminal: Terminal, file: Path | None, *, json: bool) -> int:

@@ -82,8 +82,9 @@ class ModuleScenario(Scenario):
                     with lock:
                         first = results.setdefault((name, number), result)
                     # By their representations, in which NaN equals NaN.
+                    call = f"{name}({', '.join(map(cut, chosen))})"
                     context.check(repr(first) == repr(result),
-                                  f"{name}{cut(chosen)} returns {result!r}, and returned {first!r} before")
+                                  f"{call} returns {result!r}, and returned {first!r} before")
                 context.count(checked=int(pure))
             context.callers(work)
 
