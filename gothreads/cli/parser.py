@@ -15,8 +15,8 @@ from gothreads.version import __version__
 #: The commands' exit codes.
 EXIT_CODES = """exit codes:
   0        success
-  1        an error, reported on standard error; or a handler returned an error
-  2        wrong usage; or the module panicked
+  1        an error, reported on standard error; a value that cannot be used; or a handler returned an error
+  2        a command line that cannot be parsed; or the module panicked
   124      timeout (--timeout, --limit seconds=N)
   130, 143 Ctrl-C, SIGTERM (serve: 0)
   134      the module trapped, or a Python function that it called raised
