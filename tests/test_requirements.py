@@ -137,7 +137,7 @@ def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, call
 def test_a_command_without_its_extra_names_it(bare: Path, extra: str, argv: list[str]) -> None:
     needs, install = f"needs {', '.join(EXTRAS[extra])}", f"pip install 'gothreads[{extra}]'"
     assert command(bare, extra, *argv) == (1, "", f"gothreads: gothreads {extra} {needs}: {install}\n")
-    assert (f"ok       {extra:11}  not installed (optional: `gothreads {extra}` {needs}): {install}\n"
+    assert (f"absent   {extra:11}  not installed (optional: `gothreads {extra}` {needs}): {install}\n"
             in command(bare, "doctor")[1])
 
 

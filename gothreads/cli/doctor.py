@@ -50,7 +50,7 @@ class Check:
     """
 
     name: str
-    state: Literal["ok", "warning", "problem"]
+    state: Literal["ok", "absent", "warning", "problem"]
     words: str
 
 
@@ -204,7 +204,7 @@ def _compiler() -> Check:
     named = shlex.split(os.environ.get("CC", ""))[:1]
     path = next(filter(None, map(shutil.which, named or ("cc", "gcc", "clang"))), None)
     if path is None:
-        state: Literal["ok", "warning"] = "warning" if named else "ok"
+        state: Literal["absent", "warning"] = "warning" if named else "absent"
         return Check("cc", state,
                      f"{f'CC={named[0]} is not there' if named else 'not installed'} (optional: for native Go in "
                      "`gothreads compare`, and to install gothreads from source)")
@@ -217,8 +217,8 @@ def _compiler() -> Check:
 
 def _extra(extra: str) -> Check:
     if missing := missing_modules(extra):
-        return Check(extra, "ok", f"not installed (optional: `gothreads {extra}` needs {', '.join(missing)}): "
-                                  f"{install(extra)}")
+        return Check(extra, "absent", f"not installed (optional: `gothreads {extra}` needs {', '.join(missing)}): "
+                                      f"{install(extra)}")
     wrong = (UVICORN.problem or UVICORN.warning) if extra == "serve" else None
     return Check(extra, "warning", wrong) if wrong else Check(extra, "ok", "installed")
 

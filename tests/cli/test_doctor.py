@@ -30,7 +30,7 @@ def test_a_machine_that_has_all() -> None:
     found = {finding["name"]: finding for finding in json.loads(out)["findings"]}
     assert (code, json.loads(out)["ok"]) == (0, True)
     assert {name for name, finding in found.items()
-            if finding["state"] != "ok"} <= {"calls", "processors", "descriptors", "threads"}
+            if finding["state"] not in ("ok", "absent")} <= {"calls", "processors", "descriptors", "threads"}
     assert (found["calls"]["words"] == "in C") == (extension.compiled is not None)
     assert "go1." in found["go"]["words"]
 
@@ -57,7 +57,9 @@ def test_a_low_limit_is_a_warning_that_names_it(tmp_path: Path) -> None:
                                     "300 (ulimit -n), so serve takes fewer than 2,048 clients. Raise the hard limit to "
                                     "8,192"}
     assert found["threads"]["words"].startswith("at most ")
-    assert {finding["state"] for finding in found.values()} <= {"ok", "warning"}
+    assert {finding["state"] for finding in found.values()} <= {"ok", "absent", "warning"}
+    assert all((finding["state"] == "absent") == finding["words"].startswith("not installed")
+               for finding in found.values() if finding["state"] != "warning")
 
 
 def test_the_cache_the_compiler_and_wasmtime_are_described(tmp_path: Path) -> None:
