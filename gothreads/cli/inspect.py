@@ -48,12 +48,6 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
     terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB at the start" if loaded.memory
                  else "memory: none")
     print_exports(loaded, terminal)
-    if about["typed"]:
-        terminal.out("typed functions:")
-    for function in about["typed"]:
-        terminal.out(f"  {shown(function['name'])}: {shown(function['go'])}")
-        for line in function["doc"].strip().splitlines():
-            terminal.out(f"      {shown(line)}")
     if about["handlers"]:
         terminal.out(f"handlers: the program registers them when it runs; to list them: gothreads call {name}")
     for export_name, why in loaded.uncallable.items():
@@ -66,12 +60,19 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
 
 
 def print_exports(loaded: LoadedModule, terminal: Terminal) -> None:
-    """Print the exports with their signatures and documentation."""
+    """Print the exports and the typed functions, with their signatures and documentation."""
     terminal.out("exports:" if loaded.exports else "exports: none")
     for export in loaded.exports:
         terminal.out(f"  {export.signature.declaration}")
         for line in export.signature.doc.strip().splitlines():
             terminal.out(f"      {line}")
+    typed = read_schema(loaded.metadata.typed).functions if loaded.metadata and loaded.metadata.typed else ()
+    if typed:
+        terminal.out("typed functions:")
+    for function in typed:
+        terminal.out(f"  {function.name}: {shown(function.go)}")
+        for line in function.doc.strip().splitlines():
+            terminal.out(f"      {shown(line)}")
 
 
 def describe(loaded: LoadedModule) -> dict[str, Any]:
