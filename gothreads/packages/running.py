@@ -1,4 +1,4 @@
-"""What a package that `gothreads stubs` has written does at its import: it gets its functions and classes.
+"""What a package that `gothreads stubs` or `wheel` has written does at its import: it gets its functions and classes.
 
 The module is opened at the first call. So a package may be imported before a fork, but not called.
 """
@@ -29,8 +29,8 @@ def fill(name: str) -> None:
     try:
         description = json.loads((folder / DESCRIPTION).read_bytes())
     except (OSError, ValueError) as error:
-        raise ModuleError(f"{name}: {DESCRIPTION} cannot be read: {error}. Write the package again: gothreads stubs"
-                          ) from None
+        raise ModuleError(f"{name}: {DESCRIPTION} cannot be read: {error}. Write the package again: gothreads stubs, "
+                          "or gothreads wheel") from None
 
     def open(**options: Unpack[OpenOptions]) -> App:
         """Open the module once more, as gothreads.open does: `app.fit(…)`, with a state of its own."""

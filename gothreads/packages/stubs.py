@@ -37,6 +37,8 @@ class _Array(_typing.Protocol):
     @property
     def __array_interface__(self) -> _builtins.dict[_builtins.str, _typing.Any]: ...
 '''
+#: Go's name for the package of a program that is one file.
+_OF_A_FILE = "command-line-arguments"
 _OPTIONS = ('timeout: _builtins.float | None = None, on_timeout: _typing.Literal["cancel", "continue", "stop"] '
             '= "cancel"')
 
@@ -94,7 +96,9 @@ def package_files(loaded: LoadedModule) -> tuple[str, Mapping[str, bytes]]:
     if loaded.metadata is None or loaded.metadata.typed is None:
         raise MisuseError(f"{loaded.name} has no typed functions. In Go, put //gothreads:export above a function")
     schema = read_schema(loaded.metadata.typed)
-    package = min((function.package for function in schema.functions), key=len, default=loaded.name)
+    package = min((function.package for function in schema.functions), key=len, default=_OF_A_FILE)
+    if package == _OF_A_FILE:
+        package = loaded.name
     return package, {"__init__.py": _INIT.format(package=package).encode(),
                      "__init__.pyi": stub(schema, package).encode(), "py.typed": b"",
                      DESCRIPTION: json.dumps(loaded.metadata.typed).encode(), MODULE: loaded.wasm}

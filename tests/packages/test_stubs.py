@@ -74,10 +74,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run Python where it finds the packages of a folder."""
+def python(folder: Path, *args: str, where: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python where it finds the packages of a folder, or of a wheel."""
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-    return subprocess.run([sys.executable, *args], cwd=folder, env=os.environ | {"PYTHONPATH": path},
+    return subprocess.run([sys.executable, *args], cwd=where or folder, env=os.environ | {"PYTHONPATH": path},
                           capture_output=True, text=True, check=False)
 
 
@@ -92,7 +92,7 @@ def test_a_package_without_its_files_says_what_to_do(folder: Path, tmp_path: Pat
     (package / "__init__.py").write_text((folder / "shapes" / "__init__.py").read_text())
     done = python(tmp_path, "-c", "import broken")
     assert "ModuleError: broken: module.json cannot be read: " in done.stderr
-    assert done.stderr.endswith("Write the package again: gothreads stubs\n")
+    assert done.stderr.endswith("Write the package again: gothreads stubs, or gothreads wheel\n")
 
 
 @pytest.mark.long
