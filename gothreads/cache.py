@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from gothreads.errors import GothreadsError
 from gothreads.files import cache_folder, checksum_of
-from gothreads.text import size_in_bytes
+from gothreads.text import lacks_unit, size_in_bytes
 
 log = logging.getLogger("gothreads")
 
@@ -92,6 +92,8 @@ def limit() -> int | None:
         log.warning("%s=%s is not a size, such as 500M or 10G: the cache is bounded to %sG", LIMIT, text,
                     _DEFAULT_LIMIT >> 30)
         return _DEFAULT_LIMIT
+    if lacks_unit(text):
+        log.warning("%s=%s is %s bytes. Did you mean %sG?", LIMIT, text, f"{size:,}", text)
     return size or None
 
 

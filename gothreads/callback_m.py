@@ -42,7 +42,7 @@ from gothreads.engine import ffi
 from gothreads.engine.callers import Caller, IdleCallers
 from gothreads.engine.interrupt import Postponed
 from gothreads.engine.stack import CALLER_MARGIN
-from gothreads.errors import CallersBusy
+from gothreads.errors import MORE_CALLERS, CallersBusy
 from gothreads.shared_memory import SharedMemory
 from gothreads.sync.wait_queue import WaitQueue
 from gothreads.wasm import layout
@@ -322,7 +322,7 @@ class CallbackMCache:
             taken = self._wait_queue.wait(take, self._timeout)
         if taken is None:
             raise CallersBusy(f"all {self._limit} callers are in use, and none came free within {self._timeout:g} s. "
-                              "Raise `callers`, or make fewer calls at once")
+                              f"{MORE_CALLERS}")
         if isinstance(taken, CallbackM):
             return taken
         try:

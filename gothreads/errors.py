@@ -42,6 +42,8 @@ _Error = TypeVar("_Error", bound="GothreadsError")
 #: How many lines of a compiler's output a message includes; and how many characters of a module's names.
 _SHOWN = 20
 _SHOWN_NAMES = 2000
+#: What to do when all callers are in use.
+MORE_CALLERS = "Raise `callers` (--callers), or make fewer calls at once"
 
 
 class GothreadsError(Exception):

@@ -17,6 +17,7 @@ import pwd
 import resource
 import secrets
 import stat
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ log = logging.getLogger("gothreads")
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _CHUNK = 1 << 20
+_SETTLED, _HOUR = 60.0, 3600.0
 
 
 def cache_folder() -> Path:
@@ -104,10 +106,11 @@ def _user(number: int) -> str:
         return f"user {number}"
 
 
-def write_atomically(path: Path, content: bytes | bytearray, mode: int = 0o666) -> None:
+def write_atomically(path: Path, content: bytes | bytearray, mode: int = 0o666, *, age: float = 0.0) -> None:
     """Write the file so that readers see either all of it or the previous one, even after a power cut.
 
     mode: permissions, subject to the umask.
+    age: how many seconds ago it was modified, as its modification time has it.
 
     GothreadsError if it cannot be written (full disk, no permission); nothing is left behind then.
     """
@@ -119,6 +122,7 @@ def write_atomically(path: Path, content: bytes | bytearray, mode: int = 0o666) 
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
+                _note_use(file.fileno(), age)
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
@@ -172,13 +176,18 @@ def is_kept(path: Path) -> bool:
 
 
 def keep_exactly(path: Path, content: bytes) -> None:
-    """Write a file whose content is known, unless it is there already and intact."""
+    """Write a file for Go, unless it is there already and intact.
+
+    Go does not index a package with a file that was modified in the last two seconds, or since it was indexed; and Go
+    1.25 does not find such a package if only an overlay has it. So the modification time is a minute ago, for an hour.
+    """
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:
-            _note_use(path)
+            if time.time() - path.stat().st_mtime > _HOUR:
+                _note_use(path, _SETTLED)
             return
         _warn_damaged(path)
-    write_atomically(path, content, 0o600)
+    write_atomically(path, content, 0o600, age=_SETTLED)
 
 
 def _open_kept(path: Path, owned: contextlib.ExitStack) -> BinaryIO | None:
@@ -202,10 +211,10 @@ def _open_kept(path: Path, owned: contextlib.ExitStack) -> BinaryIO | None:
     return None
 
 
-def _note_use(file: int | Path) -> None:
-    """Set the modification time to now: it says when a file in the cache was last used (cache.py)."""
+def _note_use(file: int | Path, age: float = 0.0) -> None:
+    """Set the modification time to `age` seconds ago: it says when a file in the cache was last used (cache.py)."""
     with contextlib.suppress(OSError):  # the cache may be read-only, or root's
-        os.utime(file)
+        os.utime(file, (time.time() - age,) * 2)
 
 
 def _warn_damaged(path: Path) -> None:

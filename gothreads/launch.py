@@ -131,7 +131,7 @@ def make(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
     _check_not_patched(sockets=bool(options.get("listen") or options.get("allow_net")))
     model = options.get("model")
     if options.get("instances") is not None and not (model and MODELS[model].has_many_instances):
-        raise MisuseError('instances are for the model "pool"')
+        raise MisuseError('instances (--instances) are for the model "pool" (--model pool)')
     resolved = resolve(loaded, options)
     chosen = MODELS[model or loaded.model]
     kind = chosen.foreign_app or chosen.app if loaded.foreign else chosen.app

@@ -188,7 +188,7 @@ class SharedMemory(BoundedMemory):
         super().__init__()
         if maximum < minimum:
             raise ModuleError(f"the module needs {minimum * PAGE:,} bytes of memory to start, the limit is "
-                              f"{maximum * PAGE:,}. Raise the limit (--memory SIZE; in Python "
+                              f"{maximum * PAGE:,}. Raise the limit (--memory SIZE, in Python "
                               "Limits(memory=...))")
         try:
             self.handle: wasmtime.SharedMemory = _Handle(

@@ -20,6 +20,12 @@ def size_in_bytes(text: str) -> int | None:
     return int(float(match[1]) * _SIZES[match[2]]) if match else None
 
 
+def lacks_unit(text: str, below: int = 1000) -> bool:
+    """Whether a size is a number of bytes so small that its unit may have been forgotten. (10B is meant so.)"""
+    number = whole_number(text.strip(), below)
+    return number is not None and 0 < number < below
+
+
 def shown(text: str) -> str:
     """Text from a module, such as a name, for one line of a terminal: unprintable characters escaped as in repr()."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

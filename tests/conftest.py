@@ -90,7 +90,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         terminal: Any = session.config.pluginmanager.get_plugin("terminalreporter")
         named = (Path(session.config.invocation_params.dir, argument.partition("::")[0])
                  for argument in session.config.args)
-        prepare([place for place in named if place.exists()], terminal.write_line)
+        prepare([place for place in named if place.exists()], terminal.write_line,
+                long=session.config.option.markexpr != "not long")
 
 
 def pytest_collection_finish() -> None:

@@ -101,7 +101,7 @@ def test_a_linked_program_stays_while_it_is_built(folder: Path, monkeypatch: Pat
 
 
 @pytest.mark.parametrize(("text", "expected"),
-                         [(None, 5 << 30), ("", 5 << 30), ("0", None), ("500M", 500 << 20), ("2g", 2 << 30),
+                         [(None, 5 << 30), ("", 5 << 30), ("0", None), ("500M", 500 << 20), ("2g", 2 << 30), ("5", 5),
                           ("much", 5 << 30)])
 def test_the_bound_is_a_variable(text: str | None, expected: int | None, folder: Path, monkeypatch: Patch,
                                  caplog: pytest.LogCaptureFixture) -> None:
@@ -109,6 +109,7 @@ def test_the_bound_is_a_variable(text: str | None, expected: int | None, folder:
         monkeypatch.setenv(cache.LIMIT, text)
     assert cache.limit() == expected
     assert ("much is not a size" in caplog.text) == (text == "much")
+    assert ("=5 is 5 bytes. Did you mean 5G?" in caplog.text) == (text == "5")
 
 
 def test_without_a_bound_nothing_goes(folder: Path, monkeypatch: Patch) -> None:
@@ -127,6 +128,7 @@ def test_opening_a_module_keeps_the_bound(folder: Path, tiny: Path, monkeypatch:
         assert not old.exists()
 
 
+@pytest.mark.long
 def test_many_processes_open_and_remove_at_once(folder: Path, tiny: Path) -> None:
     """Each opens the module while others empty the cache: with the files' ages as they may be, nothing fails."""
     program = """

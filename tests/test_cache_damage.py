@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_a_damaged_file_is_not_there_and_the_log_says_so(tmp_path: Path, caplog:
     assert "file in the cache is damaged, and is made again" in caplog.text
     keep_exactly(path, CONTENT)
     assert is_kept(path)
+
+
+def test_what_go_reads_looks_settled_and_stays_so(tmp_path: Path) -> None:
+    """Or Go does not index it, and Go 1.25 does not find it in an overlay."""
+    path = tmp_path / "file.go"
+    keep_exactly(path, CONTENT)
+    written = path.stat().st_mtime
+    assert 2 < time.time() - written < 3600
+    keep_exactly(path, CONTENT)
+    assert path.stat().st_mtime == written
+    os.utime(path, (written - 3600, written - 3600))
+    keep_exactly(path, CONTENT)
+    assert path.stat().st_mtime >= written
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES.values(), None])

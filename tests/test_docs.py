@@ -23,6 +23,7 @@ def text(request: pytest.FixtureRequest) -> str:
     return (TESTS.parent / "docs" / str(request.param)).read_text()
 
 
+@pytest.mark.long
 def test_each_test_that_is_named_exists(text: str) -> None:
     named = NAMED.findall(text)
     assert len(named) > 20

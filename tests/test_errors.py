@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,15 @@ def test_misuse_is_also_what_python_would_raise(kind: type[GothreadsError],
                                                 builtins: tuple[type[Exception], ...]) -> None:
     assert issubclass(kind, errors.MisuseError)
     assert issubclass(kind, builtins)
+
+
+def test_advice_about_a_limit_names_the_option_of_the_command_line_too() -> None:
+    sources = Path(errors.__file__).parent.rglob("*.py")
+    advice = [(path.name, found) for path in sources
+              for found in re.finditer(r"Limits\((\w+)=\.\.\.\)", re.sub(r'"\s*\n\s*f?"', "", path.read_text()))]
+    assert len(advice) > 4
+    for name, found in advice:
+        assert re.search(rf"--(limit {found[1]}=|memory )\w+, in Python $", found.string[:found.start()]), (name, found[0])
 
 
 def test_a_guest_error_says_the_last_words_and_the_frames() -> None:

@@ -110,6 +110,7 @@ def patterns() -> Iterator[tuple[str, Pattern]]:
             yield from ((name, value) for name, value in vars(module).items() if isinstance(value, re.Pattern))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "pattern"), [pytest.param(name, pattern, id=name) for name, pattern in patterns()])
 def test_a_pattern_takes_time_in_proportion_to_the_text(name: str, pattern: Pattern) -> None:
     assert name in PATTERNS, "say here what its worst texts are"
@@ -170,6 +171,7 @@ def test_reading_takes_time_in_proportion_to_the_text(make: Text, read: Callable
     assert_linear(make, read)
 
 
+@pytest.mark.long
 def test_a_path_of_many_parts_takes_time_in_proportion_to_its_length(tmp_path: Path) -> None:
     folder = os.open(tmp_path, os.O_PATH)
     (tmp_path / "a").mkdir()

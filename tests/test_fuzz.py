@@ -77,21 +77,25 @@ def test_the_section_with_the_metadata_is_taken_or_refused(tmp_path: Path) -> No
     assert found["refused"] > 100
 
 
+@pytest.mark.long
 def test_no_name_controls_a_terminal_or_a_browser(tmp_path: Path) -> None:
     assert outcomes(Shown(), 25, tmp_path)["opened and shown"] > 5
 
 
+@pytest.mark.long
 def test_mounts_of_any_kind_are_made_or_refused(tmp_path: Path) -> None:
     found = outcomes(Mounts(), 80, tmp_path)
     assert found["taken"] > 3
     assert found["MisuseError"] > 10
 
 
+@pytest.mark.long
 def test_settings_of_any_kind_are_taken_or_refused(tmp_path: Path) -> None:
     assert outcomes(Settings(), 150, tmp_path)["MisuseError"] > 20
     assert outcomes(LimitsOf(), 150, tmp_path)["refused"] > 50
 
 
+@pytest.mark.long
 def test_no_bytes_on_a_connection_cause_a_server_error_or_end_the_server(tmp_path: Path) -> None:
     found = outcomes(Raw(), 60, tmp_path)
     assert found["200"] > 0

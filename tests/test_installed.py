@@ -94,6 +94,7 @@ def test_why_there_is_no_extension(error: ImportError, installed: Path | None, s
     assert said in extension.why_missing(error, Path("/here/gothreads"), installed)
 
 
+@pytest.mark.long
 def test_benchmarks_refuse_to_measure_without_c_unless_that_is_asked_for(checkout: Path) -> None:
     program = "import sys; from benchmarks.command import run; sys.exit(run('', lambda rounds: {}, print))"
     refused = run_in(checkout, "-c", program)

@@ -6,6 +6,8 @@ import subprocess
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from tests.support.modules import ROOT
 
 
@@ -17,6 +19,7 @@ def run(folder: Path, tests: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.long
 def test_a_late_test_fails_and_the_next_one_runs(tmp_path: Path, calls: Path) -> None:
     said = run(tmp_path, f"""
         import threading

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.command_line import finished
 from tests.support.modules import written
 
@@ -56,6 +58,7 @@ func main() {
 """
 
 
+@pytest.mark.long
 def test_a_program_that_may_not_listen_learns_which_option_would_allow_it(tmp_path: Path) -> None:
     code, out, _ = finished("run", written(tmp_path, LISTENS))
     assert out == ("listening listen tcp 127.0.0.1:8080: bind "
@@ -63,6 +66,7 @@ def test_a_program_that_may_not_listen_learns_which_option_would_allow_it(tmp_pa
     assert code == 2  # from the nil listener
 
 
+@pytest.mark.long
 def test_a_program_that_may_not_dial_learns_which_option_would_allow_it(tmp_path: Path) -> None:
     code, out, _ = finished("run", written(tmp_path, DIALS))
     assert code == 0
@@ -73,6 +77,7 @@ def test_a_program_that_may_not_dial_learns_which_option_would_allow_it(tmp_path
         "(to allow it: --allow-net name.example:PORT): not allowed by the host"]
 
 
+@pytest.mark.long
 def test_in_stock_go_a_wait_for_connections_that_nobody_can_make_ends_with_a_hint(tmp_path: Path) -> None:
     code, out, said = finished("run", "--model", "single", written(tmp_path, LISTENS))
     assert (code, out) == (2, "listening <nil>\n")
@@ -82,6 +87,7 @@ def test_in_stock_go_a_wait_for_connections_that_nobody_can_make_ends_with_a_hin
         "guest.Listen of gothreads/guest (needs --allow-net HOST:PORT) or guest.Listener (needs --listen HOST:PORT)")
 
 
+@pytest.mark.long
 def test_a_program_that_starts_another_is_told_to_let_the_host_do_it(tmp_path: Path) -> None:
     code, out, _ = finished("run", written(tmp_path, EXECUTES))
     assert code == 0

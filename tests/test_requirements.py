@@ -117,6 +117,7 @@ def test_a_wasmtime_without_a_library_for_this_machine_is_an_import_error(bare: 
                                        "wasmtime: riscv64\n", "")
 
 
+@pytest.mark.long
 def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, calls: Path) -> None:
     version_of(bare, "wasmtime", "51.0.0")
     said = ("wasmtime 51.0.0 is newer than what gothreads was tested with. If something fails: pip install "
@@ -130,6 +131,7 @@ def test_a_wasmtime_newer_than_was_tested_runs_and_is_said_once(bare: Path, call
     assert err == f"gothreads: {said}\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("extra", "argv"),
                          [("serve", ["x.wasm"]), ("compare", []), ("stress", []), ("completion", ["bash"])])
 def test_a_command_without_its_extra_names_it(bare: Path, extra: str, argv: list[str]) -> None:

@@ -13,6 +13,7 @@ from gothreads.build.packages import main_packages
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_build_options
+from gothreads.cli.values import parse_output
 from gothreads.errors import MisuseError
 from gothreads.files import write_atomically
 from gothreads.output.terminal import Terminal
@@ -69,12 +70,12 @@ def _outputs(packages: Sequence[str], option: str | None, *, several: bool) -> l
     """Where to write each package's module. `option`: -o, a file, or a folder for NAME.wasm."""
     in_folder = option is not None and (several or option.endswith("/") or os.path.isdir(option))
     if option is not None and not in_folder:
-        return [Path(option)]
+        return [parse_output(option)]
     if option is not None and os.path.exists(option) and not os.path.isdir(option):
         raise MisuseError(f"-o {option} is a file; for several programs, or with a / at the end, it must be a folder")
     outputs: dict[Path, str] = {}
     for package in packages:
-        output = Path(option or "", f"{_name(package)}.wasm")
+        output = parse_output(os.path.join(option or "", f"{_name(package)}.wasm"))
         if output in outputs:
             raise MisuseError(f"{outputs[output]} and {package} would both be written to {output}. Build them one by "
                               f"one, with -o")

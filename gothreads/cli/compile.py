@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_option, add_package_options
+from gothreads.cli.values import parse_output
 from gothreads.engine.precompiled import digest_of, pack
 from gothreads.engine.settings import precompile
 from gothreads.files import write_atomically
@@ -27,15 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    output = parse_output(arguments.output) if arguments.output else None
     loaded = find(arguments.module, model=arguments.model, go=arguments.go, optimize=arguments.optimize)
     compiled, precompiled = aside(lambda: precompile(loaded.wasm, Limits().stack, threads=loaded.threaded))
     how = "already compiled" if compiled.seconds is None else f"compiled in {compiled.seconds:.1f} s"
     about = {"module": arguments.module, "cached": compiled.seconds is None, "seconds": compiled.seconds,
              "machine_code": len(precompiled.code)}
     digest = None
-    if arguments.output:
+    if output is not None:
         content = pack(loaded.wasm, precompiled)
-        write_atomically(Path(arguments.output), content)
+        write_atomically(output, content)
         digest = digest_of(content)
         about |= {"file": arguments.output, "bytes": len(content), "digest": digest}
     if arguments.json:

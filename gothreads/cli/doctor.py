@@ -22,6 +22,7 @@ from typing import Literal
 
 import wasmtime
 
+from gothreads import cache
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import Command
 from gothreads.engine import extension
@@ -187,19 +188,15 @@ def _cache() -> Check:
         name = pwd.getpwuid(owner).pw_name
     except KeyError:
         name = f"user {owner}"
-    what = f"{folder}, {_size(folder) / 1e6:,.0f} MB, writable, owned by {name}"
+    found = cache.contents()
+    limit = "no limit" if found.limit is None else f"limit {found.limit / 1e6:,.0f} MB"
+    what = f"{folder}, {found.size / 1e6:,.0f} MB ({cache.LIMIT}: {limit}), writable, owned by {name}"
+    if found.limit is not None and found.bounded > found.limit:
+        return Check("cache", "warning", f"{what}. It is over its limit, since what was used in the last hour stays; "
+                                         "`gothreads cache --clean` empties it")
     if free < _FREE:
         return Check("cache", "warning", f"{what}. The disk has only {free / 1e6:,.0f} MB left")
     return Check("cache", "ok", what)
-
-
-def _size(folder: Path) -> int:
-    size = 0
-    for at, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):  # removed meanwhile
-                size += os.lstat(os.path.join(at, name)).st_size
-    return size
 
 
 def _compiler() -> Check:

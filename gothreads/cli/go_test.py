@@ -42,7 +42,7 @@ options (all others are go test's):
   --model single     stock Go, on one thread, to compare with
   --no-preemption    no checks in loops: tight loops run faster, but delay garbage collection
   --sharpen SEED     delay atomics, locks and wake-ups at random, to expose races
-  --optimize         run optimized code, as gothreads build --optimize makes it (threaded only)
+  --optimize         run optimized code, as gothreads build --optimize makes it
   --go PATH          the go command to use
 
 examples:
@@ -97,21 +97,29 @@ def options(argv: Sequence[str]) -> TestOptions:
             preemption = False
         elif word == "--optimize":
             optimize = True
-        elif name in ("-exec", "--exec", "-overlay", "--overlay"):
-            raise MisuseError(f"gothreads test sets {name} itself")
-        elif (flag := f"-{name.lstrip('-')}") in _NOT_HERE and name.startswith("-") and value != "false":
-            raise MisuseError(f"Go has no {flag} for WebAssembly: {_NOT_HERE[flag]} (docs/what-works.md)")
         else:
+            _check_flag(word)
             rest.append(word)
     if ours["--model"] not in BUILD_MODELS:
         raise MisuseError(f"there is no model {ours['--model']!r}; there are: {', '.join(BUILD_MODELS)}")
     seed = parse_seed(ours["--sharpen"])
     if seed is not None:
         check_model(str(ours["--model"]))
-    if ours["--model"] != THREADED and "--optimize" in argv:
-        raise MisuseError("gothreads test --optimize is for the model threaded: optimized tests of stock Go may fail")
-    optimize = optimize and ours["--model"] == THREADED
     return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), Rewriting(seed, optimize))
+
+
+def _check_flag(word: str) -> None:
+    """MisuseError for a flag of go test that cannot be passed on."""
+    name, _, value = word.partition("=")
+    flag = f"-{name.lstrip('-')}"
+    if not name.startswith("-"):
+        return
+    if flag in ("-exec", "-overlay"):
+        raise MisuseError(f"gothreads test sets {name} itself")
+    if name in ("-model", "-go", "-sharpen", "-no-preemption", "-optimize"):
+        raise MisuseError(f"go test has no {word}. Did you mean -{word}, of gothreads?")
+    if flag in _NOT_HERE and value != "false":
+        raise MisuseError(f"Go has no {flag} for WebAssembly: {_NOT_HERE[flag]} (docs/what-works.md)")
 
 
 def command(chosen: TestOptions, folder: Path | None = None,

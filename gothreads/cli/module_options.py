@@ -8,7 +8,7 @@ import os
 import resource
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
+from typing import Any, Unpack
 
 from gothreads.bridge.host_registry import load_host
 from gothreads.cli.aside import aside
@@ -123,7 +123,7 @@ def _raise_file_limit() -> None:
 def open_module(arguments: argparse.Namespace, terminal: Terminal, **own: Unpack[LoadedOptions]) -> App:
     """Open the module. `own`: the command's own options, besides those that the user has given."""
     loaded, options = _options(arguments, terminal, own)
-    return _said_where(aside(lambda: open_loaded(loaded, **options)), arguments, terminal)
+    return aside(lambda: open_loaded(loaded, **options))
 
 
 def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal,
@@ -139,19 +139,7 @@ def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal,
     if "while_down" in arguments:  # serve
         given |= RestartOptions(while_down=arguments.while_down, save_every=arguments.save_every)
     policy = restart_policy(given, arguments.model)
-    return _said_where(aside(lambda: Supervised(loaded, options, policy)), arguments, terminal)
-
-
-_Opened = TypeVar("_Opened", App, Supervised)
-
-
-def _said_where(app: _Opened, arguments: argparse.Namespace, terminal: Terminal) -> _Opened:
-    given = arguments.listen if "listen" in arguments else []  # not call
-    for text, address in zip(given, app.listening, strict=False):
-        port = address.rpartition(":")[2]
-        only = f", for this machine only. For others, too: --listen 0.0.0.0:{port}" if text.startswith(":") else ""
-        terminal.say(f"listening on {address}{only}")
-    return app
+    return aside(lambda: Supervised(loaded, options, policy))
 
 
 def _options(arguments: argparse.Namespace, terminal: Terminal,

@@ -10,6 +10,7 @@ from gothreads.build.optimizer import optimized
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_go
+from gothreads.cli.values import parse_output
 from gothreads.errors import MisuseError, ModuleError
 from gothreads.files import cache_folder, reason, write_atomically
 from gothreads.output.terminal import Terminal
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    path, output = Path(arguments.module), Path(arguments.output)
+    path, output = Path(arguments.module), parse_output(arguments.output)
     try:
         content = path.read_bytes()
     except OSError as error:

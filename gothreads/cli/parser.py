@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -51,8 +53,10 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
     command = next((command for command in commands if [command.name] == name), None)
     if isinstance(command, RawCommand):
         return _raw(command, parser.parse_args([*before, *name]), list(after))
-    if command is None and name and _is_module(name[0]):
-        raise UsageError(f"{name[0]} is not a command. To run it: gothreads run {name[0]}", parser.format_usage())
+    if command is None and name:
+        instead = (f"To run it: gothreads run {name[0]}" if _is_module(name[0]) else
+                   close(name[0], [one.name for one in commands]) or "gothreads --help lists the commands")
+        raise UsageError(f"{name[0]} is not a command. {instead}", parser.format_usage())
     passes_on = command is not None and command.own_arguments is not None
     if command is None or command.own_arguments is None:
         own, passed = _split_at_dashes(after)
@@ -61,6 +65,8 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
         if missing == 1 and command.last_is_optional:
             own.append("")
     try:
+        if command is not None:
+            _check_dashes(parsers[command.name], own)
         arguments, unknown = parser.parse_known_args([*before, *name, *own])
         assert command is not None  # else parse_known_args has raised
         if not (passes_on or command.passes_on_dashes):
@@ -72,6 +78,8 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
             others = [other for other, one in parsers.items() if flag in one._option_string_actions]
             if flag.startswith("--") and others:
                 hint = f" (gothreads {', '.join(others)} {'has' if len(others) == 1 else 'have'} it){hint}"
+            elif flag.startswith("--") and (meant := close(flag, list(parsers[command.name]._option_string_actions))):
+                hint = f". {meant}"
             parsers[command.name].error(f"unrecognized argument: {unknown[0]}{hint}")
     except UsageError as error:
         error.as_json = "--json" in own
@@ -104,6 +112,21 @@ def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.Arg
         _add_verbosity(sub, argparse.SUPPRESS)
         sub.set_defaults(run=command.run)
     return parser, choices.choices
+
+
+def close(text: str, names: Sequence[str]) -> str:
+    """The question whether one of these names was meant; "" if none is close."""
+    found = difflib.get_close_matches(text, names, n=1, cutoff=0.7)
+    return f"Did you mean {found[0]}?" if found else ""
+
+
+def _check_dashes(parser: argparse.ArgumentParser, own: Sequence[str]) -> None:
+    """Report an option with one dash, as Go has them. argparse would take -optimize for -o ptimize."""
+    options = parser._option_string_actions
+    for text in own[:own.index("--")] if "--" in own else own:
+        name = text.partition("=")[0]
+        if re.match(r"-[a-z]{2}", name) and f"-{name}" in options:
+            parser.error(f"unrecognized argument: {text}. Did you mean -{text}?")
 
 
 def _is_module(text: str) -> bool:

@@ -49,6 +49,8 @@ def _wait(app: App | Supervised, module: str, terminal: Terminal) -> int:
     """Wait for main to end. If main only waits for calls, as `gothreads serve` expects, say so once."""
     with contextlib.suppress(TimeoutError):
         return _ended(app, app.wait(_IDLE_SECONDS), terminal)
+    for address in app._not_taken_up:
+        terminal.say(f"the program does not listen on {address} yet: until it does, connections wait")
     with contextlib.suppress(TimeoutError, GothreadsError):
         if app.loaded.threaded and not app.loaded.foreign and _only_to_be_called(app):
             terminal.say(f"main only waits (select {{}}). To call the module's exports and handlers: gothreads serve "

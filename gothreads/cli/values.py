@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import sys
@@ -13,10 +14,16 @@ from typing import Any
 
 from gothreads.errors import MisuseError
 from gothreads.files import reason
-from gothreads.runtime.options import Limits
-from gothreads.text import cut, shown, size_in_bytes, whole_number
+from gothreads.runtime.options import LEAST_MEMORY, LEAST_STACK, Limits
+from gothreads.text import cut, lacks_unit, shown, size_in_bytes, whole_number
 from gothreads.wasi.settings import Mount
 from gothreads.wasm.passes.sharpen import check_seed
+
+log = logging.getLogger("gothreads")
+
+#: Go's notation of a duration, and its units in seconds.
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|h|m|s))+")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_mount(text: str) -> Mount:
@@ -37,17 +44,27 @@ def parse_mount(text: str) -> Mount:
     return Mount(Path(parts[0]), parts[1], mode == "ro")
 
 
-def parse_environment(settings: Sequence[str]) -> dict[str, str]:
-    """Parse NAME=VALUE, or NAME for this process's value, if it is set."""
+def parse_output(text: str) -> Path:
+    """A file to write. If its folder is missing, that is made, but no folder above: the path may be mistyped."""
+    above = Path(text).parent.parent
+    if not os.path.isdir(above):
+        raise MisuseError(f"-o {text}: there is no folder {above} (only the last folder of a path is made)")
+    return Path(text)
+
+
+def parse_environment(settings: Sequence[str], where: str = "--env ") -> dict[str, str]:
+    """Parse NAME=VALUE, or NAME for this process's value. If that is not set, NAME is left out, and the log says so."""
     env = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not name:
-            raise MisuseError(f"--env {setting}: expected NAME=VALUE or NAME")
+            raise MisuseError(f"{where}{setting}: expected NAME=VALUE or NAME")
         if equals:
             env[name] = value
         elif name in os.environ:
             env[name] = os.environ[name]
+        else:
+            log.warning("%s%s: this variable is not set here, so the module does not get it", where, shown(name))
     return env
 
 
@@ -70,26 +87,39 @@ def parse_environment_files(files: Sequence[str]) -> dict[str, str]:
             name = line.partition("=")[0]
             if not re.fullmatch(r"[^\s\0]+", name) or "\0" in line:
                 raise MisuseError(f"--env-file {file}, line {number}: expected NAME=VALUE or NAME")
-            env |= parse_environment([line])
+            env |= parse_environment([line], f"--env-file {file}, line {number}: ")
+            value = line.partition("=")[2].rstrip()
+            if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+                log.info("--env-file %s, line %d: the quotes belong to the value of %s, as with docker run", file,
+                         number, shown(name))
     return env
 
 
-def parse_size(text: str, option: str = "--memory ") -> int:
-    """Parse a size such as 65536, 512M or 1.5G into bytes. `option` is named in the error message."""
+def parse_size(text: str, option: str = "--memory ", least: int = 0) -> int:
+    """Parse a size such as 65536, 512M or 1.5G into bytes. `option` is named in the error message.
+
+    least: what is smaller is an error, which says what may have been meant.
+    """
     if (size := size_in_bytes(text)) is None:
         raise MisuseError(f"{option}{shown(text)}: not a size; expected a number of bytes, or one such as 512M or 1.5G")
+    meant = f"{option}{text} is {size:,} bytes. Did you mean {option}{text}M?"
+    if size < least and lacks_unit(text, 1 << 16):
+        raise MisuseError(meant)
+    if lacks_unit(text):
+        log.warning("%s (If not: %s%sB)", meant, option, text)
     return size
 
 
 def parse_limits(memory: str | None, texts: Sequence[str]) -> Limits:
     """Parse --memory SIZE and --limit NAME=N."""
-    limits: dict[str, Any] = {"memory": parse_size(memory)} if memory else {}
+    limits: dict[str, Any] = {"memory": parse_size(memory, least=LEAST_MEMORY)} if memory else {}
     for text in texts:
         name, equals, value = text.partition("=")
         try:
             match name:
                 case "memory" | "stack" | "output" if equals:
-                    limits[name] = parse_size(value, f"--limit {name}=")
+                    least = {"memory": LEAST_MEMORY, "stack": LEAST_STACK}.get(name, 0)
+                    limits[name] = parse_size(value, f"--limit {name}=", least)
                 case "threads" | "files" if equals:
                     limits[name] = parse_count(value)
                 case "seconds" if equals:
@@ -122,7 +152,11 @@ def parse_seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        meant = ""
+        if _DURATION.fullmatch(text):  # as Go writes it
+            parts = re.findall(r"([\d.]+)(ms|h|m|s)", text)
+            meant = f". Did you mean {sum(float(number) * _UNITS[unit] for number, unit in parts):g}?"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0{meant}")
     return seconds
 
 

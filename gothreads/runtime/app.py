@@ -48,6 +48,7 @@ from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.seconds import check_seconds
 from gothreads.sync.stop_event import StopEvent
 from gothreads.text import cut, shown
+from gothreads.wasi.handed_listeners import Listeners
 from gothreads.wasi.queues import FRAME, Queue, framed
 from gothreads.wasi.signals import HARMLESS, signal_name
 from gothreads.wasi.streams import Streams
@@ -216,6 +217,8 @@ class App(Picklable, CallRunner, RunningModule):
             except GothreadsError as error:
                 self._name_handler(error, handler)
                 raise
+            if token is not None:
+                token.wants(handler)
             settling.wait(handler, token)
 
     def _name_handler(self, error: GothreadsError, handler: str) -> None:
@@ -369,14 +372,20 @@ class App(Picklable, CallRunner, RunningModule):
     def listening(self) -> list[str]:
         return [address for environment in self._environments for address in environment.listening]
 
+    @property
+    def _not_taken_up(self) -> list[str]:
+        """Those of `listening` where the program does not listen yet: connections wait."""
+        return [address for environment in self._environments for address in environment.not_taken_up]
+
     # The module's environment.
 
     def _new_environment(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
         """Create the WASI environment of one memory. The caller closes it, once no thread is in it."""
         options = self.options
         context = Context(self, self._in_python, lambda: self._cause is not None)
-        environment = WasiEnvironment(stop, streams, options.wasi, listeners=options.listen, rules=options.allow_net,
-                                messages=self._messages, context=context, files=self._files)
+        environment = WasiEnvironment(stop, streams, options.wasi, rules=options.allow_net,
+                                      listeners=options.listeners or Listeners(options.listen),
+                                      messages=self._messages, context=context, files=self._files)
         self._environments.append(environment)
         return environment
 

@@ -22,7 +22,15 @@ from gothreads.bridge.buffers import Guest
 from gothreads.bridge.exports import Export
 from gothreads.engine import ffi, interrupt, stack
 from gothreads.engine.call_threads import Call, CallThreads
-from gothreads.errors import AppClosed, CallersBusy, GothreadsError, LimitExceeded, MisuseError, NotCallable
+from gothreads.errors import (
+    MORE_CALLERS,
+    AppClosed,
+    CallersBusy,
+    GothreadsError,
+    LimitExceeded,
+    MisuseError,
+    NotCallable,
+)
 from gothreads.runtime import cancellation
 from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
 from gothreads.runtime.lifecycle import Lifecycle
@@ -32,6 +40,10 @@ from gothreads.runtime.state import State
 from gothreads.sync.deadlines import Deadline
 
 T = TypeVar("T")
+
+#: How long after its timeout a call may be in the module before the log says so: a handler with a context needs a
+#: moment to return.
+_OVERDUE_SECONDS = 1.0
 
 
 class CallRunner(Lifecycle):
@@ -194,9 +206,13 @@ class CallRunner(Lifecycle):
         def over(done: Future[Any]) -> None:
             call_off()
             waited.settle(done)
+        def timed_out(seconds: float) -> None:
+            waited.timed_out(seconds)
+            if on_timeout != "stop":
+                self._deadlines.after(_OVERDUE_SECONDS, waited.tell_if_inside)
         try:  # the deadlines first: if they cannot be set, the call is not made
             if timeout is not None:
-                deadlines.append(self._deadlines.after(timeout, lambda: waited.timed_out(timeout)))
+                deadlines.append(self._deadlines.after(timeout, lambda: timed_out(timeout)))
             if busy is not None and not inside:
                 deadlines.append(self._deadlines.after(busy, lambda: waited.fail_waiting(self._busy(busy))))
             inner = (self._submit_to(self._nested, _as_nested(lambda: call(token))) if inside
@@ -230,11 +246,11 @@ class CallRunner(Lifecycle):
         """What all calls need, if other calls have it; else None."""
         if self._in_use < self.options.callers:
             return None
-        return f"all {self.options.callers} callers are in use. Raise `callers`, or make fewer calls at once"
+        return f"all {self.options.callers} callers are in use. {MORE_CALLERS}"
 
     def _busy(self, seconds: float) -> CallersBusy:
         return CallersBusy(f"{self.loaded.name}: all {self.options.callers} callers are in use, and none came free "
-                           f"within {seconds:g} s. Raise `callers`, or call less at once")
+                           f"within {seconds:g} s. {MORE_CALLERS}")
 
     # Whether a call may begin.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Literal, TypeVar
@@ -19,6 +20,7 @@ from gothreads.bridge.buffers import Guest
 from gothreads.engine.call_threads import Call
 from gothreads.errors import CallTimeout, MisuseError
 from gothreads.sync.seconds import check_seconds
+from gothreads.text import shown
 
 #: What to do with a call that is given up. "continue": its goroutine goes on, as after a cgo call. "cancel": the
 #: context of its handler is cancelled (guest.HandleContext); a handler without one goes on. "stop": the module is
@@ -45,6 +47,7 @@ class Cancellation:
         # Guarded by _lock.
         self._begun = self._given_up = False
         self._guest: Guest | None = None  # the instance that it is in now
+        self._wants = ""  # a handler that main has yet to register: the call asks for it again and again
         self._request = 0  # its number among the slot's requests; 0: not a request
 
     def use(self, guest: G, work: Callable[[G], T], *, request: bool = False) -> T:
@@ -54,7 +57,7 @@ class Cancellation:
         with self._lock:
             if self._given_up:
                 raise CallGivenUp
-            self._begun, self._guest = True, guest
+            self._begun, self._guest, self._wants = True, guest, ""
             self._request = guest.slot.requests + 1 if request else 0
         try:
             return work(guest)
@@ -72,6 +75,20 @@ class Cancellation:
                 guest.slot.cancel(request)
             elif guest is not None and self._on_timeout == "stop":
                 self._stop(guest)
+
+    def wants(self, handler: str) -> None:
+        """Note that the module does not have this handler yet, so that the call has done nothing."""
+        self._wants = handler
+
+    @property
+    def wanted(self) -> str:
+        """The handler that the call waits for; "" if it waits for none."""
+        return self._wants
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the call is in the module now."""
+        return self._guest is not None
 
     @property
     def outcome(self) -> str:
@@ -119,12 +136,20 @@ class PendingCall:
         """`what` is the call, `waits_for()` what keeps a call from beginning now."""
         self._token, self._what, self._waits_for = token, what, waits_for
         self._decided = threading.Lock()  # taken once, by the thread that decides the outcome; never released
+        self._given_up_at: float | None = None
+        self._telling = threading.Lock()
+        self._told = False  # guarded by _telling: the log says that it goes on
         self.future = Call()
         # The callback knows the token only: one that knew the future would keep it, and the result, until a collection.
         self.future.when_done(functools.partial(_give_up_cancelled, token))
 
     def settle(self, call: Future[Any]) -> None:
         """Called when the call is over."""
+        if self._given_up_at is not None:
+            with self._telling:
+                if self._told:
+                    log.warning("%s is over, %.1f s after its timeout", self._what,
+                                time.monotonic() - self._given_up_at)
         try:
             if call.cancelled():
                 self.future.cancel()
@@ -143,9 +168,26 @@ class PendingCall:
             if self._token.give_up_waiting():
                 why = self._waits_for()
                 self._fail(CallTimeout(f"{self._what} has not begun within {seconds:g} s{f': {why}' if why else ''}"))
+                return
+            self._token.give_up()
+            if handler := self._token.wanted:  # read after giving up: from then on the call asks no more
+                self._fail(CallTimeout(f"{self._what} has not begun within {seconds:g} s: main has not registered the "
+                                       f"handler {shown(handler)} yet"))
             else:
-                self._token.give_up()
+                self._given_up_at = time.monotonic()
                 self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s; {self._token.outcome}"))
+
+    def tell_if_inside(self) -> None:
+        """Log that the call goes on in Go after its timeout, which nothing else shows. `settle` logs when it is over.
+
+        That comes after the call has left. So either this does not see it inside, or `settle` waits, and sees `_told`.
+        """
+        with self._telling:
+            if self._given_up_at is not None and self._token.is_inside:
+                self._told = True
+                log.warning("%s is still in the module %.1f s after its timeout, and goes on. on_timeout=\"stop\" "
+                            "(serve: --on-timeout stop) would end the module", self._what,
+                            time.monotonic() - self._given_up_at)
 
     def fail_waiting(self, error: Exception) -> None:
         """Fail with this error if the call has not begun."""

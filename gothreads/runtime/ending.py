@@ -299,6 +299,10 @@ class Ending(ABC):
             self._done.set()
             self._settled.set()
 
+    @property
+    def _left_open(self) -> bool:
+        return not (self._close_wanted or self._freed)
+
     def _forked(self) -> None:
         """Called in the child of a fork, where the threads do not exist."""
         self._lock = threading.RLock()

@@ -43,7 +43,7 @@ class ExitReasons:
         if code == 2 and (reason := panics.reason(stderr)):
             hint = _hint(reason, stderr, self.limits)
             said = f"the module has ended: {reason}{f' ({hint})' if hint else ''}"
-            panic = GuestPanic(self._says(said), code, stderr)
+            panic = GuestPanic(self._says(said), code, stderr)  # serve/web.py cuts the hint off again
             panic.hint = hint
             if reason.startswith("panic: "):
                 panic.place = panics.place(stderr) or ""
@@ -64,7 +64,8 @@ class ExitReasons:
             return self.of_exit(2)  # in a library, Go's panics end with abort instead of exit
         message = trap.message
         if "stack exhausted" in message:
-            message += f" (each thread has {self.limits.stack >> 20} MiB for it: Limits(stack=...))"
+            message += (f" (each thread has {self.limits.stack >> 20} MiB for it: --limit stack=SIZE, "
+                        "in Python Limits(stack=...))")
         return self._noted(GuestTrap(self._says(f"the module trapped: {message}"), 134, stderr, trap.frames))
 
     def of_host_function(self, error: BaseException) -> GuestError:
@@ -85,7 +86,7 @@ class ExitReasons:
     def of_time(self, seconds: float) -> LimitExceeded:
         """For a module that has reached its limit on time, in seconds."""
         return self._exceeded(f"the module was ended: it has run for {seconds:g} s, which is its limit "
-                              "(Limits(seconds=...))", 124)
+                              "(--limit seconds=N, in Python Limits(seconds=...))", 124)
 
     def of_signal(self, error: BaseException | None) -> AppClosed | LimitExceeded:
         """For what a signal handler raised in the main thread's call, which did not return. None: Ctrl-C."""

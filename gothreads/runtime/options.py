@@ -20,8 +20,9 @@ from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
 from gothreads.wasi.authorities import with_authorities
+from gothreads.wasi.handed_listeners import Listeners
 from gothreads.wasi.log_lines import LOGGERS, Logger
-from gothreads.wasi.network_rules import Rule, listening_address
+from gothreads.wasi.network_rules import Rule, allowed_address, listening_address
 from gothreads.wasi.settings import Mount, WasiSettings
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.layout import MOST_MEMORY
@@ -37,6 +38,8 @@ DRAIN_SECONDS = 10.0
 SPARE_THREADS = 6
 #: Upper bound for GOMAXPROCS: each P costs memory, and no machine has so many processors.
 MOST_PROCS = 1024
+#: The smallest limits on memory and on the stack, in bytes.
+LEAST_MEMORY, LEAST_STACK = 1 << 16, 1 << 18
 
 #: What to do when all calls wait for ever: log it, end the app, or call a function with the gothreads.Stall.
 OnStall = Literal["report", "exit"] | Callable[[Any], None]
@@ -74,11 +77,11 @@ class Limits:
         for name, limit in (("memory", self.memory), ("threads", self.threads), ("stack", self.stack)):
             if not isinstance(limit, int) or isinstance(limit, bool):
                 raise MisuseError(f"the limit on {name} must be an int, not {cut(limit)}")
-        if not 1 << 16 <= self.memory <= MOST_MEMORY:
+        if not LEAST_MEMORY <= self.memory <= MOST_MEMORY:
             raise MisuseError(f"the limit on memory must be between 64 KiB and 3.75 GiB, not {cut(self.memory)} bytes")
         if self.threads < SPARE_THREADS + 1:
             raise MisuseError(f"Go needs at least {SPARE_THREADS + 1} threads, the limit is {cut(self.threads)}")
-        if not 1 << 18 <= self.stack <= 1 << 30:
+        if not LEAST_STACK <= self.stack <= 1 << 30:
             raise MisuseError(f"the limit on stack must be between 256 KiB and 1 GiB, not {cut(self.stack)} bytes")
         for name, value, least in (("files", self.files, 3), ("output", self.output, 0)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -253,6 +256,8 @@ class LoadedOptions(OpenOptions, total=False):
 
     no_calls: Annotated[bool, Option(
         default=False, help="exports will not be called, so a stall is detected without any call")]
+    listeners: Annotated[Listeners | None, Option(
+        None, "listeners for the addresses of `listen` that stay open when the app ends (default: they do not)")]
     instead_of_stacks: Annotated[str | None, Option(
         None, "a line in place of the stacks that Go writes when memory has run out (default: the stacks)")]
 
@@ -274,6 +279,7 @@ class Options:
     no_calls: bool
     instead_of_stacks: str | None
     listen: tuple[str, ...]
+    listeners: Listeners | None
     allow_net: tuple[Rule, ...]
     handlers: Mapping[str, Handler]
     event_queue: int
@@ -286,18 +292,22 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
     """Check the options for this module. MisuseError: one is wrong."""
     options = complete("open()", LoadedOptions, given)
     if options["on_stall"] != "report" and options["stall_timeout"] is None:
-        raise MisuseError("on_stall needs stall_timeout (--stall-timeout S): how long nothing must go on")
+        raise MisuseError("on_stall (--on-stall) needs stall_timeout (--stall-timeout S): how long nothing must go on")
     handlers = given_handlers(options["host"], options["handlers"])
     if handlers and not loaded.has_messages:
         why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
         raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(handlers))[1:-1]}), "
                           f"but the module {why}, so it calls none")
-    listen = tuple(map(listening_address, options["listen"]))
+    listen = tuple(options["listen"])
+    for address in listen:
+        listening_address(address)  # raises MisuseError
     sockets = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
-    rules = tuple(Rule.parse(text) for text in options["allow_net"])
+    rules = tuple(map(allowed_address, options["allow_net"]))
     env, mounts = {**(options["env"] or {}), **sockets}, _mounts(options["mounts"])
     if not all(rule.is_unix for rule in rules):
         env, mounts = with_authorities(env, mounts)
+    if "GOMAXPROCS" in env and not loaded.threaded:
+        env["GOMAXPROCS"] = "1"  # with more, stock Go needs threads: "newosproc: not implemented"
     options |= {
         "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]], env=env,
                              mounts=mounts),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import warnings
 import weakref
 from typing import Protocol
 
@@ -20,9 +21,13 @@ _INSTEAD = ("Start the process otherwise (multiprocessing: the 'spawn' start met
 
 
 class Closable(Protocol):
-    """An app, or a supervisor of apps. `_forked` has an underscore because it is not for the program."""
+    """An app, or a supervisor of apps. What has an underscore is not for the program."""
 
     def close(self) -> None: ...
+
+    @property
+    def _left_open(self) -> bool:
+        """Whether the program has not closed it."""
 
     def _forked(self) -> None:
         """Called in the child of a fork, where its threads do not exist."""
@@ -65,11 +70,22 @@ def forked(name: str) -> AppForked:
 
 
 @own_code.ordinary
-def close_all() -> None:
-    """Close all apps that are open."""
-    for app in (*_supervisors, *_apps):
-        with contextlib.suppress(Exception):  # the others must still be closed
-            app.close()
+def close_all(*, warn: bool = False) -> None:
+    """Close all apps that are open. `warn`: of those that the program has left open, as Python warns of files."""
+    for opened in (_supervisors, _apps):  # a supervisor closes its app
+        for one in set(opened):
+            with contextlib.suppress(Exception):  # a filter may make it an error
+                if warn and one._left_open:
+                    warnings.warn(f"unclosed {one!r}: close it, or use it in a with statement", ResourceWarning,
+                                  stacklevel=1, source=one)
+            with contextlib.suppress(Exception):  # the others must still be closed
+                one.close()
+
+
+@own_code.ordinary
+def _at_exit() -> None:
+    """Close all apps. Only here can a warning say that one was left open: while it runs, its threads refer to it."""
+    close_all(warn=True)
 
 
 def _after_fork() -> None:
@@ -80,5 +96,5 @@ def _after_fork() -> None:
 
 
 # Daemon threads that are still in WebAssembly when the interpreter shuts down may crash it.
-atexit.register(close_all)
+atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_after_fork)

@@ -6,6 +6,8 @@ thread is in the module any more.
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 
 from gothreads.bridge.context import CallContext
@@ -17,6 +19,7 @@ from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.calls.pipe import PipeCalls
 from gothreads.wasi.calls.preview1 import WasiCalls
 from gothreads.wasi.descriptor_table import DescriptorTable, FileAllowance, Refused
+from gothreads.wasi.handed_listeners import Listeners
 from gothreads.wasi.linking import define_wasi, define_with_errno
 from gothreads.wasi.network import NetworkCalls
 from gothreads.wasi.network_rules import Rule
@@ -24,12 +27,14 @@ from gothreads.wasi.path_hints import PathHints
 from gothreads.wasi.process import Process
 from gothreads.wasi.resolver import Resolver
 from gothreads.wasi.settings import WasiSettings
-from gothreads.wasi.sockets import SocketCalls, address_of, listen
+from gothreads.wasi.sockets import SocketCalls, address_of
 from gothreads.wasi.standard_streams import add_streams
 from gothreads.wasi.streams import Streams
 from gothreads.wasi.zones import ZoneCalls
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
+
+log = logging.getLogger("gothreads")
 
 #: The servers, in wasm/host_calls.py, whose calls are provided here.
 _SERVERS = (Server.PIPES, Server.SOCKETS, Server.NETWORK, Server.ZONES, Server.MESSAGES)
@@ -38,7 +43,7 @@ _SERVERS = (Server.PIPES, Server.SOCKETS, Server.NETWORK, Server.ZONES, Server.M
 class WasiEnvironment:
     """MisuseError or GothreadsError if a mount or a listener cannot be set up."""
 
-    def __init__(self, stop: StopEvent, streams: Streams, settings: WasiSettings, *, listeners: Sequence[str],
+    def __init__(self, stop: StopEvent, streams: Streams, settings: WasiSettings, *, listeners: Listeners,
                  rules: Sequence[Rule], messages: Messages, context: CallContext, files: FileAllowance) -> None:
         self.stopped = stop
         self.table = DescriptorTable(self.stopped, files)
@@ -49,13 +54,12 @@ class WasiEnvironment:
         self._network = NetworkCalls(self._process, rules, Resolver(rules, stop))
         self._zones = ZoneCalls(self._process)
         self.messages, self.calls, self.context = messages, messages.new_calls(self._process, context), context
-        #: The addresses of the listeners that the module was given, with their actual ports.
+        #: The addresses of the listeners that the module was given, with their actual ports; and those of them that it
+        #: has not taken up yet.
         self.listening: list[str] = []
+        self.not_taken_up: list[str] = []
         try:
-            for address in listeners:  # before the mounts: from descriptor 3 on, as with systemd
-                made = listen(address, self.stopped)
-                self._network.hand_over(self.table.add(made, preopened=True), made)
-                self.listening.append(f"unix:{made.local}" if made.local else address_of(made))
+            self._listen(listeners)  # before the mounts: from descriptor 3 on, as with systemd
             #: Watches what the module writes.
             self.path_hints = PathHints(settings.args[0], settings.mount(self.table))
             streams.stdout.watch = streams.stderr.watch = self.path_hints.watch
@@ -63,8 +67,27 @@ class WasiEnvironment:
             self.close()
             if isinstance(error, Refused):
                 raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: "
-                                  f"Limits(files=...)") from None
+                                  f"--limit files=N, in Python Limits(files=...)") from None
             raise
+
+    def _listen(self, listeners: Listeners) -> None:
+        """Open listeners, and hand them over."""
+        for listener in listeners.open(self.stopped):
+            own = listener.own
+            address = f"unix:{own.local}" if own.local else address_of(own)
+            self.listening.append(address)
+            self.not_taken_up.append(address)
+            own.on_use = functools.partial(self._taken_up, listener.text, address)
+            self._network.handed.add(self.table.add(own, preopened=True), listener)
+
+    def _taken_up(self, text: str, address: str) -> None:
+        """Log that the program listens now. `text`: the address as it was given."""
+        if address not in self.not_taken_up:  # another thread was faster
+            return
+        self.not_taken_up = [other for other in self.not_taken_up if other != address]
+        port = address.rpartition(":")[2]
+        only = f", for this machine only. For others, too: --listen 0.0.0.0:{port}" if text.startswith(":") else ""
+        log.info("listening on %s%s", address, only)
 
     def use(self, memory: BoundedMemory) -> None:
         """Set the module's memory."""
@@ -92,5 +115,6 @@ class WasiEnvironment:
     def close(self) -> None:
         """Free everything. No thread may be in a call."""
         self.table.close_all()
+        self._network.handed.clear()
         self._wasi.close()
         self.messages.forget(self.calls)

@@ -262,12 +262,14 @@ def _is_json(reply: bytes) -> bool:
 
 
 def _message(error: Exception) -> str:
-    """The error's text for clients: without the module's stderr and stack, and without what a Python function
-    raised.
+    """The error's text for clients: without the module's stderr and stack, without what a Python function raised, and
+    without advice for whoever runs the server, which the log has.
     """
     if isinstance(error, HostFunctionError):
         return "the module has ended: a Python function that it called raised an exception"
     message = error.message if isinstance(error, GuestError | UnknownExport) else str(error)
+    if isinstance(error, GuestError) and error.hint:
+        message = message.removesuffix(f" ({error.hint})")
     # The text of a handler's error can have any length.
     return message if len(message) <= MOST_TEXT else f"{message[:MOST_TEXT]}… ({len(message):,} characters)"
 

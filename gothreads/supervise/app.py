@@ -39,8 +39,8 @@ def supervise(path: ModuleSource, **options: Unpack[SuperviseOptions]) -> Superv
 
     {RestartOptions}
 
-    All other options are those of `open`, and are the same for each instance; a port 0 in `listen` stays the port that
-    was chosen first.
+    All other options are those of `open`, and are the same for each instance. The listeners of `listen` stay open all
+    the time: connections wait for the next instance.
 
     {OpenOptions}
 
@@ -193,6 +193,11 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
     def listening(self) -> list[str]:
         app = self._instance.up
         return [] if app is None else app.listening
+
+    @property
+    def _not_taken_up(self) -> list[str]:
+        app = self._instance.up
+        return [] if app is None else app._not_taken_up
 
     def __enter__(self) -> Self:
         return self

@@ -96,6 +96,6 @@ def restart_policy(given: RestartOptions, model: str | None) -> RestartPolicy:
     """Check the options, and complete them. MisuseError: one is wrong."""
     options = complete("supervise()", RestartOptions, given)
     if options["save_every"] is not None and model in MODELS and MODELS[model].has_many_instances:
-        raise MisuseError('save_every is not for the model "pool": its instances share nothing, '
+        raise MisuseError('save_every (--save-every) is not for the model "pool": its instances share nothing, '
                           "so there is no state of the module to save")
     return RestartPolicy(**options | {"backoff": options["backoff"] or Backoff()})

@@ -56,6 +56,7 @@ from gothreads.sync.deadlines import Deadlines
 from gothreads.sync.seconds import check_seconds
 from gothreads.sync.waiting import wait_in_slices
 from gothreads.text import words
+from gothreads.wasi.handed_listeners import Listeners
 
 log = logging.getLogger("gothreads")
 
@@ -64,7 +65,10 @@ class Supervisor:
     """Runs the keeper thread (see the module's docstring). All methods may be called from any thread."""
 
     def __init__(self, loaded: LoadedModule, options: LoadedOptions, policy: RestartPolicy) -> None:
-        self._loaded, self._settings, self._policy = loaded, options, policy
+        #: Open from the first instance to the last: clients wait during a pause, instead of being refused.
+        self._listeners = Listeners(options.get("listen", ()), keep=True)
+        self._loaded, self._policy = loaded, policy
+        self._settings = options | LoadedOptions(listeners=self._listeners)
         self.loaded = loaded.without_code()
         self.model = options.get("model") or loaded.model
         self.options: Options  # what each instance is opened with
@@ -91,6 +95,7 @@ class Supervisor:
         except BaseException:
             if isinstance(first, App):
                 first.close()
+            self._listeners.close()
             raise
 
     # State.
@@ -195,6 +200,10 @@ class Supervisor:
             if self._keeper.is_alive():
                 log.warning("%s: supervision has not ended yet: it waits for on_restart, or compiles", self.loaded.name)
 
+    @property
+    def _left_open(self) -> bool:
+        return not self._closing and not isinstance(self._over, AppForked)
+
     def _forked(self) -> None:
         """In the child of a fork: the keeper thread does not exist here."""
         self._lock, self._commands = threading.RLock(), queue.SimpleQueue()
@@ -226,6 +235,7 @@ class Supervisor:
             self._finish(AppClosed(f"{self.loaded.name}: the app was closed"))
             if (app := self._instance.app) is not None:
                 app.close()
+            self._listeners.close()
             self._answer(self._why())
 
     def _watch(self, app: App) -> GothreadsError | None:
@@ -262,6 +272,7 @@ class Supervisor:
             in_a_row, most = self._history.in_a_row, self._policy.most_restarts
             if (clean and self._policy.restart == "on-failure") or (most is not None and in_a_row >= most):
                 self._history.end(cause)
+                self._listeners.close()
                 self._finish(cause)
                 return False
             pause = self._policy.backoff.pause(in_a_row)
@@ -330,8 +341,6 @@ class Supervisor:
             self._went_down(cause)
             self._answer(cause)
             return cause
-        if len(listening := app.listening) == len(self._settings.get("listen", ())):
-            self._settings["listen"] = listening  # a port 0 keeps the port that was chosen first
         self._put(app, time.monotonic())
         self._answer(None)
         return app

@@ -20,8 +20,9 @@ from collections.abc import Sequence
 
 from gothreads.wasi.descriptors import NONBLOCK
 from gothreads.wasi.errnos import NotAllowed, wasi_errno
+from gothreads.wasi.handed_listeners import HandedListeners
 from gothreads.wasi.network_rules import Rule, without_links
-from gothreads.wasi.network_socket import NetworkSocket
+from gothreads.wasi.network_socket import NetworkSocket, name_of
 from gothreads.wasi.private_network import FIRST_PORT, LAST_PORT, Backlog, Inbox, PrivatePorts
 from gothreads.wasi.process import Process
 from gothreads.wasi.resolver import Resolver
@@ -65,15 +66,7 @@ class NetworkCalls:
         self._senders = Senders()
         #: The paths of Unix datagram sockets, as the program has them, by the addresses that their peers see.
         self._unix_names: dict[str, str] = {}
-        #: The addresses of listeners that were handed over, with their numbers.
-        self._handed: dict[Address, int] = {}
-
-    def hand_over(self, number: int, listener: SocketDescriptor) -> None:
-        """Let the program listen at this listener's address, too. Call it before the module runs.
-
-        The first time it gets this listener, unless it has taken it by its number already.
-        """
-        self._handed[self._name_of(listener, peer=False)] = number
+        self.handed = HandedListeners(self._table)
 
     def net_socket(self, family: int, kind: int, proto: int, result: int) -> None:
         if family not in _TYPES:
@@ -89,12 +82,12 @@ class NetworkCalls:
         with self._changing:
             if own.address is not None or own.may_listen or own.local:
                 raise OSError(errno.EINVAL, "bound already")
-            handed = self._handed_for(wanted) if own.kind == socket.SOCK_STREAM else None
-            if handed is not None and self._take_over(own, handed):
+            handed = self.handed.find(wanted) if own.kind == socket.SOCK_STREAM else None
+            if handed is not None and self.handed.take_over(own, handed):
                 self._table.changed(fd, own)
                 return
             if wanted.family == socket.AF_UNIX:
-                path = without_links(wanted.host) if handed is not None else self._unix_rule(wanted.host).path
+                path = without_links(wanted.host) if handed is not None else self._rule_to_bind(own, wanted).path
                 self._bind_unix(own, path, wanted.host)
             elif own.kind == socket.SOCK_STREAM and not wanted.port:
                 own.address = wanted  # until it listens, or connects
@@ -132,6 +125,8 @@ class NetworkCalls:
             if wanted.is_here and (self._ports.backlog if own.kind == socket.SOCK_STREAM
                                    else self._ports.inbox)(wanted.port):
                 raise OSError(errno.EADDRINUSE, "a private port")
+            if own.kind == socket.SOCK_STREAM:
+                self.handed.tell_mismatch(wanted)
             raise NotAllowed("not allowed")
         if wanted.is_any and any(not rule.is_unix for rule in self._rules):
             own.socket.bind(wanted.sockaddr)
@@ -167,7 +162,7 @@ class NetworkCalls:
         listener = socket_of(self._table.get(fd))
         accepted = listener.accept()
         accepted.flags |= NONBLOCK
-        name = self._name_of(accepted, peer=True)
+        name = name_of(accepted, peer=True)
         self._process.add_descriptor(accepted, result)
         self._process.memory.write(peer, name.pack())
 
@@ -194,7 +189,7 @@ class NetworkCalls:
             raise OSError(number, os.strerror(number))
 
     def net_name(self, fd: int, peer: int, result: int) -> None:
-        self._process.memory.write(result, self._name_of(socket_of(self._table.get(fd)), peer=bool(peer)).pack())
+        self._process.memory.write(result, name_of(socket_of(self._table.get(fd)), peer=bool(peer)).pack())
 
     def net_getsockopt(self, fd: int, level: int, option: int, result: int) -> None:
         own = socket_of(self._table.get(fd))
@@ -266,7 +261,9 @@ class NetworkCalls:
         socket_of(self._table.get(fd)).socket.shutdown(how)
 
     def fd_dup(self, fd: int, result: int) -> None:
-        self._process.add_descriptor(NetworkSocket.same_as(socket_of(self._table.get(fd))), result)
+        original = socket_of(self._table.get(fd))
+        original.taken_up()  # by net.FileListener
+        self._process.add_descriptor(NetworkSocket.same_as(original), result)
 
     def net_lookup(self, kind: int, kind_length: int, name: int, length: int, buffer: int, size: int,
                    done: int) -> None:
@@ -328,31 +325,14 @@ class NetworkCalls:
                 return Rule.parse(f"unix:{path}")
         raise NotAllowed("not allowed")
 
-    def _handed_for(self, wanted: Address) -> Address | None:
-        """The address of a listener that was handed over for this port, on this address or any."""
-        for address in self._handed:
-            if wanted.family == socket.AF_UNIX:
-                if address.family == socket.AF_UNIX and address.host == os.path.abspath(wanted.host):
-                    return address
-            elif address.family != socket.AF_UNIX and address.port == wanted.port \
-                    and (wanted.is_any or address.plain == wanted.plain):
-                return address
-        return None
-
-    def _take_over(self, own: NetworkSocket, address: Address) -> bool:
-        """Make a socket the listener that was handed over, whose number is then free. False: that was taken already."""
+    def _rule_to_bind(self, own: NetworkSocket, wanted: Address) -> Rule:
+        """The rule for a Unix socket's path."""
         try:
-            number = self._handed[address]
-            listener = socket_of(self._table.get(number))
-            if self._name_of(listener, peer=False) != address:
-                return False
-            own.become(listener.socket)
-            own.cleanup, own.local, own.listening = listener.cleanup, listener.local, True
-            own.address = None if own.local else address
-            self._table.remove(number)
-        except OSError:  # closed, or another descriptor has that number
-            return False
-        return True
+            return self._unix_rule(wanted.host)
+        except NotAllowed:
+            if own.kind == socket.SOCK_STREAM:
+                self.handed.tell_mismatch(wanted)
+            raise
 
     # Private sockets.
 
@@ -396,16 +376,6 @@ class NetworkCalls:
 
     def _address(self, address: int) -> Address:
         return Address.unpack(self._process.memory.read(address, SOCKADDR_SIZE))
-
-    @staticmethod
-    def _name_of(own: SocketDescriptor, *, peer: bool) -> Address:
-        if isinstance(own, NetworkSocket):
-            return own.name(peer=peer)
-        if own.socket.family == socket.AF_UNIX:
-            return Address(socket.AF_UNIX, own.peer if peer else own.local)
-        name = (own.peer_name or own.socket.getpeername()) if peer else own.socket.getsockname()
-        return Address.of(own.socket.family, name)
-
 
 def _only_v6(own: NetworkSocket) -> bool:
     return own.socket.family == socket.AF_INET6 and bool(own.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))

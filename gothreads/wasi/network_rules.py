@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 
 from gothreads.errors import MisuseError
@@ -100,13 +101,40 @@ def host_and_port(text: str) -> tuple[str, str]:
         host = host[1:-1]
     if not colon or not host or not port or (":" in host and not bracketed):
         raise MisuseError(f"{cut(text)} is not an address: write HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or "
-                          "0.0.0.0:8080, or unix:PATH. In a rule (allow_net), HOST and PORT may be *")
+                          "0.0.0.0:8080, or unix:PATH")
     return host, port
 
 
 def listening_address(text: str) -> str:
-    """An address to listen on, where :PORT stands for this machine alone: others are let in only if that is said."""
-    return f"{_HERE}{text}" if text.startswith(":") and text[1:].isdigit() else text
+    """An address to listen on, where :PORT stands for this machine alone: others are let in only if that is said.
+
+    MisuseError if it is not an address.
+    """
+    address = f"{_HERE}{text}" if text.startswith(":") and text[1:].isdigit() else text
+    try:
+        if is_unix(address):
+            unix_path(address)
+        else:
+            port_number(host_and_port(address)[1], address)
+    except MisuseError as error:
+        raise MisuseError(f"listen (--listen): {error}{_meant(text, ':{}', '{}:8080')}") from None
+    return address
+
+
+def allowed_address(text: str) -> Rule:
+    """A rule of allow_net. MisuseError if it is not one."""
+    try:
+        return Rule.parse(text)
+    except MisuseError as error:
+        raise MisuseError(f"allow_net (--allow-net): {error}. HOST and PORT may be *"
+                          f"{_meant(text, '127.0.0.1:{}', '{}:443')}") from None
+
+
+def _meant(text: str, port: str, host: str) -> str:
+    """A question, for a text that is only a port or only a host."""
+    if whole_number(number := text.removeprefix(":"), _LARGEST_PORT) is not None:
+        return f". Did you mean {port.format(number)}?"
+    return f". Did you mean {host.format(text)}?" if re.fullmatch(r"[A-Za-z0-9.-]+", text) else ""
 
 
 def port_number(text: str, address: str) -> int:

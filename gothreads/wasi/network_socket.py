@@ -18,6 +18,16 @@ from gothreads.wasi.socket_address import Address
 from gothreads.wasi.socket_descriptor import SocketDescriptor
 
 
+def name_of(own: SocketDescriptor, *, peer: bool) -> Address:
+    """The address of a socket, or of its peer. ENOTCONN if there is no peer."""
+    if isinstance(own, NetworkSocket):
+        return own.name(peer=peer)
+    if own.socket.family == socket.AF_UNIX:
+        return Address(socket.AF_UNIX, own.peer if peer else own.local)
+    name = (own.peer_name or own.socket.getpeername()) if peer else own.socket.getsockname()
+    return Address.of(own.socket.family, name)
+
+
 class NetworkSocket(SocketDescriptor):
     """A socket of package net. Its host descriptor may be replaced (dup2) until it listens or is connected."""
 

@@ -52,8 +52,8 @@ class PathHints:
             name = os.fsencode(posixpath.basename(missed.path.rstrip("/")))
             if b" %b:" % name in text or b"/%b:" % name in text:
                 # os.MkdirTemp reports the folder, of which it has only the inside to create.
-                hint = how_to_mount(f"{missed.path}/" if missed.path in changed else missed.path,
-                                    creates=missed.creates or missed.path in changed)
+                hint = advice(f"{missed.path}/" if missed.path in changed else missed.path,
+                              creates=missed.creates or missed.path in changed)
                 if self._takes(missed.path, hint, later=not is_whole):
                     self._tell(missed.path, hint)
 
@@ -76,8 +76,16 @@ class PathHints:
 
     def _tell(self, path: str, hint: str) -> None:
         with contextlib.suppress(Exception):  # a filter's: the module's write has succeeded
-            log.warning("%s: no mount covers %s, so the module cannot use it. Mount what it needs: %s "
-                        "(docs/files-and-sockets.md)", self._name, shown(path), shown(hint))
+            log.warning("%s: no mount covers %s, so the module cannot use it%s (docs/files-and-sockets.md)", self._name,
+                        shown(path), shown(hint))
+
+
+def advice(path: str, *, creates: bool) -> str:
+    """What to do about a path that no mount covers, to follow a sentence about it. Arguments: as of how_to_mount."""
+    options = how_to_mount(path, creates=creates)
+    if creates or os.path.exists(path):
+        return f". Mount what it needs: {options}"
+    return f", and this machine has nothing of that name. To put a file or a folder HOST there: {options}"
 
 
 def how_to_mount(path: str, *, creates: bool) -> str:
@@ -86,13 +94,11 @@ def how_to_mount(path: str, *, creates: bool) -> str:
     creates: the path, or if it ends in a slash something in it, was to be created.
     """
     above, path = posixpath.dirname(path), path.rstrip("/")
-    if not creates:
-        above = posixpath.dirname(path)
     if creates and above != "/":
         host, guest, mode = above if os.path.isdir(above) else "HOST", above, ""
     elif os.path.exists(path):  # a relative path, or one that was meant to be the host's
         host, guest, mode = path, path, ":ro"
     else:
-        host, guest, mode = "HOST", path if above == "/" else above, ""
+        host, guest, mode = "HOST", path, "" if creates else ":ro"
     mounts = f"[gothreads.Mount({host!r}, {guest!r}, read_only=True)]" if mode else f"{{{guest!r}: {host!r}}}"
     return f"--mount {shlex.quote(f'{host}:{guest}{mode}')}, in Python mounts={mounts}"

@@ -47,6 +47,13 @@ class Address:
         host = name[0].partition("%")[0]
         return cls(socket.AF_INET6 if ":" in host else socket.AF_INET, host, name[1], name[3] if len(name) > 3 else 0)
 
+    def __str__(self) -> str:
+        """As Go and the options write it; of any address of this machine, only the port."""
+        if self.family == socket.AF_UNIX:
+            return f"unix:{self.host}"
+        host = "" if self.is_any else f"[{self.host}]" if ":" in self.plain else self.plain
+        return f"{host}:{self.port}"
+
     def pack(self) -> bytes:
         if self.family == socket.AF_UNIX:
             path = os.fsencode(self.host)[:108]

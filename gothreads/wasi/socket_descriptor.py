@@ -49,6 +49,7 @@ class SocketDescriptor(Descriptor):
         self.socket, self.local, self.peer = connection, local, peer
         self.peer_name: Any = None  # of an accepted connection, stored because the peer may disconnect
         self.cleanup: Cleanup | None = None  # runs after the socket is closed
+        self.on_use: Callable[[], object] | None = None  # called once, when the program takes up this listener
         connection.setblocking(False)  # noqa: FBT003  (its only form)
         super().__init__(connection.fileno(), stop, flags=NONBLOCK)
 
@@ -74,7 +75,14 @@ class SocketDescriptor(Descriptor):
             if number == errno.EAGAIN:
                 self._stop.wait({self.fd: events})
 
+    def taken_up(self) -> None:
+        """Called when the program begins to use a listener that it was handed."""
+        on_use, self.on_use = self.on_use, None
+        if on_use is not None:
+            on_use()
+
     def accept(self) -> SocketDescriptor:
+        self.taken_up()
         while True:
             try:
                 made, name = self.socket.accept()

@@ -58,7 +58,7 @@ def listen(address: str, stop: StopEvent) -> SocketDescriptor:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             hint = ". Another process has it" + ("" if is_unix(address) else "; choose another port, or 0 for any")
         why = reason(error) if isinstance(error, OSError) else error
-        raise GothreadsError(f"cannot listen on {shown(address)}: {why}{hint}") from None
+        raise GothreadsError(f"cannot listen on {shown(address)} (--listen): {why}{hint}") from None
 
 
 def address_of(connection: SocketDescriptor, *, peer: bool = False) -> str:

@@ -65,7 +65,8 @@ class Allowance:
             return granted
 
     def exceeded(self) -> OutputExceeded:
-        return OutputExceeded(f"it has written more than {self._limit:,} bytes, all that it may (Limits(output=...))")
+        return OutputExceeded(f"it has written more than {self._limit:,} bytes, all that it may "
+                              "(--limit output=SIZE, in Python Limits(output=...))")
 
 
 class Tail:

@@ -275,6 +275,7 @@ UNCALLABLE = """(module (import "env" "f" (func $f (param i64))) (memory (export
     (func (export "plain")))"""
 
 
+@pytest.mark.long
 def test_what_is_exported_and_cannot_be_called_says_why(tmp_path: Path, model: str) -> None:
     reasons = {"two": r"returns 2 values, and a call can return one: \(\) -> \(i32 i32\)",
                "vector": "takes or returns v128, for which Python has no values",

@@ -47,6 +47,7 @@ def kept(app: gothreads.App) -> list[bytes]:
     return reply.split(b",") if reply else []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "idle"])
 def test_nothing_is_lost_and_each_senders_events_stay_in_order(model: str) -> None:
     each = 50_000 if model == "threaded" else 10_000
@@ -272,6 +273,7 @@ def alarms(handler: Callable[[], None], seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "idle"])
 def test_a_signal_handler_may_signal_in_the_middle_of_anything(model: str) -> None:
     """The interrupted thread itself signals and makes calls (and in stock Go, its calls read the queue)."""
@@ -488,6 +490,7 @@ def test_a_module_that_does_not_look_at_its_poller_holds_up_no_sender() -> None:
         assert time.monotonic() - begin < under_load(1.0)
 
 
+@pytest.mark.long
 def test_a_module_without_the_guest_package_is_sent_no_events_and_given_no_handlers(tmp_path: Path) -> None:
     program = tmp_path / "plain.go"
     program.write_text("package main\n\n//go:wasmexport one\nfunc one() int32 { return 1 }\n\nfunc main() { select {} "

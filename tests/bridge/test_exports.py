@@ -179,6 +179,7 @@ def test_what_is_not_a_float_is_refused(go_type: str, value: object) -> None:
     refused(go_type, value)
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(st.text())
 def test_a_string_takes_text_as_utf8(text: str) -> None:

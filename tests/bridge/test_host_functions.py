@@ -220,6 +220,7 @@ def test_one_from_a_goroutine_ends_those_that_wait(model: str) -> None:
         assert isinstance(future.exception(SECONDS), gothreads.HostFunctionError)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "single"])
 def test_one_from_main_ends_it(model: str) -> None:
     module = built("hostcalls", model=model, buildmode="exe")

@@ -262,6 +262,7 @@ def test_handlers_that_are_none_are_refused(wrong: Any) -> None:
         opened("talk", handlers=wrong)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "single"])
 @pytest.mark.parametrize("size", [0, 1, 64 << 10, 5_000_000, 64 << 20])
 def test_payloads_of_all_sizes_arrive_whole_both_ways(model: str, size: int) -> None:
@@ -517,6 +518,7 @@ class Racing:
         return await self.coroutine(payload)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["coroutine", "function", "future", "itself"])
 def test_replies_and_cancellations_race_ten_thousand_times_and_each_call_ends_once(kind: str) -> None:
     racing = Racing()
@@ -729,6 +731,7 @@ def test_goroutines_of_one_call_wait_at_the_same_time_in_stock_go(model: str) ->
         assert app.request("echoes", "20 meet") == b"20"
 
 
+@pytest.mark.long
 def test_no_thread_for_a_handler_is_an_error_in_go() -> None:
     """In a separate process, with a memory limit that leaves no room for another stack."""
     program = """

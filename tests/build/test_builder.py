@@ -75,6 +75,7 @@ func more(up bool) {}
 """
 
 
+@pytest.mark.long
 def test_a_second_build_is_cached_and_takes_less_than_a_second() -> None:
     build(Request(CALLS))
     again = build(Request(CALLS))
@@ -83,6 +84,7 @@ def test_a_second_build_is_cached_and_takes_less_than_a_second() -> None:
     assert again.path.is_file()
 
 
+@pytest.mark.long
 def test_a_change_of_the_source_is_built(program: Program) -> None:
     folder = program(EMPTY)
     first = build(Request(str(folder)))
@@ -108,6 +110,7 @@ def test_progress_counts_the_packages_that_are_compiled(program: Program) -> Non
     assert len(counted) <= end[0]
 
 
+@pytest.mark.long
 def test_a_program_of_two_packages_has_the_exports_and_words_of_both(program: Program) -> None:
     folder = program(TWICE, **{"lib/lib.go": COUNT})
     built = build(Request(str(folder), model="single"))
@@ -145,6 +148,7 @@ def test_a_single_module_is_stock_go_without_threads() -> None:
     assert not [e.name for e in module.exports if e.name.startswith("gt_")]
 
 
+@pytest.mark.long
 def test_stripping_removes_names_and_the_module_still_runs(calls: Path) -> None:
     stripped = build(Request(CALLS, strip=True)).path
     module = parse(stripped.read_bytes(), outline=True)
@@ -156,11 +160,13 @@ def test_stripping_removes_names_and_the_module_still_runs(calls: Path) -> None:
         assert app.exports.ask(21) == 42
 
 
+@pytest.mark.long
 def test_a_library_does_not_have_a_start(program: Program) -> None:
     module = parse(build(Request(str(program(EMPTY)), buildmode="c-shared")).path.read_bytes(), outline=True)
     assert {"_initialize"} == {e.name for e in module.exports if e.kind is Kind.FUNC and e.name.startswith("_")}
 
 
+@pytest.mark.long
 def test_a_go_file_is_a_package(tmp_path: Path) -> None:
     (tmp_path / "one.go").write_text("package main\n\n//go:wasmexport three\nfunc three() int32 { return 3 }\n\nfunc "
                                      "main() {}\n")

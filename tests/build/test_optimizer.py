@@ -92,6 +92,7 @@ def test_an_optimized_program_runs_as_before(folder: Path, make: Callable[[Path]
     assert without_addresses(optimized_err) == without_addresses(err)
 
 
+@pytest.mark.long
 def test_a_build_has_fast_bodies_only_when_told(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, told = build(Request(str(PROGRAM))), build(Request(str(PROGRAM), optimize=True))
     assert not plain.metadata.optimized
@@ -105,6 +106,7 @@ def test_a_build_has_fast_bodies_only_when_told(monkeypatch: pytest.MonkeyPatch)
     assert build(Request(str(PROGRAM))).path == told.path
 
 
+@pytest.mark.long
 def test_optimize_is_for_packages(capfd: pytest.CaptureFixture[str]) -> None:
     plain, told = build(Request(str(PROGRAM))).path, build(Request(str(PROGRAM), optimize=True)).path
     for source in (plain, plain.read_bytes()):
@@ -117,6 +119,7 @@ def test_optimize_is_for_packages(capfd: pytest.CaptureFixture[str]) -> None:
     assert "\noptimized\n" in capfd.readouterr().out
 
 
+@pytest.mark.long
 def test_a_stripped_module_has_the_same_fast_bodies() -> None:
     whole = parse(build(Request(str(PROGRAM), optimize=True)).path.read_bytes())
     stripped = parse(build(Request(str(PROGRAM), optimize=True, strip=True)).path.read_bytes())
@@ -168,6 +171,7 @@ def moved_stacks(module: Path) -> list[int]:
     return [call("outer", depth) for depth in (0, 1, 5, 24, 60)] + [call("fails", depth) for depth in (0, 9)]
 
 
+@pytest.mark.long
 def test_a_stack_may_move_while_the_host_is_called(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The host's function, which has no fast body, returns normally, and the stack is elsewhere."""
     plain, fast = folder / "moves.wasm", folder / "moves-fast.wasm"  # as `gothreads optimize` is used

@@ -365,6 +365,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_same_is_read_as_by_gos_own_parser(package: str, reference: Path, tmp_path: Path) -> None:
     """All functions of the standard library are made exports, and those without a body also imports."""

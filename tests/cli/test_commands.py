@@ -100,6 +100,18 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the path in the module must begin with /: .:/data"),
     (["run", "--memory", "lots", "CALLS"],
      "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
+    (["run", "--listen", "9080", "CALLS"], "listen (--listen): '9080' is not an address: write HOST:PORT, such as "
+     "127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080, or unix:PATH. Did you mean :9080?"),
+    (["run", "--listen", "localhost", "CALLS"], "or unix:PATH. Did you mean localhost:8080?"),
+    (["serve", "--allow-net", ":443", "CALLS"], "allow_net (--allow-net): ':443' is not an address"),
+    (["run", "--allow-net", "go.dev", "CALLS"], "HOST and PORT may be *. Did you mean go.dev:443?"),
+    (["run", "--memory", "128", "CALLS"], "--memory 128 is 128 bytes. Did you mean --memory 128M?"),
+    (["run", "--limit", "stack=8", "CALLS"], "--limit stack=8 is 8 bytes. Did you mean --limit stack=8M?"),
+    (["build", "-o", "/nonexistent/dir/x.wasm"],
+     "-o /nonexistent/dir/x.wasm: there is no folder /nonexistent (only the last folder of a path is made)"),
+    (["build", "-o", "/nonexistent/dir/"], "there is no folder /nonexistent ("),
+    (["compile", "-o", "/nonexistent/dir/x.cwasm", "CALLS"], "there is no folder /nonexistent ("),
+    (["optimize", "-o", "/nonexistent/dir/x.wasm", "CALLS"], "there is no folder /nonexistent ("),
     (["run", "--memory", "5G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
     (["run", "--memory", "1M", "CALLS"], "Raise the limit (--memory SIZE"),
     (["run", "--env", "=x", "CALLS"], "--env =x: expected NAME=VALUE or NAME"),
@@ -123,7 +135,15 @@ def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], sai
 
 @pytest.mark.parametrize(("argv", "said"), [
     ([], "the following arguments are required: COMMAND"),
-    (["nonsense"], "invalid choice: 'nonsense'"),
+    (["nonsense"], "nonsense is not a command. gothreads --help lists the commands"),
+    (["runn", "x.wasm"], "runn is not a command. Did you mean run?"),
+    (["run", "-listen", ":8080", "x.wasm"], "unrecognized argument: -listen. Did you mean --listen?"),
+    (["run", "-listen=:8080", "x.wasm"], "unrecognized argument: -listen=:8080. Did you mean --listen=:8080?"),
+    (["run", "--lisen", ":8080", "x.wasm"], "unrecognized argument: --lisen. Did you mean --listen?"),
+    (["build", "-optimize"], "unrecognized argument: -optimize. Did you mean --optimize?"),
+    (["call", "-verbose", "x.wasm"], "unrecognized argument: -verbose. Did you mean --verbose?"),
+    (["serve", "--timeout", "500ms", "x.wasm"], "'500ms' is not a number of seconds above 0. Did you mean 0.5?"),
+    (["serve", "--drain", "1m30s", "x.wasm"], "Did you mean 90?"),
     (["run"], "required: FILE|PACKAGE\n"),
     (["run", "-x", "x.wasm"], "unrecognized argument: -x; options for the module go after it"),
     (["run", "--procs"], "argument --procs: expected one argument"),
@@ -183,6 +203,7 @@ def test_build_json_is_json_on_standard_output(tmp_path: Path) -> None:
     assert "add" in told["exports"]
 
 
+@pytest.mark.long
 def test_a_go_file_by_itself_can_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one.go").write_text("package main\n\nfunc main() { println(42) }\n")
     monkeypatch.chdir(tmp_path)
@@ -199,6 +220,7 @@ def test_what_go_says_of_a_program_is_shown_as_it_is(tmp_path: Path) -> None:
     assert err.endswith(f"gothreads: {tmp_path}: go build failed\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verb", ["build", "run"])
 def test_a_folder_without_go_mod_is_told_of_init(same_folder: Path, verb: str) -> None:
     folder = same_folder
@@ -236,6 +258,7 @@ def several(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_build_with_a_pattern_builds_each_program(several: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = command("build", f"{several}/...", "-o", several / "made", "--json")
     assert (code, err) == (0, "")
@@ -475,14 +498,21 @@ def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None
     assert finished("run", calls, "env", env=os.environ | {"NAME": "mine"}) == (0, "[] \n", "")
 
 
-def test_the_environment_comes_from_files_too(calls: Path, tmp_path: Path) -> None:
+def test_the_environment_comes_from_files_too(calls: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_text("# a comment\n\n  NAME=\"in quotes\" # kept\nOTHER=x\nMINE\n")
     second.write_text("NAME=second=2\r\n")
     environment = parse_environment_files([str(first)])
     assert environment == {"NAME": '"in quotes" # kept', "OTHER": "x"}
-    assert finished("run", "--env-file", first, "--env-file", second, calls, "env") == (0, "[] second=2\n", "")
-    assert finished("run", "--env", "NAME=given", "--env-file", first, calls, "env") == (0, "[] given\n", "")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"--env-file {first}, line 5: MINE: this variable is not set here, so the module does not get it"]
+    first.write_text("OTHER='quoted'\n")
+    code, out, err = finished("run", "--env-file", first, "--env-file", second, calls, "env")
+    assert (code, out) == (0, "[] second=2\n")
+    assert err == f"gothreads: --env-file {first}, line 1: the quotes belong to the value of OTHER, as with docker run\n"
+    assert finished("run", "--env", "NAME=given", "--env-file", second, calls, "env") == (0, "[] given\n", "")
+    _, out, err = finished("run", "--env", "NOSUCH", calls, "env")
+    assert (out, err) == ("[] \n", "gothreads: --env NOSUCH: this variable is not set here, so the module does not get it\n")
 
 
 @pytest.mark.parametrize(("content", "said"), [
@@ -502,6 +532,7 @@ def test_a_wrong_file_of_the_environment_is_one_line(calls: Path, tmp_path: Path
     assert said in err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("argv", "args"), [
     (["CALLS", "env", "-p", "x", "--help", "-1"], "-p x --help -1"),
     (["CALLS", "--", "env", "--procs", "2"], "--procs 2"),
@@ -526,6 +557,7 @@ def test_run_ends_with_the_modules_exit_code(calls: Path) -> None:
     assert finished("run", calls, "exit") == (7, "", "going\n")
 
 
+@pytest.mark.long
 def test_run_says_when_main_only_waits_to_be_called(same_folder: Path) -> None:
     program = same_folder / "newapp"
     assert command("init", program)[0] == 0
@@ -560,6 +592,7 @@ def test_a_panic_exits_2_with_gos_own_words(calls: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("verbose", "kind", "code"), [
     ([], "unreachable", 134), ([], "host", 134), (["-v"], "unreachable", 134), (["-v"], "panic", 2)])
 def test_what_the_module_has_printed_is_not_printed_again(verbose: list[str], kind: str, code: int,
@@ -606,6 +639,8 @@ def test_limits_are_named_on_the_command_line(patient_host: Path) -> None:
                               "files=50", "write", 1000)
     assert (code, out) == (153, "")
     assert "more than 1,024 bytes" in err
+    assert "--limit output=1 is 1 bytes. Did you mean --limit output=1M? (If not: --limit output=1B)" in finished(
+        "call", "--limit", "output=1", "--python", patient_host, built("patient"), "add", 1, 2)[2]
     code, out, err = finished("run", "--python", patient_host, "--limit", "seconds=0.2", built("patient"))
     assert (code, out) == (124, "")
     assert "it has run for 0.2 s" in err
@@ -769,6 +804,7 @@ def test_mounts(tmp_path: Path) -> None:
         False, True, False)
 
 
+@pytest.mark.long
 def test_run_begins_again_what_has_failed(same_folder: Path) -> None:
     (same_folder / "app.go").write_text("""package main
 

@@ -62,16 +62,23 @@ def test_a_low_limit_is_a_warning_that_names_it(tmp_path: Path) -> None:
 
 def test_the_cache_the_compiler_and_wasmtime_are_described(tmp_path: Path) -> None:
     cache, compiler = tmp_path / "cache", tmp_path / "broken-cc"
-    cache.mkdir(mode=0o700)
-    (cache / "content").write_bytes(bytes(3_000_000))
+    (cache / "compiled").mkdir(mode=0o700, parents=True)
+    cache.chmod(0o700)
+    (cache / "compiled" / "content").write_bytes(bytes(3_000_000))
     compiler.write_text("#!/bin/sh\nexit 1\n")
     compiler.chmod(0o755)
     code, out = doctor("--json", GOTHREADS_CACHE=str(cache), CC=f"{compiler} -O2")
     words = {finding["name"]: finding["words"] for finding in json.loads(out)["findings"]}
     assert code == 0
-    assert words["cache"].startswith(f"{cache}, 3 MB, writable, owned by {pwd.getpwuid(os.geteuid()).pw_name}")
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    assert words["cache"].startswith(f"{cache}, 3 MB (GOTHREADS_CACHE_LIMIT: no limit), writable, owned by {owner}")
     assert words["cc"].startswith(f"{compiler} does not work: ")
     assert f"{version('wasmtime')}, tested are >={WASMTIME.least},<{WASMTIME.below}" in words["wasmtime"]
+    code, out = doctor("--json", GOTHREADS_CACHE=str(cache), GOTHREADS_CACHE_LIMIT="2M")
+    (found,) = (finding for finding in json.loads(out)["findings"] if finding["name"] == "cache")
+    assert (code, found["state"]) == (0, "warning")
+    assert f"{cache}, 3 MB (GOTHREADS_CACHE_LIMIT: limit 2 MB), writable" in found["words"]
+    assert "It is over its limit" in found["words"]
     assert words["gothreads"] == f"{gothreads.__version__}, in {Path(gothreads.__file__).parent}"
 
 

@@ -126,6 +126,7 @@ def test_go_tests_run_on_threads_with_gos_own_output_and_exit_codes(sums: Path) 
     assert "--- FAIL: TestFails" in failed.stdout
 
 
+@pytest.mark.long
 def test_unchanged_tests_are_not_run_again(sums: Path) -> None:
     mark = time.time_ns()  # an argument that no run had before, for Go's cache outlives this test
 
@@ -261,10 +262,9 @@ def test_json_cpu_and_count_are_gos_own(sums: Path) -> None:
 
 
 @pytest.mark.long
-def test_tests_run_with_optimized_code(sums: Path) -> None:
-    with pytest.raises(gothreads.MisuseError, match="--optimize is for the model threaded"):
-        options(["--optimize", "--model", "single"])
-    done = run(sums, "--optimize", "-v", "-count=1", "-run", "Files|Sum")
+@pytest.mark.parametrize("model", ["threaded", "single"])
+def test_tests_run_with_optimized_code(sums: Path, model: str) -> None:
+    done = run(sums, "--optimize", "--model", model, "-v", "-count=1", "-run", "Files|Sum")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "--- PASS: TestFiles" in done.stdout
 
@@ -299,9 +299,9 @@ def test_go_exec_alone_runs_stock_go(sums: Path) -> None:
 
 @pytest.mark.long
 def test_stock_go_is_the_baseline(sums: Path) -> None:
-    done = run(sums, "--model", "single", "-run", "Files", "-v", GOMAXPROCS="")
+    done = run(sums, "--model", "single", "-run", "Files", "-v")
     assert done.returncode == 0, done.stdout + done.stderr
-    alone = run(sums, "--model=single", "-run", "Parallel", GOMAXPROCS="")
+    alone = run(sums, "--model=single", "-run", "Parallel")
     assert alone.returncode == 1
     assert "procs 1" in alone.stdout
 
@@ -323,6 +323,8 @@ def test_our_options_are_taken_out_and_the_rest_is_gos() -> None:
                     "-race"]).rest == ("-race=false", "-run", "race", "-args", "-race")
     with pytest.raises(gothreads.MisuseError, match="sets -exec itself"):
         options(["-exec", "x"])
+    with pytest.raises(gothreads.MisuseError, match=r"go test has no -optimize\. Did you mean --optimize, of gothreads"):
+        options(["-optimize"])
     with pytest.raises(gothreads.MisuseError, match="--model needs a value"):
         options(["--model"])
 

@@ -14,9 +14,6 @@ from tests.docs.go_proxy import go_environment
 from tests.docs.snippets import needs_curl, session, snippets
 from tests.support.modules import ROOT
 
-#: What builds more than the small program of the guides, or waits for processes.
-LONG = {"tutorial", "serve", "files-and-sockets", "fork-and-pre-fork", "testing", "asyncio-and-fastapi", "packaging",
-        "go-libraries"}
 #: Pages whose blocks are drawings, or are run by tests/examples/test_other_languages.py.
 WITHOUT = {"other-languages", "ARCHITECTURE", "RATIONALE"}
 PAGES = sorted(page for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")] if page.stem not in WITHOUT)
@@ -36,7 +33,7 @@ def name(page: Path) -> str:
 
 @pytest.mark.timeout(400)  # the first run builds
 @pytest.mark.parametrize("page",
-                         [pytest.param(page, id=name(page), marks=[pytest.mark.long] if page.stem in LONG else [])
+                         [pytest.param(page, id=name(page), marks=[] if page.stem == "README" else [pytest.mark.long])
                           for page in PAGES])
 def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path) -> None:
     if needs_curl(page):

@@ -25,6 +25,7 @@ OPEN = """if True:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("terminal", [True, False])
 def test_somebody_at_a_terminal_is_told_of_a_compilation_that_takes_long(tmp_path: Path, terminal: bool) -> None:
     reads, writes = pty.openpty() if terminal else os.pipe()

@@ -65,6 +65,7 @@ def run(model: str, code: str, module: str = "calls", code_of_exit: int = 0, fas
     assert "Exception ignored" not in done.stderr, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_what_a_handler_raises_is_raised_when_the_call_has_come_back(model: str) -> None:
     run(model, """
@@ -83,6 +84,7 @@ def test_what_a_handler_raises_is_raised_when_the_call_has_come_back(model: str)
     """)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "call"),
                          [("threaded", "hang()"), *itertools.product(MODELS, ["sleep(60000)", "spin()"])])
 def test_a_call_that_does_not_come_back_is_given_up(model: str, call: str) -> None:
@@ -99,6 +101,7 @@ def test_a_call_that_does_not_come_back_is_given_up(model: str, call: str) -> No
     """)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("fast", ["0", "1"])
 def test_handlers_that_raise_at_any_moment_lose_no_app(model: str, fast: str) -> None:
@@ -124,6 +127,7 @@ def test_handlers_that_raise_at_any_moment_lose_no_app(model: str, fast: str) ->
     """, fast=fast, module="calls")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_a_handler_runs_while_the_call_goes_on(model: str) -> None:
     """Asleep, in a loop without host functions, and where the thread is parked."""
@@ -142,6 +146,7 @@ def test_a_handler_runs_while_the_call_goes_on(model: str) -> None:
     """)
 
 
+@pytest.mark.long
 def test_sigterm_that_exits_ends_a_program_that_is_in_a_call_for_ever() -> None:
     for model, call in (("threaded", "hang"), ("threaded", "spin"), ("single", "spin"), ("pool", "spin")):
         run(model, f"""
@@ -152,6 +157,7 @@ def test_sigterm_that_exits_ends_a_program_that_is_in_a_call_for_ever() -> None:
         """, code_of_exit=9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_in_a_python_function_that_the_module_has_called_handlers_raise_as_anywhere(model: str) -> None:
     run(model, """
@@ -183,6 +189,7 @@ def test_in_a_python_function_that_the_module_has_called_handlers_raise_as_anywh
     """, "patient")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_a_handler_cannot_call_the_module_that_it_has_interrupted(model: str) -> None:
     run(model, """

@@ -82,6 +82,7 @@ def test_traps_of_calls_and_of_goroutines_are_traps_after(change: str, without: 
         assert said or not done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("without", WITHOUT)
 def test_what_was_set_before_the_first_app_is_done_and_undone_after_it(without: str) -> None:
     begin = "    faulthandler.enable()\n    signal.signal(signal.SIGFPE, lambda *_: print('handled'))\n"
@@ -97,6 +98,7 @@ def test_what_was_set_before_the_first_app_is_done_and_undone_after_it(without: 
     assert ("cannot do what faulthandler.disable asks" in done.stderr) == (without == "C")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("without", WITHOUT)
 def test_threads_that_block_all_signals_from_the_beginning_trap(without: str) -> None:
     done = run("    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())\n" + _TRAPS.format(change=""),
@@ -140,6 +142,7 @@ def test_an_engine_of_somebody_elses_may_be_first() -> None:
     assert (done.returncode, done.stdout) == (0, _TRAPPED), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("without", WITHOUT)
 def test_pytests_own_faulthandler_may_come_after_the_first_app(tmp_path: Path, without: str) -> None:
     if without != "C" and extension.native is None:

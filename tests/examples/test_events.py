@@ -36,6 +36,7 @@ def play(*options: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "idle"])
 def test_every_order_is_accounted_for(model: str) -> None:
     account = play("--seconds", "3", "--rate", "100", "--slowest", "1", "--model", model)

@@ -10,6 +10,8 @@ import gothreads
 from tests.support.modules import built
 from tests.support.waiting import together
 
+pytestmark = pytest.mark.long  # another net/http is built for these
+
 
 def test_two_goroutines_speak_tls_and_http2_over_a_socket() -> None:
     with gothreads.open(built("https"), allow_net=["*:*"]) as app:

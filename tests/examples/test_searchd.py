@@ -112,6 +112,7 @@ def test_a_limit_limits_the_hits_and_not_the_total(searchd: gothreads.App) -> No
     assert len(search(searchd, "alpha")["hits"]) == 10
 
 
+@pytest.mark.long
 def test_new_changed_and_removed_files_are_noticed(searchd: gothreads.App, folder: Path) -> None:
     wait_for_documents(searchd, 200)
     (folder / "new.txt").write_text("brandnew word")
@@ -143,6 +144,7 @@ def test_a_wrong_request_is_an_error_and_the_module_goes_on(searchd: gothreads.A
     wait_for_documents(searchd, 200)
 
 
+@pytest.mark.long
 def test_many_ask_while_files_change_and_each_file_is_seen_whole(searchd: gothreads.App, folder: Path) -> None:
     wait_for_documents(searchd, 200)
     steady = searchd.exports.occurrences("alpha")

@@ -16,6 +16,7 @@ _POOL = {"gevent": "gevent.get_hub().threadpool.apply",
          "eventlet": "lambda call, args: eventlet.tpool.execute(call, *args)"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 @pytest.mark.parametrize("first", [True, False])
 def test_where_threads_are_replaced_open_says_so(library: str, first: bool) -> None:

@@ -96,6 +96,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_without_descriptors_open_says_so_and_loses_none(model: str, tmp_path: Path) -> None:
     options = {"mounts": {"/m": str(tmp_path)}, "stdin": None} | ({"listen": ["127.0.0.1:0"]} if model != "pool"

@@ -56,6 +56,7 @@ def shown(text: str) -> list[str]:
     return [line.strip() for line in text.split("\r") if line.strip()]
 
 
+@pytest.mark.long
 def test_a_function_is_told_of_both_stages(program: Path) -> None:
     told: Reports = []
     with gothreads.open(program, progress=lambda *report: told.append(report)) as app:
@@ -103,6 +104,7 @@ def output(code: str, *, on_a_terminal: bool) -> str:
     return text.decode()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("option", "on_a_terminal", "seen"),
                          [(None, True, True), (None, False, False), (True, False, True), (False, True, False)])
 def test_people_see_progress_where_they_look_or_ask_for_it(option: bool | None, on_a_terminal: bool,
@@ -153,6 +155,7 @@ def test_a_function_of_the_users_is_told_only_what_is_new() -> None:
     assert told == [(BUILD, 40, 86), (BUILD, 86, 86)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("of_a_command", [False, True])
 def test_the_log_goes_on_while_a_stage_does(of_a_command: bool, caplog: pytest.LogCaptureFixture,
                                             monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +190,7 @@ def test_the_log_has_one_line_for_a_stage_that_takes_long(stage: str, total: flo
     assert caplog.messages == [said]
 
 
+@pytest.mark.long
 def test_the_log_says_that_a_module_is_compiled(program: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "gothreads"):
         gothreads.open(program, progress=False).close()
@@ -241,6 +245,7 @@ def test_the_ticker_ends_with_the_stage_even_if_it_fails() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "gothreads-progress"]
 
 
+@pytest.mark.long
 def test_a_supervised_module_has_the_option_too(program: Path) -> None:
     told: Reports = []
     with gothreads.supervise(program, progress=lambda *report: told.append(report)) as app:
@@ -253,6 +258,7 @@ def test_the_function_stays_when_its_app_travels() -> None:
         assert other.exports.add(2, 3) == 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("arguments", "quiet"), [
     (["call", "hello.go", "add", "2", "3"], False), (["compile", "-q", "hello.go"], True)])
 def test_a_command_shows_both_stages_unless_it_is_to_be_quiet(

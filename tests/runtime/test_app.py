@@ -6,6 +6,9 @@ import asyncio
 import concurrent.futures
 import inspect
 import io
+import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,26 @@ import pytest
 import gothreads
 from tests.support.modules import built
 from tests.support.waiting import PATIENCE, together, wait_until
+
+
+def test_an_app_that_is_left_open_is_a_warning_when_python_ends(calls: Path) -> None:
+    program = """import gothreads, os, sys
+open_ = [gothreads.open(sys.argv[1])]
+open_[0] = gothreads.open(sys.argv[1])  # as a notebook's cell that is run again
+gothreads.supervise(sys.argv[1])
+with gothreads.open(sys.argv[1]) as closed, gothreads.supervise(sys.argv[1]):
+    pass
+if not os.fork():
+    sys.exit()  # the apps are the parent's
+os.wait()
+"""
+    done = subprocess.run([sys.executable, "-W", "always::ResourceWarning", "-c", program, calls], capture_output=True,
+                          text=True, timeout=PATIENCE, check=True)
+    said = re.findall(r"ResourceWarning: unclosed <gothreads\.(\w+) \S+ threaded running>: close it", done.stderr)
+    assert sorted(said) == ["App", "App", "Supervised"], done.stderr
+    assert done.stderr.count("ResourceWarning: unclosed <gothreads") == 3
+    errors = ["-W", "error", "-c", program]
+    assert subprocess.run([sys.executable, *errors, calls], timeout=PATIENCE, capture_output=True).returncode == 0
 
 
 def test_exports_are_called_with_every_type(app: gothreads.App) -> None:
@@ -58,6 +81,7 @@ def test_sums_are_exact_while_garbage_is_collected_all_the_time(app: gothreads.A
     assert app.exports.collections() > before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("preemption", [True, False])
 def test_functions_with_large_frames_grow_their_stacks_when_they_are_preempted(preemption: bool) -> None:
     """A poisoned stack guard must not let a large frame pass Go's check (in 32 bits the sum wrapped around)."""
@@ -254,6 +278,7 @@ def test_calls_work_with_any_number_of_processors(calls: Path, procs: int) -> No
         assert together(*(lambda n=n: app.exports.ask(n) for n in range(10))) == [2 * n for n in range(10)]
 
 
+@pytest.mark.long
 def test_a_library_goes_on_without_main(tmp_path: Path) -> None:
     with gothreads.open(built("calls", buildmode="c-shared")) as app:
         assert together(*(lambda: app.exports.count() for _ in range(10)))

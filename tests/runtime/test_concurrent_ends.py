@@ -22,6 +22,7 @@ from tests.support.modules import built, opened
 from tests.support.waiting import PATIENCE, together, under_load
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "single"])
 def test_close_meets_calls_statistics_and_reads_of_the_memory(calls: Path, calls_single: Path, model: str) -> None:
     for _ in range(15):
@@ -143,6 +144,7 @@ def test_statistics_never_wait_for_a_caller(calls: Path) -> None:
         assert isinstance(blocked.exception(PATIENCE), gothreads.AppClosed)
 
 
+@pytest.mark.long
 def test_statistics_do_not_wait_for_go_that_does_not_answer() -> None:
     with gothreads.open(built("calls", preemption=False), procs=1) as app:
         app.submit("spin")

@@ -145,6 +145,7 @@ def test_who_waits_for_a_caller_is_woken_by_a_call_in_c() -> None:
         together(sleeps, others)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["close", "exits", "panics"])
 def test_the_end_meets_calls_in_c(how: str) -> None:
     for _ in range(10):
@@ -186,6 +187,7 @@ def test_a_draining_app_takes_no_calls_in_c_either() -> None:
         closing.join()
 
 
+@pytest.mark.long
 def test_ctrl_c_between_short_calls_ends_nothing() -> None:
     """All calls of the main thread share one record: the watcher must not end a later call than Ctrl-C came in."""
     assert python("""
@@ -220,6 +222,7 @@ def test_ctrl_c_ends_a_call_in_c_that_does_not_come_back() -> None:
     """, built("calls")) == "interrupted True True\n"
 
 
+@pytest.mark.long
 def test_a_trap_at_the_end_of_pythons_stack_is_the_end_or_does_not_come() -> None:
     """Handling a trap needs some of the stack: a call that would leave too little is not made."""
     outcomes = set()
@@ -311,6 +314,7 @@ def test_requests_come_back_whole(payload: bytes) -> None:
         assert answers == [[True] * 50] * 4
 
 
+@pytest.mark.long
 def test_the_end_meets_requests_whose_answers_are_given_back() -> None:
     """Large replies are freed by calling an export, and that call may be the one that the end interrupts."""
     for _ in range(30):
@@ -366,6 +370,7 @@ def test_calls_in_c_leak_nothing(shared: gothreads.App) -> None:
 _WITHOUT = ["bridge/test_exports.py", "test_api.py", "test_callback_m.py", "sync/test_wait_queue.py"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", _WITHOUT)
 def test_a_part_of_the_tests_passes_without_c(name: str) -> None:
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider",

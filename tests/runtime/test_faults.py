@@ -28,6 +28,7 @@ def test_a_caller_that_finds_all_busy_waits_and_gives_up_after_the_timeout(calls
         assert app.exports.add(1, 1) == 2
 
 
+@pytest.mark.long
 def test_a_program_without_exports_whose_goroutines_all_wait_is_deadlocked_as_in_go(tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module stuck\n\ngo 1.25\n")
     (tmp_path / "main.go").write_text("package main\n\nfunc main() { <-make(chan int) }\n")

@@ -490,6 +490,7 @@ def test_who_waits_for_a_thread_that_is_in_a_python_function_gets_the_cause_befo
     app.close()
 
 
+@pytest.mark.long
 def test_deaths_leave_no_threads_memory_or_descriptors(host: Host) -> None:
     process = psutil.Process()
     kinds = ("panic", "exit", "unreachable", "host", "out of bounds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -100,6 +101,7 @@ def test_a_start_that_fails_is_an_error_of_open_and_there_is_no_stop(model: str)
     assert said.getvalue() == b"init\nstart\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_handlers_and_exports_may_each_be_hooks_and_a_start_may_be_an_error(model: str, tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module hooks\n\ngo 1.25\n")
@@ -236,6 +238,7 @@ def command(*args: str) -> list[str]:
     return [sys.executable, "-m", "gothreads", *args]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_call_runs_the_hooks(model: str) -> None:
     module = str(built("hooks", model="threaded" if model == "threaded" else "single"))
@@ -251,12 +254,15 @@ def test_run_runs_the_hooks(number: int, code: int) -> None:
     with subprocess.Popen(command("run", "--listen", "127.0.0.1:0", str(built("hooks"))), stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert "listening on" in process.stderr.readline()  # it is open
+        address = re.search(r"(127\.0\.0\.1:\d+) yet: until it does, connections wait$", process.stderr.readline())
+        assert address is not None  # it is open, and does not listen
+        assert "main only waits" in process.stderr.readline()
         process.send_signal(number)
         out, errors = process.communicate(timeout=PATIENCE)
     assert (out, errors, process.returncode) == ("init\nstart\nstop\n", "", code)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_serve_runs_the_hooks(model: str) -> None:
     module = str(built("hooks", model="threaded" if model == "threaded" else "single"))

@@ -46,7 +46,8 @@ def test_at_the_end_of_pythons_stack_a_call_is_right_or_a_recursion_error(model:
         assert app.exports.again(7) == 70  # the app has not ended
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [pytest.param(model, marks=[pytest.mark.long] if model == "threaded" else [])
+                                   for model in MODELS])
 def test_python_and_go_that_call_each_other_without_end_are_told_so(model: str) -> None:
     def call_again(n: int, context: gothreads.Context) -> int:
         return int(context.app.exports.again(n + 1))
@@ -60,6 +61,7 @@ def test_python_and_go_that_call_each_other_without_end_are_told_so(model: str) 
 
 # Signals.
 
+@pytest.mark.long
 def test_ctrl_c_in_signal_loses_no_event() -> None:
     assert python("""
         with gothreads.open(sys.argv[1], event_queue=1 << 20) as app:
@@ -79,6 +81,7 @@ def test_ctrl_c_in_signal_loses_no_event() -> None:
     """, built("talk")) == "ok\n"
 
 
+@pytest.mark.long
 def test_ctrl_c_in_close_leaves_an_app_that_closes() -> None:
     assert python("""
         from tests.support.waiting import under_load
@@ -98,6 +101,7 @@ def test_ctrl_c_in_close_leaves_an_app_that_closes() -> None:
     """, built("calls")) == "ok\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("use",
                          ["app.submit('count')", "app.exports.count()", "app.statistics()",
                           "app.signal('x', b'', full='drop')",

@@ -32,7 +32,7 @@ def test_output_beyond_the_limit_ends_the_module_and_all_before_it_is_there(mode
     out = io.BytesIO()
     with patient(model, stdout=out, limits=Limits(output=100)) as app:
         app.exports.write(3)
-        with pytest.raises(gothreads.LimitExceeded, match=r"more than 100 bytes.*Limits\(output=") as caught:
+        with pytest.raises(gothreads.LimitExceeded, match=r"more than 100 bytes.*--limit output=SIZE, in Python Limits\(output=") as caught:
             app.exports.write(10)
         assert caught.value.code == 153
         with pytest.raises(gothreads.LimitExceeded):

@@ -30,6 +30,12 @@ def alone(model: str) -> dict[str, Any]:
     return {"instances": 1} if model == "pool" else {}
 
 
+@pytest.mark.parametrize("model", STOCK)
+def test_stock_go_has_one_proc_whatever_the_environment_says(model: str) -> None:
+    with opened("calls", model, env={"GOMAXPROCS": "2"}, **alone(model)) as app:
+        assert app.exports.procs() == 1
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_same_program_runs_in_every_model(model: str) -> None:
     async def slow(payload: bytes) -> bytes:
@@ -419,11 +425,12 @@ def test_a_pool_that_cannot_replace_an_instance_ends_with_the_cause() -> None:
         assert "may not start: handler may: ValueError: no more" in str(app.error)
 
 
+@pytest.mark.long
 def test_what_a_pool_cannot_do_is_said_before_anything_runs() -> None:
-    with pytest.raises(gothreads.MisuseError, match="listen needs a module that keeps running"):
+    with pytest.raises(gothreads.MisuseError, match=r"listen \(--listen\) needs a module that keeps running"):
         opened("talk", "pool", listen=["127.0.0.1:0"])
     for model in ("threaded", "single", "idle"):
-        with pytest.raises(gothreads.MisuseError, match='instances are for the model "pool"'):
+        with pytest.raises(gothreads.MisuseError, match=r'instances \(--instances\) are for the model "pool"'):
             opened("talk", model, instances=2)
     for wrong in (0, -1):
         with pytest.raises(gothreads.MisuseError, match="instances must be at least 1"):

@@ -204,6 +204,7 @@ def test_signatures_that_do_not_fit_the_module_give_way_to_its_types(threaded: M
     assert add.signature.go == "func add(arg0 int32, arg1 int32) int32"
 
 
+@pytest.mark.long
 def test_a_stock_go_module_opens_as_single(tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module stock\n\ngo 1.25\n")
     (tmp_path / "main.go").write_text("package main\n\n//go:wasmexport double\nfunc double(n int64) int64 { return 2 * "

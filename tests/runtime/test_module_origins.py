@@ -72,6 +72,7 @@ def test_a_component_says_what_it_is_and_how_to_build_a_module(tmp_path: Path) -
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.long
 def test_go_for_javascript_is_told_from_go_for_wasi(tmp_path: Path) -> None:
     (tmp_path / "main.go").write_text("package main\n\nfunc main() { println(1) }\n")
     path = tmp_path / "app.wasm"

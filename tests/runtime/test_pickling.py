@@ -63,6 +63,7 @@ def test_a_spawned_process_opens_an_app_of_its_own(app: gothreads.App) -> None:
     assert app.exports.count() == 2, "the two share nothing"
 
 
+@pytest.mark.long
 def test_a_pool_of_processes_is_handed_an_app(app: gothreads.App) -> None:
     with SPAWN.Pool(3) as pool:
         assert pool.map(add, [(app, n) for n in range(9)], chunksize=1) == [2 * n for n in range(9)]

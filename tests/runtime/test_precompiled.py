@@ -158,6 +158,7 @@ def test_the_command_fills_the_cache(tmp_path: Path) -> None:
     assert err == f"gothreads: {module}: {about['machine_code'] / 1e6:.1f} MB of machine code, already compiled\n"
 
 
+@pytest.mark.long
 def test_a_program_on_threads_is_compiled_into_a_file(tmp_path: Path) -> None:
     output = tmp_path / "calls.cwasm"
     code, out, _ = command("compile", built("calls"), "-o", output, "--json")

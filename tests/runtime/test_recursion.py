@@ -17,6 +17,8 @@ import gothreads
 from tests.support.modules import opened
 from tests.support.waiting import together
 
+pytestmark = pytest.mark.long  # a program of their own is built
+
 KINDS = {"sum": 0, "large": 1, "visits": 2, "yields": 3, "zigzag": 4}
 
 
@@ -49,7 +51,6 @@ def test_endless_recursion_ends_in_the_same_frame_each_time() -> None:
     assert len({ended("goroutine") for _ in range(3)}) == 1
 
 
-@pytest.mark.long
 def test_endless_recursion_ends_in_the_same_frame_under_load() -> None:
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:

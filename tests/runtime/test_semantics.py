@@ -18,6 +18,8 @@ from gothreads.build.toolchain import find_go
 from tests.support.modules import built
 from tests.support.waiting import PATIENCE, slowness, together, under_load, wait_until
 
+pytestmark = pytest.mark.long  # a program of their own is built
+
 
 @pytest.fixture(scope="module")
 def semantics() -> Path:
@@ -135,7 +137,6 @@ def go_tool(*arguments: str | os.PathLike[str], cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.long
 def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -> None:
     (tmp_path / "goroutine").write_bytes(app.request("goroutine profile"))
     (tmp_path / "heap").write_bytes(app.request("heap profile"))
@@ -149,7 +150,6 @@ def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -
     assert 32 <= float(sampled[1]) <= 128  # 64 were allocated; sampling estimates it
 
 
-@pytest.mark.long
 def test_an_execution_trace_that_go_tool_trace_reads(app: gothreads.App, tmp_path: Path) -> None:
     (tmp_path / "trace").write_bytes(app.request("trace"))
     events = go_tool("trace", "-d=parsed", "trace", cwd=tmp_path)

@@ -79,6 +79,7 @@ def test_sleeping_takes_as_long_as_it_says(calls_single: Path) -> None:
         assert 0.05 <= time.monotonic() - begin < under_load(5)
 
 
+@pytest.mark.long
 def test_a_program_runs_main_and_takes_no_calls(tmp_path: Path) -> None:
     out = io.BytesIO()
     module = built("calls", model="single", buildmode="exe")
@@ -100,6 +101,7 @@ def test_memory_is_limited(calls_single: Path) -> None:
         app.exports.fill(200)
 
 
+@pytest.mark.long
 def test_files_are_read_and_written(tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module files\n\ngo 1.25\n")
     (tmp_path / "main.go").write_text("""package main
@@ -124,6 +126,7 @@ func main() {}
         (tmp_path / "data" / "out").unlink()
 
 
+@pytest.mark.long
 def test_stdin_bytes_are_read_to_the_end() -> None:
     module = built("calls", model="single", buildmode="exe")
     out = io.BytesIO()

@@ -101,6 +101,7 @@ def test_parsing_a_traceback() -> None:
     assert parse_goroutines("") == []
 
 
+@pytest.mark.long
 def test_a_stall_is_reported_once_with_all_stacks(calls: Path) -> None:
     stalls: list[gothreads.Stall] = []
     with gothreads.open(calls, stall_timeout=1.0, on_stall=stalls.append) as app:
@@ -177,6 +178,7 @@ def test_goroutines_in_a_child_of_fork(calls: Path) -> None:
     assert done.returncode == 7
 
 
+@pytest.mark.long
 def test_goroutines_within_a_time() -> None:
     with gothreads.open(built("calls", preemption=False), procs=1) as app:
         app.submit("spin")
@@ -213,7 +215,7 @@ def test_a_wrong_stall_timeout_is_said(calls: Path, wrong: object) -> None:
         gothreads.open(calls, stall_timeout=wrong)  # type: ignore[arg-type]
     with pytest.raises(gothreads.MisuseError, match="on_stall must be"):
         gothreads.open(calls, on_stall="explode")  # type: ignore[arg-type]
-    with pytest.raises(gothreads.MisuseError, match="on_stall needs stall_timeout"):
+    with pytest.raises(gothreads.MisuseError, match=r"on_stall \(--on-stall\) needs stall_timeout"):
         gothreads.open(calls, on_stall="exit")
 
 
@@ -227,7 +229,7 @@ def test_run_reports_a_stall_and_exits_with_2_when_told(calls: Path, capfd: pyte
         assert main(["run", "--stall-timeout", "soon", str(calls)]) == 2
     assert "not a number of seconds" in capfd.readouterr().err
     assert main(["run", "--on-stall", "exit", str(calls)]) == 1
-    assert "on_stall needs stall_timeout" in capfd.readouterr().err
+    assert "on_stall (--on-stall) needs stall_timeout" in capfd.readouterr().err
 
 
 def test_run_goes_on_after_a_report(calls: Path) -> None:

@@ -24,10 +24,13 @@ HERE = [(case, ()) for case in stopping.CASES
         if case.model == "threaded"
         or case.name in ("Ctrl-C, in a call, single", "close, idle", "the interpreter ends without close, pool")]
 DEV = [(case, ("-X", "dev")) for case in stopping.CASES if case.name == "the interpreter ends without close, threaded"]
+#: What is not `long`: one case of each kind of end.
+SHORT = ("close, ", "the interpreter ends without close, ", "Ctrl-C, in a call", "close while the module dies", "sys.exit")
 
 
 @pytest.mark.parametrize(("case", "options"),
-                         [pytest.param(case, options, id=" ".join([case.name, *options]))
+                         [pytest.param(case, options, id=" ".join([case.name, *options]),
+                                       marks=[] if case.name.startswith(SHORT) else [pytest.mark.long])
                           for case, options in [*HERE, *DEV]])
 def test_an_app_ends_at_once_and_python_as_it_should(case: stopping.Case, options: tuple[str, ...]) -> None:
     done = stopping.run(case, stopping.built(case), *options)

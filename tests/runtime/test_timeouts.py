@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import threading
 import time
 from concurrent.futures import CancelledError, Future, wait
@@ -78,6 +79,22 @@ def test_one_without_a_context_goes_on() -> None:
         wait_until(lambda: counts(app) == (0, 0, 1))
 
 
+def test_a_call_that_goes_on_after_its_timeout_is_logged_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    def said() -> list[str]:
+        return [re.sub(r"\d+\.\d s", "N s", record.getMessage()) for record in caplog.records]
+    with patient() as app:
+        name = app.loaded.name
+        for handler in ("wait", "plain"):  # the first one has a context, and returns in time
+            with pytest.raises(gothreads.CallTimeout):
+                app.request(handler, timeout=0.05)
+        wait_until(said)
+        assert said() == [f"{name}: the request to plain is still in the module N s after its timeout, and goes on. "
+                          'on_timeout="stop" (serve: --on-timeout stop) would end the module']
+        app.request("release")
+        wait_until(lambda: len(said()) == 2)
+        assert said()[1:] == [f"{name}: the request to plain is over, N s after its timeout"]
+
+
 @pytest.mark.parametrize("export", ["spin", "sleep"])
 @pytest.mark.parametrize("model", ["threaded", "single", "idle"])
 def test_the_module_is_stopped_and_all_others_are_told(model: str, export: str) -> None:
@@ -130,7 +147,7 @@ def test_a_call_that_has_not_begun_never_does() -> None:
         wait_until(lambda: app.statistics().callers.in_use == 1)  # type: ignore[union-attr]
         for on_timeout in ("continue", "stop"):
             with pytest.raises(gothreads.CallTimeout, match="the call of sleep has not begun within 0.02 s: all 1 "
-                               "callers are in use. Raise `callers`"):
+                               "callers are in use. Raise `callers` \\(--callers\\)"):
                 app.exports.sleep(0, timeout=0.02, on_timeout=on_timeout)
         with pytest.raises(gothreads.CallTimeout):
             app.request("plain", timeout=0.02)
@@ -142,7 +159,7 @@ def test_a_call_that_has_not_begun_never_does() -> None:
 
 @pytest.mark.parametrize(("model", "why"), [
     ("single", "the model single runs one call at a time, and another is running"),
-    ("pool", "all 1 instances are in use. Raise `instances`, or make fewer calls at once")])
+    ("pool", r"all 1 instances are in use. Raise `instances` \(--instances\), or make fewer calls at once")])
 def test_a_call_that_has_not_begun_says_what_it_waited_for(model: str, why: str) -> None:
     with patient(model, instances=1 if model == "pool" else None) as app:
         first = app.submit("sleep", 3_600_000, timeout=3600, on_timeout="stop")

@@ -65,6 +65,7 @@ def test_a_handler_that_main_registers_is_there_for_the_first_request(before: st
         assert WAYS[way](app) == b"X"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_it_is_there_where_races_are_sharpened(seed: int) -> None:
     path = built("prepares", sharpen=seed)
@@ -97,6 +98,15 @@ def test_it_is_there_over_http_and_so_are_events() -> None:
             return sent.status_code, answered.content, unknown[0].status_code, unknown[1].status_code
     with prepares("compute") as app:
         assert asyncio.run(conversation(app)) == (202, b"X", 404, 404)
+
+
+def test_a_timeout_before_main_has_registered_the_handler_says_that_the_call_never_began(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    with never_at_rest(monkeypatch, PATIENCE) as app:
+        for future in (app.submit_request("late", timeout=0.1), app.submit_request("late", b"x", timeout=0.1)):
+            with pytest.raises(gothreads.CallTimeout, match=r"the request to late has not begun within 0\.1 s: main has "
+                                                            r"not registered the handler late yet$"):
+                future.result()
 
 
 def test_a_known_name_is_not_looked_at_twice_and_an_unknown_one_once() -> None:
@@ -191,6 +201,7 @@ def test_the_apps_end_ends_the_wait(end: str, error: type[Exception], monkeypatc
         thread.join()
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_wait_and_not_the_app() -> None:
     assert python("""
         import faulthandler
@@ -259,6 +270,7 @@ def test_it_is_there_for_who_lists_or_waits_for_it_with_a_timeout(model: str) ->
         assert app.request("begun", b"x", timeout=30) == b"X"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("before", ["compute", "timer"])
 def test_a_replaced_instance_has_the_handlers_of_the_one_before(before: str) -> None:
     with gothreads.supervise(built("prepares"), env={"BEFORE": before}, stderr=io.BytesIO(),

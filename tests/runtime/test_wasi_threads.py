@@ -178,6 +178,7 @@ def test_close_ends_a_call_and_those_that_wait_for_their_turn(opened: Opened, ex
         app.exports.plus(1, 1)
 
 
+@pytest.mark.long
 def test_close_in_the_middle_of_everything_fifty_times(opened: Opened) -> None:
     took = []
     for moment in range(ROUNDS):

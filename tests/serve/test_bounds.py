@@ -143,6 +143,7 @@ def paced(address: tuple[str, int], size: int) -> int:
     return total
 
 
+@pytest.mark.long
 def test_who_reads_slowly_but_steadily_gets_all_and_who_is_slower_than_that_does_not(
     shared: gothreads.App, monkeypatch: pytest.MonkeyPatch
 ) -> None:

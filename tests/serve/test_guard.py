@@ -252,6 +252,7 @@ def test_a_bug_is_told_without_a_traceback(shared: gothreads.App, monkeypatch: p
 
 # Slow or greedy clients.
 
+@pytest.mark.long
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "])
 def test_a_head_that_does_not_come_is_not_waited_for(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch,
                                                      begun: bytes) -> None:
@@ -281,6 +282,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(shared: gothreads.App, monk
         assert said.endswith(b'{"error":"the body arrives too slowly"}')
 
 
+@pytest.mark.long
 def test_bodies_are_limited_together_and_a_large_one_by_itself_goes(shared: gothreads.App,
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MOST_HELD", 1000)

@@ -42,6 +42,7 @@ def test_a_slow_call_does_not_hold_up_others(server: Server) -> None:
     assert not slow.done()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", STOPS)
 def test_a_signal_drains_the_requests_in_flight_then_the_server_exits_0(server: Server, number: signal.Signals) -> None:
     slow = [server.begin("sleep", 600) for _ in range(3)]
@@ -52,6 +53,7 @@ def test_a_signal_drains_the_requests_in_flight_then_the_server_exits_0(server: 
                             f"gothreads: stopped by {number.name}\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", STOPS)
 def test_an_idle_server_ends_at_once(server: Server, number: signal.Signals) -> None:
     assert server.client.get("/healthz").status_code == 200  # and the connection stays open
@@ -61,6 +63,7 @@ def test_an_idle_server_ends_at_once(server: Server, number: signal.Signals) -> 
     assert time.monotonic() - begin < under_load(2)
 
 
+@pytest.mark.long
 def test_while_it_drains_it_takes_no_new_connections(server: Server) -> None:
     slow = server.begin("sleep", 1500)
     server.process.send_signal(signal.SIGTERM)
@@ -182,6 +185,7 @@ def test_a_module_that_leaves_with_0_ends_the_server_unless_it_is_always_to_run(
         assert server.call("add", 2, 3).json() == {"result": 5}
 
 
+@pytest.mark.long
 def test_a_signal_ends_a_server_whose_module_never_starts(tmp_path: Path) -> None:
     (tmp_path / "app.go").write_text('package main\n\nimport "os"\n\nfunc init() { os.Exit(4) }\n\n//go:wasmexport '
                                      'f\nfunc f() {}\n\nfunc main() {}\n')

@@ -47,6 +47,17 @@ def test_a_call_gives_its_result(shared: gothreads.App, export: str, args: list[
     assert (reply.status_code, reply.text) == (200, f'{{"result":{result}}}')
 
 
+def test_when_memory_has_run_out_clients_get_503_without_the_advice_which_the_server_has(calls: Path) -> None:
+    limits = gothreads.Limits(memory=64 << 20)
+    with open(os.devnull, "wb") as null, gothreads.open(calls, stderr=null, limits=limits) as app:
+        reply = call(app, "fill", 200)
+        assert reply.status_code == 503
+        assert reply.json()["error"].endswith("the module has ended: fatal error: out of memory")
+        health = ask(app, "GET", "/healthz")
+        assert (health.status_code, health.json()["error"]) == (503, reply.json()["error"])
+        assert "the limit on memory, 64 MiB, is reached. Raise it (--memory SIZE" in str(app.error)
+
+
 def test_an_empty_body_means_no_arguments(shared: gothreads.App) -> None:
     assert ask(shared, "POST", "/api/call/procs").json() == {"result": shared.options.procs}
     assert ask(shared, "POST", "/api/call/procs", content="{}").json() == {"result": shared.options.procs}

@@ -270,7 +270,7 @@ def test_what_cannot_be_opened_at_all_is_said_at_once(tmp_path: Path, nothing_le
     ({"most_restarts": -1}, "most_restarts must be at least 0"),
     ({"most_restarts": 1.5}, "most_restarts must be an int"),
     ({"on_restart": "x"}, "on_restart must be a function"),
-    ({"save_every": 1, "model": "pool"}, "save_every is not for the model"),
+    ({"save_every": 1, "model": "pool"}, r"save_every \(--save-every\) is not for the model"),
 ])
 def test_wrong_options_are_said(options: dict[str, Any], said: str) -> None:
     with pytest.raises(gothreads.MisuseError, match=said):
@@ -636,6 +636,7 @@ def test_a_child_of_fork_is_told_and_a_process_ends_with_what_it_left_open() -> 
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["in a call", "waiting"])
 def test_ctrl_c_ends_a_call_and_a_wait(where: str) -> None:
     program = textwrap.dedent(f"""
@@ -746,6 +747,7 @@ class Hammer:
         self.over.set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("close", [False, True])
 def test_under_load_every_call_is_answered_rightly_or_fails_once(close: bool, nothing_left: None) -> None:
     counts = Hammer(random.randrange(1 << 30), 1.5, close=close).run()

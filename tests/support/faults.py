@@ -76,7 +76,7 @@ _PANICS = [
 ]
 #: In stock Go the host thread's stack overflows before Go's own limit is reached.
 _RECURSION = [_trap("stack exhausted", "fault", "stack",
-                    "call stack exhausted (each thread has 6 MiB for it: Limits(stack=...))")]
+                    "call stack exhausted (each thread has 6 MiB for it: --limit stack=SIZE, in Python Limits(stack=...))")]
 #: For models in which Go's scheduler runs on after the call has returned.
 _BACKGROUND = [
     _panic("panic in a goroutine", "fault_goroutine", "panic", "panic: on purpose"),

@@ -9,9 +9,11 @@ hash of everything that the module depends on, and whose text is the module's pa
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
+import io
 import os
 import re
 import subprocess
@@ -32,6 +34,7 @@ from gothreads.errors import CompileError
 from gothreads.files import cache_folder, locked, write_atomically
 from gothreads.runtime import models
 from gothreads.runtime.module_file import load
+from tests.support.waiting import PATIENCE
 
 #: What surrounds a build. In tests it stops the test's time (tests/conftest.py).
 outside_timeout: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
@@ -171,14 +174,27 @@ def opened(name: str, model: str = "threaded", **options: Any) -> gothreads.App:
     return gothreads.open(built(name, model="threaded" if model == "threaded" else "single"), model=model, **options)
 
 
-def prepare(places: Iterable[Path], report: Callable[[str], None]) -> None:
+def ended(module: Path, *args: str, allow_net: list[str] | None = None) -> tuple[int, str, str]:
+    """A program that was run to its end: exit code, standard output, standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with gothreads.open(module, args=args, allow_net=allow_net or [], stdout=out, stderr=err) as app:
+            code = app.wait(PATIENCE)
+    except gothreads.GuestExit as error:  # as early as that
+        code = error.code
+    return code, out.getvalue(), err.getvalue()
+
+
+def prepare(places: Iterable[Path], report: Callable[[str], None], *, long: bool) -> None:
     """Build the modules that test files name and that are not there yet; report on each.
 
     A build that fails is reported, too. The tests that need the module repeat it and fail with its output.
 
     places: test files, and folders with test files.
+    long: also what only tests marked `long` name.
     """
-    missing = [build for build in _named(_texts(places)) if build.made() is None]
+    texts = _texts(places)
+    missing = [build for build in _named(texts if long else map(_without_long_tests, texts)) if build.made() is None]
     if missing:
         report(f"building {len(missing)} modules for the tests (the first time only)")
     with ThreadPoolExecutor(2) as threads:
@@ -199,16 +215,27 @@ def _texts(places: Iterable[Path]) -> Iterator[str]:
                 files.append(path)
 
 
+def _without_long_tests(text: str) -> str:
+    if re.search(r"^pytestmark = \[?pytest\.mark\.long", text, re.MULTILINE):
+        return ""
+    lines = text.splitlines()
+    for node in reversed(ast.parse(text).body):
+        if isinstance(node, ast.FunctionDef) and "pytest.mark.long" in map(ast.unparse, node.decorator_list):
+            del lines[node.decorator_list[0].lineno - 1:node.end_lineno]
+    return "\n".join(lines)
+
+
 def _named(texts: Iterable[str]) -> list[_Build]:
     """The modules whose names are string literals in these texts. (`calls` has fixtures: tests/conftest.py.)"""
     known = {folder.name for parent in (MODULES, ROOT / "examples") for folder in parent.iterdir()
              if (folder / "go.mod").exists()}
     found: dict[str, _Build] = {}
     for text in texts:
-        models = ["threaded"] + (["single"] if re.search(r"\bMODELS\b|\"(single|idle|pool)\"|\bcalls_single\b", text)
-                                 else [])
         names = known & {*re.findall(r"\"(\w+)\"", text), *re.findall(r"\bcalls\b", text)}
-        builds = [_go_build(name, model) for name in sorted(names) for model in models]
+        builds = [_go_build(name, "threaded") for name in sorted(names)]
+        if re.search(r"\bMODELS\b|\"(single|idle|pool)\"|\bcalls_single\b", text):
+            in_other_models = names & {*re.findall(r"\"(\w+)\"", re.sub(r"built\(\"\w+\"\)", "", text)), "calls"}
+            builds += [_go_build(name, "single") for name in sorted(in_other_models)]
         builds += [_zig_build(source) for source in sorted(_ZIG.keys() & set(re.findall(r"\"(\w+\.\w+)\"", text)))]
         found |= {build.title: build for build in builds}
     return list(found.values())

@@ -211,6 +211,7 @@ def test_plans_and_designs_fit_the_machine(processors: int) -> None:
             assert kind().headline(plan, processors) in kind().points(plan)
 
 
+@pytest.mark.long
 def test_a_machine_without_a_c_compiler_has_no_native_design(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler -m64")
     programs = build_programs()
@@ -290,6 +291,7 @@ def test_a_process_that_ends_is_restarted_and_reported() -> None:
     assert runner._processes == {}
 
 
+@pytest.mark.long
 def test_the_program_is_formatted_and_vetted() -> None:
     toolchain = find_go()
     gofmt = toolchain.goroot / "bin" / "gofmt"

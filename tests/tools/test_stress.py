@@ -67,10 +67,10 @@ def verdict(name: str, plan: StressPlan, folder: Path) -> Verdict:
 
 
 def stress(*argv: object) -> tuple[int, str, str]:
-    """The command, in this process."""
+    """The command, in this process: its exit code, output and errors, without its progress, which comes with time."""
     out, err = io.StringIO(), io.StringIO()
     code = main(["stress", *map(str, argv)], out, err)
-    return code, out.getvalue(), re.sub(r"gothreads: compil[^\n]*\n", "", err.getvalue())
+    return code, out.getvalue(), re.sub(r"gothreads: (compil|\w+: time \d)[^\n]*\n", "", err.getvalue())
 
 
 @pytest.mark.long
@@ -103,6 +103,7 @@ def test_every_scenario_has_a_bug_to_find() -> None:
     assert all(kind.description and kind.invariants for kind in SCENARIOS.values())
 
 
+@pytest.mark.long
 def test_a_forgotten_answer_is_a_hang_with_the_stacks_of_the_waiters(tmp_path: Path) -> None:
     begin = time.monotonic()
     found = verdict("blocked", replace(PLAN, seed=9, seconds=0.5, hang=1.0, broken=True), tmp_path)
@@ -116,6 +117,7 @@ def test_a_forgotten_answer_is_a_hang_with_the_stacks_of_the_waiters(tmp_path: P
     assert "exports.ask(number)" in python
 
 
+@pytest.mark.long
 def test_a_failure_is_kept_with_the_command_that_repeats_it(tmp_path: Path) -> None:
     file = tmp_path / "kept.txt"
     code, out, err = stress("cond", "mutex", "--seed", 5, "--seconds", 3, "--threads", 4, "--procs", 2, "--broken",
@@ -182,6 +184,7 @@ def test_json_has_the_verdicts_and_nothing_else_is_printed(tmp_path: Path) -> No
     assert found["again"].startswith(f"gothreads stress cond --seed {report['seed']} ")
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_it_promptly_with_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-c",
                "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -230,6 +233,7 @@ def test_a_terminal_may_be_narrow(columns: int, monkeypatch: pytest.MonkeyPatch)
     assert all(len(line) <= columns for line in screen.words.splitlines())
 
 
+@pytest.mark.long
 def test_on_a_terminal_the_figures_change() -> None:
     out, err = io.StringIO(), Screen()
     assert main(["stress", "rwmutex", "--seconds", "1.5"], out, err) == 0
@@ -275,6 +279,7 @@ def test_the_list_has_all_scenarios_with_their_invariants() -> None:
     assert [name for name in SCENARIOS if f"| `{name}` |" not in text] == []
 
 
+@pytest.mark.long
 def test_a_users_own_module(tmp_path: Path, patient_host: Path) -> None:
     calls, file = MODULES / "calls", tmp_path / "kept.txt"
     code, out, _ = stress("--module", calls, "--exports", "remember,length,int64s,ask", "--pure",

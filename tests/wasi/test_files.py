@@ -485,6 +485,7 @@ EXCHANGE = ("import ctypes,sys\nc=ctypes.CDLL(None)\na,b=(p.encode() for p in sy
             "c.renameat2(-100,a,-100,b,2)==0\n")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["link", "folder"])
 def test_what_is_exchanged_for_a_link_to_outside_all_the_time_never_leads_there(
     alone: Go, tmp_path: Path, lookup: None, what: str

@@ -81,6 +81,7 @@ def test_no_sockets_but_its_own_are_removed(inside: Path) -> None:
         assert (inside.parent / "run" / "x.sock").exists()
 
 
+@pytest.mark.long
 def test_a_number_that_is_closed_is_never_read_as_somebody_elses() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         stop, taken = threading.Event(), []
@@ -134,6 +135,7 @@ def test_there_is_nothing_that_was_not_handed_over(monkeypatch: pytest.MonkeyPat
     assert attempt("look around") == ["[]", "1", "2 of 6", "[] <nil>"]  # the last is "/", which is empty
 
 
+@pytest.mark.long
 def test_what_changes_during_a_call_is_looked_at_once(inside: Path) -> None:
     """Threads swap a path, an address and vectors for others while the host is in calls that take them."""
     (inside / "aa").mkdir()
@@ -168,6 +170,7 @@ def test_what_is_written_over_all_that_lies_below_gos_data_holds_up_no_end(caplo
     assert caplog.records == []  # no warning that threads are left
 
 
+@pytest.mark.long
 def test_a_folder_that_is_read_through_many_descriptors_does_not_take_the_hosts_memory(inside: Path) -> None:
     for number in range(3000):
         (inside / str(number)).touch()
@@ -180,6 +183,7 @@ def test_wrong_numbers_are_errors(inside: Path) -> None:
     assert attempt("numbers", folder=inside) == [f"{INVALID} {INVALID} 8"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lookup", ["open_with_openat2", "open_part_by_part"])
 def test_times_outside_are_never_set(inside: Path, lookup: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openat, "lookup", getattr(openat, lookup))
@@ -207,6 +211,7 @@ def test_a_module_that_opens_all_it_can_leaves_the_host_some(inside: Path) -> No
                                                            ["open /m/file: Too many open files", "<nil>"]), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rules", [(), ("127.0.0.1:*", "[::1]:*", "localhost:*")], ids=["without rules", "with rules"])
 def test_sockets_survive_any_arguments(inside: Path, rules: tuple[str, ...]) -> None:
     said = io.BytesIO()

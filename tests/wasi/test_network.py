@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -18,6 +19,7 @@ import gothreads
 from gothreads.build.toolchain import find_go
 from gothreads.wasi.senders import Senders
 from gothreads.wasi.socket_address import Address
+from tests.support.backoff import NEVER
 from tests.support.command_line import finished, process
 from tests.support.modules import MODULES, built, outside_timeout
 from tests.support.sockets_program import address_of, connected, free_port, received
@@ -92,9 +94,12 @@ def test_that_only_this_machine_can_connect_is_said(caplog: pytest.LogCaptureFix
 def test_an_address_to_listen_on_without_a_host_is_this_machine(tmp_path: Path) -> None:
     with running("itself", listen=[":0"]) as (app, _):
         assert re.fullmatch(r"127\.0\.0\.1:\d+", app.listening[0])
-    _, _, said = finished("run", "--listen", ":0", built("plainnet"), "try")
-    assert re.fullmatch(r"gothreads: listening on 127\.0\.0\.1:(\d+), for this machine only\. For others, too: "
-                        r"--listen 0\.0\.0\.0:\1\n", said)
+    port = free_port()
+    program = ["run", "--listen", f":{port}", built("plainnet"), "try"]
+    assert finished(*program) == (0, "", "")  # it does not listen
+    assert finished(*program, "listen", "tcp", f":{port}") == (
+        0, "false <nil>\n", f"gothreads: listening on 127.0.0.1:{port}, for this machine only. For others, too: --listen "
+                            f"0.0.0.0:{port}\n")
 
 
 def test_a_program_talks_to_itself_where_nobody_else_can() -> None:
@@ -177,7 +182,28 @@ def test_run_does_not_stop_a_program_with_many_goroutines() -> None:
     assert (running.returncode, out) == (0, b"0\n")
 
 
-def test_a_listener_is_handed_over_for_its_own_address_only() -> None:
+@pytest.mark.parametrize("network", ["tcp", "unix"])
+def test_listeners_stay_open_while_a_module_is_replaced(network: str, tmp_path: Path,
+                                                        caplog: pytest.LogCaptureFixture) -> None:
+    address = f"127.0.0.1:{free_port()}" if network == "tcp" else str(tmp_path / "s")
+    given = address if network == "tcp" else f"unix:{address}"
+    with caplog.at_level(logging.INFO, "gothreads"), \
+            gothreads.supervise(built("plainnet"), args=["once", network, address], listen=[given],
+                                backoff=NEVER) as supervised:
+        for instance in range(1, 4):
+            with connected(address) as client:
+                if instance > 1:
+                    with contextlib.suppress(gothreads.GuestExit):  # it may have answered already
+                        supervised.restart()
+                assert received(client, 6) == b"served"
+            wait_until(lambda: supervised.state is gothreads.State.RESTARTING)  # for ever, with this backoff
+            said = [record.getMessage() for record in caplog.records]
+            assert said.count(f"listening on {given}") == instance
+    with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+        connected(address)
+
+
+def test_a_listener_is_handed_over_for_its_own_address_only(caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     other = free_port()
     assert tried(("listen", "tcp", f"127.0.0.2:{port}"), ("listen", "tcp", f":{other}"), ("packets", "udp", f":{port}"),
@@ -185,6 +211,9 @@ def test_a_listener_is_handed_over_for_its_own_address_only() -> None:
         refusal(f"listen tcp 127.0.0.2:{port}: bind", "--listen", f"127.0.0.2:{port}"),
         refusal(f"listen tcp :{other}: bind", "--listen", f"127.0.0.1:{other}"),
         refusal(f"listen udp :{port}: bind", "--allow-net", f"127.0.0.1:{port}")]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the program wants to listen on 127.0.0.2:{port}, but listen (--listen) is 127.0.0.1:{port}. Let them agree: "
+        f"--listen 127.0.0.2:{port}, or tell the program the other address"]
 
 
 def test_multicast_and_interfaces_of_the_host_are_not_there() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import logging
 import os
 import re
 import resource
@@ -136,9 +137,11 @@ def test_what_is_not_an_address_is_refused_with_what_to_write(text: str) -> None
         gothreads.open(module(), allow_net="*:*")
 
 
-def test_two_listeners_are_handed_over_in_order(tmp_path: Path) -> None:
+def test_two_listeners_are_handed_over_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(listen=["127.0.0.1:0", f"unix:{tmp_path}/s", "localhost:0"]) as go:
-        numbers = go("listeners")
+        with caplog.at_level(logging.INFO, "gothreads"):
+            numbers = go("listeners")
+        assert [record.getMessage() for record in caplog.records] == [f"listening on {one}" for one in go.app.listening]
         assert [go("addr", number).split()[2]
                 for number in numbers] == [address.removeprefix("unix:") for address in go.app.listening]
         for number, address in zip(numbers, go.app.listening, strict=True):
@@ -148,7 +151,7 @@ def test_two_listeners_are_handed_over_in_order(tmp_path: Path) -> None:
                 assert received(client, len(address)) == address.encode()
         taken = go.app.listening[0]
         with pytest.raises(gothreads.GothreadsError,
-                           match=f"cannot listen on {taken}: Address already in use. Another process has it; choose "
+                           match=f"cannot listen on {taken} \\(--listen\\): Address already in use. Another process has it; choose "
                                  f"another port"):
             gothreads.open(module(), listen=[taken])
         with opened("127.0.0.1:*") as other:
@@ -161,6 +164,7 @@ def test_two_listeners_are_handed_over_in_order(tmp_path: Path) -> None:
 
 # Waiting.
 
+@pytest.mark.long
 def test_a_thousand_idle_connections_cost_no_thread_and_no_time() -> None:
     before_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(4096, before_limit[0]), max(4096, before_limit[1])))
@@ -286,6 +290,7 @@ def test_an_exit_ends_what_waits_and_closes_all_sockets(full: str) -> None:
         check_end(*state, gothreads.GuestExit)  # even before close()
 
 
+@pytest.mark.long
 def test_thirty_such_ends_leave_nothing(full: str) -> None:
     def run(n: int) -> None:
         with opened("127.0.0.1:*") as go:
@@ -311,6 +316,7 @@ def single() -> Path:
     return built("sockets", model="single", buildmode="exe")
 
 
+@pytest.mark.long
 def test_both_models_pass_the_programs_own_test(single: Path, tmp_path: Path) -> None:
     for program in (single, module()):
         path = tmp_path / program.stem
@@ -320,6 +326,7 @@ def test_both_models_pass_the_programs_own_test(single: Path, tmp_path: Path) ->
         assert not path.exists()
 
 
+@pytest.mark.long
 def test_the_single_model_serves_many_and_ends_at_once(single: Path) -> None:
     app = gothreads.open(single, args=["serve"], listen=["127.0.0.1:0"])
     (address,) = app.listening
@@ -342,6 +349,7 @@ def test_in_the_single_model_nothing_is_allowed_either(single: Path) -> None:
     assert (code, "does not allow it (--allow-net)" in out) == (1, True)
 
 
+@pytest.mark.long
 def test_a_socket_that_failed_to_connect_does_not_listen_where_others_reach_it(tmp_path: Path) -> None:
     """System calls in an order that package net does not use: bound to any port, connected in vain, then listening."""
     folder = written(tmp_path / "program", """package main
@@ -369,6 +377,7 @@ func main() {
     assert out.splitlines() == ["<nil>", "Connection refused", "not allowed by the host"]
 
 
+@pytest.mark.long
 def test_a_program_may_listen_again_and_again_where_it_was_handed_a_listener(tmp_path: Path) -> None:
     folder = written(tmp_path / "program", """package main
 

@@ -237,7 +237,7 @@ def test_dialling_nobody_fails_with_the_reason(go: Go, tmp_path: Path) -> None:
         alone.fails("EINVAL", "listen", "unix", too_long)  # as natively
         for op in ("listen", "dial"):
             alone.fails("missing port", op, "tcp", "x" * 5000)
-    with pytest.raises(gothreads.GothreadsError, match=f"cannot listen on unix:{too_long}: .*path too long"):
+    with pytest.raises(gothreads.GothreadsError, match=f"cannot listen on unix:{too_long} \\(--listen\\): .*path too long"):
         gothreads.open(module(), listen=[f"unix:{too_long}"])
 
 

@@ -133,6 +133,7 @@ func main() {
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "single"])
 def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     (tmp_path / "main.go").write_text(PROGRAM)
@@ -149,7 +150,8 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
     if model == "threaded":
         code, _, said = finished("call", tmp_path / "main.go", "read", "/nowhere/x")
         assert code == 1
-        assert "no mount covers /nowhere/x, so the module cannot use it. Mount what it needs: --mount HOST:/nowhere" in said
+        assert ("no mount covers /nowhere/x, so the module cannot use it, and this machine has nothing of that name. "
+                "To put a file or a folder HOST there: --mount HOST:/nowhere/x:ro") in said
 
 
 def test_the_option_that_mounts_a_path_names_what_is_there(tmp_path: Path) -> None:
@@ -161,8 +163,10 @@ def test_the_option_that_mounts_a_path_names_what_is_there(tmp_path: Path) -> No
         assert how_to_mount(new, creates=True) == (
             f"--mount {folder}:{folder}, in Python mounts={{'{folder}': '{folder}'}}")
     for path, guest in (("/nowhere/data/x.csv", "/nowhere/data"), ("/nowhere/", "/nowhere")):
-        for creates in (False, True):
-            assert how_to_mount(path, creates=creates) == f"--mount HOST:{guest}, in Python mounts={{'{guest}': 'HOST'}}"
+        assert how_to_mount(path, creates=True) == f"--mount HOST:{guest}, in Python mounts={{'{guest}': 'HOST'}}"
+    for path in ("/nowhere/data/x.csv", f"{folder}/none", "/nowhere"):  # a file or a folder, which HOST may be
+        assert how_to_mount(path, creates=False) == (
+            f"--mount HOST:{path}:ro, in Python mounts=[gothreads.Mount('HOST', '{path}', read_only=True)]")
 
 
 def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,8 +226,9 @@ def test_the_hint_is_given_once_when_the_module_writes_that_the_path_is_missing(
         hints.watch(b"lookup: open /nowhere/x: No such file or directory\n")
         hints.watch(b"open /nowhere/y: No such file or directory")  # as in a panic, whose stack follows
     assert [record.getMessage() for record in caplog.records] == [
-        "app: no mount covers /nowhere/x, so the module cannot use it. Mount what it needs: --mount HOST:/nowhere, in "
-        "Python mounts={'/nowhere': 'HOST'} (docs/files-and-sockets.md)"]
+        "app: no mount covers /nowhere/x, so the module cannot use it, and this machine has nothing of that name. To "
+        "put a file or a folder HOST there: --mount HOST:/nowhere/x:ro, in Python mounts=[gothreads.Mount('HOST', "
+        "'/nowhere/x', read_only=True)] (docs/files-and-sockets.md)"]
     for _ in range(2):
         hints.end()
     for path, creates in ((b"tmp/new", True), (b"tmp", False)):

@@ -35,6 +35,7 @@ func main() {
 """
 
 
+@pytest.mark.long
 def test_a_program_loads_time_zones_without_a_mount(tmp_path: Path) -> None:
     out = io.StringIO()
     with gothreads.open(written(tmp_path, PROGRAM), stdout=out) as app:

@@ -29,6 +29,7 @@ def small(linked: bytes) -> Mapping[str, bytes]:
     return seed_modules.small() | seed_modules.of_other_languages() | {"linked": seed_modules.shrunk(linked)}
 
 
+@pytest.mark.long
 def test_damaged_modules_are_read_and_written_or_refused(small: Mapping[str, bytes], tmp_path: Path) -> None:
     found = outcomes(Parse("parse", lambda: small), 500, tmp_path)
     assert found["the same bytes"] > 50
@@ -41,6 +42,7 @@ def test_damaged_modules_are_inspected_or_refused(small: Mapping[str, bytes], tm
     assert found["refused"] > 100
 
 
+@pytest.mark.long
 def test_damaged_linked_modules_are_rewritten_or_refused(linked: bytes, linked_hostcalls: bytes,
                                                          tmp_path: Path) -> None:
     shrunk = {"calls": seed_modules.shrunk(linked), "hostcalls": seed_modules.shrunk(linked_hostcalls)}
@@ -61,6 +63,7 @@ def test_generated_modules_are_the_same_after_a_round_trip(tmp_path: Path) -> No
     assert outcomes(Generated(), 20, tmp_path)["the same bytes, waits replaced"] > 3
 
 
+@pytest.mark.long
 def test_modules_that_lie_about_what_they_export_and_import_end_no_process(tmp_path: Path) -> None:
     found = outcomes(Pretend(), 120, tmp_path)
     assert found["refused"] > 50

@@ -35,6 +35,7 @@ def calls(body: bytes) -> list[tuple[int, bytes]]:
     return [(number(body[i.operands:i.end]), body[i.end:i.end + 5]) for i in found if i.opcode == 0x10]
 
 
+@pytest.mark.long
 def test_no_atomic_is_called_but_where_its_address_is_not_aligned(threaded: Module) -> None:
     inlined = inline_atomics(threaded)
     wasmtime.Module.validate(new_engine(1 << 20), inlined.encode())
@@ -59,6 +60,7 @@ def test_what_it_was_made_of_is_left_as_it_was(threaded: Module) -> None:
     assert threaded.encode() == before
 
 
+@pytest.mark.long
 def test_where_races_are_sharpened_atomics_are_called(linked: bytes, threaded: Module) -> None:
     def made(options: dict[str, object]) -> list[bytes]:
         metadata = Metadata("0.1.0", "go1.27.3", "threaded", "exe", handlers=True, options=options)

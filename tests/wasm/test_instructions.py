@@ -60,10 +60,12 @@ def test_what_zig_has_built_is_walked_to_its_end(source: str) -> None:
     assert sum(len(walked(body)) for body in module.bodies) > 400
 
 
+@pytest.mark.long
 def test_what_go_has_built_is_walked_to_its_end(linked: bytes) -> None:
     assert sum(len(walked(body)) for body in parse(linked).bodies) > 500_000
 
 
+@pytest.mark.long
 def test_those_of_one_kind_are_found_where_the_walk_finds_them(linked: bytes) -> None:
     bodies = parse(linked).bodies + parse(native("program.c").read_bytes()).bodies
     walks = [list(instructions(body)) for body in bodies]

@@ -161,6 +161,7 @@ def test_what_gos_compiler_does_not_make_stays_or_keeps_its_loop(also: bytes) ->
         assert after == body
 
 
+@pytest.mark.long
 def test_of_what_go_has_linked_most_jumps_are_direct(linked: bytes) -> None:
     threaded = add_threads(parse(linked))
     after = shorten_jumps(threaded)

@@ -94,12 +94,14 @@ MODULES: dict[str, Make] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", MODULES.values(), ids=MODULES)
 def test_a_module_is_parsed_inspected_and_written_in_time_in_proportion(make: Make) -> None:
     assert_linear(lambda n: make(n).encode(), lambda content: check_module("app.wasm", content))
     assert_linear(lambda n: make(n).encode(), lambda content: parse(content).encode())
 
 
+@pytest.mark.long
 def test_what_go_has_linked_is_rewritten_in_time_in_proportion(module: Module) -> None:
     """The output of Go's linker, without its code, and with `n` more of everything."""
     first, bare = len(module.imported_functions) + len(module.functions), [EMPTY] * len(module.functions)
@@ -155,6 +157,7 @@ def fit_this() -> None:
     pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("what", "begin"), [("exports", 8000), ("imports", 2000)])
 def test_a_module_is_opened_in_time_in_proportion_to_its_imports_and_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, begin: int

@@ -63,6 +63,7 @@ def test_a_race_that_hardly_shows_shows() -> None:
     assert sum(twice(sharpened("racy", seed)) for seed in (1, 2)) > 4 * (twice(built("racy")) + twice(built("racy")))
 
 
+@pytest.mark.long
 def test_what_is_right_stays_right() -> None:
     with gothreads.open(sharpened("racy"), procs=2) as app:
         assert app.exports.counts(20_000) == 40_000
@@ -89,6 +90,7 @@ def test_only_what_has_threads_can_be_sharpened(threaded: Module, linked: bytes)
         sharpen(replace(threaded, customs=[]), 1)
 
 
+@pytest.mark.long
 def test_the_command_line_builds_one_and_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "racy.wasm"
     assert main(["build", str(MODULES / "racy"), "--sharpen", "7", "-o", str(output)]) == 0

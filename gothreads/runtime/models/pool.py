@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("gothreads")
 
+_MORE_INSTANCES = "Raise `instances` (--instances), or make fewer calls at once"
+
 
 class _Member:
     """An instance with its own WASI environment and streams.
@@ -113,8 +115,8 @@ class PoolApp(App):
     def _make(self) -> None:
         loaded, options, owned = self.loaded, self.options, self._owned
         if options.listen:
-            raise MisuseError("listen needs a module that keeps running: in a pool, an instance is suspended between "
-                              "calls, and accepts no connection")
+            raise MisuseError("listen (--listen) needs a module that keeps running: in a pool, an instance is "
+                              "suspended between calls, and accepts no connection")
         if loaded.entry == "_start":
             raise NotCallable(f"{loaded.name}: the module is a program: its main runs to its end, and takes no calls. "
                               "Build it with --buildmode c-shared")
@@ -261,7 +263,7 @@ class PoolApp(App):
             taken = self._wait_queue.wait(take, self.options.callers_timeout)
         if taken is None:
             raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within "
-                              f"{self.options.callers_timeout:g} s. Raise `instances`, or make fewer calls at once")
+                              f"{self.options.callers_timeout:g} s. {_MORE_INSTANCES}")
         return taken[0] or self._replacement()
 
     def _replacement(self) -> _Member:
@@ -292,7 +294,7 @@ class PoolApp(App):
     def _what_is_in_use(self) -> str | None:
         if self._in_use < self.options.instances:
             return super()._what_is_in_use()
-        return f"all {self.options.instances} instances are in use. Raise `instances`, or make fewer calls at once"
+        return f"all {self.options.instances} instances are in use. {_MORE_INSTANCES}"
 
     @property
     def _in_use(self) -> int:

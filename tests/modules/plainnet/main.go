@@ -1,6 +1,6 @@
 // Command plainnet uses package net as its arguments say, and imports nothing of gothreads: "itself" talks to itself over
 // TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, "answer ADDRESS"
-// answers datagrams, "unixgram OWN OTHER" sends one, and "try" does what further arguments say, three each: what to do,
+// answers datagrams, "once NETWORK ADDRESS" answers one client and fails, "unixgram OWN OTHER" sends a datagram, and "try" does what further arguments say, three each: what to do,
 // the network, the address. "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for
 // anything but the collector from its first second to its fourth.
 package main
@@ -35,6 +35,12 @@ func main() {
 		_, err := net.Dial("tcp", os.Args[2])
 		fmt.Println(errors.Is(err, syscall.ECONNREFUSED))
 		serve(must(net.Listen("tcp", os.Args[2])))
+	case "once":
+		must(net.Listen(os.Args[2], os.Args[3])).Close()
+		c := must(must(net.Listen(os.Args[2], os.Args[3])).Accept())
+		fmt.Fprint(c, "served")
+		c.Close()
+		os.Exit(3)
 	case "pauses":
 		for range 100 {
 			go func() { select {} }()
