@@ -5,6 +5,7 @@ The module is opened at the first call. So a package may be imported before a fo
 
 from __future__ import annotations
 
+import atexit
 import importlib.resources
 import json
 import sys
@@ -58,6 +59,7 @@ class _LazyCaller:
             with self._lock:
                 if (app := self._app) is None:
                     app = self._app = self._open()
+                    atexit.register(app.close)  # before gothreads warns of apps that were left open
         return app._caller
 
     @property

@@ -88,8 +88,9 @@ def python(folder: Path, *args: str, where: Path | None = None) -> subprocess.Co
 
 
 def test_a_package_is_imported_and_its_functions_are_called(folder: Path) -> None:
-    done = python(folder, "use.py")
+    done = python(folder, "-W", "default", "use.py")
     assert (done.stdout, done.returncode) == ("3.0 a-b\n3\nline 3: what?\n", 0), done.stderr
+    assert "ResourceWarning" not in done.stderr
 
 
 def test_a_package_without_its_files_says_what_to_do(folder: Path, tmp_path: Path) -> None:
