@@ -1,5 +1,5 @@
-"""Files: one of a gigabyte read from its beginning to its end, and many small ones written, read and removed, by the
-same program (benchmarks/files) natively, on threads, and as stock Go's WebAssembly.
+"""Files: one of a gigabyte read from its beginning to its end, many small ones written, read and removed, and a walk
+through GOROOT/src, by the same program (benchmarks/files) natively, on threads, and as stock Go's WebAssembly.
 
     python -m benchmarks.files [--rounds 3] [--count 100000] [--megabytes 1024] [--json]
 
@@ -37,9 +37,13 @@ def commands(folder: Path) -> dict[str, list[str]]:
     designs = {"native": [str(native)]}
     for model in ("threaded", "single"):
         module = build(Request(str(PROGRAM), model=model, buildmode="exe")).path
-        designs[model] = [sys.executable, "-m", "gothreads", "run", "--mount", f"{folder}:{folder}", "--no-mount-args",
-                          str(module)]
+        designs[model] = [sys.executable, "-m", "gothreads", "run", "--mount", f"{folder}:{folder}",
+                          "--mount", f"{source()}:{source()}:ro", "--no-mount-args", str(module)]
     return designs
+
+
+def source() -> Path:
+    return find_go().goroot / "src"
 
 
 def seconds(command: Sequence[str], work: str, *arguments: object) -> float:
@@ -70,6 +74,9 @@ def measure(rounds: int, count: int, megabytes: int) -> dict[str, Any]:
         big.unlink()
         taken[f"{count:,} small files"] = interleaved(
             {name: functools.partial(small, command, folder / "small", count) for name, command in designs.items()},
+            rounds)
+        taken["walk GOROOT/src"] = interleaved(
+            {name: functools.partial(seconds, command, "walk", str(source())) for name, command in designs.items()},
             rounds)
     return {what: {name: {"seconds": statistics.median(samples), "ratio": median_ratio(samples, by_name["native"])}
                    for name, samples in by_name.items()} for what, by_name in taken.items()}

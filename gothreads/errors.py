@@ -35,7 +35,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gothreads.text import cut, printable, shown
+from gothreads.text import closest, cut, printable, shown
 
 _Error = TypeVar("_Error", bound="GothreadsError")
 
@@ -178,12 +178,13 @@ class MisuseError(GothreadsError):
 class UnknownExport(MisuseError, AttributeError, KeyError):
     """No such export or handler. `known`: those that exist. Works with hasattr and getattr's default."""
 
-    def __init__(self, message: str, known: Sequence[str] = ()) -> None:
-        super().__init__(message, tuple(known))
-        self.message, self.known = message, tuple(known)
+    def __init__(self, message: str, known: Sequence[str] = (), advice: str = "") -> None:
+        """`advice`: for the program that calls, what to do instead. It follows the message."""
+        super().__init__(message, tuple(known), advice)
+        self.message, self.known, self.advice = message, tuple(known), advice
 
     def __str__(self) -> str:
-        return self.message
+        return f"{self.message}{self.advice}"
 
 
 class MemoryAccessError(MisuseError, IndexError):
@@ -230,8 +231,10 @@ def again(error: _Error) -> _Error:
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:
-    """The error for a name that the module lacks; it lists the names that exist."""
-    return UnknownExport(f"the module has no {kind} {cut(name)}; it has: {listed(known) or 'none'}", known)
+    """The error for a name that the module lacks; it lists the names that exist, the one that was meant first."""
+    meant = closest(name, known) if isinstance(name, str) else None
+    these = f". Did you mean {cut(meant)}? It has: " if meant is not None else "; it has: "
+    return UnknownExport(f"the module has no {kind} {cut(name)}{these}{listed(known) or 'none'}", known)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ import stat
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -241,10 +242,17 @@ def _checksum_line(size: int, checksum: int) -> bytes:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, against other processes and threads. GothreadsError if it cannot be locked."""
+def locked(path: Path, waiting: AbstractContextManager[object] | None = None) -> Iterator[None]:
+    """Hold a lock file, against other processes and threads. GothreadsError if it cannot be locked.
+
+    waiting: entered only while another one has it, to say so.
+    """
     with contextlib.ExitStack() as opened:
         with reported(f"lock {path}"):
             file = opened.enter_context(path.open("ab"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                with waiting or contextlib.nullcontext():
+                    fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -6,10 +6,15 @@ import os
 import re
 import sysconfig
 import traceback
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 #: Text that a terminal or log may interpret: control characters, and those that change the direction of writing.
 _COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+#: How long the names may be that are compared, and how many.
+_LONGEST_COMPARED, _MOST_COMPARED = 50, 1000
 
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -43,6 +48,19 @@ def cut(value: object) -> str:
 def printable(text: str) -> str:
     """Lines from a module, for people to read: what a terminal or log may interpret is escaped as in repr()."""
     return _COMMANDS.sub(lambda found: repr(found[0])[1:-1], text.replace("\r\n", "\n"))
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The one of these names that was probably meant. None: none is like it.
+
+    Comparing takes long for long names, and a module may have as many as it likes: only so many are looked at.
+    """
+    if len(name) > _LONGEST_COMPARED:
+        return None
+    import difflib  # only for errors
+    short = (other for other in known if len(other) <= _LONGEST_COMPARED)
+    found = difflib.get_close_matches(name, islice(short, _MOST_COMPARED), n=1)
+    return found[0] if found else None
 
 
 def whole_number(text: str, largest: int) -> int | None:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [ROOT / "stress" / "io" / "fuzz_io.c",
-           *(ROOT / "gothreads" / "csrc" / f"{name}.c" for name in ("io_table", "socket_io", "file_io", "poller"))]
+           *(ROOT / "gothreads" / "csrc" / f"{name}.c" for name in
+             ("io_table", "peers", "socket_io", "file_io", "folder_io", "poller"))]
 #: How much longer than asked the program may take before it is taken to hang, in seconds.
 PATIENCE = 120.0
 
@@ -34,15 +35,11 @@ def build(program: Path) -> None:
 
 
 def lay_out(folder: Path) -> None:
-    """What the module may see, and what it may not."""
-    inside = folder / "inside"
-    (inside / "folder").mkdir(parents=True)
-    (folder / "secret").write_text("SECRET!")
-    (inside / "file").write_text("a file")
-    (inside / "folder" / "file").write_text("another file")
-    for name, target in {"link": "folder/file", "up": "..", "absolute": str(folder / "secret"), "loop": "loop"}.items():
-        (inside / name).symlink_to(target)
-    os.mkfifo(inside / "fifo")
+    """What the module may not see, and an empty folder for what it may: the program fills it."""
+    for name in ("inside", "outer"):
+        (folder / name).mkdir()
+    for name in ("secret", "outer/kept", "SECRET!"):
+        (folder / name).write_text("SECRET!")
 
 
 def fuzz(seconds: int, seed: int, *, threads: int = 4) -> dict[str, tuple[int, int]]:
@@ -73,7 +70,7 @@ def main() -> int:
         print(f"finding, with seed {given.seed}: {error}", file=sys.stderr)
         return 1
     for call, (made, succeeded) in counts.items():
-        print(f"{call:20} {made:>12,} {succeeded:>12,}")
+        print(f"{call:24} {made:>12,} {succeeded:>12,}")
     return 0
 
 

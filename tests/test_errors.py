@@ -51,7 +51,7 @@ def test_an_unknown_export_is_what_getattr_and_look_ups_expect() -> None:
     error = unknown("export", "sbu", ["add", "sub"])
     assert isinstance(error, AttributeError)
     assert isinstance(error, KeyError)
-    assert str(error) == "the module has no export 'sbu'; it has: add, sub"
+    assert str(error) == "the module has no export 'sbu'. Did you mean 'sub'? It has: add, sub"
     assert error.known == ("add", "sub")
     assert str(unknown("handler", "x", [])) == "the module has no handler 'x'; it has: none"
 

@@ -1,11 +1,13 @@
 // Command files reads and writes files: "read FILE" reads a file in pieces of 64 KiB; "small FOLDER N" writes N files of
-// a kilobyte, reads each, and removes them. It prints how many seconds that took.
+// a kilobyte, reads each, and removes them; "walk FOLDER" lists all folders in a folder. It prints how many seconds that
+// took.
 package main
 
 import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,6 +28,10 @@ func main() {
 	switch os.Args[1] {
 	case "read":
 		read(os.Args[2])
+	case "walk":
+		if err := filepath.WalkDir(os.Args[2], func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+			panic(err)
+		}
 	case "small":
 		small(os.Args[2], must(strconv.Atoi(os.Args[3])))
 	}

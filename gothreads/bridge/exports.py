@@ -20,7 +20,7 @@ from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import ffi
 from gothreads.engine.extension import shared
 from gothreads.errors import ArgumentError, MisuseError, NotCallable, UnknownExport, unknown
-from gothreads.text import cut, shown
+from gothreads.text import closest, cut, shown
 from gothreads.wasm.binary import VALUE_TYPES, FuncType
 from gothreads.wasm.signature import Parameter, Signature
 
@@ -385,8 +385,9 @@ class Exports:
         why = self._uncallable.get(name) if isinstance(name, str) else None
         if why is None:
             error = unknown("export", name, known)
-            how = f". A handler is called with app.request({cut(name)}, …)" if self._has_handlers else ""
-            return UnknownExport(error.message + how, known)
+            if self._has_handlers and closest(str(name), known) is None:
+                error = UnknownExport(error.message, known, f". A handler is called with app.request({cut(name)}, …)")
+            return error
         return UnknownExport(f"the module's export {shown(name)} cannot be called: {why}", known)
 
     def __iter__(self) -> Iterator[str]:

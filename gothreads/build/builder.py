@@ -30,7 +30,7 @@ from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.build.typed import GoPackage, Typed, generate
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal
-from gothreads.output.progress import BUILD, reporting
+from gothreads.output.progress import BUILD, WAIT, reporting, timed
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.metadata import BUILD_MODELS, BUILD_MODES, SECTION, THREADED, Metadata
@@ -193,7 +193,7 @@ def link(request: Request) -> Linked:
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags,
                        toolchain.version, str(toolchain.goroot))
     folder = make_folder(cache / "linked" / identity)
-    with locked(folder / "lock"):
+    with locked(folder / "lock", timed(WAIT, None)):
         file = folder / "linked.wasm"
         if not is_kept(file):  # Go checks only the build ID in the file, not the rest
             file.unlink(missing_ok=True)

@@ -51,11 +51,15 @@ func main() {
 
 def guest_folder(work: Path) -> Path | None:
     """The folder that go.mod names for gothreads/guest, for a program in `work`; None when it names none."""
-    for folder in (work, *work.parents):
-        if (folder / "go.mod").is_file():
-            match = _REPLACED.search((folder / "go.mod").read_text(errors="replace"))
-            return (folder / match[1].strip('"`')).resolve() if match else None
-    return None
+    if (root := module_root(work)) is None:
+        return None
+    match = _REPLACED.search((root / "go.mod").read_text(errors="replace"))
+    return (root / match[1].strip('"`')).resolve() if match else None
+
+
+def module_root(work: Path) -> Path | None:
+    """The folder with the go.mod of the Go module that `work` is in; None if it is in none."""
+    return next((folder for folder in (work, *work.parents) if (folder / "go.mod").is_file()), None)
 
 
 def named_in_copy(work: Path, folder: Path) -> tuple[Path, Path] | None:
@@ -65,8 +69,8 @@ def named_in_copy(work: Path, folder: Path) -> tuple[Path, Path] | None:
     copy of go.mod, in `folder`, and the package's folder. None if go.mod names the package itself, or a copy would not
     do: in a workspace, with a vendor folder, or for an older Go, which may not depend on a module for a newer one.
     """
-    root = next((above for above in (work, *work.parents) if (above / "go.mod").is_file()), None)
-    if root is None or guest_folder(work) is not None or (root / "vendor").is_dir() or _in_workspace(work):
+    root = module_root(work)
+    if root is None or guest_folder(work) is not None or (root / "vendor").is_dir() or in_workspace(work):
         return None
     text = (root / "go.mod").read_text(errors="replace")
     version = _VERSION.search(text)
@@ -84,7 +88,8 @@ def named_in_copy(work: Path, folder: Path) -> tuple[Path, Path] | None:
     return folder / "go.mod", package
 
 
-def _in_workspace(work: Path) -> bool:
+def in_workspace(work: Path) -> bool:
+    """Whether Go would use a workspace (go.work) in that folder."""
     named = os.environ.get("GOWORK")
     if named:
         return named != "off"

@@ -8,6 +8,10 @@ from gothreads.build.edit import Edit
 _EXEC = ("a module in WebAssembly starts no processes: let the host do it, with guest.Call of gothreads/guest "
          "(docs/what-works.md)")
 
+#: Printed once, on standard error.
+_CPU_PROFILE = ("gothreads: CPU profiles are empty, for WebAssembly has no timer signal to take samples at. Profile "
+                "the native build; profiles of the heap, goroutines, mutexes and blocking work (docs/what-works.md)")
+
 #: Threads.
 RUNTIME_EDITS: tuple[Edit, ...] = (
     # Locks: use the futex-based ones of other systems, on WebAssembly's wait and notify.
@@ -260,6 +264,13 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
         '\tcase "wasip1":\n\t\tif u.Username == "" {\n\t\t\tu.Username = "gothreads"\n\t\t}\n'
         '\t\tif u.HomeDir == "" {\n\t\t\tu.HomeDir = "/"\n\t\t}\n\tcase "android":\n',
         "the sandbox has a user of its own, as Android does",
+    ),
+    # Go's first profile makes this channel.
+    Edit(
+        "runtime/pprof/pprof.go",
+        "\t\tcpu.done = make(chan bool)\n",
+        f'\t\tcpu.done = make(chan bool)\n\t\tprintln("{_CPU_PROFILE}")\n',
+        "a profile without samples says why",
     ),
     # Without the edit, Start fails where it opens /dev/null. errors.Is finds exec.ErrNotFound and syscall.ENOSYS as
     # before.

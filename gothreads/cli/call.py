@@ -10,7 +10,7 @@ import math
 import os
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
@@ -77,9 +77,9 @@ def _call(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, termi
     target = app.exports[arguments.export]
     parsed = next(export for export in app.loaded.exports if export.name == arguments.export).parse(texts)
     if arguments.bytes:
-        _write_bytes(aside(lambda: target.bytes(*parsed, timeout=arguments.timeout)), arguments, terminal)
+        _write_bytes(aside(lambda: target.bytes(*parsed, **_limit(arguments))), arguments, terminal)
         return
-    result = aside(lambda: target(*parsed, timeout=arguments.timeout))
+    result = aside(lambda: target(*parsed, **_limit(arguments)))
     if arguments.json:
         # As `gothreads serve` does: JSON has no number for NaN and infinity.
         terminal.data(str(result) if isinstance(result, float) and not math.isfinite(result) else result)
@@ -106,16 +106,21 @@ def _request(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, te
         if name in app.loaded.uncallable:
             app.exports[name]  # raises the reason
         error = unknown("export or handler", name, [*app.exports, *app.functions, *handlers])
-        raise UnknownExport(error.message + app._why_unknown(name), error.known)
+        raise UnknownExport(error.message, error.known, app._why_unknown(name, error.known))
     if len(texts) > 1:
         raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
     payload = _payload(texts[0] if texts else None)
     try:
-        reply = aside(lambda: app.request(name, payload, timeout=arguments.timeout))
+        reply = aside(lambda: app.request(name, payload, **_limit(arguments)))
     except HandlerError as error:
         app._reported(str(error))
         raise
     _write_bytes(reply, arguments, terminal)
+
+
+def _limit(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the call."""
+    return {} if arguments.timeout is None else {"timeout": arguments.timeout, "on_timeout": "stop"}
 
 
 def _write_bytes(content: bytes, arguments: argparse.Namespace, terminal: Terminal) -> None:

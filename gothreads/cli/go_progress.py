@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from gothreads.cli.go_tools import Tools, Work
-from gothreads.output.progress import BUILD, COMPILE, MANY_PACKAGES, STANDARD_LIBRARY, ProgressLine
+from gothreads.output.progress import BUILD, COMPILE, LINK, MANY_PACKAGES, STANDARD_LIBRARY, ProgressLine
 
 _INTERVAL_SECONDS = 0.2
 #: The log gets a line about machine code if that takes longer.
@@ -61,8 +61,8 @@ class _OnTerminal:
         with self._lock:
             if work.compiling and self._at_start:
                 self._line(COMPILE, compiling_seconds, None)
-            elif work.building and work.packages and self._at_start:
-                self._line(BUILD, work.packages, None)
+            elif work.building and self._at_start:
+                self._line(BUILD if work.packages else LINK, work.packages, None)
             else:
                 self._line(BUILD, 0, 0)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gothreads.build.builder import go_environment
-from gothreads.build.guest import guest_folder, named_in_copy
+from gothreads.build.guest import guest_folder, in_workspace, module_root, named_in_copy
 from gothreads.build.optimizer import by_default, identity
 from gothreads.build.overlay import fingerprint, write_overlay
 from gothreads.build.test_program import Rewriting
@@ -129,23 +129,35 @@ def command(chosen: TestOptions, folder: Path | None = None,
     folder: an empty folder for files that vet needs while it runs. tools: what runs Go's tools.
     """
     toolchain = find_go(chosen.go)
-    guest, more = guest_folder(Path.cwd()), [] if tools is None else [tools.flag]
+    rest = _named_as_folders(chosen.rest, toolchain.goroot / "src")
+    work, rest = _in_their_module(rest)
+    guest, more = guest_folder(work), [] if tools is None else [tools.flag]
     if folder is not None and not _has_flag(chosen.rest, "-modfile", "-mod"):
-        modfile, guest = named_in_copy(Path.cwd(), folder) or (None, guest)
+        modfile, guest = named_in_copy(work, folder) or (None, guest)
         more += [] if modfile is None else [f"-modfile={modfile}"]
     overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED, guest=guest, testing=True)
     run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *chosen.how.flags, "--edition",
                       "-".join([__version__, fingerprint(), *([identity()] if chosen.how.optimize else ())])])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
-    return [str(toolchain.go), "test", "-overlay", str(overlay), "-exec", run, *more,
-            *_keep_names(_named_as_folders(chosen.rest, toolchain.goroot / "src"))], environment
+    there = [] if work == Path.cwd() else ["-C", str(work)]  # must be the first flag
+    return [str(toolchain.go), "test", *there, "-overlay", str(overlay), "-exec", run, *more,
+            *_keep_names(rest)], environment
 
 
 def _named_as_folders(rest: Sequence[str], library: Path) -> list[str]:
     """Write ./ before packages that name a folder here, as the other commands understand them. For Go, such a name is
     an import path. Packages of Go's standard library, whose folder is given, stay.
     """
-    words, may_be_package = list(rest), True
+    words = list(rest)
+    for place in _packages(rest):
+        if _has_go(words[place]) and not os.path.isdir(library / words[place]):
+            words[place] = f"./{words[place]}"
+    return words
+
+
+def _packages(words: Sequence[str]) -> list[int]:
+    """The places of the words that are packages."""
+    places, may_be_package = [], True
     for place, word in enumerate(words):
         if word in ("-args", "--args"):
             break
@@ -153,9 +165,35 @@ def _named_as_folders(rest: Sequence[str], library: Path) -> list[str]:
             may_be_package = "=" in word or f"-{word.lstrip('-')}" in _SWITCHES
         elif not may_be_package:  # the value of a flag
             may_be_package = True
-        elif _has_go(word) and not os.path.isdir(library / word):
-            words[place] = f"./{word}"
-    return words
+        else:
+            places.append(place)
+    return places
+
+
+def _in_their_module(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """Where to run go test, and its arguments there: if all packages are folders of one other module, in that.
+
+    As for the other commands. Go itself knows only the module of the folder that it runs in, and a workspace's.
+    """
+    here, places = Path.cwd(), _packages(words)
+    folders = [Path(os.path.abspath(words[place].removesuffix("..."))) for place in places]
+    roots = {module_root(folder) for folder in folders if folder.is_dir()}
+    named = all(words[place].startswith((".", "/")) for place in places)
+    if not (named and len(roots) == 1 and all(map(Path.is_dir, folders))) or in_workspace(here):
+        return here, list(words)
+    (root,) = roots
+    if root is None or root == module_root(here):
+        return here, list(words)
+    there = list(words)
+    for place, folder in zip(places, folders, strict=True):
+        there[place] = "." if folder == root else f"./{os.path.relpath(folder, root)}"
+        there[place] += "/..." if words[place].endswith("...") else ""
+    for place, word in enumerate(words):  # files are still named from here
+        if words[place - 1:place] in (["-o"], ["--o"]):
+            there[place] = os.path.abspath(word)
+    if not _has_flag(words, "-outputdir"):  # of profiles; the flag alone changes nothing
+        there.insert(0, f"-outputdir={here}")
+    return root, there
 
 
 def _has_go(word: str) -> bool:

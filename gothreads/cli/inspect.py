@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,7 @@ from gothreads.runtime.module_file import LoadedModule
 from gothreads.text import shown
 from gothreads.typed.schema import read_schema
 from gothreads.wasm.binary import PAGE
+from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.origins import made_for
 
 
@@ -50,6 +52,10 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
     print_exports(loaded, terminal)
     if about["handlers"]:
         terminal.out(f"handlers: the program registers them when it runs; to list them: gothreads call {name}")
+    elif not loaded.foreign:
+        terminal.out("handlers: none")
+    for line in _behaviour(name, loaded, about["imports"].get(HOST, ())):
+        terminal.out(line)
     for export_name, why in loaded.uncallable.items():
         if export_name != "memory":  # nearly all modules export one, for WASI
             terminal.out(f"cannot be called: {shown(export_name)}: {why}")
@@ -57,6 +63,30 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
         terminal.out(f"needs from Python: {declared['module']}.{declared['name']}: {declared['go']}")
     imports = [f"{module} ({len(names)})" for module, names in sorted(about["imports"].items())]
     terminal.out("imports: " + (", ".join(imports) or "none"))
+
+
+def _behaviour(name: str, loaded: LoadedModule, calls: Collection[str]) -> Iterator[str]:
+    """What the program does besides taking calls, as far as its entry and its imports from gothreads tell."""
+    if loaded.foreign:
+        return
+    if loaded.entry != "_start":
+        yield "main: does not run (--buildmode c-shared)"
+    elif loaded.threaded:
+        yield f"main: runs when the module is opened; a program that serves by itself: gothreads run {name}"
+    else:
+        yield f"main: runs to its end, and the module takes no calls: gothreads run {name}"
+    if "net_connect" in calls:
+        yield "network: package net; it may listen where --listen, and listen and dial where --allow-net says so"
+    elif "sock_dial" in calls or "sock_listen" in calls:
+        yield "network: guest.Dial and guest.Listen, where --allow-net says so"
+    else:
+        yield "network: none"
+    if {"msg_call", "msg_notify"} & set(calls):
+        yield "calls Python: handlers that are given by name (guest.Call, guest.Notify)"
+    if "msg_events" in calls:
+        yield "events: the program subscribes to them when it runs (guest.Events)"
+    if "signal_want" in calls:
+        yield "signals: it may handle them (os/signal)"
 
 
 def print_exports(loaded: LoadedModule, terminal: Terminal) -> None:

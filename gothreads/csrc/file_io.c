@@ -1,5 +1,5 @@
-/* Regular files and folders without Python: wasi/calls/fd.py and wasi/calls/path.py are the same in Python, and serve
-   what is not here. The calls on descriptors of any kind are here, too.
+/* Files without Python: wasi/calls/fd.py and wasi/calls/path.py are the same in Python, and serve what is not here. The
+   calls on descriptors of any kind are here, too; what changes or lists a folder is in folder_io.c.
 
    A path is looked up by the kernel, beneath a folder (openat2 with RESOLVE_BENEATH), with the flags of wasi/openat.py.
    Where openat2 is missing, no folder is served here. */
@@ -233,8 +233,7 @@ static void *fd_fdstat_set_flags(void *data, void *caller, Value *values, size_t
 
 /* Paths. */
 
-/* Opens a path beneath a folder, and never outside of it. A descriptor, or -1 with errno. */
-static int open_beneath(int folder, const char *path, int flags)
+int gt_io_open_beneath(int folder, const char *path, int flags)
 {
     struct {
         uint64_t flags, mode, resolve;
@@ -250,8 +249,7 @@ static int open_beneath(int folder, const char *path, int flags)
     return descriptor;
 }
 
-/* Copies a path of the module: 0 if it is one for Python, which finds what is wrong with it. */
-static int copy_path(const IoTable *table, uint32_t address, uint32_t size, char path[PATH_MAX])
+int gt_io_copy_path(const IoTable *table, uint32_t address, uint32_t size, char *path)
 {
     const char *from = size < PATH_MAX ? gt_io_at(table, address, size) : NULL;
     if (from == NULL)
@@ -264,7 +262,7 @@ static int copy_path(const IoTable *table, uint32_t address, uint32_t size, char
 static int is_fifo(int folder, const char *path, int no_follow)
 {
     struct stat found;
-    int place = open_beneath(folder, path, O_PATH | no_follow), yes;
+    int place = gt_io_open_beneath(folder, path, O_PATH | no_follow), yes;
     if (place < 0)
         return 0;
     yes = fstat(place, &found) == 0 && S_ISFIFO(found.st_mode);
@@ -286,7 +284,7 @@ static int flags_of(uint32_t lookup, uint32_t oflags, uint64_t rights, uint32_t 
 static int open_as(IoTable *table, int folder, const char *path, int flags, uint64_t marks, uint32_t number)
 {
     struct stat found;
-    int descriptor = open_beneath(folder, path, flags), failure;
+    int descriptor = gt_io_open_beneath(folder, path, flags), failure;
     if (descriptor < 0)
         return errno;
     if (fstat(descriptor, &found)) {
@@ -311,7 +309,7 @@ static void *path_open(void *data, void *caller, Value *values, size_t count)
     int writes = (rights & RIGHT_WRITE) != 0, changes = writes || oflags & (CREATE | TRUNCATE);
     char path[PATH_MAX], *result = gt_io_at(table, values[8].u32, 4);
     if (table->beneath && result != NULL && !(fdflags & NONBLOCK)
-        && copy_path(table, values[2].u32, values[3].u32, path))
+        && gt_io_copy_path(table, values[2].u32, values[3].u32, path))
         folder = gt_io_enter(table, number, GT_IO_FOLDER, &word);
     if (folder < 0)
         return gt_io_fall_back(data, caller, values, count);
@@ -342,11 +340,11 @@ static void *path_filestat_get(void *data, void *caller, Value *values, size_t c
     struct stat found;
     char path[PATH_MAX], *result = gt_io_at(table, values[4].u32, sizeof(FileStat));
     int folder = -1, place, failure;
-    if (table->beneath && result != NULL && copy_path(table, values[2].u32, values[3].u32, path))
+    if (table->beneath && result != NULL && gt_io_copy_path(table, values[2].u32, values[3].u32, path))
         folder = gt_io_enter(table, number, GT_IO_FOLDER, &word);
     if (folder < 0)
         return gt_io_fall_back(data, caller, values, count);
-    place = open_beneath(folder, path, O_PATH | (values[1].u32 & FOLLOW ? 0 : O_NOFOLLOW));
+    place = gt_io_open_beneath(folder, path, O_PATH | (values[1].u32 & FOLLOW ? 0 : O_NOFOLLOW));
     failure = place < 0 || fstat(place, &found) ? errno : 0;
     if (place >= 0)
         close(place);

@@ -1,5 +1,5 @@
-/* What a module's I/O in C shares: the table of its descriptors (io_table.c), and the calls on it (socket_io.c,
-   file_io.c, poller.c).
+/* What a module's I/O in C shares: the table of its descriptors (io_table.c), the addresses that it may use (peers.c),
+   and the calls on them (socket_io.c, file_io.c, folder_io.c, poller.c).
 
    An entry of the table is one word: the host descriptor plus one (0: none), flags, and the number of threads that use
    it. A descriptor is Python's, which publishes it here and retires it before it closes it; or it is OWNED by the
@@ -11,6 +11,8 @@
      its number in the host reused, meanwhile.
    - One thread ends an OWNED entry, or claims it: the one whose exchange clears OWNED.
    - A number is given back after its entry is 0. So who has a number is alone in setting its entry.
+   - A socket is FRESH as long as nobody has done more with it than to set options. One thread connects it, or claims it
+     and does what it wants: the one whose exchange clears FRESH.
 
        closer   clears the word   waits           closes the descriptor   gives the number back
        reader                           leaves
@@ -28,6 +30,7 @@
 #include "fast.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -45,6 +48,8 @@
 #define GT_IO_WRITES ((uint64_t)1 << 31)
 #define GT_IO_READ_ONLY ((uint64_t)1 << 32) /* mounted read-only */
 #define GT_IO_FDFLAGS_SHIFT 33              /* WASI's fdflags: 5 bits */
+#define GT_IO_FRESH ((uint64_t)1 << 38)     /* neither bound nor connected: it may be connected here */
+#define GT_IO_ANSWERS ((uint64_t)1 << 39)   /* receives datagrams, and may answer those who have sent them */
 #define GT_IO_USER ((uint64_t)1 << 40)
 
 /* Where a fuzzer waits, so that other threads come in between (stress/fuzz_io.py). */
@@ -63,6 +68,31 @@ typedef struct {
     uint32_t poll_desc, sequence, mode;
 } Event;
 
+/* An address as Go has it (hostSockaddr in build/goroot/syscall/net_gothreads.go). */
+typedef struct {
+    uint16_t family, port;
+    uint32_t zone;
+    uint8_t address[16];
+    uint32_t length; /* of a Unix socket's path, which is not given here */
+    char path[108];
+} Address;
+
+_Static_assert(sizeof(Address) == 136, "wasi/socket_address.py has the same");
+
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    struct sockaddr_storage space;
+} Name;
+
+/* The part of an Address that tells one from another. */
+typedef struct {
+    uint8_t bytes[24];
+} Peer;
+
+typedef struct Peers Peers; /* peers.c */
+
 typedef struct {
     PyObject_HEAD
     char *memory;
@@ -75,6 +105,7 @@ typedef struct {
     pthread_mutex_t numbers_lock; /* guards used and lowest */
     uint64_t *used;         /* a bit for each number */
     uint32_t lowest[2];     /* no number from there on to this is free, in words of `used`: of files, of sockets */
+    Peers *peers;           /* a reference */
     /* The poller's (poller.c). */
     int epoll, wake;        /* wake: an eventfd, readable when a blocked poll_wait is to return */
     pthread_mutex_t lock;   /* guards injected and below */
@@ -97,7 +128,7 @@ typedef struct {
 } IoFunction;
 
 /* Tables of functions, each of which ends with a name that is NULL. */
-extern const IoFunction gt_socket_functions[], gt_file_functions[], gt_poll_functions[];
+extern const IoFunction gt_socket_functions[], gt_file_functions[], gt_folder_functions[], gt_poll_functions[];
 
 static inline IoTable *gt_io_table(void *data)
 {
@@ -149,6 +180,8 @@ int gt_io_take(IoTable *table, int is_socket, uint32_t *number);
 void gt_io_give(IoTable *table, uint32_t number);
 /* Gives a number that was taken a descriptor, which is OWNED. Closes it and returns EMFILE if that cannot be. */
 int gt_io_own(IoTable *table, uint32_t number, int descriptor, uint64_t flags);
+/* Clears FRESH, and sets NETWORK. 0 if another thread has cleared it. The caller has entered the number. */
+int gt_io_take_fresh(IoTable *table, uint32_t number);
 /* Reports a descriptor's events to a pollDesc from now on: first what is the case now. 0, or an error number. */
 int gt_io_watch(IoTable *table, int descriptor, uint32_t poll_desc, uint32_t sequence);
 /* Adds an event, and wakes a poll_wait that waits. 0, or -1 if there is no memory for it. */
@@ -156,6 +189,20 @@ int gt_io_inject(IoTable *table, Event event);
 /* Of the poller: 0, or -1 with errno. `stop` is readable when the app has ended. */
 int gt_io_open_poller(IoTable *table, int stop);
 void gt_io_close_poller(IoTable *table);
+
+/* Of peers.c. NULL, with an exception, if it is none. */
+Peers *gt_peers_of(PyObject *object);
+/* Whether the rules are known to allow an address. */
+int gt_peers_may_dial(Peers *peers, const Peer *peer);
+/* A socket's own address, and one that has sent to it. */
+void gt_peers_add_sender(Peers *peers, const Peer *own, const Peer *sender);
+int gt_peers_has_sent(Peers *peers, const Peer *own, const Peer *peer);
+
+/* Of file_io.c. Opens a path beneath a folder, and never outside of it. A descriptor, or -1 with errno. */
+int gt_io_open_beneath(int folder, const char *path, int flags);
+/* Copies a path of the module to `path`, which has PATH_MAX bytes: 0 if it is one for Python, which finds what is wrong
+   with it. */
+int gt_io_copy_path(const IoTable *table, uint32_t address, uint32_t size, char *path);
 
 #pragma GCC visibility pop
 

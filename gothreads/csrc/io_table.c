@@ -80,6 +80,16 @@ int gt_io_own(IoTable *table, uint32_t number, int descriptor, uint64_t flags)
     return 0;
 }
 
+int gt_io_take_fresh(IoTable *table, uint32_t number)
+{
+    uint64_t word = atomic_load(&table->entries[number]);
+    do {
+        if (!(word & GT_IO_FRESH))
+            return 0;
+    } while (!atomic_compare_exchange_weak(&table->entries[number], &word, (word & ~GT_IO_FRESH) | GT_IO_NETWORK));
+    return 1;
+}
+
 /* Waits until nobody uses an entry, whose descriptor was cleared. */
 static void wait_for_users(_Atomic uint64_t *entry)
 {
@@ -138,24 +148,28 @@ static int number_of(PyObject *args, const char *format, unsigned int *number)
     return 0;
 }
 
-/* IoTable(most, beneath, errnos, stop, memory, shared): `most`: how many descriptors; `errnos` has WASI's number for
-   each error number of the system, `stop` is a descriptor that is readable when the app has ended. */
+/* IoTable(most, beneath, errnos, stop, peers, memory, shared): `most`: how many descriptors; `errnos` has WASI's number
+   for each error number of the system, `stop` is a descriptor that is readable when the app has ended. */
 static PyObject *IoTable_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     unsigned long long memory, shared;
     Py_ssize_t most, size;
     const char *errnos;
+    PyObject *peers;
     IoTable *self;
     int stop, beneath;
     if (kwargs != NULL && PyDict_Size(kwargs) != 0) {
         PyErr_SetString(PyExc_TypeError, "IoTable takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "npy#iKK:IoTable", &most, &beneath, &errnos, &size, &stop, &memory, &shared))
+    if (!PyArg_ParseTuple(args, "npy#iOKK:IoTable", &most, &beneath, &errnos, &size, &stop, &peers, &memory, &shared)
+        || gt_peers_of(peers) == NULL)
         return NULL;
     self = (IoTable *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
+    Py_INCREF(peers);
+    self->peers = gt_peers_of(peers);
     self->epoll = self->wake = -1;
     pthread_mutex_init(&self->lock, NULL);
     pthread_mutex_init(&self->numbers_lock, NULL);
@@ -198,6 +212,7 @@ static void IoTable_dealloc(PyObject *object)
         munmap((void *)self->entries, ENTRIES_SIZE);
     free(self->used);
     free(self->injected);
+    Py_XDECREF((PyObject *)self->peers);
     pthread_mutex_destroy(&self->lock);
     pthread_mutex_destroy(&self->numbers_lock);
     gt_free_object(object);
@@ -303,7 +318,7 @@ static PyObject *claim(PyObject *object, PyObject *args)
     do {
         if (!(word & GT_IO_OWNED))
             Py_RETURN_NONE;
-    } while (!atomic_compare_exchange_weak(&self->entries[number], &word, word & ~GT_IO_OWNED));
+    } while (!atomic_compare_exchange_weak(&self->entries[number], &word, word & ~(GT_IO_OWNED | GT_IO_FRESH)));
     return Py_BuildValue("iK", (int)(word & GT_IO_DESCRIPTOR) - 1,
                          (unsigned long long)(word & (GT_IO_USER - 1) & ~(GT_IO_DESCRIPTOR | GT_IO_OWNED)));
 }
@@ -351,7 +366,8 @@ static const IoFunction own_functions[] = {{"fd_close", fd_close}, {NULL, NULL}}
 
 static HostCallback function_of(const char *name)
 {
-    const IoFunction *const all[] = {own_functions, gt_socket_functions, gt_file_functions, gt_poll_functions};
+    const IoFunction *const all[] = {own_functions, gt_socket_functions, gt_file_functions, gt_folder_functions,
+                                     gt_poll_functions};
     const IoFunction *one;
     size_t place;
     for (place = 0; place < sizeof all / sizeof *all; place++)
@@ -460,7 +476,8 @@ static PyType_Slot IoTable_slots[] = {
     {Py_tp_new, IoTable_new},
     {Py_tp_dealloc, IoTable_dealloc},
     {Py_tp_methods, IoTable_methods},
-    {Py_tp_doc, "IoTable(most, beneath, errnos, stop, memory, shared)\n\nThe descriptors of a module, and its poller."},
+    {Py_tp_doc, "IoTable(most, beneath, errnos, stop, peers, memory, shared)\n\n"
+                "The descriptors of a module, and its poller."},
     {0, NULL},
 };
 static PyType_Spec IoTable_spec = {

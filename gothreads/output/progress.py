@@ -20,14 +20,18 @@ from typing import TextIO
 log = logging.getLogger("gothreads")
 
 #: The stages. BUILD counts packages, OPTIMIZE functions; COMPILE counts seconds, and its total is an estimate, or None.
-BUILD, OPTIMIZE, COMPILE = "build", "optimize", "compile"
+#: WAIT counts seconds, too.
+BUILD, OPTIMIZE, COMPILE, WAIT = "build", "optimize", "compile", "wait"
+#: What gothreads test shows, too, when nothing had to be compiled before.
+LINK = "link"
 #: Called with the stage, how much is done, and of how much (None if unknown). When a stage ends, both are equal.
 Progress = Callable[[str, float, float | None], None]
 #: From so many packages on, Go's standard library is among those that are compiled, which takes long.
 MANY_PACKAGES = 20
 STANDARD_LIBRARY = "compiling Go's standard library for WebAssembly (once for each version of Go and of gothreads)"
 
-_STAGES = {BUILD: "compiling Go packages", OPTIMIZE: "optimizing functions", COMPILE: "compiling to machine code"}
+_STAGES = {BUILD: "compiling Go packages", LINK: "linking", OPTIMIZE: "optimizing functions",
+           COMPILE: "compiling to machine code", WAIT: "waiting for another process that builds this program"}
 #: From so many seconds on, a stage is logged.
 _LONG_SECONDS = 5.0
 #: After so many seconds, a stage that goes on is logged again.
@@ -70,9 +74,13 @@ class ProgressLine:
 
 
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
+    if stage == LINK:
+        return f"{_STAGES[stage]}: {seconds:.0f} s"
     if stage in (BUILD, OPTIMIZE):
         of = "" if total is None else f" (of {'up to ' if stage == BUILD else ''}{total:.0f})"
         return f"{_STAGES[stage]}: {done:.0f}{of}, {seconds:.0f} s"
+    if stage == WAIT:
+        return f"{_STAGES[stage]}: {done:.0f} s"
     expected = f" of about {total:.0f} s" if total is not None and done < total else " s"
     return f"{_STAGES[stage]} (once for each build): {done:.0f}{expected}"
 
@@ -80,7 +88,8 @@ def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
 class ProgressLog:
     """Shows progress as lines of a log: one when a stage takes long, and then one every 30 s.
 
-    after: how many seconds that is, except for Go's standard library, which takes long for certain.
+    after: how many seconds that is. Sooner: for Go's standard library, which takes long for certain, and for a wait,
+        which may be in vain.
     """
 
     def __init__(self, say: Callable[[str], None], after: float) -> None:
@@ -99,6 +108,9 @@ class ProgressLog:
                 self._say_at(now, _text(stage, done, total, now - self._begun))
         elif stage == BUILD and done >= MANY_PACKAGES:
             self._say_at(now, STANDARD_LIBRARY)
+        elif stage == WAIT:
+            if now - self._begun >= min(_LONG_SECONDS, self._after):
+                self._say_at(now, _STAGES[stage])
         elif now - self._begun >= self._after:
             about = "" if stage in (BUILD, OPTIMIZE) or total is None else f", which takes about {total:.0f} s"
             self._say_at(now, f"{_STAGES[stage]} (once for each build){about}")
@@ -112,9 +124,9 @@ def _warn(text: str) -> None:
     """Log what takes long. (`engine.settings` logs what it compiles, at INFO.)
 
     It is a warning, so that Python prints it if the program has not configured logging: otherwise a script would be
-    silent for a minute, and seem to hang.
+    silent for a minute, and seem to hang. Python prints it without the logger's name then.
     """
-    log.warning("%s", text)
+    log.warning("gothreads: %s", text)
 
 
 def _ignore(_stage: str, _done: float, _total: float | None) -> None:

@@ -175,5 +175,3 @@ def _documentation(text: str) -> list[str]:
 def _lines(head: str, documentation: list[str], *body: str) -> str:
     lines = [head, *documentation, *body]
     return "\n".join(lines if len(lines) > 1 else [head, "    ..."]) + "\n"
-
-

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from gothreads.errors import (
     NotCallable,
     QueueFull,
     UnknownExport,
+    listed,
 )
 from gothreads.runtime import cancellation
 from gothreads.runtime.calls import CallRunner
@@ -47,7 +48,7 @@ from gothreads.runtime.typed_calls import AppCaller, typed_options
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.seconds import check_seconds
 from gothreads.sync.stop_event import StopEvent
-from gothreads.text import cut, shown
+from gothreads.text import closest, cut, shown
 from gothreads.wasi.handed_listeners import Listeners
 from gothreads.wasi.queues import FRAME, Queue, framed
 from gothreads.wasi.signals import HARMLESS, signal_name
@@ -59,6 +60,9 @@ log = logging.getLogger("gothreads")
 
 #: How long close() waits for the module's hook `stop`, in seconds.
 HOOK_SECONDS = 5.0
+#: What Go says of a main that waits for events or connections; and how long to wait for the answer, in seconds.
+_SERVES = frozenset(("select", "select (no cases)", "chan receive", "IO wait"))
+_LOOK_SECONDS = 0.5
 #: How long SIGQUIT waits for the stacks of goroutines, in seconds.
 _QUIT_SECONDS = 2.0
 
@@ -136,7 +140,7 @@ class App(Picklable, CallRunner, RunningModule):
                **named: Any) -> Future[Any]:
         if (typed := self._typed_function(export)) is not None:
             return typed.submit(*args, **named, **typed_options(timeout, on_timeout))
-        target = self.exports[export]
+        target = self._target(export, "submit_request")
         converted = target._export.convert(target._export.bind(args, named))
         if timeout is None and on_timeout == "continue" and self.options.callers_timeout is None:
             return self._submit(lambda: self._call(target._export, converted))
@@ -146,10 +150,18 @@ class App(Picklable, CallRunner, RunningModule):
                          on_timeout: OnTimeout = "continue", **named: Any) -> Any:
         if (typed := self._typed_function(export)) is not None:
             return await typed.call_async(*args, **named, **typed_options(timeout, on_timeout))
-        target = self.exports[export]
+        target = self._target(export, "request_async")
         converted = target._export.convert(target._export.bind(args, named))
         waited = self._waited_call(target._export, converted, timeout, on_timeout)
         return await asyncio.wrap_future(waited.future)
+
+    def _target(self, export: str, request: str) -> Function:
+        """The export of that name. UnknownExport; `request`: the method that would call a handler."""
+        try:
+            return self.exports[export]
+        except UnknownExport as error:
+            advice = error.advice.replace("app.request", f"app.{request}")
+            raise UnknownExport(error.message, error.known, advice) from None
 
     # Requests.
 
@@ -213,7 +225,7 @@ class App(Picklable, CallRunner, RunningModule):
                 return ask()
             except UnknownExport as error:
                 if settling is None or settled:
-                    raise UnknownExport(f"{error.message}{self._why_unknown(handler)}", error.known) from None
+                    raise UnknownExport(error.message, error.known, self._why_unknown(handler, error.known)) from None
             except GothreadsError as error:
                 self._name_handler(error, handler)
                 raise
@@ -226,18 +238,29 @@ class App(Picklable, CallRunner, RunningModule):
         if isinstance(error, HandlerError):
             error.add_note(f"from the handler {cut(handler)} of {self.loaded.name}")
 
-    def _why_unknown(self, handler: str) -> str:
+    def _why_unknown(self, handler: str, known: Sequence[str]) -> str:
         """Why there may be no handler of that name, and how to mend it: sentences to follow the error, or ""."""
         if handler in self.exports:
             how = f".{handler}" if handler.isidentifier() else f"[{cut(handler)}]"
             return f". There is an export of that name: app.exports{how}(…)"
+        if closest(handler, known) is not None:
+            return ""  # the error names it
         if self.loaded.entry == "_initialize" and not self.loaded.foreign:
-            how = "in the model pool" if self.has_many_instances else "in a module built with --buildmode c-shared"
-            return f". main does not run {how}: register handlers in an init function"
-        if self._settling is not None and self._settling.is_busy():
+            where = f"the model {self.model}"
+            if self.loaded.threaded:
+                where = "a module built with --buildmode c-shared"
+            return f". main does not run in {where}: register handlers in an init function"
+        if self._settling is not None and self._settling.is_busy() and not (known and self._main_serves()):
             return (f". {SETTLE_SECONDS:g} s after its start the module was still busy, and requests do not wait "
                     "longer: register handlers before work that takes long")
         return ""
+
+    def _main_serves(self) -> bool:
+        """Whether main waits for events or connections, so that it has probably registered what it has."""
+        with contextlib.suppress(GothreadsError, TimeoutError):
+            return any(goroutine.id == 1 and goroutine.state.partition(",")[0] in _SERVES
+                       for goroutine in self._goroutines(_LOOK_SECONDS))
+        return False
 
     def _listed(self, run: Callable[[Callable[[], list[str]]], list[str]], wanted: str | None = None,
                 token: Cancellation | None = None) -> list[str]:
@@ -278,6 +301,7 @@ class App(Picklable, CallRunner, RunningModule):
         try:
             queue = self._queue(name, data)
             while not (sent := self._put(queue, frame)) and full == "wait":
+                self._warn_unread(queue, name)
                 if not queue.wait_for_room(len(frame), None if deadline is None else deadline - time.monotonic()):
                     break
         except OSError as error:
@@ -286,9 +310,25 @@ class App(Picklable, CallRunner, RunningModule):
             if self._cause is not None:
                 raise self._error()
             if full != "drop":
-                raise QueueFull(f"{self.loaded.name}: no room for an event {cut(name)}: the module does not take them "
-                                "so fast. Raise `event_queue`, or send less at once")
+                why = self._why_unread(queue, name) or (
+                    "the module does not take them so fast. Raise `event_queue`, or send less at once")
+                raise QueueFull(f"{self.loaded.name}: no room for an event {cut(name)}: {why}")
         return sent
+
+    def _warn_unread(self, queue: Queue, name: str) -> None:
+        """Log, once, that events wait which the module may never take."""
+        if not queue.warned and (why := self._why_unread(queue, name)):
+            queue.warned = True
+            log.warning("%s: the queue of the events %s is full: %s", self.loaded.name, cut(name), why)
+
+    def _why_unread(self, queue: Queue, name: str) -> str:
+        """Why the module takes no events of that name; "" if it has done so."""
+        if queue.was_read:
+            return ""
+        meant = closest(name, self.events)
+        return ("the module has not asked for events of that name. "
+                + (f"Did you mean {cut(meant)}?" if meant is not None else
+                   f"It has asked for: {listed(self.events) or 'none'}"))
 
     async def signal_async(self, name: str, payload: Payload = b"") -> None:
         data, loop = bytes_of(payload), asyncio.get_running_loop()
@@ -299,6 +339,7 @@ class App(Picklable, CallRunner, RunningModule):
                 with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                     loop.call_soon_threadsafe(room.set)
             queue = self._queue(name, data)
+            self._warn_unread(queue, name)
             queue.when_room(len(data) + FRAME, tell)
             try:
                 await room.wait()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ForwardRef, TypeVar
 
 from gothreads.errors import ArgumentError, MisuseError
-from gothreads.text import cut
+from gothreads.text import closest, cut
 
 #: Checks the value of the option of that name. Raises MisuseError.
 Check = Callable[[str, Any], object]
@@ -72,9 +72,8 @@ def complete(function: str, options: type, given: Mapping[str, Any]) -> dict[str
 
 
 def _unknown(function: str, name: str, known: Mapping[str, Option]) -> str:
-    import difflib  # only for this error
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {close[0]}?" if close else f"It has: {', '.join(known)}"
+    close = closest(name, known)
+    hint = f"Did you mean {close}?" if close else f"It has: {', '.join(known)}"
     return f"{function} has no option {cut(name)}. {hint}"
 
 

@@ -242,8 +242,8 @@ class OpenOptions(TypedDict, total=False):
         None, "where to show the progress of building and compiling (default: on a terminal or in a notebook)", """
         True: always on standard error. False: only in the log, which otherwise shows what takes long where nobody sees
         standard error. Or a function, which is called with (stage, done, total), possibly on another thread: "build"
-        counts packages, "optimize" functions; "compile" counts seconds, of an estimate or None. When a stage ends,
-        done equals total.
+        counts packages, "optimize" functions; "compile" counts seconds, of an estimate or None; "wait" those while
+        another process builds the same program. When a stage ends, done equals total.
         """, check=_check_progress)]
     trust: Annotated[Trust, Option(default=False, help="""
         the digest of a file with machine code (gothreads compile -o), which is opened only with it: machine code can
@@ -259,7 +259,7 @@ class LoadedOptions(OpenOptions, total=False):
     listeners: Annotated[Listeners | None, Option(
         None, "listeners for the addresses of `listen` that stay open when the app ends (default: they do not)")]
     instead_of_stacks: Annotated[str | None, Option(
-        None, "a line in place of the stacks that Go writes when memory has run out (default: the stacks)")]
+        None, "a line in place of the stacks that Go writes when memory has run out, but for the first (default: all)")]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from gothreads.wasi.linking import define_wasi, define_with_errno
 from gothreads.wasi.network import NetworkCalls
 from gothreads.wasi.network_rules import Rule
 from gothreads.wasi.path_hints import PathHints
+from gothreads.wasi.peers import Peers
 from gothreads.wasi.process import Process
 from gothreads.wasi.resolver import Resolver
 from gothreads.wasi.settings import WasiSettings
@@ -92,6 +93,10 @@ class WasiEnvironment:
     def use(self, memory: BoundedMemory) -> None:
         """Set the module's memory."""
         self._process.memory = self.context.memory = memory
+
+    def share(self, peers: Peers) -> None:
+        """Use what the poller's C, if it is there, knows of addresses."""
+        self._network.use(peers)
 
     def define(self, functions: ffi.HostFunctions, module: Module, *, own_clock: bool = False) -> None:
         """Define the functions that the module imports from here. `own_clock`: as for define_wasi."""

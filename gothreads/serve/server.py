@@ -29,6 +29,7 @@ from gothreads.errors import GothreadsError, GuestError
 from gothreads.files import reason
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.options import DRAIN_SECONDS
+from gothreads.runtime.state import State
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
 from gothreads.serve.web import Served, WebOptions, web_app
@@ -65,6 +66,7 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
         # From here on a signal drains, also before uvicorn installs its handlers and after it has removed them.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
+        signal.signal(signal.SIGHUP, server.handle_hang_up)
         threading.Thread(target=server.stop_with_app, name="gothreads-watch", daemon=True).start()
         terminal.say(f"serving {app.loaded.name} on http://{shown}:{address[1]} (Ctrl-C to stop)")
         if not hosts.is_local:
@@ -94,6 +96,7 @@ class _Server(uvicorn.Server):
         for logger in (log, logging.getLogger("uvicorn.error")):
             logger.addFilter(_seldom)
         self._app, self._terminal, self._drain = app, terminal, drain
+        self._ignores_hang_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
         self.stopped_by: signal.Signals | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -104,6 +107,12 @@ class _Server(uvicorn.Server):
         else:
             self._app.send_signal(sig, default=False)  # the program may have something to finish, too
         self.should_exit = True
+
+    def handle_hang_up(self, sig: int, frame: FrameType | None) -> None:
+        """A program that handles SIGHUP loads its configuration anew, or the like. Others drain, as for SIGTERM."""
+        taken = self._app.send_signal(sig, default=False) or self._app.state is State.RESTARTING
+        if not taken and not self._ignores_hang_up:
+            self.handle_exit(sig, frame)
 
     def stop_with_app(self) -> None:
         """Wait for the end of the app, then stop."""

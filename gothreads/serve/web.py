@@ -159,11 +159,12 @@ class _Routes:
             return {}
         return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
-    async def failed(self, _request: Request, error: Exception) -> Response:
+    async def failed(self, request: Request, error: Exception) -> Response:
         """The response for a GothreadsError."""
         body: dict[str, Any] = {"error": _message(error)}
         match error:
             case UnknownExport():
+                body["error"] += await self._instead(request)
                 return JSONResponse(body | {"known": list(error.known)}, 404)
             case NotCallable():
                 return JSONResponse(body, 404)
@@ -177,6 +178,15 @@ class _Routes:
                 return JSONResponse(body, 502)
             case _:  # the module has ended
                 return JSONResponse(body, 503, self._retry_after())
+
+    async def _instead(self, request: Request) -> str:
+        """A sentence to follow an error about an unknown name, if it is of the other kind."""
+        match request.path_params:
+            case {"handler": name} if name in self._app.exports:
+                return f". There is an export of that name: /api/call/{name}"
+            case {"export": name} if name in await self._handlers():
+                return f". There is a handler of that name: /api/request/{name}"
+        return ""
 
     async def exports(self, _request: Request) -> Response:
         exports = []

@@ -1,7 +1,8 @@
 """A module's descriptors and poller in C (csrc/io.h): most calls on sockets and files involve no Python.
 
-C serves the numbers that are published to it, and opens descriptors itself: connections that a listener has accepted,
-and files. There is no object of these until Python needs one (DescriptorTable.get): it claims the descriptor then.
+C serves the numbers that are published to it, and opens descriptors itself: sockets, connections that a listener has
+accepted, and files. There is no object of these until Python needs one (DescriptorTable.get): it claims the descriptor
+then.
 """
 
 from __future__ import annotations
@@ -18,21 +19,25 @@ from gothreads.engine.extension import compiled
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasi import openat
 from gothreads.wasi.descriptor_table import DescriptorTable, Opened, Refused
-from gothreads.wasi.descriptors import Descriptor, FileType
+from gothreads.wasi.descriptors import ALL_FLAGS, Descriptor, FileType
 from gothreads.wasi.errnos import wasi_errno
 from gothreads.wasi.network_socket import NetworkSocket
+from gothreads.wasi.peers import Peers
 from gothreads.wasi.poller import Poller
+from gothreads.wasi.socket_address import Address
 from gothreads.wasi.socket_descriptor import SocketDescriptor
 from gothreads.wasm import layout
 from gothreads.wasm.host_calls import HOST, WASI
 
 #: What is in C, with the Python function for what C does not serve.
 _FUNCTIONS = {
-    HOST: ("poll_open", "poll_wait", "poll_break", "net_accept", "net_name", "net_getsockopt", "net_setsockopt",
-           "net_shutdown"),
+    HOST: ("poll_open", "poll_wait", "poll_break", "net_socket", "net_connect", "net_accept", "net_name",
+           "net_getsockopt", "net_setsockopt", "net_shutdown", "net_receive", "net_send"),
     WASI: ("fd_read", "fd_write", "fd_pread", "fd_pwrite", "fd_seek", "fd_close", "fd_filestat_get", "fd_fdstat_get",
-           "fd_fdstat_set_flags", "path_open", "path_filestat_get")}
+           "fd_fdstat_set_flags", "fd_readdir", "path_open", "path_filestat_get", "path_create_directory",
+           "path_remove_directory", "path_unlink_file", "path_rename")}
 _FDFLAGS = 33  # how far WASI's fdflags are shifted, among the flags of an entry
+_PEER = 24  # of an address's bytes, those that tell one IP address from another
 
 
 class Flag(IntFlag):
@@ -46,6 +51,7 @@ class Flag(IntFlag):
     READS = 1 << 30
     WRITES = 1 << 31
     READ_ONLY = 1 << 32
+    ANSWERS = 1 << 39
 
 
 def flags_of(descriptor: Descriptor) -> Flag:
@@ -57,6 +63,7 @@ def flags_of(descriptor: Descriptor) -> Flag:
             if isinstance(descriptor, NetworkSocket):
                 flags |= Flag.LISTENER if descriptor.accepts_directly else 0
                 flags |= Flag.NETWORK if descriptor.is_plain else 0
+                flags |= Flag.ANSWERS if descriptor.answers else 0
     elif type(descriptor) is Descriptor:
         if descriptor.type is FileType.REGULAR_FILE:
             flags |= Flag.FILE
@@ -100,9 +107,10 @@ class NativeOpened(Opened):
             return None
         fd, flags = found
         try:
-            if flags & Flag.NETWORK:
-                return NetworkSocket.accepted(socket.socket(fileno=fd), self._stop)
-            return Descriptor(fd, self._stop, flags=flags >> _FDFLAGS, readable=bool(flags & Flag.READS),
+            if flags & Flag.SOCKET:
+                return NetworkSocket.claimed(socket.socket(fileno=fd), self._stop,
+                                             connected=bool(flags & Flag.NETWORK))
+            return Descriptor(fd, self._stop, flags=flags >> _FDFLAGS & ALL_FLAGS, readable=bool(flags & Flag.READS),
                               writable=bool(flags & Flag.WRITES), read_only=bool(flags & Flag.READ_ONLY))
         except BaseException:
             self._io.retire(number, fd)
@@ -116,14 +124,39 @@ class NativeOpened(Opened):
         self._io.close_all()
 
 
+class NativePeers(Peers):
+    """The addresses that C has. They are in the form that the module passes."""
+
+    def __init__(self) -> None:
+        self.native = compiled.Peers()
+
+    def add_sender(self, own: Address, sender: Address) -> None:
+        self.native.add_sender(own.pack()[:_PEER], sender.pack()[:_PEER])
+
+    def has_sent(self, own: Address, sender: Address) -> bool:
+        found: bool = self.native.has_sent(own.pack()[:_PEER], sender.pack()[:_PEER])
+        return found
+
+    def version(self) -> int:
+        current: int = self.native.version()
+        return current
+
+    def allow(self, address: Address, version: int) -> None:
+        self.native.allow(address.pack()[:_PEER], version)
+
+    def forget(self) -> None:
+        self.native.forget()
+
+
 class NativePoller(Poller):
     """The poller in C, and the functions on descriptors that are there."""
 
     def __init__(self, memory: SharedMemory, table: DescriptorTable) -> None:
         errnos = bytes(wasi_errno(OSError(number, "")) for number in range(256))
-        self._table = table
+        self._table, peers = table, NativePeers()
+        self.peers = peers
         self._io = compiled.IoTable(table.most_counted, openat.lookup is openat.open_with_openat2, errnos,
-                                    table.stop.descriptor, *memory.pointers)
+                                    table.stop.descriptor, peers.native, *memory.pointers)
         table.on_add, table.on_change, table.on_remove = self._publish, self._publish, self._retire
         table.on_move = lambda number: self._io.retire(number, -1)
         table.share(NativeOpened(self._io, table))

@@ -23,12 +23,12 @@ from gothreads.wasi.errnos import NotAllowed, wasi_errno
 from gothreads.wasi.handed_listeners import HandedListeners
 from gothreads.wasi.network_rules import Rule, without_links
 from gothreads.wasi.network_socket import NetworkSocket, name_of
+from gothreads.wasi.peers import Peers
 from gothreads.wasi.private_network import FIRST_PORT, LAST_PORT, Backlog, Inbox, PrivatePorts
 from gothreads.wasi.process import Process
 from gothreads.wasi.resolver import Resolver
-from gothreads.wasi.senders import Senders
 from gothreads.wasi.socket_address import SOCKADDR_SIZE, Address
-from gothreads.wasi.socket_descriptor import SocketDescriptor, prepared, socket_of
+from gothreads.wasi.socket_descriptor import socket_of
 from gothreads.wasi.sockets import place_of_socket, unix_socket
 
 log = logging.getLogger("gothreads")
@@ -63,10 +63,15 @@ class NetworkCalls:
         self._process, self._table, self._rules, self._resolver = process, process.table, tuple(rules), resolver
         self._changing = threading.Lock()  # held while a socket is bound, begins to listen, or connects
         self._ports = PrivatePorts[NetworkSocket]()
-        self._senders = Senders()
+        self.peers = Peers()
         #: The paths of Unix datagram sockets, as the program has them, by the addresses that their peers see.
         self._unix_names: dict[str, str] = {}
         self.handed = HandedListeners(self._table)
+
+    def use(self, peers: Peers) -> None:
+        """Share what is known of addresses with C. Call it before the module runs."""
+        self.peers = peers
+        self._ports.on_open = self._resolver.on_forget = peers.forget
 
     def net_socket(self, family: int, kind: int, proto: int, result: int) -> None:
         if family not in _TYPES:
@@ -175,15 +180,16 @@ class NetworkCalls:
                     own.socket.connect(place)
                 own.peer = wanted.host
                 return
+            version = self.peers.version()
             if self._connected_privately(fd, own, wanted):
                 return
-            self._check_dial(wanted)
+            self._check_dial(wanted, version)
             self._check_family(own, wanted)
             if own.address is not None:
                 own.socket.bind(own.address.sockaddr)
                 own.address = None
-            number = prepared(own.socket).connect_ex(wanted.sockaddr)
-            own.connected = True
+            number = own.socket.connect_ex(wanted.sockaddr)
+            own.connected, own.peer_name = True, None
             self._table.changed(fd, own)
         if number:
             raise OSError(number, os.strerror(number))
@@ -197,10 +203,8 @@ class NetworkCalls:
             raise OSError(errno.ENOPROTOOPT, "an option")
         if (level, option) == (socket.SOL_SOCKET, socket.SO_TYPE):
             value: int = own.kind if isinstance(own, NetworkSocket) else own.socket.type
-        elif _is_private(own):
-            value = 0
         else:
-            value = own.socket.getsockopt(level, option)
+            value = own.option(level, option)
         if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR) and value:
             value = wasi_errno(OSError(value, ""))
         self._process.memory.write_u32(result, value & 0xFFFFFFFF)
@@ -209,9 +213,7 @@ class NetworkCalls:
         own = socket_of(self._table.get(fd))
         if (level, option) not in _OPTIONS or size > 8:
             raise OSError(errno.ENOPROTOOPT, "an option")
-        data = self._process.memory.read(value, size)
-        if not _is_private(own):
-            own.socket.setsockopt(level, option, data)
+        own.set_option(level, option, self._process.memory.read(value, size))
 
     def net_receive(self, fd: int, data: int, size: int, flags: int, sender: int, done: int, out_flags: int) -> None:
         own = self._socket(fd)
@@ -221,7 +223,7 @@ class NetworkCalls:
         if name is not None and name.family == socket.AF_UNIX:
             name = Address(socket.AF_UNIX, self._unix_names.get(name.host, name.host))
         elif name is not None and own.may_listen:
-            self._senders.add(own.name(peer=False), name)
+            self.peers.add_sender(own.name(peer=False), name)
         self._process.memory.write(data, payload)
         self._process.memory.write(sender, name.pack() if name is not None else bytes(SOCKADDR_SIZE))
         self._process.memory.write_u32(done, len(payload))
@@ -243,10 +245,11 @@ class NetworkCalls:
             self._check_family(own, wanted)
             with place_of_socket(self._unix_rule(wanted.host).path) as place:
                 return own.socket.sendto(payload, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, place)
+        version = self.peers.version()
         inbox = self._ports.inbox(wanted.port) if wanted.is_here and own.kind == socket.SOCK_DGRAM else None
         if inbox is None:
-            if not own.may_listen or (own.name(peer=False), wanted) not in self._senders:
-                self._check_dial(wanted)  # also for a private socket: the refusal names the option
+            if not own.may_listen or not self.peers.has_sent(own.name(peer=False), wanted):
+                self._check_dial(wanted, version)  # also for a private socket: the refusal names the option
             if own.inbox is None:
                 self._check_family(own, wanted)
                 return own.socket.sendto(payload, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, wanted.sockaddr)
@@ -288,9 +291,11 @@ class NetworkCalls:
         if own.socket.family != wanted.family:
             raise OSError(errno.EAFNOSUPPORT, "an address of another family")
 
-    def _check_dial(self, wanted: Address) -> None:
+    def _check_dial(self, wanted: Address, version: int) -> None:
+        """`version`: of the peers, before it was looked whether the address is private."""
         if not self._may_dial(wanted):
             raise NotAllowed("not allowed")
+        self.peers.allow(wanted, version)
 
     def _may_dial(self, wanted: Address) -> bool:
         return any(rule.allows(name, wanted.port) for name in self._names(wanted) for rule in self._rules)
@@ -379,7 +384,3 @@ class NetworkCalls:
 
 def _only_v6(own: NetworkSocket) -> bool:
     return own.socket.family == socket.AF_INET6 and bool(own.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
-
-
-def _is_private(own: SocketDescriptor) -> bool:
-    return isinstance(own, NetworkSocket) and own.is_private

@@ -17,6 +17,8 @@ from gothreads.wasi.private_network import Backlog, Inbox
 from gothreads.wasi.socket_address import Address
 from gothreads.wasi.socket_descriptor import SocketDescriptor
 
+_INT = 4  # the size of most options' values
+
 
 def name_of(own: SocketDescriptor, *, peer: bool) -> Address:
     """The address of a socket, or of its peer. ENOTCONN if there is no peer."""
@@ -41,6 +43,8 @@ class NetworkSocket(SocketDescriptor):
         self.listening = self.connected = False  # by the system; or it is about to be connected
         self.backlog: Backlog[NetworkSocket] | None = None  # of a private listener
         self.inbox: Inbox | None = None  # of a private datagram socket
+        #: Of a private socket: the options that the system cannot set. They have no effect.
+        self.options: dict[tuple[int, int], bytes] = {}
         self.deliver: Callable[[bytes], None] | None = None  # of a connected one: sends a datagram to its peer
         #: Whether a datagram from this address is taken; None: all are.
         self.accepts: Callable[[Address], bool] | None = None
@@ -60,6 +64,12 @@ class NetworkSocket(SocketDescriptor):
         return self.connected and not self.is_private and self.peer_address is None and (
             self.socket.family != socket.AF_UNIX)
 
+    @property
+    def answers(self) -> bool:
+        """Whether it receives datagrams, and may answer whoever has sent them."""
+        return self.kind == socket.SOCK_DGRAM and self.may_listen and self.direct and (
+            self.socket.family != socket.AF_UNIX)
+
     def replace(self, descriptor: int) -> None:
         """Make the host descriptor refer to what `descriptor` does."""
         os.dup2(descriptor, self.fd, inheritable=False)
@@ -72,13 +82,14 @@ class NetworkSocket(SocketDescriptor):
         self.socket = socket.socket(other.family, other.type, fileno=self.fd)
 
     @classmethod
-    def accepted(cls, made: socket.socket, stop: StopEvent) -> NetworkSocket:
-        """A connection that C has accepted."""
-        accepted = cls(made, stop)
-        accepted.connected = True
-        with contextlib.suppress(OSError):  # the peer has gone
-            accepted.peer_name = made.getpeername()
-        return accepted
+    def claimed(cls, made: socket.socket, stop: StopEvent, *, connected: bool) -> NetworkSocket:
+        """A socket that C has made, or accepted."""
+        claimed = cls(made, stop)
+        claimed.connected = connected
+        if connected:
+            with contextlib.suppress(OSError):  # the peer has gone, or has not answered yet
+                claimed.peer_name = made.getpeername()
+        return claimed
 
     @classmethod
     def same_as(cls, other: SocketDescriptor) -> NetworkSocket:
@@ -91,6 +102,7 @@ class NetworkSocket(SocketDescriptor):
             made.may_listen, made.accepts = other.may_listen, other.accepts
             made.listening, made.connected = other.listening, other.connected
             made.backlog, made.inbox, made.deliver = other.backlog, other.inbox, other.deliver
+            made.options = other.options
         return made
 
     def name(self, *, peer: bool) -> Address:
@@ -103,6 +115,24 @@ class NetworkSocket(SocketDescriptor):
         if peer and self.peer_name is not None:
             return Address.of(self.socket.family, self.peer_name)
         return Address.of(self.socket.family, self.socket.getpeername() if peer else self.socket.getsockname())
+
+    def option(self, level: int, option: int) -> int:
+        if self._system_has(level):
+            return super().option(level, option)
+        return int.from_bytes(self.options.get((level, option), b"")[:_INT], "little")
+
+    def set_option(self, level: int, option: int, value: bytes) -> None:
+        if self._system_has(level):
+            super().set_option(level, option, value)
+        elif len(value) < _INT:
+            raise OSError(errno.EINVAL, "too short a value")
+        else:
+            self.options[level, option] = value
+
+    def _system_has(self, level: int) -> bool:
+        """Whether there are such options: a private listener is an eventfd, and a private connection has no TCP."""
+        return self.backlog is None and (
+            level == socket.SOL_SOCKET or not self.is_private or self.socket.family != socket.AF_UNIX)
 
     def accept(self) -> SocketDescriptor:
         while True:

@@ -97,6 +97,18 @@ def is_before_stacks_of_memory(text: bytearray, last: bytes) -> bool:
     return last == b"\n" and text.endswith(b"\n\n") and _says_out_of_memory(text[-_BEFORE_STACKS:])
 
 
+def is_after_stack_of_goroutine(text: bytearray, last: bytes) -> bool:
+    """Whether a goroutine's stack ends with this text, to which `last` was just added.
+
+    In the stacks of a program that has no memory left, the first goroutine is the one that wanted some. (The stack of
+    its thread in Go's runtime may come before.)
+    """
+    if last != b"\n" or not text.endswith(b"\n\n"):
+        return False
+    begin = text.rfind(b"\n\n", 0, len(text) - 1)
+    return text.startswith(b"goroutine ", begin + 2)
+
+
 def _says_out_of_memory(text: bytes | bytearray) -> bool:
     return _THROWN in text and any(words in text for words in _OUT_OF_MEMORY)
 

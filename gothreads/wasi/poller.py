@@ -25,6 +25,7 @@ from gothreads.errors import AppClosed
 from gothreads.shared_memory import SharedMemory
 from gothreads.wasi.descriptor_table import DescriptorTable
 from gothreads.wasi.descriptors import Descriptor
+from gothreads.wasi.peers import Peers
 from gothreads.wasi.queues import QueueReader
 
 #: An event as Go reads it: the address of a pollDesc, its sequence number, and what it is ready for.
@@ -38,7 +39,7 @@ class Poller:
     """Reports events of descriptors to Go, in Python. Methods may be called from any thread, and raise OSError."""
 
     def __init__(self, memory: SharedMemory, table: DescriptorTable) -> None:
-        self._memory, self._table = memory, table
+        self._memory, self._table, self.peers = memory, table, Peers()
         self._pending: dict[tuple[int, int, int], None] = {}
         # a host descriptor -> the pollDesc to tell, and its sequence number
         self._watched: dict[int, tuple[int, int]] = {}

@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from gothreads.wasi.socket_address import SOCKADDR_SIZE, Address
@@ -82,6 +83,8 @@ class PrivatePorts(Generic[Connection]):
         self._backlogs: dict[int, Backlog[Connection]] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._next = itertools.cycle(range(FIRST_PORT, LAST_PORT + 1))
+        #: Called after a port has been opened.
+        self.on_open: Callable[[], None] = lambda: None
 
     def listen(self, backlog: Backlog[Connection]) -> tuple[int, Cleanup]:
         """A free port for connections, and what frees it."""
@@ -99,11 +102,13 @@ class PrivatePorts(Generic[Connection]):
 
     def _open(self, taken: dict[int, T], what: T) -> tuple[int, Cleanup]:
         with self._lock:
-            for _ in range(LAST_PORT - FIRST_PORT + 1):
-                if (port := next(self._next)) not in taken:
-                    taken[port] = what
-                    return port, Cleanup(functools.partial(self._free, taken, port))
-        raise OSError(errno.EADDRINUSE, "no private port is left")
+            port = next((port for port in itertools.islice(self._next, LAST_PORT - FIRST_PORT + 1)
+                         if port not in taken), None)
+            if port is None:
+                raise OSError(errno.EADDRINUSE, "no private port is left")
+            taken[port] = what
+        self.on_open()
+        return port, Cleanup(functools.partial(self._free, taken, port))
 
     def _free(self, taken: dict[int, Any], port: int) -> None:
         with self._lock:

@@ -54,6 +54,8 @@ class Queue:
 
     def __init__(self, capacity: int, room: int) -> None:
         self._capacity, self._room = capacity, room
+        self.was_read = False  # whether it has ever had a reader
+        self.warned = False  # whether the log says that it has none
         # Acquired directly, not through the condition: Ctrl-C could come between the condition's acquire and release.
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
@@ -169,6 +171,7 @@ class QueueReader(Descriptor):
     def added(self) -> None:
         with self._queue.lock:
             self._queue.readers.add(self)
+            self._queue.was_read = True
             if self._queue.frames:
                 self.notify_eventfd()
 

@@ -38,6 +38,8 @@ class Resolver:
         self._hosts, self._stop = {rule.host for rule in rules}, stop
         self._lock = threading.Lock()
         self._addresses: dict[str, dict[str, None]] = {}  # a rule's name -> its latest addresses, the oldest first
+        #: Called after an address has been forgotten.
+        self.on_forget: Callable[[], None] = lambda: None
 
     def names(self, address: str) -> set[str]:
         """The names that rules have for an address."""
@@ -85,8 +87,11 @@ class Resolver:
             for address in addresses:
                 known.pop(address, None)
                 known[address] = None
-            while len(known) > _MOST_ADDRESSES:
-                del known[next(iter(known))]
+            forgotten = [*known][:-_MOST_ADDRESSES]
+            for address in forgotten:
+                del known[address]
+        if forgotten:
+            self.on_forget()
 
     def _asked(self, name: str, ask: Callable[[], T]) -> T:
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -81,6 +81,12 @@ class SocketDescriptor(Descriptor):
         if on_use is not None:
             on_use()
 
+    def option(self, level: int, option: int) -> int:
+        return self.socket.getsockopt(level, option)
+
+    def set_option(self, level: int, option: int, value: bytes) -> None:
+        self.socket.setsockopt(level, option, value)
+
     def accept(self) -> SocketDescriptor:
         self.taken_up()
         while True:

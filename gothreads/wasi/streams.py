@@ -92,6 +92,9 @@ class Tail:
         """Whether the stacks follow that Go writes when memory has run out. `last` was added last."""
         return panics.is_before_stacks_of_memory(self._last, last)
 
+    def is_after_stack_of_goroutine(self, last: bytes) -> bool:
+        return panics.is_after_stack_of_goroutine(self._last, last)
+
     @property
     def text(self) -> str:
         kept, last = self._beginning() or self._kept, bytes(self._last[-TAIL:])
@@ -103,7 +106,7 @@ class Target:
 
     Its lock keeps the bytes of one write together, whichever instance of the module writes. `away` counts the threads
     that are in a call of `file`, or wait for one. `instead_of_stacks`: a line in place of the stacks that Go writes
-    when memory has run out; None: the stacks.
+    when memory has run out, but for that of the goroutine that wanted some; None: all stacks.
     """
 
     def __init__(self, descriptor: int, file: Writable | Logger | None, allowance: Allowance, away: Away,
@@ -132,7 +135,7 @@ class Output:
         self._file: Writable | None = (LogLines(target.file, _LEVELS[target.descriptor])
                                        if isinstance(target.file, LOGGERS) else target.file)
         self._tail = Tail()
-        self._leaves_out = False  # the stacks, which follow
+        self._in_stacks = self._leaves_out = False  # those of a program without memory; and all but the first
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if _is_text(self._file) else None
 
     @property
@@ -170,9 +173,11 @@ class Output:
             self._tail.add(data)
             if not self._leaves_out:
                 self._emit(target, data)
-                if target.instead_of_stacks is not None and self._tail.is_before_stacks_of_memory(data):
-                    self._leaves_out = True
-                    self._emit(target, f"{target.instead_of_stacks}\n".encode())
+                if target.instead_of_stacks is not None:
+                    if self._in_stacks and self._tail.is_after_stack_of_goroutine(data):
+                        self._leaves_out = True
+                        self._emit(target, f"{target.instead_of_stacks}\n".encode())
+                    self._in_stacks = self._in_stacks or self._tail.is_before_stacks_of_memory(data)
             if len(data) < len(wanted):
                 raise target.allowance.exceeded()
             return data

@@ -95,10 +95,26 @@ def test_what_is_no_event_is_refused(name: Any, payload: Any, said: str) -> None
             app.signal("x", full="perhaps")  # type: ignore[arg-type]
 
 
-def test_when_the_queue_is_full_an_event_waits_or_is_dropped_or_is_an_error() -> None:
+def test_when_the_queue_is_full_an_event_waits_or_is_dropped_or_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
     with opened("talk", event_queue=3) as app:
         for n in range(3):
             assert app.signal("slow", str(n), full="raise")
+        unread = "the module has not asked for events of that name. It has asked for: number, text"
+        wait_until(lambda: app.events == ["number", "text"])
+        with pytest.raises(gothreads.QueueFull, match=f"no room for an event 'slow': {unread}$"):
+            app.signal("slow", full="raise")
+        for _ in range(2):
+            with pytest.raises(gothreads.QueueFull):
+                app.signal("slow", timeout=0.01)
+        assert caplog.messages == [f"{app.loaded.name}: the queue of the events 'slow' is full: {unread}"]
+        caplog.clear()
+        for _ in range(3):
+            app.signal("numbr")
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(app.signal_async("numbr"), 0.01))
+        assert caplog.messages == [f"{app.loaded.name}: the queue of the events 'numbr' is full: the module has not asked "
+                                   "for events of that name. Did you mean 'number'?"]
+        app._messages.events("slow").was_read = True
         with pytest.raises(gothreads.QueueFull,
                            match="no room for an event 'slow': the module does not take them so fast. Raise "
                                  "`event_queue`"):

@@ -388,7 +388,7 @@ def test_exports_of_a_running_module_have_gos_words(app: gothreads.App) -> None:
     help_ = [line.rstrip() for line in pydoc.plain(pydoc.render_doc(length)).splitlines()]
     assert help_[2:] == ["length(s: str | bytes) -> int", "    func length(s string) int64", "",
                          "    length is in bytes."]
-    with pytest.raises(UnknownExport, match=r"no export 'lenght'; it has: add, ask, .*length"):
+    with pytest.raises(UnknownExport, match=r"no export 'lenght'\. Did you mean 'length'\? It has: add, ask, .*length"):
         _ = app.exports.lenght
 
 

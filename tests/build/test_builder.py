@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +15,12 @@ import pytest
 import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
+from gothreads.files import locked
 from gothreads.output.progress import watching
 from gothreads.wasm.binary import Kind
 from gothreads.wasm.metadata import SECTION, decode
 from gothreads.wasm.parsing import function_names, parse
+from tests.support.command_line import process
 from tests.support.modules import MODULES
 from tests.support.waiting import under_load
 
@@ -108,6 +113,28 @@ def test_progress_counts_the_packages_that_are_compiled(program: Program) -> Non
     assert counted
     assert {packages for _, packages in counted} == {end[0]} == {end[1]}
     assert len(counted) <= end[0]
+
+
+def test_a_build_says_that_it_waits_for_another_and_ctrl_c_ends_it(program: Program, tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path / "cache"))
+    folder = program("package main\n\nfunc main() { undefined() }\n")
+    with pytest.raises(CompileError):
+        build(Request(str(folder)))  # has made the lock
+    [lock] = (tmp_path / "cache" / "linked").glob("*/lock")
+    read, write = pty.openpty()
+    with locked(lock), process("build", folder, "-o", tmp_path / "out.wasm", stderr=write) as running:
+        os.close(write)
+        with os.fdopen(read, "rb", buffering=0) as screen:
+            said = b""
+            while b"waiting for another process that builds this program: " not in said:
+                said += screen.read(4096)
+            running.send_signal(signal.SIGINT)
+            with contextlib.suppress(OSError):  # the terminal's other end is closed
+                while more := screen.read(4096):
+                    said += more
+    assert running.returncode == 130
+    assert b"Traceback" not in said
 
 
 @pytest.mark.long

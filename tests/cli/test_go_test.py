@@ -239,6 +239,11 @@ def test_the_progress_line_makes_room_for_output(monkeypatch: pytest.MonkeyPatch
     read_end, write_end = os.pipe()
     with open(read_end, closefd=True) as output, open(write_end, closefd=True):
         terminal = go_progress._OnTerminal()
+        terminal.show(Work(building=True), 0.0)
+        assert screen.getvalue() == "\rgothreads: linking: 0 s"
+        terminal._line.clear()
+        screen.seek(0)
+        screen.truncate()
         terminal.show(Work(packages=2, building=True), 0.0)
         shown = "gothreads: compiling Go packages: 2, 0 s"
         assert screen.getvalue() == f"\r{shown}"
@@ -344,6 +349,20 @@ def test_a_folder_is_a_package_as_for_other_commands(tmp_path: Path, monkeypatch
     for given, made in [("-v stats", "-v ./stats"), ("-run stats -count=1 stats", "-run stats -count=1 ./stats"),
                         ("sync data", "sync data"), ("stats -args stats", "./stats -args stats")]:
         assert command(options(given.split()))[0][-len(made.split()):] == made.split()
+    for module in (tmp_path / "own", tmp_path / "own" / "inner"):  # with a go.mod of its own
+        module.mkdir()
+        (module / "go.mod").write_text("module own\n\ngo 1.25\n")
+        (module / "x.go").write_text("package x\n")
+    (tmp_path / "go.mod").write_text("module above\n\ngo 1.25\n")
+    for given, made in [("-v own", "own -v ."), ("./own/...", "own ./..."), ("own own/inner", "- ./own ./own/inner"), ("-c -o x own", "own -c -o " + str(tmp_path / "x") + " ."),
+                        (f"-run own {tmp_path}/own/inner", "own/inner -run own ."), ("./stats", "- ./stats"),
+                        ("./none", "- ./none"), ("sync", "- sync"), ("-v", "- -v")]:
+        folder, *words = made.split()
+        arguments = command(options(given.split()))[0]
+        assert arguments[-len(words):] == words
+        there = ["-C", str(tmp_path / folder)] if folder != "-" else ["-overlay"]
+        assert arguments[2:2 + len(there)] == there
+        assert (f"-outputdir={tmp_path}" in arguments) == (folder != "-")
 
 
 def test_help_and_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,9 +120,11 @@ class Session:
         self._printed = ""
         self._output = open(self._log, "w+b")  # noqa: SIM115  (closed in close)
         self._python: subprocess.Popen[str] | None = None
-        # What a shell in a clone with an activated environment has.
+        # What a shell in a clone with an activated environment has. And pip builds wheels with the setuptools of the
+        # tests ("no" means so: no isolation), where a reader's downloads one.
         self._environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-        self._environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **variables}
+        self._environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                              "PIP_NO_BUILD_ISOLATION": "no", **variables}
         for part in ("examples", "docs"):
             if not (folder / part).exists():
                 (folder / part).symlink_to(ROOT / part)

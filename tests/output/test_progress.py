@@ -20,7 +20,7 @@ import pytest
 import gothreads
 from gothreads.cli.main import main
 from gothreads.output import progress
-from gothreads.output.progress import BUILD, COMPILE, ProgressLine, reporting, timed, watching
+from gothreads.output.progress import BUILD, COMPILE, WAIT, ProgressLine, reporting, timed, watching
 from gothreads.output.terminal import Terminal
 from tests.support.modules import built
 from tests.support.waiting import wait_until
@@ -135,7 +135,7 @@ def test_the_log_has_one_line_for_the_standard_library(caplog: pytest.LogCapture
     with watching(None), reporting(BUILD) as report:
         for done in range(1, 59):
             report(done, 59)
-    assert [record.message for record in caplog.records] == [progress.STANDARD_LIBRARY]
+    assert [record.message for record in caplog.records] == [f"gothreads: {progress.STANDARD_LIBRARY}"]
     assert "once for each version" in caplog.text
 
 
@@ -175,6 +175,7 @@ def test_the_log_goes_on_while_a_stage_does(of_a_command: bool, caplog: pytest.L
 
 @pytest.mark.parametrize(("stage", "total", "said"), [
     (BUILD, 15, "compiling Go packages (once for each build)"),
+    (WAIT, None, "waiting for another process that builds this program"),
     (COMPILE, None, "compiling to machine code (once for each build)"),
     (COMPILE, 61.2, "compiling to machine code (once for each build), which takes about 61 s")])
 def test_the_log_has_one_line_for_a_stage_that_takes_long(stage: str, total: float | None, said: str,
@@ -187,7 +188,7 @@ def test_the_log_has_one_line_for_a_stage_that_takes_long(stage: str, total: flo
     with watching(None), reporting(stage) as report:
         report(1, total)
         report(2, total)
-    assert caplog.messages == [said]
+    assert caplog.messages == [f"gothreads: {said}"]  # Python prints it without the logger's name
 
 
 @pytest.mark.long

@@ -150,12 +150,18 @@ def test_an_export_is_not_a_handler_and_the_errors_say_how_to_call_each(app: got
         app.request("add")
     with pytest.raises(gothreads.UnknownExport, match=r"A handler is called with app\.request\('upper', …\)$"):
         _ = app.exports.upper
+    with pytest.raises(gothreads.UnknownExport, match=r"A handler is called with app\.submit_request\('upper', …\)$"):
+        app.submit("upper")
+    with pytest.raises(gothreads.UnknownExport, match=r"A handler is called with app\.request_async\('upper', …\)$"):
+        asyncio.run(app.call_async("upper"))
 
 
 def test_an_unknown_handler_is_an_error_that_lists_those_there_are(app: gothreads.App) -> None:
     with pytest.raises(gothreads.UnknownExport, match=r"'nope'; it has: echo, fail") as caught:
         app.request("nope")
     assert "upper" in caught.value.known
+    with pytest.raises(gothreads.UnknownExport, match=r"no handler 'uper'\. Did you mean 'upper'\? It has: [^.]*$"):
+        app.request("uper")
 
 
 def test_wrong_arguments_raise_before_anything_runs(app: gothreads.App) -> None:
@@ -163,7 +169,7 @@ def test_wrong_arguments_raise_before_anything_runs(app: gothreads.App) -> None:
         app.exports.add(1)
     with pytest.raises(gothreads.ArgumentError, match="'b' must be an int from -2147483648 to 2147483647"):
         app.submit("add", 1, 1 << 31)
-    with pytest.raises(gothreads.UnknownExport, match="no export 'ad'; it has: add, "):
+    with pytest.raises(gothreads.UnknownExport, match=r"no export 'ad'\. Did you mean 'add'\? It has: add, [^.]*$"):
         app.exports.ad(1, 2)
     with pytest.raises(gothreads.MisuseError, match="payload must be bytes, another buffer, or str, not int"):
         app.request("echo", 3)  # type: ignore[arg-type]

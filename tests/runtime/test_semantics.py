@@ -137,6 +137,15 @@ def go_tool(*arguments: str | os.PathLike[str], cwd: Path) -> str:
     return done.stdout
 
 
+def test_that_cpu_profiles_are_empty_is_said_once(semantics: Path) -> None:
+    said = io.BytesIO()
+    with gothreads.open(semantics, stderr=said) as app:
+        app.request("cpu profile")
+    assert said.getvalue().decode() == (
+        "gothreads: CPU profiles are empty, for WebAssembly has no timer signal to take samples at. Profile the native "
+        "build; profiles of the heap, goroutines, mutexes and blocking work (docs/what-works.md)\n")
+
+
 def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -> None:
     (tmp_path / "goroutine").write_bytes(app.request("goroutine profile"))
     (tmp_path / "heap").write_bytes(app.request("heap profile"))

@@ -140,6 +140,18 @@ def test_a_main_that_waits_is_not_called_busy_though_nobody_has_looked(monkeypat
             app.request("nope")
 
 
+def test_a_main_that_waits_for_events_is_not_called_busy_though_its_goroutines_run(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(settling, "_LOOK_AGAIN_SECONDS", float("inf"))  # nobody sees it at rest
+    with prepares() as app:
+        wait_until(lambda: any(g.id == 1 and g.state.startswith(("select", "chan receive")) for g in app.goroutines()))
+        assert app._settling is not None
+        assert app._settling.is_busy()
+        with pytest.raises(gothreads.UnknownExport, match="no handler 'nope'; it has: early, upper$"):
+            app.request("nope")
+
+
 def test_who_asks_is_told_at_once_when_main_waits_though_callers_are_busy() -> None:
     with prepares() as app:
         busy = app.submit("spin")
@@ -252,8 +264,7 @@ def test_what_an_inits_goroutine_registers_is_there_in_every_instance(model: str
 
 @pytest.mark.parametrize("model", STOCK)
 def test_where_main_does_not_run_an_unknown_handler_says_so(model: str) -> None:
-    how = "in the model pool" if model == "pool" else "in a module built with --buildmode c-shared"
-    advice = f"it has: early. main does not run {how}: register handlers in an init function"
+    advice = f"it has: early. main does not run in the model {model}: register handlers in an init function"
     with prepares("", model, **({"instances": 1} if model == "pool" else {})) as app:
         for ask in (app.request, lambda name: app.request(name, timeout=30)):
             with pytest.raises(gothreads.UnknownExport) as caught:

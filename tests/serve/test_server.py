@@ -18,7 +18,8 @@ from tests.support.modules import built
 from tests.support.server import Server, running
 from tests.support.waiting import PATIENCE, under_load, wait_until
 
-STOPS = [signal.SIGTERM, signal.SIGINT]
+#: SIGHUP if the program does not handle it.
+STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 @pytest.fixture
@@ -61,6 +62,16 @@ def test_an_idle_server_ends_at_once(server: Server, number: signal.Signals) -> 
     server.process.send_signal(number)
     assert server.end() == (0, f"gothreads: stopped by {number.name}\n")
     assert time.monotonic() - begin < under_load(2)
+
+
+def test_sighup_goes_to_a_program_that_handles_it_and_the_server_goes_on(server: Server) -> None:
+    assert server.call("hangups").json() == {"result": 0}
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: server.call("hangups").json() == {"result": 1})
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: server.call("hangups").json() == {"result": 2})
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end() == (0, "gothreads: stopped by SIGTERM\n")
 
 
 @pytest.mark.long

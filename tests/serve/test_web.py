@@ -72,13 +72,21 @@ def test_an_unknown_export_gives_404_with_those_there_are(shared: gothreads.App)
     reply = call(shared, "ad", 2)
     assert reply.status_code == 404
     assert reply.json()["known"] == sorted(shared.exports)
-    assert reply.json()["error"].startswith("the module has no export 'ad'; it has: add, ask,")
+    assert reply.json()["error"].startswith("the module has no export 'ad'. Did you mean 'add'? It has: add, ask,")
 
 
 def test_an_unknown_handler_gives_404_with_those_there_are(shared: gothreads.App) -> None:
     reply = ask(shared, "POST", "/api/request/down", content=b"x")
     assert reply.status_code == 404
     assert reply.json()["known"] == ["echo", "fail", "keep", "kept", "panic", "reverse", "upper"]
+
+
+def test_an_export_is_not_a_handler_and_the_errors_say_where_each_is(shared: gothreads.App) -> None:
+    reply = ask(shared, "POST", "/api/request/add", content=b"x")
+    assert reply.json()["error"].endswith(". There is an export of that name: /api/call/add")
+    reply = call(shared, "upper")
+    assert reply.json()["error"].endswith(". There is a handler of that name: /api/request/upper")
+    assert "app." not in call(shared, "nope").json()["error"]
 
 
 def test_an_unknown_path_and_a_wrong_method_say_what_there_is(shared: gothreads.App) -> None:

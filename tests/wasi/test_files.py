@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import os
@@ -21,7 +22,10 @@ import pytest
 
 import gothreads
 from gothreads import Mount
+from gothreads.engine import extension
 from gothreads.wasi import openat
+from gothreads.wasi.calls.fd import FdCalls
+from gothreads.wasi.calls.path import PathCalls
 from tests.support.files_program import Go, GoError
 from tests.support.modules import built
 from tests.support.waiting import PATIENCE, together, under_load
@@ -341,6 +345,50 @@ def test_a_folder_that_changes_while_it_is_read_shows_what_stays_once(go: Go) ->
     for name in names:
         (go.host / "d" / name).touch()
     assert sorted(name for name in go("list while changing", "d") if name.startswith("stays")) == sorted(names)
+
+
+@pytest.mark.skipif(extension.compiled is None or openat.lookup is not openat.open_with_openat2,
+                    reason="without C, or without openat2")
+def test_files_are_made_listed_renamed_and_removed_without_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counted(calls: type, name: str) -> None:
+        original = getattr(calls, name)
+
+        @functools.wraps(original)
+        def call(*arguments: int) -> None:
+            asked.append(name)
+            original(*arguments)
+        monkeypatch.setattr(calls, name, call)
+    for name in ("path_open", "path_create_directory", "path_remove_directory", "path_unlink_file", "path_rename",
+                 "path_filestat_get"):
+        counted(PathCalls, name)
+    for name in ("fd_readdir", "fd_filestat_get", "fd_close"):
+        counted(FdCalls, name)
+    with opened({"/m": tmp_path}, tmp_path) as go:
+        asked.clear()
+        go("mkdirall", "d/e")
+        go("write", "d/e/f", "text")
+        go("rename", "d/e/f", "d/g")
+        assert go("walk", ".") == [".", "d", "d/e", "d/g"]
+        go("remove", "d/g")
+        go("removeall", "d")
+        assert asked == []
+        for number in range(500):  # more than a module's buffer holds: the listing is kept while it is read in parts
+            (tmp_path / f"file {number}").touch()
+        assert len(go("readdir", ".")) == 500
+        assert set(asked) == {"fd_readdir", "fd_close"}
+
+
+def test_a_listing_is_read_anew_from_its_beginning(tree: Go) -> None:
+    tree("write", "first", "")
+    folder = tree("open", ".", "RDONLY")
+    assert tree("f.readdir", folder, -1) == ["-first"]
+    assert tree("f.readdir", folder, -1) == []
+    (tree.host / "second").touch()
+    assert tree("f.readdir", folder, -1) == []
+    tree("f.seek", folder, 0, 0)
+    assert sorted(tree("f.readdir", folder, -1)) == ["-first", "-second"]
 
 
 def test_temporary_files_and_folders_have_names_of_their_own(go: Go) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import os
+import random
 import re
 import socket
 import subprocess
@@ -17,12 +19,16 @@ import pytest
 
 import gothreads
 from gothreads.build.toolchain import find_go
-from gothreads.wasi.senders import Senders
+from gothreads.engine import extension
+from gothreads.wasi import resolver
+from gothreads.wasi.native_io import NativePeers
+from gothreads.wasi.network import NetworkCalls
+from gothreads.wasi.peers import Peers
 from gothreads.wasi.socket_address import Address
 from tests.support.backoff import NEVER
 from tests.support.command_line import finished, process
 from tests.support.modules import MODULES, built, outside_timeout
-from tests.support.sockets_program import address_of, connected, free_port, received
+from tests.support.sockets_program import address_of, connected, free_port, module, received
 from tests.support.waiting import PATIENCE, wait_until
 
 
@@ -102,6 +108,15 @@ def test_an_address_to_listen_on_without_a_host_is_this_machine(tmp_path: Path) 
                             f"0.0.0.0:{port}\n")
 
 
+def test_a_script_reads_the_port_that_was_chosen_for_a_listener() -> None:
+    with process("run", "--listen", "127.0.0.1:0", module(), "serve") as running:
+        assert running.stderr is not None
+        lines = (re.fullmatch(rb"gothreads: listening on (127\.0\.0\.1:[1-9]\d*)\n", line) for line in running.stderr)
+        found = next(line for line in lines if line is not None)
+        echoes(found[1].decode())
+        running.kill()
+
+
 def test_a_program_talks_to_itself_where_nobody_else_can() -> None:
     with running("itself") as (_, out):
         wait_until(lambda: "echoed" in out.getvalue())
@@ -148,13 +163,43 @@ def test_datagrams_are_answered_without_a_rule_for_their_senders(wanted: str) ->
         assert client.recv(200).decode() == f"{refused}: not allowed by the host"
 
 
-def test_only_the_latest_senders_are_remembered() -> None:
-    senders, own = Senders(), Address(socket.AF_INET, "127.0.0.1", 53)
-    peers = [Address(socket.AF_INET, "192.0.2.1", port) for port in range(senders.most + 1)]
-    for peer in (*peers[:-1], peers[0], peers[-1]):
-        senders.add(own, peer)
-    assert [(own, peer) in senders for peer in (peers[0], peers[1], peers[2], peers[-1])] == [True, False, True, True]
-    assert (peers[0], peers[0]) not in senders
+def test_options_of_private_sockets_are_accepted_and_kept() -> None:
+    with running("options") as (app, out):
+        assert app.wait(PATIENCE) == 0
+    made, *connection, of_listener, listener = out.getvalue().splitlines()
+    assert made == "<nil> <nil> <nil> <nil>"
+    assert connection == ["<nil> Protocol not available", "0 1 32768 7 "]  # Linux doubles the size of a buffer
+    assert (of_listener, listener.split()[3]) == ("<nil> Protocol not available", "7")
+
+
+def kinds_of_peers() -> list[type[Peers]]:
+    return [Peers] if extension.compiled is None else [Peers, NativePeers]
+
+
+@pytest.mark.parametrize("kind", kinds_of_peers())
+def test_only_the_latest_senders_are_remembered(kind: type[Peers]) -> None:
+    known, own = kind(), Address(socket.AF_INET, "127.0.0.1", 53)
+    senders = [Address(socket.AF_INET, "192.0.2.1", port) for port in range(known.most + 1)]
+    for sender in (*senders[:-1], senders[0], senders[-1]):
+        known.add_sender(own, sender)
+    assert [known.has_sent(own, sender) for sender in (senders[0], senders[1], senders[2], senders[-1])] == [
+        True, False, True, True]
+    assert not known.has_sent(senders[0], senders[0])
+
+
+@pytest.mark.parametrize("kind", kinds_of_peers())
+def test_as_many_senders_are_remembered_whatever_the_order(kind: type[Peers]) -> None:
+    chance, known, latest = random.Random(1), kind(), dict[Address, None]()
+    own, senders = Address(socket.AF_INET6, "::", 53), [Address(socket.AF_INET6, "2001:db8::1", port, zone)
+                                                        for port in range(10_000) for zone in range(2)]
+    for _ in range(50_000):
+        sender = chance.choice(senders)
+        known.add_sender(own, sender)
+        latest.pop(sender, None)
+        latest[sender] = None
+    expected = set([*latest][-known.most:])
+    assert {sender for sender in senders if known.has_sent(own, sender)} == expected
+    assert len(latest) > len(expected) == known.most
 
 
 def test_closing_a_listener_that_was_handed_over_refuses_clients_until_the_program_listens_again() -> None:
@@ -276,3 +321,59 @@ def test_a_rule_by_name_covers_the_addresses_that_the_name_has(monkeypatch: pyte
         assert other == refusal(f"dial tcp 127.0.0.1:{here}: connect", "--allow-net", f"127.0.0.1:{here}")
         assert tried(("dial", "tcp", f"localhost:{here}"), ("dial", "tcp", f"127.0.0.1:{here}"),
                      ("listen", "tcp", "localhost:0"), allow_net=[f"localhost:{here}"]) == ["false <nil>"] * 3
+
+
+def test_an_address_that_a_name_no_longer_has_is_not_allowed_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver, "_MOST_ADDRESSES", 1)
+    with socket.create_server(("127.0.0.2", 0)) as server:
+        port, look_up, answers = server.getsockname()[1], socket.getaddrinfo, iter(["127.0.0.2", "127.0.0.3"])
+        monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest: look_up(
+            next(answers) if name == "peer.example" else name, *rest))
+        by_name, *by_address, _, after = tried(
+            ("dial", "tcp", f"peer.example:{port}"), *[("dial", "tcp", address_of(server))] * 3,
+            ("lookup", "", "peer.example"), ("dial", "tcp", address_of(server)), allow_net=[f"peer.example:{port}"])
+        assert [by_name, *by_address] == ["false <nil>"] * 4
+        assert after == refusal(f"dial tcp 127.0.0.2:{port}: connect", "--allow-net", f"127.0.0.2:{port}")
+
+
+@pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}")
+def test_what_the_rules_have_allowed_once_needs_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counted(name: str) -> None:
+        original = getattr(NetworkCalls, name)
+
+        @functools.wraps(original)
+        def call(*arguments: int) -> None:
+            asked.append(name)
+            original(*arguments)
+        monkeypatch.setattr(NetworkCalls, name, call)
+    for name in ("net_socket", "net_connect", "net_receive", "net_send", "net_name", "net_setsockopt"):
+        counted(name)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = address_of(server)
+        assert tried(*[("dial", "tcp", address)] * 5, allow_net=[address]) == ["false <nil>"] * 5
+        assert asked == ["net_connect"]
+    asked.clear()
+    with datagram_socket() as probe:
+        port = probe.getsockname()[1]
+    with running("answer", f"127.0.0.1:{port}", allow_net=[f"127.0.0.1:{port}"]) as (_, out), datagram_socket() as client:
+        wait_until(lambda: out.getvalue())
+        asked.clear()
+        for _ in range(3):
+            client.sendto("{}:{}".format(*client.getsockname()).encode(), ("127.0.0.1", port))
+            assert client.recv(100) == b"x"
+            assert client.recv(100).endswith(b" <nil>")
+    assert asked == []
+
+
+@pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}")
+def test_an_answer_of_the_rules_is_not_kept_when_they_have_changed_since() -> None:
+    io, address = NativePeers(), Address(socket.AF_INET, "192.0.2.1", 80)
+    before = io.version()
+    io.forget()
+    assert io.version() != before
+    io.allow(address, before)  # no error, and no effect: what C then does is tested above
+    for wrong in (b"", b"x" * 23, b"x" * 25):
+        with pytest.raises(ValueError, match="not an address"):
+            io.native.allow(wrong, before)

@@ -57,6 +57,15 @@ def test_the_stacks_after_other_words_are_not_those_of_memory() -> None:
         assert not panics.is_before_stacks_of_memory(bytearray(text), last)
 
 
+def test_the_end_of_the_first_goroutines_stack_is_found() -> None:
+    text, ends = bytearray(), []
+    for piece in ("fatal error: out of memory\n", "\n", "runtime stack:\n", "runtime.throw(...)", "\n", "\n",
+                  "goroutine ", "7", " [running]:\n", "main.fill(...)\n", "\t", "main.go:3", "\n", "\n", "goroutine ", "1"):
+        text += piece.encode()
+        ends.append(panics.is_after_stack_of_goroutine(text, piece.encode()))
+    assert [place for place, is_end in enumerate(ends) if is_end] == [13]
+
+
 PANIC = "panic: x [recovered]\n\tpanic: y\n[signal SIGSEGV]\n\ngoroutine 7 [running, locked to thread]:\n"
 IN_GO = ("panic({0x1, 0x2})\n\t/go/src/runtime/panic.go:770 +0x2\nstrings.Repeat(...)\n\t/go/src/strings/strings.go:9\n"
          "gothreads/guest.handler.run({0x0}, 0x1)\n\t/usr/lib/go/src/gothreads/guest/guest.go:132 +0x3\n")

@@ -142,11 +142,12 @@ class ThreadedApp(SharedMemoryApp):
         options = self.options
         most = waits.MOST_NOTES - 1  # one is for the inspector's caller
         if options.callers + options.limits.threads > most:
-            raise MisuseError(f"callers ({options.callers:,}) and the limit on threads ({options.limits.threads:,}) "
-                              f"must be at most {most:,} together")
+            raise MisuseError(f"callers (--callers, {options.callers:,}) and the limit on threads (--limit threads=N, "
+                              f"{options.limits.threads:,}) must be at most {most:,} together")
         if options.limits.threads < options.procs + SPARE_THREADS:
             raise MisuseError(f"with {options.procs} procs Go needs at least {options.procs + SPARE_THREADS} threads, "
-                              f"the limit is {options.limits.threads}")
+                              f"the limit is {options.limits.threads}. Raise it (--limit threads=N, in Python "
+                              "Limits(threads=...)), or lower procs (--procs)")
         missing = [f"{i.module}.{i.name}" for i in self.loaded.outline.imports
                    if i.module != HOST and not WasiEnvironment.has(i.module, i.name)
                    and not self._host.has(i.module, i.name)
@@ -165,6 +166,7 @@ class ThreadedApp(SharedMemoryApp):
         if compiled is not None:
             functions.define_clock(WASI, "clock_time_get", wasmtime_type(_CLOCK), self._memory.pointers)
         self._poller = poller(self._memory, self._environment.table)
+        self._environment.share(self._poller.peers)
         self._owned.callback(self._poller.close)
         self._signals = Signals(self._poller.signal)
         runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized,

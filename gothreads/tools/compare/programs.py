@@ -15,6 +15,7 @@ from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
 from gothreads.files import cache_folder, is_kept, keep, locked
+from gothreads.output.progress import WAIT, timed
 
 #: The Go program that comes with gothreads.
 SOURCE = Path(__file__).parent / "workloads"
@@ -75,7 +76,7 @@ def build_native(toolchain: Toolchain, source: Path = SOURCE) -> Path:
     folder = cache_folder() / "compare"
     folder.mkdir(exist_ok=True)
     library = folder / f"{identity.hexdigest()[:32]}.so"
-    with locked(folder / "lock"):
+    with locked(folder / "lock", timed(WAIT, None)):
         if not is_kept(library):
             made = folder / "made.so"
             done = subprocess.run([str(toolchain.go), "build", "-buildmode=c-shared", "-o", str(made), "."], cwd=source,

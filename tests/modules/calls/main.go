@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -125,6 +127,22 @@ func ask(n int64) int64 {
 
 //go:wasmexport count
 func count() int64 { return counter.Add(1) }
+
+// hangups handles SIGHUP from the first call on, and says how many have come.
+//
+//go:wasmexport hangups
+func hangups() int64 { return hangUps().Load() }
+
+var hangUps = sync.OnceValue(func() *atomic.Int64 {
+	count, signals := new(atomic.Int64), make(chan os.Signal, 10)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		for range signals {
+			count.Add(1)
+		}
+	}()
+	return count
+})
 
 //go:wasmexport hang
 func hang() { select {} }

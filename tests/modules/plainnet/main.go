@@ -1,7 +1,8 @@
 // Command plainnet uses package net as its arguments say, and imports nothing of gothreads: "itself" talks to itself over
 // TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, "answer ADDRESS"
-// answers datagrams, "once NETWORK ADDRESS" answers one client and fails, "unixgram OWN OTHER" sends a datagram, and "try" does what further arguments say, three each: what to do,
-// the network, the address. "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for
+// answers datagrams, "once NETWORK ADDRESS" answers one client and fails, "unixgram OWN OTHER" sends a datagram, and
+// "try" does what further arguments say, three each: what to do, the network, the address. "options" sets some of a
+// connection to itself. "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for
 // anything but the collector from its first second to its fourth.
 package main
 
@@ -51,6 +52,8 @@ func main() {
 		fmt.Println(pauses() - before)
 	case "answer":
 		answer(must(net.ListenPacket("udp", os.Args[2])))
+	case "options":
+		options()
 	case "unixgram":
 		unixgram(os.Args[2], os.Args[3])
 	case "try":
@@ -92,6 +95,24 @@ func answer(c net.PacketConn) {
 		}
 		_, err = c.WriteTo([]byte("x"), must(net.ResolveUDPAddr("udp", string(buffer[:n]))))
 		must(c.WriteTo(fmt.Append(nil, from, " ", err), from))
+	}
+}
+
+// options prints what comes of setting options, and what they are then.
+func options() {
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	for _, on := range []syscall.Conn{must(net.Dial("tcp", l.Addr().String())).(*net.TCPConn), l.(*net.TCPListener)} {
+		if c, ok := on.(*net.TCPConn); ok {
+			fmt.Println(c.SetNoDelay(false), c.SetKeepAlive(true), c.SetLinger(0), c.SetWriteBuffer(16384))
+		}
+		must(on.SyscallConn()).Control(func(fd uintptr) {
+			fmt.Println(syscall.SetsockoptInt(int(fd), syscall.IPPROTO_IP, syscall.IP_TTL, 7), syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, 999, 1))
+			for _, option := range [][2]int{{syscall.IPPROTO_TCP, syscall.TCP_NODELAY}, {syscall.SOL_SOCKET, syscall.SO_KEEPALIVE},
+				{syscall.SOL_SOCKET, syscall.SO_SNDBUF}, {syscall.IPPROTO_IP, syscall.IP_TTL}} {
+				fmt.Print(must(syscall.GetsockoptInt(int(fd), option[0], option[1])), " ")
+			}
+			fmt.Println()
+		})
 	}
 }
 
