@@ -89,7 +89,7 @@ def _call(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, termi
 
 def _call_typed(function: TypedFunction, texts: tuple[str, ...], arguments: argparse.Namespace,
                 terminal: Terminal) -> None:
-    future = function.submit_json(function.json_of_texts(texts), {"timeout": arguments.timeout})
+    future = function.submit_json(function.json_of_texts(texts), _limit(arguments))
     result = json.loads(aside(future.result))
     if arguments.json:
         terminal.data(result)

@@ -46,6 +46,13 @@ def test_wrong_arguments_and_errors(args: list[str], why: str) -> None:
     assert why in err
 
 
+def test_a_timeout_ends_the_module() -> None:
+    code, out, err = command("call", "--timeout", "0.2", built("typed"), "pause", "600")
+    assert (code, out) == (124, "")
+    assert "the call of pause " in err
+    assert "the module was ended" in err
+
+
 def test_they_are_listed() -> None:
     _, out, _ = command("call", built("typed"))
     assert "typed functions:\n  distance: func Distance(a, b Point) float64\n" in out
