@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from gothreads.shared_memory import SharedMemory
     from gothreads.supervise.app import Supervised, supervise
     from gothreads.supervise.restarts import Backoff, Restart, Supervision
+    from gothreads.typed.streams import Stream
     from gothreads.wasi.settings import Mount
     from gothreads.wasm.signature import Parameter, Signature
 
@@ -82,6 +83,7 @@ _MODULES = {
     "shared_memory": "SharedMemory",
     "supervise.app": "Supervised supervise",
     "supervise.restarts": "Backoff Restart Supervision",
+    "typed.streams": "Stream",
     "wasi.settings": "Mount",
     "wasm.signature": "Parameter Signature",
 }
@@ -153,6 +155,7 @@ __all__ = [
     "Stall",
     "Stalled",
     "State",
+    "Stream",
     "Supervised",
     "Supervision",
     "ThreadStatistics",

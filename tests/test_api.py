@@ -21,7 +21,7 @@ PUBLIC = [
     "HandlerError", "Host",
     "HostFunctionError", "InternalError", "LimitExceeded", "Limits", "MemoryAccessError", "MisuseError", "ModuleError",
     "Mount", "NotCallable",
-    "Parameter", "PoolStatistics", "QueueFull", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Supervised",
+    "Parameter", "PoolStatistics", "QueueFull", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Stream", "Supervised",
     "Supervision", "ThreadStatistics", "ToolchainError",
     "UnknownExport", "__version__", "open", "supervise",
 ]

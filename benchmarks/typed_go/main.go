@@ -3,6 +3,7 @@ package main
 
 import (
 	"encoding/json"
+	"iter"
 
 	"gothreads/guest"
 )
@@ -35,6 +36,14 @@ func Sum(x []float64) float64 {
 
 //gothreads:export
 func Numbers(n int) []float64 { return make([]float64, n) }
+
+//gothreads:export
+func Count(n int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i := 0; i < n && yield(i); i++ {
+		}
+	}
+}
 
 func init() {
 	guest.Handle("echo", func(payload []byte) ([]byte, error) {

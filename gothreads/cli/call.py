@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
+import json
 import math
 import os
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gothreads.cli.aside import aside
 from gothreads.cli.command import Command
@@ -19,13 +21,17 @@ from gothreads.errors import HandlerError, MisuseError, UnknownExport, unknown
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
 
+if TYPE_CHECKING:
+    from gothreads.typed.functions import TypedFunction
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="FILE|PACKAGE", help="a module, or a Go package, which is built first")
     parser.add_argument("export", metavar="[EXPORT|HANDLER]",
                         help="what to call; without it, the exports and handlers are listed")
     parser.add_argument("args", nargs="*", default=[], metavar="ARG",
-                        help="arguments of the export, or the handler's payload")
+                        help="arguments of the export (of a typed function: JSON, and texts as they are), or the "
+                             "handler's payload")
     parser.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
     parser.add_argument("--timeout", type=parse_seconds, metavar="S",
                         help="end the module after S seconds (default: no timeout)")
@@ -47,6 +53,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
             _list(app, arguments, terminal)
         elif arguments.export in app.exports:
             _call(app, texts, arguments, terminal)
+        elif (typed := app._typed_function(arguments.export)) is not None:
+            _call_typed(typed, texts, arguments, terminal)
         else:
             _request(app, texts, arguments, terminal)
     return 0
@@ -55,7 +63,9 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _list(app: App, arguments: argparse.Namespace, terminal: Terminal) -> None:
     handlers = aside(app.handlers)
     if arguments.json:
-        terminal.data({"exports": [asdict(export.signature) for export in app.loaded.exports], "handlers": handlers})
+        typed = {"typed": [app.functions[name].to_json() for name in app.functions]} if app.loaded.has_typed else {}
+        terminal.data({"exports": [asdict(export.signature) for export in app.loaded.exports], **typed,
+                       "handlers": handlers})
         return
     print_exports(app.loaded, terminal)
     if handlers:
@@ -78,13 +88,25 @@ def _call(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, termi
         terminal.out(str(result).lower() if isinstance(result, bool) else str(result))
 
 
+def _call_typed(function: TypedFunction, texts: tuple[str, ...], arguments: argparse.Namespace,
+                terminal: Terminal) -> None:
+    future = function.submit_json(function.json_of_texts(texts), _limit(arguments))
+    result = json.loads(aside(future.result))
+    if arguments.json:
+        terminal.data(result)
+    elif [kind.shape for kind in function.schema.results] == ["bytes"]:
+        _write_bytes(base64.b64decode(result), arguments, terminal)
+    elif result is not None:
+        terminal.out(result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))
+
+
 def _request(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, terminal: Terminal) -> None:
     name = arguments.export
     handlers = aside(lambda: app._listed(app._here_or_on_a_worker, name))
     if name not in handlers:
         if name in app.loaded.uncallable:
             app.exports[name]  # raises the reason
-        error = unknown("export or handler", name, [*app.exports, *handlers])
+        error = unknown("export or handler", name, [*app.exports, *app.functions, *handlers])
         raise UnknownExport(error.message, error.known, app._why_unknown(name, error.known))
     if len(texts) > 1:
         raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
@@ -123,6 +145,7 @@ def _payload(text: str | None) -> bytes:
 CALL = Command("call", "call one export or handler, and print the result", """\
   gothreads call app.wasm                           lists the exports and handlers
   gothreads call app.wasm add 2 3
+  gothreads call ./fit fit '[1, 2]' '[2, 4]' '{}'    a typed function: JSON, and texts as they are
   gothreads call ./app search '{"query": "go"}'     a handler and its payload (-: read from standard input)
   gothreads call app.wasm upper < FILE
   gothreads call --bytes strings.wasm upper hello   not built from Go: texts are passed as address and length

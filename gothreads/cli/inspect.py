@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -50,7 +50,6 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
     terminal.out(f"memory: {loaded.memory.minimum * PAGE / 1e6:.1f} MB at the start" if loaded.memory
                  else "memory: none")
     print_exports(loaded, terminal)
-    _print_typed(about["typed"], terminal)
     if about["handlers"]:
         terminal.out(f"handlers: the program registers them when it runs; to list them: gothreads call {name}")
     elif not loaded.foreign:
@@ -64,15 +63,6 @@ def _print(name: str, loaded: LoadedModule, about: dict[str, Any], terminal: Ter
         terminal.out(f"needs from Python: {declared['module']}.{declared['name']}: {declared['go']}")
     imports = [f"{module} ({len(names)})" for module, names in sorted(about["imports"].items())]
     terminal.out("imports: " + (", ".join(imports) or "none"))
-
-
-def _print_typed(functions: Sequence[dict[str, Any]], terminal: Terminal) -> None:
-    if functions:
-        terminal.out("typed functions:")
-    for function in functions:
-        terminal.out(f"  {shown(function['name'])}: {shown(function['go'])}")
-        for line in function["doc"].strip().splitlines():
-            terminal.out(f"      {shown(line)}")
 
 
 def _behaviour(name: str, loaded: LoadedModule, calls: Collection[str]) -> Iterator[str]:
@@ -100,12 +90,19 @@ def _behaviour(name: str, loaded: LoadedModule, calls: Collection[str]) -> Itera
 
 
 def print_exports(loaded: LoadedModule, terminal: Terminal) -> None:
-    """Print the exports with their signatures and documentation."""
+    """Print the exports and the typed functions, with their signatures and documentation."""
     terminal.out("exports:" if loaded.exports else "exports: none")
     for export in loaded.exports:
         terminal.out(f"  {export.signature.declaration}")
         for line in export.signature.doc.strip().splitlines():
             terminal.out(f"      {line}")
+    typed = read_schema(loaded.metadata.typed).functions if loaded.metadata and loaded.metadata.typed else ()
+    if typed:
+        terminal.out("typed functions:")
+    for function in typed:
+        terminal.out(f"  {function.name}: {shown(function.go)}")
+        for line in function.doc.strip().splitlines():
+            terminal.out(f"      {shown(line)}")
 
 
 def describe(loaded: LoadedModule) -> dict[str, Any]:

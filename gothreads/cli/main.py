@@ -31,6 +31,7 @@ from gothreads.cli.run import RUN
 from gothreads.cli.serve import SERVE
 from gothreads.cli.stubs import STUBS
 from gothreads.cli.tools import COMPARE, STRESS
+from gothreads.cli.wheel import WHEEL
 from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit
 from gothreads.files import reason
 from gothreads.output.progress import watching
@@ -39,7 +40,7 @@ from gothreads.runtime.process import close_all
 
 #: In the order of `gothreads --help`: what people need first comes first.
 COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, OPTIMIZE, COMPILE, STUBS,
-                                              DOCTOR, CACHE, COMPARE, STRESS, COMPLETION, GO_EXEC)
+                                              WHEEL, DOCTOR, CACHE, COMPARE, STRESS, COMPLETION, GO_EXEC)
 
 #: A shell's exit code for a process that SIGINT ended.
 INTERRUPTED = 128 + signal.SIGINT

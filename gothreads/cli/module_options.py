@@ -197,10 +197,11 @@ def _check_takes_calls(loaded: LoadedModule, module: str) -> None:
     if not loaded.takes_calls:
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
         raise NotCallable(f"{module} is a program, which takes no calls{why}. Run it: gothreads run {module}")
-    if not (loaded.foreign or loaded.exports or loaded.has_messages):
-        raise NotCallable(f"{module} has no exports (//go:wasmexport) and no handlers (guest.Handle), which `gothreads "
-                          "serve` offers over HTTP and `gothreads call` calls. To run its main, as a server that "
-                          f"listens by itself: gothreads run --listen 127.0.0.1:8080 {module}")
+    if not (loaded.foreign or loaded.exports or loaded.has_typed or loaded.has_messages):
+        raise NotCallable(f"{module} has no exports (//go:wasmexport, //gothreads:export) and no handlers "
+                          "(guest.Handle), which `gothreads serve` offers over HTTP and `gothreads call` calls. To run "
+                          "its main, as a server that listens by itself: gothreads run --listen 127.0.0.1:8080 "
+                          f"{module}")
 
 
 def working_folder(mounts: Sequence[Mount]) -> str:

@@ -1,10 +1,11 @@
-"""What a package that `gothreads stubs` has written does when it is imported: it gets its functions and classes.
+"""What a package that `gothreads stubs` or `wheel` has written does at its import: it gets its functions and classes.
 
 The module is opened at the first call. So a package may be imported before a fork, but not called.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib.resources
 import json
 import sys
@@ -19,7 +20,7 @@ from gothreads.launch import open as open_module
 from gothreads.packages import DESCRIPTION, MODULE
 from gothreads.runtime.app import App
 from gothreads.runtime.options import OpenOptions
-from gothreads.typed.functions import functions_of
+from gothreads.typed.functions import Read, functions_of
 
 
 def fill(name: str) -> None:
@@ -29,8 +30,8 @@ def fill(name: str) -> None:
     try:
         description = json.loads((folder / DESCRIPTION).read_bytes())
     except (OSError, ValueError) as error:
-        raise ModuleError(f"{name}: {DESCRIPTION} cannot be read: {error}. Write the package again: gothreads stubs"
-                          ) from None
+        raise ModuleError(f"{name}: {DESCRIPTION} cannot be read: {error}. Write the package again: gothreads stubs, "
+                          "or gothreads wheel") from None
 
     def open(**options: Unpack[OpenOptions]) -> App:
         """Open the module once more, as gothreads.open does: `app.fit(…)`, with a state of its own."""
@@ -58,17 +59,21 @@ class _LazyCaller:
             with self._lock:
                 if (app := self._app) is None:
                     app = self._app = self._open()
+                    atexit.register(app.close)  # before gothreads warns of apps that were left open
         return app._caller
+
+    @property
+    def stays(self) -> bool:
+        return bool(self._caller.stays)
 
     def call(self, handler: str, message: bytes | Parts) -> bytes | Parts:
         reply: bytes | Parts = self._caller.call(handler, message)
         return reply
 
-    def submit(self, handler: str, message: bytes | Parts, read: Callable[[Callable[[], bytes | Parts]], Any],
+    def submit(self, handler: str, message: bytes | Parts, read: Read,
                options: Mapping[str, Any]) -> Future[Any]:
         future: Future[Any] = self._caller.submit(handler, message, read, options)
         return future
 
-    def wait(self, handler: str, message: bytes | Parts, read: Callable[[Callable[[], bytes | Parts]], Any],
-             options: Mapping[str, Any]) -> Any:
+    def wait(self, handler: str, message: bytes | Parts, read: Read, options: Mapping[str, Any]) -> Any:
         return self._caller.wait(handler, message, read, options)

@@ -13,13 +13,13 @@ from gothreads.runtime.module_file import LoadedModule
 from gothreads.typed.names import Names
 from gothreads.typed.schema import ClassSchema, ErrorSchema, Field, FunctionSchema, Schema, Type, read_schema
 
-_INIT = '''"""Functions of the Go package {package}. Written by gothreads stubs; not for editing."""
+_INIT = '''"""Functions of the Go package {package}. Written by gothreads; not for editing."""
 
 from gothreads.packages.running import fill as _fill
 
 _fill(__name__)
 '''
-_HEAD = '''"""Functions of the Go package {package}. Written by gothreads stubs; not for editing."""
+_HEAD = '''"""Functions of the Go package {package}. Written by gothreads; not for editing."""
 
 import array as _array
 import builtins as _builtins
@@ -37,6 +37,8 @@ class _Array(_typing.Protocol):
     @property
     def __array_interface__(self) -> _builtins.dict[_builtins.str, _typing.Any]: ...
 '''
+#: Go's name for the package of a program that is one file.
+_OF_A_FILE = "command-line-arguments"
 _OPTIONS = ('timeout: _builtins.float | None = None, on_timeout: _typing.Literal["cancel", "continue", "stop"] '
             '= "cancel"')
 
@@ -46,6 +48,7 @@ class _ResultNames(Names):
 
     builtins, classes = "_builtins.", ""
     array, datetime, typing = "_array.", "_datetime.", "_typing."
+    stream = "_gothreads.Stream"
 
     def of(self, kind: Type) -> str:
         if kind.shape == "numbers":
@@ -81,21 +84,24 @@ def _number(kind: Type) -> str:
 
 def write_package(loaded: LoadedModule, folder: Path) -> list[str]:
     """Write a package for a module; returns the names of its files. MisuseError: it has no typed functions."""
-    files = package_files(loaded)
+    _, files = package_files(loaded)
     make_folder(folder)
     for name, content in files.items():
         write_atomically(folder / name, content)
     return list(files)
 
 
-def package_files(loaded: LoadedModule) -> Mapping[str, bytes]:
-    """The files of the package: name -> content."""
+def package_files(loaded: LoadedModule) -> tuple[str, Mapping[str, bytes]]:
+    """The path of the Go package, and the files of the Python package: name -> content."""
     if loaded.metadata is None or loaded.metadata.typed is None:
         raise MisuseError(f"{loaded.name} has no typed functions. In Go, put //gothreads:export above a function")
     schema = read_schema(loaded.metadata.typed)
-    package = next((function.package for function in schema.functions), loaded.name)
-    return {"__init__.py": _INIT.format(package=package).encode(), "__init__.pyi": stub(schema, package).encode(),
-            "py.typed": b"", DESCRIPTION: json.dumps(loaded.metadata.typed).encode(), MODULE: loaded.wasm}
+    package = min((function.package for function in schema.functions), key=len, default=_OF_A_FILE)
+    if package == _OF_A_FILE:
+        package = loaded.name
+    return package, {"__init__.py": _INIT.format(package=package).encode(),
+                     "__init__.pyi": stub(schema, package).encode(), "py.typed": b"",
+                     DESCRIPTION: json.dumps(loaded.metadata.typed).encode(), MODULE: loaded.wasm}
 
 
 def stub(schema: Schema, package: str) -> str:

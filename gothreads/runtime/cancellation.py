@@ -8,6 +8,7 @@ Invariant: a call that was given up before it has entered the module never does;
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -139,7 +140,8 @@ class PendingCall:
         self._telling = threading.Lock()
         self._told = False  # guarded by _telling: the log says that it goes on
         self.future = Call()
-        self.future.when_done(self._cancelled)
+        # The callback knows the token only: one that knew the future would keep it, and the result, until a collection.
+        self.future.when_done(functools.partial(_give_up_cancelled, token))
 
     def settle(self, call: Future[Any]) -> None:
         """Called when the call is over."""
@@ -200,7 +202,9 @@ class PendingCall:
         except BaseException:  # a callback may raise SystemExit: the future is done nevertheless
             log.exception("a callback at the end of a call raised")
 
-    def _cancelled(self, future: Future[Any]) -> None:
-        if future.cancelled():
-            future.set_running_or_notify_cancel()  # for concurrent.futures.wait
-            self._token.give_up()
+
+def _give_up_cancelled(token: Cancellation, future: Future[Any]) -> None:
+    """Give up the call of a future that was cancelled."""
+    if future.cancelled():
+        future.set_running_or_notify_cancel()  # for concurrent.futures.wait
+        token.give_up()

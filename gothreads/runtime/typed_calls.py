@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from gothreads.typed.functions import Caller
 
 Message = bytes | Parts
-#: Is given the function that calls, and returns what it makes of the reply.
-Read = Callable[[Callable[[], Message]], Any]
+#: Is given the function that calls, and what makes further calls of the same instance; returns what it makes of the
+#: reply.
+Read = Callable[[Callable[[], Message], "AppCaller"], Any]
 
 
 class AppCaller(NamedTuple):
@@ -32,6 +33,10 @@ class AppCaller(NamedTuple):
 
     app: CallRunner
     quickly: Callable[[str, bytes], bytes | None]
+
+    @property
+    def stays(self) -> bool:
+        return not self.app.has_many_instances
 
     def call(self, handler: str, message: Message) -> Message:
         app = self.app
@@ -63,7 +68,7 @@ class AppCaller(NamedTuple):
         app = self.app
 
         def call(token: Cancellation) -> Any:
-            return read(lambda: self._call(handler, message, token))
+            return read(lambda: self._call(handler, message, token), self)
         name = shown(handler.partition(":")[2])
         return app._waited(f"the call of {name}", call, options.get("timeout"), options.get("on_timeout", "cancel"),
                            here=here, request=True)

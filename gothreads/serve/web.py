@@ -2,8 +2,8 @@
 
     GET  /                        a page to try it from
     GET  /healthz                 200 while the module runs, else 503 and why; if supervised, with its restarts
-    GET  /api/exports             exports, handlers and events
-    POST /api/call/{export}       {"args": […]} → {"result": …}
+    GET  /api/exports             exports, typed functions, handlers and events
+    POST /api/call/{export}       {"args": […]} → {"result": …}; a typed function takes its arguments by name, too
     POST /api/request/{handler}   the body is the payload, the reply is the body
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
 
@@ -35,7 +35,7 @@ import math
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -66,9 +66,20 @@ from gothreads.runtime.settling import SETTLE_SECONDS
 from gothreads.runtime.state import State
 from gothreads.serve import guard
 from gothreads.serve.guard import Guard, Held, Hosts, policy
-from gothreads.serve.json_arguments import LARGEST_JSON, WEIGHT, aside, parse_arguments, result_json
+from gothreads.serve.json_arguments import (
+    LARGEST_JSON,
+    TYPED_WEIGHT,
+    WEIGHT,
+    aside,
+    parse_arguments,
+    parse_typed_arguments,
+    result_json,
+)
 from gothreads.supervise.app import Supervised
 from gothreads.version import __version__
+
+if TYPE_CHECKING:
+    from gothreads.typed.functions import TypedFunction
 
 #: The longest error text in a response, in characters.
 MOST_TEXT = 16 << 10
@@ -127,6 +138,7 @@ class _Routes:
             "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value,
             "version": __version__,
             "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
+            "functions": [self._app.functions[name] for name in self._typed()],
             "handlers": await self._handlers(), "events": self._app.events,
             "restarts": self._app.supervision().restarts if isinstance(self._app, Supervised) else None},
             headers={"Content-Security-Policy": _POLICY})
@@ -181,10 +193,19 @@ class _Routes:
         for name in self._app.exports:
             function = self._app.exports[name]
             exports.append(function.signature.to_json() | {"python": str(function.signature)})
-        return JSONResponse({"exports": exports, "handlers": await self._handlers(), "events": self._app.events})
+        typed = [self._app.functions[name].to_json() for name in self._typed()]
+        return JSONResponse({"exports": exports, **({"typed": typed} if typed else {}),
+                             "handlers": await self._handlers(), "events": self._app.events})
+
+    def _typed(self) -> list[str]:
+        """The typed functions that can be called. An export of the same name has precedence."""
+        return [name for name in self._app.functions
+                if name not in self._app.exports and self._app.functions[name].has_json]
 
     async def call(self, request: Request) -> Response:
         name = request.path_params["export"]
+        if (typed := self._app._typed_function(name)) is not None:
+            return await self._call_typed(typed, request)
         self._app.exports[name]  # report an unknown name before any error in the body
         on_timeout: OnTimeout = "stop" if self._on_timeout == "stop" else "continue"
         async with self._held.body(request, self._largest_json, WEIGHT) as body:
@@ -192,6 +213,15 @@ class _Routes:
             future = self._app.submit(name, *arguments, timeout=self._timeout, on_timeout=on_timeout)
             result = await self._answered(request, future)
         return Response(await aside(result_json, result), media_type="application/json")
+
+    async def _call_typed(self, function: TypedFunction, request: Request) -> Response:
+        options = {"timeout": self._timeout, "on_timeout": self._on_timeout}
+
+        def begin(body: bytes) -> Future[bytes]:
+            return function.submit_json(parse_typed_arguments(body), options)
+        async with self._held.body(request, self._largest_json, TYPED_WEIGHT) as body:
+            result = await self._answered(request, await aside(begin, body))
+        return Response(b'{"result":%s}' % result, media_type="application/json")
 
     async def request(self, request: Request) -> Response:
         async with self._held.body(request, guard.LARGEST_BODY) as body:

@@ -237,6 +237,9 @@ class _SupervisedFunction(Function):
 class _SupervisedCaller:
     """Calls typed functions in the current instance. See typed.functions.Caller."""
 
+    #: Calls go to different instances. (What reads a reply is given the caller of the one that replied.)
+    stays = False
+
     def __init__(self, supervised: Supervised) -> None:
         self._supervised = supervised
 

@@ -3,44 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import zip_longest
 from types import ModuleType
 from typing import Any, Protocol
 
+import msgspec
+
 from gothreads.bridge.buffers import Parts, Refused
-from gothreads.errors import ArgumentError
+from gothreads.errors import ArgumentError, GothreadsError, HandlerError, NotCallable
 from gothreads.text import cut, shown
 from gothreads.typed.classes import Classes, classes_of
+from gothreads.typed.json_values import JsonReader, to_json
 from gothreads.typed.names import NAMES
 from gothreads.typed.namespace import Functions
 from gothreads.typed.schema import FunctionSchema, Type
-from gothreads.typed.values import ArgumentEncoder, ErrorDecoder, ResultDecoder
+from gothreads.typed.streams import Stream
+from gothreads.typed.values import ArgumentEncoder, BatchDecoder, ErrorDecoder, ResultDecoder
 
 #: The keyword arguments of every call, besides its own.
 OPTIONS = frozenset(("timeout", "on_timeout"))
+#: What asks for the items of an iterator, and what ends it (build/goroot/gothreads/guest/wire/stream.go).
+_NEXT, _CLOSE = "gothreads:stream next", "gothreads:stream close"
 #: The handlers of typed functions have their names after this (build/goroot/gothreads/guest/typed.go).
 _PREFIX = "gothreads:"
 
 Message = bytes | Parts
+Read = Callable[[Callable[[], Message], Any], Any]
 
 
 class Caller(Protocol):
     """What calls the handlers of typed functions."""
 
+    @property
+    def stays(self) -> bool:
+        """Whether all calls go to one instance."""
+
     def call(self, handler: str, message: Message) -> Message:
         """Call a handler on this thread, and return its reply. Raises Refused."""
 
-    def submit(self, handler: str, message: Message, read: Callable[[Callable[[], Message]], Any],
-               options: Mapping[str, Any]) -> Future[Any]:
-        """Call a handler on another thread, which gives `read` the function that calls, for the future's result.
+    def submit(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Future[Any]:
+        """Call a handler on another thread, for the future's result.
 
-        options: timeout, on_timeout.
+        read: is given the function that calls, and a caller of the same instance; returns the result. options: timeout,
+            on_timeout.
         """
 
-    def wait(self, handler: str, message: Message, read: Callable[[Callable[[], Message]], Any],
-             options: Mapping[str, Any]) -> Any:
+    def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
         """The same, and wait for the result."""
 
 
@@ -52,15 +64,22 @@ def functions_of(description: Mapping[str, Any], caller: Caller,
     """
     classes = classes_of(description, package)
     errors = ErrorDecoder(classes)
-    made = {schema.name: TypedFunction(schema, classes, errors, caller) for schema in classes.schema.functions}
+    made = {schema.name: (StreamFunction if _streams(schema) else TypedFunction)(schema, classes, errors, caller)
+            for schema in classes.schema.functions}
     return Functions(made), classes.module
 
 
 class TypedFunction:
     """A function that Go exports with //gothreads:export. Any thread may call it."""
 
+    #: Whether its result is a value in JSON.
+    has_json = True
+
     def __init__(self, schema: FunctionSchema, classes: Classes, errors: ErrorDecoder, caller: Caller) -> None:
-        self._schema, self._caller, self._errors = schema, caller, errors
+        #: What Go declares.
+        self.schema = schema
+        self._caller, self._errors = caller, errors
+        self._json = JsonReader({each.name: each for each in classes.schema.classes})
         self._handler = _PREFIX + schema.name
         self._names = [param.name for param in schema.params]
         #: How many arguments are passed on as they are; -1: they are gathered first.
@@ -97,7 +116,52 @@ class TypedFunction:
         """Call the function without blocking the event loop. Cancelling this acts like a timeout."""
         return await asyncio.wrap_future(self.submit(*args, **named))
 
-    def _read(self, call: Callable[[], Message]) -> Any:
+    def to_json(self) -> dict[str, Any]:
+        """A description for programs: the parameters have examples, which are JSON."""
+        schema = self.schema
+        params = [{"name": param.name, "go": param.go, "python": NAMES.of(param.type),
+                   "example": self._json.example(param.type)} for param in schema.params]
+        return {"name": schema.name, "go": schema.go, "python": f"{schema.name}{self.__signature__}",
+                "doc": schema.doc, "params": params, "variadic": schema.variadic}
+
+    def submit_json(self, args: Sequence[Any] | Mapping[str, Any], options: Mapping[str, Any]) -> Future[bytes]:
+        """Like submit: with arguments as JSON has them, in order or by name. The future's result is JSON, too."""
+        if isinstance(args, Mapping):
+            args = self._in_order(args)
+        bound, _ = self.bind(tuple(args), {})
+        values = [self._json.read(param.type, value, f"{self.__name__}: {param.name}")
+                  for param, value in zip(self.schema.params, bound, strict=True)]
+
+        def read(call: Callable[[], Message], caller: Caller) -> bytes:
+            try:
+                return msgspec.json.encode(to_json(self._read(call, caller)))
+            except RecursionError:
+                raise HandlerError(f"{self.__name__}: the result is nested too deeply for JSON") from None
+        return self._caller.submit(self._handler, self._arguments.encode(values), read, options)
+
+    def json_of_texts(self, texts: Sequence[str]) -> list[Any]:
+        """Arguments as JSON has them, of a command line: texts as they are, others as JSON. ArgumentError."""
+        kinds = [param.type for param in self.schema.params]
+        if self.schema.variadic:
+            last = kinds.pop()
+            kinds += [last.of[0] if last.of else Type("int64")] * (len(texts) - len(kinds))
+        return [text if kind is None else self._json.of_text(kind, text, f"{self.__name__}: argument {at}")
+                for at, (text, kind) in enumerate(zip_longest(texts, kinds[:len(texts)]), 1)]
+
+    def _in_order(self, named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """All arguments, which are given by name. The last, if it is variadic, is a list, or missing."""
+        rest = []
+        if self.schema.variadic:
+            rest = named.get(self._names[-1], [])
+            if not isinstance(rest, list):
+                raise self._wrong(f"takes a list as {self._names[-1]!r}")
+            named = {name: value for name, value in named.items() if name != self._names[-1]}
+        if OPTIONS & named.keys():  # which bind takes
+            raise self._wrong(f"has no parameter {cut(min(OPTIONS & named.keys()))}")
+        bound, _ = self.bind((), named)
+        return (*bound[:len(self._names) - self.schema.variadic], *rest)
+
+    def _read(self, call: Callable[[], Message], _caller: Caller) -> Any:
         try:
             reply = call()
         except Refused as refused:
@@ -107,8 +171,8 @@ class TypedFunction:
     def bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in order, and the call's options. ArgumentError: one is missing, or too many."""
         options = {name: named[name] for name in OPTIONS & named.keys()}
-        fixed = self._names[:-1] if self._schema.variadic else self._names
-        if len(args) > len(fixed) and not self._schema.variadic:
+        fixed = self._names[:-1] if self.schema.variadic else self._names
+        if len(args) > len(fixed) and not self.schema.variadic:
             raise self._wrong(f"takes {len(fixed)} argument{'s' * (len(fixed) != 1)}, {len(args)} given")
         bound = dict(zip(fixed, args, strict=False))
         for name, value in named.items():
@@ -122,16 +186,77 @@ class TypedFunction:
         if missing := [repr(name) for name in fixed if name not in bound]:
             raise self._wrong(f"has no value for {', '.join(missing)}")
         values = [bound[name] for name in fixed]
-        if self._schema.variadic:
+        if self.schema.variadic:
             rest = args[len(fixed):]
-            values.append(bytes(rest) if self._schema.params[-1].type.shape == "bytes" else list(rest))
+            values.append(self._bytes(rest) if self.schema.params[-1].type.shape == "bytes" else list(rest))
         return tuple(values), options
+
+    def _bytes(self, numbers: tuple[Any, ...]) -> bytes:
+        try:
+            return bytes(numbers)
+        except (TypeError, ValueError):
+            raise self._wrong(f"takes ints from 0 to 255 as {self._names[-1]!r}") from None
 
     def _wrong(self, why: str) -> ArgumentError:
         return ArgumentError(f"{self.__name__} {why}: {self.__name__}{self.__signature__}")
 
     def __repr__(self) -> str:
         return f"<Go function {self.__name__}{self.__signature__}>"
+
+
+class StreamFunction(TypedFunction):
+    """A function that returns an iterator or a channel."""
+
+    has_json = False
+
+    def __init__(self, schema: FunctionSchema, classes: Classes, errors: ErrorDecoder, caller: Caller) -> None:
+        super().__init__(schema, classes, errors, caller)
+        self._batches = BatchDecoder(schema, classes)
+
+    def __call__(self, /, *args: Any, **named: Any) -> Stream[Any]:
+        """Call the function, which returns an iterator. `timeout` and `on_timeout` are for this call alone."""
+        values, options = self.bind(args, named)
+        stream: Stream[Any] = self._caller.wait(self._handler, self._arguments.encode(values), self._read, options)
+        return stream
+
+    def submit_json(self, args: Sequence[Any] | Mapping[str, Any], options: Mapping[str, Any]) -> Future[bytes]:
+        raise NotCallable(f"{self.__name__} returns an iterator, which is not a value in JSON. Call it from Python")
+
+    def _read(self, call: Callable[[], Message], caller: Caller) -> Stream[Any]:
+        if not caller.stays:
+            raise NotCallable(f"{self.__name__} returns an iterator, which a pool does not have: its next item could "
+                              "be asked of another instance. Use another model")
+        return Stream(Batches(self.__name__, super()._read(call, caller), self._batches, self._errors, caller))
+
+
+class Batches:
+    """Asks an instance for the items of its stream of that number. See streams.Source."""
+
+    def __init__(self, name: str, number: int, decoder: BatchDecoder, errors: ErrorDecoder, caller: Caller) -> None:
+        self._name, self._decoder, self._errors, self._caller = name, decoder, errors, caller
+        self._message = msgspec.msgpack.encode([number])
+
+    def next(self) -> tuple[list[Any], bool]:
+        return self._read(lambda: self._caller.call(_NEXT, self._message), self._caller)
+
+    def submit(self) -> Future[tuple[list[Any], bool]]:
+        return self._caller.submit(_NEXT, self._message, self._read, {})
+
+    def stop(self) -> None:
+        with contextlib.suppress(GothreadsError, RuntimeError):  # it has ended; or the interpreter does
+            self._caller.submit(_CLOSE, self._message, lambda call, _: call(), {})
+
+    def _read(self, call: Callable[[], Message], _caller: Caller) -> tuple[list[Any], bool]:
+        try:
+            reply = call()
+        except Refused as refused:
+            raise self._errors.refused(self._name, refused) from None
+        batch: tuple[list[Any], bool] = self._decoder.decode(reply)
+        return batch
+
+
+def _streams(schema: FunctionSchema) -> bool:
+    return any(result.shape == "stream" for result in schema.results)
 
 
 def _signature(schema: FunctionSchema) -> inspect.Signature:

@@ -13,13 +13,16 @@ class Names:
 
     builtins = classes = ""
     array, datetime, typing = "array.", "datetime.", "typing."
+    stream = "Stream"
 
     def of(self, kind: Type) -> str:
         """The annotation of a type."""
         match kind.shape:
             case "class":
                 return self.classes + kind.name
-            case "list" | "set" | "dict" as shape:
+            case "stream":
+                return f"{self.stream}[{self.of(kind.of[0])}]"
+            case "list" | "set" | "dict" | "tuple" as shape:
                 return f"{self.builtins}{shape}[{', '.join(map(self.of, kind.of))}]"
             case "pointer":
                 return f"{self.of(kind.of[0])} | None"

@@ -28,7 +28,7 @@ _MOST = 10_000
 class Type:
     """A type of Go's. Immutable.
 
-    shape: one of BASIC or _SHAPES.
+    shape: one of BASIC or _SHAPES; of a result, also "stream": an iterator of items, which may be of shape "tuple".
     name: of a class; Go's, of numbers and text.
     of: the types of items, or of keys and items.
     length: of an array.
@@ -141,8 +141,11 @@ def _items(value: Mapping[str, Any], key: str, read: Callable[[Mapping[str, Any]
 def _function(value: Mapping[str, Any]) -> FunctionSchema:
     params = tuple(_items(value, "params", _field))
     _check_distinct(params)
+    results = tuple(map(_result, _list(value, "results")))
+    if len(results) > 1 and any(each.shape == "stream" for each in results):
+        raise ValueError("an iterator is not the only result")
     return FunctionSchema(_name(value), _text(value, "go"), _text(value, "package"), _text(value, "doc"),
-                          _text(value, "position"), params, tuple(_type(each) for each in _list(value, "results")),
+                          _text(value, "position"), params, results,
                           _flag(value, "variadic"), _flag(value, "context"), _flag(value, "fails"))
 
 
@@ -178,6 +181,16 @@ def _field(value: Mapping[str, Any]) -> Field:
 def _check_distinct(fields: tuple[Field, ...]) -> None:
     if len({field.name for field in fields}) != len(fields):
         raise ValueError("a field's name is there twice")
+
+
+def _result(value: object) -> Type:
+    """The type of a result: also the items of an iterator, ["stream", type], each of which may be a pair."""
+    match value:
+        case ["stream", ["tuple", key, item]]:
+            return Type("stream", of=(Type("tuple", of=(_type(key), _type(item))),))
+        case ["stream", item]:
+            return Type("stream", of=(_type(item),))
+    return _type(value)
 
 
 def _type(value: object, depth: int = 0) -> Type:

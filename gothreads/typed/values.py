@@ -154,25 +154,45 @@ def _buffer_of(value: Any) -> tuple[str, memoryview] | None:
 _encoder = Encoder(enc_hook=_other)
 
 
-class ResultDecoder:
-    """Reads the results of one function. Immutable."""
+class _Decoder:
+    """Reads messages of one type. Immutable.
 
-    def __init__(self, schema: FunctionSchema, classes: Classes) -> None:
-        self._name = shown(schema.name)
-        self._type = classes.evaluate(EXACT_NAMES.result(schema.results))
-        self._decode = Decoder(tuple[()] if not schema.results else self._type, ext_hook=_extension,
-                               dec_hook=_custom).decode
-        self._empty = not schema.results
+    empty: they have no value.
+    """
+
+    def __init__(self, name: str, kind: Any, *, empty: bool = False) -> None:
+        self._name, self._type, self._empty = shown(name), kind, empty
+        self._decode = Decoder(kind, ext_hook=_extension, dec_hook=_custom).decode
 
     def decode(self, reply: bytes | Parts) -> Any:
-        """The results. HandlerError: they are not what the module describes."""
+        """The value. HandlerError: it is not what the module describes."""
         try:
             if isinstance(reply, Parts):
                 return decode_once(reply.head, type=self._type, dec_hook=_custom,
                                    ext_hook=lambda code, data: _extension(code, data, reply.parts))
-            return None if self._empty else self._decode(reply)
+            value = self._decode(reply)
+            return None if self._empty else value
         except Exception as error:
             raise HandlerError(f"{self._name}: the result is not what the module describes: {error}") from None
+
+
+class ResultDecoder(_Decoder):
+    """Reads the results of one function; of one that returns an iterator, its number. Immutable."""
+
+    def __init__(self, schema: FunctionSchema, classes: Classes) -> None:
+        kind: Any = tuple[()]
+        if schema.results:
+            is_stream = schema.results[0].shape == "stream"
+            kind = int if is_stream else classes.evaluate(EXACT_NAMES.result(schema.results))
+        super().__init__(schema.name, kind, empty=not schema.results)
+
+
+class BatchDecoder(_Decoder):
+    """Reads items of the iterator that one function returns, and whether they are the last. Immutable."""
+
+    def __init__(self, schema: FunctionSchema, classes: Classes) -> None:
+        item = EXACT_NAMES.of(schema.results[0].of[0])
+        super().__init__(schema.name, classes.evaluate(f"_builtins.tuple[_builtins.list[{item}], _builtins.bool]"))
 
 
 def _extension(code: int, data: memoryview, parts: Sequence[bytes | memoryview] = ()) -> Any:

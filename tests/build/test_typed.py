@@ -27,8 +27,12 @@ def refused(folder: Path, source: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("declared", "why"), [
-    ("func F(c chan int) {}", "F cannot be exported: its parameter c is chan int: channels cannot be passed to or from "
-                              "Python yet"),
+    ("func F(c chan int) {}", "F cannot be exported: its parameter c is chan int: an iterator or a channel can only be a "
+                              "result"),
+    ("func F() (s iter.Seq[int], n int) { return }", "F cannot be exported: its result is iter.Seq[int]: an iterator can "
+                                                     "only be the one result, besides an error"),
+    ("func F() (c chan<- int) { return }", "F cannot be exported: its result is chan<- int: a channel can only be a "
+                                           "result, from which Python receives"),
     ("func F() func() { return nil }", "F cannot be exported: its result is func(): functions cannot be passed to or from "
                                        "Python yet; guest.Call calls Python"),
     ("func F(p unsafe.Pointer) {}", "F cannot be exported: its parameter p is unsafe.Pointer: an address means nothing in "
@@ -51,7 +55,7 @@ def refused(folder: Path, source: str) -> list[str]:
                       "//gothreads:export NAME"),
 ])
 def test_the_build_says_where_and_why_a_function_cannot_be_exported(tmp_path: Path, declared: str, why: str) -> None:
-    imports = [name for name in ("context", "unsafe") if f"{name}." in declared]
+    imports = [name for name in ("context", "iter", "unsafe") if f"{name}." in declared]
     head = "".join(f'import "{name}"\n\n' for name in imports)
     directive = "" if "//gothreads:export" in declared else "//gothreads:export\n"
     lines = refused(tmp_path, head + directive + declared)
@@ -79,8 +83,8 @@ func Other(c chan int) {}
         "main.go:9:1: //gothreads:export must be directly above a function, as a part of its comment",
         "main.go:14:6: Other cannot be exported as twice: main.go:5 exports that name. Write another one: "
         "//gothreads:export NAME",
-        "main.go:14:6: Other cannot be exported: its parameter c is chan int: channels cannot be passed to or from Python "
-        "yet"]
+        "main.go:14:6: Other cannot be exported: its parameter c is chan int: an iterator or a channel can only be a "
+        "result"]
 
 
 def test_two_fields_of_one_name_need_a_tag(tmp_path: Path) -> None:

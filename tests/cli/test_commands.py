@@ -518,7 +518,7 @@ def test_what_has_nothing_to_call_is_run_instead(argv: list[str]) -> None:
     code, out, err = command(*(a.replace("FILE", str(module)) for a in argv))
     assert (code, out) == (1, "")
     assert SENTENCE.fullmatch(err)
-    assert f"{module} has no exports (//go:wasmexport) and no handlers (guest.Handle), which `gothreads serve` " in err
+    assert f"{module} has no exports (//go:wasmexport, //gothreads:export) and no handlers (guest.Handle), which " in err
     assert err.endswith(f"gothreads run --listen 127.0.0.1:8080 {module}\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,9 +41,14 @@ print(shapes.sum(numpy.arange(3.0)), shapes.join("-", "a", "b"))
 assert_type(shapes.Everything(numbers=[1.0], matrix=[[1, 2]], pointer=None).color, shapes.Color)
 with shapes.open(model="threaded") as app:
     assert app.types.Options is shapes.Options
+for number in shapes.count(3):
+    assert_type(number, int)
+assert_type(list(shapes.enumerate(["a"])), list[tuple[int, str]])
 
 
 async def main() -> int:
+    async for each in await shapes.receive_async(1, False):
+        assert_type(each, shapes.Options)
     return await shapes.add_async(1, 2)
 
 print(asyncio.run(main()))
@@ -74,16 +80,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run Python where it finds the packages of a folder."""
+def python(folder: Path, *args: str, where: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python where it finds the packages of a folder, or of a wheel."""
     path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-    return subprocess.run([sys.executable, *args], cwd=folder, env=os.environ | {"PYTHONPATH": path},
+    return subprocess.run([sys.executable, *args], cwd=where or folder, env=os.environ | {"PYTHONPATH": path},
                           capture_output=True, text=True, check=False)
 
 
 def test_a_package_is_imported_and_its_functions_are_called(folder: Path) -> None:
-    done = python(folder, "use.py")
+    done = python(folder, "-W", "default", "use.py")
     assert (done.stdout, done.returncode) == ("3.0 a-b\n3\nline 3: what?\n", 0), done.stderr
+    assert "ResourceWarning" not in done.stderr
 
 
 def test_a_package_without_its_files_says_what_to_do(folder: Path, tmp_path: Path) -> None:
@@ -92,15 +99,18 @@ def test_a_package_without_its_files_says_what_to_do(folder: Path, tmp_path: Pat
     (package / "__init__.py").write_text((folder / "shapes" / "__init__.py").read_text())
     done = python(tmp_path, "-c", "import broken")
     assert "ModuleError: broken: module.json cannot be read: " in done.stderr
-    assert done.stderr.endswith("Write the package again: gothreads stubs\n")
+    assert done.stderr.endswith("Write the package again: gothreads stubs, or gothreads wheel\n")
+
+
+def editable() -> list[str]:
+    """Where type checkers find gothreads; empty if it is installed where they look."""
+    where = str(Path(gothreads.__file__).parent.parent)
+    return [] if where in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")) else [where]
 
 
 @pytest.mark.long
-def test_type_checkers_accept_right_uses_and_report_wrong_ones(folder: Path) -> None:
-    where = Path(gothreads.__file__).parent.parent
-    environment = dict(os.environ)
-    if str(where) not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):  # an editable install
-        environment["MYPYPATH"] = str(where)
+def test_mypy_accepts_right_uses_and_reports_wrong_ones(folder: Path) -> None:
+    environment = os.environ | {"MYPYPATH": os.pathsep.join(editable())}
     said = {}
     for name in ("use.py", "wrong.py"):
         done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--no-incremental", name], cwd=folder,
@@ -113,6 +123,19 @@ def test_type_checkers_accept_right_uses_and_report_wrong_ones(folder: Path) -> 
         'Argument "degree" to "Options" has incompatible type "str"; expected "int"',
         'Missing positional argument "b" in call to "add"',
         'Argument "timeout" to "nothing" has incompatible type "str"; expected "float | None"']
+
+
+@pytest.mark.long
+def test_pyright_accepts_right_uses_and_reports_wrong_ones(folder: Path) -> None:
+    (folder / "pyrightconfig.json").write_text(json.dumps({
+        "typeCheckingMode": "strict", "extraPaths": editable(), "include": ["use.py", "wrong.py", "shapes"]}))
+    done = subprocess.run([sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--outputjson"],
+                          cwd=folder, capture_output=True, text=True, check=False)
+    found = [(Path(each["file"]).name, each["range"]["start"]["line"] + 1, each["rule"])
+             for each in json.loads(done.stdout)["generalDiagnostics"]]
+    assert found == [("wrong.py", 4, "reportArgumentType"), ("wrong.py", 5, "reportArgumentType"),
+                     ("wrong.py", 6, "reportArgumentType"), ("wrong.py", 7, "reportCallIssue"),
+                     ("wrong.py", 8, "reportArgumentType")]
 
 
 def test_the_command_refuses_what_is_no_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

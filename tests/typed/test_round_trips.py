@@ -18,6 +18,7 @@ from hypothesis.strategies import SearchStrategy
 import gothreads
 from gothreads.bridge.buffers import Failed, Parts, Refused
 from gothreads.runtime.module_file import load
+from gothreads.typed.json_values import to_json
 from gothreads.typed.schema import NUMBERS, Type, read_schema
 from tests.support.modules import built, opened
 
@@ -119,6 +120,18 @@ def test_structs_of_all_types_come_back_as_they_went(app: Any) -> None:
 @pytest.mark.long
 def test_many_structs_come_back_as_they_went(app: Any) -> None:
     round_trips(app, MANY)
+
+
+def test_structs_of_all_types_cross_as_json(app: Any) -> None:
+    types = Types(app)
+
+    @SETTINGS
+    @given(objects("Everything", types))
+    def check(value: Any) -> None:
+        sent = json.loads(msgspec.json.encode(to_json(value)))
+        back = json.loads(app.functions.echo.submit_json([sent], {}).result(60))
+        assert {**back, "set": sorted(back["set"])} == {**sent, "set": sorted(sent["set"])}
+    check()
 
 
 def damaged(message: bytes) -> SearchStrategy[bytes]:

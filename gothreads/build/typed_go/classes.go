@@ -216,9 +216,12 @@ func (g *generator) visit(s *source, t types.Type, what string, at token.Pos, wi
 
 // reason says why a type cannot cross.
 func reason(t types.Type) string {
+	if streamOf(t) != nil {
+		return "an iterator or a channel can only be a result"
+	}
 	switch u := t.Underlying().(type) {
 	case *types.Chan:
-		return "channels cannot be passed to or from Python yet"
+		return "a channel can only be a result, from which Python receives"
 	case *types.Signature:
 		return "functions cannot be passed to or from Python yet; guest.Call calls Python"
 	case *types.Interface:

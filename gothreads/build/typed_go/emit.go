@@ -108,9 +108,17 @@ func (e *emitter) register(f *function) {
 	if results != nil {
 		call = strings.Join(results, ", ") + " := " + call
 	}
+	if f.stream != nil && f.context {
+		e.printf("ctx, life := gothreads_wire.Long(ctx)\ndefer life.Returned()\n")
+	}
 	e.printf("%s\n", call)
 	if f.fails {
 		e.printf("if err != nil {\ngothreads_fail(c, err)\nreturn\n}\n")
+	}
+	if f.stream != nil {
+		e.stream(f)
+		e.printf("})\n")
+		return
 	}
 	e.printf("w := &c.Out\n")
 	if len(f.results) != 1 {
@@ -118,6 +126,33 @@ func (e *emitter) register(f *function) {
 	}
 	for i, result := range f.results {
 		e.printf("%s\n", e.write(result, fmt.Sprintf("v%d", i)))
+	}
+	e.printf("})\n")
+}
+
+// stream writes what replies with the items of v0.
+func (e *emitter) stream(f *function) {
+	life, item := "nil", func(value string, t types.Type) string {
+		return "w := s.Item()\n" + e.write(t, value) + "\n"
+	}
+	if f.context {
+		life = "life"
+	}
+	items := f.stream.items
+	e.printf("c.Stream(%s, func(s *gothreads_wire.Stream) {\nif v0 == nil {\nreturn\n}\n", life)
+	switch {
+	case f.stream.channel:
+		e.printf("for {\nselect {\ncase <-s.Closed:\nreturn\ncase item, ok := <-v0:\nif !ok {\nreturn\n}\n%sif !s.Next() {\nreturn\n}\n}\n}\n",
+			item("item", items[0]))
+	case f.stream.fails:
+		e.printf("v0(func(item %s, err error) bool {\nif err != nil {\n"+
+			"s.Fail(func(c *gothreads_wire.Call) { gothreads_fail(c, err) })\nreturn false\n}\n%sreturn s.Next()\n})\n",
+			e.typ(items[0]), item("item", items[0]))
+	case len(items) == 2:
+		e.printf("v0(func(key %s, item %s) bool {\nw := s.Item()\nw.Array(2)\n%s\n%s\nreturn s.Next()\n})\n",
+			e.typ(items[0]), e.typ(items[1]), e.write(items[0], "key"), e.write(items[1], "item"))
+	default:
+		e.printf("v0(func(item %s) bool {\n%sreturn s.Next()\n})\n", e.typ(items[0]), item("item", items[0]))
 	}
 	e.printf("})\n")
 }
@@ -359,7 +394,7 @@ func (e *emitter) writer(t types.Type, n int) {
 func (e *emitter) fail() {
 	used := false
 	for _, f := range e.s.functions {
-		used = used || f.fails
+		used = used || f.fails || f.stream != nil && f.stream.fails
 	}
 	if !used {
 		return

@@ -22,6 +22,34 @@ type function struct {
 	fails     bool // the last result is an error
 	params    []parameter
 	results   []types.Type // without the error
+	stream    *stream      // if the result is one
+}
+
+// A stream is a result that has items: an iterator or a channel.
+type stream struct {
+	channel bool
+	items   []types.Type // one, or two for iter.Seq2
+	fails   bool         // an iter.Seq2 whose second item is an error
+}
+
+// streamOf returns what a type streams; nil if it does not.
+func streamOf(t types.Type) *stream {
+	if c, ok := t.Underlying().(*types.Chan); ok && c.Dir() != types.SendOnly {
+		return &stream{channel: true, items: []types.Type{c.Elem()}}
+	}
+	named, ok := types.Unalias(t).(*types.Named)
+	if !ok || named.Obj().Pkg() == nil || named.Obj().Pkg().Path() != "iter" || named.TypeArgs() == nil {
+		return nil
+	}
+	s := &stream{}
+	for arg := range named.TypeArgs().Types() {
+		if types.Identical(arg, types.Universe.Lookup("error").Type()) && len(s.items) == 1 {
+			s.fails = true
+			continue
+		}
+		s.items = append(s.items, arg)
+	}
+	return s
 }
 
 type parameter struct {
@@ -125,7 +153,23 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 		}
 		seen[p.name] = true
 	}
+	if len(f.results) == 1 {
+		f.stream = streamOf(f.results[0])
+	}
+	if f.stream != nil {
+		for _, item := range f.stream.items {
+			g.visit(s, item, object.Name()+" cannot be exported: an item of its result", at, map[string]bool{})
+		}
+	}
 	for _, result := range f.results {
+		if f.stream != nil {
+			break
+		}
+		if streamOf(result) != nil {
+			g.fail(at, "%s cannot be exported: its result is %s: an iterator can only be the one result, besides an error",
+				object.Name(), types.TypeString(result, short))
+			continue
+		}
 		g.visit(s, result, object.Name()+" cannot be exported: its result", at, map[string]bool{})
 	}
 	if len(g.errors) == failed {

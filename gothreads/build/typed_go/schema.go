@@ -72,6 +72,15 @@ func (g *generator) schema() Schema {
 		for _, p := range f.params {
 			described.Params = append(described.Params, FieldSchema{p.name, types.TypeString(p.typ, short), g.describe(p.typ), ""})
 		}
+		if f.stream != nil {
+			item := g.describe(f.stream.items[0])
+			if len(f.stream.items) == 2 {
+				item = []any{"tuple", item, g.describe(f.stream.items[1])}
+			}
+			described.Results = append(described.Results, []any{"stream", item})
+			s.Functions = append(s.Functions, described)
+			continue
+		}
 		for _, result := range f.results {
 			described.Results = append(described.Results, g.describe(result))
 		}

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/big"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -274,3 +276,98 @@ func Kept() []float64 { return held }
 //
 //gothreads:export configuration
 func NamedAsAnAttribute() string { return "a function" }
+
+//gothreads:export
+func Reverse(b []byte) []byte {
+	slices.Reverse(b)
+	return b
+}
+
+var yielded, stopped atomic.Int32
+
+// Yielded says how many items iterators have yielded, and how many of them have been stopped.
+//
+//gothreads:export
+func Yielded() (items, stops int) { return int(yielded.Load()), int(stopped.Load()) }
+
+// Count yields the numbers below n; all of them if n is negative.
+//
+//gothreads:export
+func Count(n int) iter.Seq[int] {
+	if n == 0 {
+		return nil
+	}
+	return func(yield func(int) bool) {
+		for i := 0; i != n; i++ {
+			yielded.Add(1)
+			if !yield(i) {
+				stopped.Add(1)
+				return
+			}
+		}
+	}
+}
+
+//gothreads:export
+func Enumerate(words []string) iter.Seq2[int, string] { return slices.All(words) }
+
+// Rows yields large rows.
+//
+//gothreads:export
+func Rows(n, size int) iter.Seq[[]float64] {
+	return func(yield func([]float64) bool) {
+		for i := range n {
+			row := make([]float64, size)
+			row[size-1] = float64(i)
+			if !yield(row) {
+				return
+			}
+		}
+	}
+}
+
+// Scan yields words until there is an empty one, which is an error.
+//
+//gothreads:export
+func Scan(words ...string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for i, word := range words {
+			var err error
+			if word == "" {
+				err = &ParseError{Line: i, Message: "empty"}
+			}
+			if !yield(word, err) {
+				return
+			}
+		}
+	}
+}
+
+// Receive returns a channel that is sent n options; then nothing more until the context ends, if wait.
+//
+//gothreads:export
+func Receive(ctx context.Context, n int, wait bool) (<-chan Options, error) {
+	if n < 0 {
+		return nil, ErrOther
+	}
+	c := make(chan Options)
+	go func() {
+		defer close(c)
+		for i := range n {
+			select {
+			case c <- Options{Degree: i}:
+			case <-ctx.Done():
+			}
+		}
+		if wait {
+			<-ctx.Done()
+			stopped.Add(1)
+		}
+	}()
+	return c, nil
+}
+
+//gothreads:export
+func OddItems() iter.Seq[any] {
+	return func(yield func(any) bool) { _ = yield(1) && yield(make(chan int)) }
+}

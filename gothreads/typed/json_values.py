@@ -1,0 +1,171 @@
+"""Values of typed functions as JSON, for the command line and HTTP.
+
+JSON has no type for some of them. These are texts, as encoding/json or msgspec writes them: bytes (base64), times
+(RFC 3339), durations (ISO 8601: "PT1.5S"), complex numbers ("1+2j"), and numbers that are not finite ("nan", "inf").
+A struct is an object.
+"""
+
+from __future__ import annotations
+
+import array
+import base64
+import datetime
+import enum
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from gothreads.errors import ArgumentError
+from gothreads.text import cut
+from gothreads.typed.schema import ClassSchema, Type
+
+#: Shapes whose values are texts in JSON -> Python's type, and what the text must be.
+_TEXTS: Mapping[str, tuple[type, str]] = {
+    "bytes": (bytes, "base64"), "time": (datetime.datetime, 'a time such as "2024-02-29T12:30:15Z"'),
+    "duration": (datetime.timedelta, 'a duration such as "PT1.5S"')}
+#: Of zero values. Others are 0.
+_ZEROS: Mapping[str, Any] = {
+    "bool": False, "string": "", "text": "", "complex64": "0j", "complex128": "0j", "any": None,
+    "pointer": None, "time": "0001-01-01T00:00:00Z", "duration": "PT0S", "dict": {}, "set": []}
+#: An example has no longer arrays, and no deeper ones.
+_LONGEST_EXAMPLE, _DEEPEST_EXAMPLE = 16, 3
+#: Shapes whose values are written as texts.
+_WRITTEN = frozenset(("string", "text", "time", "duration", "complex64", "complex128"))
+_NOT_FINITE = frozenset(("nan", "inf", "-inf"))
+_BOOLS = {"true": True, "false": False}
+
+
+class JsonReader:
+    """Makes arguments of JSON values. It converts only what JSON has no type for; Go checks the rest.
+
+    classes: by their names.
+    """
+
+    def __init__(self, classes: Mapping[str, ClassSchema]) -> None:
+        self._classes = classes
+
+    def read(self, kind: Type, value: Any, path: str) -> Any:
+        """The argument. ArgumentError: a text is not what it must be, or the value is nested too deeply."""
+        try:
+            return self._read(kind, value, path)
+        except RecursionError:
+            raise ArgumentError(f"{path.partition('.')[0]}: it is nested too deeply") from None
+
+    def of_text(self, kind: Type, text: str, path: str) -> Any:
+        """The JSON value that a person means by a text: the text itself if the type has texts, else what it says."""
+        while kind.shape == "pointer" and text != "null":
+            kind = kind.of[0]
+        if kind.shape == "bytes":
+            return base64.b64encode(os.fsencode(text)).decode()
+        if kind.shape in _WRITTEN or (kind.shape == "class" and self._has_texts(kind)):
+            return text
+        try:
+            return msgspec.json.decode(text)
+        except (msgspec.DecodeError, ValueError):
+            if kind.shape in ("float32", "float64"):
+                return text
+            raise ArgumentError(f"{path} must be JSON, not {cut(text)}") from None
+
+    def _has_texts(self, kind: Type) -> bool:
+        """Whether a class is an enumeration of texts."""
+        members = self._classes[kind.name].members
+        return bool(members) and all(isinstance(value, str) for _, value in members)
+
+    def example(self, kind: Type, depth: int = 0) -> Any:
+        """A value of a type: Go's zero value. A struct has its fields only if it is the outermost value."""
+        match kind.shape:
+            case "class" if self._classes[kind.name].members:
+                return "" if self._has_texts(kind) else 0
+            case "class":
+                fields = self._classes[kind.name].fields if depth == 0 else ()
+                return {field.name: self.example(field.type, depth + 1) for field in fields}
+            case "bytes":
+                return base64.b64encode(bytes(min(kind.length or 0, _LONGEST_EXAMPLE))).decode()
+            case "numbers":
+                return [0] * min(kind.length or 0, _LONGEST_EXAMPLE)
+            case "list":
+                item = self.example(kind.of[0], depth + 1) if depth < _DEEPEST_EXAMPLE else None
+                return [item] * min(kind.length or 0, _LONGEST_EXAMPLE)
+            case shape:
+                return _ZEROS.get(shape, 0)
+
+    def _read(self, kind: Type, value: Any, path: str) -> Any:
+        match kind.shape, value:
+            case "bytes" | "time" | "duration", str():
+                return self._text(kind.shape, value, path)
+            case "float32" | "float64", str() if value in _NOT_FINITE:
+                return float(value)
+            case "complex64" | "complex128", str():
+                return _converted(complex, value, path, "a complex number such as \"1+2j\"")
+            case "numbers", list() if kind.name.startswith("float"):
+                return [float(item) if isinstance(item, str) and item in _NOT_FINITE else item for item in value]
+            case "pointer", _ if value is not None:
+                return self._read(kind.of[0], value, path)
+            case "list" | "set", list():
+                return [self._read(kind.of[0], item, f"{path}[{at}]") for at, item in enumerate(value)]
+            case "dict", dict():
+                return {self._key(kind.of[0], key, path): self._read(kind.of[1], item, f"{path}[{cut(key)}]")
+                        for key, item in value.items()}
+            case "class", dict():
+                types = {field.name: field.type for field in self._classes[kind.name].fields}
+                return {name: self._read(types[name], item, f"{path}.{name}") if name in types else item
+                        for name, item in value.items()}
+        return value
+
+    @staticmethod
+    def _text(shape: str, text: str, path: str) -> Any:
+        kind, what = _TEXTS[shape]
+        return _converted(lambda text: msgspec.convert(text, kind), text, path, what)
+
+    def _key(self, kind: Type, key: str, path: str) -> Any:
+        """A key, which is a text in JSON whatever its type is."""
+        path = f"{path}: a key"
+        match kind.shape:
+            case "bool":
+                return _BOOLS.get(key, key)
+            case "float32" | "float64":
+                return _converted(float, key, path, "a number")
+            case "time":
+                return self._text("time", key, path)
+            case "class" if self._has_texts(kind):
+                return key
+            case "string":
+                return key
+        return _converted(int, key, path, "a whole number")
+
+
+def _converted(convert: Callable[[str], Any], text: str, path: str, what: str) -> Any:
+    try:
+        return convert(text)
+    except (ValueError, msgspec.ValidationError):
+        raise ArgumentError(f"{path}: expected {what}, got {cut(text)}") from None
+
+
+def to_json(value: Any) -> Any:
+    """A result in JSON's types. RecursionError: it is nested too deeply."""
+    match value:
+        case enum.Enum():
+            return value.value
+        case float() if not math.isfinite(value):
+            return str(value)
+        case str() | int() | float() | None:
+            return value
+        case msgspec.Struct():
+            return {name: to_json(getattr(value, name)) for name in value.__struct_fields__}
+        case array.array():
+            return [to_json(item) for item in value] if value.typecode in "fd" else value.tolist()
+        case list() | tuple() | set() | frozenset():
+            return [to_json(item) for item in value]
+        case dict():
+            return {_json_key(key): to_json(item) for key, item in value.items()}
+        case complex():
+            return str(value).strip("()")
+    return msgspec.to_builtins(value)
+
+
+def _json_key(key: Any) -> str:
+    text = to_json(key)
+    return text if isinstance(text, str) else msgspec.json.encode(text).decode()

@@ -1,0 +1,119 @@
+"""Iterators and channels that Go functions return: `for item in app.items():`, or `async for item in …`.
+
+Go hands the items over in batches, each when Python asks for it (build/goroot/gothreads/guest/wire/stream.go).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class Source(Protocol[T]):
+    """Where the items come from. A batch is a list of items, and whether they are the last."""
+
+    def next(self) -> tuple[list[T], bool]:
+        """Wait for a batch."""
+
+    def submit(self) -> Future[tuple[list[T], bool]]:
+        """Wait for a batch on another thread."""
+
+    def stop(self) -> None:
+        """Tell Go that no more items are wanted. Does not wait, and raises nothing."""
+
+
+class Stream(Generic[T]):
+    """The items of an iterator or a channel of Go's: an iterator, and an asynchronous one.
+
+    Items come in batches of 1 to 1024, and Go is ahead by two at most: one here, one in Go. `close` stops Go: its yield
+    returns false, and the function's context is cancelled. So do the end of a `with` block, and dropping the stream.
+    Any thread may use it.
+    """
+
+    def __init__(self, source: Source[T]) -> None:
+        self._source = source
+        self._items: deque[T] = deque()
+        self._over = False  # no more items will come
+        self._lock = threading.Lock()  # held while a thread waits for a batch
+        self._turn = asyncio.Lock()  # the same for coroutines
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        while True:
+            try:
+                return self._items.popleft()
+            except IndexError:
+                pass
+            with self._lock:
+                if self._items:
+                    continue
+                if self._over:
+                    raise StopIteration
+                try:
+                    self._take(self._source.next())
+                except BaseException:
+                    self.close()
+                    raise
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while True:
+            if self._items:
+                return self._items.popleft()
+            async with self._turn:
+                if self._items:
+                    continue
+                if self._over:
+                    raise StopAsyncIteration
+                try:
+                    self._take(await asyncio.wrap_future(self._source.submit()))
+                except BaseException:  # cancelled, too: the batch may be lost
+                    self.close()
+                    raise
+
+    def _take(self, batch: tuple[list[T], bool]) -> None:
+        items, last = batch
+        if not self._over:
+            self._items.extend(items)
+            self._over = last
+
+    def close(self) -> None:
+        """Stop Go; there are no more items. A thread that waits for one finds none."""
+        over, self._over = self._over, True
+        self._items.clear()
+        if not over:
+            self._source.stop()
+
+    async def aclose(self) -> None:
+        """The same, for asynchronous code."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Go iterator{', over' if self._over else ''}>"

@@ -1,0 +1,62 @@
+"""`gothreads call` of typed functions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.command_line import command
+from tests.support.modules import built
+
+
+@pytest.mark.parametrize(("args", "out"), [
+    (["add", "2", "3"], "5\n"),
+    (["shout", "2"], "2!\n"),
+    (["join", "-", "a", "b"], "a-b\n"),
+    (["sum", "[1, 2.5]"], "3.5\n"),
+    (["divide", "7", "2"], "[3, 1]\n"),
+    (["nothing"], ""),
+    (["echo_options", '{"degree": 3}'], '{"degree": 3, "rate": 0.0, "name": "", "robust": false, "n": 0}\n'),
+    (["echo_time", "2024-02-29T12:30:15Z", "PT1.5S"], '["2024-02-29T12:30:15Z", "PT1.5S"]\n'),
+    (["echo_any", '{"a": [null, true]}'], '{"a": [null, true]}\n'),
+    (["reverse", "hé"], "\ufffd\ufffdh"),
+])
+def test_arguments_are_json_and_texts_as_they_are(args: list[str], out: str) -> None:
+    code, stdout, stderr = command("call", built("typed"), *args)
+    assert (code, stdout) == (0, out), stderr
+
+
+def test_the_result_as_json() -> None:
+    _, out, _ = command("call", built("typed"), "--json", "divide", "7", "2")
+    assert json.loads(out) == [3, 1]
+
+
+@pytest.mark.parametrize(("args", "why"), [
+    (["add", "2", "x"], "add: argument 2 must be JSON, not 'x'"),
+    (["add", "2", '"x"'], "add: b: expected int, got str"),
+    (["add", "2"], "add has no value for 'b': add(a: 'int', b: 'int') -> 'int'"),
+    (["add", "1", "2", "3"], "add takes 2 arguments, 3 given: add(a: 'int', b: 'int') -> 'int'"),
+    (["echo_options", '{"degree": "x"}'], "echo_options: o.degree: expected int, got str"),
+    (["divide", "1", "0"], "division by zero"),
+])
+def test_wrong_arguments_and_errors(args: list[str], why: str) -> None:
+    code, out, err = command("call", built("typed"), *args)
+    assert (code != 0, out) == (True, "")
+    assert why in err
+
+
+def test_a_timeout_ends_the_module() -> None:
+    code, out, err = command("call", "--timeout", "0.2", built("typed"), "pause", "600")
+    assert (code, out) == (124, "")
+    assert "the call of pause " in err
+    assert "the module was ended" in err
+
+
+def test_they_are_listed() -> None:
+    _, out, _ = command("call", built("typed"))
+    assert "typed functions:\n  distance: func Distance(a, b Point) float64\n" in out
+    _, out, _ = command("call", built("typed"), "--json")
+    assert {"add", "distance"} < {function["name"] for function in json.loads(out)["typed"]}
+    _, _, err = command("call", built("typed"), "ad")
+    assert "add" in err
