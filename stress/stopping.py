@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -287,7 +288,9 @@ def run(case: Case, module: str, *options: str) -> Run:
             errors.seek(0)
             return Run(HANG, "hangs: " + errors.read()[-2000:])
         errors.seek(0)
-        stderr = errors.read().strip()
+        # Under -X dev, Python also says which apps were left open.
+        stderr = re.sub(r".*ResourceWarning: (unclosed <gothreads\.App .*\n.*|Enable tracemalloc.*)\n", "",
+                        errors.read()).strip()
     ended = [line.split()[1:] for line in out.splitlines() if line.startswith("ended")]
     if process.returncode != case.code:
         return Run(0, f"the process ended with {process.returncode}: {stderr[-2000:]}")

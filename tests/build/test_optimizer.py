@@ -127,6 +127,7 @@ def test_a_stripped_module_has_the_same_fast_bodies() -> None:
     assert stripped.bodies == whole.bodies
 
 
+@pytest.mark.long
 def test_optimizer_refuses_what_is_not_a_module() -> None:
     with pytest.raises(BuildError, match=r"^cannot optimize the module: not a WebAssembly module"):
         optimized(GO, b"no module", cache_folder())

@@ -164,7 +164,7 @@ OUTSIDE, HUGE = 0x7FFF0000, -1  # an address, and a length of almost 4 GiB
     ({"request": reply(0, 0, HUGE)}, gothreads.HandlerError,
      "the module's answer has 4,294,967,295 bytes; at most 2,147,418,112"),
     ({"request": reply(0, -1, 1 << 30)}, gothreads.MemoryAccessError, "the module's answer is not in its memory"),
-    ({"request": reply(3, 0, 0)}, gothreads.HandlerError, "status 3, which is not defined"),
+    ({"request": reply(6, 0, 0)}, gothreads.HandlerError, "status 6, which is not defined"),
     ({"request": reply(-1, OUTSIDE, 0)}, gothreads.HandlerError, "status 4294967295, which is not defined"),
 ])
 def test_an_answer_is_checked_before_it_is_believed(tmp_path: Path, model: str, parts: dict[str, Any],

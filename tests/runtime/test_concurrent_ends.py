@@ -111,6 +111,7 @@ def test_a_python_function_that_the_module_calls_may_call_exports(calls: Path) -
     assert sums == [4, 4]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "single"])
 def test_text_that_is_longer_in_bytes_than_in_letters_is_read_whole(calls: Path, calls_single: Path,
                                                                     model: str) -> None:

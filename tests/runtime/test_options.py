@@ -1,6 +1,7 @@
 """The options of open and supervise: one definition, from which signatures, documentation and checks follow."""
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -118,5 +119,5 @@ def test_app_and_supervised_have_the_same_methods_with_one_documentation() -> No
             member = getattr(kind, name)
             assert documentation, name
             assert inspect.getdoc(member) == documentation, (kind, name)
-            if not isinstance(member, property):
+            if not isinstance(member, (property, functools.cached_property)):
                 assert inspect.signature(member) == inspect.signature(getattr(RunningModule, name)), (kind, name)

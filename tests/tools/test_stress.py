@@ -152,6 +152,7 @@ def test_a_sharpened_program_holds_and_its_failures_can_be_repeated(tmp_path: Pa
     assert "--broken --sharpen 3" in err + (tmp_path / "kept").read_text()
 
 
+@pytest.mark.long
 def test_a_failure_is_kept_in_the_current_directory_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert stress("pool", "--seed", 3, "--seconds", 3, "--broken")[0] == 1

@@ -254,7 +254,8 @@ def test_a_listener_is_handed_over_for_its_own_address_only(caplog: pytest.LogCa
     assert tried(("listen", "tcp", f"127.0.0.2:{port}"), ("listen", "tcp", f":{other}"), ("packets", "udp", f":{port}"),
                  listen=[f"127.0.0.1:{port}"]) == [
         refusal(f"listen tcp 127.0.0.2:{port}: bind", "--listen", f"127.0.0.2:{port}"),
-        refusal(f"listen tcp :{other}: bind", "--listen", f"127.0.0.1:{other}"),
+        refusal(f"listen tcp :{other}: bind", "--listen",
+                f"127.0.0.1:{other}, or for other machines too --listen 0.0.0.0:{other}"),
         refusal(f"listen udp :{port}: bind", "--allow-net", f"127.0.0.1:{port}")]
     assert [record.getMessage() for record in caplog.records] == [
         f"the program wants to listen on 127.0.0.2:{port}, but listen (--listen) is 127.0.0.1:{port}. Let them agree: "
@@ -296,7 +297,7 @@ def test_refusals_name_the_option_that_would_allow_it(tmp_path: Path) -> None:
         "true write udp 127.0.0.1:PORT->192.0.2.1:53: send (to allow it: --allow-net 192.0.2.1:53): not allowed by the host",
         refusal(f"dial unix {path}: connect", "--allow-net", f"unix:{path}"),
         refusal("listen tcp 127.0.0.1:8080: bind", "--listen", "127.0.0.1:8080"),
-        refusal("listen tcp :8080: bind", "--listen", "127.0.0.1:8080"),
+        refusal("listen tcp :8080: bind", "--listen", "127.0.0.1:8080, or for other machines too --listen 0.0.0.0:8080"),
         refusal("listen tcp 192.0.2.1:0: listen", "--listen", "192.0.2.1:0"),
         refusal("listen udp 127.0.0.1:53: bind", "--allow-net", "127.0.0.1:53"),
         refusal(f"listen unix {path}: bind", "--listen", f"unix:{path}"),

@@ -344,6 +344,7 @@ def test_the_single_model_serves_many_and_ends_at_once(single: Path) -> None:
         connected(address)
 
 
+@pytest.mark.long
 def test_in_the_single_model_nothing_is_allowed_either(single: Path) -> None:
     code, out, _ = finished("run", single, "self", "127.0.0.1:0", "/nowhere")
     assert (code, "does not allow it (--allow-net)" in out) == (1, True)
