@@ -218,9 +218,16 @@ def _texts(places: Iterable[Path]) -> Iterator[str]:
 def _without_long_tests(text: str) -> str:
     if re.search(r"^pytestmark = \[?pytest\.mark\.long", text, re.MULTILINE):
         return ""
+    return _without(_without(text, "pytest.mark.long"), "pytest.fixture", unused=True)
+
+
+def _without(text: str, decorator: str, *, unused: bool = False) -> str:
+    """A file's text without the functions that are decorated so; `unused`: only those that nothing else names."""
     lines = text.splitlines()
     for node in reversed(ast.parse(text).body):
-        if isinstance(node, ast.FunctionDef) and "pytest.mark.long" in map(ast.unparse, node.decorator_list):
+        if (isinstance(node, ast.FunctionDef) and any(ast.unparse(each).startswith(decorator)
+                                                      for each in node.decorator_list)
+                and not (unused and len(re.findall(rf"\b{node.name}\b", text)) > 1)):
             del lines[node.decorator_list[0].lineno - 1:node.end_lineno]
     return "\n".join(lines)
 

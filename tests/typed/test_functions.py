@@ -347,7 +347,7 @@ def test_an_unpickled_app_has_them(app: Any) -> None:
 
 
 def test_a_module_without_typed_functions_has_none() -> None:
-    with opened("json") as app:
+    with gothreads.open(built("json")) as app:
         assert len(app.functions) == 0
         assert not hasattr(app, "add")
         assert [name for name in vars(app.types) if not name.startswith("_")] == []

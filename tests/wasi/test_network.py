@@ -227,13 +227,13 @@ def test_run_does_not_stop_a_program_with_many_goroutines() -> None:
     assert (running.returncode, out) == (0, b"0\n")
 
 
-@pytest.mark.parametrize("network", ["tcp", "unix"])
-def test_listeners_stay_open_while_a_module_is_replaced(network: str, tmp_path: Path,
+@pytest.mark.parametrize("protocol", ["tcp", "unix"])
+def test_listeners_stay_open_while_a_module_is_replaced(protocol: str, tmp_path: Path,
                                                         caplog: pytest.LogCaptureFixture) -> None:
-    address = f"127.0.0.1:{free_port()}" if network == "tcp" else str(tmp_path / "s")
-    given = address if network == "tcp" else f"unix:{address}"
+    address = f"127.0.0.1:{free_port()}" if protocol == "tcp" else str(tmp_path / "s")
+    given = address if protocol == "tcp" else f"unix:{address}"
     with caplog.at_level(logging.INFO, "gothreads"), \
-            gothreads.supervise(built("plainnet"), args=["once", network, address], listen=[given],
+            gothreads.supervise(built("plainnet"), args=["once", protocol, address], listen=[given],
                                 backoff=NEVER) as supervised:
         for instance in range(1, 4):
             with connected(address) as client:

@@ -312,13 +312,13 @@ def test_thirty_such_ends_leave_nothing(full: str) -> None:
 # Stock Go.
 
 @pytest.fixture(scope="module")
-def single() -> Path:
+def stock() -> Path:
     return built("sockets", model="single", buildmode="exe")
 
 
 @pytest.mark.long
-def test_both_models_pass_the_programs_own_test(single: Path, tmp_path: Path) -> None:
-    for program in (single, module()):
+def test_both_models_pass_the_programs_own_test(stock: Path, tmp_path: Path) -> None:
+    for program in (stock, module()):
         path = tmp_path / program.stem
         code, out, err = finished("run", "--allow-net", "127.0.0.1:*", "--allow-net", f"unix:{path}", program, "self",
                                   "127.0.0.1:0", path)
@@ -327,8 +327,8 @@ def test_both_models_pass_the_programs_own_test(single: Path, tmp_path: Path) ->
 
 
 @pytest.mark.long
-def test_the_single_model_serves_many_and_ends_at_once(single: Path) -> None:
-    app = gothreads.open(single, args=["serve"], listen=["127.0.0.1:0"])
+def test_the_single_model_serves_many_and_ends_at_once(stock: Path) -> None:
+    app = gothreads.open(stock, args=["serve"], listen=["127.0.0.1:0"])
     (address,) = app.listening
     with app, contextlib.ExitStack() as clients:
         own = [clients.enter_context(connected(address)) for _ in range(50)]
@@ -345,8 +345,8 @@ def test_the_single_model_serves_many_and_ends_at_once(single: Path) -> None:
 
 
 @pytest.mark.long
-def test_in_the_single_model_nothing_is_allowed_either(single: Path) -> None:
-    code, out, _ = finished("run", single, "self", "127.0.0.1:0", "/nowhere")
+def test_in_the_single_model_nothing_is_allowed_either(stock: Path) -> None:
+    code, out, _ = finished("run", stock, "self", "127.0.0.1:0", "/nowhere")
     assert (code, "does not allow it (--allow-net)" in out) == (1, True)
 
 
