@@ -137,7 +137,12 @@ def untouched(nothing_left: None) -> Iterator[None]:
 
 
 def parameters(model: str) -> list[Any]:
-    return [pytest.param(fault, id=str(fault)) for fault in FAULTS[model]]
+    """The faults of a model. Exits and panics in other places than an export, and those that take long, are `long`."""
+    def is_long(fault: Fault) -> bool:
+        elsewhere = " in " in fault.title and not fault.title.endswith("export")
+        return (fault.title.startswith(("os.Exit", "panic")) and elsewhere) or fault.title == "endless recursion"
+    return [pytest.param(fault, id=str(fault), marks=[pytest.mark.long] if is_long(fault) else [])
+            for fault in FAULTS[model]]
 
 
 def begin(app: gothreads.App, callers: Callers, fault: Fault) -> None:
@@ -397,7 +402,8 @@ def test_a_panic_is_known_however_many_goroutines_are_printed_after_it(host: Hos
     assert stderr.getvalue().decode().endswith(caught.value.stderr[-1000:])
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [pytest.param(model, marks=[] if model == "threaded" else [pytest.mark.long])
+                                   for model in MODELS])
 def test_the_end_does_not_wait_for_the_stacks_of_all_goroutines(model: str, host: Host) -> None:
     def end(**options: Any) -> tuple[str, str]:
         stderr = io.BytesIO()

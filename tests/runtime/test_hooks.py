@@ -249,6 +249,7 @@ def test_call_runs_the_hooks(model: str) -> None:
     assert [line for line in done.stderr.split() if line in ("init", "start", "stop")] == ["init", "start", "stop"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_run_runs_the_hooks(number: int, code: int) -> None:
     with subprocess.Popen(command("run", "--listen", "127.0.0.1:0", str(built("hooks"))), stdout=subprocess.PIPE,

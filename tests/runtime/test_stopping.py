@@ -25,7 +25,7 @@ HERE = [(case, ()) for case in stopping.CASES
         or case.name in ("Ctrl-C, in a call, single", "close, idle", "the interpreter ends without close, pool")]
 DEV = [(case, ("-X", "dev")) for case in stopping.CASES if case.name == "the interpreter ends without close, threaded"]
 #: What is not `long`: one case of each kind of end.
-SHORT = ("close, ", "the interpreter ends without close, ", "Ctrl-C, in a call", "close while the module dies", "sys.exit")
+SHORT = ("close, ", "the interpreter ends without close, ", "Ctrl-C, in a call: spin", "close while the module dies")
 
 
 @pytest.mark.parametrize(("case", "options"),
