@@ -133,7 +133,7 @@ class AppKind:
 _BUILT: dict[tuple[str, str], Path] = {}
 _ANY = (_add, _submit, _upper, _length, _map, _look)
 _FAULTS: tuple[tuple[str, tuple[Any, ...]], ...] = (("panics", ()), ("exits", (3,)), ("deep", (50_000_000,)))
-_KEEPS: tuple[tuple[str, tuple[Any, ...]], ...] = (("crash", ()), ("exit", (3,)), ("overflow", (0,)), ("hostraise", ()))
+_KEEPS: tuple[tuple[str, tuple[Any, ...]], ...] = (("crash", ()), ("exit", (3,)), ("trap", ()), ("hostraise", ()))
 KINDS = (
     AppKind("threads", "calls", "threaded", (*_ANY, _ask), _FAULTS),
     AppKind("single", "calls", "single", _ANY, _FAULTS),

@@ -34,6 +34,8 @@ Pattern = re.Pattern[str] | re.Pattern[bytes]
 
 #: For each regular expression of a module's, by its name: texts that would be hard for one that backtracks.
 PATTERNS: dict[str, list[Text]] = {
+    "_PROGRAM": [lambda n: "package mai\n" * n, lambda n: "\n" * n, lambda n: "package main_" * n],
+    "_DURATION": [lambda n: "1m" * n + "x", lambda n: "1.5ms" * n + "!", lambda n: "1" * n, lambda n: "1." * n],
     "_WITH_STACK": [
         lambda n: "panic: x" + "\n\t" * n, lambda n: "panic: x\n[" * n, lambda n: "panic: x\n\ngoroutine 1 " + "a" * n,
         lambda n: "panic: x\n\ngoroutine " + "1" * n, lambda n: "panic: \n" * n, lambda n: "fatal error: " * n],

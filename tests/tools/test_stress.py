@@ -88,7 +88,9 @@ def test_a_scenario_holds(name: str, tmp_path: Path) -> None:
 def test_the_bug_of_a_scenario_is_found(name: str, tmp_path: Path) -> None:
     if name == "litmus" and len(os.sched_getaffinity(0)) < 2:
         pytest.skip("two stores at the same moment need two processors")
-    found = verdict(name, replace(PLAN, seed=8, seconds=1.5 if name in COUNTED else 20, broken=True), tmp_path)
+    # "procs" loses about three counts a second: in one second and a half, none at all in one run of a hundred.
+    seconds = 6 if name == "procs" else 1.5 if name in COUNTED else 20
+    found = verdict(name, replace(PLAN, seed=8, seconds=seconds, broken=True), tmp_path)
     assert not found.passed
     assert found.message is not None
     assert re.search(FOUND[name], found.message), found.message
