@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from gothreads.cli.command import Command, RawCommand
 from gothreads.output.terminal import Verbosity
+from gothreads.text import closest
 from gothreads.version import __version__
 
 #: The commands' exit codes.
@@ -116,8 +116,8 @@ def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.Arg
 
 def close(text: str, names: Sequence[str]) -> str:
     """The question whether one of these names was meant; "" if none is close."""
-    found = difflib.get_close_matches(text, names, n=1, cutoff=0.7)
-    return f"Did you mean {found[0]}?" if found else ""
+    meant = closest(text, names, cutoff=0.7)
+    return f"Did you mean {meant}?" if meant is not None else ""
 
 
 def _check_dashes(parser: argparse.ArgumentParser, own: Sequence[str]) -> None:

@@ -74,13 +74,11 @@ class ProgressLine:
 
 
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
-    if stage == LINK:
+    if stage in (LINK, WAIT):
         return f"{_STAGES[stage]}: {seconds:.0f} s"
     if stage in (BUILD, OPTIMIZE):
         of = "" if total is None else f" (of {'up to ' if stage == BUILD else ''}{total:.0f})"
         return f"{_STAGES[stage]}: {done:.0f}{of}, {seconds:.0f} s"
-    if stage == WAIT:
-        return f"{_STAGES[stage]}: {done:.0f} s"
     expected = f" of about {total:.0f} s" if total is not None and done < total else " s"
     return f"{_STAGES[stage]} (once for each build): {done:.0f}{expected}"
 

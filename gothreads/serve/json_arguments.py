@@ -58,9 +58,8 @@ def parse_typed_arguments(body: bytes) -> list[Any] | dict[str, Any]:
         arguments = msgspec.json.decode(body) if body.strip() else {}
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise HTTPException(400, f'the body is not JSON: {error}; expected {{"args": [...]}}') from None
-    if not isinstance(arguments, dict) or arguments.keys() - {"args"}:
-        raise HTTPException(400, 'the body must be {"args": [...]}, or {"args": {"NAME": ...}}')
-    values = arguments.get("args", [])
+    known = isinstance(arguments, dict) and not arguments.keys() - {"args"}
+    values = arguments.get("args", []) if known else None
     if not isinstance(values, list | dict):
         raise HTTPException(400, 'the body must be {"args": [...]}, or {"args": {"NAME": ...}}')
     return values
