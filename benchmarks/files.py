@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import run
+from benchmarks.samples import relative
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
-from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.rounds import interleaved
 
 PROGRAM = Path(__file__).parent / "files"
@@ -78,8 +77,7 @@ def measure(rounds: int, count: int, megabytes: int) -> dict[str, Any]:
         taken["walk GOROOT/src"] = interleaved(
             {name: functools.partial(seconds, command, "walk", str(source())) for name, command in designs.items()},
             rounds)
-    return {what: {name: {"seconds": statistics.median(samples), "ratio": median_ratio(samples, by_name["native"])}
-                   for name, samples in by_name.items()} for what, by_name in taken.items()}
+    return {what: relative(by_name, "seconds", "native") for what, by_name in taken.items()}
 
 
 def show(figures: dict[str, Any], rounds: int) -> None:

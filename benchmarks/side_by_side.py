@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gothreads.tools.compare.figures import median_ratio
+from benchmarks.samples import relative
 from gothreads.tools.compare.rounds import interleaved
 
 
@@ -40,9 +39,7 @@ def side_by_side(commands: Mapping[str, Sequence[str]], rounds: int,
     if len({digest for samples in runs.values() for _, digest in samples}) != 1:
         raise SystemExit("the outputs differ")
     seconds = {name: [taken for taken, _ in samples] for name, samples in runs.items()}
-    first = next(iter(seconds.values()))
-    return {name: {"seconds": statistics.median(taken), "ratio": median_ratio(taken, first)}
-            for name, taken in seconds.items()}
+    return relative(seconds, "seconds", next(iter(seconds)))
 
 
 def print_table(figures: Mapping[str, Mapping[str, float]]) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,9 +23,9 @@ from typing import Any
 import psutil
 
 from benchmarks.command import run
+from benchmarks.samples import relative
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
-from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.rounds import interleaved
 
 PROGRAM = Path(__file__).parent / "sockets"
@@ -101,8 +100,7 @@ def measure(rounds: int, datagrams: int, dials: int) -> dict[str, Any]:
 def figures(known: dict[str, Design], job: Any, count: int, rounds: int) -> dict[str, dict[str, float]]:
     native = known["native"]
     taken = interleaved({name: functools.partial(job, design, native, count) for name, design in known.items()}, rounds)
-    return {name: {"microseconds": statistics.median(samples), "ratio": median_ratio(samples, taken["native"])}
-            for name, samples in taken.items()}
+    return relative(taken, "microseconds", "native")
 
 
 def show(found: dict[str, Any], rounds: int) -> None:
