@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import itertools
 import os
@@ -26,6 +25,7 @@ from gothreads.engine import extension
 from gothreads.wasi import openat
 from gothreads.wasi.calls.fd import FdCalls
 from gothreads.wasi.calls.path import PathCalls
+from tests.support.calls_of_python import count_calls
 from tests.support.files_program import Go, GoError
 from tests.support.modules import built
 from tests.support.waiting import PATIENCE, together, under_load
@@ -351,20 +351,9 @@ def test_a_folder_that_changes_while_it_is_read_shows_what_stays_once(go: Go) ->
                     reason="without C, or without openat2")
 def test_files_are_made_listed_renamed_and_removed_without_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-
-    def counted(calls: type, name: str) -> None:
-        original = getattr(calls, name)
-
-        @functools.wraps(original)
-        def call(*arguments: int) -> None:
-            asked.append(name)
-            original(*arguments)
-        monkeypatch.setattr(calls, name, call)
-    for name in ("path_open", "path_create_directory", "path_remove_directory", "path_unlink_file", "path_rename",
-                 "path_filestat_get"):
-        counted(PathCalls, name)
-    for name in ("fd_readdir", "fd_filestat_get", "fd_close"):
-        counted(FdCalls, name)
+    count_calls(monkeypatch, PathCalls, ("path_open", "path_create_directory", "path_remove_directory",
+                                         "path_unlink_file", "path_rename", "path_filestat_get"), asked)
+    count_calls(monkeypatch, FdCalls, ("fd_readdir", "fd_filestat_get", "fd_close"), asked)
     with opened({"/m": tmp_path}, tmp_path) as go:
         asked.clear()
         go("mkdirall", "d/e")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import logging
 import os
@@ -26,6 +25,7 @@ from gothreads.wasi.network import NetworkCalls
 from gothreads.wasi.peers import Peers
 from gothreads.wasi.socket_address import Address
 from tests.support.backoff import NEVER
+from tests.support.calls_of_python import count_calls
 from tests.support.command_line import finished, process
 from tests.support.modules import MODULES, built, outside_timeout
 from tests.support.sockets_program import address_of, connected, free_port, module, received
@@ -340,17 +340,8 @@ def test_an_address_that_a_name_no_longer_has_is_not_allowed_any_more(monkeypatc
 @pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}")
 def test_what_the_rules_have_allowed_once_needs_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-
-    def counted(name: str) -> None:
-        original = getattr(NetworkCalls, name)
-
-        @functools.wraps(original)
-        def call(*arguments: int) -> None:
-            asked.append(name)
-            original(*arguments)
-        monkeypatch.setattr(NetworkCalls, name, call)
-    for name in ("net_socket", "net_connect", "net_receive", "net_send", "net_name", "net_setsockopt"):
-        counted(name)
+    count_calls(monkeypatch, NetworkCalls, ("net_socket", "net_connect", "net_receive", "net_send", "net_name",
+                                            "net_setsockopt"), asked)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = address_of(server)
         assert tried(*[("dial", "tcp", address)] * 5, allow_net=[address]) == ["false <nil>"] * 5
