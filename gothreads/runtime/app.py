@@ -423,7 +423,7 @@ class App(Picklable, CallRunner, RunningModule):
     def _new_environment(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
         """Create the WASI environment of one memory. The caller closes it, once no thread is in it."""
         options = self.options
-        context = Context(self, self._in_python, lambda: self._cause is not None)
+        context = Context(self, self._in_python)
         environment = WasiEnvironment(stop, streams, options.wasi, rules=options.allow_net,
                                       listeners=options.listeners or Listeners(options.listen),
                                       messages=self._messages, context=context, files=self._files)
