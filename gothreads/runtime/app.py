@@ -157,11 +157,9 @@ class App(Picklable, CallRunner, RunningModule):
 
     def _target(self, export: str, request: str) -> Function:
         """The export of that name. UnknownExport; `request`: the method that would call a handler."""
-        try:
-            return self.exports[export]
-        except UnknownExport as error:
-            advice = error.advice.replace("app.request", f"app.{request}")
-            raise UnknownExport(error.message, error.known, advice) from None
+        if export not in self.exports:
+            raise self.exports._missing(export, request)
+        return self.exports[export]
 
     # Requests.
 
