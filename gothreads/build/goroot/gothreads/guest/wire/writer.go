@@ -21,10 +21,13 @@ type Writer struct {
 	data []byte
 	// parts lie beside the message: the host copies them from where they are.
 	parts [][]byte
+	// whole: the message is an error's, which has no parts.
+	whole bool
 	depth int
 }
 
-func (w *Writer) reset() { w.data, w.parts = w.data[:0], nil }
+// reset begins the message anew, as an error's.
+func (w *Writer) reset() { w.data, w.parts, w.whole = w.data[:0], nil, true }
 
 // Fail records that a value cannot be written.
 func (w *Writer) Fail(format string, args ...any) {
@@ -200,7 +203,7 @@ func WriteNumbers[T Number](w *Writer, list []T) {
 		length = len(list) * int(unsafe.Sizeof(list[0]))
 	}
 	data := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(list))), length)
-	if length < leastPart {
+	if length < leastPart || w.whole {
 		w.length(length, 0xc7)
 		w.data = append(append(w.data, kind), data...)
 		return
