@@ -123,6 +123,7 @@ def test_a_stall_is_reported_once_with_all_stacks(calls: Path) -> None:
         assert len(stalls[1].calls) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("busy", [("spin",), ("sleep", 60_000)])
 def test_what_runs_or_waits_for_a_timer_is_no_stall(calls: Path, busy: tuple[str, int]) -> None:
     stalls: list[gothreads.Stall] = []
@@ -133,6 +134,7 @@ def test_what_runs_or_waits_for_a_timer_is_no_stall(calls: Path, busy: tuple[str
         assert stalls == []
 
 
+@pytest.mark.long
 def test_a_garbage_collection_is_no_stall(calls: Path) -> None:
     stalls: list[gothreads.Stall] = []
     with gothreads.open(calls, stall_timeout=0.1, on_stall=stalls.append) as app:
