@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drain", type=parse_drain, metavar="S", default=DRAIN_SECONDS,
                         help="how long to wait for requests in progress after Ctrl-C or SIGTERM, in seconds (default: "
                              "%(default)g)")
+    parser.add_argument("--drain-delay", type=parse_drain, metavar="S", default=0.0,
+                        help="how long to go on after SIGTERM before that, in seconds, while /readyz says that the "
+                             "server is not ready: load balancers need some time to notice (default: %(default)g)")
     add_model_options(parser)
     add_run_options(parser)
     add_service_options(parser)
@@ -57,14 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if (problem := lacking("serve")) is not None:
         raise GothreadsError(problem)
-    from gothreads.serve.server import serve
+    from gothreads.serve.server import Stopping, serve
     warn_once(UVICORN)
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
     check_exists(arguments.module)  # before the port is taken, which is before the module is built
     return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, callers_timeout=30.0),
                  terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
-                 drain=arguments.drain, timeout=arguments.timeout, on_timeout=arguments.on_timeout,
+                 stopping=Stopping(arguments.drain_delay, arguments.drain),
+                 timeout=arguments.timeout, on_timeout=arguments.on_timeout,
                  largest_json=parse_size(arguments.json_limit, "--json-limit "))
 
 

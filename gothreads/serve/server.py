@@ -1,8 +1,9 @@
 """Runs an HTTP server for an app: its socket, the web server, and their shutdown together with the app's.
 
-A server stops because of a signal, or because the app ends. If draining takes too long, or a second signal arrives, the
-app is closed, which ends the calls in flight. All of these only set `should_exit` or close the app; uvicorn does the
-rest.
+A server stops because of a signal, or because the app ends. After SIGTERM it first goes on for a while, although it
+says that it is not ready, so that load balancers send requests elsewhere. Then it accepts no more clients, and drains:
+requests in flight finish. If that takes too long, or a second signal arrives, the app is closed, which ends the calls
+in flight. All of these only set `should_exit` or close the app; uvicorn does the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import resource
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Unpack
 
@@ -32,7 +35,9 @@ from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.runtime.state import State
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
-from gothreads.serve.web import Served, WebOptions, web_app
+from gothreads.serve.probes import Probes
+from gothreads.serve.served import Served
+from gothreads.serve.web import WebOptions, web_app
 
 #: The largest number of connected clients. More get 503.
 MOST_CONNECTIONS = 2048
@@ -42,27 +47,39 @@ _BACKLOG = 2048
 _seldom = Seldom()
 
 
+@dataclass(frozen=True)
+class Stopping:
+    """How a server stops, in seconds.
+
+    delay: how long it goes on after SIGTERM, although it is not ready. drain: how long requests in flight may take
+    then, or after another signal; after that they get 503.
+    """
+
+    delay: float = 0.0
+    drain: float = DRAIN_SECONDS
+
+
 def serve(open_app: Callable[[], Served], terminal: Terminal, *, host: str, port: int, allowed: Sequence[str] = (),
-          drain: float = DRAIN_SECONDS, **options: Unpack[WebOptions]) -> int:
+          stopping: Stopping = Stopping(), **options: Unpack[WebOptions]) -> int:
     """Serve until SIGTERM, Ctrl-C, or the end of the module (the final one if it is supervised).
 
     Returns the exit code: 0, or the module's.
 
-    allowed: further names of the server. drain: how long requests in flight may take after a signal, in seconds; then
-    they get 503. options: of web_app.
+    allowed: further names of the server. options: of web_app.
     """
     with _listen(host, port) as listener:
         hosts = Hosts.of(host, listener.getsockname()[0], allowed)
-        return _serve(open_app, lambda app: web_app(app, hosts, **options), listener,
-                      hosts=hosts, terminal=terminal, drain=drain)
+        return _serve(open_app, lambda app, probes: web_app(app, hosts, probes=probes, **options), listener,
+                      hosts=hosts, terminal=terminal, stopping=stopping)
 
 
-def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], listener: socket.socket, *,
-           hosts: Hosts, terminal: Terminal, drain: float) -> int:
+def _serve(open_app: Callable[[], Served], web: Callable[[Served, Probes], ASGIApp], listener: socket.socket, *,
+           hosts: Hosts, terminal: Terminal, stopping: Stopping) -> int:
     address = listener.getsockname()
     with open_app() as app:
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        server = _Server(app, web(app), terminal, drain)
+        probes = Probes(app)
+        server = _Server(app, web(app, probes), terminal, stopping, probes)
         # From here on a signal drains, also before uvicorn installs its handlers and after it has removed them.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
@@ -86,27 +103,47 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
 class _Server(uvicorn.Server):
     """uvicorn's server for one app."""
 
-    def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, drain: float) -> None:
+    def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, stopping: Stopping, probes: Probes) -> None:
         most = most_connections()
         # The backlog is how many clients are accepted per turn of the event loop. Refusing one takes some turns.
         super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning",
                                         access_log=False, server_header=False,
                                         backlog=max(1, most // 16), limit_concurrency=most + 1,
-                                        timeout_graceful_shutdown=math.ceil(drain) + 5))
+                                        timeout_graceful_shutdown=math.ceil(stopping.drain) + 5))
         for logger in (log, logging.getLogger("uvicorn.error")):
             logger.addFilter(_seldom)
-        self._app, self._terminal, self._drain = app, terminal, drain
+        self._app, self._terminal, self._stopping, self._probes = app, terminal, stopping, probes
         self._ignores_hang_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
         self.stopped_by: signal.Signals | None = None
+        self._drain_at: float | None = None  # when to drain, once SIGTERM has come and there is a delay
+        self._announced = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends. Unlike in uvicorn, signals are not raised again at the end."""
         self.stopped_by = self.stopped_by or signal.Signals(sig)
-        if self.should_exit:
+        self._probes.stopping = True
+        if self.should_exit or self._drain_at is not None:
             self._close_app()
+            self.should_exit = True
+        elif sig == signal.SIGTERM and self._stopping.delay:
+            self._drain_at = time.monotonic() + self._stopping.delay
         else:
-            self._app.send_signal(sig, default=False)  # the program may have something to finish, too
+            self._begin_drain(sig)
+
+    def _begin_drain(self, sig: int) -> None:
+        self._app.send_signal(sig, default=False)  # the program may have something to finish, too
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if self._drain_at is not None and not self.should_exit:
+            if not self._announced:  # not by the signal's handler, which may have interrupted another message
+                self._announced = True
+                self._terminal.say(f"not ready any more: shutting down in {self._stopping.delay:g} s (Ctrl-C to stop "
+                                   "now)")
+            if time.monotonic() >= self._drain_at:
+                self._begin_drain(signal.SIGTERM)
+        return await super().on_tick(counter)
 
     def handle_hang_up(self, sig: int, frame: FrameType | None) -> None:
         """A program that handles SIGHUP loads its configuration anew, or the like. Others drain, as for SIGTERM."""
@@ -127,11 +164,12 @@ class _Server(uvicorn.Server):
             listener.listen(_BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
+        drain = self._stopping.drain
+        if drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
             requests = "1 request" if waiting == 1 else f"{waiting} requests"
-            self._terminal.say(f"shutting down: waiting up to {self._drain:g} s for {requests} (Ctrl-C again to stop "
+            self._terminal.say(f"shutting down: waiting up to {drain:g} s for {requests} (Ctrl-C again to stop "
                                f"now)")
-        late = asyncio.get_running_loop().call_later(self._drain, self._close_app)
+        late = asyncio.get_running_loop().call_later(drain, self._close_app)
         await super().shutdown(sockets)
         late.cancel()
 

@@ -2,6 +2,7 @@
 
     GET  /                        a page to try it from
     GET  /healthz                 200 while the module runs, else 503 and why; if supervised, with its restarts
+    GET  /livez, /readyz          whether the process should live, and whether it should get requests (probes.py)
     GET  /api/exports             exports, typed functions, handlers and events
     POST /api/call/{export}       {"args": […]} → {"result": …}; a typed function takes its arguments by name, too
     POST /api/request/{handler}   the body is the payload, the reply is the body
@@ -60,7 +61,6 @@ from gothreads.errors import (
     UnknownExport,
     unknown,
 )
-from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.settling import SETTLE_SECONDS
 from gothreads.runtime.state import State
@@ -75,6 +75,8 @@ from gothreads.serve.json_arguments import (
     parse_typed_arguments,
     result_json,
 )
+from gothreads.serve.probes import Probes
+from gothreads.serve.served import Served
 from gothreads.supervise.app import Supervised
 from gothreads.version import __version__
 
@@ -91,10 +93,6 @@ _templates = Jinja2Templates(_FOLDER)
 _POLICY = policy((_FOLDER / "index.html").read_text())
 
 
-#: What can be served.
-Served = App | Supervised
-
-
 class WebOptions(TypedDict, total=False):
     """The options of web_app."""
 
@@ -104,11 +102,11 @@ class WebOptions(TypedDict, total=False):
 
 
 def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None, on_timeout: OnTimeout = "cancel",
-            largest_json: int = LARGEST_JSON) -> ASGIApp:
+            largest_json: int = LARGEST_JSON, probes: Probes | None = None) -> ASGIApp:
     """The ASGI application for an app that is addressed by the names `hosts`. It does not close the app.
 
     timeout: for each call, in seconds. on_timeout: as for App.request. largest_json: the largest arguments of a call,
-    in bytes.
+    in bytes. probes: those of a server that says when it stops.
     """
     held = Held()
     routes = _Routes(app, held, timeout, on_timeout, largest_json)
@@ -120,6 +118,7 @@ def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None
             Route("/api/call/{export:path}", routes.call, methods=["POST"]),
             Route("/api/request/{handler:path}", routes.request, methods=["POST"]),
             Route("/api/signal/{event:path}", routes.signal, methods=["POST"]),
+            *(probes or Probes(app)).routes(),
         ],
         exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug}), hosts, held)
 
