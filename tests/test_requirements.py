@@ -141,11 +141,10 @@ def test_a_command_without_its_extra_names_it(bare: Path, extra: str, argv: list
             in command(bare, "doctor")[1])
 
 
-def test_importing_the_server_without_its_extra_names_it(bare: Path) -> None:
-    code, _, err = python(bare, "import gothreads.serve.web")
-    assert (code, err.splitlines()[-1]) == (1,
-                                            f"ImportError: gothreads serve needs {', '.join(EXTRAS['serve'])}: pip "
-                                            f"install 'gothreads[serve]'")
+def test_an_asgi_application_without_the_extra_names_it(bare: Path) -> None:
+    code, _, err = python(bare, "from gothreads import *\nasgi('x.wasm')")
+    assert (code, err.splitlines()[-1]) == (1, "ImportError: gothreads.asgi needs starlette, jinja2: pip install "
+                                               "'gothreads[serve]'")
 
 
 def test_a_uvicorn_of_another_version_is_refused_when_older_and_told_when_newer(bare: Path) -> None:

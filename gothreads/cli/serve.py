@@ -19,6 +19,7 @@ from gothreads.launch import check_exists
 from gothreads.output.terminal import Terminal
 from gothreads.requirements import UVICORN, lacking, warn_once
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
+from gothreads.serve.options import CALLERS_SECONDS, ServeOptions
 from gothreads.supervise.options import RestartOptions
 
 
@@ -32,12 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="another name of the server, such as a proxy's; requests for other names are refused "
                         "(default: localhost and --host)")
     add_option(parser, "--callers", OpenOptions, "callers", type=parse_count, metavar="N")
-    parser.add_argument("--timeout", type=parse_seconds, metavar="S",
-                        help="answer calls that take longer than S seconds with 504 (default: no timeout)")
-    parser.add_argument("--on-timeout", choices=("cancel", "continue", "stop"), default="cancel",
-                        help="what happens to such a call. cancel: its context is cancelled, if the handler has one; "
-                        "continue: it goes on; stop: the module, or its instance in a pool, is stopped (default: "
-                        "%(default)s)")
+    add_option(parser, "--timeout", ServeOptions, "timeout", type=parse_seconds, metavar="S")
+    add_option(parser, "--on-timeout", ServeOptions, "on_timeout", choices=("cancel", "continue", "stop"))
     parser.add_argument("--json-limit", metavar="SIZE", default="4M",
                         help="the largest arguments of a call, as JSON (default: %(default)s; payloads of handlers: "
                              "64M)")
@@ -65,7 +62,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
     check_exists(arguments.module)  # before the port is taken, which is before the module is built
-    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, callers_timeout=30.0),
+    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers,
+                                           callers_timeout=CALLERS_SECONDS),
                  terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
                  stopping=Stopping(arguments.drain_delay, arguments.drain),
                  timeout=arguments.timeout, on_timeout=arguments.on_timeout,

@@ -67,7 +67,6 @@ from gothreads.runtime.state import State
 from gothreads.serve import guard
 from gothreads.serve.guard import Guard, Held, Hosts, policy
 from gothreads.serve.json_arguments import (
-    LARGEST_JSON,
     TYPED_WEIGHT,
     WEIGHT,
     aside,
@@ -75,6 +74,7 @@ from gothreads.serve.json_arguments import (
     parse_typed_arguments,
     result_json,
 )
+from gothreads.serve.options import LARGEST_JSON
 from gothreads.serve.probes import Probes
 from gothreads.serve.served import Served
 from gothreads.supervise.app import Supervised
@@ -182,9 +182,9 @@ class _Routes:
         """A sentence to follow an error about an unknown name, if it is of the other kind."""
         match request.path_params:
             case {"handler": name} if name in self._app.exports:
-                return f". There is an export of that name: /api/call/{name}"
+                return f". There is an export of that name: {_root(request)}/api/call/{name}"
             case {"export": name} if name in await self._handlers():
-                return f". There is a handler of that name: /api/request/{name}"
+                return f". There is a handler of that name: {_root(request)}/api/request/{name}"
         return ""
 
     async def exports(self, _request: Request) -> Response:
@@ -266,6 +266,12 @@ class _Routes:
         return self._last_handlers
 
 
+def _root(request: Request) -> str:
+    """The path under which this application is mounted."""
+    root: str = request.scope.get("root_path", "")
+    return root
+
+
 def _is_json(reply: bytes) -> bool:
     return reply[:1] in (b"{", b"[") and reply[-64:].rstrip()[-1:] in (b"}", b"]")
 
@@ -293,7 +299,8 @@ def _http_error(request: Request, error: Exception) -> Response:
     text = error.detail
     match error.status_code, error.headers:
         case 404, _:
-            text = f"there is no {request.url.path}; there are: {', '.join(r.path for r in request.app.routes)}"
+            there_are = ", ".join(_root(request) + route.path for route in request.app.routes)
+            text = f"there is no {request.url.path}; there are: {there_are}"
         case 405, {"Allow": allowed} | {"allow": allowed}:
             text = f"{request.url.path} does not allow {request.method}; use {allowed}"
     return JSONResponse({"error": text}, error.status_code, dict(error.headers or {}))
