@@ -4,6 +4,7 @@
     GET  /healthz                 200 while the module runs, else 503 and why; if supervised, with its restarts
     GET  /livez, /readyz          whether the process should live, and whether it should get requests (probes.py)
     GET  /api/exports             exports, typed functions, handlers and events
+    GET  /openapi.json            the same, as OpenAPI 3.1 (openapi.py)
     POST /api/call/{export}       {"args": […]} → {"result": …}; a typed function takes its arguments by name, too
     POST /api/request/{handler}   the body is the payload, the reply is the body
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
@@ -64,7 +65,7 @@ from gothreads.errors import (
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.settling import SETTLE_SECONDS
 from gothreads.runtime.state import State
-from gothreads.serve import guard
+from gothreads.serve import guard, openapi
 from gothreads.serve.guard import Guard, Held, Hosts, policy
 from gothreads.serve.json_arguments import (
     TYPED_WEIGHT,
@@ -119,6 +120,7 @@ def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None
             Route("/api/request/{handler:path}", routes.request, methods=["POST"]),
             Route("/api/signal/{event:path}", routes.signal, methods=["POST"]),
             *(probes or Probes(app)).routes(),
+            Route("/openapi.json", routes.openapi),
         ],
         exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug}), hosts, held)
 
@@ -195,6 +197,10 @@ class _Routes:
         typed = [self._app.functions[name].to_json() for name in self._typed()]
         return JSONResponse({"exports": exports, **({"typed": typed} if typed else {}),
                              "handlers": await self._handlers(), "events": self._app.events})
+
+    async def openapi(self, request: Request) -> Response:
+        names = openapi.Names(self._typed(), await self._handlers(), self._app.events)
+        return JSONResponse(openapi.document(self._app, names, _root(request)))
 
     def _typed(self) -> list[str]:
         """The typed functions that can be called. An export of the same name has precedence."""
