@@ -62,11 +62,12 @@ WASMTIME = Tested("wasmtime", "50", "51")
 UVICORN = Tested("uvicorn", "0.54", "0.55")
 
 #: The extras that have commands: the modules that each needs.
-EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"), "compare": ("rich", "jinja2", "matplotlib", "psutil"),
+EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11", "prometheus_client"),
+          "compare": ("rich", "jinja2", "matplotlib", "psutil"),
           "stress": ("rich", "psutil"),
           "completion": ("shtab",)}
 #: What `gothreads.asgi` needs of the extra `serve`. It runs under any server.
-_ASGI = ("starlette", "jinja2")
+_ASGI = ("starlette", "jinja2", "prometheus_client")
 
 
 def _check() -> None:

@@ -13,7 +13,15 @@ from gothreads.cli.module_options import (
     add_service_options,
     open_or_supervise,
 )
-from gothreads.cli.values import parse_count, parse_drain, parse_host, parse_port, parse_seconds, parse_size
+from gothreads.cli.values import (
+    parse_address,
+    parse_count,
+    parse_drain,
+    parse_host,
+    parse_port,
+    parse_seconds,
+    parse_size,
+)
 from gothreads.errors import GothreadsError, MisuseError
 from gothreads.launch import check_exists
 from gothreads.output.terminal import Terminal
@@ -44,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--drain-delay", type=parse_drain, metavar="S", default=0.0,
                         help="how long to go on after SIGTERM before that, in seconds, while /readyz says that the "
                              "server is not ready: load balancers need some time to notice (default: %(default)g)")
+    parser.add_argument("--metrics-address", type=parse_address, metavar="HOST:PORT",
+                        help="answer /metrics there, and not where the module is served")
     add_model_options(parser)
     add_run_options(parser)
     add_service_options(parser)
@@ -57,14 +67,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if (problem := lacking("serve")) is not None:
         raise GothreadsError(problem)
-    from gothreads.serve.server import Stopping, serve
+    from gothreads.serve.server import Address, Stopping, serve
     warn_once(UVICORN)
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
+    metrics = None
+    if arguments.metrics_address is not None:
+        host, port = arguments.metrics_address
+        metrics = Address(host, port, "--metrics-address", "--metrics-address")
     check_exists(arguments.module)  # before the port is taken, which is before the module is built
     return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers,
                                            callers_timeout=CALLERS_SECONDS),
-                 terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
+                 terminal, address=Address(arguments.host, arguments.port), metrics=metrics,
+                 allowed=arguments.allow_host,
                  stopping=Stopping(arguments.drain_delay, arguments.drain),
                  timeout=arguments.timeout, on_timeout=arguments.on_timeout,
                  largest_json=parse_size(arguments.json_limit, "--json-limit "))

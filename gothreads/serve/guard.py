@@ -42,6 +42,8 @@ SMALL = PIECE = 64 << 10
 BODY_SECONDS = 20.0
 #: The slowest rate at which data may arrive, or be taken, after that. Bytes per second.
 LEAST_RATE = 16 << 10
+#: The status where the client has disconnected, which is for logs and metrics only (nginx has introduced it).
+CLIENT_LEFT = 499
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 #: For all responses. (The page has its own policy for scripts and styles.)
@@ -204,7 +206,7 @@ class Held:
             except TimeoutError:
                 raise HTTPException(408, "the body arrives too slowly", {"Connection": "close"}) from None
             except ClientDisconnect:
-                raise HTTPException(400, "the client has disconnected") from None
+                raise HTTPException(CLIENT_LEFT, "the client has disconnected") from None
             whole = bytes(body)
             body.clear()
             yield whole

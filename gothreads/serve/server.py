@@ -35,6 +35,7 @@ from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.runtime.state import State
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
+from gothreads.serve.metrics import Metrics, metrics_app
 from gothreads.serve.probes import Probes
 from gothreads.serve.served import Served
 from gothreads.serve.web import WebOptions, web_app
@@ -59,25 +60,57 @@ class Stopping:
     drain: float = DRAIN_SECONDS
 
 
-def serve(open_app: Callable[[], Served], terminal: Terminal, *, host: str, port: int, allowed: Sequence[str] = (),
-          stopping: Stopping = Stopping(), **options: Unpack[WebOptions]) -> int:
+@dataclass(frozen=True)
+class Address:
+    """Where to listen. port 0: any free port. option: how to choose another."""
+
+    host: str
+    port: int
+    host_option: str = "--host"
+    port_option: str = "--port"
+
+
+def serve(open_app: Callable[[], Served], terminal: Terminal, *, address: Address, metrics: Address | None = None,
+          allowed: Sequence[str] = (), stopping: Stopping = Stopping(), **options: Unpack[WebOptions]) -> int:
     """Serve until SIGTERM, Ctrl-C, or the end of the module (the final one if it is supervised).
 
     Returns the exit code: 0, or the module's.
 
-    allowed: further names of the server. options: of web_app.
+    metrics: where to answer /metrics, and nothing else, instead of at `address`. allowed: further names of the server.
+    options: of web_app.
     """
-    with _listen(host, port) as listener:
-        hosts = Hosts.of(host, listener.getsockname()[0], allowed)
-        return _serve(open_app, lambda app, probes: web_app(app, hosts, probes=probes, **options), listener,
+    with contextlib.ExitStack() as listeners:
+        listener = listeners.enter_context(_listen(address))
+        of_metrics = None if metrics is None else listeners.enter_context(_listen(metrics))
+        hosts = Hosts.of(address.host, listener.getsockname()[0], allowed)
+
+        def web(app: Served, probes: Probes) -> ASGIApp:
+            if metrics is None or of_metrics is None:
+                return web_app(app, hosts, probes=probes, **options)
+            own = Metrics(app)
+            return _two(web_app(app, hosts, probes=probes, own_metrics=own, **options),
+                        metrics_app(own, Hosts.of(metrics.host, of_metrics.getsockname()[0], allowed)),
+                        of_metrics.getsockname(), listener.getsockname())
+        return _serve(open_app, web, [listener] if of_metrics is None else [listener, of_metrics],
                       hosts=hosts, terminal=terminal, stopping=stopping)
 
 
-def _serve(open_app: Callable[[], Served], web: Callable[[Served, Probes], ASGIApp], listener: socket.socket, *,
-           hosts: Hosts, terminal: Terminal, stopping: Stopping) -> int:
-    address = listener.getsockname()
+def _two(web: ASGIApp, metrics: ASGIApp, of_metrics: tuple[Any, ...], of_web: tuple[Any, ...]) -> ASGIApp:
+    """An application that is `metrics` for clients of that address, and `web` for others.
+
+    A listener on all addresses does not share its port with another; those of two addresses may.
+    """
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        host, port = scope.get("server") or ("", None)
+        is_metrics = port == of_metrics[1] and (port != of_web[1] or host == of_metrics[0])
+        await (metrics if is_metrics else web)(scope, receive, send)
+    return choose
+
+
+def _serve(open_app: Callable[[], Served], web: Callable[[Served, Probes], ASGIApp],
+           listeners: Sequence[socket.socket], *, hosts: Hosts, terminal: Terminal, stopping: Stopping) -> int:
+    urls = [_url(listener) for listener in listeners]
     with open_app() as app:
-        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         probes = Probes(app)
         server = _Server(app, web(app, probes), terminal, stopping, probes)
         # From here on a signal drains, also before uvicorn installs its handlers and after it has removed them.
@@ -85,11 +118,13 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served, Probes], ASGIA
             signal.signal(number, server.handle_exit)
         signal.signal(signal.SIGHUP, server.handle_hang_up)
         threading.Thread(target=server.stop_with_app, name="gothreads-watch", daemon=True).start()
-        terminal.say(f"serving {app.loaded.name} on http://{shown}:{address[1]} (Ctrl-C to stop)")
+        terminal.say(f"serving {app.loaded.name} on {urls[0]} (Ctrl-C to stop)")
+        for url in urls[1:]:
+            terminal.say(f"metrics are at {url}/metrics")
         if not hosts.is_local:
             terminal.say(f"other machines may be able to connect, and there is no authentication. Accepted host names: "
                          f"{hosts}")
-        server.run(sockets=[listener])
+        server.run(sockets=[*listeners])
         ended = app.error
         # A supervised module that is down has not ended.
         if app.exit is not None and isinstance(ended, GuestError):
@@ -213,23 +248,29 @@ def _quiet(app: ASGIApp) -> ASGIApp:
     return quiet
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _listen(at: Address) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
+        family, kind, protocol, _, address = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM,
                                                                 flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise GothreadsError(f"cannot listen on {host}:{port}: {reason(error)}. Name an address of this machine with "
-                             f"--host") from None
+        raise GothreadsError(f"cannot listen on {at.host}:{at.port}: {reason(error)}. Name an address of this machine "
+                             f"with {at.host_option}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        hints = {errno.EADDRINUSE: "Choose another with --port (0: any)",
-                 errno.EACCES: "Choose 1024 or higher with --port",
-                 errno.EADDRNOTAVAIL: "Name an address of this machine with --host"}
+        hints = {errno.EADDRINUSE: f"Choose another with {at.port_option} (0: any)",
+                 errno.EACCES: f"Choose 1024 or higher with {at.port_option}",
+                 errno.EADDRNOTAVAIL: f"Name an address of this machine with {at.host_option}"}
         hint = hints.get(error.errno or 0)
-        raise GothreadsError(f"cannot listen on {host}:{port}: {reason(error)}{f'. {hint}' if hint else ''}") from None
+        raise GothreadsError(f"cannot listen on {at.host}:{at.port}: {reason(error)}"
+                             f"{f'. {hint}' if hint else ''}") from None
     return listener

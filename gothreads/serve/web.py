@@ -5,6 +5,7 @@
     GET  /livez, /readyz          whether the process should live, and whether it should get requests (probes.py)
     GET  /api/exports             exports, typed functions, handlers and events
     GET  /openapi.json            the same, as OpenAPI 3.1 (openapi.py)
+    GET  /metrics                 for Prometheus (metrics.py), unless the metrics have an address of their own
     POST /api/call/{export}       {"args": […]} → {"result": …}; a typed function takes its arguments by name, too
     POST /api/request/{handler}   the body is the payload, the reply is the body
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
@@ -75,6 +76,7 @@ from gothreads.serve.json_arguments import (
     parse_typed_arguments,
     result_json,
 )
+from gothreads.serve.metrics import Metrics
 from gothreads.serve.options import LARGEST_JSON
 from gothreads.serve.probes import Probes
 from gothreads.serve.served import Served
@@ -103,12 +105,15 @@ class WebOptions(TypedDict, total=False):
 
 
 def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None, on_timeout: OnTimeout = "cancel",
-            largest_json: int = LARGEST_JSON, probes: Probes | None = None) -> ASGIApp:
+            largest_json: int = LARGEST_JSON, probes: Probes | None = None, own_metrics: Metrics | None = None
+            ) -> ASGIApp:
     """The ASGI application for an app that is addressed by the names `hosts`. It does not close the app.
 
     timeout: for each call, in seconds. on_timeout: as for App.request. largest_json: the largest arguments of a call,
-    in bytes. probes: those of a server that says when it stops.
+    in bytes. probes: those of a server that says when it stops. own_metrics: the app's metrics, if /metrics is not to
+    be here, because they have an address of their own.
     """
+    metrics = own_metrics or Metrics(app)
     held = Held()
     routes = _Routes(app, held, timeout, on_timeout, largest_json)
     return Guard(Starlette(
@@ -116,11 +121,12 @@ def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None
             Route("/", routes.index),
             Route("/healthz", routes.health),
             Route("/api/exports", routes.exports),
-            Route("/api/call/{export:path}", routes.call, methods=["POST"]),
-            Route("/api/request/{handler:path}", routes.request, methods=["POST"]),
-            Route("/api/signal/{event:path}", routes.signal, methods=["POST"]),
+            Route("/api/call/{export:path}", metrics.measured("export", routes.call), methods=["POST"]),
+            Route("/api/request/{handler:path}", metrics.measured("handler", routes.request), methods=["POST"]),
+            Route("/api/signal/{event:path}", metrics.measured("event", routes.signal), methods=["POST"]),
             *(probes or Probes(app)).routes(),
             Route("/openapi.json", routes.openapi),
+            *([] if own_metrics else [metrics.route()]),
         ],
         exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug}), hosts, held)
 
@@ -254,7 +260,7 @@ class _Routes:
             await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not result.done() and self._on_timeout != "stop":
                 result.cancel()
-                raise HTTPException(400, "the client has disconnected")
+                raise HTTPException(guard.CLIENT_LEFT, "the client has disconnected")
             return await result
         except CallersBusy:
             options = self._app.options
