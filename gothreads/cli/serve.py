@@ -54,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "server is not ready: load balancers need some time to notice (default: %(default)g)")
     parser.add_argument("--metrics-address", type=parse_address, metavar="HOST:PORT",
                         help="answer /metrics there, and not where the module is served")
+    add_option(parser, "--access-log", ServeOptions, "access_log", action="store_true")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text",
+                        help="how messages are written to standard error; json: an object a line (default: "
+                             "%(default)s)")
     add_model_options(parser)
     add_run_options(parser)
     add_service_options(parser)
@@ -65,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    terminal.as_json = arguments.log_format == "json"
     if (problem := lacking("serve")) is not None:
         raise GothreadsError(problem)
     from gothreads.serve.server import Address, Stopping, serve
@@ -81,7 +86,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
                  terminal, address=Address(arguments.host, arguments.port), metrics=metrics,
                  allowed=arguments.allow_host,
                  stopping=Stopping(arguments.drain_delay, arguments.drain),
-                 timeout=arguments.timeout, on_timeout=arguments.on_timeout,
+                 timeout=arguments.timeout, on_timeout=arguments.on_timeout, access_log=arguments.access_log,
                  largest_json=parse_size(arguments.json_limit, "--json-limit "))
 
 

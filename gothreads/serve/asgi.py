@@ -109,7 +109,8 @@ class AsgiApp:
             try:
                 # Anew each time: it belongs to the event loop.
                 self._web = web_app(app, Hosts.of_asgi(options["allow_hosts"]), timeout=options["timeout"],
-                                    on_timeout=options["on_timeout"], largest_json=options["json_limit"])
+                                    on_timeout=options["on_timeout"], largest_json=options["json_limit"],
+                                    access_log=options["access_log"])
                 self._app = app
                 yield
             finally:

@@ -35,6 +35,11 @@ def _check_hosts(name: str, value: object) -> None:
     host_names(name, [each for each in value if each != "*"])
 
 
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise MisuseError(f"{name} must be True or False, not {cut(value)}")
+
+
 def _check_timeout(name: str, value: object) -> None:
     check_seconds(name, value, above_zero=True)
 
@@ -49,6 +54,8 @@ class ServeOptions(TypedDict, total=False):
         what happens to such a call. cancel: its context is cancelled, if the handler has one; continue: it goes on;
         stop: the module, or its instance in a pool, is stopped
         """, check=one_of("cancel", "continue", "stop"))]
+    access_log: Annotated[bool, Option(
+        default=False, help="log each request: the logger gothreads.access", check=_check_bool)]
 
 
 class AsgiOptions(ServeOptions, total=False):

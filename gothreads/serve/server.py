@@ -30,9 +30,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.files import reason
-from gothreads.output.terminal import Terminal
+from gothreads.output.terminal import Handler, Terminal
 from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.runtime.state import State
+from gothreads.serve.access import RequestIds
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
 from gothreads.serve.metrics import Metrics, metrics_app
@@ -45,7 +46,8 @@ MOST_CONNECTIONS = 2048
 #: How many connections may wait to be accepted.
 _BACKLOG = 2048
 
-_seldom = Seldom()
+_seldom, _request_ids = Seldom(), RequestIds()
+_uvicorns = logging.getLogger("uvicorn.error")
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,14 @@ class _Server(uvicorn.Server):
         # The backlog is how many clients are accepted per turn of the event loop. Refusing one takes some turns.
         super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning",
                                         access_log=False, server_header=False,
+                                        log_config=None if terminal.as_json else uvicorn.config.LOGGING_CONFIG,
                                         backlog=max(1, most // 16), limit_concurrency=most + 1,
                                         timeout_graceful_shutdown=math.ceil(stopping.drain) + 5))
-        for logger in (log, logging.getLogger("uvicorn.error")):
+        for logger in (log, _uvicorns):
             logger.addFilter(_seldom)
+            logger.addFilter(_request_ids)
+        if terminal.as_json:
+            _uvicorns.addHandler(Handler(terminal))
         self._app, self._terminal, self._stopping, self._probes = app, terminal, stopping, probes
         self._ignores_hang_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
         self.stopped_by: signal.Signals | None = None

@@ -67,6 +67,7 @@ from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.settling import SETTLE_SECONDS
 from gothreads.runtime.state import State
 from gothreads.serve import guard, openapi
+from gothreads.serve.access import Access
 from gothreads.serve.guard import Guard, Held, Hosts, policy
 from gothreads.serve.json_arguments import (
     TYPED_WEIGHT,
@@ -102,21 +103,22 @@ class WebOptions(TypedDict, total=False):
     timeout: float | None
     on_timeout: OnTimeout
     largest_json: int
+    access_log: bool
 
 
 def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None, on_timeout: OnTimeout = "cancel",
-            largest_json: int = LARGEST_JSON, probes: Probes | None = None, own_metrics: Metrics | None = None
-            ) -> ASGIApp:
+            largest_json: int = LARGEST_JSON, access_log: bool = False, probes: Probes | None = None,
+            own_metrics: Metrics | None = None) -> ASGIApp:
     """The ASGI application for an app that is addressed by the names `hosts`. It does not close the app.
 
     timeout: for each call, in seconds. on_timeout: as for App.request. largest_json: the largest arguments of a call,
-    in bytes. probes: those of a server that says when it stops. own_metrics: the app's metrics, if /metrics is not to
-    be here, because they have an address of their own.
+    in bytes. access_log: log each request. probes: those of a server that says when it stops. own_metrics: the app's
+    metrics, if /metrics is not to be here, because they have an address of their own.
     """
     metrics = own_metrics or Metrics(app)
     held = Held()
     routes = _Routes(app, held, timeout, on_timeout, largest_json)
-    return Guard(Starlette(
+    return Access(Guard(Starlette(
         routes=[
             Route("/", routes.index),
             Route("/healthz", routes.health),
@@ -128,7 +130,8 @@ def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None
             Route("/openapi.json", routes.openapi),
             *([] if own_metrics else [metrics.route()]),
         ],
-        exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug}), hosts, held)
+        exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug}), hosts, held),
+        is_logged=access_log)
 
 
 class _Routes:
