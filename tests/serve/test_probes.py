@@ -59,11 +59,13 @@ def test_after_sigterm_a_server_is_not_ready_and_serves_until_the_delay_is_over(
         with httpx.Client(base_url=server.client.base_url) as newcomer:
             assert newcomer.post("/api/call/add", json={"args": [2, 3]}).json() == {"result": 5}
         assert not slow.done()
+        assert server.process.stderr is not None
+        assert server.process.stderr.readline() == (
+            "gothreads: not ready any more: shutting down in 100000 s (Ctrl-C to stop now)\n")
         server.process.send_signal(signal.SIGTERM)  # the second one ends it
         assert slow.result().status_code == 503
         code, said = server.end()
         assert code == 0
-        assert said.startswith("gothreads: not ready any more: shutting down in 100000 s (Ctrl-C to stop now)\n")
         assert said.endswith("gothreads: stopped by SIGTERM\n")
 
 
