@@ -38,6 +38,8 @@ _ERROR: JsonSchema = {
         "known": {"type": "array", "items": {"type": "string"}, "description": "404: the names that there are."}}}
 #: Schemas of our own. No class of Go's has a dot in its name.
 _SCHEMAS: dict[str, JsonSchema] = {"gothreads.Error": _ERROR}
+_RETRY_AFTER: JsonSchema = {"Retry-After": {"description": "Where trying again makes sense: after so many seconds.",
+                                            "schema": {"type": "integer", "minimum": 1}}}
 _NOTHING: JsonSchema = {"type": "null"}
 _FLOAT_ARGUMENT: JsonSchema = {"type": "number"}
 
@@ -74,9 +76,13 @@ def document(app: Served, names: Names, root: str) -> JsonSchema:
         "servers": [{"url": root or "/"}],
         "paths": paths,
         "components": {"schemas": {**schemas.of_classes(), **_SCHEMAS},
-                       "responses": {f"Error{status}": _response(why, {"$ref": "#/components/schemas/gothreads.Error"})
-                                     for status, why in _ERRORS.items()}},
+                       "responses": {f"Error{status}": _error(status, why) for status, why in _ERRORS.items()}},
     }
+
+
+def _error(status: int, why: str) -> JsonSchema:
+    found = _response(why, {"$ref": "#/components/schemas/gothreads.Error"})
+    return {**found, "headers": _RETRY_AFTER} if status == 503 else found
 
 
 def _export(signature: Signature) -> JsonSchema:
@@ -128,8 +134,11 @@ def _item(kind: Type, schemas: JsonSchemas) -> JsonSchema:
 def _results(results: tuple[Type, ...], schemas: JsonSchemas) -> JsonSchema:
     """The content of the response, by its type."""
     if results and results[0].shape == "stream":
-        item = schemas.of(results[0].of[0])
-        return {_NDJSON: {"schema": item}, _JSON: {"schema": {"type": "object"}}}
+        listed = {"type": "array", "items": schemas.of(results[0].of[0])}
+        failed = {"type": "string", "description": "Why there are no more items."}
+        return {_JSON: {"schema": {"type": "object", "properties": {"result": listed, "error": failed},
+                                   "required": ["result"]}},
+                _NDJSON: {}}  # a line for each item; OpenAPI 3.1 has no schema for that
     match results:
         case ():
             result = _NOTHING

@@ -13,6 +13,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import gothreads
+from gothreads.serve import openapi
 from gothreads.serve.served import Served
 from gothreads.typed.json_schema import component
 from tests.support.modules import built, opened
@@ -115,6 +116,17 @@ def test_results_are_what_the_document_says(typed: Any, name: str, args: list[An
     for value, schema in ((ask(typed, "POST", f"/api/call/{name}", json={"args": args}).json()["result"],
                            result(found, name)), (args, arguments(found, name))):
         OAS31Validator({**schema, "components": found["components"]}).validate(value)
+
+
+def test_an_iterators_items_have_a_schema(typed: Any) -> None:
+    found = openapi.document(typed, openapi.Names(["count", "enumerate", "receive"], [], []), "/go")
+    OpenAPIV31SpecValidator(found).validate()
+    assert found["servers"] == [{"url": "/go"}]
+    assert result(found, "count")["items"]["type"] == "integer"
+    assert result(found, "enumerate")["items"]["prefixItems"][1] == {"type": "string"}
+    assert result(found, "receive")["items"] == {"$ref": "#/components/schemas/Options"}
+    contents = post(found, "/api/call/count")["responses"]["200"]["content"]
+    assert contents.keys() == {"application/json", "application/x-ndjson"}
 
 
 def test_all_functions_of_the_page_are_in_the_document(typed: Any) -> None:
