@@ -180,6 +180,37 @@ def test_it_can_be_mounted_in_starlette_and_opened_again(calls: Path) -> None:
         asyncio.run(run())
 
 
+@pytest.mark.parametrize(("allowed", "host", "status"), [
+    ([], "localhost:80", 200), ([], "10.1.2.3", 200), ([], "[::1]:80", 200), ([], socket.gethostname(), 200),
+    ([], "app.example.org", 421), (["App.example.org"], "app.example.org:80", 200),
+    (["app.example.org"], "evil.example", 421), (["*"], "evil.example", 200)])
+def test_names_must_be_allowed_and_addresses_are(calls: Path, allowed: list[str], host: str, status: int) -> None:
+    go = gothreads.asgi(calls, allow_hosts=allowed)
+
+    async def run() -> None:
+        async with (go.lifespan(),
+                    httpx.AsyncClient(transport=httpx.ASGITransport(go), base_url="http://localhost") as client):
+            reply = await client.get("/livez", headers={"Host": host})
+            assert reply.status_code == status
+            if status == 421:
+                assert reply.json()["error"].endswith("To add one: gothreads.asgi(..., allow_hosts=[NAME])")
+    asyncio.run(run())
+
+
+def test_a_module_that_ends_is_not_live(calls: Path) -> None:
+    go = gothreads.asgi(calls)
+
+    async def run() -> None:
+        async with (go.lifespan(),
+                    httpx.AsyncClient(transport=httpx.ASGITransport(go), base_url="http://localhost") as client):
+            assert (await client.get("/livez")).status_code == 200
+            assert (await client.post("/api/call/exits", json={"args": [3]})).status_code == 503
+            await asyncio.to_thread(go.app().wait)
+            assert (await client.get("/livez")).status_code == 503
+            assert (await client.get("/readyz")).status_code == 503
+    asyncio.run(run())
+
+
 def test_calls_may_finish_when_the_server_stops(calls: Path) -> None:
     go = gothreads.asgi(calls)
 
