@@ -80,7 +80,8 @@ func (c *Call) Fail(message string, kinds int) {
 }
 
 // answer answers the request. If the reply refers to other memory, it begins with the number of these parts, and with
-// the address and the length of each, in four bytes each; the slot keeps them until the host has copied them.
+// the kind, the address and the length of each, in four bytes each. So the host copies each once, to where numbers of
+// that kind belong; the slot keeps them until it has.
 func (c *Call) answer(s *slot.Slot) ([]byte, slot.Status) {
 	if err := c.Out.Err; err != nil {
 		c.Fail("the result cannot be passed on: "+err.Error(), 0)
@@ -94,11 +95,14 @@ func (c *Call) answer(s *slot.Slot) ([]byte, slot.Status) {
 	case len(out.parts) == 0:
 		return out.data, slot.OK
 	}
-	reply := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+8*len(out.parts)+len(out.data)), uint32(len(out.parts)))
-	for _, part := range out.parts {
-		reply = binary.LittleEndian.AppendUint32(reply, uint32(uintptr(unsafe.Pointer(unsafe.SliceData(part)))))
-		reply = binary.LittleEndian.AppendUint32(reply, uint32(len(part)))
+	reply := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+12*len(out.parts)+len(out.data)), uint32(len(out.parts)))
+	kept := make([][]byte, len(out.parts))
+	for i, p := range out.parts {
+		reply = binary.LittleEndian.AppendUint32(reply, uint32(p.kind))
+		reply = binary.LittleEndian.AppendUint32(reply, uint32(uintptr(unsafe.Pointer(unsafe.SliceData(p.data)))))
+		reply = binary.LittleEndian.AppendUint32(reply, uint32(len(p.data)))
+		kept[i] = p.data
 	}
-	s.Keep(out.parts)
+	s.Keep(kept)
 	return append(reply, out.data...), slot.Parts
 }

@@ -20,10 +20,16 @@ type Writer struct {
 
 	data []byte
 	// parts lie beside the message: the host copies them from where they are.
-	parts [][]byte
+	parts []part
 	// whole: the message is an error's, which has no parts.
 	whole bool
 	depth int
+}
+
+// A part is numbers of a kind, as they lie in memory.
+type part struct {
+	kind byte
+	data []byte
 }
 
 // reset begins the message anew, as an error's.
@@ -211,7 +217,7 @@ func WriteNumbers[T Number](w *Writer, list []T) {
 	w.data = append(w.data, 0xd7, kind|kindPart)
 	w.data = binary.LittleEndian.AppendUint32(w.data, uint32(len(w.parts)))
 	w.data = binary.LittleEndian.AppendUint32(w.data, uint32(length))
-	w.parts = append(w.parts, data)
+	w.parts = append(w.parts, part{kind, data})
 }
 
 // Any writes a value of one of the types that Reader.Any returns, or of another basic type, or a list or map of them.
