@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gothreads.errors import GothreadsError
-from gothreads.serve.guard import PIECE, TOO_LARGE_TOGETHER, Held
+from gothreads.serve.guard import CLIENT_LEFT, PIECE, TOO_LARGE_TOGETHER, Held
 
 if TYPE_CHECKING:
     from gothreads.typed.streams import JsonStream
@@ -36,7 +36,7 @@ async def items_response(stream: JsonStream, headers: Headers, receive: Receive,
     """
     first = await _unless_gone(stream, receive)
     if first is None:
-        raise HTTPException(400, "the client has disconnected")
+        raise HTTPException(CLIENT_LEFT, "the client has disconnected")
     return _Items(stream, first, held, message, lines=NDJSON in headers.get("accept", ""))
 
 

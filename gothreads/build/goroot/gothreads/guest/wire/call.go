@@ -20,6 +20,11 @@ func Export(name string, call func(c *Call)) {
 // ExportContext exports a function that takes a context.
 func ExportContext(name string, call func(ctx context.Context, c *Call)) {
 	slot.WatchCancels()
+	exportContext(name, call)
+}
+
+// exportContext does so before the host may cancel calls.
+func exportContext(name string, call func(ctx context.Context, c *Call)) {
 	slot.Typed[name] = func(s *slot.Slot, request uint32, payload []byte) ([]byte, slot.Status) {
 		ctx, end := s.Begin(request)
 		defer end()
