@@ -195,7 +195,12 @@ class MemoryAccessError(MisuseError, IndexError):
 
 
 class ArgumentError(MisuseError, TypeError, ValueError):
-    """A wrong argument; the message says what was expected."""
+    """A wrong argument; the message says what was expected.
+
+    `path`, of a typed function: to the value that is wrong, as `options.notes["a"]`; "" if that is no single value.
+    """
+
+    path = ""
 
 
 class NotCallable(MisuseError):

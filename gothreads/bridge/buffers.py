@@ -66,6 +66,11 @@ class Parts:
         return pieces
 
 
+#: What goes to a handler, and what comes back.
+Message = bytes | Parts
+Reply = bytes | Parts
+
+
 class Refused(HandlerError):
     """A typed function refused an argument; `reply` says why (typed/values.py)."""
 

@@ -23,6 +23,7 @@ from gothreads.runtime.app import App
 
 if TYPE_CHECKING:
     from gothreads.typed.functions import TypedFunction
+    from gothreads.typed.streams import JsonStream
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,13 +92,26 @@ def _call(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, termi
 def _call_typed(function: TypedFunction, texts: tuple[str, ...], arguments: argparse.Namespace,
                 terminal: Terminal) -> None:
     future = function.submit_json(function.json_of_texts(texts), _limit(arguments))
-    result = json.loads(aside(future.result))
+    encoded = aside(future.result)
+    if not isinstance(encoded, bytes):
+        _print_items(encoded, terminal)
+        return
+    result = json.loads(encoded)
     if arguments.json:
         terminal.data(result)
     elif [kind.shape for kind in function.schema.results] == ["bytes"]:
         _write_bytes(base64.b64decode(result), arguments, terminal)
     elif result is not None:
         terminal.out(result if isinstance(result, str) else json.dumps(result, ensure_ascii=False))
+
+
+def _print_items(items: JsonStream, terminal: Terminal) -> None:
+    """Print the items of an iterator as they come, each as a line of JSON."""
+    def show() -> None:
+        for item in items:
+            terminal.out(item.decode())
+    with items:
+        aside(show)
 
 
 def _request(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, terminal: Terminal) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Unpack
 
-from gothreads.bridge.buffers import Parts
+from gothreads.bridge.buffers import Message, Reply
 from gothreads.errors import ModuleError
 from gothreads.launch import open as open_module
 from gothreads.packages import DESCRIPTION, MODULE
@@ -62,18 +62,13 @@ class _LazyCaller:
                     atexit.register(app.close)  # before gothreads warns of apps that were left open
         return app._caller
 
-    @property
-    def stays(self) -> bool:
-        return bool(self._caller.stays)
-
-    def call(self, handler: str, message: bytes | Parts) -> bytes | Parts:
-        reply: bytes | Parts = self._caller.call(handler, message)
+    def call(self, handler: str, message: Message) -> Reply:
+        reply: Reply = self._caller.call(handler, message)
         return reply
 
-    def submit(self, handler: str, message: bytes | Parts, read: Read,
-               options: Mapping[str, Any]) -> Future[Any]:
+    def submit(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Future[Any]:
         future: Future[Any] = self._caller.submit(handler, message, read, options)
         return future
 
-    def wait(self, handler: str, message: bytes | Parts, read: Read, options: Mapping[str, Any]) -> Any:
+    def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
         return self._caller.wait(handler, message, read, options)

@@ -66,6 +66,10 @@ class CallRunner(Lifecycle):
     def _in_use(self) -> int:
         """How many threads are in calls into the module."""
 
+    def _within_instance(self, _instance: Guest, work: Callable[[Guest], T]) -> T:
+        """The same in the instance that an earlier call was in."""
+        return self._within(work)
+
     def _same_instance(self) -> bool:
         """Whether the calling thread is already in the instance that its calls go into."""
         return False

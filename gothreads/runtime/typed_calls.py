@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gothreads.bridge.buffers import Guest, Parts
+from gothreads.bridge.buffers import Guest, Message, Reply
 from gothreads.errors import GothreadsError, NotCallable
 from gothreads.runtime.calls import CallRunner
 from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
@@ -19,26 +19,21 @@ from gothreads.typed.namespace import Functions
 if TYPE_CHECKING:
     from gothreads.typed.functions import Caller
 
-Message = bytes | Parts
-#: Is given the function that calls, and what makes further calls of the same instance; returns what it makes of the
-#: reply.
-Read = Callable[[Callable[[], Message], "AppCaller"], Any]
+#: See typed.functions.Read.
+Read = Callable[[Callable[[], tuple[Reply, "Caller"]]], Any]
 
 
 class AppCaller(NamedTuple):
     """Calls the typed functions of an app. See typed.functions.Caller.
 
-    quickly: makes a request on the C fast path, or returns None.
+    quickly: makes a request on the C fast path, or returns None. instance: that all calls go to; None: any.
     """
 
     app: CallRunner
     quickly: Callable[[str, bytes], bytes | None]
+    instance: Guest | None = None
 
-    @property
-    def stays(self) -> bool:
-        return not self.app.has_many_instances
-
-    def call(self, handler: str, message: Message) -> Message:
+    def call(self, handler: str, message: Message) -> Reply:
         app = self.app
         if type(message) is bytes:
             try:
@@ -47,7 +42,7 @@ class AppCaller(NamedTuple):
             except GothreadsError as error:
                 first = app._first(error)
                 raise first from first.__cause__
-        reply: Message = app._here_or_on_a_worker(lambda: self._call(handler, message))
+        reply: Reply = app._here_or_on_a_worker(lambda: self._call(handler, message)[0])
         return reply
 
     def submit(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Future[Any]:
@@ -56,19 +51,25 @@ class AppCaller(NamedTuple):
     def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
         return self.app._result(self._waited(handler, message, read, options, here=True))
 
-    def _call(self, handler: str, message: Message, token: Cancellation | None = None) -> Message:
-        """Call a handler on this thread. Raises ffi.Trapped, and CallGivenUp if its caller has given it up."""
-        def call(guest: Guest) -> Message:
-            reply: Message = guest.slot.call(handler, message)
-            return reply
-        return self.app._within(call if token is None else lambda guest: token.use(guest, call, request=True))
+    def _call(self, handler: str, message: Message, token: Cancellation | None = None) -> tuple[Reply, AppCaller]:
+        """Call a handler on this thread: its reply, and a caller of the instance that has replied.
+
+        Raises ffi.Trapped, and CallGivenUp if its caller has given it up.
+        """
+        def call(guest: Guest) -> tuple[Reply, AppCaller]:
+            reply: Reply = guest.slot.call(handler, message)
+            return reply, AppCaller(self.app, self.quickly, guest) if self.app.has_many_instances else self
+        work = call if token is None else lambda guest: token.use(guest, call, request=True)
+        if self.instance is None:
+            return self.app._within(work)
+        return self.app._within_instance(self.instance, work)
 
     def _waited(self, handler: str, message: Message, read: Read, options: Mapping[str, Any], *,
                 here: bool) -> PendingCall:
         app = self.app
 
         def call(token: Cancellation) -> Any:
-            return read(lambda: self._call(handler, message, token), self)
+            return read(lambda: self._call(handler, message, token))
         name = shown(handler.partition(":")[2])
         return app._waited(f"the call of {name}", call, options.get("timeout"), options.get("on_timeout", "cancel"),
                            here=here, request=True)

@@ -39,6 +39,7 @@ LARGEST_BODY = 64 << 20
 MOST_HELD = 512 << 20
 #: Bodies and responses up to SMALL are not counted. Responses are sent in pieces of PIECE. Bytes.
 SMALL = PIECE = 64 << 10
+TOO_LARGE_TOGETHER = "the requests and responses in progress are too large together. Try again"
 #: Seconds allowed for a request's body, in addition to a second for each LEAST_RATE bytes.
 BODY_SECONDS = 20.0
 
@@ -116,8 +117,7 @@ class Guard:
             with self._held.answer(len(body)) as fits:
                 if start is not None and not fits:
                     start = None
-                    refused = _refused(503, "the requests and responses in progress are too large together. Try again",
-                                       {"Retry-After": "1"})
+                    refused = _refused(503, TOO_LARGE_TOGETHER, {"Retry-After": "1"})
                     await refused(scope, receive, send_guarded)
                     return
                 if start is not None:
@@ -188,9 +188,7 @@ class Held:
                             raise too_large
                         more = _counted(len(body) * weight) - mine
                         if not self._fits(more, mine):
-                            raise HTTPException(503,
-                                                "the requests and responses in progress are too large together. Try "
-                                                "again", {"Retry-After": "1"})
+                            raise HTTPException(503, TOO_LARGE_TOGETHER, {"Retry-After": "1"})
                         self._size, mine = self._size + more, mine + more
                         late.reschedule(begun + BODY_SECONDS + len(body) / LEAST_RATE)
             except TimeoutError:

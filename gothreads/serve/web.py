@@ -3,11 +3,12 @@
     GET  /                        a page to try it from
     GET  /healthz                 200 while the module runs, else 503 and why; if supervised, with its restarts
     GET  /api/exports             exports, typed functions, handlers and events
-    POST /api/call/{export}       {"args": […]} → {"result": …}; a typed function takes its arguments by name, too
+    POST /api/call/{export}       {"args": […]} → {"result": …}; a typed function takes its arguments by name, too;
+                                  items of an iterator are sent as they come (serve/item_streams.py)
     POST /api/request/{handler}   the body is the payload, the reply is the body
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
 
-Errors are {"error": text, …}:
+Errors are {"error": text, …}, with the "path" to an argument of a typed function that is wrong:
 
     400  malformed body
     403  a request from another site's page
@@ -66,6 +67,7 @@ from gothreads.runtime.settling import SETTLE_SECONDS
 from gothreads.runtime.state import State
 from gothreads.serve import guard
 from gothreads.serve.guard import Guard, Held, Hosts, policy
+from gothreads.serve.item_streams import items_response
 from gothreads.serve.json_arguments import (
     LARGEST_JSON,
     TYPED_WEIGHT,
@@ -80,6 +82,7 @@ from gothreads.version import __version__
 
 if TYPE_CHECKING:
     from gothreads.typed.functions import TypedFunction
+    from gothreads.typed.streams import JsonStream
 
 #: The longest error text in a response, in characters.
 MOST_TEXT = 16 << 10
@@ -168,7 +171,9 @@ class _Routes:
                 return JSONResponse(body | {"known": list(error.known)}, 404)
             case NotCallable():
                 return JSONResponse(body, 404)
-            case ArgumentError() | HandlerError():
+            case ArgumentError():
+                return JSONResponse(body | ({"path": error.path} if error.path else {}), 422)
+            case HandlerError():
                 return JSONResponse(body, 422)
             case CallTimeout():
                 return JSONResponse(body, 504)
@@ -199,8 +204,7 @@ class _Routes:
 
     def _typed(self) -> list[str]:
         """The typed functions that can be called. An export of the same name has precedence."""
-        return [name for name in self._app.functions
-                if name not in self._app.exports and self._app.functions[name].has_json]
+        return [name for name in self._app.functions if name not in self._app.exports]
 
     async def call(self, request: Request) -> Response:
         name = request.path_params["export"]
@@ -217,10 +221,12 @@ class _Routes:
     async def _call_typed(self, function: TypedFunction, request: Request) -> Response:
         options = {"timeout": self._timeout, "on_timeout": self._on_timeout}
 
-        def begin(body: bytes) -> Future[bytes]:
+        def begin(body: bytes) -> Future[bytes | JsonStream]:
             return function.submit_json(parse_typed_arguments(body), options)
         async with self._held.body(request, self._largest_json, TYPED_WEIGHT) as body:
             result = await self._answered(request, await aside(begin, body))
+        if not isinstance(result, bytes):
+            return await items_response(result, request.headers, request.receive, self._held, _message)
         return Response(b'{"result":%s}' % result, media_type="application/json")
 
     async def request(self, request: Request) -> Response:

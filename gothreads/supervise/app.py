@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
-from gothreads.bridge.buffers import ReadWriteMemory
+from gothreads.bridge.buffers import Message, ReadWriteMemory, Reply
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.bridge.messages import WhenFull
 from gothreads.engine.extension import PATH
@@ -27,7 +27,7 @@ from gothreads.runtime.options import LoadedOptions, OpenOptions
 from gothreads.runtime.payloads import Payload, bytes_of
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
-from gothreads.runtime.typed_calls import Message, Read, typed_options
+from gothreads.runtime.typed_calls import Read, typed_options
 from gothreads.supervise.calls import SupervisedCalls
 from gothreads.supervise.options import RestartOptions, RestartPolicy, SuperviseOptions, restart_policy
 from gothreads.wasi.signals import signal_name
@@ -237,13 +237,10 @@ class _SupervisedFunction(Function):
 class _SupervisedCaller:
     """Calls typed functions in the current instance. See typed.functions.Caller."""
 
-    #: Calls go to different instances. (What reads a reply is given the caller of the one that replied.)
-    stays = False
-
     def __init__(self, supervised: Supervised) -> None:
         self._supervised = supervised
 
-    def call(self, handler: str, message: Message) -> Message:
+    def call(self, handler: str, message: Message) -> Reply:
         return self._supervised._call(lambda app, _: app._caller.call(handler, message), {})
 
     def submit(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Future[Any]:

@@ -13,15 +13,16 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gothreads.bridge.buffers import Parts, Refused
-from gothreads.errors import ArgumentError, GothreadsError, HandlerError, NotCallable
+from gothreads.bridge.buffers import Message, Refused, Reply
+from gothreads.errors import ArgumentError, GothreadsError, HandlerError
 from gothreads.text import cut, shown
+from gothreads.typed.argument_errors import with_path
 from gothreads.typed.classes import Classes, classes_of
 from gothreads.typed.json_values import JsonReader, to_json
 from gothreads.typed.names import NAMES
 from gothreads.typed.namespace import Functions
 from gothreads.typed.schema import FunctionSchema, Type
-from gothreads.typed.streams import Stream
+from gothreads.typed.streams import JsonStream, Stream
 from gothreads.typed.values import ArgumentEncoder, BatchDecoder, ErrorDecoder, ResultDecoder
 
 #: The keyword arguments of every call, besides its own.
@@ -31,25 +32,23 @@ _NEXT, _CLOSE = "gothreads:stream next", "gothreads:stream close"
 #: The handlers of typed functions have their names after this (build/goroot/gothreads/guest/typed.go).
 _PREFIX = "gothreads:"
 
-Message = bytes | Parts
-Read = Callable[[Callable[[], Message], Any], Any]
+#: Makes a call.
+Call = Callable[[], tuple[Reply, "Caller"]]
+#: Is given what makes the call, and returns what it makes of the reply.
+Read = Callable[[Call], Any]
 
 
 class Caller(Protocol):
     """What calls the handlers of typed functions."""
 
-    @property
-    def stays(self) -> bool:
-        """Whether all calls go to one instance."""
-
-    def call(self, handler: str, message: Message) -> Message:
+    def call(self, handler: str, message: Message) -> Reply:
         """Call a handler on this thread, and return its reply. Raises Refused."""
 
     def submit(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Future[Any]:
         """Call a handler on another thread, for the future's result.
 
-        read: is given the function that calls, and a caller of the same instance; returns the result. options: timeout,
-            on_timeout.
+        read: makes the call by the function that it is given, which returns the reply, and a caller of the instance
+            that has replied; returns the result. options: timeout, on_timeout.
         """
 
     def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
@@ -72,14 +71,14 @@ def functions_of(description: Mapping[str, Any], caller: Caller,
 class TypedFunction:
     """A function that Go exports with //gothreads:export. Any thread may call it."""
 
-    #: Whether its result is a value in JSON.
-    has_json = True
+    #: Whether it returns an iterator or a channel.
+    has_items = False
 
     def __init__(self, schema: FunctionSchema, classes: Classes, errors: ErrorDecoder, caller: Caller) -> None:
         #: What Go declares.
         self.schema = schema
         self._caller, self._errors = caller, errors
-        self._json = JsonReader({each.name: each for each in classes.schema.classes})
+        self._json = JsonReader(schema.name, {each.name: each for each in classes.schema.classes})
         self._handler = _PREFIX + schema.name
         self._names = [param.name for param in schema.params]
         #: How many arguments are passed on as they are; -1: they are gathered first.
@@ -122,22 +121,17 @@ class TypedFunction:
         params = [{"name": param.name, "go": param.go, "python": NAMES.of(param.type),
                    "example": self._json.example(param.type)} for param in schema.params]
         return {"name": schema.name, "go": schema.go, "python": f"{schema.name}{self.__signature__}",
-                "doc": schema.doc, "params": params, "variadic": schema.variadic}
+                "doc": schema.doc, "params": params, "variadic": schema.variadic, "iterator": self.has_items}
 
-    def submit_json(self, args: Sequence[Any] | Mapping[str, Any], options: Mapping[str, Any]) -> Future[bytes]:
+    def submit_json(self, args: Sequence[Any] | Mapping[str, Any],
+                    options: Mapping[str, Any]) -> Future[bytes | JsonStream]:
         """Like submit: with arguments as JSON has them, in order or by name. The future's result is JSON, too."""
         if isinstance(args, Mapping):
             args = self._in_order(args)
         bound, _ = self.bind(tuple(args), {})
-        values = [self._json.read(param.type, value, f"{self.__name__}: {param.name}")
+        values = [self._json.read(param.type, value, param.name)
                   for param, value in zip(self.schema.params, bound, strict=True)]
-
-        def read(call: Callable[[], Message], caller: Caller) -> bytes:
-            try:
-                return msgspec.json.encode(to_json(self._read(call, caller)))
-            except RecursionError:
-                raise HandlerError(f"{self.__name__}: the result is nested too deeply for JSON") from None
-        return self._caller.submit(self._handler, self._arguments.encode(values), read, options)
+        return self._caller.submit(self._handler, self._arguments.encode(values), self._read_json, options)
 
     def json_of_texts(self, texts: Sequence[str]) -> list[Any]:
         """Arguments as JSON has them, of a command line: texts as they are, others as JSON. ArgumentError."""
@@ -145,7 +139,7 @@ class TypedFunction:
         if self.schema.variadic:
             last = kinds.pop()
             kinds += [last.of[0] if last.of else Type("int64")] * (len(texts) - len(kinds))
-        return [text if kind is None else self._json.of_text(kind, text, f"{self.__name__}: argument {at}")
+        return [text if kind is None else self._json.of_text(kind, text, f"argument {at}")
                 for at, (text, kind) in enumerate(zip_longest(texts, kinds[:len(texts)]), 1)]
 
     def _in_order(self, named: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -154,19 +148,26 @@ class TypedFunction:
         if self.schema.variadic:
             rest = named.get(self._names[-1], [])
             if not isinstance(rest, list):
-                raise self._wrong(f"takes a list as {self._names[-1]!r}")
+                raise self._wrong(f"takes a list as {self._names[-1]!r}", self._names[-1])
             named = {name: value for name, value in named.items() if name != self._names[-1]}
-        if OPTIONS & named.keys():  # which bind takes
-            raise self._wrong(f"has no parameter {cut(min(OPTIONS & named.keys()))}")
+        if taken := OPTIONS & named.keys():  # by bind
+            raise self._unknown(min(taken))
         bound, _ = self.bind((), named)
         return (*bound[:len(self._names) - self.schema.variadic], *rest)
 
-    def _read(self, call: Callable[[], Message], _caller: Caller) -> Any:
+    def _read(self, call: Call) -> Any:
+        return self._result(call)[0]
+
+    def _read_json(self, call: Call) -> bytes | JsonStream:
+        return _as_json(self.__name__, self._read(call))
+
+    def _result(self, call: Call) -> tuple[Any, Caller]:
+        """The call's result, and a caller of the instance that it was made in."""
         try:
-            reply = call()
+            reply, caller = call()
         except Refused as refused:
             raise self._errors.refused(self.__name__, refused) from None
-        return self._results.decode(reply)
+        return self._results.decode(reply), caller
 
     def bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in order, and the call's options. ArgumentError: one is missing, or too many."""
@@ -179,12 +180,12 @@ class TypedFunction:
             if name in OPTIONS:
                 continue
             if name not in fixed:
-                raise self._wrong(f"has no parameter {cut(name)}")
+                raise self._unknown(name)
             if name in bound:
-                raise self._wrong(f"has two values for {name!r}, in order and by name")
+                raise self._wrong(f"has two values for {name!r}, in order and by name", name)
             bound[name] = value
-        if missing := [repr(name) for name in fixed if name not in bound]:
-            raise self._wrong(f"has no value for {', '.join(missing)}")
+        if missing := [name for name in fixed if name not in bound]:
+            raise self._wrong(f"has no value for {', '.join(map(repr, missing))}", missing[0])
         values = [bound[name] for name in fixed]
         if self.schema.variadic:
             rest = args[len(fixed):]
@@ -195,10 +196,13 @@ class TypedFunction:
         try:
             return bytes(numbers)
         except (TypeError, ValueError):
-            raise self._wrong(f"takes ints from 0 to 255 as {self._names[-1]!r}") from None
+            raise self._wrong(f"takes ints from 0 to 255 as {self._names[-1]!r}", self._names[-1]) from None
 
-    def _wrong(self, why: str) -> ArgumentError:
-        return ArgumentError(f"{self.__name__} {why}: {self.__name__}{self.__signature__}")
+    def _unknown(self, parameter: str) -> ArgumentError:
+        return self._wrong(f"has no parameter {cut(parameter)}", parameter)
+
+    def _wrong(self, why: str, path: str = "") -> ArgumentError:
+        return with_path(f"{self.__name__} {why}: {self.__name__}{self.__signature__}", path)
 
     def __repr__(self) -> str:
         return f"<Go function {self.__name__}{self.__signature__}>"
@@ -207,7 +211,7 @@ class TypedFunction:
 class StreamFunction(TypedFunction):
     """A function that returns an iterator or a channel."""
 
-    has_json = False
+    has_items = True
 
     def __init__(self, schema: FunctionSchema, classes: Classes, errors: ErrorDecoder, caller: Caller) -> None:
         super().__init__(schema, classes, errors, caller)
@@ -219,40 +223,52 @@ class StreamFunction(TypedFunction):
         stream: Stream[Any] = self._caller.wait(self._handler, self._arguments.encode(values), self._read, options)
         return stream
 
-    def submit_json(self, args: Sequence[Any] | Mapping[str, Any], options: Mapping[str, Any]) -> Future[bytes]:
-        raise NotCallable(f"{self.__name__} returns an iterator, which is not a value in JSON. Call it from Python")
+    def _read(self, call: Call) -> Stream[Any]:
+        return Stream(Batches(self.__name__, self._batches, self._errors, *self._result(call)))
 
-    def _read(self, call: Callable[[], Message], caller: Caller) -> Stream[Any]:
-        if not caller.stays:
-            raise NotCallable(f"{self.__name__} returns an iterator, which a pool does not have: its next item could "
-                              "be asked of another instance. Use another model")
-        return Stream(Batches(self.__name__, super()._read(call, caller), self._batches, self._errors, caller))
+    def _read_json(self, call: Call) -> JsonStream:
+        return JsonStream(JsonBatches(self.__name__, self._batches, self._errors, *self._result(call)))
 
 
 class Batches:
     """Asks an instance for the items of its stream of that number. See streams.Source."""
 
-    def __init__(self, name: str, number: int, decoder: BatchDecoder, errors: ErrorDecoder, caller: Caller) -> None:
+    def __init__(self, name: str, decoder: BatchDecoder, errors: ErrorDecoder, number: int, caller: Caller) -> None:
         self._name, self._decoder, self._errors, self._caller = name, decoder, errors, caller
         self._message = msgspec.msgpack.encode([number])
 
     def next(self) -> tuple[list[Any], bool]:
-        return self._read(lambda: self._caller.call(_NEXT, self._message), self._caller)
+        return self._read(lambda: (self._caller.call(_NEXT, self._message), self._caller))
 
     def submit(self) -> Future[tuple[list[Any], bool]]:
         return self._caller.submit(_NEXT, self._message, self._read, {})
 
     def stop(self) -> None:
         with contextlib.suppress(GothreadsError, RuntimeError):  # it has ended; or the interpreter does
-            self._caller.submit(_CLOSE, self._message, lambda call, _: call(), {})
+            self._caller.submit(_CLOSE, self._message, lambda call: call()[0], {})
 
-    def _read(self, call: Callable[[], Message], _caller: Caller) -> tuple[list[Any], bool]:
+    def _read(self, call: Call) -> tuple[list[Any], bool]:
         try:
-            reply = call()
+            reply, _ = call()
         except Refused as refused:
             raise self._errors.refused(self._name, refused) from None
         batch: tuple[list[Any], bool] = self._decoder.decode(reply)
         return batch
+
+
+class JsonBatches(Batches):
+    """The same, with items as JSON."""
+
+    def _read(self, call: Call) -> tuple[list[bytes], bool]:
+        items, last = super()._read(call)
+        return [_as_json(self._name, item) for item in items], last
+
+
+def _as_json(name: str, result: Any) -> bytes:
+    try:
+        return msgspec.json.encode(to_json(result))
+    except RecursionError:
+        raise HandlerError(f"{name}: the result is nested too deeply for JSON") from None
 
 
 def _streams(schema: FunctionSchema) -> bool:

@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from gothreads.errors import ArgumentError
 from gothreads.text import cut
+from gothreads.typed.argument_errors import argument_error
 from gothreads.typed.schema import ClassSchema, Type
 
 #: Shapes whose values are texts in JSON -> Python's type, and what the text must be.
@@ -41,21 +41,27 @@ _BOOLS = {"true": True, "false": False}
 class JsonReader:
     """Makes arguments of JSON values. It converts only what JSON has no type for; Go checks the rest.
 
-    classes: by their names.
+    function: whose arguments they are. classes: by their names.
     """
 
-    def __init__(self, classes: Mapping[str, ClassSchema]) -> None:
-        self._classes = classes
+    def __init__(self, function: str, classes: Mapping[str, ClassSchema]) -> None:
+        self._function, self._classes = function, classes
 
     def read(self, kind: Type, value: Any, path: str) -> Any:
-        """The argument. ArgumentError: a text is not what it must be, or the value is nested too deeply."""
+        """The argument. ArgumentError: a text is not what it must be, or the value is nested too deeply.
+
+        path: the parameter's name.
+        """
         try:
             return self._read(kind, value, path)
         except RecursionError:
-            raise ArgumentError(f"{path.partition('.')[0]}: it is nested too deeply") from None
+            raise argument_error(self._function, path, "it is nested too deeply") from None
 
-    def of_text(self, kind: Type, text: str, path: str) -> Any:
-        """The JSON value that a person means by a text: the text itself if the type has texts, else what it says."""
+    def of_text(self, kind: Type, text: str, what: str) -> Any:
+        """The JSON value that a person means by a text: the text itself if the type has texts, else what it says.
+
+        ArgumentError: it is neither; `what` names it.
+        """
         while kind.shape == "pointer" and text != "null":
             kind = kind.of[0]
         if kind.shape == "bytes":
@@ -67,7 +73,7 @@ class JsonReader:
         except (msgspec.DecodeError, ValueError):
             if kind.shape in ("float32", "float64"):
                 return text
-            raise ArgumentError(f"{path} must be JSON, not {cut(text)}") from None
+            raise argument_error(self._function, "", f"{what} must be JSON, not {cut(text)}") from None
 
     def _has_texts(self, kind: Type) -> bool:
         """Whether a class is an enumeration of texts."""
@@ -99,7 +105,7 @@ class JsonReader:
             case "float32" | "float64", str() if value in _NOT_FINITE:
                 return float(value)
             case "complex64" | "complex128", str():
-                return _converted(complex, value, path, "a complex number such as \"1+2j\"")
+                return self._converted(complex, value, path, "a complex number such as \"1+2j\"")
             case "numbers", list() if kind.name.startswith("float"):
                 return [float(item) if isinstance(item, str) and item in _NOT_FINITE else item for item in value]
             case "pointer", _ if value is not None:
@@ -115,33 +121,32 @@ class JsonReader:
                         for name, item in value.items()}
         return value
 
-    @staticmethod
-    def _text(shape: str, text: str, path: str) -> Any:
+    def _text(self, shape: str, text: str, path: str, of: str = "") -> Any:
         kind, what = _TEXTS[shape]
-        return _converted(lambda text: msgspec.convert(text, kind), text, path, what)
+        return self._converted(lambda text: msgspec.convert(text, kind), text, path, what, of)
 
     def _key(self, kind: Type, key: str, path: str) -> Any:
         """A key, which is a text in JSON whatever its type is."""
-        path = f"{path}: a key"
+        of = "a key: "
         match kind.shape:
             case "bool":
                 return _BOOLS.get(key, key)
             case "float32" | "float64":
-                return _converted(float, key, path, "a number")
+                return self._converted(float, key, path, "a number", of)
             case "time":
-                return self._text("time", key, path)
+                return self._text("time", key, path, of)
             case "class" if self._has_texts(kind):
                 return key
             case "string":
                 return key
-        return _converted(int, key, path, "a whole number")
+        return self._converted(int, key, path, "a whole number", of)
 
-
-def _converted(convert: Callable[[str], Any], text: str, path: str, what: str) -> Any:
-    try:
-        return convert(text)
-    except (ValueError, msgspec.ValidationError):
-        raise ArgumentError(f"{path}: expected {what}, got {cut(text)}") from None
+    def _converted(self, convert: Callable[[str], Any], text: str, path: str, what: str, of: str = "") -> Any:
+        """The text, converted. ArgumentError: it is not `what` it must be; `of` names the part of the value."""
+        try:
+            return convert(text)
+        except (ValueError, msgspec.ValidationError):
+            raise argument_error(self._function, path, f"{of}expected {what}, got {cut(text)}") from None
 
 
 def to_json(value: Any) -> Any:

@@ -75,11 +75,14 @@ class Stream(Generic[T]):
                     continue
                 if self._over:
                     raise StopAsyncIteration
-                try:
-                    self._take(await asyncio.wrap_future(self._source.submit()))
-                except BaseException:  # cancelled, too: the batch may be lost
-                    self.close()
-                    raise
+                await self._take_async()
+
+    async def _take_async(self) -> None:
+        try:
+            self._take(await asyncio.wrap_future(self._source.submit()))
+        except BaseException:  # cancelled, too: the batch may be lost
+            self.close()
+            raise
 
     def _take(self, batch: tuple[list[T], bool]) -> None:
         items, last = batch
@@ -117,3 +120,16 @@ class Stream(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Go iterator{', over' if self._over else ''}>"
+
+
+class JsonStream(Stream[bytes]):
+    """The items as JSON."""
+
+    async def batch(self) -> list[bytes]:
+        """The next items, as many as have come; none if there are no more. Cancelling this closes the stream."""
+        async with self._turn:
+            if not self._items and not self._over:
+                await self._take_async()
+            items = list(self._items)
+            self._items.clear()
+            return items

@@ -17,6 +17,7 @@ from msgspec.msgpack import decode as decode_once
 from gothreads.bridge.buffers import PART_ALIGNMENT, Failed, Parts, Refused
 from gothreads.errors import ArgumentError, GoError, HandlerError
 from gothreads.text import cut, shown
+from gothreads.typed.argument_errors import argument_error
 from gothreads.typed.classes import Classes
 from gothreads.typed.names import EXACT_NAMES
 from gothreads.typed.schema import NUMBERS, FunctionSchema
@@ -27,8 +28,6 @@ _CODES = {number: code for code, number in _KINDS.items()}
 _COMPLEX, _PART = 11, 32
 #: From this size in bytes, the buffers of arguments are parts.
 _LEAST_PART = 32 << 10
-#: Of the path to a wrong value, so many characters are shown.
-_LONGEST_PATH = 160
 _part, _complex = struct.Struct("<II"), struct.Struct("<dd")
 #: The typecode of a buffer's items, by their format and size.
 _FORMATS = {**{(code, array.array(code).itemsize): code for code in _KINDS},
@@ -87,10 +86,10 @@ class ArgumentEncoder:
             except Exception as failed:
                 path, why = _first_wrong(value, failed, 0)
                 return self._error(at, why, path)
-        return ArgumentError(f"{self._schema.name}: {error}")
+        return argument_error(self._schema.name, "", str(error))
 
     def _error(self, at: int, why: str, path: str = "") -> ArgumentError:
-        return ArgumentError(f"{self._schema.name}: {_shown_path(self._schema.params[at].name + path)}{why}")
+        return argument_error(self._schema.name, self._schema.params[at].name + path, why)
 
 
 def _first_wrong(value: Any, failed: Exception, depth: int) -> tuple[str, str]:
@@ -239,7 +238,7 @@ class ErrorDecoder:
         try:
             if not isinstance(refused, Failed):
                 path, message = decode_once(refused.reply, type=tuple[str, str])
-                return ArgumentError(f"{shown(name)}: {_shown_path(path)}{shown(message)}")
+                return argument_error(shown(name), path, shown(message))
             message, pairs = decode_once(refused.reply, type=tuple[str, list[Raw]])
             return self._failed(message, pairs)
         except Exception as error:
@@ -252,16 +251,6 @@ class ErrorDecoder:
         for number, encoded in zip(numbers, pairs[1::2], strict=True):
             error.__dict__.update(self._attributes(number, encoded))
         return error
-
-
-def _shown_path(path: str) -> str:
-    """The path to a wrong value, before what is wrong with it. One of a value that is nested deeply is cut."""
-    if not path:
-        return ""
-    path = path.removeprefix(".")
-    if len(path) > _LONGEST_PATH:
-        path = f"{path[:_LONGEST_PATH // 2]}…{path[-_LONGEST_PATH // 2:]}"
-    return f"{shown(path)}: "
 
 
 def _combined(kinds: tuple[type[GoError], ...]) -> type[GoError]:

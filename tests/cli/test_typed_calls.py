@@ -21,6 +21,8 @@ from tests.support.modules import built
     (["echo_time", "2024-02-29T12:30:15Z", "PT1.5S"], '["2024-02-29T12:30:15Z", "PT1.5S"]\n'),
     (["echo_any", '{"a": [null, true]}'], '{"a": [null, true]}\n'),
     (["reverse", "hé"], "\ufffd\ufffdh"),
+    (["count", "3"], "0\n1\n2\n"),
+    (["enumerate", '["é"]'], '[0,"é"]\n'),
 ])
 def test_arguments_are_json_and_texts_as_they_are(args: list[str], out: str) -> None:
     code, stdout, stderr = command("call", built("typed"), *args)
@@ -44,6 +46,12 @@ def test_wrong_arguments_and_errors(args: list[str], why: str) -> None:
     code, out, err = command("call", built("typed"), *args)
     assert (code != 0, out) == (True, "")
     assert why in err
+
+
+def test_an_error_comes_after_the_items_of_an_iterator() -> None:
+    code, out, err = command("call", built("typed"), "scan", "a", "b", "", "c")
+    assert (code != 0, out) == (True, '"a"\n"b"\n')
+    assert "line 2: empty" in err
 
 
 def test_a_timeout_ends_the_module() -> None:

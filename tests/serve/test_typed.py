@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +13,10 @@ import httpx
 import pytest
 
 import gothreads
+from gothreads.serve import guard
 from tests.support.modules import built, opened
+from tests.support.server import running
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.web import ask, call, talk
 
 
@@ -20,8 +26,14 @@ def app() -> Iterator[Any]:
         yield running
 
 
-def post(app: Any, name: str, args: Any) -> httpx.Response:
-    return ask(app, "POST", f"/api/call/{name}", content=json.dumps({"args": args}))
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Any]:
+    with opened("typed", model="pool", instances=2) as running:
+        yield running
+
+
+def post(app: Any, name: str, args: Any, **options: Any) -> httpx.Response:
+    return ask(app, "POST", f"/api/call/{name}", content=json.dumps({"args": args}), **options)
 
 
 @pytest.mark.parametrize(("name", "args", "result"), [
@@ -54,22 +66,123 @@ def test_values_that_json_has_no_type_for_are_texts(app: Any) -> None:
     assert result["list"][0]["degree"] == 2
 
 
-@pytest.mark.parametrize(("name", "args", "why"), [
-    ("add", [1], "add has no value for 'b': add(a: 'int', b: 'int') -> 'int'"),
-    ("add", {"a": 1, "timeout": 2}, "add has no parameter 'timeout': add(a: 'int', b: 'int') -> 'int'"),
-    ("add", [1, "x"], "add: b: expected int, got str"),
-    ("echo_options", [{"degree": "x"}], "echo_options: o.degree: expected int, got str"),
-    ("echo_options", {"o": {"degre": 1}}, 'echo_options: o: Options has no field "degre"; it has: degree, rate, name, '
-                                          "robust, n"),
-    ("echo", [{"list": [{}, {"n": -1}]}], "echo: e.list[1].n: expected an int from 0 to 65535, got -1"),
-    ("echo", [{"time": "today"}], "echo: e.time: expected a time such as \"2024-02-29T12:30:15Z\", got 'today'"),
-    ("echo", [{"by_number": {"x": ""}}], "echo: e.by_number: a key: expected a whole number, got 'x'"),
-    ("echo", [{"bytes": "?"}], "echo: e.bytes: expected base64, got '?'"),
-    ("divide", [1, 0], "division by zero"),
+@pytest.mark.parametrize(("name", "args", "path", "why"), [
+    ("add", [1], "b", "add has no value for 'b': add(a: 'int', b: 'int') -> 'int'"),
+    ("add", {"a": 1, "timeout": 2}, "timeout", "add has no parameter 'timeout': add(a: 'int', b: 'int') -> 'int'"),
+    ("add", {"a": 1, "c": 2}, "c", "add has no parameter 'c': add(a: 'int', b: 'int') -> 'int'"),
+    ("add", [1, "x"], "b", "add: b: expected int, got str"),
+    ("count", ["x"], "n", "count: n: expected int, got str"),
+    ("echo_any", [1 << 64], "v", "echo_any: v: expected an int of 64 bits, got 18446744073709551616"),
+    ("join", {"separator": "", "words": 1}, "words", "join takes a list as 'words': join(separator: 'str', *words: "
+                                                     "'str') -> 'str'"),
+    ("echo_options", [{"degree": "x"}], "o.degree", "echo_options: o.degree: expected int, got str"),
+    ("echo_options", {"o": {"degre": 1}}, "o", 'echo_options: o: Options has no field "degre"; it has: degree, rate, '
+                                               "name, robust, n"),
+    ("echo", [{"list": [{}, {"n": -1}]}], "e.list[1].n", "echo: e.list[1].n: expected an int from 0 to 65535, got -1"),
+    ("echo", [{"time": "today"}], "e.time", "echo: e.time: expected a time such as \"2024-02-29T12:30:15Z\", got "
+                                            "'today'"),
+    ("echo", [{"by_number": {"x": ""}}], "e.by_number", "echo: e.by_number: a key: expected a whole number, got 'x'"),
+    ("echo", [{"bytes": "?"}], "e.bytes", "echo: e.bytes: expected base64, got '?'"),
 ])
-def test_wrong_arguments_and_errors_are_422_with_the_path(app: Any, name: str, args: Any, why: str) -> None:
+def test_wrong_arguments_are_422_with_the_path_to_the_value(app: Any, name: str, args: Any, path: str,
+                                                            why: str) -> None:
+    reply = post(app, name, args)
+    assert (reply.status_code, reply.json()) == (422, {"error": why, "path": path})
+
+
+@pytest.mark.parametrize(("name", "args", "why"), [
+    ("add", [1, 2, 3], "add takes 2 arguments, 3 given: add(a: 'int', b: 'int') -> 'int'"),
+    ("divide", [1, 0], "division by zero"),
+    ("receive", [-1, False], "other"),
+    ("scan", [""], "line 0: empty"),
+])
+def test_errors_of_no_single_value_are_422_without_a_path(app: Any, name: str, args: Any, why: str) -> None:
     reply = post(app, name, args)
     assert (reply.status_code, reply.json()) == (422, {"error": why})
+
+
+LINES = {"Accept": "application/x-ndjson"}
+
+
+@pytest.mark.parametrize(("name", "args", "items"), [
+    ("count", [0], []),
+    ("count", {"n": 3}, [0, 1, 2]),
+    ("count", [5000], [*range(5000)]),
+    ("enumerate", [["a", "b"]], [[0, "a"], [1, "b"]]),
+    ("receive", [2, False], [{"degree": degree, "rate": 0.0, "name": "", "robust": False, "n": 0}
+                             for degree in range(2)]),
+    ("rows", [3, 20_000], [[*[0.0] * 19_999, number] for number in range(3)]),
+])
+def test_items_of_an_iterator_are_a_list_or_lines(app: Any, pool: Any, name: str, args: Any, items: list[Any]) -> None:
+    for asked in (app, pool):
+        reply = post(asked, name, args)
+        assert (reply.status_code, reply.headers["content-type"]) == (200, "application/json")
+        assert reply.json() == {"result": items}
+        reply = post(asked, name, args, headers=LINES)
+        assert (reply.status_code, reply.headers["content-type"]) == (200, "application/x-ndjson")
+        assert [json.loads(line) for line in reply.text.splitlines()] == items
+
+
+def test_an_error_comes_after_the_items(app: Any) -> None:
+    assert post(app, "scan", ["a", "b", ""]).json() == {"result": ["a", "b"], "error": "line 2: empty"}
+    lines = post(app, "scan", ["a", "b", ""], headers=LINES).text
+    assert lines == '"a"\n"b"\n{"error": "line 2: empty"}\n'
+    assert post(app, "odd_items", []).json() == {
+        "result": [1], "error": "the result cannot be passed on: an `any` holds a chan int, which has no value in "
+                                "Python: use numbers, strings, []any, map[string]any"}
+
+
+def test_items_for_which_there_is_no_room_are_an_error(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard.Held, "_fits", lambda _self, more, _mine=0: more < 200_000)
+    reply = post(app, "rows", [3, 60_000])
+    assert reply.json() == {"result": [], "error": guard.TOO_LARGE_TOGETHER}
+    assert post(app, "rows", [3, 10_000]).status_code == 200
+
+
+def test_a_client_that_does_not_read_holds_go_up_and_one_that_leaves_stops_it() -> None:
+    with running(built("typed")) as server:
+        def yielded() -> list[int]:
+            found: list[int] = server.call("yielded").json()["result"]
+            return found
+
+        def is_held_up() -> bool:
+            before = yielded()[0]
+            for number in range(20):
+                assert server.call("add", number, 1).json() == {"result": number + 1}
+            return 0 < before == yielded()[0]
+        body = b'{"args": [-1]}'
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            client.connect((server.client.base_url.host, server.client.base_url.port or 80))
+            client.sendall(b"POST /api/call/count HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
+                           % (len(body), body))
+            wait_until(is_held_up)
+            assert yielded()[1] == 0
+            received = b""
+            while b"\r\n\r\n" not in received or b"1999,2000," not in received:
+                received += client.recv(1 << 16)
+            assert b'{"result":[' in received
+        wait_until(lambda: yielded()[1] == 1)
+
+
+def test_a_client_that_leaves_while_there_are_no_items_stops_go() -> None:
+    with running(built("typed")) as server:
+        with server.client.stream("POST", "/api/call/receive", json={"args": [1, True]}, headers=LINES) as reply:
+            assert json.loads(next(reply.iter_lines()))["degree"] == 0
+        wait_until(lambda: server.call("yielded").json()["result"][1] == 1)
+
+
+def test_a_server_that_stops_ends_iterators() -> None:
+    with running("--drain", "0.1", built("typed")) as server:
+        with server.client.stream("POST", "/api/call/receive", json={"args": [1, True]}) as reply:
+            parts = reply.iter_bytes()
+            received = next(parts)
+            server.process.send_signal(signal.SIGTERM)
+            received += b"".join(parts)
+        told = json.loads(received)
+        assert [item["degree"] for item in told["result"]] == [0]
+        assert "closed" in told["error"]
+        assert server.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize(("body", "why"), [
@@ -98,12 +211,15 @@ def test_typed_functions_are_listed_and_have_forms_on_the_page(app: Any) -> None
         "name": "o", "go": "main.Options", "python": "Options",
         "example": {"degree": 0, "rate": 0, "name": "", "robust": False, "n": 0}}]
     page = ask(app, "GET", "/").text
-    assert page.count("<form data-path=") == len(told)
-    assert {*app.functions} - told.keys() == {"count", "enumerate", "rows", "scan", "receive", "odd_items"}  # iterators
-    assert "returns an iterator, which is not a value in JSON" in call(app, "count", 3).json()["error"]
+    assert page.count("<form data-path=") == len(told) == len(app.functions)
+    assert {name for name, about in told.items() if about["iterator"]} == {
+        "count", "enumerate", "rows", "scan", "receive", "odd_items"}
+    assert page.count(" data-items>") == 6
+    assert "Exports" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
+    assert "Handlers" not in page
     assert 'data-name="separator" data-type="string"' in page
     for about in told.values():  # the examples can be sent
-        if about["name"] not in ("pause", "exit", "divide", "fail", "cycle", "odd"):
+        if about["name"] not in ("pause", "exit", "divide", "fail", "cycle", "odd"):  # which wait, or fail
             args = {param["name"]: param["example"] for param in about["params"]}
             assert post(app, about["name"], args).status_code == 200, about
 

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -32,7 +34,7 @@ def fresh() -> Iterator[Any]:
         yield running
 
 
-@pytest.mark.parametrize("model", [model for model in MODELS if model not in ("wasi-threads", "pool")])
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "wasi-threads"])
 def test_items_are_those_of_go_in_order(model: str) -> None:
     app: Any
     with opened("typed", model=model) as app:
@@ -50,11 +52,61 @@ def test_items_are_those_of_go_in_order(model: str) -> None:
             next(numbers)
 
 
-def test_a_pool_has_no_iterators() -> None:
+def test_an_iterator_of_a_pool_stays_with_its_instance() -> None:
     app: Any
-    with opened("typed", model="pool", instances=1) as app, \
-            pytest.raises(gothreads.NotCallable, match="^count returns an iterator, which a pool does not have: "):
-        app.count(3)
+    with opened("typed", model="pool", instances=2) as app:
+        iterators = [app.count(-1) for _ in range(5)]  # more than there are instances
+        for number in range(50):
+            assert [next(each) for each in iterators] == [number] * 5
+            assert app.add(number, 1) == number + 1
+        for each in iterators:
+            each.close()
+        assert list(app.count(3)) == [0, 1, 2]
+
+
+def test_threads_call_a_pool_while_others_iterate() -> None:
+    app: Any
+    with opened("typed", model="pool", instances=2) as app:
+        def iterate(_: int) -> list[int]:
+            return list(app.count(5000))
+
+        def add(number: int) -> list[int]:
+            return [app.add(number, each) for each in range(500)]
+        with ThreadPoolExecutor(8) as threads:
+            iterated, added = threads.map(iterate, range(8)), threads.map(add, range(8))
+            assert list(iterated) == [list(range(5000))] * 8
+            assert list(added) == [list(range(number, number + 500)) for number in range(8)]
+
+
+def test_an_iterator_ends_with_its_instance_in_a_pool() -> None:
+    app: Any
+    with opened("typed", model="pool", instances=1) as app:
+        numbers = app.count(-1)
+        assert next(numbers) == 0
+        with pytest.raises(gothreads.GuestExit):
+            app.functions.exit(3)
+        with pytest.raises(gothreads.GuestError, match="the instance that returned this iterator has ended$"):
+            for _ in numbers:
+                pass
+        assert list(numbers) == []
+        assert list(app.count(3)) == [0, 1, 2]
+
+
+def test_a_busy_instance_of_a_pool_is_waited_for_as_long_as_calls_wait() -> None:
+    app: Any
+    with opened("typed", model="pool", instances=1) as app:
+        numbers = app.count(3)
+        with pytest.raises(gothreads.CallTimeout):
+            app.pause(600, timeout=0.1, on_timeout="stop")
+        with pytest.raises(gothreads.GuestError, match="has ended$"):
+            next(numbers)
+    with opened("typed", model="pool", instances=1, callers_timeout=0.2) as app:
+        numbers = app.count(3)
+        paused = app.submit("pause", 600)
+        wait_until(lambda: app.statistics().pool.in_use == 1)
+        with pytest.raises(gothreads.CallersBusy, match="^the instance that returned this iterator was in another call"):
+            next(numbers)
+        paused.cancel()
 
 
 def test_an_iterator_of_a_supervised_module_stays_with_its_instance() -> None:
@@ -162,6 +214,24 @@ def test_cancelling_a_wait_closes_the_iterator(fresh: Any) -> None:
     wait_until(lambda: fresh.yielded()[1] == before + 1)
 
 
+@pytest.mark.parametrize("model", ["threaded", "pool"])
+def test_waits_that_are_cancelled_hold_no_callers(model: str) -> None:
+    app: Any
+    with opened("typed", model=model, callers=2, **({"instances": 2} if model == "pool" else {})) as app:
+        async def run() -> None:
+            streams = [await app.receive_async(0, True) for _ in range(5)]
+            waits = [asyncio.ensure_future(anext(stream)) for stream in streams]
+            await asyncio.to_thread(wait_until, lambda: app.statistics().calls_in_progress)
+            for wait in waits:
+                wait.cancel()
+            assert [type(each) for each in await asyncio.gather(*waits, return_exceptions=True)] == [
+                asyncio.CancelledError] * 5
+            assert await app.add_async(2, 3) == 5
+        asyncio.run(run())
+        if model == "threaded":
+            wait_until(lambda: app.yielded()[1] == 5)
+
+
 def test_threads_share_an_iterator(app: Any) -> None:
     numbers = app.count(20_000)
     found: list[list[int]] = []
@@ -177,8 +247,17 @@ def test_iterators_are_described(app: Any) -> None:
     assert str(inspect.signature(app.count)) == "(n: 'int') -> 'Stream[int]'"
     assert str(inspect.signature(app.enumerate)) == "(words: 'list[str]') -> 'Stream[tuple[int, str]]'"
     assert repr(app.count(0)) == "<Go iterator>"
-    with pytest.raises(gothreads.NotCallable, match="^count returns an iterator, which is not a value in JSON"):
-        app.count.submit_json([3], {})
+
+
+def test_items_as_json(app: Any) -> None:
+    stream = app.receive.submit_json([2, False], {}).result(60)
+    assert [json.loads(item)["degree"] for item in stream] == [0, 1]
+
+    async def run() -> None:
+        stream = app.enumerate.submit_json([["a", "b", "c"]], {}).result(60)
+        batches = [await stream.batch(), await stream.batch(), await stream.batch()]
+        assert batches == [[b'[0,"a"]'], [b'[1,"b"]', b'[2,"c"]'], []]
+    asyncio.run(run())
 
 
 def test_go_refuses_damaged_requests_for_items(app: Any) -> None:

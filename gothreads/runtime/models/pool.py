@@ -5,6 +5,13 @@ ends in one, that takes only its own call with it: the next call that needs the 
 
 Invariant: a place is in `_free`, or held by exactly one thread. In `_free` it is a member, or None if its module has
 ended: the thread that takes None makes a fresh member. So a call that has ended never waits for the replacement.
+
+Calls for the next items of an iterator must go to the instance that returned it (`_take_instance`). Invariants, under
+the condition:
+ 1. A member that is `wanted` is taken by threads that want it, and by no others. So they wait for one call at most.
+ 2. `wanted` is the number of threads that wait for this member. When it is put back, or ends, all of them are woken.
+ 3. A member that is free and no longer wanted, because a thread has stopped waiting, is available to all; that thread
+    wakes one that waits for any.
 """
 
 from __future__ import annotations
@@ -54,6 +61,7 @@ class _Member:
     def __init__(self, app: PoolApp, instances: SingleInstances) -> None:
         self._app = app
         self.cause: GuestError | None = None
+        self.wanted = 0  # how many threads wait for this member; guarded by the app's _condition
         with contextlib.ExitStack() as owned:
             self._stop = StopEvent()
             owned.callback(self._stop.close)
@@ -122,10 +130,14 @@ class PoolApp(App):
                               "Build it with --buildmode c-shared")
         self._local = threading.local()  # `member`: the one that this thread is in
         self._main: _Member | None = None  # the one that the main thread is in
-        self._condition = threading.Condition()
+        lock = threading.RLock()
+        self._condition = threading.Condition(lock)
+        self._wanted_back = threading.Condition(lock)  # a member that is wanted has been put back, or has ended
         # Guarded by _condition. `_total` counts the places in `_free`, those that threads hold, and those being made.
         self._free: deque[_Member | None] = deque()
-        self._wait_queue = WaitQueue(self._condition, lambda: bool(self._free))
+        self._members: dict[Guest, _Member] = {}  # all that have not ended, by their instances
+        self._wait_queue = WaitQueue(self._condition, self._is_available)
+        self._wait_for_one = WaitQueue(self._wanted_back, lambda: False)
         self._total = self._calls = self._replaced = 0
         self._engine = new_engine(options.limits.stack, threads=False)
         owned.callback(self._engine.close)
@@ -143,7 +155,7 @@ class PoolApp(App):
         with self._condition:
             free = list(self._free)
             pool = PoolStatistics(self.options.instances, self._total, len(free), self._total - len(free),
-                                  self._wait_queue.counts.waiting, self._replaced)
+                                  self._wait_queue.counts.waiting + self._wait_for_one.counts.waiting, self._replaced)
             size = sum(member.instance.memory.size for member in free
                        if member is not None) if self._state is State.RUNNING else 0
         return self._statistics(calls=self._calls, memory=size, memory_limit=self.options.limits.memory * pool.limit,
@@ -184,6 +196,8 @@ class PoolApp(App):
             except BaseException:
                 member.close()
                 raise
+        with self._condition:
+            self._members[member.instance] = member
         return member
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
@@ -247,24 +261,68 @@ class PoolApp(App):
             if usable is not None:
                 self._free.append(usable)
             else:
-                self._replaced += member is not None
                 self._free.appendleft(None)  # taken last
-            self._condition.notify()
+            if usable is None and member is not None:
+                self._replaced += 1
+                self._members.pop(member.instance, None)
+            if member is not None and member.wanted:
+                self._wanted_back.notify_all()
+            if usable is None or not usable.wanted:
+                self._condition.notify()
+
+    def _is_available(self) -> bool:
+        """Whether a thread that wants any member could take one. Called under the condition."""
+        return any(member is None or not member.wanted for member in self._free)
 
     def _take(self) -> _Member:
         def take(*, may_take: bool) -> list[_Member | None] | None:
             if self._cause is not None:
                 raise ffi.Trapped(ffi.Trap("the app has ended"))
-            if not may_take or not self._free:
+            if not may_take:
                 return None
-            self._calls += 1
-            return [self._free.pop()]
+            for at in range(len(self._free) - 1, -1, -1):
+                member = self._free[at]
+                if member is None or not member.wanted:
+                    del self._free[at]
+                    self._calls += 1
+                    return [member]
+            return None
         with self._condition:
             taken = self._wait_queue.wait(take, self.options.callers_timeout)
         if taken is None:
             raise CallersBusy(f"all {self.options.instances} instances are in use, and none came free within "
                               f"{self.options.callers_timeout:g} s. {_MORE_INSTANCES}")
         return taken[0] or self._replacement()
+
+    def _take_instance(self, instance: Guest) -> _Member:
+        """The member with this instance, once it is free. GuestError: it has ended."""
+        def take(*, may_take: bool) -> _Member | None:
+            if self._cause is not None:
+                raise ffi.Trapped(ffi.Trap("the app has ended"))
+            if (member := self._living(instance)) not in self._free:
+                return None
+            self._free.remove(member)
+            self._calls += 1
+            return member
+        with self._condition:
+            member = self._living(instance)
+            member.wanted += 1
+            try:
+                taken = self._wait_for_one.wait(take, self.options.callers_timeout)
+            finally:
+                member.wanted -= 1
+                if not member.wanted and member in self._free:
+                    self._condition.notify()
+        if taken is None:
+            raise CallersBusy(f"the instance that returned this iterator was in another call for "
+                              f"{self.options.callers_timeout:g} s. {_MORE_INSTANCES}")
+        return taken
+
+    def _living(self, instance: Guest) -> _Member:
+        """The member with this instance. GuestError: it has ended. Called under the condition."""
+        if (member := self._members.get(instance)) is None:
+            raise GuestError(f"{self.loaded.name}: the instance that returned this iterator has ended")
+        return member
 
     def _replacement(self) -> _Member:
         """A fresh member for an empty place. If none can be made, the app ends; raises ffi.Trapped then."""
@@ -283,6 +341,14 @@ class PoolApp(App):
         raise ffi.Trapped(ffi.Trap("there can be no other instance"))
 
     def _within(self, work: Callable[[Guest], T]) -> T:
+        return self._run(work)
+
+    def _within_instance(self, instance: Guest, work: Callable[[Guest], T]) -> T:
+        if (member := self._current_member()) is None:
+            return self._use(self._take_instance(instance), work)
+        if member.instance is not instance:  # which might be waiting for this one
+            raise MisuseError(f"{self.loaded.name}: the iterator belongs to another instance of the pool than the call "
+                              "that asks for its next item. Iterate outside of calls")
         return self._run(work)
 
     def _request(self, handler: str, payload: bytes, token: Cancellation | None = None) -> bytes:
@@ -368,6 +434,7 @@ class PoolApp(App):
         self._engine.increment_epoch()
         with self._condition:
             self._condition.notify_all()
+            self._wanted_back.notify_all()
 
     def _run_handlers(self) -> bool:
         self._engine.increment_epoch()

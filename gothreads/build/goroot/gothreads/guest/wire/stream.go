@@ -18,7 +18,8 @@ const (
 // host has found it full, because the goroutine is faster then.
 //
 // Under mu: the goroutine waits only while the batch is full and the stream is open, the host only while the batch is
-// empty and the goroutine has not ended. So one of the two can always go on, and whoever changes that wakes the other.
+// empty, the goroutine has not ended, and somebody waits for the host. So one of the two can always go on, and whoever
+// changes that wakes the other.
 type Stream struct {
 	// Closed is closed when the host wants no more items.
 	Closed chan struct{}
@@ -31,7 +32,7 @@ type Stream struct {
 	items   Writer
 	count   int // of items
 	most    int // items in a batch
-	waiting bool
+	waiting int // requests that wait for an item
 	started bool
 	ended   bool // the goroutine will write no more items
 	closed  bool
@@ -46,7 +47,9 @@ var streams = struct {
 }{byID: map[uint64]*Stream{}}
 
 func init() {
-	Export("stream next", func(c *Call) {
+	// Its context ends when nobody waits any more. Otherwise requests that wait for items could hold all callers, and
+	// none would be left for those that close the streams.
+	functions["stream next"] = Function{TakesContext: true, Call: func(ctx context.Context, c *Call) {
 		id, ok := c.id()
 		if !ok {
 			return
@@ -58,10 +61,10 @@ func init() {
 			c.Out.Array(2)
 			c.Out.Array(0)
 			c.Out.Bool(true)
-		} else if last := s.next(c); last {
+		} else if last := s.next(ctx, c); last {
 			remove(id)
 		}
-	})
+	}}
 	Export("stream close", func(c *Call) {
 		id, ok := c.id()
 		if !ok {
@@ -102,6 +105,7 @@ func (c *Call) Stream(life *Lifetime, run func(s *Stream)) {
 	if life != nil {
 		life.kept = true
 	}
+	WatchCancels()
 	streams.Lock()
 	defer streams.Unlock()
 	streams.last++
@@ -119,7 +123,7 @@ func (s *Stream) Item() *Writer {
 func (s *Stream) Next() bool {
 	defer s.mu.Unlock()
 	s.count++
-	if s.waiting {
+	if s.waiting > 0 {
 		s.changed.Broadcast()
 	}
 	for s.full() && !s.closed {
@@ -140,18 +144,23 @@ func (s *Stream) full() bool {
 }
 
 // next replies with a batch: a list of items, and whether they are the last; or with the error that ended the stream.
-func (s *Stream) next(c *Call) (last bool) {
+// The batch is empty, and not the last, if the context has ended.
+func (s *Stream) next(ctx context.Context, c *Call) (last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.started {
 		s.started = true
 		go s.produce()
 	}
-	s.waiting = true
-	for s.count == 0 && !s.ended && !s.closed {
-		s.changed.Wait()
+	if s.empty() {
+		unlink := context.AfterFunc(ctx, s.wake)
+		defer unlink()
+		s.waiting++
+		for s.empty() && ctx.Err() == nil {
+			s.changed.Wait()
+		}
+		s.waiting--
 	}
-	s.waiting = false
 	if s.count == 0 && s.fail != nil {
 		s.fail(c)
 		return true
@@ -168,6 +177,15 @@ func (s *Stream) next(c *Call) (last bool) {
 	s.items, s.count = Writer{data: s.items.data[:0]}, 0
 	s.changed.Broadcast()
 	return last
+}
+
+// empty reports whether there is nothing to reply with yet.
+func (s *Stream) empty() bool { return s.count == 0 && !s.ended && !s.closed }
+
+func (s *Stream) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed.Broadcast()
 }
 
 func (s *Stream) produce() {
