@@ -59,8 +59,11 @@ class Classes:
 
     def _struct(self, schema: ClassSchema) -> type:
         fields = [(field.name, EXACT_NAMES.of(field.type), self._default(field.type)) for field in schema.fields]
-        made: type = msgspec.defstruct(schema.name, fields, array_like=True, tag=schema.tag, kw_only=True,
-                                       module=self.module.__name__, namespace={"__doc__": _documentation(schema)})
+        # The tag has no name in an array. Its default, "type", would forbid a field of that name.
+        # The tag is the first item of the array. The default of its name, "type", would forbid a field of that name.
+        made: type = msgspec.defstruct(schema.name, fields, array_like=True, tag=schema.tag, tag_field="#",
+                                       kw_only=True, module=self.module.__name__,
+                                       namespace={"__doc__": _documentation(schema)})
         return made
 
     def _default(self, kind: Type) -> Any:
@@ -95,9 +98,19 @@ class Classes:
     def _enumeration(self, schema: ClassSchema) -> type:
         texts = all(isinstance(value, str) for _, value in schema.members)
         base: Any = _OpenStr if texts else _OpenInt
-        made: type = base(schema.name, list(schema.members), module=self.module.__name__)
+        made: Any = base(schema.name, list(schema.members), module=self.module.__name__)
+        if not texts:
+            for member in made:
+                if member > _LARGEST_MEMBER:
+                    del made._value2member_map_[member.value]
+            made._value2member_map_.setdefault(0, made(0))  # msgspec wants one
         made.__doc__ = schema.doc.rstrip() or schema.go
-        return made
+        kind: type = made
+        return kind
+
+
+#: msgspec refuses enumerations with larger members; but asks _missing_ for values that it does not know.
+_LARGEST_MEMBER = (1 << 63) - 1
 
 
 class _OpenInt(enum.IntEnum):
@@ -107,6 +120,8 @@ class _OpenInt(enum.IntEnum):
     def _missing_(cls, value: object) -> _OpenInt | None:
         if type(value) is not int:
             return None
+        if value > _LARGEST_MEMBER and (found := [member for member in cls if member == value]):
+            return found[0]
         made = int.__new__(cls, value)
         made._name_, made._value_ = str(value), value
         return made

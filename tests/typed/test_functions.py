@@ -141,6 +141,13 @@ def test_values_that_are_nested_too_deeply_are_refused(app: Any, types: Any) -> 
         app.odd()
 
 
+def test_constants_that_need_64_bits_are_members(app: Any, types: Any) -> None:
+    back = app.echo(types.Everything(type=types.Mask.ALL)).type
+    assert (back, back is types.Mask((1 << 64) - 1), repr(back)) == (types.Mask.ALL, True, f"<Mask.ALL: {(1 << 64) - 1}>")
+    assert list(types.Mask) == [1, (1 << 64) - 1]
+    assert app.echo({"type": (1 << 64) - 2}).type == (1 << 64) - 2
+
+
 def test_fields_have_gos_zero_values(app: Any, types: Any) -> None:
     zero = types.Everything()
     assert app.echo(zero) == zero

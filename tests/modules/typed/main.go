@@ -35,6 +35,14 @@ const (
 	High Level = "high"
 )
 
+// Mask has a constant that int64 cannot hold.
+type Mask uint64
+
+const (
+	MaskOne Mask = 1
+	MaskAll Mask = 1<<64 - 1
+)
+
 // Celsius is a number with a name.
 type Celsius float64
 
@@ -100,6 +108,7 @@ type Everything struct {
 	Addr     netip.Addr
 	Big      *big.Int
 	Class    string `json:"class"`
+	Type     Mask
 	Point    shapes.Point
 	Page     shapes.Page[Options]
 }
