@@ -1,4 +1,4 @@
-"""What a call of a typed function costs: against JSON by hand, and a native sum of a buffer.
+"""What a call of a typed function costs: against JSON by hand, C structs by hand in native Go, and a native sum.
 
     python -m benchmarks.typed [--rounds 40] [--json]
 
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +21,11 @@ import numpy
 
 import gothreads
 from benchmarks.command import run
+from benchmarks.typed_native import CALLS, LARGE_CALLS, NUMBERS, Options, native_calls
 from gothreads.build.toolchain import find_go
 
 FOLDER = Path(__file__).parent / "typed_go"
-NUMBERS, ITEMS = 1_000_000, 100_000
-CALLS, LARGE_CALLS = 2000, 3
-
-
-@dataclass
-class Options:
-    """As in Go, for JSON by hand."""
-
-    degree: int
-    rate: float
-    name: str
-    robust: bool
-    count: int
+ITEMS = 100_000
 
 
 def native_sum() -> float:
@@ -54,7 +42,7 @@ def measure(rounds: int) -> dict[str, float]:
     with gothreads.open(FOLDER) as app:
         options: dict[str, Any] = {"degree": 3, "rate": 0.5, "name": "abc", "robust": True, "count": 7}
         typed, plain = app.types.Options(**options), Options(**options)
-        echo, nothing, total, zeros = app.echo, app.nothing, app.sum, app.numbers
+        echo, nothing, total = app.echo, app.nothing, app.sum
         numbers = numpy.arange(float(NUMBERS))
         target = numpy.empty_like(numbers)
 
@@ -65,8 +53,10 @@ def measure(rounds: int) -> dict[str, float]:
         def iterate() -> None:
             for _ in app.count(ITEMS):
                 pass
-        large: dict[str, Callable[[], object]] = {"sum": lambda: total(numbers), "numbers": lambda: zeros(NUMBERS),
-                                                  "memcpy": lambda: numpy.copyto(target, numbers)}
+        app.keep(numbers)
+        large: dict[str, Callable[[], object]] = {
+            "sum": lambda: total(numbers), "taken": lambda: app.first(numbers), "loop": app.sum_kept,
+            "given": app.kept, "memcpy": lambda: numpy.copyto(target, numbers)}
         assert list(app.count(ITEMS)) == list(range(ITEMS))
         assert echo(typed) == typed
         assert by_hand() == plain
@@ -84,18 +74,27 @@ def measure(rounds: int) -> dict[str, float]:
             iterate()
             taken = (time.perf_counter() - begun) * 1e6
             best["items"] = min(best.get("items", taken), taken)
-    return best | {"native": native_sum()}
+    natively = {f"native {name}": taken for name, taken in native_calls(rounds).items()}
+    return best | natively | {"native": native_sum()}
 
 
 def show(best: dict[str, float], _rounds: int) -> None:
     print(f"a struct of five fields in and out   {best['struct']:7.2f} µs    (target: at most 4)")
     print(f"… as JSON by hand                    {best['json']:7.2f} µs    the struct: "
           f"{best['struct'] / best['json']:.2f} of it (target: at most 0.33)")
+    if (native := best.get("native struct")) is not None:
+        print(f"… native Go: a C struct and ctypes   {native:7.2f} µs    the struct: "
+              f"{best['struct'] / native:.2f} of it")
     print(f"a call without arguments             {best['nothing']:7.2f} µs")
     ideal = best["memcpy"] + best["native"]
     print(f"{NUMBERS:,} float64 in, a sum out   {best['sum']:7.0f} µs    {best['sum'] / ideal:.2f} of memcpy "
           f"({best['memcpy']:.0f}) and native Go ({best['native']:.0f}) (target: at most 1.3)")
-    print(f"{NUMBERS:,} float64 out             {best['numbers']:7.0f} µs")
+    if (native := best.get("native sum")) is not None:
+        print(f"… native Go, without a copy          {native:7.0f} µs")
+    print(f"… the loop alone, in WebAssembly     {best['loop']:7.0f} µs    "
+          f"{best['loop'] / best['native']:.2f} of native Go")
+    for name, what in (("taken", "in, and no loop  "), ("given", "out              ")):
+        print(f"{NUMBERS:,} float64 {what} {best[name]:7.0f} µs    {best[name] / best['memcpy']:.2f} of memcpy")
     print(f"an iterator of {ITEMS:,} items       {best['items']:7.0f} µs    {ITEMS / best['items'] * 1e6:,.0f} items/s "
           "(target: at least 300,000)")
 

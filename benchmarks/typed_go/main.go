@@ -34,8 +34,25 @@ func Sum(x []float64) float64 {
 	return sum
 }
 
+// First takes the numbers, and reads one.
+//
 //gothreads:export
-func Numbers(n int) []float64 { return make([]float64, n) }
+func First(x []float64) float64 { return x[0] }
+
+var kept []float64
+
+//gothreads:export
+func Keep(x []float64) { kept = x }
+
+// SumKept is the loop alone.
+//
+//gothreads:export
+func SumKept() float64 { return Sum(kept) }
+
+// Kept returns the numbers.
+//
+//gothreads:export
+func Kept() []float64 { return kept }
 
 //gothreads:export
 func Count(n int) iter.Seq[int] {

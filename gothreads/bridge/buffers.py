@@ -5,6 +5,7 @@ The rules of ownership are in gothreads/build/goroot/gothreads/guest/slot_wasip1
 
 from __future__ import annotations
 
+import array
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,11 +44,15 @@ _parts_header = struct.Struct("<B3xII")
 PART_ALIGNMENT = 8
 
 
+#: The typecodes of array.array for kinds of numbers, from kind 1 on (wire/numbers.go).
+NUMBER_CODES = "bBhHiIqQfd"
+
+
 @dataclass(frozen=True)
 class Parts:
-    """A message to or from a typed function, with parts beside it, which are copied once.
+    """A message to a typed function, with parts beside it, which are copied once.
 
-    A message to Go refers to a part by its place behind the first, one from Go by its number.
+    It refers to a part by its place behind the first.
     """
 
     head: bytes
@@ -66,9 +71,17 @@ class Parts:
         return pieces
 
 
+@dataclass(frozen=True)
+class PartsReply:
+    """A reply with arrays beside it, to which it refers by their numbers."""
+
+    head: bytes
+    arrays: Sequence[array.array[Any]]
+
+
 #: What goes to a handler, and what comes back.
 Message = bytes | Parts
-Reply = bytes | Parts
+Reply = bytes | PartsReply
 
 
 class Refused(HandlerError):
@@ -84,7 +97,8 @@ class Failed(Refused):
 
 
 _header = struct.Struct("<III")
-_u32, _place = struct.Struct("<I"), struct.Struct("<II")
+#: Of a reply with parts: how many there are; and of each, its kind, address and length.
+_u32, _place = struct.Struct("<I"), struct.Struct("<III")
 shared("REQUEST_OK", int(RequestStatus.OK))
 shared("REPLY_HEADER_SIZE", _header.size)
 
@@ -94,6 +108,7 @@ class ReadWriteMemory(Protocol):
 
     def read(self, offset: int, length: int) -> bytes: ...
     def write(self, offset: int, data: bytes | memoryview) -> None: ...
+    def view(self, offset: int, length: int) -> memoryview: ...
 
 
 class Guest(Protocol):
@@ -146,7 +161,7 @@ class Buffers(Slot):
         return reply
 
     def call(self, handler: str, message: bytes | Parts) -> Any:
-        """The same for a typed function, whose reply may be Parts. Refused, Failed."""
+        """The same for a typed function, whose reply may be a PartsReply. Refused, Failed."""
         name = handler.encode()
         pieces = message.pieces(name) if isinstance(message, Parts) else [name + message]
         self.put(*pieces, where="gothreads_payload")
@@ -224,22 +239,29 @@ class Buffers(Slot):
             self.release()
         return status, reply
 
-
-    def _with_parts(self, reply: bytes) -> Parts:
-        """Copy the parts that a reply refers to. They stay in place until the next call, or `release`."""
+    def _with_parts(self, reply: bytes) -> PartsReply:
+        """Copy the parts that a reply refers to, each once. They stay in place until the next call, or `release`."""
         try:
             count, = _u32.unpack_from(reply)
             places = [_place.unpack_from(reply, _u32.size + number * _place.size) for number in range(count)]
         except struct.error:
             raise HandlerError("the module's answer is damaged: it refers to parts that it does not have") from None
-        if (size := sum(length for _, length in places)) > LARGEST:
+        if (size := sum(length for _, _, length in places)) > LARGEST:
             raise HandlerError(f"the module's answer has {size:,} bytes; at most {LARGEST:,}")
+        arrays = [self._array(*place) for place in places]
+        self.release()
+        return PartsReply(reply[_u32.size + count * _place.size:], arrays)
+
+    def _array(self, kind: int, address: int, length: int) -> array.array[Any]:
+        """A copy of the numbers of a kind that lie at an address. Their memory may change at any time."""
         try:
-            parts = [self.memory.read(address, length) for address, length in places]
+            numbers = array.array(NUMBER_CODES[kind - 1] if kind else "")
+            numbers.frombytes(self.memory.view(address, length))
         except MemoryAccessError as error:
             raise MemoryAccessError(f"the module's answer is not in its memory: {error}") from None
-        self.release()
-        return Parts(reply[_u32.size + count * _place.size:], parts)
+        except (IndexError, TypeError, ValueError):
+            raise HandlerError(f"the module's answer is damaged: {length:,} bytes of numbers of kind {kind}") from None
+        return numbers
 
 
 def _names(reply: bytes) -> list[str]:

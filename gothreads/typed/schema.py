@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from gothreads.bridge.buffers import NUMBER_CODES
 from gothreads.errors import ModuleError
 
 T = TypeVar("T")
 
 #: Go's types of numbers -> the typecode of array.array for a slice of them.
-NUMBERS = {"int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
-           "uint64": "Q", "float32": "f", "float64": "d"}
+NUMBERS = dict(zip(("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"),
+                   NUMBER_CODES, strict=True))
 BASIC = frozenset((*NUMBERS, "bool", "string", "complex64", "complex128"))
 #: Shape -> the kinds of what follows it.
 _SHAPES: Mapping[str, str] = {"class": "name", "time": "", "duration": "", "text": "text", "any": "", "bytes": "length",

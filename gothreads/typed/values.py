@@ -14,16 +14,16 @@ from msgspec import Raw, ValidationError
 from msgspec.msgpack import Decoder, Encoder, Ext
 from msgspec.msgpack import decode as decode_once
 
-from gothreads.bridge.buffers import PART_ALIGNMENT, Failed, Parts, Refused
+from gothreads.bridge.buffers import NUMBER_CODES, PART_ALIGNMENT, Failed, Parts, PartsReply, Refused, Reply
 from gothreads.errors import ArgumentError, GoError, HandlerError
 from gothreads.text import cut, shown
 from gothreads.typed.argument_errors import argument_error
 from gothreads.typed.classes import Classes
 from gothreads.typed.names import EXACT_NAMES
-from gothreads.typed.schema import NUMBERS, FunctionSchema
+from gothreads.typed.schema import FunctionSchema
 
 #: The kinds of extensions (wire/numbers.go), by the typecodes of array.array.
-_KINDS = {code: number for number, code in enumerate(NUMBERS.values(), 1)}
+_KINDS = {code: number for number, code in enumerate(NUMBER_CODES, 1)}
 _CODES = {number: code for code, number in _KINDS.items()}
 _COMPLEX, _PART = 11, 32
 #: From this size in bytes, the buffers of arguments are parts.
@@ -163,12 +163,12 @@ class _Decoder:
         self._name, self._type, self._empty = shown(name), kind, empty
         self._decode = Decoder(kind, ext_hook=_extension, dec_hook=_custom).decode
 
-    def decode(self, reply: bytes | Parts) -> Any:
+    def decode(self, reply: Reply) -> Any:
         """The value. HandlerError: it is not what the module describes."""
         try:
-            if isinstance(reply, Parts):
+            if isinstance(reply, PartsReply):
                 return decode_once(reply.head, type=self._type, dec_hook=_custom,
-                                   ext_hook=lambda code, data: _extension(code, data, reply.parts))
+                                   ext_hook=lambda code, data: _extension(code, data, reply.arrays))
             value = self._decode(reply)
             return None if self._empty else value
         except Exception as error:
@@ -194,14 +194,15 @@ class BatchDecoder(_Decoder):
         super().__init__(schema.name, classes.evaluate(f"_builtins.tuple[_builtins.list[{item}], _builtins.bool]"))
 
 
-def _extension(code: int, data: memoryview, parts: Sequence[bytes | memoryview] = ()) -> Any:
+def _extension(code: int, data: memoryview, arrays: Sequence[array.array[Any]] = ()) -> Any:
     if code == _COMPLEX:
         return complex(*_complex.unpack(data))
     if code & _PART:
         number, length = _part.unpack(data)
-        data, code = memoryview(parts[number]), code & ~_PART
-        if length != len(data):
-            raise ValueError("a part is not as long as it should be")
+        numbers = arrays[number]
+        if (numbers.typecode, len(numbers) * numbers.itemsize) != (_CODES[code & ~_PART], length):
+            raise ValueError("a part is not what it should be")
+        return numbers
     numbers = array.array(_CODES[code])
     numbers.frombytes(data)
     return numbers

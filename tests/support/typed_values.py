@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 import gothreads
-from gothreads.bridge.buffers import Parts, Refused
+from gothreads.bridge.buffers import PartsReply, Refused
 from gothreads.typed.schema import NUMBERS, Type, read_schema
 
 SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -117,7 +117,7 @@ def python_survives_replies(function: Any, reply: bytes, examples: settings) -> 
     @examples
     @given(damaged(reply))
     def check(sent: bytes) -> None:
-        for each in (sent, Parts(sent, [b"12345678"])):
+        for each in (sent, PartsReply(sent, [array.array("d", [1.0])])):
             try:
                 function._results.decode(each)
             except gothreads.HandlerError as error:

@@ -16,6 +16,7 @@ import numpy
 import pytest
 
 import gothreads
+from gothreads.bridge.buffers import Buffers
 from tests.support.modules import MODELS, built, opened
 from tests.support.waiting import wait_until
 
@@ -139,6 +140,22 @@ def test_values_that_are_nested_too_deeply_are_refused(app: Any, types: Any) -> 
         app.cycle()
     with pytest.raises(gothreads.GoError, match="an `any` holds a chan int"):
         app.odd()
+
+
+def test_large_arrays_of_all_numbers_come_back_as_arrays(app: Any) -> None:
+    sent = [array.array(code, [number % 100 for number in range(100_000)]) for code in "dfqbH"]
+    back = app.echo_numbers(*sent, bytes(100_000))
+    assert back == (*sent, bytes(100_000))
+    assert [numbers.typecode for numbers in back[:-1]] == list("dfqbH")
+
+
+@pytest.mark.parametrize(("kind", "address", "length", "error"), [
+    (0, 0, 8, gothreads.HandlerError), (11, 0, 8, gothreads.HandlerError), ((1 << 32) - 1, 0, 8, gothreads.HandlerError),
+    (10, 0, 7, gothreads.HandlerError), (10, (1 << 32) - 8, 16, gothreads.MemoryAccessError)])
+def test_a_module_whose_answer_refers_to_no_numbers_is_refused(app: Any, kind: int, address: int, length: int,
+                                                               error: type[Exception]) -> None:
+    with pytest.raises(error, match="^the module's answer is "):
+        Buffers(lambda *_: None, app.memory)._array(kind, address, length)  # type: ignore[arg-type]
 
 
 def test_constants_that_need_64_bits_are_members(app: Any, types: Any) -> None:

@@ -86,7 +86,8 @@ func (c *Call) Fail(message string, kinds int) {
 }
 
 // Reply returns the reply, and the parts to which it refers, which must stay alive until the host has copied them. If
-// there are any, the reply begins with their number, and with the address and the length of each, in four bytes each.
+// there are any, the reply begins with their number, and with the kind, the address and the length of each, in four
+// bytes each. So the host copies each once, to where numbers of that kind belong.
 func (c *Call) Reply() (reply []byte, parts [][]byte) {
 	if err := c.Out.Err; err != nil {
 		c.Fail("the result cannot be passed on: "+err.Error(), 0)
@@ -95,10 +96,12 @@ func (c *Call) Reply() (reply []byte, parts [][]byte) {
 	if len(out.parts) == 0 {
 		return out.data, nil
 	}
-	reply = binary.LittleEndian.AppendUint32(make([]byte, 0, 4+8*len(out.parts)+len(out.data)), uint32(len(out.parts)))
-	for _, part := range out.parts {
-		reply = binary.LittleEndian.AppendUint32(reply, uint32(uintptr(unsafe.Pointer(unsafe.SliceData(part)))))
-		reply = binary.LittleEndian.AppendUint32(reply, uint32(len(part)))
+	reply = binary.LittleEndian.AppendUint32(make([]byte, 0, 4+12*len(out.parts)+len(out.data)), uint32(len(out.parts)))
+	for _, p := range out.parts {
+		reply = binary.LittleEndian.AppendUint32(reply, uint32(p.kind))
+		reply = binary.LittleEndian.AppendUint32(reply, uint32(uintptr(unsafe.Pointer(unsafe.SliceData(p.data)))))
+		reply = binary.LittleEndian.AppendUint32(reply, uint32(len(p.data)))
+		parts = append(parts, p.data)
 	}
-	return append(reply, out.data...), out.parts
+	return append(reply, out.data...), parts
 }

@@ -20,8 +20,14 @@ type Writer struct {
 
 	data []byte
 	// parts lie beside the message: the host copies them from where they are.
-	parts [][]byte
+	parts []part
 	depth int
+}
+
+// A part is numbers of a kind, as they lie in memory.
+type part struct {
+	kind byte
+	data []byte
 }
 
 func (w *Writer) reset() { w.data, w.parts = w.data[:0], nil }
@@ -208,7 +214,7 @@ func WriteNumbers[T Number](w *Writer, list []T) {
 	w.data = append(w.data, 0xd7, kind|kindPart)
 	w.data = binary.LittleEndian.AppendUint32(w.data, uint32(len(w.parts)))
 	w.data = binary.LittleEndian.AppendUint32(w.data, uint32(length))
-	w.parts = append(w.parts, data)
+	w.parts = append(w.parts, part{kind, data})
 }
 
 // Any writes a value of one of the types that Reader.Any returns, or of another basic type, or a list or map of them.
