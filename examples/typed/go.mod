@@ -1,0 +1,5 @@
+module markdown
+
+go 1.25
+
+require github.com/yuin/goldmark v1.5.4
