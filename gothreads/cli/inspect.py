@@ -81,7 +81,7 @@ def _behaviour(name: str, loaded: LoadedModule, calls: Collection[str]) -> Itera
         yield "network: guest.Dial and guest.Listen, where --allow-net says so"
     else:
         yield "network: none"
-    if {"msg_call", "msg_notify"} & set(calls):
+    if {"msg_call", "msg_notify"} & set(calls) and (loaded.has_handlers or not loaded.has_typed):
         yield "calls Python: handlers that are given by name (guest.Call, guest.Notify)"
     if "msg_events" in calls:
         yield "events: the program subscribes to them when it runs (guest.Events)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,6 +19,8 @@ from gothreads.errors import ArgumentError, GothreadsError, HandlerError, NotCal
 from gothreads.text import cut, shown
 from gothreads.typed.classes import Classes, classes_of
 from gothreads.typed.json_values import JsonReader, to_json
+from gothreads.typed.lending import SHAPES as LENT_SHAPES
+from gothreads.typed.lending import Loan, lender_of, raised
 from gothreads.typed.names import NAMES
 from gothreads.typed.namespace import Functions
 from gothreads.typed.schema import FunctionSchema, Type
@@ -63,8 +66,8 @@ def functions_of(description: Mapping[str, Any], caller: Caller,
     package: as for classes_of.
     """
     classes = classes_of(description, package)
-    errors = ErrorDecoder(classes)
-    made = {schema.name: (StreamFunction if _streams(schema) else TypedFunction)(schema, classes, errors, caller)
+    errors = ErrorDecoder(classes, raised)
+    made = {schema.name: _KINDS[_streams(schema), _lends(schema)](schema, classes, errors, caller)
             for schema in classes.schema.functions}
     return Functions(made), classes.module
 
@@ -104,8 +107,10 @@ class TypedFunction:
         try:
             reply = self._caller.call(self._handler, message)
         except Refused as refused:
-            raise self._errors.refused(self.__name__, refused) from None
-        return self._results.decode(reply)
+            error = self._errors.refused(self.__name__, refused)
+        else:
+            return self._results.decode(reply)
+        raise error
 
     def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
         """Call the function on one of the app's threads. The arguments' form is checked now."""
@@ -165,8 +170,10 @@ class TypedFunction:
         try:
             reply = call()
         except Refused as refused:
-            raise self._errors.refused(self.__name__, refused) from None
-        return self._results.decode(reply)
+            error = self._errors.refused(self.__name__, refused)
+        else:
+            return self._results.decode(reply)
+        raise error
 
     def bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in order, and the call's options. ArgumentError: one is missing, or too many."""
@@ -223,17 +230,98 @@ class StreamFunction(TypedFunction):
         raise NotCallable(f"{self.__name__} returns an iterator, which is not a value in JSON. Call it from Python")
 
     def _read(self, call: Callable[[], Message], caller: Caller) -> Stream[Any]:
+        return self._stream(call, caller, lambda: None)
+
+    def _stream(self, call: Callable[[], Message], caller: Caller, ended: Callable[[], None]) -> Stream[Any]:
+        """ended: called at the end of the stream, at least once."""
         if not caller.stays:
             raise NotCallable(f"{self.__name__} returns an iterator, which a pool does not have: its next item could "
                               "be asked of another instance. Use another model")
-        return Stream(Batches(self.__name__, super()._read(call, caller), self._batches, self._errors, caller))
+        number = super()._read(call, caller)
+        failed = functools.partial(self._errors.refused, self.__name__)
+        return Stream(Batches(number, self._batches, failed, caller, ended))
+
+
+class LendingFunction(TypedFunction):
+    """A function that takes callables or file objects, which it may use until it returns."""
+
+    has_json = False
+
+    def __init__(self, schema: FunctionSchema, classes: Classes, errors: ErrorDecoder, caller: Caller) -> None:
+        super().__init__(schema, classes, errors, caller)
+        self._lenders = {at: lender_of(schema.name, param, classes) for at, param in enumerate(schema.params)
+                         if param.type.shape in LENT_SHAPES}
+
+    def __call__(self, /, *args: Any, **named: Any) -> Any:
+        args, options = self.bind(args, named)
+        with Loan() as loan:
+            message = self._message(args, loan)
+            if options:
+                return self._caller.wait(self._handler, message, self._read, options)
+            return self._read(lambda: self._caller.call(self._handler, message), self._caller)
+
+    def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
+        args, options = self.bind(args, named)
+        with contextlib.ExitStack() as stack:
+            loan = stack.enter_context(Loan())
+            future = self._caller.submit(self._handler, self._message(args, loan), self._read, options)
+            stack.pop_all()
+        future.add_done_callback(lambda _: loan.close())
+        return future
+
+    def _message(self, args: tuple[Any, ...], loan: Loan) -> Message:
+        """The message with these arguments, of which some are lent from now on."""
+        values = list(args)
+        for at, lender in self._lenders.items():
+            values[at] = loan.lend(lender, values[at])
+        return self._arguments.encode(values)
+
+    def submit_json(self, args: Sequence[Any] | Mapping[str, Any], options: Mapping[str, Any]) -> Future[bytes]:
+        raise self._not_json()
+
+    def json_of_texts(self, texts: Sequence[str]) -> list[Any]:
+        raise self._not_json()
+
+    def _not_json(self) -> NotCallable:
+        names = " and ".join(self._names[at] for at in self._lenders)
+        return NotCallable(f"{self.__name__} takes callables or file objects ({names}), which JSON does not have. Call "
+                           "it from Python")
+
+
+class LendingStreamFunction(LendingFunction, StreamFunction):
+    """The same, of one that returns an iterator or a channel: it may use them until that ends."""
+
+    def __call__(self, /, *args: Any, **named: Any) -> Stream[Any]:
+        args, options = self.bind(args, named)
+        with contextlib.ExitStack() as stack:
+            loan = stack.enter_context(Loan())
+            message = self._message(args, loan)
+            stream: Stream[Any] = self._caller.wait(self._handler, message, self._reading(loan), options)
+            stack.pop_all()
+        return stream
+
+    def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
+        args, options = self.bind(args, named)
+        with contextlib.ExitStack() as stack:
+            loan = stack.enter_context(Loan())
+            future = self._caller.submit(self._handler, self._message(args, loan), self._reading(loan), options)
+            stack.pop_all()
+        future.add_done_callback(lambda done: loan.close() if done.cancelled() or done.exception() else None)
+        return future
+
+    def _reading(self, loan: Loan) -> Read:
+        return lambda call, caller: self._stream(call, caller, loan.close)
 
 
 class Batches:
-    """Asks an instance for the items of its stream of that number. See streams.Source."""
+    """Asks an instance for the items of its stream of that number. See streams.Source.
 
-    def __init__(self, name: str, number: int, decoder: BatchDecoder, errors: ErrorDecoder, caller: Caller) -> None:
-        self._name, self._decoder, self._errors, self._caller = name, decoder, errors, caller
+    failed: makes the exception for a request that has not returned. ended: called at the end, at least once.
+    """
+
+    def __init__(self, number: int, decoder: BatchDecoder, failed: Callable[[Refused], BaseException], caller: Caller,
+                 ended: Callable[[], None]) -> None:
+        self._decoder, self._failed, self._caller, self._ended = decoder, failed, caller, ended
         self._message = msgspec.msgpack.encode([number])
 
     def next(self) -> tuple[list[Any], bool]:
@@ -243,6 +331,7 @@ class Batches:
         return self._caller.submit(_NEXT, self._message, self._read, {})
 
     def stop(self) -> None:
+        self._ended()
         with contextlib.suppress(GothreadsError, RuntimeError):  # it has ended; or the interpreter does
             self._caller.submit(_CLOSE, self._message, lambda call, _: call(), {})
 
@@ -250,13 +339,27 @@ class Batches:
         try:
             reply = call()
         except Refused as refused:
-            raise self._errors.refused(self._name, refused) from None
-        batch: tuple[list[Any], bool] = self._decoder.decode(reply)
-        return batch
+            error = self._failed(refused)
+        else:
+            batch: tuple[list[Any], bool] = self._decoder.decode(reply)
+            if batch[1]:
+                self._ended()
+            return batch
+        raise error
 
 
 def _streams(schema: FunctionSchema) -> bool:
     return any(result.shape == "stream" for result in schema.results)
+
+
+def _lends(schema: FunctionSchema) -> bool:
+    return any(param.type.shape in LENT_SHAPES for param in schema.params)
+
+
+#: By whether it returns an iterator, and whether it takes what is lent.
+_KINDS: Mapping[tuple[bool, bool], type[TypedFunction]] = {
+    (False, False): TypedFunction, (True, False): StreamFunction, (False, True): LendingFunction,
+    (True, True): LendingStreamFunction}
 
 
 def _signature(schema: FunctionSchema) -> inspect.Signature:

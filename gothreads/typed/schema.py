@@ -28,9 +28,11 @@ _MOST = 10_000
 class Type:
     """A type of Go's. Immutable.
 
-    shape: one of BASIC or _SHAPES; of a result, also "stream": an iterator of items, which may be of shape "tuple".
+    shape: one of BASIC or _SHAPES; of a result, also "stream": an iterator of items, which may be of shape "tuple";
+        of a parameter, also "reader", "writer" or "callable".
     name: of a class; Go's, of numbers and text.
-    of: the types of items, or of keys and items.
+    of: the types of items, or of keys and items; of a callable, two tuples: its parameters, of which the last may be of
+        shape "rest": a list of any number of them; and its results.
     length: of an array.
     """
 
@@ -139,7 +141,7 @@ def _items(value: Mapping[str, Any], key: str, read: Callable[[Mapping[str, Any]
 
 
 def _function(value: Mapping[str, Any]) -> FunctionSchema:
-    params = tuple(_items(value, "params", _field))
+    params = tuple(_items(value, "params", _param))
     _check_distinct(params)
     results = tuple(map(_result, _list(value, "results")))
     if len(results) > 1 and any(each.shape == "stream" for each in results):
@@ -176,6 +178,28 @@ def _error(value: Mapping[str, Any]) -> ErrorSchema:
 
 def _field(value: Mapping[str, Any]) -> Field:
     return Field(_name(value), _text(value, "go"), _type(value.get("type")), _text(value, "doc"))
+
+
+def _param(value: Mapping[str, Any]) -> Field:
+    """A parameter: also ["reader"], ["writer"], or ["callable", parameters, results]."""
+    match value.get("type"):
+        case ["reader" | "writer" as shape]:
+            kind = Type(shape)
+        case ["callable", [*params], [*results]]:
+            last = len(params) - 1
+            takes = tuple(_taken(each, may_be_rest=at == last) for at, each in enumerate(params))
+            kind = Type("callable", of=(Type("tuple", of=takes), Type("tuple", of=tuple(map(_type, results)))))
+        case other:
+            kind = _type(other)
+    return Field(_name(value), _text(value, "go"), kind, _text(value, "doc"))
+
+
+def _taken(value: object, *, may_be_rest: bool) -> Type:
+    """The type of a parameter of a Python function: also ["rest", type]."""
+    match value:
+        case ["rest", last] if may_be_rest:
+            return Type("rest", of=(_type(last),))
+    return _type(value)
 
 
 def _check_distinct(fields: tuple[Field, ...]) -> None:

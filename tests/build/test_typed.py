@@ -33,8 +33,14 @@ def refused(folder: Path, source: str) -> list[str]:
                                                      "only be the one result, besides an error"),
     ("func F() (c chan<- int) { return }", "F cannot be exported: its result is chan<- int: a channel can only be a "
                                            "result, from which Python receives"),
-    ("func F() func() { return nil }", "F cannot be exported: its result is func(): functions cannot be passed to or from "
-                                       "Python yet; guest.Call calls Python"),
+    ("func F() func() { return nil }", "F cannot be exported: its result is func(): a func can only be a parameter of an "
+                                       "exported function, for a callable of Python's"),
+    ("func F(fs ...func()) {}", "F cannot be exported: its parameter fs[] is func(): a func can only be a parameter of an "
+                                "exported function, for a callable of Python's"),
+    ("func F(f func(int, chan int)) {}", "F cannot be exported: its parameter f: its parameter 2 is chan int: an iterator or "
+                                         "a channel can only be a result"),
+    ("func F(f func() io.Reader) {}", "F cannot be exported: its parameter f: its result 1 is io.Reader: a file object can "
+                                      "only be a parameter of an exported function"),
     ("func F(p unsafe.Pointer) {}", "F cannot be exported: its parameter p is unsafe.Pointer: an address means nothing in "
                                     "Python"),
     ("type T struct{ A []map[string]uintptr }\n\n//gothreads:export\nfunc F(t T) {}",
@@ -55,7 +61,7 @@ def refused(folder: Path, source: str) -> list[str]:
                       "//gothreads:export NAME"),
 ])
 def test_the_build_says_where_and_why_a_function_cannot_be_exported(tmp_path: Path, declared: str, why: str) -> None:
-    imports = [name for name in ("context", "iter", "unsafe") if f"{name}." in declared]
+    imports = [name for name in ("context", "io", "iter", "unsafe") if f"{name}." in declared]
     head = "".join(f'import "{name}"\n\n' for name in imports)
     directive = "" if "//gothreads:export" in declared else "//gothreads:export\n"
     lines = refused(tmp_path, head + directive + declared)

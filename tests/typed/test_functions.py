@@ -319,7 +319,7 @@ def test_values_are_copied_pickled_and_compared(types: Any) -> None:
 def test_names_that_are_not_there(app: Any) -> None:
     assert not hasattr(app, "nope")
     assert not hasattr(app, "nope_async")
-    with pytest.raises(gothreads.UnknownExport, match="the module has no typed function 'nope'; it has: add, cancelled, "):
+    with pytest.raises(gothreads.UnknownExport, match="the module has no typed function 'nope'; it has: add, apply, "):
         app.functions.nope()
     with pytest.raises(gothreads.UnknownExport, match="the module has no export 'nope'"):
         app.submit("nope")

@@ -55,6 +55,7 @@ func streamOf(t types.Type) *stream {
 type parameter struct {
 	name string
 	typ  types.Type
+	lent *lent // if Python lends the argument
 }
 
 var pythonName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
@@ -107,7 +108,7 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 				"Use a value, or a function that returns what it has changed", object.Name())
 			return
 		}
-		f.params = append(f.params, parameter{orElse(receiver.Name(), snake(named.Obj().Name())), receiver.Type()})
+		f.params = append(f.params, parameter{name: orElse(receiver.Name(), snake(named.Obj().Name())), typ: receiver.Type()})
 		if f.name == "" {
 			f.name = snake(named.Obj().Name()) + "_" + snake(object.Name())
 		}
@@ -133,7 +134,7 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 			f.context = true
 			continue
 		}
-		f.params = append(f.params, parameter{orElse(v.Name(), "arg"+strconv.Itoa(i)), v.Type()})
+		f.params = append(f.params, parameter{orElse(v.Name(), "arg"+strconv.Itoa(i)), v.Type(), lentOf(v.Type())})
 	}
 	results := f.signature.Results()
 	for i := range results.Len() {
@@ -147,7 +148,13 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 	seen := map[string]bool{}
 	for i := range f.params {
 		p := &f.params[i]
-		g.visit(s, p.typ, object.Name()+" cannot be exported: its parameter "+p.name, at, map[string]bool{})
+		what := object.Name() + " cannot be exported: its parameter " + p.name
+		switch {
+		case p.lent == nil:
+			g.visit(s, p.typ, what, at, map[string]bool{})
+		case p.lent.call != nil:
+			g.visitCallable(s, p.lent.call, what, at)
+		}
 		if p.name = python(snake(p.name)); seen[p.name] || reserved[p.name] || p.name == "_" {
 			p.name = "arg" + strconv.Itoa(i) + "_"
 		}

@@ -70,7 +70,13 @@ func (g *generator) schema() Schema {
 			Params:   []FieldSchema{}, Results: []any{}, Variadic: f.signature.Variadic(), Context: f.context, Fails: f.fails,
 		}
 		for _, p := range f.params {
-			described.Params = append(described.Params, FieldSchema{p.name, types.TypeString(p.typ, short), g.describe(p.typ), ""})
+			var crosses any
+			if p.lent != nil {
+				crosses = g.describeLent(p.lent)
+			} else {
+				crosses = g.describe(p.typ)
+			}
+			described.Params = append(described.Params, FieldSchema{p.name, types.TypeString(p.typ, short), crosses, ""})
 		}
 		if f.stream != nil {
 			item := g.describe(f.stream.items[0])

@@ -10,6 +10,14 @@ import (
 // A request to a typed function has its name after this, instead of a handler's name.
 const typedPrefix = "gothreads:"
 
+// An Exception is what a Python object raised that an exported function was given: a callable, or a file object. It is
+// in the error that Go gets, with its Type, such as "ValueError", and its Text. A function that returns this error
+// raises the exception itself.
+type Exception = wire.Exception
+
+// ErrCallOver says that Go uses such an object after the call for which Python lent it.
+var ErrCallOver = wire.ErrCallOver
+
 func init() { wire.WatchCancels = watchCancels }
 
 // typed returns the typed function that a request names.

@@ -3,6 +3,8 @@ package wire
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"unsafe"
 )
 
@@ -75,21 +77,31 @@ func (c *Call) Refuse() {
 	c.Out.String(c.In.Fault.Message)
 }
 
+// raisedKind is the kind of an error that is an exception of Python's. Its value is the exception's number.
+const raisedKind = -1
+
 // Fail ends the call with an error. The generated code goes on with so many pairs: the number of a kind of error that
 // it is, and the value of that kind, or nil.
-func (c *Call) Fail(message string, kinds int) {
+func (c *Call) Fail(err error, kinds int) {
 	c.Status = Failed
 	c.Out.reset()
 	c.Out.Array(2)
-	c.Out.String(message)
-	c.Out.Array(2 * kinds)
+	c.Out.String(err.Error())
+	var raised *Exception
+	if !errors.As(err, &raised) || raised.number == 0 {
+		c.Out.Array(2 * kinds)
+		return
+	}
+	c.Out.Array(2*kinds + 2)
+	c.Out.Int(raisedKind)
+	c.Out.Uint(raised.number)
 }
 
 // Reply returns the reply, and the parts to which it refers, which must stay alive until the host has copied them. If
 // there are any, the reply begins with their number, and with the address and the length of each, in four bytes each.
 func (c *Call) Reply() (reply []byte, parts [][]byte) {
 	if err := c.Out.Err; err != nil {
-		c.Fail("the result cannot be passed on: "+err.Error(), 0)
+		c.Fail(fmt.Errorf("the result cannot be passed on: %w", err), 0)
 	}
 	out := &c.Out
 	if len(out.parts) == 0 {

@@ -22,6 +22,7 @@ type Writer struct {
 	// parts lie beside the message: the host copies them from where they are.
 	parts [][]byte
 	depth int
+	whole bool // without parts
 }
 
 func (w *Writer) reset() { w.data, w.parts = w.data[:0], nil }
@@ -200,7 +201,7 @@ func WriteNumbers[T Number](w *Writer, list []T) {
 		length = len(list) * int(unsafe.Sizeof(list[0]))
 	}
 	data := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(list))), length)
-	if length < leastPart {
+	if length < leastPart || w.whole {
 		w.length(length, 0xc7)
 		w.data = append(append(w.data, kind), data...)
 		return
