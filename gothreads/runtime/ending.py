@@ -82,7 +82,7 @@ class Ending(ABC):
             owned.callback(self._stop.close)
             self._streams = self._new_streams(self._stop)
             self._reasons = ExitReasons.of(loaded, options.limits, self._streams.stderr)
-            handlers = Handlers({**options.handlers, **own_handlers(loaded)},
+            handlers = Handlers({**options.handlers, **own_handlers(loaded, options.imports, owned.callback)},
                                 CallThreads(options.callers, options.limits.stack), options.loop)
             self._messages = Messages(self._stop, handlers, options.event_queue)
             owned.callback(self._messages.close)

@@ -367,16 +367,5 @@ def _signature(schema: FunctionSchema) -> inspect.Signature:
                                     annotation=NAMES.of(param.type)) for param in schema.params]
     if schema.variadic:
         parameters[-1] = inspect.Parameter(parameters[-1].name, inspect.Parameter.VAR_POSITIONAL,
-                                           annotation=_item(schema.params[-1].type))
+                                           annotation=NAMES.item(schema.params[-1].type))
     return inspect.Signature(parameters, return_annotation=NAMES.result(schema.results))
-
-
-def _item(kind: Type) -> str:
-    """The annotation of an item of a slice."""
-    match kind.shape:
-        case "bytes":
-            return "int"
-        case "numbers":
-            return "float" if kind.name.startswith("float") else "int"
-        case _:
-            return NAMES.of(kind.of[0])

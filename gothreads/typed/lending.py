@@ -16,7 +16,7 @@ import io
 import secrets
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -24,10 +24,11 @@ from typing import Any, Self
 from msgspec import Raw
 from msgspec.msgpack import Decoder, encode
 
+from gothreads.bridge.handlers import Handler
 from gothreads.errors import ArgumentError
 from gothreads.text import words
 from gothreads.typed.classes import Classes
-from gothreads.typed.schema import Field
+from gothreads.typed.schema import Field, Type
 from gothreads.typed.values import arguments_decoder, encode_result
 
 #: The shapes of what is lent.
@@ -150,6 +151,12 @@ def answer(request: bytes) -> bytes | Awaitable[bytes]:
     return _OVER if found is None else found.call(arguments)
 
 
+def handler_of(loan: Loan, lender: Lender, value: Any) -> Handler:
+    """A handler that calls a value alone."""
+    lent = _Lent(loan, lender, value)
+    return lambda request: lent.call(_request.decode(request)[1])
+
+
 def raised(number: int) -> tuple[BaseException, str] | None:
     """The exception of that number, and the error's text in Go; None if it is not kept."""
     return _raised.get(number)
@@ -164,6 +171,11 @@ def lender_of(function: str, param: Field, classes: Classes) -> Lender:
         case "writer":
             return Lender(name, lambda file: _not_a_file(file, "write"), _write, encode)
     params, results = (each.of for each in param.type.of)
+    return lender_for(name, params, results, classes)
+
+
+def lender_for(name: str, params: Sequence[Type], results: Sequence[Type], classes: Classes) -> Lender:
+    """How a function with these parameters and results is lent."""
     decode, variadic = arguments_decoder(params, classes), bool(params) and params[-1].shape == "rest"
 
     def run(function: Callable[..., Any], arguments: Raw) -> Any:

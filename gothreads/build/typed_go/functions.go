@@ -60,7 +60,7 @@ type parameter struct {
 
 var pythonName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 
-// find finds the exported functions of a package, and the kinds of its errors.
+// find finds the exported functions of a package, its imported variables, and the kinds of its errors.
 func (g *generator) find(s *source) {
 	for _, file := range s.files {
 		belongs := map[*ast.Comment]bool{}
@@ -70,16 +70,24 @@ func (g *generator) find(s *source) {
 				continue
 			}
 			for _, comment := range declared.Doc.List {
-				if name, found := directiveOf(comment.Text); found {
+				if name, found := directiveOf(comment.Text, directive); found {
 					belongs[comment] = true
 					g.function(s, declared, name)
 				}
 			}
 		}
+		g.findImports(s, file, belongs)
 		for _, group := range file.Comments {
 			for _, comment := range group.List {
-				if _, found := directiveOf(comment.Text); found && !belongs[comment] {
+				if belongs[comment] {
+					continue
+				}
+				if _, found := directiveOf(comment.Text, directive); found {
 					g.fail(comment.Pos(), "%s must be directly above a function, as a part of its comment", directive)
+				}
+				if _, found := directiveOf(comment.Text, importDirective); found {
+					g.fail(comment.Pos(), "%s must be directly above a variable of the package, as a part of its comment",
+						importDirective)
 				}
 			}
 		}

@@ -16,6 +16,7 @@ type Schema struct {
 	Functions []FunctionSchema `json:"functions"`
 	Classes   []ClassSchema    `json:"classes"`
 	Errors    []ErrorSchema    `json:"errors"`
+	Imports   []ImportSchema   `json:"imports"`
 }
 
 type FunctionSchema struct {
@@ -61,7 +62,7 @@ type ErrorSchema struct {
 }
 
 func (g *generator) schema() Schema {
-	s := Schema{[]FunctionSchema{}, []ClassSchema{}, []ErrorSchema{}}
+	s := Schema{[]FunctionSchema{}, []ClassSchema{}, []ErrorSchema{}, g.importSchemas()}
 	for _, f := range g.all {
 		place := g.fset.Position(f.declared.Pos())
 		described := FunctionSchema{

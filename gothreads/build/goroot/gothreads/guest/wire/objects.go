@@ -35,6 +35,8 @@ type Object struct {
 	ctx    context.Context
 	number uint64
 	name   string // for errors: "fit: progress"
+
+	handler string // the host's, for its calls
 }
 
 // objectHandler is the host's handler for calls of objects.
@@ -49,7 +51,7 @@ const (
 
 // Object reads an object. When ctx ends, so does each wait for the object.
 func (r *Reader) Object(ctx context.Context, name string) Object {
-	return Object{ctx, r.Uint(64), name}
+	return Object{ctx, r.Uint(64), name, objectHandler}
 }
 
 // Arguments returns where to write n arguments for Call.
@@ -80,7 +82,7 @@ func (o Object) call(ctx context.Context, w *Writer) ([]byte, error) {
 	if w.Err != nil {
 		return nil, fmt.Errorf("%s: an argument cannot be passed on: %w", o.name, w.Err)
 	}
-	reply, err := CallHost(ctx, objectHandler, w.data)
+	reply, err := CallHost(ctx, o.handler, w.data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.name, err)
 	}
