@@ -16,7 +16,6 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 
 from gothreads import text
@@ -67,7 +66,7 @@ class Ending(ABC):
         self._left = threading.Event()   # no thread is in the module's code
         self._done = threading.Event()   # and everything is freed
         self._settled = threading.Event()  # everything is freed, or waits only for Python functions
-        self._in_python: Away = deque()
+        self._in_python = Away()
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
         all_stacks = options.wasi.env.get("GOTRACEBACK", "") not in ("", "none", "single")
@@ -209,6 +208,7 @@ class Ending(ABC):
                     self._stopping = here
                     self._open_to_calls(is_open=False)
                     self._cause = cause
+                    self._in_python.app_ended = True
                     self._state = State.ENDING
             if first and here:
                 self._stop_all()
@@ -316,6 +316,7 @@ class Ending(ABC):
         self._lock = threading.RLock()
         self._open_to_calls(is_open=False)
         self._cause = process.forked(self.loaded.name)
+        self._in_python.app_ended = True
         self._state = State.CLOSED
         self._freed = True
         self._sweeping, self._poking = threading.Lock(), threading.Lock()

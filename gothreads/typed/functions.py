@@ -31,7 +31,7 @@ from gothreads.typed.values import ArgumentEncoder, BatchDecoder, ErrorDecoder, 
 OPTIONS = frozenset(("timeout", "on_timeout"))
 #: What asks for the items of an iterator, and what ends it (build/goroot/gothreads/guest/wire/stream.go).
 _NEXT, _CLOSE = "gothreads:stream next", "gothreads:stream close"
-#: The handlers of typed functions have their names after this (build/goroot/gothreads/guest/typed.go).
+#: The handlers of typed functions have their names after this (build/goroot/gothreads/guest/slot/handlers.go).
 _PREFIX = "gothreads:"
 
 Message = bytes | Parts

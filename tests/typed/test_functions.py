@@ -206,6 +206,12 @@ def test_errors_have_the_classes_that_errors_is_and_errors_as_find(app: Any, typ
     assert type(plain.value) is gothreads.GoError
 
 
+def test_an_error_may_have_as_many_numbers_as_a_result(app: Any, types: Any) -> None:
+    with pytest.raises(types.OutliersError, match="^20000 outliers$") as error:
+        app.fail("outliers")
+    assert list(error.value.values) == [1.5] * 20_000
+
+
 def test_an_error_that_wraps_another_is_of_both_classes(app: Any, types: Any) -> None:
     for kind in (types.ErrZero, types.ParseError, gothreads.GoError, gothreads.HandlerError):
         with pytest.raises(kind, match="^both: line 4: zero$") as both:

@@ -2,32 +2,14 @@ package wire
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+
+	"gothreads/guest/slot"
 )
 
 // CallHost calls a handler in the host: guest.CallContext. Generated code sets it, where it needs one.
 var CallHost func(ctx context.Context, name string, payload []byte) ([]byte, error)
-
-// ErrCallOver says that a Python object is used after the call for which Python lent it.
-var ErrCallOver = errors.New("the call is over for which Python lent it")
-
-// An Exception is what a Python object raised that Go called. The module keeps running. If an exported function returns
-// it, also wrapped, Python's caller gets the exception itself.
-type Exception struct {
-	Type string // such as "ValueError"
-	Text string // such as "no such size"
-
-	number uint64 // by which Python finds the exception; 0: it does not keep it
-}
-
-func (e *Exception) Error() string {
-	if e.Text == "" {
-		return e.Type
-	}
-	return e.Type + ": " + e.Text
-}
 
 // An Object is a Python object that an exported function was given: a callable, or a file object. Python lends it: its
 // number is valid until the call ends. The host's side is gothreads/typed/lending.py.
@@ -91,15 +73,15 @@ func (o Object) call(ctx context.Context, w *Writer) ([]byte, error) {
 		case objectReturned:
 			return reply[1:], nil
 		case objectRaised:
-			r, e := Reader{in: reply[1:]}, new(Exception)
+			r, e := Reader{in: reply[1:]}, new(slot.Exception)
 			if r.Fixed(3) {
-				e.number, e.Type, e.Text = r.Uint(64), r.String(), r.String()
+				e.Number, e.Type, e.Text = r.Uint(64), r.String(), r.String()
 			}
 			if r.End() {
 				return nil, fmt.Errorf("%s: %w", o.name, e)
 			}
 		case objectOver:
-			return nil, fmt.Errorf("%s: %w", o.name, ErrCallOver)
+			return nil, fmt.Errorf("%s: %w", o.name, slot.ErrCallOver)
 		}
 	}
 	return nil, fmt.Errorf("%s: the host's answer is damaged", o.name)

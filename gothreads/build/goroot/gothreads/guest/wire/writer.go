@@ -21,11 +21,13 @@ type Writer struct {
 	data []byte
 	// parts lie beside the message: the host copies them from where they are.
 	parts [][]byte
+	// whole: the message has no parts: it is an error's, or for an object of Python's.
+	whole bool
 	depth int
-	whole bool // without parts
 }
 
-func (w *Writer) reset() { w.data, w.parts = w.data[:0], nil }
+// reset begins the message anew, as an error's.
+func (w *Writer) reset() { w.data, w.parts, w.whole = w.data[:0], nil, true }
 
 // Fail records that a value cannot be written.
 func (w *Writer) Fail(format string, args ...any) {
