@@ -38,6 +38,8 @@ OBJECT = "gothreads:object"
 _RETURNED, _RAISED, _OVER = b"\0", b"\1", b"\2"
 #: Of the exceptions that the objects of one loan raise, so many are kept: Go may go on after each.
 _MOST_KEPT = 64
+#: The most bytes that are read at a time (wire/objects.go). A module that asks for more is none that Go has built.
+_MOST_READ = 256 << 10
 _request = Decoder(tuple[int, Raw])
 _size, _data = Decoder(tuple[int]), Decoder(tuple[bytes])
 
@@ -200,6 +202,8 @@ def _not_a_file(file: Any, *methods: str) -> str | None:
 
 def _read(file: Any, arguments: Raw) -> Any:
     size, = _size.decode(arguments)
+    if not 0 < size <= _MOST_READ:
+        raise ValueError(f"the module wants to read {size:,} bytes: 1 to {_MOST_READ:,} can be read at a time")
     # read1 returns what is there, as Go's readers do; read may wait for all.
     if (read := getattr(file, "read1", None) or getattr(file, "read", None)) is not None:
         return read(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from gothreads.cli.main import main
 from gothreads.runtime.module_file import load
 from gothreads.typed import lending
 from gothreads.typed.imports import implement
+from gothreads.typed.schema import read_schema
 from tests.support.modules import MODELS, built, opened
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -310,6 +312,23 @@ def test_a_class_that_cannot_be_made_and_options_of_other_kinds(tmp_path: Path) 
         gothreads.open(built("imports"), imports=[Prices])  # type: ignore[arg-type]
     with pytest.raises(gothreads.MisuseError, match=r": imports are given \(clock\), but the module imports noth"):
         gothreads.open(built("calls"), imports={"clock": clock})
+
+
+@pytest.mark.parametrize("change", [
+    {"imports": None}, {"methods": []}, {"methods": [{}]}, {"name": "class"},
+    {"params": [{"name": "a", "go": "", "doc": "", "type": ["rest", ["bool"]]},
+                {"name": "b", "go": "", "doc": "", "type": ["bool"]}]},
+    {"params": [{"name": "a", "go": "", "doc": "", "type": ["callable", [], []]}]},
+    {"results": [["nothing"]]}, {"results": [["class", "Other"]]}, {"results": [["stream", ["bool"]]]}])
+def test_a_damaged_description_is_an_error_of_the_module(change: dict[str, Any]) -> None:
+    metadata = load(built("imports")).metadata
+    assert metadata is not None
+    changed: Any = json.loads(json.dumps(metadata.typed))
+    for part in (changed, changed["imports"][0], changed["imports"][0]["methods"][0]):
+        part.update((name, value) for name, value in change.items() if name in part and (
+            name != "name" or part is changed["imports"][0]))
+    with pytest.raises(gothreads.ModuleError, match=r"^the module's description of its typed functions is malformed: "):
+        read_schema(changed)
 
 
 def test_an_app_with_imports_can_be_pickled(app: Any) -> None:

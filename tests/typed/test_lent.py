@@ -447,3 +447,17 @@ def test_a_module_cannot_guess_what_is_lent() -> None:
     for damaged in (b"", b"\x01", b"\x92\x01", b"\x92\xc0\x90"):
         with pytest.raises(msgspec.MsgspecError):
             lending.answer(damaged)
+
+
+@pytest.mark.parametrize("file", [io.BytesIO(DATA), Into(DATA)])
+@pytest.mark.parametrize("size", [-1, 0, (256 << 10) + 1, 1 << 62, "x"])
+def test_a_module_cannot_have_more_read_at_a_time(app: Any, file: Any, size: Any) -> None:
+    lender = app.read_all._lenders[0]
+    with lending.Loan() as loan:
+        number = loan.lend(lender, file)
+        reply = lending.answer(msgspec.msgpack.encode([number, [size]]))
+        assert isinstance(reply, bytes)
+        assert reply[0] == 1  # raised
+        reply = lending.answer(msgspec.msgpack.encode([number, [1]]))
+        assert isinstance(reply, bytes)
+        assert (reply[0], len(reply)) == (0, 2)
