@@ -107,6 +107,9 @@ class GuestError(GothreadsError):
         """The message and where it comes from in the program's own files, on one line."""
         return self.message
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.headline!r}, code={self.code})"
+
     def __str__(self) -> str:
         parts = [printable(self.headline)]
         if self.stderr.strip() and not self.printed:

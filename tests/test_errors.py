@@ -47,6 +47,13 @@ def test_an_error_that_was_pickled_or_copied_says_and_holds_the_same(kind: type[
             assert vars(other) == vars(error)
 
 
+def test_the_repr_of_a_modules_failure_is_one_line_with_its_place() -> None:
+    panic = errors.GuestPanic("panic: x", 2, "panic: x\n\ngoroutine 1 [running]:\n" * 100)
+    panic.place = "main.go:16"
+    assert repr(panic) == "GuestPanic('panic: x, at main.go:16', code=2)"
+    assert repr(errors.LimitExceeded("too long", 124)) == "LimitExceeded('too long', code=124)"
+
+
 def test_an_unknown_export_is_what_getattr_and_look_ups_expect() -> None:
     error = unknown("export", "sbu", ["add", "sub"])
     assert isinstance(error, AttributeError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any, Self
 
 from gothreads.shared_memory import BoundedMemory
@@ -14,15 +13,14 @@ class CallContext:
     """The base class of `gothreads.Context`, with what this package needs of it.
 
     in_python: has one entry for each thread that is inside one of the program's Python functions.
-    app_ended: returns whether the app is ending or has ended.
     """
 
-    __slots__ = ("app", "app_ended", "cancelled", "ended", "in_python", "memory")
+    __slots__ = ("app", "cancelled", "ended", "in_python", "memory")
 
     memory: BoundedMemory  # set before the module runs
 
-    def __init__(self, app: Any, in_python: Away, app_ended: Callable[[], bool]) -> None:
-        self.app, self.in_python, self.app_ended = app, in_python, app_ended
+    def __init__(self, app: Any, in_python: Away) -> None:
+        self.app, self.in_python = app, in_python
         self.cancelled = threading.Event()
         # Set when a nested call has ended the instance. Nothing may return to its code, even if a Python function
         # swallows the error.
@@ -30,7 +28,7 @@ class CallContext:
 
     def for_call(self, cancelled: threading.Event) -> Self:
         """Return a copy for one call of a handler."""
-        context = type(self)(self.app, self.in_python, self.app_ended)
+        context = type(self)(self.app, self.in_python)
         context.memory, context.cancelled = self.memory, cancelled
         return context
 

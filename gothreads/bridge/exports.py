@@ -378,7 +378,8 @@ class Exports:
         except (KeyError, TypeError):  # TypeError: the name is not even hashable
             raise self._missing(name) from None
 
-    def _missing(self, name: str) -> UnknownExport:
+    def _missing(self, name: str, request: str = "request") -> UnknownExport:
+        """Why there is no such export. request: the method of App that calls a handler instead."""
         known = sorted(self._functions)
         if isinstance(name, Function):
             return UnknownExport(f"exports go by their names here: {name.__name__!r}, not {name!r}", known)
@@ -386,7 +387,7 @@ class Exports:
         if why is None:
             error = unknown("export", name, known)
             if self._has_handlers and closest(str(name), known) is None:
-                error = UnknownExport(error.message, known, f". A handler is called with app.request({cut(name)}, …)")
+                error = UnknownExport(error.message, known, f". A handler is called with app.{request}({cut(name)}, …)")
             return error
         return UnknownExport(f"the module's export {shown(name)} cannot be called: {why}", known)
 

@@ -213,16 +213,17 @@ class HostFunction:
         readers = self._readers(context)
         plain = all(argument.go_type not in ("", "bool", "string") for argument in self.arguments)  # no conversion
         in_python = context.in_python
+        enter, leave = in_python.append, in_python.pop
 
         def run(*raw: Any) -> Any:
-            in_python.append(None)
+            enter(None)
             try:
                 result = checked(call(*raw) if plain else call(*[read(raw) for read in readers]))
             except BaseException as error:
                 raise ffi.Raised(name, error) from error
             finally:
-                in_python.pop()
-            if context.ended or context.app_ended():
+                leave()
+            if context.ended or in_python.app_ended:
                 raise _Ended
             return result
         return run

@@ -23,7 +23,7 @@ from typing import Any
 import gothreads.version
 from gothreads.build import optimizer
 from gothreads.build.guest import guest_folder
-from gothreads.build.overlay import fingerprint, write_overlay
+from gothreads.build.overlay import GUEST, fingerprint, write_overlay
 from gothreads.build.packages import relative_to_here
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
@@ -41,9 +41,8 @@ from gothreads.wasm.passes.sharpen import check_model, check_seed, sharpen
 from gothreads.wasm.passes.threads import add_threads
 from gothreads.wasm.undefined import callers_of_undefined, symbol
 
-#: A file that imports the guest package into every program, so that bytes and strings can be passed.
+#: A file that imports into every program the part of the guest package that the host needs, to pass bytes and strings.
 _GUEST_FILE = "zz_gothreads_guest.go"
-_GUEST_SOURCE = "package main\n\nimport _ \"gothreads/guest\"\n"
 _PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
 #: At the beginning of a line: gives a local name to a function of another package.
 _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
@@ -188,7 +187,7 @@ def link(request: Request) -> Linked:
         return _export_data(go, write_overlay(toolchain, cache, threaded=threaded, guest=guest), packages)
     typed = generate(request.package, program.own, toolchain, cache, work=work, export_data=export_data)
     overlay = write_overlay(toolchain, cache, threaded=threaded, guest=guest,
-                            extra={program.folder / _GUEST_FILE: _GUEST_SOURCE, **typed.files})
+                            extra={program.folder / _GUEST_FILE: _guest_source(threaded=threaded), **typed.files})
     targets = [target] if not target.endswith(".go") else [target, *_added_to(program.folder, typed)]
     identity = _digest(str(work), *targets, request.model, request.mode, str(request.preemption), *request.flags,
                        toolchain.version, str(toolchain.goroot))
@@ -363,6 +362,11 @@ def _signatures(files: Sequence[Path]) -> Signatures:
     found = read_signatures(files)
     return Signatures(tuple(s for s in found.exports if not s.name.startswith("gothreads_")),
                       tuple(s for s in found.imports if s.module != HOST))
+
+
+def _guest_source(*, threaded: bool) -> str:
+    return "package main\n\n" + "".join(f'import _ "{GUEST}/{name}"\n'
+                                        for name in (["slot"] if threaded else ["slot", "idle"]))
 
 
 def _uses_guest(files: Sequence[Path]) -> bool:

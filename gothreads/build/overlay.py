@@ -22,7 +22,7 @@ log = logging.getLogger("gothreads")
 ADDED = Path(__file__).parent / "goroot"
 GUEST = "gothreads/guest"
 #: The packages that every program can import: path below GUEST -> path.
-GUEST_PACKAGES = {"": GUEST, "wire": f"{GUEST}/wire"}
+GUEST_PACKAGES = {"": GUEST} | {name: f"{GUEST}/{name}" for name in ("idle", "slot", "wire")}
 #: Packages that get threads, sockets and signals.
 FOLDERS = ("runtime", "syscall", "time", "internal/poll", "internal/syscall/unix", "net")
 #: The code that rewrites modules; builder.finish() has the order of the passes.
@@ -86,6 +86,8 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
     guest = guest or source / GUEST
     replace = {str(guest / below / path.name): str(path) for below, package in GUEST_PACKAGES.items()
                for path in added(package).values()}
+    if not in_goroot:  # a copy that another gothreads has made may have more files
+        replace = {str(path): "" for name in GUEST_PACKAGES for path in (guest / name).glob("*.go")} | replace
     texts: dict[Path, str] = dict(extra or {})
     if in_goroot:
         texts[guest / "zz_goroot.go"] = _COMPILED_WITH.format(toolchain.goroot)

@@ -29,6 +29,16 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
         "spin-bit mutexes keep flags in the low 11 bits of an M's address",
     ),
     # threads_gothreads.go defines what os_wasm.go stubs out.
+    Edit(
+        "runtime/runtime2.go",
+        "\tschedtick   uint32     // incremented on every scheduler call\n",
+        "\tschedtick   uint32     // incremented on every scheduler call\n\tio          ioTurn\n",
+        "a goroutine that finds data each time shares its P"),
+    Edit(
+        "runtime/netpoll.go",
+        "func poll_runtime_pollReset(pd *pollDesc, mode int) int {\n",
+        "func poll_runtime_pollReset(pd *pollDesc, mode int) int {\n\tshareAfterIO()\n",
+        "a goroutine that finds data each time shares its P"),
     Edit("runtime/os_wasm.go", "func getCPUCount() int32 {\n\treturn 1\n}\n", "", "the host knows the number of CPUs"),
     Edit("runtime/os_wasm.go", "type mOS struct{}\n", "", "an M needs a semaphore"),
     Edit("runtime/os_wasm.go", "func minit() {\n}\n", "", "every M needs a procid"),

@@ -157,11 +157,9 @@ class App(Picklable, CallRunner, RunningModule):
 
     def _target(self, export: str, request: str) -> Function:
         """The export of that name. UnknownExport; `request`: the method that would call a handler."""
-        try:
-            return self.exports[export]
-        except UnknownExport as error:
-            advice = error.advice.replace("app.request", f"app.{request}")
-            raise UnknownExport(error.message, error.known, advice) from None
+        if export not in self.exports:
+            raise self.exports._missing(export, request)
+        return self.exports[export]
 
     # Requests.
 
@@ -423,7 +421,7 @@ class App(Picklable, CallRunner, RunningModule):
     def _new_environment(self, streams: Streams, stop: StopEvent) -> WasiEnvironment:
         """Create the WASI environment of one memory. The caller closes it, once no thread is in it."""
         options = self.options
-        context = Context(self, self._in_python, lambda: self._cause is not None)
+        context = Context(self, self._in_python)
         environment = WasiEnvironment(stop, streams, options.wasi, rules=options.allow_net,
                                       listeners=options.listeners or Listeners(options.listen),
                                       messages=self._messages, context=context, files=self._files)

@@ -16,7 +16,6 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 
 from gothreads import text
@@ -29,6 +28,7 @@ from gothreads.runtime import process
 from gothreads.runtime.exit_reasons import ExitReasons
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
+from gothreads.runtime.own_handlers import own_handlers
 from gothreads.runtime.state import State
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadlines
@@ -66,7 +66,7 @@ class Ending(ABC):
         self._left = threading.Event()   # no thread is in the module's code
         self._done = threading.Event()   # and everything is freed
         self._settled = threading.Event()  # everything is freed, or waits only for Python functions
-        self._in_python: Away = deque()
+        self._in_python = Away()
         self._deadlines = Deadlines()
         allowance = Allowance(options.limits.output)
         all_stacks = options.wasi.env.get("GOTRACEBACK", "") not in ("", "none", "single")
@@ -81,7 +81,8 @@ class Ending(ABC):
             owned.callback(self._stop.close)
             self._streams = self._new_streams(self._stop)
             self._reasons = ExitReasons.of(loaded, options.limits, self._streams.stderr)
-            handlers = Handlers(options.handlers, CallThreads(options.callers, options.limits.stack), options.loop)
+            handlers = Handlers({**options.handlers, **own_handlers(loaded, options.imports, owned.callback)},
+                                CallThreads(options.callers, options.limits.stack), options.loop)
             self._messages = Messages(self._stop, handlers, options.event_queue)
             owned.callback(self._messages.close)
             # What the model creates. Freed in reverse order: when all threads have left, or if creating it fails.
@@ -207,6 +208,7 @@ class Ending(ABC):
                     self._stopping = here
                     self._open_to_calls(is_open=False)
                     self._cause = cause
+                    self._in_python.app_ended = True
                     self._state = State.ENDING
             if first and here:
                 self._stop_all()
@@ -314,6 +316,7 @@ class Ending(ABC):
         self._lock = threading.RLock()
         self._open_to_calls(is_open=False)
         self._cause = process.forked(self.loaded.name)
+        self._in_python.app_ended = True
         self._state = State.CLOSED
         self._freed = True
         self._sweeping, self._poking = threading.Lock(), threading.Lock()

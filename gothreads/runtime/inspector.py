@@ -23,9 +23,8 @@ from gothreads.wasm import layout
 T = TypeVar("T")
 
 _HEADER = re.compile(r"goroutine ([0-9]{1,20}) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[(.*)\]:$")
-#: How the stack of an idle caller begins, and that of the goroutine that takes the traceback.
-_AT_REST = "runtime.goexit"
-_INSPECTOR = "gothreads/guest.stacks"
+#: How the stack of an idle caller begins, and that of the goroutine that takes the traceback (last: in older modules).
+_NOT_SHOWN = ("runtime.goexit", "gothreads/guest/slot.stacks", "gothreads/guest.stacks")
 #: How many words Go's side writes at layout.COUNTS.
 _WORDS = 11
 
@@ -64,7 +63,7 @@ def parse_goroutines(text: str) -> list[Goroutine]:
     for block in text.strip().split("\n\n"):
         header, _, stack = block.partition("\n")
         match = _HEADER.match(printable(header))
-        if match is not None and not stack.startswith((_AT_REST, _INSPECTOR)):
+        if match is not None and not stack.startswith(_NOT_SHOWN):
             found.append(Goroutine(int(match[1]), match[2], printable(stack.rstrip())))
     return found
 

@@ -13,9 +13,19 @@ from gothreads.errors import AppClosed
 #: About the longest that poll(2) can wait, in seconds. A longer wait returns early, and its caller waits again.
 LONGEST = 2_000_000.0
 
-#: One entry for each of a module's threads that is in one of the program's Python functions, or waits for a thread that
-#: is. Adding and removing an entry is atomic.
-Away = deque[None]
+class Away(deque[None]):
+    """One entry for each of a module's threads that is in one of the program's Python functions, or waits for a thread
+    that is. Adding and removing an entry is atomic.
+
+    app_ended: whether the app is ending or has ended. A Python function looks at it when it returns, so it is a field:
+    asking the app would take a fifteenth of a host call's time.
+    """
+
+    __slots__ = ("app_ended",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.app_ended = False
 
 
 class StopEvent:

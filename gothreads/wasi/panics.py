@@ -86,7 +86,8 @@ def place(text: str) -> str | None:
         name = function.partition("(")[0]  # main.fail, or main. of main.(*T).fail; `panic` itself has no package
         package = name[:max(name.find(".", name.rfind("/") + 1), 0)]
         of_go = package != "main" and f"/{folder}".endswith(f"/src/{package}")
-        if package not in ("", _GUEST) and not of_go and (line := rest.partition(" ")[0]).isdecimal():
+        own = package and not f"{package}/".startswith(f"{_GUEST}/")
+        if own and not of_go and (line := rest.partition(" ")[0]).isdecimal():
             return f"{file}:{line}"
     return None
 

@@ -162,8 +162,12 @@ def test_the_module_says_what_it_is() -> None:
     assert (length.go, length.doc, length.result) == ("func length(s string) int64", "length is in bytes.\n", "int64")
 
 
-def test_a_program_without_handlers_says_so(program: Program) -> None:
-    assert not build(Request(str(program(EMPTY)), model="single")).metadata.handlers
+def test_a_program_without_handlers_says_so_and_does_not_pay_for_what_handlers_may_use(program: Program) -> None:
+    built = build(Request(str(program(EMPTY)), model="single"))
+    assert not built.metadata.handlers
+    packages = {name.partition(".")[0] for name in function_names(parse(built.path.read_bytes()))}
+    assert "gothreads_guest_slot" in packages
+    assert not packages & {"bufio", "encoding_json", "net", "gothreads_guest"}
 
 
 def test_a_single_module_is_stock_go_without_threads() -> None:

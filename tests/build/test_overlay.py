@@ -141,9 +141,22 @@ def test_only_threaded_overlays_touch_go_itself(found: Toolchain, tmp_path: Path
                                      "os", "os/exec", "os/user", "net", "runtime/pprof", "time"))
     single = replaced(write_overlay(found, tmp_path, threaded=False))
     threaded = replaced(write_overlay(found, tmp_path, threaded=True))
-    assert {os.path.dirname(target) for target in single} == {guest, f"{guest}/wire"}
+    guests = {guest, f"{guest}/idle", f"{guest}/slot", f"{guest}/wire"}
+    assert {os.path.dirname(target) for target in single} == guests
     assert single.items() <= threaded.items()
-    assert {os.path.dirname(target) for target in threaded} == {guest, f"{guest}/wire", *packages}
+    assert {os.path.dirname(target) for target in threaded} == guests | set(packages)
+
+
+def test_a_file_that_another_gothreads_left_in_a_copy_of_the_guest_package_is_left_out(found: Toolchain, tmp_path: Path,
+                                                                                       ) -> None:
+    copy = tmp_path / "guest"
+    (copy / "wire").mkdir(parents=True)
+    older = [copy / "older.go", copy / "wire" / "older.go"]
+    for path in (*older, copy / "guest.go", copy / "README.md"):
+        path.write_text("package guest\n")
+    files = replaced(write_overlay(found, tmp_path / "cache", threaded=False, guest=copy))
+    assert [path for path, by in files.items() if not by] == list(map(str, older))
+    assert files[str(copy / "guest.go")]
 
 
 def test_further_files_are_overlaid_with_their_text(found: Toolchain, tmp_path: Path) -> None:

@@ -235,6 +235,7 @@ def test_a_folder_without_go_mod_is_told_of_init(same_folder: Path, verb: str) -
     code, _, err = command("init", folder)
     assert code == 0
     assert err.endswith(f". Try: gothreads serve {folder}\n")
+    (folder / ".gothreads" / "guest" / "of_an_older_version.go").write_text("package guest\n\nfunc init() { missing() }\n")
     assert command("run", folder)[0] == 0
 
 

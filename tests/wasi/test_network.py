@@ -337,6 +337,13 @@ def test_an_address_that_a_name_no_longer_has_is_not_allowed_any_more(monkeypatc
         assert after == refusal(f"dial tcp 127.0.0.2:{port}: connect", "--allow-net", f"127.0.0.2:{port}")
 
 
+def test_a_goroutine_that_finds_data_each_time_lets_others_run() -> None:
+    """Otherwise it would keep its P until it is preempted, after 10 ms, and a server's other connections would wait."""
+    with running("turns") as (app, out):
+        assert app.wait(PATIENCE) == 0
+    assert 0 <= int(out.getvalue()) <= 32
+
+
 @pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}")
 def test_what_the_rules_have_allowed_once_needs_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []

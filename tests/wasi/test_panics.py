@@ -70,7 +70,8 @@ def test_the_end_of_the_first_goroutines_stack_is_found() -> None:
 
 PANIC = "panic: x [recovered]\n\tpanic: y\n[signal SIGSEGV]\n\ngoroutine 7 [running, locked to thread]:\n"
 IN_GO = ("panic({0x1, 0x2})\n\t/go/src/runtime/panic.go:770 +0x2\nstrings.Repeat(...)\n\t/go/src/strings/strings.go:9\n"
-         "gothreads/guest.handler.run({0x0}, 0x1)\n\t/usr/lib/go/src/gothreads/guest/guest.go:132 +0x3\n")
+         "gothreads/guest.handler.run({0x0}, 0x1)\n\t/usr/lib/go/src/gothreads/guest/guest.go:132 +0x3\n"
+         "gothreads/guest/slot.(*Slot).run(...)\n\t/work/app/.gothreads/guest/slot/handlers.go:9 +0x3\n")
 
 
 @pytest.mark.parametrize(("stack", "place"), [

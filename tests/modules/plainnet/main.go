@@ -3,7 +3,8 @@
 // answers datagrams, "once NETWORK ADDRESS" answers one client and fails, "unixgram OWN OTHER" sends a datagram, and
 // "try" does what further arguments say, three each: what to do, the network, the address. "options" sets some of a
 // connection to itself. "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for
-// anything but the collector from its first second to its fourth.
+// anything but the collector from its first second to its fourth. "turns" prints how many reads of one goroutine, which
+// always finds data, come between the arrival of data for another goroutine and its read.
 package main
 
 import (
@@ -13,7 +14,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"runtime"
 	"runtime/metrics"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -50,6 +53,8 @@ func main() {
 		before := pauses()
 		time.Sleep(3 * time.Second)
 		fmt.Println(pauses() - before)
+	case "turns":
+		turns()
 	case "answer":
 		answer(must(net.ListenPacket("udp", os.Args[2])))
 	case "options":
@@ -71,6 +76,35 @@ func pauses() (count uint64) {
 		count += n
 	}
 	return count
+}
+
+func turns() {
+	runtime.GOMAXPROCS(1)
+	busyWriter, busy := pair()
+	otherWriter, other := pair()
+	const all, before = 50_000, 1_000
+	must(busyWriter.Write(make([]byte, all)))
+	var reads atomic.Int32
+	at, one := make(chan int32, 1), make([]byte, 1)
+	go func() {
+		must(other.Read(make([]byte, 1)))
+		at <- reads.Load()
+	}()
+	for reads.Load() < all {
+		must(busy.Read(one))
+		if reads.Add(1) == before {
+			must(otherWriter.Write(one))
+		}
+	}
+	fmt.Println(<-at - before)
+}
+
+// pair returns the two ends of a connection.
+func pair() (net.Conn, net.Conn) {
+	l := must(net.Listen("tcp", "127.0.0.1:0"))
+	defer l.Close()
+	c := must(net.Dial("tcp", l.Addr().String()))
+	return c, must(l.Accept())
 }
 
 func serve(l net.Listener) {

@@ -215,6 +215,11 @@ type Code int
 
 func (c Code) Error() string { return fmt.Sprintf("code %d", int(c)) }
 
+// OutliersError is an error with many numbers.
+type OutliersError struct{ Values []float64 }
+
+func (e *OutliersError) Error() string { return fmt.Sprintf("%d outliers", len(e.Values)) }
+
 //gothreads:export
 func Fail(how string) error {
 	switch how {
@@ -228,6 +233,8 @@ func Fail(how string) error {
 		return fmt.Errorf("both: %w", &ParseError{Line: 4, Message: "zero", Err: ErrZero})
 	case "code":
 		return Code(7)
+	case "outliers":
+		return &OutliersError{slices.Repeat([]float64{1.5}, 20_000)}
 	}
 	return errors.New(how)
 }

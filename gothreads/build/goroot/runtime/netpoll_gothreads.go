@@ -96,3 +96,32 @@ func netpoll(ns int64) (gList, int32) {
 	}
 	return ready, delta
 }
+
+// An ioTurn counts what a P's goroutine has read and written since it was scheduled.
+type ioTurn struct {
+	tick  uint32 // the P's schedtick
+	calls uint32
+}
+
+// ioTurnCalls is how many times a goroutine may read and write before others have their turn.
+const ioTurnCalls = 16
+
+// shareAfterIO is called before a goroutine reads or writes what can be polled. If it has done so often without having
+// had to wait, shareAfterIO polls, and lets the goroutines run that are ready. Without that, a goroutine whose peer
+// answers at once would keep its P for the 10 ms until sysmon preempts it, and all others of a server would wait.
+func shareAfterIO() {
+	pp := getg().m.p.ptr()
+	if pp.io.tick != pp.schedtick {
+		pp.io = ioTurn{tick: pp.schedtick}
+	}
+	if pp.io.calls++; pp.io.calls > ioTurnCalls {
+		mcall(shareAfterIO_m)
+	}
+}
+
+func shareAfterIO_m(gp *g) {
+	list, delta := netpoll(0)
+	injectglist(&list)
+	netpollAdjustWaiters(delta)
+	goyield_m(gp)
+}

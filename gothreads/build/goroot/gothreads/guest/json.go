@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+
+	"gothreads/guest/slot"
 )
 
 // HandleJSON registers a handler of values: encoding/json reads the request, and writes the answer.
@@ -19,7 +21,7 @@ func HandleJSON[In, Out any](name string, h func(ctx context.Context, in In) (Ou
 		panic("guest.HandleJSON: a handler needs a function")
 	}
 	watchCancels()
-	register("guest.HandleJSON", name, handler{withContext: func(ctx context.Context, request []byte) ([]byte, error) {
+	register("guest.HandleJSON", name, slot.Handler{WithContext: func(ctx context.Context, request []byte) ([]byte, error) {
 		var in In
 		if err := json.Unmarshal(request, &in); err != nil {
 			return nil, fmt.Errorf("the request must be JSON that fits %v: %w", reflect.TypeFor[In](), err)

@@ -31,9 +31,6 @@ func msg_replies(fd *int32) int32
 //go:wasmimport gothreads msg_events
 func msg_events(name string, fd *int32) int32
 
-//go:wasmimport gothreads idle_open
-func idle_open(fd *int32) int32
-
 // How a call ended: the values of gothreads.bridge.handlers.ReplyStatus.
 const (
 	replyOK = iota
@@ -200,23 +197,4 @@ func messageError(name string, errno int32) error {
 	default:
 		return fmt.Errorf("handler %s: %w", name, syscall.Errno(errno))
 	}
-}
-
-// idling is the descriptor on which idle waits.
-var idling *os.File
-
-// idle returns when every other goroutine is waiting. It is only for a module with one thread: see
-// gothreads/wasi/idle.py.
-//
-//go:wasmexport gothreads_idle
-func idle() {
-	if idling == nil {
-		var fd int32
-		if errno := idle_open(&fd); errno != 0 {
-			panic(fmt.Sprintf("gothreads/guest: cannot wait until idle: %v", syscall.Errno(errno)))
-		}
-		idling = os.NewFile(uintptr(fd), "gothreads idle")
-	}
-	var b [1]byte
-	idling.Read(b[:])
 }

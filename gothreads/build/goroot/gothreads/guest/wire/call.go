@@ -3,36 +3,37 @@ package wire
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"unsafe"
+
+	"gothreads/guest/slot"
 )
 
-// A Function is a typed function: the generated code that reads its arguments, calls it, and writes its results.
-type Function struct {
-	Call         func(ctx context.Context, c *Call)
-	TakesContext bool
-}
-
-// functions: written by init functions only, which have all run before the host calls anything.
-var functions = map[string]Function{}
-
-// WatchCancels is called before a function is exported that takes a context. Package guest sets it.
-var WatchCancels func()
-
-// Export exports a function.
+// Export exports a function: the generated code that reads its arguments, calls it, and writes its results.
 func Export(name string, call func(c *Call)) {
-	functions[name] = Function{Call: func(_ context.Context, c *Call) { call(c) }}
+	slot.Typed[name] = func(s *slot.Slot, _ uint32, payload []byte) ([]byte, slot.Status) {
+		c := newCall(payload)
+		call(&c)
+		return c.answer(s)
+	}
 }
 
 // ExportContext exports a function that takes a context.
 func ExportContext(name string, call func(ctx context.Context, c *Call)) {
-	WatchCancels()
-	functions[name] = Function{call, true}
+	slot.WatchCancels()
+	exportContext(name, call)
 }
 
-// Exported returns the function of that name.
-func Exported(name string) (Function, bool) {
-	f, found := functions[name]
-	return f, found
+// exportContext does the same for a function whose context ends only after WatchCancels.
+func exportContext(name string, call func(ctx context.Context, c *Call)) {
+	slot.Typed[name] = func(s *slot.Slot, request uint32, payload []byte) ([]byte, slot.Status) {
+		ctx, end := s.Begin(request)
+		defer end()
+		c := newCall(payload)
+		call(ctx, &c)
+		return c.answer(s)
+	}
 }
 
 // A Call is one call of an exported function.
@@ -56,11 +57,11 @@ const (
 	Failed
 )
 
-// NewCall returns the call of a message. The reply may overwrite the message, which the arguments do not keep unless it
+// newCall returns the call of a message. The reply may overwrite the message, which the arguments do not keep unless it
 // is long.
-func NewCall(message []byte) Call {
+func newCall(message []byte) Call {
 	c := Call{In: NewReader(message)}
-	if cap(message) <= MostLent {
+	if cap(message) <= slot.MostLent {
 		c.Out.data = message[:0]
 	}
 	return c
@@ -75,33 +76,50 @@ func (c *Call) Refuse() {
 	c.Out.String(c.In.Fault.Message)
 }
 
+// raisedKind is the kind of an error that is an exception of Python's. Its value is the exception's number.
+const raisedKind = -1
+
 // Fail ends the call with an error. The generated code goes on with so many pairs: the number of a kind of error that
 // it is, and the value of that kind, or nil.
-func (c *Call) Fail(message string, kinds int) {
+func (c *Call) Fail(err error, kinds int) {
 	c.Status = Failed
 	c.Out.reset()
 	c.Out.Array(2)
-	c.Out.String(message)
-	c.Out.Array(2 * kinds)
+	c.Out.String(err.Error())
+	var raised *slot.Exception
+	if !errors.As(err, &raised) || raised.Number == 0 {
+		c.Out.Array(2 * kinds)
+		return
+	}
+	c.Out.Array(2*kinds + 2)
+	c.Out.Int(raisedKind)
+	c.Out.Uint(raised.Number)
 }
 
-// Reply returns the reply, and the parts to which it refers, which must stay alive until the host has copied them. If
-// there are any, the reply begins with their number, and with the kind, the address and the length of each, in four
-// bytes each. So the host copies each once, to where numbers of that kind belong.
-func (c *Call) Reply() (reply []byte, parts [][]byte) {
+// answer answers the request. If the reply refers to other memory, it begins with the number of these parts, and with
+// the kind, the address and the length of each, in four bytes each; the slot keeps them until the host has copied them,
+// each once, to where numbers of that kind belong.
+func (c *Call) answer(s *slot.Slot) ([]byte, slot.Status) {
 	if err := c.Out.Err; err != nil {
-		c.Fail("the result cannot be passed on: "+err.Error(), 0)
+		c.Fail(fmt.Errorf("the result cannot be passed on: %w", err), 0)
 	}
 	out := &c.Out
-	if len(out.parts) == 0 {
-		return out.data, nil
+	switch {
+	case c.Status == Refused:
+		return out.data, slot.Refused
+	case c.Status == Failed:
+		return out.data, slot.Failed
+	case len(out.parts) == 0:
+		return out.data, slot.OK
 	}
-	reply = binary.LittleEndian.AppendUint32(make([]byte, 0, 4+12*len(out.parts)+len(out.data)), uint32(len(out.parts)))
-	for _, p := range out.parts {
+	reply := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+12*len(out.parts)+len(out.data)), uint32(len(out.parts)))
+	kept := make([][]byte, len(out.parts))
+	for i, p := range out.parts {
 		reply = binary.LittleEndian.AppendUint32(reply, uint32(p.kind))
 		reply = binary.LittleEndian.AppendUint32(reply, uint32(uintptr(unsafe.Pointer(unsafe.SliceData(p.data)))))
 		reply = binary.LittleEndian.AppendUint32(reply, uint32(len(p.data)))
-		parts = append(parts, p.data)
+		kept[i] = p.data
 	}
-	return append(reply, out.data...), parts
+	s.Keep(kept)
+	return append(reply, out.data...), slot.Parts
 }

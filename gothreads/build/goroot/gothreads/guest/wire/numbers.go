@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math"
 	"unsafe"
+
+	"gothreads/guest/slot"
 )
 
 // The kinds of extensions. Those of numbers have the bytes of the numbers, as WebAssembly and all hosts have them. With
@@ -181,7 +183,7 @@ func share[T Number](r *Reader, data []byte) []T {
 	if n == 0 {
 		return []T{}
 	}
-	if begin := unsafe.Pointer(unsafe.SliceData(data)); len(data) > MostLent && uintptr(begin)%uintptr(size) == 0 {
+	if begin := unsafe.Pointer(unsafe.SliceData(data)); len(data) > slot.MostLent && uintptr(begin)%uintptr(size) == 0 {
 		return unsafe.Slice((*T)(begin), n)
 	}
 	list := make([]T, n)

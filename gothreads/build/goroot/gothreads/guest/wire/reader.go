@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"gothreads/guest/slot"
 )
 
 // mostDepth bounds how deeply values are nested: Go's stack cannot be exhausted by a message, or by a cycle.
@@ -377,14 +379,11 @@ func (r *Reader) Bytes() []byte {
 // own returns bytes of the message as the caller's: themselves if there are so many that the message's memory is not
 // used again, else a copy.
 func (r *Reader) own(data []byte) []byte {
-	if len(data) > MostLent {
+	if len(data) > slot.MostLent {
 		return data[:len(data):len(data)]
 	}
 	return append(make([]byte, 0, len(data)), data...)
 }
-
-// MostLent is the size, in bytes, up to which package guest uses the memory of a message again.
-const MostLent = 256<<10 + 256
 
 // Array reads the length of a list.
 func (r *Reader) Array() int { return r.header("list", 0x90, 0xdc, 1) }

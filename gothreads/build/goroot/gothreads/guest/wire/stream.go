@@ -3,6 +3,8 @@ package wire
 import (
 	"context"
 	"sync"
+
+	"gothreads/guest/slot"
 )
 
 // A batch of a stream has at most so many items, and ends with the item that makes it this large, in bytes.
@@ -49,7 +51,7 @@ var streams = struct {
 func init() {
 	// Its context ends when nobody waits any more. Otherwise requests that wait for items could hold all callers, and
 	// none would be left for those that close the streams.
-	functions["stream next"] = Function{TakesContext: true, Call: func(ctx context.Context, c *Call) {
+	exportContext("stream next", func(ctx context.Context, c *Call) {
 		id, ok := c.id()
 		if !ok {
 			return
@@ -64,7 +66,7 @@ func init() {
 		} else if last := s.next(ctx, c); last {
 			remove(id)
 		}
-	}}
+	})
 	Export("stream close", func(c *Call) {
 		id, ok := c.id()
 		if !ok {
@@ -105,7 +107,7 @@ func (c *Call) Stream(life *Lifetime, run func(s *Stream)) {
 	if life != nil {
 		life.kept = true
 	}
-	WatchCancels()
+	slot.WatchCancels()
 	streams.Lock()
 	defer streams.Unlock()
 	streams.last++

@@ -21,6 +21,8 @@ type Writer struct {
 	data []byte
 	// parts lie beside the message: the host copies them from where they are.
 	parts []part
+	// whole: the message has no parts: it is an error's, or for an object of Python's.
+	whole bool
 	depth int
 }
 
@@ -30,7 +32,8 @@ type part struct {
 	data []byte
 }
 
-func (w *Writer) reset() { w.data, w.parts = w.data[:0], nil }
+// reset begins the message anew, as an error's.
+func (w *Writer) reset() { w.data, w.parts, w.whole = w.data[:0], nil, true }
 
 // Fail records that a value cannot be written.
 func (w *Writer) Fail(format string, args ...any) {
@@ -206,7 +209,7 @@ func WriteNumbers[T Number](w *Writer, list []T) {
 		length = len(list) * int(unsafe.Sizeof(list[0]))
 	}
 	data := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(list))), length)
-	if length < leastPart {
+	if length < leastPart || w.whole {
 		w.length(length, 0xc7)
 		w.data = append(append(w.data, kind), data...)
 		return

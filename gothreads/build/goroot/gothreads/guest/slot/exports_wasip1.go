@@ -1,0 +1,96 @@
+package slot
+
+import (
+	"runtime"
+	"unsafe"
+)
+
+//go:wasmexport gothreads_slot_open
+func slotOpen() unsafe.Pointer {
+	s := new(Slot)
+	open.Lock()
+	defer open.Unlock()
+	open.slots[s.number()] = s
+	return unsafe.Pointer(s)
+}
+
+//go:wasmexport gothreads_slot_close
+func slotClose(p unsafe.Pointer) {
+	open.Lock()
+	defer open.Unlock()
+	delete(open.slots, (*Slot)(p).number())
+}
+
+// buffer gives the host n bytes to fill. They are ordinary garbage-collected memory, so a string or slice that points
+// into them stays valid for as long as Go code keeps it.
+//
+//go:wasmexport gothreads_buffer
+func buffer(p unsafe.Pointer, n uint32) unsafe.Pointer {
+	s := (*Slot)(p)
+	s.in = fresh(n)
+	return unsafe.Pointer(unsafe.SliceData(s.in))
+}
+
+// payload gives the host n bytes to fill, only for use with request: a string that points there would change.
+//
+//go:wasmexport gothreads_payload
+func payload(p unsafe.Pointer, n uint32) unsafe.Pointer {
+	s := (*Slot)(p)
+	if uint32(cap(s.lent)) < max(n, 1) {
+		s.in = fresh(n)
+	} else {
+		s.in, s.lent = s.lent[:n], nil
+	}
+	return unsafe.Pointer(unsafe.SliceData(s.in))
+}
+
+// request answers the request that the host has put into the buffer: the handler's name, then the payload.
+//
+//go:wasmexport gothreads_request
+func request(p unsafe.Pointer, nameLength uint32) {
+	s := (*Slot)(p)
+	in := s.in
+	s.in = nil
+	if s.last++; s.last == 0 { // after 4,294,967,295 requests
+		s.last = 1
+	}
+	if s.parts != nil { // the host has copied them
+		s.parts = nil
+	}
+	reply, status, lent := s.answer(string(in[:nameLength]), in[nameLength:], s.last)
+	if lent && cap(in) <= MostLent {
+		s.lent = in
+	}
+	s.reply(reply, status)
+}
+
+// handlerNames replies with the names of the handlers, one per line.
+//
+//go:wasmexport gothreads_handlers
+func handlerNames(p unsafe.Pointer) {
+	(*Slot)(p).reply(names(), OK)
+}
+
+// mostStacks bounds the traceback that stacks replies with, in bytes.
+const mostStacks = 64 << 20
+
+// stacks replies with the traceback of all goroutines.
+//
+//go:wasmexport gothreads_stacks
+func stacks(p unsafe.Pointer) {
+	out := make([]byte, 64<<10)
+	n := runtime.Stack(out, true)
+	for n == len(out) && n < mostStacks {
+		out = make([]byte, 2*len(out))
+		n = runtime.Stack(out, true)
+	}
+	(*Slot)(p).reply(out[:n], OK)
+}
+
+// release drops the reply and the buffer that the host has filled. The memory for lent payloads stays: it is small.
+//
+//go:wasmexport gothreads_release
+func release(p unsafe.Pointer) {
+	s := (*Slot)(p)
+	s.in, s.out, s.parts = nil, nil, nil
+}
