@@ -46,7 +46,10 @@ def refused(folder: Path, source: str) -> list[str]:
     ("type T struct{ A []map[string]uintptr }\n\n//gothreads:export\nfunc F(t T) {}",
      "F cannot be exported: its parameter t.A[][] is uintptr: an address means nothing in Python"),
     ("func F(r interface{ Read() }) {}", "F cannot be exported: its parameter r is interface{Read()}: of interfaces, only "
-                                         "`any` has a value in Python; use the type that is in it"),
+                                         "`any` has a value in Python; use the type that is in it, or io.Reader or "
+                                         "io.Writer for a file object"),
+    ("func F(s iter.Seq[int]) {}", "F cannot be exported: its parameter s is iter.Seq[int]: an iterator or a channel can only "
+                                   "be a result"),
     ("func F(err error) {}", "F cannot be exported: its parameter err is error: an error can only be the last result"),
     ("func F(s struct{ A int }) {}", "F cannot be exported: its parameter s is struct{A int}: a struct needs a name, for "
                                      "its class in Python"),

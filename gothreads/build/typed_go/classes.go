@@ -231,7 +231,7 @@ func reason(t types.Type) string {
 		if lentOf(t) != nil {
 			return "a file object can only be a parameter of an exported function"
 		}
-		return "of interfaces, only `any` has a value in Python; use the type that is in it"
+		return "of interfaces, only `any` has a value in Python; use the type that is in it, or io.Reader or io.Writer for a file object"
 	default:
 		return "it has no value in Python"
 	}

@@ -32,7 +32,7 @@ func lentOf(t types.Type) *lent {
 			return &lent{file: "writer"}
 		}
 	}
-	if signature, ok := t.Underlying().(*types.Signature); ok {
+	if signature, ok := t.Underlying().(*types.Signature); ok && streamOf(t) == nil {
 		return &lent{call: callableOf(signature)}
 	}
 	return nil
