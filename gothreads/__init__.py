@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from gothreads.runtime.stall import Stall
     from gothreads.runtime.state import State
     from gothreads.runtime.statistics import AppStatistics, GoStatistics, PoolStatistics
+    from gothreads.serve.asgi import AsgiApp, asgi
     from gothreads.shared_memory import SharedMemory
     from gothreads.supervise.app import Supervised, supervise
     from gothreads.supervise.restarts import Backoff, Restart, Supervision
@@ -80,6 +81,7 @@ _MODULES = {
     "runtime.stall": "Stall",
     "runtime.state": "State",
     "runtime.statistics": "AppStatistics GoStatistics PoolStatistics",
+    "serve.asgi": "AsgiApp asgi",
     "shared_memory": "SharedMemory",
     "supervise.app": "Supervised supervise",
     "supervise.restarts": "Backoff Restart Supervision",
@@ -119,6 +121,7 @@ __all__ = [
     "AppForked",
     "AppStatistics",
     "ArgumentError",
+    "AsgiApp",
     "Backoff",
     "BuildError",
     "CallTimeout",
@@ -162,6 +165,7 @@ __all__ = [
     "ToolchainError",
     "UnknownExport",
     "__version__",
+    "asgi",
     "open",
     "supervise",
 ]

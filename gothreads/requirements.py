@@ -62,9 +62,12 @@ WASMTIME = Tested("wasmtime", "50", "51")
 UVICORN = Tested("uvicorn", "0.54", "0.55")
 
 #: The extras that have commands: the modules that each needs.
-EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11"), "compare": ("rich", "jinja2", "matplotlib", "psutil"),
+EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11", "prometheus_client"),
+          "compare": ("rich", "jinja2", "matplotlib", "psutil"),
           "stress": ("rich", "psutil"),
           "completion": ("shtab",)}
+#: What `gothreads.asgi` needs of the extra `serve`. It runs under any server.
+_ASGI = ("starlette", "jinja2", "prometheus_client")
 
 
 def _check() -> None:
@@ -103,6 +106,12 @@ def lacking(extra: str) -> str | None:
     if missing := missing_modules(extra):
         return f"gothreads {extra} needs {', '.join(missing)}: {install(extra)}"
     return UVICORN.problem if extra == "serve" else None
+
+
+def lacking_for_asgi() -> str | None:
+    """What `gothreads.asgi` lacks, and how to install it; None if nothing."""
+    missing = [name for name in _ASGI if importlib.util.find_spec(name) is None]
+    return f"gothreads.asgi needs {', '.join(missing)}: {install('serve')}" if missing else None
 
 
 def missing_modules(extra: str) -> list[str]:

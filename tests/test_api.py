@@ -15,7 +15,7 @@ import gothreads
 from gothreads import errors
 
 PUBLIC = [
-    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "Backoff", "BuildError", "CallTimeout",
+    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "AsgiApp", "Backoff", "BuildError", "CallTimeout",
     "CallerStatistics", "CallersBusy", "CompileError", "Context",
     "Frame", "GoError", "GoStatistics", "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap",
     "HandlerError", "Host",
@@ -23,7 +23,7 @@ PUBLIC = [
     "Mount", "NotCallable",
     "Parameter", "PoolStatistics", "QueueFull", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Stream", "Supervised",
     "Supervision", "ThreadStatistics", "ToolchainError",
-    "UnknownExport", "__version__", "open", "supervise",
+    "UnknownExport", "__version__", "asgi", "open", "supervise",
 ]
 
 

@@ -136,6 +136,7 @@ print("all right")
 """
 
 
+@pytest.mark.long
 def test_damaged_machine_code_is_never_run(tmp_path: Path) -> None:
     """In a process of its own: it dies otherwise."""
     environment = os.environ | {"GOTHREADS_CACHE": str(tmp_path / "cache")}

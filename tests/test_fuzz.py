@@ -154,6 +154,7 @@ def test_nothing_found_is_exit_code_0(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "flawed: 30 cases" in capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("attempt", "said"), [
     ("time.sleep(1000)", "it has not ended after 0.3 s"), ("b'x' * (1 << 28); time.sleep(1000)", "it has taken")])
 def test_a_case_that_does_not_end_or_takes_all_memory_is_a_finding(attempt: str, said: str, tmp_path: Path) -> None:

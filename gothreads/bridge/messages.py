@@ -83,6 +83,12 @@ class Messages:
         return sorted(name for name, queue in list(self._events.items()) if queue.has_readers)
 
     @property
+    def queued(self) -> dict[str, int]:
+        """How many events wait for the module, by the names that it has subscribed to."""
+        queues = dict(self._events)
+        return {name: len(queues[name]) for name in sorted(queues) if queues[name].has_readers}
+
+    @property
     def outstanding(self) -> int:
         """The number of the module's calls in progress."""
         with self._lock:

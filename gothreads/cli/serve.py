@@ -13,12 +13,21 @@ from gothreads.cli.module_options import (
     add_service_options,
     open_or_supervise,
 )
-from gothreads.cli.values import parse_count, parse_drain, parse_host, parse_port, parse_seconds, parse_size
+from gothreads.cli.values import (
+    parse_address,
+    parse_count,
+    parse_drain,
+    parse_host,
+    parse_port,
+    parse_seconds,
+    parse_size,
+)
 from gothreads.errors import GothreadsError, MisuseError
 from gothreads.launch import check_exists
 from gothreads.output.terminal import Terminal
 from gothreads.requirements import UVICORN, lacking, warn_once
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
+from gothreads.serve.options import CALLERS_SECONDS, ServeOptions
 from gothreads.supervise.options import RestartOptions
 
 
@@ -32,18 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="another name of the server, such as a proxy's; requests for other names are refused "
                         "(default: localhost and --host)")
     add_option(parser, "--callers", OpenOptions, "callers", type=parse_count, metavar="N")
-    parser.add_argument("--timeout", type=parse_seconds, metavar="S",
-                        help="answer calls that take longer than S seconds with 504 (default: no timeout)")
-    parser.add_argument("--on-timeout", choices=("cancel", "continue", "stop"), default="cancel",
-                        help="what happens to such a call. cancel: its context is cancelled, if the handler has one; "
-                        "continue: it goes on; stop: the module, or its instance in a pool, is stopped (default: "
-                        "%(default)s)")
+    add_option(parser, "--timeout", ServeOptions, "timeout", type=parse_seconds, metavar="S")
+    add_option(parser, "--on-timeout", ServeOptions, "on_timeout", choices=("cancel", "continue", "stop"))
     parser.add_argument("--json-limit", metavar="SIZE", default="4M",
                         help="the largest arguments of a call, as JSON (default: %(default)s; payloads of handlers: "
                              "64M)")
     parser.add_argument("--drain", type=parse_drain, metavar="S", default=DRAIN_SECONDS,
                         help="how long to wait for requests in progress after Ctrl-C or SIGTERM, in seconds (default: "
                              "%(default)g)")
+    parser.add_argument("--drain-delay", type=parse_drain, metavar="S", default=0.0,
+                        help="how long to go on after SIGTERM before that, in seconds, while /readyz says that the "
+                             "server is not ready: load balancers need some time to notice (default: %(default)g)")
+    parser.add_argument("--metrics-address", type=parse_address, metavar="HOST:PORT",
+                        help="answer /metrics there, and not where the module is served")
+    add_option(parser, "--access-log", ServeOptions, "access_log", action="store_true")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text",
+                        help="how messages are written to standard error; json: an object a line (default: "
+                             "%(default)s)")
     add_model_options(parser)
     add_run_options(parser)
     add_service_options(parser)
@@ -55,16 +69,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    terminal.as_json = arguments.log_format == "json"
     if (problem := lacking("serve")) is not None:
         raise GothreadsError(problem)
-    from gothreads.serve.server import serve
+    from gothreads.serve.server import Address, Stopping, serve
     warn_once(UVICORN)
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
+    metrics = None
+    if arguments.metrics_address is not None:
+        host, port = arguments.metrics_address
+        metrics = Address(host, port, "--metrics-address", "--metrics-address")
     check_exists(arguments.module)  # before the port is taken, which is before the module is built
-    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, callers_timeout=30.0),
-                 terminal, host=arguments.host, port=arguments.port, allowed=arguments.allow_host,
-                 drain=arguments.drain, timeout=arguments.timeout, on_timeout=arguments.on_timeout,
+    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers,
+                                           callers_timeout=CALLERS_SECONDS),
+                 terminal, address=Address(arguments.host, arguments.port), metrics=metrics,
+                 allowed=arguments.allow_host,
+                 stopping=Stopping(arguments.drain_delay, arguments.drain),
+                 timeout=arguments.timeout, on_timeout=arguments.on_timeout, access_log=arguments.access_log,
                  largest_json=parse_size(arguments.json_limit, "--json-limit "))
 
 

@@ -139,6 +139,14 @@ def parse_port(text: str) -> int:
     return number
 
 
+def parse_address(text: str) -> tuple[str, int]:
+    """Parse HOST:PORT, where an IPv6 address has brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
+        raise argparse.ArgumentTypeError(f"{cut(text)} is not an address; expected HOST:PORT, such as 127.0.0.1:9100")
+    return host.removeprefix("[").removesuffix("]"), parse_port(port)
+
+
 def parse_host(text: str) -> str:
     host, _, port = text.rpartition(":")
     if host and ":" not in host and port.isdigit():  # not an IPv6 address

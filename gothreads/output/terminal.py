@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, TextIO
 
+from gothreads.output.json_lines import json_line, record_line
 from gothreads.output.progress import ProgressLine, ProgressLog
 
 #: After so many seconds, a stage is mentioned where there is no line that changes.
@@ -27,6 +28,8 @@ class Terminal:
     """Writes a command's output."""
 
     verbosity = Verbosity.NORMAL
+    #: Whether messages are JSON, an object a line.
+    as_json = False
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.stdout, self.stderr = stdout or sys.stdout, stderr or sys.stderr
@@ -43,23 +46,32 @@ class Terminal:
     def detail(self, text: str) -> None:
         """Print a message that only --verbose shows."""
         if self.verbosity is Verbosity.VERBOSE:
-            self.error(text)
+            self._message("debug", text)
 
     def say(self, text: str) -> None:
         """Print a message, unless --quiet."""
         if self.verbosity is not Verbosity.QUIET:
-            self.error(text)
+            self._message("info", text)
 
     def error(self, text: str) -> None:
         """Print a warning or an error."""
-        self.clear()
-        self.stderr.write(f"gothreads: {_printable(text, self.stderr)}\n")  # at once: the module may print meanwhile
-        self.stderr.flush()
+        self._message("error", text)
+
+    def log(self, record: logging.LogRecord) -> None:
+        """Print a record of the log."""
+        if self.as_json:
+            self.raw(record_line(record))
+        else:
+            self._message("", record.getMessage())
+
+    def _message(self, level: str, text: str) -> None:
+        self.raw(json_line(level, "gothreads", text) if self.as_json else
+                 f"gothreads: {_printable(text, self.stderr)}\n")
 
     def raw(self, text: str) -> None:
         """Write another program's output unchanged."""
         self.clear()
-        self.stderr.write(text)
+        self.stderr.write(text)  # at once: the module may print meanwhile
         self.stderr.flush()
 
     def watch(self, stage: str, done: float, total: float | None) -> None:
@@ -110,4 +122,4 @@ class Handler(logging.Handler):
         self._terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._terminal.error(record.getMessage())
+        self._terminal.log(record)

@@ -26,7 +26,7 @@ _HEADER = re.compile(r"goroutine ([0-9]{1,20}) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[(
 #: How the stack of an idle caller begins, and that of the goroutine that takes the traceback (last: in older modules).
 _NOT_SHOWN = ("runtime.goexit", "gothreads/guest/slot.stacks", "gothreads/guest.stacks")
 #: How many words Go's side writes at layout.COUNTS.
-_WORDS = 11
+_WORDS = 14
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def parse_goroutines(text: str) -> list[Goroutine]:
 
 
 class GoroutineCounts(NamedTuple):
-    """The counts that Go's side writes (inspect_gothreads.go): the words of `go`, then the other fields, in order."""
+    """The counts that Go's side writes (inspect_gothreads.go)."""
 
     go: GoStatistics
     blocked: int  # callers whose goroutines wait
@@ -144,8 +144,10 @@ class Inspector:
 
     def _counts(self, caller: CallbackM, *, exact: bool) -> GoroutineCounts:
         caller.function("gothreads_counts", "Ii")(layout.COUNTS, exact)
-        *go, blocked, busy = (self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(_WORDS))
-        return GoroutineCounts(GoStatistics(*go), blocked, busy)
+        *go, blocked, busy, procs, busy_procs, pauses = (self._memory.read_u64(layout.COUNTS + 8 * i)
+                                                         for i in range(_WORDS))
+        return GoroutineCounts(GoStatistics(*go, procs=procs, busy_procs=busy_procs, pause_seconds=pauses / 1e9),
+                               blocked, busy)
 
     def _blocked(self, caller: CallbackM, calls: dict[CallbackM, float]) -> list[CallbackM]:
         blocked = caller.function("gothreads_blocked", "I", "?")

@@ -5,7 +5,7 @@ str() of AppStatistics is for people. IPython shows it, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ class GoStatistics:
     ms: threads, as Go counts them.
     collections: garbage collections so far.
     heap: in bytes.
+    procs, busy_procs: GOMAXPROCS, and how many processors run goroutines, the runtime's own included. 0 in a module
+        that an earlier gothreads has built.
+    pause_seconds: how long garbage collections have stopped all goroutines so far.
     blocked_calls: for each call whose goroutine waits, the seconds it has been in the module, longest first.
     """
 
@@ -35,6 +38,9 @@ class GoStatistics:
     ms: int
     collections: int
     heap: int
+    procs: int = field(default=0, kw_only=True)
+    busy_procs: int = field(default=0, kw_only=True)
+    pause_seconds: float = field(default=0.0, kw_only=True)
     blocked_calls: tuple[float, ...] = field(default=(), kw_only=True)
 
 
@@ -71,6 +77,7 @@ class AppStatistics:
     threads: the module's own threads, in models with threads.
     go: figures from Go's runtime, in the model "threaded". None if Go does not answer, or the app has ended.
     pool: the instances, in the model "pool".
+    queued_events: how many events of each name wait for the module, which has asked for them.
     call_path: how calls are made: in "C", or through "ctypes", which is slower (`gothreads doctor` says why).
     """
 
@@ -86,6 +93,7 @@ class AppStatistics:
     threads: ThreadStatistics | None = None
     go: GoStatistics | None = None
     pool: PoolStatistics | None = None
+    queued_events: Mapping[str, int] = field(default_factory=dict)
     call_path: str
 
     def __str__(self) -> str:

@@ -23,6 +23,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gothreads.serve.guard import LEAST_RATE
+
 #: Bytes per read. h11 bounds the size of a head only if it arrives in more than one piece.
 RECEIVED = 16 << 10
 #: How many unsent bytes the kernel may hold.
@@ -31,7 +33,6 @@ UNSENT = 64 << 10
 FREE_CHUNKS, LEAST_CHUNK = 1000, 64
 #: Seconds allowed for a request head; and for unsent data, in addition to a second for each LEAST_RATE bytes.
 HEAD_SECONDS = SEND_SECONDS = 20.0
-LEAST_RATE = 16 << 10
 #: The shortest interval at which a log message is repeated, in seconds.
 SELDOM_SECONDS = 60.0
 

@@ -31,8 +31,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gothreads.errors import MisuseError
-from gothreads.serve.connection import LEAST_RATE
+from gothreads.serve.options import host_names
 
 #: The largest request body; and the largest sum of all bodies that the server holds and all unsent responses. Bytes.
 LARGEST_BODY = 64 << 20
@@ -42,6 +41,10 @@ SMALL = PIECE = 64 << 10
 TOO_LARGE_TOGETHER = "the requests and responses in progress are too large together. Try again"
 #: Seconds allowed for a request's body, in addition to a second for each LEAST_RATE bytes.
 BODY_SECONDS = 20.0
+#: The slowest rate at which data may arrive, or be taken, after that. Bytes per second.
+LEAST_RATE = 16 << 10
+#: The status where the client has disconnected, which is for logs and metrics only (nginx has introduced it).
+CLIENT_LEFT = 499
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 #: For all responses. (The page has its own policy for scripts and styles.)
@@ -60,21 +63,28 @@ class Hosts:
     """The names by which a server may be addressed.
 
     any_address: any IP address is accepted too. Unlike a name, nobody can make an address lead elsewhere.
+    any_name: so is any name: something before this server has checked it.
+    to_add: how to add a name.
     """
 
     names: frozenset[str] = _LOCAL
     any_address: bool = False
+    any_name: bool = False
+    to_add: str = "gothreads serve --allow-host NAME"
 
     @classmethod
     def of(cls, host: str, address: str, allowed: Iterable[str] = ()) -> Hosts:
         """For a server told to listen on `host`, bound to `address`. MisuseError if one of `allowed` is not a name."""
-        names = {*_LOCAL, host.lower(), address}
-        for name in allowed:
-            if not re.fullmatch(r"[\w.-]+", name):
-                raise MisuseError(f"--allow-host {name}: expected a name, without a port, such as app.example.org")
-            names.add(name.lower().rstrip("."))
+        names = {*_LOCAL, host.lower(), address, *host_names("--allow-host", allowed)}
         everywhere = _is_address(address) and ipaddress.ip_address(address.partition("%")[0]).is_unspecified
         return cls(frozenset(names | ({socket.gethostname().lower()} if everywhere else set())), everywhere)
+
+    @classmethod
+    def of_asgi(cls, allowed: Iterable[str]) -> Hosts:
+        """For an application that does not know where its server listens. "*" in `allowed` allows any name."""
+        names = host_names("allow_hosts", [name for name in allowed if name != "*"])
+        return cls(_LOCAL | names | {socket.gethostname().lower()}, any_address=True, any_name="*" in allowed,
+                   to_add="gothreads.asgi(..., allow_hosts=[NAME])")
 
     @property
     def is_local(self) -> bool:
@@ -86,7 +96,7 @@ class Hosts:
         asked = headers.getlist("host")
         name = re.sub(r":[0-9]*$", "", asked[0].strip().lower()) if len(asked) == 1 else ""
         name = name[1:-1] if name.startswith("[") and name.endswith("]") else name.rstrip(".")
-        return bool(name) and (name in self.names or (self.any_address and _is_address(name)))
+        return bool(name) and (self.any_name or name in self.names or (self.any_address and _is_address(name)))
 
     def __str__(self) -> str:
         return ", ".join([*sorted(self.names), *(["any address of this machine"] if self.any_address else [])])
@@ -135,7 +145,7 @@ class Guard:
             asked = headers.get("host", "")
             return _refused(421,
                             f"unknown host name {asked!r:.200}; this server has the names {self._hosts}. To add one: "
-                            f"gothreads serve --allow-host NAME")
+                            f"{self._hosts.to_add}")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is not None and origin.partition("://")[2] != headers["host"] and not looks:
             return _refused(403, f"requests from pages of {origin:.200} are not allowed")
@@ -194,7 +204,7 @@ class Held:
             except TimeoutError:
                 raise HTTPException(408, "the body arrives too slowly", {"Connection": "close"}) from None
             except ClientDisconnect:
-                raise HTTPException(400, "the client has disconnected") from None
+                raise HTTPException(CLIENT_LEFT, "the client has disconnected") from None
             whole = bytes(body)
             body.clear()
             yield whole

@@ -16,8 +16,6 @@ from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 
-#: Default for the largest arguments of a call, in bytes of JSON.
-LARGEST_JSON = 4 << 20
 #: Bytes of memory that a byte of JSON may take: itself, and four for the decoded text.
 WEIGHT = 5
 #: The same for typed functions, whose arguments may be lists and objects: an empty one takes three bytes of JSON.

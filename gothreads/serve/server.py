@@ -1,8 +1,9 @@
 """Runs an HTTP server for an app: its socket, the web server, and their shutdown together with the app's.
 
-A server stops because of a signal, or because the app ends. If draining takes too long, or a second signal arrives, the
-app is closed, which ends the calls in flight. All of these only set `should_exit` or close the app; uvicorn does the
-rest.
+A server stops because of a signal, or because the app ends. After SIGTERM it first goes on for a while, although it
+says that it is not ready, so that load balancers send requests elsewhere. Then it accepts no more clients, and drains:
+requests in flight finish. If that takes too long, or a second signal arrives, the app is closed, which ends the calls
+in flight. All of these only set `should_exit` or close the app; uvicorn does the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import resource
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Unpack
 
@@ -27,52 +30,103 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.files import reason
-from gothreads.output.terminal import Terminal
+from gothreads.output.terminal import Handler, Terminal
 from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.runtime.state import State
+from gothreads.serve.access import RequestIds
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
-from gothreads.serve.web import Served, WebOptions, web_app
+from gothreads.serve.metrics import Metrics, metrics_app
+from gothreads.serve.probes import Probes
+from gothreads.serve.served import Served
+from gothreads.serve.web import WebOptions, web_app
 
 #: The largest number of connected clients. More get 503.
 MOST_CONNECTIONS = 2048
 #: How many connections may wait to be accepted.
 _BACKLOG = 2048
 
-_seldom = Seldom()
+_seldom, _request_ids = Seldom(), RequestIds()
+_uvicorns = logging.getLogger("uvicorn.error")
 
 
-def serve(open_app: Callable[[], Served], terminal: Terminal, *, host: str, port: int, allowed: Sequence[str] = (),
-          drain: float = DRAIN_SECONDS, **options: Unpack[WebOptions]) -> int:
+@dataclass(frozen=True)
+class Stopping:
+    """How a server stops, in seconds.
+
+    delay: how long it goes on after SIGTERM, although it is not ready. drain: how long requests in flight may take
+    then, or after another signal; after that they get 503.
+    """
+
+    delay: float = 0.0
+    drain: float = DRAIN_SECONDS
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen. port 0: any free port. option: how to choose another."""
+
+    host: str
+    port: int
+    host_option: str = "--host"
+    port_option: str = "--port"
+
+
+def serve(open_app: Callable[[], Served], terminal: Terminal, *, address: Address, metrics: Address | None = None,
+          allowed: Sequence[str] = (), stopping: Stopping = Stopping(), **options: Unpack[WebOptions]) -> int:
     """Serve until SIGTERM, Ctrl-C, or the end of the module (the final one if it is supervised).
 
     Returns the exit code: 0, or the module's.
 
-    allowed: further names of the server. drain: how long requests in flight may take after a signal, in seconds; then
-    they get 503. options: of web_app.
+    metrics: where to answer /metrics, and nothing else, instead of at `address`. allowed: further names of the server.
+    options: of web_app.
     """
-    with _listen(host, port) as listener:
-        hosts = Hosts.of(host, listener.getsockname()[0], allowed)
-        return _serve(open_app, lambda app: web_app(app, hosts, **options), listener,
-                      hosts=hosts, terminal=terminal, drain=drain)
+    with contextlib.ExitStack() as listeners:
+        listener = listeners.enter_context(_listen(address))
+        of_metrics = None if metrics is None else listeners.enter_context(_listen(metrics))
+        hosts = Hosts.of(address.host, listener.getsockname()[0], allowed)
+
+        def web(app: Served, probes: Probes) -> ASGIApp:
+            if metrics is None or of_metrics is None:
+                return web_app(app, hosts, probes=probes, **options)
+            own = Metrics(app)
+            return _two(web_app(app, hosts, probes=probes, own_metrics=own, **options),
+                        metrics_app(own, Hosts.of(metrics.host, of_metrics.getsockname()[0], allowed)),
+                        of_metrics.getsockname(), listener.getsockname())
+        return _serve(open_app, web, [listener] if of_metrics is None else [listener, of_metrics],
+                      hosts=hosts, terminal=terminal, stopping=stopping)
 
 
-def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], listener: socket.socket, *,
-           hosts: Hosts, terminal: Terminal, drain: float) -> int:
-    address = listener.getsockname()
+def _two(web: ASGIApp, metrics: ASGIApp, of_metrics: tuple[Any, ...], of_web: tuple[Any, ...]) -> ASGIApp:
+    """An application that is `metrics` for clients of that address, and `web` for others.
+
+    A listener on all addresses does not share its port with another; those of two addresses may.
+    """
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        host, port = scope.get("server") or ("", None)
+        is_metrics = port == of_metrics[1] and (port != of_web[1] or host == of_metrics[0])
+        await (metrics if is_metrics else web)(scope, receive, send)
+    return choose
+
+
+def _serve(open_app: Callable[[], Served], web: Callable[[Served, Probes], ASGIApp],
+           listeners: Sequence[socket.socket], *, hosts: Hosts, terminal: Terminal, stopping: Stopping) -> int:
+    urls = [_url(listener) for listener in listeners]
     with open_app() as app:
-        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        server = _Server(app, web(app), terminal, drain)
+        probes = Probes(app)
+        server = _Server(app, web(app, probes), terminal, stopping, probes)
         # From here on a signal drains, also before uvicorn installs its handlers and after it has removed them.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
         signal.signal(signal.SIGHUP, server.handle_hang_up)
         threading.Thread(target=server.stop_with_app, name="gothreads-watch", daemon=True).start()
-        terminal.say(f"serving {app.loaded.name} on http://{shown}:{address[1]} (Ctrl-C to stop)")
+        terminal.say(f"serving {app.loaded.name} on {urls[0]} (Ctrl-C to stop)")
+        for url in urls[1:]:
+            terminal.say(f"metrics are at {url}/metrics")
         if not hosts.is_local:
             terminal.say(f"other machines may be able to connect, and there is no authentication. Accepted host names: "
                          f"{hosts}")
-        server.run(sockets=[listener])
+        server.run(sockets=[*listeners])
         ended = app.error
         # A supervised module that is down has not ended.
         if app.exit is not None and isinstance(ended, GuestError):
@@ -86,27 +140,51 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served], ASGIApp], lis
 class _Server(uvicorn.Server):
     """uvicorn's server for one app."""
 
-    def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, drain: float) -> None:
+    def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, stopping: Stopping, probes: Probes) -> None:
         most = most_connections()
         # The backlog is how many clients are accepted per turn of the event loop. Refusing one takes some turns.
         super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning",
                                         access_log=False, server_header=False,
+                                        log_config=None if terminal.as_json else uvicorn.config.LOGGING_CONFIG,
                                         backlog=max(1, most // 16), limit_concurrency=most + 1,
-                                        timeout_graceful_shutdown=math.ceil(drain) + 5))
-        for logger in (log, logging.getLogger("uvicorn.error")):
+                                        timeout_graceful_shutdown=math.ceil(stopping.drain) + 5))
+        for logger in (log, _uvicorns):
             logger.addFilter(_seldom)
-        self._app, self._terminal, self._drain = app, terminal, drain
+            logger.addFilter(_request_ids)
+        if terminal.as_json:
+            _uvicorns.addHandler(Handler(terminal))
+        self._app, self._terminal, self._stopping, self._probes = app, terminal, stopping, probes
         self._ignores_hang_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
         self.stopped_by: signal.Signals | None = None
+        self._drain_at: float | None = None  # when to drain, once SIGTERM has come and there is a delay
+        self._announced = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends. Unlike in uvicorn, signals are not raised again at the end."""
         self.stopped_by = self.stopped_by or signal.Signals(sig)
-        if self.should_exit:
+        self._probes.stopping = True
+        if self.should_exit or self._drain_at is not None:
             self._close_app()
+            self.should_exit = True
+        elif sig == signal.SIGTERM and self._stopping.delay:
+            self._drain_at = time.monotonic() + self._stopping.delay
         else:
-            self._app.send_signal(sig, default=False)  # the program may have something to finish, too
+            self._begin_drain(sig)
+
+    def _begin_drain(self, sig: int) -> None:
+        self._app.send_signal(sig, default=False)  # the program may have something to finish, too
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if self._drain_at is not None and not self.should_exit:
+            if not self._announced:  # not by the signal's handler, which may have interrupted another message
+                self._announced = True
+                self._terminal.say(f"not ready any more: shutting down in {self._stopping.delay:g} s (Ctrl-C to stop "
+                                   "now)")
+            if time.monotonic() >= self._drain_at:
+                self._begin_drain(signal.SIGTERM)
+        return await super().on_tick(counter)
 
     def handle_hang_up(self, sig: int, frame: FrameType | None) -> None:
         """A program that handles SIGHUP loads its configuration anew, or the like. Others drain, as for SIGTERM."""
@@ -127,11 +205,12 @@ class _Server(uvicorn.Server):
             listener.listen(_BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
+        drain = self._stopping.drain
+        if drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
             requests = "1 request" if waiting == 1 else f"{waiting} requests"
-            self._terminal.say(f"shutting down: waiting up to {self._drain:g} s for {requests} (Ctrl-C again to stop "
+            self._terminal.say(f"shutting down: waiting up to {drain:g} s for {requests} (Ctrl-C again to stop "
                                f"now)")
-        late = asyncio.get_running_loop().call_later(self._drain, self._close_app)
+        late = asyncio.get_running_loop().call_later(drain, self._close_app)
         await super().shutdown(sockets)
         late.cancel()
 
@@ -175,23 +254,29 @@ def _quiet(app: ASGIApp) -> ASGIApp:
     return quiet
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _listen(at: Address) -> socket.socket:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
+        family, kind, protocol, _, address = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM,
                                                                 flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise GothreadsError(f"cannot listen on {host}:{port}: {reason(error)}. Name an address of this machine with "
-                             f"--host") from None
+        raise GothreadsError(f"cannot listen on {at.host}:{at.port}: {reason(error)}. Name an address of this machine "
+                             f"with {at.host_option}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        hints = {errno.EADDRINUSE: "Choose another with --port (0: any)",
-                 errno.EACCES: "Choose 1024 or higher with --port",
-                 errno.EADDRNOTAVAIL: "Name an address of this machine with --host"}
+        hints = {errno.EADDRINUSE: f"Choose another with {at.port_option} (0: any)",
+                 errno.EACCES: f"Choose 1024 or higher with {at.port_option}",
+                 errno.EADDRNOTAVAIL: f"Name an address of this machine with {at.host_option}"}
         hint = hints.get(error.errno or 0)
-        raise GothreadsError(f"cannot listen on {host}:{port}: {reason(error)}{f'. {hint}' if hint else ''}") from None
+        raise GothreadsError(f"cannot listen on {at.host}:{at.port}: {reason(error)}"
+                             f"{f'. {hint}' if hint else ''}") from None
     return listener

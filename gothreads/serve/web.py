@@ -2,9 +2,12 @@
 
     GET  /                        a page to try it from
     GET  /healthz                 200 while the module runs, else 503 and why; if supervised, with its restarts
+    GET  /livez, /readyz          whether the process should live, and whether it should get requests (probes.py)
     GET  /api/exports             exports, typed functions, handlers and events
+    GET  /openapi.json            the same, as OpenAPI 3.1 (openapi.py)
+    GET  /metrics                 for Prometheus (metrics.py), unless the metrics have an address of their own
     POST /api/call/{export}       {"args": […]} → {"result": …}; a typed function takes its arguments by name, too;
-                                  items of an iterator are sent as they come (serve/item_streams.py)
+                                  items of an iterator are sent as they come (item_streams.py)
     POST /api/request/{handler}   the body is the payload, the reply is the body
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
 
@@ -61,15 +64,14 @@ from gothreads.errors import (
     UnknownExport,
     unknown,
 )
-from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.settling import SETTLE_SECONDS
 from gothreads.runtime.state import State
-from gothreads.serve import guard
+from gothreads.serve import guard, openapi
+from gothreads.serve.access import Access
 from gothreads.serve.guard import Guard, Held, Hosts, policy
 from gothreads.serve.item_streams import items_response
 from gothreads.serve.json_arguments import (
-    LARGEST_JSON,
     TYPED_WEIGHT,
     WEIGHT,
     aside,
@@ -77,6 +79,10 @@ from gothreads.serve.json_arguments import (
     parse_typed_arguments,
     result_json,
 )
+from gothreads.serve.metrics import Metrics
+from gothreads.serve.options import LARGEST_JSON
+from gothreads.serve.probes import Probes
+from gothreads.serve.served import Served
 from gothreads.supervise.app import Supervised
 from gothreads.version import __version__
 
@@ -94,37 +100,41 @@ _templates = Jinja2Templates(_FOLDER)
 _POLICY = policy((_FOLDER / "index.html").read_text())
 
 
-#: What can be served.
-Served = App | Supervised
-
-
 class WebOptions(TypedDict, total=False):
     """The options of web_app."""
 
     timeout: float | None
     on_timeout: OnTimeout
     largest_json: int
+    access_log: bool
 
 
 def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None, on_timeout: OnTimeout = "cancel",
-            largest_json: int = LARGEST_JSON) -> ASGIApp:
+            largest_json: int = LARGEST_JSON, access_log: bool = False, probes: Probes | None = None,
+            own_metrics: Metrics | None = None) -> ASGIApp:
     """The ASGI application for an app that is addressed by the names `hosts`. It does not close the app.
 
     timeout: for each call, in seconds. on_timeout: as for App.request. largest_json: the largest arguments of a call,
-    in bytes.
+    in bytes. access_log: log each request. probes: those of a server that says when it stops. own_metrics: the app's
+    metrics, if /metrics is not to be here, because they have an address of their own.
     """
+    metrics = own_metrics or Metrics(app)
     held = Held()
     routes = _Routes(app, held, timeout, on_timeout, largest_json)
-    return Guard(Starlette(
+    return Access(Guard(Starlette(
         routes=[
             Route("/", routes.index),
             Route("/healthz", routes.health),
             Route("/api/exports", routes.exports),
-            Route("/api/call/{export:path}", routes.call, methods=["POST"]),
-            Route("/api/request/{handler:path}", routes.request, methods=["POST"]),
-            Route("/api/signal/{event:path}", routes.signal, methods=["POST"]),
+            Route("/api/call/{export:path}", metrics.measured("export", routes.call), methods=["POST"]),
+            Route("/api/request/{handler:path}", metrics.measured("handler", routes.request), methods=["POST"]),
+            Route("/api/signal/{event:path}", metrics.measured("event", routes.signal), methods=["POST"]),
+            *(probes or Probes(app)).routes(),
+            Route("/openapi.json", routes.openapi),
+            *([] if own_metrics else [metrics.route()]),
         ],
-        exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug}), hosts, held)
+        exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug}), hosts, held),
+        is_logged=access_log)
 
 
 class _Routes:
@@ -188,9 +198,9 @@ class _Routes:
         """A sentence to follow an error about an unknown name, if it is of the other kind."""
         match request.path_params:
             case {"handler": name} if name in self._app.exports:
-                return f". There is an export of that name: /api/call/{name}"
+                return f". There is an export of that name: {_root(request)}/api/call/{name}"
             case {"export": name} if name in await self._handlers():
-                return f". There is a handler of that name: /api/request/{name}"
+                return f". There is a handler of that name: {_root(request)}/api/request/{name}"
         return ""
 
     async def exports(self, _request: Request) -> Response:
@@ -201,6 +211,10 @@ class _Routes:
         typed = [self._app.functions[name].to_json() for name in self._typed()]
         return JSONResponse({"exports": exports, **({"typed": typed} if typed else {}),
                              "handlers": await self._handlers(), "events": self._app.events})
+
+    async def openapi(self, request: Request) -> Response:
+        names = openapi.Names(self._typed(), await self._handlers(), self._app.events)
+        return JSONResponse(openapi.document(self._app, names, _root(request)))
 
     def _typed(self) -> list[str]:
         """The typed functions that can be called. An export of the same name has precedence."""
@@ -256,7 +270,7 @@ class _Routes:
             await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not result.done() and self._on_timeout != "stop":
                 result.cancel()
-                raise HTTPException(400, "the client has disconnected")
+                raise HTTPException(guard.CLIENT_LEFT, "the client has disconnected")
             return await result
         except CallersBusy:
             options = self._app.options
@@ -272,6 +286,12 @@ class _Routes:
         except (GothreadsError, TimeoutError):
             pass
         return self._last_handlers
+
+
+def _root(request: Request) -> str:
+    """The path under which this application is mounted."""
+    root: str = request.scope.get("root_path", "")
+    return root
 
 
 def _is_json(reply: bytes) -> bool:
@@ -301,7 +321,8 @@ def _http_error(request: Request, error: Exception) -> Response:
     text = error.detail
     match error.status_code, error.headers:
         case 404, _:
-            text = f"there is no {request.url.path}; there are: {', '.join(r.path for r in request.app.routes)}"
+            there_are = ", ".join(_root(request) + route.path for route in request.app.routes)
+            text = f"there is no {request.url.path}; there are: {there_are}"
         case 405, {"Allow": allowed} | {"allow": allowed}:
             text = f"{request.url.path} does not allow {request.method}; use {allowed}"
     return JSONResponse({"error": text}, error.status_code, dict(error.headers or {}))

@@ -3,9 +3,9 @@
     0      Go's nil page begins; nothing is at 0
     12     unaligned lock     u32   1 while a thread performs an atomic operation at an unaligned address
     16     clock scratch      i64   receives the value of a host clock; one thread at a time
-    32     counts             11×u64 statistics; one thread at a time
     120    never              u32   always 0: to sleep, a thread waits here for another value, with a time limit
     128    instances          u64   number made so far; only when races are sharpened
+    136    counts             14×u64 statistics; one thread at a time
     9216   bootstrap stack, from the top down; one thread at a time
     12288  Go's data
 """
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 UNALIGNED_LOCK = 12
 CLOCK_SCRATCH = 16
-COUNTS = 32
 NEVER = 120
 INSTANCES = 128
+COUNTS = 136
 BOOTSTRAP_STACK = 12288 - 64
 GO_DATA = 12288
 

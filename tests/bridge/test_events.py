@@ -520,3 +520,12 @@ def test_a_module_without_the_guest_package_is_sent_no_events_and_given_no_handl
                        match=r"handlers are given \(price\), but the module does not import gothreads/guest, so it "
                              r"calls none"):
         gothreads.open(program, handlers={"price": bytes})
+
+
+def test_statistics_count_the_events_that_wait() -> None:
+    with gothreads.open(built("talk", model="single")) as app:  # which receives events during calls only
+        app.wait_idle(10)
+        app.signal("text", b"x")
+        app.signal("text", b"x")
+        app.signal("nobody asks", b"x")
+        assert app.statistics().queued_events == {"number": 0, "text": 2}

@@ -410,6 +410,7 @@ def test_what_inits_call_may_call_another_app_and_so_may_main(model: str) -> Non
             assert app.wait(SECONDS) == 0
 
 
+@pytest.mark.long
 def test_an_app_may_be_closed_while_it_starts_and_is_not_freed_before_it_has_left(model: str) -> None:
     entered: list[bool] = []
 

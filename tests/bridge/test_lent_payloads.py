@@ -11,6 +11,7 @@ from tests.support.modules import MODELS, opened
 from tests.support.waiting import together
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_what_is_lent_and_what_is_kept_do_not_meet(model: str) -> None:
     """Payloads that are lent, kept or returned, and strings of exports, which must never change, in a single buffer."""

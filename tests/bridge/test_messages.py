@@ -569,6 +569,7 @@ def test_notify_does_not_wait_and_what_fails_is_logged(model: str, caplog: pytes
     caplog.clear()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("kind", ["coroutine", "future", "function"])
 def test_close_with_a_thousand_calls_outstanding_is_prompt(model: str, kind: str,
@@ -748,6 +749,7 @@ def test_no_thread_for_a_handler_is_an_error_in_go() -> None:
     assert done.stdout == "raised: now: CallersBusy: the system has no thread left for the call\n", done.stderr
 
 
+@pytest.mark.long
 def test_a_call_that_the_host_has_yet_to_answer_is_no_stall() -> None:
     stalls: list[gothreads.Stall] = []
     parked = Parked()

@@ -133,6 +133,7 @@ def test_optimizer_refuses_what_is_not_a_module() -> None:
         optimized(GO, b"no module", cache_folder())
 
 
+@pytest.mark.long
 def test_dump_prints_a_function(folder: Path) -> None:
     command: list[str | Path] = [compiled(GO, cache_folder()), "-dump", "main.recovered", stock(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

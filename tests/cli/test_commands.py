@@ -104,7 +104,7 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["run", "--listen", "9080", "CALLS"], "listen (--listen): '9080' is not an address: write HOST:PORT, such as "
      "127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080, or unix:PATH. Did you mean :9080?"),
     (["run", "--listen", "localhost", "CALLS"], "or unix:PATH. Did you mean localhost:8080?"),
-    (["serve", "--allow-net", ":443", "CALLS"], "allow_net (--allow-net): ':443' is not an address"),
+    (["serve", "--port", "0", "--allow-net", ":443", "CALLS"], "allow_net (--allow-net): ':443' is not an address"),
     (["run", "--allow-net", "go.dev", "CALLS"], "HOST and PORT may be *. Did you mean go.dev:443?"),
     (["run", "--memory", "128", "CALLS"], "--memory 128 is 128 bytes. Did you mean --memory 128M?"),
     (["run", "--limit", "stack=8", "CALLS"], "--limit stack=8 is 8 bytes. Did you mean --limit stack=8M?"),

@@ -57,7 +57,7 @@ def api() -> str:
     """docs/api.md: the public classes and functions, from their docstrings."""
     parts = ["# Python reference\n\n", _NOTE,
              "\n`import gothreads` has these. Its exceptions are in [errors](errors.md).\n"]
-    for name in ["open", "supervise", *(name for name in gothreads.__all__ if name[0].isupper())]:
+    for name in ["open", "supervise", "asgi", *(name for name in gothreads.__all__ if name[0].isupper())]:
         thing = getattr(gothreads, name)
         if inspect.isclass(thing) and issubclass(thing, Exception):
             continue
@@ -88,7 +88,7 @@ def _members(thing: type) -> list[tuple[str, object, str]]:
 
 
 def _constructor(name: str, thing: type) -> str:
-    made_by_functions = name in ("App", "Supervised", "Context", "SharedMemory", "State")
+    made_by_functions = name in ("App", "AsgiApp", "Supervised", "Context", "SharedMemory", "State")
     return name if made_by_functions else _signature(name, thing)
 
 

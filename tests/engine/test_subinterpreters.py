@@ -7,6 +7,7 @@ import pytest
 from tests.support.trap_program import WITHOUT, run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("without", WITHOUT[1:])
 def test_a_subinterpreter_is_refused_and_harms_nobody(without: str) -> None:
     done = run("""

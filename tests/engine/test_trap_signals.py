@@ -120,6 +120,7 @@ def test_what_the_program_has_set_is_what_it_is_told() -> None:
     assert done.stdout.splitlines() == ["0 True <Handlers.SIG_IGN: 1>", "True True False", "True True"], done.stderr
 
 
+@pytest.mark.long
 def test_handlers_that_change_all_the_time_lose_no_trap() -> None:
     done = run("""
         def change():

@@ -74,6 +74,7 @@ def test_answers_come_out_of_order_while_orders_exports_and_ticks_go_on() -> Non
                for what in (r"order +\d+: ", r"asks: revenue", r"order +\d+ is "))
 
 
+@pytest.mark.long
 def test_ctrl_c_closes_the_desk_and_accounts_for_every_order() -> None:
     with subprocess.Popen(command("--seconds", "1000", "--rate", "50"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as process:

@@ -233,6 +233,7 @@ def reading(client: Client) -> None:
     assert b"200 OK" in read_head(client.sock)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("go", [leave, reset])
 @pytest.mark.parametrize("begin", [nothing, half_a_head, half_a_body, waiting, reading])
 def test_a_client_that_goes_in_the_middle_harms_nobody(address: str, begin: Callable[[Client], None],

@@ -39,6 +39,7 @@ def test_where_threads_are_replaced_open_says_so(library: str, first: bool) -> N
     """, built("calls")) == "True True True\n" * 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_where_the_rest_is_replaced_calls_run_on_the_librarys_threads(library: str) -> None:
     """And greenlets go on meanwhile."""

@@ -234,6 +234,7 @@ def test_a_caller_that_was_looked_at_goes_to_who_has_looked_for_one_meanwhile(no
         trimming.join(PATIENCE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("callers", [1, 2])
 def test_nobody_attaches_to_what_has_trapped_while_somebody_attached(callers: int, monkeypatch: pytest.MonkeyPatch,
                                                                      nothing_left: None) -> None:

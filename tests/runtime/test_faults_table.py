@@ -234,6 +234,7 @@ def test_every_caller_gets_the_first_cause_at_once(fault: Fault, host: Host, mea
         assert again.exports.plus(2, 2) == 4
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(("model", "fault"),
                          [pytest.param(model, fault, id=f"{model}-{fault}") for model in ("single", "idle")
@@ -271,6 +272,7 @@ def test_an_idle_module_that_dies_between_calls_tells_the_next(host: Host) -> No
             ended(app, fault, stdout, stderr)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("fault", parameters("pool"))
 def test_in_a_pool_only_its_own_call_is_lost(fault: Fault, host: Host, measured: Note) -> None:
@@ -375,6 +377,7 @@ def test_of_two_faults_at_once_all_get_the_same_one(host: Host) -> None:
             assert len(callers.errors) == 11
 
 
+@pytest.mark.long
 def test_a_panic_is_told_from_a_log_that_looks_like_one(host: Host) -> None:
     def error(*texts: str, kind: str) -> gothreads.GuestError:
         with opened("faults", stdout=io.BytesIO(), stderr=io.BytesIO(), host=host.functions) as app:
@@ -442,6 +445,7 @@ def test_main_may_die_before_open_has_returned_or_after(host: Host) -> None:
         assert stdout.getvalue() == LINES
 
 
+@pytest.mark.long
 def test_statistics_goroutines_and_reads_meet_a_death(host: Host) -> None:
     for kind in ("panic", "exit", "unreachable", "host") * 3:
         with opened("faults", stdout=io.BytesIO(), stderr=io.BytesIO(), host=host.functions) as app:

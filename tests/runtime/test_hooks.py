@@ -145,6 +145,7 @@ def test_all_instances_of_a_pool_are_told_to_stop_though_one_fails(caplog: pytes
     caplog.clear()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("fail", ["wait", "spin"])
 def test_a_stop_that_does_not_return_is_ended(model: str, fail: str, monkeypatch: pytest.MonkeyPatch,

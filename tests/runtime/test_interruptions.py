@@ -381,6 +381,7 @@ def test_what_is_one_write_stays_together_whichever_instance_writes(model: str) 
     assert {(len(line), len(set(line))) for line in lines} == {(40_000, 1)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "pool"])
 def test_an_app_that_ctrl_c_has_ended_is_not_kept(model: str) -> None:
     """The thread that watches for Ctrl-C must not keep it alive, with all its errors and their descriptors."""

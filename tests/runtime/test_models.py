@@ -127,6 +127,7 @@ def test_wait_idle_returns_when_all_goroutines_wait_whatever_for(model: str) -> 
         assert app.request("await", "1") == b"none reply"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", MODELS)
 def test_wait_idle_gives_up_on_a_goroutine_that_never_waits(model: str) -> None:
     with opened("talk", model, **alone(model)) as app:

@@ -54,6 +54,17 @@ def test_statistics_tell_what_goroutines_do_and_how_long_calls_wait(app: gothrea
     wait_until(lambda: (now := go(app)).timers >= 1 and now.goroutines == 6)
 
 
+def test_statistics_tell_of_processors_and_collections(app: gothreads.App) -> None:
+    before = go(app)
+    assert before.procs == app.exports.procs()
+    app.exports.heap()  # which collects twice
+    later = go(app)
+    assert later.collections >= before.collections + 2
+    assert before.pause_seconds < later.pause_seconds < app.statistics().uptime
+    app.submit("spin")
+    wait_until(lambda: 1 <= go(app).busy_procs <= before.procs)
+
+
 def test_it_can_be_looked_into_when_every_caller_is_blocked(few: gothreads.App) -> None:
     for _ in range(5):
         few.submit("hang")
@@ -123,6 +134,7 @@ def test_a_stall_is_reported_once_with_all_stacks(calls: Path) -> None:
         assert len(stalls[1].calls) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("busy", [("spin",), ("sleep", 60_000)])
 def test_what_runs_or_waits_for_a_timer_is_no_stall(calls: Path, busy: tuple[str, int]) -> None:
     stalls: list[gothreads.Stall] = []
@@ -133,6 +145,7 @@ def test_what_runs_or_waits_for_a_timer_is_no_stall(calls: Path, busy: tuple[str
         assert stalls == []
 
 
+@pytest.mark.long
 def test_a_garbage_collection_is_no_stall(calls: Path) -> None:
     stalls: list[gothreads.Stall] = []
     with gothreads.open(calls, stall_timeout=0.1, on_stall=stalls.append) as app:

@@ -37,6 +37,7 @@ def test_an_app_ends_at_once_and_python_as_it_should(case: stopping.Case, option
     assert done.wrong == ""
 
 
+@pytest.mark.long
 def test_a_finding_is_one(calls: Path) -> None:
     def wrong(body: str, **options: Any) -> str:
         return stopping.run(stopping.Case("", body, **options), str(calls)).wrong

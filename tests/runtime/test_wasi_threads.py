@@ -330,6 +330,7 @@ def test_what_only_go_has_is_refused(opened: Opened) -> None:
 
 # A program.
 
+@pytest.mark.long
 def test_a_program_ends_when_main_returns_and_its_threads_with_it() -> None:
     for _ in range(ROUNDS):
         out = io.BytesIO()

@@ -100,6 +100,7 @@ def test_a_second_signal_does_not_wait_for_calls_that_hang(server: Server) -> No
     assert server.end()[0] == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("drain", "said"),
                          [("0.2",
                            "gothreads: shutting down: waiting up to 0.2 s for 1 request (Ctrl-C again to stop now)\n"),
@@ -166,6 +167,7 @@ def test_a_client_that_goes_away_gives_its_request_up(patient_host: Path) -> Non
             wait_until(lambda: counts() == f"0 {cancelled} 0")  # noqa: B023
 
 
+@pytest.mark.long
 def test_a_module_that_ends_is_begun_again_and_later_requests_are_answered(calls: Path) -> None:
     with running("--restart", calls) as server:
         stuck = [server.begin("hang") for _ in range(3)]
@@ -187,6 +189,7 @@ def test_a_module_that_ends_is_begun_again_and_later_requests_are_answered(calls
                          re.MULTILINE)
 
 
+@pytest.mark.long
 def test_a_module_that_leaves_with_0_ends_the_server_unless_it_is_always_to_run(calls: Path) -> None:
     with running("--restart", calls) as server:
         assert server.call("exits", 0).status_code == 503

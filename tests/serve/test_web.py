@@ -125,6 +125,7 @@ def test_a_malformed_body_gives_400(shared: gothreads.App, body: str) -> None:
     assert "args" in reply.json()["error"]
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary() | st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists).map(
     lambda value: repr(value).replace("'", '"').encode(errors="replace")).map(lambda text: b'{"args": ' + text + b"}"))

@@ -770,6 +770,7 @@ def test_closing_at_any_moment_of_a_restart_leaves_nothing(nothing_left: None) -
             assert isinstance(future.exception(PATIENCE), gothreads.GothreadsError) or future.result() == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "single", "idle", "pool"])
 def test_an_app_may_be_closed_while_it_is_started(model: str, nothing_left: None) -> None:
     choose = random.Random(2)
@@ -792,6 +793,7 @@ def test_an_app_may_be_closed_while_it_is_started(model: str, nothing_left: None
         launch.started(app)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["threaded", "single", "idle", "pool"])
 def test_nothing_is_freed_while_an_app_is_started_that_was_closed(model: str, nothing_left: None) -> None:
     loaded = launch.find(built("keeps", model="threaded" if model == "threaded" else "single"), model=model)

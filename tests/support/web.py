@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 
 import gothreads
-from gothreads.serve import web
+from gothreads.serve.served import Served
 from gothreads.serve.web import web_app
 
 Talk = Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]
 
 
-def talk(app: web.Served, conversation: Talk, **options: Any) -> None:
+def talk(app: Served, conversation: Talk, **options: Any) -> None:
     async def run() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(web_app(app, **options)),
                                      base_url="http://localhost") as client:

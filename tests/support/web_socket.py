@@ -11,6 +11,7 @@ import gothreads
 from gothreads.output.terminal import Terminal
 from gothreads.serve import server
 from gothreads.serve.guard import Hosts
+from gothreads.serve.probes import Probes
 from gothreads.serve.web import web_app
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -21,7 +22,7 @@ LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")
 def serving(app: gothreads.App) -> Iterator[tuple[str, int]]:
     """Run a real server in this process; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        made = server._Server(app, web_app(app, LOCAL), Terminal(), 10)
+        made = server._Server(app, web_app(app, LOCAL), Terminal(), server.Stopping(), Probes(app))
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
         wait_until(lambda: made.started)

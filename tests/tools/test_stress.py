@@ -166,6 +166,7 @@ def test_a_failure_is_kept_in_the_current_directory_by_default(tmp_path: Path, m
                      r"--seed 3 ", err)
 
 
+@pytest.mark.long
 def test_json_has_the_verdicts_and_nothing_else_is_printed(tmp_path: Path) -> None:
     code, out, err = stress("attach", "signals", "--seed", 11, "--seconds", 0.3, "--threads", 3, "--json")
     assert (code, err) == (0, "")

@@ -751,6 +751,7 @@ def waiting(go: Go, kind: str) -> Iterator[tuple[Path, Future[bytes]]]:
 KINDS = ["opens to read", "opens to write", "reads", "writes"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fifo_that_waits_holds_up_nothing(alone: Go, kind: str) -> None:
     with waiting(alone, kind) as (_, future):

@@ -159,6 +159,7 @@ def test_go_declares_nothing_that_has_no_body_here(declarations: dict[str, Decla
     assert declarations.keys() - BODIES.keys() - BUILT_ON_OTHERS == set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BODIES)
 @settings(deadline=None, max_examples=30)
 @given(data=st.data())

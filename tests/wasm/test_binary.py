@@ -51,6 +51,7 @@ def boundaries(content: bytes) -> set[int]:
     return found
 
 
+@pytest.mark.long
 def test_what_gos_linker_wrote_is_the_same_after_a_round_trip(linked: bytes) -> None:
     module = parse(linked)
     encoded = module.encode()

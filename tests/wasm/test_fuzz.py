@@ -70,6 +70,7 @@ def test_modules_that_lie_about_what_they_export_and_import_end_no_process(tmp_p
     assert sum(found.values()) - found["refused"] > 10  # these passed the first checks
 
 
+@pytest.mark.long
 def test_damaged_modules_are_opened_called_and_closed_or_refused(small: Mapping[str, bytes], tmp_path: Path) -> None:
     plain = {title: wasm for title, wasm in small.items() if title != "linked"}
     found = outcomes(Open(lambda: plain, generate=False), 60, tmp_path)

@@ -150,6 +150,7 @@ def test_functions_keep_their_indices_and_only_known_ones_change(module: Module,
                                                            "net"}
 
 
+@pytest.mark.long
 def test_the_table_begins_with_the_first_function_and_what_is_looked_up_is_as_much_lower(
     module: Module, rewritten: Module
 ) -> None:

@@ -16,6 +16,8 @@ type counts struct {
 	timers, ms, collections, heap                    uint64
 	blocked                                          uint64 // callers whose goroutines wait
 	busy                                             uint64 // activities under way, the runtime's own included
+	procs, busyProcs                                 uint64 // GOMAXPROCS, and how many run goroutines, the runtime's own included
+	pauses                                           uint64 // how long the collector has stopped the world so far, in ns
 }
 
 // gothreadsCounts fills the counts at p. If exact, it stops the world meanwhile, so that no goroutine is missed while
@@ -35,6 +37,8 @@ func gothreadsCounts(p unsafe.Pointer, exact uint32) {
 	c.ms = uint64(mcount())
 	c.collections = uint64(memstats.numgc)
 	c.heap = gcController.heapLive.Load()
+	c.procs = uint64(gomaxprocs)
+	c.pauses = memstats.pause_total_ns
 }
 
 func count(c *counts) {
@@ -47,6 +51,9 @@ func count(c *counts) {
 		status := readgstatus(gp) &^ _Gscan
 		if status == _Grunning || status == _Grunnable || status == _Gpreempted {
 			c.busy++
+		}
+		if status == _Grunning {
+			c.busyProcs++
 		}
 		if isSystemGoroutine(gp, false) {
 			return

@@ -1,0 +1,223 @@
+"""Metrics of an app, for Prometheus: GET /metrics.
+
+Two kinds: of the calls that come over HTTP, which are counted here as they come, and of the module, which are read from
+its statistics when somebody asks. So calls from Python cost what they always do.
+
+Labels are bounded: a client can send any name, so a name becomes a label only if the module has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from gothreads.errors import (
+    ArgumentError,
+    CallersBusy,
+    CallTimeout,
+    GothreadsError,
+    HandlerError,
+    InternalError,
+    MemoryAccessError,
+    NotCallable,
+    QueueFull,
+    UnknownExport,
+)
+from gothreads.runtime.state import State
+from gothreads.runtime.statistics import AppStatistics, GoStatistics
+from gothreads.serve.guard import CLIENT_LEFT, Guard, Held, Hosts
+from gothreads.serve.served import Served
+from gothreads.supervise.app import Supervised
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+#: The bounds of the histogram, in seconds.
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+#: At most so many names of handlers are labels: the module may register any number.
+_MOST_HANDLERS = 1000
+#: Instead of the name of something that the module does not have, or of which that is not known.
+_OTHER = ""
+
+
+class Metrics:
+    """The metrics of one app. On the server's event loop only."""
+
+    def __init__(self, app: Served) -> None:
+        self._app, self._name = app, app.loaded.name
+        self._registry = CollectorRegistry()
+        self._exports, self._functions = frozenset(app.exports), frozenset(app.functions)
+        self._handlers: set[str] = set()  # those that have answered
+        self._calls = Counter("gothreads_calls", "Calls over HTTP, by what they called and how they ended.",
+                              ("app", "kind", "name", "outcome"), registry=self._registry)
+        self._seconds = Histogram("gothreads_call_seconds", "How long calls over HTTP took, waits included.",
+                                  ("app", "kind", "name"), buckets=_BUCKETS, registry=self._registry)
+        self._in_flight = Gauge("gothreads_calls_in_flight", "Calls over HTTP that are being answered.", ("app",),
+                                registry=self._registry).labels(self._name)
+        self._registry.register(_Module(app))
+        ProcessCollector(registry=self._registry)
+        self._asked = asyncio.Lock()
+
+    def route(self) -> Route:
+        return Route("/metrics", self._answer)
+
+    def measured(self, kind: str, endpoint: Endpoint) -> Endpoint:
+        """The endpoint, whose calls are counted. `kind`: also the parameter of the path with the name."""
+        async def measured(request: Request) -> Response:
+            begun, outcome = time.perf_counter(), "bug"
+            self._in_flight.inc()
+            try:
+                response = await endpoint(request)
+                outcome = "ok"
+                return response
+            except BaseException as error:
+                outcome = outcome_of(error)
+                raise
+            finally:
+                self._in_flight.dec()
+                which, name = self._labels(kind, request.path_params[kind], outcome)
+                self._calls.labels(self._name, which, name, outcome).inc()
+                self._seconds.labels(self._name, which, name).observe(time.perf_counter() - begun)
+        return measured
+
+    def _labels(self, kind: str, name: str, outcome: str) -> tuple[str, str]:
+        match kind:
+            case "export":
+                if name in self._functions and name not in self._exports:
+                    return "function", name
+                return kind, name if name in self._exports else _OTHER
+            case "event":
+                return kind, name if name in self._app.events else _OTHER
+        if outcome in ("ok", "error") and len(self._handlers) < _MOST_HANDLERS:
+            self._handlers.add(name)  # only a handler that exists answers
+        return kind, name if name in self._handlers else _OTHER
+
+    async def _answer(self, request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        async with self._asked:  # one at a time: if Go does not answer, each holds a thread for a second
+            text = await asyncio.to_thread(encode, self._registry)
+        return Response(text, headers={"Content-Type": content_type})
+
+
+def metrics_app(metrics: Metrics, hosts: Hosts) -> ASGIApp:
+    """An application for the metrics alone."""
+    return Guard(Starlette(routes=[metrics.route()]), hosts, Held())
+
+
+def outcome_of(error: BaseException) -> str:
+    """How a call has ended, in a word."""
+    match error:
+        case ArgumentError():
+            return "wrong_arguments"
+        case HandlerError():
+            return "error"
+        case UnknownExport() | NotCallable():
+            return "unknown"
+        case CallTimeout():
+            return "timeout"
+        case CallersBusy() | QueueFull():
+            return "busy"
+        case MemoryAccessError() | InternalError():
+            return "invalid"
+        case GothreadsError():
+            return "ended"
+        case HTTPException():
+            return "client_left" if error.status_code == CLIENT_LEFT else "refused"
+        case asyncio.CancelledError():
+            return "client_left"
+    return "bug"
+
+
+class _Module(Collector):
+    """Reads the statistics of an app. On any thread."""
+
+    def __init__(self, app: Served) -> None:
+        self._app, self._name = app, app.loaded.name
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: the registry would ask the module."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        statistics = self._app.statistics()
+        yield self._gauge("up", "Whether the module takes calls.", self._app.state is State.RUNNING)
+        yield self._gauge("uptime_seconds", "How long the module has run.", statistics.uptime)
+        yield self._counter("module_calls", "Calls that have returned, over HTTP or not.", statistics.calls)
+        yield self._gauge("module_calls_in_progress", "Calls that are in the module, over HTTP or not.",
+                          statistics.calls_in_progress)
+        yield self._gauge("memory_bytes", "The module's memory.", statistics.memory)
+        yield self._gauge("memory_limit_bytes", "The limit on it.", statistics.memory_limit)
+        yield self._gauges("events_queued", "Events that wait for the module.", "name", statistics.queued_events)
+        yield from self._of_calls(statistics)
+        if statistics.go is not None:
+            yield from self._of_go(statistics.go)
+        if isinstance(self._app, Supervised):
+            supervision = self._app.supervision()
+            yield self._counters("restarts", "Restarts, by why the module had ended.", "cause", supervision.by_cause)
+            yield self._gauge("down_seconds", "How long there has been no instance.", supervision.down_seconds or 0.0)
+
+    def _of_calls(self, statistics: AppStatistics) -> Iterator[Metric]:
+        if (callers := statistics.callers) is not None:
+            yield self._gauges("callers", "What calls go through.", "state",
+                               {"idle": callers.idle, "in_use": callers.in_use})
+            yield self._gauge("callers_limit", "How many there may be.", callers.limit)
+            yield self._gauge("waiting", "Calls that wait for a caller.", callers.waiting)
+        if (pool := statistics.pool) is not None:
+            yield self._gauges("instances", "Of a pool.", "state", {"idle": pool.idle, "in_use": pool.in_use})
+            yield self._gauge("instances_limit", "How many there are to be.", pool.limit)
+            yield self._gauge("waiting", "Calls that wait for an instance.", pool.waiting)
+            yield self._counter("instances_replaced", "Instances whose module has ended.", pool.replaced)
+        if (threads := statistics.threads) is not None:
+            yield self._gauges("threads", "Threads for the module's own (Go's Ms).", "state",
+                               {"running": threads.running, "idle": threads.idle})
+            yield self._gauge("threads_limit", "How many may run.", threads.limit)
+            yield self._gauge("threads_peak", "The most that ran at a time.", threads.peak)
+            yield self._counter("threads_started", "The module's threads that were started.", threads.started)
+
+    def _of_go(self, go: GoStatistics) -> Iterator[Metric]:
+        yield self._gauges("go_goroutines", "The program's goroutines.", "state",
+                           {"running": go.running, "runnable": go.runnable, "waiting": go.waiting,
+                            "syscall": go.syscalls})
+        yield self._gauge("go_procs", "GOMAXPROCS.", go.procs)
+        yield self._gauge("go_procs_busy", "Processors that run goroutines.", go.busy_procs)
+        yield self._gauge("go_ms", "Threads, as Go counts them.", go.ms)
+        yield self._gauge("go_timers", "Timers that are set.", go.timers)
+        yield self._gauge("go_heap_bytes", "The heap.", go.heap)
+        yield self._counter("go_gc_cycles", "Garbage collections.", go.collections)
+        yield self._counter("go_gc_pause_seconds", "How long they have stopped all goroutines.", go.pause_seconds)
+        yield self._gauge("blocked_calls", "Calls whose goroutines wait.", len(go.blocked_calls))
+        yield self._gauge("longest_blocked_call_seconds", "How long the longest of them has been in the module.",
+                          max(go.blocked_calls, default=0.0))
+
+    def _gauge(self, name: str, what: str, value: float) -> Metric:
+        found = GaugeMetricFamily(f"gothreads_{name}", what, labels=("app",))
+        found.add_metric((self._name,), value)
+        return found
+
+    def _counter(self, name: str, what: str, value: float) -> Metric:
+        found = CounterMetricFamily(f"gothreads_{name}", what, labels=("app",))
+        found.add_metric((self._name,), value)
+        return found
+
+    def _gauges(self, name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
+        found = GaugeMetricFamily(f"gothreads_{name}", what, labels=("app", label))
+        for each, value in values.items():
+            found.add_metric((self._name, each), value)
+        return found
+
+    def _counters(self, name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
+        found = CounterMetricFamily(f"gothreads_{name}", what, labels=("app", label))
+        for each, value in values.items():
+            found.add_metric((self._name, each), value)
+        return found

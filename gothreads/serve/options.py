@@ -1,0 +1,78 @@
+"""The options of a served app, for `gothreads serve` and `gothreads.asgi`.
+
+Annotations in this module are evaluated when it is imported (no `from __future__ import annotations`): see
+runtime/keywords.py.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, TypedDict
+
+from gothreads.errors import MisuseError
+from gothreads.runtime.cancellation import OnTimeout
+from gothreads.runtime.keywords import Option, one_of, whole
+from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
+from gothreads.sync.seconds import check_seconds
+from gothreads.text import cut
+
+#: Default for the largest arguments of a call, in bytes of JSON.
+LARGEST_JSON = 4 << 20
+#: How long calls wait for their turn, in seconds, before they get 503.
+CALLERS_SECONDS = 30.0
+
+
+def host_names(option: str, names: Iterable[str]) -> frozenset[str]:
+    """Names of a server. MisuseError if one is not a name; `option` is what gave it."""
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise MisuseError(f"{option} {name}: expected a name, without a port, such as app.example.org")
+    return frozenset(name.lower().rstrip(".") for name in names)
+
+
+def _check_hosts(name: str, value: object) -> None:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, str) for each in value):
+        raise MisuseError(f"{name} must be a list of names, not {cut(value)}")
+    host_names(name, [each for each in value if each != "*"])
+
+
+def _check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise MisuseError(f"{name} must be True or False, not {cut(value)}")
+
+
+def _check_timeout(name: str, value: object) -> None:
+    check_seconds(name, value, above_zero=True)
+
+
+class ServeOptions(TypedDict, total=False):
+    """The options that the command and the function share."""
+
+    timeout: Annotated[float | None, Option(
+        None, "how many seconds a call may take, before it is answered with 504 (default: without limit)",
+        check=_check_timeout)]
+    on_timeout: Annotated[OnTimeout, Option("cancel", """
+        what happens to such a call. cancel: its context is cancelled, if the handler has one; continue: it goes on;
+        stop: the module, or its instance in a pool, is stopped
+        """, check=one_of("cancel", "continue", "stop"))]
+    access_log: Annotated[bool, Option(
+        default=False, help="log each request: the logger gothreads.access", check=_check_bool)]
+
+
+class AsgiOptions(ServeOptions, total=False):
+    """The options of `gothreads.asgi`, besides those of `gothreads.open`."""
+
+    json_limit: Annotated[int, Option(
+        LARGEST_JSON, "the largest arguments of a call, in bytes of JSON", check=whole(1))]
+    drain: Annotated[float, Option(
+        DRAIN_SECONDS, "how long calls may still take when the server stops, in seconds", check=check_seconds)]
+    allow_hosts: Annotated[Sequence[str], Option((), """
+        further names by which clients may address the server (default: localhost, this machine's name, and any IP
+        address)
+        """, """
+        Requests for other names are refused: a page whose name leads to this address could have sent them. "*" accepts
+        all names, where something before this checks them.
+        """, check=_check_hosts)]
+
+
+class AllAsgiOptions(AsgiOptions, OpenOptions, total=False):
+    """All options of `gothreads.asgi`."""
