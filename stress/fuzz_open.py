@@ -292,7 +292,7 @@ class Settings(Part[Opening]):
     name = "settings"
     _OPTIONS = ("args", "env", "procs", "callers", "callers_timeout", "limits", "stdin", "stall_timeout", "on_stall",
                 "listen",
-                "allow_net", "host", "handlers", "event_queue", "instances", "model")
+                "allow_net", "host", "handlers", "imports", "event_queue", "instances", "model")
 
     def __enter__(self) -> Settings:
         self._module = built("calls", model="single")
@@ -324,7 +324,7 @@ class Settings(Part[Opening]):
                     options[option] = choose.choice((odd,
                                                      {random_values.text(choose): {random_values.text(choose): print}},
                                                      {"env": odd}))
-                case "handlers":
+                case "handlers" | "imports":
                     options[option] = choose.choice((random_values.value(choose),
                                                      {random_values.text(choose): choose.choice((print, 3))}))
                 case "procs" | "callers" | "instances" | "event_queue" if choose.random() < 0.8:

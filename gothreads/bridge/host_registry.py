@@ -1,4 +1,4 @@
-"""The functions that a program offers to its modules, as dicts or a `Host`: `open(..., host=..., handlers=...)`."""
+"""What a program offers to its modules, as dicts or a `Host`: `open(..., host=..., handlers=..., imports=...)`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ class Host:
         @host.handler()                  # guest.Call("price", payload)
         async def price(payload: bytes) -> bytes: ...
 
+        @host.implements("prices")       # //gothreads:import, above: var prices Prices
+        class Prices: ...
+
         gothreads.open("app.wasm", host=host)
 
     An app gets the functions that are registered when it is opened.
@@ -39,11 +42,13 @@ class Host:
     def __init__(self) -> None:
         self._functions: dict[str, dict[str, Callable[..., Any]]] = {}
         self._handlers: dict[str, Handler] = {}
+        self._imports: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         functions = [f"{module}.{name}" for module, functions in self._functions.items() for name in functions]
         return (f"<gothreads.Host functions: {', '.join(functions) or 'none'}; "
-                f"handlers: {', '.join(self._handlers) or 'none'}>")
+                f"handlers: {', '.join(self._handlers) or 'none'}"
+                f"{'; imports: ' if self._imports else ''}{', '.join(self._imports)}>")
 
     @property
     def functions(self) -> Functions:
@@ -91,6 +96,26 @@ class Host:
         return add
 
 
+    @property
+    def imports(self) -> Mapping[str, Any]:
+        return self._imports
+
+    def implements(self, name: str) -> Callable[[F], F]:
+        """Have the decorated class or function implement the variable of Go's with `//gothreads:import` of that name.
+
+        See `imports` of `gothreads.open`. MisuseError: the name is taken.
+        """
+        if not isinstance(name, str):
+            raise MisuseError('give the name of the import in Python: @host.implements("prices")')
+
+        def add(implementation: F) -> F:
+            if name in self._imports:
+                raise MisuseError(f"there is an implementation of {name} already: {self._imports[name]!r}")
+            self._imports[name] = implementation
+            return implementation
+        return add
+
+
 def load_host(path: str) -> Host:
     """Run a Python file, with its folder on sys.path, and return its `host`, a Host. MisuseError if that fails."""
     if not Path(path).is_file():
@@ -118,6 +143,17 @@ def given_handlers(host: Host | Functions | None, handlers: Mapping[str, Handler
     if twice:
         raise MisuseError(f"handlers and host both have: {', '.join(twice)}")
     return checked({**own, **(handlers or {})})
+
+
+def given_imports(host: Host | Functions | None, imports: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the imports of both arguments of `open`. MisuseError: invalid ones, or a name in both."""
+    if imports is not None and (not isinstance(imports, Mapping) or not all(isinstance(name, str) for name in imports)):
+        raise MisuseError(f'imports must be a dict such as {{"prices": Prices()}}, not {cut(imports)}')
+    own = host.imports if isinstance(host, Host) else {}
+    twice = sorted(own.keys() & (imports or {}).keys())
+    if twice:
+        raise MisuseError(f"imports and host both have: {', '.join(twice)}")
+    return {**own, **(imports or {})}
 
 
 def given_functions(host: Host | Functions | None) -> dict[tuple[str, str], Callable[..., Any]]:

@@ -1,4 +1,4 @@
-"""Finds the functions that //gothreads:export exports, and generates the Go code that encodes their values.
+"""Finds what //gothreads:export and //gothreads:import mark, and generates the Go code that encodes the values.
 
 The generator is a Go program (build/typed_go), because only Go's own type checker knows types. It is compiled once for
 each toolchain, with the toolchain that the program is built with: the compiler's export data is of that version.
@@ -23,7 +23,7 @@ from gothreads.errors import BuildError, CompileError
 from gothreads.files import is_kept, locked, make_folder, seal
 
 _GENERATOR = Path(__file__).parent / "typed_go"
-_DIRECTIVE = re.compile(rb"^//gothreads:export[ \t\r]*(?:\S.*)?$", re.MULTILINE)
+_DIRECTIVE = re.compile(rb"^//gothreads:(?:ex|im)port[ \t\r]*(?:\S.*)?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ ExportData = Callable[[Sequence[str]], Mapping[str, str]]
 
 def generate(package: str, packages: Sequence[GoPackage], toolchain: Toolchain, cache: Path, *,
              work: Path, export_data: ExportData) -> Typed:
-    """Generate the code for a program's packages. CompileError: a function cannot be exported.
+    """Generate the code for a program's packages. CompileError: something cannot be exported or imported.
 
     package: the program's name, for messages. work: the folder in which go runs.
     """
@@ -83,7 +83,9 @@ def generate(package: str, packages: Sequence[GoPackage], toolchain: Toolchain, 
         raise CompileError(f"{package}: the program cannot be compiled",
                            relative_to_here("".join(f"{line}\n" for line in response["Broken"]), work))
     if response["Errors"]:
-        raise CompileError(f"{package}: a function cannot be exported",
+        exports = any("be exported" in line or "//gothreads:export" in line for line in response["Errors"])
+        what = "a function cannot be exported" if exports else "a variable cannot be imported"
+        raise CompileError(f"{package}: {what}",
                            relative_to_here("".join(f"{line}\n" for line in response["Errors"]), work))
     return Typed({Path(path): text for path, text in response["Files"].items()}, response["Schema"])
 

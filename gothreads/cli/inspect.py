@@ -13,7 +13,7 @@ from gothreads.launch import find
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.text import shown
-from gothreads.typed.schema import read_schema
+from gothreads.typed.schema import Schema, read_schema
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.origins import made_for
@@ -81,7 +81,7 @@ def _behaviour(name: str, loaded: LoadedModule, calls: Collection[str]) -> Itera
         yield "network: guest.Dial and guest.Listen, where --allow-net says so"
     else:
         yield "network: none"
-    if {"msg_call", "msg_notify"} & set(calls):
+    if {"msg_call", "msg_notify"} & set(calls) and (loaded.has_handlers or not loaded.has_typed):
         yield "calls Python: handlers that are given by name (guest.Call, guest.Notify)"
     if "msg_events" in calls:
         yield "events: the program subscribes to them when it runs (guest.Events)"
@@ -96,7 +96,12 @@ def print_exports(loaded: LoadedModule, terminal: Terminal) -> None:
         terminal.out(f"  {export.signature.declaration}")
         for line in export.signature.doc.strip().splitlines():
             terminal.out(f"      {line}")
-    typed = read_schema(loaded.metadata.typed).functions if loaded.metadata and loaded.metadata.typed else ()
+    schema = read_schema(loaded.metadata.typed) if loaded.metadata and loaded.metadata.typed else Schema()
+    for each in schema.imports:
+        terminal.out(f"needs from Python: {each.name}: {shown(each.go)}")
+        for method in each.methods if each.methods[0].name else ():
+            terminal.out(f"      {method.name}: {shown(method.go)}")
+    typed = schema.functions
     if typed:
         terminal.out("typed functions:")
     for function in typed:
@@ -111,6 +116,7 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
     for imported in loaded.outline.imported_functions:
         imports.setdefault(imported.module, []).append(imported.name)
     about, memory = loaded.metadata, loaded.memory
+    schema = read_schema(about.typed) if about and about.typed else Schema()
     return {
         "bytes": len(loaded.wasm), "model": loaded.model, "entry": loaded.entry,
         "buildmode": about.buildmode if about else ("exe" if loaded.entry == "_start" else "c-shared"),
@@ -121,7 +127,8 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
         "handlers": bool(about and about.handlers),
         "memory": memory and {"minimum": memory.minimum * PAGE, "maximum": memory.maximum and memory.maximum * PAGE},
         "exports": [asdict(export.signature) for export in loaded.exports],
-        "typed": [asdict(function) for function in read_schema(about.typed).functions] if about and about.typed else [],
+        "typed": [asdict(function) for function in schema.functions],
+        "typed_imports": [asdict(each) for each in schema.imports],
         "uncallable": dict(loaded.uncallable),
         "imports": imports,
         "host": [asdict(s) for s in about.imports if s.name in imports.get(s.module, ())] if about else [],

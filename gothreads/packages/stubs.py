@@ -37,6 +37,17 @@ class _Array(_typing.Protocol):
     @property
     def __array_interface__(self) -> _builtins.dict[_builtins.str, _typing.Any]: ...
 '''
+#: What is defined only where it is used: by the shapes of parameters.
+_PROTOCOLS = {
+    "reader": '''class _Reads(_typing.Protocol):
+    def read(self, size: _builtins.int, /) -> _Buffer | _abc.Awaitable[_Buffer]: ...
+
+class _ReadsInto(_typing.Protocol):
+    def readinto(self, buffer: _builtins.bytearray, /) -> _builtins.int: ...
+''',
+    "writer": '''class _Writes(_typing.Protocol):
+    def write(self, data: _builtins.bytes, /) -> _builtins.object: ...
+'''}
 #: Go's name for the package of a program that is one file.
 _OF_A_FILE = "command-line-arguments"
 _OPTIONS = ('timeout: _builtins.float | None = None, on_timeout: _typing.Literal["cancel", "continue", "stop"] '
@@ -47,7 +58,7 @@ class _ResultNames(Names):
     """The types of results and fields."""
 
     builtins, classes = "_builtins.", ""
-    array, datetime, typing = "_array.", "_datetime.", "_typing."
+    array, datetime, typing, abc = "_array.", "_datetime.", "_typing.", "_abc."
     stream = "_gothreads.Stream"
 
     def of(self, kind: Type) -> str:
@@ -71,8 +82,17 @@ class _ArgumentNames(_ResultNames):
                 return f"_abc.Set[{self.of(kind.of[0])}]"
             case "dict":
                 return f"_abc.Mapping[{self.of(kind.of[0])}, {self.of(kind.of[1])}]"
+            case "reader":
+                return "_Reads | _ReadsInto"
+            case "writer":
+                return "_Writes"
             case _:
                 return super().of(kind)
+
+    def of_callable(self, params: tuple[Type, ...], results: tuple[Type, ...]) -> str:
+        result = self.result(results)
+        returns = f"{result} | _abc.Awaitable[{result}]" if results else "_builtins.object"
+        return f"_abc.Callable[{_RESULTS.takes(params)}, {returns}]"
 
 
 _RESULTS, _ARGUMENTS = _ResultNames(), _ArgumentNames()
@@ -106,7 +126,8 @@ def package_files(loaded: LoadedModule) -> tuple[str, Mapping[str, bytes]]:
 
 def stub(schema: Schema, package: str) -> str:
     """The stub of the package."""
-    parts = [_HEAD.format(package=package)]
+    shapes = {param.type.shape for each in schema.functions for param in each.params}
+    parts = [_HEAD.format(package=package), *(text for shape, text in _PROTOCOLS.items() if shape in shapes)]
     parts += [_enumeration(each) if each.members else _struct(each) for each in schema.classes]
     parts += [_exception(each) for each in schema.errors]
     parts += [_function(each) for each in schema.functions]

@@ -28,6 +28,7 @@ from gothreads.runtime import process
 from gothreads.runtime.exit_reasons import ExitReasons
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
+from gothreads.runtime.own_handlers import own_handlers
 from gothreads.runtime.state import State
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.sync.deadlines import Deadlines
@@ -80,7 +81,8 @@ class Ending(ABC):
             owned.callback(self._stop.close)
             self._streams = self._new_streams(self._stop)
             self._reasons = ExitReasons.of(loaded, options.limits, self._streams.stderr)
-            handlers = Handlers(options.handlers, CallThreads(options.callers, options.limits.stack), options.loop)
+            handlers = Handlers({**options.handlers, **own_handlers(loaded, options.imports, owned.callback)},
+                                CallThreads(options.callers, options.limits.stack), options.loop)
             self._messages = Messages(self._stop, handlers, options.event_queue)
             owned.callback(self._messages.close)
             # What the model creates. Freed in reverse order: when all threads have left, or if creating it fails.

@@ -76,7 +76,7 @@ class LoadedModule:
 
     @property
     def has_typed(self) -> bool:
-        """Whether it has typed functions."""
+        """Whether it has typed functions, or imports."""
         return self.metadata is not None and self.metadata.typed is not None
 
     @property
@@ -95,7 +95,8 @@ class LoadedModule:
     @property
     def has_callers(self) -> bool:
         """Whether a host can ever call into it. If not, it is a deadlock when all goroutines wait."""
-        return bool(self.exports) or self.has_handlers or self.has_typed or self.entry == "_initialize"
+        typed = self.metadata is not None and bool((self.metadata.typed or {}).get("functions"))
+        return bool(self.exports) or self.has_handlers or typed or self.entry == "_initialize"
 
 
 def load(path: Path, trust: Trust = False) -> LoadedModule:

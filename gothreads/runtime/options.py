@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from gothreads.bridge.handlers import Handler
-from gothreads.bridge.host_registry import Functions, Host, given_functions, given_handlers
+from gothreads.bridge.host_registry import Functions, Host, given_functions, given_handlers, given_imports
 from gothreads.engine.precompiled import Trust
 from gothreads.errors import MisuseError
 from gothreads.output.progress import Progress
@@ -222,6 +222,12 @@ class OpenOptions(TypedDict, total=False):
         coroutine functions. An exception becomes an error in Go. Plain functions run on the app's threads, up to
         `callers` at once; coroutines run on `loop`.
         """, check=lambda _, value: given_handlers(None, value))]
+    imports: Annotated[Mapping[str, Any] | None, Option(
+        None, "what implements the variables that Go marks with //gothreads:import", """
+        As {"prices": Prices()}: a function for a func, and an object with Go's methods for an interface, or its class,
+        of which each app makes one object. Names and types are those of Go, as for typed functions; what does not fit
+        is reported before anything runs. They run as handlers do.
+        """, check=lambda _, value: given_imports(None, value))]
     event_queue: Annotated[int, Option(
         1024, "how many events of each name may be queued for the module", "See `App.signal`.", check=whole(1))]
     loop: Annotated["asyncio.AbstractEventLoop | None", Option(
@@ -282,6 +288,7 @@ class Options:
     listeners: Listeners | None
     allow_net: tuple[Rule, ...]
     handlers: Mapping[str, Handler]
+    imports: Mapping[str, Any]
     event_queue: int
     loop: "asyncio.AbstractEventLoop | None"
     instances: int  # in a pool
@@ -316,6 +323,7 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
         "listen": listen,
         "allow_net": rules,
         "handlers": handlers,
+        "imports": given_imports(options["host"], options["imports"]),
         "instances": options["instances"] or available_processors(),
         "host": given_functions(options["host"]),
     }

@@ -83,10 +83,11 @@ def _absolute(path: str | os.PathLike[str]) -> str:
 
 def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
     """The values to check by themselves: an option, or each function in its mapping."""
-    if name == "handlers" and isinstance(value, Mapping):
-        return [(f"handlers[{key!r}]", function) for key, function in value.items()]
+    if name in ("handlers", "imports") and isinstance(value, Mapping):
+        return [(f"{name}[{key!r}]", function) for key, function in value.items()]
     if name == "host" and isinstance(value, Host):
-        return [*_parts(name, value.functions), *_parts("handlers", value.handlers), (name, value)]
+        return [*_parts(name, value.functions), *_parts("handlers", value.handlers), *_parts("imports", value.imports),
+                (name, value)]
     if name == "host" and isinstance(value, Mapping):
         return [(f"host[{module!r}][{key!r}]", function) for module, functions in value.items()
                 for key, function in functions.items()]

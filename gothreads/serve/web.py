@@ -218,7 +218,8 @@ class _Routes:
 
     def _typed(self) -> list[str]:
         """The typed functions that can be called. An export of the same name has precedence."""
-        return [name for name in self._app.functions if name not in self._app.exports]
+        return [name for name in self._app.functions
+                if name not in self._app.exports and self._app.functions[name].has_json]
 
     async def call(self, request: Request) -> Response:
         name = request.path_params["export"]

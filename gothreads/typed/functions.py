@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,11 +15,13 @@ from typing import Any, Protocol
 import msgspec
 
 from gothreads.bridge.buffers import Message, Refused, Reply
-from gothreads.errors import ArgumentError, GothreadsError, HandlerError
+from gothreads.errors import ArgumentError, GothreadsError, HandlerError, NotCallable
 from gothreads.text import cut, shown
 from gothreads.typed.argument_errors import with_path
 from gothreads.typed.classes import Classes, classes_of
 from gothreads.typed.json_values import JsonReader, to_json
+from gothreads.typed.lending import SHAPES as LENT_SHAPES
+from gothreads.typed.lending import Loan, lender_of, raised
 from gothreads.typed.names import NAMES
 from gothreads.typed.namespace import Functions
 from gothreads.typed.schema import FunctionSchema, Type
@@ -62,8 +65,8 @@ def functions_of(description: Mapping[str, Any], caller: Caller,
     package: as for classes_of.
     """
     classes = classes_of(description, package)
-    errors = ErrorDecoder(classes)
-    made = {schema.name: (StreamFunction if _streams(schema) else TypedFunction)(schema, classes, errors, caller)
+    errors = ErrorDecoder(classes, raised)
+    made = {schema.name: _KINDS[_streams(schema), _lends(schema)](schema, classes, errors, caller)
             for schema in classes.schema.functions}
     return Functions(made), classes.module
 
@@ -71,8 +74,8 @@ def functions_of(description: Mapping[str, Any], caller: Caller,
 class TypedFunction:
     """A function that Go exports with //gothreads:export. Any thread may call it."""
 
-    #: Whether it returns an iterator or a channel.
-    has_items = False
+    #: Whether it returns an iterator or a channel; and whether its arguments and results have values in JSON.
+    has_items, has_json = False, True
 
     def __init__(self, schema: FunctionSchema, classes: Classes, errors: ErrorDecoder, caller: Caller) -> None:
         #: What Go declares.
@@ -103,8 +106,10 @@ class TypedFunction:
         try:
             reply = self._caller.call(self._handler, message)
         except Refused as refused:
-            raise self._errors.refused(self.__name__, refused) from None
-        return self._results.decode(reply)
+            error = self._errors.refused(self.__name__, refused)
+        else:
+            return self._results.decode(reply)
+        raise error
 
     def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
         """Call the function on one of the app's threads. The arguments' form is checked now."""
@@ -159,15 +164,17 @@ class TypedFunction:
         return self._result(call)[0]
 
     def _read_json(self, call: Call) -> bytes | JsonStream:
-        return _as_json(self.__name__, self._read(call))
+        return _as_json(f"{self.__name__}: the result", self._read(call))
 
     def _result(self, call: Call) -> tuple[Any, Caller]:
         """The call's result, and a caller of the instance that it was made in."""
         try:
             reply, caller = call()
         except Refused as refused:
-            raise self._errors.refused(self.__name__, refused) from None
-        return self._results.decode(reply), caller
+            error = self._errors.refused(self.__name__, refused)
+        else:
+            return self._results.decode(reply), caller
+        raise error
 
     def bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in order, and the call's options. ArgumentError: one is missing, or too many."""
@@ -224,17 +231,101 @@ class StreamFunction(TypedFunction):
         return stream
 
     def _read(self, call: Call) -> Stream[Any]:
-        return Stream(Batches(self.__name__, self._batches, self._errors, *self._result(call)))
+        return self._stream(call, lambda: None)
 
     def _read_json(self, call: Call) -> JsonStream:
-        return JsonStream(JsonBatches(self.__name__, self._batches, self._errors, *self._result(call)))
+        return JsonStream(self._source(JsonBatches, call, lambda: None))
+
+    def _stream(self, call: Call, ended: Callable[[], None]) -> Stream[Any]:
+        """ended: called at the end of the stream, at least once."""
+        return Stream(self._source(Batches, call, ended))
+
+    def _source(self, kind: type[Batches], call: Call, ended: Callable[[], None]) -> Batches:
+        number, caller = self._result(call)
+        return kind(number, self._batches, functools.partial(self._errors.refused, self.__name__), caller, ended)
+
+
+class LendingFunction(TypedFunction):
+    """A function that takes callables or file objects, which it may use until it returns."""
+
+    has_json = False
+
+    def __init__(self, schema: FunctionSchema, classes: Classes, errors: ErrorDecoder, caller: Caller) -> None:
+        super().__init__(schema, classes, errors, caller)
+        self._lenders = {at: lender_of(schema.name, param, classes) for at, param in enumerate(schema.params)
+                         if param.type.shape in LENT_SHAPES}
+
+    def __call__(self, /, *args: Any, **named: Any) -> Any:
+        args, options = self.bind(args, named)
+        with Loan() as loan:
+            message = self._message(args, loan)
+            if options:
+                return self._caller.wait(self._handler, message, self._read, options)
+            return self._read(lambda: (self._caller.call(self._handler, message), self._caller))
+
+    def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
+        args, options = self.bind(args, named)
+        with contextlib.ExitStack() as stack:
+            loan = stack.enter_context(Loan())
+            future = self._caller.submit(self._handler, self._message(args, loan), self._read, options)
+            stack.pop_all()
+        future.add_done_callback(lambda _: loan.close())
+        return future
+
+    def _message(self, args: tuple[Any, ...], loan: Loan) -> Message:
+        """The message with these arguments, of which some are lent from now on."""
+        values = list(args)
+        for at, lender in self._lenders.items():
+            values[at] = loan.lend(lender, values[at])
+        return self._arguments.encode(values)
+
+    def submit_json(self, args: Sequence[Any] | Mapping[str, Any],
+                    options: Mapping[str, Any]) -> Future[bytes | JsonStream]:
+        raise self._not_json()
+
+    def json_of_texts(self, texts: Sequence[str]) -> list[Any]:
+        raise self._not_json()
+
+    def _not_json(self) -> NotCallable:
+        names = " and ".join(self._names[at] for at in self._lenders)
+        return NotCallable(f"{self.__name__} takes callables or file objects ({names}), which JSON does not have. Call "
+                           "it from Python")
+
+
+class LendingStreamFunction(LendingFunction, StreamFunction):
+    """The same, of one that returns an iterator or a channel: it may use them until that ends."""
+
+    def __call__(self, /, *args: Any, **named: Any) -> Stream[Any]:
+        args, options = self.bind(args, named)
+        with contextlib.ExitStack() as stack:
+            loan = stack.enter_context(Loan())
+            message = self._message(args, loan)
+            stream: Stream[Any] = self._caller.wait(self._handler, message, self._reading(loan), options)
+            stack.pop_all()
+        return stream
+
+    def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
+        args, options = self.bind(args, named)
+        with contextlib.ExitStack() as stack:
+            loan = stack.enter_context(Loan())
+            future = self._caller.submit(self._handler, self._message(args, loan), self._reading(loan), options)
+            stack.pop_all()
+        future.add_done_callback(lambda done: loan.close() if done.cancelled() or done.exception() else None)
+        return future
+
+    def _reading(self, loan: Loan) -> Read:
+        return lambda call: self._stream(call, loan.close)
 
 
 class Batches:
-    """Asks an instance for the items of its stream of that number. See streams.Source."""
+    """Asks an instance for the items of its stream of that number. See streams.Source.
 
-    def __init__(self, name: str, decoder: BatchDecoder, errors: ErrorDecoder, number: int, caller: Caller) -> None:
-        self._name, self._decoder, self._errors, self._caller = name, decoder, errors, caller
+    failed: makes the exception for a request that has not returned. ended: called at the end, at least once.
+    """
+
+    def __init__(self, number: int, decoder: BatchDecoder, failed: Callable[[Refused], BaseException], caller: Caller,
+                 ended: Callable[[], None]) -> None:
+        self._decoder, self._failed, self._caller, self._ended = decoder, failed, caller, ended
         self._message = msgspec.msgpack.encode([number])
 
     def next(self) -> tuple[list[Any], bool]:
@@ -244,6 +335,7 @@ class Batches:
         return self._caller.submit(_NEXT, self._message, self._read, {})
 
     def stop(self) -> None:
+        self._ended()
         with contextlib.suppress(GothreadsError, RuntimeError):  # it has ended; or the interpreter does
             self._caller.submit(_CLOSE, self._message, lambda call: call()[0], {})
 
@@ -251,9 +343,13 @@ class Batches:
         try:
             reply, _ = call()
         except Refused as refused:
-            raise self._errors.refused(self._name, refused) from None
-        batch: tuple[list[Any], bool] = self._decoder.decode(reply)
-        return batch
+            error = self._failed(refused)
+        else:
+            batch: tuple[list[Any], bool] = self._decoder.decode(reply)
+            if batch[1]:
+                self._ended()
+            return batch
+        raise error
 
 
 class JsonBatches(Batches):
@@ -261,18 +357,28 @@ class JsonBatches(Batches):
 
     def _read(self, call: Call) -> tuple[list[bytes], bool]:
         items, last = super()._read(call)
-        return [_as_json(self._name, item) for item in items], last
+        return [_as_json("an item", item) for item in items], last
 
 
-def _as_json(name: str, result: Any) -> bytes:
+def _as_json(what: str, value: Any) -> bytes:
     try:
-        return msgspec.json.encode(to_json(result))
+        return msgspec.json.encode(to_json(value))
     except RecursionError:
-        raise HandlerError(f"{name}: the result is nested too deeply for JSON") from None
+        raise HandlerError(f"{what} is nested too deeply for JSON") from None
 
 
 def _streams(schema: FunctionSchema) -> bool:
     return any(result.shape == "stream" for result in schema.results)
+
+
+def _lends(schema: FunctionSchema) -> bool:
+    return any(param.type.shape in LENT_SHAPES for param in schema.params)
+
+
+#: By whether it returns an iterator, and whether it takes what is lent.
+_KINDS: Mapping[tuple[bool, bool], type[TypedFunction]] = {
+    (False, False): TypedFunction, (True, False): StreamFunction, (False, True): LendingFunction,
+    (True, True): LendingStreamFunction}
 
 
 def _signature(schema: FunctionSchema) -> inspect.Signature:
@@ -280,16 +386,5 @@ def _signature(schema: FunctionSchema) -> inspect.Signature:
                                     annotation=NAMES.of(param.type)) for param in schema.params]
     if schema.variadic:
         parameters[-1] = inspect.Parameter(parameters[-1].name, inspect.Parameter.VAR_POSITIONAL,
-                                           annotation=_item(schema.params[-1].type))
+                                           annotation=NAMES.item(schema.params[-1].type))
     return inspect.Signature(parameters, return_annotation=NAMES.result(schema.results))
-
-
-def _item(kind: Type) -> str:
-    """The annotation of an item of a slice."""
-    match kind.shape:
-        case "bytes":
-            return "int"
-        case "numbers":
-            return "float" if kind.name.startswith("float") else "int"
-        case _:
-            return NAMES.of(kind.of[0])

@@ -29,7 +29,8 @@ _TEXTS: Mapping[str, tuple[type, str]] = {
 #: Of zero values. Others are 0.
 _ZEROS: Mapping[str, Any] = {
     "bool": False, "string": "", "text": "", "complex64": "0j", "complex128": "0j", "any": None,
-    "pointer": None, "time": "0001-01-01T00:00:00Z", "duration": "PT0S", "dict": {}, "set": []}
+    "pointer": None, "time": "0001-01-01T00:00:00Z", "duration": "PT0S", "dict": {}, "set": [],
+    "callable": None, "reader": None, "writer": None}
 #: An example has no longer arrays, and no deeper ones.
 _LONGEST_EXAMPLE, _DEEPEST_EXAMPLE = 16, 3
 #: Shapes whose values are written as texts.

@@ -12,7 +12,7 @@ class Names:
     """Renders annotations, as text: with the names of Python and of the classes, for people."""
 
     builtins = classes = ""
-    array, datetime, typing = "array.", "datetime.", "typing."
+    array, datetime, typing, abc = "array.", "datetime.", "typing.", ""
     stream = "Stream"
 
     def of(self, kind: Type) -> str:
@@ -34,8 +34,34 @@ class Names:
                 return f"{self.typing}Any"
             case "numbers":
                 return f"{self.array}array"
+            case "reader" | "writer":
+                return f"{self.typing}BinaryIO"
+            case "callable":
+                params, results = kind.of
+                return self.of_callable(params.of, results.of)
+            case "rest":
+                return self.of(kind.of[0])
             case shape:
                 return self.builtins + _BUILTINS.get(shape, "int")
+
+    def of_callable(self, params: tuple[Type, ...], results: tuple[Type, ...]) -> str:
+        """The annotation of a callable."""
+        returns = self.result(results) if results else f"{self.builtins}object"
+        return f"{self.abc}Callable[{self.takes(params)}, {returns}]"
+
+    def takes(self, params: tuple[Type, ...]) -> str:
+        """The parameters in the annotation of a callable."""
+        return "..." if params and params[-1].shape == "rest" else f"[{', '.join(map(self.of, params))}]"
+
+    def item(self, kind: Type) -> str:
+        """The annotation of an item of a slice."""
+        match kind.shape:
+            case "bytes":
+                return f"{self.builtins}int"
+            case "numbers":
+                return self.builtins + ("float" if kind.name.startswith("float") else "int")
+            case _:
+                return self.of(kind.of[0])
 
     def result(self, results: tuple[Type, ...]) -> str:
         """The annotation of what a function returns."""

@@ -29,9 +29,11 @@ _MOST = 10_000
 class Type:
     """A type of Go's. Immutable.
 
-    shape: one of BASIC or _SHAPES; of a result, also "stream": an iterator of items, which may be of shape "tuple".
+    shape: one of BASIC or _SHAPES; of a result, also "stream": an iterator of items, which may be of shape "tuple";
+        of a parameter, also "reader", "writer" or "callable".
     name: of a class; Go's, of numbers and text.
-    of: the types of items, or of keys and items.
+    of: the types of items, or of keys and items; of a callable, two tuples: its parameters, of which the last may be of
+        shape "rest": a list of any number of them; and its results.
     length: of an array.
     """
 
@@ -91,21 +93,46 @@ class ErrorSchema:
 
 
 @dataclass(frozen=True)
+class MethodSchema:
+    """A function that Python implements. `name`: "" if it is not a method. `go`: the method, or the type of a func."""
+
+    name: str
+    go: str
+    params: tuple[Field, ...]
+    results: tuple[Type, ...]
+
+
+@dataclass(frozen=True)
+class ImportSchema:
+    """A variable of Go's that Python implements. `go` is its declaration."""
+
+    name: str
+    go: str
+    package: str
+    doc: str
+    position: str
+    methods: tuple[MethodSchema, ...]
+
+
+@dataclass(frozen=True)
 class Schema:
-    """All of a module's typed functions, and what they need."""
+    """All of a module's typed functions and imports, and what they need."""
 
     functions: tuple[FunctionSchema, ...] = ()
     classes: tuple[ClassSchema, ...] = ()
     errors: tuple[ErrorSchema, ...] = ()
+    imports: tuple[ImportSchema, ...] = ()
 
 
 def read_schema(value: Mapping[str, Any]) -> Schema:
     """Check a description. ModuleError: it is malformed."""
     try:
         schema = Schema(tuple(_items(value, "functions", _function)), tuple(_items(value, "classes", _class)),
-                        tuple(_items(value, "errors", _error)))
+                        tuple(_items(value, "errors", _error)),
+                        tuple(_items(value, "imports", _import)) if "imports" in value else ())
         names = [each.name for each in schema.classes] + [each.name for each in schema.errors]
-        if len({*names}) != len(names) or len({f.name for f in schema.functions}) != len(schema.functions):
+        if len({*names}) != len(names) or any(len({each.name for each in those}) != len(those)
+                                                 for those in (schema.functions, schema.imports)):
             raise ValueError("a name is there twice")
         classes = {each.name for each in schema.classes}
         for name in _classes_used(schema):
@@ -121,7 +148,10 @@ def _classes_used(schema: Schema) -> Iterator[str]:
     fields = [field for each in schema.classes for field in each.fields]
     fields += [field for each in schema.errors for field in each.fields]
     fields += [field for function in schema.functions for field in function.params]
+    methods = [method for each in schema.imports for method in each.methods]
+    fields += [field for method in methods for field in method.params]
     stack = [field.type for field in fields] + [each for function in schema.functions for each in function.results]
+    stack += [each for method in methods for each in method.results]
     while stack:
         found = stack.pop()
         stack += found.of
@@ -140,7 +170,7 @@ def _items(value: Mapping[str, Any], key: str, read: Callable[[Mapping[str, Any]
 
 
 def _function(value: Mapping[str, Any]) -> FunctionSchema:
-    params = tuple(_items(value, "params", _field))
+    params = tuple(_items(value, "params", _param))
     _check_distinct(params)
     results = tuple(map(_result, _list(value, "results")))
     if len(results) > 1 and any(each.shape == "stream" for each in results):
@@ -177,6 +207,47 @@ def _error(value: Mapping[str, Any]) -> ErrorSchema:
 
 def _field(value: Mapping[str, Any]) -> Field:
     return Field(_name(value), _text(value, "go"), _type(value.get("type")), _text(value, "doc"))
+
+
+def _param(value: Mapping[str, Any]) -> Field:
+    """A parameter: also ["reader"], ["writer"], or ["callable", parameters, results]."""
+    match value.get("type"):
+        case ["reader" | "writer" as shape]:
+            kind = Type(shape)
+        case ["callable", [*params], [*results]]:
+            last = len(params) - 1
+            takes = tuple(_taken(each, may_be_rest=at == last) for at, each in enumerate(params))
+            kind = Type("callable", of=(Type("tuple", of=takes), Type("tuple", of=tuple(map(_type, results)))))
+        case other:
+            kind = _type(other)
+    return Field(_name(value), _text(value, "go"), kind, _text(value, "doc"))
+
+
+def _taken(value: object, *, may_be_rest: bool) -> Type:
+    """The type of a parameter of a Python function: also ["rest", type]."""
+    match value:
+        case ["rest", last] if may_be_rest:
+            return Type("rest", of=(_type(last),))
+    return _type(value)
+
+
+def _import(value: Mapping[str, Any]) -> ImportSchema:
+    methods = tuple(_items(value, "methods", _method))
+    names = [method.name for method in methods]
+    if not names or len({*names}) != len(names) or ("" in names and len(names) > 1):
+        raise ValueError("the methods of an import have no names of their own")
+    return ImportSchema(_name(value), _text(value, "go"), _text(value, "package"), _text(value, "doc"),
+                        _text(value, "position"), methods)
+
+
+def _method(value: Mapping[str, Any]) -> MethodSchema:
+    items = _list(value, "params")
+    last = len(items) - 1
+    params = tuple(Field(_name(item), _text(item, "go"), _taken(item.get("type"), may_be_rest=at == last),
+                         _text(item, "doc")) for at, item in enumerate(_items(value, "params", lambda item: item)))
+    _check_distinct(params)
+    return MethodSchema("" if value.get("name") == "" else _name(value), _text(value, "go"), params,
+                        tuple(map(_type, _list(value, "results"))))
 
 
 def _check_distinct(fields: tuple[Field, ...]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import array
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Raw, ValidationError
@@ -20,12 +20,14 @@ from gothreads.text import cut, shown
 from gothreads.typed.argument_errors import argument_error
 from gothreads.typed.classes import Classes
 from gothreads.typed.names import EXACT_NAMES
-from gothreads.typed.schema import FunctionSchema
+from gothreads.typed.schema import FunctionSchema, Type
 
 #: The kinds of extensions (wire/numbers.go), by the typecodes of array.array.
 _KINDS = {code: number for number, code in enumerate(NUMBER_CODES, 1)}
 _CODES = {number: code for code, number in _KINDS.items()}
 _COMPLEX, _PART = 11, 32
+#: The kind of an error that is an exception of Python's (wire/call.go).
+_EXCEPTION = -1
 #: From this size in bytes, the buffers of arguments are parts.
 _LEAST_PART = 32 << 10
 _part, _complex = struct.Struct("<II"), struct.Struct("<dd")
@@ -153,6 +155,21 @@ def _buffer_of(value: Any) -> tuple[str, memoryview] | None:
 _encoder = Encoder(enc_hook=_other)
 
 
+def encode_result(name: str, value: Any) -> bytes:
+    """What a Python function has returned to Go, without parts. ArgumentError: Go has no such value."""
+    try:
+        return _encoder.encode(value)
+    except Exception as failed:
+        path, why = _first_wrong(value, failed, 0)
+        raise argument_error(name, f"its result{path}", why) from None
+
+
+def arguments_decoder(types: Sequence[Type], classes: Classes) -> Callable[[Raw], tuple[Any, ...]]:
+    """What reads the arguments with which Go calls a Python function."""
+    names = ", ".join(map(EXACT_NAMES.of, types)) or "()"
+    return Decoder(classes.evaluate(f"_builtins.tuple[{names}]"), ext_hook=_extension, dec_hook=_custom).decode
+
+
 class _Decoder:
     """Reads messages of one type. Immutable.
 
@@ -217,8 +234,9 @@ def _custom(kind: type, value: Any) -> Any:
 class ErrorDecoder:
     """Makes exceptions of the errors of a module's functions. Immutable."""
 
-    def __init__(self, classes: Classes) -> None:
-        self._classes = classes
+    def __init__(self, classes: Classes, raised: Callable[[int], tuple[BaseException, str] | None]) -> None:
+        """raised: as lending.raised."""
+        self._classes, self._raised = classes, raised
 
     def _attributes(self, number: int, encoded: Raw) -> dict[str, Any]:
         """The attributes of an error of that kind."""
@@ -234,8 +252,8 @@ class ErrorDecoder:
     def _decoded(self, encoded: Raw, text: str) -> Any:
         return decode_once(encoded, type=self._classes.evaluate(text), ext_hook=_extension, dec_hook=_custom)
 
-    def refused(self, name: str, refused: Refused) -> HandlerError | ArgumentError:
-        """The exception for a call that has not returned."""
+    def refused(self, name: str, refused: Refused) -> BaseException:
+        """The exception for a call that has not returned. Raise it outside of `except`: it may be the program's own."""
         try:
             if not isinstance(refused, Failed):
                 path, message = decode_once(refused.reply, type=tuple[str, str])
@@ -245,13 +263,21 @@ class ErrorDecoder:
         except Exception as error:
             return HandlerError(f"{shown(name)}: the error is not what the module describes: {error}")
 
-    def _failed(self, message: str, pairs: list[Raw]) -> GoError:
+    def _failed(self, message: str, pairs: list[Raw]) -> BaseException:
         numbers = [decode_once(pairs[at], type=int) for at in range(0, len(pairs), 2)]
-        kinds = [self._classes.errors[number] for number in numbers]
-        error = _combined(tuple(kinds))(message)
-        for number, encoded in zip(numbers, pairs[1::2], strict=True):
-            error.__dict__.update(self._attributes(number, encoded))
-        return error
+        values = dict(zip(numbers, pairs[1::2], strict=True))
+        kept = self._raised(decode_once(values.pop(_EXCEPTION), type=int)) if _EXCEPTION in values else None
+        if kept is not None and not values:
+            error, as_in_go = kept
+            if message not in (as_in_go, *getattr(error, "__notes__", ())):  # Go has wrapped it
+                error.add_note(message)
+            return error
+        made = _combined(tuple(self._classes.errors[number] for number in values))(message)
+        for number, encoded in values.items():
+            made.__dict__.update(self._attributes(number, encoded))
+        if kept is not None:
+            made.__cause__ = kept[0]
+        return made
 
 
 def _combined(kinds: tuple[type[GoError], ...]) -> type[GoError]:

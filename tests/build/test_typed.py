@@ -33,14 +33,23 @@ def refused(folder: Path, source: str) -> list[str]:
                                                      "only be the one result, besides an error"),
     ("func F() (c chan<- int) { return }", "F cannot be exported: its result is chan<- int: a channel can only be a "
                                            "result, from which Python receives"),
-    ("func F() func() { return nil }", "F cannot be exported: its result is func(): functions cannot be passed to or from "
-                                       "Python yet; guest.Call calls Python"),
+    ("func F() func() { return nil }", "F cannot be exported: its result is func(): a func can only be a parameter of an "
+                                       "exported function, for a callable of Python's"),
+    ("func F(fs ...func()) {}", "F cannot be exported: its parameter fs[] is func(): a func can only be a parameter of an "
+                                "exported function, for a callable of Python's"),
+    ("func F(f func(int, chan int)) {}", "F cannot be exported: its parameter f: its parameter 2 is chan int: an iterator or "
+                                         "a channel can only be a result"),
+    ("func F(f func() io.Reader) {}", "F cannot be exported: its parameter f: its result 1 is io.Reader: a file object can "
+                                      "only be a parameter of an exported function"),
     ("func F(p unsafe.Pointer) {}", "F cannot be exported: its parameter p is unsafe.Pointer: an address means nothing in "
                                     "Python"),
     ("type T struct{ A []map[string]uintptr }\n\n//gothreads:export\nfunc F(t T) {}",
      "F cannot be exported: its parameter t.A[][] is uintptr: an address means nothing in Python"),
     ("func F(r interface{ Read() }) {}", "F cannot be exported: its parameter r is interface{Read()}: of interfaces, only "
-                                         "`any` has a value in Python; use the type that is in it"),
+                                         "`any` has a value in Python; use the type that is in it, or io.Reader or "
+                                         "io.Writer for a file object"),
+    ("func F(s iter.Seq[int]) {}", "F cannot be exported: its parameter s is iter.Seq[int]: an iterator or a channel can only "
+                                   "be a result"),
     ("func F(err error) {}", "F cannot be exported: its parameter err is error: an error can only be the last result"),
     ("func F(s struct{ A int }) {}", "F cannot be exported: its parameter s is struct{A int}: a struct needs a name, for "
                                      "its class in Python"),
@@ -55,7 +64,7 @@ def refused(folder: Path, source: str) -> list[str]:
                       "//gothreads:export NAME"),
 ])
 def test_the_build_says_where_and_why_a_function_cannot_be_exported(tmp_path: Path, declared: str, why: str) -> None:
-    imports = [name for name in ("context", "iter", "unsafe") if f"{name}." in declared]
+    imports = [name for name in ("context", "io", "iter", "unsafe") if f"{name}." in declared]
     head = "".join(f'import "{name}"\n\n' for name in imports)
     directive = "" if "//gothreads:export" in declared else "//gothreads:export\n"
     lines = refused(tmp_path, head + directive + declared)
@@ -63,6 +72,60 @@ def test_the_build_says_where_and_why_a_function_cannot_be_exported(tmp_path: Pa
     place, _, said = lines[0].partition(": ")
     assert said == why
     assert (tmp_path / "program" / "main.go").read_text().splitlines()[int(place.split(":")[1]) - 1].startswith("func")
+
+
+def test_each_variable_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
+    at = program(tmp_path, """//gothreads:import
+var number int
+
+//gothreads:import
+var value any
+
+//gothreads:import
+var takes func(int, chan int)
+
+//gothreads:import
+var object interface{ A(); B() chan int }
+
+//gothreads:import
+var twice interface{ A(); a() }
+
+//gothreads:import
+var a, b func()
+
+//gothreads:import
+var _ func()
+
+//gothreads:import
+func f() {}
+
+//gothreads:import class
+var keyword func()
+
+//gothreads:import same
+var first func()
+
+var (
+	//gothreads:import same
+	second func()
+)""")
+    with pytest.raises(CompileError, match="a variable cannot be imported") as error:
+        link(Request(str(at)))
+    only = "only a func, or an interface with methods"
+    assert [line.removeprefix(f"{at}/") for line in error.value.output.splitlines()] == [
+        f"main.go:4:5: number cannot be imported: it is int: {only}",
+        f"main.go:7:5: value cannot be imported: it is any: {only}",
+        "main.go:10:5: takes cannot be imported: its parameter 2 is chan int: an iterator or a channel can only be a result",
+        "main.go:13:5: object cannot be imported: its method B: its result 1 is chan int: an iterator or a channel can only "
+        "be a result",
+        "main.go:16:5: twice cannot be imported: its methods A and a are both a in Python",
+        "main.go:19:5: //gothreads:import must be above one variable, which is not named _",
+        "main.go:22:5: //gothreads:import must be above one variable, which is not named _",
+        "main.go:24:1: //gothreads:import must be directly above a variable of the package, as a part of its comment",
+        'main.go:28:5: keyword cannot be imported as "class": that is no name in Python. Write another one: '
+        "//gothreads:import NAME",
+        "main.go:35:2: second cannot be imported as same: main.go:31 imports that name. Write another one: "
+        "//gothreads:import NAME"]
 
 
 def test_each_function_that_cannot_be_exported_is_named(tmp_path: Path) -> None:

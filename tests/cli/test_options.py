@@ -15,7 +15,7 @@ from gothreads.supervise.options import RestartOptions, SuperviseOptions
 #: Flags that are not named like their option.
 NAMED_OTHERWISE = {"mounts": "--mount", "host": "--python", "limits": "--limit"}
 #: Options without a flag: those that only a program can use, and those that the commands set themselves.
-WITHOUT_FLAG = {"args", "stdin", "stdout", "stderr", "handlers", "event_queue", "loop", "callers_timeout", "progress",
+WITHOUT_FLAG = {"args", "stdin", "stdout", "stderr", "handlers", "imports", "event_queue", "loop", "callers_timeout", "progress",
                 "backoff", "wait_timeout", "most_restarts", "on_restart"}
 #: Flags of a command that mean something else there than the option of that name.
 OWN = {("build", "--model"), ("run", "--model"), ("serve", "--host")}

@@ -41,6 +41,7 @@ def test_the_result_as_json() -> None:
     (["add", "1", "2", "3"], "add takes 2 arguments, 3 given: add(a: 'int', b: 'int') -> 'int'"),
     (["echo_options", '{"degree": "x"}'], "echo_options: o.degree: expected int, got str"),
     (["divide", "1", "0"], "division by zero"),
+    (["apply", "[1]", "abs"], "apply takes callables or file objects (f), which JSON does not have. Call it from Python"),
 ])
 def test_wrong_arguments_and_errors(args: list[str], why: str) -> None:
     code, out, err = command("call", built("typed"), *args)

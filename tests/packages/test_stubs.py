@@ -19,6 +19,7 @@ from tests.support.modules import built
 
 USE = '''
 import asyncio
+import io
 import os
 import pickle
 
@@ -46,6 +47,20 @@ for number in shapes.count(3):
 assert_type(list(shapes.enumerate(["a"])), list[tuple[int, str]])
 
 
+with open(__file__, "rb") as file:
+    assert_type(shapes.read_all(file), bytes)
+assert shapes.copy(io.BytesIO(), io.BytesIO(b"ab")) == 2
+assert list(shapes.apply([1.0], lambda x: x + 1)) == [2.0]
+
+
+async def visit(index: int, each: shapes.Options) -> bool:
+    return each.degree == index
+
+assert_type(shapes.visit([options], visit), int)
+shapes.tell(io.StringIO().write, "a")
+shapes.exchange(lambda *_: (None, shapes.Level.LOW, ["a"]))
+
+
 async def main() -> int:
     async for each in await shapes.receive_async(1, False):
         assert_type(each, shapes.Options)
@@ -66,6 +81,8 @@ shapes.echo_options(shapes.Point(x=1))
 shapes.Options(degree="x")
 shapes.add(1)
 shapes.nothing(timeout="x")
+shapes.apply([1.0], len)
+shapes.read_all(b"x")
 '''
 
 
@@ -122,7 +139,10 @@ def test_mypy_accepts_right_uses_and_reports_wrong_ones(folder: Path) -> None:
         'Argument 1 to "echo_options" has incompatible type "Point"; expected "Options"',
         'Argument "degree" to "Options" has incompatible type "str"; expected "int"',
         'Missing positional argument "b" in call to "add"',
-        'Argument "timeout" to "nothing" has incompatible type "str"; expected "float | None"']
+        'Argument "timeout" to "nothing" has incompatible type "str"; expected "float | None"',
+        'Argument 2 to "apply" has incompatible type "Callable[[Sized], int]"; expected '
+        '"Callable[[float], float | Awaitable[float]]"',
+        'Argument 1 to "read_all" has incompatible type "bytes"; expected "_Reads | _ReadsInto"']
 
 
 @pytest.mark.long
@@ -135,7 +155,8 @@ def test_pyright_accepts_right_uses_and_reports_wrong_ones(folder: Path) -> None
              for each in json.loads(done.stdout)["generalDiagnostics"]]
     assert found == [("wrong.py", 4, "reportArgumentType"), ("wrong.py", 5, "reportArgumentType"),
                      ("wrong.py", 6, "reportArgumentType"), ("wrong.py", 7, "reportCallIssue"),
-                     ("wrong.py", 8, "reportArgumentType")]
+                     ("wrong.py", 8, "reportArgumentType"), ("wrong.py", 9, "reportArgumentType"),
+                     ("wrong.py", 10, "reportArgumentType")]
 
 
 def test_the_command_refuses_what_is_no_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import gothreads
 from gothreads.serve import guard
+from gothreads.typed.functions import LendingFunction
 from tests.support.modules import built, opened
 from tests.support.server import running
 from tests.support.waiting import PATIENCE, wait_until
@@ -211,7 +212,10 @@ def test_typed_functions_are_listed_and_have_forms_on_the_page(app: Any) -> None
         "name": "o", "go": "main.Options", "python": "Options",
         "example": {"degree": 0, "rate": 0, "name": "", "robust": False, "n": 0}}]
     page = ask(app, "GET", "/").text
-    assert page.count("<form data-path=") == len(told) == len(app.functions)
+    lent = {name for name in app.functions if isinstance(app.functions[name], LendingFunction)}
+    assert "takes callables or file objects (f), which JSON does not have" in call(app, "apply", [1], 2).json()["error"]
+    assert {*app.functions} - told.keys() == lent
+    assert page.count("<form data-path=") == len(told)
     assert {name for name, about in told.items() if about["iterator"]} == {
         "count", "enumerate", "rows", "scan", "receive", "odd_items"}
     assert page.count(" data-items>") == 6

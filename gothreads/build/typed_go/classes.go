@@ -219,18 +219,20 @@ func reason(t types.Type) string {
 	if streamOf(t) != nil {
 		return "an iterator or a channel can only be a result"
 	}
-	switch u := t.Underlying().(type) {
+	switch t.Underlying().(type) {
 	case *types.Chan:
 		return "a channel can only be a result, from which Python receives"
 	case *types.Signature:
-		return "functions cannot be passed to or from Python yet; guest.Call calls Python"
+		return "a func can only be a parameter of an exported function, for a callable of Python's"
 	case *types.Interface:
 		if types.Identical(t, types.Universe.Lookup("error").Type()) {
 			return "an error can only be the last result"
 		}
-		return "of interfaces, only `any` has a value in Python; use the type that is in it"
+		if lentOf(t) != nil {
+			return "a file object can only be a parameter of an exported function"
+		}
+		return "of interfaces, only `any` has a value in Python; use the type that is in it, or io.Reader or io.Writer for a file object"
 	default:
-		_ = u
 		return "it has no value in Python"
 	}
 }

@@ -55,11 +55,12 @@ func streamOf(t types.Type) *stream {
 type parameter struct {
 	name string
 	typ  types.Type
+	lent *lent // if Python lends the argument
 }
 
 var pythonName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 
-// find finds the exported functions of a package, and the kinds of its errors.
+// find finds the exported functions of a package, its imported variables, and the kinds of its errors.
 func (g *generator) find(s *source) {
 	for _, file := range s.files {
 		belongs := map[*ast.Comment]bool{}
@@ -69,16 +70,24 @@ func (g *generator) find(s *source) {
 				continue
 			}
 			for _, comment := range declared.Doc.List {
-				if name, found := directiveOf(comment.Text); found {
+				if name, found := directiveOf(comment.Text, directive); found {
 					belongs[comment] = true
 					g.function(s, declared, name)
 				}
 			}
 		}
+		g.findImports(s, file, belongs)
 		for _, group := range file.Comments {
 			for _, comment := range group.List {
-				if _, found := directiveOf(comment.Text); found && !belongs[comment] {
+				if belongs[comment] {
+					continue
+				}
+				if _, found := directiveOf(comment.Text, directive); found {
 					g.fail(comment.Pos(), "%s must be directly above a function, as a part of its comment", directive)
+				}
+				if _, found := directiveOf(comment.Text, importDirective); found {
+					g.fail(comment.Pos(), "%s must be directly above a variable of the package, as a part of its comment",
+						importDirective)
 				}
 			}
 		}
@@ -107,7 +116,7 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 				"Use a value, or a function that returns what it has changed", object.Name())
 			return
 		}
-		f.params = append(f.params, parameter{orElse(receiver.Name(), snake(named.Obj().Name())), receiver.Type()})
+		f.params = append(f.params, parameter{name: orElse(receiver.Name(), snake(named.Obj().Name())), typ: receiver.Type()})
 		if f.name == "" {
 			f.name = snake(named.Obj().Name()) + "_" + snake(object.Name())
 		}
@@ -133,7 +142,7 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 			f.context = true
 			continue
 		}
-		f.params = append(f.params, parameter{orElse(v.Name(), "arg"+strconv.Itoa(i)), v.Type()})
+		f.params = append(f.params, parameter{orElse(v.Name(), "arg"+strconv.Itoa(i)), v.Type(), lentOf(v.Type())})
 	}
 	results := f.signature.Results()
 	for i := range results.Len() {
@@ -147,7 +156,13 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 	seen := map[string]bool{}
 	for i := range f.params {
 		p := &f.params[i]
-		g.visit(s, p.typ, object.Name()+" cannot be exported: its parameter "+p.name, at, map[string]bool{})
+		what := object.Name() + " cannot be exported: its parameter " + p.name
+		switch {
+		case p.lent == nil:
+			g.visit(s, p.typ, what, at, map[string]bool{})
+		case p.lent.call != nil:
+			g.visitCallable(s, p.lent.call, what, at)
+		}
 		if p.name = python(snake(p.name)); seen[p.name] || reserved[p.name] || p.name == "_" {
 			p.name = "arg" + strconv.Itoa(i) + "_"
 		}

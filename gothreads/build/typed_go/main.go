@@ -1,5 +1,6 @@
-// The generator of typed functions: it finds the functions that //gothreads:export exports, and writes the Go code that
-// reads their arguments and writes their results, and a description of them for Python.
+// The generator of typed functions: it finds the functions that //gothreads:export exports, and the variables that
+// //gothreads:import imports, and writes the Go code that reads and writes arguments and results, and a description of
+// them for Python.
 //
 // It reads a request as JSON from standard input, and writes a response to standard output. build/typed.py runs it, and
 // the module that it describes has the reasons for the encoding (build/goroot/gothreads/guest/wire).
@@ -83,7 +84,7 @@ func generate(request Request) Response {
 	}
 	g.nameClasses()
 	for _, s := range checked {
-		if len(s.functions) > 0 {
+		if len(s.functions) > 0 || len(s.imported) > 0 {
 			response.Files[filepath.Join(s.pkg.Dir, fileName)] = g.emit(s)
 		}
 	}
@@ -105,6 +106,7 @@ type source struct {
 	info      *types.Info
 	files     []*ast.File
 	functions []*function
+	imported  []*imported
 	kinds     []errorKind
 }
 
@@ -121,12 +123,15 @@ type generator struct {
 	all     []*function
 	kinds   []errorKind
 	visited map[string]bool
+
+	importNames map[string]token.Position // in Python
+	allImports  []*imported
 }
 
 func newGenerator(request Request) *generator {
 	g := &generator{
 		request: request, fset: token.NewFileSet(), names: map[string]token.Position{}, classes: map[string]*class{},
-		docs: map[string]*packageDocs{}, visited: map[string]bool{},
+		docs: map[string]*packageDocs{}, visited: map[string]bool{}, importNames: map[string]token.Position{},
 	}
 	open := func(path string) (io.ReadCloser, error) {
 		file := request.Exports[path]
@@ -184,8 +189,8 @@ type problem struct {
 	why string
 }
 
-// directiveOf returns the directive in a comment, and the name that follows it.
-func directiveOf(text string) (name string, found bool) {
+// directiveOf reports whether a comment is a directive, and returns the name that follows it.
+func directiveOf(text, directive string) (name string, found bool) {
 	rest, found := strings.CutPrefix(text, directive)
 	if !found || rest != "" && rest[0] != ' ' && rest[0] != '\t' {
 		return "", false

@@ -16,6 +16,7 @@ type Schema struct {
 	Functions []FunctionSchema `json:"functions"`
 	Classes   []ClassSchema    `json:"classes"`
 	Errors    []ErrorSchema    `json:"errors"`
+	Imports   []ImportSchema   `json:"imports"`
 }
 
 type FunctionSchema struct {
@@ -61,7 +62,7 @@ type ErrorSchema struct {
 }
 
 func (g *generator) schema() Schema {
-	s := Schema{[]FunctionSchema{}, []ClassSchema{}, []ErrorSchema{}}
+	s := Schema{[]FunctionSchema{}, []ClassSchema{}, []ErrorSchema{}, g.importSchemas()}
 	for _, f := range g.all {
 		place := g.fset.Position(f.declared.Pos())
 		described := FunctionSchema{
@@ -70,7 +71,13 @@ func (g *generator) schema() Schema {
 			Params:   []FieldSchema{}, Results: []any{}, Variadic: f.signature.Variadic(), Context: f.context, Fails: f.fails,
 		}
 		for _, p := range f.params {
-			described.Params = append(described.Params, FieldSchema{p.name, types.TypeString(p.typ, short), g.describe(p.typ), ""})
+			var crosses any
+			if p.lent != nil {
+				crosses = g.describeLent(p.lent)
+			} else {
+				crosses = g.describe(p.typ)
+			}
+			described.Params = append(described.Params, FieldSchema{p.name, types.TypeString(p.typ, short), crosses, ""})
 		}
 		if f.stream != nil {
 			item := g.describe(f.stream.items[0])

@@ -3,6 +3,8 @@ package wire
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"unsafe"
 
 	"gothreads/guest/slot"
@@ -23,7 +25,7 @@ func ExportContext(name string, call func(ctx context.Context, c *Call)) {
 	exportContext(name, call)
 }
 
-// exportContext does so before the host may cancel calls.
+// exportContext does the same for a function whose context ends only after WatchCancels.
 func exportContext(name string, call func(ctx context.Context, c *Call)) {
 	slot.Typed[name] = func(s *slot.Slot, request uint32, payload []byte) ([]byte, slot.Status) {
 		ctx, end := s.Begin(request)
@@ -74,22 +76,32 @@ func (c *Call) Refuse() {
 	c.Out.String(c.In.Fault.Message)
 }
 
+// raisedKind is the kind of an error that is an exception of Python's. Its value is the exception's number.
+const raisedKind = -1
+
 // Fail ends the call with an error. The generated code goes on with so many pairs: the number of a kind of error that
 // it is, and the value of that kind, or nil.
-func (c *Call) Fail(message string, kinds int) {
+func (c *Call) Fail(err error, kinds int) {
 	c.Status = Failed
 	c.Out.reset()
 	c.Out.Array(2)
-	c.Out.String(message)
-	c.Out.Array(2 * kinds)
+	c.Out.String(err.Error())
+	var raised *slot.Exception
+	if !errors.As(err, &raised) || raised.Number == 0 {
+		c.Out.Array(2 * kinds)
+		return
+	}
+	c.Out.Array(2*kinds + 2)
+	c.Out.Int(raisedKind)
+	c.Out.Uint(raised.Number)
 }
 
 // answer answers the request. If the reply refers to other memory, it begins with the number of these parts, and with
-// the kind, the address and the length of each, in four bytes each. So the host copies each once, to where numbers of
-// that kind belong; the slot keeps them until it has.
+// the kind, the address and the length of each, in four bytes each; the slot keeps them until the host has copied them,
+// each once, to where numbers of that kind belong.
 func (c *Call) answer(s *slot.Slot) ([]byte, slot.Status) {
 	if err := c.Out.Err; err != nil {
-		c.Fail("the result cannot be passed on: "+err.Error(), 0)
+		c.Fail(fmt.Errorf("the result cannot be passed on: %w", err), 0)
 	}
 	out := &c.Out
 	switch {

@@ -21,7 +21,7 @@ type Writer struct {
 	data []byte
 	// parts lie beside the message: the host copies them from where they are.
 	parts []part
-	// whole: the message is an error's, which has no parts.
+	// whole: the message has no parts: it is an error's, or for an object of Python's.
 	whole bool
 	depth int
 }
