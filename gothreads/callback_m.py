@@ -122,12 +122,12 @@ class CacheEnvironment:
 class FastPath:
     """For calls through the C fast path.
 
-    postponed: brackets calls on the main thread.
+    postponed: brackets calls on the main thread; None: these are not for the fast path.
     stack: the stack that WebAssembly may use, in bytes.
     error: returns the exception with which the app has ended.
     """
 
-    postponed: Postponed
+    postponed: Postponed | None
     stack: int
     error: Callable[[], BaseException]
 

@@ -5,7 +5,7 @@
     parse       damaged modules from Go, C, Zig and by hand: decoded and encoded, whole and in outline
     inspect     the same, inspected as `gothreads inspect` does
     rewrite     damaged output of Go's linker, rewritten to a module with threads
-    waits       damaged modules with wasi-threads, with their waits replaced
+    waits       damaged modules with wasi-threads, with their waits replaced, and with stop checks
     generated   valid modules of wasm-opt's fuzzer: the same after a round trip, and valid by wasm-validate; still valid
                 once rewritten
     pretend     valid modules with exports and imports of the names that gothreads knows, but of any type, opened in
@@ -41,6 +41,7 @@ from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import check_module
 from gothreads.wasm.binary import Import, Kind, MemoryLimits, Module
 from gothreads.wasm.parsing import function_names, parse
+from gothreads.wasm.passes.stops import add_stop_checks
 from gothreads.wasm.passes.threads import add_threads
 from gothreads.wasm.passes.waits import rewrite_waits
 from stress import mutations, seed_modules
@@ -176,11 +177,14 @@ class Waits(DamagedModules):
             module = parse(case)
             if not was_valid:  # opening validates first, too
                 return "not valid"
-            rewritten = rewrite_waits(module).encode()
+            noted = rewrite_waits(module)
+            checked = add_stop_checks(noted)
         except ModuleError as error:
             return outcome(error)
-        if imports_one_memory(module) and not valid(self.engine, rewritten):
+        if imports_one_memory(module) and not valid(self.engine, noted.encode()):
             raise Finding("a valid module whose waits were replaced is not valid")
+        if imports_one_memory(module) and not valid(self.engine, checked.encode()):
+            raise Finding("a valid module with stop checks is not valid")
         return "rewritten" if imports_one_memory(module) else "rewritten, without a memory of its kind"
 
 
@@ -240,12 +244,15 @@ class Generated(Part[bytes | None]):
             raise Finding("a module whose memory was made an import is not valid")
         try:
             rewritten = rewrite_waits(imported)
+            checked = add_stop_checks(rewritten)
         except ModuleError as error:
             if "names that gothreads needs" in str(error):
                 return ""
             raise Finding(f"the waits of a valid module cannot be replaced: {error}") from None
         if not valid(self.engine, rewritten.encode()):
             raise Finding("a valid module whose waits were replaced is not valid")
+        if not valid(self.engine, checked.encode()):
+            raise Finding("a valid module with stop checks is not valid")
         return ", waits replaced"
 
 

@@ -48,7 +48,10 @@ class Notes:
         linker.define(store, *waits.NOTES, self._memory.handle)
 
     def stop(self) -> None:
-        """From now on, a thread that is about to wait, or is woken from a wait, spins until the epoch ends it."""
+        """From now on, a thread that is about to wait, or is woken from a wait, spins until its code is ended.
+
+        Code with checks of the stop flag (wasm/passes/stops.py) ends at the next one.
+        """
         self._memory.store_u32(waits.STOP_FLAG, 1)
 
     def close(self) -> None:

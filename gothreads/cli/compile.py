@@ -9,7 +9,7 @@ from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_option, add_package_options
 from gothreads.cli.values import parse_output
 from gothreads.engine.precompiled import digest_of, pack
-from gothreads.engine.settings import precompile
+from gothreads.engine.settings import StopCheck, precompile
 from gothreads.files import write_atomically
 from gothreads.launch import find
 from gothreads.output.terminal import Terminal
@@ -29,9 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     output = parse_output(arguments.output) if arguments.output else None
     loaded = find(arguments.module, model=arguments.model, go=arguments.go, optimize=arguments.optimize)
-    compiled, precompiled = aside(lambda: precompile(loaded.wasm, Limits().stack, threads=loaded.threaded))
-    how = "already compiled" if compiled.seconds is None else f"compiled in {compiled.seconds:.1f} s"
-    about = {"module": arguments.module, "cached": compiled.seconds is None, "seconds": compiled.seconds,
+    # For Python code that opens the module, and for commands. A file is for both, so it has the first only.
+    checks = [StopCheck.EPOCH, *({loaded.stop_check(main_calls=False)} - {StopCheck.EPOCH})][:1 if output else 2]
+    made = aside(lambda: [precompile(loaded.wasm, Limits().stack, threads=loaded.threaded, stop_check=check)
+                          for check in checks])
+    precompiled = made[0][1]
+    seconds = sum(compiled.seconds or 0.0 for compiled, _ in made) or None
+    how = "already compiled" if seconds is None else f"compiled in {seconds:.1f} s"
+    about = {"module": arguments.module, "cached": seconds is None, "seconds": seconds,
              "machine_code": len(precompiled.code)}
     digest = None
     if output is not None:

@@ -73,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
     with open_loaded(load_linked(wanted.file, wanted.how), args=[*_test_log(wanted), *wanted.args],
                      env=dict(os.environ) | {"PWD": os.getcwd()},
                      mounts=[Mount(Path("/"), "/")], allow_net=["*:*", "unix:*"], limits=LIMITS, callers=1,
-                     no_calls=True) as app:
+                     no_calls=True, main_calls=False) as app:
         return aside(app.wait)
 
 

@@ -44,7 +44,8 @@ def run(argv: Sequence[str]) -> None:
     program = Path(linker[linker.index("-o") + 1])
     with contextlib.suppress(GothreadsError), watching(_Notes(Path(log))):
         loaded = load_linked(program, how)
-        precompile(loaded.wasm, LIMITS.stack, threads=loaded.threaded)
+        precompile(loaded.wasm, LIMITS.stack, threads=loaded.threaded,
+                   stop_check=loaded.stop_check(main_calls=False))
 
 
 if __name__ == "__main__":

@@ -181,7 +181,8 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     host = load_host(arguments.python) if arguments.python else None
     _raise_file_limit()
     options = LoadedOptions(args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, limits=limits,
-                            allow_net=arguments.allow_net, model=model, host=host, no_calls=arguments.no_calls)
+                            allow_net=arguments.allow_net, model=model, host=host, no_calls=arguments.no_calls,
+                            main_calls=False)
     if terminal.verbosity is not Verbosity.VERBOSE:
         options["instead_of_stacks"] = "(-v shows more stacks)"
     if "instances" in arguments:  # not run

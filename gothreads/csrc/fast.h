@@ -232,7 +232,7 @@ typedef struct {
     /* C calls its `released` if a thread waits or a caller is old, its `release` if there are too many callers, and its
        `trapped` after a trap. */
     PyObject *cache;
-    PyObject *postponed; /* interrupt.Postponed, for calls of the main thread; or None */
+    PyObject *postponed; /* interrupt.Postponed, for calls of the main thread; or None: it makes none here */
     char open;           /* the app is running and accepts calls */
     int waiting, passed, over;
     Py_ssize_t stack; /* how much stack a thread must have, in bytes */

@@ -47,7 +47,7 @@ static Caller *take_caller(IdleCallers *idle)
    the call is left to Python. */
 static int begin_on_main(IdleCallers *idle)
 {
-    if (gt_coarse_now() >= gt_next_look)
+    if (idle->postponed == Py_None || gt_coarse_now() >= gt_next_look)
         return -1;
     if (PyList_Append(gt_main_calls, idle->postponed)) {
         PyErr_Clear();

@@ -53,7 +53,7 @@ class IdleCallers(deque[Any]):
     def __init__(self, cache: object, postponed: object, stack: int, idle_seconds: float,  # noqa: PLR0917
                  memory: int, shared: int) -> None:
         """cache: C calls its `released`, `release` and `trapped` (callback_m.py).
-        postponed: the interrupt.Postponed that brackets calls on the main thread.
+        postponed: the interrupt.Postponed that brackets calls on the main thread; None: C leaves these to Python.
         stack: how much stack a thread must have, in bytes.
         memory, shared: the host addresses of the memory and of its wasmtime_sharedmemory_t.
         """

@@ -13,6 +13,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from gothreads.files import cache_folder, keep, kept, write_atomically
 from gothreads.output.progress import COMPILE, timed
 from gothreads.requirements import WASMTIME, warn_once
 from gothreads.wasm.parsing import parse
-from gothreads.wasm.passes import waits
+from gothreads.wasm.passes import stops, waits
 
 log = logging.getLogger("gothreads")
 
@@ -38,8 +39,21 @@ MACHINES = ("x86_64", "AMD64", "aarch64", "arm64")
 STACK_MARGIN = 2 << 20
 #: Limits in each store, apart from a module's memory: tables, elements in each table, and bytes for exceptions' values.
 _MOST_TABLES, _MOST_ELEMENTS, _EXCEPTIONS = 8, 1 << 20, 64 << 20
+
+class StopCheck(Enum):
+    """How running code notices that it is to stop. The values name what the machine code depends on.
+
+    EPOCH: the engine's check; it also lets signal handlers run in the middle of a call (engine/interrupt.py).
+    FLAG: a check of the stop flag (wasm/passes/stops.py), which is cheaper and can only end the code. For modules with
+        threads whose code the main thread never runs.
+    """
+
+    EPOCH = "epochs"
+    FLAG = f"flag={stops.EDITION}"
+
+
 #: What the machine code depends on besides wasmtime and the machine.
-_ALONE, _THREADED = "epochs memories alone", f"epochs memories waits={waits.EDITION}"
+_ALONE = "epochs memories alone"
 #: From this size in bytes on, compiling takes long enough to be logged.
 _LARGE = 1 << 20
 
@@ -49,7 +63,7 @@ def needs_fence() -> bool:
     return platform.machine() not in ("x86_64", "AMD64")
 
 
-def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
+def new_engine(stack: int, *, threads: bool = True, stop_check: StopCheck = StopCheck.EPOCH) -> wasmtime.Engine:
     """An engine for one app. GothreadsError if wasmtime has no compiler for this machine.
 
     stack: how much of a thread's stack WebAssembly may use, in bytes.
@@ -63,7 +77,7 @@ def new_engine(stack: int, *, threads: bool = True) -> wasmtime.Engine:
     config = wasmtime.Config()
     config.wasm_threads = config.shared_memory = threads
     config.wasm_multi_memory = True  # wasm/passes/waits.py
-    config.epoch_interruption = True
+    config.epoch_interruption = stop_check is StopCheck.EPOCH
     # Only the C API can set this. It must not be smaller than max_wasm_stack.
     _ffi.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
     config.max_wasm_stack = stack
@@ -101,24 +115,36 @@ def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int,
     return _compiled(engine, wasm, stack, _ALONE, lambda wasm: wasm)
 
 
-def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int,
-                     precompiled: Precompiled | None = None) -> MachineCode:
-    """The same for a module with threads. All its waits are rewritten (wasm/passes/waits.py): no file is trusted."""
-    def noted(wasm: bytes) -> bytes:
+def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int, precompiled: Precompiled | None = None,
+                     stop_check: StopCheck = StopCheck.EPOCH) -> MachineCode:
+    """The same for a module with threads. All its waits are rewritten (wasm/passes/waits.py): no file is trusted.
+
+    stop_check: as the engine has it.
+    """
+    def rewritten(wasm: bytes) -> bytes:
         wasmtime.Module.validate(engine, wasm)  # before rewriting: the module may refer only to its own items
-        return waits.rewrite_waits(parse(wasm)).encode()
+        module = waits.rewrite_waits(parse(wasm))
+        return (stops.add_stop_checks(module) if stop_check is StopCheck.FLAG else module).encode()
+    settings = _threaded(stop_check)
     if precompiled is not None:
-        return _given(engine, precompiled, _THREADED)
-    return _compiled(engine, wasm, stack, _THREADED, noted)
+        return _given(engine, precompiled, settings)
+    return _compiled(engine, wasm, stack, settings, rewritten)
 
 
-def precompile(wasm: bytes, stack: int, *, threads: bool) -> tuple[MachineCode, Precompiled]:
+def _threaded(stop_check: StopCheck) -> str:
+    """As _ALONE, for a module with threads."""
+    return f"{stop_check.value} memories waits={waits.EDITION}"
+
+
+def precompile(wasm: bytes, stack: int, *, threads: bool,
+               stop_check: StopCheck = StopCheck.EPOCH) -> tuple[MachineCode, Precompiled]:
     """Compile a module, or load it from the cache, to write it to a file. ModuleError if it is not valid."""
-    engine = new_engine(stack, threads=threads)
+    engine = new_engine(stack, threads=threads, stop_check=stop_check)
     try:
-        compiled = (compile_threaded if threads else compile_module)(engine, wasm, stack)
+        compiled = (compile_threaded(engine, wasm, stack, stop_check=stop_check) if threads
+                    else compile_module(engine, wasm, stack))
         with compiled.module as module:
-            return compiled, Precompiled(_THREADED if threads else _ALONE, bytes(module.serialize()))
+            return compiled, Precompiled(_threaded(stop_check) if threads else _ALONE, bytes(module.serialize()))
     finally:
         engine.close()
 

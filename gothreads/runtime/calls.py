@@ -115,12 +115,17 @@ class CallRunner(Lifecycle):
             self._check_started()
             return self._call_back(call)
         # The stack of this thread may be too small for what Go may use.
-        if not stack.fits(self.options.limits.stack):
+        if not stack.fits(self.options.limits.stack) or self._main_stays_out():
             return self._submit(call).result()
         if stack.inside.lend is None:
             return self._guarded(call)
         with stack.inside.lend():
             return self._guarded(call)
+
+    def _main_stays_out(self) -> bool:
+        """Whether this is the main thread, and must not run the module's code: signal handlers could not interrupt it.
+        """
+        return not self.options.main_calls and interrupt.on_main_thread()
 
     def _call_back(self, call: Callable[[], Any]) -> Any:
         """Run a call made by a Python function that the module has called.

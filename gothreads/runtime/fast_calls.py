@@ -25,11 +25,11 @@ _MOST_PARAMETERS = shared("MOST_PARAMETERS", 8)
 _FRAMES_CHECK_SECONDS = shared("FRAMES_CHECK_SECONDS", 5e-6)
 
 
-def fast_export(function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed,
-                stack: int) -> Function:
+def fast_export(function: Function, export: Export, cache: CallbackMCache,
+                postponed: interrupt.Postponed | None, stack: int) -> Function:
     """The same function, taking the fast path where it can.
 
-    `postponed` surrounds calls on the main thread; `stack` is as for stack.fits.
+    `postponed` surrounds calls on the main thread (None: these take the slow path); `stack` is as for stack.fits.
     """
     if compiled is None:
         return _FastExport(function, export, cache, postponed, stack)
@@ -52,8 +52,8 @@ class _FastExport(Function):
     Everything is inlined where possible: calls of Python functions are most of the cost.
     """
 
-    def __init__(self, function: Function, export: Export, cache: CallbackMCache, postponed: interrupt.Postponed,
-                 stack: int) -> None:
+    def __init__(self, function: Function, export: Export, cache: CallbackMCache,
+                 postponed: interrupt.Postponed | None, stack: int) -> None:
         self.__dict__.update(function.__dict__)
         self._cache, self._idle, self._pop = cache, cache.idle, cache.idle.pop
         self._postponed, self._room = postponed, stack + CALLER_MARGIN
@@ -77,7 +77,7 @@ class _FastExport(Function):
             mine["looked"] = now
         if get_ident() != interrupt.MAIN:
             return self._run(args, mine, now)
-        if now >= interrupt.next_look:
+        if self._postponed is None or now >= interrupt.next_look:
             return super().__call__(*args)
         interrupt.begin(self._postponed)  # no KeyboardInterrupt from here: it would lose the caller
         try:

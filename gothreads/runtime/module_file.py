@@ -10,6 +10,7 @@ from gothreads.bridge.c_exports import Allocator, CExport
 from gothreads.bridge.exports import Export, from_wasm, matches
 from gothreads.engine.precompiled import MAGIC as MACHINE_CODE
 from gothreads.engine.precompiled import Precompiled, Trust, unpack
+from gothreads.engine.settings import StopCheck
 from gothreads.errors import ModuleError, listed
 from gothreads.files import reason
 from gothreads.wasm import abi, metadata
@@ -78,6 +79,14 @@ class LoadedModule:
     def has_typed(self) -> bool:
         """Whether it has typed functions, or imports."""
         return self.metadata is not None and self.metadata.typed is not None
+
+    def stop_check(self, *, main_calls: bool) -> StopCheck:
+        """How its code is stopped. main_calls: whether calls may come on the main thread.
+
+        What the module says of itself decides what it costs to stop it, not whether it can be stopped.
+        """
+        optimized = self.threaded and self.metadata is not None and self.metadata.optimized
+        return StopCheck.FLAG if optimized and not main_calls and self.precompiled is None else StopCheck.EPOCH
 
     @property
     def has_messages(self) -> bool:

@@ -262,6 +262,8 @@ class LoadedOptions(OpenOptions, total=False):
 
     no_calls: Annotated[bool, Option(
         default=False, help="exports will not be called, so a stall is detected without any call")]
+    main_calls: Annotated[bool, Option(
+        default=True, help="calls may come on the main thread, whose signal handlers then run in the middle of them")]
     listeners: Annotated[Listeners | None, Option(
         None, "listeners for the addresses of `listen` that stay open when the app ends (default: they do not)")]
     instead_of_stacks: Annotated[str | None, Option(
@@ -283,6 +285,7 @@ class Options:
     stall_timeout: float | None
     on_stall: OnStall
     no_calls: bool
+    main_calls: bool
     instead_of_stacks: str | None
     listen: tuple[str, ...]
     listeners: Listeners | None

@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,34 @@ import gothreads
 from gothreads import AppClosed
 from gothreads.cli.main import main
 from gothreads.errors import ModuleError
+from gothreads.launch import open_loaded
 from gothreads.runtime import process
+from gothreads.runtime.module_file import load
 from tests.support.hostile_files import liar, reply, string
 from tests.support.waiting import PATIENCE, wait_until
 
+
+def by_command(module: Path, **options: Any) -> gothreads.App:
+    """Open a module as commands do: the main thread never runs its code."""
+    return open_loaded(load(module), main_calls=False, **options)
+
+
+#: The two ways in which running code is ended (StopCheck): how a file is opened, and what it says of itself.
+Ended = tuple[Callable[..., gothreads.App], dict[str, Any]]
+both_ways = pytest.mark.parametrize("ended", [(gothreads.open, {}), (by_command, {"options": {"optimize": True}})],
+                                    ids=["epochs", "flag"])
 FOREVER = "(drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1)))"
 
 
-def test_threads_that_wait_where_gothreads_puts_no_wait_are_ended(tmp_path: Path) -> None:
+@both_ways
+def test_threads_that_wait_where_gothreads_puts_no_wait_are_ended(tmp_path: Path, ended: Ended) -> None:
     # one behind the other, without a call or a loop between them, at which code that runs is ended
     waits = FOREVER * 100
     spawn = '(import "gothreads" "thread_spawn" (func $spawn (param i32) (result i32)))'
-    module = liar(tmp_path, "threaded", imports=spawn, main="(drop (call $spawn (i32.const 1)))" * 20, thread=waits,
-                  more=f'(func (export "wait") {waits})')
-    with gothreads.open(module, procs=1) as app:
+    opened, fields = ended
+    module = liar(tmp_path, "threaded", fields, imports=spawn, main="(drop (call $spawn (i32.const 1)))" * 20,
+                  thread=waits, more=f'(func (export "wait") {waits})')
+    with opened(module, procs=1) as app:
         calls = [app.submit("wait") for _ in range(4)]
         wait_until(lambda: len(app._notes.addresses()) == 1)  # type: ignore[attr-defined]
         wait_until(lambda: app.statistics().threads.running == 20)  # type: ignore[union-attr]
@@ -45,6 +60,7 @@ CLOCK = '(import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i
 CALL = '(import "wasi_snapshot_preview1" "fd_advise" (func $call (param i32 i64 i64 i32) (result i32)))'
 
 
+@both_ways
 @pytest.mark.parametrize(("imports", "thread"), [
     (SPAWN, "(loop (drop (call $spawn (i32.const 1))) (br 0))"),
     (SPAWN, "(drop (call $spawn (i32.const 1)))"),  # and ends
@@ -54,26 +70,30 @@ CALL = '(import "wasi_snapshot_preview1" "fd_advise" (func $call (param i32 i64 
     ("", "(loop (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const 1000))) (br 0))"),
     ("", "(loop (drop (memory.atomic.notify (i32.const 64) (i32.const -1))) (br 0))"),
 ], ids=["spawns", "spawns and ends", "asks for the time", "calls", "waits again", "waits a little", "notifies"])
-def test_what_goes_on_while_it_is_ended_is_ended(tmp_path: Path, imports: str, thread: str) -> None:
+def test_what_goes_on_while_it_is_ended_is_ended(tmp_path: Path, imports: str, thread: str, ended: Ended) -> None:
+    opened, fields = ended
     main = "(drop (call $spawn (i32.const 1)))" * 8
-    module = liar(tmp_path, "threaded", imports=imports if imports == SPAWN else SPAWN + imports, main=main,
+    module = liar(tmp_path, "threaded", fields, imports=imports if imports == SPAWN else SPAWN + imports, main=main,
                   thread=thread)
-    with gothreads.open(module, procs=1, limits=gothreads.Limits(threads=50)) as app:
+    with opened(module, procs=1, limits=gothreads.Limits(threads=50)) as app:
         wait_until(lambda: app.statistics().threads.started > 8)  # type: ignore[union-attr]
     assert app.wait(PATIENCE) == 0
     assert app.state is gothreads.State.CLOSED
 
 
+@both_ways
 @pytest.mark.parametrize("does", [FOREVER, "(loop (br 0))", "unreachable"], ids=["waits", "spins", "traps"])
 @pytest.mark.parametrize("part", ["memory", "setup", "main", "attach", "detach"])
-def test_what_never_comes_back_from_the_hosts_own_calls_is_ended(tmp_path: Path, part: str, does: str) -> None:
+def test_what_never_comes_back_from_the_hosts_own_calls_is_ended(tmp_path: Path, part: str, does: str,
+                                                                 ended: Ended) -> None:
     """The host calls these on threads of its own; `open` has no limit on time, but a signal gets through to it."""
-    module = liar(tmp_path, "threaded", {"handlers": False}, more='(func (export "f"))', **{part: does})
+    opened, fields = ended
+    module = liar(tmp_path, "threaded", {"handlers": False, **fields}, more='(func (export "f"))', **{part: does})
     before = process.apps()
 
     def opening() -> None:
         with contextlib.suppress(gothreads.GothreadsError):
-            gothreads.open(module, procs=1)
+            opened(module, procs=1)
     thread = threading.Thread(target=opening, daemon=True)
     thread.start()
     wait_until(lambda: process.apps() - before)

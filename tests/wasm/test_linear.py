@@ -19,6 +19,7 @@ from gothreads.wasm.parsing import MOST_EXPORTS, MOST_IMPORTS, function_names, p
 from gothreads.wasm.passes.inline import inline_atomics
 from gothreads.wasm.passes.jumps import shorten_jumps
 from gothreads.wasm.passes.sharpen import sharpen
+from gothreads.wasm.passes.stops import add_stop_checks
 from gothreads.wasm.passes.threads import add_threads
 from gothreads.wasm.passes.waits import rewrite_waits
 from gothreads.wasm.signature import ImportSignature
@@ -135,6 +136,24 @@ def test_waits_are_noted_in_time_in_proportion() -> None:
                       functions=[0],
                       bodies=[code.body(wait)], exports=[START])
     assert_linear(waiting, rewrite_waits)
+
+
+#: What a function may consist of, `n` times.
+CODE: dict[str, Callable[[int], bytes]] = {
+    "loops": lambda n: b"\x03\x40\x0b" * n,
+    "nested loops": lambda n: b"\x03\x40" * n + b"\x0b" * n,
+    "instructions": lambda n: b"\x01" * n,
+    "numbers": lambda n: b"\x42" + b"\xff" * 8 + b"\x7f\x1a" + b"\x41\x03\x1a" * n,
+    "vectors": lambda n: (b"\xfd\x0c" + b"\x03" * 16 + b"\x1a") * n,
+    "labels of a table": lambda n: b"\x41\0\x0e" + uleb(n) + b"\0" * n + b"\0",
+}
+
+
+@pytest.mark.parametrize("content", CODE.values(), ids=CODE)
+def test_stop_checks_are_put_in_in_time_in_proportion(content: Callable[[int], bytes]) -> None:
+    loop = b"\x03\x40\x0b"  # so that all of it is looked at
+    assert_linear(lambda n: one_body(content(n) + loop), add_stop_checks)
+    assert_linear(lambda n: functions(n, b"\0" + loop + code.END), add_stop_checks)
 
 
 def test_functions_of_pythons_are_fitted_in_time_in_proportion() -> None:

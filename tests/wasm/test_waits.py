@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 import wasmtime
 
 from gothreads.engine.settings import new_engine
 from gothreads.errors import ModuleError
-from gothreads.shared_memory import SharedMemory
 from gothreads.wasm.instructions import WAIT32, WAIT64, instructions, memory_argument
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes import waits
-from gothreads.wasm.passes.waits import FIRST_NOTE, NOTE_SIZE, rewrite_waits
+from gothreads.wasm.passes.waits import rewrite_waits
 from tests.support.modules import native
-from tests.support.waiting import PATIENCE, wait_until
+from tests.support.rewritten import NOTE, Machine
+from tests.support.waiting import wait_until
 
-NOTE = FIRST_NOTE + 3 * NOTE_SIZE
 MEMORY = '(import "env" "memory" (memory 1 2 shared))'
 WAITS = f"""(module {MEMORY} (global (mut i32) (i32.const 5))
   (func (export "wait32") (param i32 i32 i64) (result i32)
@@ -30,63 +24,20 @@ WAITS = f"""(module {MEMORY} (global (mut i32) (i32.const 5))
   (func (export "memory_size") (result i32) memory.size))"""
 
 
-class Machine:
-    """One instance of a rewritten module, with its note at NOTE."""
-
-    def __init__(self, engine: wasmtime.Engine, wasm: bytes) -> None:
-        self.engine = engine
-        self.memory = SharedMemory(engine, 1, 2)
-        self.notes = SharedMemory(engine, waits.NOTES_PAGES, waits.NOTES_PAGES)
-        self.store = wasmtime.Store(engine)
-        self.store.set_epoch_deadline(1)
-        linker = wasmtime.Linker(engine)
-        linker.define(self.store, "env", "memory", self.memory.handle)
-        linker.define(self.store, *waits.NOTES, self.notes.handle)
-        module = wasmtime.Module(engine, rewrite_waits(parse(wasm)).encode())
-        self.exports = linker.instantiate(self.store, module).exports(self.store)
-        self.call(waits.SETUP, NOTE)
-
-    def call(self, name: str, *args: int) -> Any:
-        function = self.exports[name]
-        assert isinstance(function, wasmtime.Func)
-        return function(self.store, *args)
-
-    @contextmanager
-    def calling(self, name: str, *args: int) -> Iterator[list[Any]]:
-        """A call on its own thread. Yields once it is parked; afterwards the list has its result, or its error."""
-        result: list[Any] = []
-
-        def run() -> None:
-            try:
-                result.append(self.call(name, *args))
-            except wasmtime.Trap as trap:
-                result.append(str(trap))
-        thread = threading.Thread(target=run)
-        thread.start()
-        wait_until(lambda: self.notes.load_u32(NOTE))
-        yield result
-        thread.join(PATIENCE)
-        assert result
-
-    def stop(self) -> None:
-        self.notes.store_u32(waits.STOP_FLAG, 1)
-        self.engine.increment_epoch()
-
-
 @pytest.fixture
 def engine() -> wasmtime.Engine:
     return new_engine(6 << 20)
 
 
 @pytest.fixture
-def machine(engine: wasmtime.Engine) -> Machine:
-    return Machine(engine, bytes(wasmtime.wat2wasm(WAITS)))
+def machine() -> Machine:
+    return Machine(bytes(wasmtime.wat2wasm(WAITS)))
 
 
 @pytest.mark.parametrize(("name", "address", "word"),
                          [("wait32", 64, 64), ("wait32", 0, 0), ("wait32_behind", 64, 464), ("wait64", 64, 72)])
 def test_who_is_parked_is_noted_until_it_is_woken(machine: Machine, name: str, address: int, word: int) -> None:
-    with machine.calling(name, address, 0, -1) as result:
+    with machine.parked(name, address, 0, -1) as result:
         assert machine.notes.load_u32(NOTE) == word | waits.WAITING
         wait_until(lambda: machine.memory.notify(word))  # the note is written before the wait begins
     assert result == [5 if name == "wait32" else 0]
@@ -95,7 +46,7 @@ def test_who_is_parked_is_noted_until_it_is_woken(machine: Machine, name: str, a
 
 @pytest.mark.parametrize(("name", "width"), [("wait32", 4), ("wait64", 8)])
 def test_who_is_parked_is_ended(machine: Machine, name: str, width: int) -> None:
-    with machine.calling(name, 64, 0, -1) as result:
+    with machine.parked(name, 64, 0, -1) as result:
         machine.stop()
         wait_until(lambda: result or (machine.memory.notify(64 if width == 4 else 72), False)[1])
     assert "interrupt" in result[0]
@@ -103,7 +54,7 @@ def test_who_is_parked_is_ended(machine: Machine, name: str, width: int) -> None
 
 def test_who_parks_after_the_end_has_begun_is_ended(machine: Machine) -> None:
     machine.notes.store_u32(waits.STOP_FLAG, 1)  # the epoch is incremented only after that
-    with machine.calling("wait32", 64, 0, -1) as result:
+    with machine.parked("wait32", 64, 0, -1) as result:
         machine.engine.increment_epoch()
     assert "interrupt" in result[0]
 
@@ -143,10 +94,10 @@ def test_no_wait_is_left_in_a_real_module() -> None:
     assert parse(native("threads.c").read_bytes()) == before, "what was given is as it was"
 
 
-def test_the_start_function_runs_when_the_instance_has_its_note(engine: wasmtime.Engine) -> None:
+def test_the_start_function_runs_when_the_instance_has_its_note() -> None:
     wasm = (wasmtime.wat2wasm(f"""(module {MEMORY} (func $start (drop (memory.atomic.wait32 (i32.const 64) (i32.const 0) (i64.const -1)))) (start $start))"""))
-    machine = Machine(engine, bytes(wasm))
-    with machine.calling("gt_start"):
+    machine = Machine(bytes(wasm))
+    with machine.parked("gt_start"):
         machine.stop()
         wait_until(lambda: machine.memory.notify(64) or not machine.notes.load_u32(NOTE))
 

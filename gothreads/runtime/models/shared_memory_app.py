@@ -1,7 +1,7 @@
 """The base of the models with threads: many instances of a module over one shared memory, and a pool of its threads.
 
-At the end, the epoch stops code that runs, and each parked thread is woken at the address that it noted
-(wasm/passes/waits.py), again and again: a thread may park just after its note was read.
+At the end, the epoch or the stop flag ends code that runs (StopCheck), and each parked thread is woken at the address
+that it noted (wasm/passes/waits.py), again and again: a thread may park just after its note was read.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ class SharedMemoryApp(App):
         self._check()
         self._environment = self._new_environment(self._streams, self._stop)
         owned.callback(self._environment.close)
-        self._engine = new_engine(options.limits.stack)
+        stop_check = self.loaded.stop_check(main_calls=options.main_calls)
+        self._engine = new_engine(options.limits.stack, stop_check=stop_check)
         owned.callback(self._engine.close)
-        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled)
+        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled, stop_check)
         self.compile_seconds = machine_code.seconds
         owned.callback(machine_code.module.close)
         assert loaded.memory is not None

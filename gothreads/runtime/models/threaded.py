@@ -103,7 +103,7 @@ class ThreadedApp(SharedMemoryApp):
         options = self.options
         self._instances = instances
         environment = CacheEnvironment(instances, self._memory, self._is_ending, self._trapped)
-        self._postponed = Postponed(self)
+        self._postponed = Postponed(self) if options.main_calls else None
         self._cache = CallbackMCache(environment, options.callers, timeout=options.callers_timeout,
                                      most=waits.MOST_NOTES - 1 - options.limits.threads,
                                      cancel=self._environment.calls.cancel_request,

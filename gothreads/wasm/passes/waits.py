@@ -40,9 +40,18 @@ EDITION = 1
 
 #: The added exports. `SETUP` takes the address of the instance's note.
 SETUP, START = "gt_note", "gt_start"
-#: An empty endless loop: the engine ends it, as its epoch has moved or is about to.
+#: An empty endless loop: the engine ends it, as its epoch has moved or is about to; or a check (stops.py) ends it.
 _LEAVE = code.LOOP + b"\x0c\x00" + code.END
 _MEMORY = 1
+
+
+def _notes(opcode: int) -> bytes:
+    """An atomic access to 4 bytes of the second memory."""
+    return b"\xfe" + bytes([opcode, 2 | 1 << 6]) + uleb(_MEMORY) + b"\x00"
+
+
+#: Pushes the stop flag.
+LOAD_STOP_FLAG = code.i32_const(STOP_FLAG) + _notes(0x10)
 #: Where a wait may be: the prefix and a number, whose encoding may be longer than necessary. Most matches are something
 #: else.
 _MAY_WAIT = re.compile(rb"\xfe(?:[\x01\x02]|[\x81\x82]\x80*\x00)")
@@ -101,7 +110,7 @@ class _Waits:
         """
         key = opcode, argument
         if key not in self.added:
-            check = code.i32_const(STOP_FLAG) + _notes(0x10) + code.IF + _LEAVE + code.END
+            check = LOAD_STOP_FLAG + code.IF + _LEAVE + code.END
             address = code.local_get(0) + _i32(argument.offset) + code.I32_ADD + code.i32_const(WAITING) + code.I32_OR
             note = code.global_get(self.place) + address + _notes(0x17)
             forget = code.global_get(self.place) + code.i32_const(0) + _notes(0x17)
@@ -124,11 +133,6 @@ class _Waits:
 
     def add_export(self, title: str, kind: FuncType, body: bytes) -> None:
         self.module.exports.append(ExportEntry(title, Kind.FUNC, self.add_function(kind, body)))
-
-
-def _notes(opcode: int) -> bytes:
-    """An atomic access to 4 bytes of the second memory."""
-    return b"\xfe" + bytes([opcode, 2 | 1 << 6]) + uleb(_MEMORY) + b"\x00"
 
 
 def _i32(value: int) -> bytes:
