@@ -23,6 +23,8 @@ _BLOCK, _LOOP, _IF, _TRY, _TRY_TABLE = 0x02, 0x03, 0x04, 0x06, 0x1F
 _DELEGATE, _END = 0x18, 0x0B
 OPENS = frozenset({_BLOCK, _LOOP, _IF, _TRY, _TRY_TABLE})
 CLOSES = frozenset({_END, _DELEGATE})
+#: How many instructions `find` passes by in one step.
+_LONGEST_RUN = 1000
 #: A pattern for a number in operands.
 LEB = rb"[\x80-\xff]*+[\0-\x7f]"
 
@@ -91,7 +93,10 @@ def replaced(body: bytes, others: Iterable[tuple[int, int, bytes]]) -> bytes:
 
 @functools.cache
 def _all_but(pattern: bytes) -> re.Pattern[bytes]:
-    """Matches a run of instructions, up to one that the pattern matches or one whose operands have no simple form."""
+    """Matches a run of instructions, up to one that the pattern matches or one whose operands have no simple form.
+
+    The run may also end because it is long.
+    """
     short, long = (rb"[\x80-\xff]{0,%d}+[\0-\x7f]" % (longest - 1) for longest in (5, 10))
     forms = {"": b"", _INDEX: short, _I32: short, _I64: long, _F32: b".{4}", _F64: b".{8}",
              _TYPE: rb"[\x40-\x62\x65-\x7f]", _MEMORY: rb"[\0-\x3f]" + long}
@@ -101,8 +106,9 @@ def _all_but(pattern: bytes) -> re.Pattern[bytes]:
             opcodes.setdefault(shape, []).append(code)
     each = (b"[" + b"".join(b"\\x%02x" % code for code in codes) + b"]" + forms[shape]
             for shape, codes in opcodes.items())
-    # Not "*+": before 3.11.5 Python goes too far when a lookahead ends a possessive repeat (python/cpython#106052).
-    return re.compile(b"(?:(?!" + pattern + b")(?:" + b"|".join(each) + b"))*", re.DOTALL)
+    # Not possessive: before 3.11.5 Python goes too far when a lookahead ends such a repeat (python/cpython#106052). So
+    # each round takes 100 bytes, and the run is bounded, as a function may have millions of instructions.
+    return re.compile(b"(?:(?!" + pattern + b")(?:" + b"|".join(each) + b")){0,%d}" % _LONGEST_RUN, re.DOTALL)
 
 
 def after_locals(body: bytes, base: int = 0) -> int:

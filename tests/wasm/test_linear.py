@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gothreads.errors import ModuleError
 from gothreads.runtime.module_file import check_module
 from gothreads.wasm import code, layout
 from gothreads.wasm.binary import DataSegment, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section
+from gothreads.wasm.instructions import find
 from gothreads.wasm.leb import name, uleb, vector
 from gothreads.wasm.parsing import MOST_EXPORTS, MOST_IMPORTS, function_names, parse, with_names
 from gothreads.wasm.passes.inline import inline_atomics
@@ -154,6 +156,14 @@ def test_stop_checks_are_put_in_in_time_in_proportion(content: Callable[[int], b
     loop = b"\x03\x40\x0b"  # so that all of it is looked at
     assert_linear(lambda n: one_body(content(n) + loop), add_stop_checks)
     assert_linear(lambda n: functions(n, b"\0" + loop + code.END), add_stop_checks)
+
+
+def test_the_largest_function_takes_little_memory_to_look_at() -> None:
+    largest = 7_654_321  # in bytes; wasmtime refuses larger ones
+    body = b"\0" + b"\x01" * largest + b"\x03\x40\x0b\x0b"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert [found.offset for found in find(body, b"\x03")] == [largest + 1]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
 
 
 def test_functions_of_pythons_are_fitted_in_time_in_proportion() -> None:

@@ -20,6 +20,7 @@ As with waits, nothing that the file says of itself is believed: this happens wh
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from gothreads.wasm import code
@@ -45,4 +46,5 @@ def add_stop_checks(module: Module) -> Module:
 def _checked(body: bytes) -> bytes:
     begin = after_locals(body)
     loops = find(body, _LOOP, begin=begin) if _LOOP in body else ()  # most functions have no loop
-    return replaced(body, ((place, place, CHECK) for place in (begin, *(loop.end for loop in loops))))
+    places = itertools.chain([begin], (loop.end for loop in loops))
+    return replaced(body, ((place, place, CHECK) for place in places))
