@@ -27,7 +27,11 @@ func slotClose(p unsafe.Pointer) {
 //go:wasmexport gothreads_buffer
 func buffer(p unsafe.Pointer, n uint32) unsafe.Pointer {
 	s := (*Slot)(p)
-	s.in = fresh(n)
+	if n < leastUncleared {
+		s.in = make([]byte, max(n, 1))[:n]
+	} else {
+		s.in = uncleared(n)
+	}
 	return unsafe.Pointer(unsafe.SliceData(s.in))
 }
 
@@ -36,10 +40,13 @@ func buffer(p unsafe.Pointer, n uint32) unsafe.Pointer {
 //go:wasmexport gothreads_payload
 func payload(p unsafe.Pointer, n uint32) unsafe.Pointer {
 	s := (*Slot)(p)
-	if uint32(cap(s.lent)) < max(n, 1) {
-		s.in = fresh(n)
-	} else {
+	switch {
+	case uint32(cap(s.lent)) >= max(n, 1):
 		s.in, s.lent = s.lent[:n], nil
+	case n < leastUncleared:
+		s.in = make([]byte, max(n, 1))[:n]
+	default:
+		s.in = uncleared(n)
 	}
 	return unsafe.Pointer(unsafe.SliceData(s.in))
 }

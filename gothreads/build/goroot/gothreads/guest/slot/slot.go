@@ -98,13 +98,8 @@ func (s *Slot) reply(out []byte, status Status) {
 	s.length = uint32(len(out))
 }
 
-// fresh returns n bytes for the host to fill.
-func fresh(n uint32) []byte {
-	if n < 32<<10 {
-		return make([]byte, max(n, 1))[:n]
-	}
-	return uncleared(n)
-}
+// leastUncleared is the size, in bytes, from which memory for the host is not cleared first: below, that costs less.
+const leastUncleared = 32 << 10
 
 // uncleared returns n bytes, not all of them zeros, since the host fills them. The standard library offers such memory
 // through strings.Builder only.
