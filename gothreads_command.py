@@ -6,6 +6,7 @@ There, each command prints the reason in one line, and `gothreads doctor` prints
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from typing import NoReturn
 
@@ -15,6 +16,8 @@ def run() -> NoReturn:
         from gothreads.cli.main import run as run_command
     except ImportError as error:
         sys.exit(_say(error, sys.argv[1:]))
+    except KeyboardInterrupt:  # as later, in cli/main.py
+        sys.exit(128 + signal.SIGINT)
     run_command()
 
 

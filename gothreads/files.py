@@ -154,8 +154,17 @@ def _sync_folder(folder: Path) -> None:
 
 def keep(path: Path, content: bytes | bytearray) -> None:
     """Write a file in the cache. Raises GothreadsError as write_atomically does."""
-    write_atomically(path, content, 0o600)
-    write_atomically(checksum_of(path), _checksum_line(len(content), zlib.crc32(content)), 0o600)
+    _write_in_cache(path, content)
+    _write_in_cache(checksum_of(path), _checksum_line(len(content), zlib.crc32(content)))
+
+
+def _write_in_cache(path: Path, content: bytes | bytearray, *, age: float = 0.0) -> None:
+    try:
+        write_atomically(path, content, 0o600, age=age)
+    except GothreadsError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.EACCES, errno.EPERM):
+            raise GothreadsError(f"{error}. Set GOTHREADS_CACHE to a folder that can be written") from error.__cause__
+        raise
 
 
 def seal(path: Path) -> None:
@@ -168,7 +177,7 @@ def seal(path: Path) -> None:
             if checksum_of(path).read_bytes() == checksum:
                 return
         os.fsync(file.fileno())
-    write_atomically(checksum_of(path), checksum, 0o600)
+    _write_in_cache(checksum_of(path), checksum)
 
 
 @contextlib.contextmanager
@@ -195,7 +204,7 @@ def keep_exactly(path: Path, content: bytes) -> None:
                 _note_use(path, _SETTLED)
             return
         _warn_damaged(path)
-    write_atomically(path, content, 0o600, age=_SETTLED)
+    _write_in_cache(path, content, age=_SETTLED)
 
 
 def _open_kept(path: Path, owned: contextlib.ExitStack) -> BinaryIO | None:

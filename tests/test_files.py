@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gothreads.errors import GothreadsError
-from gothreads.files import cache_folder, locked, reason, write_atomically
+from gothreads.files import cache_folder, keep, keep_exactly, locked, reason, write_atomically
 from tests.support.waiting import together
 
 
@@ -103,6 +103,17 @@ def test_writing_to_a_disk_that_is_full_or_read_only_says_so_and_leaves_nothing(
         assert folder == f"cannot make the folder {disk}/folder: {why}"
         assert lock == f"cannot lock {disk}/lock: {why}"
         assert left == "[]"
+
+
+def test_a_cache_that_this_user_cannot_write_to_is_told_of_the_variable(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr(os, "open", refused)
+    for write in (keep, keep_exactly):
+        with pytest.raises(GothreadsError, match=rf"^cannot write {tmp_path}/file: Permission denied.*\. Set "
+                                                 "GOTHREADS_CACHE to a folder that can be written$"):
+            write(tmp_path / "file", b"content")
 
 
 def test_a_name_that_is_too_long_is_an_error(tmp_path: Path) -> None:

@@ -108,3 +108,18 @@ def test_benchmarks_refuse_to_measure_without_c_unless_that_is_asked_for(checkou
 
 if __name__ == "__main__":
     exec(SHOW)
+
+
+def test_ctrl_c_while_the_command_is_imported_ends_it_without_a_traceback() -> None:
+    program = """
+import sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "gothreads.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+import gothreads_command
+gothreads_command.run()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")

@@ -24,7 +24,7 @@ import gothreads.version
 from gothreads.build import optimizer
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import GUEST, fingerprint, write_overlay
-from gothreads.build.packages import relative_to_here
+from gothreads.build.packages import go_failed, is_refused_cache, relative_to_here
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.build.typed import GoPackage, Typed, generate
@@ -285,7 +285,7 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
             raise CompileError(f"{request.package}: the program uses cgo, which Go does not support on WebAssembly",
                                cgo)
         hint = f". A folder needs a go.mod; this writes one: gothreads init {request.package}" if needs_init else ""
-        raise CompileError(f"go list failed{hint}", relative_to_here(done.stderr, go.work))
+        raise go_failed(done.stderr, go.work, hint)
     main = mains[0]
     ignored = {p["ImportPath"]: tuple(Path(p["Dir"]) / name for name in p["IgnoredGoFiles"]) for p in packages
                if not p.get("Standard") and p.get("Dir") and p.get("IgnoredGoFiles")}
@@ -293,6 +293,8 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
         raise BuildError(f"{main['ImportPath']} is package {main['Name']}, not a program (package main)")
     if not main.get("Dir") or ("Error" in main and not main.get("GoFiles")):
         output = (main.get("Error") or {}).get("Err", "") + "\n"
+        if is_refused_cache(output):
+            raise go_failed(output, go.work)
         if cgo := _cgo({path: files for path, files in ignored.items() if path == main["ImportPath"]}):
             raise CompileError(f"{request.package}: the package uses cgo, which Go does not support on WebAssembly",
                                cgo)

@@ -31,6 +31,11 @@ def check_flag(word: str, verb: str) -> None:
 #: A position at the beginning of a line of Go's output: a path, then a colon and a line's number.
 _POSITION = re.compile(r"(?m)^([ \t]*)([^\s:][^\n:]*\.(?:go|s|mod))(?=:\d)")
 
+#: A file of Go's build cache, as messages name it; and how they end where it cannot be written.
+_CACHE_ENTRY = re.compile(r"[0-9a-f]{64}-[ad]: ")
+_REFUSALS = ("permission denied", "read-only file system", "not a directory", "no space left on device",
+             "disk quota exceeded")
+
 
 def main_packages(toolchain: Toolchain, pattern: str, environment: dict[str, str],
                   flags: Sequence[str] = ()) -> list[Path]:
@@ -47,12 +52,25 @@ def main_packages(toolchain: Toolchain, pattern: str, environment: dict[str, str
     if done.returncode:
         hint = (f". A folder needs a go.mod; this writes one: gothreads init {work}"
                 if "go.mod file not found" in done.stderr else "")
-        raise CompileError(f"go list failed{hint}", relative_to_here(done.stderr, work))
+        raise go_failed(done.stderr, work, hint)
     packages = [line.split("\t") for line in done.stdout.splitlines()]
     found = [Path(folder) for name, folder in packages if name == "main" and folder]
     if not found:
         raise BuildError(f"{pattern} matches no program (package main)")
     return found
+
+
+def is_refused_cache(output: str) -> bool:
+    """Whether a go command says that it cannot write to its cache."""
+    return any(("build cache" in line or _CACHE_ENTRY.search(line)) and line.rstrip().endswith(_REFUSALS)
+               for line in output.splitlines())
+
+
+def go_failed(output: str, work: Path, hint: str = "") -> CompileError:
+    """The error for a go command, other than a build, that has failed in `work`. hint: a sentence to follow."""
+    if is_refused_cache(output):
+        hint = ". Go cannot write to its cache: set GOCACHE to a folder that can be written"
+    return CompileError(f"go list failed{hint}", relative_to_here(output, work))
 
 
 def relative_to_here(output: str, work: Path) -> str:

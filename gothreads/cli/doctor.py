@@ -23,7 +23,7 @@ from typing import Literal
 import wasmtime
 
 from gothreads import cache
-from gothreads.build.toolchain import find_go
+from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.cli.command import Command
 from gothreads.engine import extension
 from gothreads.engine.settings import new_engine
@@ -67,7 +67,9 @@ def findings() -> Iterator[Check]:
     yield _threads()
     yield _cache()
     try:
-        yield Check("go", "ok", str(find_go()))
+        go = find_go()
+        yield Check("go", "ok", str(go))
+        yield _go_cache(go)
     except GothreadsError as error:
         yield Check("go", "warning", f"only modules that are already built can run: {error}")
     yield _compiler()
@@ -170,6 +172,18 @@ def _number(file: Path) -> int:
 
 def _count(limit: int) -> str:
     return "unlimited" if limit == resource.RLIM_INFINITY else f"{limit:,}"
+
+
+def _go_cache(go: Toolchain) -> Check:
+    """Go's own cache, without which it builds nothing."""
+    done = subprocess.run([go.go, "env", "GOCACHE"], env=os.environ | {"GOTOOLCHAIN": "local"}, capture_output=True,
+                          text=True, check=False)
+    folder = Path(done.stdout.strip())
+    there = next((above for above in (folder, *folder.parents) if above.exists()), folder)
+    if done.returncode == 0 and folder.is_absolute() and there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return Check("GOCACHE", "ok", f"{folder}, writable")
+    return Check("GOCACHE", "warning", f"only modules that are already built can run: Go cannot write to its cache, "
+                 f"{folder}. Set GOCACHE to a folder that can be written")
 
 
 def _cache() -> Check:

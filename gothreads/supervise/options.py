@@ -41,8 +41,8 @@ class RestartOptions(TypedDict, total=False):
 
     restart: Annotated[RestartWhen, Option("on-failure", """
         when the module is replaced by a new instance, with new memory. on-failure: when it ends by a panic, os.Exit
-        with a code other than 0, a trap, or a host function. always: also when main returns or the app is closed
-        from elsewhere
+        with a code other than 0, a trap, a host function, or a limit. always: also when main returns or the app is
+        closed from elsewhere
         """, "close() ends it for good.", check=one_of("on-failure", "always"))]
     backoff: Annotated[Backoff | None, Option(
         None, "how long to wait before each restart (default: gothreads.Backoff())", check=_check_backoff)]

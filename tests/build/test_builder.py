@@ -14,6 +14,7 @@ import pytest
 
 import gothreads
 from gothreads.build.builder import Request, build
+from gothreads.build.packages import is_refused_cache
 from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
 from gothreads.files import locked
 from gothreads.output.progress import watching
@@ -236,6 +237,22 @@ def test_a_program_that_go_refuses_is_a_compile_error_with_the_place(program: Pr
         build(Request(str(folder)))
     assert said in raised.value.output
     assert "zz_gothreads" not in raised.value.output
+
+
+def test_a_go_that_cannot_write_to_its_cache_is_told_so(program: Program, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOCACHE", str(program(EMPTY) / "main.go" / "cache"))
+    with pytest.raises(CompileError, match="^go list failed. Go cannot write to its cache: set GOCACHE to a folder that "
+                                           "can be written\n.*not a directory"):
+        build(Request(str(tmp_path)))
+
+
+@pytest.mark.parametrize(("output", "refused"), [
+    ("open /x/go-build/50/" + "5045abcdef012345" * 4 + "-a: read-only file system\n", True),
+    ("failed to initialize build cache at /nonexistent/.cache/go-build: mkdir /nonexistent: permission denied", True),
+    ("main.go:3: open data: permission denied\nbuild cache is required, but could not be located\n", False)])
+def test_what_go_says_of_its_cache_is_told_from_the_rest(output: str, refused: bool) -> None:
+    assert is_refused_cache(output) is refused
 
 
 def test_a_package_that_is_no_program_is_refused(program: Program) -> None:

@@ -48,6 +48,15 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in lines["cache"]
 
 
+def test_a_go_that_cannot_write_to_its_cache_is_a_warning_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, out = doctor(GOCACHE=str(tmp_path / "file" / "cache"))
+    line = next(line for line in out.splitlines() if " GOCACHE " in line)
+    assert code == 0
+    assert line.startswith("warning  GOCACHE")
+    assert line.endswith(f"{tmp_path}/file/cache. Set GOCACHE to a folder that can be written")
+
+
 def test_a_low_limit_is_a_warning_that_names_it(tmp_path: Path) -> None:
     lowered = subprocess.run(["sh", "-c", f"ulimit -n 300 && exec {sys.executable} -m gothreads doctor --json"],
                              capture_output=True, text=True,

@@ -88,7 +88,8 @@ ROWS = [
         (
             "mode",
             "`FileInfo.Mode`: permissions",
-            "WASI has no permissions, so Go makes them up; the host checks its own",
+            "WASI has no permissions, so Go makes them up; the host checks its own. New files get what the umask leaves: "
+            "`umask 077`",
         ),
         ("chmod", "`os.Chmod`", "change them on the host"),
         ("chown", "`os.Chown`", "change it on the host"),
