@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import resource
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -225,7 +226,11 @@ def argument_mounts(args: Sequence[str], folder: str, mounts: Sequence[Mount], t
         found += [Mount(path, guest, read_only=True) for guest, path in named.items()
                   if is_wanted(path) and "/" not in (guest, str(path)) and not _covered(guest, [*mounts, *found])]
     for mount in found:
-        terminal.say(f"the module may read {mount.host} (to prevent this: --no-mount-args)")
+        if mount.host.is_dir():
+            terminal.say(f"the module may read {mount.host}, but change nothing there (to allow that: --mount "
+                         f"{shlex.quote(f'{mount.host}:{mount.guest}')}; to prevent reading: --no-mount-args)")
+        else:
+            terminal.say(f"the module may read {mount.host} (to prevent this: --no-mount-args)")
     return found
 
 

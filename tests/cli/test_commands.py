@@ -719,7 +719,9 @@ def test_a_folder_that_is_an_argument_can_be_read_and_that_is_said(reader: Path,
     (tmp_path / "a").write_text("content")
     code, out, err = finished("run", reader, tmp_path)
     assert (code, out) == (0, "a: content\ncannot write\n")
-    assert err == f"gothreads: the module may read {tmp_path} (to prevent this: --no-mount-args)\n"
+    assert err == (f"gothreads: the module may read {tmp_path}, but change nothing there (to allow that: --mount "
+                   f"{tmp_path}:{tmp_path}; to prevent reading: --no-mount-args)\n")
+    assert finished("run", "--mount", f"{tmp_path}:{tmp_path}", reader, tmp_path) == (0, "a: content\n", "")
 
 
 def test_output_that_nobody_reads_is_no_traceback(calls: Path) -> None:
