@@ -25,8 +25,8 @@ from msgspec import Raw
 from msgspec.msgpack import Decoder, encode
 
 from gothreads.bridge.handlers import Handler
-from gothreads.errors import ArgumentError
 from gothreads.text import words
+from gothreads.typed.argument_errors import argument_error
 from gothreads.typed.classes import Classes
 from gothreads.typed.schema import Field, Type
 from gothreads.typed.values import arguments_decoder, encode_result
@@ -61,7 +61,8 @@ class Loan:
     def lend(self, lender: Lender, value: Any) -> int:
         """The number of a value, which is lent from now on. ArgumentError: it is not of the parameter's type."""
         if (why := lender.refuses(value)) is not None:
-            raise ArgumentError(f"{lender.name}: {why}")
+            function, _, parameter = lender.name.partition(": ")
+            raise argument_error(function, parameter, why)
         number = secrets.randbits(63)
         with self._lock:
             _lent[number] = _Lent(self, lender, value)

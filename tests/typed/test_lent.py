@@ -184,8 +184,10 @@ def test_errors_of_file_objects_are_raised_as_they_are(app: Any) -> None:
     (lambda app: app.apply([1.0]), "^apply has no value for 'f': "),
 ])
 def test_what_is_no_file_object_or_callable_is_refused(app: Any, call: Callable[[Any], Any], why: str) -> None:
-    with pytest.raises(gothreads.ArgumentError, match=why):
+    with pytest.raises(gothreads.ArgumentError, match=why) as error:
         call(app)
+    said = str(error.value)
+    assert said.split(": ")[1] == error.value.path or "has no value" in said
 
 
 def test_the_context_ends_a_wait_for_a_file_object(app: Any) -> None:
