@@ -51,6 +51,8 @@ PATTERNS: dict[str, list[Text]] = {
         lambda n: "goroutine 1 [" + "]:" * n + "x",
         lambda n: "goroutine 1 gp=a m=a mp=" + "a" * n, lambda n: "goroutine " + "1" * n],
     "_CAUSE": [lambda n: "1" * n, lambda n: "1: " * n],
+    "_CACHE_ENTRY": [lambda n: "a" * n, lambda n: ("a" * 64 + "-") * n],
+    "_ID": [lambda n: "a" * n, lambda n: "a" * n + " ", lambda n: "." * 128 * n],
     "_COMMANDS": [lambda n: "\x1b" * n, lambda n: "a" * n],
     "_IDENTIFIER": [lambda n: "a" * n + " "],
     "_FIELD_NAMES": [lambda n: ":" * n, lambda n: ":" + "a" * n, lambda n: ":a:" * n + ":"],
