@@ -3,8 +3,8 @@
 // answers datagrams, "once NETWORK ADDRESS" answers one client and fails, "unixgram OWN OTHER" sends a datagram, and
 // "try" does what further arguments say, three each: what to do, the network, the address. "options" sets some of a
 // connection to itself. "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for
-// anything but the collector from its first second to its fourth. "turns" prints how many reads of one goroutine, which
-// always finds data, come between the arrival of data for another goroutine and its read.
+// anything but the collector from its first second to its fourth. "turns" prints the least number of reads of one
+// goroutine, which always finds data, that come between the arrival of data for another goroutine and its read.
 package main
 
 import (
@@ -27,6 +27,8 @@ func must[T any](value T, err error) T {
 	}
 	return value
 }
+
+func must2[T, U any](one T, other U, err error) (T, U) { return must(one, err), other }
 
 func main() {
 	switch os.Args[1] {
@@ -80,8 +82,16 @@ func pauses() (count uint64) {
 
 func turns() {
 	runtime.GOMAXPROCS(1)
-	busyWriter, busy := pair()
-	otherWriter, other := pair()
+	least := turn()
+	for range 8 { // in some, a thread without a P takes the event, and is not scheduled by the system for a while
+		least = min(least, turn())
+	}
+	fmt.Println(least)
+}
+
+func turn() int32 {
+	busy, busyWriter := must2(os.Pipe()) // what is written to a pipe is there at once; to a connection, a little later
+	other, otherWriter := must2(os.Pipe())
 	const all, before = 50_000, 1_000
 	must(busyWriter.Write(make([]byte, all)))
 	var reads atomic.Int32
@@ -96,15 +106,7 @@ func turns() {
 			must(otherWriter.Write(one))
 		}
 	}
-	fmt.Println(<-at - before)
-}
-
-// pair returns the two ends of a connection.
-func pair() (net.Conn, net.Conn) {
-	l := must(net.Listen("tcp", "127.0.0.1:0"))
-	defer l.Close()
-	c := must(net.Dial("tcp", l.Addr().String()))
-	return c, must(l.Accept())
+	return <-at - before
 }
 
 func serve(l net.Listener) {

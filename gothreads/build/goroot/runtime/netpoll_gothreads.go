@@ -123,5 +123,9 @@ func shareAfterIO_m(gp *g) {
 	list, delta := netpoll(0)
 	injectglist(&list)
 	netpollAdjustWaiters(delta)
+	// The goroutine goes into the P's queue. Others may be in the global one, where an M without a P puts those that it
+	// finds ready: the scheduler looks there first at each 61st tick.
+	pp := gp.m.p.ptr()
+	pp.schedtick += 61 - pp.schedtick%61
 	goyield_m(gp)
 }
