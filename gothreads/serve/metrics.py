@@ -17,27 +17,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gothreads.errors import (
-    ArgumentError,
-    CallersBusy,
-    CallTimeout,
-    GothreadsError,
-    HandlerError,
-    InternalError,
-    MemoryAccessError,
-    NotCallable,
-    QueueFull,
-    UnknownExport,
-)
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics, GoStatistics
-from gothreads.serve.guard import CLIENT_LEFT, Guard, Held, Hosts
+from gothreads.serve.guard import Guard, Held, Hosts
+from gothreads.serve.outcomes import outcome_of
 from gothreads.serve.served import Served
 from gothreads.supervise.app import Supervised
 
@@ -113,30 +101,6 @@ class Metrics:
 def metrics_app(metrics: Metrics, hosts: Hosts) -> ASGIApp:
     """An application for the metrics alone."""
     return Guard(Starlette(routes=[metrics.route()]), hosts, Held())
-
-
-def outcome_of(error: BaseException) -> str:
-    """How a call has ended, in a word."""
-    match error:
-        case ArgumentError():
-            return "wrong_arguments"
-        case HandlerError():
-            return "error"
-        case UnknownExport() | NotCallable():
-            return "unknown"
-        case CallTimeout():
-            return "timeout"
-        case CallersBusy() | QueueFull():
-            return "busy"
-        case MemoryAccessError() | InternalError():
-            return "invalid"
-        case GothreadsError():
-            return "ended"
-        case HTTPException():
-            return "client_left" if error.status_code == CLIENT_LEFT else "refused"
-        case asyncio.CancelledError():
-            return "client_left"
-    return "bug"
 
 
 class _Module(Collector):

@@ -52,15 +52,9 @@ from starlette.types import ASGIApp
 from gothreads.errors import (
     ArgumentError,
     CallersBusy,
-    CallTimeout,
     GothreadsError,
     GuestError,
-    HandlerError,
     HostFunctionError,
-    InternalError,
-    MemoryAccessError,
-    NotCallable,
-    QueueFull,
     UnknownExport,
     unknown,
 )
@@ -81,6 +75,7 @@ from gothreads.serve.json_arguments import (
 )
 from gothreads.serve.metrics import Metrics
 from gothreads.serve.options import LARGEST_JSON
+from gothreads.serve.outcomes import STATUSES, outcome_of
 from gothreads.serve.probes import Probes
 from gothreads.serve.served import Served
 from gothreads.supervise.app import Supervised
@@ -175,24 +170,18 @@ class _Routes:
     async def failed(self, request: Request, error: Exception) -> Response:
         """The response for a GothreadsError."""
         body: dict[str, Any] = {"error": _message(error)}
-        match error:
-            case UnknownExport():
+        outcome, headers = outcome_of(error), dict[str, str]()
+        match outcome:
+            case "unknown" if isinstance(error, UnknownExport):
                 body["error"] += await self._instead(request)
-                return JSONResponse(body | {"known": list(error.known)}, 404)
-            case NotCallable():
-                return JSONResponse(body, 404)
-            case ArgumentError():
-                return JSONResponse(body | ({"path": error.path} if error.path else {}), 422)
-            case HandlerError():
-                return JSONResponse(body, 422)
-            case CallTimeout():
-                return JSONResponse(body, 504)
-            case CallersBusy() | QueueFull():
-                return JSONResponse(body, 503, {"Retry-After": "1"})
-            case MemoryAccessError() | InternalError():  # the module returned an invalid address or value
-                return JSONResponse(body, 502)
-            case _:  # the module has ended
-                return JSONResponse(body, 503, self._retry_after())
+                body["known"] = list(error.known)
+            case "wrong_arguments" if isinstance(error, ArgumentError) and error.path:
+                body["path"] = error.path
+            case "busy":
+                headers = {"Retry-After": "1"}
+            case "ended":
+                headers = self._retry_after()
+        return JSONResponse(body, STATUSES[outcome], headers)
 
     async def _instead(self, request: Request) -> str:
         """A sentence to follow an error about an unknown name, if it is of the other kind."""
