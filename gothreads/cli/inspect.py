@@ -13,7 +13,7 @@ from gothreads.launch import find
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.text import shown
-from gothreads.typed.schema import Schema, read_schema
+from gothreads.typed.schema import declared_by
 from gothreads.wasm.binary import PAGE
 from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.origins import made_for
@@ -96,7 +96,7 @@ def print_exports(loaded: LoadedModule, terminal: Terminal) -> None:
         terminal.out(f"  {export.signature.declaration}")
         for line in export.signature.doc.strip().splitlines():
             terminal.out(f"      {line}")
-    schema = read_schema(loaded.metadata.typed) if loaded.metadata and loaded.metadata.typed else Schema()
+    schema = declared_by(loaded.metadata)
     for each in schema.imports:
         terminal.out(f"needs from Python: {each.name}: {shown(each.go)}")
         for method in each.methods if each.methods[0].name else ():
@@ -116,7 +116,7 @@ def describe(loaded: LoadedModule) -> dict[str, Any]:
     for imported in loaded.outline.imported_functions:
         imports.setdefault(imported.module, []).append(imported.name)
     about, memory = loaded.metadata, loaded.memory
-    schema = read_schema(about.typed) if about and about.typed else Schema()
+    schema = declared_by(about)
     return {
         "bytes": len(loaded.wasm), "model": loaded.model, "entry": loaded.entry,
         "buildmode": about.buildmode if about else ("exe" if loaded.entry == "_start" else "c-shared"),

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from gothreads.bridge.exports import RANGES
 from gothreads.serve.served import Served
 from gothreads.typed.json_schema import FLOAT, JsonSchema, JsonSchemas, described, items, whole
-from gothreads.typed.schema import FunctionSchema, Schema, Type, read_schema
+from gothreads.typed.schema import FunctionSchema, Type, declared_by
 from gothreads.version import __version__
 from gothreads.wasm.signature import Signature
 
@@ -55,8 +55,7 @@ class Names:
 
 def document(app: Served, names: Names, root: str) -> JsonSchema:
     """The document. `root` is the path under which the app is served."""
-    description = app.loaded.metadata.typed if app.loaded.metadata is not None else None
-    declared = read_schema(description) if description else Schema()
+    declared = declared_by(app.loaded.metadata)
     schemas = JsonSchemas({each.name: each for each in declared.classes})
     paths: dict[str, JsonSchema] = {}
     for name in app.exports:
@@ -114,21 +113,11 @@ def _function(function: FunctionSchema, schemas: JsonSchemas) -> JsonSchema:
     if function.variadic:
         last = function.params[-1]
         required.remove(last.name)
-        in_order = items(list(params.values())[:-1], more=_item(last.type, schemas))
+        in_order = items(list(params.values())[:-1], more=schemas.of(last.type.item))
     by_name: JsonSchema = {"type": "object", "properties": params, "required": required, "additionalProperties": False}
     args = {"anyOf": [by_name, in_order]}
     about = _About("call", function.name, "functions", function.go, function.doc)
     return _call(about, args, _results(function.results, schemas), may_be_empty=not required)
-
-
-def _item(kind: Type, schemas: JsonSchemas) -> JsonSchema:
-    """Of each of the last arguments of a variadic function."""
-    match kind.shape:
-        case "bytes":
-            return whole(0, 255)
-        case "numbers":
-            return schemas.of(Type(kind.name))
-    return schemas.of(kind.of[0])
 
 
 def _results(results: tuple[Type, ...], schemas: JsonSchemas) -> JsonSchema:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import zip_longest
 from types import ModuleType
@@ -265,12 +265,18 @@ class LendingFunction(TypedFunction):
 
     def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
         args, options = self.bind(args, named)
-        with contextlib.ExitStack() as stack:
-            loan = stack.enter_context(Loan())
-            future = self._caller.submit(self._handler, self._message(args, loan), self._read, options)
-            stack.pop_all()
+        with self._lent_beyond(args) as (message, loan):
+            future = self._caller.submit(self._handler, message, self._read, options)
         future.add_done_callback(lambda _: loan.close())
         return future
+
+    @contextlib.contextmanager
+    def _lent_beyond(self, args: tuple[Any, ...]) -> Iterator[tuple[Message, Loan]]:
+        """The message with these arguments, and their loan, which an exception ends, but not the end of the block."""
+        with contextlib.ExitStack() as stack:
+            loan = stack.enter_context(Loan())
+            yield self._message(args, loan), loan
+            stack.pop_all()
 
     def _message(self, args: tuple[Any, ...], loan: Loan) -> Message:
         """The message with these arguments, of which some are lent from now on."""
@@ -297,19 +303,14 @@ class LendingStreamFunction(LendingFunction, StreamFunction):
 
     def __call__(self, /, *args: Any, **named: Any) -> Stream[Any]:
         args, options = self.bind(args, named)
-        with contextlib.ExitStack() as stack:
-            loan = stack.enter_context(Loan())
-            message = self._message(args, loan)
+        with self._lent_beyond(args) as (message, loan):
             stream: Stream[Any] = self._caller.wait(self._handler, message, self._reading(loan), options)
-            stack.pop_all()
         return stream
 
     def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
         args, options = self.bind(args, named)
-        with contextlib.ExitStack() as stack:
-            loan = stack.enter_context(Loan())
-            future = self._caller.submit(self._handler, self._message(args, loan), self._reading(loan), options)
-            stack.pop_all()
+        with self._lent_beyond(args) as (message, loan):
+            future = self._caller.submit(self._handler, message, self._reading(loan), options)
         future.add_done_callback(lambda done: loan.close() if done.cancelled() or done.exception() else None)
         return future
 
@@ -386,5 +387,5 @@ def _signature(schema: FunctionSchema) -> inspect.Signature:
                                     annotation=NAMES.of(param.type)) for param in schema.params]
     if schema.variadic:
         parameters[-1] = inspect.Parameter(parameters[-1].name, inspect.Parameter.VAR_POSITIONAL,
-                                           annotation=NAMES.item(schema.params[-1].type))
+                                           annotation=NAMES.of(schema.params[-1].type.item))
     return inspect.Signature(parameters, return_annotation=NAMES.result(schema.results))

@@ -53,16 +53,6 @@ class Names:
         """The parameters in the annotation of a callable."""
         return "..." if params and params[-1].shape == "rest" else f"[{', '.join(map(self.of, params))}]"
 
-    def item(self, kind: Type) -> str:
-        """The annotation of an item of a slice."""
-        match kind.shape:
-            case "bytes":
-                return f"{self.builtins}int"
-            case "numbers":
-                return self.builtins + ("float" if kind.name.startswith("float") else "int")
-            case _:
-                return self.of(kind.of[0])
-
     def result(self, results: tuple[Type, ...]) -> str:
         """The annotation of what a function returns."""
         if len(results) == 1:

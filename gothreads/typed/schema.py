@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from gothreads.bridge.buffers import NUMBER_CODES
 from gothreads.errors import ModuleError
+from gothreads.wasm.metadata import Metadata
 
 T = TypeVar("T")
 
@@ -41,6 +42,16 @@ class Type:
     name: str = ""
     of: tuple[Type, ...] = ()
     length: int | None = None
+
+    @property
+    def item(self) -> Type:
+        """The type of an item of a slice."""
+        match self.shape:
+            case "bytes":
+                return Type("uint8")
+            case "numbers":
+                return Type(self.name)
+        return self.of[0]
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,11 @@ def read_schema(value: Mapping[str, Any]) -> Schema:
     except (ValueError, TypeError, RecursionError) as error:
         raise ModuleError(f"the module's description of its typed functions is malformed: {error}. Rebuild it: "
                           "gothreads build") from None
+
+
+def declared_by(about: Metadata | None) -> Schema:
+    """What a module declares by its metadata; nothing if it has none. ModuleError: the description is malformed."""
+    return read_schema(about.typed) if about is not None and about.typed else Schema()
 
 
 def _classes_used(schema: Schema) -> Iterator[str]:
