@@ -280,12 +280,10 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     if done.returncode or len(mains) != 1:
         if len(mains) > 1:
             raise BuildError(f"{target} is {len(mains)} packages; build one at a time")
-        needs_init = "go.mod file not found" in done.stderr and Path(request.package).is_dir()
         if target.endswith(".go") and (cgo := _cgo({"main": (go.work / target,)})):
             raise CompileError(f"{request.package}: the program uses cgo, which Go does not support on WebAssembly",
                                cgo)
-        hint = f". A folder needs a go.mod; this writes one: gothreads init {request.package}" if needs_init else ""
-        raise go_failed(done.stderr, go.work, hint)
+        raise go_failed(done.stderr, go.work, request.package if os.path.isdir(request.package) else None)
     main = mains[0]
     ignored = {p["ImportPath"]: tuple(Path(p["Dir"]) / name for name in p["IgnoredGoFiles"]) for p in packages
                if not p.get("Standard") and p.get("Dir") and p.get("IgnoredGoFiles")}

@@ -50,9 +50,7 @@ def main_packages(toolchain: Toolchain, pattern: str, environment: dict[str, str
     command = [str(toolchain.go), "list", "-find", "-e", "-f", "{{.Name}}\t{{.Dir}}", *flags, target]
     done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
     if done.returncode:
-        hint = (f". A folder needs a go.mod; this writes one: gothreads init {work}"
-                if "go.mod file not found" in done.stderr else "")
-        raise go_failed(done.stderr, work, hint)
+        raise go_failed(done.stderr, work, work)
     packages = [line.split("\t") for line in done.stdout.splitlines()]
     found = [Path(folder) for name, folder in packages if name == "main" and folder]
     if not found:
@@ -66,10 +64,13 @@ def is_refused_cache(output: str) -> bool:
                for line in output.splitlines())
 
 
-def go_failed(output: str, work: Path, hint: str = "") -> CompileError:
-    """The error for a go command, other than a build, that has failed in `work`. hint: a sentence to follow."""
+def go_failed(output: str, work: Path, folder: object = None) -> CompileError:
+    """The error for `go list`, which has failed in `work`. folder: the package, if it is given as a folder."""
+    hint = ""
     if is_refused_cache(output):
         hint = ". Go cannot write to its cache: set GOCACHE to a folder that can be written"
+    elif folder is not None and "go.mod file not found" in output:
+        hint = f". A folder needs a go.mod; this writes one: gothreads init {folder}"
     return CompileError(f"go list failed{hint}", relative_to_here(output, work))
 
 
