@@ -1,6 +1,6 @@
 """Passing bytes between the host and Go: the host's side of gothreads/guest.
 
-The rules of ownership are in gothreads/build/goroot/gothreads/guest/slot_wasip1.go.
+The rules of ownership are in gothreads/build/goroot/gothreads/guest/slot/slot.go.
 """
 
 from __future__ import annotations

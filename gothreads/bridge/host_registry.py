@@ -95,7 +95,6 @@ class Host:
             return function
         return add
 
-
     @property
     def imports(self) -> Mapping[str, Any]:
         return self._imports

@@ -29,8 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     output = parse_output(arguments.output) if arguments.output else None
     loaded = find(arguments.module, model=arguments.model, go=arguments.go, optimize=arguments.optimize)
-    # For Python code that opens the module, and for commands. A file is for both, so it has the first only.
-    checks = [StopCheck.EPOCH, *({loaded.stop_check(main_calls=False)} - {StopCheck.EPOCH})][:1 if output else 2]
+    checks = [StopCheck.EPOCH]  # for Python code that opens the module, and in a file for commands, too
+    if output is None and (of_commands := loaded.stop_check(main_calls=False)) is not StopCheck.EPOCH:
+        checks.append(of_commands)
     made = aside(lambda: [precompile(loaded.wasm, Limits().stack, threads=loaded.threaded, stop_check=check)
                           for check in checks])
     precompiled = made[0][1]

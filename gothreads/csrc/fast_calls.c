@@ -379,7 +379,7 @@ static PyType_Spec FastExport_spec = {
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC, FastExport_slots,
 };
 
-/* Requests: bytes in, bytes out (bridge/buffers.py; the rules are in the guest's slot_wasip1.go). */
+/* Requests: bytes in, bytes out (bridge/buffers.py; the rules are in the guest's slot/slot.go). */
 
 /* To copy more bytes than this, the GIL is released. */
 #define MUCH (32 << 10)

@@ -13,6 +13,7 @@ from gothreads.errors import AppClosed
 #: About the longest that poll(2) can wait, in seconds. A longer wait returns early, and its caller waits again.
 LONGEST = 2_000_000.0
 
+
 class Away(deque[None]):
     """One entry for each of a module's threads that is in one of the program's Python functions, or waits for a thread
     that is. Adding and removing an entry is atomic.
