@@ -24,7 +24,7 @@ from gothreads.typed.lending import SHAPES as LENT_SHAPES
 from gothreads.typed.lending import Loan, lender_of, raised
 from gothreads.typed.names import NAMES
 from gothreads.typed.namespace import Functions
-from gothreads.typed.schema import FunctionSchema, Type
+from gothreads.typed.schema import FunctionSchema
 from gothreads.typed.streams import JsonStream, Stream
 from gothreads.typed.values import ArgumentEncoder, BatchDecoder, ErrorDecoder, ResultDecoder
 
@@ -143,7 +143,7 @@ class TypedFunction:
         kinds = [param.type for param in self.schema.params]
         if self.schema.variadic:
             last = kinds.pop()
-            kinds += [last.of[0] if last.of else Type("int64")] * (len(texts) - len(kinds))
+            kinds += [last.item] * (len(texts) - len(kinds))
         return [text if kind is None else self._json.of_text(kind, text, f"argument {at}")
                 for at, (text, kind) in enumerate(zip_longest(texts, kinds[:len(texts)]), 1)]
 

@@ -15,6 +15,8 @@ from tests.support.modules import built
     (["shout", "2"], "2!\n"),
     (["join", "-", "a", "b"], "a-b\n"),
     (["sum", "[1, 2.5]"], "3.5\n"),
+    (["total", "1", "2.5"], "3.5\n"),
+    (["total", "1", "-inf"], "-inf\n"),
     (["divide", "7", "2"], "[3, 1]\n"),
     (["nothing"], ""),
     (["echo_options", '{"degree": 3}'], '{"degree": 3, "rate": 0.0, "name": "", "robust": false, "n": 0}\n'),

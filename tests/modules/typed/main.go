@@ -182,6 +182,16 @@ func Join(separator string, words ...string) string {
 	return out
 }
 
+// Total adds numbers up.
+//
+//gothreads:export
+func Total(numbers ...float64) (sum float64) {
+	for _, number := range numbers {
+		sum += number
+	}
+	return sum
+}
+
 //gothreads:export
 func Nothing() {}
 
