@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gothreads.errors import MisuseError
 from gothreads.files import make_folder, write_atomically
 from gothreads.packages import DESCRIPTION, MODULE
+from gothreads.runtime.app import App
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.typed.names import Names
-from gothreads.typed.schema import ClassSchema, ErrorSchema, Field, FunctionSchema, Schema, Type, read_schema
+from gothreads.typed.schema import (
+    ClassSchema,
+    ErrorSchema,
+    Field,
+    FunctionSchema,
+    ImportSchema,
+    Schema,
+    Type,
+    read_schema,
+)
 
 _INIT = '''"""Functions of the Go package {package}. Written by gothreads; not for editing."""
 
@@ -21,31 +33,31 @@ _fill(__name__)
 '''
 _HEAD = '''"""Functions of the Go package {package}. Written by gothreads; not for editing."""
 
-import array as _array
-import builtins as _builtins
-import collections.abc as _abc
-import datetime as _datetime
-import enum as _enum
-import typing as _typing
+{imports}
 
-import gothreads as _gothreads
-import msgspec as _msgspec
-from gothreads.runtime.options import OpenOptions as _OpenOptions
-from typing_extensions import Buffer as _Buffer
-
-class _Array(_typing.Protocol):
+'''
+#: What a stub imports, if it uses it: by the name there.
+_IMPORTS = {
+    "_ABCMeta": "from abc import ABCMeta as _ABCMeta", "_array": "import array as _array",
+    "_builtins": "import builtins as _builtins", "_abc": "import collections.abc as _abc",
+    "_datetime": "import datetime as _datetime", "_enum": "import enum as _enum", "_typing": "import typing as _typing",
+    "_gothreads": "import gothreads as _gothreads", "_msgspec": "import msgspec as _msgspec",
+    "_OpenOptions": "from gothreads.runtime.options import OpenOptions as _OpenOptions",
+    "_OptionsWithoutImports": "from gothreads.runtime.options import OptionsWithoutImports as _OptionsWithoutImports",
+    "_Buffer": "from typing_extensions import Buffer as _Buffer"}
+#: What a stub defines, if it uses it: by a name there.
+_PROTOCOLS = {
+    "_Array": '''class _Array(_typing.Protocol):
     @property
     def __array_interface__(self) -> _builtins.dict[_builtins.str, _typing.Any]: ...
-'''
-#: What is defined only where it is used: by the shapes of parameters.
-_PROTOCOLS = {
-    "reader": '''class _Reads(_typing.Protocol):
+''',
+    "(_Reads|_ReadsInto)": '''class _Reads(_typing.Protocol):
     def read(self, size: _builtins.int, /) -> _Buffer | _abc.Awaitable[_Buffer]: ...
 
 class _ReadsInto(_typing.Protocol):
     def readinto(self, buffer: _builtins.bytearray, /) -> _builtins.int: ...
 ''',
-    "writer": '''class _Writes(_typing.Protocol):
+    "_Writes": '''class _Writes(_typing.Protocol):
     def write(self, data: _builtins.bytes, /) -> _builtins.object: ...
 '''}
 #: Go's name for the package of a program that is one file.
@@ -90,9 +102,12 @@ class _ArgumentNames(_ResultNames):
                 return super().of(kind)
 
     def of_callable(self, params: tuple[Type, ...], results: tuple[Type, ...]) -> str:
+        return f"_abc.Callable[{_RESULTS.takes(params)}, {self.returns(results)}]"
+
+    def returns(self, results: tuple[Type, ...]) -> str:
+        """The type of what a Python function returns, which may be a coroutine function."""
         result = self.result(results)
-        returns = f"{result} | _abc.Awaitable[{result}]" if results else "_builtins.object"
-        return f"_abc.Callable[{_RESULTS.takes(params)}, {returns}]"
+        return f"{result} | _abc.Awaitable[{result}]" if results else "_builtins.object"
 
 
 _RESULTS, _ARGUMENTS = _ResultNames(), _ArgumentNames()
@@ -126,14 +141,19 @@ def package_files(loaded: LoadedModule) -> tuple[str, Mapping[str, bytes]]:
 
 def stub(schema: Schema, package: str) -> str:
     """The stub of the package."""
-    shapes = {param.type.shape for each in schema.functions for param in each.params}
-    parts = [_HEAD.format(package=package), *(text for shape, text in _PROTOCOLS.items() if shape in shapes)]
-    parts += [_enumeration(each) if each.members else _struct(each) for each in schema.classes]
+    parts = [_enumeration(each) if each.members else _struct(each) for each in schema.classes]
     parts += [_exception(each) for each in schema.errors]
     parts += [_function(each) for each in schema.functions]
     if all(each.name != "open" for each in schema.functions):
-        parts.append("def open(**options: _typing.Unpack[_OpenOptions]) -> _gothreads.App: ...\n")
-    return "\n".join(parts)
+        parts += _open(schema)
+    body = "\n".join(parts)
+    body = "\n".join([*(text for name, text in _PROTOCOLS.items() if _uses(body, name)), body])
+    imports = "\n".join(text for name, text in _IMPORTS.items() if _uses(body, name))
+    return _HEAD.format(package=package, imports=imports) + body
+
+
+def _uses(text: str, name: str) -> bool:
+    return re.search(rf"\b{name}\b", text) is not None
 
 
 def _enumeration(schema: ClassSchema) -> str:
@@ -144,9 +164,9 @@ def _enumeration(schema: ClassSchema) -> str:
 
 def _struct(schema: ClassSchema) -> str:
     init = "".join(f", {field.name}: {_ARGUMENTS.of(field.type)} = ..." for field in schema.fields)
-    star = ", *" if schema.fields else ""
+    star = ", /, *" if schema.fields else ""
     return _lines(f"class {schema.name}(_msgspec.Struct):", _documentation(schema.doc), *_attributes(schema.fields),
-                  f"    def __init__(self{star}{init}) -> None: ...")
+                  f"    def __init__(_self{star}{init}) -> None: ...")
 
 
 def _exception(schema: ErrorSchema) -> str:
@@ -164,19 +184,55 @@ def _attributes(fields: Sequence[Field]) -> list[str]:
     return lines
 
 
-def _function(schema: FunctionSchema) -> str:
+def _function(schema: FunctionSchema, first: str = "") -> str:
+    """A function, and its twin for asyncio. first: what comes before its parameters."""
     params = [f"{param.name}: {_ARGUMENTS.of(param.type)}" for param in schema.params]
     if schema.variadic:
         last = schema.params[-1]
-        item = {"numbers": _number(last.type), "bytes": "_builtins.int"}.get(last.type.shape) or _ARGUMENTS.of(
-            last.type.of[0])
-        params[-1] = f"*{last.name}: {item}"
+        params[-1] = f"*{last.name}: {_ARGUMENTS.of(last.type.item)}"
     else:
         params.append("*")
+    if first:
+        params.insert(0, first)
     result = _RESULTS.result(schema.results)
     documentation = _documentation(f"{schema.doc}\n{schema.go}".strip())
     return "\n".join(_lines(f"{kind}def {schema.name}{suffix}({', '.join([*params, _OPTIONS])}) -> {result}:",
                             documentation, "    ...") for kind, suffix in (("", ""), ("async ", "_async")))
+
+
+def _open(schema: Schema) -> list[str]:
+    """`open`, what it returns, and the types of what implements the imports."""
+    methods = [textwrap.indent(_function(each, "_self"), "    ") for each in schema.functions
+               if not hasattr(App, each.name) and not hasattr(App, f"{each.name}_async")]
+    parts = [_lines("class _App(_gothreads.App, metaclass=_ABCMeta):", [], *methods)]
+    if not schema.imports:
+        return [*parts, "def open(**options: _typing.Unpack[_OpenOptions]) -> _App: ...\n"]
+    given = [f"    {each.name}: {_implementation(each)}" for each in schema.imports]
+    return [*parts, *(_protocol(each) for each in schema.imports if _is_interface(each)),
+            _lines("class _Imports(_typing.TypedDict):", [], *given),
+            "def open(*, imports: _Imports, **options: _typing.Unpack[_OptionsWithoutImports]) -> _App: ...\n"]
+
+
+def _implementation(schema: ImportSchema) -> str:
+    """The type of what implements an import: for an interface, an object or its class."""
+    if _is_interface(schema):
+        return f"_Import_{schema.name} | _abc.Callable[[], _Import_{schema.name}]"
+    return _ARGUMENTS.of_callable(tuple(param.type for param in schema.methods[0].params), schema.methods[0].results)
+
+
+def _is_interface(schema: ImportSchema) -> bool:
+    return schema.methods[0].name != ""
+
+
+def _protocol(schema: ImportSchema) -> str:
+    methods = []
+    for method in schema.methods:
+        params = ["_self", *(f"{param.name}: {_RESULTS.of(param.type)}" for param in method.params), "/"]
+        if method.params and method.params[-1].type.shape == "rest":
+            rest = method.params[-1]
+            params[-2:] = ["/", f"*{rest.name}: {_RESULTS.of(rest.type.of[0].item)}"]
+        methods.append(f"    def {method.name}({', '.join(params)}) -> {_ARGUMENTS.returns(method.results)}: ...")
+    return _lines(f"class _Import_{schema.name}(_typing.Protocol):", _documentation(schema.doc), *methods)
 
 
 def _documentation(text: str) -> list[str]:

@@ -162,8 +162,11 @@ def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
     return folders
 
 
-class OpenOptions(TypedDict, total=False):
-    """The options of `gothreads.open`. For how they are defined, see runtime/keywords.py."""
+class OptionsWithoutImports(TypedDict, total=False):
+    """Those of `gothreads.open` that have the same type for all modules. Stubs of packages add `imports`.
+
+    For how they are defined, see runtime/keywords.py.
+    """
 
     args: Annotated[Sequence[str], Option((), "the program's arguments, os.Args[1:] in Go", check=_check_args)]
     env: Annotated[Mapping[str, str] | None, Option(
@@ -222,12 +225,6 @@ class OpenOptions(TypedDict, total=False):
         coroutine functions. An exception becomes an error in Go. Plain functions run on the app's threads, up to
         `callers` at once; coroutines run on `loop`.
         """, check=lambda _, value: given_handlers(None, value))]
-    imports: Annotated[Mapping[str, Any] | None, Option(
-        None, "what implements the variables that Go marks with //gothreads:import", """
-        As {"prices": Prices()}: a function for a func, and an object with Go's methods for an interface, or its class,
-        of which each app makes one object. Names and types are those of Go, as for typed functions; what does not fit
-        is reported before anything runs. They run as handlers do.
-        """, check=lambda _, value: given_imports(None, value))]
     event_queue: Annotated[int, Option(
         1024, "how many events of each name may be queued for the module", "See `App.signal`.", check=whole(1))]
     loop: Annotated["asyncio.AbstractEventLoop | None", Option(
@@ -255,6 +252,17 @@ class OpenOptions(TypedDict, total=False):
         the digest of a file with machine code (gothreads compile -o), which is opened only with it: machine code can
         do whatever this process can
         """, more="True trusts the file whatever it contains.", check=_check_trust)]
+
+
+class OpenOptions(OptionsWithoutImports, total=False):
+    """The options of `gothreads.open`."""
+
+    imports: Annotated[Mapping[str, Any] | None, Option(
+        None, "what implements the variables that Go marks with //gothreads:import", """
+        As {"prices": Prices()}: a function for a func, and an object with Go's methods for an interface, or its class,
+        of which each app makes one object. Names and types are those of Go, as for typed functions; what does not fit
+        is reported before anything runs. They run as handlers do.
+        """, check=lambda _, value: given_imports(None, value))]
 
 
 class LoadedOptions(OpenOptions, total=False):

@@ -13,8 +13,9 @@ import pytest
 
 import gothreads
 from gothreads.cli.main import main
-from gothreads.packages.stubs import write_package
+from gothreads.packages.stubs import stub, write_package
 from gothreads.runtime.module_file import load
+from gothreads.typed.schema import ClassSchema, Field, Schema, Type
 from tests.support.modules import built
 
 USE = '''
@@ -42,6 +43,7 @@ print(shapes.sum(numpy.arange(3.0)), shapes.join("-", "a", "b"))
 assert_type(shapes.Everything(numbers=[1.0], matrix=[[1, 2]], pointer=None).color, shapes.Color)
 with shapes.open(model="threaded") as app:
     assert app.types.Options is shapes.Options
+    assert_type(app.divide(7, 2), tuple[int, int])
 for number in shapes.count(3):
     assert_type(number, int)
 assert_type(list(shapes.enumerate(["a"])), list[tuple[int, str]])
@@ -73,6 +75,22 @@ except shapes.ParseError as error:
     assert_type(error.line, int)
     print(error)
 '''
+USE_IMPORTS = '''
+import shop
+
+class Prices:
+    async def price(self, item: shop.Item) -> float:
+        return 1.5
+
+    def total(self, *prices: float) -> tuple[float, int]:
+        return sum(prices), len(prices)
+
+    def url_of(self, name: str) -> str | None:
+        return None
+
+with shop.open(imports={"prices": Prices, "notify_all": lambda text, data: None, "clock": lambda: 7}, procs=1) as app:
+    print(app.cost([shop.Item(name="tea", count=2)]), app.clock())
+'''
 WRONG = '''
 import shapes
 
@@ -84,6 +102,24 @@ shapes.nothing(timeout="x")
 shapes.apply([1.0], len)
 shapes.read_all(b"x")
 '''
+WRONG_IMPORTS = '''
+import shop
+
+class Prices:
+    def price(self, item: int) -> float:
+        return 1
+
+    def total(self, *prices: float) -> tuple[float, int]:
+        return 1, 2
+
+    def url_of(self, name: str) -> str | None:
+        return name
+
+shop.open(procs=1)
+shop.open(imports={"clock": lambda: 7})
+shop.open(imports={"prices": Prices, "notify_all": print, "clock": lambda: 7})
+shop.open(imports={"prices": Prices(), "notify_all": print, "clock": lambda: 7}, procs="x").cost([1])
+'''
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +128,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packages")
     assert write_package(load(built("typed")), folder / "shapes") == [
         "__init__.py", "__init__.pyi", "py.typed", "module.json", "module.wasm"]
-    (folder / "use.py").write_text(USE)
-    (folder / "wrong.py").write_text(WRONG)
+    write_package(load(built("imports")), folder / "shop")
+    for name, text in {"use": USE, "use_imports": USE_IMPORTS, "wrong": WRONG, "wrong_imports": WRONG_IMPORTS}.items():
+        (folder / f"{name}.py").write_text(text)
     return folder
 
 
@@ -110,6 +147,11 @@ def test_a_package_is_imported_and_its_functions_are_called(folder: Path) -> Non
     assert "ResourceWarning" not in done.stderr
 
 
+def test_a_package_that_needs_python_is_opened_with_it(folder: Path) -> None:
+    done = python(folder, "use_imports.py")
+    assert (done.stdout, done.returncode) == ("3.0 7\n", 0), done.stderr
+
+
 def test_a_package_without_its_files_says_what_to_do(folder: Path, tmp_path: Path) -> None:
     package = tmp_path / "broken"
     package.mkdir()
@@ -117,6 +159,11 @@ def test_a_package_without_its_files_says_what_to_do(folder: Path, tmp_path: Pat
     done = python(tmp_path, "-c", "import broken")
     assert "ModuleError: broken: module.json cannot be read: " in done.stderr
     assert done.stderr.endswith("Write the package again: gothreads stubs, or gothreads wheel\n")
+
+
+def test_a_field_may_have_the_name_of_the_object() -> None:
+    fields = (Field("self", "int", Type("int64"), ""),)
+    compile(stub(Schema(classes=(ClassSchema("Node", "Node", "", 1, fields, ()),)), "p"), "p.pyi", "exec")
 
 
 def editable() -> list[str]:
@@ -129,34 +176,44 @@ def editable() -> list[str]:
 def test_mypy_accepts_right_uses_and_reports_wrong_ones(folder: Path) -> None:
     environment = os.environ | {"MYPYPATH": os.pathsep.join(editable())}
     said = {}
-    for name in ("use.py", "wrong.py"):
-        done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--no-incremental", name], cwd=folder,
+    for name in ("use", "use_imports", "wrong", "wrong_imports"):
+        done = subprocess.run([sys.executable, "-m", "mypy", "--strict", "--no-incremental", f"{name}.py"], cwd=folder,
                               env=environment, capture_output=True, text=True, check=False)
-        said[name] = [line for line in done.stdout.splitlines() if "error:" in line]
-    assert said["use.py"] == []
-    assert [line.partition(": error: ")[2].partition("  [")[0] for line in said["wrong.py"]] == [
-        'Argument 2 to "add" has incompatible type "str"; expected "int"',
-        'Argument 1 to "echo_options" has incompatible type "Point"; expected "Options"',
-        'Argument "degree" to "Options" has incompatible type "str"; expected "int"',
-        'Missing positional argument "b" in call to "add"',
-        'Argument "timeout" to "nothing" has incompatible type "str"; expected "float | None"',
-        'Argument 2 to "apply" has incompatible type "Callable[[Sized], int]"; expected '
-        '"Callable[[float], float | Awaitable[float]]"',
-        'Argument 1 to "read_all" has incompatible type "bytes"; expected "_Reads | _ReadsInto"']
+        errors = [line.partition(": error: ") for line in done.stdout.splitlines() if "error:" in line]
+        said[name] = [(int(where.rpartition(":")[2]), why.partition("  [")[0]) for where, _, why in errors]
+    assert said["use"] == said["use_imports"] == []
+    assert said["wrong"] == [
+        (4, 'Argument 2 to "add" has incompatible type "str"; expected "int"'),
+        (5, 'Argument 1 to "echo_options" has incompatible type "Point"; expected "Options"'),
+        (6, 'Argument "degree" to "Options" has incompatible type "str"; expected "int"'),
+        (7, 'Missing positional argument "b" in call to "add"'),
+        (8, 'Argument "timeout" to "nothing" has incompatible type "str"; expected "float | None"'),
+        (9, 'Argument 2 to "apply" has incompatible type "Callable[[Sized], int]"; expected '
+            '"Callable[[float], float | Awaitable[float]]"'),
+        (10, 'Argument 1 to "read_all" has incompatible type "bytes"; expected "_Reads | _ReadsInto"')]
+    assert said["wrong_imports"] == [
+        (14, 'Missing named argument "imports" for "open"'),
+        (15, 'Missing keys ("prices", "notify_all") for TypedDict "_Imports"'),
+        (16, 'Incompatible types (expression has type "type[Prices]", TypedDict item "prices" has type '
+             '"_Import_prices | Callable[[], _Import_prices]")'),
+        (17, 'Incompatible types (expression has type "Prices", TypedDict item "prices" has type '
+             '"_Import_prices | Callable[[], _Import_prices]")'),
+        (17, 'Argument "procs" to "open" has incompatible type "str"; expected "int | None"'),
+        (17, 'List item 0 has incompatible type "int"; expected "Item"')]
 
 
 @pytest.mark.long
 def test_pyright_accepts_right_uses_and_reports_wrong_ones(folder: Path) -> None:
     (folder / "pyrightconfig.json").write_text(json.dumps({
-        "typeCheckingMode": "strict", "extraPaths": editable(), "include": ["use.py", "wrong.py", "shapes"]}))
+        "typeCheckingMode": "strict", "extraPaths": editable(), "include": ["*.py", "shapes", "shop"]}))
     done = subprocess.run([sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--outputjson"],
                           cwd=folder, capture_output=True, text=True, check=False)
     found = [(Path(each["file"]).name, each["range"]["start"]["line"] + 1, each["rule"])
              for each in json.loads(done.stdout)["generalDiagnostics"]]
-    assert found == [("wrong.py", 4, "reportArgumentType"), ("wrong.py", 5, "reportArgumentType"),
-                     ("wrong.py", 6, "reportArgumentType"), ("wrong.py", 7, "reportCallIssue"),
-                     ("wrong.py", 8, "reportArgumentType"), ("wrong.py", 9, "reportArgumentType"),
-                     ("wrong.py", 10, "reportArgumentType")]
+    assert found == [
+        *(("wrong.py", line, "reportCallIssue" if line == 7 else "reportArgumentType") for line in range(4, 11)),
+        ("wrong_imports.py", 14, "reportCallIssue"),
+        *(("wrong_imports.py", line, "reportArgumentType") for line in (15, 16, 17, 17, 17))]
 
 
 def test_the_command_refuses_what_is_no_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
