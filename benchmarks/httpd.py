@@ -57,7 +57,7 @@ func main() {
 	}
 }
 """
-ROUTES = ("/", "/json")
+ROUTES = ("/", "/json", "/primes")
 THREADS, CONNECTIONS = 2, 64
 WARM_UP = 2      # seconds, not counted
 PATIENCE = 120   # seconds for a server to come up: the module may have to be compiled to machine code first

@@ -18,6 +18,7 @@ const (
 	maxBody   = 16 << 20  // bytes, of an echo's body
 	maxChunks = 1_000_000 // of a stream
 	maxPause  = 3_600_000 // milliseconds
+	maxPrimes = 1_000_000 // below which primes are counted
 )
 
 // A site is the server's handler.
@@ -34,6 +35,7 @@ func newSite() *site {
 	s.quit = sync.OnceFunc(func() { close(s.quitting) })
 	s.routes.HandleFunc("GET /{$}", s.hello)
 	s.routes.HandleFunc("GET /json", s.json)
+	s.routes.HandleFunc("GET /primes", s.primes)
 	s.routes.HandleFunc("POST /echo", s.echo)
 	s.routes.HandleFunc("GET /stream", s.stream)
 	s.routes.HandleFunc("GET /sleep", s.sleep)
@@ -65,6 +67,30 @@ func (s *site) json(w http.ResponseWriter, r *http.Request) {
 		Greeting string `json:"greeting"`
 		Letters  int    `json:"letters"`
 	}{name, "Hello, " + name + ".", len([]rune(name))})
+}
+
+// primes counts the primes below `below` (default 20,000, which takes about a millisecond), by trial division.
+func (s *site) primes(w http.ResponseWriter, r *http.Request) {
+	below, ok := number(w, r, "below", 20_000, maxPrimes)
+	if !ok {
+		return
+	}
+	count := 0
+	for n := 2; n < below; n++ {
+		if isPrime(n) {
+			count++
+		}
+	}
+	fmt.Fprintf(w, "%d primes below %d\n", count, below)
+}
+
+func isPrime(n int) bool {
+	for divisor := 2; divisor*divisor <= n; divisor++ {
+		if n%divisor == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // echo reads the whole body before it answers, as most clients read only when they have sent everything.

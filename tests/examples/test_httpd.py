@@ -119,6 +119,8 @@ def refused(address: str) -> bool:
 
 @pytest.mark.parametrize(("method", "path", "sent", "status", "body"), [
     ("GET", "/", None, 200, b"Hello from Go.\n"),
+    ("GET", "/primes", None, 200, b"2262 primes below 20000\n"),
+    ("GET", "/primes?below=-1", None, 400, b'below must be a number from 0 to 1000000, not "-1"\n'),
     ("GET", "/json?name=%C3%89va", None, 200, '{"name":"Éva","greeting":"Hello, Éva.","letters":3}\n'.encode()),
     ("POST", "/echo", bytes(range(256)), 200, bytes(range(256))),
     ("POST", "/echo", b"", 200, b""),
