@@ -21,6 +21,7 @@ from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
 from gothreads.wasi.authorities import with_authorities
 from gothreads.wasi.handed_listeners import Listeners
+from gothreads.wasi.hints import Hints
 from gothreads.wasi.log_lines import LOGGERS, Logger
 from gothreads.wasi.network_rules import Rule, allowed_address, listening_address
 from gothreads.wasi.settings import Mount, WasiSettings
@@ -274,6 +275,8 @@ class LoadedOptions(OpenOptions, total=False):
         default=True, help="calls may come on the main thread, whose signal handlers then run in the middle of them")]
     listeners: Annotated[Listeners | None, Option(
         None, "listeners for the addresses of `listen` that stay open when the app ends (default: they do not)")]
+    hints: Annotated[Hints | None, Option(
+        None, "the hints that were given already, to an instance before this one (default: none were)")]
     instead_of_stacks: Annotated[str | None, Option(
         None, "a line in place of the stacks that Go writes when memory has run out, but for the first (default: all)")]
 
@@ -328,7 +331,7 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
         env["GOMAXPROCS"] = "1"  # with more, stock Go needs threads: "newosproc: not implemented"
     options |= {
         "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]], env=env,
-                             mounts=mounts),
+                             mounts=mounts, hints=options["hints"] or Hints(loaded.name)),
         "procs": options["procs"] or available_processors(),
         "limits": options["limits"] or Limits(),
         "listen": listen,

@@ -62,7 +62,7 @@ class WasiEnvironment:
         try:
             self._listen(listeners)  # before the mounts: from descriptor 3 on, as with systemd
             #: Watches what the module writes.
-            self.path_hints = PathHints(settings.args[0], settings.mount(self.table))
+            self.path_hints = PathHints(settings.hints, settings.mount(self.table), settings.working_folder)
             streams.stdout.watch = streams.stderr.watch = self.path_hints.watch
         except BaseException as error:
             self.close()
@@ -70,6 +70,7 @@ class WasiEnvironment:
                 raise MisuseError(f"the limit on files ({error.most:,}) leaves no room for the mounts and listeners: "
                                   f"--limit files=N, in Python Limits(files=...)") from None
             raise
+        self.table.on_refused = lambda: files.tell(settings.hints)
 
     def _listen(self, listeners: Listeners) -> None:
         """Open listeners, and hand them over."""

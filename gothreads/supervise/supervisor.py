@@ -57,6 +57,7 @@ from gothreads.sync.seconds import check_seconds
 from gothreads.sync.waiting import wait_in_slices
 from gothreads.text import words
 from gothreads.wasi.handed_listeners import Listeners
+from gothreads.wasi.hints import Hints
 
 log = logging.getLogger("gothreads")
 
@@ -68,7 +69,7 @@ class Supervisor:
         #: Open from the first instance to the last: clients wait during a pause, instead of being refused.
         self._listeners = Listeners(options.get("listen", ()), keep=True)
         self._loaded, self._policy = loaded, policy
-        self._settings = options | LoadedOptions(listeners=self._listeners)
+        self._settings = options | LoadedOptions(listeners=self._listeners, hints=Hints(loaded.name))
         self.loaded = loaded.without_code()
         self.model = options.get("model") or loaded.model
         self.options: Options  # what each instance is opened with

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.descriptors import Descriptor
+from gothreads.wasi.hints import Hints
 from gothreads.wasm import layout
 
 #: Parts of an app's allowance: the standard streams, which all instances share; and the number reserved for each
@@ -46,7 +47,8 @@ class FileAllowance:
 
     def __init__(self, most: int | None, instances: int = 1) -> None:
         """`most`: the limit; None for most of this process's own limit, which also bounds any other value."""
-        self._most = _most_descriptors() if most is None else min(most, _most_descriptors())
+        of_process = _most_descriptors()
+        self._most, self._is_given = min(most or of_process, of_process), most is not None and most <= of_process
         self.reserved = min(_RESERVED, (self._most - _STREAMS) // (2 * instances))
         self._lock = threading.Lock()
         self._used = _STREAMS + self.reserved * instances  # guarded by _lock
@@ -70,6 +72,16 @@ class FileAllowance:
     def give(self) -> None:
         with self._lock:
             self._used -= 1
+
+    def tell(self, hints: Hints) -> None:
+        """Log that the limit was reached, and how to raise it."""
+        if hints.take("files"):
+            if self._is_given:
+                hints.give(f"the limit on files, {self._most:,}, is reached. Raise it (--limit files=N, in Python "
+                           "Limits(files=...)), unless the program leaks them")
+            else:
+                hints.give(f"it has {self._most:,} files and sockets open, most of what this process may have. Raise "
+                           "the limit of the process (ulimit -n), unless the program leaks them")
 
 
 class _FreeNumbers:
@@ -155,6 +167,8 @@ class DescriptorTable:
         self.on_add: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
         self.on_remove: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
         self.on_change: Callable[[int, Descriptor], None] = lambda _number, _descriptor: None
+        # Called when the limit has been reached, without _lock.
+        self.on_refused: Callable[[], None] = lambda: None
         # Called with a number whose descriptor has another number from now on.
         self.on_move: Callable[[int], None] = lambda _number: None
 
@@ -189,6 +203,13 @@ class DescriptorTable:
         (`preopened`).
         EMFILE if there are too many.
         """
+        try:
+            return self._add(descriptor, preopened=preopened)
+        except Refused:
+            self.on_refused()
+            raise
+
+    def _add(self, descriptor: Descriptor, *, preopened: bool) -> int:
         with self._lock:
             if descriptor.counted:
                 self._numbers.count()

@@ -6,35 +6,30 @@ the module's output is watched for the paths that it has looked up and that are 
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import posixpath
 import shlex
 import threading
+from dataclasses import dataclass
 
 from gothreads.text import shown
+from gothreads.wasi.hints import Hints
 from gothreads.wasi.virtual_root import Root
-
-log = logging.getLogger("gothreads")
 
 #: The texts of ENOENT and EROFS, in Go and in C.
 _ERRORS = (b"o such file or directory", b"ead-only file system")
 #: The most that is searched of one write, in bytes.
 _MOST_SEARCHED = 16 << 10
-#: How many paths are told of.
-_MOST_TOLD = 8
 
 
 class PathHints:
-    """Watches one module. May be used from any thread. `name`: the module's."""
+    """Watches one instance of a module. May be used from any thread."""
 
-    def __init__(self, name: str, root: Root) -> None:
-        self._name, self._missed = name, root.missed
+    def __init__(self, hints: Hints, root: Root, folder: str) -> None:
+        """`folder`: the module's working folder."""
+        self._hints, self._missed, self._folder = hints, root.missed, folder
         self._lock = threading.Lock()
-        # Guarded by _lock: the paths that were found; and those to tell of when the module ends.
-        self._found: set[str] = set()
-        self._postponed: list[tuple[str, str]] = []
+        self._postponed: list[str] = []  # guarded by _lock: hints to give when the module ends
 
     def watch(self, text: bytes) -> None:
         """Log how to mount the paths that this text, which the module has written, says are missing.
@@ -52,72 +47,97 @@ class PathHints:
             name = os.fsencode(posixpath.basename(missed.path.rstrip("/")))
             if b" %b:" % name in text or b"/%b:" % name in text:
                 # os.MkdirTemp reports the folder, of which it has only the inside to create.
-                hint = advice(f"{missed.path}/" if missed.path in changed else missed.path,
-                              creates=missed.creates or missed.path in changed)
-                if self._takes(missed.path, hint, later=not is_whole):
-                    self._tell(missed.path, hint)
+                found = advice(f"{missed.path}/" if missed.path in changed else missed.path,
+                               creates=missed.creates or missed.path in changed, folder=self._folder)
+                if self._hints.take(found.subject):
+                    self._give(f"no mount covers {shown(missed.path)}, so the module cannot use it{shown(found.text)} "
+                               "(docs/files-and-sockets.md)", later=not is_whole)
 
     def end(self) -> None:
         """Log what was postponed. Called when the module has ended, perhaps again later."""
         with self._lock:
             postponed, self._postponed = self._postponed, []
-        for path, hint in postponed:
-            self._tell(path, hint)
+        for hint in postponed:
+            self._hints.give(hint)
 
-    def _takes(self, path: str, hint: str, *, later: bool) -> bool:
-        """Whether to tell of it now."""
-        with self._lock:
-            if path in self._found or len(self._found) == _MOST_TOLD:
-                return False
-            self._found.add(path)
-            if later:
-                self._postponed.append((path, hint))
-            return not later
-
-    def _tell(self, path: str, hint: str) -> None:
-        with contextlib.suppress(Exception):  # a filter's: the module's write has succeeded
-            log.warning("%s: no mount covers %s, so the module cannot use it%s (docs/files-and-sockets.md)", self._name,
-                        shown(path), shown(hint))
+    def _give(self, hint: str, *, later: bool) -> None:
+        if later:
+            with self._lock:
+                self._postponed.append(hint)
+        else:
+            self._hints.give(hint)
 
 
-def advice(path: str, *, creates: bool) -> str:
-    """What to do about a path that no mount covers, to follow a sentence about it. Arguments: as of how_to_mount."""
+@dataclass(frozen=True)
+class Advice:
+    """What to do about a path. `text` follows a sentence about it. `subject` is the same for paths with one remedy."""
+
+    text: str
+    subject: str
+
+
+def advice(path: str, *, creates: bool, folder: str) -> Advice:
+    """What to do about a path that no mount covers. HOST stands for what only the user knows.
+
+    creates: the path, or if it ends in a slash something in it, was to be created. folder: the module's working folder.
+    """
     if path == "/dev/null":
-        return (". If os/exec wants it: a module starts no processes; let the host do it, with guest.Call of "
-                "gothreads/guest")
+        return Advice(". If os/exec wants it: a module starts no processes; let the host do it, with guest.Call of "
+                      "gothreads/guest", path)
     if is_private(path):
-        return ". It is private to this machine or its user: mount it only if you trust the module with it"
-    options = how_to_mount(path, creates=creates)
-    if creates or os.path.exists(path):
-        return f". Mount what it needs: {options}"
-    return f", and this machine has nothing of that name. To put a file or a folder HOST there: {options}"
+        return Advice(". It is private to this machine or its user: mount it only if you trust the module with it",
+                      path)
+    above, path = posixpath.dirname(path), path.rstrip("/")
+    here, home = _here(), _home()
+    exists = os.path.exists(path)
+    if here not in ("/", home):
+        if (creates or exists) and _is_in(path, here):
+            option = _option(here, here, "", more=" (with :ro after it, only to read)")
+            return Advice(f". Mount the folder that you are in: {option}", option)
+        meant = f"{here}{path}"  # if the path was relative
+        if folder == "/" and not exists and os.path.exists(posixpath.dirname(meant) if creates else meant):
+            option = "--mount .:/app, in Python mounts={'/app': '.'}, env={'PWD': '/app'}"
+            return Advice(f". If {meant} is meant: {option}", option)
+    if creates and above != "/":
+        option = _option(above if os.path.isdir(above) else "HOST", above, "")
+    elif exists:
+        whole = above if os.path.isfile(path) and above.count("/") > 1 and not _is_in(home, above) else path
+        option = _option(whole, whole, ":ro")
+    else:
+        option = _option("HOST", path, "" if creates else ":ro")
+    if creates or exists:
+        return Advice(f". Mount what it needs: {option}", option)
+    return Advice(f", and this machine has nothing of that name. To put a file or a folder HOST there: {option}",
+                  option)
 
 
 def is_private(path: str) -> bool:
     """Whether it is of the system, or hidden in a user's home: no module should get it for having asked."""
-    home = os.path.expanduser("~").rstrip("/")
-    try:
-        here = os.getcwd()
-    except OSError:  # it was removed
-        here = "/"
+    here, home = _here(), _home()
     if path.startswith(f"{home}/."):
         return True
     if path.startswith(f"{here}/") and here not in ("/", home):
         return False
-    return any(f"{path}/".startswith(f"{folder}/") for folder in ("/proc", "/sys", "/dev", "/etc", "/root"))
+    return any(_is_in(path, folder) for folder in ("/proc", "/sys", "/dev", "/etc", "/root"))
 
 
-def how_to_mount(path: str, *, creates: bool) -> str:
-    """The options that give a module a path that no mount covers. HOST stands for what only the user knows.
-
-    creates: the path, or if it ends in a slash something in it, was to be created.
-    """
-    above, path = posixpath.dirname(path), path.rstrip("/")
-    if creates and above != "/":
-        host, guest, mode = above if os.path.isdir(above) else "HOST", above, ""
-    elif os.path.exists(path):  # a relative path, or one that was meant to be the host's
-        host, guest, mode = path, path, ":ro"
-    else:
-        host, guest, mode = "HOST", path, "" if creates else ":ro"
+def _option(host: str, guest: str, mode: str, more: str = "") -> str:
+    """How to mount it, on the command line and in Python. more: a remark about the former."""
     mounts = f"[gothreads.Mount({host!r}, {guest!r}, read_only=True)]" if mode else f"{{{guest!r}: {host!r}}}"
-    return f"--mount {shlex.quote(f'{host}:{guest}{mode}')}, in Python mounts={mounts}"
+    return f"--mount {shlex.quote(f'{host}:{guest}{mode}')}{more}, in Python mounts={mounts}"
+
+
+def _is_in(path: str, folder: str) -> bool:
+    """Whether the path is the folder, or in it."""
+    return f"{path}/".startswith(f"{folder}/")
+
+
+def _home() -> str:
+    return os.path.expanduser("~").rstrip("/")
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return "/"

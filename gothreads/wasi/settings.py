@@ -15,6 +15,7 @@ from gothreads.files import reason
 from gothreads.text import cut, shown
 from gothreads.wasi.descriptor_table import DescriptorTable
 from gothreads.wasi.descriptors import Descriptor
+from gothreads.wasi.hints import Hints
 from gothreads.wasi.openat import PLACE
 from gothreads.wasi.virtual_root import File, Root
 
@@ -30,8 +31,12 @@ class Mount:
 
 @dataclass
 class WasiSettings:
-    """The module's arguments, environment variables and mounts. MisuseError if one of them is invalid."""
+    """The module's arguments, environment variables and mounts. MisuseError if one of them is invalid.
 
+    hints: what the log tells of those that are missing.
+    """
+
+    hints: Hints
     args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: Sequence[Mount] = ()
@@ -63,6 +68,11 @@ class WasiSettings:
                 raise MisuseError(f"cannot mount the file {shown(str(mount.host))} at {shown(mount.guest)}: "
                                   f"{shown(str(outer[0].host))}, mounted at {shown(outer[0].guest)}, covers that path")
 
+    @property
+    def working_folder(self) -> str:
+        """The module's working folder."""
+        return posixpath.join("/", self.env.get("PWD", ""))
+
     def local(self) -> wasmtime.WasiConfig:
         """wasmtime's configuration for the local calls of one thread's store."""
         config = wasmtime.WasiConfig()
@@ -77,7 +87,7 @@ class WasiSettings:
             return root
         for guest, leaf in sorted(opened, key=lambda one: len(one[0].parts)):  # an outer mount covers those inside it
             root.add(str(guest), leaf)
-        root.add(posixpath.join("/", self.env.get("PWD", "")))  # the module's working directory
+        root.add(self.working_folder)
         table.add(root.view())  # added last: Go starts in the first preopened folder
         return root
 

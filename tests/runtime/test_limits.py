@@ -15,6 +15,8 @@ import pytest
 
 import gothreads
 from gothreads import Limits
+from gothreads.wasi.descriptor_table import FileAllowance
+from gothreads.wasi.hints import Hints
 from tests.support.modules import MODELS, opened
 from tests.support.patient import patient
 from tests.support.waiting import PATIENCE, raises_within, wait_until
@@ -51,7 +53,8 @@ def test_the_limit_on_output_is_of_both_streams_together_and_of_a_pool_of_all_in
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_open_files_beyond_the_limit_are_gos_own_error(model: str, tmp_path: Path) -> None:
+def test_open_files_beyond_the_limit_are_gos_own_error(model: str, tmp_path: Path,
+                                                       caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("x")
     errors = io.BytesIO()
     with patient(model, mounts={"/m": tmp_path}, stderr=errors, limits=Limits(files=20)) as app:
@@ -59,6 +62,17 @@ def test_open_files_beyond_the_limit_are_gos_own_error(model: str, tmp_path: Pat
         assert 8 <= opened_files < 20  # the streams, the mount, and what gothreads/guest opens count too
         assert "too many open files" in errors.getvalue().decode().lower()
         assert app.exports.open_files("/m/file", 5) == 5  # the first ones were closed
+        app.exports.open_files("/m/file", 100)
+    [said] = caplog.messages  # once
+    assert said.endswith(": the limit on files, 20, is reached. Raise it (--limit files=N, in Python Limits(files=...)), "
+                         "unless the program leaks them")
+
+
+def test_where_the_process_allows_no_more_files_its_limit_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    for most in (None, 1 << 40):
+        FileAllowance(most).tell(Hints("app"))
+    assert [said.partition(", most")[2] for said in caplog.messages] == [
+        " of what this process may have. Raise the limit of the process (ulimit -n), unless the program leaks them"] * 2
 
 
 def test_mounts_that_find_no_room_are_said_before_anything_runs(tmp_path: Path) -> None:

@@ -430,7 +430,10 @@ def test_a_planned_restart_takes_the_state_along(model: str, nothing_left: None)
             wait_until(lambda: "load" in supervised.handlers())
         assert supervised.exports.add(7) == 7
         supervised.restart()
+        assert before is not None
+        assert supervised.app is not None
         assert supervised.app is not before
+        assert supervised.app.options.wasi.hints is before.options.wasi.hints  # so that none is given again
         assert supervised.exports.hasloaded()
         assert supervised.exports.add(1) == 8
         assert supervised.supervision().by_cause == {"restart()": 1}

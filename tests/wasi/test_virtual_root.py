@@ -15,7 +15,8 @@ import gothreads
 from gothreads import Mount
 from gothreads.cli.module_options import argument_mounts, working_folder
 from gothreads.output.terminal import Terminal
-from gothreads.wasi.path_hints import PathHints, advice, how_to_mount
+from gothreads.wasi.hints import Hints
+from gothreads.wasi.path_hints import PathHints, advice
 from gothreads.wasi.virtual_root import Root
 from tests.support.command_line import finished
 from tests.support.files_program import Go, GoError
@@ -145,8 +146,8 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
     code, _, said = finished("run", "--model", model, "--no-mount-args", tmp_path / "main.go", "data.csv")
     assert code == 1
     assert "open data.csv: No such file or directory\n" in said
-    assert (f"no mount covers {tmp_path}/data.csv, so the module cannot use it. Mount what it needs: --mount "
-            f"{tmp_path}/data.csv:{tmp_path}/data.csv:ro, in Python mounts=[gothreads.Mount(") in said
+    assert (f"no mount covers {tmp_path}/data.csv, so the module cannot use it. Mount the folder that you are in: "
+            f"--mount {tmp_path}:{tmp_path} (with :ro after it, only to read), in Python mounts={{") in said
     if model == "threaded":
         code, _, said = finished("call", tmp_path / "main.go", "read", "/nowhere/x")
         assert code == 1
@@ -154,19 +155,47 @@ def test_a_file_that_is_an_argument_can_be_read(tmp_path: Path, monkeypatch: pyt
                 "To put a file or a folder HOST there: --mount HOST:/nowhere/x:ro") in said
 
 
-def test_the_option_that_mounts_a_path_names_what_is_there(tmp_path: Path) -> None:
-    (tmp_path / "a b").touch()
-    there, folder = f"{tmp_path}/a b", str(tmp_path)
-    assert how_to_mount(there, creates=False) == (
-        f"--mount '{there}:{there}:ro', in Python mounts=[gothreads.Mount('{there}', '{there}', read_only=True)]")
+def how_to_mount(path: str, *, creates: bool, folder: str = "/work") -> str:
+    """The options in the advice about a path."""
+    return advice(path, creates=creates, folder=folder).text.partition(": ")[2]
+
+
+def test_the_option_that_mounts_a_path_names_the_folder_that_it_is_in(tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = f"{tmp_path}/a b"
+    os.mkdir(folder)
+    Path(folder, "file").touch()
+    for path in (folder, f"{folder}/file"):
+        assert how_to_mount(path, creates=False) == (
+            f"--mount '{folder}:{folder}:ro', in Python mounts=[gothreads.Mount('{folder}', '{folder}', read_only=True)]")
     for new in (f"{folder}/new", f"{folder}/"):
         assert how_to_mount(new, creates=True) == (
-            f"--mount {folder}:{folder}, in Python mounts={{'{folder}': '{folder}'}}")
+            f"--mount '{folder}:{folder}', in Python mounts={{'{folder}': '{folder}'}}")
     for path, guest in (("/nowhere/data/x.csv", "/nowhere/data"), ("/nowhere/", "/nowhere")):
         assert how_to_mount(path, creates=True) == f"--mount HOST:{guest}, in Python mounts={{'{guest}': 'HOST'}}"
-    for path in ("/nowhere/data/x.csv", f"{folder}/none", "/nowhere"):  # a file or a folder, which HOST may be
+    for path in ("/nowhere/data/x.csv", f"{tmp_path}/none", "/nowhere"):  # a file or a folder, which HOST may be
         assert how_to_mount(path, creates=False) == (
             f"--mount HOST:{path}:ro, in Python mounts=[gothreads.Mount('HOST', '{path}', read_only=True)]")
+    monkeypatch.setenv("HOME", f"{folder}/me")  # not all of the home for a file in it
+    assert how_to_mount(f"{folder}/file", creates=False).startswith(f"--mount '{folder}/file:{folder}/file:ro', in ")
+
+
+def test_for_what_is_in_the_folder_that_we_are_in_one_mount_is_offered(tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    (here / "data").mkdir(parents=True)
+    (here / "config.json").touch()
+    monkeypatch.chdir(here)
+    whole = (f"--mount {here}:{here} (with :ro after it, only to read), in Python mounts={{'{here}': '{here}'}}")
+    for path, creates in (("config.json", False), ("data", False), ("data/new", True), ("new", True)):
+        assert how_to_mount(f"{here}/{path}", creates=creates) == whole
+        # In Python, no PWD is set: relative paths begin at the root.
+        relative = advice(f"/{path}", creates=creates, folder="/")
+        assert relative.text == (f". If {here}/{path} is meant: --mount .:/app, in Python mounts={{'/app': '.'}}, "
+                                 "env={'PWD': '/app'}")
+        assert relative.subject == advice("/config.json", creates=False, folder="/").subject
+    assert "HOST:/missing" in how_to_mount("/missing", creates=False, folder="/")
+    assert "HOST:/config.json" in how_to_mount("/config.json", creates=False, folder="/work")
 
 
 def test_no_option_is_offered_for_what_no_module_should_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +203,11 @@ def test_no_option_is_offered_for_what_no_module_should_get(tmp_path: Path, monk
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     for path in ("/proc/1/environ", "/sys/class", "/dev/mem", "/etc", "/etc/passwd", "/root/.ssh", f"{tmp_path}/.ssh/id"):
-        assert advice(path, creates=False) == (
+        assert advice(path, creates=False, folder="/").text == (
             ". It is private to this machine or its user: mount it only if you trust the module with it")
     for path in ("/etcetera", "/nowhere/etc/x", f"{tmp_path}/x", f"{tmp_path}/work/.env"):
-        assert "--mount " in advice(path, creates=False)
-    assert "guest.Call" in advice("/dev/null", creates=False)
+        assert "--mount " in advice(path, creates=False, folder="/").text
+    assert "guest.Call" in advice("/dev/null", creates=False, folder="/").text
 
 
 def test_arguments_are_handed_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,9 +254,9 @@ def test_the_working_folder_is_where_the_module_sees_ours(tmp_path: Path, monkey
 
 def test_the_hint_is_given_once_when_the_module_writes_that_the_path_is_missing(
         caplog: pytest.LogCaptureFixture) -> None:
-    root = Root()
+    root, told = Root(), Hints("app")
     root.add("/here")
-    hints = PathHints("app", root)
+    hints = PathHints(told, root, "/")
     hints.watch(b"open /nowhere/x: No such file or directory\n")  # not looked up
     for path in (b"nowhere/x", b"nowhere/y"):
         with pytest.raises(FileNotFoundError):
@@ -251,6 +280,12 @@ def test_the_hint_is_given_once_when_the_module_writes_that_the_path_is_missing(
         "--mount /tmp:/tmp, in Python mounts={'/tmp': '/tmp'} (docs/files-and-sockets.md)")
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
         "app: no mount covers /nowhere/x", "app: no mount covers /nowhere/y"]
+    again = PathHints(told, root, "/")  # another instance, after a restart
+    for name in ("x", "z"):
+        with pytest.raises(FileNotFoundError):
+            root.view().find(f"nowhere/{name}".encode())
+        again.watch(f"open /nowhere/{name}: No such file or directory\n".encode())
+    assert [record.getMessage().partition(",")[0] for record in caplog.records[2:]] == ["app: no mount covers /nowhere/z"]
 
 
 def test_no_hint_is_given_for_what_the_module_does_not_write(tmp_path: Path,
