@@ -5,7 +5,7 @@
     python -m benchmarks.comparison --from report.json   no run: renders what an earlier one measured
 
 Leave the machine alone during a run. The table and the findings go into the document, the plots as PNG into the folder
-beside it (docs/comparison/).
+beside it (docs/comparison/), and some figures of the four models into docs/models.md.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from gothreads.files import write_atomically
 from gothreads.tools.compare.findings import findings
 from gothreads.tools.compare.plots import Plot, plots
 from gothreads.tools.compare.report import Report
-from gothreads.tools.compare.table import markdown
+from gothreads.tools.compare.table import markdown, rows
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "comparison.md"
 _PLACE = "what was measured"
+#: The page beside it that has some of the rows, without ratios; its place for them; and which.
+_MODELS, _COSTS = "models.md", "what they cost"
+_ROWS = ("cpu", "short", "callback", "blocking", "start", "memory")
 #: Line drawings need few colours; with these, each plot stays below 100 KB.
 _COLOURS, _DPI = 64, 110
 
@@ -66,6 +69,18 @@ def write(report: Report, document: Path) -> None:
     for plot in plots(report):
         write_atomically(folder / f"{plot.name}.png", png(plot))
     put(document, _PLACE, markdown(report, findings(report)))
+    if (models := document.with_name(_MODELS)).exists():
+        put(models, _COSTS, costs(report))
+
+
+def costs(report: Report) -> str:
+    """What the four models cost, for docs/models.md."""
+    names = {design.name: index for index, design in enumerate(report.present)
+             if design.name in (report.reference.name, "single", "idle", "pool")}
+    lines = [("", *names)]
+    lines += [(f"{row.title}: {row.metric}", *(row.cells[index].value for index in names.values()))
+              for row in rows(report) if row.name in _ROWS]
+    return "".join(f"    {title:60}{''.join(f'{cell:>12}' for cell in cells)}\n" for title, *cells in lines)
 
 
 def png(plot: Plot) -> bytes:

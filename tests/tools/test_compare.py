@@ -187,12 +187,39 @@ def test_a_report_can_be_rendered_again_from_its_json(small_run: tuple[dict[str,
     assert (tmp_path / "table.md").read_text() == (small_run[1] / "table.md").read_text()
 
 
+def figures(rows: list[list[str]]) -> set[tuple[str, str, str]]:
+    """The cells of a table: a row's title, the design, the value without its ratio."""
+    (_, *designs), *others = ([cell.partition(" ×")[0].strip() for cell in row] for row in rows)
+    return {(title, design, value) for title, *values in others
+            for design, value in zip(designs, values, strict=True)}
+
+
+def of_comparison(page: Path) -> set[tuple[str, str, str]]:
+    return figures([line.strip("|").split("|") for line in page.read_text().splitlines() if line.startswith("| ")])
+
+
+def of_models(page: Path) -> set[tuple[str, str, str]]:
+    return figures([[line[4:64], *(line[place:place + 12] for place in range(64, len(line), 12))]
+                    for line in page.read_text().partition("what they cost: begin -->\n")[2].partition("<!--")[0].splitlines()
+                    if line.startswith("    ")])
+
+
+def test_the_pages_agree_about_what_the_models_cost() -> None:
+    found = of_models(ROOT / "docs" / "models.md")
+    assert len(found) == 6 * 4
+    assert found <= of_comparison(ROOT / "docs" / "comparison.md")
+
+
 @pytest.mark.long
 def test_the_document_gets_the_table_and_small_pngs(
         small_run: tuple[dict[str, Any], Path, str], tmp_path: Path) -> None:
     document = tmp_path / "comparison.md"
     document.write_text("before\n<!-- what was measured: begin -->\n<!-- what was measured: end -->\nafter\n")
+    models = tmp_path / "models.md"
+    models.write_text("<!-- what they cost: begin -->\n<!-- what they cost: end -->\n")
     comparison.write(Report.from_json(small_run[0]), document)
+    assert of_models(models) <= of_comparison(document)
+    assert of_models(models)
     assert (small_run[1] / "table.md").read_text() in document.read_text()
     written = {file.name: file for file in (tmp_path / "comparison").iterdir()}
     assert written.keys() == {f"{name}.png" for name in ("timeline", "throughput", "latency", "memory", "bytes")}
