@@ -44,27 +44,9 @@ CHANGES = {
         -signal.SIGSEGV,
         "",
     ),
-    **{
-        f"signal.signal(signal.{name}, lambda *_: print('handled', file=sys.stderr))": (
-            f"os.kill(os.getpid(), signal.{name})",
-            0,
-            "handled\n",
-        )
-        for name in SIGNALS
-    },
-    **{
-        f"signal.signal(signal.{name}, signal.SIG_DFL)": (
-            f"os.kill(os.getpid(), signal.{name})",
-            -getattr(signal, name),
-            "",
-        )
-        for name in SIGNALS
-    },
-    **{
-        f"signal.signal(signal.{name}, signal.SIG_IGN)": (f"os.kill(os.getpid(), signal.{name})", 0, "")
-        for name in SIGNALS
-    },
 }
+#: What a program does with each of the signals -> what that prints to stderr when they come.
+DISPOSITIONS = {"lambda *_: print('handled', file=sys.stderr)": "handled\n", "signal.SIG_DFL": "", "signal.SIG_IGN": ""}
 
 
 @pytest.mark.parametrize("without", [*(pytest.param(part, marks=pytest.mark.long) for part in WITHOUT[:2]), WITHOUT[2]])
@@ -80,6 +62,28 @@ def test_traps_of_calls_and_of_goroutines_are_traps_after(change: str, without: 
     if without != "C":
         assert said in done.stderr
         assert said or not done.stderr
+
+
+@pytest.mark.parametrize("without", [*(pytest.param(part, marks=pytest.mark.long) for part in WITHOUT[:2]), WITHOUT[2]])
+@pytest.mark.parametrize("disposition", DISPOSITIONS)
+def test_traps_are_traps_and_signals_do_what_they_are_to_do_after_a_change_of(disposition: str, without: str) -> None:
+    ends, code = disposition == "signal.SIG_DFL" and without != "C", """
+    def killed(number):
+        if (child := os.fork()) == 0:
+            os.kill(os.getpid(), number)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -number
+    """
+    for name in SIGNALS:
+        code += _TRAPS.format(change=f"signal.signal(signal.{name}, {disposition})")
+        if ends and name != SIGNALS[-1]:
+            code += f"    assert killed(signal.{name}), signal.{name}\n"
+        elif without != "C":
+            code += f"    os.kill(os.getpid(), signal.{name})\n"
+    done = run(code, without)
+    assert done.stdout == _TRAPPED * len(SIGNALS), done.stderr
+    assert done.returncode == (-signal.SIGBUS if ends else 0)
+    assert done.stderr == ("" if without == "C" else DISPOSITIONS[disposition] * len(SIGNALS))
 
 
 @pytest.mark.long

@@ -100,12 +100,13 @@ def test_a_supervised_module_has_them_after_its_end() -> None:
 
 def test_coroutine_functions_implement_them() -> None:
     class Slow(Prices):
-        waiting = 0
+        waiting, all_wait = 0, asyncio.Event()
 
         async def price(self, item: Any) -> float:  # type: ignore[override]
             self.waiting += 1
-            while self.waiting < 500:
-                await asyncio.sleep(0.001)
+            if self.waiting == 500:
+                self.all_wait.set()
+            await self.all_wait.wait()
             return 1.0
     app: Any
     with opened("imports", imports=given(prices=Slow())) as app:

@@ -336,11 +336,13 @@ def test_goroutines_call_at_the_same_time(app: Any) -> None:
 
 def test_a_callable_may_be_a_coroutine_function(app: Any) -> None:
     waiting: list[int] = []
+    all_wait = asyncio.Event()
 
     async def meet(n: int) -> int:
         waiting.append(n)
-        while len(waiting) < 1000:
-            await asyncio.sleep(0.001)
+        if len(waiting) == 1000:
+            all_wait.set()
+        await all_wait.wait()
         return n
     assert app.together(1000, meet) == sum(range(1000))
 

@@ -27,6 +27,7 @@ def linked_hostcalls() -> bytes:
     return _linked("hostcalls")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def module(linked: bytes) -> Module:
+    """The same, parsed. Tests change copies of it: `dataclasses.replace`."""
     return parse(linked)
