@@ -21,6 +21,7 @@ from wasmtime import _ffi
 
 from gothreads.engine import ffi
 from gothreads.errors import AppClosed, ArgumentError, MemoryAccessError, ModuleError
+from gothreads.text import as_size
 from gothreads.wasm import code
 from gothreads.wasm.binary import MAX_PAGES, PAGE, ExportEntry, FuncType, Import, Kind, MemoryLimits, Module
 
@@ -187,9 +188,8 @@ class SharedMemory(BoundedMemory):
     def __init__(self, engine: wasmtime.Engine, minimum: int, maximum: int) -> None:
         super().__init__()
         if maximum < minimum:
-            raise ModuleError(f"the module needs {minimum * PAGE:,} bytes of memory to start, the limit is "
-                              f"{maximum * PAGE:,}. Raise the limit (--memory SIZE, in Python "
-                              "Limits(memory=...))")
+            raise ModuleError(f"the module needs {as_size(minimum * PAGE)} of memory to start, the limit is "
+                              f"{as_size(maximum * PAGE)}. Raise it (--memory SIZE, in Python Limits(memory=...))")
         try:
             self.handle: wasmtime.SharedMemory = _Handle(
                 engine, wasmtime.MemoryType(wasmtime.Limits(minimum, maximum), shared=True)

@@ -25,6 +25,14 @@ def size_in_bytes(text: str) -> int | None:
     return int(float(match[1]) * _SIZES[match[2]]) if match else None
 
 
+def as_size(size: int) -> str:
+    """A number of bytes for people, such as 1.5 GiB or 7.125 MiB."""
+    if size >= 1 << 60:
+        return f"{cut(size)} bytes"
+    unit = next((unit for unit in "gmk" if size >= _SIZES[unit]), "")
+    return f"{size / _SIZES[unit]:,.4g} {unit.upper()}iB" if unit else f"{size:,} bytes"
+
+
 def lacks_unit(text: str, below: int = 1000) -> bool:
     """Whether a size is a number of bytes so small that its unit may have been forgotten. (10B is meant so.)"""
     number = whole_number(text.strip(), below)

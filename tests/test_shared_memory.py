@@ -188,7 +188,7 @@ def test_after_close_every_access_is_an_error(memory: SharedMemory) -> None:
 
 def test_a_minimum_above_the_maximum_says_to_raise_the_limit(engine: wasmtime.Engine) -> None:
     with pytest.raises(ModuleError,
-                       match=r"needs 327,680 bytes of memory to start, the limit is 262,144.*Raise the limit"):
+                       match=r"needs 320 KiB of memory to start, the limit is 256 KiB. Raise it"):
         SharedMemory(engine, 5, 4)
 
 

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         write_atomically(output, content)
         terminal.detail(f"{package}: {built.path} in the cache")
         if not arguments.json:
-            how = "unchanged, " if built.cached else ""
+            how = "from the cache, " if built.cached else ""
             terminal.say(f"{output}: {len(content) / 1e6:.1f} MB, {built.metadata.model}, {built.toolchain}, "
                          f"{how}{built.seconds:.1f} s")
         results.append(_as_json(built, output, len(content)))

@@ -110,8 +110,8 @@ def _wasmtime() -> Check:
                      f"{found} cannot compile modules with threads here: {str(error).splitlines()[0]}")
     if WASMTIME.warning is not None:
         return Check("wasmtime", "warning", WASMTIME.warning)
-    return Check("wasmtime", "ok", f"{found}, tested are >={WASMTIME.least},<{WASMTIME.below} "
-                 "(its authors support threads as Tier 2: docs/security.md)")
+    return Check("wasmtime", "ok", f"{found}, a tested version (>={WASMTIME.least},<{WASMTIME.below}). Threads are "
+                 "Tier 2 in wasmtime: docs/security.md says what that means")
 
 
 def _calls() -> Check:

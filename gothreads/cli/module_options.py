@@ -90,7 +90,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
                         help="read such lines from a file, as docker does: # begins a comment, quotes are kept; --env "
                              "takes precedence")
     add_option(parser, "--mount", OpenOptions, "mounts", action="append", metavar="HOST:GUEST[:ro]",
-               more=": the folder HOST under the path GUEST; with :ro, only to read (also a file)")
+               more=": the folder HOST under the path GUEST; with :ro, only to read (also a file); :rw is the default")
     parser.add_argument("--no-mount-args", action="store_true",
                         help="do not let the module read files and folders that its arguments name")
     add_option(parser, "--allow-net", OpenOptions, "allow_net", action="append", metavar="HOST:PORT")
@@ -100,7 +100,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
                         help="short for --limit memory=SIZE, such as 512M (default: 3.75G, the maximum)")
     add_option(parser, "--limit", OpenOptions, "limits", action="append", metavar="NAME=N",
                more=": memory, stack (of each thread) or output, such as output=10M; threads; files (open at once); "
-               "seconds (of running time)")
+               "seconds (of running time, with --restart of each instance)")
     add_option(parser, "--trust", OpenOptions, "trust", metavar="DIGEST", type=parse_trust, more="; any: of any file")
 
 

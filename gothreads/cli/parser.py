@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -15,8 +16,8 @@ from gothreads.version import __version__
 #: The commands' exit codes.
 EXIT_CODES = """exit codes:
   0        success
-  1        an error, reported on standard error; a value that cannot be used; or a handler returned an error
-  2        a command line that cannot be parsed; or the module panicked
+  1        an error, reported on standard error; or a handler returned one
+  2        a wrong command line (the usage is shown); or the module panicked
   124      timeout (--timeout, --limit seconds=N)
   130, 143 Ctrl-C, SIGTERM (serve: 0)
   134      the module trapped, or a Python function that it called raised
@@ -173,8 +174,10 @@ def _split(parser: argparse.ArgumentParser, argv: Sequence[str], count: int) -> 
         elif (option := options.get(name)) is None or equals or option.nargs == 0:
             pass
         elif option.nargs == "?":  # in `--restart app.wasm`, the module is not the value
-            value = rest.pop(0) if rest and rest[0] in (option.choices or ()) else option.const
-            own[-1] = f"{name}={value}"
+            choices = option.choices or ()
+            if rest and rest[0] not in choices and re.fullmatch(r"\w[\w-]*", rest[0]) and not os.path.exists(rest[0]):
+                parser.error(f"{rest[0]} is neither a value of {name} ({', '.join(choices)}) nor a file or folder here")
+            own[-1] = f"{name}={rest.pop(0) if rest and rest[0] in choices else option.const}"
         elif rest:
             own.append(rest.pop(0))
     return own, rest, count

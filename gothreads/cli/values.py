@@ -27,12 +27,13 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_mount(text: str) -> Mount:
-    """HOST:GUEST[:ro]"""
+    """Parse HOST:GUEST, HOST:GUEST:ro or HOST:GUEST:rw."""
     parts = text.split(":")
     read_only = len(parts) > 2 and parts[-1] in ("ro", "rw")
     mode = parts.pop() if read_only else "rw"
     if len(parts) != 2 or not all(parts):
-        raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro, such as ./data:/data")
+        meant = f". Did you mean --mount {text}:{_guest(text)}?" if os.path.isdir(text) else ", such as ./data:/data"
+        raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro{meant}")
     if not os.path.exists(parts[0]):  # not Path.exists, which raises for names that are too long
         raise MisuseError(f"--mount {text}: {parts[0]} does not exist")
     is_file = os.path.isfile(parts[0])
@@ -40,8 +41,13 @@ def parse_mount(text: str) -> Mount:
         hint = f"; a file can be mounted read-only: --mount {parts[0]}:{parts[1]}:ro" if is_file else ""
         raise MisuseError(f"--mount {text}: {parts[0]} is not a folder{hint}")
     if not parts[1].startswith("/"):
-        raise MisuseError(f"--mount {text}: the path in the module must begin with /: {parts[0]}:/{parts[1]}")
+        raise MisuseError(f"--mount {text}: the path in the module must begin with /: {parts[0]}:{_guest(parts[1])}")
     return Mount(Path(parts[0]), parts[1], mode == "ro")
+
+
+def _guest(text: str) -> str:
+    """A path in the module for a folder that is named so here: /app for the one that we are in."""
+    return os.path.join("/", os.path.normpath(text).lstrip("./") or "app")
 
 
 def parse_output(text: str) -> Path:
@@ -175,7 +181,8 @@ def parse_drain(text: str) -> float:
 def parse_count(text: str) -> int:
     number = whole_number(text, sys.maxsize)
     if not number:
-        raise argparse.ArgumentTypeError(f"{cut(text)} is not a whole number of at least 1 and at most {sys.maxsize}")
+        largest = f" and at most {sys.maxsize}" if text.strip("0123456789") == "" and text.strip("0") else ""
+        raise argparse.ArgumentTypeError(f"{cut(text)} is not a whole number of at least 1{largest}")
     return number
 
 

@@ -99,19 +99,16 @@ class ProgressLog:
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._begun, self._said = stage, now, None
+        since, pause = (self._begun, self._after) if self._said is None else (self._said, _AGAIN_SECONDS)
         if done == total:
             self._stage = ""
-        elif self._said is not None:
-            if now - self._said >= _AGAIN_SECONDS:
-                self._say_at(now, _text(stage, done, total, now - self._begun))
-        elif stage == BUILD and done >= MANY_PACKAGES:
+        elif self._said is None and stage == BUILD and done >= MANY_PACKAGES:
             self._say_at(now, STANDARD_LIBRARY)
-        elif stage == WAIT:
+        elif self._said is None and stage == WAIT:
             if now - self._begun >= min(_LONG_SECONDS, self._after):
                 self._say_at(now, _STAGES[stage])
-        elif now - self._begun >= self._after:
-            about = "" if stage in (BUILD, OPTIMIZE) or total is None else f", which takes about {total:.0f} s"
-            self._say_at(now, f"{_STAGES[stage]} (once for each build){about}")
+        elif now - since >= pause:
+            self._say_at(now, _text(stage, done, total, now - self._begun))
 
     def _say_at(self, now: float, text: str) -> None:
         self._said = now

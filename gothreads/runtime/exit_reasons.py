@@ -10,7 +10,7 @@ from gothreads.engine import ffi
 from gothreads.errors import AppClosed, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Limits
-from gothreads.text import place, words
+from gothreads.text import as_size, place, words
 from gothreads.wasi import panics
 from gothreads.wasi.calls.proc import ExitRequested
 from gothreads.wasi.signals import NAMES
@@ -128,7 +128,7 @@ def _hint(reason: str, stderr: str, limits: Limits) -> str | None:
     if panics.is_out_of_memory(reason):
         if limits.memory == MOST_MEMORY:
             return "the module needs more than 3.75 GiB of memory, the most that a module can have"
-        return (f"the limit on memory, {limits.memory / (1 << 20):,.4g} MiB, is reached. Raise it (--memory SIZE, in "
+        return (f"the limit on memory, {as_size(limits.memory)}, is reached. Raise it (--memory SIZE, in "
                 "Python Limits(memory=...)), unless the program leaks")
     if "all goroutines are asleep" not in stderr or "net.(*fakeNetFD)" not in stderr:
         return None

@@ -18,7 +18,7 @@ from gothreads.output.progress import Progress
 from gothreads.runtime.keywords import Option, complete, one_of, whole
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
-from gothreads.text import cut
+from gothreads.text import as_size, cut
 from gothreads.wasi.authorities import with_authorities
 from gothreads.wasi.handed_listeners import Listeners
 from gothreads.wasi.hints import Hints
@@ -79,11 +79,11 @@ class Limits:
             if not isinstance(limit, int) or isinstance(limit, bool):
                 raise MisuseError(f"the limit on {name} must be an int, not {cut(limit)}")
         if not LEAST_MEMORY <= self.memory <= MOST_MEMORY:
-            raise MisuseError(f"the limit on memory must be between 64 KiB and 3.75 GiB, not {cut(self.memory)} bytes")
+            raise MisuseError(f"the limit on memory must be between 64 KiB and 3.75 GiB, not {as_size(self.memory)}")
         if self.threads < SPARE_THREADS + 1:
             raise MisuseError(f"Go needs at least {SPARE_THREADS + 1} threads, the limit is {cut(self.threads)}")
         if not LEAST_STACK <= self.stack <= 1 << 30:
-            raise MisuseError(f"the limit on stack must be between 256 KiB and 1 GiB, not {cut(self.stack)} bytes")
+            raise MisuseError(f"the limit on stack must be between 256 KiB and 1 GiB, not {as_size(self.stack)}")
         for name, value, least in (("files", self.files, 3), ("output", self.output, 0)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise MisuseError(f"the limit on {name} must be a whole number of at least {least}, not {cut(value)}")

@@ -117,7 +117,7 @@ def listening_address(text: str) -> str:
         else:
             port_number(host_and_port(address)[1], address)
     except MisuseError as error:
-        raise MisuseError(f"listen (--listen): {error}{_meant(text, ':{}', '{}:8080')}") from None
+        raise MisuseError(f"listen (--listen): {error}{_meant(text, ':{}')}") from None
     return address
 
 
@@ -127,14 +127,14 @@ def allowed_address(text: str) -> Rule:
         return Rule.parse(text)
     except MisuseError as error:
         raise MisuseError(f"allow_net (--allow-net): {error}. HOST and PORT may be *"
-                          f"{_meant(text, '127.0.0.1:{}', '{}:443')}") from None
+                          f"{_meant(text, '127.0.0.1:{}')}") from None
 
 
-def _meant(text: str, port: str, host: str) -> str:
-    """A question, for a text that is only a port or only a host."""
+def _meant(text: str, port: str) -> str:
+    """What a text lacks that is only a port or only a host."""
     if whole_number(number := text.removeprefix(":"), _LARGEST_PORT) is not None:
         return f". Did you mean {port.format(number)}?"
-    return f". Did you mean {host.format(text)}?" if re.fullmatch(r"[A-Za-z0-9.-]+", text) else ""
+    return f". The port is missing: {text}:PORT" if re.fullmatch(r"[A-Za-z0-9.-]+", text) else ""
 
 
 def port_number(text: str, address: str) -> int:

@@ -95,7 +95,10 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["build", "--go", "/nowhere/go"], "Install one: pip install 'gothreads[go]', or name it: --go /path/to/go"),
     (["run", "--mount", "nowhere:/x", "CALLS"], "--mount nowhere:/x: nowhere does not exist"),
     (["run", "--mount", "CALLS:/x", "CALLS"], "is not a folder"),
-    (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro, such as ./data:/data"),
+    (["run", "--mount", "/tmp", "CALLS"], "--mount /tmp: expected HOST:GUEST or HOST:GUEST:ro. Did you mean --mount /tmp:/tmp?"),
+    (["run", "--mount", ".", "CALLS"], "expected HOST:GUEST or HOST:GUEST:ro. Did you mean --mount .:/app?"),
+    (["run", "--mount", "nowhere", "CALLS"], "expected HOST:GUEST or HOST:GUEST:ro, such as ./data:/data"),
+    (["run", "--mount", ".:.", "CALLS"], "the path in the module must begin with /: .:/app"),
     (["run", "--allow-net", "https://go.dev", "CALLS"],
      "'https://go.dev' is a URL, not an address: write HOST:PORT, such as example.com:443"),
     (["run", "--mount", ".:data", "CALLS"], "--mount .:data: the path in the module must begin with /: .:/data"),
@@ -103,9 +106,9 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
      "--memory lots: not a size; expected a number of bytes, or one such as 512M or 1.5G"),
     (["run", "--listen", "9080", "CALLS"], "listen (--listen): '9080' is not an address: write HOST:PORT, such as "
      "127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080, or unix:PATH. Did you mean :9080?"),
-    (["run", "--listen", "localhost", "CALLS"], "or unix:PATH. Did you mean localhost:8080?"),
+    (["run", "--listen", "localhost", "CALLS"], "or unix:PATH. The port is missing: localhost:PORT"),
     (["serve", "--port", "0", "--allow-net", ":443", "CALLS"], "allow_net (--allow-net): ':443' is not an address"),
-    (["run", "--allow-net", "go.dev", "CALLS"], "HOST and PORT may be *. Did you mean go.dev:443?"),
+    (["run", "--allow-net", "go.dev", "CALLS"], "HOST and PORT may be *. The port is missing: go.dev:PORT"),
     (["run", "--memory", "128", "CALLS"], "--memory 128 is 128 bytes. Did you mean --memory 128M?"),
     (["run", "--limit", "stack=8", "CALLS"], "--limit stack=8 is 8 bytes. Did you mean --limit stack=8M?"),
     (["build", "-o", "/nonexistent/dir/x.wasm"],
@@ -113,8 +116,8 @@ def test_a_single_threaded_module_is_not_run_as_a_threaded_one(calls_single: Pat
     (["build", "-o", "/nonexistent/dir/"], "there is no folder /nonexistent ("),
     (["compile", "-o", "/nonexistent/dir/x.cwasm", "CALLS"], "there is no folder /nonexistent ("),
     (["optimize", "-o", "/nonexistent/dir/x.wasm", "CALLS"], "there is no folder /nonexistent ("),
-    (["run", "--memory", "5G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB"),
-    (["run", "--memory", "1M", "CALLS"], "Raise the limit (--memory SIZE"),
+    (["run", "--memory", "99G", "CALLS"], "the limit on memory must be between 64 KiB and 3.75 GiB, not 99 GiB"),
+    (["run", "--memory", "1M", "CALLS"], "MiB of memory to start, the limit is 1 MiB. Raise it (--memory SIZE"),
     (["run", "--env", "=x", "CALLS"], "--env =x: expected NAME=VALUE or NAME"),
     (["run", "--procs", "2000", "CALLS"], "procs must be between 1 and 1024, not 2000"),
     (["run", "--procs", "4", "--limit", "threads=8", "CALLS"], "with 4 procs Go needs at least 10 threads, the limit is "
@@ -152,6 +155,8 @@ def test_a_mistake_is_one_line_and_exit_code_1(calls: Path, argv: list[str], sai
     (["run", "--procs"], "argument --procs: expected one argument"),
     (["run", "--procs", "0", "x.wasm"], "'0' is not a whole number of at least 1"),
     (["call"], "required: FILE|PACKAGE"),
+    (["run", "--restart", "sometimes", "."],
+     "sometimes is neither a value of --restart (on-failure, always) nor a file or folder here"),
     (["serve", "--port", "99999", "x.wasm"], "'99999' is not a port; expected a number from 0 to 65535"),
     (["serve", "--host", "0.0.0.0:80", "x.wasm"], "'0.0.0.0:80' has a port; write --host 0.0.0.0 --port 80"),
     (["run", "--port", "80", "x.wasm"],
@@ -193,7 +198,7 @@ def test_build_says_what_it_built(tmp_path: Path) -> None:
     target = tmp_path / "made" / "app.wasm"
     code, out, err = command("build", MODULES / "calls", "-o", target)
     assert (code, out) == (0, "")
-    assert re.search(rf"gothreads: {target}: [\d.]+ MB, threaded, go1\.\d+\.\d+ \(.*\), (unchanged, )?[\d.]+ s\n$", err)
+    assert re.search(rf"gothreads: {target}: [\d.]+ MB, threaded, go1\.\d+\.\d+ \(.*\), (from the cache, )?[\d.]+ s\n$", err)
     assert target.read_bytes().startswith(b"\0asm")
 
 

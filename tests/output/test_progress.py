@@ -174,10 +174,10 @@ def test_the_log_goes_on_while_a_stage_does(of_a_command: bool, caplog: pytest.L
 
 
 @pytest.mark.parametrize(("stage", "total", "said"), [
-    (BUILD, 15, "compiling Go packages (once for each build)"),
+    (BUILD, 15, "compiling Go packages: 1 (of up to 15), 0 s"),
     (WAIT, None, "waiting for another process that builds this program"),
-    (COMPILE, None, "compiling to machine code (once for each build)"),
-    (COMPILE, 61.2, "compiling to machine code (once for each build), which takes about 61 s")])
+    (COMPILE, None, "compiling to machine code (once for each build): 1 s"),
+    (COMPILE, 61.2, "compiling to machine code (once for each build): 1 of about 61 s")])
 def test_the_log_has_one_line_for_a_stage_that_takes_long(stage: str, total: float | None, said: str,
                                                           caplog: pytest.LogCaptureFixture,
                                                           monkeypatch: pytest.MonkeyPatch) -> None:
