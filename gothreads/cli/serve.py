@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import (
@@ -16,6 +17,7 @@ from gothreads.cli.module_options import (
 from gothreads.cli.values import (
     parse_address,
     parse_count,
+    parse_descriptor,
     parse_drain,
     parse_host,
     parse_port,
@@ -30,16 +32,30 @@ from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
 from gothreads.serve.options import CALLERS_SECONDS, ServeOptions
 from gothreads.supervise.options import RestartOptions
 
+if TYPE_CHECKING:
+    from gothreads.serve.listeners import Address, Place
+    from gothreads.serve.server import Transport
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_module(parser)
     parser.add_argument("--host", type=parse_host, default="127.0.0.1",
-                        help="address to listen on (default: %(default)s). There is no authentication")
+                        help="address to listen on (default: %(default)s). Without --tls-client-ca there is no "
+                        "authentication")
     parser.add_argument("--port", type=parse_port, default=8080,
-                        help="port to listen on; 0: any free port (default: %(default)s)")
+                        help="port to listen on; 0: any free port (default: %(default)s). A socket of systemd "
+                        "(LISTEN_FDS) takes precedence")
+    parser.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
+    parser.add_argument("--fd", type=parse_descriptor, metavar="N",
+                        help="listen on a socket instead that this process was started with")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                         help="another name of the server, such as a proxy's; requests for other names are refused "
                         "(default: localhost and --host)")
+    parser.add_argument("--tls-cert", metavar="FILE", help="speak TLS, with this certificate, and those up to its "
+                        "authority's (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (PEM; default: in the same file)")
+    parser.add_argument("--tls-client-ca", metavar="FILE",
+                        help="clients need a certificate of one of these authorities (PEM)")
     add_option(parser, "--callers", OpenOptions, "callers", type=parse_count, metavar="N")
     add_option(parser, "--timeout", ServeOptions, "timeout", type=parse_seconds, metavar="S")
     add_option(parser, "--on-timeout", ServeOptions, "on_timeout", choices=("cancel", "continue", "stop"))
@@ -72,22 +88,50 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     terminal.as_json = arguments.log_format == "json"
     if (problem := lacking("serve")) is not None:
         raise GothreadsError(problem)
-    from gothreads.serve.server import Address, Stopping, serve
+    from gothreads.serve.server import Stopping, serve
     warn_once(UVICORN)
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
-    metrics = None
-    if arguments.metrics_address is not None:
-        host, port = arguments.metrics_address
-        metrics = Address(host, port, "--metrics-address", "--metrics-address")
+    address, metrics, transport = _address(arguments), _metrics(arguments), _transport(arguments)
     check_exists(arguments.module)  # before the port is taken, which is before the module is built
     return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers,
                                            callers_timeout=CALLERS_SECONDS),
-                 terminal, address=Address(arguments.host, arguments.port), metrics=metrics,
-                 allowed=arguments.allow_host,
-                 stopping=Stopping(arguments.drain_delay, arguments.drain),
+                 terminal, address=address, metrics=metrics, allowed=arguments.allow_host,
+                 stopping=Stopping(arguments.drain_delay, arguments.drain), transport=transport,
                  timeout=arguments.timeout, on_timeout=arguments.on_timeout, access_log=arguments.access_log,
                  largest_json=parse_size(arguments.json_limit, "--json-limit "))
+
+
+def _address(arguments: argparse.Namespace) -> Place:
+    """Where to listen."""
+    from gothreads.serve.listeners import Address, Inherited, UnixSocket, of_systemd
+    if arguments.uds is not None and arguments.fd is not None:
+        raise MisuseError("--uds and --fd exclude each other")
+    if arguments.uds is not None:
+        return UnixSocket(arguments.uds)
+    if arguments.fd is not None:
+        return Inherited(arguments.fd)
+    return of_systemd() or Address(arguments.host, arguments.port)
+
+
+def _metrics(arguments: argparse.Namespace) -> Address | None:
+    """Where the metrics are, if not there."""
+    from gothreads.serve.listeners import Address
+    if arguments.metrics_address is None:
+        return None
+    host, port = arguments.metrics_address
+    return Address(host, port, "--metrics-address", "--metrics-address")
+
+
+def _transport(arguments: argparse.Namespace) -> Transport:
+    from gothreads.serve.server import Transport
+    from gothreads.serve.tls import Tls
+    if arguments.tls_cert is None and (arguments.tls_key is not None or arguments.tls_client_ca is not None):
+        raise MisuseError("--tls-key and --tls-client-ca need --tls-cert")
+    tls = None
+    if arguments.tls_cert is not None:
+        tls = Tls(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca).context()
+    return Transport(tls)
 
 
 SERVE = Command("serve", "serve a module's exports and handlers over HTTP", """\

@@ -186,6 +186,13 @@ def parse_count(text: str) -> int:
     return number
 
 
+def parse_descriptor(text: str) -> int:
+    number = whole_number(text, sys.maxsize)
+    if number is None or number < 3:
+        raise argparse.ArgumentTypeError(f"{cut(text)} is not the number of a descriptor; expected 3 or more")
+    return number
+
+
 def parse_trust(text: str) -> bool | str:
     """Parse the value of --trust."""
     return True if text == "any" else text

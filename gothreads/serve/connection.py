@@ -80,9 +80,11 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
                         len(self.connections))
             return
         # Limits what the kernel accepts without sending it: otherwise it would hold megabytes more.
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
-        # So pause_writing is called whenever anything is unsent, and resume_writing when nothing is.
-        transport.set_write_buffer_limits(high=0)
+        if (connected := transport.get_extra_info("socket")).family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        # So pause_writing is called whenever anything is unsent, and resume_writing when nothing is. (asyncio's TLS
+        # pauses at the limit, plain transports above it.)
+        transport.set_write_buffer_limits(high=1, low=0)
         super().connection_made(transport)
         self._received, self._patience = bytearray(RECEIVED), SEND_SECONDS
         self._next_event, self.conn.next_event = self.conn.next_event, self._checked_event  # type: ignore[method-assign]
@@ -96,8 +98,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     # Receiving.
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self._received
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(self._received)  # asyncio's TLS reads into slices of it, and one of a bytearray is a copy
 
     def buffer_updated(self, nbytes: int) -> None:
         self.data_received(bytes(self._received[:nbytes]))

@@ -17,6 +17,7 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,15 +37,15 @@ from gothreads.runtime.state import State
 from gothreads.serve.access import RequestIds
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
+from gothreads.serve.listeners import BACKLOG, Address, Place, host_of, url_of
 from gothreads.serve.metrics import Metrics, metrics_app
 from gothreads.serve.probes import Probes
 from gothreads.serve.served import Served
+from gothreads.serve.tls import limit_handshakes
 from gothreads.serve.web import WebOptions, web_app
 
 #: The largest number of connected clients. More get 503.
 MOST_CONNECTIONS = 2048
-#: How many connections may wait to be accepted.
-_BACKLOG = 2048
 
 _seldom, _request_ids = Seldom(), RequestIds()
 _uvicorns = logging.getLogger("uvicorn.error")
@@ -63,17 +64,15 @@ class Stopping:
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where to listen. port 0: any free port. option: how to choose another."""
+class Transport:
+    """What is between clients and the application. tls: if clients speak TLS to this server."""
 
-    host: str
-    port: int
-    host_option: str = "--host"
-    port_option: str = "--port"
+    tls: ssl.SSLContext | None = None
 
 
-def serve(open_app: Callable[[], Served], terminal: Terminal, *, address: Address, metrics: Address | None = None,
-          allowed: Sequence[str] = (), stopping: Stopping = Stopping(), **options: Unpack[WebOptions]) -> int:
+def serve(open_app: Callable[[], Served], terminal: Terminal, *, address: Place, metrics: Address | None = None,
+          allowed: Sequence[str] = (), stopping: Stopping = Stopping(), transport: Transport = Transport(),
+          **options: Unpack[WebOptions]) -> int:
     """Serve until SIGTERM, Ctrl-C, or the end of the module (the final one if it is supervised).
 
     Returns the exit code: 0, or the module's.
@@ -82,39 +81,51 @@ def serve(open_app: Callable[[], Served], terminal: Terminal, *, address: Addres
     options: of web_app.
     """
     with contextlib.ExitStack() as listeners:
-        listener = listeners.enter_context(_listen(address))
-        of_metrics = None if metrics is None else listeners.enter_context(_listen(metrics))
-        hosts = Hosts.of(address.host, listener.getsockname()[0], allowed)
+        listener = listeners.enter_context(address.listen())
+        of_metrics = None if metrics is None else listeners.enter_context(metrics.listen())
+        bound = host_of(listener)
+        hosts = Hosts.of(address.host if isinstance(address, Address) else bound, bound, allowed)
 
         def web(app: Served, probes: Probes) -> ASGIApp:
             if metrics is None or of_metrics is None:
                 return web_app(app, hosts, probes=probes, **options)
             own = Metrics(app)
             return _two(web_app(app, hosts, probes=probes, own_metrics=own, **options),
-                        metrics_app(own, Hosts.of(metrics.host, of_metrics.getsockname()[0], allowed)),
+                        metrics_app(own, Hosts.of(metrics.host, host_of(of_metrics), allowed)),
                         of_metrics.getsockname(), listener.getsockname())
-        return _serve(open_app, web, [listener] if of_metrics is None else [listener, of_metrics],
-                      hosts=hosts, terminal=terminal, stopping=stopping)
+        return _serve(open_app, web, [listener] if of_metrics is None else [listener, of_metrics], terminal=terminal,
+                      stopping=stopping, transport=transport, warning=_warning(hosts, transport))
 
 
-def _two(web: ASGIApp, metrics: ASGIApp, of_metrics: tuple[Any, ...], of_web: tuple[Any, ...]) -> ASGIApp:
+def _warning(hosts: Hosts, transport: Transport) -> str | None:
+    """What whoever runs the server should know about who can use it."""
+    if hosts.is_local or (transport.tls is not None and transport.tls.verify_mode is ssl.VerifyMode.CERT_REQUIRED):
+        return None
+    return f"other machines may be able to connect, and there is no authentication. Accepted host names: {hosts}"
+
+
+def _two(web: ASGIApp, metrics: ASGIApp, of_metrics: tuple[Any, ...], of_web: tuple[Any, ...] | str) -> ASGIApp:
     """An application that is `metrics` for clients of that address, and `web` for others.
 
-    A listener on all addresses does not share its port with another; those of two addresses may.
+    A listener on all addresses does not share its port with another; those of two addresses may. A Unix socket has
+    none.
     """
+    other = None if isinstance(of_web, str) else of_web[1]
+
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         host, port = scope.get("server") or ("", None)
-        is_metrics = port == of_metrics[1] and (port != of_web[1] or host == of_metrics[0])
+        is_metrics = port == of_metrics[1] and (port != other or host == of_metrics[0])
         await (metrics if is_metrics else web)(scope, receive, send)
     return choose
 
 
 def _serve(open_app: Callable[[], Served], web: Callable[[Served, Probes], ASGIApp],
-           listeners: Sequence[socket.socket], *, hosts: Hosts, terminal: Terminal, stopping: Stopping) -> int:
-    urls = [_url(listener) for listener in listeners]
+           listeners: Sequence[socket.socket], *, terminal: Terminal, stopping: Stopping, transport: Transport,
+           warning: str | None) -> int:
+    urls = [url_of(listener, "http" if transport.tls is None else "https") for listener in listeners]
     with open_app() as app:
         probes = Probes(app)
-        server = _Server(app, web(app, probes), terminal, stopping, probes)
+        server = _Server(app, web(app, probes), terminal, stopping, probes, transport=transport)
         # From here on a signal drains, also before uvicorn installs its handlers and after it has removed them.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)
@@ -123,9 +134,8 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served, Probes], ASGIA
         terminal.say(f"serving {app.loaded.name} on {urls[0]} (Ctrl-C to stop)")
         for url in urls[1:]:
             terminal.say(f"metrics are at {url}/metrics")
-        if not hosts.is_local:
-            terminal.say(f"other machines may be able to connect, and there is no authentication. Accepted host names: "
-                         f"{hosts}")
+        if warning is not None:
+            terminal.say(warning)
         server.run(sockets=[*listeners])
         ended = app.error
         # A supervised module that is down has not ended.
@@ -140,11 +150,13 @@ def _serve(open_app: Callable[[], Served], web: Callable[[Served, Probes], ASGIA
 class _Server(uvicorn.Server):
     """uvicorn's server for one app."""
 
-    def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, stopping: Stopping, probes: Probes) -> None:
-        most = most_connections()
+    def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, stopping: Stopping, probes: Probes, *,
+                 transport: Transport = Transport()) -> None:
+        most, tls = most_connections(), transport.tls
         # The backlog is how many clients are accepted per turn of the event loop. Refusing one takes some turns.
         super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning",
                                         access_log=False, server_header=False,
+                                        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
                                         log_config=None if terminal.as_json else uvicorn.config.LOGGING_CONFIG,
                                         backlog=max(1, most // 16), limit_concurrency=most + 1,
                                         timeout_graceful_shutdown=math.ceil(stopping.drain) + 5))
@@ -199,10 +211,13 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().set_exception_handler(_loop_failed)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_loop_failed)
+        if self.config.is_ssl:
+            limit_handshakes(loop)
         await super().startup(sockets)
         for listener in sockets or ():
-            listener.listen(_BACKLOG)
+            listener.listen(BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         drain = self._stopping.drain
@@ -252,31 +267,3 @@ def _quiet(app: ASGIApp) -> ASGIApp:
         with contextlib.suppress(h11.LocalProtocolError):
             await app(scope, receive, send)
     return quiet
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _listen(at: Address) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM,
-                                                                flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise GothreadsError(f"cannot listen on {at.host}:{at.port}: {reason(error)}. Name an address of this machine "
-                             f"with {at.host_option}") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        hints = {errno.EADDRINUSE: f"Choose another with {at.port_option} (0: any)",
-                 errno.EACCES: f"Choose 1024 or higher with {at.port_option}",
-                 errno.EADDRNOTAVAIL: f"Name an address of this machine with {at.host_option}"}
-        hint = hints.get(error.errno or 0)
-        raise GothreadsError(f"cannot listen on {at.host}:{at.port}: {reason(error)}"
-                             f"{f'. {hint}' if hint else ''}") from None
-    return listener

@@ -28,7 +28,7 @@ class Server:
                                         stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         said = ""
-        while (found := re.search(r"serving \S+ on (http://127\.0\.0\.1:\d+) \(Ctrl-C to stop\)", said)) is None:
+        while (found := re.search(r"serving \S+ on (https?://127\.0\.0\.1:\d+) \(Ctrl-C to stop\)", said)) is None:
             line = self.process.stderr.readline()
             assert line, said
             said += line

@@ -1,0 +1,154 @@
+"""The sockets that a server listens on: of an address, a Unix socket, or one that somebody else, as systemd, opened."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gothreads.errors import GothreadsError
+from gothreads.files import reason
+
+#: How many connections may wait to be accepted.
+BACKLOG = 2048
+#: The first descriptor that systemd hands over (sd_listen_fds).
+_FIRST = 3
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen. port 0: any free port. option: how to choose another."""
+
+    host: str
+    port: int
+    host_option: str = "--host"
+    port_option: str = "--port"
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[socket.socket]:
+        with _listen(self) as listener:
+            yield listener
+
+
+@dataclass(frozen=True)
+class UnixSocket:
+    """Listen on a Unix socket. Its permissions are the umask's; it is removed at the end."""
+
+    path: str
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[socket.socket]:
+        with _listen_at(self.path) as listener:
+            mine = os.stat(self.path)
+            try:
+                yield listener
+            finally:
+                with contextlib.suppress(OSError):
+                    if os.path.samestat(mine, os.stat(self.path)):  # unless another server has taken its place
+                        os.unlink(self.path)
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """Listen on a socket that this process was started with."""
+
+    descriptor: int
+    option: str = "--fd"
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[socket.socket]:
+        try:
+            listener = socket.socket(fileno=os.dup(self.descriptor))
+        except OSError as error:
+            raise GothreadsError(f"{self.option} {self.descriptor}: {reason(error)}; expected a socket that listens"
+                                 ) from None
+        with listener:
+            if listener.type != socket.SOCK_STREAM or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise GothreadsError(f"{self.option} {self.descriptor}: this socket does not listen for connections")
+            yield listener
+
+
+Place = Address | UnixSocket | Inherited
+
+
+def of_systemd() -> Inherited | None:
+    """The socket that systemd has opened for this process (LISTEN_FDS). Programs that it starts do not see it."""
+    process, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if process != str(os.getpid()):  # it is for somebody else
+        return None
+    if count != "1":
+        raise GothreadsError(f"systemd has handed over {count} sockets (LISTEN_FDS); one is expected")
+    os.set_inheritable(_FIRST, False)  # noqa: FBT003 (takes no keywords)
+    return Inherited(_FIRST, "LISTEN_FDS, descriptor")
+
+
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
+    """Where clients find it."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def host_of(listener: socket.socket) -> str:
+    """The address that it is bound to. A Unix socket counts as local."""
+    return "localhost" if listener.family == socket.AF_UNIX else str(listener.getsockname()[0])
+
+
+def _listen(at: Address) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM,
+                                                                flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise GothreadsError(f"cannot listen on {at.host}:{at.port}: {reason(error)}. Name an address of this machine "
+                             f"with {at.host_option}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        hints = {errno.EADDRINUSE: f"Choose another with {at.port_option} (0: any)",
+                 errno.EACCES: f"Choose 1024 or higher with {at.port_option}",
+                 errno.EADDRNOTAVAIL: f"Name an address of this machine with {at.host_option}"}
+        hint = hints.get(error.errno or 0)
+        raise GothreadsError(f"cannot listen on {at.host}:{at.port}: {reason(error)}"
+                             f"{f'. {hint}' if hint else ''}") from None
+    return listener
+
+
+def _listen_at(path: str) -> socket.socket:
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise GothreadsError(f"cannot listen on --uds {path}: {reason(error)}") from None
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket on which nobody listens any more, such as that of a server that was killed."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise GothreadsError(f"cannot listen on --uds {path}: there is something else of that name")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(1.0)
+            client.connect(path)
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+    except OSError as error:
+        raise GothreadsError(f"cannot listen on --uds {path}: {reason(error)}") from None
+    else:
+        raise GothreadsError(f"cannot listen on --uds {path}: another server listens there")
