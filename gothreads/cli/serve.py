@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import (
@@ -17,9 +17,11 @@ from gothreads.cli.module_options import (
 from gothreads.cli.values import (
     parse_address,
     parse_count,
+    parse_count_or_none,
     parse_descriptor,
     parse_drain,
     parse_host,
+    parse_network,
     parse_port,
     parse_seconds,
     parse_size,
@@ -28,6 +30,7 @@ from gothreads.errors import GothreadsError, MisuseError
 from gothreads.launch import check_exists
 from gothreads.output.terminal import Terminal
 from gothreads.requirements import UVICORN, lacking, warn_once
+from gothreads.runtime.keywords import complete, definition
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
 from gothreads.serve.options import CALLERS_SECONDS, ServeOptions
 from gothreads.supervise.options import RestartOptions
@@ -51,11 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                         help="another name of the server, such as a proxy's; requests for other names are refused "
                         "(default: localhost and --host)")
+    parser.add_argument("--trust-proxy", action="append", default=[], type=parse_network, metavar="ADDRESS",
+                        help="address or network of a proxy, whose X-Forwarded-For and X-Forwarded-Proto are believed; "
+                        "*: any (default: none)")
     parser.add_argument("--tls-cert", metavar="FILE", help="speak TLS, with this certificate, and those up to its "
                         "authority's (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (PEM; default: in the same file)")
     parser.add_argument("--tls-client-ca", metavar="FILE",
                         help="clients need a certificate of one of these authorities (PEM)")
+    add_option(parser, "--max-calls", ServeOptions, "max_calls", type=parse_count, metavar="N")
+    add_option(parser, "--max-waiting", ServeOptions, "max_waiting", type=parse_count_or_none, metavar="N")
+    add_option(parser, "--max-client-calls", ServeOptions, "max_client_calls", type=parse_count, metavar="N")
     add_option(parser, "--callers", OpenOptions, "callers", type=parse_count, metavar="N")
     add_option(parser, "--timeout", ServeOptions, "timeout", type=parse_seconds, metavar="S")
     add_option(parser, "--on-timeout", ServeOptions, "on_timeout", choices=("cancel", "continue", "stop"))
@@ -92,14 +101,15 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     warn_once(UVICORN)
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
+    options = cast(ServeOptions, complete("serve", ServeOptions, {
+        name: getattr(arguments, name) for name in definition(ServeOptions)}))
     address, metrics, transport = _address(arguments), _metrics(arguments), _transport(arguments)
     check_exists(arguments.module)  # before the port is taken, which is before the module is built
     return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers,
                                            callers_timeout=CALLERS_SECONDS),
                  terminal, address=address, metrics=metrics, allowed=arguments.allow_host,
                  stopping=Stopping(arguments.drain_delay, arguments.drain), transport=transport,
-                 timeout=arguments.timeout, on_timeout=arguments.on_timeout, access_log=arguments.access_log,
-                 largest_json=parse_size(arguments.json_limit, "--json-limit "))
+                 largest_json=parse_size(arguments.json_limit, "--json-limit "), **options)
 
 
 def _address(arguments: argparse.Namespace) -> Place:
@@ -124,14 +134,14 @@ def _metrics(arguments: argparse.Namespace) -> Address | None:
 
 
 def _transport(arguments: argparse.Namespace) -> Transport:
-    from gothreads.serve.server import Transport
+    from gothreads.serve.server import Transport, trusted
     from gothreads.serve.tls import Tls
     if arguments.tls_cert is None and (arguments.tls_key is not None or arguments.tls_client_ca is not None):
         raise MisuseError("--tls-key and --tls-client-ca need --tls-cert")
     tls = None
     if arguments.tls_cert is not None:
         tls = Tls(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca).context()
-    return Transport(tls)
+    return Transport(tls, trusted(arguments.trust_proxy))
 
 
 SERVE = Command("serve", "serve a module's exports and handlers over HTTP", """\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import logging
 import os
 import re
@@ -153,6 +154,15 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), parse_port(port)
 
 
+def parse_network(text: str) -> str:
+    """Parse an address or a network, or *."""
+    try:
+        return text if text == "*" else str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{cut(text)} is neither an address nor a network, such as 10.0.0.0/8; nor *"
+                                         ) from None
+
+
 def parse_host(text: str) -> str:
     host, _, port = text.rpartition(":")
     if host and ":" not in host and port.isdigit():  # not an IPv6 address
@@ -184,6 +194,11 @@ def parse_count(text: str) -> int:
         largest = f" and at most {sys.maxsize}" if text.strip("0123456789") == "" and text.strip("0") else ""
         raise argparse.ArgumentTypeError(f"{cut(text)} is not a whole number of at least 1{largest}")
     return number
+
+
+def parse_count_or_none(text: str) -> int:
+    """The same, or 0."""
+    return 0 if text == "0" else parse_count(text)
 
 
 def parse_descriptor(text: str) -> int:

@@ -18,7 +18,7 @@ from gothreads.runtime.app import App
 from gothreads.runtime.keywords import complete, definition, documented
 from gothreads.runtime.module_source import ModuleSource
 from gothreads.runtime.options import OpenOptions
-from gothreads.serve.options import CALLERS_SECONDS, AllAsgiOptions, AsgiOptions
+from gothreads.serve.options import CALLERS_SECONDS, AllAsgiOptions, AsgiOptions, ServeOptions
 from gothreads.supervise.app import Supervised
 from gothreads.text import cut
 
@@ -108,9 +108,9 @@ class AsgiApp:
                 raise MisuseError(f"asgi() was given a function that returned {cut(app)}, not an app")
             try:
                 # Anew each time: it belongs to the event loop.
-                self._web = web_app(app, Hosts.of_asgi(options["allow_hosts"]), timeout=options["timeout"],
-                                    on_timeout=options["on_timeout"], largest_json=options["json_limit"],
-                                    access_log=options["access_log"])
+                shared = cast(ServeOptions, {name: options[name] for name in definition(ServeOptions)})
+                self._web = web_app(app, Hosts.of_asgi(options["allow_hosts"]), largest_json=options["json_limit"],
+                                    **shared)
                 self._app = app
                 yield
             finally:

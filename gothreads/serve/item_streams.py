@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gothreads.errors import GothreadsError
+from gothreads.serve.disconnect import left_first
 from gothreads.serve.guard import CLIENT_LEFT, PIECE, TOO_LARGE_TOGETHER, Held
 
 if TYPE_CHECKING:
@@ -83,13 +84,11 @@ class _Items(Response):
 
 async def _unless_gone(stream: JsonStream, receive: Receive) -> list[bytes] | None:
     """The next batch; none if the client has left, or leaves before there is one. Closes the stream then."""
-    gone, batch = asyncio.ensure_future(receive()), asyncio.ensure_future(stream.batch())
+    batch = asyncio.ensure_future(stream.batch())
     try:
-        await asyncio.wait({gone, batch}, return_when=asyncio.FIRST_COMPLETED)
-        if batch.done():
+        if not await left_first(receive, batch):
             return batch.result()
         stream.close()
         return None
     finally:
-        gone.cancel()
         batch.cancel()

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics, GoStatistics
+from gothreads.serve.admission import Admission
 from gothreads.serve.guard import Guard, Held, Hosts
 from gothreads.serve.outcomes import outcome_of
 from gothreads.serve.served import Served
@@ -57,8 +58,11 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._asked = asyncio.Lock()
 
-    def route(self) -> Route:
-        return Route("/metrics", self._answer)
+    def watch(self, admission: Admission) -> None:
+        """Tell how many calls wait for a place."""
+        waiting = Gauge("gothreads_calls_waiting", "Calls over HTTP that wait, since as many as may be are in flight.",
+                        ("app",), registry=self._registry)
+        waiting.labels(self._name).set_function(lambda: admission.waiting)
 
     def measured(self, kind: str, endpoint: Endpoint) -> Endpoint:
         """The endpoint, whose calls are counted. `kind`: also the parameter of the path with the name."""
@@ -91,7 +95,8 @@ class Metrics:
             self._handlers.add(name)  # only a handler that exists answers
         return kind, name if name in self._handlers else _OTHER
 
-    async def _answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
+        """The endpoint of /metrics."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         async with self._asked:  # one at a time: if Go does not answer, each holds a thread for a second
             text = await asyncio.to_thread(encode, self._registry)
@@ -100,7 +105,7 @@ class Metrics:
 
 def metrics_app(metrics: Metrics, hosts: Hosts) -> ASGIApp:
     """An application for the metrics alone."""
-    return Guard(Starlette(routes=[metrics.route()]), hosts, Held())
+    return Guard(Starlette(routes=[Route("/metrics", metrics.answer)]), hosts, Held())
 
 
 class _Module(Collector):

@@ -23,13 +23,14 @@ _ERRORS = {
     413: "The body is too large.",
     421: "The server does not have the name that the request is for.",
     422: "An argument is wrong, or the function has returned an error.",
+    429: "The client has too many calls in progress.",
     500: "The server has a bug.",
     502: "The module has returned something that is invalid.",
     503: "The module is busy or has ended, or there is no room for the request.",
     504: "The call has taken longer than the server allows.",
 }
 _OF_ALL = (403, 421, 500)
-_OF_BODIES = (400, 408, 413, 422, 502, 503, 504)
+_OF_BODIES = (400, 408, 413, 422, 429, 502, 503, 504)
 _ERROR: JsonSchema = {
     "type": "object", "required": ["error"],
     "properties": {
@@ -81,7 +82,7 @@ def document(app: Served, names: Names, root: str) -> JsonSchema:
 
 def _error(status: int, why: str) -> JsonSchema:
     found = _response(why, {"$ref": "#/components/schemas/gothreads.Error"})
-    return {**found, "headers": _RETRY_AFTER} if status == 503 else found
+    return {**found, "headers": _RETRY_AFTER} if status in (429, 503) else found
 
 
 def _export(signature: Signature) -> JsonSchema:

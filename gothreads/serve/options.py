@@ -19,6 +19,8 @@ from gothreads.text import cut
 LARGEST_JSON = 4 << 20
 #: How long calls wait for their turn, in seconds, before they get 503.
 CALLERS_SECONDS = 30.0
+#: Default for how many calls wait for others, where the number of calls in flight has a limit.
+MOST_WAITING = 100
 
 
 def host_names(option: str, names: Iterable[str]) -> frozenset[str]:
@@ -56,6 +58,15 @@ class ServeOptions(TypedDict, total=False):
         """, check=one_of("cancel", "continue", "stop"))]
     access_log: Annotated[bool, Option(
         default=False, help="log each request: the logger gothreads.access", check=_check_bool)]
+    max_calls: Annotated[int | None, Option(
+        None, "how many calls may be in flight at a time; further ones wait (default: without limit)",
+        check=whole(1))]
+    max_waiting: Annotated[int, Option(
+        MOST_WAITING, "how many calls may wait, where the calls in flight have a limit; others get 503",
+        check=whole(0))]
+    max_client_calls: Annotated[int | None, Option(
+        None, "how many calls of one client may be in progress at a time; others get 429 (default: without limit)",
+        check=whole(1))]
 
 
 class AsgiOptions(ServeOptions, total=False):

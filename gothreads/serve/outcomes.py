@@ -23,6 +23,8 @@ from gothreads.serve.guard import CLIENT_LEFT
 #: The status of a response for a GothreadsError, by its outcome. invalid: what the module has returned.
 STATUSES = {"wrong_arguments": 422, "error": 422, "unknown": 404, "timeout": 504, "busy": 503, "invalid": 502,
             "ended": 503}
+#: The outcome of a request that was refused, by the status. All others are "refused".
+_REFUSALS = {CLIENT_LEFT: "client_left", 429: "limited"}
 
 
 def outcome_of(error: BaseException) -> str:
@@ -43,7 +45,7 @@ def outcome_of(error: BaseException) -> str:
         case GothreadsError():
             return "ended"
         case HTTPException():
-            return "client_left" if error.status_code == CLIENT_LEFT else "refused"
+            return _REFUSALS.get(error.status_code, "refused")
         case asyncio.CancelledError():
             return "client_left"
     return "bug"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import logging
 import math
 import os
@@ -65,9 +66,23 @@ class Stopping:
 
 @dataclass(frozen=True)
 class Transport:
-    """What is between clients and the application. tls: if clients speak TLS to this server."""
+    """What is between clients and the application.
+
+    tls: if clients speak TLS to this server. proxies: the addresses and networks of proxies, whose X-Forwarded-For and
+    X-Forwarded-Proto are believed.
+    """
 
     tls: ssl.SSLContext | None = None
+    proxies: Sequence[str] = ()
+
+
+def trusted(networks: Sequence[str]) -> Sequence[str]:
+    """These networks of proxies, as uvicorn takes them: also as a socket of IPv6 sees those of IPv4. "*": any."""
+    if "*" in networks:
+        return ["*"]
+    mapped = [f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+              for network in map(ipaddress.ip_network, networks) if network.version == 4]
+    return [*networks, *mapped]
 
 
 def serve(open_app: Callable[[], Served], terminal: Terminal, *, address: Place, metrics: Address | None = None,
@@ -156,6 +171,9 @@ class _Server(uvicorn.Server):
         # The backlog is how many clients are accepted per turn of the event loop. Refusing one takes some turns.
         super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning",
                                         access_log=False, server_header=False,
+                                        # Otherwise uvicorn believes these headers of every client of this machine.
+                                        proxy_headers=bool(transport.proxies),
+                                        forwarded_allow_ips=[*transport.proxies],
                                         ssl_context_factory=None if tls is None else lambda _config, _default: tls,
                                         log_config=None if terminal.as_json else uvicorn.config.LOGGING_CONFIG,
                                         backlog=max(1, most // 16), limit_concurrency=most + 1,

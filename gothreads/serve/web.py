@@ -21,10 +21,11 @@ Errors are {"error": text, …}, with the "path" to an argument of a typed funct
     413  body too large
     421  a name that is not this server's
     422  wrong arguments, or an error that the handler returned
+    429  the client has too many calls in progress
     500  a bug
     502  the module's answer is invalid
-    503  all callers are busy; no room for an event, a body, or a response (the call has been made in that case); or the
-         module has ended (with Retry-After if retrying makes sense)
+    503  all callers are busy; too many calls wait; no room for an event, a body, or a response (the call has been made
+         in that case); or the module has ended (with Retry-After if retrying makes sense)
     504  the call took longer than allowed
 
 If the client of a request disconnects, the request is abandoned: if its handler has a context (guest.HandleContext),
@@ -37,9 +38,9 @@ import asyncio
 import contextlib
 import math
 from concurrent.futures import Future
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Unpack
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -47,7 +48,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive
 
 from gothreads.errors import (
     ArgumentError,
@@ -59,10 +60,14 @@ from gothreads.errors import (
     unknown,
 )
 from gothreads.runtime.cancellation import OnTimeout
+from gothreads.runtime.keywords import complete
 from gothreads.runtime.settling import SETTLE_SECONDS
 from gothreads.runtime.state import State
 from gothreads.serve import guard, openapi
 from gothreads.serve.access import Access
+from gothreads.serve.admission import Admission
+from gothreads.serve.disconnect import left_first
+from gothreads.serve.gate import Gate
 from gothreads.serve.guard import Guard, Held, Hosts, policy
 from gothreads.serve.item_streams import items_response
 from gothreads.serve.json_arguments import (
@@ -73,8 +78,8 @@ from gothreads.serve.json_arguments import (
     parse_typed_arguments,
     result_json,
 )
-from gothreads.serve.metrics import Metrics
-from gothreads.serve.options import LARGEST_JSON
+from gothreads.serve.metrics import Endpoint, Metrics
+from gothreads.serve.options import LARGEST_JSON, ServeOptions
 from gothreads.serve.outcomes import STATUSES, outcome_of
 from gothreads.serve.probes import Probes
 from gothreads.serve.served import Served
@@ -95,49 +100,60 @@ _templates = Jinja2Templates(_FOLDER)
 _POLICY = policy((_FOLDER / "index.html").read_text())
 
 
-class WebOptions(TypedDict, total=False):
-    """The options of web_app."""
+class WebOptions(ServeOptions, total=False):
+    """The options of web_app. largest_json: the largest arguments of a call, in bytes."""
 
-    timeout: float | None
-    on_timeout: OnTimeout
     largest_json: int
-    access_log: bool
 
 
-def web_app(app: Served, hosts: Hosts = Hosts(), *, timeout: float | None = None, on_timeout: OnTimeout = "cancel",
-            largest_json: int = LARGEST_JSON, access_log: bool = False, probes: Probes | None = None,
-            own_metrics: Metrics | None = None) -> ASGIApp:
+def web_app(app: Served, hosts: Hosts = Hosts(), *, probes: Probes | None = None, own_metrics: Metrics | None = None,
+            largest_json: int = LARGEST_JSON, **options: Unpack[ServeOptions]) -> ASGIApp:
     """The ASGI application for an app that is addressed by the names `hosts`. It does not close the app.
 
-    timeout: for each call, in seconds. on_timeout: as for App.request. largest_json: the largest arguments of a call,
-    in bytes. access_log: log each request. probes: those of a server that says when it stops. own_metrics: the app's
-    metrics, if /metrics is not to be here, because they have an address of their own.
+    probes: those of a server that says when it stops. own_metrics: the app's metrics, if /metrics is not to be here,
+    because they have an address of their own.
     """
-    metrics = own_metrics or Metrics(app)
-    held = Held()
-    routes = _Routes(app, held, timeout, on_timeout, largest_json)
-    return Access(Guard(Starlette(
+    chosen = complete("web_app()", ServeOptions, options)
+    held, metrics = Held(), own_metrics or Metrics(app)
+    admission = Admission(chosen["max_calls"], chosen["max_waiting"], chosen["max_client_calls"])
+    metrics.watch(admission)
+    gate = Gate(admission)
+    routes = _Routes(app, _Limits(held, admission, largest_json), chosen["timeout"], chosen["on_timeout"])
+
+    def called(kind: str, parameter: str, endpoint: Endpoint) -> Route:
+        return Route(f"/api/{kind}/{{{parameter}:path}}",
+                     metrics.measured(parameter, gate.call(endpoint)), methods=["POST"])
+    web = Starlette(
         routes=[
             Route("/", routes.index),
             Route("/healthz", routes.health),
             Route("/api/exports", routes.exports),
-            Route("/api/call/{export:path}", metrics.measured("export", routes.call), methods=["POST"]),
-            Route("/api/request/{handler:path}", metrics.measured("handler", routes.request), methods=["POST"]),
-            Route("/api/signal/{event:path}", metrics.measured("event", routes.signal), methods=["POST"]),
+            called("call", "export", routes.call),
+            called("request", "handler", routes.request),
+            called("signal", "event", routes.signal),
             *(probes or Probes(app)).routes(),
             Route("/openapi.json", routes.openapi),
-            *([] if own_metrics else [metrics.route()]),
+            *([] if own_metrics else [Route("/metrics", metrics.answer)]),
         ],
-        exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug}), hosts, held),
-        is_logged=access_log)
+        exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug})
+    return Access(Guard(web, hosts, held), is_logged=chosen["access_log"])
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """On bodies and answers together, on calls, and on arguments in bytes of JSON."""
+
+    held: Held
+    admission: Admission
+    largest_json: int
 
 
 class _Routes:
     """The route handlers."""
 
-    def __init__(self, app: Served, held: Held, timeout: float | None, on_timeout: OnTimeout,
-                 largest_json: int) -> None:
-        self._app, self._held, self._largest_json = app, held, largest_json
+    def __init__(self, app: Served, limits: _Limits, timeout: float | None, on_timeout: OnTimeout) -> None:
+        self._app = app
+        self._held, self._admission, self._largest_json = limits.held, limits.admission, limits.largest_json
         self._timeout, self._on_timeout = timeout, on_timeout
         self._last_handlers: list[str] = []
 
@@ -211,6 +227,7 @@ class _Routes:
                 if name not in self._app.exports and self._app.functions[name].has_json]
 
     async def call(self, request: Request) -> Response:
+        self._admission.check()
         name = request.path_params["export"]
         if (typed := self._app._typed_function(name)) is not None:
             return await self._call_typed(typed, request)
@@ -218,8 +235,9 @@ class _Routes:
         on_timeout: OnTimeout = "stop" if self._on_timeout == "stop" else "continue"
         async with self._held.body(request, self._largest_json, WEIGHT) as body:
             arguments = await aside(parse_arguments, body)
-            future = self._app.submit(name, *arguments, timeout=self._timeout, on_timeout=on_timeout)
-            result = await self._answered(request, future)
+            async with self._admission.place(request.receive):
+                future = self._app.submit(name, *arguments, timeout=self._timeout, on_timeout=on_timeout)
+                result = await self._answered(request.receive, future)
         return Response(await aside(result_json, result), media_type="application/json")
 
     async def _call_typed(self, function: TypedFunction, request: Request) -> Response:
@@ -227,17 +245,19 @@ class _Routes:
 
         def begin(body: bytes) -> Future[bytes | JsonStream]:
             return function.submit_json(parse_typed_arguments(body), options)
-        async with self._held.body(request, self._largest_json, TYPED_WEIGHT) as body:
-            result = await self._answered(request, await aside(begin, body))
-        if not isinstance(result, bytes):
-            return await items_response(result, request.headers, request.receive, self._held, _message)
+        async with (self._held.body(request, self._largest_json, TYPED_WEIGHT) as body,
+                    self._admission.place(request.receive)):
+            result = await self._answered(request.receive, await aside(begin, body))
+            if not isinstance(result, bytes):
+                return await items_response(result, request.headers, request.receive, self._held, _message)
         return Response(b'{"result":%s}' % result, media_type="application/json")
 
     async def request(self, request: Request) -> Response:
-        async with self._held.body(request, guard.LARGEST_BODY) as body:
+        self._admission.check()
+        async with (self._held.body(request, guard.LARGEST_BODY) as body, self._admission.place(request.receive)):
             future = self._app.submit_request(request.path_params["handler"], body, timeout=self._timeout,
                                               on_timeout=self._on_timeout)
-            reply = await self._answered(request, future)
+            reply = await self._answered(request.receive, future)
         return Response(reply, media_type="application/json" if _is_json(reply) else "application/octet-stream")
 
     async def signal(self, request: Request) -> Response:
@@ -252,12 +272,11 @@ class _Routes:
             self._app.signal(name, body, full="raise")
         return JSONResponse({"queued": True}, 202)
 
-    async def _answered(self, request: Request, future: Future[Any]) -> Any:
+    async def _answered(self, receive: Receive, future: Future[Any]) -> Any:
         """A call's result. The call is abandoned if the client disconnects, unless that would stop the module."""
-        result, gone = asyncio.wrap_future(future), asyncio.ensure_future(request.receive())
+        result = asyncio.wrap_future(future)
         try:
-            await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not result.done() and self._on_timeout != "stop":
+            if await left_first(receive, result) and self._on_timeout != "stop":
                 result.cancel()
                 raise HTTPException(guard.CLIENT_LEFT, "the client has disconnected")
             return await result
@@ -265,8 +284,6 @@ class _Routes:
             options = self._app.options
             raise CallersBusy(f"all {options.callers} callers were busy for {options.callers_timeout:g} s. Try again, "
                               f"or serve with more --callers") from None
-        finally:
-            gone.cancel()
 
     async def _handlers(self) -> list[str]:
         try:

@@ -161,6 +161,7 @@ def established(client: socket.socket) -> bool:
     (["--uds", "x", "--fd", "3"], "--uds and --fd exclude each other"),
     (["--fd", "1"], "argument --fd: '1' is not the number of a descriptor"),
     (["--fd", "999"], "--fd 999: Bad file descriptor; expected a socket that listens"),
+    (["--trust-proxy", "proxy"], "'proxy' is neither an address nor a network"),
     (["--uds", "{folder}/ca.pem"], "there is something else of that name"),
     (["--uds", "{folder}/none/socket"], "cannot listen on --uds"),
 ])
@@ -207,7 +208,7 @@ def serve_at(path: Path, module: Path, *options: str) -> subprocess.Popen[str]:
 
 def test_a_server_on_a_unix_socket(tmp_path: Path, calls: Path) -> None:
     path = tmp_path / "socket"
-    process = serve_at(path, calls, "--metrics-address", "127.0.0.1:0")
+    process = serve_at(path, calls, "--max-client-calls", "3", "--metrics-address", "127.0.0.1:0")
     try:
         with talk_over(path) as client:
             assert client.post("/api/call/add", json={"args": [2, 3]}).json() == {"result": 5}

@@ -1,0 +1,21 @@
+"""Waiting for something on behalf of a client, who may disconnect meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.types import Receive
+
+
+async def left_first(receive: Receive, work: asyncio.Future[Any]) -> bool:
+    """Wait until the work is done or the client has disconnected. Returns whether the client has left before that.
+
+    Only after the request's body has been read: `receive` has nothing else to tell then.
+    """
+    gone = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+        return not work.done()
+    finally:
+        gone.cancel()
