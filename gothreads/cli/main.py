@@ -25,6 +25,7 @@ from gothreads.cli.go_exec import GO_EXEC
 from gothreads.cli.go_test import TEST
 from gothreads.cli.init import INIT
 from gothreads.cli.inspect import INSPECT
+from gothreads.cli.keys import KEYS
 from gothreads.cli.optimize import OPTIMIZE
 from gothreads.cli.parser import UsageError, parse
 from gothreads.cli.run import RUN
@@ -40,7 +41,7 @@ from gothreads.runtime.process import close_all
 
 #: In the order of `gothreads --help`: what people need first comes first.
 COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, OPTIMIZE, COMPILE, STUBS,
-                                              WHEEL, DOCTOR, CACHE, COMPARE, STRESS, COMPLETION, GO_EXEC)
+                                              WHEEL, KEYS, DOCTOR, CACHE, COMPARE, STRESS, COMPLETION, GO_EXEC)
 
 #: A shell's exit code for a process that SIGINT ended.
 INTERRUPTED = 128 + signal.SIGINT

@@ -32,7 +32,7 @@ from gothreads.output.terminal import Terminal
 from gothreads.requirements import UVICORN, lacking, warn_once
 from gothreads.runtime.keywords import complete, definition
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
-from gothreads.serve.options import CALLERS_SECONDS, ServeOptions
+from gothreads.serve.options import CALLERS_SECONDS, ServeOptions, check_together
 from gothreads.supervise.options import RestartOptions
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_module(parser)
     parser.add_argument("--host", type=parse_host, default="127.0.0.1",
-                        help="address to listen on (default: %(default)s). Without --tls-client-ca there is no "
-                        "authentication")
+                        help="address to listen on (default: %(default)s). Without --api-keys, --jwt-keys or "
+                        "--tls-client-ca there is no authentication")
     parser.add_argument("--port", type=parse_port, default=8080,
                         help="port to listen on; 0: any free port (default: %(default)s). A socket of systemd "
                         "(LISTEN_FDS) takes precedence")
@@ -62,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (PEM; default: in the same file)")
     parser.add_argument("--tls-client-ca", metavar="FILE",
                         help="clients need a certificate of one of these authorities (PEM)")
+    add_option(parser, "--api-keys", ServeOptions, "api_keys", metavar="FILE")
+    add_option(parser, "--jwt-keys", ServeOptions, "jwt_keys", metavar="FILE")
+    add_option(parser, "--jwt-issuer", ServeOptions, "jwt_issuer", metavar="TEXT")
+    add_option(parser, "--jwt-audience", ServeOptions, "jwt_audience", metavar="TEXT")
+    add_option(parser, "--jwt-rights", ServeOptions, "jwt_rights", metavar="CLAIM")
+    add_option(parser, "--allow-origin", ServeOptions, "allow_origins", action="append", dest="allow_origins",
+               metavar="ORIGIN")
     add_option(parser, "--max-calls", ServeOptions, "max_calls", type=parse_count, metavar="N")
     add_option(parser, "--max-waiting", ServeOptions, "max_waiting", type=parse_count_or_none, metavar="N")
     add_option(parser, "--max-client-calls", ServeOptions, "max_client_calls", type=parse_count, metavar="N")
@@ -103,6 +110,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         raise MisuseError("--save-every and --while-down need --restart")
     options = cast(ServeOptions, complete("serve", ServeOptions, {
         name: getattr(arguments, name) for name in definition(ServeOptions)}))
+    check_together(options)
     address, metrics, transport = _address(arguments), _metrics(arguments), _transport(arguments)
     check_exists(arguments.module)  # before the port is taken, which is before the module is built
     return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers,

@@ -18,7 +18,13 @@ from gothreads.runtime.app import App
 from gothreads.runtime.keywords import complete, definition, documented
 from gothreads.runtime.module_source import ModuleSource
 from gothreads.runtime.options import OpenOptions
-from gothreads.serve.options import CALLERS_SECONDS, AllAsgiOptions, AsgiOptions, ServeOptions
+from gothreads.serve.options import (
+    CALLERS_SECONDS,
+    AllAsgiOptions,
+    AsgiOptions,
+    ServeOptions,
+    check_together,
+)
 from gothreads.supervise.app import Supervised
 from gothreads.text import cut
 
@@ -55,6 +61,7 @@ def asgi(source: ModuleSource | Callable[[], App | Supervised], **options: Unpac
     if (problem := lacking_for_asgi()) is not None:
         raise ImportError(problem)
     chosen = complete("asgi()", AllAsgiOptions, options)
+    check_together(chosen)
     given = {name: value for name, value in options.items() if name in definition(OpenOptions)}
     if callable(source):
         if given:

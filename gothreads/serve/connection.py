@@ -24,6 +24,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gothreads.serve.guard import LEAST_RATE
+from gothreads.serve.tls import CERTIFICATE, name_of
 
 #: Bytes per read. h11 bounds the size of a head only if it arrives in more than one piece.
 RECEIVED = 16 << 10
@@ -86,6 +87,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         # pauses at the limit, plain transports above it.)
         transport.set_write_buffer_limits(high=1, low=0)
         super().connection_made(transport)
+        if (name := name_of(transport)) is not None:
+            self.app_state = {**self.app_state, CERTIFICATE: name}  # each request's scope["state"] is a copy
         self._received, self._patience = bytearray(RECEIVED), SEND_SECONDS
         self._next_event, self.conn.next_event = self.conn.next_event, self._checked_event  # type: ignore[method-assign]
         self._watch()

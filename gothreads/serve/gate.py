@@ -1,33 +1,57 @@
-"""What stands before the routes of an app: the limit on one client's calls."""
+"""What stands before the routes of an app: rights, and the limit on one client's calls."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gothreads.serve.admission import Admission, address_of
+from gothreads.serve.admission import Admission
+from gothreads.serve.auth import Authority, client_of
 from gothreads.serve.metrics import Endpoint
 
 
 class Gate:
     """Wraps endpoints, so that they are reached only by those who may."""
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    def __init__(self, authority: Authority, admission: Admission) -> None:
+        self._authority, self._admission = authority, admission
 
-    def call(self, endpoint: Endpoint) -> Endpoint:
-        """An endpoint whose requests count as calls of the client, until they are answered."""
+    def call(self, kind: str, parameter: str, endpoint: Endpoint) -> Endpoint:
+        """An endpoint whose requests count as calls of the client, until they are answered.
+
+        kind: call, request or signal. parameter: of the path, with the name.
+        """
         async def call(request: Request) -> Response:
+            identity = self._authority.allowed(request.scope, f"{kind}/{request.path_params[parameter]}")
             with ExitStack() as counted:
-                client = address_of(request.scope.get("client"))
-                counted.enter_context(self._admission.of_client(client))
+                counted.enter_context(self._admission.of_client(client_of(request.scope, identity)))
                 response = await endpoint(request)
                 until_sent = counted.pop_all()
             return _Within(response, until_sent)
         return call
+
+    def closed(self, endpoint: Endpoint, right: str | None = None) -> Endpoint:
+        """An endpoint for those who have that right, or any."""
+        async def closed(request: Request) -> Response:
+            if right is None:
+                self._authority.known(request.scope)
+            else:
+                self._authority.allowed(request.scope, right)
+            return await endpoint(request)
+        return closed
+
+    @property
+    def schemes(self) -> dict[str, Any]:
+        """The ways to authenticate, as OpenAPI describes them."""
+        return self._authority.schemes
+
+    def knows(self, scope: Scope) -> bool:
+        """Whether to tell the client more than that there is a server. HTTPException: its credentials are wrong."""
+        return self._authority.is_open or self._authority.identity(scope) is not None
 
 
 class _Within(Response):

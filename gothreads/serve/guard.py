@@ -2,7 +2,8 @@
 
     Host            names that are not this server's: otherwise a page whose name was rebound to this address (DNS
                     rebinding) could call the server
-    Origin          requests from pages of other sites; where browsers do not send Origin, Sec-Fetch-Site is checked
+    Origin          requests from pages of other sites, except those that are allowed (CORS); where browsers do not send
+                    Origin, Sec-Fetch-Site is checked
     bodies          those that arrive too slowly, and those that would bring all bodies, together with responses that
                     clients have not read, above MOST_HELD
 
@@ -20,7 +21,7 @@ import hashlib
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -105,8 +106,8 @@ class Hosts:
 class Guard:
     """The ASGI application `app`, behind the checks above."""
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, held: Held) -> None:
-        self._app, self._hosts, self._held = app, hosts, held
+    def __init__(self, app: ASGIApp, hosts: Hosts, held: Held, origins: Collection[str] = ()) -> None:
+        self._app, self._hosts, self._held, self._origins = app, hosts, held, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -147,6 +148,8 @@ class Guard:
                             f"unknown host name {asked!r:.200}; this server has the names {self._hosts}. To add one: "
                             f"{self._hosts.to_add}")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin in self._origins:
+            return None
         if origin is not None and origin.partition("://")[2] != headers["host"] and not looks:
             return _refused(403, f"requests from pages of {origin:.200} are not allowed")
         # Except that links from other sites may lead here.

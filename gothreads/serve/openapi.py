@@ -17,7 +17,8 @@ _JSON, _BYTES, _NDJSON = "application/json", "application/octet-stream", "applic
 #: By status, why there is no result. The bodies have details.
 _ERRORS = {
     400: "The body is malformed.",
-    403: "A page of another site has sent the request.",
+    401: "There is no API key or token, or it is not accepted.",
+    403: "A page of another site has sent the request, or the key or token has no right to it.",
     404: "There is nothing of that name now.",
     408: "The body arrives too slowly.",
     413: "The body is too large.",
@@ -31,6 +32,8 @@ _ERRORS = {
 }
 _OF_ALL = (403, 421, 500)
 _OF_BODIES = (400, 408, 413, 422, 429, 502, 503, 504)
+#: What needs no credentials.
+_PUBLIC = frozenset(("/healthz", "/livez", "/readyz"))
 _ERROR: JsonSchema = {
     "type": "object", "required": ["error"],
     "properties": {
@@ -54,8 +57,9 @@ class Names:
     events: Sequence[str]
 
 
-def document(app: Served, names: Names, root: str) -> JsonSchema:
-    """The document. `root` is the path under which the app is served."""
+def document(app: Served, names: Names, root: str, schemes: JsonSchema | None = None) -> JsonSchema:
+    """The document. `root` is the path under which the app is served; `schemes` are the ways to authenticate."""
+    schemes = schemes or {}
     declared = declared_by(app.loaded.metadata)
     schemas = JsonSchemas({each.name: each for each in declared.classes})
     paths: dict[str, JsonSchema] = {}
@@ -69,6 +73,9 @@ def document(app: Served, names: Names, root: str) -> JsonSchema:
     for name in names.events:
         paths[f"/api/signal/{_path(name)}"] = {"post": _event(name)}
     paths |= _of_server()
+    if schemes:
+        _secure(paths)
+    errors = {status: why for status, why in _ERRORS.items() if status != 401 or schemes}
     return {
         "openapi": "3.1.0",
         "info": {"title": app.loaded.name, "version": __version__,
@@ -76,8 +83,20 @@ def document(app: Served, names: Names, root: str) -> JsonSchema:
         "servers": [{"url": root or "/"}],
         "paths": paths,
         "components": {"schemas": {**schemas.of_classes(), **_SCHEMAS},
-                       "responses": {f"Error{status}": _error(status, why) for status, why in _ERRORS.items()}},
+                       "responses": {f"Error{status}": _error(status, why) for status, why in errors.items()},
+                       **({"securitySchemes": schemes} if schemes else {})},
+        **({"security": [{name: []} for name in schemes]} if schemes else {}),
     }
+
+
+def _secure(paths: dict[str, JsonSchema]) -> None:
+    """Say which operations need credentials: all but the public ones."""
+    for path, methods in paths.items():
+        for operation in methods.values():
+            if path in _PUBLIC:
+                operation["security"] = []
+            else:
+                operation["responses"] |= {"401": {"$ref": "#/components/responses/Error401"}}
 
 
 def _error(status: int, why: str) -> JsonSchema:

@@ -5,13 +5,16 @@ runtime/keywords.py.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from typing import Annotated, TypedDict
 
 from gothreads.errors import MisuseError
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.keywords import Option, one_of, whole
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
+from gothreads.serve.api_keys import check_api_keys
+from gothreads.serve.tokens import check_tokens
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import cut
 
@@ -35,6 +38,20 @@ def _check_hosts(name: str, value: object) -> None:
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, str) for each in value):
         raise MisuseError(f"{name} must be a list of names, not {cut(value)}")
     host_names(name, [each for each in value if each != "*"])
+
+
+def _check_origins(name: str, value: object) -> None:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise MisuseError(f"{name} must be a list of origins, not {cut(value)}")
+    for each in value:
+        if not isinstance(each, str) or not re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]+)?", each):
+            raise MisuseError(f"{name}: {cut(each)} is not an origin; expected http:// or https:// and a name in lower "
+                              "case, with a port if there is one, such as https://app.example.org")
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise MisuseError(f"{name} must be a text, not {cut(value)}")
 
 
 def _check_bool(name: str, value: object) -> None:
@@ -67,6 +84,21 @@ class ServeOptions(TypedDict, total=False):
     max_client_calls: Annotated[int | None, Option(
         None, "how many calls of one client may be in progress at a time; others get 429 (default: without limit)",
         check=whole(1))]
+    allow_origins: Annotated[Sequence[str], Option((), """
+        other sites whose pages may use the server (CORS), such as https://app.example.org (default: none)
+        """, check=_check_origins)]
+    api_keys: Annotated[str | PathLike[str] | None, Option(None, """
+        a file of API keys, one of which calls need then; gothreads keys new makes them (default: without
+        authentication)
+        """, check=check_api_keys)]
+    jwt_keys: Annotated[str | PathLike[str] | None, Option(None, """
+        a file with the public key (PEM), or the keys (JWKS), that verify JSON Web Tokens, which calls need then, or an
+        API key
+        """, check=check_tokens)]
+    jwt_issuer: Annotated[str | None, Option(None, "who must have issued tokens: their claim iss", check=_check_text)]
+    jwt_audience: Annotated[str | None, Option(None, "for whom tokens must be: their claim aud", check=_check_text)]
+    jwt_rights: Annotated[str, Option(
+        "scope", "the claim of tokens that has the rights, such as call/add, as a list or words", check=_check_text)]
 
 
 class AsgiOptions(ServeOptions, total=False):
@@ -87,3 +119,11 @@ class AsgiOptions(ServeOptions, total=False):
 
 class AllAsgiOptions(AsgiOptions, OpenOptions, total=False):
     """All options of `gothreads.asgi`."""
+
+
+def check_together(options: Mapping[str, object]) -> None:
+    """MisuseError: an option is missing that another needs."""
+    given = {name for name in ("jwt_keys", "jwt_issuer", "jwt_audience") if options[name] is not None}
+    if given and len(given) < 3:
+        raise MisuseError(f"jwt_keys, jwt_issuer and jwt_audience belong together; given: {', '.join(sorted(given))}. "
+                          "A token that is meant for another service must not be accepted here")

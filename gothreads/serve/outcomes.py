@@ -24,7 +24,7 @@ from gothreads.serve.guard import CLIENT_LEFT
 STATUSES = {"wrong_arguments": 422, "error": 422, "unknown": 404, "timeout": 504, "busy": 503, "invalid": 502,
             "ended": 503}
 #: The outcome of a request that was refused, by the status. All others are "refused".
-_REFUSALS = {CLIENT_LEFT: "client_left", 429: "limited"}
+_REFUSALS = {CLIENT_LEFT: "client_left", 401: "denied", 403: "denied", 429: "limited"}
 
 
 def outcome_of(error: BaseException) -> str:

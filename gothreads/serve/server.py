@@ -109,14 +109,21 @@ def serve(open_app: Callable[[], Served], terminal: Terminal, *, address: Place,
                         metrics_app(own, Hosts.of(metrics.host, host_of(of_metrics), allowed)),
                         of_metrics.getsockname(), listener.getsockname())
         return _serve(open_app, web, [listener] if of_metrics is None else [listener, of_metrics], terminal=terminal,
-                      stopping=stopping, transport=transport, warning=_warning(hosts, transport))
+                      stopping=stopping, transport=transport, warning=_warning(hosts, transport, options))
 
 
-def _warning(hosts: Hosts, transport: Transport) -> str | None:
+def _warning(hosts: Hosts, transport: Transport, options: WebOptions) -> str | None:
     """What whoever runs the server should know about who can use it."""
+    asks = options.get("api_keys") is not None or options.get("jwt_keys") is not None
     if hosts.is_local or (transport.tls is not None and transport.tls.verify_mode is ssl.VerifyMode.CERT_REQUIRED):
         return None
-    return f"other machines may be able to connect, and there is no authentication. Accepted host names: {hosts}"
+    if not asks:
+        return ("other machines may be able to connect, and there is no authentication. Accepted host names: "
+                f"{hosts}")
+    if transport.tls is None and not transport.proxies:
+        return ("other machines may be able to connect, without TLS: whoever sees the traffic sees the keys. "
+                "Use --tls-cert, or a proxy that has TLS")
+    return None
 
 
 def _two(web: ASGIApp, metrics: ASGIApp, of_metrics: tuple[Any, ...], of_web: tuple[Any, ...] | str) -> ASGIApp:

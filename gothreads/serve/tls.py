@@ -15,6 +15,8 @@ from gothreads.files import reason
 
 #: Suites with forward secrecy and authenticated encryption, for TLS 1.2; those of 1.3 all are that.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+#: In scope["state"]: the name in the client's certificate, which has been verified (connection.py puts it there).
+CERTIFICATE = "gothreads.certificate"
 #: How long a client may take for the handshake, in seconds.
 HANDSHAKE_SECONDS = 20.0
 
@@ -58,6 +60,16 @@ def _reported(options: str) -> Iterator[None]:
 def _no_password() -> str:
     """Instead of OpenSSL's question on the terminal."""
     return ""
+
+
+def name_of(transport: asyncio.BaseTransport) -> str | None:
+    """The name in the client's certificate, which has been verified: its common name, or else its first other name."""
+    found: dict[str, Any] | None = transport.get_extra_info("peercert")
+    if not found:
+        return None
+    subject = [value for part in found.get("subject", ()) for kind, value in part if kind == "commonName"]
+    others = [value for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "URI", "email")]
+    return next(iter([*subject, *others]), None)
 
 
 def limit_handshakes(loop: asyncio.AbstractEventLoop) -> None:

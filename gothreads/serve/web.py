@@ -14,7 +14,8 @@
 Errors are {"error": text, …}, with the "path" to an argument of a typed function that is wrong:
 
     400  malformed body
-    403  a request from another site's page
+    401  no credentials, or wrong ones (auth.py)
+    403  a request from another site's page, or without the right to do that
     404  unknown name (with the known ones), or this module has nothing of that kind
     405  wrong method
     408  body too slow
@@ -66,9 +67,12 @@ from gothreads.runtime.state import State
 from gothreads.serve import guard, openapi
 from gothreads.serve.access import Access
 from gothreads.serve.admission import Admission
+from gothreads.serve.auth import Authority
+from gothreads.serve.cors import with_origins
 from gothreads.serve.disconnect import left_first
 from gothreads.serve.gate import Gate
 from gothreads.serve.guard import Guard, Held, Hosts, policy
+from gothreads.serve.identity import METRICS
 from gothreads.serve.item_streams import items_response
 from gothreads.serve.json_arguments import (
     TYPED_WEIGHT,
@@ -114,29 +118,30 @@ def web_app(app: Served, hosts: Hosts = Hosts(), *, probes: Probes | None = None
     because they have an address of their own.
     """
     chosen = complete("web_app()", ServeOptions, options)
-    held, metrics = Held(), own_metrics or Metrics(app)
+    authority, held, metrics = Authority.of(chosen), Held(), own_metrics or Metrics(app)
     admission = Admission(chosen["max_calls"], chosen["max_waiting"], chosen["max_client_calls"])
     metrics.watch(admission)
-    gate = Gate(admission)
-    routes = _Routes(app, _Limits(held, admission, largest_json), chosen["timeout"], chosen["on_timeout"])
+    gate = Gate(authority, admission)
+    routes = _Routes(app, _Limits(held, admission, largest_json), gate, chosen["timeout"], chosen["on_timeout"])
 
     def called(kind: str, parameter: str, endpoint: Endpoint) -> Route:
         return Route(f"/api/{kind}/{{{parameter}:path}}",
-                     metrics.measured(parameter, gate.call(endpoint)), methods=["POST"])
+                     metrics.measured(parameter, gate.call(kind, parameter, endpoint)), methods=["POST"])
+    origins = frozenset(chosen["allow_origins"])
     web = Starlette(
         routes=[
             Route("/", routes.index),
             Route("/healthz", routes.health),
-            Route("/api/exports", routes.exports),
+            Route("/api/exports", gate.closed(routes.exports)),
             called("call", "export", routes.call),
             called("request", "handler", routes.request),
             called("signal", "event", routes.signal),
             *(probes or Probes(app)).routes(),
-            Route("/openapi.json", routes.openapi),
-            *([] if own_metrics else [Route("/metrics", metrics.answer)]),
+            Route("/openapi.json", gate.closed(routes.openapi)),
+            *([] if own_metrics else [Route("/metrics", gate.closed(metrics.answer, METRICS))]),
         ],
         exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug})
-    return Access(Guard(web, hosts, held), is_logged=chosen["access_log"])
+    return Access(with_origins(Guard(web, hosts, held, origins), origins), is_logged=chosen["access_log"])
 
 
 @dataclass(frozen=True)
@@ -151,13 +156,17 @@ class _Limits:
 class _Routes:
     """The route handlers."""
 
-    def __init__(self, app: Served, limits: _Limits, timeout: float | None, on_timeout: OnTimeout) -> None:
-        self._app = app
+    def __init__(self, app: Served, limits: _Limits, gate: Gate, timeout: float | None, on_timeout: OnTimeout) -> None:
+        self._app, self._gate = app, gate
         self._held, self._admission, self._largest_json = limits.held, limits.admission, limits.largest_json
         self._timeout, self._on_timeout = timeout, on_timeout
         self._last_handlers: list[str] = []
 
     async def index(self, request: Request) -> Response:
+        if not self._gate.knows(request.scope):
+            return _templates.TemplateResponse(request, "index.html", {
+                "name": self._app.loaded.name, "version": __version__, "locked": True},
+                headers={"Content-Security-Policy": _POLICY})
         return _templates.TemplateResponse(request, "index.html", {
             "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value,
             "version": __version__,
@@ -167,10 +176,10 @@ class _Routes:
             "restarts": self._app.supervision().restarts if isinstance(self._app, Supervised) else None},
             headers={"Content-Security-Policy": _POLICY})
 
-    async def health(self, _request: Request) -> Response:
-        state, error = self._app.state, self._app.error
-        body: dict[str, Any] = {"state": state.value} | ({"error": _message(error)} if error else {})
-        if isinstance(self._app, Supervised):
+    async def health(self, request: Request) -> Response:
+        state, error, knows = self._app.state, self._app.error, self._gate.knows(request.scope)
+        body: dict[str, Any] = {"state": state.value} | ({"error": _message(error)} if error and knows else {})
+        if isinstance(self._app, Supervised) and knows:
             so_far = self._app.supervision()
             cause = so_far.last_cause
             body["supervision"] = asdict(replace(so_far, last_cause=None)) | {"last_cause": cause and _message(cause)}
@@ -219,7 +228,7 @@ class _Routes:
 
     async def openapi(self, request: Request) -> Response:
         names = openapi.Names(self._typed(), await self._handlers(), self._app.events)
-        return JSONResponse(openapi.document(self._app, names, _root(request)))
+        return JSONResponse(openapi.document(self._app, names, _root(request), self._gate.schemes))
 
     def _typed(self) -> list[str]:
         """The typed functions that can be called. An export of the same name has precedence."""

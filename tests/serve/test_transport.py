@@ -38,9 +38,9 @@ class Certificates:
         authority.cert_pem.write_to_path(str(self.authority))
         authority.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(self.server))
 
-    def client(self, name: str, *, authority: trustme.CA | None = None) -> Path:
+    def client(self, name: str, *, authority: trustme.CA | None = None, common_name: str | None = None) -> Path:
         path = self._folder / f"{name}.pem"
-        made = (authority or self._made).issue_cert(name)
+        made = (authority or self._made).issue_cert(name, common_name=common_name)
         made.private_key_and_cert_chain_pem.write_to_path(str(path))
         return path
 
@@ -57,8 +57,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(scope="module")
-def mutual(calls: Path, certificates: Certificates) -> Iterator[Server]:
-    with running("--tls-cert", certificates.server, "--tls-client-ca", certificates.authority, calls) as started:
+def mutual(calls: Path, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text("client.example.org certificate call/add\nwith.a.name certificate *\n")
+    with running("--tls-cert", certificates.server, "--tls-client-ca", certificates.authority, "--api-keys", keys,
+                 "--access-log", calls) as started:
         yield started
 
 
@@ -91,6 +94,20 @@ def test_a_server_speaks_tls_and_nothing_else(calls: Path, certificates: Certifi
             assert client.post("/api/request/upper", content=text).content == text.upper()
         server.process.terminate()
         assert server.end()[0] == 0
+
+
+def test_a_certificate_of_a_client_is_who_it_is(mutual: Server, certificates: Certificates) -> None:
+    at, client, other = url(mutual), certificates.client("client.example.org"), certificates.client("other.example.org")
+    assert add(at, verify=certificates.context(client)).json() == {"result": 5}
+    with httpx.Client(base_url=at, verify=certificates.context(client)) as talking:
+        for _ in range(2):  # on one connection
+            refused = talking.post("/api/call/count")
+            assert (refused.status_code, refused.json()) == (403, {"error": "client.example.org has no right to "
+                                                                            "'call/count'"})
+    named = certificates.client("third.example.org", common_name="with.a.name")
+    with httpx.Client(base_url=at, verify=certificates.context(named)) as talking:
+        assert talking.post("/api/call/count").status_code == 200
+    assert add(at, verify=certificates.context(other)).status_code == 401
 
 
 def test_without_a_certificate_of_the_authority_nothing_is_read(mutual: Server, certificates: Certificates) -> None:

@@ -1,0 +1,23 @@
+"""CORS: pages of other sites that may use the server, by Starlette's CORSMiddleware.
+
+It answers browsers that ask beforehand, and marks responses as readable. That requests of other pages do not reach the
+module is up to guard.py. Cookies and the like are never allowed: nothing here reads any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+_SECONDS = 600
+
+
+def with_origins(app: ASGIApp, origins: Collection[str]) -> ASGIApp:
+    """The application, which pages of these origins may use."""
+    if not origins:
+        return app
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=("GET", "POST"),
+                          allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+                          expose_headers=("X-Request-ID", "Retry-After"), max_age=_SECONDS)
