@@ -22,6 +22,7 @@ from typing import Any
 
 import gothreads.version
 from gothreads.build import optimizer
+from gothreads.build.go_command import compiling
 from gothreads.build.guest import guest_folder
 from gothreads.build.overlay import GUEST, fingerprint, write_overlay
 from gothreads.build.packages import go_failed, is_refused_cache, relative_to_here
@@ -30,7 +31,7 @@ from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.build.typed import GoPackage, Typed, generate
 from gothreads.errors import BuildError, CompileError, MisuseError, listed
 from gothreads.files import cache_folder, is_kept, keep, locked, make_folder, seal, where
-from gothreads.output.progress import BUILD, WAIT, reporting, timed
+from gothreads.output.progress import WAIT, timed
 from gothreads.wasm.binary import Module
 from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.metadata import BUILD_MODELS, BUILD_MODES, SECTION, THREADED, Metadata
@@ -43,7 +44,6 @@ from gothreads.wasm.undefined import callers_of_undefined, symbol
 
 #: A file that imports into every program the part of the guest package that the host needs, to pass bytes and strings.
 _GUEST_FILE = "zz_gothreads_guest.go"
-_PACKAGE_LINE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
 #: At the beginning of a line: gives a local name to a function of another package.
 _LINKNAME = re.compile(r"^//go:linkname[ \t]+(\S+)[ \t]+(\S+)")
 _USES_C = re.compile(rb"^[ \t]*(?:import[ \t]+)?\"C\"[ \t\r]*(?://.*|;.*)?$", re.MULTILINE)
@@ -184,7 +184,8 @@ def link(request: Request) -> Linked:
     threaded = request.model == THREADED
 
     def export_data(packages: Sequence[str]) -> Mapping[str, str]:
-        return _export_data(go, write_overlay(toolchain, cache, threaded=threaded, guest=guest), packages)
+        return _export_data(go, write_overlay(toolchain, cache, threaded=threaded, guest=guest), packages,
+                            most=program.packages)
     typed = generate(request.package, program.own, toolchain, cache, work=work, export_data=export_data)
     overlay = write_overlay(toolchain, cache, threaded=threaded, guest=guest,
                             extra={program.folder / _GUEST_FILE: _guest_source(threaded=threaded), **typed.files})
@@ -288,7 +289,8 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     ignored = {p["ImportPath"]: tuple(Path(p["Dir"]) / name for name in p["IgnoredGoFiles"]) for p in packages
                if not p.get("Standard") and p.get("Dir") and p.get("IgnoredGoFiles")}
     if main.get("Name") not in ("main", "", None) and "Error" not in main:
-        raise BuildError(f"{main['ImportPath']} is package {main['Name']}, not a program (package main)")
+        raise BuildError(f"{main['ImportPath']} is package {main['Name']}, not a program (package main). To call a "
+                         "library, build a program that imports it (docs/go-libraries.md)")
     if not main.get("Dir") or ("Error" in main and not main.get("GoFiles")):
         output = (main.get("Error") or {}).get("Err", "") + "\n"
         if is_refused_cache(output):
@@ -303,11 +305,14 @@ def _list(go: _GoCommand, overlay: Path, target: str) -> _Program:
     return _Program(Path(main["Dir"]), tuple(own), len(packages), ignored)
 
 
-def _export_data(go: _GoCommand, overlay: Path, packages: Sequence[str]) -> Mapping[str, str]:
-    """Compile packages, and all that they import; returns the files with the compiler's export data."""
-    command = [str(go.toolchain.go), "list", "-deps", "-e", "-export", "-overlay", str(overlay),
+def _export_data(go: _GoCommand, overlay: Path, packages: Sequence[str], *, most: int) -> Mapping[str, str]:
+    """Compile packages, and all that they import; returns the files with the compiler's export data.
+
+    most: how many packages the program has.
+    """
+    command = [str(go.toolchain.go), "list", "-deps", "-e", "-export", "-v", "-overlay", str(overlay),
                "-json=ImportPath,Export", *go.request.flags, *packages]
-    done = subprocess.run(command, cwd=go.work, env=go.environment, capture_output=True, text=True)
+    done = compiling(command, work=go.work, environment=go.environment, packages=most)
     return {p["ImportPath"]: p["Export"] for p in json_values(done.stdout) if p.get("Export")}
 
 
@@ -321,31 +326,16 @@ def _go_build(go: _GoCommand, overlay: Path, targets: Sequence[str], output: Pat
     request = go.request
     command = [str(go.toolchain.go), "build", "-v", "-overlay", str(overlay), f"-buildmode={request.mode}",
                *request.flags, "-o", str(output), *targets]
-    messages: list[str] = []
-    compiled = 0
-    with (reporting(BUILD) as report,
-          subprocess.Popen(command, cwd=go.work, env=go.environment, stderr=subprocess.PIPE, text=True,
-                           errors="replace") as process):
-        assert process.stderr is not None
-        try:
-            for line in process.stderr:
-                if _PACKAGE_LINE.fullmatch(line.rstrip("\n")):  # printed by -v
-                    compiled += 1
-                    report(compiled, program.packages)
-                else:
-                    messages.append(line)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        errors = "".join(messages)
+    done = compiling(command, work=go.work, environment=go.environment, packages=program.packages)
+    if done.returncode:
+        errors = done.messages
         # Go's output names the package, after "#" or "imports", or something in it.
         words = {word.rstrip(":") for word in errors.split()}
         named = words | {word.partition(".")[0] for word in words}
         cgo = _cgo({path: files for path, files in program.ignored.items() if {path, path.rpartition("/")[2]} & named})
         types = _INSTEAD_OF_TYPES if "go:wasmexport: " in errors or "go:wasmimport: " in errors else ""
         raise CompileError(f"{request.package}: go build failed", relative_to_here(errors, go.work) + cgo + types)
-    return compiled
+    return done.compiled
 
 
 def _cgo(ignored: Mapping[str, Sequence[Path]]) -> str:

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from gothreads.build.go_command import compiling
 from gothreads.errors import BuildError
 from gothreads.files import is_kept, make_folder, seal
-from gothreads.output.progress import OPTIMIZE, reporting
+from gothreads.output.progress import OPTIMIZE, TOOLS, reporting
 
 SOURCE = Path(__file__).parent / "optimizer_go"
 Passes = Literal["fast", "rewrite"]
@@ -64,11 +65,10 @@ def compiled(go: Path, cache: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=program.parent, prefix="optimizer-") as folder:
             built = Path(folder) / program.name
             # No VCS stamp: git may refuse the folder in which this package is installed, which would fail the build.
-            done = subprocess.run([go, "build", "-C", SOURCE, "-trimpath", "-buildvcs=false", "-o", built, "."],
-                                  env=native_environment(), check=False, capture_output=True, encoding="utf-8",
-                                  errors="replace")
+            done = compiling([go, "build", "-v", "-trimpath", "-buildvcs=false", "-o", built, "."], work=SOURCE,
+                             environment=native_environment(), stage=TOOLS)
             if done.returncode:
-                raise BuildError(f"{go} cannot build the optimizer:\n{done.stderr.strip()}")
+                raise BuildError(f"{go} cannot build the optimizer:\n{done.messages.strip()}")
             built.replace(program)
         seal(program)
     return program

@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gothreads.build.go_command import compiling
 from gothreads.build.packages import relative_to_here
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
 from gothreads.files import is_kept, locked, make_folder, seal
+from gothreads.output.progress import TOOLS
 
 _GENERATOR = Path(__file__).parent / "typed_go"
 _DIRECTIVE = re.compile(rb"^//gothreads:(?:ex|im)port[ \t\r]*(?:\S.*)?$", re.MULTILINE)
@@ -103,10 +105,10 @@ def _generator(toolchain: Toolchain, cache: Path) -> Path:
     with locked(program.with_suffix(".lock")):
         if not is_kept(program):
             made = program.with_suffix(".new")
-            done = subprocess.run([str(toolchain.go), "build", "-o", str(made), *map(str, sources)], cwd=folder,
-                                  env=_host_environment(), capture_output=True, text=True)
+            done = compiling([toolchain.go, "build", "-v", "-o", made, *sources], work=folder,
+                             environment=_host_environment(), stage=TOOLS)
             if done.returncode:
-                raise CompileError("the generator of typed functions cannot be compiled", done.stderr)
+                raise CompileError("the generator of typed functions cannot be compiled", done.messages)
             made.replace(program)
             seal(program)
     return program

@@ -19,19 +19,21 @@ from typing import TextIO
 
 log = logging.getLogger("gothreads")
 
-#: The stages. BUILD counts packages, OPTIMIZE functions; COMPILE counts seconds, and its total is an estimate, or None.
-#: WAIT counts seconds, too.
-BUILD, OPTIMIZE, COMPILE, WAIT = "build", "optimize", "compile", "wait"
+#: The stages. BUILD counts packages, of the program, TOOLS those of gothreads' own Go programs, and OPTIMIZE functions.
+#: COMPILE counts seconds, and its total is an estimate, or None. WAIT counts seconds, too.
+TOOLS, BUILD, OPTIMIZE, COMPILE, WAIT = "tools", "build", "optimize", "compile", "wait"
 #: What gothreads test shows, too, when nothing had to be compiled before.
 LINK = "link"
 #: Called with the stage, how much is done, and of how much (None if unknown). When a stage ends, both are equal.
 Progress = Callable[[str, float, float | None], None]
 #: From so many packages on, Go's standard library is among those that are compiled, which takes long.
 MANY_PACKAGES = 20
-STANDARD_LIBRARY = "compiling Go's standard library for WebAssembly (once for each version of Go and of gothreads)"
+_ONCE = "(once for each version of Go and of gothreads)"
+STANDARD_LIBRARY = f"compiling Go's standard library for WebAssembly {_ONCE}"
 
-_STAGES = {BUILD: "compiling Go packages", LINK: "linking", OPTIMIZE: "optimizing functions",
-           COMPILE: "compiling to machine code", WAIT: "waiting for another process that builds this program"}
+_STAGES = {TOOLS: f"compiling a Go program that gothreads needs {_ONCE}", BUILD: "compiling Go packages",
+           LINK: "linking", OPTIMIZE: "optimizing functions", COMPILE: "compiling to machine code",
+           WAIT: "waiting for another process that builds this program"}
 #: From so many seconds on, a stage is logged.
 _LONG_SECONDS = 5.0
 #: After so many seconds, a stage that goes on is logged again.
@@ -76,7 +78,7 @@ class ProgressLine:
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
     if stage in (LINK, WAIT):
         return f"{_STAGES[stage]}: {seconds:.0f} s"
-    if stage in (BUILD, OPTIMIZE):
+    if stage in (TOOLS, BUILD, OPTIMIZE):
         of = "" if total is None else f" (of {'up to ' if stage == BUILD else ''}{total:.0f})"
         return f"{_STAGES[stage]}: {done:.0f}{of}, {seconds:.0f} s"
     expected = f" of about {total:.0f} s" if total is not None and done < total else " s"
@@ -94,15 +96,17 @@ class ProgressLog:
         self._say, self._after = say, after
         self._stage, self._begun = "", 0.0
         self._said: float | None = None  # when
+        self._library = False  # whether that was said
 
     def __call__(self, stage: str, done: float, total: float | None) -> None:
         now = time.monotonic()
         if stage != self._stage:
-            self._stage, self._begun, self._said = stage, now, None
+            self._stage, self._begun, self._said, self._library = stage, now, None, False
         since, pause = (self._begun, self._after) if self._said is None else (self._said, _AGAIN_SECONDS)
         if done == total:
             self._stage = ""
-        elif self._said is None and stage == BUILD and done >= MANY_PACKAGES:
+        elif stage == BUILD and done >= MANY_PACKAGES and not self._library:
+            self._library = True
             self._say_at(now, STANDARD_LIBRARY)
         elif self._said is None and stage == WAIT:
             if now - self._begun >= min(_LONG_SECONDS, self._after):

@@ -246,8 +246,9 @@ class OptionsWithoutImports(TypedDict, total=False):
         None, "where to show the progress of building and compiling (default: on a terminal or in a notebook)", """
         True: always on standard error. False: only in the log, which otherwise shows what takes long where nobody sees
         standard error. Or a function, which is called with (stage, done, total), possibly on another thread: "build"
-        counts packages, "optimize" functions; "compile" counts seconds, of an estimate or None; "wait" those while
-        another process builds the same program. When a stage ends, done equals total.
+        counts packages, "tools" those of a Go program that gothreads needs, "optimize" functions; "compile" counts
+        seconds, of an estimate or None; "wait" those while another process builds the same program. When a stage ends,
+        done equals total.
         """, check=_check_progress)]
     trust: Annotated[Trust, Option(default=False, help="""
         the digest of a file with machine code (gothreads compile -o), which is opened only with it: machine code can

@@ -14,10 +14,11 @@ import pytest
 
 import gothreads
 from gothreads.build.builder import Request, build
+from gothreads.build.go_command import Finished, compiling
 from gothreads.build.packages import is_refused_cache
 from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
 from gothreads.files import locked
-from gothreads.output.progress import watching
+from gothreads.output.progress import BUILD, TOOLS, watching
 from gothreads.wasm.binary import Kind
 from gothreads.wasm.metadata import SECTION, decode
 from gothreads.wasm.parsing import function_names, parse
@@ -114,6 +115,28 @@ def test_progress_counts_the_packages_that_are_compiled(program: Program) -> Non
     assert counted
     assert {packages for _, packages in counted} == {end[0]} == {end[1]}
     assert len(counted) <= end[0]
+
+
+def test_a_go_command_that_compiles_is_reported_with_its_packages(tmp_path: Path) -> None:
+    told: list[tuple[str, float, float | None]] = []
+    said = "echo fmt >&2; echo example/lib >&2; echo 'main.go:3: not a package' >&2; echo printed; exit 3"
+    with watching(lambda *report: told.append(report)):
+        done = compiling(["sh", "-c", said], work=tmp_path, environment=os.environ, packages=5, stage=TOOLS)
+    assert done == Finished(3, 2, "printed\n", "main.go:3: not a package\n")
+    assert told == [(TOOLS, 1, 5), (TOOLS, 2, 5), (TOOLS, 5, 5)]
+
+
+@pytest.mark.long
+def test_all_that_the_first_typed_program_has_to_wait_for_is_reported(program: Program, tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOTHREADS_CACHE", "GOCACHE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    folder = program('package main\n\nimport "fmt"\n\n//gothreads:export\nfunc F() string { return fmt.Sprint(1) }\n\n'
+                     "func main() {}\n")
+    told: dict[str, float] = {}
+    with watching(lambda stage, done, _: told.update({stage: max(done, told.get(stage, 0))})):
+        build(Request(str(folder)))
+    assert min(told[stage] for stage in (TOOLS, BUILD)) > 40
 
 
 def test_a_build_says_that_it_waits_for_another_and_ctrl_c_ends_it(program: Program, tmp_path: Path,
@@ -257,7 +280,7 @@ def test_what_go_says_of_its_cache_is_told_from_the_rest(output: str, refused: b
 
 def test_a_package_that_is_no_program_is_refused(program: Program) -> None:
     folder = program(EMPTY, **{"lib/lib.go": "package lib\n"})
-    with pytest.raises(BuildError, match=r"example/lib is package lib, not a program \(package main\)"):
+    with pytest.raises(BuildError, match=r"example/lib is package lib, not a program \(package main\)\. To call a library, build a program"):
         build(Request(str(folder / "lib")))
 
 
