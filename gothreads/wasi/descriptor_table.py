@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import heapq
 import resource
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from gothreads.sync.stop_event import StopEvent
 from gothreads.wasi.descriptors import Descriptor
@@ -203,14 +204,7 @@ class DescriptorTable:
         (`preopened`).
         EMFILE if there are too many.
         """
-        try:
-            return self._add(descriptor, preopened=preopened)
-        except Refused:
-            self.on_refused()
-            raise
-
-    def _add(self, descriptor: Descriptor, *, preopened: bool) -> int:
-        with self._lock:
+        with self._told(), self._lock:
             if descriptor.counted:
                 self._numbers.count()
             descriptor.added()
@@ -218,6 +212,23 @@ class DescriptorTable:
             self._open[number] = descriptor
             self.on_add(number, descriptor)
             return number
+
+    def check_room(self) -> None:
+        """EMFILE if there are too many already. For a call that would take something from elsewhere and then lose it.
+
+        Another thread may take the last one before `add`.
+        """
+        with self._told(), self._lock:
+            self._numbers.count()
+            self._numbers.uncount()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Refused:
+            self.on_refused()
+            raise
 
     def changed(self, number: int, descriptor: Descriptor) -> None:
         """Call after the descriptor's flags or kind have changed."""

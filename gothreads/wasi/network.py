@@ -165,6 +165,7 @@ class NetworkCalls:
 
     def net_accept(self, fd: int, result: int, peer: int) -> None:
         listener = socket_of(self._table.get(fd))
+        self._table.check_room()  # a connection that finds none waits in the listener's queue, as natively
         accepted = listener.accept()
         accepted.flags |= NONBLOCK
         name = name_of(accepted, peer=True)

@@ -104,6 +104,17 @@ def read_head(sock: socket.socket) -> bytes:
     return head
 
 
+def test_connections_beyond_the_limit_on_files_wait_until_others_are_closed(httpd: Path) -> None:
+    with open(os.devnull, "wb") as null, opened(httpd, stderr=null, limits=gothreads.Limits(files=20)) as app:
+        (address,) = app.listening
+        clients = [Client(address) for _ in range(30)]
+        for client in clients:
+            client.request("GET", "/json?name=you")
+        for client in clients:  # in the order in which they connected
+            assert client.getresponse().status == 200
+            client.close()
+
+
 def refused(address: str) -> bool:
     host, port = address.split(":")
     try:

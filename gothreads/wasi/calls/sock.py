@@ -23,6 +23,7 @@ class SockCalls:
         listener = self._table.get(fd)
         if flags & ~ALL_FLAGS:
             raise OSError(errno.EINVAL, "unknown flags")
+        self._table.check_room()  # a connection that finds none waits in the listener's queue, as natively
         accepted = socket_of(listener).accept()
         accepted.flags = flags | NONBLOCK
         self._process.add_descriptor(accepted, result)
