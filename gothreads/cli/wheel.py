@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     loaded = find(arguments.module, model=arguments.model, go=arguments.go, optimize=arguments.optimize)
     name = arguments.name or Path(loaded.name).stem.replace("-", "_")
-    terminal.say(str(write_wheel(loaded, Path(arguments.output), name, arguments.version)))
+    written = write_wheel(loaded, Path(arguments.output), name, arguments.version)
+    terminal.say(f"{written}: to be installed where pip finds gothreads (docs/packaging.md)")
     return 0
 
 
