@@ -11,6 +11,7 @@ import gc
 import io
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +23,7 @@ import pytest
 
 import gothreads
 from gothreads.engine import interrupt
+from gothreads.files import cache_folder
 from gothreads.version import installed_package
 from tests.support import modules, timeouts
 from tests.support.alone import Alone
@@ -35,6 +37,11 @@ for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
                         (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, default)
+
+# Otherwise each of the processes that the tests start would compile all sources, which is half of what a start costs.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(cache_folder() / "tests" / "bytecode")
 
 # The modules that the tests share must stay, however long the tests take.
 os.environ["GOTHREADS_CACHE_LIMIT"] = "0"
