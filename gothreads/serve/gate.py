@@ -31,7 +31,7 @@ class Gate:
                 counted.enter_context(self._admission.of_client(client_of(request.scope, identity)))
                 response = await endpoint(request)
                 until_sent = counted.pop_all()
-            return _Within(response, until_sent)
+            return Within(response, until_sent)
         return call
 
     def closed(self, endpoint: Endpoint, right: str | None = None) -> Endpoint:
@@ -54,7 +54,7 @@ class Gate:
         return self._authority.is_open or self._authority.identity(scope) is not None
 
 
-class _Within(Response):
+class Within(Response):
     """A response in a context that ends when it has been sent."""
 
     def __init__(self, response: Response, context: ExitStack) -> None:

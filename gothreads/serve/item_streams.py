@@ -1,10 +1,12 @@
-"""Iterators of Go's as responses: {"result": [1, 2, 3]}, or, for clients that accept NDJSON, a line for each item.
+"""Iterators of Go's as responses: {"result": [1, 2, 3]}, or what the client accepts: NDJSON, a line for each item, or
+server-sent events, an event for each.
 
 Items are sent as they come. One batch is here at a time: Go is asked for the next when the client has taken this one.
 A client that leaves stops Go, at once if Go is being asked for items.
 
 If Go fails after the first batch, the status has been sent. Then the text of the error follows the items:
-{"result": [1, 2], "error": "…"}, or a last line {"error": "…"}.
+{"result": [1, 2], "error": "…"}, or a last line {"error": "…"}, or the event `error`. The last event is `end`
+otherwise, so that clients can tell the end from a connection that was lost.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -26,69 +29,102 @@ from gothreads.serve.guard import CLIENT_LEFT, PIECE, TOO_LARGE_TOGETHER, Held
 if TYPE_CHECKING:
     from gothreads.typed.streams import JsonStream
 
-NDJSON = "application/x-ndjson"
+NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How items are written: `first` is before the first item, `before` before others, `after` after each.
+
+    begin, end: of the body. failed: the end, if Go has failed, with the error's text as JSON.
+    """
+
+    media_type: str
+    first: bytes
+    before: bytes
+    after: bytes
+    end: bytes
+    failed: bytes
+    begin: bytes = b""
+
+
+_LIST = _Format("application/json", first=b"", before=b",", after=b"", end=b"]}", failed=b'],"error": %s}',
+                begin=b'{"result":[')
+_LINES = _Format(NDJSON, first=b"", before=b"", after=b"\n", end=b"", failed=b'{"error": %s}\n')
+_EVENTS = _Format(EVENTS, first=b"data: ", before=b"data: ", after=b"\n\n", end=b"event: end\ndata: {}\n\n",
+                  failed=b'event: error\ndata: {"error": %s}\n\n')
 
 
 async def items_response(stream: JsonStream, headers: Headers, receive: Receive, held: Held,
                          message: Callable[[Exception], str]) -> Response:
     """The response with the items of a stream. Waits for the first batch, whose error it raises.
 
-    message: makes the text of an error.
+    receive: tells when the client has left. message: makes the text of an error.
     """
-    first = await _unless_gone(stream, receive)
+    batches = _Batches(stream, receive)
+    first = await batches.next()
     if first is None:
         raise HTTPException(CLIENT_LEFT, "the client has disconnected")
-    return _Items(stream, first, held, message, lines=NDJSON in headers.get("accept", ""))
+    accepted = headers.get("accept", "")
+    written = next((each for each in (_LINES, _EVENTS) if each.media_type in accepted), _LIST)
+    return _Items(first, batches, held, message, written)
+
+
+class _Batches:
+    """The batches of items of a stream, for a client that may leave."""
+
+    def __init__(self, stream: JsonStream, receive: Receive) -> None:
+        self.stream, self._receive = stream, receive
+
+    async def next(self) -> list[bytes] | None:
+        """The next batch; none if the client has left, or leaves before there is one. Closes the stream then."""
+        batch = asyncio.ensure_future(self.stream.batch())
+        try:
+            if not await left_first(self._receive, batch):
+                return batch.result()
+            self.stream.close()
+            return None
+        finally:
+            batch.cancel()
 
 
 class _Items(Response):
-    def __init__(self, stream: JsonStream, first: list[bytes], held: Held, message: Callable[[Exception], str], *,
-                 lines: bool) -> None:
-        super().__init__(media_type=NDJSON if lines else "application/json")
+    def __init__(self, first: list[bytes], batches: _Batches, held: Held, message: Callable[[Exception], str],
+                 written: _Format) -> None:
+        # Proxies that would keep items until there are more of them are asked not to.
+        super().__init__(media_type=written.media_type,
+                         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._stream, self._first, self._held, self._message, self._lines = stream, first, held, message, lines
+        self._first, self._batches, self._held, self._message, self._format = first, batches, held, message, written
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_piece(piece: bytes, *, more: bool = True) -> None:
             await send({"type": "http.response.body", "body": piece, "more_body": more})
-        with self._stream:
+        with self._batches.stream:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if not self._lines:
-                await send_piece(b'{"result":[')
-            error = await self._send_items(receive, send_piece)
-            tail = b"" if self._lines else b"]}"
-            if error is not None:
-                told = json.dumps({"error": error}).encode()
-                tail = told + b"\n" if self._lines else b"]," + told[1:]
-            await send_piece(tail, more=False)
+            if self._format.begin:
+                await send_piece(self._format.begin)
+            error = await self._send_items(send_piece)
+            await send_piece(self._format.end if error is None else self._format.failed % json.dumps(error).encode(),
+                             more=False)
 
-    async def _send_items(self, receive: Receive, send_piece: Callable[[bytes], Awaitable[None]]) -> str | None:
+    async def _send_items(self, send_piece: Callable[[bytes], Awaitable[None]]) -> str | None:
         """Send the items, until there are no more or the client has left. Returns the text of an error."""
-        before, between, after = b"", *((b"\n", b"\n") if self._lines else (b",", b""))
+        before, between = self._format.first, self._format.after + self._format.before
         batch: list[bytes] | None = self._first
         self._first = []
         while batch:
-            body = before + between.join(batch) + after
-            before = b"" if self._lines else between
+            body = before + between.join(batch) + self._format.after
+            before = self._format.before
             with self._held.answer(len(body)) as fits:
                 if not fits:
                     return TOO_LARGE_TOGETHER
                 for at in range(0, len(body), PIECE):
                     await send_piece(body[at:at + PIECE])
             try:
-                batch = await _unless_gone(self._stream, receive)
+                batch = await self._batches.next()
             except GothreadsError as failed:
                 return self._message(failed)
+            except HTTPException as failed:  # of the body that Go has read (body_reader.py)
+                return failed.detail
         return None
-
-
-async def _unless_gone(stream: JsonStream, receive: Receive) -> list[bytes] | None:
-    """The next batch; none if the client has left, or leaves before there is one. Closes the stream then."""
-    batch = asyncio.ensure_future(stream.batch())
-    try:
-        if not await left_first(receive, batch):
-            return batch.result()
-        stream.close()
-        return None
-    finally:
-        batch.cancel()

@@ -13,7 +13,8 @@ from gothreads.typed.schema import FunctionSchema, Type, declared_by
 from gothreads.version import __version__
 from gothreads.wasm.signature import Signature
 
-_JSON, _BYTES, _NDJSON = "application/json", "application/octet-stream", "application/x-ndjson"
+_JSON, _BYTES, _NDJSON, _EVENTS = ("application/json", "application/octet-stream", "application/x-ndjson",
+                                   "text/event-stream")
 #: By status, why there is no result. The bodies have details.
 _ERRORS = {
     400: "The body is malformed.",
@@ -127,6 +128,8 @@ def _result(go: str) -> JsonSchema:
 
 
 def _function(function: FunctionSchema, schemas: JsonSchemas) -> JsonSchema:
+    if function.body is not None:
+        return _with_body(function, schemas)
     params = {param.name: described(schemas.of(param.type), param.doc or param.go) for param in function.params}
     required = [*params]
     in_order = items(list(params.values()))
@@ -140,6 +143,17 @@ def _function(function: FunctionSchema, schemas: JsonSchemas) -> JsonSchema:
     return _call(about, args, _results(function.results, schemas), may_be_empty=not required)
 
 
+def _with_body(function: FunctionSchema, schemas: JsonSchemas) -> JsonSchema:
+    """A function that reads the request's body."""
+    query = [{"in": "query", "name": param.name, "required": True, "schema": {"type": "string"},
+              "description": param.doc.strip() or f"{param.go}, as JSON unless it is a text"}
+             for param in function.params if param.name != function.body]
+    about = _About("call", function.name, "functions", function.go, function.doc)
+    answers = {"200": {"description": "The result.", "content": _results(function.results, schemas)}}
+    found = _operation(about, {"description": f"{function.body}, of any length.", "content": {_BYTES: {}}}, answers)
+    return {**found, "parameters": query} if query else found
+
+
 def _results(results: tuple[Type, ...], schemas: JsonSchemas) -> JsonSchema:
     """The content of the response, by its type."""
     if results and results[0].shape == "stream":
@@ -147,7 +161,7 @@ def _results(results: tuple[Type, ...], schemas: JsonSchemas) -> JsonSchema:
         failed = {"type": "string", "description": "Why there are no more items."}
         return {_JSON: {"schema": {"type": "object", "properties": {"result": listed, "error": failed},
                                    "required": ["result"]}},
-                _NDJSON: {}}  # a line for each item; OpenAPI 3.1 has no schema for that
+                _NDJSON: {}, _EVENTS: {}}  # a line, or an event, for each item; OpenAPI 3.1 has no schema for that
     match results:
         case ():
             result = _NOTHING

@@ -7,7 +7,8 @@
     GET  /openapi.json            the same, as OpenAPI 3.1 (openapi.py)
     GET  /metrics                 for Prometheus (metrics.py), unless the metrics have an address of their own
     POST /api/call/{export}       {"args": […]} → {"result": …}; a typed function takes its arguments by name, too;
-                                  items of an iterator are sent as they come (item_streams.py)
+                                  items of an iterator are sent as they come (item_streams.py); an io.Reader reads the
+                                  body as it comes, and other arguments are in the query (body_reader.py)
     POST /api/request/{handler}   the body is the payload, the reply is the body
     POST /api/signal/{event}      the body is the payload; 202: it is in the queue
 
@@ -38,12 +39,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -68,9 +71,10 @@ from gothreads.serve import guard, openapi
 from gothreads.serve.access import Access
 from gothreads.serve.admission import Admission
 from gothreads.serve.auth import Authority
+from gothreads.serve.body_reader import BodyReader
 from gothreads.serve.cors import with_origins
 from gothreads.serve.disconnect import left_first
-from gothreads.serve.gate import Gate
+from gothreads.serve.gate import Gate, Within
 from gothreads.serve.guard import Guard, Held, Hosts, policy
 from gothreads.serve.identity import METRICS
 from gothreads.serve.item_streams import items_response
@@ -91,7 +95,7 @@ from gothreads.supervise.app import Supervised
 from gothreads.version import __version__
 
 if TYPE_CHECKING:
-    from gothreads.typed.functions import TypedFunction
+    from gothreads.typed.functions import LendingFunction, TypedFunction
     from gothreads.typed.streams import JsonStream
 
 #: The longest error text in a response, in characters.
@@ -232,8 +236,8 @@ class _Routes:
 
     def _typed(self) -> list[str]:
         """The typed functions that can be called. An export of the same name has precedence."""
-        return [name for name in self._app.functions
-                if name not in self._app.exports and self._app.functions[name].has_json]
+        return [name for name in self._app.functions if name not in self._app.exports
+                and (self._app.functions[name].has_json or self._app.functions[name].schema.body is not None)]
 
     async def call(self, request: Request) -> Response:
         self._admission.check()
@@ -251,14 +255,30 @@ class _Routes:
 
     async def _call_typed(self, function: TypedFunction, request: Request) -> Response:
         options = {"timeout": self._timeout, "on_timeout": self._on_timeout}
+        if function.schema.body is not None:
+            return await self._call_with_body(cast("LendingFunction", function), request, options)
 
         def begin(body: bytes) -> Future[bytes | JsonStream]:
             return function.submit_json(parse_typed_arguments(body), options)
         async with (self._held.body(request, self._largest_json, TYPED_WEIGHT) as body,
                     self._admission.place(request.receive)):
             result = await self._answered(request.receive, await aside(begin, body))
-            if not isinstance(result, bytes):
-                return await items_response(result, request.headers, request.receive, self._held, _message)
+            return await self._typed_response(result, request.headers, request.receive)
+
+    async def _call_with_body(self, function: LendingFunction, request: Request,
+                              options: Mapping[str, Any]) -> Response:
+        """The body is a file object for Go, which reads it as it comes. Other arguments are in the query."""
+        with contextlib.ExitStack() as stack:
+            body = stack.enter_context(BodyReader(request.receive))
+            async with self._admission.place(body.receive):
+                future = function.submit_body(body, dict(request.query_params), options)
+                result = await self._answered(body.receive, future)
+                response = await self._typed_response(result, request.headers, body.receive)
+            return Within(response, stack.pop_all())
+
+    async def _typed_response(self, result: bytes | JsonStream, headers: Headers, receive: Receive) -> Response:
+        if not isinstance(result, bytes):
+            return await items_response(result, headers, receive, self._held, _message)
         return Response(b'{"result":%s}' % result, media_type="application/json")
 
     async def request(self, request: Request) -> Response:

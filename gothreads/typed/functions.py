@@ -20,11 +20,10 @@ from gothreads.text import cut, shown
 from gothreads.typed.argument_errors import with_path
 from gothreads.typed.classes import Classes, classes_of
 from gothreads.typed.json_values import JsonReader, to_json
-from gothreads.typed.lending import SHAPES as LENT_SHAPES
 from gothreads.typed.lending import Loan, lender_of, raised
 from gothreads.typed.names import NAMES
 from gothreads.typed.namespace import Functions
-from gothreads.typed.schema import FunctionSchema
+from gothreads.typed.schema import LENT, FunctionSchema
 from gothreads.typed.streams import JsonStream, Stream
 from gothreads.typed.values import ArgumentEncoder, BatchDecoder, ErrorDecoder, ResultDecoder
 
@@ -121,12 +120,13 @@ class TypedFunction:
         return await asyncio.wrap_future(self.submit(*args, **named))
 
     def to_json(self) -> dict[str, Any]:
-        """A description for programs: the parameters have examples, which are JSON."""
+        """A description for programs: the parameters have examples, which are JSON. body: the one that is a body."""
         schema = self.schema
         params = [{"name": param.name, "go": param.go, "python": NAMES.of(param.type),
                    "example": self._json.example(param.type)} for param in schema.params]
         return {"name": schema.name, "go": schema.go, "python": f"{schema.name}{self.__signature__}",
-                "doc": schema.doc, "params": params, "variadic": schema.variadic, "iterator": self.has_items}
+                "doc": schema.doc, "params": params, "variadic": schema.variadic, "iterator": self.has_items,
+                **({} if schema.body is None else {"body": schema.body})}
 
     def submit_json(self, args: Sequence[Any] | Mapping[str, Any],
                     options: Mapping[str, Any]) -> Future[bytes | JsonStream]:
@@ -253,7 +253,7 @@ class LendingFunction(TypedFunction):
     def __init__(self, schema: FunctionSchema, classes: Classes, errors: ErrorDecoder, caller: Caller) -> None:
         super().__init__(schema, classes, errors, caller)
         self._lenders = {at: lender_of(schema.name, param, classes) for at, param in enumerate(schema.params)
-                         if param.type.shape in LENT_SHAPES}
+                         if param.type.shape in LENT}
 
     def __call__(self, /, *args: Any, **named: Any) -> Any:
         args, options = self.bind(args, named)
@@ -264,9 +264,29 @@ class LendingFunction(TypedFunction):
             return self._read(lambda: (self._caller.call(self._handler, message), self._caller))
 
     def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
-        args, options = self.bind(args, named)
+        return self._submit_lending(*self.bind(args, named))
+
+    def submit_body(self, body: Any, texts: Mapping[str, str],
+                    options: Mapping[str, Any]) -> Future[bytes | JsonStream]:
+        """Like submit, with a file object for the parameter schema.body, and texts, as on a command line, for others.
+
+        The future's result is JSON.
+        """
+        kinds = {param.name: param.type for param in self.schema.params if param.type.shape not in LENT}
+        if unknown := texts.keys() - kinds.keys():
+            raise self._unknown(min(unknown))
+        values = {name: self._json.read(kinds[name], self._json.of_text(kinds[name], text, name), name)
+                  for name, text in texts.items()}
+        assert self.schema.body is not None
+        if missing := kinds.keys() - values.keys():
+            raise self._wrong(f"has no value for {', '.join(map(repr, sorted(missing)))}", min(missing))
+        values[self.schema.body] = body
+        return self._submit_lending(tuple(values[name] for name in self._names), options, as_json=True)
+
+    def _submit_lending(self, args: tuple[Any, ...], options: Mapping[str, Any], *,
+                        as_json: bool = False) -> Future[Any]:
         with self._lent_beyond(args) as (message, loan):
-            future = self._caller.submit(self._handler, message, self._read, options)
+            future = self._caller.submit(self._handler, message, self._read_json if as_json else self._read, options)
         future.add_done_callback(lambda _: loan.close())
         return future
 
@@ -307,14 +327,16 @@ class LendingStreamFunction(LendingFunction, StreamFunction):
             stream: Stream[Any] = self._caller.wait(self._handler, message, self._reading(loan), options)
         return stream
 
-    def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
-        args, options = self.bind(args, named)
+    def _submit_lending(self, args: tuple[Any, ...], options: Mapping[str, Any], *,
+                        as_json: bool = False) -> Future[Any]:
         with self._lent_beyond(args) as (message, loan):
-            future = self._caller.submit(self._handler, message, self._reading(loan), options)
+            future = self._caller.submit(self._handler, message, self._reading(loan, as_json=as_json), options)
         future.add_done_callback(lambda done: loan.close() if done.cancelled() or done.exception() else None)
         return future
 
-    def _reading(self, loan: Loan) -> Read:
+    def _reading(self, loan: Loan, *, as_json: bool = False) -> Read:
+        if as_json:
+            return lambda call: JsonStream(self._source(JsonBatches, call, loan.close))
         return lambda call: self._stream(call, loan.close)
 
 
@@ -373,7 +395,7 @@ def _streams(schema: FunctionSchema) -> bool:
 
 
 def _lends(schema: FunctionSchema) -> bool:
-    return any(param.type.shape in LENT_SHAPES for param in schema.params)
+    return any(param.type.shape in LENT for param in schema.params)
 
 
 #: By whether it returns an iterator, and whether it takes what is lent.

@@ -31,8 +31,6 @@ from gothreads.typed.classes import Classes
 from gothreads.typed.schema import Field, Type
 from gothreads.typed.values import arguments_decoder, encode_result
 
-#: The shapes of what is lent.
-SHAPES = frozenset(("callable", "reader", "writer"))
 #: The handler that calls an object, and how it has answered: the first byte of its reply.
 OBJECT = "gothreads:object"
 _RETURNED, _RAISED, _OVER = b"\0", b"\1", b"\2"
@@ -166,7 +164,7 @@ def raised(number: int) -> tuple[BaseException, str] | None:
 
 
 def lender_of(function: str, param: Field, classes: Classes) -> Lender:
-    """How the arguments for a parameter of one of SHAPES are lent."""
+    """How the arguments for a parameter of a shape in LENT are lent."""
     name = f"{function}: {param.name}"
     match param.type.shape:
         case "reader":

@@ -21,6 +21,8 @@ BASIC = frozenset((*NUMBERS, "bool", "string", "complex64", "complex128"))
 _SHAPES: Mapping[str, str] = {"class": "name", "time": "", "duration": "", "text": "text", "any": "", "bytes": "length",
                               "numbers": "number length", "list": "type length", "set": "type", "dict": "type type",
                               "pointer": "type"}
+#: The shapes of what is lent to Go while a call lasts: numbers stand for it.
+LENT = frozenset(("callable", "reader", "writer"))
 #: How deeply types may be nested, without classes.
 _DEEPEST = 50
 _MOST = 10_000
@@ -78,6 +80,12 @@ class FunctionSchema:
     variadic: bool
     context: bool
     fails: bool
+
+    @property
+    def body(self) -> str | None:
+        """The parameter for which a stream of bytes can stand: an io.Reader, if nothing else is lent."""
+        lent = [param for param in self.params if param.type.shape in LENT]
+        return lent[0].name if len(lent) == 1 and lent[0].type.shape == "reader" and not self.variadic else None
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def test_an_iterators_items_have_a_schema(typed: Any) -> None:
     assert result(found, "enumerate")["items"]["prefixItems"][1] == {"type": "string"}
     assert result(found, "receive")["items"] == {"$ref": "#/components/schemas/Options"}
     contents = post(found, "/api/call/count")["responses"]["200"]["content"]
-    assert contents.keys() == {"application/json", "application/x-ndjson"}
+    assert contents.keys() == {"application/json", "application/x-ndjson", "text/event-stream"}
 
 
 def test_all_functions_of_the_page_are_in_the_document(typed: Any) -> None:

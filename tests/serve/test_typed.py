@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import random
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 import gothreads
-from gothreads.serve import guard
+from gothreads.serve import body_reader, guard
 from gothreads.typed.functions import LendingFunction
 from tests.support.modules import built, opened
 from tests.support.server import running
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.web import ask, call, talk
+from tests.support.web_socket import serving
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +128,22 @@ def test_items_of_an_iterator_are_a_list_or_lines(app: Any, pool: Any, name: str
         assert [json.loads(line) for line in reply.text.splitlines()] == items
 
 
+EVENTS = {"Accept": "text/event-stream"}
+
+
+def test_items_are_events_for_those_who_ask_for_them(app: Any) -> None:
+    reply = post(app, "count", [2], headers=EVENTS)
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert (reply.headers["cache-control"], reply.headers["x-accel-buffering"]) == ("no-store", "no")
+    end = "event: end\ndata: {}\n\n"
+    assert reply.text == f"data: 0\n\ndata: 1\n\n{end}"
+    assert post(app, "count", [0], headers=EVENTS).text == end
+    assert post(app, "scan", ["a", ""], headers=EVENTS).text == (
+        'data: "a"\n\nevent: error\ndata: {"error": "line 1: empty"}\n\n')
+    many = post(app, "count", [5000], headers=EVENTS).text.removesuffix(end)
+    assert many == "".join(f"data: {number}\n\n" for number in range(5000))
+
+
 def test_an_error_comes_after_the_items(app: Any) -> None:
     assert post(app, "scan", ["a", "b", ""]).json() == {"result": ["a", "b"], "error": "line 2: empty"}
     lines = post(app, "scan", ["a", "b", ""], headers=LINES).text
@@ -213,17 +233,20 @@ def test_typed_functions_are_listed_and_have_forms_on_the_page(app: Any) -> None
         "example": {"degree": 0, "rate": 0, "name": "", "robust": False, "n": 0}}]
     page = ask(app, "GET", "/").text
     lent = {name for name in app.functions if isinstance(app.functions[name], LendingFunction)}
+    bodies = {name: about["body"] for name, about in told.items() if "body" in about}
+    assert bodies == {"read_all": "r", "read_once": "r", "lines": "r"}
+    assert page.count('<input type="file" data-body>') == 3
     assert "takes callables or file objects (f), which JSON does not have" in call(app, "apply", [1], 2).json()["error"]
-    assert {*app.functions} - told.keys() == lent
+    assert {*app.functions} - told.keys() == lent - bodies.keys()
     assert page.count("<form data-path=") == len(told)
     assert {name for name, about in told.items() if about["iterator"]} == {
-        "count", "enumerate", "rows", "scan", "receive", "odd_items"}
-    assert page.count(" data-items>") == 6
+        "count", "enumerate", "rows", "scan", "receive", "odd_items", "lines"}
+    assert page.count(" data-items>") == 7
     assert "Exports" not in re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
     assert "Handlers" not in page
     assert 'data-name="separator" data-type="string"' in page
     for about in told.values():  # the examples can be sent
-        if about["name"] not in ("pause", "exit", "divide", "fail", "cycle", "odd"):  # which wait, or fail
+        if about["name"] not in ("pause", "exit", "divide", "fail", "cycle", "odd", *bodies):  # which wait, or fail
             args = {param["name"]: param["example"] for param in about["params"]}
             assert post(app, about["name"], args).status_code == 200, about
 
@@ -242,3 +265,126 @@ def test_a_call_that_takes_too_long_is_504(app: Any) -> None:
         assert reply.status_code == 504
     talk(app, ask_it, timeout=0.2)
     assert call(app, "paused").status_code == 200
+
+
+# Bodies that Go reads as they come.
+
+def test_a_body_is_what_a_function_reads(app: Any, pool: Any) -> None:
+    for asked in (app, pool):
+        body = random.Random(1).randbytes(300_000)
+        assert base64.b64decode(ask(asked, "POST", "/api/call/read_all", content=body).json()["result"]) == body
+        assert ask(asked, "POST", "/api/call/read_all").json() == {"result": ""}
+        assert ask(asked, "POST", "/api/call/read_once?size=2", content=b"abc").json() == {"result": "YWI="}
+        assert ask(asked, "POST", "/api/call/lines", content=b"ab").json() == {"result": [97, 98]}
+        assert ask(asked, "POST", "/api/call/lines", content=b"ab", headers=LINES).text == "97\n98\n"
+
+
+@pytest.mark.parametrize(("path", "why", "at"), [
+    ("read_once", "read_once has no value for 'size'", "size"),
+    ("read_once?size=x", "size must be JSON, not 'x'", None),
+    ("read_once?size=1.5", "read_once: size: expected int, got float", "size"),
+    ("read_once?size=1&r=x", "read_once has no parameter 'r'", "r"),
+    ("read_all?timeout=1", "read_all has no parameter 'timeout'", "timeout"),
+])
+def test_other_arguments_are_in_the_query(app: Any, path: str, why: str, at: str | None) -> None:
+    reply = ask(app, "POST", f"/api/call/{path}", content=b"abc")
+    assert reply.status_code == 422
+    assert why in reply.json()["error"]
+    assert reply.json().get("path") == at
+
+
+def test_functions_that_take_more_than_a_body_are_for_python(app: Any) -> None:
+    for name in ("copy", "write", "apply"):
+        reply = ask(app, "POST", f"/api/call/{name}", content=b"{}")
+        assert reply.status_code == 404
+        assert "which JSON does not have. Call it from Python" in reply.json()["error"]
+
+
+def test_a_body_that_is_larger_than_others_may_be_is_not_held(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "LARGEST_BODY", 100)
+    monkeypatch.setattr(guard, "MOST_HELD", 100)
+    asked = 0
+
+    async def parts() -> AsyncIterator[bytes]:
+        nonlocal asked
+        for _ in range(100):
+            asked += 1
+            yield bytes(1 << 16)
+    reply = ask(app, "POST", "/api/call/read_once?size=3", content=parts())
+    assert (reply.status_code, reply.json(), asked) == (200, {"result": "AAAA"}, 1)
+
+
+class Chunks:
+    """A client that sends a body in chunks, when it is told to."""
+
+    def __init__(self, at: tuple[str, int], path: str) -> None:
+        self.socket = socket.create_connection(at)
+        self.socket.settimeout(PATIENCE)
+        self.replies = self.socket.makefile("rb")
+        self.socket.sendall(f"POST /api/call/{path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/x-ndjson\r\n"
+                            "Transfer-Encoding: chunked\r\n\r\n".encode())
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def head(self) -> int:
+        status = int(self.replies.readline().split()[1])
+        while self.replies.readline() != b"\r\n":
+            pass
+        return status
+
+    def chunk(self) -> bytes:
+        size = int(self.replies.readline(), 16)
+        return self.replies.read(size + 2)[:-2]
+
+    def close(self) -> None:
+        self.replies.close()
+        self.socket.close()
+
+
+def test_items_are_sent_while_the_body_still_comes(app: Any) -> None:
+    with serving(app) as at:
+        client = Chunks(at, "lines")
+        client.send(b"a")
+        assert (client.head(), client.chunk()) == (200, b"97\n")
+        client.send(b"b")
+        assert client.chunk() == b"98\n"
+        client.send(b"")
+        assert client.chunk() == b""
+        # The connection goes on.
+        client.socket.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.head() == 200
+        client.close()
+
+
+def test_a_body_that_comes_too_slowly_or_not_at_all_is_an_error_in_go(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(app) as at:
+        leaves = Chunks(at, "read_all")
+        leaves.send(b"a")
+        wait_until(lambda: app.statistics().calls_in_progress == 1)
+        leaves.close()
+        wait_until(lambda: app.statistics().calls_in_progress == 0)
+        monkeypatch.setattr(body_reader, "BODY_SECONDS", 0.1)
+        for name in ("read_all", "read_once?size=1"):
+            slow = Chunks(at, name)
+            assert slow.head() == 408
+            slow.close()
+        items = Chunks(at, "lines")
+        items.send(b"a")
+        assert (items.head(), items.chunk()) == (200, b"97\n")
+        assert json.loads(items.chunk()) == {"error": "the body arrives too slowly"}
+        items.close()
+
+
+def test_a_call_whose_time_is_over_reads_no_more(app: Any) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.Event().wait()
+
+    async def conversation(client: httpx.AsyncClient) -> None:
+        reply = await client.post("/api/call/read_all", content=parts())
+        assert reply.status_code == 504
+    talk(app, conversation, timeout=0.2)
+    wait_until(lambda: app.statistics().calls_in_progress == 0)
