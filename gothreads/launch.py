@@ -85,7 +85,7 @@ def find(source: PathLike | Content, *, model: str | None = None, buildmode: str
     build_model = THREADED if wanted is None else wanted.build_model
     built = build(Request(str(source), model=build_model, buildmode=buildmode, go=None if go is None
                           else os.fspath(go), optimize=optimize))
-    return replace(load(built.path), name=place.resolve().name)
+    return replace(load(built.path, trust=True), name=place.resolve().name)
 
 
 def check_exists(source: PathLike) -> None:

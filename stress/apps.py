@@ -113,7 +113,9 @@ class AppKind:
     isolated: bool = False
 
     def open(self) -> Any:
-        options: dict[str, Any] = {"model": self.model, "callers": 8, "stderr": Nowhere(), "stdout": Nowhere()}
+        # Trusted: so the flag stops optimized code that the main thread calls.
+        options: dict[str, Any] = {"model": self.model, "callers": 8, "stderr": Nowhere(), "stdout": Nowhere(),
+                                   "trust": True}
         if self.module == "talk":
             options["handlers"] = {"late": late}
         if self.module == "keeps":

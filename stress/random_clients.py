@@ -51,7 +51,8 @@ class RandomClients:
         functions: dict[str, Callable[..., Any]] = {
             "ran": self._ledger.record_run, "again": self._again, "fails": self._fail}
         return gothreads.open(
-            built("threaded" if self._model == "threaded" else "single"), model=self._model, host={"env": functions},
+            built("threaded" if self._model == "threaded" else "single"), trust=True, model=self._model,
+            host={"env": functions},
             handlers={"answer": self._answer}, procs=draw.choice(procs), callers=draw.choice((2, 8, 64)),
             callers_timeout=draw.choice((None, 0.05)), limits=limits, stdout=io.BytesIO(), stderr=io.BytesIO(),
             event_queue=1 << 16, instances=draw.choice((1, 2, 4)) if self._model == "pool" else None)

@@ -67,7 +67,8 @@ async def coroutine(payload):
     await asyncio.sleep(3600)
 
 def opened(model={model!r}, **options):
-    return gothreads.open({module!r}, model=model, procs=2, stdout=Nowhere(), stderr=Nowhere(),
+    # Trusted: so the flag stops optimized code that the main thread calls.
+    return gothreads.open({module!r}, trust=True, model=model, procs=2, stdout=Nowhere(), stderr=Nowhere(),
                           host={{"env": {{"block": {block}, "raises": raises, "close": closes}}}},
                           handlers={{"coroutine": coroutine, "close": lambda payload: closes()}}, **options)
 

@@ -144,7 +144,7 @@ def calls_single() -> Path:
 @pytest.fixture
 def app(calls: Path) -> Iterator[gothreads.App]:
     """A running `calls`, for this test only."""
-    with gothreads.open(calls, stderr=io.BytesIO()) as running:
+    with gothreads.open(calls, trust=True, stderr=io.BytesIO()) as running:
         yield running
 
 

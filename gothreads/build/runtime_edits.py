@@ -193,6 +193,12 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
         "stopping the world must include system calls that began meanwhile: syscall_gothreads.go",
         since="1.26",
     ),
+    Edit(
+        "runtime/proc.go",
+        "func goschedImpl(gp *g, preempted bool) {\n",
+        "func goschedImpl(gp *g, preempted bool) {\n\trunHandlers()\n",
+        "a thread that runs a call lets the host run signal handlers: threads_gothreads.go",
+    ),
     # Preemption of loops: the rules are in preempt_gothreads.go.
     Edit(
         "runtime/proc.go",
@@ -204,9 +210,10 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit(
         "runtime/proc.go",
         "\tif !canPreemptM(gp.m) {\n\t\tgogo(&gp.sched) // never return\n\t}\n",
+        "\tif canPreemptM(gp.m) {\n\t\trunHandlers()\n\t}\n"
         "\tif !canPreemptM(gp.m) || !loopSafePoint(gp.m.loopCheckPC) {\n\t\tgogo(&gp.sched) // never "
         "return\n\t}\n\tgp.asyncSafePoint = true\n",
-        "a loop's check stops only where Go's own asynchronous preemption would",
+        "a loop's check stops only where Go's own asynchronous preemption would; signal handlers may run elsewhere",
     ),
     Edit(
         "runtime/mgcmark.go",

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     output = parse_output(arguments.output) if arguments.output else None
     loaded = find(arguments.module, model=arguments.model, go=arguments.go, optimize=arguments.optimize)
-    checks = [StopCheck.EPOCH]  # for Python code that opens the module, and in a file for commands, too
-    if output is None and (of_commands := loaded.stop_check(main_calls=False)) is not StopCheck.EPOCH:
-        checks.append(of_commands)
+    # In the cache, what Python code needs that opens the module, and what commands need. A file is for both.
+    checks = [StopCheck.EPOCH] if output else list(dict.fromkeys(loaded.stop_check(main_calls=calls)
+                                                                 for calls in (True, False)))
     made = aside(lambda: [precompile(loaded.wasm, Limits().stack, threads=loaded.threaded, stop_check=check)
                           for check in checks])
     precompiled = made[0][1]

@@ -7,8 +7,8 @@ handler would ever run. Therefore:
 
  1. Every handler is held: wrapped in `Held`, which runs it at once and keeps an exception that it raises until the call
     has returned.
- 2. A watcher thread reads Python's wakeup descriptor and makes the engine interrupt the main thread for a moment
-    (`_poke`), so that handlers can run.
+ 2. A watcher thread reads Python's wakeup descriptor and makes the engine, or Go's scheduler, interrupt the main
+    thread for a moment (`_poke`), so that handlers can run.
  3. A call that has not returned 0.2 s after its handler raised is ended, and the app with it (in a pool, the instance):
     one thread cannot be removed from a running Go program.
 
@@ -53,6 +53,8 @@ PATIENCE = 0.2
 #: The pauses between pokes of the main thread after a signal, in seconds. One poke is not enough: the thread may be
 #: about to wait just when it is poked.
 _PAUSES = (0.0005, 0.002, 0.008, 0.03, 0.06, PATIENCE - 0.1005)
+#: A handler that ran so long before the watcher looks may have been that of the signal that has woken it, in seconds.
+_JUST_NOW = 0.25
 #: How often calls check who owns the wakeup descriptor, in seconds: asyncio takes it for its own signal handlers, and
 #: does not restore the one set before.
 _LOOK_SECONDS = 0.05
@@ -86,6 +88,7 @@ _theirs = -1  # a wakeup descriptor that other code has set: asyncio (loop.add_s
 #: When a call on the main thread next checks the wakeup descriptor, in seconds of the monotonic clock.
 next_look = 0.0
 _serial = 0
+_ran = 0.0  # when handlers are last known to have run, or were held, in seconds of the monotonic clock
 
 
 def watch() -> None:
@@ -138,6 +141,8 @@ class Held:
         self.handler = handler
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        global _ran
+        _ran = time.monotonic()
         if not calls or not calls[-1] or not on_main_thread():
             self.handler(number, frame)
             return
@@ -164,7 +169,9 @@ def _all_held() -> bool:
 
 def hold() -> None:
     """Hold all handlers. An exception from one that runs before it is held propagates from here."""
+    global _ran
     while not _all_held():  # a handler that runs meanwhile may install others
+        _ran = time.monotonic()
         for number in _NUMBERS:
             handler = _handler(number)
             if isinstance(handler, int | Held | None):
@@ -327,20 +334,25 @@ def _look(*, ctrl_c: bool) -> None:
     """Let handlers run, wait a moment, and end the current call if a handler has raised and the call is still there."""
     try:
         outermost, serial = calls[0], _call_serial()  # the outermost: calls nested in it may come and go without end
-        reached = True
+        reached, since = True, time.monotonic() - _JUST_NOW
         for pause in _PAUSES:
             if (app := _innermost(outermost, serial)) is None:
                 return
             reached = app._poke()
             time.sleep(pause)
-        # Where handlers cannot run: the default Ctrl-C handler is known to raise.
-        ends = _kept is not None or (ctrl_c and not reached
-                                     and getattr(_handler(signal.SIGINT), "handler",
-                                                 None) is signal.default_int_handler)
+        # Where handlers cannot run: the default Ctrl-C handler is known to raise. In the program's code they can, and
+        # it may have caught what this one has raised.
+        stuck = not reached and _ran < since and bool(calls[-1])
+        ends = _kept is not None or (ctrl_c and stuck and _raises_on_ctrl_c())
         if ends and (app := _innermost(outermost, serial)) is not None:
             app._interrupted(_kept)
     except IndexError:  # the main thread is in no call
         pass
+
+
+def _raises_on_ctrl_c() -> bool:
+    handler = _handler(signal.SIGINT)
+    return any(one is signal.default_int_handler for one in (handler, getattr(handler, "handler", None)))
 
 
 def _innermost(outermost: object, serial: int) -> Interruptible | None:
@@ -351,6 +363,17 @@ def _innermost(outermost: object, serial: int) -> Interruptible | None:
     if calls[0] is not outermost or _call_serial() != serial:
         return None
     return next((call.app for call in reversed(calls[:]) if call and call.app is not None), None)
+
+
+def run_handlers() -> None:
+    """Let handlers run that are due: Python runs them when a function begins. On the main thread."""
+    global _ran
+    _ran = time.monotonic()
+
+
+def is_in(app: object) -> bool:
+    """Whether the main thread is in a call of this app. From any thread."""
+    return any(call and call.app is app for call in calls[:])
 
 
 def in_handler_of(app: object) -> bool:

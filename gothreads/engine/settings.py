@@ -45,7 +45,7 @@ class StopCheck(Enum):
 
     EPOCH: the engine's check; it also lets signal handlers run in the middle of a call (engine/interrupt.py).
     FLAG: a check of the stop flag (wasm/passes/stops.py), which is cheaper and can only end the code. For modules with
-        threads whose code the main thread never runs.
+        threads whose code the main thread never runs, or that are trusted to let it run handlers.
     """
 
     EPOCH = "epochs"

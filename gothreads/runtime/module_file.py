@@ -37,8 +37,9 @@ _MOST_PARAMETERS = 1_000_000
 class LoadedModule:
     """A module that was parsed and checked. `entry` is the export that starts it. `foreign`: it was not built from Go.
 
-    `precompiled` is its machine code, if the file holds it. `memory` is None if it has none, which only foreign modules
-    may. `model` is what it was built for; a foreign module is "threaded" if it uses wasi-threads.
+    `precompiled` is its machine code, if the file holds it. `trusted`: it was built here, or the user trusts the file.
+    `memory` is None if it has none, which only foreign modules may. `model` is what it was built for; a foreign module
+    is "threaded" if it uses wasi-threads.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LoadedModule:
     memory: MemoryLimits | None
     foreign: bool = False
     precompiled: Precompiled | None = None
+    trusted: bool = False
     #: Exports that cannot be called, with the reason.
     uncallable: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,10 +85,14 @@ class LoadedModule:
     def stop_check(self, *, main_calls: bool) -> StopCheck:
         """How its code is stopped. main_calls: whether calls may come on the main thread.
 
-        What the module says of itself decides what it costs to stop it, not whether it can be stopped.
+        What the module says of itself decides what it costs to stop it, not whether it can be stopped. But where the
+        flag stops it, signal handlers run in the middle of a call only if the module lets them. So it must be trusted.
         """
-        optimized = self.threaded and self.metadata is not None and self.metadata.optimized
-        return StopCheck.FLAG if optimized and not main_calls and self.precompiled is None else StopCheck.EPOCH
+        if not self.threaded or self.metadata is None or not self.metadata.optimized or self.precompiled is not None:
+            return StopCheck.EPOCH
+        lets_handlers_run = (self.trusted and self.metadata.options.get("preemption") is True
+                             and any((i.module, i.name) == (HOST, "run_handlers") for i in self.outline.imports))
+        return StopCheck.FLAG if lets_handlers_run or not main_calls else StopCheck.EPOCH
 
     @property
     def has_messages(self) -> bool:
@@ -123,7 +129,8 @@ def load(path: Path, trust: Trust = False) -> LoadedModule:
 def load_content(name: str, content: bytes, trust: Trust = False, *, where: str | None = None) -> LoadedModule:
     """The same for the content of a module file.
 
-    trust: whether to use machine code (engine/precompiled.py). where: the file's name for messages.
+    trust: whether to use machine code (engine/precompiled.py), and to believe what the module says of itself (only
+        True: a digest is for machine code). where: the file's name for messages.
     """
     where = where or name
     try:
@@ -133,7 +140,7 @@ def load_content(name: str, content: bytes, trust: Trust = False, *, where: str 
         if content and not content.startswith(MAGIC[:len(content)]):
             raise ModuleError(f"{_kind_of(content)}, not a WebAssembly module. To make one of a Go package: gothreads "
                               f"build PACKAGE -o FILE")
-        return check_module(name, content)
+        return replace(check_module(name, content), trusted=trust is True)
     except ModuleError as error:
         raise ModuleError(f"{where}: {error}") from None
 

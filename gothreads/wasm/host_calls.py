@@ -80,6 +80,7 @@ BUILTIN_CALLS = {call.name: call for call in (
     BuiltinCall("initialized", VOID, Server.RUNTIME),
     BuiltinCall("has_callers", FuncType(b"", I32), Server.RUNTIME),
     BuiltinCall("least_heap", FuncType(b"", I32), Server.RUNTIME),
+    BuiltinCall("run_handlers", VOID, Server.RUNTIME),
 )}
 
 #: The calls that may wait for a disk, a pipe or a peer: WASI's and gothreads' own. A goroutine gives up its P for them.

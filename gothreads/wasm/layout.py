@@ -4,6 +4,7 @@
     12     unaligned lock     u32   1 while a thread performs an atomic operation at an unaligned address
     16     clock scratch      i64   receives the value of a host clock; one thread at a time
     120    never              u32   always 0: to sleep, a thread waits here for another value, with a time limit
+    124    handlers          u32   not 0: the host wants its main thread to run signal handlers
     128    instances          u64   number made so far; only when races are sharpened
     136    counts             14×u64 statistics; one thread at a time
     9216   bootstrap stack, from the top down; one thread at a time
@@ -15,6 +16,7 @@ from __future__ import annotations
 UNALIGNED_LOCK = 12
 CLOCK_SCRATCH = 16
 NEVER = 120
+HANDLERS = 124
 INSTANCES = 128
 COUNTS = 136
 BOOTSTRAP_STACK = 12288 - 64

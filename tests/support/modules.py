@@ -29,7 +29,7 @@ from typing import Any
 import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.build.toolchain import find_go
-from gothreads.engine.settings import compile_module, compile_threaded, new_engine
+from gothreads.engine.settings import StopCheck, compile_module, compile_threaded, new_engine
 from gothreads.errors import CompileError
 from gothreads.files import cache_folder, locked, write_atomically
 from gothreads.runtime import models
@@ -158,10 +158,13 @@ def _content(folders: Iterable[Path]) -> str:
 
 
 def _compile(path: Path) -> None:
-    """Fill the cache of machine code, as opening the module would."""
-    loaded, stack = load(path), gothreads.Limits().stack
-    threads = loaded.model == "threaded"
-    (compile_threaded if threads else compile_module)(new_engine(stack, threads=threads), loaded.wasm, stack)
+    """Fill the cache of machine code, as opening the module would, trusted or not."""
+    loaded, stack = load(path, trust=True), gothreads.Limits().stack
+    if loaded.model != "threaded":
+        compile_module(new_engine(stack, threads=False), loaded.wasm, stack)
+        return
+    for check in {loaded.stop_check(main_calls=True), StopCheck.EPOCH}:
+        compile_threaded(new_engine(stack, stop_check=check), loaded.wasm, stack, stop_check=check)
 
 
 def zig_environment() -> dict[str, str]:
@@ -170,8 +173,9 @@ def zig_environment() -> dict[str, str]:
 
 
 def opened(name: str, model: str = "threaded", **options: Any) -> gothreads.App:
-    """Open a module of tests/modules in one of the models."""
-    return gothreads.open(built(name, model="threaded" if model == "threaded" else "single"), model=model, **options)
+    """Open a module of tests/modules in one of the models. It is trusted: see LoadedModule.stop_check."""
+    return gothreads.open(built(name, model="threaded" if model == "threaded" else "single"), model=model,
+                          **{"trust": True, **options})
 
 
 def ended(module: Path, *args: str, allow_net: list[str] | None = None) -> tuple[int, str, str]:

@@ -38,10 +38,11 @@ class SharedMemoryApp(App):
         self._check()
         self._environment = self._new_environment(self._streams, self._stop)
         owned.callback(self._environment.close)
-        stop_check = self.loaded.stop_check(main_calls=options.main_calls)
-        self._engine = new_engine(options.limits.stack, stop_check=stop_check)
+        self._stop_check = self.loaded.stop_check(main_calls=options.main_calls)
+        self._engine = new_engine(options.limits.stack, stop_check=self._stop_check)
         owned.callback(self._engine.close)
-        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled, stop_check)
+        machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled,
+                                        self._stop_check)
         self.compile_seconds = machine_code.seconds
         owned.callback(machine_code.module.close)
         assert loaded.memory is not None

@@ -14,10 +14,11 @@ from gothreads.bridge.buffers import Guest
 from gothreads.bridge.exports import Export, Function
 from gothreads.bridge.instances import GoInstances, Instances
 from gothreads.callback_m import CacheEnvironment, CallbackMCache, FastPath
-from gothreads.engine import ffi
+from gothreads.engine import ffi, interrupt
 from gothreads.engine.extension import compiled
 from gothreads.engine.function_types import letters, wasmtime_type
 from gothreads.engine.interrupt import Postponed
+from gothreads.engine.settings import StopCheck
 from gothreads.engine.stack import initialising, nested
 from gothreads.errors import GothreadsError, MisuseError, ModuleError, Stalled, listed
 from gothreads.mpool import MRunner
@@ -31,11 +32,12 @@ from gothreads.runtime.stall import Stall, StallWatch
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.runtime.wasi_environment import WasiEnvironment
+from gothreads.shared_memory import SharedMemory
 from gothreads.text import shown
 from gothreads.wasi.linking import define_with_errno
 from gothreads.wasi.native_io import poller
 from gothreads.wasi.signals import Signals
-from gothreads.wasm import code
+from gothreads.wasm import code, layout
 from gothreads.wasm.binary import FuncType, Kind
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 from gothreads.wasm.passes import waits
@@ -65,9 +67,10 @@ def least_heap(options: Options) -> int:
 class RuntimeCalls:
     """What Go's runtime (build/goroot/runtime) asks of the host. The methods are named as in wasm/host_calls.py."""
 
-    def __init__(self, options: Options, spawn: Callable[[int], bool], initialized: Callable[[], None], *,
-                 has_callers: bool) -> None:
+    def __init__(self, options: Options, spawn: Callable[[int], bool], initialized: Callable[[], None],
+                 handlers: HandlerRequest, *, has_callers: bool) -> None:
         self._options, self._spawn, self._initialized, self._has_callers = options, spawn, initialized, has_callers
+        self._handlers = handlers
 
     def ncpu(self) -> int:
         return self._options.procs
@@ -84,6 +87,45 @@ class RuntimeCalls:
 
     def least_heap(self) -> int:
         return least_heap(self._options)
+
+    def run_handlers(self) -> None:
+        self._handlers.run()
+
+
+class HandlerRequest:
+    """Asks Go's runtime to let the main thread run signal handlers, where the flag stops code (StopCheck).
+
+    A word of the module's memory is not 0 while they are wanted. Go looks at it when it preempts a goroutine (after 10
+    ms) and after each wait; then threads that make calls call `run` (build/goroot/runtime/threads_gothreads.go). What
+    the module does with the word decides how soon handlers run, no more.
+
+        watcher   W1 a signal is noted   W2 the word is set    W3 parked threads are woken
+        main      M1 looks at the word   M2 clears it in `run` M3 runs handlers
+        another   A1 main is in no call  A2 clears the word    A3 main is in a call: sets it again
+
+    If M2 comes before W2, Go looks again, and finds the word set; otherwise M3 finds what W1 noted. A2 keeps threads
+    from calling the host for a call that is over; with A3 it takes no later call's request. A thread that is about to
+    park when it is woken is woken again: the watcher repeats all (engine/interrupt.py).
+    """
+
+    def __init__(self, app: ThreadedApp, memory: SharedMemory) -> None:
+        self._app, self._memory = app, memory
+
+    def make(self) -> bool:
+        """Ask. False if the last request was not taken up."""
+        taken_up = not self._memory.load_u32(layout.HANDLERS)
+        self._memory.store_u32(layout.HANDLERS, 1)
+        return taken_up
+
+    def run(self) -> None:
+        """Run handlers, if this is the main thread. Others leave the request to it while it is in a call."""
+        if interrupt.on_main_thread():
+            self._memory.store_u32(layout.HANDLERS, 0)
+            interrupt.run_handlers()
+        elif not interrupt.is_in(self._app):
+            self._memory.store_u32(layout.HANDLERS, 0)
+            if interrupt.is_in(self._app):
+                self._memory.store_u32(layout.HANDLERS, 1)
 
 
 class ThreadedApp(SharedMemoryApp):
@@ -169,8 +211,9 @@ class ThreadedApp(SharedMemoryApp):
         self._environment.share(self._poller.peers)
         self._owned.callback(self._poller.close)
         self._signals = Signals(self._poller.signal)
+        self._handler_request = HandlerRequest(self, self._memory)
         runtime = RuntimeCalls(self.options, lambda g0: self._pool.spawn(g0), self._initialized,
-                               has_callers=self.loaded.has_callers)
+                               self._handler_request, has_callers=self.loaded.has_callers)
         for call in imported_calls(self.loaded.outline):
             server = {Server.POLLER: self._poller, Server.SIGNALS: self._signals,
                       Server.RUNTIME: runtime}.get(call.server)
@@ -276,9 +319,13 @@ class ThreadedApp(SharedMemoryApp):
         self._inspector.wake_all()
 
     def _run_handlers(self) -> bool:
-        self._engine.increment_epoch()
+        if self._stop_check is StopCheck.FLAG:
+            reached = self._handler_request.make()
+        else:
+            self._engine.increment_epoch()
+            reached = True
         self._wake_parked()  # Go's waits check why they were woken, and wait again
-        return True
+        return reached
 
     def _close_call_threads(self) -> None:
         super()._close_call_threads()

@@ -102,7 +102,30 @@ func notBefore(now int64) int64 {
 }
 
 //go:nosplit
-func futexsleep(addr *uint32, val uint32, ns int64) { futexWait(addr, val, ns) }
+func futexsleep(addr *uint32, val uint32, ns int64) {
+	futexWait(addr, val, ns)
+	runHandlers()
+}
+
+// handlersWanted is not 0 when the host wants its main thread to run signal handlers (gothreads/wasm/layout.py).
+const handlersWanted = 124
+
+// hostRunHandlers runs the host's signal handlers if this thread is the host's main thread.
+//
+//go:wasmimport gothreads run_handlers
+func hostRunHandlers()
+
+// runHandlers runs the host's signal handlers if it wants that, and this thread is one that calls came from. It is
+// called where a thread comes by in time: when a goroutine is preempted, which sysmon does after 10 ms, and when a wait
+// is over, since the host wakes those that are parked. Like a host call anywhere else in the runtime, it does not switch
+// goroutines.
+//
+//go:nosplit
+func runHandlers() {
+	if atomic.Load((*uint32)(unsafe.Pointer(uintptr(handlersWanted)))) != 0 && getg().m.isextra {
+		hostRunHandlers()
+	}
+}
 
 //go:nosplit
 func futexwakeup(addr *uint32, cnt uint32) { futexWake(addr, cnt) }
