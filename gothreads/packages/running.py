@@ -35,6 +35,7 @@ def fill(name: str) -> None:
 
     def open(**options: Unpack[OpenOptions]) -> App:
         """Open the module once more, as gothreads.open does: `app.fit(…)`, with a state of its own."""
+        options.setdefault("trust", True)  # as this Python code, which comes with it
         return open_module(file, **options)
     package.__dict__["open"] = open
     functions, types = functions_of(description, _LazyCaller(open), package)

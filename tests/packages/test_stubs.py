@@ -44,6 +44,7 @@ assert_type(shapes.Everything(numbers=[1.0], matrix=[[1, 2]], pointer=None).colo
 with shapes.open(model="threaded") as app:
     assert app.types.Options is shapes.Options
     assert_type(app.divide(7, 2), tuple[int, int])
+    assert app.loaded.trusted
 for number in shapes.count(3):
     assert_type(number, int)
 assert_type(list(shapes.enumerate(["a"])), list[tuple[int, str]])
