@@ -68,7 +68,8 @@ async def coroutine(payload):
 
 def opened(model={model!r}, **options):
     # Trusted: so the flag stops optimized code that the main thread calls.
-    return gothreads.open({module!r}, trust=True, model=model, procs=2, stdout=Nowhere(), stderr=Nowhere(),
+    return gothreads.open({module!r}, trust=True, model=model, procs=2, progress=False, stdout=Nowhere(),
+                          stderr=Nowhere(),
                           host={{"env": {{"block": {block}, "raises": raises, "close": closes}}}},
                           handlers={{"coroutine": coroutine, "close": lambda payload: closes()}}, **options)
 
