@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 
 from gothreads.cli.command import Command
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="whose key it is")
     parser.add_argument("--file", metavar="FILE", required=True, help="add a line with the key's hash to this file")
     parser.add_argument("--right", action="append", default=[], metavar="RIGHT",
-                        help="what it allows: call/NAME, request/NAME or signal/NAME, where NAME may have wildcards; "
+                        help="what it allows: call/NAME, request/NAME or signal/NAME, where NAME may have *; "
                         "metrics; *: everything (default: everything)")
 
 
@@ -30,7 +31,10 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         try:
             size = os.fstat(file).st_size
             begun = size > 0 and os.pread(file, 1, size - 1) != b"\n"
-            os.write(file, f"{chr(10) if begun else ''}{line}\n".encode())
+            added = f"{chr(10) if begun else ''}{line}\n".encode()
+            if os.write(file, added) != len(added):
+                os.ftruncate(file, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
     terminal.say(f"{arguments.file} has its hash. The key itself is shown only now:")

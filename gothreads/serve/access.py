@@ -80,7 +80,9 @@ def _id_of(scope: Scope) -> str:
 def _log(scope: Scope, request_id: str, status: int, size: int, seconds: float) -> None:
     client = scope.get("client")
     path = shown(scope["path"][:_LONGEST_PATH])
-    fields = {"request_id": request_id, "client": client[0] if client else "", "method": shown(scope["method"][:20]),
-              "path": path, "status": status, "bytes": size, "seconds": round(seconds, 6)}
+    # A trusted proxy may pass on what its client has sent as an address.
+    fields = {"request_id": request_id, "client": shown(client[0][:_LONGEST_PATH]) if client else "",
+              "method": shown(scope["method"][:20]), "path": path, "status": status, "bytes": size,
+              "seconds": round(seconds, 6)}
     log.info('%s "%s %s" %d %d bytes %.1f ms %s', fields["client"] or "-", fields["method"], path, status, size,
              seconds * 1000, request_id, extra=fields)

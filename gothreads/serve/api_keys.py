@@ -11,31 +11,35 @@ A request's key is hashed, and its hash is compared with that of each line, in c
 been found: so how long it takes depends on the number of lines only.
 
 A line with the word certificate is for the client whose TLS certificate has that name.
+
+The server reads the file again when it has changed. A line that is wrong then gives nobody a right, and neither does a
+file that is gone; one that cannot be read just now is tried again with the next request.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gothreads.errors import MisuseError
 from gothreads.files import reason
 from gothreads.serve.identity import Identity, check_rights
-from gothreads.text import cut
+from gothreads.text import cut, words
 
 log = logging.getLogger("gothreads.serve")
 
 #: What a key begins with: so people, and programs that look for secrets, see what it is.
 PREFIX = "gtk_"
 _CERTIFICATE = "certificate"
-_NAME = re.compile(r"[\w.@-]{1,100}")
+_NAME, _CERTIFICATE_NAME = re.compile(r"[\w.@-]{1,100}"), re.compile(r"[^\s#]{1,200}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -61,12 +65,17 @@ class _Keys:
 
 
 class ApiKeys:
-    """The keys of a file. It is read again when it has changed: a line that was removed is refused at once."""
+    """The keys of a file, which is read again when it has changed. MisuseError: at the start, it is wrong."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
-        self._version = self._version_now()
-        self._keys = _read(self._path)
+        self._path, self._told = Path(path), ""
+        self._version: tuple[int, ...] | None = None
+        with contextlib.suppress(OSError):
+            self._version = self._version_now()
+        self._keys = _read(self._path, _raise)
+        if not self._keys.hashed and not self._keys.certificates:
+            self._tell(f"{path} has no keys, so nobody may call anything. To make one: gothreads keys new NAME --file "
+                       f"{path}")
 
     def of_key(self, key: str) -> Identity | None:
         """Whose key it is."""
@@ -80,56 +89,76 @@ class ApiKeys:
         return self._current().certificates.get(name)
 
     def _current(self) -> _Keys:
-        if (version := self._version_now()) != self._version:
-            self._version = version
-            try:
-                self._keys = _read(self._path)
-            except MisuseError as error:
-                log.error("%s. The keys that were there before are still valid", error)
+        try:
+            if (version := self._version_now()) != self._version:
+                self._keys = _read(self._path, lambda error: self._tell(f"{error}. The line gives nobody a right"))
+                self._version = version
+        except FileNotFoundError:
+            self._keys, self._version = _Keys(), None
+            self._tell(f"the API keys in {self._path} are gone: nobody has a right")
+        except (OSError, MisuseError) as error:
+            self._tell(f"{words(error)}. The keys that were there before are valid until it can be read")
         return self._keys
 
-    def _version_now(self) -> tuple[int, int, int] | None:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+    def _tell(self, text: str) -> None:
+        if text != self._told:  # it may be so for each request
+            self._told = text
+            log.warning("%s", text)
+
+    def _version_now(self) -> tuple[int, ...]:
+        """Changes with the file. FileNotFoundError, OSError."""
+        found = os.stat(self._path)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def check_api_keys(name: str, value: object) -> None:
     """A check for the option with the file."""
     if not isinstance(value, str | os.PathLike):
         raise MisuseError(f"{name} must be the path of a file, not {cut(value)}")
-    _read(Path(value))
+    _read(Path(value), _raise)
 
 
-def _read(path: Path) -> _Keys:
+def _raise(error: MisuseError) -> None:
+    raise error
+
+
+def _read(path: Path, wrong: Callable[[MisuseError], None]) -> _Keys:
+    """The lines of the file. MisuseError: it cannot be read. wrong: is given what is wrong with a line."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise MisuseError(f"cannot read the API keys in {path}: {reason(error)}. To make one: gothreads keys new NAME "
                           f"--file {path}") from None
     except ValueError:
         raise MisuseError(f"the API keys in {path} are not text in UTF-8") from None
-    hashed: list[tuple[bytes, Identity]] = []
+    hashed: dict[bytes, Identity] = {}
     certificates: dict[str, Identity] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        where = f"{path}, line {number}: "
-        match line.partition("#")[0].split():
-            case []:
-                continue
-            case [name, kind, *rights] if _NAME.fullmatch(name):
-                identity = Identity(name, check_rights(where, rights))
-                if kind == _CERTIFICATE:
-                    certificates[name] = identity
-                elif (found := _HASH.fullmatch(kind)) is not None:
-                    hashed.append((bytes.fromhex(found[1]), identity))
-                else:
-                    raise MisuseError(f"{where}{cut(kind)} is not a hash, sha256: and 64 hexadecimal digits, as "
-                                      "gothreads keys new writes it; nor the word certificate")
-            case _:
-                raise MisuseError(f"{where}expected a name, a hash and rights, as gothreads keys new writes them")
-    return _Keys(hashed, certificates)
+        if not (parts := line.partition("#")[0].split()):
+            continue
+        try:
+            _add(parts, f"{path}, line {number}: ", hashed, certificates)
+        except MisuseError as error:
+            wrong(error)
+    return _Keys([*hashed.items()], certificates)
+
+
+def _add(parts: Sequence[str], where: str, hashed: dict[bytes, Identity], certificates: dict[str, Identity]) -> None:
+    """Add what a line says. MisuseError: it is wrong."""
+    match parts:
+        case [name, kind, *rights] if kind == _CERTIFICATE and _CERTIFICATE_NAME.fullmatch(name):
+            identity = Identity("certificate", name, check_rights(where, rights))
+            if certificates.setdefault(name, identity) is not identity:
+                raise MisuseError(f"{where}there is a line for the certificate {name} already")
+        case [name, kind, *rights] if _NAME.fullmatch(name):
+            if (found := _HASH.fullmatch(kind)) is None:
+                raise MisuseError(f"{where}{cut(kind)} is not a hash, sha256: and 64 hexadecimal digits, as gothreads "
+                                  "keys new writes it; nor the word certificate")
+            identity = Identity("key", name, check_rights(where, rights))
+            if hashed.setdefault(bytes.fromhex(found[1]), identity) is not identity:
+                raise MisuseError(f"{where}there is a line for this key already")
+        case _:
+            raise MisuseError(f"{where}expected a name, a hash and rights, as gothreads keys new writes them")
 
 
 def _digest(key: str) -> bytes:

@@ -18,7 +18,7 @@ from gothreads.serve.identity import Identity
 from gothreads.serve.options import check_together
 from gothreads.serve.tls import CERTIFICATE
 from gothreads.serve.tokens import BadToken, Tokens
-from gothreads.text import cut
+from gothreads.text import cut, shown
 
 
 class Authority:
@@ -58,7 +58,7 @@ class Authority:
             name = certificate(scope)
             return self._keys.of_certificate(name) if self._keys is not None and name is not None else None
         scheme, _, credential = given[0].partition(" ")
-        if len(given) > 1 or scheme.lower() != "bearer":
+        if len(given) > 1 or scheme.lower() != "bearer" or not credential.strip():
             raise _unauthorized("expected one header Authorization: Bearer KEY")
         return self._of_credential(credential.strip())
 
@@ -77,23 +77,25 @@ class Authority:
         """Who has sent the request; None if everybody may do everything. HTTPException: that is not known."""
         identity = self.identity(scope)
         if identity is None and not self.is_open:
-            raise _unauthorized("an API key or token is needed: Authorization: Bearer KEY")
+            name = certificate(scope)
+            known = "" if name is None else f", as no line of the API keys is for the certificate {cut(name)}"
+            raise _unauthorized(f"an API key or token is needed{known}: Authorization: Bearer KEY")
         return identity
 
     def allowed(self, scope: Scope, right: str) -> Identity | None:
         """The same. HTTPException, too, if they do not have that right."""
         identity = self.known(scope)
         if identity is not None and not identity.may(right):
-            raise HTTPException(403, f"{identity.name} has no right to {cut(right)}")
+            raise HTTPException(403, f"{shown(identity.name)} has no right to {cut(right)}")
         return identity
 
 
 def client_of(scope: Scope, identity: Identity | None) -> str:
     """Whom to count a request for: the key, the token's subject, the certificate, or else the address."""
     if identity is not None:
-        return f"name {identity.name}"
+        return f"{identity.kind} {identity.name}"
     name = certificate(scope)
-    return f"address {address_of(scope.get('client'))}" if name is None else f"name {name}"
+    return f"address {address_of(scope.get('client'))}" if name is None else f"certificate {name}"
 
 
 def certificate(scope: Scope) -> str | None:

@@ -1,6 +1,6 @@
 """Client connections: uvicorn's, with bounds on what one client can make the server hold, and for how long.
 
-    connections  those above the limit are refused before anything is read from them
+    connections  those above the limit are refused before anything is read from them, except a TLS handshake
     receiving    RECEIVED bytes at a time, which bounds a request head and unread data, and keeps one client from
                  occupying the event loop for long. Beyond the first FREE_CHUNKS, the chunks of a body must have
                  LEAST_CHUNK bytes on average, since h11 takes as long for the smallest chunk as for a large one
@@ -83,10 +83,10 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         # Limits what the kernel accepts without sending it: otherwise it would hold megabytes more.
         if (connected := transport.get_extra_info("socket")).family != socket.AF_UNIX:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
-        # So pause_writing is called whenever anything is unsent, and resume_writing when nothing is. (asyncio's TLS
-        # pauses at the limit, plain transports above it.)
-        transport.set_write_buffer_limits(high=1, low=0)
         super().connection_made(transport)
+        # So pause_writing is called whenever anything is unsent, and resume_writing when nothing is. (asyncio's TLS
+        # pauses at the limit, plain transports above it; and at once, since something of the handshake is unsent.)
+        transport.set_write_buffer_limits(high=1, low=0)
         if (name := name_of(transport)) is not None:
             self.app_state = {**self.app_state, CERTIFICATE: name}  # each request's scope["state"] is a copy
         self._received, self._patience = bytearray(RECEIVED), SEND_SECONDS

@@ -1,7 +1,8 @@
 """CORS: pages of other sites that may use the server, by Starlette's CORSMiddleware.
 
 It answers browsers that ask beforehand, and marks responses as readable. That requests of other pages do not reach the
-module is up to guard.py. Cookies and the like are never allowed: nothing here reads any.
+module is up to guard.py. Cookies and the like are never allowed: nothing here reads any. (Browsers send certificates of
+clients all the same, without letting the page read the answer.)
 """
 
 from __future__ import annotations

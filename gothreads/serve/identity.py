@@ -1,6 +1,7 @@
 """Who sends a request, and what they may do.
 
-A right is a path after /api/, with wildcards: call/add, request/*, signal/order. metrics is for /metrics, * for all.
+A right is a path after /api/, where * stands for anything: call/add, request/*, signal/order, */upper. metrics is for
+/metrics, * for all.
 """
 
 from __future__ import annotations
@@ -15,27 +16,34 @@ from gothreads.text import cut
 
 #: The right to read /metrics.
 METRICS = "metrics"
-_RIGHT = re.compile(r"\*|metrics|(call|request|signal|\*)/\S+")
+_RIGHT = re.compile(r"\*|metrics|(call|request|signal|\*)/[^\s#]+")
+#: fnmatch's other wildcards are letters of a name here.
+_LETTERS = str.maketrans({"?": "[?]", "[": "[[]"})
 
 
 @dataclass(frozen=True)
 class Identity:
-    """An authenticated client. name: for limits and logs."""
+    """An authenticated client. kind: what it has shown: a key, a token or a certificate, which may have one name."""
 
+    kind: str
     name: str
     rights: tuple[str, ...]
 
     def may(self, what: str) -> bool:
-        return any(fnmatchcase(what, right) for right in self.rights)
+        return any(fnmatchcase(what, right.translate(_LETTERS)) for right in self.rights)
+
+
+def is_right(text: str) -> bool:
+    return _RIGHT.fullmatch(text) is not None
 
 
 def check_rights(where: str, rights: Iterable[str]) -> tuple[str, ...]:
     """Rights that somebody has written. MisuseError if one is none; `where` is in the message."""
     found = tuple(rights)
     for right in found:
-        if not _RIGHT.fullmatch(right):
+        if not is_right(right):
             raise MisuseError(f"{where}{cut(right)} is not a right; expected call/NAME, request/NAME or signal/NAME, "
-                              "where NAME may have wildcards (call/*), metrics, or * for everything")
+                              "where NAME may have * (call/*), metrics, or * for everything")
     if not found:
         raise MisuseError(f"{where}there are no rights; * is for everything")
     return found

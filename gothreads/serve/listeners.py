@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +19,8 @@ from gothreads.files import reason
 BACKLOG = 2048
 #: The first descriptor that systemd hands over (sd_listen_fds).
 _FIRST = 3
+#: How long to wait for other servers that begin or end in the folder of a Unix socket, in seconds.
+_LOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,16 @@ class UnixSocket:
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[socket.socket]:
-        with _listen_at(self.path) as listener:
+        with _one_at_a_time(self.path):
+            listener = _listen_at(self.path)
             mine = os.stat(self.path)
-            try:
+        try:
+            with listener:
                 yield listener
-            finally:
-                with contextlib.suppress(OSError):
-                    if os.path.samestat(mine, os.stat(self.path)):  # unless another server has taken its place
-                        os.unlink(self.path)
+        finally:
+            with contextlib.suppress(OSError, GothreadsError), _one_at_a_time(self.path):
+                if os.path.samestat(mine, os.stat(self.path)):  # unless another server has taken its place
+                    os.unlink(self.path)
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,31 @@ def _listen(at: Address) -> socket.socket:
         raise GothreadsError(f"cannot listen on {at.host}:{at.port}: {reason(error)}"
                              f"{f'. {hint}' if hint else ''}") from None
     return listener
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: str) -> Iterator[None]:
+    """Lock the socket's folder. Otherwise, of two servers that find a stale socket, one would remove the new one of the
+    other, or one that is bound and does not listen yet.
+    """
+    try:
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise GothreadsError(f"cannot listen on --uds {path}: {reason(error)}") from None
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise GothreadsError(f"cannot listen on --uds {path}: another program has locked its folder"
+                                         ) from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _listen_at(path: str) -> socket.socket:

@@ -19,6 +19,8 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 CERTIFICATE = "gothreads.certificate"
 #: How long a client may take for the handshake, in seconds.
 HANDSHAKE_SECONDS = 20.0
+#: How long it may take, when the server closes a connection, to say that it has seen that.
+SHUTDOWN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,7 @@ def _reported(options: str) -> Iterator[None]:
     try:
         yield
     except ssl.SSLError as error:
-        raise MisuseError(f"{options}: {error.reason or error}; expected PEM: a certificate and its key, without a "
-                          "password") from None
+        raise MisuseError(f"{options}: {error.reason or error}; expected PEM (of a key without a password)") from None
     except OSError as error:
         raise MisuseError(f"{options}: {reason(error)}") from None
 
@@ -63,17 +64,22 @@ def _no_password() -> str:
 
 
 def name_of(transport: asyncio.BaseTransport) -> str | None:
-    """The name in the client's certificate, which has been verified: its common name, or else its first other name."""
+    """The name in the client's certificate, which has been verified: its first alternative name, or else, without any,
+    its common name, which authorities check less.
+    """
     found: dict[str, Any] | None = transport.get_extra_info("peercert")
     if not found:
         return None
     subject = [value for part in found.get("subject", ()) for kind, value in part if kind == "commonName"]
     others = [value for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "URI", "email")]
-    return next(iter([*subject, *others]), None)
+    return next(iter([*others, *subject]), None)
 
 
 def limit_handshakes(loop: asyncio.AbstractEventLoop) -> None:
-    """Let the servers of a loop wait for handshakes no longer than that. (uvicorn has no option for it.)"""
+    """Let the servers of a loop wait for handshakes, and for the ends of connections, no longer than that. (uvicorn has
+    no options for it.)
+    """
     create: Any = loop.create_server
-    limited = functools.partial(create, ssl_handshake_timeout=HANDSHAKE_SECONDS)
+    limited = functools.partial(create, ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                                ssl_shutdown_timeout=SHUTDOWN_SECONDS)
     loop.create_server = limited  # type: ignore[method-assign]

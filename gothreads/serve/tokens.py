@@ -1,8 +1,8 @@
 """JSON Web Tokens (JWT) that somebody else signs, such as an identity provider: PyJWT, with the extra `jwt`.
 
-The file has what verifies signatures: a public key (PEM), or a set of keys (JWKS). Which algorithms are accepted is
-decided by the key and never by the token: so a token that is not signed, or is signed with the public key as if that
-were a secret, is refused. A token must expire, and be of this issuer and for this audience.
+The file has what verifies signatures: a public key (PEM), or a set of keys (JWKS). It is read once. Which algorithms
+are accepted is decided by the key and never by the token: so a token that is not signed, or is signed with the public
+key as if that were a secret, is refused. A token must expire, and be of this issuer and for this audience.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from gothreads.errors import MisuseError
 from gothreads.files import reason
 from gothreads.requirements import install
-from gothreads.serve.identity import Identity
-from gothreads.text import cut
+from gothreads.serve.identity import Identity, is_right
+from gothreads.text import cut, shown
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -58,14 +58,15 @@ class Tokens:
             claims = jwt.decode(token, key.key, algorithms=list(key.algorithms), issuer=self._issuer,
                                 audience=self._audience, leeway=_LEEWAY,
                                 options={"require": ["exp", "iss", "aud", "sub"]})
-        except (jwt.PyJWTError, ValueError) as error:
-            raise BadToken(str(error)) from None
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise BadToken(shown(str(error)[:200])) from None  # it may quote the token
         rights = claims.get(self._rights, ())
         if isinstance(rights, str):
             rights = rights.split()
         if not isinstance(rights, list | tuple) or not all(isinstance(each, str) for each in rights):
             raise BadToken(f"the claim {self._rights} has no rights, as a list or as words")
-        return Identity(str(claims["sub"]), tuple(rights))
+        # Scopes that are no rights are for others.
+        return Identity("token", str(claims["sub"]), tuple(right for right in rights if is_right(right)))
 
     def _key(self, number: object) -> _Key:
         if (only := self._keys.get(None)) is not None:
@@ -88,7 +89,7 @@ def _read(path: Path) -> Mapping[str | None, _Key]:
     if importlib.util.find_spec("jwt") is None or importlib.util.find_spec("cryptography") is None:
         raise MisuseError(f"tokens need PyJWT and cryptography: {install('jwt')}")
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise MisuseError(f"cannot read the keys for tokens in {path}: {reason(error)}") from None
     except ValueError:
@@ -129,4 +130,4 @@ def _of_pem(text: str) -> _Key:
             return _Key(key, [_CURVES[key.curve.name]])
         case ed25519.Ed25519PublicKey():
             return _Key(key, ["EdDSA"])
-    raise ValueError("the key is neither RSA, nor of a NIST curve, nor Ed25519")
+    raise ValueError("the key is neither RSA, nor of a known curve, nor Ed25519")

@@ -7,6 +7,7 @@ import datetime
 import hmac
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 import gothreads
 from gothreads.errors import MisuseError
 from gothreads.serve import api_keys
+from gothreads.serve.identity import Identity, check_rights
 from tests.support.command_line import command
 from tests.support.web import talk
 
@@ -152,14 +154,44 @@ def test_a_line_that_is_removed_is_refused_at_once(shared: gothreads.App, keys: 
         third = keys.new("third")  # the last line has no end
         assert (await status(third), await status(second)) == (200, 200)
         assert caplog.text == ""
-        keys.path.write_text("nonsense")
-        assert (await status(first), await status(second)) == (401, 200)
-        assert f"{keys.path}, line 1: expected a name, a hash and rights" in caplog.text
-    with caplog.at_level(logging.ERROR, "gothreads.serve"):
+        good = keys.path.read_text()
+        keys.path.write_text(f"{good.splitlines()[1]}\nnonsense\n")
+        assert (await status(second), await status(third)) == (401, 200)
+        assert f"{keys.path}, line 2: expected a name, a hash and rights" in caplog.text
+        keys.path.unlink()
+        assert (await status(second), await status(third)) == (401, 401)
+        assert "are gone" in caplog.text
+        keys.path.write_text(good)
+        assert (await status(second), await status(third)) == (200, 200)
+    with caplog.at_level(logging.WARNING, "gothreads.serve"):
         talk(shared, conversation, api_keys=keys.path)
 
 
+def test_a_line_that_was_removed_while_the_file_could_not_be_read_is_refused_when_it_can(
+        keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (keys.new(name)["Authorization"][7:] for name in ("first", "second"))
+    known = api_keys.ApiKeys(keys.path)
+    keys.path.write_text(keys.path.read_text().splitlines()[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", lambda *_, **__: os.read(-1, 1))  # OSError
+        assert known.of_key(first) is not None
+        assert known.of_key(second) is not None
+    assert known.of_key(first) is None  # although the file has not changed since
+    assert known.of_key(second) is not None
+
+
+@pytest.mark.parametrize(("right", "may", "may_not"), [
+    ("call/*", "call/add", "request/add"), ("*/add", "signal/add", "call/add2"), ("call/a?d", "call/a?d", "call/add"),
+    ("call/a[d]d", "call/a[d]d", "call/add"), ("*", "metrics", None)])
+def test_of_a_rights_characters_only_the_star_is_special(right: str, may: str, may_not: str | None) -> None:
+    identity = Identity("key", "ci", check_rights("", [right]))
+    assert identity.may(may)
+    assert may_not is None or not identity.may(may_not)
+
+
 @pytest.mark.parametrize(("line", "why"), [
+    ("ok certificate call/add", "there is a line for the certificate ok already"),
+    (f"ci sha256:{'0' * 64} call/#add", "'call/' is not a right"),
     ("ci", "expected a name, a hash and rights"),
     ("ci/x sha256:00 *", "expected a name, a hash and rights"),
     ("ci sha256:00 *", "is not a hash"),
@@ -232,6 +264,19 @@ def test_a_token_with_other_claims_is_refused(shared: gothreads.App, tmp_path: P
     reply = post(shared, "/api/call/add", bearer(token(**claims)), **secured(tmp_path / "key", pem(EC)))
     assert reply.status_code == 401
     assert why in reply.json()["error"]
+
+
+def test_scopes_that_are_no_rights_give_none(shared: gothreads.App, tmp_path: Path) -> None:
+    mine = bearer(token(scope="openid [a-z]* *:read c*l/add"))
+    assert post(shared, "/api/call/add", mine, **secured(tmp_path / "key", pem(EC))).status_code == 403
+
+
+def test_what_a_token_says_is_not_echoed_as_it_is(shared: gothreads.App, tmp_path: Path) -> None:
+    for crit in ("\ud800", "x" * 15_000):
+        head = jwt.utils.base64url_encode(json.dumps({"alg": "ES256", "crit": [crit], crit: 1}).encode()).decode()
+        reply = post(shared, "/api/call/add", bearer(f"{head}.e30.AAAA"), **secured(tmp_path / "key", pem(EC)))
+        assert reply.status_code == 401
+        assert len(reply.json()["error"]) < 500
 
 
 def test_a_token_with_another_signature_is_refused(shared: gothreads.App, tmp_path: Path) -> None:
