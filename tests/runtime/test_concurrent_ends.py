@@ -126,7 +126,7 @@ def test_an_open_that_is_refused_leaves_no_descriptors(calls: Path) -> None:
     process = psutil.Process()
 
     def refused() -> None:
-        with pytest.raises(gothreads.ModuleError, match="Raise the limit "):
+        with pytest.raises(gothreads.ModuleError, match="Raise it .--memory"):
             gothreads.open(calls, limits=gothreads.Limits(memory=1 << 20))
     refused()
     before = process.num_fds()

@@ -241,7 +241,7 @@ def test_two_hundred_runs_leave_no_threads_memory_or_descriptors(opened: Opened)
 # What is supported, and what is not.
 
 def test_memory_is_limited_by_the_host_and_by_the_module(opened: Opened, tmp_path: Path) -> None:
-    with pytest.raises(ModuleError, match="Raise the limit "):
+    with pytest.raises(ModuleError, match="Raise it .--memory"):
         opened(limits=gothreads.Limits(memory=1 << 20))
     module = wat(tmp_path, """(module (import "a" "b" (memory 1 4 shared))
         (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))""")
