@@ -196,9 +196,8 @@ class _Tags(html.parser.HTMLParser):
     """Collects elements that are not the page's own, and scripts beyond its single one."""
 
     _OWN = frozenset((
-        "html", "meta", "link", "title", "style", "h1", "h2", "p", "a", "form", "code", "div", "select", "option",
-        "input", "button",
-        "output", "textarea", "script"))
+        "html", "meta", "link", "title", "style", "main", "h1", "h2", "p", "a", "form", "code", "div", "select",
+        "option", "input", "button", "output", "textarea", "script"))
 
     def __init__(self) -> None:
         super().__init__()

@@ -78,6 +78,10 @@ PATTERNS: dict[str, list[Text]] = {
     "_COMMA": [lambda n: " " * n + "x", lambda n: "," + "\n" * n + "x"],
     "_END": [lambda n: " " * n + "x", lambda n: "]" + " " * n + "x", lambda n: "]}" + "\n" * n + "x"],
     "_NAME": [lambda n: "a" * n + "!", lambda n: "a/" * n, lambda n: "/" * n, lambda n: "a//" * n],
+    "_PACKAGE": [lambda n: "a" * n + "!", lambda n: "a/" * n, lambda n: "a/" * n + "!", lambda n: "/" * n],
+    "_CERTIFICATE_NAME": [lambda n: "a" * n, lambda n: "a" * 200 + "#" * n, lambda n: ("a" * 201 + " ") * n],
+    "_HASH": [lambda n: "sha256:" * n, lambda n: "sha256:" + "0" * n, lambda n: "sha256:" + "0" * 63 * n + "x"],
+    "_RIGHT": [lambda n: "call/" * n, lambda n: "call/" + "*" * n + " ", lambda n: "*/#" * n, lambda n: "metric" * n],
     "_MAY_WAIT": [lambda n: "\xfe" * n, lambda n: "\xfe\x81" + "\x80" * n, lambda n: "\xfe\x81\x80" * n],
     "_BEGINNING": [lambda n: "\x02\x40\x03\x40" + "\x02\x40" * n, lambda n: "\x02\x40" * n],
     "_BRANCH": [

@@ -83,7 +83,8 @@ def test_traps_are_traps_and_signals_do_what_they_are_to_do_after_a_change_of(di
     done = run(code, without)
     assert done.stdout == _TRAPPED * len(SIGNALS), done.stderr
     assert done.returncode == (-signal.SIGBUS if ends else 0)
-    assert done.stderr == ("" if without == "C" else DISPOSITIONS[disposition] * len(SIGNALS))
+    if without != "C":  # then it is not promised
+        assert done.stderr == DISPOSITIONS[disposition] * len(SIGNALS)
 
 
 @pytest.mark.long
