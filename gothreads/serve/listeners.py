@@ -148,7 +148,7 @@ def _one_at_a_time(path: str) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise GothreadsError(f"cannot listen on --uds {path}: another program has locked its folder"
                                          ) from None
-                time.sleep(0.01)
+                time.sleep(0.01)  # polling: flock has no time limit
         yield
     finally:
         os.close(folder)
