@@ -227,10 +227,8 @@ def _is_interface(schema: ImportSchema) -> bool:
 def _protocol(schema: ImportSchema) -> str:
     methods = []
     for method in schema.methods:
-        params = ["_self", *(f"{param.name}: {_RESULTS.of(param.type)}" for param in method.params), "/"]
-        if method.params and method.params[-1].type.shape == "rest":
-            rest = method.params[-1]
-            params[-2:] = ["/", f"*{rest.name}: {_RESULTS.of(rest.type.of[0].item)}"]
+        params = ["_self", *map(_RESULTS.parameter, method.params)]
+        params.insert(len(params) - params[-1].startswith("*"), "/")  # before what takes any number of them
         methods.append(f"    def {method.name}({', '.join(params)}) -> {_ARGUMENTS.returns(method.results)}: ...")
     return _lines(f"class _Import_{schema.name}(_typing.Protocol):", _documentation(schema.doc), *methods)
 

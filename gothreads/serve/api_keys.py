@@ -32,7 +32,7 @@ from pathlib import Path
 from gothreads.errors import MisuseError
 from gothreads.files import reason
 from gothreads.serve.identity import Identity, check_rights
-from gothreads.text import cut, words
+from gothreads.text import cut
 
 log = logging.getLogger("gothreads.serve")
 
@@ -93,12 +93,19 @@ class ApiKeys:
             if (version := self._version_now()) != self._version:
                 self._keys = _read(self._path, lambda error: self._tell(f"{error}. The line gives nobody a right"))
                 self._version = version
+            else:
+                self._told = ""
         except FileNotFoundError:
             self._keys, self._version = _Keys(), None
             self._tell(f"the API keys in {self._path} are gone: nobody has a right")
-        except (OSError, MisuseError) as error:
-            self._tell(f"{words(error)}. The keys that were there before are valid until it can be read")
+        except OSError as error:
+            self._not_read(f"cannot read the API keys in {self._path}: {reason(error)}")
+        except MisuseError as error:
+            self._not_read(str(error))
         return self._keys
+
+    def _not_read(self, why: str) -> None:
+        self._tell(f"{why}. The keys that were there before are valid until it can be read")
 
     def _tell(self, text: str) -> None:
         if text != self._told:  # it may be so for each request

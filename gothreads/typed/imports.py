@@ -93,9 +93,8 @@ def _qualified(each: ImportSchema, method: MethodSchema) -> str:
 
 def _declaration(each: ImportSchema, method: MethodSchema) -> str:
     """The Python function that is wanted."""
-    params = [f"*{param.name}: {NAMES.of(param.type.of[0].item)}" if param.type.shape == "rest" else
-              f"{param.name}: {NAMES.of(param.type)}" for param in method.params]
-    return f"{method.name or each.name}({', '.join(params)}) -> {NAMES.result(method.results)}"
+    params = ", ".join(map(NAMES.parameter, method.params))
+    return f"{method.name or each.name}({params}) -> {NAMES.result(method.results)}"
 
 
 def _misfit(method: MethodSchema, function: Any, classes: Classes) -> str | None:

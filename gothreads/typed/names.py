@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gothreads.typed.schema import Type
+from gothreads.typed.schema import Field, Type
 
 _BUILTINS = {"bool": "bool", "string": "str", "complex64": "complex", "complex128": "complex", "text": "str",
              "bytes": "bytes", "float32": "float", "float64": "float"}
@@ -43,6 +43,12 @@ class Names:
                 return self.of(kind.of[0])
             case shape:
                 return self.builtins + _BUILTINS.get(shape, "int")
+
+    def parameter(self, param: Field) -> str:
+        """A parameter of a function that Python implements."""
+        if param.type.shape == "rest":
+            return f"*{param.name}: {self.of(param.type.of[0].item)}"
+        return f"{param.name}: {self.of(param.type)}"
 
     def of_callable(self, params: tuple[Type, ...], results: tuple[Type, ...]) -> str:
         """The annotation of a callable."""

@@ -163,6 +163,9 @@ def test_a_line_that_is_removed_is_refused_at_once(shared: gothreads.App, keys: 
         assert "are gone" in caplog.text
         keys.path.write_text(good)
         assert (await status(second), await status(third)) == (200, 200)
+        keys.path.unlink()
+        assert (await status(second), await status(third)) == (401, 401)
+        assert caplog.text.count("are gone") == 2  # each time, but not for each request
     with caplog.at_level(logging.WARNING, "gothreads.serve"):
         talk(shared, conversation, api_keys=keys.path)
 
