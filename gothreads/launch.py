@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from gothreads.build.builder import Request, build
 from gothreads.engine.precompiled import Trust
 from gothreads.errors import GothreadsError, MisuseError, ModuleError
 from gothreads.files import reason, where
@@ -82,6 +81,7 @@ def find(source: PathLike | Content, *, model: str | None = None, buildmode: str
     place = Path(source)
     if os.path.isfile(place) and place.suffix != ".go":
         return _fitting(load(place, trust), place, wanted, optimize=optimize)
+    from gothreads.build.builder import Request, build  # takes 20 ms, and files need none of it
     build_model = THREADED if wanted is None else wanted.build_model
     built = build(Request(str(source), model=build_model, buildmode=buildmode, go=None if go is None
                           else os.fspath(go), optimize=optimize))

@@ -45,8 +45,8 @@ class Fresh(Workload):
 class Start(Fresh):
     name = "start"
     title = "warm start"
-    about = ("Until the first call has returned: in a fresh process, with the module already compiled; and a second "
-             "instance in that process.")
+    about = ("Until the first call has returned: in a fresh process that has imported gothreads, with the module "
+             "already compiled; and a second instance in that process.")
     axis = ""
     metrics = (Metric("opened", "open, and a call", "s", more=False),
                Metric("next", "one more in the same process, and a call", "s", more=False))

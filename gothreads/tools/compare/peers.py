@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import gothreads
+import gothreads.launch  # noqa: F401 - `open` imports it, and what that takes is not start-up of a design
 from gothreads.errors import BuildError
 from gothreads.tools.compare.designs import Design
 from gothreads.tools.compare.native import NativePeer
