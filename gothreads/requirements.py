@@ -62,7 +62,7 @@ WASMTIME = Tested("wasmtime", "50", "51")
 UVICORN = Tested("uvicorn", "0.54", "0.55")
 
 #: The extras that have commands: the modules that each needs.
-EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11", "prometheus_client"),
+EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11", "prometheus_client", "watchfiles"),
           "compare": ("rich", "jinja2", "matplotlib", "psutil"),
           "stress": ("rich", "psutil"),
           "completion": ("shtab",)}

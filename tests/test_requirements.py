@@ -148,7 +148,7 @@ def test_an_asgi_application_without_the_extra_names_it(bare: Path) -> None:
 
 
 def test_a_uvicorn_of_another_version_is_refused_when_older_and_told_when_newer(bare: Path) -> None:
-    for package in ("starlette", "jinja2", "h11", "uvicorn", "prometheus_client", "anyio", "idna", "click", "markupsafe",
+    for package in ("starlette", "jinja2", "h11", "uvicorn", "prometheus_client", "watchfiles", "anyio", "idna", "click", "markupsafe",
                     "typing_extensions"):
         spec = importlib.util.find_spec(package)
         assert spec is not None

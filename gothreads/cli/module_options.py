@@ -37,7 +37,7 @@ from gothreads.wasi.settings import Mount
 from gothreads.wasm.metadata import BUILD_MODELS
 
 #: How long requests wait for a new instance, in seconds, before they get 503.
-_DOWN_SECONDS = 10.0
+DOWN_SECONDS = 10.0
 
 
 def add_module(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def add_option(parser: argparse.ArgumentParser, flag: str, options: type, name: 
     if isinstance(option.default, str | int | float):
         settings["default"] = option.default
         if option.default is not False:
-            more += " (default: %(default)s)"
+            more += f" (default: %(default){'g' if isinstance(option.default, float) else 's'})"
     elif settings.get("action") == "append":
         settings["default"] = []
     parser.add_argument(flag, help=option.phrase + more, **settings)
@@ -114,7 +114,7 @@ def add_service_options(parser: argparse.ArgumentParser) -> None:
                         "(default: never; without a value: on-failure)")
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """Raise the soft limit on open files, as Go programs do at start: the soft limit is for users of select(2)."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
@@ -151,7 +151,7 @@ def open_or_supervise(arguments: argparse.Namespace, terminal: Terminal,
 
     def tell(restart: Restart) -> None:
         terminal.say(str(restart))
-    given = RestartOptions(restart=arguments.restart, wait_timeout=_DOWN_SECONDS, on_restart=tell)
+    given = RestartOptions(restart=arguments.restart, wait_timeout=DOWN_SECONDS, on_restart=tell)
     if "while_down" in arguments:  # serve
         given |= RestartOptions(while_down=arguments.while_down, save_every=arguments.save_every)
     policy = restart_policy(given, arguments.model)
@@ -169,7 +169,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
                   buildmode="exe" if model == "single" and arguments.no_calls else None)
     terminal.clear()
     if not arguments.no_calls:
-        _check_takes_calls(loaded, arguments.module)
+        check_takes_calls(loaded, arguments.module)
     env = parse_environment_files(arguments.env_file) | parse_environment(arguments.env)
     mounts = [parse_mount(text) for text in arguments.mount]
     folder = env.setdefault("PWD", working_folder(mounts))
@@ -180,7 +180,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
             raise MisuseError(f"{text!r} is not UTF-8, as arguments and environment of a module must be")
     limits = parse_limits(arguments.memory, arguments.limit)
     host = load_host(arguments.python) if arguments.python else None
-    _raise_file_limit()
+    raise_file_limit()
     options = LoadedOptions(args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, limits=limits,
                             allow_net=arguments.allow_net, model=model, host=host, no_calls=arguments.no_calls,
                             main_calls=False)
@@ -194,7 +194,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     return loaded, options | own
 
 
-def _check_takes_calls(loaded: LoadedModule, module: str) -> None:
+def check_takes_calls(loaded: LoadedModule, module: str) -> None:
     """NotCallable if there is nothing in the module that a command could call."""
     if not loaded.takes_calls:
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import (
@@ -30,45 +31,35 @@ from gothreads.errors import GothreadsError, MisuseError
 from gothreads.launch import check_exists
 from gothreads.output.terminal import Terminal
 from gothreads.requirements import UVICORN, lacking, warn_once
-from gothreads.runtime.keywords import complete, definition
-from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
-from gothreads.serve.options import CALLERS_SECONDS, ServeOptions, check_together
+from gothreads.runtime.keywords import definition
+from gothreads.runtime.options import OpenOptions
+from gothreads.serve.options import CALLERS_SECONDS, ServeOptions, ServerOptions, check_together
 from gothreads.supervise.options import RestartOptions
+from gothreads.wasi.handed_listeners import Listeners
 
 if TYPE_CHECKING:
-    from gothreads.serve.listeners import Address, Place
-    from gothreads.serve.server import Transport
+    from gothreads.serve.listeners import Place
+    from gothreads.serve.server import Serving, Transport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_module(parser)
-    parser.add_argument("--host", type=parse_host, default="127.0.0.1",
-                        help="address to listen on (default: %(default)s). Without --api-keys, --jwt-keys or "
-                        "--tls-client-ca there is no authentication")
-    parser.add_argument("--port", type=parse_port, default=8080,
-                        help="port to listen on; 0: any free port (default: %(default)s). A socket of systemd "
-                        "(LISTEN_FDS) takes precedence")
-    parser.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
-    parser.add_argument("--fd", type=parse_descriptor, metavar="N",
-                        help="listen on a socket instead that this process was started with")
-    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
-                        help="another name of the server, such as a proxy's; requests for other names are refused "
-                        "(default: localhost and --host)")
-    parser.add_argument("--trust-proxy", action="append", default=[], type=parse_network, metavar="ADDRESS",
-                        help="address or network of a proxy, whose X-Forwarded-For and X-Forwarded-Proto are believed; "
-                        "*: any (default: none)")
-    parser.add_argument("--tls-cert", metavar="FILE", help="speak TLS, with this certificate, and those up to its "
-                        "authority's (PEM)")
-    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (PEM; default: in the same file)")
-    parser.add_argument("--tls-client-ca", metavar="FILE",
-                        help="clients need a certificate of one of these authorities (PEM)")
+    add_option(parser, "--host", ServerOptions, "host", type=parse_host)
+    add_option(parser, "--port", ServerOptions, "port", type=parse_port)
+    add_option(parser, "--uds", ServerOptions, "uds", metavar="PATH")
+    add_option(parser, "--fd", ServerOptions, "fd", type=parse_descriptor, metavar="N")
+    add_option(parser, "--allow-host", ServerOptions, "allow_host", action="append", metavar="NAME")
+    add_option(parser, "--trust-proxy", ServerOptions, "trust_proxy", action="append", type=parse_network,
+               metavar="ADDRESS")
+    add_option(parser, "--tls-cert", ServerOptions, "tls_cert", metavar="FILE")
+    add_option(parser, "--tls-key", ServerOptions, "tls_key", metavar="FILE")
+    add_option(parser, "--tls-client-ca", ServerOptions, "tls_client_ca", metavar="FILE")
     add_option(parser, "--api-keys", ServeOptions, "api_keys", metavar="FILE")
     add_option(parser, "--jwt-keys", ServeOptions, "jwt_keys", metavar="FILE")
     add_option(parser, "--jwt-issuer", ServeOptions, "jwt_issuer", metavar="TEXT")
     add_option(parser, "--jwt-audience", ServeOptions, "jwt_audience", metavar="TEXT")
     add_option(parser, "--jwt-rights", ServeOptions, "jwt_rights", metavar="CLAIM")
-    add_option(parser, "--allow-origin", ServeOptions, "allow_origins", action="append", dest="allow_origins",
-               metavar="ORIGIN")
+    add_option(parser, "--allow-origin", ServerOptions, "allow_origin", action="append", metavar="ORIGIN")
     add_option(parser, "--max-calls", ServeOptions, "max_calls", type=parse_count, metavar="N")
     add_option(parser, "--max-waiting", ServeOptions, "max_waiting", type=parse_count_or_none, metavar="N")
     add_option(parser, "--max-client-calls", ServeOptions, "max_client_calls", type=parse_count, metavar="N")
@@ -78,18 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json-limit", metavar="SIZE", default="4M",
                         help="the largest arguments of a call, as JSON (default: %(default)s; payloads of handlers: "
                              "64M)")
-    parser.add_argument("--drain", type=parse_drain, metavar="S", default=DRAIN_SECONDS,
-                        help="how long to wait for requests in progress after Ctrl-C or SIGTERM, in seconds (default: "
-                             "%(default)g)")
-    parser.add_argument("--drain-delay", type=parse_drain, metavar="S", default=0.0,
-                        help="how long to go on after SIGTERM before that, in seconds, while /readyz says that the "
-                             "server is not ready: load balancers need some time to notice (default: %(default)g)")
-    parser.add_argument("--metrics-address", type=parse_address, metavar="HOST:PORT",
-                        help="answer /metrics there, and not where the module is served")
-    add_option(parser, "--access-log", ServeOptions, "access_log", action="store_true")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text",
-                        help="how messages are written to standard error; json: an object a line (default: "
-                             "%(default)s)")
+    add_option(parser, "--drain", ServerOptions, "drain", type=parse_drain, metavar="S")
+    add_option(parser, "--drain-delay", ServerOptions, "drain_delay", type=parse_drain, metavar="S")
+    add_option(parser, "--metrics-address", ServerOptions, "metrics_address", type=_address, metavar="HOST:PORT")
+    add_option(parser, "--access-log", ServerOptions, "access_log", action="store_true")
+    add_option(parser, "--log-format", ServerOptions, "log_format", choices=("text", "json"))
+    add_option(parser, "--watch", ServerOptions, "watch", action="store_true")
+    add_option(parser, "--allow-restart", ServerOptions, "allow_restart", action="store_true")
     add_model_options(parser)
     add_run_options(parser)
     add_service_options(parser)
@@ -100,56 +86,80 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(no_calls=False)
 
 
+def _address(text: str) -> str:
+    """Check HOST:PORT."""
+    parse_address(text)
+    return text
+
+
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     terminal.as_json = arguments.log_format == "json"
     if (problem := lacking("serve")) is not None:
         raise GothreadsError(problem)
-    from gothreads.serve.server import Stopping, serve
     warn_once(UVICORN)
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
-    options = cast(ServeOptions, complete("serve", ServeOptions, {
-        name: getattr(arguments, name) for name in definition(ServeOptions)}))
-    check_together(options)
-    address, metrics, transport = _address(arguments), _metrics(arguments), _transport(arguments)
+    from gothreads.serve.apps import Hosted
+    from gothreads.serve.server import serve
+    calls, chosen = cast(ServeOptions, _chosen(arguments, ServeOptions)), _chosen(arguments, ServerOptions)
+    check_together(calls)
+    sources = [arguments.module, *([arguments.python] if arguments.python else [])]
+    serving = _serving(cast(ServerOptions, chosen), [sources])
     check_exists(arguments.module)  # before the port is taken, which is before the module is built
-    return serve(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers,
-                                           callers_timeout=CALLERS_SECONDS),
-                 terminal, address=address, metrics=metrics, allowed=arguments.allow_host,
-                 stopping=Stopping(arguments.drain_delay, arguments.drain), transport=transport,
-                 largest_json=parse_size(arguments.json_limit, "--json-limit "), **options)
+    # Those of the module stay open from one instance to the next.
+    is_replaced = arguments.watch or arguments.allow_restart or calls["api_keys"] or calls["jwt_keys"]
+    listeners = Listeners(arguments.listen, keep=True) if is_replaced else None
+    hosted = Hosted(lambda: open_or_supervise(arguments, terminal, callers=arguments.callers, listeners=listeners,
+                                              callers_timeout=CALLERS_SECONDS),
+                    {**calls, "largest_json": parse_size(arguments.json_limit, "--json-limit ")})
+    return serve([hosted], terminal, serving)
 
 
-def _address(arguments: argparse.Namespace) -> Place:
+def _chosen(arguments: argparse.Namespace, options: type) -> dict[str, Any]:
+    """What the command line says for these options. MisuseError: a value is wrong."""
+    found = {name: getattr(arguments, name) for name in definition(options)}
+    for name, option in definition(options).items():
+        if option.check is not None and not (found[name] is None and option.default is None):
+            option.check(f"--{name.replace('_', '-')}", found[name])
+    return found
+
+
+def _serving(chosen: ServerOptions, sources: Sequence[Sequence[str]]) -> Serving:
+    """What a server does. sources: of each app."""
+    from gothreads.serve.listeners import Address
+    from gothreads.serve.server import Serving, Stopping
+    metrics = None
+    if (address := chosen["metrics_address"]) is not None:
+        metrics = Address(*parse_address(address), "--metrics-address", "--metrics-address")
+    watched = None
+    if chosen["watch"]:
+        from gothreads.serve.watcher import Sources
+        watched = [Sources.of(*each) for each in sources]
+    return Serving(_place(chosen), metrics, chosen["allow_host"], chosen["allow_origin"], _transport(chosen),
+                   stopping=Stopping(chosen["drain_delay"], chosen["drain"]), access_log=chosen["access_log"],
+                   may_restart=chosen["allow_restart"], watched=watched)
+
+
+def _place(chosen: ServerOptions) -> Place:
     """Where to listen."""
     from gothreads.serve.listeners import Address, Inherited, UnixSocket, of_systemd
-    if arguments.uds is not None and arguments.fd is not None:
+    if chosen["uds"] is not None and chosen["fd"] is not None:
         raise MisuseError("--uds and --fd exclude each other")
-    if arguments.uds is not None:
-        return UnixSocket(arguments.uds)
-    if arguments.fd is not None:
-        return Inherited(arguments.fd)
-    return of_systemd() or Address(arguments.host, arguments.port)
+    if chosen["uds"] is not None:
+        return UnixSocket(chosen["uds"])
+    if chosen["fd"] is not None:
+        return Inherited(chosen["fd"])
+    return of_systemd() or Address(chosen["host"], chosen["port"])
 
 
-def _metrics(arguments: argparse.Namespace) -> Address | None:
-    """Where the metrics are, if not there."""
-    from gothreads.serve.listeners import Address
-    if arguments.metrics_address is None:
-        return None
-    host, port = arguments.metrics_address
-    return Address(host, port, "--metrics-address", "--metrics-address")
-
-
-def _transport(arguments: argparse.Namespace) -> Transport:
+def _transport(chosen: ServerOptions) -> Transport:
     from gothreads.serve.server import Transport, trusted
     from gothreads.serve.tls import Tls
-    if arguments.tls_cert is None and (arguments.tls_key is not None or arguments.tls_client_ca is not None):
+    certificate, key, clients = chosen["tls_cert"], chosen["tls_key"], chosen["tls_client_ca"]
+    if certificate is None and (key is not None or clients is not None):
         raise MisuseError("--tls-key and --tls-client-ca need --tls-cert")
-    tls = None
-    if arguments.tls_cert is not None:
-        tls = Tls(arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca).context()
-    return Transport(tls, trusted(arguments.trust_proxy))
+    return Transport(None if certificate is None else Tls(certificate, key, clients).context(),
+                     trusted(chosen["trust_proxy"]))
 
 
 SERVE = Command("serve", "serve a module's exports and handlers over HTTP", """\
@@ -158,5 +168,6 @@ SERVE = Command("serve", "serve a module's exports and handlers over HTTP", """\
   gothreads serve --model pool --instances 4 ./app
   gothreads serve --python host.py ./app             with Python functions that the module calls
   gothreads serve --timeout 5 --limit memory=512M --limit files=100 ./app
+  gothreads serve --watch --restart ./app            rebuild and replace it when a source changes
   gothreads serve --restart --save-every 10 ./app    restart after a failure, with a state at most 10 s old
   curl -d '{"args": [2, 3]}' localhost:8080/api/call/add""", add_arguments, run, own_arguments=1)

@@ -116,7 +116,8 @@ class AsgiApp:
             try:
                 # Anew each time: it belongs to the event loop.
                 shared = cast(ServeOptions, {name: options[name] for name in definition(ServeOptions)})
-                self._web = web_app(app, Hosts.of_asgi(options["allow_hosts"]), largest_json=options["json_limit"],
+                self._web = web_app(app, Hosts.of_asgi(options["allow_hosts"]), access_log=options["access_log"],
+                                    allow_origins=options["allow_origins"], largest_json=options["json_limit"],
                                     **shared)
                 self._app = app
                 yield

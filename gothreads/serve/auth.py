@@ -5,7 +5,7 @@ Without any of the options there is no authentication, and everybody may do ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -88,6 +88,35 @@ class Authority:
         if identity is not None and not identity.may(right):
             raise HTTPException(403, f"{shown(identity.name)} has no right to {cut(right)}")
         return identity
+
+
+class AnyOf:
+    """The authorities of a server's apps, for what belongs to the server: who has a right in one of the apps has it.
+
+    Where an app needs no credentials, that is for its own calls: if another app does, so does the server.
+    """
+
+    def __init__(self, authorities: Iterable[Authority]) -> None:
+        self._asked = [each for each in authorities if not each.is_open]
+
+    def known(self, scope: Scope) -> Identity | None:
+        """As Authority.known, of the first that knows who has sent the request."""
+        return self._first(lambda authority: authority.known(scope))
+
+    def allowed(self, scope: Scope, right: str) -> Identity | None:
+        """As Authority.allowed, of the first that gives the right."""
+        return self._first(lambda authority: authority.allowed(scope, right))
+
+    def _first(self, ask: Callable[[Authority], Identity | None]) -> Identity | None:
+        refusals: list[HTTPException] = []
+        for authority in self._asked:
+            try:
+                return ask(authority)
+            except HTTPException as refusal:
+                refusals.append(refusal)
+        if refusals:
+            raise max(refusals, key=lambda refusal: refusal.status_code)  # 403: one of them knows the client
+        return None
 
 
 def client_of(scope: Scope, identity: Identity | None) -> str:

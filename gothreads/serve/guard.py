@@ -94,13 +94,18 @@ class Hosts:
 
     def have(self, headers: Headers) -> bool:
         """Whether the request is addressed to one of the names."""
-        asked = headers.getlist("host")
-        name = re.sub(r":[0-9]*$", "", asked[0].strip().lower()) if len(asked) == 1 else ""
-        name = name[1:-1] if name.startswith("[") and name.endswith("]") else name.rstrip(".")
+        name = host_name(headers)
         return bool(name) and (self.any_name or name in self.names or (self.any_address and _is_address(name)))
 
     def __str__(self) -> str:
         return ", ".join([*sorted(self.names), *(["any address of this machine"] if self.any_address else [])])
+
+
+def host_name(headers: Headers) -> str:
+    """The name that a request is addressed to, without the port; empty if it has none, or more than one."""
+    asked = headers.getlist("host")
+    name = re.sub(r":[0-9]*$", "", asked[0].strip().lower()) if len(asked) == 1 else ""
+    return name[1:-1] if name.startswith("[") and name.endswith("]") else name.rstrip(".")
 
 
 class Guard:

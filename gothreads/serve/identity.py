@@ -1,7 +1,7 @@
 """Who sends a request, and what they may do.
 
 A right is a path after /api/, where * stands for anything: call/add, request/*, signal/order, */upper. metrics is for
-/metrics, * for all.
+/metrics, restart for replacing the app, * for all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from gothreads.text import cut
 
 #: The right to read /metrics.
 METRICS = "metrics"
-_RIGHT = re.compile(r"\*|metrics|(call|request|signal|\*)/[^\s#]+")
+#: The right to replace the app by a new instance.
+RESTART = "restart"
+_RIGHT = re.compile(r"\*|metrics|restart|(call|request|signal|\*)/[^\s#]+")
 #: fnmatch's other wildcards are letters of a name here.
 _LETTERS = str.maketrans({"?": "[?]", "[": "[[]"})
 
@@ -43,7 +45,7 @@ def check_rights(where: str, rights: Iterable[str]) -> tuple[str, ...]:
     for right in found:
         if not is_right(right):
             raise MisuseError(f"{where}{cut(right)} is not a right; expected call/NAME, request/NAME or signal/NAME, "
-                              "where NAME may have * (call/*), metrics, or * for everything")
+                              "where NAME may have * (call/*), metrics, restart, or * for everything")
     if not found:
         raise MisuseError(f"{where}there are no rights; * is for everything")
     return found

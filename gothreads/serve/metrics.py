@@ -1,4 +1,4 @@
-"""Metrics of an app, for Prometheus: GET /metrics.
+"""Metrics of the apps of a server, for Prometheus: GET /metrics.
 
 Two kinds: of the calls that come over HTTP, which are counted here as they come, and of the module, which are read from
 its statistics when somebody asks. So calls from Python cost what they always do.
@@ -41,28 +41,51 @@ _OTHER = ""
 
 
 class Metrics:
-    """The metrics of one app. On the server's event loop only."""
+    """The metrics of one server. On the server's event loop only.
 
-    def __init__(self, app: Served) -> None:
-        self._app, self._name = app, app.loaded.name
+    apps: by name, the label `app`, functions that return the apps of this time.
+    """
+
+    def __init__(self, apps: Mapping[str, Callable[[], Served]]) -> None:
         self._registry = CollectorRegistry()
-        self._exports, self._functions = frozenset(app.exports), frozenset(app.functions)
-        self._handlers: set[str] = set()  # those that have answered
+        self._handlers: dict[str, set[str]] = {name: set() for name in apps}  # those that have answered
         self._calls = Counter("gothreads_calls", "Calls over HTTP, by what they called and how they ended.",
                               ("app", "kind", "name", "outcome"), registry=self._registry)
         self._seconds = Histogram("gothreads_call_seconds", "How long calls over HTTP took, waits included.",
                                   ("app", "kind", "name"), buckets=_BUCKETS, registry=self._registry)
         self._in_flight = Gauge("gothreads_calls_in_flight", "Calls over HTTP that are being answered.", ("app",),
-                                registry=self._registry).labels(self._name)
-        self._registry.register(_Module(app))
+                                registry=self._registry)
+        self._waiting = Gauge("gothreads_calls_waiting", "Calls over HTTP that wait, since as many as may be are in "
+                              "flight.", ("app",), registry=self._registry)
+        self._registry.register(_Modules(apps))
         ProcessCollector(registry=self._registry)
         self._asked = asyncio.Lock()
 
-    def watch(self, admission: Admission) -> None:
-        """Tell how many calls wait for a place."""
-        waiting = Gauge("gothreads_calls_waiting", "Calls over HTTP that wait, since as many as may be are in flight.",
-                        ("app",), registry=self._registry)
-        waiting.labels(self._name).set_function(lambda: admission.waiting)
+    def of(self, name: str, app: Served) -> AppMetrics:
+        """Those of calls of an app. They are counted on where an app of the same name has left off."""
+        return AppMetrics(self, name, app)
+
+    def watch(self, name: str, admission: Admission) -> None:
+        """Tell how many calls of an app wait for a place."""
+        self._waiting.labels(name).set_function(lambda: admission.waiting)
+
+    async def answer(self, request: Request) -> Response:
+        """The endpoint of /metrics."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        async with self._asked:  # one at a time: if Go does not answer, each holds a thread for a second
+            text = await asyncio.to_thread(encode, self._registry)
+        return Response(text, headers={"Content-Type": content_type})
+
+
+class AppMetrics:
+    """The metrics of one app's calls."""
+
+    def __init__(self, metrics: Metrics, name: str, app: Served) -> None:
+        self._name, self._app = name, app
+        self._exports, self._functions = frozenset(app.exports), frozenset(app.functions)
+        self._handlers = metrics._handlers[name]
+        self._calls, self._seconds = metrics._calls, metrics._seconds
+        self._in_flight = metrics._in_flight.labels(name)
 
     def measured(self, kind: str, endpoint: Endpoint) -> Endpoint:
         """The endpoint, whose calls are counted. `kind`: also the parameter of the path with the name."""
@@ -95,28 +118,38 @@ class Metrics:
             self._handlers.add(name)  # only a handler that exists answers
         return kind, name if name in self._handlers else _OTHER
 
-    async def answer(self, request: Request) -> Response:
-        """The endpoint of /metrics."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        async with self._asked:  # one at a time: if Go does not answer, each holds a thread for a second
-            text = await asyncio.to_thread(encode, self._registry)
-        return Response(text, headers={"Content-Type": content_type})
-
 
 def metrics_app(metrics: Metrics, hosts: Hosts) -> ASGIApp:
     """An application for the metrics alone."""
     return Guard(Starlette(routes=[Route("/metrics", metrics.answer)]), hosts, Held())
 
 
-class _Module(Collector):
-    """Reads the statistics of an app. On any thread."""
+class _Modules(Collector):
+    """Reads the statistics of apps. On any thread."""
 
-    def __init__(self, app: Served) -> None:
-        self._app, self._name = app, app.loaded.name
+    def __init__(self, apps: Mapping[str, Callable[[], Served]]) -> None:
+        self._apps = apps
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: the registry would ask the module."""
+        """Nothing: the registry would ask the modules."""
         return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for name, app in self._apps.items():
+            for family in _Module(name, app()).collect():
+                if family.name in families:  # each name may come only once
+                    families[family.name].samples += family.samples
+                else:
+                    families[family.name] = family
+        yield from families.values()
+
+
+class _Module:
+    """Reads the statistics of one app."""
+
+    def __init__(self, name: str, app: Served) -> None:
+        self._name, self._app = name, app
 
     def collect(self) -> Iterator[Metric]:
         statistics = self._app.statistics()

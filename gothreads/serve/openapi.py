@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from gothreads.bridge.exports import RANGES
-from gothreads.serve.served import Served
+from gothreads.serve.served import NamedRoute, Served
 from gothreads.typed.json_schema import FLOAT, JsonSchema, JsonSchemas, described, items, whole
 from gothreads.typed.schema import FunctionSchema, Type, declared_by
 from gothreads.version import __version__
@@ -58,8 +58,12 @@ class Names:
     events: Sequence[str]
 
 
-def document(app: Served, names: Names, root: str, schemes: JsonSchema | None = None) -> JsonSchema:
-    """The document. `root` is the path under which the app is served; `schemes` are the ways to authenticate."""
+def document(app: Served, names: Names, root: str, schemes: JsonSchema | None = None,
+             named: Sequence[NamedRoute] = ()) -> JsonSchema:
+    """The document.
+
+    root: the path under which the app is served. schemes: the ways to authenticate. named: further paths of the app.
+    """
     schemes = schemes or {}
     declared = declared_by(app.loaded.metadata)
     schemas = JsonSchemas({each.name: each for each in declared.classes})
@@ -73,6 +77,10 @@ def document(app: Served, names: Names, root: str, schemes: JsonSchema | None = 
         paths[f"/api/request/{_path(name)}"] = {"post": _handler(name)}
     for name in names.events:
         paths[f"/api/signal/{_path(name)}"] = {"post": _event(name)}
+    for one in named:
+        there = paths.get(f"/api/{'call' if one.kind == 'export' else 'request'}/{_path(one.name)}", {}).get("post")
+        operation = there or _handler(one.name)  # the module may not have it yet
+        paths.setdefault(one.path, {})[one.method.lower()] = operation | {"operationId": f"{one.method} {one.path}"}
     paths |= _of_server()
     if schemes:
         _secure(paths)

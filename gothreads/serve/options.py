@@ -4,6 +4,7 @@ Annotations in this module are evaluated when it is imported (no `from __future_
 runtime/keywords.py.
 """
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -63,8 +64,15 @@ def _check_timeout(name: str, value: object) -> None:
     check_seconds(name, value, above_zero=True)
 
 
+AccessLog = Annotated[bool, Option(
+    default=False, help="log each request: the logger gothreads.access", check=_check_bool)]
+AllowedOrigins = Annotated[Sequence[str], Option((), """
+    other sites whose pages may use the server (CORS), such as https://app.example.org (default: none)
+    """, check=_check_origins)]
+
+
 class ServeOptions(TypedDict, total=False):
-    """The options that the command and the function share."""
+    """How an app is called, and by whom: the options that the command and the function share."""
 
     timeout: Annotated[float | None, Option(
         None, "how many seconds a call may take, before it is answered with 504 (default: without limit)",
@@ -73,8 +81,6 @@ class ServeOptions(TypedDict, total=False):
         what happens to such a call. cancel: its context is cancelled, if the handler has one; continue: it goes on;
         stop: the module, or its instance in a pool, is stopped
         """, check=one_of("cancel", "continue", "stop"))]
-    access_log: Annotated[bool, Option(
-        default=False, help="log each request: the logger gothreads.access", check=_check_bool)]
     max_calls: Annotated[int | None, Option(
         None, "how many calls may be in flight at a time; further ones wait (default: without limit)",
         check=whole(1))]
@@ -84,9 +90,6 @@ class ServeOptions(TypedDict, total=False):
     max_client_calls: Annotated[int | None, Option(
         None, "how many calls of one client may be in progress at a time; others get 429 (default: without limit)",
         check=whole(1))]
-    allow_origins: Annotated[Sequence[str], Option((), """
-        other sites whose pages may use the server (CORS), such as https://app.example.org (default: none)
-        """, check=_check_origins)]
     api_keys: Annotated[str | PathLike[str] | None, Option(None, """
         a file of API keys, one of which calls need then; gothreads keys new makes them (default: without
         authentication)
@@ -104,6 +107,8 @@ class ServeOptions(TypedDict, total=False):
 class AsgiOptions(ServeOptions, total=False):
     """The options of `gothreads.asgi`, besides those of `gothreads.open`."""
 
+    access_log: AccessLog
+    allow_origins: AllowedOrigins
     json_limit: Annotated[int, Option(
         LARGEST_JSON, "the largest arguments of a call, in bytes of JSON", check=whole(1))]
     drain: Annotated[float, Option(
@@ -115,6 +120,81 @@ class AsgiOptions(ServeOptions, total=False):
         Requests for other names are refused: a page whose name leads to this address could have sent them. "*" accepts
         all names, where something before this checks them.
         """, check=_check_hosts)]
+
+
+def _check_port(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
+        raise MisuseError(f"{name} must be a port, from 0 to 65535, not {cut(value)}")
+
+
+def _check_descriptor(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 3:
+        raise MisuseError(f"{name} must be the number of a descriptor, 3 or more, not {cut(value)}")
+
+
+def _check_networks(name: str, value: object) -> None:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise MisuseError(f"{name} must be a list of addresses and networks, not {cut(value)}")
+    for each in value:
+        if each != "*" and not _is_network(each):
+            raise MisuseError(f"{name}: {cut(each)} is neither an address nor a network, such as 10.0.0.0/8; nor *")
+
+
+def _is_network(value: object) -> bool:
+    try:
+        ipaddress.ip_network(value if isinstance(value, str) else "", strict=False)
+        return True
+    except ValueError:
+        return False
+
+
+class ServerOptions(TypedDict, total=False):
+    """The options of `gothreads serve` that are the server's, whatever it serves."""
+
+    host: Annotated[str, Option("127.0.0.1", """
+        address to listen on. Without --api-keys, --jwt-keys or --tls-client-ca there is no authentication
+        """, check=_check_text)]
+    port: Annotated[int, Option(8080, """
+        port to listen on; 0: any free port. A socket of systemd (LISTEN_FDS) takes precedence
+        """, check=_check_port)]
+    uds: Annotated[str | None, Option(None, "listen on a Unix socket instead", check=_check_text)]
+    fd: Annotated[int | None, Option(
+        None, "listen on a socket instead that this process was started with", check=_check_descriptor)]
+    allow_host: Annotated[Sequence[str], Option((), """
+        another name of the server, such as a proxy's; requests for other names are refused (default: localhost and
+        --host)
+        """, check=_check_hosts)]
+    allow_origin: AllowedOrigins
+    trust_proxy: Annotated[Sequence[str], Option((), """
+        address or network of a proxy, whose X-Forwarded-For and X-Forwarded-Proto are believed; *: any (default: none)
+        """, check=_check_networks)]
+    tls_cert: Annotated[str | None, Option(
+        None, "speak TLS, with this certificate, and those up to its authority's (PEM)", check=_check_text)]
+    tls_key: Annotated[str | None, Option(
+        None, "the certificate's key (PEM; default: in the same file)", check=_check_text)]
+    tls_client_ca: Annotated[str | None, Option(
+        None, "clients need a certificate of one of these authorities (PEM)", check=_check_text)]
+    drain: Annotated[float, Option(DRAIN_SECONDS, """
+        how long requests in progress may still take, in seconds, when the server stops (Ctrl-C, SIGTERM), or the module
+        is replaced
+        """, check=check_seconds)]
+    drain_delay: Annotated[float, Option(0.0, """
+        how long to go on after SIGTERM before that, in seconds, while /readyz says that the server is not ready: load
+        balancers need some time to notice
+        """, check=check_seconds)]
+    metrics_address: Annotated[str | None, Option(
+        None, "answer /metrics there, and not where the module is served", check=_check_text)]
+    access_log: AccessLog
+    log_format: Annotated[str, Option(
+        "text", "how messages are written to standard error; json: an object a line", check=one_of("text", "json"))]
+    watch: Annotated[bool, Option(default=False, help="""
+        replace the module when its file, or the Go program, changes: calls in progress finish in the old one. If a
+        build fails, that goes on. SIGHUP does the same
+        """, check=_check_bool)]
+    allow_restart: Annotated[bool, Option(default=False, help="""
+        let clients replace the module by a new instance: POST /api/apps/NAME/restart. Where keys or tokens are needed,
+        those with the right `restart` may do it anyway, and nobody else
+        """, check=_check_bool)]
 
 
 class AllAsgiOptions(AsgiOptions, OpenOptions, total=False):

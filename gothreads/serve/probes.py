@@ -4,9 +4,13 @@
     GET /readyz   503 unless the module takes calls; and from when the server is asked to stop
 
 Neither calls the module, so both are answered while all callers are busy. /healthz has the details, for people.
+
+A server of many apps lives while one of them does, and is ready while one takes calls: each has probes of its own, too.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,10 +23,13 @@ _ALIVE = frozenset((State.STARTING, State.RUNNING, State.DRAINING, State.RESTART
 
 
 class Probes:
-    """The probes of one server. On the server's event loop only."""
+    """The probes of one server, or of one of its apps. On the server's event loop only.
 
-    def __init__(self, app: Served) -> None:
-        self._app = app
+    apps: functions that return the apps of this time.
+    """
+
+    def __init__(self, *apps: Callable[[], Served]) -> None:
+        self._apps = apps
         #: Whether the server has been asked to stop. Set by it, in a signal handler.
         self.stopping = False
 
@@ -30,14 +37,21 @@ class Probes:
         return [Route("/livez", self._live), Route("/readyz", self._ready)]
 
     async def _live(self, _request: Request) -> Response:
-        state = self._app.state
-        return _answer(None if state in _ALIVE else f"the module has ended: {state.value}")
+        states = self._states()
+        return _answer(None if _ALIVE.intersection(states) else f"the module has ended: {_listed(states)}")
 
     async def _ready(self, _request: Request) -> Response:
-        state = self._app.state
+        states = self._states()
         if self.stopping:
             return _answer("the server is about to stop")
-        return _answer(None if state is State.RUNNING else f"the module takes no calls: {state.value}")
+        return _answer(None if State.RUNNING in states else f"the module takes no calls: {_listed(states)}")
+
+    def _states(self) -> list[State]:
+        return [app().state for app in self._apps]
+
+
+def _listed(states: list[State]) -> str:
+    return ", ".join(state.value for state in states)
 
 
 def _answer(problem: str | None) -> Response:

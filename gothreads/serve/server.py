@@ -1,9 +1,9 @@
-"""Runs an HTTP server for an app: its socket, the web server, and their shutdown together with the app's.
+"""Runs an HTTP server for apps: its sockets, the web server, and their shutdown together with the apps'.
 
-A server stops because of a signal, or because the app ends. After SIGTERM it first goes on for a while, although it
-says that it is not ready, so that load balancers send requests elsewhere. Then it accepts no more clients, and drains:
-requests in flight finish. If that takes too long, or a second signal arrives, the app is closed, which ends the calls
-in flight. All of these only set `should_exit` or close the app; uvicorn does the rest.
+A server stops because of a signal, or because its only app ends. After SIGTERM it first goes on for a while, although
+it says that it is not ready, so that load balancers send requests elsewhere. Then it accepts no more clients, and
+drains: requests in flight finish. If that takes too long, or a second signal arrives, the apps are closed, which ends
+the calls in flight. All of these only set `should_exit` or close the apps; uvicorn does the rest.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
@@ -36,14 +37,15 @@ from gothreads.output.terminal import Handler, Terminal
 from gothreads.runtime.options import DRAIN_SECONDS
 from gothreads.runtime.state import State
 from gothreads.serve.access import RequestIds
+from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
 from gothreads.serve.listeners import BACKLOG, Address, Place, host_of, url_of
-from gothreads.serve.metrics import Metrics, metrics_app
-from gothreads.serve.probes import Probes
-from gothreads.serve.served import Served
+from gothreads.serve.metrics import metrics_app
 from gothreads.serve.tls import limit_handshakes
-from gothreads.serve.web import WebOptions, web_app
+
+if TYPE_CHECKING:
+    from gothreads.serve.watcher import Sources, Watcher
 
 #: The largest number of connected clients. More get 503.
 MOST_CONNECTIONS = 2048
@@ -85,41 +87,63 @@ def trusted(networks: Sequence[str]) -> Sequence[str]:
     return [*networks, *mapped]
 
 
-def serve(open_app: Callable[[], Served], terminal: Terminal, *, address: Place, metrics: Address | None = None,
-          allowed: Sequence[str] = (), stopping: Stopping = Stopping(), transport: Transport = Transport(),
-          **options: Unpack[WebOptions]) -> int:
+@dataclass(frozen=True)
+class Serving:
+    """What a server does besides answering.
+
+    allowed: further names of the server. allow_origins: other sites whose pages may use it. may_restart: whether
+    clients may replace apps that need no keys. watched: the sources of each app; if one changes, the app is replaced.
+    title: the file that has the apps: the server goes on when they have ended.
+    """
+
+    address: Place
+    metrics: Address | None = None
+    allowed: Sequence[str] = ()
+    allow_origins: Sequence[str] = ()
+    transport: Transport = Transport()
+    stopping: Stopping = Stopping()
+    access_log: bool = False
+    may_restart: bool = False
+    watched: Sequence[Sources] | None = None
+    title: str | None = None
+
+
+def serve(hosted: Sequence[Hosted], terminal: Terminal, serving: Serving) -> int:
     """Serve until SIGTERM, Ctrl-C, or the end of the module (the final one if it is supervised).
 
     Returns the exit code: 0, or the module's.
-
-    metrics: where to answer /metrics, and nothing else, instead of at `address`. allowed: further names of the server.
-    options: of web_app.
     """
-    with contextlib.ExitStack() as listeners:
-        listener = listeners.enter_context(address.listen())
-        of_metrics = None if metrics is None else listeners.enter_context(metrics.listen())
+    with contextlib.ExitStack() as open_now:
+        listener = open_now.enter_context(serving.address.listen())
+        of_metrics = None if serving.metrics is None else open_now.enter_context(serving.metrics.listen())
         bound = host_of(listener)
-        hosts = Hosts.of(address.host if isinstance(address, Address) else bound, bound, allowed)
+        hosts = Hosts.of(serving.address.host if isinstance(serving.address, Address) else bound, bound,
+                         [*serving.allowed, *(one.host for one in hosted if one.host is not None)])
+        watcher = None
+        if serving.watched is not None:
+            from gothreads.serve.watcher import Watcher
+            watcher = Watcher(serving.watched)  # before anything is built
+            open_now.callback(watcher.stop)
+        apps = Apps(hosted, drain=serving.stopping.drain, may_restart=serving.may_restart)
+        open_now.callback(apps.close)
+        web = apps.web(hosts, has_metrics=of_metrics is None, access_log=serving.access_log,
+                       allow_origins=serving.allow_origins)
+        if serving.metrics is not None and of_metrics is not None:
+            names = Hosts.of(serving.metrics.host, host_of(of_metrics), serving.allowed)
+            web = _two(web, metrics_app(apps.metrics, names), of_metrics.getsockname(), listener.getsockname())
+        server = _Server(apps, web, terminal, serving, watcher)
+        return server.serve_until_stopped([listener] if of_metrics is None else [listener, of_metrics],
+                                          _warning(hosts, serving.transport, apps))
 
-        def web(app: Served, probes: Probes) -> ASGIApp:
-            if metrics is None or of_metrics is None:
-                return web_app(app, hosts, probes=probes, **options)
-            own = Metrics(app)
-            return _two(web_app(app, hosts, probes=probes, own_metrics=own, **options),
-                        metrics_app(own, Hosts.of(metrics.host, host_of(of_metrics), allowed)),
-                        of_metrics.getsockname(), listener.getsockname())
-        return _serve(open_app, web, [listener] if of_metrics is None else [listener, of_metrics], terminal=terminal,
-                      stopping=stopping, transport=transport, warning=_warning(hosts, transport, options))
 
-
-def _warning(hosts: Hosts, transport: Transport, options: WebOptions) -> str | None:
+def _warning(hosts: Hosts, transport: Transport, apps: Apps) -> str | None:
     """What whoever runs the server should know about who can use it."""
-    asks = options.get("api_keys") is not None or options.get("jwt_keys") is not None
     if hosts.is_local or (transport.tls is not None and transport.tls.verify_mode is ssl.VerifyMode.CERT_REQUIRED):
         return None
-    if not asks:
-        return ("other machines may be able to connect, and there is no authentication. Accepted host names: "
-                f"{hosts}")
+    if without := apps.without_keys:
+        of_which = "" if len(without) == len(apps.current) else f" for {', '.join(without)}"
+        return (f"other machines may be able to connect, and there is no authentication{of_which}. Accepted host "
+                f"names: {hosts}")
     if transport.tls is None and not transport.proxies:
         return ("other machines may be able to connect, without TLS: whoever sees the traffic sees the keys. "
                 "Use --tls-cert, or a proxy that has TLS")
@@ -141,43 +165,16 @@ def _two(web: ASGIApp, metrics: ASGIApp, of_metrics: tuple[Any, ...], of_web: tu
     return choose
 
 
-def _serve(open_app: Callable[[], Served], web: Callable[[Served, Probes], ASGIApp],
-           listeners: Sequence[socket.socket], *, terminal: Terminal, stopping: Stopping, transport: Transport,
-           warning: str | None) -> int:
-    urls = [url_of(listener, "http" if transport.tls is None else "https") for listener in listeners]
-    with open_app() as app:
-        probes = Probes(app)
-        server = _Server(app, web(app, probes), terminal, stopping, probes, transport=transport)
-        # From here on a signal drains, also before uvicorn installs its handlers and after it has removed them.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, server.handle_exit)
-        signal.signal(signal.SIGHUP, server.handle_hang_up)
-        threading.Thread(target=server.stop_with_app, name="gothreads-watch", daemon=True).start()
-        terminal.say(f"serving {app.loaded.name} on {urls[0]} (Ctrl-C to stop)")
-        for url in urls[1:]:
-            terminal.say(f"metrics are at {url}/metrics")
-        if warning is not None:
-            terminal.say(warning)
-        server.run(sockets=[*listeners])
-        ended = app.error
-        # A supervised module that is down has not ended.
-        if app.exit is not None and isinstance(ended, GuestError):
-            terminal.error(ended.headline)
-            return ended.code
-        if server.stopped_by is not None:
-            terminal.say(f"stopped by {server.stopped_by.name}")
-        return 0
-
-
 class _Server(uvicorn.Server):
-    """uvicorn's server for one app."""
+    """uvicorn's server for the apps. watcher: of their sources."""
 
-    def __init__(self, app: Served, web: ASGIApp, terminal: Terminal, stopping: Stopping, probes: Probes, *,
-                 transport: Transport = Transport()) -> None:
+    def __init__(self, apps: Apps, web: ASGIApp, terminal: Terminal, serving: Serving,
+                 watcher: Watcher | None = None) -> None:
+        stopping, transport, title = serving.stopping, serving.transport, serving.title
         most, tls = most_connections(), transport.tls
         # The backlog is how many clients are accepted per turn of the event loop. Refusing one takes some turns.
-        super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", log_level="warning",
-                                        access_log=False, server_header=False,
+        super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", lifespan="off",
+                                        log_level="warning", access_log=False, server_header=False,
                                         # Otherwise uvicorn believes these headers of every client of this machine.
                                         proxy_headers=bool(transport.proxies),
                                         forwarded_allow_ips=[*transport.proxies],
@@ -190,18 +187,54 @@ class _Server(uvicorn.Server):
             logger.addFilter(_request_ids)
         if terminal.as_json:
             _uvicorns.addHandler(Handler(terminal))
-        self._app, self._terminal, self._stopping, self._probes = app, terminal, stopping, probes
+        self._apps, self._terminal, self._stopping, self._watcher = apps, terminal, stopping, watcher
+        self._title, self._scheme = title, "http" if tls is None else "https"
+        #: Whether it goes on when apps have ended, which a new version may mend, and SIGHUP replaces them.
+        self._outlives_apps = watcher is not None or title is not None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._replacing: set[Future[None]] = set()
         self._ignores_hang_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
         self.stopped_by: signal.Signals | None = None
         self._drain_at: float | None = None  # when to drain, once SIGTERM has come and there is a delay
         self._announced = False
 
+    def serve_until_stopped(self, listeners: list[socket.socket], warning: str | None) -> int:
+        """Serve, and say what is served. Returns the exit code."""
+        # From here on a signal drains, also before uvicorn installs its handlers and after it has removed them.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        signal.signal(signal.SIGHUP, self.handle_hang_up)
+        if not self._outlives_apps:
+            threading.Thread(target=self.stop_with_app, name="gothreads-watch", daemon=True).start()
+        self._say_what_is_served([url_of(listener, self._scheme) for listener in listeners], warning)
+        self.run(sockets=listeners)
+        if not self._outlives_apps:
+            (app,) = self._apps.current
+            ended = app.error
+            # A supervised module that is down has not ended.
+            if app.exit is not None and isinstance(ended, GuestError):
+                self._terminal.error(ended.headline)
+                return ended.code
+        if self.stopped_by is not None:
+            self._terminal.say(f"stopped by {self.stopped_by.name}")
+        return 0
+
+    def _say_what_is_served(self, urls: Sequence[str], warning: str | None) -> None:
+        self._terminal.say(f"serving {self._title or self._apps.current[0].loaded.name} on {urls[0]} (Ctrl-C to stop)")
+        if self._title is not None:
+            for name, place in self._apps.places:
+                self._terminal.say(f"{name} is at {place}")
+        for url in urls[1:]:
+            self._terminal.say(f"metrics are at {url}/metrics")
+        if warning is not None:
+            self._terminal.say(warning)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends. Unlike in uvicorn, signals are not raised again at the end."""
         self.stopped_by = self.stopped_by or signal.Signals(sig)
-        self._probes.stopping = True
+        self._apps.probes.stopping = True
         if self.should_exit or self._drain_at is not None:
-            self._close_app()
+            self._close_apps()
             self.should_exit = True
         elif sig == signal.SIGTERM and self._stopping.delay:
             self._drain_at = time.monotonic() + self._stopping.delay
@@ -209,7 +242,7 @@ class _Server(uvicorn.Server):
             self._begin_drain(sig)
 
     def _begin_drain(self, sig: int) -> None:
-        self._app.send_signal(sig, default=False)  # the program may have something to finish, too
+        self._apps.send_signal(sig)  # the programs may have something to finish, too
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
@@ -224,39 +257,65 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def handle_hang_up(self, sig: int, frame: FrameType | None) -> None:
-        """A program that handles SIGHUP loads its configuration anew, or the like. Others drain, as for SIGTERM."""
-        taken = self._app.send_signal(sig, default=False) or self._app.state is State.RESTARTING
-        if not taken and not self._ignores_hang_up:
+        """Where sources are watched, or a file has the apps, replaces them. Otherwise SIGHUP is for a program that
+        handles it, which loads its configuration anew, or the like. Others drain, as for SIGTERM.
+        """
+        if self._outlives_apps:
+            if self._loop is not None and not self.should_exit:
+                self._replace(self._apps.replace_all())
+            return
+        restarting = any(app.state is State.RESTARTING for app in self._apps.current)
+        if not (self._apps.send_signal(sig) or restarting or self._ignores_hang_up):
             self.handle_exit(sig, frame)
+
+    def _replace(self, replacing: Coroutine[None, None, None]) -> None:
+        """Run this on the event loop. From any thread, and from a signal handler."""
+        try:
+            assert self._loop is not None
+            future = asyncio.run_coroutine_threadsafe(replacing, self._loop)
+        except RuntimeError:  # the server has stopped
+            replacing.close()
+        else:
+            self._replacing.add(future)  # asyncio keeps weak references only
+            future.add_done_callback(self._replacing.discard)
 
     def stop_with_app(self) -> None:
         """Wait for the end of the app, then stop."""
-        with contextlib.suppress(GothreadsError):
-            self._app.wait()
+        while True:
+            (app,) = self._apps.current
+            with contextlib.suppress(GothreadsError):
+                app.wait()
+            if self._apps.current == [app]:  # not replaced
+                break
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_loop_failed)
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_loop_failed)
         if self.config.is_ssl:
-            limit_handshakes(loop)
+            limit_handshakes(self._loop)
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(BACKLOG)
+        if self._watcher is not None:
+            deployments = self._apps.deployments
+            self._watcher.report(lambda place: self._replace(self._apps.replace(deployments[place])))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._watcher is not None:
+            self._watcher.stop()
         drain = self._stopping.drain
-        if drain and self._app.error is None and (waiting := len(self.server_state.tasks)):
+        if drain and any(app.error is None for app in self._apps.current) and (waiting := len(self.server_state.tasks)):
             requests = "1 request" if waiting == 1 else f"{waiting} requests"
             self._terminal.say(f"shutting down: waiting up to {drain:g} s for {requests} (Ctrl-C again to stop "
                                f"now)")
-        late = asyncio.get_running_loop().call_later(drain, self._close_app)
+        late = asyncio.get_running_loop().call_later(drain, self._close_apps)
         await super().shutdown(sockets)
         late.cancel()
 
-    def _close_app(self) -> None:
+    def _close_apps(self) -> None:
         """On a thread, because it may wait for a Python function that the module has called."""
-        threading.Thread(target=self._app.close, name="gothreads-close", daemon=True).start()
+        threading.Thread(target=self._apps.close, name="gothreads-close", daemon=True).start()
 
 
 def most_connections() -> int:

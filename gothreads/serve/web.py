@@ -39,7 +39,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -50,7 +50,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Receive
 
@@ -64,13 +64,10 @@ from gothreads.errors import (
     unknown,
 )
 from gothreads.runtime.cancellation import OnTimeout
-from gothreads.runtime.keywords import complete
 from gothreads.runtime.settling import SETTLE_SECONDS
 from gothreads.runtime.state import State
 from gothreads.serve import guard, openapi
 from gothreads.serve.access import Access
-from gothreads.serve.admission import Admission
-from gothreads.serve.auth import Authority
 from gothreads.serve.body_reader import BodyReader
 from gothreads.serve.cors import with_origins
 from gothreads.serve.disconnect import left_first
@@ -90,7 +87,7 @@ from gothreads.serve.metrics import Endpoint, Metrics
 from gothreads.serve.options import LARGEST_JSON, ServeOptions
 from gothreads.serve.outcomes import STATUSES, outcome_of
 from gothreads.serve.probes import Probes
-from gothreads.serve.served import Served
+from gothreads.serve.served import NamedRoute, Served
 from gothreads.supervise.app import Supervised
 from gothreads.version import __version__
 
@@ -109,71 +106,104 @@ _POLICY = policy((_FOLDER / "index.html").read_text())
 
 
 class WebOptions(ServeOptions, total=False):
-    """The options of web_app. largest_json: the largest arguments of a call, in bytes."""
+    """The options of an app that is served. largest_json: the largest arguments of a call, in bytes."""
 
     largest_json: int
 
 
-def web_app(app: Served, hosts: Hosts = Hosts(), *, probes: Probes | None = None, own_metrics: Metrics | None = None,
-            largest_json: int = LARGEST_JSON, **options: Unpack[ServeOptions]) -> ASGIApp:
+def web_app(app: Served, hosts: Hosts = Hosts(), *, access_log: bool = False, allow_origins: Collection[str] = (),
+            **options: Unpack[WebOptions]) -> ASGIApp:
     """The ASGI application for an app that is addressed by the names `hosts`. It does not close the app.
 
-    probes: those of a server that says when it stops. own_metrics: the app's metrics, if /metrics is not to be here,
-    because they have an address of their own.
+    access_log: log each request. allow_origins: other sites whose pages may use it.
     """
-    chosen = complete("web_app()", ServeOptions, options)
-    authority, held, metrics = Authority.of(chosen), Held(), own_metrics or Metrics(app)
-    admission = Admission(chosen["max_calls"], chosen["max_waiting"], chosen["max_client_calls"])
-    metrics.watch(admission)
-    gate = Gate(authority, admission)
-    routes = _Routes(app, _Limits(held, admission, largest_json), gate, chosen["timeout"], chosen["on_timeout"])
+    held, name, gate = Held(), app.loaded.name, Gate.of(options)
+    metrics = Metrics({name: lambda: app})
+    metrics.watch(name, gate.admission)
+    routes = [*Probes(lambda: app).routes(), Route("/metrics", gate.closed(metrics.answer, METRICS))]
+    web = app_web(app, Surroundings(name, held, metrics, gate, routes), **options)
+    return guarded(web, hosts, held, access_log=access_log, allow_origins=allow_origins)
 
-    def called(kind: str, parameter: str, endpoint: Endpoint) -> Route:
-        return Route(f"/api/{kind}/{{{parameter}:path}}",
-                     metrics.measured(parameter, gate.call(kind, parameter, endpoint)), methods=["POST"])
-    origins = frozenset(chosen["allow_origins"])
-    web = Starlette(
+
+def guarded(web: ASGIApp, hosts: Hosts, held: Held, *, access_log: bool, allow_origins: Collection[str]) -> ASGIApp:
+    """An application behind the checks of requests, with request ids and the access log."""
+    origins = frozenset(allow_origins)
+    return Access(with_origins(Guard(web, hosts, held, origins), origins), is_logged=access_log)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an app's application shares with others of its server, and with those of the app's other instances: counts
+    and keys outlast an instance that is replaced.
+
+    name: the app's. gate: who may call it, and how much. routes: further ones. named: those that the app's owner has
+    named. failure: why the app has not been replaced by a newer one; None: it has, or that was not tried.
+    """
+
+    name: str
+    held: Held
+    metrics: Metrics
+    gate: Gate
+    routes: Sequence[BaseRoute] = ()
+    named: Sequence[NamedRoute] = ()
+    failure: Callable[[], str | None] = lambda: None
+
+
+def app_web(app: Served, around: Surroundings, **options: Unpack[WebOptions]) -> Starlette:
+    """The application for one instance of an app, without the checks of requests."""
+    gate, metrics = around.gate, around.metrics.of(around.name, app)
+    routes = _Routes(app, around, options)
+
+    def called(kind: str, parameter: str, endpoint: Endpoint) -> Endpoint:
+        return metrics.measured(parameter, gate.call(kind, parameter, endpoint))
+
+    def by_name(kind: str, parameter: str, endpoint: Endpoint) -> Route:
+        return Route(f"/api/{kind}/{{{parameter}:path}}", called(kind, parameter, endpoint), methods=["POST"])
+
+    def named(route: NamedRoute) -> Route:
+        own = routes if route.timeout is None else _Routes(app, around, {**options, "timeout": route.timeout})
+        endpoint = (called("call", "export", own.call) if route.kind == "export"
+                    else called("request", "handler", own.request))
+
+        async def call(request: Request) -> Response:
+            request.scope["path_params"] = {route.kind: route.name}  # as if the path had it
+            return await endpoint(request)
+        # Errors list it only where names are for everybody.
+        return Route(route.path, call, methods=[route.method], include_in_schema=gate.is_open)
+    return Starlette(
         routes=[
             Route("/", routes.index),
             Route("/healthz", routes.health),
             Route("/api/exports", gate.closed(routes.exports)),
-            called("call", "export", routes.call),
-            called("request", "handler", routes.request),
-            called("signal", "event", routes.signal),
-            *(probes or Probes(app)).routes(),
+            by_name("call", "export", routes.call),
+            by_name("request", "handler", routes.request),
+            by_name("signal", "event", routes.signal),
             Route("/openapi.json", gate.closed(routes.openapi)),
-            *([] if own_metrics else [Route("/metrics", gate.closed(metrics.answer, METRICS))]),
+            *around.routes,
+            *map(named, around.named),
         ],
-        exception_handlers={GothreadsError: routes.failed, HTTPException: _http_error, Exception: _bug})
-    return Access(with_origins(Guard(web, hosts, held, origins), origins), is_logged=chosen["access_log"])
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """On bodies and answers together, on calls, and on arguments in bytes of JSON."""
-
-    held: Held
-    admission: Admission
-    largest_json: int
+        exception_handlers={GothreadsError: routes.failed, HTTPException: http_error, Exception: bug})
 
 
 class _Routes:
     """The route handlers."""
 
-    def __init__(self, app: Served, limits: _Limits, gate: Gate, timeout: float | None, on_timeout: OnTimeout) -> None:
-        self._app, self._gate = app, gate
-        self._held, self._admission, self._largest_json = limits.held, limits.admission, limits.largest_json
-        self._timeout, self._on_timeout = timeout, on_timeout
+    def __init__(self, app: Served, around: Surroundings, options: WebOptions) -> None:
+        self._app, self._around, self._gate, self._held = app, around, around.gate, around.held
+        self._admission = around.gate.admission
+        self._timeout = options.get("timeout")
+        self._on_timeout: OnTimeout = options.get("on_timeout", "cancel")
+        self._largest_json = options.get("largest_json", LARGEST_JSON)
         self._last_handlers: list[str] = []
 
     async def index(self, request: Request) -> Response:
         if not self._gate.knows(request.scope):
             return _templates.TemplateResponse(request, "index.html", {
-                "name": self._app.loaded.name, "version": __version__, "locked": True},
+                "name": self._around.name, "version": __version__, "locked": True},
                 headers={"Content-Security-Policy": _POLICY})
         return _templates.TemplateResponse(request, "index.html", {
-            "name": self._app.loaded.name, "model": self._app.model, "state": self._app.state.value,
-            "version": __version__,
+            "name": self._around.name, "model": self._app.model, "state": self._app.state.value,
+            "version": __version__, "failure": self._around.failure(),
             "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
             "functions": [self._app.functions[name] for name in self._typed()],
             "handlers": await self._handlers(), "events": self._app.events,
@@ -181,14 +211,9 @@ class _Routes:
             headers={"Content-Security-Policy": _POLICY})
 
     async def health(self, request: Request) -> Response:
-        state, error, knows = self._app.state, self._app.error, self._gate.knows(request.scope)
-        body: dict[str, Any] = {"state": state.value} | ({"error": _message(error)} if error and knows else {})
-        if isinstance(self._app, Supervised) and knows:
-            so_far = self._app.supervision()
-            cause = so_far.last_cause
-            body["supervision"] = asdict(replace(so_far, last_cause=None)) | {"last_cause": cause and _message(cause)}
-        return JSONResponse(body, 200 if state is State.RUNNING else 503, {} if state is State.RUNNING
-                            else self._retry_after())
+        is_up, knows = self._app.state is State.RUNNING, self._gate.knows(request.scope)
+        body = health_of(self._app, self._around.failure()) if knows else {"state": self._app.state.value}
+        return JSONResponse(body, 200 if is_up else 503, {} if is_up else self._retry_after())
 
     def _retry_after(self) -> dict[str, str]:
         """When the module is expected to be up again."""
@@ -198,7 +223,7 @@ class _Routes:
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """The response for a GothreadsError."""
-        body: dict[str, Any] = {"error": _message(error)}
+        body: dict[str, Any] = {"error": message(error)}
         outcome, headers = outcome_of(error), dict[str, str]()
         match outcome:
             case "unknown" if isinstance(error, UnknownExport):
@@ -232,7 +257,8 @@ class _Routes:
 
     async def openapi(self, request: Request) -> Response:
         names = openapi.Names(self._typed(), await self._handlers(), self._app.events)
-        return JSONResponse(openapi.document(self._app, names, _root(request), self._gate.schemes))
+        return JSONResponse(openapi.document(self._app, names, _root(request), self._gate.schemes,
+                                             self._around.named))
 
     def _typed(self) -> list[str]:
         """The typed functions that can be called. An export of the same name has precedence."""
@@ -278,7 +304,7 @@ class _Routes:
 
     async def _typed_response(self, result: bytes | JsonStream, headers: Headers, receive: Receive) -> Response:
         if not isinstance(result, bytes):
-            return await items_response(result, headers, receive, self._held, _message)
+            return await items_response(result, headers, receive, self._held, message)
         return Response(b'{"result":%s}' % result, media_type="application/json")
 
     async def request(self, request: Request) -> Response:
@@ -323,6 +349,19 @@ class _Routes:
         return self._last_handlers
 
 
+def health_of(app: Served, failure: str | None) -> dict[str, Any]:
+    """All about the state of an app, for /healthz. `failure`: why it has not been replaced."""
+    state, error = app.state, app.error
+    body: dict[str, Any] = {"state": state.value} | ({"error": message(error)} if error else {})
+    if failure is not None:
+        body["not_replaced"] = failure
+    if isinstance(app, Supervised):
+        so_far = app.supervision()
+        cause = so_far.last_cause
+        body["supervision"] = asdict(replace(so_far, last_cause=None)) | {"last_cause": cause and message(cause)}
+    return body
+
+
 def _root(request: Request) -> str:
     """The path under which this application is mounted."""
     root: str = request.scope.get("root_path", "")
@@ -333,7 +372,7 @@ def _is_json(reply: bytes) -> bool:
     return reply[:1] in (b"{", b"[") and reply[-64:].rstrip()[-1:] in (b"}", b"]")
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
     """The error's text for clients: without the module's stderr and stack, without what a Python function raised, and
     without advice for whoever runs the server, which the log has.
     """
@@ -346,17 +385,18 @@ def _message(error: Exception) -> str:
     return message if len(message) <= MOST_TEXT else f"{message[:MOST_TEXT]}… ({len(message):,} characters)"
 
 
-def _bug(_request: Request, _error: Exception) -> Response:
+def bug(_request: Request, _error: Exception) -> Response:
     """The server's log has the details."""
     return JSONResponse({"error": "internal server error"}, 500)
 
 
-def _http_error(request: Request, error: Exception) -> Response:
+def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     text = error.detail
     match error.status_code, error.headers:
         case 404, _:
-            there_are = ", ".join(_root(request) + route.path for route in request.app.routes)
+            there_are = ", ".join(_root(request) + route.path for route in request.app.routes
+                                  if getattr(route, "include_in_schema", True))
             text = f"there is no {request.url.path}; there are: {there_are}"
         case 405, {"Allow": allowed} | {"allow": allowed}:
             text = f"{request.url.path} does not allow {request.method}; use {allowed}"

@@ -31,6 +31,12 @@ class StateTransfer:
         self._loading = self._suspect = False
         self.answered: set[str] = set()
 
+    def copy(self) -> StateTransfer:
+        """The same state, for another app."""
+        made = StateTransfer(self._name)
+        made._state, made._since, made.answered = self._state, self._since, set(self.answered)
+        return made
+
     @property
     def size(self) -> int | None:
         """Size of the state in bytes; None if there is none."""
@@ -55,10 +61,10 @@ class StateTransfer:
             if not isinstance(error, GuestError | AppClosed):  # the module's end is reported elsewhere
                 log.warning("%s: its state is not saved: %s", self._name, error)
 
-    def hand_over(self, app: App) -> None:
+    def hand_over(self, app: App, timeout: float | None = None) -> None:
         """Prepare a new instance: expect the same handlers, and give it the state.
 
-        Any exception means that the instance has failed.
+        Any exception means that the instance has failed: TimeoutError if that takes longer than `timeout` seconds.
         """
         state = None if self._suspect else self._state
         app._expect(self.answered if state is None else {"load", *self.answered})
@@ -66,7 +72,7 @@ class StateTransfer:
             return
         self._loading = True
         try:
-            app.submit_request("load", state).result()
+            app.submit_request("load", state).result(timeout)
         except UnknownExport:
             raise HandlerError(f"{self._name}: the module has saved state, but no handler `load` now") from None
         self._loading = False

@@ -66,8 +66,9 @@ class Supervisor:
     """Runs the keeper thread (see the module's docstring). All methods may be called from any thread."""
 
     def __init__(self, loaded: LoadedModule, options: LoadedOptions, policy: RestartPolicy) -> None:
+        given = options.get("listeners")  # these stay open after the last instance, too
         #: Open from the first instance to the last: clients wait during a pause, instead of being refused.
-        self._listeners = Listeners(options.get("listen", ()), keep=True)
+        self._listeners, self._owns_listeners = given or Listeners(options.get("listen", ()), keep=True), given is None
         self._loaded, self._policy = loaded, policy
         self._settings = options | LoadedOptions(listeners=self._listeners, hints=Hints(loaded.name))
         self.loaded = loaded.without_code()
@@ -96,7 +97,7 @@ class Supervisor:
         except BaseException:
             if isinstance(first, App):
                 first.close()
-            self._listeners.close()
+            self._close_listeners()
             raise
 
     # State.
@@ -236,7 +237,7 @@ class Supervisor:
             self._finish(AppClosed(f"{self.loaded.name}: the app was closed"))
             if (app := self._instance.app) is not None:
                 app.close()
-            self._listeners.close()
+            self._close_listeners()
             self._answer(self._why())
 
     def _watch(self, app: App) -> GothreadsError | None:
@@ -273,7 +274,7 @@ class Supervisor:
             in_a_row, most = self._history.in_a_row, self._policy.most_restarts
             if (clean and self._policy.restart == "on-failure") or (most is not None and in_a_row >= most):
                 self._history.end(cause)
-                self._listeners.close()
+                self._close_listeners()
                 self._finish(cause)
                 return False
             pause = self._policy.backoff.pause(in_a_row)
@@ -282,6 +283,10 @@ class Supervisor:
         self._history.next_try = time.monotonic() + pause
         self._tell(Restart(self._history.restarts, cause, pause))
         return self._pause()
+
+    def _close_listeners(self) -> None:
+        if self._owns_listeners:
+            self._listeners.close()
 
     def _went_down(self, cause: GothreadsError) -> None:
         self._down = cause

@@ -25,6 +25,7 @@ from gothreads.errors import MisuseError
 from gothreads.serve import api_keys
 from gothreads.serve.identity import Identity, check_rights
 from tests.support.command_line import command
+from tests.support.keys import Keys, bearer
 from tests.support.web import talk
 
 
@@ -32,23 +33,6 @@ from tests.support.web import talk
 def shared(calls: Path) -> Iterator[gothreads.App]:
     with gothreads.open(calls) as opened:
         yield opened
-
-
-class Keys:
-    """A file of keys, made as users make it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def new(self, name: str, *rights: str) -> dict[str, str]:
-        options = [text for right in rights for text in ("--right", right)]
-        code, key, said = command("keys", "new", name, "--file", self.path, *options)
-        assert (code, said) == (0, f"gothreads: {self.path} has its hash. The key itself is shown only now:\n")
-        return bearer(key.strip())
-
-
-def bearer(credential: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {credential}"}
 
 
 @pytest.fixture
@@ -185,7 +169,8 @@ def test_a_line_that_was_removed_while_the_file_could_not_be_read_is_refused_whe
 
 @pytest.mark.parametrize(("right", "may", "may_not"), [
     ("call/*", "call/add", "request/add"), ("*/add", "signal/add", "call/add2"), ("call/a?d", "call/a?d", "call/add"),
-    ("call/a[d]d", "call/a[d]d", "call/add"), ("*", "metrics", None)])
+    ("call/a[d]d", "call/a[d]d", "call/add"), ("*", "metrics", None),
+    ("restart", "restart", "metrics"), ("*", "restart", None), ("*/*", "call/restart", "restart")])
 def test_of_a_rights_characters_only_the_star_is_special(right: str, may: str, may_not: str | None) -> None:
     identity = Identity("key", "ci", check_rights("", [right]))
     assert identity.may(may)

@@ -21,10 +21,10 @@ import gothreads
 from gothreads.errors import MisuseError
 from gothreads.output.terminal import Terminal
 from gothreads.serve import server as serving
+from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.guard import Hosts
-from gothreads.serve.probes import Probes
+from gothreads.serve.listeners import Address
 from gothreads.serve.tls import Tls
-from gothreads.serve.web import web_app
 from tests.support.command_line import GOTHREADS, command
 from tests.support.server import Server, running
 from tests.support.waiting import PATIENCE, wait_until
@@ -129,8 +129,10 @@ def in_process(calls: Path, certificates: Certificates) -> Iterator[tuple[str, i
     """A server in this process, with TLS."""
     import threading
     with gothreads.open(calls) as app, socket.create_server(("127.0.0.1", 0)) as listener:
-        made = serving._Server(app, web_app(app, Hosts()), Terminal(), serving.Stopping(), Probes(app),
-                               transport=serving.Transport(Tls(str(certificates.server)).context()))
+        apps = Apps([Hosted(lambda: app, {})], drain=0)
+        secured = serving.Transport(Tls(str(certificates.server)).context())
+        made = serving._Server(apps, apps.web(Hosts(), has_metrics=True), Terminal(),
+                               serving.Serving(Address("127.0.0.1", 0), transport=secured))
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
         wait_until(lambda: made.started)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import gothreads
 from gothreads.output.terminal import Terminal
 from gothreads.serve import server
+from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.guard import Hosts
-from gothreads.serve.probes import Probes
-from gothreads.serve.web import web_app
+from gothreads.serve.listeners import Address
 from tests.support.waiting import PATIENCE, wait_until
 
 LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")
@@ -22,7 +22,9 @@ LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")
 def serving(app: gothreads.App) -> Iterator[tuple[str, int]]:
     """Run a real server in this process; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        made = server._Server(app, web_app(app, LOCAL), Terminal(), server.Stopping(), Probes(app))
+        apps = Apps([Hosted(lambda: app, {})], drain=0)
+        web = apps.web(LOCAL, has_metrics=True)
+        made = server._Server(apps, web, Terminal(), server.Serving(Address("127.0.0.1", 0)))
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
         wait_until(lambda: made.started)

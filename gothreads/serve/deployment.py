@@ -1,0 +1,251 @@
+"""An app of a server, and how it is replaced by a new instance, or a newer build, without a request that fails.
+
+    open the new one ─▶ hold calls ─▶ save, load ─▶ put it in place ─▶ let them go on ─▶ drain the old one ─▶ close it
+
+Invariants. All of this is on the server's event loop, except opening, closing, and what is guarded by the lock.
+
+- A request takes the current generation and counts itself there, with nothing in between. It counts itself out when its
+  response has been sent, streams of items included. So a generation that is retired and has no requests never gets one
+  again, and is closed then.
+- Only a generation that has started and loaded its state becomes the current one. If anything fails before that, the
+  new one is closed; the old one has never stopped, so requests that were held go on to it.
+- While state is handed over, calls are held (HAND_OVER_SECONDS at most). So no call that begins later reaches the old
+  one after `save`, or the new one before `load`.
+- What must outlast an instance belongs to none: limits and their lines, keys, metrics (web.Surroundings).
+- One replacement runs at a time. One that is asked for meanwhile begins after it, and stands for all that ask until it
+  begins. So the last change of a source is always in what is built last.
+- An app that is open is in `_apps`, or the thread that opens it is about to put it there. Under the lock, either that
+  thread sees `_closing` and closes it, or close() sees the app.
+
+What meets a replacement:
+
+1. A call, or a stream of items, that has begun, or waits for its turn: it goes on in the old one, for at most `drain`
+   seconds. After that the old one is closed: the call gets 503, a stream ends with an error. What it changes after
+   `save` is not carried over, as with `restart()` of a supervised module.
+2. Events that are queued in the old one: it is not closed before it has taken them, within the same time.
+3. The end of the old one (a panic): it is not asked for its state. If it is supervised, what it saved last counts.
+4. The end of the server: it does not wait for a build or a start. What is opened too late is closed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gothreads.errors import AppClosed
+from gothreads.runtime.state import State
+from gothreads.serve.served import Served
+from gothreads.serve.web import message
+from gothreads.supervise.handover import hand_over
+
+T = TypeVar("T")
+
+#: How long calls are held while state is handed over, in seconds. If that takes longer, the old instance goes on.
+HAND_OVER_SECONDS = 10.0
+#: How often to look whether the module has taken its events, in seconds.
+_EVENTS_SECONDS = 0.05
+
+log = logging.getLogger("gothreads")
+
+
+class Generation:
+    """An app that was opened, and the ASGI application that answers with it."""
+
+    def __init__(self, app: Served, web: ASGIApp) -> None:
+        self.app, self.web = app, web
+        self.requests = 0
+        self.retired = False
+        self.unused = asyncio.Event()  # set when it is retired and has no requests
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.requests += 1
+        try:
+            await self.web(scope, receive, send)
+        finally:
+            self.requests -= 1
+            self._look()
+
+    def retire(self) -> None:
+        """It gets no more requests."""
+        self.retired = True
+        self._look()
+
+    def _look(self) -> None:
+        if self.retired and not self.requests:
+            self.unused.set()
+
+
+class Deployment:
+    """An ASGI application that answers with the current instance of an app.
+
+    It is opened, then begins to answer, and is closed at the end.
+
+    name: default: the module's. open_app: opens the app anew, from its sources as they are then. drain: how long
+    requests may still take in an instance that has been replaced, in seconds.
+    """
+
+    def __init__(self, name: str | None, open_app: Callable[[], Served], drain: float) -> None:
+        self._open_app, self._drain = open_app, drain
+        #: Why the last replacement has failed, for clients; None if it has not.
+        self.failure: str | None = None
+        #: How often it has been replaced.
+        self.replaced = 0
+        self._make_web: Callable[[Served], ASGIApp]
+        self._current: Generation | None = None
+        self._held: asyncio.Event | None = None  # while calls are held
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None  # a replacement that has not begun
+        self._drains: set[asyncio.Task[None]] = set()
+        self._lock = threading.RLock()  # a signal handler may read `apps` in the middle of anything
+        # Guarded by _lock.
+        self._closing = False
+        self._apps: set[Served] = set()
+        self._first: Served | None = self._open()
+        self.name = name or self.app.loaded.name
+
+    @property
+    def app(self) -> Served:
+        """The app that gets requests now."""
+        if self._current is not None:
+            return self._current.app
+        assert self._first is not None
+        return self._first
+
+    @property
+    def requests(self) -> int:
+        """How many requests it is answering."""
+        return 0 if self._current is None else self._current.requests
+
+    @property
+    def apps(self) -> list[Served]:
+        """All that are open: also those that only finish what they have begun."""
+        with self._lock:
+            return list(self._apps)
+
+    def begin(self, make_web: Callable[[Served], ASGIApp]) -> None:
+        """Begin to answer. `make_web` makes the ASGI application of an app."""
+        self._make_web = make_web
+        self._current = Generation(self.app, make_web(self.app))
+        self._first = None
+
+    def close(self) -> None:
+        """Close all instances. From any thread, at any time."""
+        with self._lock:
+            self._closing = True
+        for app in self.apps:
+            app.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") not in ("GET", "HEAD"):  # these call nothing: probes answer, whatever the module does
+            while self._held is not None:
+                await self._held.wait()
+        assert self._current is not None
+        await self._current.answer(scope, receive, send)
+
+    async def replace(self) -> None:
+        """Replace the instance by one that is opened after this was called. Raises why that is not possible."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._replace_next())
+            self._next.add_done_callback(_seen)
+        await asyncio.shield(self._next)
+
+    async def _replace_next(self) -> None:
+        async with self._turn:
+            self._next = None  # who asks from now on may mean a source that has changed again
+            try:
+                await self._replace()
+            except Exception as error:
+                if self._closing:
+                    raise
+                self.failure = message(error)
+                log.error("%s is not replaced, and goes on as it was: %s", self.name, error)
+                raise
+            self.failure, self.replaced = None, self.replaced + 1
+            log.info("%s is replaced", self.name)
+
+    async def _replace(self) -> None:
+        assert self._current is not None
+        old = self._current
+        new = await _on_thread(self._open)
+        try:
+            generation = Generation(new, self._make_web(new))
+            self._held = asyncio.Event()
+            try:
+                await _on_thread(lambda: hand_over(old.app, new, HAND_OVER_SECONDS))
+                self._current = generation
+            finally:
+                held, self._held = self._held, None
+                held.set()
+        except TimeoutError:
+            await _on_thread(lambda: self._close(new))
+            raise TimeoutError(f"{self.name}: its state was not handed over within {HAND_OVER_SECONDS:g} s (handlers "
+                               "`save` and `load`)") from None
+        except BaseException:
+            await _on_thread(lambda: self._close(new))
+            raise
+        old.retire()
+        drain = asyncio.create_task(self._end(old))
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+
+    async def _end(self, old: Generation) -> None:
+        """Close a retired generation once nothing is left of its requests, or the time is over."""
+        until = time.monotonic() + self._drain
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain):
+                await old.unused.wait()
+        await _on_thread(lambda: self._close(old.app, until))
+
+    # On other threads.
+
+    def _open(self) -> Served:
+        app = self._open_app()
+        with self._lock:
+            closing = self._closing
+            if not closing:
+                self._apps.add(app)
+        if closing:
+            app.close()
+            raise AppClosed(f"{self.name}: the server has stopped")
+        return app
+
+    def _close(self, app: Served, until: float = 0.0) -> None:
+        """Close an app. Until then it may take queued events, and finish calls that no request waits for."""
+        while (time.monotonic() < until and not self._closing and app.state is State.RUNNING
+               and any(app.statistics().queued_events.values())):
+            time.sleep(_EVENTS_SECONDS)  # polling: nothing signals that
+        app.close(drain=max(0.0, until - time.monotonic()))
+        with self._lock:
+            self._apps.discard(app)
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Whoever asked for it may be gone; its error has been logged."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _on_thread(work: Callable[[], T]) -> T:
+    """Run on a thread that the end of the server does not wait for: it may be building a program."""
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # so that it is never cancelled
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            result = context.run(work)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+    threading.Thread(target=run, name="gothreads-replace", daemon=True).start()
+    return await asyncio.wrap_future(future)

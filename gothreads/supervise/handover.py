@@ -1,0 +1,47 @@
+"""Hands the state of an app over to another one that has been opened beside it, such as a newer build of its program.
+
+A Supervisor closes an instance before it opens the next one. Here both run, and if anything fails, the old app is as it
+was.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import CancelledError, Future
+
+from gothreads.errors import GothreadsError
+from gothreads.runtime.app import App
+from gothreads.runtime.state import State
+from gothreads.supervise.app import Supervised
+from gothreads.supervise.state_transfer import StateTransfer, ask
+
+
+def hand_over(old: App | Supervised, new: App | Supervised, seconds: float) -> None:
+    """Give `new`, which no call has reached yet, what the handler `save` of `old` replies; and let it expect the same
+    handlers.
+
+    An app that has ended cannot be asked: then it is what a supervised one has saved last, or nothing.
+
+    Raises what `save` or `load` raises; TimeoutError if they take longer than `seconds` together; why `new` has ended.
+    """
+    until = time.monotonic() + seconds
+    carried = old._carried.copy() if isinstance(old, Supervised) else StateTransfer(old.loaded.name)
+    source = old.app if isinstance(old, Supervised) else old
+    if source is not None and source.state is State.RUNNING:
+        try:
+            carried.answered.update(_handlers(source).result(until - time.monotonic()))
+            carried.keep(ask(source).result(until - time.monotonic()))
+        except (GothreadsError, TimeoutError, CancelledError):
+            if source.state is State.RUNNING:
+                raise
+    target = new.app if isinstance(new, Supervised) else new
+    if target is None or target.state is not State.RUNNING:
+        raise new.error or GothreadsError(f"{new.loaded.name}: the new instance has ended")
+    carried.hand_over(target, until - time.monotonic())
+    if isinstance(new, Supervised):
+        new._carried = carried  # its keeper uses either this one or the one before
+
+
+def _handlers(app: App) -> Future[list[str]]:
+    """The handlers that there are. (In a pool, each instance registers its own.)"""
+    return app._submit(lambda: [] if app.has_many_instances else app._listed(lambda work: work()))
