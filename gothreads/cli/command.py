@@ -18,6 +18,7 @@ class Command:
     own_arguments: for commands that pass arguments on to the module, how many positional arguments come first.
     last_is_optional: whether the last of these may be missing; it is "" then. (argparse's own nargs="?" takes nothing
         if options come before the argument.)
+    last_is_optional_with: options in whose presence it may be missing.
     passes_on_dashes: whether everything after -- is passed on.
     """
 
@@ -28,6 +29,7 @@ class Command:
     run: Callable[[argparse.Namespace, Terminal], int]
     own_arguments: int | None = None
     last_is_optional: bool = False
+    last_is_optional_with: tuple[str, ...] = ()
     passes_on_dashes: bool = False
 
 

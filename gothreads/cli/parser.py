@@ -45,8 +45,8 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
     """Parse the command line. UsageError if it is wrong; SystemExit if it asked for help, which is printed.
 
     In the result, `run` is the command's function, `parser` the main parser, `verbosity` a Verbosity, `note` a remark
-    for the user, and `args` what is passed on: everything after the module (for `call`, after the export), without a
-    leading --; for `build`, everything after --.
+    for the user, `flags` the names of the command's options that are there, and `args` what is passed on: everything
+    after the module (for `call`, after the export), without a leading --; for `build`, everything after --.
     """
     parser, parsers = build_parser(commands)
     at = next((place for place, text in enumerate(argv) if not text.startswith("-")), len(argv))
@@ -63,7 +63,8 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
         own, passed = _split_at_dashes(after)
     else:
         own, passed, missing = _split(parsers[command.name], after, command.own_arguments)
-        if missing == 1 and command.last_is_optional:
+        if missing == 1 and (command.last_is_optional or any(text.partition("=")[0] in command.last_is_optional_with
+                                                             for text in own)):
             own.append("")
     try:
         if command is not None:
@@ -86,6 +87,7 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
         error.as_json = "--json" in own
         raise
     arguments.note = _note(command.name, parsers[command.name], own[-1], passed) if passes_on else None
+    arguments.flags = frozenset(text.partition("=")[0] for text in own if text.startswith("-"))
     arguments.args = passed[passed[:1] == ["--"]:]
     return arguments
 

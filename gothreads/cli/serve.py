@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gothreads.cli.command import Command
@@ -31,7 +33,7 @@ from gothreads.errors import GothreadsError, MisuseError
 from gothreads.launch import check_exists
 from gothreads.output.terminal import Terminal
 from gothreads.requirements import UVICORN, lacking, warn_once
-from gothreads.runtime.keywords import definition
+from gothreads.runtime.keywords import complete, definition
 from gothreads.runtime.options import OpenOptions
 from gothreads.serve.options import CALLERS_SECONDS, ServeOptions, ServerOptions, check_together
 from gothreads.supervise.options import RestartOptions
@@ -44,6 +46,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_module(parser)
+    parser.add_argument("-c", "--config", metavar="FILE",
+                        help="serve the apps of this file (TOML) instead of a module; options of the server that are "
+                             "given here take precedence over the file's")
+    parser.add_argument("--check", action="store_true", help="with -c: check the file, and say what would be served")
+    parser.add_argument("--json", action="store_true", help="with --check: as JSON")
     add_option(parser, "--host", ServerOptions, "host", type=parse_host)
     add_option(parser, "--port", ServerOptions, "port", type=parse_port)
     add_option(parser, "--uds", ServerOptions, "uds", metavar="PATH")
@@ -97,6 +104,10 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if (problem := lacking("serve")) is not None:
         raise GothreadsError(problem)
     warn_once(UVICORN)
+    if arguments.config is not None:
+        return _serve_file(arguments, terminal)
+    if arguments.check:
+        raise MisuseError("--check is for a file: gothreads serve --check -c FILE")
     if arguments.restart is None and (arguments.save_every is not None or arguments.while_down != "wait"):
         raise MisuseError("--save-every and --while-down need --restart")
     from gothreads.serve.apps import Hosted
@@ -122,6 +133,47 @@ def _chosen(arguments: argparse.Namespace, options: type) -> dict[str, Any]:
         if option.check is not None and not (found[name] is None and option.default is None):
             option.check(f"--{name.replace('_', '-')}", found[name])
     return found
+
+
+def _serve_file(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    from gothreads.cli.serve_apps import check, hosted
+    from gothreads.cli.serve_file import FileErrors, read_file
+    from gothreads.serve.server import serve
+    given = _given(arguments)
+    if arguments.module:
+        raise MisuseError(f"-c has the apps, so {arguments.module} is too much. To serve it by itself, leave out -c; "
+                          f"to serve it with the others, write it into {arguments.config}")
+    try:
+        served = read_file(Path(arguments.config))
+        chosen = cast(ServerOptions, complete("serve", ServerOptions, {**served.server, **given}))
+        sources = [[app.module, *([app.python] if app.python else [])] for app in served.apps]
+        serving = replace(_serving(chosen, sources), title=Path(arguments.config).name)
+        if arguments.check:
+            check(served, terminal, as_json=arguments.json)
+            return 0
+    except FileErrors as error:
+        if arguments.json:
+            terminal.data({"errors": error.errors})
+        for each in error.errors:
+            terminal.error(each)
+        return 1
+    terminal.as_json = chosen["log_format"] == "json"
+    return serve([hosted(app) for app in served.apps], terminal, serving)
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the server that the command line has. MisuseError: it has options of apps."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    of_server, of_file = definition(ServerOptions), ("module", "args", "config", "check", "json", "help")
+    given = {}
+    for action in parser._actions:
+        if action.dest in of_file or arguments.flags.isdisjoint(action.option_strings):
+            continue
+        if action.dest not in of_server:
+            raise MisuseError(f"with -c, {action.option_strings[-1]} is for the file: it concerns one app")
+        given[action.dest] = getattr(arguments, action.dest)
+    return given
 
 
 def _serving(chosen: ServerOptions, sources: Sequence[Sequence[str]]) -> Serving:
@@ -170,4 +222,6 @@ SERVE = Command("serve", "serve a module's exports and handlers over HTTP", """\
   gothreads serve --timeout 5 --limit memory=512M --limit files=100 ./app
   gothreads serve --watch --restart ./app            rebuild and replace it when a source changes
   gothreads serve --restart --save-every 10 ./app    restart after a failure, with a state at most 10 s old
-  curl -d '{"args": [2, 3]}' localhost:8080/api/call/add""", add_arguments, run, own_arguments=1)
+  gothreads serve -c gothreads.toml                  several apps, as the file says
+  curl -d '{"args": [2, 3]}' localhost:8080/api/call/add""", add_arguments, run, own_arguments=1,
+                last_is_optional_with=("-c", "--config"))

@@ -27,22 +27,22 @@ _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|h|m|s))+")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def parse_mount(text: str) -> Mount:
-    """Parse HOST:GUEST, HOST:GUEST:ro or HOST:GUEST:rw."""
+def parse_mount(text: str, option: str = "--mount ") -> Mount:
+    """Parse HOST:GUEST, HOST:GUEST:ro or HOST:GUEST:rw. `option` is named in the error message."""
     parts = text.split(":")
     read_only = len(parts) > 2 and parts[-1] in ("ro", "rw")
     mode = parts.pop() if read_only else "rw"
     if len(parts) != 2 or not all(parts):
-        meant = f". Did you mean --mount {text}:{_guest(text)}?" if os.path.isdir(text) else ", such as ./data:/data"
-        raise MisuseError(f"--mount {text}: expected HOST:GUEST or HOST:GUEST:ro{meant}")
+        meant = f". Did you mean {option}{text}:{_guest(text)}?" if os.path.isdir(text) else ", such as ./data:/data"
+        raise MisuseError(f"{option}{text}: expected HOST:GUEST or HOST:GUEST:ro{meant}")
     if not os.path.exists(parts[0]):  # not Path.exists, which raises for names that are too long
-        raise MisuseError(f"--mount {text}: {parts[0]} does not exist")
+        raise MisuseError(f"{option}{text}: {parts[0]} does not exist")
     is_file = os.path.isfile(parts[0])
     if not os.path.isdir(parts[0]) and not (is_file and mode == "ro"):
-        hint = f"; a file can be mounted read-only: --mount {parts[0]}:{parts[1]}:ro" if is_file else ""
-        raise MisuseError(f"--mount {text}: {parts[0]} is not a folder{hint}")
+        hint = f"; a file can be mounted read-only: {option}{parts[0]}:{parts[1]}:ro" if is_file else ""
+        raise MisuseError(f"{option}{text}: {parts[0]} is not a folder{hint}")
     if not parts[1].startswith("/"):
-        raise MisuseError(f"--mount {text}: the path in the module must begin with /: {parts[0]}:{_guest(parts[1])}")
+        raise MisuseError(f"{option}{text}: the path in the module must begin with /: {parts[0]}:{_guest(parts[1])}")
     return Mount(Path(parts[0]), parts[1], mode == "ro")
 
 

@@ -197,13 +197,60 @@ class ServerOptions(TypedDict, total=False):
         """, check=_check_bool)]
 
 
+def _check_route(name: str, value: object) -> None:
+    if not isinstance(value, str) or not re.fullmatch(r"(POST|PUT|PATCH|DELETE) (/[\w.~-]+)+", value):
+        raise MisuseError(f'{name} must be POST, PUT, PATCH or DELETE, and a path, such as "POST /search", not '
+                          f"{cut(value)}")
+
+
+def _check_prefix(name: str, value: object) -> None:
+    if not isinstance(value, str) or not re.fullmatch(r"/|(/[\w.~-]+)+", value):
+        raise MisuseError(f'{name} must be a path such as "/search", not {cut(value)}')
+
+
+def _check_name(name: str, value: object) -> None:
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.-]+", value):
+        raise MisuseError(f'{name} must be a name, without a port, such as "app.example.org", not {cut(value)}')
+
+
+class AppOptions(TypedDict, total=False):
+    """What an app of a server of many is, besides the options of `open` and `supervise`."""
+
+    module: Annotated[str | None, Option(None, "a module, or a Go package, which is built first", check=_check_text)]
+    python: Annotated[str | None, Option(
+        None, "a Python file with `host = gothreads.Host()`: what the module may import", check=_check_text)]
+    json_limit: Annotated[int, Option(
+        LARGEST_JSON, "the largest arguments of a call, in bytes of JSON", check=whole(1))]
+
+
+class PlaceOptions(TypedDict, total=False):
+    """Where an app of a server of many is."""
+
+    prefix: Annotated[str | None, Option(
+        None, 'the path of the app, such as "/search" (default: its name)', check=_check_prefix)]
+    host: Annotated[str | None, Option(
+        None, "the host name of the app, instead of a path", check=_check_name)]
+
+
+class RouteOptions(TypedDict, total=False):
+    """A path of an app that leads to one of its exports, typed functions or handlers."""
+
+    route: Annotated[str | None, Option(None, 'method and path, such as "POST /search"', check=_check_route)]
+    export: Annotated[str | None, Option(
+        None, "the export or typed function that is called, with arguments as at /api/call", check=_check_text)]
+    handler: Annotated[str | None, Option(
+        None, "or the handler that is called, with the body as its payload", check=_check_text)]
+    timeout: Annotated[float | None, Option(
+        None, "how many seconds such a call may take (default: the app's timeout)", check=_check_timeout)]
+
+
 class AllAsgiOptions(AsgiOptions, OpenOptions, total=False):
     """All options of `gothreads.asgi`."""
 
 
 def check_together(options: Mapping[str, object]) -> None:
     """MisuseError: an option is missing that another needs."""
-    given = {name for name in ("jwt_keys", "jwt_issuer", "jwt_audience") if options[name] is not None}
+    given = {name for name in ("jwt_keys", "jwt_issuer", "jwt_audience") if options.get(name) is not None}
     if given and len(given) < 3:
         raise MisuseError(f"jwt_keys, jwt_issuer and jwt_audience belong together; given: {', '.join(sorted(given))}. "
                           "A token that is meant for another service must not be accepted here")

@@ -14,7 +14,7 @@ listens, and, after `<!-- server, ready at "TEXT" -->`, has printed the text.
 - After `<!-- notebook -->`, a Python block may use await.
 - After a line `*Not run by the tests: REASON.*`, which readers see, only the syntax is checked.
 
-Ports 8080, 8081 and 8000 become free ones.
+Ports 8080, 8081, 8082 and 8000 become free ones.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Session:
     def __init__(self, folder: Path, log: Path, variables: Mapping[str, str]) -> None:
         self._folder = folder
         self._log = log
-        self._ports = {port: str(_free_port()) for port in ("8080", "8081", "8000")}
+        self._ports = {port: str(_free_port()) for port in ("8080", "8081", "8082", "8000")}
         self._servers: list[subprocess.Popen[bytes]] = []
         self._printed = ""
         self._output = open(self._log, "w+b")  # noqa: SIM115  (closed in close)
@@ -131,7 +131,7 @@ class Session:
 
     def run(self, snippet: Snippet) -> None:
         """Run one block; AssertionError if it fails, or prints something else than the page says."""
-        source = re.sub(r"\b(8080|8081|8000)\b", lambda port: self._ports[port[1]], snippet.source)
+        source = re.sub(r"\b(8080|8081|8082|8000)\b", lambda port: self._ports[port[1]], snippet.source)
         if snippet.not_run:
             check_syntax(snippet)
         elif snippet.language in ("", "text"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.guard import Hosts
 from gothreads.serve.served import NamedRoute, Served
 from tests.support.keys import Keys
-from tests.support.modules import opened
+from tests.support.modules import ROOT, built, opened
+from tests.support.server import running
+from tests.support.waiting import PATIENCE, wait_until
 
 NAMED = (NamedRoute("POST", "/sum", "export", "add"), NamedRoute("PUT", "/deep/upper", "handler", "upper"),
          NamedRoute("POST", "/doze", "export", "sleep", timeout=0.05))
@@ -247,3 +250,22 @@ def test_if_an_app_does_not_start_those_before_it_are_closed(opens: Callable[[],
         raise gothreads.ModuleError("no such module")
     with pytest.raises(gothreads.ModuleError, match="no such module"):
         Apps([Hosted(opens, {}, "one", "/one"), Hosted(fails, {}, "two", "/two")], drain=1)
+
+
+@pytest.mark.long
+def test_the_example_is_served_and_its_apps_are_replaced(tmp_path: Path) -> None:
+    file = ROOT / "examples" / "two-apps" / "gothreads.toml"
+    built("searchd")  # outside the test's time
+    with running("-c", file, "--allow-restart", "--watch") as server:
+        found = server.client.post("/search/find", content='{"query": "gophers", "limit": 10}')
+        wait_until(lambda: server.client.post("/search/find",
+                                              content='{"query": "gophers", "limit": 10}').json()["total"] == 2)
+        assert found.status_code == 200
+        assert server.client.post("/count/next").json() == {"result": 1}
+        assert server.client.post("/api/apps/counter/restart").json() == {"restarted": True}
+        assert server.client.post("/count/next").json() == {"result": 2}
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: [one["replaced"] for one in server.client.get("/api/apps").json()["apps"]] == [1, 2])
+        assert server.client.post("/count/next").json() == {"result": 3}
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end(PATIENCE)[0] == 0

@@ -1,0 +1,92 @@
+"""Opens the apps of a file of `gothreads serve -c`, and says what it would serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from gothreads.bridge.host_registry import load_host
+from gothreads.cli.aside import aside
+from gothreads.cli.module_options import DOWN_SECONDS, check_takes_calls, raise_file_limit
+from gothreads.cli.serve_file import AppEntry, FileErrors, ServerFile
+from gothreads.errors import GothreadsError
+from gothreads.launch import LoadedOptions, find, open_loaded
+from gothreads.output.terminal import Terminal
+from gothreads.runtime.module_file import LoadedModule
+from gothreads.serve.apps import Hosted
+from gothreads.serve.served import Served
+from gothreads.serve.web import WebOptions
+from gothreads.supervise.app import Supervised
+from gothreads.supervise.options import RestartOptions, restart_policy
+from gothreads.typed.schema import declared_by
+from gothreads.wasi.handed_listeners import Listeners
+
+
+def hosted(entry: AppEntry) -> Hosted:
+    """An app of the file, to be served."""
+    # Those of the module stay open from one instance to the next.
+    listeners = Listeners(entry.open.get("listen", ()), keep=True)
+    return Hosted(lambda: _open(entry, listeners), cast(WebOptions, {**entry.calls, "largest_json": entry.json_limit}),
+                  entry.name, entry.prefix, entry.host, entry.routes)
+
+
+def _open(entry: AppEntry, listeners: Listeners) -> Served:
+    loaded = _find(entry)
+    check_takes_calls(loaded, entry.module)
+    host = load_host(entry.python) if entry.python is not None else None
+    raise_file_limit()
+    options = cast(LoadedOptions, entry.open) | LoadedOptions(host=host, listeners=listeners, main_calls=False)
+    if entry.restart is None:
+        return aside(lambda: open_loaded(loaded, **options))
+    given = cast(RestartOptions, {"wait_timeout": DOWN_SECONDS, **entry.restart})
+    policy = restart_policy(given, options.get("model"))
+    return aside(lambda: Supervised(loaded, options, policy))
+
+
+def _find(entry: AppEntry) -> LoadedModule:
+    of_open = entry.open
+    return find(entry.module, model=of_open.get("model"), go=of_open.get("go"), trust=of_open.get("trust", False),
+                optimize=of_open.get("optimize", False))
+
+
+def check(served: ServerFile, terminal: Terminal, *, as_json: bool) -> None:
+    """Say what would be served. FileErrors if a module cannot be; packages are not built."""
+    errors, rows = [], []
+    for entry in served.apps:
+        if Path(entry.module).is_file() and Path(entry.module).suffix != ".go":
+            try:
+                loaded = _find(entry)
+                check_takes_calls(loaded, entry.module)
+                errors += _unknown_exports(served, entry, loaded)
+            except GothreadsError as error:
+                errors.append(f"{served.place('apps', entry.name, 'module')}: {error}")
+        rows.append(_row(entry))
+    if errors:
+        raise FileErrors(errors)
+    if as_json:
+        terminal.data({"server": served.server, "apps": rows})
+        return
+    width = [max(len(str(row[name])) for row in rows) for name in ("name", "at")]
+    for row in rows:
+        terminal.out(f"{row['name']:{width[0]}}  {row['at']:{width[1]}}  {row['module']}")
+        for route in row["routes"]:
+            terminal.out(f"{'':{width[0]}}  {route['route']} → {route['to']}")
+
+
+def _unknown_exports(served: ServerFile, entry: AppEntry, loaded: LoadedModule) -> list[str]:
+    """Routes to exports that the module does not have. (Handlers are known only when it runs.)"""
+    known = {export.name for export in loaded.exports} | {each.name for each in declared_by(loaded.metadata).functions}
+    return [f"{served.place('apps', entry.name, 'routes', number, 'export')}: {entry.module} has no export "
+            f"{route.name}; it has: {', '.join(sorted(known))}"
+            for number, route in enumerate(entry.routes) if route.kind == "export" and route.name not in known]
+
+
+def _row(entry: AppEntry) -> Mapping[str, Any]:
+    routes = [{"route": f"{route.method} {(entry.prefix or '').rstrip('/')}{route.path}",
+               "to": f"{route.kind} {route.name}",
+               "timeout": route.timeout if route.timeout is not None else entry.calls.get("timeout")}
+              for route in entry.routes]
+    return {"name": entry.name, "at": entry.host or entry.prefix, "module": entry.module,
+            "model": entry.open.get("model"), "restart": (entry.restart or {}).get("restart", "never"),
+            "routes": routes}
