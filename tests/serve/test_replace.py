@@ -7,6 +7,7 @@ import contextlib
 import json
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -320,6 +321,17 @@ def test_clients_may_not_restart_apps_unless_they_are_allowed_to(calls: Path) ->
         assert server.call("count").json() == {"result": 1}
         server.process.send_signal(signal.SIGTERM)
         assert server.end() == (0, f"gothreads: {name} is replaced\ngothreads: stopped by SIGTERM\n")
+
+
+@pytest.mark.parametrize("more", [[], ["--restart"]])
+def test_the_new_instance_has_the_sockets_of_the_old_one(calls: Path, more: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with running("--allow-restart", *more, "--listen", f"127.0.0.1:{port}", calls) as server:
+        name = server.client.get("/api/apps").json()["apps"][0]["name"]
+        for _ in range(2):
+            assert server.client.post(f"/api/apps/{name}/restart").json() == {"restarted": True}
+            socket.create_connection(("127.0.0.1", port)).close()
 
 
 # Keys and limits.
