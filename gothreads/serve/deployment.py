@@ -22,7 +22,7 @@ What meets a replacement:
 1. A call, or a stream of items, that has begun, or waits for its turn: it goes on in the old one, for at most `drain`
    seconds. After that the old one is closed: the call gets 503, a stream ends with an error. What it changes after
    `save` is not carried over, as with `restart()` of a supervised module.
-2. Events that are queued in the old one: it is not closed before it has taken them, within the same time.
+2. Events that are queued in the old one: it is not closed before it is done with them, within the same time.
 3. The end of the old one (a panic): it is not asked for its state. If it is supervised, what it saved last counts.
 4. The end of the server: it does not wait for a build or a start. What is opened too late is closed at once.
 """
@@ -42,17 +42,14 @@ from typing import TypeVar
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import AppClosed
-from gothreads.runtime.state import State
 from gothreads.serve.served import Served
 from gothreads.serve.web import message
-from gothreads.supervise.handover import hand_over
+from gothreads.supervise.handover import finish_events, hand_over
 
 T = TypeVar("T")
 
 #: How long calls are held while state is handed over, in seconds. If that takes longer, the old instance goes on.
 HAND_OVER_SECONDS = 10.0
-#: How often to look whether the module has taken its events, in seconds.
-_EVENTS_SECONDS = 0.05
 
 log = logging.getLogger("gothreads")
 
@@ -219,10 +216,8 @@ class Deployment:
         return app
 
     def _close(self, app: Served, until: float = 0.0) -> None:
-        """Close an app. Until then it may take queued events, and finish calls that no request waits for."""
-        while (time.monotonic() < until and not self._closing and app.state is State.RUNNING
-               and any(app.statistics().queued_events.values())):
-            time.sleep(_EVENTS_SECONDS)  # polling: nothing signals that
+        """Close an app. Until then it may finish its events, and calls that no request waits for."""
+        finish_events(app, until - time.monotonic())
         app.close(drain=max(0.0, until - time.monotonic()))
         with self._lock:
             self._apps.discard(app)

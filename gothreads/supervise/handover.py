@@ -6,6 +6,7 @@ was.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import CancelledError, Future
 
@@ -14,6 +15,9 @@ from gothreads.runtime.app import App
 from gothreads.runtime.state import State
 from gothreads.supervise.app import Supervised
 from gothreads.supervise.state_transfer import StateTransfer, ask
+
+#: How often to look whether the module still calls the host, in seconds.
+_LOOK_SECONDS = 0.02
 
 
 def hand_over(old: App | Supervised, new: App | Supervised, seconds: float) -> None:
@@ -40,6 +44,25 @@ def hand_over(old: App | Supervised, new: App | Supervised, seconds: float) -> N
     carried.hand_over(target, until - time.monotonic())
     if isinstance(new, Supervised):
         new._carried = carried  # its keeper uses either this one or the one before
+
+
+def finish_events(app: App | Supervised, seconds: float) -> None:
+    """Wait until the module is done with its events, for at most so long.
+
+    Go takes some ahead, so that is when it has received all, every goroutine waits, and none of them waits for a reply
+    of the host's.
+    """
+    until = time.monotonic() + seconds
+    running = app.app if isinstance(app, Supervised) else app
+    with contextlib.suppress(GothreadsError, TimeoutError):
+        while running is not None and running.events and (left := until - time.monotonic()) > 0:
+            # A goroutine that waits for a reply counts as waiting, too. So there must be none before it is looked
+            # whether all wait, and none must have begun by then.
+            begun, replied = running._messages.begun, not running._messages.outstanding
+            running.wait_idle(left)
+            if replied and running._messages.begun == begun:
+                return
+            time.sleep(_LOOK_SECONDS)  # polling: nothing signals a reply
 
 
 def _handlers(app: App) -> Future[list[str]]:

@@ -156,15 +156,29 @@ def test_items_that_are_being_sent_come_to_their_end() -> None:
 
 
 def test_events_that_are_queued_are_taken_before_the_old_instance_ends() -> None:
+    taking, go_on, taken = threading.Event(), threading.Event(), []
+
+    def plan(payload: bytes) -> str:
+        if payload == b"more":
+            taking.set()
+            go_on.wait(PATIENCE)
+            taken.append(payload)
+        return ""
+
     async def conversation(apps: Apps, client: httpx.AsyncClient) -> None:
         old = apps.current[0]
         await until(lambda: "more" in old.events)
         for _ in range(100):
             assert (await client.post("/api/signal/more", content=b"x")).status_code == 202
-        await restart(client)
+        await until(taking.is_set)  # Go takes some more ahead
+        assert (await restart(client)).status_code == 200
+        assert apps.current[0] is not old
+        assert (await call(client, "double", 4)).json() == {"result": 8}
+        assert old.state is gothreads.State.RUNNING
+        go_on.set()
         await until(lambda: old.state is gothreads.State.CLOSED)
-        assert not any(old.statistics().queued_events.values())
-    talk(keeps, conversation)
+        assert len(taken) == 100
+    talk(lambda: keeps(plan=plan), conversation)
 
 
 @pytest.mark.parametrize(("moments", "said"), [

@@ -1,5 +1,5 @@
-// Command keeps counts, and gives its count away and takes it: save and load. How it starts and loads, the host plans (the handler
-// `plan`, if it has one). It fails in every way, when asked to.
+// Command keeps counts, and gives its count away and takes it: save and load. How it starts, loads and takes events, the
+// host plans (the handler `plan`, if it has one). It fails in every way, when asked to.
 package main
 
 import (
@@ -79,6 +79,7 @@ func main() {
 	guest.Handle("late", func(p []byte) ([]byte, error) { return p, nil })
 	go func() {
 		for range guest.Events("more") {
+			follow("more")
 			total.Add(1)
 		}
 	}()
