@@ -17,6 +17,7 @@ clients or none. Names, places and states are for everybody; more is for those w
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gothreads.errors import GothreadsError
+from gothreads.errors import AppClosed, GothreadsError
 from gothreads.runtime.state import State
 from gothreads.serve.auth import AnyOf
 from gothreads.serve.deployment import Deployment
@@ -189,14 +190,14 @@ class Apps:
         return choose
 
     async def _page(self, request: Request) -> Response:
-        port = request.headers["host"].rpartition(":")[1:] if request.headers["host"][-1:].isdigit() else ()
+        port = re.search(r":[0-9]+$", request.headers["host"].strip())
         shown = []
         for member in self._members:
             hosted, deployment, knows = member.hosted, member.deployment, _knows(member, request.scope)
             shown.append({
                 "name": deployment.name, "where": hosted.host or hosted.prefix, "state": deployment.app.state.value,
                 "model": deployment.app.model if knows else None, "failure": deployment.failure if knows else None,
-                "link": f"//{hosted.host}{''.join(port)}/" if hosted.host else f".{hosted.prefix}/"})
+                "link": f"//{hosted.host}{port[0] if port else ''}/" if hosted.host else f".{hosted.prefix}/"})
         return _templates.TemplateResponse(request, "apps.html", {"apps": shown, "version": __version__},
                                            headers={"Content-Security-Policy": _POLICY})
 
@@ -225,6 +226,8 @@ class Apps:
                                           "gothreads serve --allow-restart"}, 403)
         try:
             await found.deployment.replace()
+        except AppClosed as error:
+            return JSONResponse({"error": message(error)}, 503)
         except (GothreadsError, OSError) as error:  # TimeoutError, too
             return JSONResponse({"error": f"the app goes on as it was: {message(error)}"}, 409)
         return JSONResponse({"restarted": True})

@@ -16,6 +16,7 @@ Invariants. All of this is on the server's event loop, except opening, closing, 
   begins. So the last change of a source is always in what is built last.
 - An app that is open is in `_apps`, or the thread that opens it is about to put it there. Under the lock, either that
   thread sees `_closing` and closes it, or close() sees the app.
+- Under the same lock, either replace() sees `_closing`, or close() sees the event loop and tells all that wait.
 
 What meets a replacement:
 
@@ -24,7 +25,8 @@ What meets a replacement:
    `save` is not carried over, as with `restart()` of a supervised module.
 2. Events that are queued in the old one: it is not closed before it is done with them, within the same time.
 3. The end of the old one (a panic): it is not asked for its state. If it is supervised, what it saved last counts.
-4. The end of the server: it does not wait for a build or a start. What is opened too late is closed at once.
+4. The end of the server: it does not wait for a build or a start, and neither does who has asked for that (AppClosed).
+   What is opened too late is closed at once.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ from typing import TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gothreads.errors import AppClosed
+from gothreads.errors import AppClosed, GothreadsError
 from gothreads.serve.served import Served
 from gothreads.serve.web import message
 from gothreads.supervise.handover import finish_events, hand_over
+from gothreads.text import words
 
 T = TypeVar("T")
 
@@ -102,9 +105,11 @@ class Deployment:
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # a replacement that has not begun
         self._drains: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()  # set after close()
         self._lock = threading.RLock()  # a signal handler may read `apps` in the middle of anything
         # Guarded by _lock.
         self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # once a replacement has been asked for
         self._apps: set[Served] = set()
         self._first: Served | None = self._open()
         self.name = name or self.app.loaded.name
@@ -137,7 +142,10 @@ class Deployment:
     def close(self) -> None:
         """Close all instances. From any thread, at any time."""
         with self._lock:
-            self._closing = True
+            self._closing, loop = True, self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(self._over.set)
         for app in self.apps:
             app.close()
 
@@ -149,11 +157,28 @@ class Deployment:
         await self._current.answer(scope, receive, send)
 
     async def replace(self) -> None:
-        """Replace the instance by one that is opened after this was called. Raises why that is not possible."""
+        """Replace the instance by one that is opened after this was called. Raises why that is not possible.
+
+        AppClosed: the server is stopping.
+        """
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            if self._closing:
+                raise self._stopping()
         if self._next is None:
             self._next = asyncio.create_task(self._replace_next())
             self._next.add_done_callback(_seen)
-        await asyncio.shield(self._next)
+        replaced, over = self._next, asyncio.create_task(self._over.wait())
+        try:
+            await asyncio.wait((replaced, over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+        if not replaced.done():
+            raise self._stopping()
+        await replaced
+
+    def _stopping(self) -> AppClosed:
+        return AppClosed(f"{self.name}: the server is stopping")
 
     async def _replace_next(self) -> None:
         async with self._turn:
@@ -212,7 +237,7 @@ class Deployment:
                 self._apps.add(app)
         if closing:
             app.close()
-            raise AppClosed(f"{self.name}: the server has stopped")
+            raise self._stopping()
         return app
 
     def _close(self, app: Served, until: float = 0.0) -> None:
@@ -230,7 +255,11 @@ def _seen(task: asyncio.Task[None]) -> None:
 
 
 async def _on_thread(work: Callable[[], T]) -> T:
-    """Run on a thread that the end of the server does not wait for: it may be building a program."""
+    """Run on a thread that the end of the server does not wait for: it may be building a program.
+
+    It may run a file of the user's, too (--python). If that calls sys.exit, the server goes on: in a task, SystemExit
+    would end the event loop.
+    """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()  # so that it is never cancelled
     context = contextvars.copy_context()
@@ -238,8 +267,10 @@ async def _on_thread(work: Callable[[], T]) -> T:
     def run() -> None:
         try:
             result = context.run(work)
-        except BaseException as error:
+        except Exception as error:
             future.set_exception(error)
+        except BaseException as error:
+            future.set_exception(GothreadsError(words(error)))
         else:
             future.set_result(result)
     threading.Thread(target=run, name="gothreads-replace", daemon=True).start()

@@ -191,6 +191,7 @@ class _Server(uvicorn.Server):
         self._title, self._scheme = title, "http" if tls is None else "https"
         #: Whether it goes on when apps have ended, which a new version may mend, and SIGHUP replaces them.
         self._outlives_apps = watcher is not None or title is not None
+        self._had_terminal = _has_terminal()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._replacing: set[Future[None]] = set()
         self._ignores_hang_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
@@ -258,9 +259,11 @@ class _Server(uvicorn.Server):
 
     def handle_hang_up(self, sig: int, frame: FrameType | None) -> None:
         """Where sources are watched, or a file has the apps, replaces them. Otherwise SIGHUP is for a program that
-        handles it, which loads its configuration anew, or the like. Others drain, as for SIGTERM.
+        handles it, which loads its configuration anew, or the like. Others drain, as for SIGTERM; and so does whatever
+        was started in a terminal that has been closed.
         """
-        if self._outlives_apps:
+        is_hung_up = self._had_terminal and not _has_terminal()
+        if self._outlives_apps and not is_hung_up:
             if self._loop is not None and not self.should_exit:
                 self._replace(self._apps.replace_all())
             return
@@ -316,6 +319,15 @@ class _Server(uvicorn.Server):
     def _close_apps(self) -> None:
         """On a thread, because it may wait for a Python function that the module has called."""
         threading.Thread(target=self._apps.close, name="gothreads-close", daemon=True).start()
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a terminal that can send it signals."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        return True
+    except OSError:
+        return False
 
 
 def most_connections() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ _GO_SUFFIXES = (".go", ".s", ".mod", ".sum", ".work")
 _QUIET_MILLISECONDS = 50
 #: How often a thread looks whether it is to end, in milliseconds.
 _LOOK_MILLISECONDS = 200
+
+log = logging.getLogger("gothreads")
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Watcher:
         self._sources = sources
         self._changed: Callable[[int], object]
         self._reports, self._stop = threading.Event(), threading.Event()
-        self._failed: OSError | None = None
+        self._failed: str | None = None
         folders = {folder for one in sources for folder in one.folders}
         # A file may be replaced by another, so its folder is watched.
         parents = {file.parent for one in sources for file in one.files}
@@ -92,7 +95,7 @@ class Watcher:
         begun.wait()
         if self._failed is not None:
             self.stop()
-            raise GothreadsError(f"--watch cannot watch {', '.join(map(str, places))}: {reason(self._failed)}")
+            raise GothreadsError(self._failed)
 
     def _run(self, places: Sequence[Path], recursive: bool, begun: threading.Event) -> None:
         try:
@@ -108,8 +111,11 @@ class Watcher:
                 for number, one in enumerate(self._sources):
                     if any(map(one.have, paths)):
                         self._changed(number)
-        except OSError as error:
-            self._failed = error
+        except (OSError, RuntimeError) as error:  # RuntimeError: there is no room for another inotify instance
+            why = reason(error) if isinstance(error, OSError) else error
+            self._failed = f"--watch cannot watch {', '.join(map(str, places))}: {why}"
+            if begun.is_set():
+                log.error("%s. Changes there are not noticed any more", self._failed)
         finally:
             begun.set()
 

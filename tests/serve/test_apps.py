@@ -75,6 +75,8 @@ def test_apps_have_paths_and_hosts(opens: Callable[[], Served]) -> None:
         assert front.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src ; style-src 'sha256-")
         for link in ('href="./one/"', 'href="./two/deep/"', 'href="//Three.example/"'):
             assert link in front.text
+        for host, where in (("127.0.0.1", "Three.example"), ("[::1]:8080", "Three.example:8080")):
+            assert f'href="//{where}/"' in (await client.get("/", headers={"Host": host})).text
         metrics = (await client.get("/metrics")).text
         for name in ("one", "two", "three"):
             assert f'gothreads_up{{app="{name}"}} 1.0' in metrics

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -292,6 +296,33 @@ def test_what_is_opened_after_the_end_is_closed(nothing_left: None) -> None:
     wait_until(lambda: [app.state for app in opened_so_far] == [gothreads.State.CLOSED] * 2)
 
 
+def test_who_has_asked_for_a_replacement_is_told_that_the_server_stops(nothing_left: None) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+    opened_so_far: list[Served] = []
+
+    def open_app() -> Served:
+        if opened_so_far:
+            opening.set()
+            go_on.wait(PATIENCE)
+        opened_so_far.append(keeps())
+        return opened_so_far[-1]
+
+    async def conversation(apps: Apps, client: httpx.AsyncClient) -> None:
+        asked = [asyncio.create_task(restart(client))]
+        await until(opening.is_set)
+        asked.append(asyncio.create_task(restart(client)))  # for the replacement after it
+        await until(lambda: apps.deployments[0].requests == 2)
+        await asyncio.to_thread(apps.close)
+        for reply in [await task for task in asked] + [await restart(client)]:
+            assert (reply.status_code, reply.json()) == (503, {"error": "app: the server is stopping"})
+        assert len(opened_so_far) == 1
+    try:
+        talk(open_app, conversation)
+    finally:
+        go_on.set()
+    wait_until(lambda: [app.state for app in opened_so_far] == [gothreads.State.CLOSED] * 2)
+
+
 def test_an_app_that_has_ended_is_replaced_without_its_state() -> None:
     async def conversation(apps: Apps, client: httpx.AsyncClient) -> None:
         await call(client, "add", 5)
@@ -508,6 +539,21 @@ def test_a_file_that_is_no_module_is_told_and_the_old_one_goes_on_until_it_is_me
         assert server.call("count").json() == {"result": 1}
 
 
+def test_a_python_file_that_cannot_be_run_ends_no_server(calls: Path, tmp_path: Path) -> None:
+    file = tmp_path / "host.py"
+    file.write_text(HOST)
+    with running("--watch", "--python", file, calls) as server:
+        file.write_text(f"import sys\n{HOST}sys.exit('not today')\n")
+        wait_until(lambda: "not today" in server.client.get("/healthz").json().get("not_replaced", ""))
+        assert server.call("add", 2, 3).json() == {"result": 5}
+        file.write_text(HOST)
+        wait_until(lambda: replaced(server) >= 1)  # there may have been a moment when the file was empty
+        assert server.call("add", 2, 3).json() == {"result": 5}
+
+
+HOST = "import gothreads\nhost = gothreads.Host()\n"
+
+
 def test_where_files_are_watched_sighup_replaces_and_an_app_that_ends_does_not_end_the_server(calls: Path) -> None:
     with running("--watch", calls) as server:
         assert server.call("hangups").json() == {"result": 0}
@@ -520,6 +566,25 @@ def test_where_files_are_watched_sighup_replaces_and_an_app_that_ends_does_not_e
         assert server.call("add", 2, 3).json() == {"result": 5}
         server.process.send_signal(signal.SIGTERM)
         assert server.end()[0] == 0
+
+
+def test_a_server_that_watches_ends_with_its_terminal(calls: Path) -> None:
+    ours, theirs = os.openpty()
+    with running("--watch", calls, terminal=os.ttyname(theirs)) as server:
+        os.close(theirs)
+        assert server.client.get("/livez").status_code == 200
+        os.close(ours)
+        assert server.end(PATIENCE) == (0, "gothreads: stopped by SIGHUP\n")
+
+
+def test_where_nothing_can_be_watched_no_server_starts(calls: Path) -> None:
+    code = (f"import resource, gothreads.serve.watcher as watcher\n"
+            f"resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+            f"watcher.Watcher([watcher.Sources.of({str(calls)!r})])\n")
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert re.search(rf"GothreadsError: --watch cannot watch {re.escape(str(calls.parent))}: .*Too many open files",
+                     failed.stderr)
 
 
 SOURCE = """package main

@@ -18,14 +18,19 @@ from tests.support.waiting import PATIENCE
 
 
 class Server:
-    """A server process that has begun to listen. `client` keeps connections alive, as browsers do."""
+    """A server process that has begun to listen. `client` keeps connections alive, as browsers do.
 
-    def __init__(self, *argv: object, descriptors: int | None = None) -> None:
+    descriptors: how many it may have open. terminal: the path of the one that it is started in.
+    """
+
+    def __init__(self, *argv: object, descriptors: int | None = None, terminal: str | None = None) -> None:
         command = [*GOTHREADS, "serve", "--port", "0", *map(str, argv)]
         if descriptors is not None:
             command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
+        if terminal is not None:  # the first that a new session opens is its own
+            command = ["sh", "-c", f'exec "$0" "$@" < {terminal}', *command]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
+                                        stderr=subprocess.PIPE, text=True, start_new_session=terminal is not None)
         assert self.process.stderr is not None
         said = ""
         while (found := re.search(r"serving \S+ on (https?://127\.0\.0\.1:\d+) \(Ctrl-C to stop\)", said)) is None:
@@ -69,8 +74,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(*argv: object, descriptors: int | None = None) -> Iterator[Server]:
-    started = Server(*argv, descriptors=descriptors)
+def running(*argv: object, descriptors: int | None = None, terminal: str | None = None) -> Iterator[Server]:
+    started = Server(*argv, descriptors=descriptors, terminal=terminal)
     try:
         yield started
     finally:
