@@ -31,7 +31,7 @@ def hand_over(old: App | Supervised, new: App | Supervised, seconds: float) -> N
     until = time.monotonic() + seconds
     carried = old._carried.copy() if isinstance(old, Supervised) else StateTransfer(old.loaded.name)
     source = old.app if isinstance(old, Supervised) else old
-    if source is not None and source.state is State.RUNNING:
+    if source is not None:
         try:
             carried.answered.update(_handlers(source).result(until - time.monotonic()))
             carried.keep(ask(source).result(until - time.monotonic()))

@@ -50,7 +50,7 @@ class Plan:
     """What the module `keeps` does when it starts, saves and loads: the next of the plans for that moment, if any."""
 
     def __init__(self, **moments: list[str]) -> None:
-        self.moments = moments
+        self.moments = {moment: [*plans] for moment, plans in moments.items()}
 
     def __call__(self, payload: bytes) -> str:
         plans = self.moments.get(payload.decode(), [])
