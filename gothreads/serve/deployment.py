@@ -1,6 +1,7 @@
 """An app of a server, and how it is replaced by a new instance, or a newer build, without a request that fails.
 
-    open the new one ─▶ hold calls ─▶ save, load ─▶ put it in place ─▶ let them go on ─▶ drain the old one ─▶ close it
+    open the new one ─▶ let the old one settle ─▶ hold calls ─▶ save, load ─▶ put it in place ─▶ let calls go on
+                     ─▶ drain the old one ─▶ close it
 
 Invariants. All of this is on the server's event loop, except opening, closing, and what is guarded by the lock.
 
@@ -46,7 +47,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gothreads.errors import AppClosed, GothreadsError
 from gothreads.serve.served import Served
 from gothreads.serve.web import message
-from gothreads.supervise.handover import finish_events, hand_over
+from gothreads.supervise.handover import finish_events, hand_over, settle
 from gothreads.text import words
 
 T = TypeVar("T")
@@ -200,6 +201,7 @@ class Deployment:
         new = await _on_thread(self._open)
         try:
             generation = Generation(new, self._make_web(new))
+            await _on_thread(lambda: settle(old.app, HAND_OVER_SECONDS))
             self._held = asyncio.Event()
             try:
                 await _on_thread(lambda: hand_over(old.app, new, HAND_OVER_SECONDS))

@@ -20,6 +20,17 @@ from gothreads.supervise.state_transfer import StateTransfer, ask
 _LOOK_SECONDS = 0.02
 
 
+def settle(old: App | Supervised, seconds: float) -> None:
+    """Wait until a module that has just been started has registered its handlers, for at most so long.
+
+    hand_over would wait for that, too. This may come before it, while `old` still takes calls.
+    """
+    running = old.app if isinstance(old, Supervised) else old
+    if running is not None:
+        with contextlib.suppress(GothreadsError, TimeoutError, CancelledError):
+            _handlers(running).result(seconds)
+
+
 def hand_over(old: App | Supervised, new: App | Supervised, seconds: float) -> None:
     """Give `new`, which no call has reached yet, what the handler `save` of `old` replies; and let it expect the same
     handlers.

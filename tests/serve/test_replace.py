@@ -175,7 +175,13 @@ def test_events_that_are_queued_are_taken_before_the_old_instance_ends() -> None
         for _ in range(100):
             assert (await client.post("/api/signal/more", content=b"x")).status_code == 202
         await until(taking.is_set)  # Go takes some more ahead
-        assert (await restart(client)).status_code == 200
+        restarted, answered = asyncio.create_task(restart(client)), 0
+        await until(lambda: len(apps.deployments[0].apps) == 2)
+        while not restarted.done():  # the old one settles first, for seconds: who calls does not wait for that
+            assert (await call(client, "double", 4)).json() == {"result": 8}
+            answered += 1
+        assert answered > 10
+        assert (await restarted).status_code == 200
         assert apps.current[0] is not old
         assert (await call(client, "double", 4)).json() == {"result": 8}
         assert old.state is gothreads.State.RUNNING
