@@ -4,6 +4,7 @@
     GET  /healthz                  their states; 503 if one of them takes no calls
     GET  /livez, /readyz           of the server (probes.py)
     GET  /metrics                  of all apps (metrics.py), unless the metrics have an address of their own
+    GET  /dashboard                what the apps are doing, live (dashboard.py), where /metrics is
     GET  /api/apps                 the apps, and their states
     POST /api/apps/{name}/restart  replaces an app by a new instance (deployment.py), if clients may do that
 
@@ -35,6 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gothreads.errors import AppClosed, GothreadsError
 from gothreads.runtime.state import State
 from gothreads.serve.auth import AnyOf
+from gothreads.serve.dashboard import Dashboard, Watched
 from gothreads.serve.deployment import Deployment
 from gothreads.serve.gate import Gate, closed
 from gothreads.serve.guard import Held, Hosts, host_name, policy
@@ -93,7 +95,7 @@ class Apps:
     """
 
     def __init__(self, hosted: Sequence[Hosted], *, drain: float, may_restart: bool = False) -> None:
-        self._may_restart = may_restart
+        self._may_restart, self._has_dashboard = may_restart, False
         gates = [Gate.of(one.options) for one in hosted]  # before anything is opened: keys may be wrong
         self._members: list[_Member] = []
         try:
@@ -108,6 +110,8 @@ class Apps:
         for member in self._members:
             self.metrics.watch(member.deployment.name, member.gate.admission)
         self._authority = AnyOf(gate.authority for gate in gates)
+        self.dashboard = Dashboard([Watched(member.gate, member.deployment) for member in self._members], self.metrics,
+                                   self._authority, may_restart=may_restart)
 
     @property
     def current(self) -> list[Served]:
@@ -149,14 +153,15 @@ class Apps:
             allow_origins: Collection[str] = ()) -> ASGIApp:
         """The application, for a server that is addressed by the names `hosts`. Call it once.
 
-        has_metrics: whether /metrics is there. access_log, allow_origins: as for web_app.
+        has_metrics: whether /metrics and /dashboard are there. access_log, allow_origins: as for web_app.
         """
-        held = Held()
+        held, self._has_dashboard = Held(), has_metrics
         own: list[BaseRoute] = [
             *self.probes.routes(),
             *([Route("/metrics", closed(self._authority, self.metrics.answer, METRICS))] if has_metrics else []),
             Route("/api/apps", closed(self._authority, self._list)),
-            Route("/api/apps/{name:path}/restart", self._restart, methods=["POST"])]
+            Route("/api/apps/{name:path}/restart", self._restart, methods=["POST"]),
+            *(self.dashboard.routes(hosts) if has_metrics else [])]
         web = self._begin(self._members[0], held, own) if self._is_alone else self._web_of_many(held, own)
         return guarded(web, hosts, held, access_log=access_log, allow_origins=allow_origins)
 
@@ -167,9 +172,15 @@ class Apps:
     def _begin(self, member: _Member, held: Held, routes: Sequence[BaseRoute]) -> ASGIApp:
         hosted, deployment = member.hosted, member.deployment
         around = Surroundings(deployment.name, held, self.metrics, member.gate, routes, hosted.named,
-                              lambda: deployment.failure)
+                              lambda: deployment.failure, self._dashboard_from(hosted))
         deployment.begin(lambda app: app_web(app, around, **hosted.options))
         return deployment
+
+    def _dashboard_from(self, hosted: Hosted) -> str | None:
+        """The link to the dashboard from an app's page. None: it is at another address."""
+        if not self._has_dashboard or hosted.prefix is None:
+            return None
+        return "../" * len(hosted.prefix.rstrip("/").split("/")[1:]) + "dashboard"
 
     def _web_of_many(self, held: Held, own: Sequence[BaseRoute]) -> ASGIApp:
         by_host: dict[str, ASGIApp] = {}
@@ -198,7 +209,8 @@ class Apps:
                 "name": deployment.name, "where": hosted.host or hosted.prefix, "state": deployment.app.state.value,
                 "model": deployment.app.model if knows else None, "failure": deployment.failure if knows else None,
                 "link": f"//{hosted.host}{port[0] if port else ''}/" if hosted.host else f".{hosted.prefix}/"})
-        return _templates.TemplateResponse(request, "apps.html", {"apps": shown, "version": __version__},
+        return _templates.TemplateResponse(request, "apps.html", {
+            "apps": shown, "version": __version__, "has_dashboard": self._has_dashboard},
                                            headers={"Content-Security-Policy": _POLICY})
 
     async def _health(self, request: Request) -> Response:

@@ -99,6 +99,11 @@ class AnyOf:
     def __init__(self, authorities: Iterable[Authority]) -> None:
         self._asked = [each for each in authorities if not each.is_open]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may do everything."""
+        return not self._asked
+
     def known(self, scope: Scope) -> Identity | None:
         """As Authority.known, of the first that knows who has sent the request."""
         return self._first(lambda authority: authority.known(scope))

@@ -1,7 +1,7 @@
 """Who sends a request, and what they may do.
 
 A right is a path after /api/, where * stands for anything: call/add, request/*, signal/order, */upper. metrics is for
-/metrics, restart for replacing the app, * for all.
+/metrics and the dashboard, inspect for what the dashboard shows of stacks, restart for replacing the app, * for all.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from gothreads.text import cut
 
 #: The right to read /metrics.
 METRICS = "metrics"
+#: The right to see the stacks of goroutines, and of errors.
+INSPECT = "inspect"
 #: The right to replace the app by a new instance.
 RESTART = "restart"
-_RIGHT = re.compile(r"\*|metrics|restart|(call|request|signal|\*)/[^\s#]+")
+_RIGHT = re.compile(r"\*|metrics|inspect|restart|(call|request|signal|\*)/[^\s#]+")
 #: fnmatch's other wildcards are letters of a name here.
 _LETTERS = str.maketrans({"?": "[?]", "[": "[[]"})
 
@@ -45,7 +47,7 @@ def check_rights(where: str, rights: Iterable[str]) -> tuple[str, ...]:
     for right in found:
         if not is_right(right):
             raise MisuseError(f"{where}{cut(right)} is not a right; expected call/NAME, request/NAME or signal/NAME, "
-                              "where NAME may have * (call/*), metrics, restart, or * for everything")
+                              "where NAME may have * (call/*), metrics, inspect, restart, or * for everything")
     if not found:
         raise MisuseError(f"{where}there are no rights; * is for everything")
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,12 +19,14 @@ from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics, GoStatistics
 from gothreads.serve.admission import Admission
+from gothreads.serve.call_rates import CallCounts, Called
+from gothreads.serve.failures import Failures
 from gothreads.serve.guard import Guard, Held, Hosts
 from gothreads.serve.outcomes import outcome_of
 from gothreads.serve.served import Served
@@ -49,6 +51,8 @@ class Metrics:
     def __init__(self, apps: Mapping[str, Callable[[], Served]]) -> None:
         self._registry = CollectorRegistry()
         self._handlers: dict[str, set[str]] = {name: set() for name in apps}  # those that have answered
+        #: The calls that have failed, by app.
+        self.failures = {name: Failures() for name in apps}
         self._calls = Counter("gothreads_calls", "Calls over HTTP, by what they called and how they ended.",
                               ("app", "kind", "name", "outcome"), registry=self._registry)
         self._seconds = Histogram("gothreads_call_seconds", "How long calls over HTTP took, waits included.",
@@ -69,6 +73,23 @@ class Metrics:
         """Tell how many calls of an app wait for a place."""
         self._waiting.labels(name).set_function(lambda: admission.waiting)
 
+    def reading(self, name: str) -> dict[Called, CallCounts]:
+        """The counts of an app's calls so far. On any thread."""
+        found: dict[Called, CallCounts] = {}
+        for sample in (sample for family in (*self._calls.collect(), *self._seconds.collect())
+                       for sample in family.samples if sample.labels["app"] == name):
+            counts = found.setdefault((sample.labels["kind"], sample.labels["name"]), CallCounts())
+            if sample.name.endswith("_bucket"):
+                counts.buckets[float(sample.labels["le"])] = sample.value
+            elif "outcome" in sample.labels and sample.name.endswith("_total"):
+                counts.outcomes[sample.labels["outcome"]] = sample.value
+        return found
+
+    def in_flight(self, name: str) -> int:
+        """How many calls of an app are being answered, or wait. On any thread."""
+        return int(sum(sample.value for family in self._in_flight.collect() for sample in family.samples
+                       if sample.labels["app"] == name))
+
     async def answer(self, request: Request) -> Response:
         """The endpoint of /metrics."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -83,7 +104,7 @@ class AppMetrics:
     def __init__(self, metrics: Metrics, name: str, app: Served) -> None:
         self._name, self._app = name, app
         self._exports, self._functions = frozenset(app.exports), frozenset(app.functions)
-        self._handlers = metrics._handlers[name]
+        self._handlers, self._failures = metrics._handlers[name], metrics.failures[name]
         self._calls, self._seconds = metrics._calls, metrics._seconds
         self._in_flight = metrics._in_flight.labels(name)
 
@@ -98,6 +119,8 @@ class AppMetrics:
                 return response
             except BaseException as error:
                 outcome = outcome_of(error)
+                called = " ".join(self._labels(kind, request.path_params[kind], outcome))
+                self._failures.note(called.rstrip(), outcome, error)
                 raise
             finally:
                 self._in_flight.dec()
@@ -119,9 +142,9 @@ class AppMetrics:
         return kind, name if name in self._handlers else _OTHER
 
 
-def metrics_app(metrics: Metrics, hosts: Hosts) -> ASGIApp:
-    """An application for the metrics alone."""
-    return Guard(Starlette(routes=[Route("/metrics", metrics.answer)]), hosts, Held())
+def metrics_app(metrics: Metrics, hosts: Hosts, routes: Sequence[BaseRoute] = ()) -> ASGIApp:
+    """An application for the metrics, and further routes."""
+    return Guard(Starlette(routes=[Route("/metrics", metrics.answer), *routes]), hosts, Held())
 
 
 class _Modules(Collector):

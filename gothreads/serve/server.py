@@ -130,7 +130,8 @@ def serve(hosted: Sequence[Hosted], terminal: Terminal, serving: Serving) -> int
                        allow_origins=serving.allow_origins)
         if serving.metrics is not None and of_metrics is not None:
             names = Hosts.of(serving.metrics.host, host_of(of_metrics), serving.allowed)
-            web = _two(web, metrics_app(apps.metrics, names), of_metrics.getsockname(), listener.getsockname())
+            own = metrics_app(apps.metrics, names, apps.dashboard.own_routes(names))
+            web = _two(web, own, of_metrics.getsockname(), listener.getsockname())
         server = _Server(apps, web, terminal, serving, watcher)
         return server.serve_until_stopped([listener] if of_metrics is None else [listener, of_metrics],
                                           _warning(hosts, serving.transport, apps))
@@ -307,8 +308,10 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._watcher is not None:
             self._watcher.stop()
-        drain = self._stopping.drain
-        if drain and any(app.error is None for app in self._apps.current) and (waiting := len(self.server_state.tasks)):
+        feeds, drain = self._apps.dashboard.feeds, self._stopping.drain
+        waiting = len(self.server_state.tasks) - feeds.readers
+        feeds.end()
+        if drain and any(app.error is None for app in self._apps.current) and waiting > 0:
             requests = "1 request" if waiting == 1 else f"{waiting} requests"
             self._terminal.say(f"shutting down: waiting up to {drain:g} s for {requests} (Ctrl-C again to stop "
                                f"now)")

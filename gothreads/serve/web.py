@@ -138,6 +138,7 @@ class Surroundings:
 
     name: the app's. gate: who may call it, and how much. routes: further ones. named: those that the app's owner has
     named. failure: why the app has not been replaced by a newer one; None: it has, or that was not tried.
+    dashboard: the link to it, if there is one.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Surroundings:
     routes: Sequence[BaseRoute] = ()
     named: Sequence[NamedRoute] = ()
     failure: Callable[[], str | None] = lambda: None
+    dashboard: str | None = None
 
 
 def app_web(app: Served, around: Surroundings, **options: Unpack[WebOptions]) -> Starlette:
@@ -203,7 +205,7 @@ class _Routes:
                 headers={"Content-Security-Policy": _POLICY})
         return _templates.TemplateResponse(request, "index.html", {
             "name": self._around.name, "model": self._app.model, "state": self._app.state.value,
-            "version": __version__, "failure": self._around.failure(),
+            "version": __version__, "failure": self._around.failure(), "dashboard": self._around.dashboard,
             "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
             "functions": [self._app.functions[name] for name in self._typed()],
             "handlers": await self._handlers(), "events": self._app.events,

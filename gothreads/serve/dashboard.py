@@ -1,0 +1,164 @@
+"""The dashboard of a server: a page that shows what its apps are doing.
+
+    GET /dashboard                       the page
+    GET /api/dashboard                   the apps, and what this client may do
+    GET /api/apps/{name}/live            figures, as they change (feed.py): the right `metrics`
+    GET /api/apps/{name}/failures        the last calls that failed, with stacks: the right `inspect`
+    GET /api/apps/{name}/goroutines      the goroutines with their stacks: the right `inspect`
+
+It is where /metrics is: at an address of its own, if the metrics have one. There no keys are needed.
+
+Rights are as for /metrics: in that app, or if that needs no keys, in one of the others. Where none needs keys,
+everybody may see the figures; but stacks only if no other machine can connect: clients never see them elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Scope
+
+from gothreads.errors import GothreadsError
+from gothreads.serve.auth import AnyOf
+from gothreads.serve.deployment import Deployment
+from gothreads.serve.failures import stack_of
+from gothreads.serve.feed import Feeds, Stream
+from gothreads.serve.gate import Gate
+from gothreads.serve.guard import Held, Hosts, policy
+from gothreads.serve.identity import INSPECT, METRICS, RESTART
+from gothreads.serve.metrics import Metrics
+from gothreads.serve.web import message
+from gothreads.supervise.app import Supervised
+from gothreads.text import cut, printable
+from gothreads.version import __version__
+
+_PAGE = (Path(__file__).parent / "dashboard.html").read_text()
+_POLICY = policy(_PAGE)
+#: How long Go may take to list its goroutines, in seconds; and how much of the list is shown, in characters.
+_STACKS_SECONDS, _MOST_STACKS = 5.0, 1 << 20
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An app on the dashboard: what outlasts its instances."""
+
+    gate: Gate
+    deployment: Deployment
+
+
+class Dashboard:
+    """Of one server. On its event loop only.
+
+    authority: of all apps. may_restart: whether clients may replace apps that need no keys.
+    """
+
+    def __init__(self, watched: Sequence[Watched], metrics: Metrics, authority: AnyOf, *, may_restart: bool) -> None:
+        self._watched = {one.deployment.name: one for one in watched}
+        self._metrics, self._authority, self._may_restart = metrics, authority, may_restart
+        self.feeds = Feeds()
+        self._feed_of = {name: self.feeds.new(one.deployment, one.gate, metrics) for name, one in self._watched.items()}
+        self._asked = asyncio.Lock()
+
+    def routes(self, hosts: Hosts) -> list[BaseRoute]:
+        """For clients who may need keys, at these names."""
+        return self._routes(_Rights(self._authority, has_keys=True, is_local=hosts.is_local), self._may_restart)
+
+    def own_routes(self, hosts: Hosts) -> list[BaseRoute]:
+        """For an address of its own, where /api/apps/{name}/restart is not."""
+        return self._routes(_Rights(self._authority, has_keys=False, is_local=hosts.is_local), None)
+
+    def _routes(self, rights: _Rights, may_restart: bool | None) -> list[BaseRoute]:
+        def of_app(path: str, right: str, answer: Callable[[Watched], Any]) -> Route:
+            async def endpoint(request: Request) -> Response:
+                rights.known(request.scope)
+                name = request.path_params["name"]
+                if (one := self._watched.get(name)) is None:
+                    known = list(self._watched)
+                    return JSONResponse({"error": f"there is no app {cut(name)}; there are: {', '.join(known)}",
+                                         "known": known}, 404)
+                rights.check(one, request.scope, right)
+                async with Held().body(request, 0):  # so that the next that comes is the client's leaving
+                    pass
+                response: Response = await answer(one)
+                return response
+            return Route(f"/api/apps/{{name:path}}/{path}", endpoint)
+
+        async def about(request: Request) -> Response:
+            rights.known(request.scope)
+
+            def may_replace(one: Watched) -> bool:
+                if may_restart is None:
+                    return False
+                return may_restart if one.gate.is_open else rights.may(one, request.scope, RESTART)
+            return JSONResponse({"version": __version__, "apps": [
+                {"name": name, "watch": rights.may(one, request.scope, METRICS),
+                 "inspect": rights.may(one, request.scope, INSPECT), "restart": may_replace(one)}
+                for name, one in self._watched.items()]})
+        return [Route("/dashboard", _page), Route("/api/dashboard", about), of_app("live", METRICS, self._live),
+                of_app("failures", INSPECT, self._failures), of_app("goroutines", INSPECT, self._goroutines)]
+
+    async def _live(self, one: Watched) -> Response:
+        return Stream(self._feed_of[one.deployment.name])
+
+    async def _failures(self, one: Watched) -> Response:
+        app = one.deployment.app
+        ends = [app.error] if app.error is not None else []
+        if isinstance(app, Supervised) and (cause := app.supervision().last_cause) is not None and not ends:
+            ends = [cause]
+        return JSONResponse({
+            "end": [{"text": printable(message(error)), "stack": stack_of(error)} for error in ends],
+            "calls": self._metrics.failures[one.deployment.name].to_json()})
+
+    async def _goroutines(self, one: Watched) -> Response:
+        async with self._asked:  # one at a time: Go stops for it
+            try:
+                found = await asyncio.to_thread(lambda: str(one.deployment.app.goroutines(_STACKS_SECONDS)))
+            except TimeoutError:
+                raise HTTPException(504, f"Go did not answer within {_STACKS_SECONDS:g} s") from None
+            except GothreadsError as error:
+                raise HTTPException(503, message(error)) from None
+        cut_off = f"\n\n… and {len(found) - _MOST_STACKS:,} characters more" if len(found) > _MOST_STACKS else ""
+        return PlainTextResponse(found[:_MOST_STACKS] + cut_off)
+
+
+class _Rights:
+    """What a client may see. has_keys: whether those of the apps count. is_local: whether only this machine's can
+    connect.
+    """
+
+    def __init__(self, authority: AnyOf, *, has_keys: bool, is_local: bool) -> None:
+        self._authority = authority if has_keys else AnyOf(())
+        self._has_keys, self._is_local = has_keys, is_local
+
+    def known(self, scope: Scope) -> None:
+        """HTTPException: who that is, is not known."""
+        self._authority.known(scope)
+
+    def check(self, one: Watched, scope: Scope, right: str) -> None:
+        """HTTPException: the client does not have that right."""
+        if self._has_keys and not one.gate.is_open:
+            one.gate.authority.allowed(scope, right)
+        elif not self._authority.is_open:
+            self._authority.allowed(scope, right)
+        elif right == INSPECT and not self._is_local:
+            raise HTTPException(403, "other machines may be able to connect, and without --api-keys or --jwt-keys "
+                                     "nobody has the right to see stacks")
+
+    def may(self, one: Watched, scope: Scope, right: str) -> bool:
+        try:
+            self.check(one, scope, right)
+        except HTTPException:
+            return False
+        return True
+
+
+async def _page(_request: Request) -> Response:
+    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})

@@ -1,0 +1,262 @@
+"""What the dashboard of an app shows, as server-sent events, once a second.
+
+While nobody watches, nothing is read. While somebody does, everything is read once for all who watch, as /metrics does
+it: from statistics, on a thread of its own; calls wait for none of it.
+
+Invariants. All of this is on the server's event loop, except `_read`.
+
+- A feed has a task if, and only if, it has readers. The last reader that leaves cancels it.
+- A reader holds MOST_UNREAD events at most. One that takes them too slowly is ended, which frees its place; what it has
+  not taken yet is dropped. (How long its connection may take for what is being sent is in connection.py.)
+- When the app is replaced, or the server stops, all readers are ended. So they hold up neither the end of the old
+  instance, whose requests they are, nor the server's. A page whose stream ends asks for another one, which is of the
+  new instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gothreads.runtime.statistics import AppStatistics
+from gothreads.serve.call_rates import Reading, rates, together
+from gothreads.serve.deployment import Deployment
+from gothreads.serve.disconnect import left_first
+from gothreads.serve.gate import Gate
+from gothreads.serve.metrics import Metrics
+from gothreads.serve.served import Served
+from gothreads.serve.web import message
+from gothreads.supervise.app import Supervised
+from gothreads.text import printable
+
+#: How many may watch a server at a time; and how many events one of them may leave unread.
+MOST_READERS, MOST_UNREAD = 16, 8
+#: How often the figures are read, in seconds; and over how many readings the latencies are taken.
+EVERY, READINGS = 1.0, 10
+#: How many lines of calls, and how many names of events, are sent.
+_MOST_CALLS, _MOST_EVENTS = 50, 20
+
+log = logging.getLogger("gothreads.serve")
+
+
+class Reader:
+    """Who watches: the events that are to be sent."""
+
+    def __init__(self) -> None:
+        self._unread: deque[bytes] = deque()
+        self._changed = asyncio.Event()
+        self.ended = False
+
+    def offer(self, event: bytes) -> bool:
+        """False: this reader is too slow."""
+        if len(self._unread) >= MOST_UNREAD:
+            return False
+        self._unread.append(event)
+        self._changed.set()
+        return True
+
+    def end(self) -> None:
+        """There are no more events."""
+        self.ended = True
+        self._unread.clear()
+        self._changed.set()
+
+    async def next(self) -> bytes | None:
+        """The next event; None at the end."""
+        while not self._unread and not self.ended:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._unread.popleft() if self._unread else None
+
+
+class Feeds:
+    """What the feeds of a server share: the bound on readers, and the threads that read."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(MOST_READERS, "gothreads-dashboard")  # starts them when they are needed
+        self._feeds: list[Feed] = []
+        self._ended = False
+
+    def new(self, deployment: Deployment, gate: Gate, metrics: Metrics) -> Feed:
+        """The feed of an app."""
+        feed = Feed(self, deployment, gate, metrics)
+        self._feeds.append(feed)
+        return feed
+
+    @property
+    def readers(self) -> int:
+        return sum(feed.readers for feed in self._feeds)
+
+    def check(self) -> None:
+        """HTTPException: there is no room for another reader."""
+        if self._ended:
+            raise HTTPException(503, "the server is about to stop")
+        if self.readers >= MOST_READERS:
+            raise HTTPException(503, f"{MOST_READERS} dashboards are open, which is the most. Close one of them",
+                                {"Retry-After": "10"})
+
+    def end(self) -> None:
+        """The server stops: nobody watches any more."""
+        self._ended = True
+        for feed in self._feeds:
+            feed.end()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def on_thread(self, read: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
+
+
+class Feed:
+    """Of one app."""
+
+    def __init__(self, feeds: Feeds, deployment: Deployment, gate: Gate, metrics: Metrics) -> None:
+        self._feeds, self._deployment, self._gate, self._metrics = feeds, deployment, gate, metrics
+        self._readers: set[Reader] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._readings: deque[tuple[float, Reading]] = deque(maxlen=READINGS + 1)
+
+    @property
+    def readers(self) -> int:
+        return len(self._readers)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether anything is being read."""
+        return bool(self._tasks)
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Watch, as long as this is open. HTTPException: too many watch already, or the server stops."""
+        self._feeds.check()
+        reader = Reader()
+        self._readers.add(reader)
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._run(self._figures))]
+        try:
+            yield reader
+        finally:
+            self._leave(reader)
+
+    def end(self) -> None:
+        """End all readers."""
+        for reader in list(self._readers):
+            self._leave(reader)
+
+    def _leave(self, reader: Reader) -> None:
+        reader.end()
+        self._readers.discard(reader)
+        if not self._readers:
+            for task in self._tasks:
+                task.cancel()
+            self._tasks = []
+            self._readings.clear()
+
+    def _publish(self, event: str, value: object) -> None:
+        data = f"event: {event}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+        for reader in list(self._readers):
+            if not reader.offer(data):
+                self._leave(reader)
+
+    async def _run(self, publish: Callable[[Served], Any]) -> None:
+        """Publish something of the current instance, again and again, until that is replaced."""
+        app = self._deployment.app
+        try:
+            while self._deployment.app is app:
+                await publish(app)
+        except Exception:
+            log.warning("%s: the dashboard cannot be told what it does", self._deployment.name, exc_info=True)
+        self.end()
+
+    async def _figures(self, app: Served) -> None:
+        begun = time.monotonic()
+        figures = await self._feeds.on_thread(lambda: self._read(app))
+        failures = self._metrics.failures[self._deployment.name].count
+        self._publish("figures", figures | {"failures": failures, "waiting": self._gate.admission.waiting})
+        await asyncio.sleep(max(0.0, begun + EVERY - time.monotonic()))
+
+    # On another thread.
+
+    def _read(self, app: Served) -> dict[str, Any]:
+        name = self._deployment.name
+        statistics, reading, now = app.statistics(), self._metrics.reading(name), time.monotonic()
+        error = app.error
+        found = {"model": app.model, "state": app.state.value, "error": error and printable(message(error)),
+                 "replaced": self._deployment.replaced, "not_replaced": self._deployment.failure,
+                 "in_flight": self._metrics.in_flight(name), "calls": self._calls(reading, now), **_of(statistics)}
+        if isinstance(app, Supervised):
+            so_far = app.supervision()
+            cause = so_far.last_cause
+            found["supervision"] = {"restarts": so_far.restarts, "by_cause": dict(so_far.by_cause),
+                                    "last_cause": cause and printable(message(cause)),
+                                    "next_try_seconds": so_far.next_try_seconds}
+        return found
+
+    def _calls(self, reading: Reading, now: float) -> dict[str, Any] | None:
+        """How many, since the last reading; and how long they took, in the last READINGS. None at first."""
+        readings = list(self._readings)
+        self._readings.append((now, reading))
+        if not readings:
+            return None
+        (since, oldest), (last, latest) = readings[0], readings[-1]
+        every = ("", "")
+        together_now = {every: together(reading)}
+        return {"seconds": now - since,
+                "now": [one.to_json() for one in rates(together_now, {every: together(latest)}, now - last)],
+                "all": [one.to_json() for one in rates(together_now, {every: together(oldest)}, now - since)],
+                "by_name": [one.to_json() for one in rates(reading, oldest, now - since)[:_MOST_CALLS]]}
+
+
+def _of(statistics: AppStatistics) -> dict[str, Any]:
+    """The figures of the module."""
+    parts = {name: part and {key: value for key, value in vars(part).items() if key != "blocked_calls"}
+             for name in ("callers", "threads", "pool", "go") if (part := getattr(statistics, name)) is not None}
+    if statistics.go is not None:
+        parts["go"] |= {"blocked_calls": len(statistics.go.blocked_calls),
+                        "longest_blocked_call": max(statistics.go.blocked_calls, default=0.0)}
+    events = sorted(statistics.queued_events.items(), key=lambda each: -each[1])
+    return parts | {"uptime": statistics.uptime, "module_calls": statistics.calls,
+                    "in_progress": statistics.calls_in_progress, "memory": statistics.memory,
+                    "memory_limit": statistics.memory_limit, "at": time.monotonic(),
+                    "queued_events": {printable(name): count for name, count in events[:_MOST_EVENTS]}}
+
+
+class Stream(Response):
+    """The events of a feed, until the client leaves, or the feed ends."""
+
+    def __init__(self, feed: Feed) -> None:
+        # Proxies that would keep events until there are more of them are asked not to.
+        super().__init__(media_type="text/event-stream",
+                         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._feed = feed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._feed.reader() as reader:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            # So the client sees at once that it is connected. It waits so long before it connects again, in ms.
+            await send({"type": "http.response.body", "body": b"retry: 1000\n\n", "more_body": True})
+            while True:
+                event = asyncio.ensure_future(reader.next())
+                try:
+                    if await left_first(receive, event):
+                        return
+                finally:
+                    event.cancel()
+                if (data := event.result()) is None:
+                    break
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
