@@ -75,7 +75,7 @@ PyAPI_FUNC(PyObject *) PyObject_Vectorcall(PyObject *callable, PyObject *const *
    it imports the file that is named here (engine/extension.py, shared). */
 
 /* engine/extension.py: to be raised, there too, with each change to the functions and types that Python uses. */
-#define GT_ABI 4
+#define GT_ABI 5
 /* engine/ffi.py: a letter for each type of value, as in module struct; ? for a bool. */
 #define GT_VALUE_KINDS "iIqQfd?"
 /* engine/stack.py: the fast path is for calls that find less than one part in so many of Python's stack in use. */
@@ -259,6 +259,7 @@ int gt_add_clock(PyObject *module);
 int gt_add_trap_signals(PyObject *module);
 int gt_add_interrupt(PyObject *module);
 int gt_add_peers(PyObject *module);
+int gt_add_scheduler(PyObject *module);
 int gt_add_io_table(PyObject *module);
 PyTypeObject *gt_add_type(PyObject *module, PyType_Spec *spec, const char *name);
 /* Frees an object whose fields have been released: the last step of every tp_dealloc. */

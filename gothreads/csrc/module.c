@@ -76,7 +76,7 @@ static PyObject *create(PyObject *spec, PyModuleDef *definition)
             && (add_constants(module) || gt_add_state(module) || gt_add_wasm_functions(module) || gt_add_callers(module)
                 || gt_add_fast_calls(module) || gt_add_host_functions(module) || gt_add_clock(module)
                 || gt_add_trap_signals(module) || gt_add_interrupt(module) || gt_add_peers(module)
-                || gt_add_io_table(module)))
+                || gt_add_io_table(module) || gt_add_scheduler(module)))
             Py_CLEAR(module);
     }
     Py_XINCREF(module);

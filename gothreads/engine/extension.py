@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from gothreads.version import installed_package
 
 #: The version of the interface between Python and C, as in csrc/fast.h. An extension of another version is not used.
-ABI = 4
+ABI = 5
 
 _Constant = TypeVar("_Constant", int, float, str)
 

@@ -42,6 +42,7 @@ from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.payloads import Payload, bytes_of, handler_name
 from gothreads.runtime.pickling import Picklable
+from gothreads.runtime.scheduler_watch import SchedulerWatch
 from gothreads.runtime.settling import SETTLE_SECONDS, Settling
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.runtime.typed_calls import AppCaller, typed_options
@@ -75,6 +76,7 @@ class App(Picklable, CallRunner, RunningModule):
         self._hooks: frozenset[str] | None = None  # `start`, `stop`: which exist; None until started
         self.compile_seconds: float | None = None
         self._settling: Settling | None = None  # in models where main runs on and may register handlers
+        self._scheduler_watch: SchedulerWatch | None = None  # in models that have Go's threads
         try:
             declared = loaded.metadata.imports if loaded.metadata else ()
             self._host = HostImports(loaded.name, loaded.outline, declared, options.host, self._provides)

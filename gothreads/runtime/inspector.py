@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
@@ -18,7 +18,7 @@ from gothreads.engine.call_threads import CallThreads
 from gothreads.errors import GothreadsError
 from gothreads.runtime.statistics import GoStatistics
 from gothreads.text import printable
-from gothreads.wasm import layout
+from gothreads.wasm import abi, layout
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ _HEADER = re.compile(r"goroutine ([0-9]{1,20}) (?:gp=\S+ m=\S+ (?:mp=\S+ )?)?\[(
 _NOT_SHOWN = ("runtime.goexit", "gothreads/guest/slot.stacks", "gothreads/guest.stacks")
 #: How many words Go's side writes at layout.COUNTS.
 _WORDS = 14
+#: The longest name of a function that is asked for, in bytes.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,18 @@ class GoroutineCounts(NamedTuple):
     go: GoStatistics
     blocked: int  # callers whose goroutines wait
     busy: int     # what runs, or will when a timer fires or a host call returns; also the runtime's own (a collection)
+
+
+class SchedulerWords(NamedTuple):
+    """Where the host finds what each of Go's processors runs: an address and offsets (inspect_gothreads.go)."""
+
+    allp: int
+    p_m: int
+    m_id: int
+    m_curg: int
+    g_id: int
+    g_status: int
+    g_start: int
 
 
 class Inspector:
@@ -126,6 +140,18 @@ class Inspector:
             return caller.slot.handlers(), goes_on
         return self._ask(look, timeout)
 
+    def scheduler(self, timeout: float) -> SchedulerWords:
+        """Raises as counts. Only in modules that export abi.SCHEDULER."""
+        return self._ask(lambda caller: SchedulerWords(*self._scheduler(caller, 0)[:7]), timeout)
+
+    def functions(self, pcs: Sequence[int], timeout: float) -> list[str]:
+        """The names of the functions at these PCs, as the module has them; "" where there is none. As `scheduler`."""
+        def look(caller: CallbackM) -> list[str]:
+            found = (self._scheduler(caller, pc)[7:] for pc in pcs)
+            return [self._memory.read(address, min(length, _LONGEST_NAME)).decode(errors="replace")
+                    for address, length in found]
+        return self._ask(look, timeout)
+
     def wake_all(self) -> None:
         """Let a waiting thread see that the app has ended."""
         self._cache.wake_all()
@@ -148,6 +174,11 @@ class Inspector:
                                                          for i in range(_WORDS))
         return GoroutineCounts(GoStatistics(*go, procs=procs, busy_procs=busy_procs, pause_seconds=pauses / 1e9),
                                blocked, busy)
+
+    def _scheduler(self, caller: CallbackM, pc: int) -> list[int]:
+        self._memory.write_u64(layout.COUNTS, pc)
+        caller.function(abi.SCHEDULER, "I")(layout.COUNTS)
+        return [self._memory.read_u64(layout.COUNTS + 8 * i) for i in range(1, 10)]
 
     def _blocked(self, caller: CallbackM, calls: dict[CallbackM, float]) -> list[CallbackM]:
         blocked = caller.function("gothreads_blocked", "I", "?")

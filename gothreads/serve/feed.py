@@ -1,11 +1,12 @@
-"""What the dashboard of an app shows, as server-sent events, once a second.
+"""What the dashboard of an app shows, as server-sent events: figures, once a second, and the timeline of Go's scheduler
+(runtime/scheduler_watch.py), in pieces of a quarter of a second.
 
-While nobody watches, nothing is read. While somebody does, everything is read once for all who watch, as /metrics does
-it: from statistics, on a thread of its own; calls wait for none of it.
+While nobody watches, nothing is read. While somebody does, everything is read once for all who watch: the figures as
+/metrics reads them, from statistics. All of it is on threads of its own; calls wait for none of it.
 
 Invariants. All of this is on the server's event loop, except `_read`.
 
-- A feed has a task if, and only if, it has readers. The last reader that leaves cancels it.
+- A feed has tasks if, and only if, it has readers. The last reader that leaves cancels them.
 - A reader holds MOST_UNREAD events at most. One that takes them too slowly is ended, which frees its place; what it has
   not taken yet is dropped. (How long its connection may take for what is being sent is in connection.py.)
 - When the app is replaced, or the server stops, all readers are ended. So they hold up neither the end of the old
@@ -29,6 +30,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gothreads.errors import GothreadsError
+from gothreads.runtime.scheduler_watch import Runs, SchedulerWatch
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.serve.call_rates import Reading, rates, together
 from gothreads.serve.deployment import Deployment
@@ -44,6 +47,8 @@ from gothreads.text import printable
 MOST_READERS, MOST_UNREAD = 16, 8
 #: How often the figures are read, in seconds; and over how many readings the latencies are taken.
 EVERY, READINGS = 1.0, 10
+#: How long a piece of the timeline is, in seconds.
+PIECE = 0.25
 #: How many lines of calls, and how many names of events, are sent.
 _MOST_CALLS, _MOST_EVENTS = 50, 20
 
@@ -84,7 +89,7 @@ class Feeds:
     """What the feeds of a server share: the bound on readers, and the threads that read."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(MOST_READERS, "gothreads-dashboard")  # starts them when they are needed
+        self._threads = ThreadPoolExecutor(2 * MOST_READERS, "gothreads-dashboard")  # starts them when they are needed
         self._feeds: list[Feed] = []
         self._ended = False
 
@@ -142,7 +147,7 @@ class Feed:
         reader = Reader()
         self._readers.add(reader)
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._run(self._figures))]
+            self._tasks = [asyncio.create_task(self._run(publish)) for publish in (self._figures, self._timeline)]
         try:
             yield reader
         finally:
@@ -185,6 +190,16 @@ class Feed:
         self._publish("figures", figures | {"failures": failures, "waiting": self._gate.admission.waiting})
         await asyncio.sleep(max(0.0, begun + EVERY - time.monotonic()))
 
+    async def _timeline(self, app: Served) -> None:
+        watch = _watch_of(app)
+        if watch is not None and watch.missing is None:
+            try:
+                self._publish("timeline", _timeline(await self._feeds.on_thread(lambda: watch.runs(PIECE))))
+                return
+            except (GothreadsError, TimeoutError):  # the module ends, or Go does not answer
+                pass
+        await asyncio.sleep(PIECE)
+
     # On another thread.
 
     def _read(self, app: Served) -> dict[str, Any]:
@@ -193,7 +208,8 @@ class Feed:
         error = app.error
         found = {"model": app.model, "state": app.state.value, "error": error and printable(message(error)),
                  "replaced": self._deployment.replaced, "not_replaced": self._deployment.failure,
-                 "in_flight": self._metrics.in_flight(name), "calls": self._calls(reading, now), **_of(statistics)}
+                 "in_flight": self._metrics.in_flight(name), "no_timeline": _no_timeline(app),
+                 "calls": self._calls(reading, now), **_of(statistics)}
         if isinstance(app, Supervised):
             so_far = app.supervision()
             cause = so_far.last_cause
@@ -229,6 +245,28 @@ def _of(statistics: AppStatistics) -> dict[str, Any]:
                     "in_progress": statistics.calls_in_progress, "memory": statistics.memory,
                     "memory_limit": statistics.memory_limit, "at": time.monotonic(),
                     "queued_events": {printable(name): count for name, count in events[:_MOST_EVENTS]}}
+
+
+def _watch_of(served: Served) -> SchedulerWatch | None:
+    app = served.app if isinstance(served, Supervised) else served
+    return None if app is None else app._scheduler_watch
+
+
+def _no_timeline(served: Served) -> str | None:
+    """Why there is no timeline; None: there is one, or will be when there is an instance."""
+    if served.model != "threaded":
+        return (f"the model {served.model} does not run Go on several threads, so there is no scheduler to watch"
+                if served.model != "wasi-threads" else "the module's threads are not Go's")
+    return None if (watch := _watch_of(served)) is None else watch.missing
+
+
+def _timeline(seen: Runs) -> dict[str, Any]:
+    """Times in ms; those of runs, [M, goroutine, place of the function, begin, length], in µs since the beginning."""
+    functions = {name: place for place, name in enumerate(dict.fromkeys(run.function for run in seen.runs))}
+    return {"begin": round(seen.begin * 1e3, 3), "end": round(seen.end * 1e3, 3), "interval": seen.interval * 1e3,
+            "functions": list(functions),
+            "runs": [[run.m, run.goroutine, functions[run.function], round((run.begin - seen.begin) * 1e6),
+                      round((run.end - run.begin) * 1e6)] for run in seen.runs]}
 
 
 class Stream(Response):

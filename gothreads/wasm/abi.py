@@ -28,12 +28,14 @@ THREADS: Mapping[str, FuncType] = {
     "gothreads_counts": _TAKES_TWO, "gothreads_blocked": FuncType(I32, I32),
     "gothreads_preparing": FuncType(b"", I32), "gt_init_memory": VOID, "gt_setup": FuncType(I64 + I32, b""),
     "gt_read_clock": FuncType(b"", I64), "gt_attach": FuncType(I32, I32), "gt_detach": VOID, "gt_thread_start": _TAKES}
+#: An export of the same runtime, which modules that an earlier gothreads has built lack.
+SCHEDULER = "gothreads_scheduler"
 
 
 def check(module: Module, *, threads: bool) -> None:
     """Raises ModuleError when such an export has another type or, with Go's threads, one of THREADS is missing."""
     required = THREADS if threads else {}
-    known = {**ENTRIES, **GUEST, **required}
+    known = {**ENTRIES, **GUEST, SCHEDULER: _TAKES, **required}
     exports = {e.name: e for e in module.exports if e.name in known}
     if missing := sorted(required.keys() - exports.keys()):
         raise ModuleError(f"the module does not export {', '.join(missing)}, which gothreads calls. Build it again: "

@@ -6,7 +6,7 @@
     120    never              u32   always 0: to sleep, a thread waits here for another value, with a time limit
     124    handlers          u32   not 0: the host wants its main thread to run signal handlers
     128    instances          u64   number made so far; only when races are sharpened
-    136    counts             14×u64 statistics; one thread at a time
+    136    counts             14×u64 statistics, or where the scheduler's are; one thread at a time
     9216   bootstrap stack, from the top down; one thread at a time
     12288  Go's data
 """

@@ -82,6 +82,7 @@ def test_figures_of_the_module_and_of_its_calls(opens: Callable[[], Served], oft
             assert first["go"]["goroutines"] >= 3
             assert first["go"]["procs"] == (await client.post("/api/call/procs")).json()["result"]
             assert first["memory"] > 1 << 20
+            assert first["no_timeline"] is None
             while True:
                 assert (await client.post("/api/call/add", json={"args": [2, 3]})).status_code == 200
                 assert (await client.post("/api/request/fail", content=b"x")).status_code == 422
@@ -110,7 +111,28 @@ def test_it_shows_what_other_models_have(model: str, often: None) -> None:
             figures = await stream.next("figures")
             assert (figures["model"], figures["state"], "go" in figures) == (model, "running", False)
             assert ("pool" in figures) == (model == "pool")
+            assert figures["no_timeline"].startswith(f"the model {model} does not run Go on several threads")
     talk(one(lambda: opened("calls", model=model)), conversation)
+
+
+def test_the_timeline_shows_which_thread_runs_which_goroutine(opens: Callable[[], Served]) -> None:
+    async def conversation(apps: Apps, web: Any, client: httpx.AsyncClient) -> None:
+        spinning = asyncio.create_task(client.post("/api/call/spin"))
+        async with watching(web, LIVE) as stream:
+            end, found = 0.0, list[Any]()
+            while not found:
+                seen = await stream.next("timeline")
+                assert end <= seen["begin"] < seen["end"]
+                assert all(begin >= 0 and length > 0 and 0 <= place < len(seen["functions"])
+                           for _, _, place, begin, length in seen["runs"])
+                found = [run for run in seen["runs"] if seen["functions"][run[2]] == "call"]
+                end = seen["end"]
+            assert len({(m, goroutine) for m, goroutine, *_ in found}) == 1
+            apps.current[0].close()
+            await asyncio.wait([spinning])
+            while (await stream.next("figures"))["state"] != "closed":
+                pass
+    talk(one(opens), conversation)
 
 
 def test_each_app_has_its_own(opens: Callable[[], Served], often: None) -> None:

@@ -27,6 +27,7 @@ from gothreads.runtime.inspector import Goroutine, Inspector
 from gothreads.runtime.models.shared_memory_app import SharedMemoryApp
 from gothreads.runtime.options import SPARE_THREADS, Options
 from gothreads.runtime.payloads import Payload
+from gothreads.runtime.scheduler_watch import SchedulerWatch
 from gothreads.runtime.settling import Settling
 from gothreads.runtime.stall import Stall, StallWatch
 from gothreads.runtime.state import State
@@ -37,7 +38,7 @@ from gothreads.text import shown
 from gothreads.wasi.linking import define_with_errno
 from gothreads.wasi.native_io import poller
 from gothreads.wasi.signals import Signals
-from gothreads.wasm import code, layout
+from gothreads.wasm import abi, code, layout
 from gothreads.wasm.binary import FuncType, Kind
 from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, imported_calls
 from gothreads.wasm.passes import waits
@@ -133,6 +134,7 @@ class ThreadedApp(SharedMemoryApp):
 
     model = "threaded"
     own_clock = False
+    _scheduler_watch: SchedulerWatch
 
     def _new_instances(self, pre: wasmtime.InstancePre) -> GoInstances:
         return GoInstances(self._engine, pre, self._notes, self.options.wasi.local, self._is_ending,
@@ -153,6 +155,9 @@ class ThreadedApp(SharedMemoryApp):
         self._requester = requester(self._cache)
         self._inspector = Inspector(environment, stack=options.limits.stack, in_flight=self._cache.in_flight,
                                     submit=self._submit_to)
+        says_where = any(export.name == abi.SCHEDULER for export in self.loaded.outline.exports)
+        self._scheduler_watch = SchedulerWatch(self._inspector, self._memory, is_there=says_where)
+        self._owned.callback(self._scheduler_watch.close)
         if self.loaded.has_handlers:
             self._settling = Settling(self._look_at_rest)
 
@@ -315,6 +320,7 @@ class ThreadedApp(SharedMemoryApp):
 
     def _stop_running(self) -> None:
         super()._stop_running()
+        self._scheduler_watch.stop()
         self._cache.wake_all()
         self._inspector.wake_all()
 

@@ -155,3 +155,31 @@ func readsQueue(gp *g) bool {
 func gothreadsBlocked(p unsafe.Pointer) bool {
 	return readgstatus((*g)(p))&^_Gscan == _Gwaiting
 }
+
+// scheduler says where the host finds what each P runs (gothreads/csrc/scheduler.c reads it, without a call), and which
+// function is at a PC. It is read by the host as gothreads.runtime.inspector.SchedulerWords, in this order.
+type scheduler struct {
+	pc                   uint64 // given by the host
+	allp                 uint64 // the address of the slice
+	pM, mID, mCurg       uint64 // offsets
+	gID, gStatus, gStart uint64
+	name, nameLength     uint64 // in the linker's tables, which stay
+}
+
+// gothreadsScheduler fills the words at addr, whose first is a PC, or 0.
+//
+//go:wasmexport gothreads_scheduler
+func gothreadsScheduler(addr unsafe.Pointer) {
+	s := (*scheduler)(addr)
+	var (
+		pp *p
+		mp *m
+		gp *g
+	)
+	s.allp = uint64(uintptr(unsafe.Pointer(&allp)))
+	s.pM, s.mID, s.mCurg = uint64(unsafe.Offsetof(pp.m)), uint64(unsafe.Offsetof(mp.id)), uint64(unsafe.Offsetof(mp.curg))
+	s.gID, s.gStatus, s.gStart = uint64(unsafe.Offsetof(gp.goid)), uint64(unsafe.Offsetof(gp.atomicstatus)),
+		uint64(unsafe.Offsetof(gp.startpc))
+	name := funcname(findfunc(uintptr(s.pc)))
+	s.name, s.nameLength = uint64(uintptr(unsafe.Pointer(unsafe.StringData(name)))), uint64(len(name))
+}
