@@ -20,7 +20,8 @@
 // returned normally must not seem to have unwound when it has popped its caller's return address, since
 // wasm_pc_f_loop_export ends with a normal return.
 //
-// What is there: fast bodies, their table, cold exits, a way back into fast code for loops that were preempted (reentry).
+// What is there: fast bodies, their table, cold exits, a way back into fast code for loops that were preempted (reentry),
+// several copies of small loops in one (unroll).
 // What is not: old bodies without what is never resumed; a stop check in place of the engine's epochs.
 package fast
 
@@ -235,6 +236,9 @@ func (o *optimizer) emit(candidates []*lifted, n int, low *lowerer) (bodies [][]
 		for _, b := range f.Blocks {
 			leaveCold(b, o.check)
 			checkDropped(b)
+		}
+		o.unroll(f)
+		for _, b := range f.Blocks {
 			low.block(b)
 		}
 		f.Simplify()

@@ -66,7 +66,7 @@ func liftCode(t *testing.T, code []wasm.Instr) (*lifted, *Result, error) {
 	m := &wasm.Module{
 		Types:    []wasm.FuncType{{Params: i32, Results: i32}, {}},
 		Imported: imports, Funcs: []int{1, 0, 0, 0, 1}, Tables: 1, Names: map[int]string{},
-		Globals: []wasm.Global{{Type: wasm.I32, Mutable: true}, {Type: wasm.I32, Mutable: true}},
+		Globals: []wasm.Global{{Type: wasm.I32, Mutable: true}, {Type: wasm.I32, Mutable: true}, {Type: wasm.I64, Mutable: true}},
 		Bodies:  [][]byte{body.Encode(), leaf.Encode(), other, {0, 0x23, 1, 0x24, 1, 0x0b}},
 	}
 	if err := m.Validate(m.Type(1), body); err != nil {
@@ -123,6 +123,40 @@ func TestLoopsThatArePreemptedHaveReentries(t *testing.T) {
 	}
 	if len(reentries(l.f, l.depth, map[int]bool{3: true})) != 0 {
 		t.Error("another call is taken for a preemption check")
+	}
+}
+
+// checked is a loop with a preemption check, whose call is `check`.
+func checked(check []wasm.Instr) []wasm.Instr {
+	limit := []wasm.Instr{wasm.With(wasm.GlobalGet, 2), {Op: i32WrapI64}, {Op: i64Load, Arg: 3, Imm: 16}}
+	return join(move(sub, 24), block, loop, get(localSP), wasm.Instr{Op: i64ExtendI32U}, limit, wasm.Instr{Op: i64LessU},
+		wasm.Open(wasm.OpIf), check, brIf(2), end, wasm.With(wasm.GlobalGet, 1), brIf(0), end, ret(24), end, wasm.Const(1))
+}
+
+func TestUnrolledLoopsHaveOnePreemptionCheck(t *testing.T) {
+	for name, c := range map[string]struct {
+		check  int
+		blocks int // that end in the check, after unrolling
+	}{"preempted": {2, 1}, "calls": {3, 1}} {
+		l, _, err := liftCode(t, checked(goCall(c.check)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &optimizer{check: map[int]bool{2: true}}
+		for _, b := range l.f.Blocks {
+			leaveCold(b, o.check)
+		}
+		before := len(l.f.Blocks)
+		o.unroll(l.f)
+		found := 0
+		for _, b := range l.f.Blocks {
+			if b.EndsIn(i64LessU) {
+				found++
+			}
+		}
+		if copied := len(l.f.Blocks) > before; found != c.blocks || copied != (name == "preempted") {
+			t.Errorf("%s: %d blocks end in a check, of %d and before %d", name, found, len(l.f.Blocks), before)
+		}
 	}
 }
 

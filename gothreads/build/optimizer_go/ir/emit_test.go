@@ -166,7 +166,7 @@ func (m *machine) runCode(body *wasm.Body) {
 func TestEmittedCodeDoesWhatTheBlocksDo(t *testing.T) {
 	types := []wasm.FuncType{{Params: []wasm.ValType{wasm.I32}}, {Results: []wasm.ValType{wasm.I32}}}
 	module := &wasm.Module{Types: types, Funcs: []int{noteFunc, chooseFunc}}
-	structured := 0
+	structured, unrolled := 0, 0
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		f := random(r, 2+r.IntN(12))
@@ -176,10 +176,8 @@ func TestEmittedCodeDoesWhatTheBlocksDo(t *testing.T) {
 			return fmt.Sprint(m.notes[:min(len(m.notes), enough)]) // blocks that were joined note more at once
 		}
 		want := run(func(m *machine) { m.runBlocks(f) })
-		for _, simplified := range []bool{false, true} {
-			if simplified {
-				f.Simplify()
-			}
+		for _, change := range []func(){func() {}, f.Simplify, func() { unrolled += unroll(f, 1+r.IntN(4)) }} {
+			change()
 			body, ok := f.Emit()
 			if ok {
 				structured++
@@ -188,15 +186,61 @@ func TestEmittedCodeDoesWhatTheBlocksDo(t *testing.T) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			if got := run(func(m *machine) { m.runBlocks(f) }); got != want {
-				t.Fatalf("seed %d: simplified blocks do\n%s\nnot\n%s", seed, got, want)
+				t.Fatalf("seed %d: changed blocks do\n%s\nnot\n%s", seed, got, want)
 			}
 			if got := run(func(m *machine) { m.runCode(body) }); got != want {
 				t.Fatalf("seed %d: the code does\n%s\nnot\n%s", seed, got, want)
 			}
 		}
 	}
-	if structured < 600 || structured > 5400 {
-		t.Errorf("%d of 6000 functions are reducible: the test should have many of both kinds", structured)
+	if structured < 900 || structured > 8100 {
+		t.Errorf("%d of 9000 functions are reducible: the test should have many of both kinds", structured)
+	}
+	if unrolled < 200 {
+		t.Errorf("only %d copies of loops were made", unrolled)
+	}
+}
+
+// unroll makes so many copies of the small innermost loops, and returns how many blocks that added.
+func unroll(f *Func, copies int) int {
+	before := len(f.Blocks)
+	f.Unroll(func([]*Block) int { return copies }, func(*Block) {})
+	return len(f.Blocks) - before
+}
+
+func TestUnrolledLoopsBranchBackOnce(t *testing.T) {
+	f := &Func{}
+	b := make([]*Block, 5)
+	for i := range b {
+		b[i] = f.New()
+	}
+	// A loop of 2 and 3, which 2 may leave, in one of 1 to 3.
+	b[0].Goto(b[1])
+	b[1].Goto(b[2])
+	b[2].End = End{If, []*Block{b[4], b[3]}}
+	b[3].End = End{If, []*Block{b[2], b[1]}}
+	for _, block := range b {
+		block.Code = []wasm.Instr{wasm.Const(int32(block.ID)), wasm.With(wasm.Call, noteFunc)}
+	}
+	var asked [][]*Block
+	dropped := 0
+	f.Unroll(func(loop []*Block) int {
+		asked = append(asked, loop)
+		return 3
+	}, func(*Block) { dropped++ })
+	if len(asked) != 1 || len(asked[0]) != 2 || asked[0][0] != b[2] || dropped != 4 {
+		t.Fatalf("loops: %v, and %d blocks were copied: want the inner one, and 4", asked, dropped)
+	}
+	g, backward := f.analyse(), 0
+	for from, block := range g.order {
+		for _, to := range block.End.To {
+			if g.number[to] <= from {
+				backward++
+			}
+		}
+	}
+	if want := 1 + 3; backward != want { // of the inner loop one, of the outer one from each copy
+		t.Errorf("%d branches back, want %d", backward, want)
 	}
 }
 
