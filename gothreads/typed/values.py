@@ -6,6 +6,7 @@ The other side is build/goroot/gothreads/guest/wire, which has the layout, and c
 from __future__ import annotations
 
 import array
+import datetime
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -127,26 +128,43 @@ def _other(value: Any) -> Any:
         return list(value)
     if isinstance(value, complex):
         return Ext(_COMPLEX, _complex.pack(value.real, value.imag))
-    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:  # a single number of NumPy's
-        return value.item()
-    if (found := _buffer_of(value)) is not None:
+    if isinstance(value, datetime.datetime):  # of a subclass, such as pandas.Timestamp
+        return datetime.datetime.combine(value.date(), value.timetz())
+    if isinstance(value, datetime.timedelta):
+        return datetime.timedelta(value.days, value.seconds, value.microseconds)
+    if getattr(value, "ndim", None) != 0 and (found := _buffer_of(value)) is not None:
         return Ext(_KINDS[found[0]], bytes(found[1]))
-    if getattr(value, "ndim", 0) > 1 or hasattr(value, "tolist"):  # rows, or bools or texts
-        return list(value) if getattr(value, "ndim", 0) > 1 else value.tolist()
+    if hasattr(value, "tolist"):  # rows; or one of NumPy's numbers, or times, texts or the like
+        items = list(value) if getattr(value, "ndim", 0) > 1 else _with_microseconds(value).tolist()
+        if type(items) is not type(value):
+            return items
+    elif hasattr(value, "to_numpy"):  # a table
+        return value.to_numpy()
     raise TypeError(f"Go has no value for {cut(value)}")
+
+
+def _with_microseconds(value: Any) -> Any:
+    """Of NumPy's times and durations, these to the microsecond: in nanoseconds, their tolist() has integers."""
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    return value.astype(f"{kind}8[us]") if kind in ("m", "M") and not hasattr(value, "to_numpy") else value
 
 
 def _buffer_of(value: Any) -> tuple[str, memoryview] | None:
     """The typecode and the bytes of a buffer of numbers of one dimension; None for anything else. ValueError."""
+    has_list = hasattr(value, "dtype")  # NumPy's arrays have tolist() for what is not plain numbers
     try:
         view = memoryview(value)
     except TypeError:
         return None
+    except ValueError:
+        if has_list:  # times
+            return None
+        raise
     if view.ndim != 1:
         return None
     code = _FORMATS.get((view.format.lstrip("@=<") if view.itemsize > 1 else view.format, view.itemsize))
     if code is None:
-        if view.format == "?":
+        if has_list or view.format == "?":
             return None
         raise ValueError(f"expected a buffer of numbers, got one of format {view.format!r}")
     return code, (view if view.c_contiguous else memoryview(view.tobytes())).cast("B")

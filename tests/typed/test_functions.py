@@ -10,6 +10,7 @@ import inspect
 import pickle
 import struct
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy
@@ -19,6 +20,14 @@ import gothreads
 from gothreads.bridge.buffers import Buffers
 from tests.support.modules import MODELS, built, opened
 from tests.support.waiting import wait_until
+
+
+class _Lines:
+    """As a table: its repr has lines."""
+
+    def __repr__(self) -> str:
+        return "one\n  two"
+
 
 NOW = datetime.datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=datetime.UTC)
 
@@ -103,7 +112,9 @@ def test_arguments_that_do_not_fit_the_parameters_are_refused(app: Any, args: tu
     ("sum", (["x"],), r"^sum: x\[0\]: expected float, got str$"),
     ("sum", (b"abc",), "^sum: x: expected a list or an array of numbers, got bytes$"),
     ("sum", (object(),), "^sum: x: Go has no value for <object object"),
-    ("sum", (numpy.array(["a"]),), "^sum: x: expected a buffer of numbers, got one of format"),
+    ("sum", (numpy.array(["a"]),), r"^sum: x\[0\]: expected float, got str$"),
+    ("sum", (numpy.array(["2024-02-29"], "M8[ns]"),), r"^sum: x\[0\]: expected float, got str$"),
+    ("echo_any", (_Lines(),), "^echo_any: v: Go has no value for one two$"),
     ("echo_options", ({"degree": "x"},), "^echo_options: o.degree: expected int, got str$"),
     ("echo_options", ({"deg": 1},), '^echo_options: o: Options has no field "deg"; it has: degree, rate, name, robust, '
                                     "n$"),
@@ -111,7 +122,12 @@ def test_arguments_that_do_not_fit_the_parameters_are_refused(app: Any, args: tu
     ("echo_options", ((1, 2),), "^echo_options: o: expected Options, got list$"),
     ("echo_tree", ({"more": [{}, {"left": {"value": []}}]},), r"^echo_tree: t.more\[1\].left.value: expected int, got"),
     ("echo_tree", ({"by_key": {"k": {"value": object()}}},), r"^echo_tree: t\['by_key'\]\['k'\]\['value'\]: Go has no"),
-    ("echo_time", (NOW.replace(tzinfo=None), datetime.timedelta()), "^echo_time: t: expected a datetime with a time"),
+    ("echo_time", (NOW.replace(tzinfo=None), datetime.timedelta()),
+     r"^echo_time: t: expected a datetime with a time zone, got 2024-02-29T12:30:15.123456 without one \(value.astim"),
+    ("echo_time", (numpy.datetime64("2024-02-29T12:30:15", "ns"), datetime.timedelta()),
+     "^echo_time: t: expected a datetime with a time zone, got 2024-02-29T12:30:15 without one"),
+    ("echo_time", (NOW.date(), datetime.timedelta()), "^echo_time: t: expected a datetime .*, got the date 2024-02-29$"),
+    ("echo_time", ("now", datetime.timedelta()), "^echo_time: t: expected a datetime with a time zone, got str$"),
     ("echo_time", (NOW, datetime.timedelta(days=200_000)), "^echo_time: d: expected a timedelta that Go's time.Durat"),
     ("echo_any", ({1: 2},), "^echo_any: v: a key: expected str, got int$"),
 ])
@@ -211,6 +227,26 @@ def test_times_and_durations_keep_their_microseconds(app: Any) -> None:
         assert app.echo_time(NOW, duration) == (NOW, duration)
     here = datetime.timezone(datetime.timedelta(hours=5))
     assert app.echo_time(NOW.astimezone(here), datetime.timedelta())[0] == NOW
+
+
+def test_times_of_pandas_and_numpy_are_times(app: Any) -> None:
+    pandas = import_module("pandas")  # takes a while
+    day = datetime.timedelta(days=1)
+    for duration in (pandas.Timedelta(day), numpy.timedelta64(1, "D"), numpy.timedelta64(24 * 3600 * 10**9, "ns")):
+        assert app.echo_time(pandas.Timestamp(NOW), duration) == (NOW, day)
+    assert app.echo_any(pandas.Timestamp(NOW).tz_convert("Asia/Tokyo")) == NOW
+    for times in (pandas.DatetimeIndex([NOW, NOW + day]), pandas.Series([NOW, NOW + day])):
+        assert app.echo_any(times) == [NOW, NOW + day]
+    with pytest.raises(gothreads.ArgumentError, match="^echo_time: t: NaTType does not support"):
+        app.echo_time(pandas.NaT, day)
+
+
+def test_arrays_of_what_is_not_plain_numbers_are_lists(app: Any) -> None:
+    assert app.join("-", *numpy.array(["a", "b"])) == "a-b"
+    assert app.echo_any(numpy.array(["a", "b"])) == ["a", "b"]
+    assert app.echo_any(numpy.array(["a", None, 1], dtype=object)) == ["a", None, 1]
+    for kind in (">f8", "f2", "O"):
+        assert app.sum(numpy.array([1, 2.5], dtype=kind)) == 3.5
 
 
 # Errors.
@@ -316,9 +352,11 @@ def test_numbers_that_do_not_fit_are_refused(app: Any, place: int, value: Any, w
 
 
 def test_a_matrix_is_a_list_of_rows(app: Any, types: Any) -> None:
+    pandas = import_module("pandas")  # takes a while
     matrix = numpy.arange(6.0).reshape(2, 3)
-    back = app.echo(types.Everything(matrix=matrix))
-    assert numpy.array_equal(numpy.array(back.matrix), matrix)
+    for same in (matrix, pandas.DataFrame(matrix, columns=["a", "b", "c"])):
+        back = app.echo(types.Everything(matrix=same))
+        assert numpy.array_equal(numpy.array(back.matrix), matrix)
 
 
 def test_a_large_argument_is_not_changed_by_later_calls(app: Any) -> None:

@@ -485,8 +485,15 @@ func (r *Reader) Time() time.Time {
 		}
 	}
 	r.at = before
-	if r.Fault == nil && r.what() == "str" { // a datetime without a zone is one
-		r.fail("expected a datetime with a time zone, got str, or a datetime without one")
+	if r.Fault == nil && r.what() == "str" { // datetimes without a zone are, and dates
+		text := string(r.text("str"))
+		if _, err := time.Parse("2006-01-02T15:04:05", text); err == nil {
+			r.fail("expected a datetime with a time zone, got %s without one "+
+				"(value.astimezone() is the same with this machine's)", text)
+		} else if _, err := time.Parse(time.DateOnly, text); err == nil {
+			r.fail("expected a datetime with a time zone, got the date %s", text)
+		}
+		r.at = before
 	}
 	r.expected("a datetime with a time zone")
 	return time.Time{}
