@@ -13,7 +13,7 @@ from gothreads.files import make_folder, write_atomically
 from gothreads.packages import DESCRIPTION, MODULE
 from gothreads.runtime.app import App
 from gothreads.runtime.module_file import LoadedModule
-from gothreads.typed.names import Names
+from gothreads.typed.names import Names, number
 from gothreads.typed.schema import (
     ClassSchema,
     ErrorSchema,
@@ -114,7 +114,7 @@ _RESULTS, _ARGUMENTS = _ResultNames(), _ArgumentNames()
 
 
 def _number(kind: Type) -> str:
-    return "_builtins.float" if kind.name.startswith("float") else "_builtins.int"
+    return f"_builtins.{number(kind)}"
 
 
 def write_package(loaded: LoadedModule, folder: Path) -> list[str]:

@@ -21,9 +21,9 @@ from gothreads.typed.argument_errors import with_path
 from gothreads.typed.classes import Classes, classes_of
 from gothreads.typed.json_values import JsonReader, to_json
 from gothreads.typed.lending import Loan, lender_of, raised
-from gothreads.typed.names import NAMES
+from gothreads.typed.names import ARGUMENT_NAMES, RESULT_NAMES, Annotation
 from gothreads.typed.namespace import Functions
-from gothreads.typed.schema import LENT, FunctionSchema
+from gothreads.typed.schema import LENT, FunctionSchema, Type
 from gothreads.typed.streams import JsonStream, Stream
 from gothreads.typed.values import ArgumentEncoder, BatchDecoder, ErrorDecoder, ResultDecoder
 
@@ -122,7 +122,7 @@ class TypedFunction:
     def to_json(self) -> dict[str, Any]:
         """A description for programs: the parameters have examples, which are JSON. body: the one that is a body."""
         schema = self.schema
-        params = [{"name": param.name, "go": param.go, "python": NAMES.of(param.type),
+        params = [{"name": param.name, "go": param.go, "python": ARGUMENT_NAMES.of(param.type),
                    "example": self._json.example(param.type)} for param in schema.params]
         return {"name": schema.name, "go": schema.go, "python": f"{schema.name}{self.__signature__}",
                 "doc": schema.doc, "params": params, "variadic": schema.variadic, "iterator": self.has_items,
@@ -405,9 +405,13 @@ _KINDS: Mapping[tuple[bool, bool], type[TypedFunction]] = {
 
 
 def _signature(schema: FunctionSchema) -> inspect.Signature:
-    parameters = [inspect.Parameter(param.name, inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                                    annotation=NAMES.of(param.type)) for param in schema.params]
+    parameters = [inspect.Parameter(param.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=_taken(param.type))
+                  for param in schema.params]
     if schema.variadic:
         parameters[-1] = inspect.Parameter(parameters[-1].name, inspect.Parameter.VAR_POSITIONAL,
-                                           annotation=NAMES.of(schema.params[-1].type.item))
-    return inspect.Signature(parameters, return_annotation=NAMES.result(schema.results))
+                                           annotation=_taken(schema.params[-1].type.item))
+    return inspect.Signature(parameters, return_annotation=Annotation(RESULT_NAMES.result(schema.results)))
+
+
+def _taken(kind: Type) -> Annotation:
+    return Annotation(ARGUMENT_NAMES.of(kind))

@@ -73,4 +73,34 @@ class _ExactNames(Names):
     array, datetime, typing = "_array.", "_datetime.", "_typing."
 
 
-NAMES, EXACT_NAMES = Names(), _ExactNames()
+class _ArgumentNames(Names):
+    """The names of what functions take and return, for people: of numbers, a function takes any sequence."""
+
+    def of(self, kind: Type) -> str:
+        if kind.shape == "numbers":
+            return f"Sequence[{number(kind)}]"
+        return super().of(kind)
+
+    def of_callable(self, params: tuple[Type, ...], results: tuple[Type, ...]) -> str:
+        returns = self.result(results) if results else "object"
+        return f"Callable[{RESULT_NAMES.takes(params)}, {returns}]"
+
+
+class _ResultNames(Names):
+    def of(self, kind: Type) -> str:
+        return f"array[{number(kind)}]" if kind.shape == "numbers" else super().of(kind)
+
+
+def number(kind: Type) -> str:
+    """The class of the numbers of a slice or an array of them."""
+    return "float" if kind.name.startswith("float") else "int"
+
+
+NAMES, EXACT_NAMES, ARGUMENT_NAMES, RESULT_NAMES = Names(), _ExactNames(), _ArgumentNames(), _ResultNames()
+
+
+class Annotation(str):
+    """An annotation in a signature for people, which shows it without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__

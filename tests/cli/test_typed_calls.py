@@ -39,8 +39,8 @@ def test_the_result_as_json() -> None:
 @pytest.mark.parametrize(("args", "why"), [
     (["add", "2", "x"], "add: argument 2 must be JSON, not 'x'"),
     (["add", "2", '"x"'], "add: b: expected int, got str"),
-    (["add", "2"], "add has no value for 'b': add(a: 'int', b: 'int') -> 'int'"),
-    (["add", "1", "2", "3"], "add takes 2 arguments, 3 given: add(a: 'int', b: 'int') -> 'int'"),
+    (["add", "2"], "add has no value for 'b': add(a: int, b: int) -> int"),
+    (["add", "1", "2", "3"], "add takes 2 arguments, 3 given: add(a: int, b: int) -> int"),
     (["echo_options", '{"degree": "x"}'], "echo_options: o.degree: expected int, got str"),
     (["divide", "1", "0"], "division by zero"),
     (["apply", "[1]", "abs"], "apply takes callables or file objects (f), which JSON does not have. Call it from Python"),

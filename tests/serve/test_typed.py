@@ -72,14 +72,14 @@ def test_values_that_json_has_no_type_for_are_texts(app: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "args", "path", "why"), [
-    ("add", [1], "b", "add has no value for 'b': add(a: 'int', b: 'int') -> 'int'"),
-    ("add", {"a": 1, "timeout": 2}, "timeout", "add has no parameter 'timeout': add(a: 'int', b: 'int') -> 'int'"),
-    ("add", {"a": 1, "c": 2}, "c", "add has no parameter 'c': add(a: 'int', b: 'int') -> 'int'"),
+    ("add", [1], "b", "add has no value for 'b': add(a: int, b: int) -> int"),
+    ("add", {"a": 1, "timeout": 2}, "timeout", "add has no parameter 'timeout': add(a: int, b: int) -> int"),
+    ("add", {"a": 1, "c": 2}, "c", "add has no parameter 'c': add(a: int, b: int) -> int"),
     ("add", [1, "x"], "b", "add: b: expected int, got str"),
     ("count", ["x"], "n", "count: n: expected int, got str"),
     ("echo_any", [1 << 64], "v", "echo_any: v: expected an int of 64 bits, got 18446744073709551616"),
-    ("join", {"separator": "", "words": 1}, "words", "join takes a list as 'words': join(separator: 'str', *words: "
-                                                     "'str') -> 'str'"),
+    ("join", {"separator": "", "words": 1}, "words", "join takes a list as 'words': join(separator: str, *words: "
+                                                     "str) -> str"),
     ("echo_options", [{"degree": "x"}], "o.degree", "echo_options: o.degree: expected int, got str"),
     ("echo_options", {"o": {"degre": 1}}, "o", 'echo_options: o: Options has no field "degre"; it has: degree, rate, '
                                                "name, robust, n"),
@@ -96,7 +96,7 @@ def test_wrong_arguments_are_422_with_the_path_to_the_value(app: Any, name: str,
 
 
 @pytest.mark.parametrize(("name", "args", "why"), [
-    ("add", [1, 2, 3], "add takes 2 arguments, 3 given: add(a: 'int', b: 'int') -> 'int'"),
+    ("add", [1, 2, 3], "add takes 2 arguments, 3 given: add(a: int, b: int) -> int"),
     ("divide", [1, 0], "division by zero"),
     ("receive", [-1, False], "other"),
     ("scan", [""], "line 0: empty"),

@@ -83,8 +83,8 @@ def test_parameters_have_names_and_the_last_may_be_variadic(app: Any) -> None:
     assert app.add(1, b=2) == 3
     assert app.join("-") == ""
     assert app.join("-", "a", "b") == "a-b"
-    assert str(inspect.signature(app.add)) == "(a: 'int', b: 'int') -> 'int'"
-    assert str(inspect.signature(app.join)) == "(separator: 'str', *words: 'str') -> 'str'"
+    assert str(inspect.signature(app.add)) == "(a: int, b: int) -> int"
+    assert str(inspect.signature(app.join)) == "(separator: str, *words: str) -> str"
     assert app.echo_options.__doc__ == "EchoOptions returns the options.\n\nfunc EchoOptions(o Options) Options"
 
 

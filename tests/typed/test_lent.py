@@ -424,13 +424,13 @@ def test_an_iterator_keeps_what_it_was_lent_until_it_ends(app: Any) -> None:
 
 
 def test_lending_is_described(app: Any) -> None:
-    assert str(inspect.signature(app.copy)) == "(w: 'typing.BinaryIO', r: 'typing.BinaryIO') -> 'int'"
+    assert str(inspect.signature(app.copy)) == "(w: typing.BinaryIO, r: typing.BinaryIO) -> int"
     assert str(inspect.signature(app.apply)) == (
-        "(x: 'array.array', f: 'Callable[[float], float]') -> 'array.array'")
+        "(x: Sequence[float], f: Callable[[float], float]) -> array[float]")
     assert str(inspect.signature(app.visit)) == (
-        "(options: 'list[Options]', visit: 'Callable[[int, Options], bool]') -> 'int'")
-    assert str(inspect.signature(app.tell)) == "(f: 'Callable[[str], object]', *words: 'str') -> 'None'"
-    assert "f: 'Callable[..., tuple[Options | None, Level, list[str]]]'" in str(inspect.signature(app.exchange))
+        "(options: list[Options], visit: Callable[[int, Options], bool]) -> int")
+    assert str(inspect.signature(app.tell)) == "(f: Callable[[str], object], *words: str) -> None"
+    assert "f: Callable[..., tuple[Options | None, Level, list[str]]]" in str(inspect.signature(app.exchange))
     assert app.apply.to_json()["params"][1]["python"] == "Callable[[float], float]"
     calls: list[Callable[[], Any]] = [lambda: app.apply.submit_json([[1], "f"], {}),
                                       lambda: app.apply.json_of_texts(["[1]", "f"])]

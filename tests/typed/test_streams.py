@@ -244,8 +244,8 @@ def test_threads_share_an_iterator(app: Any) -> None:
 
 
 def test_iterators_are_described(app: Any) -> None:
-    assert str(inspect.signature(app.count)) == "(n: 'int') -> 'Stream[int]'"
-    assert str(inspect.signature(app.enumerate)) == "(words: 'list[str]') -> 'Stream[tuple[int, str]]'"
+    assert str(inspect.signature(app.count)) == "(n: int) -> Stream[int]"
+    assert str(inspect.signature(app.enumerate)) == "(words: list[str]) -> Stream[tuple[int, str]]"
     assert repr(app.count(0)) == "<Go iterator>"
 
 
