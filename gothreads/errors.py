@@ -31,13 +31,18 @@ All can be pickled: their arguments are plain values, and match the constructor'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from gothreads.text import closest, cut, printable, shown
 
 _Error = TypeVar("_Error", bound="GothreadsError")
+#: The names of the modules whose frames users need not see begin so.
+_OWN_FRAMES = ("gothreads.", "concurrent.futures.", "asyncio.", "threading", "contextlib")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 #: How many lines of a compiler's output a message includes; and how many characters of a module's names.
 _SHOWN = 20
@@ -239,6 +244,30 @@ def again(error: _Error) -> _Error:
     if isinstance(error, GuestPanic) and isinstance(copy, GuestPanic):
         copy.place = error.place
     return copy
+
+
+def drop_frames(error: GothreadsError) -> None:
+    """Remove the frames that an error has come through, if all are gothreads' own: they say nothing to users.
+
+    For what users call, in `except`, before a bare `raise`. The traceback of a bug stays, and one that leads through
+    the program's functions.
+    """
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    if not isinstance(error, InternalError) and all(
+            frame.f_globals.get("__name__", "").startswith(_OWN_FRAMES) for frame in frames):
+        error.__traceback__ = None
+
+
+def hides_frames(function: _Function) -> _Function:
+    """Make a function that users call raise its errors without frames. Those that must be fast do so themselves."""
+    @functools.wraps(function)
+    def hiding(*args: Any, **named: Any) -> Any:
+        try:
+            return function(*args, **named)
+        except GothreadsError as error:
+            drop_frames(error)
+            raise
+    return cast("_Function", hiding)
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownExport:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Unpack
 
 from gothreads.engine.precompiled import Trust
-from gothreads.errors import GothreadsError, MisuseError, ModuleError
+from gothreads.errors import GothreadsError, MisuseError, ModuleError, hides_frames
 from gothreads.files import reason, where
 from gothreads.output.progress import watching
 from gothreads.runtime.app import App
@@ -36,6 +36,7 @@ PROGRAM_CODE = True
 log = logging.getLogger("gothreads")
 
 
+@hides_frames
 @documented(OpenOptions)
 def open(path: ModuleSource, **options: Unpack[OpenOptions]) -> App:
     """Start a module. Returns when its packages are initialised and its `start` hook has returned.

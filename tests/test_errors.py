@@ -6,7 +6,9 @@ import copy
 import inspect
 import pickle
 import re
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +104,27 @@ def test_a_guest_error_does_not_repeat_what_the_module_has_printed() -> None:
     for one in (error, again(error), pickle.loads(pickle.dumps(error))):
         assert str(one) == "the module has ended: panic: x\nWebAssembly frames:\n    main.main (+0x10)"
         assert one.stderr == "panic: x\n"
+
+
+@pytest.mark.parametrize(("module", "kind", "left"), [
+    ("gothreads.runtime.calls", errors.CallTimeout, False), ("gothreads.runtime.calls", errors.InternalError, True),
+    ("program", errors.CallTimeout, True)])
+def test_frames_are_dropped_if_all_are_gothreads_own_but_for_bugs(module: str, kind: type[GothreadsError],
+                                                                  left: bool) -> None:
+    source = """
+def fail(future):
+    try:
+        future.result()
+    except Exception as error:
+        drop_frames(error)
+        return error
+"""
+    names: dict[str, Any] = {"__name__": module, "drop_frames": errors.drop_frames}
+    exec(source, names)
+    future: Future[None] = Future()
+    future.set_exception(kind("it failed"))
+    error = names["fail"](future)
+    assert (error.__traceback__ is not None) == left
 
 
 def test_a_guest_error_without_words_or_frames_is_its_message() -> None:

@@ -19,7 +19,15 @@ from gothreads.bridge.buffers import Buffers
 from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import ffi
 from gothreads.engine.extension import shared
-from gothreads.errors import ArgumentError, MisuseError, NotCallable, UnknownExport, unknown
+from gothreads.errors import (
+    ArgumentError,
+    GothreadsError,
+    MisuseError,
+    NotCallable,
+    UnknownExport,
+    drop_frames,
+    unknown,
+)
 from gothreads.text import closest, cut, shown
 from gothreads.wasm.binary import VALUE_TYPES, FuncType
 from gothreads.wasm.signature import Parameter, Signature
@@ -312,9 +320,13 @@ class Function:
         Arguments may be given by the names of Go's parameters. One that Python has taken gets an underscore: `from_`,
         `timeout_`.
         """
-        if named:
-            args, named = self._bound(args, named)
-        return self._call(self._export, self._export.convert(args), **named)
+        try:
+            if named:
+                args, named = self._bound(args, named)
+            return self._call(self._export, self._export.convert(args), **named)
+        except GothreadsError as error:
+            drop_frames(error)
+            raise
 
     def _bound(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The export's arguments in order, and the call's options. ArgumentError."""

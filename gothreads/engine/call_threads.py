@@ -17,7 +17,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from gothreads.engine.stack import big_stack
-from gothreads.errors import AppClosed, CallersBusy
+from gothreads.errors import AppClosed, CallersBusy, GothreadsError, drop_frames
 
 log = logging.getLogger("gothreads")
 
@@ -202,10 +202,14 @@ class CallThreads:
                 if not begun:
                     self._no_more(future)
             if begun:
-                result = error = None
+                result: Any = None
+                error: BaseException | None = None
                 try:
                     result = work()
-                except BaseException as raised:  # goes to the future
+                except GothreadsError as raised:  # goes to the future, and so does any other
+                    drop_frames(raised)
+                    error = raised
+                except BaseException as raised:
                     error = raised
                 with self._lock:
                     wanted = future in self._open

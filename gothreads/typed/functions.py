@@ -15,7 +15,14 @@ from typing import Any, Protocol
 import msgspec
 
 from gothreads.bridge.buffers import Message, Refused, Reply
-from gothreads.errors import ArgumentError, GothreadsError, HandlerError, NotCallable
+from gothreads.errors import (
+    ArgumentError,
+    GothreadsError,
+    HandlerError,
+    NotCallable,
+    drop_frames,
+    hides_frames,
+)
 from gothreads.text import cut, shown
 from gothreads.typed.argument_errors import with_path
 from gothreads.typed.classes import Classes, classes_of
@@ -97,19 +104,23 @@ class TypedFunction:
         ArgumentError: an argument is not of its type; the function has not run. GoError: it returned an error.
         """
         options: dict[str, Any] = {}
-        if named or len(args) != self._count:
-            args, options = self.bind(args, named)
-        message = self._arguments.encode(args)
-        if options:
-            return self._caller.wait(self._handler, message, self._read, options)
         try:
+            if named or len(args) != self._count:
+                args, options = self.bind(args, named)
+            message = self._arguments.encode(args)
+            if options:
+                return self._caller.wait(self._handler, message, self._read, options)
             reply = self._caller.call(self._handler, message)
         except Refused as refused:
             error = self._errors.refused(self.__name__, refused)
+        except GothreadsError as failed:
+            drop_frames(failed)
+            raise
         else:
             return self._results.decode(reply)
         raise error
 
+    @hides_frames
     def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
         """Call the function on one of the app's threads. The arguments' form is checked now."""
         args, options = self.bind(args, named)
@@ -117,7 +128,12 @@ class TypedFunction:
 
     async def call_async(self, /, *args: Any, **named: Any) -> Any:
         """Call the function without blocking the event loop. Cancelling this acts like a timeout."""
-        return await asyncio.wrap_future(self.submit(*args, **named))
+        future = self.submit(*args, **named)
+        try:
+            return await asyncio.wrap_future(future)
+        except GothreadsError as error:
+            drop_frames(error)
+            raise
 
     def to_json(self) -> dict[str, Any]:
         """A description for programs: the parameters have examples, which are JSON. body: the one that is a body."""
@@ -224,6 +240,7 @@ class StreamFunction(TypedFunction):
         super().__init__(schema, classes, errors, caller)
         self._batches = BatchDecoder(schema, classes)
 
+    @hides_frames
     def __call__(self, /, *args: Any, **named: Any) -> Stream[Any]:
         """Call the function, which returns an iterator. `timeout` and `on_timeout` are for this call alone."""
         values, options = self.bind(args, named)
@@ -255,6 +272,7 @@ class LendingFunction(TypedFunction):
         self._lenders = {at: lender_of(schema.name, param, classes) for at, param in enumerate(schema.params)
                          if param.type.shape in LENT}
 
+    @hides_frames
     def __call__(self, /, *args: Any, **named: Any) -> Any:
         args, options = self.bind(args, named)
         with Loan() as loan:
@@ -263,6 +281,7 @@ class LendingFunction(TypedFunction):
                 return self._caller.wait(self._handler, message, self._read, options)
             return self._read(lambda: (self._caller.call(self._handler, message), self._caller))
 
+    @hides_frames
     def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
         return self._submit_lending(*self.bind(args, named))
 
@@ -321,6 +340,7 @@ class LendingFunction(TypedFunction):
 class LendingStreamFunction(LendingFunction, StreamFunction):
     """The same, of one that returns an iterator or a channel: it may use them until that ends."""
 
+    @hides_frames
     def __call__(self, /, *args: Any, **named: Any) -> Stream[Any]:
         args, options = self.bind(args, named)
         with self._lent_beyond(args) as (message, loan):

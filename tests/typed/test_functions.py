@@ -9,7 +9,8 @@ import datetime
 import inspect
 import pickle
 import struct
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -57,6 +58,38 @@ def test_every_model_has_the_same_functions(model: str) -> None:
             app.divide(1, 0)
         with pytest.raises(gothreads.ArgumentError, match=r"^add: b: expected int, got str$"):
             app.submit("add", 2, "x").result(60)
+
+
+def own_frames(error: BaseException) -> list[str]:
+    """The functions of gothreads that the error's traceback shows."""
+    return [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)
+            if frame.f_globals["__name__"].startswith("gothreads.")]
+
+
+def test_a_traceback_shows_at_most_one_function_of_gothreads(types: Any) -> None:
+    app: Any
+    with opened("typed") as app:
+        calls: list[Callable[[], object]] = [
+            lambda: app.add(2), lambda: app.add(2, "x"), lambda: app.add(2, object()), lambda: app.divide(1, 0),
+            lambda: app.pause(60.0, timeout=0.01), lambda: app.count("x"), lambda: app.apply([1.0], 5),
+            lambda: app.submit("divide", 1, 0).result(60), lambda: app.add.submit(2),
+            lambda: asyncio.run(app.divide_async(1, 0)), lambda: app.functions.exit(7), lambda: app.add(2, 3)]
+        for call in calls:
+            with pytest.raises(gothreads.GothreadsError) as failed:
+                call()
+            assert len(own_frames(failed.value)) <= 1, (failed.value, own_frames(failed.value))
+    with pytest.raises(gothreads.ModuleError) as failed:
+        gothreads.open("nowhere.wasm")
+    assert not own_frames(failed.value)
+
+
+def test_a_traceback_keeps_the_functions_of_the_program(app: Any) -> None:
+    def fails(x: float) -> float:
+        return float(app.divide(int(x), 0)[0])
+
+    with pytest.raises(app.types.ErrZero) as failed:
+        app.apply([1.0], fails)
+    assert "fails" in [frame.f_code.co_name for frame, _ in traceback.walk_tb(failed.value.__traceback__)]
 
 
 def test_a_supervised_module_has_them_too_and_after_its_end() -> None:
