@@ -12,7 +12,7 @@ import keyword
 import math
 import operator
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Self
 
 from gothreads.bridge.buffers import Buffers
@@ -372,10 +372,11 @@ class Exports:
         has_handlers: whether the module can have handlers, which are not called here.
         """
         self._functions, self._uncallable = dict(functions), dict(uncallable or {})
+        self._typed: Sequence[str] = ()
         self._has_handlers = has_handlers
 
     def __getattr__(self, name: str) -> Function:
-        if name.startswith("__") or name in ("_functions", "_uncallable", "_has_handlers"):
+        if name.startswith("__") or name in ("_functions", "_uncallable", "_has_handlers", "_typed"):
             raise AttributeError(name)
         try:
             function = self._functions[name]
@@ -392,9 +393,11 @@ class Exports:
 
     def _missing(self, name: str, request: str = "request") -> UnknownExport:
         """Why there is no such export. request: the method of App that calls a handler instead."""
-        known = sorted(self._functions)
-        if isinstance(name, Function):
-            return UnknownExport(f"exports go by their names here: {name.__name__!r}, not {name!r}", known)
+        known = sorted({*self._functions, *self._typed})
+        if not isinstance(name, str) and getattr(name, "__name__", None) in known:
+            return UnknownExport(f"functions go by their names here: {name.__name__!r}, not {name!r}", known)
+        if name in self._typed:
+            return UnknownExport(f"{name} is a typed function: app.functions.{name}(…)", known)
         why = self._uncallable.get(name) if isinstance(name, str) else None
         if why is None:
             error = unknown("export", name, known)
@@ -402,6 +405,10 @@ class Exports:
                 error = UnknownExport(error.message, known, f". A handler is called with app.{request}({cut(name)}, …)")
             return error
         return UnknownExport(f"the module's export {shown(name)} cannot be called: {why}", known)
+
+    def note_typed(self, names: Iterable[str]) -> None:
+        """Let errors know the module's typed functions, which might be meant."""
+        self._typed = tuple(names)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._functions)

@@ -83,6 +83,7 @@ class RunningModule(ABC):
         """
         if not self.loaded.has_typed:
             return
+        self.exports.note_typed(self.functions)
         own = {*super().__dir__(), *(name for kind in type(self).__mro__ for name in inspect.get_annotations(kind))}
         for name in self.functions:
             for each in {name, f"{name}_async"} - own:

@@ -187,7 +187,7 @@ def test_wrong_arguments_raise_before_anything_runs(app: gothreads.App) -> None:
         app.request("echo", 3)  # type: ignore[arg-type]
     with pytest.raises(gothreads.ArgumentError, match="or str, not dict: request_json.. sends such values"):
         app.request("echo", {"a": 3})  # type: ignore[arg-type]
-    with pytest.raises(gothreads.UnknownExport, match="exports go by their names here: 'add', not <export add"):
+    with pytest.raises(gothreads.UnknownExport, match="functions go by their names here: 'add', not <export add"):
         app.submit(app.exports.add, 1, 2)  # type: ignore[arg-type]
 
 

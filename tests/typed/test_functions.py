@@ -422,6 +422,12 @@ def test_names_that_are_not_there(app: Any) -> None:
     assert not hasattr(app, "nope_async")
     with pytest.raises(gothreads.UnknownExport, match="the module has no typed function 'nope'; it has: add, apply, "):
         app.functions.nope()
+    with pytest.raises(gothreads.UnknownExport, match=r"^functions go by their names here: 'add', not <Go function add\("):
+        app.map(app.add, [1], [2])
+    with pytest.raises(gothreads.UnknownExport, match="the module has no export 'ad'. Did you mean 'add'"):
+        app.submit("ad", 1, 2)
+    with pytest.raises(gothreads.UnknownExport, match=r"^add is a typed function: app.functions.add\(…\)$"):
+        app.exports.add(1, 2)
     with pytest.raises(gothreads.UnknownExport, match="the module has no export 'nope'"):
         app.submit("nope")
     assert "add" in app.functions
