@@ -52,7 +52,7 @@ from gothreads.sync.stop_event import StopEvent
 from gothreads.text import closest, cut, shown
 from gothreads.wasi.handed_listeners import Listeners
 from gothreads.wasi.queues import FRAME, Queue, framed
-from gothreads.wasi.signals import HARMLESS, signal_name
+from gothreads.wasi.signals import ENDING, HARMLESS, signal_name
 from gothreads.wasi.streams import Streams
 
 T = TypeVar("T")
@@ -369,6 +369,7 @@ class App(Picklable, CallRunner, RunningModule):
     def send_signal(self, which: str | int, *, default: bool = True) -> bool:
         name = signal_name(which)
         if self._deliver_signal(name):
+            self._reasons.signals.update(ENDING & {name})
             return True
         if default and name == "QUIT":
             threading.Thread(target=self._quit, name="gothreads-quit", daemon=True).start()

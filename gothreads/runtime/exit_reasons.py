@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gothreads.bridge.host_functions import WrongResult
@@ -25,13 +25,14 @@ class ExitReasons:
     """Makes the errors for one memory of a module.
 
     `stays_callable`: whether it takes calls as long as main runs. `stderr`: its standard error, whose end the errors
-    contain.
+    contain. `signals`: the names of those that asked the program to end, and that it handles.
     """
 
     name: str
     stays_callable: bool
     limits: Limits
     stderr: Output
+    signals: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, loaded: LoadedModule, limits: Limits, stderr: Output) -> ExitReasons:
@@ -51,7 +52,9 @@ class ExitReasons:
         if code:
             return self._noted(GuestExit(self._says(f"the module has ended: exit code {code}"), code, stderr))
         how = "main returned, or os.Exit(0)"
-        if self.stays_callable:
+        if self.signals:
+            how += f", after {', '.join(f'SIG{name}' for name in sorted(self.signals))}"
+        elif self.stays_callable:
             how += ". To keep the module running, end main with select {}"
         return GuestExit(self._says(f"the module has ended: {how}"), 0)
 

@@ -20,6 +20,8 @@ NAMES = ("NONE", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KIL
          "PWR", "SYS")
 
 
+#: Signals that ask a program to end.
+ENDING = frozenset({"INT", "QUIT", "TERM"})
 #: Signals that do nothing by default.
 HARMLESS = frozenset({"CHLD", "CONT", "URG", "WINCH"})
 

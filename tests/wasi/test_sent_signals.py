@@ -49,6 +49,8 @@ def test_a_program_gets_the_signals_that_it_asked_for() -> None:
             assert app.send_signal(which)
             output.wait_for(count)
         assert app.wait(PATIENCE) == 0
+        with pytest.raises(gothreads.GuestExit, match=r"main returned, or os.Exit\(0\), after SIGINT, SIGQUIT, SIGTERM$"):
+            app.goroutines()
     assert output.lines[1:] == ["got hangup", "got user defined signal 1", "got user defined signal 2",
                                 "got interrupt", "got quit",
                                 "got terminated"]
