@@ -42,8 +42,11 @@ class PathHints:
         if not any(error in text for error in _ERRORS):
             return
         lookups = list(dict.fromkeys(reversed(self._missed.copy())))
-        changed = {posixpath.dirname(missed.path) for missed in lookups if missed.creates}
+        created = {missed.path for missed in lookups if missed.creates}
+        changed = {posixpath.dirname(path) for path in created}
         for missed in lookups:
+            if missed.path in created and not missed.creates:  # os.MkdirAll looks before and after
+                continue
             name = os.fsencode(posixpath.basename(missed.path.rstrip("/")))
             if b" %b:" % name in text or b"/%b:" % name in text:
                 # os.MkdirTemp reports the folder, of which it has only the inside to create.

@@ -280,6 +280,14 @@ def test_the_hint_is_given_once_when_the_module_writes_that_the_path_is_missing(
         "--mount /tmp:/tmp, in Python mounts={'/tmp': '/tmp'} (docs/files-and-sockets.md)")
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
         "app: no mount covers /nowhere/x", "app: no mount covers /nowhere/y"]
+    for creates in (False, True, False):  # by os.MkdirAll
+        with pytest.raises(OSError, match="read-only" if creates else "no such file"):
+            root.view().find(b"made", creates=creates)
+    hints.watch(b"mkdir /made: Read-only file system\n")
+    hint = caplog.records.pop().getMessage()
+    assert hint.startswith("app: no mount covers /made, so the module cannot use it. ")
+    assert ":ro" not in hint
+    assert len(caplog.records) == 2
     again = PathHints(told, root, "/")  # another instance, after a restart
     for name in ("x", "z"):
         with pytest.raises(FileNotFoundError):
