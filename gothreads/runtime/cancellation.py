@@ -97,7 +97,7 @@ class Cancellation:
             case "continue":
                 return "it goes on until it returns"
             case "cancel":
-                return "its context is cancelled, and a handler without a context goes on until it returns"
+                return "its context is cancelled; without one, it goes on until it returns"
             case "stop":
                 return f"{self._stopped} was ended"
 

@@ -56,7 +56,7 @@ def test_after_the_timeout_the_caller_goes_and_the_call_goes_on() -> None:
 def test_the_context_of_a_handler_is_cancelled(model: str) -> None:
     with patient(model, instances=1 if model == "pool" else None) as app:
         with pytest.raises(gothreads.CallTimeout, match="the request to wait has not come back within 0.05 s; "
-                                                              "its context is cancelled, and a handler without"):
+                                                              "its context is cancelled; without one, it goes on"):
             app.request("wait", timeout=0.05)
         wait_until(lambda: counts(app) == (0, 1, 0))
         with pytest.raises(gothreads.CallTimeout):
