@@ -51,6 +51,7 @@ class ProgressLine:
         self._stage = ""
         self._begun = 0.0
         self._width = 0
+        self._shown = ""
 
     def __call__(self, stage: str, done: float, total: float | None) -> None:
         now = time.monotonic()
@@ -63,16 +64,18 @@ class ProgressLine:
         if now - self._begun < _SHORT_SECONDS:
             return
         text = f"gothreads: {_text(stage, done, total, now - self._begun)}"
+        if text == self._shown:  # a notebook's file would keep it again and again
+            return
         self._stream.write("\r" + text.ljust(self._width))
         self._stream.flush()
-        self._width = len(text)
+        self._width, self._shown = len(text), text
 
     def clear(self) -> None:
         """Erase the line."""
         if self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
-            self._width = 0
+            self._width, self._shown = 0, ""
 
 
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
@@ -80,7 +83,8 @@ def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
         return f"{_STAGES[stage]}: {seconds:.0f} s"
     if stage in (TOOLS, BUILD, OPTIMIZE):
         of = "" if total is None else f" (of {'up to ' if stage == BUILD else ''}{total:.0f})"
-        return f"{_STAGES[stage]}: {done:.0f}{of}, {seconds:.0f} s"
+        what = " packages" if stage == TOOLS else ""
+        return f"{_STAGES[stage]}: {done:.0f}{what}{of}, {seconds:.0f} s"
     expected = f" of about {total:.0f} s" if total is not None and done < total else " s"
     return f"{_STAGES[stage]} (once for each build): {done:.0f}{expected}"
 

@@ -226,6 +226,7 @@ def test_the_line_is_erased_when_a_stage_ends(monkeypatch: pytest.MonkeyPatch) -
     screen = Screen()
     line = ProgressLine(screen)
     line(COMPILE, 1.2, 6.0)
+    line(COMPILE, 1.4, 6.0)  # the same text: nothing is written
     line(COMPILE, 6.0, 6.0)
     text = "gothreads: compiling to machine code (once for each build): 1 of about 6 s"
     assert screen.getvalue() == f"\r{text}\r{' ' * len(text)}\r"
