@@ -8,10 +8,6 @@ from gothreads.build.edit import Edit
 _EXEC = ("a module in WebAssembly starts no processes: let the host do it, with guest.Call of gothreads/guest "
          "(docs/what-works.md)")
 
-#: Printed once, on standard error.
-_CPU_PROFILE = ("gothreads: CPU profiles are empty, for WebAssembly has no timer signal to take samples at. Profile "
-                "the native build; profiles of the heap, goroutines, mutexes and blocking work (docs/what-works.md)")
-
 #: Threads.
 RUNTIME_EDITS: tuple[Edit, ...] = (
     # Locks: use the futex-based ones of other systems, on WebAssembly's wait and notify.
@@ -210,16 +206,57 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
     Edit(
         "runtime/proc.go",
         "\tif !canPreemptM(gp.m) {\n\t\tgogo(&gp.sched) // never return\n\t}\n",
+        "\tif profLoop(gp) {\n\t\tgogo(&gp.sched) // never return\n\t}\n"
         "\tif canPreemptM(gp.m) {\n\t\trunHandlers()\n\t}\n"
         "\tif !canPreemptM(gp.m) || !loopSafePoint(gp.m.loopCheckPC) {\n\t\tgogo(&gp.sched) // never "
         "return\n\t}\n\tgp.asyncSafePoint = true\n",
-        "a loop's check stops only where Go's own asynchronous preemption would; signal handlers may run elsewhere",
+        "a loop's check stops only where Go's own asynchronous preemption would; signal handlers may run elsewhere, "
+        "and samples be taken: prof_gothreads.go",
     ),
     Edit(
         "runtime/mgcmark.go",
         "isAsyncPreempt := frame.fn.valid() && frame.fn.funcID == abi.FuncID_asyncPreempt\n",
         "isAsyncPreempt := frame.fn.valid() && (frame.fn.funcID == abi.FuncID_asyncPreempt || isLoopCheck(frame.fn))\n",
         "a loop's check is scanned like an asynchronous preemption",
+    ),
+    # CPU profiles: prof_gothreads.go.
+    Edit(
+        "runtime/os_wasm.go",
+        "func setProcessCPUProfiler(hz int32) {}\nfunc setThreadCPUProfiler(hz int32)  {}\n",
+        "",
+        "goroutines take samples at their checks",
+    ),
+    Edit("runtime/proc.go", "\t\tusleep(delay)\n", "\t\tusleep(profSleep(delay))\n",
+         "sysmon asks for samples as often as the profile wants them"),
+    Edit("runtime/proc.go", "\t\tif retake(now) != 0 {\n", "\t\tprofAsk(now)\n\t\tif retake(now) != 0 {\n",
+         "sysmon asks for samples"),
+    Edit(
+        "runtime/proc.go",
+        "\tgp.stackguard0 = gp.stack.lo + stackGuard\n\tif !inheritTime {\n",
+        "\tgp.stackguard0 = gp.stack.lo + stackGuard\n\tif mp.profDue.Load() != 0 {\n\t\tmp.profDue.Store(0)\n\t}\n"
+        "\tif !inheritTime {\n",
+        "samples that a goroutine owes are not the next one's",
+    ),
+    Edit(
+        "runtime/stack.go",
+        "\tpreempt := stackguard0 == stackPreempt\n",
+        "\tpreempt := stackguard0 == stackPreempt\n\tif preempt && profPrologue(gp, morebuf.pc, morebuf.sp) {\n"
+        "\t\tgogo(&gp.sched) // never return\n\t}\n",
+        "goroutines take samples at their checks",
+    ),
+    Edit(
+        "runtime/stack.go",
+        "\tcasgstatus(gp, _Gcopystack, _Grunning)\n",
+        "\tcasgstatus(gp, _Gcopystack, _Grunning)\n\tprofGrown(gp)\n",
+        "moving a stack is charged to the goroutine that needs it",
+    ),
+    Edit(
+        "runtime/asm_wasm.s",
+        "\t// switch back to g\n\tMOVD g_m(g), R1\n\tMOVD m_curg(R1), R2\n",
+        "\tMOVD g_m(g), R1\n\tGet R1\n\tI32WrapI64\n\tI32Load $(m_mOS+mOS_profDue)\n\tIf\n"
+        "\t\tCALLNORESUME runtime·profSystemStack(SB)\n\tEnd\n"
+        "\t// switch back to g\n\tMOVD g_m(g), R1\n\tMOVD m_curg(R1), R2\n",
+        "time on the system stack is charged to the goroutine that needed it",
     ),
     Edit(
         "runtime/mgcpacer.go",
@@ -281,13 +318,6 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
         '\tcase "wasip1":\n\t\tif u.Username == "" {\n\t\t\tu.Username = "gothreads"\n\t\t}\n'
         '\t\tif u.HomeDir == "" {\n\t\t\tu.HomeDir = "/"\n\t\t}\n\tcase "android":\n',
         "the sandbox has a user of its own, as Android does",
-    ),
-    # Go's first profile makes this channel.
-    Edit(
-        "runtime/pprof/pprof.go",
-        "\t\tcpu.done = make(chan bool)\n",
-        f'\t\tcpu.done = make(chan bool)\n\t\tprintln("{_CPU_PROFILE}")\n',
-        "a profile without samples says why",
     ),
     # Without the edit, Start fails where it opens /dev/null. errors.Is finds exec.ErrNotFound and syscall.ENOSYS as
     # before.

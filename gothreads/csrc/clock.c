@@ -13,6 +13,10 @@ typedef struct {
 /* WASI's errno values. */
 enum { ERRNO_SUCCESS = 0, ERRNO_FAULT = 21, ERRNO_INVAL = 28 };
 
+/* Indexed by WASI's clock number. */
+static const clockid_t clocks[] = {
+    CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID};
+
 /* clock_time_get(id, precision, where). wasmtime's own looks up the memory by name on each call, and its monotonic
    clock starts anew in each store. */
 static void *clock_time_get(void *data, void *caller, Value *values, size_t count)
@@ -23,7 +27,7 @@ static void *clock_time_get(void *data, void *caller, Value *values, size_t coun
     uint32_t id = values[0].u32, where = values[2].u32;
     (void)caller;
     (void)count;
-    if (id > 1 || clock_gettime(id == 0 ? CLOCK_REALTIME : CLOCK_MONOTONIC, &now)) {
+    if (id >= sizeof clocks / sizeof *clocks || clock_gettime(clocks[id], &now)) {
         values[0].u64 = ERRNO_INVAL;
     } else if ((uint64_t)where + sizeof nanoseconds > gt_sharedmemory_data_size(clock->shared)) {
         values[0].u64 = ERRNO_FAULT;

@@ -138,7 +138,7 @@ ROWS = [
         ("heap-profile", "heap profiles", ""),
         ("goroutine-profile", "goroutine profiles", ""),
         ("mutex-profile", "mutex and block profiles", ""),
-        ("cpu-profile", "CPU profiles", "profile the native build, as a line on standard error says; heap, goroutine, mutex and block profiles work"),
+        ("cpu-profile", "CPU profiles", ""),
         ("trace", "`runtime/trace`", ""),
     ),
     *_commands(

@@ -137,13 +137,19 @@ def go_tool(*arguments: str | os.PathLike[str], cwd: Path) -> str:
     return done.stdout
 
 
-def test_that_cpu_profiles_are_empty_is_said_once(semantics: Path) -> None:
-    said = io.BytesIO()
-    with gothreads.open(semantics, stderr=said) as app:
-        app.request("cpu profile")
-    assert said.getvalue().decode() == (
-        "gothreads: CPU profiles are empty, for WebAssembly has no timer signal to take samples at. Profile the native "
-        "build; profiles of the heap, goroutines, mutexes and blocking work (docs/what-works.md)\n")
+def test_a_cpu_profile_shows_where_the_time_goes(app: gothreads.App, tmp_path: Path) -> None:
+    def seconds(function: str, *options: str) -> float:
+        top = go_tool("pprof", "-top", "-cum", "-unit=s", *options, "cpu", cwd=tmp_path)
+        found = re.search(rf"([\d.]+)s +[\d.]+% +main\.{function}$", top, re.MULTILINE)
+        assert found is not None, top
+        return float(found[1])
+
+    for _ in range(2):  # a second profile is like the first
+        (tmp_path / "cpu").write_bytes(app.request("cpu profile"))
+        much, little = seconds("burns90"), seconds("burns10")
+        assert 4 < much / little < 20, (much, little)  # 9
+        for name in ("first", "second"):
+            assert seconds("burns90", f"-tagfocus=name={name}") < much  # each has a part of it
 
 
 def test_profiles_that_go_tool_pprof_reads(app: gothreads.App, tmp_path: Path) -> None:

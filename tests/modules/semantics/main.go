@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ func init() {
 		"pool": pool, "finalizers": finalizers, "cleanups": cleanups, "weak": weakPointers, "gomaxprocs": gomaxprocs,
 		"goroutines": goroutines, "stacks of all": stacksOfAll, "locked threads": lockedThreads, "stack growth": stackGrowth,
 		"goroutine profile": profile("goroutine"), "heap profile": profile("heap"), "trace": traced,
-		"cpu profile": cpuProfiles,
+		"cpu profile": cpuProfile,
 	}
 	for name, check := range checks {
 		guest.Handle(name, func([]byte) ([]byte, error) {
@@ -490,15 +491,44 @@ func profile(name string) func() (string, error) {
 	}
 }
 
-// cpuProfiles takes two, which have no samples here.
-func cpuProfiles() (string, error) {
-	for range 2 {
-		if err := pprof.StartCPUProfile(io.Discard); err != nil {
-			return "", err
-		}
-		pprof.StopCPUProfile()
+// cpuProfile profiles two goroutines, with 500 samples for each second of CPU time. Both compute in burns90 nine times
+// what they compute in burns10, with a label.
+func cpuProfile() (string, error) {
+	var b bytes.Buffer
+	runtime.SetCPUProfileRate(500) // StartCPUProfile cannot change it, and says so
+	if err := pprof.StartCPUProfile(&b); err != nil {
+		return "", err
 	}
-	return "", nil
+	var wg sync.WaitGroup
+	for _, name := range []string{"first", "second"} {
+		wg.Go(func() {
+			pprof.Do(context.Background(), pprof.Labels("name", name), func(context.Context) {
+				for range 200 {
+					burns90()
+					burns10()
+				}
+			})
+		})
+	}
+	wg.Wait()
+	pprof.StopCPUProfile()
+	return b.String(), nil
+}
+
+//go:noinline
+func burns90() { burnt.Add(sum(9 << 18)) }
+
+//go:noinline
+func burns10() { burnt.Add(sum(1 << 18)) }
+
+var burnt atomic.Uint64
+
+//go:noinline
+func sum(n uint64) (s uint64) {
+	for i := range n {
+		s += i * i
+	}
+	return s
 }
 
 //go:noinline

@@ -11,10 +11,12 @@ import (
 // gothreads replaces it with WebAssembly instructions that Go cannot express.
 
 type mOS struct {
-	waitsema    uint32  // semaphore for parking on locks
-	loopCheckPC uintptr // return address of the loop check that runs now
-	stackBase   uintptr // SP where the WebAssembly stack was last empty: recursion_gothreads.go
-	largeFrame  uintptr // frame size of the function that runs next, in bytes
+	waitsema    uint32        // semaphore for parking on locks
+	loopCheckPC uintptr       // return address of the loop check that runs now
+	stackBase   uintptr       // SP where the WebAssembly stack was last empty: recursion_gothreads.go
+	largeFrame  uintptr       // frame size of the function that runs next, in bytes
+	profDue     atomic.Uint32 // samples of the running goroutine that are due: prof_gothreads.go
+	profCPU     int64         // the thread's CPU time at its last sample, in nanoseconds
 }
 
 //go:wasmimport gothreads ncpu
