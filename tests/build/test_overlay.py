@@ -138,7 +138,7 @@ def test_the_overlay_refers_to_files_that_are_there(found: Toolchain, tmp_path: 
 def test_only_threaded_overlays_touch_go_itself(found: Toolchain, tmp_path: Path) -> None:
     guest, *packages = (str(found.goroot / "src" / name)
                         for name in ("gothreads/guest", "runtime", "syscall", "internal/syscall/unix", "internal/poll",
-                                     "os", "os/exec", "os/user", "net", "runtime/pprof", "time"))
+                                     "os", "os/exec", "os/user", "net", "time"))
     single = replaced(write_overlay(found, tmp_path, threaded=False))
     threaded = replaced(write_overlay(found, tmp_path, threaded=True))
     guests = {guest, f"{guest}/idle", f"{guest}/slot", f"{guest}/wire"}
