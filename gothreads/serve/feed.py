@@ -52,6 +52,9 @@ PIECE = 0.25
 #: How many lines of calls, and how many names of events, are sent.
 _MOST_CALLS, _MOST_EVENTS = 50, 20
 
+#: The last readings of the counts of calls, with their times.
+Readings = deque[tuple[float, Reading]]
+
 log = logging.getLogger("gothreads.serve")
 
 
@@ -129,7 +132,7 @@ class Feed:
         self._feeds, self._deployment, self._gate, self._metrics = feeds, deployment, gate, metrics
         self._readers: set[Reader] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._readings: deque[tuple[float, Reading]] = deque(maxlen=READINGS + 1)
+        self._readings: Readings = deque(maxlen=READINGS)
 
     @property
     def readers(self) -> int:
@@ -165,7 +168,7 @@ class Feed:
             for task in self._tasks:
                 task.cancel()
             self._tasks = []
-            self._readings.clear()
+            self._readings = deque(maxlen=READINGS)  # a thread may still be about to add to the others
 
     def _publish(self, event: str, value: object) -> None:
         data = f"event: {event}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
@@ -184,8 +187,8 @@ class Feed:
         self.end()
 
     async def _figures(self, app: Served) -> None:
-        begun = time.monotonic()
-        figures = await self._feeds.on_thread(lambda: self._read(app))
+        begun, readings = time.monotonic(), self._readings
+        figures = await self._feeds.on_thread(lambda: self._read(app, readings))
         failures = self._metrics.failures[self._deployment.name].count
         self._publish("figures", figures | {"failures": failures, "waiting": self._gate.admission.waiting})
         await asyncio.sleep(max(0.0, begun + EVERY - time.monotonic()))
@@ -202,14 +205,14 @@ class Feed:
 
     # On another thread.
 
-    def _read(self, app: Served) -> dict[str, Any]:
+    def _read(self, app: Served, readings: Readings) -> dict[str, Any]:
         name = self._deployment.name
         statistics, reading, now = app.statistics(), self._metrics.reading(name), time.monotonic()
         error = app.error
         found = {"model": app.model, "state": app.state.value, "error": error and printable(message(error)),
                  "replaced": self._deployment.replaced, "not_replaced": self._deployment.failure,
                  "in_flight": self._metrics.in_flight(name), "no_timeline": _no_timeline(app),
-                 "calls": self._calls(reading, now), **_of(statistics)}
+                 "calls": _calls(reading, now, readings), **_of(statistics)}
         if isinstance(app, Supervised):
             so_far = app.supervision()
             cause = so_far.last_cause
@@ -218,19 +221,19 @@ class Feed:
                                     "next_try_seconds": so_far.next_try_seconds}
         return found
 
-    def _calls(self, reading: Reading, now: float) -> dict[str, Any] | None:
-        """How many, since the last reading; and how long they took, in the last READINGS. None at first."""
-        readings = list(self._readings)
-        self._readings.append((now, reading))
-        if not readings:
-            return None
-        (since, oldest), (last, latest) = readings[0], readings[-1]
-        every = ("", "")
-        together_now = {every: together(reading)}
-        return {"seconds": now - since,
-                "now": [one.to_json() for one in rates(together_now, {every: together(latest)}, now - last)],
-                "all": [one.to_json() for one in rates(together_now, {every: together(oldest)}, now - since)],
-                "by_name": [one.to_json() for one in rates(reading, oldest, now - since)[:_MOST_CALLS]]}
+
+def _calls(reading: Reading, now: float, readings: Readings) -> dict[str, Any] | None:
+    """How many, since the last reading; and how long they took, since the first. None if this is the first."""
+    earlier = list(readings)
+    readings.append((now, reading))
+    if not earlier:
+        return None
+    (since, oldest), (last, latest) = earlier[0], earlier[-1]
+    every = ("", "")
+    together_now = {every: together(reading)}
+    return {"now": [one.to_json() for one in rates(together_now, {every: together(latest)}, now - last)],
+            "all": [one.to_json() for one in rates(together_now, {every: together(oldest)}, now - since)],
+            "by_name": [one.to_json() for one in rates(reading, oldest, now - since)[:_MOST_CALLS]]}
 
 
 def _of(statistics: AppStatistics) -> dict[str, Any]:
