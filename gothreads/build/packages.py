@@ -69,7 +69,7 @@ def go_failed(output: str, work: Path, folder: object = None) -> CompileError:
     hint = ""
     if is_refused_cache(output):
         hint = ". Go cannot write to its cache: set GOCACHE to a folder that can be written"
-    elif folder is not None and "go.mod file not found" in output:
+    elif folder is not None and ("go.mod file not found" in output or "cannot find main module" in output):
         hint = f". A folder needs a go.mod; this writes one: gothreads init {folder}"
     return CompileError(f"go list failed{hint}", relative_to_here(output, work))
 

@@ -15,7 +15,7 @@ import pytest
 import gothreads
 from gothreads.build.builder import Request, build
 from gothreads.build.go_command import Finished, compiling
-from gothreads.build.packages import is_refused_cache
+from gothreads.build.packages import go_failed, is_refused_cache
 from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
 from gothreads.files import locked
 from gothreads.output.progress import BUILD, TOOLS, watching
@@ -260,6 +260,12 @@ def test_a_program_that_go_refuses_is_a_compile_error_with_the_place(program: Pr
         build(Request(str(folder)))
     assert said in raised.value.output
     assert "zz_gothreads" not in raised.value.output
+
+
+@pytest.mark.parametrize("said", ["go: go.mod file not found in current directory or any parent directory; see …",
+                                  "go: cannot find main module, but found .git/config in /here"])
+def test_a_folder_without_go_mod_is_told_of_init(said: str) -> None:
+    assert "gothreads init docs" in str(go_failed(said, Path.cwd(), "docs"))
 
 
 def test_a_go_that_cannot_write_to_its_cache_is_told_so(program: Program, tmp_path: Path,
